@@ -1,0 +1,3 @@
+"""gkd: on-policy distillation of sequence models in JAX."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,45 @@
+"""Random streams as pure functions of (seed, step, role, row, position).
+
+Nothing about randomness has to be saved: every draw of a run can be made again
+from the seed and the step. A row's draws fold in its global row id, so they
+depend neither on the neighbours in the batch nor on the batch size.
+"""
+
+import enum
+
+import jax
+
+from gkd.types import Array
+from gkd.types import Key
+
+
+class Role(enum.IntEnum):
+  """What a stream is for. Values are part of the format: never renumber."""
+
+  INIT = 0
+  DATA = 1
+  LAMBDA = 2
+  STUDENT_SAMPLE = 3
+  TEACHER_SAMPLE = 4
+  DROPOUT = 5
+  EVALUATION = 6
+
+
+def stream(seed: int | Array, step: int | Array, role: Role) -> Key:
+  """Key of one role at one step.
+
+  The generator is named rather than left to JAX's default, so that a changed
+  default or flag cannot change a run.
+  """
+  key = jax.random.key(seed, impl="threefry2x32")
+  return jax.random.fold_in(jax.random.fold_in(key, step), int(role))
+
+
+def per_row(key: Key, rows: Array) -> Key:
+  """[B] keys, one per global row id of `rows` [B]."""
+  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
+
+
+def at_position(row_keys: Key, position: int | Array) -> Key:
+  """[B] keys of one target position, from the keys of the rows [B]."""
+  return jax.vmap(jax.random.fold_in, in_axes=(0, None))(row_keys, position)

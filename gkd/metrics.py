@@ -1,0 +1,54 @@
+"""Metrics as mergeable (total, count) pairs: never an average of averages."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+
+import flax.struct
+import jax.numpy as jnp
+
+from gkd.types import Array
+
+
+@flax.struct.dataclass
+class Mean:
+  """A weighted mean that can be merged over positions, devices and steps."""
+
+  total: Array
+  count: Array
+
+  @classmethod
+  def of(cls, values: Array, weights: Array | None = None) -> "Mean":
+    """Mean of `values` under `weights` (default all ones, same shape).
+
+    Entries of weight 0 may hold anything, infinities included.
+    """
+    values = jnp.asarray(values, jnp.float32)
+    if weights is None:
+      weights = jnp.ones_like(values)
+    weights = jnp.broadcast_to(weights, values.shape).astype(jnp.float32)
+    kept = jnp.where(weights > 0, values, 0.0)
+    return cls(total=jnp.sum(kept * weights), count=jnp.sum(weights))
+
+  def merge(self, other: "Mean") -> "Mean":
+    return Mean(self.total + other.total, self.count + other.count)
+
+  def compute(self) -> float:
+    """The mean; NaN if nothing was counted."""
+    count = float(self.count)
+    return float(self.total) / count if count else float("nan")
+
+
+def merge(states: Iterable[Mapping[str, Mean]]) -> dict[str, Mean]:
+  """Merges dicts of means; a name may be missing from some of them."""
+  merged: dict[str, Mean] = {}
+  for state in states:
+    for name, mean in state.items():
+      merged[name] = merged[name].merge(mean) if name in merged else mean
+  return merged
+
+
+def compute(state: Mapping[str, Mean]) -> dict[str, float]:
+  """Values of all means that counted anything, by name."""
+  return {
+    name: mean.compute() for name, mean in state.items() if float(mean.count)
+  }

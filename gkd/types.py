@@ -1,0 +1,104 @@
+"""Records that every layer shares: a batch of sequences and a language model.
+
+Letters used in shapes throughout the project:
+  B batch rows        I input (prompt) length   T target length
+  V vocabulary width  D model width             H attention heads
+  K size of a head    F width of the MLP        L layers
+
+Ids follow T5: 0 is padding and the decoder's start token, 1 is end-of-sequence.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import dataclasses
+import enum
+from typing import Any
+from typing import NamedTuple
+
+import flax.struct
+import jax
+
+Array = jax.Array
+Key = jax.Array  # a typed key, `jax.random.key`
+Params = Mapping[str, Any]  # nested dict of arrays, T5X names
+Cache = Any  # pytree that `LanguageModel.decode` threads through
+Axes = tuple[str | None, ...]  # logical axis names of one parameter
+
+PAD_ID = 0
+EOS_ID = 1
+
+
+class Source(enum.IntEnum):
+  """Who wrote the targets of a batch row."""
+
+  DATASET = 0
+  STUDENT = 1
+  TEACHER = 2
+
+
+class Pair(NamedTuple):
+  """Segments or positions of a packed batch: one array per side."""
+
+  inputs: Array  # [B, I] int32
+  targets: Array  # [B, T] int32
+
+
+@flax.struct.dataclass
+class Batch:
+  """One global batch, right-padded with 0.
+
+  Attributes:
+    inputs: [B, I] int32 prompt ids, EOS included.
+    targets: [B, T] int32 target ids, EOS included.
+    weights: [B, T] float32; 1 where a target counts (EOS included), 0 on
+      padding and on rows that have no target.
+    rows: [B] int32 global row ids; a row's random draws depend on these, never
+      on its place in the batch. -1 marks a filler row of a last batch.
+    source: [B] int32, a `Source`.
+    rewards: optional [B] float32.
+    segments: optional `Pair` of segment ids (1, 2, …; 0 = padding) of a packed
+      batch.
+    positions: optional `Pair` of positions within each segment.
+  """
+
+  inputs: Array
+  targets: Array
+  weights: Array
+  rows: Array
+  source: Array
+  rewards: Array | None = None
+  segments: Pair | None = None
+  positions: Pair | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+  """A model as a record of pure functions; losses and samplers see only this.
+
+  Attributes:
+    config: the family's own frozen, hashable configuration.
+    vocabulary_size: number of real ids; logits may be wider (padded rows).
+    init: `init(key) -> params`.
+    hidden: `hidden(params, inputs [B,I], targets [B,T], *, segments=None,
+      positions=None, dropout_key=None) -> [B,T,D]`, aligned with targets: state
+      t predicts `targets[:, t]`. Dropout is off without a key.
+    head: `head(params, hidden [...,D]) -> [...,V]` raw float32 logits.
+    prefill: `prefill(params, inputs [B,I], max_length) -> (cache, logits
+      [B,V])`, the logits of the first target.
+    decode: `decode(params, cache, tokens [B]) -> (cache, logits [B,V])`, feeds
+      the tokens just chosen and returns the logits of the next ones.
+    axes: `axes(params) -> tree` of logical axis names, one `Axes` per array.
+  """
+
+  config: Any
+  vocabulary_size: int
+  init: Callable[[Key], Params]
+  hidden: Callable[..., Array]
+  head: Callable[[Params, Array], Array]
+  prefill: Callable[[Params, Array, int], tuple[Cache, Array]]
+  decode: Callable[[Params, Cache, Array], tuple[Cache, Array]]
+  axes: Callable[[Params], Any]
+
+  def logits(self, params: Params, inputs: Array, targets: Array, **kwargs):
+    """Raw float32 logits [B, T, V], aligned with targets."""
+    return self.head(params, self.hidden(params, inputs, targets, **kwargs))
