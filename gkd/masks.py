@@ -10,15 +10,15 @@ from typing import get_args
 
 import jax.numpy as jnp
 
-from gkd.types import Array
 from gkd.types import EOS_ID
 from gkd.types import PAD_ID
+from gkd.types import Array
 
 Reduction = Literal["sequence", "token", "sum"]
 
 
 def shift_right(tokens: Array) -> Array:
-  """Decoder inputs [..., T] of targets [..., T]: 0 in front, last one dropped."""
+  """Decoder inputs [..., T]: targets [..., T] with 0 in front, last dropped."""
   return jnp.pad(tokens[..., :-1], [(0, 0)] * (tokens.ndim - 1) + [(1, 0)])
 
 

@@ -28,6 +28,13 @@ PAD_ID = 0
 EOS_ID = 1
 
 
+class UserError(ValueError):
+  """A mistake that the user can mend: printed as one line, exit code 2.
+
+  The message says what was given, what was expected and what to do.
+  """
+
+
 class Source(enum.IntEnum):
   """Who wrote the targets of a batch row."""
 
