@@ -1,0 +1,74 @@
+# Needs Python 3.11 or later with pip, and make; nothing else.
+#
+#   make quickstart   distil a small T5 on a CPU and show the comparison
+#   make test         the test suite (no network after the installation)
+#   make parity       compares live with PyTorch and transformers
+#   make venv         only the environment; then: . .venv/bin/activate
+#   make lint         ruff, lint and format check
+#
+# Each installation leaves a stamp, so that running again installs nothing.
+# Override on the command line, for example:
+#   make venv PYTHON=python3.12 VENV=.venv-312
+#   make venv EXTRAS=data,cuda
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+EXTRAS ?= data
+# On Linux the plain name brings the CUDA libraries along, about 3 GB. A CPU
+# build: make parity TORCH="torch --index-url=https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+TRANSFORMERS ?= transformers>=5.0,<6
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+comma := ,
+VENV_STAMP := $(VENV)/.stamp-$(subst $(comma),-,$(EXTRAS))
+
+.PHONY: quickstart test parity venv lint clean
+.DEFAULT_GOAL := quickstart
+
+quickstart: venv
+	$(BIN)/gkd quickstart $(ARGS)
+
+test: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest -m "not parity" $(ARGS)
+
+parity: $(VENV)/.stamp-parity
+	$(BIN)/python -m pytest -m parity $(ARGS)
+
+lint: $(VENV)/.stamp-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+venv: $(VENV_STAMP)
+	@echo "ready: . $(BIN)/activate"
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+
+# Some distributions ship Python without ensurepip; its own pip then fills the
+# new environment.
+$(BIN)/python:
+	@echo "making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || ( \
+	  rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --python $(BIN)/python install --quiet pip )
+
+$(VENV_STAMP): setup.py | $(BIN)/python
+	@echo "installing gkd[$(EXTRAS)]: a few minutes the first time"
+	$(PIP) -e ".[$(EXTRAS)]"
+	@touch $@
+
+$(VENV)/.stamp-test: setup.py | $(BIN)/python
+	@echo "installing gkd[test]: a few minutes the first time"
+	$(PIP) -e ".[test]"
+	@touch $@
+
+$(VENV)/.stamp-lint: setup.py | $(BIN)/python
+	$(PIP) -e ".[lint]"
+	@touch $@
+
+$(VENV)/.stamp-parity: $(VENV)/.stamp-test
+	$(PIP) $(TORCH)
+	$(PIP) "$(TRANSFORMERS)"
+	@touch $@

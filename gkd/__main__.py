@@ -1,0 +1,8 @@
+"""`python -m gkd …` is the `gkd` command."""
+
+import sys
+
+from gkd.main import main
+
+if __name__ == "__main__":
+  sys.exit(main())
