@@ -1,0 +1,67 @@
+"""Readable dumps of a trained batch: prompt, text and the teacher's score."""
+
+import functools
+from typing import Any
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from gkd.losses import likelihood
+from gkd.types import Array
+from gkd.types import Batch
+from gkd.types import LanguageModel
+from gkd.types import Params
+from gkd.types import Source
+
+
+class Decodes(Protocol):
+  """A vocabulary, as far as a dump needs one."""
+
+  def decode(self, ids: list[int]) -> str: ...
+
+
+def describe(
+  batch: Batch,
+  vocabulary: Decodes,
+  teacher: LanguageModel | None = None,
+  teacher_params: Params | None = None,
+) -> list[dict[str, Any]]:
+  """One record per row: who wrote it, what, and what the teacher makes of it.
+
+  Returns:
+    Dicts with `row`, `source`, `prompt`, `text`, `tokens` (length) and, with a
+    teacher, `teacher_log_prob` (nats, summed over the sequence).
+  """
+  scores = None
+  if teacher is not None:
+    scores = np.asarray(_score(teacher, teacher_params, batch))
+  batch = jax.device_get(batch)
+  records = []
+  for index, row in enumerate(batch.rows):
+    record = {
+      "row": int(row),
+      "source": Source(int(batch.source[index])).name.lower(),
+      "prompt": vocabulary.decode(batch.inputs[index].tolist()),
+      "text": vocabulary.decode(batch.targets[index].tolist()),
+      "tokens": int(batch.weights[index].sum()),
+    }
+    if scores is not None:
+      record["teacher_log_prob"] = float(scores[index])
+    records.append(record)
+  return records
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _score(model: LanguageModel, params: Params, batch: Batch) -> Array:
+  """[B] log-probability of each row's targets."""
+  logits = model.logits(
+    params,
+    batch.inputs,
+    batch.targets,
+    segments=batch.segments,
+    positions=batch.positions,
+  )
+  return likelihood.sequence_log_probability(
+    logits, batch.targets, batch.weights
+  )

@@ -1,0 +1,334 @@
+"""The training loop: read this file first.
+
+  batch   = loader.batch(step)                 a pure function of (seed, step)
+  batch   = roll_out(batch)                    λ coin; student or teacher writes
+  state   = update_step(state, batch)          score, loss, optimizer
+  report, evaluate, save                       at their own periods
+
+Everything that the loop needs is in a `Run`, built at the edge (the command,
+a notebook, a test). The loop looks nothing up and never runs TensorFlow.
+Nothing about randomness or data order is saved: a run that is killed and
+started again from its last checkpoint ends bit-identical.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import logging
+import math
+import pathlib
+from typing import Any
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from gkd import masks
+from gkd import metrics
+from gkd import partitioning
+from gkd import trees
+from gkd.checkpoints.store import Store
+from gkd.data.loader import Loader
+from gkd.evaluation.decode import Evaluation
+from gkd.evaluation.decode import evaluate
+from gkd.losses.objective import Objective
+from gkd.training import dumps
+from gkd.training import state as states
+from gkd.training.optimizer import Optimizer
+from gkd.training.progress import Progress
+from gkd.training.rollout import Rollout
+from gkd.training.rollout import roll_out
+from gkd.training.state import TrainState
+from gkd.training.step import Update
+from gkd.training.step import update_step
+from gkd.training.telemetry import CompileCounter
+from gkd.training.telemetry import PhaseTimer
+from gkd.training.telemetry import peak_memory_bytes
+from gkd.training.writers import Writers
+from gkd.types import LanguageModel
+from gkd.types import Params
+from gkd.types import UserError
+
+log = logging.getLogger("gkd")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+  """One training run: objects and numbers, nothing to look up.
+
+  Attributes:
+    model_dir: folder of the run; made if missing, resumed if it has a
+      checkpoint.
+    student: the model that learns.
+    student_params: its parameters before step 0.
+    teacher: the frozen model; None for supervised fine-tuning.
+    teacher_params: its parameters.
+    objective: what is minimised.
+    rollout: who writes the targets of each step; None for fixed data alone.
+    optimizer: update rule and schedule.
+    loader: `batch(step)`.
+    evaluations: run every `eval_period` steps and at the end.
+    train_steps: steps of this run.
+    seed: of data order, λ coin, rollouts and dropout.
+    reduction: the loss normaliser, see `masks.coefficients`.
+    micro_batches: parts of a batch that are scored one after the other.
+    mesh: devices; None for all of them on the data axis.
+    report_period: steps between lines of metrics.jsonl.
+    eval_period: steps between evaluations; 0 for the last step alone.
+    checkpoint_period: steps between checkpoints; 0 for the last step alone.
+    sample_period: steps between dumps of the batch as trained; 0 for none.
+    keep: number of checkpoints to keep.
+    evaluate_first: also evaluate before the first step.
+    config_text: the operative configuration, kept as config.gin.
+    show_progress: a live line with rate and time left.
+  """
+
+  model_dir: str
+  student: LanguageModel
+  student_params: Params
+  teacher: LanguageModel | None = None
+  teacher_params: Params | None = None
+  objective: Objective
+  rollout: Rollout | None = None
+  optimizer: Optimizer
+  loader: Loader
+  evaluations: Sequence[Evaluation] = ()
+  train_steps: int
+  seed: int = 0
+  reduction: masks.Reduction = "sequence"
+  micro_batches: int = 1
+  mesh: jax.sharding.Mesh | None = None
+  report_period: int = 50
+  eval_period: int = 1000
+  checkpoint_period: int = 1000
+  sample_period: int = 0
+  keep: int = 3
+  evaluate_first: bool = False
+  config_text: str = ""
+  show_progress: bool = True
+
+  def __post_init__(self):
+    size, parts = self.loader.batch_size, self.micro_batches
+    if parts < 1 or size % parts:
+      raise UserError(
+        f"BATCH_SIZE {size} does not split into {parts} micro-batches; choose a"
+        " divisor"
+      )
+    if self.objective.needs_teacher and self.teacher is None:
+      raise UserError(
+        "the objective compares the student with a teacher but there is none;"
+        " set TEACHER_CHECKPOINT_PATH or train by cross-entropy"
+      )
+    if self.report_period < 1:
+      raise UserError(f"report_period is {self.report_period}; give 1 or more")
+    needs_targets = self.rollout is None or self.rollout.needs_targets
+    if needs_targets and not self.loader.cache.info["has_targets"]:
+      raise UserError(
+        "this run trains on targets of the data set but the data has prompts"
+        " only; set STUDENT_DATA_FRACTION to 1 or let the teacher write the"
+        " rest (fixed_source 'teacher')"
+      )
+
+  @property
+  def words(self) -> str:
+    """The run in words, printed before anything is compiled."""
+    count = trees.num_parameters
+    lines = [f"student:   {count(self.student_params):,} parameters"]
+    if self.teacher is not None:
+      lines.append(f"teacher:   {count(self.teacher_params):,} parameters")
+    data = self.rollout.words if self.rollout else "fixed data, as in the cache"
+    lines += [
+      f"objective: {self.objective.words}",
+      f"targets:   {data}",
+      f"reduction: {self.reduction}",
+      f"optimizer: {self.optimizer.words}",
+      f"data:      {len(self.loader.cache):,} rows, batch"
+      f" {self.loader.batch_size}, {self.train_steps:,} steps",
+      f"folder:    {self.model_dir}",
+    ]
+    return "\n".join(lines)
+
+
+class Listener(Protocol):
+  """Sees every record that a run writes, as it is written."""
+
+  def __call__(self, step: int, values: dict[str, float]) -> None: ...
+
+
+def train(run: Run, listener: Listener | None = None) -> TrainState:
+  """Trains from the last checkpoint of `run.model_dir`, or from the start.
+
+  Args:
+    run: the run.
+    listener: called with each record that goes to metrics.jsonl.
+
+  Returns:
+    The final state.
+
+  Raises:
+    UserError: what the run asks for is impossible.
+    FloatingPointError: loss or gradient is not finite; the message says where,
+      and the last checkpoint stands.
+  """
+  log.info("%s", run.words)
+  folder = pathlib.Path(run.model_dir)
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / "config.gin").write_text(run.config_text)
+  mesh = run.mesh or partitioning.make_mesh()
+  state, teacher_params = _place(run, mesh)
+  store = Store(str(folder / "checkpoints"), keep=run.keep)
+  start = store.latest_step() or 0
+  if start:
+    state = store.restore(start, state)
+    log.info("resuming after step %d", start)
+  plan = Update(
+    student=run.student,
+    teacher=run.teacher,
+    objective=run.objective,
+    optimizer=run.optimizer,
+    reduction=run.reduction,
+    micro_batches=run.micro_batches,
+  )
+  writers = Writers(run.model_dir, resume_step=start)
+  timer, compiles = PhaseTimer(), CompileCounter()
+  batch_sharding = partitioning.batch_sharding(mesh)
+
+  def write(step: int, values: dict[str, float]) -> None:
+    if values:
+      writers.scalars(step, values)
+      if listener is not None:
+        listener(step, values)
+
+  def run_evaluations(step: int) -> dict[str, float]:
+    values: dict[str, float] = {}
+    with timer("evaluate"):
+      for evaluation in run.evaluations:
+        values |= evaluate(
+          run.student,
+          state.params,
+          evaluation,
+          seed=run.seed,
+          step=step,
+          predictions_dir=str(folder / "predictions"),
+          teacher=run.teacher,
+          teacher_params=teacher_params,
+        )
+    return values
+
+  if run.evaluate_first and start == 0:
+    write(0, run_evaluations(0))
+  pending: list[dict[str, metrics.Mean]] = []
+  progress = Progress(run.train_steps, start, folder.name, run.show_progress)
+  with compiles, progress:
+    for step in range(start, run.train_steps):
+      with timer("data"):
+        batch = jax.device_put(run.loader.batch(step), batch_sharding)
+      stats: dict[str, metrics.Mean] = {}
+      if run.rollout is not None:
+        with timer("sample"):
+          batch, stats = roll_out(
+            batch,
+            step=step,
+            seed=run.seed,
+            plan=run.rollout,
+            student=run.student,
+            student_params=state.params,
+            teacher=run.teacher,
+            teacher_params=teacher_params,
+          )
+          jax.block_until_ready(batch)
+      with timer("update"):
+        state, parts = update_step(
+          plan, state, teacher_params, batch, np.int32(run.seed)
+        )
+        parts = jax.device_get(parts)
+      _stop_unless_finite(parts, step, run)
+      pending.append(stats | parts)
+      done = step + 1
+      last = done == run.train_steps
+      progress.advance(loss=float(parts["loss"].total))
+      if _due(done, run.sample_period, last):
+        writers.samples(
+          done,
+          dumps.describe(
+            batch, run.loader.cache.vocabulary, run.teacher, teacher_params
+          ),
+        )
+      evaluating = _due(done, run.eval_period, last)
+      saving = _due(done, run.checkpoint_period, last) or last
+      # A report at every evaluation and save: records then never span one, so
+      # a resumed run writes the same lines as a straight one, each step once.
+      if done % run.report_period == 0 or evaluating or saving:
+        evaluated = run_evaluations(done) if evaluating else {}
+        write(done, _record(pending, timer, compiles) | evaluated)
+        pending = []
+      if saving:
+        with timer("checkpoint"):
+          store.save(done, state)
+  store.wait()
+  writers.close()
+  return state
+
+
+def _place(run: Run, mesh: jax.sharding.Mesh) -> tuple[TrainState, Any]:
+  """The initial state and the teacher's parameters, laid out on the mesh."""
+  transformation = run.optimizer.transformation()
+  spots = partitioning.shardings(run.student.axes(run.student_params), mesh)
+  params = partitioning.place(run.student_params, spots)
+  # The update step donates its state, and the caller keeps its own arrays.
+  params = jax.tree.map(lambda x: x.copy(), params)
+  abstract = jax.eval_shape(lambda p: states.create(p, transformation), params)
+  layout = states.shardings(abstract, spots, partitioning.replicated(mesh))
+  state = jax.jit(
+    lambda p: states.create(p, transformation),
+    out_shardings=layout,
+    donate_argnums=0,
+  )(params)
+  info = partitioning.model_info_text(
+    run.student_params, run.student.axes(run.student_params), spots
+  )
+  (pathlib.Path(run.model_dir) / "model-info.txt").write_text(info)
+  if run.teacher is None:
+    return state, None
+  spots = partitioning.shardings(run.teacher.axes(run.teacher_params), mesh)
+  return state, partitioning.place(run.teacher_params, spots)
+
+
+def _due(done: int, period: int, last: bool) -> bool:
+  """Whether something of this period happens after `done` steps."""
+  return bool(period) and (done % period == 0 or last)
+
+
+def _stop_unless_finite(
+  parts: dict[str, metrics.Mean], step: int, run: Run
+) -> None:
+  """Stops at a non-finite step: nothing was updated, nothing is hidden."""
+  if parts["finite"].compute() == 1.0:
+    return
+  raise FloatingPointError(
+    f"step {step}: loss {float(parts['loss'].total)}, gradient norm"
+    f" {float(parts['grad_norm'].total)}; the parameters were not updated and"
+    f" the last checkpoint in {run.model_dir} stands. Lower LEARNING_RATE, set"
+    " clip_norm, or look at the samples of this step"
+  )
+
+
+def _record(
+  pending: Sequence[dict[str, metrics.Mean]],
+  timer: PhaseTimer,
+  compiles: CompileCounter,
+) -> dict[str, float]:
+  """One line of metrics.jsonl from the steps since the last one."""
+  merged = metrics.merge(jax.device_get(pending))
+  tokens = float(merged.pop("tokens").total)
+  merged.pop("finite")
+  values = {f"train/{k}": v for k, v in metrics.compute(merged).items()}
+  times = timer.pop()
+  values |= times
+  busy = sum(
+    times.get(f"time/{phase}_seconds", 0.0)
+    for phase in ("data", "sample", "update")
+  )
+  values["time/tokens_per_second"] = tokens / busy if busy else math.nan
+  values["compile/count"] = float(compiles.count)
+  values["memory/peak_bytes"] = float(peak_memory_bytes())
+  return values

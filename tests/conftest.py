@@ -1,0 +1,36 @@
+"""Four virtual CPU devices and one compilation cache for the whole suite."""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests that train in a child process inherit both settings.
+_flags = os.environ.get("XLA_FLAGS", "")
+if "xla_force_host_platform_device_count" not in _flags:
+  os.environ["XLA_FLAGS"] = (
+    f"{_flags} --xla_force_host_platform_device_count=4".strip()
+  )
+_cache = pathlib.Path(__file__).parents[1] / ".cache" / "jax-tests"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import jax
+import pytest
+
+jax.config.update("jax_default_matmul_precision", "float32")
+
+
+@pytest.fixture(scope="session")
+def golden() -> pathlib.Path:
+  """Folder of outputs of T5X and transformers, with notes of their origin."""
+  return pathlib.Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+  """Real data, or a skip that is counted and says why."""
+  folder = os.environ.get("GKD_DATA_DIR", "")
+  if not folder or not pathlib.Path(folder).is_dir():
+    pytest.skip("real data: set GKD_DATA_DIR to a folder that holds it")
+  return pathlib.Path(folder)
