@@ -1,0 +1,125 @@
+"""A live progress line: rate, time left and a few numbers of the last report.
+
+On a terminal it is tqdm's bar. Elsewhere (a log file, CI) a bar would fill the
+log with control characters, so a plain line is printed every so often instead.
+"""
+
+from collections.abc import Mapping
+import sys
+import time
+from typing import Any
+from typing import TextIO
+
+
+class Progress:
+  """Counts steps up to `total` and shows how far and how fast.
+
+  with Progress(1000, initial=200, description="sft") as progress:
+    progress.update(1, {"loss": 0.41})
+  """
+
+  def __init__(
+    self,
+    total: int,
+    initial: int = 0,
+    description: str = "",
+    *,
+    seconds: float = 10.0,
+    stream: TextIO | None = None,
+  ):
+    """Starts the clock.
+
+    Args:
+      total: step at which the bar is full.
+      initial: step to start from, when a run goes on.
+      description: what is being done, in front of the bar.
+      seconds: time between two plain lines when `stream` is no terminal.
+      stream: where to print, standard error by default.
+    """
+    self._total = total
+    self._initial = initial
+    self._done = initial
+    self._description = description
+    self._seconds = seconds
+    self._stream = stream if stream is not None else sys.stderr
+    self._numbers: dict[str, str] = {}
+    self._started = self._printed = time.monotonic()
+    self._bar = None
+    if self._stream.isatty():
+      from tqdm import tqdm  # only where a bar can be shown
+
+      self._bar = tqdm(
+        total=total,
+        initial=initial,
+        desc=description,
+        file=self._stream,
+        dynamic_ncols=True,
+        smoothing=0.1,
+      )
+
+  def update(
+    self, steps: int = 1, numbers: Mapping[str, float] | None = None
+  ) -> None:
+    """Advances; `numbers` replace those shown behind the bar."""
+    self._done += steps
+    if numbers is not None:
+      self._numbers = {name: _short(value) for name, value in numbers.items()}
+    if self._bar is not None:
+      if numbers is not None:
+        self._bar.set_postfix(self._numbers, refresh=False)
+      self._bar.update(steps)
+      return
+    now = time.monotonic()
+    if now - self._printed >= self._seconds or self._done >= self._total:
+      self._printed = now
+      self.print(self._line(now))
+
+  def print(self, text: str) -> None:
+    """Prints a line without tearing the bar."""
+    if self._bar is not None:
+      self._bar.write(text, file=self._stream)
+    else:
+      print(text, file=self._stream, flush=True)
+
+  def close(self) -> None:
+    if self._bar is not None:
+      self._bar.close()
+
+  def __enter__(self) -> "Progress":
+    return self
+
+  def __exit__(self, *exception: Any) -> None:
+    self.close()
+
+  def _line(self, now: float) -> str:
+    rate = (self._done - self._initial) / max(now - self._started, 1e-9)
+    left = (self._total - self._done) / rate if rate > 0 else float("inf")
+    parts = [
+      f"{self._description}: {self._done}/{self._total}".removeprefix(": "),
+      _speed(rate),
+      f"{_clock(left)} left",
+    ]
+    parts.extend(f"{name} {value}" for name, value in self._numbers.items())
+    return " · ".join(parts)
+
+
+def _short(value: float) -> str:
+  return f"{float(value):.4g}"
+
+
+def _speed(rate: float) -> str:
+  """Steps a second, or seconds a step where that reads better."""
+  if 0 < rate < 1:
+    return f"{1 / rate:.3g} s/step"
+  return f"{rate:.3g} steps/s"
+
+
+def _clock(seconds: float) -> str:
+  """Seconds as 4:05 or 1:04:05; `?` when unknown."""
+  if seconds == float("inf"):
+    return "?"
+  minutes, second = divmod(round(seconds), 60)
+  hours, minute = divmod(minutes, 60)
+  if hours:
+    return f"{hours}:{minute:02d}:{second:02d}"
+  return f"{minute}:{second:02d}"

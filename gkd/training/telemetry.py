@@ -1,0 +1,100 @@
+"""Where the time went, how often XLA compiled, how much memory was used."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import logging
+import sys
+import time
+
+import jax
+from jax import monitoring
+
+_LOG = logging.getLogger(__name__)
+# Fired once for each program that XLA compiled or that came from the persistent
+# cache, with the seconds it took (jax/_src/dispatch.py).
+_COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+
+
+class PhaseTimer:
+  """Seconds spent in each named phase since the last `pop`.
+
+  JAX returns before a computation is done. A phase that ends without fetching a
+  result shows only its dispatch; the time then turns up in the phase that
+  waits, so time a phase around the value that it needs.
+  """
+
+  def __init__(self, clock: Callable[[], float] = time.perf_counter):
+    self._clock = clock
+    self._seconds: dict[str, float] = {}
+
+  @contextlib.contextmanager
+  def __call__(self, phase: str) -> Iterator[None]:
+    """`with timer("sample"): …`; phases add up and may not nest."""
+    started = self._clock()
+    try:
+      yield
+    finally:
+      spent = self._clock() - started
+      self._seconds[phase] = self._seconds.get(phase, 0.0) + spent
+
+  def pop(self) -> dict[str, float]:
+    """{"time/<phase>_seconds": total} since the last call, then forgets."""
+    popped = {
+      f"time/{phase}_seconds": seconds
+      for phase, seconds in self._seconds.items()
+    }
+    self._seconds = {}
+    return popped
+
+
+class CompileCounter:
+  """Counts XLA compiles of this process while open, and logs each.
+
+  with CompileCounter() as compiles:
+    …
+    compiles.count, compiles.seconds
+  """
+
+  def __init__(self):
+    self.count = 0
+    self.seconds = 0.0
+    self._open = True
+    monitoring.register_event_duration_secs_listener(self._listen)
+
+  def close(self) -> None:
+    """Stops counting."""
+    if self._open:
+      self._open = False
+      monitoring.unregister_event_duration_listener(self._listen)
+
+  def __enter__(self) -> "CompileCounter":
+    return self
+
+  def __exit__(self, *exception) -> None:
+    self.close()
+
+  def _listen(self, event: str, seconds: float, **metadata) -> None:
+    if event != _COMPILE_EVENT or not self._open:
+      return
+    self.count += 1
+    self.seconds += seconds
+    name = metadata.get("fun_name", "a program")
+    _LOG.info("compile %d: %s took %.2f s", self.count, name, seconds)
+
+
+def peak_memory_bytes() -> int:
+  """Most memory held so far: per device where known, else of the process.
+
+  The largest of the local devices counts, as that is the one that runs out.
+  """
+  peaks = [
+    (device.memory_stats() or {}).get("peak_bytes_in_use", 0)
+    for device in jax.local_devices()
+  ]
+  if max(peaks, default=0):
+    return max(peaks)
+  import resource  # not on Windows, where jax has no accelerator either
+
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == "darwin" else peak * 1024  # KiB on Linux

@@ -1,0 +1,52 @@
+"""The progress line in a log file and on a terminal."""
+
+import io
+
+from gkd.training import progress
+
+
+class _Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+def test_log_file_gets_plain_lines_and_always_the_last_step():
+  stream = io.StringIO()
+  bar = progress.Progress(3, description="sft", stream=stream, seconds=1e9)
+  for loss in (3.0, 2.0, 1.25):
+    bar.update(1, {"loss": loss})
+  bar.close()
+  lines = stream.getvalue().splitlines()
+  assert len(lines) == 1
+  assert lines[0].startswith("sft: 3/3 · ")
+  assert lines[0].endswith(" · 0:00 left · loss 1.25")
+  assert "\r" not in stream.getvalue()
+
+
+def test_log_file_gets_a_line_every_interval():
+  stream = io.StringIO()
+  bar = progress.Progress(100, stream=stream, seconds=0.0)
+  for _ in range(5):
+    bar.update()
+  assert len(stream.getvalue().splitlines()) == 5
+
+
+def test_rate_counts_only_the_steps_of_this_process(monkeypatch):
+  now = [100.0]
+  monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+  stream = io.StringIO()
+  bar = progress.Progress(1000, initial=800, stream=stream, seconds=5.0)
+  now[0] += 10.0
+  bar.update(20)  # 2 a second; 180 are left, so 90 s
+  assert stream.getvalue() == "820/1000 · 2 steps/s · 1:30 left\n"
+
+
+def test_terminal_gets_a_bar_that_lines_do_not_tear():
+  stream = _Terminal()
+  bar = progress.Progress(2, description="sft", stream=stream)
+  bar.update(1, {"loss": 0.5})
+  bar.print("saved a checkpoint")
+  bar.update(1)
+  bar.close()
+  assert "sft: 100%" in stream.getvalue()
+  assert "saved a checkpoint\n" in stream.getvalue()

@@ -1,0 +1,60 @@
+"""Time split, number of compiles, memory."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gkd.training import telemetry
+
+
+def test_phases_add_up_and_are_forgotten_after_pop():
+  ticks = iter([0.0, 1.0, 10.0, 12.5, 20.0, 20.5])
+  timer = telemetry.PhaseTimer(clock=lambda: next(ticks))
+  with timer("sample"):
+    pass
+  with timer("update"):
+    pass
+  with timer("sample"):
+    pass
+  assert timer.pop() == {
+    "time/sample_seconds": 1.5,
+    "time/update_seconds": 2.5,
+  }
+  assert timer.pop() == {}
+
+
+def test_time_of_a_phase_that_fails_is_kept():
+  ticks = iter([0.0, 3.0])
+  timer = telemetry.PhaseTimer(clock=lambda: next(ticks))
+  with pytest.raises(RuntimeError), timer("data"):
+    raise RuntimeError
+  assert timer.pop() == {"time/data_seconds": 3.0}
+
+
+def test_each_compile_counts_once_and_is_logged(caplog):
+  double = jax.jit(lambda x: 2 * x)
+  inputs = [np.ones(n, np.float32) for n in (3, 3, 4, 5)]
+  with (
+    caplog.at_level(logging.INFO, logger="gkd.training.telemetry"),
+    telemetry.CompileCounter() as compiles,
+  ):
+    double(inputs[0])
+    double(inputs[1])  # same shape: no compile
+    assert compiles.count == 1
+    double(inputs[2])
+    assert compiles.count == 2
+    assert compiles.seconds > 0
+  double(inputs[3])  # after closing: not counted
+  assert compiles.count == 2
+  assert [record.message.split(":")[0] for record in caplog.records] == [
+    "compile 1",
+    "compile 2",
+  ]
+
+
+def test_peak_memory_is_at_least_what_was_allocated():
+  block = jnp.ones((1 << 22,), jnp.float32).block_until_ready()
+  assert telemetry.peak_memory_bytes() >= block.nbytes

@@ -1,0 +1,134 @@
+"""What a run reports can be read back, also after a kill and a resume."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gkd.training import writers
+
+
+def _lines(directory):
+  with open(os.path.join(directory, "metrics.jsonl"), encoding="utf-8") as f:
+    return [
+      json.loads(line, parse_constant=lambda name: pytest.fail(name))
+      for line in f
+    ]
+
+
+def _writers(directory, **kwargs):
+  return writers.Writers(str(directory), tensorboard=False, **kwargs)
+
+
+def test_line_can_be_read_before_close(tmp_path):
+  run = _writers(tmp_path)
+  run.scalars(20, {"train/loss": jnp.float32(0.5), "compile/count": 3})
+  assert _lines(tmp_path) == [
+    {"step": 20, "train/loss": 0.5, "compile/count": 3.0}
+  ]
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path):
+  run = _writers(tmp_path)
+  run.scalars(1, {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 1e30})
+  run.close()
+  assert _lines(tmp_path) == [
+    {"step": 1, "a": None, "b": None, "c": None, "d": 1e30}
+  ]
+
+
+def test_resumed_run_reports_every_step_once(tmp_path):
+  run = _writers(tmp_path)
+  for step in (10, 20, 30):
+    run.scalars(step, {"train/loss": step / 10})
+    run.samples(step, [{"prompt": "p"}])
+  run.close()
+
+  run = _writers(tmp_path, resume_step=20)
+  run.scalars(30, {"train/loss": -1.0})
+  run.close()
+  assert [(line["step"], line["train/loss"]) for line in _lines(tmp_path)] == [
+    (10, 1.0),
+    (20, 2.0),
+    (30, -1.0),
+  ]
+  assert sorted(os.listdir(tmp_path / "samples")) == [
+    "step_00000010.jsonl",
+    "step_00000020.jsonl",
+  ]
+
+
+def test_line_torn_by_a_kill_is_dropped(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text('{"step": 10, "a": 1.0}\n{"step": 20, "a": 1', "utf-8")
+  run = _writers(tmp_path, resume_step=20)
+  run.scalars(30, {"a": 3.0})
+  run.close()
+  assert [line["step"] for line in _lines(tmp_path)] == [10, 30]
+
+
+def test_new_run_keeps_no_line_of_an_earlier_one(tmp_path):
+  run = _writers(tmp_path)
+  run.scalars(0, {"a": 1.0})
+  run.close()
+  _writers(tmp_path).close()
+  assert _lines(tmp_path) == []
+
+
+def test_samples_take_any_text_and_arrays(tmp_path):
+  run = _writers(tmp_path)
+  row = {
+    "text": "zwölf\n\u2028 → 12",
+    "score": np.float32(-1.5),
+    "bad": float("nan"),
+    "lengths": np.array([1, 2]),
+  }
+  path = run.samples(7, [row, {"text": ""}])
+  assert path.endswith("samples/step_00000007.jsonl")
+  with open(path, encoding="utf-8", newline="\n") as file:
+    first, second = [json.loads(line) for line in file]
+  assert first == {
+    "text": "zwölf\n\u2028 → 12",
+    "score": -1.5,
+    "bad": None,
+    "lengths": [1, 2],
+  }
+  assert second == {"text": ""}
+
+
+def test_tensorboard_events_hold_the_values_and_need_no_tensorflow(tmp_path):
+  program = f"""
+import sys
+sys.modules["tensorflow"] = None  # importing it now raises
+from gkd.training import writers
+assert "tensorboardX" not in sys.modules
+run = writers.Writers({str(tmp_path)!r})
+run.scalars(3, {{"train/loss": 0.25}})
+run.close()
+"""
+  subprocess.run([sys.executable, "-c", program], check=True)
+  from tensorboardX import proto
+
+  found = []
+  directory = tmp_path / "tensorboard"
+  for name in os.listdir(directory):
+    for record in _records((directory / name).read_bytes()):
+      event = proto.event_pb2.Event.FromString(record)
+      found += [
+        (event.step, value.tag, value.simple_value)
+        for value in event.summary.value
+      ]
+  assert found == [(3, "train/loss", 0.25)]
+
+
+def _records(data):
+  """Payloads of a TFRecord file: length, crc, payload, crc."""
+  while data:
+    length = int.from_bytes(data[:8], "little")
+    yield data[12 : 12 + length]
+    data = data[16 + length :]
