@@ -1,0 +1,151 @@
+"""Sequence-level KL between two models, from samples of one of them.
+
+By the chain rule (Tiapkin et al., arXiv 2502.02671, Section 3)
+
+  KL(p||q) = E_x E_{y~p(.|x)} [log p(y|x) - log q(y|x)]
+           = E_x E_{y~p(.|x)} sum_t KL(p(.|x,y_<t) || q(.|x,y_<t)).
+
+The first line is the sampled log-ratio, the second its Rao-Blackwellised form:
+the same expectation, less variance, never negative. p is the teacher (or the
+oracle), q the student. The forward KL needs targets drawn from p, the reverse
+KL(q||p) targets drawn from q, both at temperature 1 over the real ids: who drew
+them is the caller's business (see evaluation/decode.py).
+
+  metrics = sequence_kl(teacher, teacher_params, student, params, batch)
+"""
+
+from typing import Literal
+from typing import NamedTuple
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gkd.losses.chunked import sum_over_chunks
+from gkd.losses.divergence import forward_kl
+from gkd.losses.divergence import reverse_kl
+from gkd.losses.likelihood import sequence_log_probs
+from gkd.losses.objective import over_real_ids
+from gkd.metrics import Mean
+from gkd.types import Array
+from gkd.types import Batch
+from gkd.types import LanguageModel
+from gkd.types import Params
+from gkd.types import UserError
+
+Direction = Literal["forward", "reverse"]
+
+
+class Estimates(NamedTuple):
+  """One value per sequence; rows without counted tokens hold 0."""
+
+  token_sum: Array  # [B] sum_t KL_t, Rao-Blackwellised
+  log_ratio: Array  # [B] log p(y)/q(y) (forward) or log q(y)/p(y) (reverse)
+  num_tokens: Array  # [B]
+
+
+def sequence_kl(
+  p_model: LanguageModel,
+  p_params: Params,
+  q_model: LanguageModel,
+  q_params: Params,
+  batch: Batch,
+  *,
+  direction: Direction = "forward",
+  temperature: float = 1.0,
+  chunk_size: int | None = None,
+) -> dict[str, Mean]:
+  """Token-summed KL of a batch as means that merge over batches.
+
+  Args:
+    p_model: teacher or oracle.
+    p_params: its parameters.
+    q_model: student, of the same vocabulary.
+    q_params: its parameters.
+    batch: targets drawn from p (forward) or q (reverse); rows whose weights
+      are all 0 do not count.
+    direction: "forward" KL(p||q) or "reverse" KL(q||p).
+    temperature: divides both models' logits; the one that drew the targets.
+    chunk_size: number of positions whose logits exist at once; None for all.
+
+  Returns:
+    "<direction>_kl": nats per sequence; "<direction>_kl_per_token": nats per
+    token (all nats over all tokens).
+  """
+  estimates = sequence_estimates(
+    p_model,
+    p_params,
+    q_model,
+    q_params,
+    batch,
+    direction=direction,
+    temperature=temperature,
+    chunk_size=chunk_size,
+  )
+  sequences = (estimates.num_tokens > 0).astype(jnp.float32)
+  total = jnp.sum(estimates.token_sum)
+  return {
+    f"{direction}_kl": Mean(total, jnp.sum(sequences)),
+    f"{direction}_kl_per_token": Mean(total, jnp.sum(estimates.num_tokens)),
+  }
+
+
+def sequence_estimates(
+  p_model: LanguageModel,
+  p_params: Params,
+  q_model: LanguageModel,
+  q_params: Params,
+  batch: Batch,
+  *,
+  direction: Direction = "forward",
+  temperature: float = 1.0,
+  chunk_size: int | None = None,
+) -> Estimates:
+  """Both estimators for each row; arguments as in `sequence_kl`."""
+  if direction not in get_args(Direction):
+    raise UserError(
+      f"direction is {direction!r}; expected one of {get_args(Direction)}: "
+      "forward is KL(teacher||student), reverse KL(student||teacher)"
+    )
+  assert batch.segments is None, "rows of a packed batch are not sequences"
+  vocabulary_size = p_model.vocabulary_size
+  assert vocabulary_size == q_model.vocabulary_size
+  token_kl = forward_kl if direction == "forward" else reverse_kl
+  sign = 1.0 if direction == "forward" else -1.0
+
+  def of_positions(positions) -> Estimates:
+    p_hidden, q_hidden, targets, weights = positions
+    p_logits, q_logits = over_real_ids(
+      p_model.head(p_params, p_hidden),
+      q_model.head(q_params, q_hidden),
+      vocabulary_size,
+    )
+    p_logits, q_logits = p_logits / temperature, q_logits / temperature
+    values = token_kl(
+      jax.nn.log_softmax(p_logits), jax.nn.log_softmax(q_logits)
+    )
+    counts = weights > 0
+    p_score = sequence_log_probs(p_logits, targets, counts)
+    q_score = sequence_log_probs(q_logits, targets, counts)
+    return Estimates(
+      token_sum=jnp.sum(jnp.where(counts, values, 0.0), axis=-1),
+      log_ratio=sign * (p_score - q_score),
+      num_tokens=jnp.sum(counts, axis=-1).astype(jnp.float32),
+    )
+
+  positions = (
+    p_model.hidden(p_params, batch.inputs, batch.targets),
+    q_model.hidden(q_params, batch.inputs, batch.targets),
+    batch.targets,
+    batch.weights,
+  )
+  if chunk_size is None:
+    return of_positions(positions)
+  return sum_over_chunks(of_positions, positions, chunk_size)
+
+
+def standard_error(values: np.ndarray) -> float:
+  """Standard error of the mean of independent values [N], N > 1."""
+  values = np.asarray(values, np.float64)
+  return float(np.std(values, ddof=1) / np.sqrt(values.size))

@@ -1,0 +1,254 @@
+"""Divergences between the next-token distributions of teacher and student.
+
+One copy of each equation, in log space and float32. `log_p` is the teacher,
+`log_q` the student: log-probabilities [..., V], normalised over V. Results are
+[...] in nats and never negative. Gradients are meant with respect to logits,
+through `jax.nn.log_softmax`; ids that are -inf on both sides get gradient 0.
+
+No temperature, mask or reduction here: see objective.py and masks.py. A new
+divergence is a new file with a frozen dataclass like those at the end.
+
+  log_p = jax.nn.log_softmax(teacher_logits)
+  log_q = jax.nn.log_softmax(student_logits)
+  values = generalized_jsd(log_p, log_q, beta=0.5)
+
+Source: Agarwal et al., On-Policy Distillation of Language Models, ICLR 2024
+(arXiv 2306.13649), Sections 2 and 3.
+"""
+
+import dataclasses
+import numbers
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from gkd.types import Array
+from gkd.types import UserError
+
+
+def forward_kl(log_p: Array, log_q: Array) -> Array:
+  """KL(p||q) = sum_v p log(p/q): the student must cover the teacher.
+
+  The gradient with respect to student logit j is q_j - p_j.
+
+  Args:
+    log_p: [..., V] teacher log-probabilities.
+    log_q: [..., V] student log-probabilities.
+
+  Returns:
+    [...] float32 nats; +inf only where some p > 0 and q = 0.
+
+  >>> half = jnp.log(jnp.array([0.5, 0.5]))
+  >>> print(f"{forward_kl(jnp.array([0.0, -jnp.inf]), half):.4f}")
+  0.6931
+  """
+  return _kl(log_p, log_q)
+
+
+def reverse_kl(log_p: Array, log_q: Array) -> Array:
+  """KL(q||p) = sum_v q log(q/p): the student seeks the teacher's modes.
+
+  The gradient with respect to student logit j is
+  q_j (log(q_j/p_j) - KL(q||p)).
+
+  Args:
+    log_p: [..., V] teacher log-probabilities.
+    log_q: [..., V] student log-probabilities.
+
+  Returns:
+    [...] float32 nats; +inf only where some q > 0 and p = 0.
+
+  >>> half = jnp.log(jnp.array([0.5, 0.5]))
+  >>> print(f"{reverse_kl(half, jnp.array([0.0, -jnp.inf])):.4f}")
+  0.6931
+  """
+  return _kl(log_q, log_p)
+
+
+def generalized_jsd(log_p: Array, log_q: Array, beta: float | Array) -> Array:
+  """JSD(beta) = beta KL(p||m) + (1-beta) KL(q||m), m = beta p + (1-beta) q.
+
+  Eq. 1 of the GKD paper: beta is on the teacher, in the weight and in the
+  mixture. The raw value tends to 0 at both ends (JSD(beta)/beta -> KL(p||q) as
+  beta -> 0), so beta 0 and 1 are defined as the forward and the reverse KL.
+  The gradient with respect to student logit j is
+  (1-beta) q_j (log(q_j/m_j) - KL(q||m)).
+
+  Args:
+    log_p: [..., V] teacher log-probabilities.
+    log_q: [..., V] student log-probabilities.
+    beta: in [0, 1]; a Python number, or a traced scalar (three times the work).
+
+  Returns:
+    [...] float32 nats, at most H(beta) for 0 < beta < 1.
+
+  >>> one, two = jnp.array([0.0, -jnp.inf]), jnp.array([-jnp.inf, 0.0])
+  >>> print(f"{generalized_jsd(one, two, 0.1):.4f}")
+  0.3251
+  """
+  if isinstance(beta, numbers.Real):
+    if beta == 0:
+      return forward_kl(log_p, log_q)
+    if beta == 1:
+      return reverse_kl(log_p, log_q)
+    return _interior_jsd(log_p, log_q, beta)
+  # A branch that is not selected still gets a cotangent of 0, and 0 * inf is
+  # NaN: so it is fed two equal distributions.
+  forward = forward_kl(log_p, jnp.where(beta == 0, log_q, log_p))
+  reverse = reverse_kl(jnp.where(beta == 1, log_p, log_q), log_q)
+  interior = _interior_jsd(log_p, log_q, beta)
+  return jnp.where(beta == 0, forward, jnp.where(beta == 1, reverse, interior))
+
+
+def total_variation(log_p: Array, log_q: Array) -> Array:
+  """TV(p, q) = 1/2 sum_v |p - q|, in [0, 1] (f-distill's divergence).
+
+  The gradient with respect to student logit j is
+  1/2 q_j (s_j - sum_i q_i s_i) with s = sign(q - p).
+
+  Args:
+    log_p: [..., V] teacher log-probabilities.
+    log_q: [..., V] student log-probabilities.
+
+  Returns:
+    [...] float32.
+
+  >>> half = jnp.log(jnp.array([0.5, 0.5]))
+  >>> print(f"{total_variation(half, jnp.array([0.0, -jnp.inf])):.4f}")
+  0.5000
+  """
+  p = jnp.exp(log_p.astype(jnp.float32))
+  q = jnp.exp(log_q.astype(jnp.float32))
+  return 0.5 * jnp.sum(jnp.abs(p - q), axis=-1)
+
+
+def entropy(log_p: Array) -> Array:
+  """H(p) = -sum_v p log p, [..., V] -> [...] float32 nats."""
+  log_p = log_p.astype(jnp.float32)
+  p = jnp.exp(log_p)
+  return -jnp.sum(p * jnp.where(p > 0, log_p, 0.0), axis=-1)
+
+
+class Divergence(Protocol):
+  """What an objective needs: a function of (log_p, log_q) and its formula."""
+
+  def __call__(self, log_p: Array, log_q: Array) -> Array: ...
+
+  @property
+  def words(self) -> str: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ForwardKL:
+  """KL(teacher||student), see `forward_kl`."""
+
+  def __call__(self, log_p: Array, log_q: Array) -> Array:
+    return forward_kl(log_p, log_q)
+
+  @property
+  def words(self) -> str:
+    return "forward KL, sum_v p log(p/q)"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReverseKL:
+  """KL(student||teacher), see `reverse_kl`."""
+
+  def __call__(self, log_p: Array, log_q: Array) -> Array:
+    return reverse_kl(log_p, log_q)
+
+  @property
+  def words(self) -> str:
+    return "reverse KL, sum_v q log(q/p)"
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneralizedJSD:
+  """JSD(beta), see `generalized_jsd`; beta weighs the teacher."""
+
+  beta: float
+
+  def __post_init__(self):
+    number = isinstance(self.beta, numbers.Real)
+    if not number or isinstance(self.beta, bool) or not 0 <= self.beta <= 1:
+      raise UserError(
+        f"GeneralizedJSD.beta is {self.beta!r}; expected a number from 0 "
+        "(forward KL) to 1 (reverse KL): choose one in that range"
+      )
+
+  def __call__(self, log_p: Array, log_q: Array) -> Array:
+    return generalized_jsd(log_p, log_q, self.beta)
+
+  @property
+  def words(self) -> str:
+    if self.beta == 0:
+      return f"generalized JSD at beta 0 = {ForwardKL().words}"
+    if self.beta == 1:
+      return f"generalized JSD at beta 1 = {ReverseKL().words}"
+    return (
+      f"generalized JSD, beta KL(p||m) + (1-beta) KL(q||m), "
+      f"m = beta p + (1-beta) q, beta = {self.beta:g}"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TotalVariation:
+  """Total variation distance, see `total_variation`."""
+
+  def __call__(self, log_p: Array, log_q: Array) -> Array:
+    return total_variation(log_p, log_q)
+
+  @property
+  def words(self) -> str:
+    return "total variation, 1/2 sum_v |p - q|"
+
+
+def _kl(log_w: Array, log_r: Array) -> Array:
+  """sum_v w log(w/r) over the entries with w > 0."""
+  log_w = log_w.astype(jnp.float32)
+  log_r = log_r.astype(jnp.float32)
+  w = jnp.exp(log_w)
+  # Inputs are replaced before the subtraction: masking the product alone would
+  # leave 0 * inf in the gradient.
+  counts = w > 0
+  ratio = jnp.where(counts, log_w, 0.0) - jnp.where(counts, log_r, 0.0)
+  return _not_negative(jnp.sum(w * ratio, axis=-1))
+
+
+# Where a/c exceeds e^40 the rarer side weighs less than 1e-17, far below
+# float32's resolution of the sum, and exp stays far from overflow.
+_MAX_LOG_RATIO = 40.0
+
+
+def _interior_jsd(log_p: Array, log_q: Array, beta: float | Array) -> Array:
+  """JSD(beta) for 0 < beta < 1; finite at the ends.
+
+  With b <= 1/2 the smaller of the two weights, a the distribution that has it
+  and c the other one, m = b a + (1-b) c gives
+    log(m/c) = log1p(b (a/c - 1)),  log(m/a) = log(m/c) - log(a/c).
+  Unlike logaddexp this keeps full relative precision as b -> 0, where the
+  value and the gradient are themselves of order b.
+  """
+  beta = jnp.asarray(beta, jnp.float32)
+  swap = beta > 0.5
+  b = jnp.where(swap, 1.0 - beta, beta)
+  log_p = log_p.astype(jnp.float32)
+  log_q = log_q.astype(jnp.float32)
+  # Both -inf: any equal finite pair gives ratio 0, and the weights are 0.
+  absent = jnp.isneginf(log_p) & jnp.isneginf(log_q)
+  log_p_over_q = jnp.where(absent, 0.0, log_p) - jnp.where(absent, 0.0, log_q)
+  p, q = jnp.exp(log_p), jnp.exp(log_q)
+  a, c = jnp.where(swap, q, p), jnp.where(swap, p, q)
+  log_ratio = jnp.where(swap, -log_p_over_q, log_p_over_q)
+  log_ratio = jnp.clip(log_ratio, -_MAX_LOG_RATIO, _MAX_LOG_RATIO)
+  log_m_over_c = jnp.log1p(b * jnp.expm1(log_ratio))
+  log_m_over_a = log_m_over_c - log_ratio
+  return _not_negative(
+    -jnp.sum(b * a * log_m_over_a + (1 - b) * c * log_m_over_c, axis=-1)
+  )
+
+
+def _not_negative(value: Array) -> Array:
+  """Lifts rounding below 0 to 0; unlike a maximum it keeps the gradient."""
+  return value + jax.lax.stop_gradient(jnp.where(value < 0, -value, 0.0))

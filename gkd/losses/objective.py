@@ -1,0 +1,307 @@
+"""What one update minimises: distillation or cross-entropy.
+
+An objective turns hidden states and heads (hidden -> logits, parameters bound)
+into a scalar loss and mergeable metrics. It never shifts, reduces or samples:
+hidden states are aligned with targets, and `masks.coefficients` come in.
+
+  objective = Distillation(ReverseKL(), chunk_size=128)
+  loss, metrics = objective(student_head=…, student_hidden=…, …)
+
+Metrics are at temperature 1 over the real ids, whatever the loss uses, and
+carry no gradient.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import numbers
+from typing import NamedTuple
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from gkd import masks
+from gkd.losses import divergence as divergences
+from gkd.losses.chunked import sum_over_chunks
+from gkd.losses.likelihood import cross_entropy
+from gkd.metrics import Mean
+from gkd.types import Array
+from gkd.types import Batch
+from gkd.types import Source
+from gkd.types import UserError
+
+Head = Callable[[Array], Array]  # hidden [..., D] -> logits [..., V]
+Sums = tuple[Array, dict[str, Mean]]  # loss, metrics
+
+
+class Objective(Protocol):
+  """What a step minimises; see `Distillation.__call__` for the arguments.
+
+  Attributes:
+    needs_teacher: whether teacher_head and teacher_hidden must be passed.
+    words: the objective in one line, printed at start-up.
+  """
+
+  needs_teacher: bool
+
+  @property
+  def words(self) -> str: ...
+
+  def __call__(
+    self,
+    *,
+    student_head: Head,
+    student_hidden: Array,
+    teacher_head: Head | None,
+    teacher_hidden: Array | None,
+    batch: Batch,
+    coefficients: Array,
+    vocabulary_size: int,
+  ) -> Sums: ...
+
+
+class Positions(NamedTuple):
+  """What a loss needs at each target position; T may be a chunk of them."""
+
+  student: Array  # [B, T, D] hidden states
+  teacher: Array | None  # [B, T, E] hidden states
+  targets: Array  # [B, T]
+  weights: Array  # [B, T]
+  coefficients: Array  # [B, T], of the loss
+
+
+@dataclasses.dataclass(frozen=True)
+class Distillation:
+  """D(p_T || p_S) at every position of the targets (GKD, Eq. 2).
+
+  Attributes:
+    divergence: see losses/divergence.py.
+    teacher_temperature: divides the teacher's logits inside the loss (the
+      paper's XSum and GSM8K runs take 0.1).
+    student_temperature: divides the student's logits inside the loss.
+    chunk_size: number of target positions whose logits exist at once; None
+      holds all of them. The loss is the same.
+  """
+
+  divergence: divergences.Divergence
+  teacher_temperature: float = 1.0
+  student_temperature: float = 1.0
+  chunk_size: int | None = None
+
+  needs_teacher = True
+
+  def __post_init__(self):
+    if not callable(self.divergence) or isinstance(self.divergence, type):
+      raise UserError(
+        f"Distillation.divergence is {self.divergence!r}; expected an object "
+        "such as ReverseKL() or GeneralizedJSD(beta=0.5): choose a divergence"
+      )
+    _check_positive(
+      "Distillation.teacher_temperature", self.teacher_temperature
+    )
+    _check_positive(
+      "Distillation.student_temperature", self.student_temperature
+    )
+    size = self.chunk_size
+    if size is not None and (type(size) is not int or size < 1):
+      raise UserError(
+        f"Distillation.chunk_size is {size!r}; expected a whole number of "
+        "positions from 1 up, or None for all at once: choose for example 128"
+      )
+
+  @property
+  def words(self) -> str:
+    return (
+      f"distillation: {self.divergence.words}, "
+      f"p = teacher at temperature {self.teacher_temperature:g}, "
+      f"q = student at temperature {self.student_temperature:g}"
+    )
+
+  def __call__(
+    self,
+    *,
+    student_head: Head,
+    student_hidden: Array,
+    teacher_head: Head,
+    teacher_hidden: Array,
+    batch: Batch,
+    coefficients: Array,
+    vocabulary_size: int,
+  ) -> Sums:
+    """Loss sum(coefficients * divergence) and metrics.
+
+    Args:
+      student_head: hidden [..., D] -> raw logits [..., V].
+      student_hidden: [B, T, D], aligned with the batch's targets.
+      teacher_head: the same for the teacher; its table may be padded wider.
+      teacher_hidden: [B, T, E]. No gradient flows to the teacher.
+      batch: targets, weights and source are read.
+      coefficients: [B, T] from `masks.coefficients`.
+      vocabulary_size: number of real ids, the same for both models.
+
+    Returns:
+      float32 scalar and {name: Mean}.
+    """
+
+    def of_positions(positions: Positions) -> Sums:
+      student, teacher = over_real_ids(
+        student_head(positions.student),
+        jax.lax.stop_gradient(teacher_head(positions.teacher)),
+        vocabulary_size,
+      )
+      log_p = jax.nn.log_softmax(teacher / self.teacher_temperature)
+      log_q = jax.nn.log_softmax(student / self.student_temperature)
+      values = self.divergence(log_p, log_q)
+      metrics = _compare(student, teacher, positions.weights)
+      return _reduce(values, positions.coefficients, batch.source, metrics)
+
+    positions = Positions(
+      student_hidden,
+      teacher_hidden,
+      batch.targets,
+      batch.weights,
+      coefficients,
+    )
+    if self.chunk_size is None:
+      return of_positions(positions)
+    return sum_over_chunks(of_positions, positions, self.chunk_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy:
+  """-log p_S(y_t | y_<t, x) of the targets, as T5X: SFT and SeqKD.
+
+  Runs over all rows of the logits table. A teacher is not needed; when one is
+  passed, the student is also compared with it.
+
+  Attributes:
+    z_loss: coefficient of (log Z)^2; T5X trains with 1e-4.
+    label_smoothing: mass spread over the other ids, in [0, 1).
+  """
+
+  z_loss: float = 0.0
+  label_smoothing: float = 0.0
+
+  needs_teacher = False
+
+  def __post_init__(self):
+    if not _is_number(self.z_loss) or not 0 <= self.z_loss < float("inf"):
+      raise UserError(
+        f"CrossEntropy.z_loss is {self.z_loss!r}; expected a number from 0 up: "
+        "choose 0 for none, or T5X's 1e-4"
+      )
+    smoothing = self.label_smoothing
+    if not _is_number(smoothing) or not 0 <= smoothing < 1:
+      raise UserError(
+        f"CrossEntropy.label_smoothing is {smoothing!r}; expected a number "
+        "from 0 to below 1: choose 0 for none, or for example 0.1"
+      )
+
+  @property
+  def words(self) -> str:
+    extras = ""
+    if self.z_loss:
+      extras += f", plus z-loss {self.z_loss:g} (log Z)^2"
+    if self.label_smoothing:
+      extras += f", label smoothing {self.label_smoothing:g}"
+    return f"cross-entropy: -log q(target), q = student{extras}"
+
+  def __call__(
+    self,
+    *,
+    student_head: Head,
+    student_hidden: Array,
+    teacher_head: Head | None = None,
+    teacher_hidden: Array | None = None,
+    batch: Batch,
+    coefficients: Array,
+    vocabulary_size: int,
+  ) -> Sums:
+    """Loss sum(coefficients * cross-entropy) and metrics.
+
+    Arguments as of `Distillation`; a teacher is optional, for metrics only.
+    """
+    assert (teacher_head is None) == (teacher_hidden is None)
+    logits = student_head(student_hidden)
+    values = cross_entropy(
+      logits,
+      batch.targets,
+      z_loss=self.z_loss,
+      label_smoothing=self.label_smoothing,
+    )
+    if teacher_head is None:
+      student = masks.mask_padded_ids(logits, vocabulary_size)
+      metrics = _compare(student, None, batch.weights)
+    else:
+      student, teacher = over_real_ids(
+        logits,
+        jax.lax.stop_gradient(teacher_head(teacher_hidden)),
+        vocabulary_size,
+      )
+      metrics = _compare(student, teacher, batch.weights)
+    metrics["token_accuracy"] = Mean.of(
+      jnp.argmax(logits, axis=-1) == batch.targets, batch.weights > 0
+    )
+    return _reduce(values, coefficients, batch.source, metrics)
+
+
+def over_real_ids(
+  first: Array, second: Array, vocabulary_size: int
+) -> tuple[Array, Array]:
+  """Two models' float32 logits [..., V] over one width, padded ids at -inf."""
+  width = min(first.shape[-1], second.shape[-1])
+  first, second = (
+    masks.mask_padded_ids(
+      logits.astype(jnp.float32), vocabulary_size, width=width
+    )
+    for logits in (first, second)
+  )
+  return first, second
+
+
+def _compare(
+  student: Array, teacher: Array | None, weights: Array
+) -> dict[str, Mean]:
+  """Per-token metrics at temperature 1, from masked logits [B, T, V]."""
+  counts = weights > 0
+  student = jax.lax.stop_gradient(student.astype(jnp.float32))
+  log_q = jax.nn.log_softmax(student)
+  values = {"student_entropy": divergences.entropy(log_q)}
+  if teacher is not None:
+    log_p = jax.nn.log_softmax(teacher)
+    values |= {
+      "teacher_entropy": divergences.entropy(log_p),
+      "forward_kl": divergences.forward_kl(log_p, log_q),
+      "reverse_kl": divergences.reverse_kl(log_p, log_q),
+      "agreement": jnp.argmax(student, axis=-1) == jnp.argmax(teacher, axis=-1),
+    }
+  return {name: Mean.of(value, counts) for name, value in values.items()}
+
+
+def _reduce(
+  values: Array, coefficients: Array, source: Array, metrics: dict[str, Mean]
+) -> Sums:
+  """sum(coefficients * values), and the loss of each source beside `metrics`.
+
+  Positions of coefficient 0 may hold anything, infinities included.
+  """
+  weighted = jnp.where(coefficients != 0, coefficients * values, 0.0)
+  held = jax.lax.stop_gradient(values)
+  per_source = {
+    f"loss/{member.name.lower()}": Mean.of(
+      held, coefficients * (source == member)[:, None]
+    )
+    for member in Source
+  }
+  return jnp.sum(weighted), metrics | per_source
+
+
+def _is_number(value) -> bool:
+  return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _check_positive(name: str, value) -> None:
+  if not _is_number(value) or not 0 < value < float("inf"):
+    raise UserError(
+      f"{name} is {value!r}; expected a number above 0: choose for example 1.0"
+    )
