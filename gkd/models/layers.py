@@ -1,0 +1,120 @@
+"""Layers of T5: RMS norm, bias-free projection, embedding and (gated) MLP.
+
+One copy for all families. Parameters are float32 under T5X's names and are cast
+to the compute dtype where they are used. Attention lives in `attention.py`.
+
+Initialisers are those of T5X (`t5x/examples/t5/layers.py`): linen derives a
+parameter's key from its path, so equal names also give equal initial values.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from gkd.types import Array
+
+Initializer = Callable[..., Array]
+
+# T5's GELU is the tanh form, not the one with erf.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+  "gelu": lambda x: jax.nn.gelu(x, approximate=True),
+  "linear": lambda x: x,
+  "relu": jax.nn.relu,
+  "silu": jax.nn.silu,
+}
+
+_FAN_IN_TRUNCATED = nn.initializers.variance_scaling(
+  1.0, "fan_in", "truncated_normal"
+)
+
+
+class RMSNorm(nn.Module):
+  """x / sqrt(mean(x²) + epsilon) · scale, in float32 (arXiv:1910.07467)."""
+
+  epsilon: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """[..., D] of any float dtype -> [..., D] in the compute dtype."""
+    x = x.astype(jnp.float32)
+    scale = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
+    mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    y = x * jax.lax.rsqrt(mean_square + self.epsilon)
+    return (y * scale.astype(jnp.float32)).astype(self.dtype)
+
+
+class Dense(nn.Module):
+  """x @ kernel; the kernel is stored 2-D, as T5X stores it."""
+
+  features: int
+  dtype: Any
+  kernel_init: Initializer = _FAN_IN_TRUNCATED
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """[..., D] -> [..., features]."""
+    kernel = self.param(
+      "kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32
+    )
+    return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class Embedding(nn.Module):
+  """A table of token vectors that can also serve as the output head."""
+
+  vocab_size: int
+  features: int
+  dtype: Any
+
+  def setup(self):
+    self.embedding = self.param(
+      "embedding",
+      nn.initializers.normal(stddev=1.0),
+      (self.vocab_size, self.features),
+      jnp.float32,
+    )
+
+  def __call__(self, tokens: Array) -> Array:
+    """[...] int ids -> [..., D]. An id outside the table gives NaN, loudly."""
+    vectors = jnp.take(
+      self.embedding, tokens, axis=0, mode="fill", fill_value=jnp.nan
+    )
+    return vectors.astype(self.dtype)
+
+  def attend(self, hidden: Array) -> Array:
+    """[..., D] -> [..., V] float32: inner product with every token vector."""
+    hidden = hidden.astype(jnp.float32)
+    return jnp.dot(hidden, self.embedding.astype(jnp.float32).T)
+
+
+class MLP(nn.Module):
+  """wo(dropout(Π_i activation_i(wi_i x))); one activation: `wi`, more: `wi_i`.
+
+  ("relu",) is T5 1.0; ("gelu", "linear") is the gated GELU of T5 1.1
+  (arXiv:2002.05202).
+  """
+
+  features: int
+  mlp_dim: int
+  activations: tuple[str, ...]
+  dropout_rate: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Array, deterministic: bool) -> Array:
+    """[B, T, D] -> [B, T, D]."""
+    hidden = 1.0
+    for i, name in enumerate(self.activations):
+      wi = "wi" if len(self.activations) == 1 else f"wi_{i}"
+      hidden *= ACTIVATIONS[name](Dense(self.mlp_dim, self.dtype, name=wi)(x))
+    hidden = dropout(self.dropout_rate)(hidden, deterministic)
+    return Dense(self.features, self.dtype, name="wo")(hidden)
+
+
+def dropout(rate: float) -> nn.Dropout:
+  """T5's dropout: one mask for all positions of a sequence [.., T, D]."""
+  return nn.Dropout(rate, broadcast_dims=(-2,))

@@ -1,0 +1,254 @@
+"""T5 1.0 and 1.1 encoder–decoder models as T5X computes them.
+
+Names and shapes of parameters are T5X's, so its checkpoints load unchanged. Not
+here: reading checkpoints (`convert/`), masking of padded vocabulary rows
+(`masks.py`), sampling (`sampling/`).
+
+  model = encoder_decoder(T5Config(vocab_size=32128, emb_dim=512, …))
+  params = model.init(jax.random.key(0))
+  logits = model.logits(params, inputs, targets)
+
+Paper: Raffel et al. 2020 (arXiv:1910.10683); code: `t5x/examples/t5`.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+import re
+from typing import Any
+
+import jax.numpy as jnp
+
+from gkd import trees
+from gkd.models import layers
+from gkd.models import t5_network
+from gkd.types import PAD_ID
+from gkd.types import Axes
+from gkd.types import LanguageModel
+from gkd.types import Pair
+from gkd.types import Params
+from gkd.types import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class T5Config:
+  """Sizes and options of a T5 model; the names are T5X's.
+
+  Attributes:
+    vocab_size: rows of the embedding table (padded, e.g. 32128).
+    emb_dim: width of the model.
+    num_heads: attention heads.
+    num_encoder_layers: layers of the encoder.
+    num_decoder_layers: layers of the decoder.
+    head_dim: size of a head; heads·size need not equal the width.
+    mlp_dim: width inside the MLP.
+    mlp_activations: ("relu",) for 1.0, ("gelu", "linear") for 1.1.
+    dropout_rate: used only when a dropout key is given.
+    logits_via_embedding: True ties the head to the embedding (1.0).
+    dtype: "float32" or "bfloat16" of the computation; parameters, norms,
+      softmax and logits are float32 in both.
+    vocabulary_size: number of real ids; vocab_size when None.
+    relative_buckets: number of relative position buckets.
+    relative_max_distance: distances from here up share a bucket.
+    layer_norm_epsilon: added to the mean square.
+    bias_per_layer: True gives each layer its own relative bias (umT5).
+  """
+
+  vocab_size: int
+  emb_dim: int = 512
+  num_heads: int = 8
+  num_encoder_layers: int = 6
+  num_decoder_layers: int = 6
+  head_dim: int = 64
+  mlp_dim: int = 2048
+  mlp_activations: tuple[str, ...] = ("relu",)
+  dropout_rate: float = 0.1
+  logits_via_embedding: bool = False
+  dtype: str = "float32"
+  vocabulary_size: int | None = None
+  relative_buckets: int = 32
+  relative_max_distance: int = 128
+  layer_norm_epsilon: float = 1e-6
+  bias_per_layer: bool = False
+
+  @classmethod
+  def from_size(cls, size: Mapping[str, Any], **overrides) -> "T5Config":
+    """Config from a plain mapping of field names, e.g. out of a JSON file."""
+    values = {**size, **overrides}
+    fields = [field.name for field in dataclasses.fields(cls)]
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+      raise UserError(
+        f"unknown T5Config field(s) {', '.join(unknown)}; expected some of "
+        f"{', '.join(fields)}; correct the name"
+      )
+    if "vocab_size" not in values:
+      raise UserError("T5Config without vocab_size; give the table's rows")
+    return cls(**values)
+
+  def __post_init__(self):
+    # Lists and jnp dtypes are welcome, but the record must stay hashable.
+    object.__setattr__(self, "mlp_activations", _names(self.mlp_activations))
+    object.__setattr__(self, "dtype", _dtype_name(self.dtype))
+    if self.vocabulary_size is None:
+      object.__setattr__(self, "vocabulary_size", self.vocab_size)
+    _check(self)
+
+
+@functools.cache
+def encoder_decoder(config: T5Config) -> LanguageModel:
+  """The model of a config; the identical record for equal configs."""
+  module = t5_network.EncoderDecoder(config)
+
+  def init(key):
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    return module.init(key, tokens, tokens)["params"]
+
+  def hidden(
+    params,
+    inputs,
+    targets,
+    *,
+    segments: Pair | None = None,
+    positions: Pair | None = None,
+    dropout_key=None,
+  ):
+    del positions  # T5 sees only distances, which packing does not change.
+    return module.apply(
+      {"params": params},
+      inputs,
+      targets,
+      segments,
+      dropout_key is None,
+      method="hidden",
+      rngs=None if dropout_key is None else {"dropout": dropout_key},
+    )
+
+  def head(params, hidden):
+    return module.apply({"params": params}, hidden, method="head")
+
+  def prefill(params, inputs, max_length):
+    cache = module.apply(
+      {"params": params}, inputs, max_length, method="empty_cache"
+    )
+    start = jnp.full(inputs.shape[:1], PAD_ID, jnp.int32)
+    return decode(params, cache, start)
+
+  def decode(params, cache, tokens):
+    return module.apply({"params": params}, cache, tokens, method="decode")
+
+  return LanguageModel(
+    config=config,
+    vocabulary_size=config.vocabulary_size,
+    init=init,
+    hidden=hidden,
+    head=head,
+    prefill=prefill,
+    decode=decode,
+    axes=logical_axes,
+  )
+
+
+def logical_axes(params: Params) -> dict[str, Any]:
+  """T5X's logical axis names, one tuple per array, in the shape of params."""
+  return trees.unflatten({name: _axes(name) for name in trees.flatten(params)})
+
+
+_POSITIVE = (
+  "vocab_size",
+  "vocabulary_size",
+  "emb_dim",
+  "num_heads",
+  "num_encoder_layers",
+  "num_decoder_layers",
+  "head_dim",
+  "mlp_dim",
+  "relative_buckets",
+  "relative_max_distance",
+)
+
+_DTYPES = ("float32", "bfloat16")
+
+_AXES = (
+  (r"token_embedder/embedding", ("vocab", "embed")),
+  (r"relpos_bias/rel_embedding", ("heads", "relpos_buckets")),
+  (r"(query|key|value)/kernel", ("embed", "joined_kv")),
+  (r"out/kernel", ("joined_kv", "embed")),
+  (r"mlp/wi(_\d+)?/kernel", ("embed", "mlp")),
+  (r"mlp/wo/kernel", ("mlp", "embed")),
+  (r"logits_dense/kernel", ("embed", "vocab")),
+  (r"norm/scale", ("embed",)),
+)
+
+
+def _axes(name: str) -> Axes:
+  for pattern, axes in _AXES:
+    if re.search(pattern + "$", name):
+      return axes
+  raise ValueError(f"no logical axes for the parameter {name!r}")
+
+
+def _names(activations: Any) -> tuple[str, ...]:
+  """("relu",) of "relu" or any sequence of names."""
+  if isinstance(activations, str):
+    return (activations,)
+  return tuple(activations)
+
+
+def _dtype_name(dtype: Any) -> str:
+  try:
+    return jnp.dtype(dtype).name
+  except TypeError:
+    return str(dtype)
+
+
+def _check(config: T5Config) -> None:
+  """Raises UserError at the first field that makes no model."""
+  for name in _POSITIVE:
+    value = getattr(config, name)
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+      raise UserError(
+        f"T5Config.{name} is {value!r}; expected a positive integer"
+      )
+  known = ", ".join(layers.ACTIVATIONS)
+  if not config.mlp_activations:
+    raise UserError(
+      f"T5Config.mlp_activations is empty; give one or more of {known}"
+    )
+  for name in config.mlp_activations:
+    if name not in layers.ACTIVATIONS:
+      raise UserError(
+        f"T5Config.mlp_activations has {name!r}; expected one or more of "
+        f"{known}"
+      )
+  if config.dtype not in _DTYPES:
+    raise UserError(
+      f"T5Config.dtype is {config.dtype!r}; expected one of "
+      f"{', '.join(_DTYPES)}"
+    )
+  if not 0 <= config.dropout_rate < 1:
+    raise UserError(
+      f"T5Config.dropout_rate is {config.dropout_rate!r}; expected a number "
+      "from 0 up to, but not including, 1"
+    )
+  if not config.layer_norm_epsilon > 0:
+    raise UserError(
+      f"T5Config.layer_norm_epsilon is {config.layer_norm_epsilon!r}; expected "
+      "a positive number such as 1e-6"
+    )
+  if config.vocabulary_size > config.vocab_size:
+    raise UserError(
+      f"T5Config.vocabulary_size is {config.vocabulary_size}, but the table "
+      f"has vocab_size={config.vocab_size} rows; raise vocab_size"
+    )
+  if config.relative_buckets < 4 or config.relative_buckets % 2:
+    raise UserError(
+      f"T5Config.relative_buckets is {config.relative_buckets}; expected an "
+      "even number of at least 4 (half of them look back, half ahead)"
+    )
+  if config.relative_max_distance <= config.relative_buckets // 2:
+    raise UserError(
+      f"T5Config.relative_max_distance is {config.relative_max_distance}; "
+      f"expected more than {config.relative_buckets // 2}, the distances that "
+      f"{config.relative_buckets} buckets tell apart one by one"
+    )
