@@ -1,0 +1,353 @@
+"""Evaluation by generation, on models whose answers are known by hand."""
+
+import json
+import os
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gkd.evaluation import decode
+from gkd.sampling.sampler import Decoding
+from gkd.types import LanguageModel
+from gkd.types import UserError
+
+VOCAB, WIDTH, LENGTH = 8, 3, 4
+GREEDY = Decoding(temperature=0.0)
+
+
+def _table_model() -> LanguageModel:
+  """Logits of position t are `params["table"][t]`, whatever came before.
+
+  With `params["echo"]` > 0 the first token is the first input id.
+  """
+
+  def head(params, hidden):
+    position = hidden[..., 0].astype(jnp.int32)
+    first = jax.nn.one_hot(hidden[..., 1].astype(jnp.int32), VOCAB)
+    echo = params["echo"] * first * (position == 0)[..., None]
+    return params["table"][position] + echo
+
+  def hidden(params, inputs, targets, **unused):
+    positions = jnp.broadcast_to(jnp.arange(targets.shape[1]), targets.shape)
+    first = jnp.broadcast_to(inputs[:, :1], targets.shape)
+    return jnp.stack([positions, first], -1).astype(jnp.float32)
+
+  def at(params, inputs, position):
+    first = inputs[:, 0]
+    state = jnp.stack([jnp.full_like(first, position), first], -1)
+    return head(params, state.astype(jnp.float32))
+
+  def prefill(params, inputs, max_length):
+    return (inputs, jnp.int32(1)), at(params, inputs, 0)
+
+  def step(params, cache, tokens):
+    inputs, position = cache
+    return (inputs, position + 1), at(params, inputs, position)
+
+  return LanguageModel(
+    config=None,
+    vocabulary_size=VOCAB,
+    init=lambda key: None,
+    hidden=hidden,
+    head=head,
+    prefill=prefill,
+    decode=step,
+    axes=lambda params: None,
+  )
+
+
+MODEL = _table_model()
+TEACHER = _table_model()
+
+
+def _params(seed=0, echo=0.0):
+  """Ids 2… at every position but the last, where only EOS can be drawn."""
+  table = np.random.default_rng(seed).normal(size=(LENGTH, VOCAB)) * 1.5
+  table[:, :2] = -1e9
+  table[-1] = -1e9
+  table[-1, 1] = 0.0
+  return {"table": jnp.float32(table), "echo": jnp.float32(echo)}
+
+
+def _spelled(*ids):
+  """A model that answers `ids`, then EOS, always."""
+  table = np.full((LENGTH, VOCAB), -1e9, np.float32)
+  for position in range(LENGTH):
+    table[position, ids[position] if position < len(ids) else 1] = 0.0
+  return {"table": jnp.asarray(table), "echo": jnp.float32(0.0)}
+
+
+class _Row(NamedTuple):
+  inputs: np.ndarray
+  targets: np.ndarray
+  prompt: str
+  reference: str
+
+
+class _Vocabulary:
+  """Ids as digits; EOS ends the text."""
+
+  def decode(self, ids):
+    ids = list(ids)
+    ids = ids[: ids.index(1)] if 1 in ids else ids
+    return "".join(str(i) for i in ids if i)
+
+
+class _Cache:
+  """Rows of one input id each; the reference is this id."""
+
+  def __init__(self, num_rows=5, has_targets=True):
+    self.info = {"has_targets": has_targets}
+    self.vocabulary = _Vocabulary()
+    self.postprocess = lambda text, example=None, is_target=False: text[:1]
+    self.calls = []
+    self.metric_fns = [self._accuracy]
+    self._rows = [
+      _Row(
+        np.array([2 + i % 6, 1], np.int32),
+        np.array([2 + i % 6, 1], np.int32),
+        f"prompt {i}",
+        str(2 + i % 6),
+      )
+      for i in range(num_rows)
+    ]
+
+  def __len__(self):
+    return len(self._rows)
+
+  def read(self, indices):
+    return [self._rows[i] for i in indices]
+
+  def _accuracy(self, targets, predictions):
+    self.calls.append((targets, predictions))
+    equal = [t == p for t, p in zip(targets, predictions, strict=True)]
+    return {"accuracy": 100.0 * sum(equal) / len(equal)}
+
+
+def _evaluation(cache=None, decoding=GREEDY, **kwargs):
+  kwargs = {"batch_size": 2, **kwargs}
+  return decode.Evaluation(
+    "toy",
+    kwargs.pop("split", "test"),
+    _Cache() if cache is None else cache,
+    {"inputs": WIDTH, "targets": LENGTH},
+    decoding,
+    **kwargs,
+  )
+
+
+def _evaluate(params, evaluation, seed=0, step=0, **kwargs):
+  return decode.evaluate(
+    MODEL, params, evaluation, seed=seed, step=step, **kwargs
+  )
+
+
+def test_metric_functions_get_every_row_once_and_no_filler():
+  cache = _Cache(num_rows=5)  # batches of 2: the last has a filler row
+  values = _evaluate(_spelled(3, 4), _evaluation(cache))
+  assert cache.calls == [(["2", "3", "4", "5", "6"], ["3"] * 5)]
+  assert values == {
+    "eval/toy/accuracy": 20.0,
+    "eval/toy/length": 3.0,
+    "eval/toy/truncation_rate": 0.0,
+  }
+
+
+def test_each_row_is_scored_against_its_own_answer():
+  values = _evaluate(_params(echo=1e8), _evaluation())
+  assert values["eval/toy/accuracy"] == 100.0
+
+
+def test_num_examples_takes_the_first_rows():
+  cache = _Cache(num_rows=5)
+  _evaluate(_spelled(3), _evaluation(cache, num_examples=3))
+  assert cache.calls[0][0] == ["2", "3", "4"]
+
+
+def test_score_does_not_depend_on_the_batch_size():
+  runs = [
+    _evaluate(_params(), _evaluation(decoding=Decoding(), batch_size=size))
+    for size in (1, 2, 5, 8)
+  ]
+  assert all(run == runs[0] for run in runs)
+
+
+def test_answer_without_eos_counts_as_truncated():
+  values = _evaluate(_spelled(3, 4, 5, 6), _evaluation())
+  assert values["eval/toy/truncation_rate"] == 1.0
+  assert values["eval/toy/length"] == LENGTH
+
+
+def test_predictions_file_holds_prompt_reference_and_text(tmp_path):
+  evaluation = _evaluation(split="test[:9]", label="greedy")
+  _evaluate(_spelled(3, 4), evaluation, step=20, predictions_dir=str(tmp_path))
+  assert os.listdir(tmp_path) == ["toy-test_9_-greedy-00000020.jsonl"]
+  with open(tmp_path / "toy-test_9_-greedy-00000020.jsonl") as file:
+    records = [json.loads(line) for line in file]
+  assert [record["row"] for record in records] == [0, 1, 2, 3, 4]
+  assert records[1] == {
+    "row": 1,
+    "prompt": "prompt 1",
+    "reference": "3",
+    "text": "34",
+    "prediction": "3",
+    "length": 3,
+    "truncated": False,
+  }
+
+
+def test_label_keeps_two_decodings_of_a_task_apart():
+  greedy = _evaluate(_params(), _evaluation(label="greedy"))
+  sampled = _evaluate(_params(), _evaluation(None, Decoding(), label="sampled"))
+  assert "eval/toy/accuracy_greedy" in greedy
+  assert "eval/toy/accuracy_sampled" in sampled
+  assert not greedy.keys() & sampled.keys()
+
+
+def test_metrics_are_means_over_the_samples(tmp_path):
+  cache = _Cache()
+  evaluation = _evaluation(cache, Decoding(), num_samples=3)
+  values = _evaluate(_params(), evaluation, predictions_dir=str(tmp_path))
+  assert len(cache.calls) == 3
+  assert len({tuple(texts) for _, texts in cache.calls}) == 3  # other draws
+  hits = [
+    np.mean([t == p for t, p in zip(*call, strict=True)])
+    for call in cache.calls
+  ]
+  assert values["eval/toy/accuracy"] == pytest.approx(100 * np.mean(hits))
+  (name,) = os.listdir(tmp_path)
+  with open(tmp_path / name) as file:
+    samples = [json.loads(line)["sample"] for line in file]
+  assert samples == [0] * 5 + [1] * 5 + [2] * 5
+
+
+def test_same_seed_and_step_repeat_the_draws_and_others_do_not():
+  def texts(seed, step):
+    cache = _Cache(num_rows=8)
+    _evaluate(_params(), _evaluation(cache, Decoding()), seed, step)
+    return cache.calls[0][1]
+
+  assert texts(0, 10) == texts(0, 10)
+  assert texts(0, 10) != texts(0, 20)
+  assert texts(0, 10) != texts(1, 10)
+
+
+def test_distances_equal_the_sum_of_the_tables_divergences():
+  student, teacher = _params(0), _params(1)
+  values = _evaluate(
+    student, _evaluation(), teacher=TEACHER, teacher_params=teacher
+  )
+  # Positions are independent and all answers end at the last one, so the
+  # expectation over sequences is exact: the sum of the divergences by position.
+  q = _softmax(np.asarray(student["table"], np.float64))
+  p = _softmax(np.asarray(teacher["table"], np.float64))
+  expected = {"forward": _kl(p, q), "reverse": _kl(q, p)}
+  for direction, total in expected.items():
+    name = f"eval/toy/{direction}_kl"
+    assert values[name] == pytest.approx(total, rel=1e-5)
+    assert values[f"{name}_per_token"] == pytest.approx(total / LENGTH, 1e-5)
+
+
+def test_forward_kl_is_taken_on_teacher_text_and_reverse_on_student_text():
+  # The teacher stops at once and the student never before the last position,
+  # so the tokens per sequence tell who wrote.
+  student, teacher = _params(0), _params(0)
+  table = np.array(teacher["table"])
+  table[0] = -1e9
+  table[0, 1] = 0.0
+  values = _evaluate(
+    student,
+    _evaluation(),
+    teacher=TEACHER,
+    teacher_params={**teacher, "table": jnp.asarray(table)},
+  )
+  per_token = values["eval/toy/forward_kl_per_token"]
+  assert per_token == pytest.approx(values["eval/toy/forward_kl"])  # 1 token
+  ratio = (
+    values["eval/toy/reverse_kl"] / values["eval/toy/reverse_kl_per_token"]
+  )
+  assert ratio == pytest.approx(LENGTH)
+
+
+def test_teacher_writes_once_for_all_steps(monkeypatch):
+  writers = []
+  generate = decode._generate
+
+  def counting(model, *args, **kwargs):
+    writers.append("teacher" if model is TEACHER else "student")
+    return generate(model, *args, **kwargs)
+
+  monkeypatch.setattr(decode, "_generate", counting)
+  evaluation = _evaluation(batch_size=5, teacher_score=True)
+  kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
+  first = _evaluate(_params(0), evaluation, step=10, **kwargs)
+  assert writers.count("teacher") == 2  # for the distance and for the score
+  second = _evaluate(_params(0), evaluation, step=20, **kwargs)
+  assert writers.count("teacher") == 2
+  assert first["eval/toy/forward_kl"] == second["eval/toy/forward_kl"]
+  # Other parameters are another teacher.
+  kwargs["teacher_params"] = _params(2)
+  third = _evaluate(_params(0), evaluation, step=30, **kwargs)
+  assert writers.count("teacher") == 4
+  assert third["eval/toy/forward_kl"] != first["eval/toy/forward_kl"]
+
+
+def test_teacher_score_is_the_teachers_own_metric():
+  values = _evaluate(
+    _spelled(3),
+    _evaluation(teacher_score=True),
+    teacher=TEACHER,
+    teacher_params=_params(echo=1e8),
+  )
+  assert values["eval/toy/accuracy"] == 20.0
+  assert values["eval/toy/teacher_accuracy"] == 100.0
+
+
+def test_split_without_references_has_lengths_and_no_metric():
+  cache = _Cache(has_targets=False)
+  values = _evaluate(_spelled(3), _evaluation(cache))
+  assert sorted(values) == ["eval/toy/length", "eval/toy/truncation_rate"]
+  assert cache.calls == []
+
+
+def test_evaluation_leaves_parameters_as_they_were():
+  params, teacher = _params(0), _params(1)
+  before = jax.tree.map(np.array, (params, teacher))
+  _evaluate(params, _evaluation(), teacher=TEACHER, teacher_params=teacher)
+  jax.tree.map(np.testing.assert_array_equal, before, (params, teacher))
+
+
+@pytest.mark.parametrize(
+  ("kwargs", "message"),
+  [
+    ({"batch_size": 0}, "batch_size is 0; expected 1 or more"),
+    ({"num_examples": 0}, "num_examples is 0; expected 1 or more"),
+    ({"num_samples": 2}, "at temperature 0 are all the same"),
+    ({"cache": _Cache(0)}, "split 'test' has no rows"),
+    ({"decoding": Decoding(temperature=-1.0)}, "temperature"),
+  ],
+)
+def test_impossible_evaluation_is_refused(kwargs, message):
+  with pytest.raises(UserError, match=message):
+    _evaluation(**kwargs)
+
+
+def test_prompt_longer_than_the_lengths_is_refused_not_cut():
+  cache = _Cache()
+  cache._rows[3] = cache._rows[3]._replace(inputs=np.arange(2, 6))
+  with pytest.raises(UserError, match="row 3 of split 'test' has 4 input"):
+    _evaluate(_spelled(3), _evaluation(cache))
+
+
+def _softmax(logits):
+  weights = np.exp(logits - logits.max(-1, keepdims=True))
+  return weights / weights.sum(-1, keepdims=True)
+
+
+def _kl(p, q):
+  inside = p > 0
+  ratio = np.log(np.where(inside, p, 1) / np.where(inside, q, 1))
+  return float(np.sum(np.where(inside, p * ratio, 0.0)))
