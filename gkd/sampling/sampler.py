@@ -1,0 +1,260 @@
+"""Draws target sequences from a model: one prefill, one loop, early exit.
+
+A row's draws depend on (caller's key, global row id, position) only, so a row
+is answered alike alone, in any batch and in any order. The forward pass is in
+inference mode. Not jitted here: callers jit with `model` and `max_length`
+static. Beam search is not here.
+
+  samples = sample(model, params, inputs, rows, stream(seed, step, role),
+                   Decoding(), max_length=32)
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from gkd import keys
+from gkd import masks
+from gkd.sampling import filters
+from gkd.sampling.filters import Decoding
+from gkd.types import EOS_ID
+from gkd.types import PAD_ID
+from gkd.types import Array
+from gkd.types import Cache
+from gkd.types import Key
+from gkd.types import LanguageModel
+from gkd.types import Params
+from gkd.types import UserError
+
+# Width of the blocks of ids that a draw goes through: one TPU lane row.
+_BLOCK = 128
+
+
+@flax.struct.dataclass
+class Samples:
+  """What was drawn for one batch of prompts.
+
+  Attributes:
+    tokens: [B, T] int32, EOS included, 0 after it.
+    weights: [B, T] float32, 1 up to and including EOS, 0 after it and on filler
+      rows.
+    lengths: [B] int32, number of tokens, EOS included.
+    truncated: [B] bool, no EOS within T; false on filler rows.
+    log_probs: [B, T] float32, log-probability of each token under the
+      distribution that it was drawn from (temperature and filters applied);
+      under the model's own when greedy; 0 where the weight is 0. NaN if the
+      model's logits were not finite.
+  """
+
+  tokens: Array
+  weights: Array
+  lengths: Array
+  truncated: Array
+  log_probs: Array
+
+
+class _State(NamedTuple):
+  """What the loop carries from one position to the next."""
+
+  position: Array  # [] int32, the position to be filled next
+  cache: Cache
+  last: Array  # [B] int32, the tokens just chosen
+  finished: Array  # [B] bool
+  tokens: Array  # [B, T] int32
+  weights: Array  # [B, T] float32
+  log_probs: Array  # [B, T] float32
+
+
+def sample(
+  model: LanguageModel,
+  params: Params,
+  inputs: Array,
+  rows: Array,
+  key: Key,
+  decoding: Decoding,
+  *,
+  max_length: int,
+  eos_id: int | Array = EOS_ID,
+  mask_ids: bool = True,
+) -> Samples:
+  """Draws one target sequence for each prompt.
+
+  Args:
+    model: who answers.
+    params: its parameters.
+    inputs: [B, I] int32 prompts, right-padded with 0.
+    rows: [B] int32 global row ids; rows of −1 are fillers: they get no tokens
+      and do not keep the loop running.
+    key: of one (seed, step, role), see `keys.stream`.
+    decoding: temperature and filters, traced.
+    max_length: T, static.
+    eos_id: the id that ends a sequence.
+    mask_ids: never draw id 0 nor the padded ids from `model.vocabulary_size`
+      up. T5X masks nothing; False is for comparisons with it.
+
+  Returns:
+    The `Samples`, without gradient.
+  """
+  inputs = jnp.asarray(inputs)
+  rows = jnp.asarray(rows)
+  row_keys = keys.per_row(key, rows)
+  cache, logits = model.prefill(params, inputs, max_length)
+
+  def append(state: _State, logits: Array) -> _State:
+    if mask_ids:
+      logits = masks.mask_padded_ids(
+        logits, model.vocabulary_size, forbid_pad=True
+      )
+    position_keys = keys.at_position(row_keys, state.position)
+    tokens, log_probs = choose(logits, position_keys, decoding)
+    live = ~state.finished
+    tokens = jnp.where(live, tokens, PAD_ID)
+
+    def put(buffer, column):
+      column = column.astype(buffer.dtype)[:, None]
+      return jax.lax.dynamic_update_slice_in_dim(
+        buffer, column, state.position, axis=1
+      )
+
+    return _State(
+      position=state.position + 1,
+      cache=state.cache,
+      last=tokens,
+      finished=state.finished | (tokens == eos_id),
+      tokens=put(state.tokens, tokens),
+      weights=put(state.weights, live),
+      log_probs=put(state.log_probs, jnp.where(live, log_probs, 0.0)),
+    )
+
+  def unfinished(state: _State) -> Array:
+    return (state.position < max_length) & ~jnp.all(state.finished)
+
+  def step(state: _State) -> _State:
+    cache, logits = model.decode(params, state.cache, state.last)
+    return append(state._replace(cache=cache), logits)
+
+  shape = (inputs.shape[0], max_length)
+  start = _State(
+    position=jnp.int32(0),
+    cache=cache,
+    last=jnp.zeros(shape[:1], jnp.int32),
+    finished=rows < 0,
+    tokens=jnp.full(shape, PAD_ID, jnp.int32),
+    weights=jnp.zeros(shape, jnp.float32),
+    log_probs=jnp.zeros(shape, jnp.float32),
+  )
+  # The first token is drawn before the loop: the model then never runs on the
+  # last one, T − 1 decoding steps at most.
+  end = jax.lax.while_loop(unfinished, step, append(start, logits))
+  samples = Samples(
+    tokens=end.tokens,
+    weights=end.weights,
+    lengths=jnp.sum(end.weights, axis=-1).astype(jnp.int32),
+    truncated=~end.finished,
+    log_probs=end.log_probs,
+  )
+  return jax.lax.stop_gradient(samples)
+
+
+def choose(
+  logits: Array, row_keys: Key, decoding: Decoding
+) -> tuple[Array, Array]:
+  """One token per row.
+
+  Args:
+    logits: [B, V], −inf where an id is not allowed.
+    row_keys: [B] keys of this position.
+    decoding: temperature and filters; the largest logit (the first of equals)
+      when greedy.
+
+  Returns:
+    tokens [B] int32 and log_probs [B] float32, see `Samples.log_probs`.
+  """
+  logits = filters.apply(logits, decoding)
+  blocks = _in_blocks(logits)
+  block_mass = jnp.sum(jnp.exp(blocks), axis=-1)
+  tokens = jax.lax.cond(
+    filters.is_greedy(decoding),
+    lambda: _first_zero(logits),
+    lambda: _draw(blocks, block_mass, row_keys),
+  )
+  chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+  return tokens, chosen - jnp.log(jnp.sum(block_mass, axis=-1))
+
+
+def bucket_length(length: int, buckets: Sequence[int]) -> int:
+  """Smallest of a few static lengths that holds `length`: one compile each.
+
+  Raises:
+    UserError: no bucket is long enough.
+  """
+  fitting = [bucket for bucket in buckets if bucket >= length]
+  if not fitting:
+    raise UserError(
+      f"a sequence of {length} tokens fits none of the length buckets"
+      f" {tuple(buckets)}; add a bucket of at least {length}"
+    )
+  return min(fitting)
+
+
+def _first_zero(logits: Array) -> Array:
+  """Argmax [B] of logits [B, V] whose largest is 0.
+
+  A minimum over ids is a plain reduction; XLA's argmax takes three times as
+  long on a CPU.
+  """
+  num_ids = logits.shape[-1]
+  ids = jnp.where(logits == 0, jnp.arange(num_ids, dtype=jnp.int32), num_ids)
+  return jnp.minimum(jnp.min(ids, axis=-1), num_ids - 1)
+
+
+def _draw(blocks: Array, block_mass: Array, row_keys: Key) -> Array:
+  """Draws ids [B] by inverse CDF: first a block of ids, then an id inside it.
+
+  P(id) = P(block) · P(id | block), with a uniform number for each factor. Sums
+  over all ids are then plain reductions, cumulative sums run over a few hundred
+  numbers instead of the whole vocabulary, and rare ids are drawn with a finer
+  grain than the 2⁻²³ of one float32 uniform.
+
+  Args:
+    blocks: [B, N, W] logits, largest 0.
+    block_mass: [B, N] sum of exp(blocks).
+    row_keys: [B] keys.
+  """
+  uniform = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(row_keys)
+  # From multiples of 2⁻²³ in [0, 1) to the middles of their intervals: at 0
+  # itself an id of probability 1e-38 would be taken if it came first.
+  uniform += 2.0**-24
+  block = _inverse_cdf(block_mass, uniform[:, 0])
+  inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+  column = _inverse_cdf(jnp.exp(inside), uniform[:, 1])
+  return block * blocks.shape[-1] + column
+
+
+def _inverse_cdf(mass: Array, uniform: Array) -> Array:
+  """Index [B] where the cumulated mass [B, N] first exceeds uniform · total.
+
+  Safe whatever the rounding: an entry of mass 0 is never taken, even if a
+  parallel cumulative sum is not monotone, and if rounding leaves nothing at the
+  end, the last entry that has mass is taken.
+  """
+  cumulated = jnp.cumsum(mass, axis=-1)
+  positive = mass > 0
+  exceeds = cumulated > uniform[:, None] * cumulated[:, -1:]
+  hit = positive & exceeds
+  first = jnp.argmax(hit, axis=-1)
+  last = mass.shape[-1] - 1 - jnp.argmax(positive[:, ::-1], axis=-1)
+  index = jnp.where(jnp.any(hit, axis=-1), first, last)
+  return index.astype(jnp.int32)
+
+
+def _in_blocks(logits: Array) -> Array:
+  """[B, V] -> [B, N, W], filled up with −inf."""
+  num_rows, num_ids = logits.shape
+  width = min(_BLOCK, num_ids)
+  fill = -num_ids % width
+  logits = jnp.pad(logits, ((0, 0), (0, fill)), constant_values=-jnp.inf)
+  return logits.reshape(num_rows, -1, width)

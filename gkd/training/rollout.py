@@ -1,0 +1,350 @@
+"""Who answers the prompts of a step: the data set, the student or the teacher.
+
+Algorithm 1 of GKD (arXiv:2306.13649): draw u ~ U(0, 1); if u < λ the current
+student answers the whole batch, otherwise the batch keeps its fixed targets.
+Fixed targets are the data set's or, with `fixed_source="teacher"`, drawn from
+the teacher at that moment. λ may follow a schedule, and may be applied to each
+example instead of the whole batch.
+
+Sampling is a compiled program of its own; a failure in it is an error, never a
+reason to train on something else.
+
+  batch, stats = roll_out(batch, step=step, seed=seed, plan=Rollout(1.0), …)
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import Literal
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gkd import keys
+from gkd import metrics
+from gkd.metrics import Mean
+from gkd.sampling import sampler
+from gkd.sampling.filters import Decoding
+from gkd.training import schedules
+from gkd.training.schedules import Constant
+from gkd.training.schedules import Schedule
+from gkd.types import EOS_ID
+from gkd.types import PAD_ID
+from gkd.types import Array
+from gkd.types import Batch
+from gkd.types import LanguageModel
+from gkd.types import Params
+from gkd.types import Source
+from gkd.types import UserError
+
+Granularity = Literal["step", "example"]
+FixedSource = Literal["dataset", "teacher"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+  """Where the targets of each batch come from.
+
+  Attributes:
+    student_fraction: λ in [0, 1], or a `Schedule`.
+    granularity: one draw for the whole batch of a step (the paper's) or one for
+      each example.
+    fixed_source: what the rest is trained on: the data set's targets, or
+      answers that the teacher draws at that step.
+    decoding: how student and teacher draw.
+    input_buckets: static input lengths, increasing: prompts are cut to the
+      smallest that holds the longest of the batch, one compile for each. The
+      width of the batch is always one of them.
+  """
+
+  student_fraction: float | Schedule
+  granularity: Granularity = "step"
+  fixed_source: FixedSource = "dataset"
+  decoding: Decoding = dataclasses.field(default_factory=Decoding)
+  input_buckets: tuple[int, ...] = ()
+
+  def __post_init__(self):
+    schedules.check(self.schedule)
+    for name, allowed in (
+      ("granularity", get_args(Granularity)),
+      ("fixed_source", get_args(FixedSource)),
+    ):
+      if getattr(self, name) not in allowed:
+        raise UserError(
+          f"{name} is {getattr(self, name)!r}; expected one of {allowed}"
+        )
+    self.decoding.validate()
+    buckets = tuple(self.input_buckets)
+    if any(b < 1 for b in buckets) or list(buckets) != sorted(set(buckets)):
+      raise UserError(
+        f"input_buckets are {buckets}; expected increasing positive lengths"
+      )
+    object.__setattr__(self, "input_buckets", buckets)  # a list from a config
+
+  @property
+  def schedule(self) -> Schedule:
+    """λ as a schedule."""
+    if isinstance(self.student_fraction, Callable):
+      return self.student_fraction
+    return Constant(self.student_fraction)
+
+  @property
+  def needs_targets(self) -> bool:
+    """Whether some step may train on the data set's own targets."""
+    return self.fixed_source == "dataset" and self.schedule.minimum < 1
+
+  @property
+  def needs_teacher(self) -> bool:
+    """Whether some step may have the teacher answer."""
+    return self.fixed_source == "teacher" and self.schedule.minimum < 1
+
+  @property
+  def words(self) -> str:
+    """One sentence for the start-up print."""
+    how = self.decoding.words
+    unit = {"step": "batch", "example": "example"}[self.granularity]
+    student = f"answered by the current student {how}"
+    fixed = {
+      "dataset": "trained on the data set's targets",
+      "teacher": f"answered by the teacher {how}",
+    }[self.fixed_source]
+    schedule = self.schedule
+    if schedule.minimum == 1:
+      return f"on-policy: every batch is {student}"
+    if schedule.maximum == 0:
+      return f"off-policy: every batch is {fixed}"
+    return (
+      f"mixed: with probability λ = {schedule.words} the whole {unit} is"
+      f" {student}, otherwise it is {fixed}"
+    )
+
+
+def roll_out(
+  batch: Batch,
+  *,
+  step: int,
+  seed: int,
+  plan: Rollout,
+  student: LanguageModel,
+  student_params: Params,
+  teacher: LanguageModel | None,
+  teacher_params: Params | None,
+  eos_id: int = EOS_ID,
+) -> tuple[Batch, dict[str, Mean]]:
+  """Answers the prompts of one step as `plan` says.
+
+  A host-level function: it launches compiled programs and waits for them.
+
+  Args:
+    batch: the loader's batch of this step, of numpy or (sharded) jax arrays;
+      sampled targets get its T.
+    step: of this run; with `seed` it fixes every draw.
+    seed: of the run.
+    plan: what to do.
+    student: the model in training.
+    student_params: its current parameters.
+    teacher: may be None if the plan never asks it.
+    teacher_params: its parameters.
+    eos_id: the id that ends a sequence.
+
+  Returns:
+    The batch with targets, weights and source of the sampled rows replaced,
+    placed as the given one, and the means `lambda` (realised student fraction),
+    and, if anything was sampled, `sampled_length`, `eos_rate` and
+    `truncation_rate`.
+
+  Raises:
+    UserError: a row has to keep targets that it does not have, or the batch is
+      packed.
+    FloatingPointError: the answering model's logits were not finite.
+  """
+  fraction = plan.schedule(step)
+  assert 0 <= fraction <= 1, (step, fraction)
+  if plan.granularity == "step":
+    # One coin for all: λ becomes 0 or 1, and both are exact below.
+    fraction = float(float(_coin(seed, step)) < fraction)
+  by_student, fixed, realised = _split(batch.rows, seed, step, fraction)
+  if fraction < 1 and plan.fixed_source == "dataset":
+    _check_targets(batch, fixed, step)
+  answer = functools.partial(
+    _answer, plan=plan, step=step, seed=seed, eos_id=eos_id
+  )
+  statistics = [{"lambda": realised}]
+  if fraction > 0:
+    role = keys.Role.STUDENT_SAMPLE
+    batch, answered = answer(
+      batch, by_student, student, student_params, role=role
+    )
+    statistics.append(answered)
+  if fraction < 1 and plan.fixed_source == "teacher":
+    if teacher is None or teacher_params is None:
+      raise UserError(
+        "fixed_source is 'teacher' but no teacher was given; give one, or set"
+        " fixed_source to 'dataset'"
+      )
+    role = keys.Role.TEACHER_SAMPLE
+    batch, answered = answer(batch, fixed, teacher, teacher_params, role=role)
+    statistics.append(answered)
+  return batch, metrics.merge(statistics)
+
+
+def _answer(
+  batch: Batch,
+  chosen: Array,
+  model: LanguageModel,
+  params: Params,
+  *,
+  plan: Rollout,
+  step: int,
+  seed: int,
+  eos_id: int,
+  role: keys.Role,
+) -> tuple[Batch, dict[str, Mean]]:
+  """Has a model answer the chosen rows [B]; see `roll_out`."""
+  if batch.segments is not None or batch.positions is not None:
+    raise UserError(
+      "a packed batch cannot be answered by a model; switch packing off, or set"
+      " the student fraction to 0 with fixed_source 'dataset'"
+    )
+  width = batch.inputs.shape[1]
+  if plan.input_buckets:
+    buckets = [b for b in plan.input_buckets if b < width] + [width]
+    width = sampler.bucket_length(_longest_prompt(batch.inputs), buckets)
+  decoding = Decoding(
+    temperature=np.float32(plan.decoding.temperature),
+    top_k=np.int32(plan.decoding.top_k),
+    top_p=np.float32(plan.decoding.top_p),
+  )
+  replaced, statistics, finite = _sample_and_replace(
+    params,
+    batch,
+    chosen,
+    seed,
+    step,
+    decoding,
+    eos_id,
+    model=model,
+    input_length=width,
+    role=role,
+  )
+  if not finite:
+    who = "teacher" if role == keys.Role.TEACHER_SAMPLE else "student"
+    raise FloatingPointError(
+      f"step {step}: generation failed, the {who}'s logits are not finite;"
+      " look at its checkpoint, or lower the learning rate"
+    )
+  return _placed_like(batch, replaced), statistics
+
+
+@functools.partial(jax.jit, static_argnames=("model", "input_length", "role"))
+def _sample_and_replace(
+  params,
+  batch,
+  chosen,
+  seed,
+  step,
+  decoding,
+  eos_id,
+  *,
+  model,
+  input_length,
+  role,
+):
+  """The compiled sampler; equal models share it across runs.
+
+  Only the shapes and the static arguments cause a compile, so a model has to be
+  the identical or an equal record each time.
+
+  Returns:
+    ({name of a batch field: array}, statistics of the chosen rows, whether all
+    log-probabilities are finite).
+  """
+  samples = sampler.sample(
+    model,
+    params,
+    batch.inputs[:, :input_length],
+    jnp.where(chosen, batch.rows, -1),  # the others do not hold the loop up
+    keys.stream(seed, step, role),
+    decoding,
+    max_length=batch.targets.shape[1],
+    eos_id=eos_id,
+  )
+  source = {
+    keys.Role.STUDENT_SAMPLE: Source.STUDENT,
+    keys.Role.TEACHER_SAMPLE: Source.TEACHER,
+  }[role]
+  column = chosen[:, None]
+  replaced = {
+    "targets": jnp.where(column, samples.tokens, batch.targets),
+    "weights": jnp.where(column, samples.weights, batch.weights),
+    "source": jnp.where(chosen, int(source), batch.source),
+  }
+  statistics = {
+    "sampled_length": Mean.of(samples.lengths, chosen),
+    "eos_rate": Mean.of(~samples.truncated, chosen),
+    "truncation_rate": Mean.of(samples.truncated, chosen),
+  }
+  return replaced, statistics, jnp.all(jnp.isfinite(samples.log_probs))
+
+
+def _placed_like(batch: Batch, replaced: dict[str, Array]) -> Batch:
+  """The batch with fields replaced, each on the devices of the old one."""
+  placed = {}
+  for name, array in replaced.items():
+    old = getattr(batch, name)
+    if isinstance(old, jax.Array):
+      array = jax.device_put(array, old.sharding)
+    placed[name] = array
+  return batch.replace(**placed)
+
+
+@jax.jit
+def _coin(seed, step):
+  """The u of Algorithm 1."""
+  return jax.random.uniform(keys.stream(seed, step, keys.Role.LAMBDA))
+
+
+@jax.jit
+def _split(rows, seed, step, fraction):
+  """Rows [B] that the student answers, the other real ones, realised λ.
+
+  Each row has its own u, made from its global id; exact for λ of 0 and 1.
+  """
+  row_keys = keys.per_row(keys.stream(seed, step, keys.Role.LAMBDA), rows)
+  uniform = jax.vmap(jax.random.uniform)(row_keys)
+  by_student = uniform < fraction
+  real = rows >= 0
+  return by_student & real, ~by_student & real, Mean.of(by_student, real)
+
+
+def _check_targets(batch: Batch, fixed: Array, step: int) -> None:
+  """Raises if a row that keeps its targets has none."""
+  missing = _without_targets(batch.weights, fixed)
+  count = int(jnp.sum(missing))
+  if count:
+    raise UserError(
+      f"step {step} trains on the data set's targets, but {count} of"
+      f" {missing.shape[0]} rows have none; give targets, or set the student"
+      " fraction to 1 or fixed_source to 'teacher'"
+    )
+
+
+@jax.jit
+def _without_targets(weights, fixed):
+  return fixed & ~jnp.any(weights > 0, axis=-1)
+
+
+def _longest_prompt(inputs: Array) -> int:
+  """Length of the longest prompt of a batch, known to the host."""
+  if isinstance(inputs, np.ndarray):
+    used = np.flatnonzero((inputs != PAD_ID).any(axis=0))
+    return int(used[-1]) + 1 if used.size else 0
+  return int(_last_used_column(inputs))
+
+
+@jax.jit
+def _last_used_column(inputs):
+  used = jnp.any(inputs != PAD_ID, axis=0)
+  return jnp.max(jnp.where(used, jnp.arange(1, used.size + 1), 0))

@@ -1,0 +1,101 @@
+"""λ, the fraction of data that the student makes, as a function of the step.
+
+A schedule is a small frozen record; one of your own needs `words`, `minimum`,
+`maximum` and a call from step to λ, and has to be a pure function of the step.
+"""
+
+import dataclasses
+import numbers
+from typing import Protocol
+
+from gkd.types import UserError
+
+
+class Schedule(Protocol):
+  """λ as a function of the step of this run, a pure one."""
+
+  words: str
+  minimum: float
+  maximum: float
+
+  def __call__(self, step: int) -> float:
+    """λ at a step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+  """The same λ at every step."""
+
+  value: float
+
+  def __post_init__(self):
+    check_fraction("student fraction", self.value)
+
+  def __call__(self, step: int) -> float:
+    del step
+    return float(self.value)
+
+  @property
+  def minimum(self) -> float:
+    return float(self.value)
+
+  @property
+  def maximum(self) -> float:
+    return float(self.value)
+
+  @property
+  def words(self) -> str:
+    return f"{self.value:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+  """From `start` to `end` in a straight line between two steps."""
+
+  start: float
+  end: float
+  begin_step: int
+  end_step: int
+
+  def __post_init__(self):
+    check_fraction("start of the student fraction", self.start)
+    check_fraction("end of the student fraction", self.end)
+    if not 0 <= self.begin_step < self.end_step:
+      raise UserError(
+        f"the student fraction changes from step {self.begin_step} to"
+        f" {self.end_step}; expected 0 <= begin_step < end_step"
+      )
+
+  def __call__(self, step: int) -> float:
+    share = (step - self.begin_step) / (self.end_step - self.begin_step)
+    share = min(max(share, 0.0), 1.0)
+    # Not start + share·(end − start): both ends must be exact.
+    return float((1.0 - share) * self.start + share * self.end)
+
+  @property
+  def minimum(self) -> float:
+    return float(min(self.start, self.end))
+
+  @property
+  def maximum(self) -> float:
+    return float(max(self.start, self.end))
+
+  @property
+  def words(self) -> str:
+    return (
+      f"{self.start:g} → {self.end:g} (steps {self.begin_step}–{self.end_step})"
+    )
+
+
+def check_fraction(name: str, value: float) -> None:
+  """Raises unless the value is a number in [0, 1]."""
+  is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  if not is_number or not 0 <= value <= 1:
+    raise UserError(f"{name} is {value!r}; expected a number from 0 to 1")
+
+
+def check(schedule: Schedule) -> None:
+  """Raises unless a schedule keeps to [0, 1] and is one, not its class."""
+  for name in ("minimum", "maximum"):
+    value = getattr(schedule, name, None)
+    check_fraction(f"{name} of the student fraction {schedule!r}", value)

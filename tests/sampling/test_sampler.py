@@ -1,0 +1,368 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gkd import keys
+from gkd.sampling import sampler
+from gkd.sampling.filters import Decoding
+from gkd.types import EOS_ID
+from gkd.types import UserError
+from tests.sampling.toy_model import ToyConfig
+from tests.sampling.toy_model import toy_model
+
+T = 8
+MODEL = toy_model()
+PARAMS = MODEL.init(jax.random.key(3))
+KEY = keys.stream(5, 7, keys.Role.STUDENT_SAMPLE)
+
+_sample = jax.jit(
+  sampler.sample, static_argnames=("model", "max_length", "mask_ids")
+)
+sample = functools.partial(_sample, MODEL, max_length=T)
+choose = jax.jit(sampler.choose)
+
+
+def _prompts(num_rows):
+  inputs = np.zeros((num_rows, 4), np.int32)
+  inputs[:, 0] = 2 + np.arange(num_rows) % 3
+  inputs[:, 1] = EOS_ID
+  return inputs
+
+
+def _log_softmax(x):
+  x = np.asarray(x, np.float64)
+  x = x - x.max(-1, keepdims=True)
+  with np.errstate(divide="ignore"):
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def _reference(params, inputs, previous, temperature=1.0):
+  """Log-probabilities [V] after a token, ids 0 and ≥ 10 forbidden."""
+  table = np.asarray(params["table"], np.float64)
+  logits = table[inputs[0] % 3, previous].copy()
+  logits[0] = logits[10:] = -np.inf
+  return _log_softmax(logits / temperature)
+
+
+def _chi_square(counts, probs):
+  """Statistic and an upper bound that chance passes once in a million."""
+  expected = probs * counts.sum()
+  used = expected > 0
+  assert counts[~used].sum() == 0
+  statistic = ((counts - expected)[used] ** 2 / expected[used]).sum()
+  degrees = used.sum() - 1
+  # Wilson–Hilferty approximation of the quantile, z = 4.75.
+  share = 2 / (9 * degrees)
+  return statistic, degrees * (1 - share + 4.75 * share**0.5) ** 3
+
+
+@pytest.mark.parametrize("width", [10, 500])
+def test_frequencies_match_the_logits(width):
+  num_rows = 40_000
+  rng = np.random.default_rng(width)
+  logits = rng.normal(scale=1.5, size=width).astype(np.float32)
+  logits[[0, width - 1]] = -np.inf
+  tokens, _ = choose(
+    np.tile(logits, (num_rows, 1)),
+    keys.per_row(KEY, jnp.arange(num_rows)),
+    Decoding(),
+  )
+  counts = np.bincount(tokens, minlength=width)
+  statistic, bound = _chi_square(counts, np.exp(_log_softmax(logits)))
+  assert statistic < bound
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_sequences_follow_the_model(temperature):
+  """First tokens, and second tokens given the first."""
+  num_rows = 30_000
+  inputs = np.tile(_prompts(1), (num_rows, 1))
+  got = sample(PARAMS, inputs, np.arange(num_rows), KEY, Decoding(temperature))
+  tokens = np.asarray(got.tokens)
+  first = np.bincount(tokens[:, 0], minlength=12)
+  probs = np.exp(_reference(PARAMS, inputs[0], 0, temperature))
+  statistic, bound = _chi_square(first, probs)
+  assert statistic < bound
+  common = np.argsort(first)[::-1]
+  common = common[common != EOS_ID][0]
+  second = np.bincount(tokens[tokens[:, 0] == common, 1], minlength=12)
+  probs = np.exp(_reference(PARAMS, inputs[0], common, temperature))
+  statistic, bound = _chi_square(second, probs)
+  assert statistic < bound
+
+
+def test_filtered_draws_stay_in_the_set_and_are_renormalised():
+  num_rows = 20_000
+  probs = np.float32([0.4, 0.3, 0.2, 0.1])
+  tokens, log_probs = choose(
+    np.tile(np.log(probs), (num_rows, 1)),
+    keys.per_row(KEY, jnp.arange(num_rows)),
+    Decoding(1.0, 2, 1.0),
+  )
+  expected = np.array([4 / 7, 3 / 7, 0, 0])
+  statistic, bound = _chi_square(np.bincount(tokens, minlength=4), expected)
+  assert statistic < bound
+  np.testing.assert_allclose(
+    np.exp(log_probs), expected[np.asarray(tokens)], rtol=1e-5
+  )
+
+
+def test_greedy_follows_the_argmax_path():
+  inputs = _prompts(6)
+  got = sample(PARAMS, inputs, np.arange(6), KEY, Decoding(0.0, 3, 0.1))
+  for row in range(6):
+    previous, expected, scores = 0, [], []
+    while len(expected) < T and previous != EOS_ID:
+      log_p = _reference(PARAMS, inputs[row], previous)
+      previous = int(log_p.argmax())
+      expected.append(previous)
+      scores.append(log_p[previous])
+    length = len(expected)
+    assert got.tokens[row, :length].tolist() == expected
+    assert got.lengths[row] == length
+    np.testing.assert_allclose(
+      got.log_probs[row, :length], scores, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_log_probs_are_those_of_the_distribution_drawn_from():
+  inputs = _prompts(32)
+  got = sample(PARAMS, inputs, np.arange(32), KEY, Decoding(0.7))
+  for row in range(32):
+    previous = 0
+    for t in range(int(got.lengths[row])):
+      log_p = _reference(PARAMS, inputs[row], previous, 0.7)
+      previous = int(got.tokens[row, t])
+      np.testing.assert_allclose(
+        got.log_probs[row, t], log_p[previous], rtol=1e-5, atol=1e-5
+      )
+
+
+def _with_bonus(ids, bonus=50.0):
+  return {"table": PARAMS["table"].at[..., jnp.asarray(ids)].add(bonus)}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 100.0])
+def test_pad_and_padded_ids_are_never_drawn_though_most_likely(temperature):
+  params = _with_bonus([0, 10, 11])
+  inputs = _prompts(512)
+  got = sample(params, inputs, np.arange(512), KEY, Decoding(temperature))
+  counted = np.asarray(got.tokens)[np.asarray(got.weights) > 0]
+  assert counted.min() >= 1
+  assert counted.max() <= 9
+  assert np.isfinite(got.log_probs).all()
+
+
+def test_mask_ids_off_draws_what_the_model_says():
+  params = _with_bonus([11])
+  got = sample(
+    params, _prompts(4), np.arange(4), KEY, Decoding(), mask_ids=False
+  )
+  assert (np.asarray(got.tokens) == 11).all()
+  assert got.truncated.all()
+
+
+def test_ids_of_probability_zero_are_never_drawn_at_any_uniform():
+  """Also where rounding leaves nothing, or a sum is not monotone."""
+  mass = jnp.float32([[0, 0, 1e-30, 0, 0.5, 0, 0.5, 0, 0]])
+  for uniform in np.float32([0, 2**-24, 0.25, 0.5, 0.75, 1 - 2**-24, 1.0]):
+    index = int(sampler._inverse_cdf(mass, jnp.full(1, uniform))[0])
+    assert mass[0, index] > 0, (uniform, index)
+  assert sampler._inverse_cdf(mass, jnp.ones(1))[0] == 6
+  # A huge number of ids whose sum rounds up and down.
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(64, 32128)).astype(np.float32)
+  forbidden = rng.random(logits.shape) < 0.5
+  logits[forbidden] = -np.inf
+  rows = keys.per_row(KEY, jnp.arange(64))
+  tokens, log_probs = choose(logits, rows, Decoding())
+  assert not forbidden[np.arange(64), np.asarray(tokens)].any()
+  assert np.isfinite(log_probs).all()
+
+
+def test_an_id_of_tiny_mass_is_not_drawn_because_it_comes_first():
+  """The rarest id comes first: it must not be taken when u is near 0."""
+  logits = jnp.full((4096, 256), -80.0).at[:, 200].set(0.0)
+  tokens, _ = choose(logits, keys.per_row(KEY, jnp.arange(4096)), Decoding())
+  assert (np.asarray(tokens) == 200).all()
+  mass = jnp.exp(logits[:1])
+  assert sampler._inverse_cdf(mass, jnp.full(1, 2.0**-24))[0] == 200
+
+
+def test_nothing_after_eos_and_lengths_count_it():
+  num_rows = 200
+  got = sample(PARAMS, _prompts(num_rows), np.arange(num_rows), KEY, Decoding())
+  tokens, weights = np.asarray(got.tokens), np.asarray(got.weights)
+  lengths, truncated = np.asarray(got.lengths), np.asarray(got.truncated)
+  assert truncated.any()
+  assert not truncated.all()
+  for row in range(num_rows):
+    ends = np.flatnonzero(tokens[row] == EOS_ID)
+    assert truncated[row] == (len(ends) == 0)
+    expected = T if truncated[row] else ends[0] + 1
+    assert lengths[row] == expected
+    np.testing.assert_array_equal(weights[row], np.arange(T) < expected)
+    assert (tokens[row, expected:] == 0).all()
+    assert (tokens[row, :expected] > 0).all()
+    assert (np.asarray(got.log_probs)[row, expected:] == 0).all()
+
+
+def test_an_eos_of_the_callers_choice_ends_a_row():
+  got = sample(PARAMS, _prompts(64), np.arange(64), KEY, Decoding(), eos_id=5)
+  tokens = np.asarray(got.tokens)
+  assert (tokens == 5).any()
+  assert (tokens == EOS_ID).any()
+  last = tokens[np.arange(64), np.asarray(got.lengths) - 1]
+  np.testing.assert_array_equal(last == 5, ~np.asarray(got.truncated))
+  assert ((tokens == 5).sum(1) <= 1).all()
+
+
+def test_a_row_is_answered_alike_alone_and_in_any_batch():
+  num_rows = 12
+  inputs = _prompts(num_rows)
+  rows = np.arange(num_rows) + 1000
+  whole = sample(PARAMS, inputs, rows, KEY, Decoding())
+  order = np.random.default_rng(0).permutation(num_rows)
+  shuffled = sample(PARAMS, inputs[order], rows[order], KEY, Decoding())
+  for name in ("tokens", "weights", "lengths", "truncated", "log_probs"):
+    np.testing.assert_array_equal(
+      getattr(shuffled, name), getattr(whole, name)[order]
+    )
+  for row in (0, 7):
+    alone = sample(
+      PARAMS, inputs[row : row + 1], rows[row : row + 1], KEY, Decoding()
+    )
+    np.testing.assert_array_equal(alone.tokens[0], whole.tokens[row])
+  part = sample(PARAMS, inputs[3:8], rows[3:8], KEY, Decoding())
+  np.testing.assert_array_equal(part.tokens, whole.tokens[3:8])
+
+
+def test_a_longer_limit_only_appends():
+  inputs = _prompts(16)
+  short = sample(PARAMS, inputs, np.arange(16), KEY, Decoding())
+  long = _sample(
+    MODEL, PARAMS, inputs, np.arange(16), KEY, Decoding(), max_length=T + 5
+  )
+  np.testing.assert_array_equal(short.tokens, long.tokens[:, :T])
+
+
+def test_steps_roles_seeds_rows_and_positions_draw_differently():
+  config = ToyConfig(num_prompts=1, width=1000, vocabulary_size=1000)
+  model = toy_model(config)
+  params = {"table": jnp.zeros((1, 1000, 1000))}
+  draw = lambda key, rows: np.asarray(
+    _sample(
+      model,
+      params,
+      np.ones((4, 1), np.int32),
+      rows,
+      key,
+      Decoding(),
+      max_length=6,
+    ).tokens
+  )
+  rows = np.arange(4)
+  base = draw(keys.stream(0, 0, keys.Role.STUDENT_SAMPLE), rows)
+  assert len(np.unique(base)) > 20  # 24 draws out of 1,000
+  for other in (
+    draw(keys.stream(0, 1, keys.Role.STUDENT_SAMPLE), rows),
+    draw(keys.stream(0, 0, keys.Role.TEACHER_SAMPLE), rows),
+    draw(keys.stream(1, 0, keys.Role.STUDENT_SAMPLE), rows),
+    draw(keys.stream(0, 0, keys.Role.STUDENT_SAMPLE), rows + 4),
+  ):
+    assert (other == base).mean() < 0.2
+
+
+def _count_decodes(bonus, rows):
+  calls = []
+  model = toy_model(on_decode=lambda: calls.append(1))
+  params = {"table": PARAMS["table"] + bonus}
+  got = _sample(
+    model,
+    params,
+    _prompts(len(rows)),
+    np.asarray(rows),
+    KEY,
+    Decoding(),
+    max_length=T,
+  )
+  jax.block_until_ready(got)
+  jax.effects_barrier()
+  return len(calls), got
+
+
+def test_the_loop_stops_when_all_rows_are_done():
+  bonus = np.zeros((3, 12, 12), np.float32)
+  bonus[:, 0, 4] = bonus[:, 4, 5] = bonus[:, 5, EOS_ID] = 1000
+  calls, got = _count_decodes(bonus, [0, 1, 2])
+  assert got.tokens[:, :4].tolist() == [[4, 5, 1, 0]] * 3
+  assert calls == 2  # the first token comes from prefill
+  never = np.zeros((3, 12, 12), np.float32)
+  never[..., EOS_ID] = -1000
+  calls, got = _count_decodes(never, [0, 1, 2])
+  assert calls == T - 1
+  assert got.truncated.all()
+
+
+def test_filler_rows_get_nothing_and_do_not_keep_the_loop_alive():
+  bonus = np.zeros((3, 12, 12), np.float32)
+  bonus[..., EOS_ID] = -1000
+  bonus[2, :, EOS_ID] = 1000  # the first prompt ends at once
+  calls, got = _count_decodes(bonus, [0, -1, -1])
+  assert calls == 0
+  assert got.lengths.tolist() == [1, 0, 0]
+  assert not np.asarray(got.tokens)[1:].any()
+  assert not np.asarray(got.weights)[1:].any()
+  assert not got.truncated.any()
+
+
+def test_samples_have_no_gradient():
+  def total(params):
+    samples = sampler.sample(
+      MODEL, params, _prompts(2), jnp.arange(2), KEY, Decoding(), max_length=1
+    )
+    return jnp.sum(samples.log_probs)
+
+  # Forward mode: a while_loop has no reverse one.
+  ones = jax.tree.map(jnp.ones_like, PARAMS)
+  _, tangent = jax.jvp(total, (PARAMS,), (ones,))
+  assert tangent == 0
+
+
+def test_logits_that_are_not_finite_show_in_log_probs():
+  params = {"table": PARAMS["table"].at[0].set(jnp.nan)}
+  for temperature in (0.0, 1.0):
+    decoding = Decoding(temperature, 3, 0.9)
+    got = sample(params, _prompts(3), np.arange(3), KEY, decoding)
+    finite = np.isfinite(got.log_probs).all(1)
+    np.testing.assert_array_equal(finite, [True, False, True])
+
+
+def test_a_new_decoding_or_key_does_not_compile():
+  count = _sample._cache_size
+  inputs, rows = _prompts(5), np.arange(5)
+  sample(PARAMS, inputs, rows, KEY, Decoding())
+  before = count()
+  other = keys.stream(1, 1, keys.Role.EVALUATION)
+  sample(PARAMS, inputs, rows, other, Decoding(0.0, 4, 0.5))
+  assert count() == before
+
+
+def test_equal_models_share_a_program():
+  inputs, rows = _prompts(5), np.arange(5)
+  sample(PARAMS, inputs, rows, KEY, Decoding())
+  before = _sample._cache_size()
+  again = dataclasses.replace(MODEL)
+  _sample(again, PARAMS, inputs, rows, KEY, Decoding(), max_length=T)
+  assert _sample._cache_size() == before
+
+
+def test_bucket_length_is_the_smallest_that_fits():
+  assert sampler.bucket_length(5, (4, 8, 16)) == 8
+  assert sampler.bucket_length(8, (16, 8, 4)) == 8
+  with pytest.raises(UserError, match="17 tokens fits none .* at least 17"):
+    sampler.bucket_length(17, (4, 8, 16))
