@@ -1,0 +1,220 @@
+"""Meshes, and the way from logical axis names to shardings.
+
+Parameters carry logical names (`LanguageModel.axes`); RULES, T5X's standard
+ones, map them to the two axes of the mesh: batches are split over "data", the
+wide dimensions of parameters over "model". Activations are left to XLA, which
+derives their layout from these two.
+
+  mesh = make_mesh(model=2)
+  params = place(params, shardings(model.axes(params), mesh))
+  batch = place(batch, batch_sharding(mesh))
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType
+from jax.sharding import Mesh
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
+from jax.sharding import Sharding
+import numpy as np
+
+from gkd import trees
+from gkd.types import Axes
+from gkd.types import UserError
+
+# T5X's standard_logical_axis_rules(1, 1). `RULES | {"embed": "data"}` also
+# splits parameters over the data axis (T5X's parameter_partitioning_dims=2).
+RULES: Mapping[str, str | None] = {
+  "batch": "data",
+  "vocab": "model",
+  "embed": None,
+  "mlp": "model",
+  "heads": "model",
+  "kv": None,
+  "joined_kv": "model",
+  "relpos_buckets": None,
+  "length": None,
+  "layers": None,
+}
+
+
+def make_mesh(
+  data: int = -1,
+  model: int = 1,
+  devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+  """Mesh of data × model devices.
+
+  Args:
+    data: copies of the model that share a batch; -1 takes what is left.
+    model: devices that one copy of the model is split over.
+    devices: all devices of all processes when None.
+
+  Returns:
+    A mesh with axes ("data", "model"), both automatic: XLA places activations.
+
+  Raises:
+    UserError: the numbers do not multiply to the number of devices.
+  """
+  devices = jax.devices() if devices is None else list(devices)
+  count = len(devices)
+  if model < 1 or (data < 1 and data != -1):
+    raise UserError(
+      f"mesh of data={data} × model={model}; expected positive numbers, or "
+      "data=-1 for all devices that are left"
+    )
+  if data == -1:
+    if count % model:
+      raise UserError(
+        f"model={model} does not divide the {count} devices; choose one of "
+        f"{', '.join(str(n) for n in range(1, count + 1) if count % n == 0)}"
+      )
+    data = count // model
+  if data * model != count:
+    raise UserError(
+      f"mesh of data={data} × model={model} needs {data * model} devices, but "
+      f"there are {count}; change the numbers or use data=-1"
+    )
+  # Automatic axes: make_mesh's default since jax 0.9 is explicit sharding in
+  # types, which linen does not support.
+  return jax.make_mesh(
+    (data, model),
+    ("data", "model"),
+    axis_types=(AxisType.Auto,) * 2,
+    devices=devices,
+  )
+
+
+def shardings(
+  axes: Any, mesh: Mesh, rules: Mapping[str, str | None] = RULES
+) -> Any:
+  """Tree of shardings from a tree of logical axis names.
+
+  Args:
+    axes: tree with an `Axes` tuple for each array; () is a scalar.
+    mesh: of `make_mesh`.
+    rules: logical name -> mesh axis or None.
+
+  Returns:
+    A tree of the same form. A mesh axis is used once per array: the first
+    logical axis that asks for it gets it.
+  """
+
+  def one(names: Axes) -> NamedSharding:
+    spec, used = [], set()
+    for name in names:
+      axis = None if name is None else rules[name]
+      spec.append(None if axis in used else axis)
+      used.add(axis)
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+  return jax.tree.map(one, axes, is_leaf=_is_axes)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Rows over the data axis, for every array of a batch."""
+  return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The whole array on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def place(tree: Any, shardings: Any) -> Any:
+  """Puts the arrays of a tree where the shardings say.
+
+  Args:
+    tree: arrays; host arrays hold the global value in every process, of which
+      each process transfers only the parts of its own devices.
+    shardings: one sharding for all, or a tree of them (a prefix is enough).
+
+  Returns:
+    The tree of global jax arrays.
+
+  Raises:
+    UserError: a dimension does not divide over its mesh axis.
+  """
+  check_divisible(tree, shardings)
+
+  def put(sharding, subtree):
+    return jax.tree.map(lambda leaf: _put(leaf, sharding), subtree)
+
+  return jax.tree.map(put, shardings, tree)
+
+
+def check_divisible(tree: Any, shardings: Any) -> None:
+  """Raises UserError for the first array that does not divide evenly.
+
+  Args:
+    tree: arrays or `jax.ShapeDtypeStruct`s, so that it can be asked before
+      anything is allocated.
+    shardings: as for `place`.
+  """
+  full = jax.tree.map(
+    lambda sharding, subtree: jax.tree.map(lambda _: sharding, subtree),
+    shardings,
+    tree,
+  )
+  named = jax.tree_util.tree_flatten_with_path(tree)[0]
+  for (path, leaf), sharding in zip(named, jax.tree.leaves(full), strict=True):
+    shape, sizes = tuple(np.shape(leaf)), sharding.mesh.shape
+    for size, axis in zip(shape, sharding.spec, strict=False):
+      if axis is not None and size % sizes[axis]:
+        raise UserError(
+          f"{_name(path)} of shape {shape}: dimension {size} does not divide "
+          f"over the {sizes[axis]} devices of mesh axis {axis!r}; choose a "
+          "size or a mesh that divides"
+        )
+
+
+def model_info_text(params: Any, axes: Any, shardings: Any) -> str:
+  """T5X's model-info.txt: a line per parameter and the total.
+
+  Args:
+    params: arrays or `jax.ShapeDtypeStruct`s.
+    axes: logical axis names of each.
+    shardings: sharding of each.
+
+  Returns:
+    Text with a newline at its end.
+  """
+
+  def line(path, leaf, names, sharding):
+    shape = ", ".join(
+      f"{name}={size}" for name, size in zip(names, leaf.shape, strict=True)
+    )
+    return (
+      f"Variable {_name(path):<80} size {leaf.size:<12} "
+      f"shape {f'({shape})':<40} partition spec {tuple(sharding.spec)}\n"
+    )
+
+  lines = jax.tree_util.tree_map_with_path(line, params, axes, shardings)
+  total = trees.num_parameters(params)
+  text = "".join(jax.tree.leaves(lines))
+  return f"{text}Total number of parameters: {total}\n"
+
+
+def _is_axes(node: Any) -> bool:
+  """A plain tuple of names; a tuple of subtrees is not one."""
+  return type(node) is tuple and all(
+    name is None or isinstance(name, str) for name in node
+  )
+
+
+def _put(leaf: Any, sharding: Sharding) -> jax.Array:
+  is_global = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+  if sharding.is_fully_addressable or is_global:
+    return jax.device_put(leaf, sharding)
+  host = np.asarray(leaf)
+  return jax.make_array_from_callback(
+    host.shape, sharding, lambda index: host[index]
+  )
+
+
+def _name(path: Any) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,0 +1,196 @@
+"""Meshes and shardings, on four virtual CPU devices."""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import pytest
+
+from gkd import partitioning
+from gkd import trees
+from gkd.models import t5
+from gkd.types import Batch
+from gkd.types import UserError
+
+CONFIG = t5.T5Config(
+  vocab_size=32,
+  emb_dim=16,
+  num_heads=2,
+  num_encoder_layers=1,
+  num_decoder_layers=1,
+  head_dim=8,
+  mlp_dim=24,
+  mlp_activations=("gelu", "linear"),
+)
+MODEL = t5.encoder_decoder(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def params():
+  return jax.device_get(MODEL.init(jax.random.key(0)))
+
+
+def make_batch(num_rows: int = 4) -> Batch:
+  random = np.random.RandomState(0)
+  inputs = random.randint(2, 32, (num_rows, 6), dtype=np.int32)
+  targets = random.randint(2, 32, (num_rows, 5), dtype=np.int32)
+  inputs[1:, 4:] = 0
+  targets[0, 3:] = 0
+  return Batch(
+    inputs=inputs,
+    targets=targets,
+    weights=(targets > 0).astype(np.float32),
+    rows=np.arange(num_rows, dtype=np.int32),
+    source=np.zeros(num_rows, np.int32),
+  )
+
+
+def loss(params, batch):
+  """Mean negative log likelihood; a stand-in for any objective."""
+  log_q = jax.nn.log_softmax(MODEL.logits(params, batch.inputs, batch.targets))
+  chosen = jnp.take_along_axis(log_q, batch.targets[..., None], -1)[..., 0]
+  return -jnp.sum(batch.weights * chosen) / jnp.sum(batch.weights)
+
+
+@pytest.mark.parametrize(("data", "model"), [(4, 1), (2, 2), (1, 2)])
+def test_gradient_on_a_mesh_equals_one_device(params, data, model):
+  devices = jax.devices()[: data * model]
+  mesh = partitioning.make_mesh(data, model, devices)
+  tree = partitioning.shardings(MODEL.axes(params), mesh)
+  batch = make_batch()
+  want, want_grads = jax.jit(jax.value_and_grad(loss))(params, batch)
+
+  with jax.set_mesh(mesh):
+    placed = partitioning.place(params, tree)
+    got, grads = jax.jit(jax.value_and_grad(loss), out_shardings=(None, tree))(
+      placed, partitioning.place(batch, partitioning.batch_sharding(mesh))
+    )
+
+  assert float(got) == pytest.approx(float(want), rel=1e-5)
+  for name, grad in trees.flatten(grads).items():
+    expected = trees.flatten(want_grads)[name]
+    np.testing.assert_allclose(grad, expected, atol=1e-5, err_msg=name)
+  kernel = grads["decoder"]["layers_0"]["mlp"]["wi_0"]["kernel"]
+  assert kernel.addressable_shards[0].data.shape == (16, 24 // model)
+
+
+def test_decoding_on_a_mesh_equals_one_device(params):
+  mesh = partitioning.make_mesh(2, 2)
+  tree = partitioning.shardings(MODEL.axes(params), mesh)
+  inputs = make_batch().inputs
+  tokens = jnp.array([3, 4, 5, 6])
+
+  @jax.jit
+  def second_logits(params, inputs):
+    cache, _ = MODEL.prefill(params, inputs, 4)
+    return MODEL.decode(params, cache, tokens)[1]
+
+  got = second_logits(
+    partitioning.place(params, tree),
+    partitioning.place(inputs, partitioning.batch_sharding(mesh)),
+  )
+  np.testing.assert_allclose(got, second_logits(params, inputs), atol=1e-5)
+
+
+def test_mesh_axes_are_automatic_and_data_takes_what_is_left():
+  mesh = partitioning.make_mesh(model=2)
+  assert mesh.axis_names == ("data", "model")
+  assert dict(mesh.shape) == {"data": 2, "model": 2}
+  assert set(mesh.axis_types) == {AxisType.Auto}
+
+
+def test_specs_are_those_of_t5x(params):
+  mesh = partitioning.make_mesh(2, 2)
+  named = {
+    name: sharding.spec
+    for name, sharding in trees.flatten(
+      partitioning.shardings(MODEL.axes(params), mesh)
+    ).items()
+  }
+  layer = "decoder/layers_0/"
+  assert named["token_embedder/embedding"] == P("model", None)
+  assert named["decoder/logits_dense/kernel"] == P(None, "model")
+  assert named[layer + "self_attention/query/kernel"] == P(None, "model")
+  assert named[layer + "self_attention/out/kernel"] == P("model", None)
+  assert named[layer + "mlp/wi_0/kernel"] == P(None, "model")
+  assert named[layer + "mlp/wo/kernel"] == P("model", None)
+  assert named[layer + "pre_mlp_layer_norm/scale"] == P(None)
+  assert named["encoder/relpos_bias/rel_embedding"] == P("model", None)
+
+
+def test_a_mesh_axis_is_used_once_per_array():
+  mesh = partitioning.make_mesh(2, 2)
+  rules = {**partitioning.RULES, "embed": "model"}
+  tree = partitioning.shardings({"a": ("vocab", "embed"), "b": ()}, mesh, rules)
+  assert tree["a"].spec == P("model", None)
+  assert tree["b"].spec == P()
+
+
+def test_batch_rows_go_over_the_data_axis():
+  mesh = partitioning.make_mesh(2, 2)
+  batch = partitioning.place(make_batch(), partitioning.batch_sharding(mesh))
+  assert batch.inputs.sharding.spec == P("data")
+  assert batch.inputs.addressable_shards[0].data.shape == (2, 6)
+  np.testing.assert_array_equal(batch.inputs, make_batch().inputs)
+  assert batch.rewards is None
+
+
+def test_model_info_is_t5xs_text(params):
+  mesh = partitioning.make_mesh(2, 2)
+  axes = MODEL.axes(params)
+  lines = partitioning.model_info_text(
+    params, axes, partitioning.shardings(axes, mesh)
+  ).splitlines()
+  # log_model_info of t5x/utils.py.
+  t5x_format = "Variable %-80s size %-12s shape %-40s partition spec %s"
+  assert lines[0] == t5x_format % (
+    "decoder/decoder_norm/scale",
+    16,
+    "(embed=16)",
+    (None,),
+  )
+  assert lines[-2] == t5x_format % (
+    "token_embedder/embedding",
+    512,
+    "(vocab=32, embed=16)",
+    ("model", None),
+  )
+  total = sum(leaf.size for leaf in jax.tree.leaves(params))
+  assert lines[-1] == f"Total number of parameters: {total}"
+  assert len(lines) == len(jax.tree.leaves(params)) + 1
+
+
+@pytest.mark.parametrize(
+  ("data", "model", "message"),
+  [
+    (-1, 3, "model=3 does not divide the 4 devices; choose one of 1, 2, 4"),
+    (3, 1, "data=3 × model=1 needs 3 devices, but there are 4"),
+    (0, 2, "data=0 × model=2; expected positive numbers"),
+    (-1, 0, "data=-1 × model=0; expected positive numbers"),
+  ],
+)
+def test_impossible_meshes_are_refused(data, model, message):
+  with pytest.raises(UserError, match=message):
+    partitioning.make_mesh(data, model)
+
+
+def test_rows_that_do_not_divide_are_refused():
+  mesh = partitioning.make_mesh(4)
+  with pytest.raises(
+    UserError,
+    match=r"inputs of shape \(6, 6\): dimension 6 does not divide over the 4 "
+    "devices of mesh axis 'data'",
+  ):
+    partitioning.place(make_batch(6), partitioning.batch_sharding(mesh))
+
+
+def test_parameters_that_do_not_divide_are_refused_before_they_exist():
+  mesh = partitioning.make_mesh(1, 4)
+  shapes = jax.eval_shape(MODEL.init, jax.random.key(0))
+  tree = partitioning.shardings(MODEL.axes(shapes), mesh)
+  with pytest.raises(
+    UserError,
+    match=r"decoder/relpos_bias/rel_embedding of shape \(2, 32\): dimension 2",
+  ):
+    partitioning.check_divisible(shapes, tree)
