@@ -1,0 +1,118 @@
+"""Arithmetic tasks: generated chains, GSM8K and SVAMP.
+
+`chain_addition*` needs no files. GSM8K has no validation split of its own: 7 in
+100 training questions, chosen by a hash of the question so that a repeated
+question never lands on both sides, are held out as "validation"; "train" is
+the rest, "test" the official test set. SVAMP is a test set only.
+"""
+
+from collections.abc import Mapping
+import hashlib
+import os
+
+from gkd.tasks import features
+from gkd.tasks import sources
+from gkd.text import metrics
+from gkd.text import numbers
+from gkd.text import postprocess
+from gkd.text import solutions
+from gkd.text.arithmetic import SPLITS
+from gkd.text.arithmetic import ChainAddition
+
+CHAINS: Mapping[str, ChainAddition] = {
+  "chain_addition": ChainAddition(min_terms=4, max_terms=4, digits=2),
+  "chain_addition_easy": ChainAddition(min_terms=3, max_terms=3, digits=2),
+  "chain_addition_hard": ChainAddition(
+    min_terms=5, max_terms=6, digits=2, operators="+-"
+  ),
+}
+SIZES: Mapping[str, int] = {"train": 40_000, "validation": 500, "test": 1_000}
+NAMES = (*CHAINS, "gsm8k", "svamp")
+
+_VALIDATION_PARTS = 7  # of 100
+
+
+def register(
+  data_dir: str | os.PathLike | None, vocabulary: features.AnyVocabulary
+) -> None:
+  """Registers every task of this family; again replaces them."""
+  for name, chains in CHAINS.items():
+    register_chains(name, chains, vocabulary)
+  accuracies = [
+    metrics.answer_accuracy,
+    metrics.answer_accuracy_with_calculator,
+  ]
+  features.add_task(
+    "gsm8k",
+    sources.rows_source(lambda split: _gsm8k(data_dir, split), SPLITS),
+    vocabulary,
+    postprocess=postprocess.strip,
+    metrics=accuracies,
+  )
+  features.add_task(
+    "svamp",
+    sources.rows_source(lambda split: _svamp(data_dir, split), ("test",)),
+    vocabulary,
+    postprocess=postprocess.strip,
+    metrics=accuracies,
+  )
+
+
+def register_chains(
+  name: str,
+  chains: ChainAddition,
+  vocabulary: features.AnyVocabulary,
+  *,
+  sizes: Mapping[str, int] = SIZES,
+  seed: int = 0,
+) -> None:
+  """Registers one family of generated problems under `name`.
+
+  Args:
+    name: name in seqio's registry.
+    chains: the difficulty.
+    vocabulary: any that has the characters of `gkd.text.arithmetic`.
+    sizes: different problems per split; those of a smaller size are the first
+      of a larger one.
+    seed: another seed, other problems of the same splits.
+  """
+
+  def rows(split):
+    return [
+      {"inputs": problem.inputs, "targets": problem.targets}
+      for problem in chains.problems(split, sizes[split], seed)
+    ]
+
+  features.add_task(
+    name,
+    sources.rows_source(rows, tuple(sizes)),
+    vocabulary,
+    postprocess=postprocess.chain_answer,
+    metrics=[metrics.accuracy],
+  )
+
+
+def _gsm8k(data_dir, split: str):
+  file = "test" if split == "test" else "train"
+  for row in sources.read_jsonl(data_dir, f"arithmetic/gsm8k_{file}.jsonl.gz"):
+    if file == "test" or _held_out(row["inputs"]) == (split == "validation"):
+      yield {
+        "inputs": solutions.plain_text(row["inputs"]),
+        "targets": solutions.rewrite_solution(row["targets"]),
+      }
+
+
+def _held_out(question: str) -> bool:
+  content = " ".join(question.lower().split())
+  digest = hashlib.blake2b(content.encode(), digest_size=8).digest()
+  return int.from_bytes(digest, "big") % 100 < _VALIDATION_PARTS
+
+
+def _svamp(data_dir, split: str):
+  assert split == "test"
+  for row in sources.read_jsonl(data_dir, "arithmetic/svamp_test.jsonl.gz"):
+    answer = numbers.canonical(row["targets"])
+    yield {
+      "inputs": solutions.plain_text(row["inputs"]),
+      "targets": solutions.answer_sentence(answer),
+    }

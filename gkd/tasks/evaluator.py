@@ -1,0 +1,50 @@
+"""seqio.Evaluator over texts that a model has already generated.
+
+Evaluation here runs without TensorFlow on the functions that the tasks
+register. This adapter asks seqio for the same numbers, for those who report
+through it.
+"""
+
+from collections.abc import Sequence
+
+import seqio
+
+from gkd.types import UserError
+
+
+def seqio_metrics(
+  task_name: str, split: str, predictions: Sequence[Sequence[int]]
+) -> dict[str, float]:
+  """Metrics of seqio.Evaluator for generated ids.
+
+  Args:
+    task_name: a registered task.
+    split: its split; row i of it belongs to `predictions[i]`.
+    predictions: generated ids, decoded by the task's vocabulary; fewer than
+      the split has rows evaluates the first rows.
+  """
+  evaluator = seqio.Evaluator(
+    task_name,
+    feature_converter=seqio.EncDecFeatureConverter(pack=False),
+    eval_split=split,
+    num_examples=len(predictions),
+    async_compute_metrics=False,
+  )
+
+  def predict(dataset):
+    indices = [int(index) for index, _ in dataset.as_numpy_iterator()]
+    if len(indices) != len(predictions):
+      raise UserError(
+        f"{len(predictions)} predictions for {len(indices)} rows of "
+        f"{task_name} {split}: expected at most one a row; pass fewer"
+      )
+    return [(index, list(predictions[index])) for index in indices]
+
+  future, _ = evaluator.evaluate(compute_metrics=True, predict_fn=predict)
+  found = future.result()[task_name]
+  return {name: float(_scalar(value)) for name, value in found.items()}
+
+
+def _scalar(value):
+  """Seqio wraps numbers as `metrics.Scalar` of clu on their way out."""
+  return getattr(value, "value", value)

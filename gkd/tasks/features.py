@@ -1,0 +1,125 @@
+"""What every seqio task here shares: features, twins of vocabularies, adding.
+
+`gkd.text.vocabulary` is what training and evaluation use; seqio wants its own
+classes, which give the same ids.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from gkd.text import vocabulary as text_vocabulary
+from gkd.types import UserError
+
+AnyVocabulary = text_vocabulary.Vocabulary | seqio.Vocabulary
+
+
+class PythonVocabulary(seqio.Vocabulary):
+  """A seqio vocabulary around one of ours that TensorFlow cannot compute."""
+
+  def __init__(self, vocabulary: text_vocabulary.CharacterVocabulary):
+    super().__init__(extra_ids=vocabulary.extra_ids)
+    self.vocabulary = vocabulary
+
+  @property
+  def bos_id(self) -> None:
+    return None
+
+  @property
+  def eos_id(self) -> int:
+    return self.vocabulary.eos_id
+
+  @property
+  def unk_id(self) -> int:
+    return self.vocabulary.unk_id
+
+  @property
+  def _base_vocab_size(self) -> int:
+    return self.vocabulary.size - self.vocabulary.extra_ids
+
+  def _encode(self, s: str) -> Sequence[int]:
+    return self.vocabulary.encode(s)
+
+  def _decode(self, ids: Sequence[int]) -> str:
+    return self.vocabulary.decode(ids)
+
+  def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
+    def encode(text: bytes) -> np.ndarray:
+      return np.asarray(self.vocabulary.encode(text.decode()), np.int32)
+
+    ids = tf.numpy_function(encode, [s], tf.int32, stateful=False)
+    return tf.ensure_shape(ids, [None])
+
+  def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
+    def decode(row: np.ndarray) -> bytes:
+      return self.vocabulary.decode(row).encode()
+
+    text = tf.numpy_function(decode, [ids], tf.string, stateful=False)
+    return tf.ensure_shape(text, [])
+
+  def __eq__(self, other) -> bool:
+    return (
+      isinstance(other, PythonVocabulary)
+      and self.vocabulary.spec() == other.vocabulary.spec()
+    )
+
+  __hash__ = None
+
+
+def seqio_vocabulary(vocabulary: AnyVocabulary) -> seqio.Vocabulary:
+  """The seqio twin: same ids, same text."""
+  if isinstance(vocabulary, seqio.Vocabulary):
+    return vocabulary
+  if isinstance(vocabulary, text_vocabulary.SentencePieceVocabulary):
+    return seqio.SentencePieceVocabulary(
+      str(vocabulary.path), extra_ids=vocabulary.extra_ids
+    )
+  if isinstance(vocabulary, text_vocabulary.ByteVocabulary):
+    return seqio.ByteVocabulary(extra_ids=vocabulary.extra_ids)
+  if isinstance(vocabulary, text_vocabulary.CharacterVocabulary):
+    return PythonVocabulary(vocabulary)
+  raise UserError(
+    f"vocabulary {vocabulary!r}: expected one of gkd.text.vocabulary or a "
+    "seqio.Vocabulary; load it with gkd.text.vocabulary.load"
+  )
+
+
+def add_task(
+  name: str,
+  source: seqio.DataSource,
+  vocabulary: AnyVocabulary,
+  *,
+  preprocess: Callable | None = None,
+  postprocess: Callable,
+  metrics: Sequence[Callable],
+) -> None:
+  """Registers a text-to-text task, replacing one of the same name.
+
+  Args:
+    name: name in seqio's registry.
+    source: gives fields "inputs" and "targets", or what `preprocess` turns
+      into them.
+    vocabulary: of both features.
+    preprocess: maps a dataset to one with "inputs" and "targets".
+    postprocess: module-level function of `gkd.text`; caches record its name.
+    metrics: module-level functions of `gkd.text`.
+  """
+  twin = seqio_vocabulary(vocabulary)
+  feature = seqio.Feature(vocabulary=twin, add_eos=True)
+  if name in seqio.TaskRegistry.names():
+    seqio.TaskRegistry.remove(name)
+  seqio.TaskRegistry.add(
+    name,
+    source=source,
+    preprocessors=[
+      *([preprocess] if preprocess else []),
+      seqio.preprocessors.tokenize,
+      seqio.preprocessors.append_eos,
+    ],
+    postprocess_fn=postprocess,
+    metric_fns=list(metrics),
+    output_features={"inputs": feature, "targets": feature},
+  )

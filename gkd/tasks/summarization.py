@@ -1,0 +1,71 @@
+"""Summarization: SciTLDR from files, XSum through TFDS.
+
+SciTLDR (abstract to one sentence) has several reference summaries in its
+validation and test splits. XSum cannot be downloaded by TFDS: its articles
+must lie in a manual_dir.
+"""
+
+import os
+
+import seqio
+
+from gkd.tasks import features
+from gkd.tasks import sources
+from gkd.text import metrics
+from gkd.text import postprocess
+
+NAMES = ("scitldr", "xsum")
+PREFIX = "summarize: "
+XSUM = "xsum:1.1.0"
+
+_SCITLDR_FILES = {"train": "train", "validation": "dev", "test": "test"}
+
+
+def register(
+  data_dir: str | os.PathLike | None, vocabulary: features.AnyVocabulary
+) -> None:
+  """Registers every task of this family; again replaces them."""
+  features.add_task(
+    "scitldr",
+    sources.rows_source(
+      lambda split: _scitldr(data_dir, split),
+      _SCITLDR_FILES,
+      with_references=True,
+    ),
+    vocabulary,
+    postprocess=postprocess.references,
+    metrics=[metrics.rouge],
+  )
+  features.add_task(
+    "xsum",
+    sources.TfdsSource(
+      XSUM,
+      ("train", "validation", "test"),
+      "its articles must be put by hand into manual_dir, "
+      "<TFDS_DATA_DIR>/downloads/manual/ (the file "
+      "xsum-extracts-from-downloads.tar.gz, made as "
+      "https://github.com/EdinburghNLP/XSum says), then run `tfds build xsum`",
+    ),
+    vocabulary,
+    preprocess=_from_xsum,
+    postprocess=postprocess.strip,
+    metrics=[metrics.rouge],
+  )
+
+
+def _scitldr(data_dir, split: str):
+  file = f"summarization/scitldr_a_{_SCITLDR_FILES[split]}.jsonl.gz"
+  for row in sources.read_jsonl(data_dir, file):
+    yield {
+      "inputs": PREFIX + row["inputs"],
+      "targets": row["targets"],
+      "references": row.get("references") or [row["targets"]],
+    }
+
+
+@seqio.map_over_dataset
+def _from_xsum(example):
+  return {
+    "inputs": PREFIX + example["document"],
+    "targets": example["summary"],
+  }

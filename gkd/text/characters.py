@@ -1,0 +1,159 @@
+"""Vocabularies that need no file: UTF-8 bytes and a short list of characters.
+
+Here are also the few rules that all vocabularies share: ids 0, 1 and 2, where
+decoding stops, and what is saved beside a token cache. Ids from SentencePiece
+files are in `gkd.text.vocabulary`, which is the module to use.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+import hashlib
+import os
+from typing import Any
+
+from gkd.types import EOS_ID
+from gkd.types import PAD_ID
+from gkd.types import UserError
+
+UNK_ID = 2
+NUM_SPECIAL = 3
+UNKNOWN_TEXT = "⁇"  # what SentencePiece shows for an unknown piece
+
+
+class ByteVocabulary:
+  """UTF-8 bytes as ids 3…258 (ByT5), then unused extra ids."""
+
+  kind = "bytes"
+  pad_id = PAD_ID
+  eos_id = EOS_ID
+  unk_id = UNK_ID
+
+  def __init__(self, extra_ids: int = 0):
+    self.extra_ids = checked_extra_ids(extra_ids)
+    self.sha256 = hashlib.sha256(b"utf-8 bytes + 3").hexdigest()
+
+  @property
+  def size(self) -> int:
+    return NUM_SPECIAL + 256 + self.extra_ids
+
+  @property
+  def words(self) -> str:
+    return f"UTF-8 bytes, {self.size} ids of which {self.extra_ids} extra"
+
+  def encode(self, text: str) -> list[int]:
+    return [byte + NUM_SPECIAL for byte in text.encode("utf-8")]
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    return [self.encode(text) for text in texts]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    content = bytes(
+      i - NUM_SPECIAL
+      for i in until_eos(ids)
+      if NUM_SPECIAL <= i < NUM_SPECIAL + 256
+    )
+    return content.decode("utf-8", errors="ignore")
+
+  def piece(self, index: int) -> str:
+    if NUM_SPECIAL <= index < NUM_SPECIAL + 256:
+      return f"<0x{index - NUM_SPECIAL:02X}>"
+    return _special_piece(index)
+
+  def spec(self) -> dict[str, Any]:
+    return make_spec(self, file=None)
+
+  def save(self, directory: str | os.PathLike) -> dict[str, Any]:
+    """No file belongs to this vocabulary; returns the spec."""
+    del directory
+    return self.spec()
+
+
+class CharacterVocabulary:
+  """A short list of characters: a narrow softmax for generated tasks."""
+
+  kind = "characters"
+  pad_id = PAD_ID
+  eos_id = EOS_ID
+  unk_id = UNK_ID
+  extra_ids = 0
+
+  def __init__(self, characters: str):
+    if not characters or len(set(characters)) != len(characters):
+      raise UserError(
+        f"characters {characters!r}: expected one or more characters, each "
+        "once; remove the repeated ones"
+      )
+    self.characters = characters
+    self.sha256 = hashlib.sha256(characters.encode("utf-8")).hexdigest()
+    self._ids = {c: i + NUM_SPECIAL for i, c in enumerate(characters)}
+
+  @property
+  def size(self) -> int:
+    return NUM_SPECIAL + len(self.characters)
+
+  @property
+  def words(self) -> str:
+    return f"characters {self.characters!r}, {self.size} ids"
+
+  def encode(self, text: str) -> list[int]:
+    return [self._ids.get(character, UNK_ID) for character in text]
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    return [self.encode(text) for text in texts]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    kept = (i for i in until_eos(ids) if i not in (PAD_ID, EOS_ID))
+    return "".join(
+      self.characters[i - NUM_SPECIAL]
+      if NUM_SPECIAL <= i < self.size
+      else UNKNOWN_TEXT
+      for i in kept
+    )
+
+  def piece(self, index: int) -> str:
+    if index >= NUM_SPECIAL:
+      return self.characters[index - NUM_SPECIAL]
+    return _special_piece(index)
+
+  def spec(self) -> dict[str, Any]:
+    return {**make_spec(self, file=None), "characters": self.characters}
+
+  def save(self, directory: str | os.PathLike) -> dict[str, Any]:
+    """No file belongs to this vocabulary; returns the spec."""
+    del directory
+    return self.spec()
+
+
+def until_eos(ids: Iterable[int]) -> Iterable[int]:
+  """Python ints up to the first end of sequence, padding left out."""
+  for i in ids:
+    index = int(i)
+    if index == EOS_ID:
+      return
+    if index != PAD_ID:
+      yield index
+
+
+def make_spec(vocabulary, file: str | None) -> dict[str, Any]:
+  return {
+    "kind": vocabulary.kind,
+    "file": file,
+    "extra_ids": vocabulary.extra_ids,
+    "sha256": vocabulary.sha256,
+    "size": vocabulary.size,
+  }
+
+
+def checked_extra_ids(extra_ids: int) -> int:
+  if not isinstance(extra_ids, int) or extra_ids < 0:
+    raise UserError(
+      f"extra_ids {extra_ids!r}: expected a whole number of at least 0 "
+      "(100 for T5)"
+    )
+  return extra_ids
+
+
+def _special_piece(index: int) -> str:
+  return {PAD_ID: "<pad>", EOS_ID: "</s>", UNK_ID: "<unk>"}.get(
+    index, f"<extra {index}>"
+  )

@@ -1,0 +1,225 @@
+"""Numbers in solutions: which one is the answer, and is the arithmetic right.
+
+`extract_answer` finds the final answer of a worked solution. `recompute` is an
+external calculator for text that is already written: Cobbe et al. 2021
+(arXiv:2110.14168) overrides the result of an annotated calculation while the
+model writes; solutions without annotations, as GKD's, are repaired afterwards.
+
+Both work on text; `gkd.text.metrics` turns them into accuracies.
+"""
+
+from fractions import Fraction
+import re
+
+_NUMBER = r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
+# A minus belongs to the number unless it stands between two values ("5-3").
+_SIGNED = re.compile(
+  rf"(?P<sign>(?<![\w)%.])[-−–]\s?)?\$?\s?(?P<sign2>[-−]?)(?P<value>{_NUMBER})"
+  r"(?P<over>\s?/\s?[1-9]\d*(?![\d.]))?(?P<percent>%?)"
+)
+_MARKER = re.compile(
+  r"####|\bthe (?:final )?answer (?:is|=)|(?:^|\n)\s*(?:A|Answer):",
+  re.IGNORECASE,
+)
+_CLAUSE_END = re.compile(r"\n|(?<=[^\d])\.(?=\s|$)|(?<=\d)\.(?=\s|$)")
+_ANNOTATION = re.compile(r"<<([^<>]*)>>")
+
+_TOKEN = rf"\$?[ ]?(?:{_NUMBER})%?"
+_OPERATOR = r"(?:[-+*/×÷−–]|[xX](?=[ ]*[($\d.]))"
+# Numbers, operators and brackets, at least one operator, then "= result"; a
+# result that goes on ("= 1 1/2", "= 40 + 2") is none.
+_SPAN = re.compile(
+  rf"(?<![\w.,/%)*×÷])(?P<left>[-−( ]*{_TOKEN}"
+  rf"(?:[ )]*{_OPERATOR}[ (]*{_TOKEN})+[ )]*)"
+  rf"=[ ]*\$?[ ]?(?P<result>[-−]?(?:{_NUMBER}))(?![\d,]*\d|\.\d)"
+  rf"(?P<percent>%?)(?!\s*{_OPERATOR}[ ]*[$\d(]|[ ]\d)"
+)
+# What stands before a span belongs to it: "12 slices * 1/3", "1 1/2 + 2".
+_CONTINUED = re.compile(r"(?:[-+*/×÷−–(\d%)=]|(?<![a-zA-Z])[xX])[ ]*$")
+
+
+def extract_answer(text: str) -> str | None:
+  """The final answer as canonical text, or None if there is none.
+
+  After the last "#### ", "The answer is" or "A:" the answer is the first
+  number, or the one behind "=" in an equation; a marker without a number means
+  no answer. Text without any marker answers with its last number.
+
+  Returns:
+    The number as `canonical` writes it: no commas, "$", "%" or trailing zeros;
+    "1/2" becomes "0.5".
+
+  Example:
+    >>> extract_answer("He pays 2*$600 = $1200. The answer is $1,200.")
+    '1200'
+  """
+  markers = list(_MARKER.finditer(text))
+  if not markers:
+    found = list(_SIGNED.finditer(text))
+    return _value_text(found[-1]) if found else None
+  clause = text[markers[-1].end() :].lstrip(" :=")
+  end = _CLAUSE_END.search(clause)
+  clause = clause[: end.start()] if end else clause
+  found = _SIGNED.search(clause.rpartition("=")[2]) or _SIGNED.search(clause)
+  return _value_text(found) if found else None
+
+
+def canonical(number: str | Fraction) -> str:
+  """One spelling for one value: "1,200.50" and "1200.5" are both "1200.5".
+
+  A fraction that no short decimal equals is rounded to 6 decimals.
+
+  Example:
+    >>> canonical("1,200.50"), canonical("-0"), canonical(Fraction(1, 3))
+    ('1200.5', '0', '0.333333')
+  """
+  if isinstance(number, str):
+    number = Fraction(number.replace(",", ""))
+  if number.denominator == 1:
+    return str(number.numerator)
+  scaled = round(abs(number) * 10**6)
+  whole, decimals = divmod(scaled, 10**6)
+  text = f"{whole}.{decimals:06d}".rstrip("0").rstrip(".")
+  return f"-{text}" if number < 0 and scaled else text
+
+
+def recompute(text: str, given: str = "") -> str:
+  """Corrects every "a op b = c" and carries a corrected c to later text.
+
+  A later number equal to the wrong c is taken to mean the result and replaced,
+  unless that number also stood in the solution before the calculation or in
+  `given`: then it may be another quantity. A c that is only rounded to fewer
+  decimals is right. Calculations over words ("5 pots * $3") are left alone.
+
+  Args:
+    text: a solution, with or without `<<a=b>>` annotations (removed).
+    given: the question, whose numbers are never replaced.
+
+  Example:
+    >>> recompute("48/2 = 25 clips. 48+25 = 75. The answer is 75.")
+    '48/2 = 24 clips. 48+24 = 72. The answer is 72.'
+  """
+  rest = remove_annotations(text)
+  seen = _values(given)
+  done = ""
+  while match := _SPAN.search(rest):
+    start, end = match.span("result")
+    right = _corrected(match, done + rest[: match.start()])
+    if right is None:
+      done, rest = done + rest[:end], rest[end:]
+      continue
+    wrong = match["result"]
+    before = done + rest[:start]
+    done, rest = before + right, rest[end:]
+    if not _values(wrong) & (seen | _values(before)):
+      rest = _replace_number(rest, wrong, right)
+  return done + rest
+
+
+def remove_annotations(text: str) -> str:
+  """GSM8K text without `<<a=b>>`, no calculation lost.
+
+  Most annotations repeat what stands before them: "48/2 = <<48/2=24>>24"
+  becomes "48/2 = 24". Where nothing stands before, the annotation takes its place:
+  "She earns $<<3*4=12>>12" becomes "She earns 3*4 = $12".
+  """
+  parts = []
+  position = 0
+  for match in _ANNOTATION.finditer(text):
+    before = text[position : match.start()]
+    position = match.end()
+    left, equals, _ = match[1].rpartition("=")
+    already = before.rstrip(" $").endswith("=")
+    if not already and equals and re.search(r"[-+*/]", left[1:]):
+      head = before.rstrip("$ ")
+      tail = before[len(head) :]
+      gap = " " if head and not head.endswith(("(", "\n")) else ""
+      before = f"{head}{gap}{left.strip()} = {tail.strip()}"
+    parts.append(before)
+  return "".join(parts) + text[position:]
+
+
+def _value_text(match: re.Match) -> str:
+  value = Fraction(match["value"].replace(",", ""))
+  if match["over"]:
+    value /= int(match["over"].strip(" /"))
+  negative = bool(match["sign"]) or bool(match["sign2"])
+  return canonical(-value if negative else value)
+
+
+def _values(text: str) -> set[str]:
+  return {canonical(match["value"]) for match in _SIGNED.finditer(text)}
+
+
+def _corrected(match: re.Match, before: str) -> str | None:
+  """The right result of a calculation, None where nothing has to change."""
+  if _CONTINUED.search(before):
+    return None
+  value = _evaluate(match["left"])
+  if value is None:
+    return None
+  candidates = [value]
+  # "100 - 60 = 40%", "20% + 30% = 50%", "$2.50 - $2.24 = 26 cents".
+  if "%" in match[0] or re.match(r" cents?\b", match.string[match.end() :]):
+    candidates.append(value * 100)
+  written = Fraction(match["result"].replace(",", "").replace("−", "-"))
+  _, _, decimals = match["result"].partition(".")
+  for candidate in candidates:
+    error = abs(written - candidate)
+    # Rounded or cut to the decimals it is written with.
+    if error == 0 or (decimals and error < Fraction(1, 10 ** len(decimals))):
+      return None
+  return canonical(min(candidates, key=lambda c: abs(written - c)))
+
+
+def _replace_number(text: str, wrong: str, right: str) -> str:
+  """Replaces whole numbers equal to `wrong`; 25 stays inside 125 and 25.5."""
+  pattern = re.compile(rf"(?<![\d.,]){re.escape(wrong)}(?![\d]|[.,]\d)")
+  return pattern.sub(right, text)
+
+
+def _evaluate(expression: str) -> Fraction | None:
+  """The value of + - * / and brackets over numbers; None if it has none."""
+  plain = expression.replace(",", "").replace("$", "")
+  for symbols, operator in (("×xX", "*"), ("÷", "/"), ("−–", "-")):
+    for symbol in symbols:
+      plain = plain.replace(symbol, operator)
+  tokens = re.findall(r"\d+\.?\d*%?|\.\d+%?|[-+*/()]", plain)
+  try:
+    value, rest = _sum(tokens)
+  except (IndexError, ValueError, ZeroDivisionError):
+    return None
+  return value if not rest else None
+
+
+def _sum(tokens: list[str]) -> tuple[Fraction, list[str]]:
+  value, tokens = _product(tokens)
+  while tokens and tokens[0] in "+-":
+    operator = tokens[0]
+    right, tokens = _product(tokens[1:])
+    value = value + right if operator == "+" else value - right
+  return value, tokens
+
+
+def _product(tokens: list[str]) -> tuple[Fraction, list[str]]:
+  value, tokens = _atom(tokens)
+  while tokens and tokens[0] in "*/":
+    operator = tokens[0]
+    right, tokens = _atom(tokens[1:])
+    value = value * right if operator == "*" else value / right
+  return value, tokens
+
+
+def _atom(tokens: list[str]) -> tuple[Fraction, list[str]]:
+  first, rest = tokens[0], tokens[1:]
+  if first == "-":
+    value, rest = _atom(rest)
+    return -value, rest
+  if first == "(":
+    value, rest = _sum(rest)
+    if rest[0] != ")":
+      raise ValueError("unclosed bracket")
+    return value, rest[1:]
+  if first.endswith("%"):
+    return Fraction(first[:-1]) / 100, rest
+  return Fraction(first), rest

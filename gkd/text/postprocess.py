@@ -1,0 +1,54 @@
+"""From generated text, or a reference, to what a metric compares.
+
+seqio's signature, `(text, example=None, is_target=False)`, without seqio: a
+token cache records these functions by dotted name, and evaluation imports them
+on machines without TensorFlow.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gkd.text import arithmetic
+from gkd.text import numbers
+
+
+def strip(text: str, example: Mapping | None = None, is_target: bool = False):
+  """The text without surrounding blanks."""
+  del example, is_target
+  return text.strip()
+
+
+def references(
+  text: str, example: Mapping | None = None, is_target: bool = False
+) -> str | list[str]:
+  """A prediction stripped; a target as the list of all its references.
+
+  Args:
+    text: generated text, or the first reference.
+    example: its field "references", if any, holds every accepted reference.
+    is_target: whether `text` is a target.
+  """
+  if not is_target:
+    return text.strip()
+  found = [] if example is None else example.get("references", [])
+  return [_string(reference).strip() for reference in found] or [text.strip()]
+
+
+def final_answer(
+  text: str, example: Mapping | None = None, is_target: bool = False
+) -> str:
+  """The final number of a solution in words; empty if there is none."""
+  del example, is_target
+  return numbers.extract_answer(text) or ""
+
+
+def chain_answer(
+  text: str, example: Mapping | None = None, is_target: bool = False
+) -> str:
+  """The number behind the answer mark of a generated chain, or empty."""
+  del example, is_target
+  return arithmetic.parse_answer(text) or ""
+
+
+def _string(value: Any) -> str:
+  return value.decode("utf-8") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,216 @@
+"""Vocabularies without TensorFlow, with the ids that seqio gives.
+
+Training and evaluation read tokens from a cache and turn ids into text; they
+must not need TensorFlow for that. `gkd.tasks.features` gives the seqio twin of
+each class here, and tests hold the two together id by id.
+
+All follow T5: 0 padding, 1 end of sequence, 2 unknown. `encode` adds no end of
+sequence; `decode` stops at the first one.
+
+Usage:
+  vocabulary = load("spiece.model", extra_ids=100)
+  spec = vocabulary.save("cache/")     # JSON; copies the model file
+  same = fromspec(spec, "cache/")
+"""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from gkd.text.characters import UNK_ID
+from gkd.text.characters import ByteVocabulary
+from gkd.text.characters import CharacterVocabulary
+from gkd.text.characters import checked_extra_ids
+from gkd.text.characters import make_spec
+from gkd.text.characters import until_eos
+from gkd.types import EOS_ID
+from gkd.types import PAD_ID
+from gkd.types import UserError
+
+
+class SentencePieceVocabulary:
+  """A SentencePiece model file plus T5's `<extra_id_…>` pieces at the end.
+
+  With n extra ids, `<extra_id_0>` is the last id and `<extra_id_n-1>` the first
+  one after the pieces of the file, as in T5 and seqio.
+  """
+
+  kind = "sentencepiece"
+  pad_id = PAD_ID
+  eos_id = EOS_ID
+  unk_id = UNK_ID
+
+  def __init__(self, path: str | os.PathLike, extra_ids: int = 0):
+    self.path = Path(path)
+    self.extra_ids = checked_extra_ids(extra_ids)
+    try:
+      content = self.path.read_bytes()
+    except OSError as error:
+      raise UserError(
+        f"vocabulary file {str(path)!r} cannot be read ({error.strerror}): "
+        "expected a SentencePiece model; give the path of an existing file"
+      ) from error
+    self.sha256 = hashlib.sha256(content).hexdigest()
+    self._processor = _processor(content, self.extra_ids, path)
+
+  @property
+  def size(self) -> int:
+    """Number of ids, extra ids included."""
+    return self._processor.get_piece_size()
+
+  @property
+  def words(self) -> str:
+    return (
+      f"SentencePiece {self.path.name}, {self.size} ids of which "
+      f"{self.extra_ids} extra"
+    )
+
+  def encode(self, text: str) -> list[int]:
+    return self._processor.encode(text)
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    return self._processor.encode(list(texts))
+
+  def decode(self, ids: Iterable[int]) -> str:
+    size = self.size
+    kept = [i if i < size else UNK_ID for i in until_eos(ids)]
+    return self._processor.decode(kept)
+
+  def piece(self, index: int) -> str:
+    return self._processor.id_to_piece(index)
+
+  def spec(self) -> dict[str, Any]:
+    return make_spec(self, file=self.path.name)
+
+  def save(self, directory: str | os.PathLike) -> dict[str, Any]:
+    """Copies the model file into `directory`; returns the spec."""
+    target = Path(directory) / self.path.name
+    content = self.path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != self.sha256:
+      raise UserError(
+        f"vocabulary file {str(self.path)!r} changed while in use: expected "
+        f"sha256 {self.sha256}; restore the file or start again"
+      )
+    _write(target, content)
+    return self.spec()
+
+
+Vocabulary = SentencePieceVocabulary | ByteVocabulary | CharacterVocabulary
+
+
+def load(
+  path_or_spec: str | os.PathLike | Mapping[str, Any], extra_ids: int = 0
+) -> Vocabulary:
+  """A vocabulary from what a user can write in a config.
+
+  Args:
+    path_or_spec: `"bytes"`, `"characters:0123+="`, the path of a SentencePiece
+      model, the path of a `.json` spec (its files lie beside it), or a spec of
+      a vocabulary without files.
+    extra_ids: T5's sentinels; a spec has its own number.
+  """
+  if isinstance(path_or_spec, Mapping):
+    return fromspec(path_or_spec, Path())
+  name = os.fspath(path_or_spec)
+  if name == "bytes":
+    return ByteVocabulary(extra_ids)
+  if name.startswith("characters:"):
+    if extra_ids:
+      raise UserError(
+        f"vocabulary {name!r} with extra_ids {extra_ids}: a character "
+        "vocabulary has none; set them to 0"
+      )
+    return CharacterVocabulary(name.removeprefix("characters:"))
+  if name.endswith(".json"):
+    path = Path(name)
+    return fromspec(json.loads(path.read_text("utf-8")), path.parent)
+  return SentencePieceVocabulary(name, extra_ids)
+
+
+def fromspec(
+  spec: Mapping[str, Any], directory: str | os.PathLike
+) -> Vocabulary:
+  """The inverse of `save`: rebuilds a vocabulary and checks its hash."""
+  kind = spec.get("kind")
+  if kind == SentencePieceVocabulary.kind:
+    path = Path(directory) / spec["file"]
+    vocabulary = SentencePieceVocabulary(path, spec["extra_ids"])
+  elif kind == ByteVocabulary.kind:
+    vocabulary = ByteVocabulary(spec["extra_ids"])
+  elif kind == CharacterVocabulary.kind:
+    vocabulary = CharacterVocabulary(spec["characters"])
+  else:
+    raise UserError(
+      f"vocabulary kind {kind!r}: expected sentencepiece, bytes or "
+      "characters; make the cache again with this version"
+    )
+  for name in ("sha256", "size"):
+    if name in spec and spec[name] != getattr(vocabulary, name):
+      raise UserError(
+        f"vocabulary in {str(directory)!r} has {name} "
+        f"{getattr(vocabulary, name)}, expected {spec[name]}: the file was "
+        "changed; restore it or make the cache again"
+      )
+  return vocabulary
+
+
+def first_difference(left: Vocabulary, right: Vocabulary) -> str | None:
+  """Where two vocabularies differ, in words; None when every id is the same."""
+  for index in range(min(left.size, right.size)):
+    if left.piece(index) != right.piece(index):
+      return (
+        f"id {index} is {left.piece(index)!r} in one ({left.words}) and "
+        f"{right.piece(index)!r} in the other ({right.words})"
+      )
+  if left.size != right.size:
+    return (
+      f"{left.size} ids ({left.words}) against {right.size} ({right.words})"
+    )
+  if left.sha256 != right.sha256:
+    # Same pieces, other scores or normaliser: the same text gets other ids.
+    return (
+      f"equal pieces but unequal files, sha256 {left.sha256[:12]} and "
+      f"{right.sha256[:12]}"
+    )
+  return None
+
+
+def _processor(content: bytes, extra_ids: int, path):
+  """SentencePiece over the model file with the extra pieces appended."""
+  from sentencepiece import SentencePieceProcessor
+  from sentencepiece import sentencepiece_model_pb2
+
+  try:
+    model = sentencepiece_model_pb2.ModelProto.FromString(content)
+  except Exception as error:  # protobuf's DecodeError, unnamed across versions
+    raise UserError(
+      f"vocabulary file {str(path)!r} is not a SentencePiece model ({error}); "
+      "give the path of a .model file"
+    ) from error
+  user_defined = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
+  for i in reversed(range(extra_ids)):
+    model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=user_defined)
+  processor = SentencePieceProcessor(model_proto=model.SerializeToString())
+  found = (processor.pad_id(), processor.eos_id(), processor.unk_id())
+  if found != (PAD_ID, EOS_ID, UNK_ID):
+    raise UserError(
+      f"vocabulary file {str(path)!r} has pad, eos, unk = {found}: expected "
+      f"{(PAD_ID, EOS_ID, UNK_ID)} as in T5; train it with "
+      "gkd.text.sentencepiece_training.train_sentencepiece"
+    )
+  return processor
+
+
+def _write(path: Path, content: bytes) -> None:
+  """Whole or not at all: a killed process leaves no half file."""
+  if path.exists() and path.read_bytes() == content:
+    return
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f".{path.name}.{os.getpid()}")
+  partial.write_bytes(content)
+  os.replace(partial, path)
