@@ -79,7 +79,6 @@ class Run:
     keep: number of checkpoints to keep.
     evaluate_first: also evaluate before the first step.
     config_text: the operative configuration, kept as config.gin.
-    show_progress: a live line with rate and time left.
   """
 
   model_dir: str
@@ -104,7 +103,6 @@ class Run:
   keep: int = 3
   evaluate_first: bool = False
   config_text: str = ""
-  show_progress: bool = True
 
   def __post_init__(self):
     size, parts = self.loader.batch_size, self.micro_batches
@@ -174,7 +172,7 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
   folder.mkdir(parents=True, exist_ok=True)
   (folder / "config.gin").write_text(run.config_text)
   mesh = run.mesh or partitioning.make_mesh()
-  state, teacher_params = _place(run, mesh)
+  state, teacher_params = place(run, mesh)
   store = Store(str(folder / "checkpoints"), keep=run.keep)
   start = store.latest_step() or 0
   if start:
@@ -188,7 +186,7 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
     reduction=run.reduction,
     micro_batches=run.micro_batches,
   )
-  writers = Writers(run.model_dir, resume_step=start)
+  writers = Writers(run.model_dir, resume_step=start or None)
   timer, compiles = PhaseTimer(), CompileCounter()
   batch_sharding = partitioning.batch_sharding(mesh)
 
@@ -217,7 +215,7 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
   if run.evaluate_first and start == 0:
     write(0, run_evaluations(0))
   pending: list[dict[str, metrics.Mean]] = []
-  progress = Progress(run.train_steps, start, folder.name, run.show_progress)
+  progress = Progress(run.train_steps, start, folder.name)
   with compiles, progress:
     for step in range(start, run.train_steps):
       with timer("data"):
@@ -245,7 +243,7 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
       pending.append(stats | parts)
       done = step + 1
       last = done == run.train_steps
-      progress.advance(loss=float(parts["loss"].total))
+      progress.update(1, {"loss": parts["loss"].compute()})
       if _due(done, run.sample_period, last):
         writers.samples(
           done,
@@ -269,7 +267,7 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
   return state
 
 
-def _place(run: Run, mesh: jax.sharding.Mesh) -> tuple[TrainState, Any]:
+def place(run: Run, mesh: jax.sharding.Mesh) -> tuple[TrainState, Any]:
   """The initial state and the teacher's parameters, laid out on the mesh."""
   transformation = run.optimizer.transformation()
   spots = partitioning.shardings(run.student.axes(run.student_params), mesh)

@@ -1,0 +1,162 @@
+"""What a training step costs: sampling, score + update, and the whole.
+
+Each round times one on-policy step and one fixed-data step of the same run side
+by side, so that their ratio holds on a machine whose speed drifts. Wall time
+and process CPU time are both given: on a shared machine only the second can be
+compared between rounds. The first round compiles and is not counted.
+
+Usage: gkd bench --gin_file=… --rounds=20 --output=bench.json
+"""
+
+from collections.abc import Callable
+import dataclasses
+import platform
+import statistics
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from gkd import partitioning
+from gkd.losses.objective import Distillation
+from gkd.training import loop
+from gkd.training.rollout import Constant
+from gkd.training.rollout import Rollout
+from gkd.training.rollout import roll_out
+from gkd.training.step import Update
+from gkd.training.step import update_step
+from gkd.training.telemetry import peak_memory_bytes
+from gkd.types import UserError
+
+PHASES = ("sample", "update", "on_policy_step", "fixed_data_step")
+
+
+def measure(run: loop.Run, rounds: int = 20) -> dict[str, Any]:
+  """Times `rounds` steps of a distillation run; nothing is written.
+
+  Args:
+    run: a run with a teacher; its λ is ignored, both ends are timed.
+    rounds: number of counted rounds, at least 1.
+
+  Returns:
+    {"seconds": {phase: {"wall": {min, median, max}, "cpu": …}}, "ratio": …,
+    "sampled_length": mean, "hardware": …}; `ratio` is the on-policy step over
+    the fixed-data step, paired by round.
+  """
+  if not isinstance(run.objective, Distillation) or run.teacher is None:
+    raise UserError(
+      "the bench compares an on-policy with a fixed-data distillation step and"
+      " needs a teacher; give a distillation run"
+    )
+  if rounds < 1:
+    raise UserError(f"--rounds is {rounds}; give at least 1")
+  mesh = run.mesh or partitioning.make_mesh()
+  state, teacher_params = loop.place(run, mesh)
+  on_policy = dataclasses.replace(
+    run.rollout or Rollout(student_fraction=Constant(1.0)),
+    student_fraction=Constant(1.0),
+  )
+  plan = Update(
+    student=run.student,
+    teacher=run.teacher,
+    objective=run.objective,
+    optimizer=run.optimizer,
+    reduction=run.reduction,
+    micro_batches=run.micro_batches,
+  )
+  clocks: dict[str, list[tuple[float, float]]] = {name: [] for name in PHASES}
+  lengths = []
+  for step in range(rounds + 1):
+    batch = run.loader.batch(step)
+    batch = jax.device_put(batch, partitioning.batch_sharding(mesh))
+
+    def sample(batch=batch, step=step):
+      return roll_out(
+        batch,
+        step=step,
+        seed=run.seed,
+        plan=on_policy,
+        student=run.student,
+        student_params=state.params,  # noqa: B023 - called in this round
+        teacher=run.teacher,
+        teacher_params=teacher_params,
+      )
+
+    (sampled, stats), sample_clock = _timed(sample)
+
+    def update(batch):
+      return update_step(
+        plan,
+        state,  # noqa: B023 - called in this round
+        teacher_params,
+        batch,
+        np.int32(run.seed),
+      )
+
+    (state, _), update_clock = _timed(lambda batch=sampled: update(batch))
+    (state, _), fixed_clock = _timed(lambda batch=batch: update(batch))
+    if step == 0:
+      continue
+    lengths.append(stats["sampled_length"].compute())
+    whole = tuple(
+      a + b for a, b in zip(sample_clock, update_clock, strict=True)
+    )
+    for name, clock in zip(
+      PHASES, (sample_clock, update_clock, whole, fixed_clock), strict=True
+    ):
+      clocks[name].append(clock)
+  return {
+    "seconds": {name: _summary(values) for name, values in clocks.items()},
+    "ratio": {
+      kind: _spread(
+        [
+          a[index] / b[index]
+          for a, b in zip(
+            clocks["on_policy_step"], clocks["fixed_data_step"], strict=True
+          )
+        ]
+      )
+      for index, kind in enumerate(("wall", "cpu"))
+    },
+    "sampled_length": statistics.fmean(lengths),
+    "batch_size": run.loader.batch_size,
+    "rounds": rounds,
+    "peak_memory_bytes": peak_memory_bytes(),
+    "hardware": f"{jax.devices()[0].device_kind} × {jax.device_count()},"
+    f" {platform.machine()}, jax {jax.__version__}",
+  }
+
+
+def words(result: dict[str, Any]) -> str:
+  """The measurement as a small table."""
+  lines = [f"{'':18}{'wall ms':>10}{'CPU ms':>10}   (medians)"]
+  for name, kinds in result["seconds"].items():
+    wall, cpu = (1e3 * kinds[kind]["median"] for kind in ("wall", "cpu"))
+    lines.append(f"{name.replace('_', ' '):18}{wall:10.2f}{cpu:10.2f}")
+  wall, cpu = (result["ratio"][kind]["median"] for kind in ("wall", "cpu"))
+  lines.append(f"{'on-policy / fixed':18}{wall:10.2f}{cpu:10.2f}")
+  lines.append(f"mean sampled length {result['sampled_length']:.1f} tokens")
+  return "\n".join(lines)
+
+
+def _timed(function: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
+  """The result and (wall, process CPU) seconds until it is ready."""
+  wall, cpu = time.perf_counter(), time.process_time()
+  result = jax.block_until_ready(function())
+  return result, (time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def _summary(values: list[tuple[float, float]]) -> dict[str, dict[str, float]]:
+  return {
+    kind: _spread([value[index] for value in values])
+    for index, kind in enumerate(("wall", "cpu"))
+  }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+  return {
+    "min": min(values),
+    "median": statistics.median(values),
+    "max": max(values),
+  }

@@ -1,0 +1,169 @@
+"""An update is the same however the batch is padded, split or laid out."""
+
+import dataclasses
+
+from gkd.losses.objective import CrossEntropy
+from gkd.losses.objective import Distillation
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gkd import partitioning
+from gkd.losses import divergence
+from gkd.models import t5
+from gkd.training import state as states
+from gkd.training.optimizer import Optimizer
+from gkd.training.step import Update
+from gkd.training.step import update_step
+from gkd.types import Batch
+
+STUDENT = t5.encoder_decoder(
+  t5.T5Config(
+    vocab_size=32,
+    vocabulary_size=30,
+    emb_dim=16,
+    num_heads=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    head_dim=8,
+    mlp_dim=32,
+    mlp_activations=("gelu", "linear"),
+    dropout_rate=0.0,
+    logits_via_embedding=False,
+    dtype="float32",
+  )
+)
+TEACHER = t5.encoder_decoder(
+  dataclasses.replace(STUDENT.config, emb_dim=24, num_decoder_layers=2)
+)
+PLAN = Update(
+  student=STUDENT,
+  teacher=TEACHER,
+  objective=Distillation(divergence=divergence.ReverseKL()),
+  optimizer=Optimizer(name="adamw", learning_rate=1e-2, total_steps=10),
+)
+SEED = np.int32(0)
+
+
+def make_batch(padding: int = 0) -> Batch:
+  """Eight rows of unequal length, one of them empty."""
+  random = np.random.default_rng(0)
+  inputs = random.integers(3, 30, (8, 6))
+  targets = random.integers(3, 30, (8, 7))
+  weights = np.ones((8, 7), np.float32)
+  for row, length in enumerate([7, 1, 3, 5, 2, 7, 0, 4]):
+    targets[row, max(length - 1, 0)] = 1
+    targets[row, length:] = 0
+    weights[row, length:] = 0
+  width = ((0, 0), (0, padding))
+  return Batch(
+    inputs=jnp.asarray(np.pad(inputs, width), jnp.int32),
+    targets=jnp.asarray(np.pad(targets, width), jnp.int32),
+    weights=jnp.asarray(np.pad(weights, width)),
+    rows=jnp.arange(8, dtype=jnp.int32),
+    source=jnp.asarray([0, 1] * 4, jnp.int32),
+  )
+
+
+@pytest.fixture(scope="module")
+def teacher_params():
+  return TEACHER.init(jax.random.key(1))
+
+
+def step(plan, batch, teacher_params, mesh=None):
+  params = plan.student.init(jax.random.key(0))
+  if mesh is not None:
+    place = partitioning.place
+    spots = partitioning.shardings
+    params = place(params, spots(plan.student.axes(params), mesh))
+    teacher_spots = spots(plan.teacher.axes(teacher_params), mesh)
+    teacher_params = place(teacher_params, teacher_spots)
+    batch = jax.device_put(batch, partitioning.batch_sharding(mesh))
+  state = states.create(params, plan.optimizer.transformation())
+  state, metrics = update_step(plan, state, teacher_params, batch, SEED)
+  values = {name: mean.compute() for name, mean in metrics.items()}
+  return jax.device_get(state.params), values
+
+
+@pytest.fixture(scope="module")
+def straight(teacher_params):
+  return step(PLAN, make_batch(), teacher_params)
+
+
+def assert_same(actual, expected, rtol=2e-5):
+  assert actual[1].keys() == expected[1].keys()
+  for name, value in expected[1].items():
+    np.testing.assert_allclose(actual[1][name], value, rtol=rtol, err_msg=name)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5),
+    actual[0],
+    expected[0],
+  )
+
+
+@pytest.mark.parametrize("reduction", ["sequence", "token", "sum"])
+def test_micro_batches_equal_the_whole_batch(reduction, teacher_params):
+  plan = dataclasses.replace(PLAN, reduction=reduction)
+  whole = step(plan, make_batch(), teacher_params)
+  split = step(
+    dataclasses.replace(plan, micro_batches=4), make_batch(), teacher_params
+  )
+  assert_same(split, whole)
+
+
+def test_padding_changes_nothing(straight, teacher_params):
+  assert_same(step(PLAN, make_batch(padding=5), teacher_params), straight)
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (2, 2), (1, 2)])
+def test_four_devices_equal_one(shape, straight, teacher_params):
+  mesh = partitioning.make_mesh(
+    data=shape[0], model=shape[1], devices=jax.devices()[: shape[0] * shape[1]]
+  )
+  assert_same(step(PLAN, make_batch(), teacher_params, mesh), straight)
+
+
+def test_teacher_is_untouched_and_student_moves(teacher_params):
+  before = jax.tree.map(np.array, teacher_params)
+  params, _ = step(PLAN, make_batch(), teacher_params)
+  jax.tree.map(np.testing.assert_array_equal, before, teacher_params)
+  start = STUDENT.init(jax.random.key(0))
+  moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), params, start)
+  assert max(jax.tree.leaves(moved)) > 1e-3
+
+
+def test_a_step_that_is_not_finite_keeps_the_parameters(teacher_params):
+  broken = jax.tree.map(lambda x: x * jnp.nan, teacher_params)
+  params, metrics = step(PLAN, make_batch(), broken)
+  assert metrics["finite"] == 0
+  start = jax.device_get(STUDENT.init(jax.random.key(0)))
+  jax.tree.map(np.testing.assert_array_equal, params, start)
+
+
+def test_loss_is_reported_per_source(straight):
+  _, metrics = straight
+  # Rows alternate between data set and student; one student... row 6 (data
+  # set) is empty, so 3 data-set and 4 student sequences weigh the same.
+  both = 3 / 7 * metrics["loss/dataset"] + 4 / 7 * metrics["loss/student"]
+  np.testing.assert_allclose(both, metrics["loss"], rtol=1e-5)
+  assert "loss/teacher" not in metrics or np.isnan(metrics["loss/teacher"])
+
+
+def test_dropout_changes_with_the_seed_and_only_then():
+  config = dataclasses.replace(STUDENT.config, dropout_rate=0.5)
+  plan = dataclasses.replace(
+    PLAN,
+    student=t5.encoder_decoder(config),
+    teacher=None,
+    objective=CrossEntropy(),
+  )
+
+  def loss(seed):
+    params = plan.student.init(jax.random.key(0))
+    state = states.create(params, plan.optimizer.transformation())
+    _, metrics = update_step(plan, state, None, make_batch(), np.int32(seed))
+    return metrics["loss"].compute()
+
+  assert loss(0) == loss(0)
+  assert loss(0) != loss(1)
