@@ -1,0 +1,142 @@
+"""What a seqio task is, as names and hashes: the key of its cache.
+
+Looks at a task object and imports neither seqio nor TensorFlow.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import functools
+import inspect
+import sys
+import types
+from typing import Any
+
+from gkd.data import cache
+from gkd.types import UserError
+
+# Modules that are not there where training and evaluation run.
+_TF_SIDE = ("seqio", "t5", "tensorflow", "tensorflow_datasets")
+
+
+def functions(task: Any) -> dict[str, Any]:
+  """Names of the task's postprocess and metric functions."""
+  if len(task.metric_objs) > len(task.metric_fns):
+    raise UserError(
+      f"task {task.name!r} has metric_objs, which need TensorFlow; give"
+      " metric_fns(targets, predictions)"
+    )
+  post = task.postprocessor
+  return {
+    "postprocess": None if post is None else _dotted(post, task.name),
+    "metrics": [_dotted(fn, task.name) for fn in task.predict_metric_fns],
+  }
+
+
+def preprocessing(task: Any) -> dict[str, Any]:
+  """What the tokens depend on, as JSON."""
+  return {
+    "source": [type(task.source).__name__, str(task.source)]
+    if not _has_address(str(task.source))
+    else [type(task.source).__name__],
+    "preprocessors": [_describe(p) for p in task.preprocessors],
+    "features": {
+      name: [feature.add_eos, feature.dtype.name]
+      for name, feature in task.output_features.items()
+    },
+  }
+
+
+def sources(task: Any, task_module: str) -> dict[str, str]:
+  """Hashes of the source files that tokens and references depend on.
+
+  These are the task's module, those of its functions, and what they import,
+  within `gkd.text`, `gkd.tasks` and the task's own package. Installed libraries
+  are left out: finding their files would import them, and TensorFlow with them.
+  """
+  functions = [*task.preprocessors, *task.predict_metric_fns]
+  functions += [task.postprocessor] if task.postprocessor else []
+  waiting = {task_module}
+  for function in functions:
+    while isinstance(function, functools.partial):
+      function = function.func
+    waiting.add(getattr(function, "__module__", None) or task_module)
+  hashes: dict[str, str] = {}
+  own = task_module.partition(".")[0]
+  while waiting:
+    name = waiting.pop()
+    top = name.partition(".")[0]
+    inside = name.startswith(("gkd.text.", "gkd.tasks."))
+    if name in hashes or not (inside or top == own != "gkd"):
+      continue
+    digest = cache.source_hash(name)
+    if digest:
+      hashes[name] = digest
+      waiting |= _imported(sys.modules[name])
+  return dict(sorted(hashes.items()))
+
+
+def _dotted(function: Callable[..., Any], task_name: str) -> str:
+  """Name "module:name" of a function that evaluation can import by itself."""
+  module = getattr(function, "__module__", None)
+  name = getattr(function, "__qualname__", None)
+  wrong = None
+  if not inspect.isfunction(function) or not name.isidentifier():
+    wrong = "is not a module-level function"
+  elif getattr(inspect.getmodule(function), name, None) is not function:
+    wrong = "cannot be found under its name in its module"
+  elif _needs_tensorflow(inspect.getmodule(function)):
+    wrong = "stands in a module that imports TensorFlow or seqio"
+  if wrong:
+    raise UserError(
+      f"task {task_name!r}: {function!r} {wrong}; evaluation imports"
+      " postprocess and metric functions by name and without TensorFlow: define"
+      " it with def at the top level of such a module, as in gkd.text.metrics"
+    )
+  return f"{module}:{name}"
+
+
+def _needs_tensorflow(module: types.ModuleType) -> bool:
+  names = {module.__name__} | _imported(module)
+  return any(name.partition(".")[0] in _TF_SIDE for name in names)
+
+
+def _imported(module: types.ModuleType) -> set[str]:
+  """Names of the modules that a module's global names come from."""
+  return {
+    v.__name__ if inspect.ismodule(v) else v.__module__
+    for v in vars(module).values()
+    if inspect.ismodule(v) or inspect.isfunction(v) or inspect.isclass(v)
+  }
+
+
+def _describe(value: Any) -> Any:
+  """A function and the arguments bound to it, the same in every process."""
+  if isinstance(value, functools.partial):
+    return [
+      _describe(value.func),
+      [_describe(v) for v in value.args],
+      {k: _describe(v) for k, v in sorted(value.keywords.items())},
+    ]
+  if isinstance(value, Mapping):
+    return {str(k): _describe(v) for k, v in sorted(value.items())}
+  if isinstance(value, list | tuple):
+    return [_describe(v) for v in value]
+  if callable(value):
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    bound = inspect.getclosurevars(value).nonlocals if _closes(value) else {}
+    plain = {k: v for k, v in bound.items() if _is_plain(v)}
+    return [f"{getattr(value, '__module__', '')}:{name}", plain]
+  return value if _is_plain(value) else type(value).__qualname__
+
+
+def _closes(value: Any) -> bool:
+  return inspect.isfunction(value) and value.__closure__ is not None
+
+
+def _is_plain(value: Any) -> bool:
+  return value is None or isinstance(value, bool | int | float | str)
+
+
+def _has_address(text: str) -> bool:
+  """Whether a text names an object in memory, which no other process has."""
+  return " at 0x" in text

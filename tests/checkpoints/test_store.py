@@ -1,0 +1,229 @@
+"""Checkpoints come back bit for bit, or not at all."""
+
+import shutil
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gkd.checkpoints import store as stores
+from gkd.types import UserError
+
+
+@flax.struct.dataclass
+class State:
+  """Same shape of tree as the trainer's."""
+
+  params: dict
+  opt_state: tuple
+  step: jax.Array
+
+
+def make_state(seed: int = 0) -> State:
+  rng = np.random.default_rng(seed)
+  params = {
+    "encoder": {"kernel": jnp.asarray(rng.normal(size=(8, 4)), jnp.float32)},
+    "half": jnp.asarray(rng.normal(size=(4, 4)), jnp.bfloat16),
+    "ids": jnp.asarray(rng.integers(0, 1 << 30, 5), jnp.int32),
+  }
+  opt_state = optax.adamw(1e-3).init(params)
+  return State(params, opt_state, jnp.asarray(seed, jnp.int32))
+
+
+def assert_same(left, right):
+  assert jax.tree.structure(left) == jax.tree.structure(right)
+  for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+    assert a.dtype == b.dtype
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def flip_a_bit(folder):
+  """Flips one bit in the middle of the largest data file."""
+  files = [f for f in folder.rglob("d/*") if f.is_file()]
+  file = max(files, key=lambda f: f.stat().st_size)
+  content = bytearray(file.read_bytes())
+  content[len(content) // 2] ^= 1
+  file.write_bytes(bytes(content))
+
+
+def test_state_comes_back_bit_for_bit(tmp_path):
+  state = make_state(3)
+  store = stores.Store(tmp_path / "c", keep=2)
+  assert store.latest_step() is None
+  store.save(3, state)
+  again = stores.Store(tmp_path / "c", keep=2)
+  store.wait()
+  assert again.latest_step() == 3
+  assert_same(again.restore(3, make_state(1)), state)
+  assert_same(again.restore(3, jax.eval_shape(make_state)), state)
+
+
+def test_save_has_its_own_copy_before_the_caller_donates(tmp_path):
+  state = make_state(1)
+  expected = jax.tree.map(np.array, state)
+  store = stores.Store(tmp_path, keep=1)
+  overwrite = jax.jit(
+    lambda s: jax.tree.map(lambda x: x * 0 + 7, s), donate_argnums=0
+  )
+  store.save(1, state)
+  jax.block_until_ready(overwrite(state))
+  assert_same(store.restore(1, make_state()), expected)
+
+
+def test_latest_are_kept(tmp_path):
+  store = stores.Store(tmp_path, keep=2)
+  for step in (1, 2, 3, 10):
+    store.save(step, make_state(step))
+  assert store.steps() == [3, 10]
+  assert sorted(f.name for f in tmp_path.iterdir()) == ["00000003", "00000010"]
+
+
+def test_flipped_bit_is_noticed_and_the_one_before_is_taken(tmp_path, caplog):
+  store = stores.Store(tmp_path, keep=3)
+  store.save(1, make_state(1))
+  store.save(2, make_state(2))
+  store.wait()
+  flip_a_bit(tmp_path / "00000002")
+  again = stores.Store(tmp_path, keep=1)
+  with pytest.raises(
+    UserError, match="damaged checkpoint .*00000002: .*delete"
+  ):
+    again.restore(2, make_state())
+  assert again.latest_step() == 1
+  assert "damaged checkpoint" in caplog.text
+  # The damaged one does not outlive the next good one.
+  again.save(2, make_state(5))
+  assert_same(again.restore(2, make_state()), make_state(5))
+  again.save(3, make_state(3))
+  assert again.steps() == [3]
+
+
+def test_all_damaged_is_an_error_and_no_silent_start(tmp_path):
+  store = stores.Store(tmp_path, keep=1)
+  store.save(1, make_state(1))
+  store.wait()
+  flip_a_bit(tmp_path / "00000001")
+  with pytest.raises(UserError, match="all checkpoints in .* are damaged"):
+    stores.Store(tmp_path, keep=1).latest_step()
+
+
+def test_missing_file_is_noticed(tmp_path):
+  store = stores.Store(tmp_path, keep=1)
+  store.save(1, make_state(1))
+  store.wait()
+  next(f for f in tmp_path.rglob("d/*") if f.is_file()).unlink()
+  with pytest.raises(UserError, match="damaged checkpoint"):
+    stores.Store(tmp_path, keep=1).restore(1, make_state())
+
+
+def test_unfinished_save_is_no_checkpoint(tmp_path):
+  store = stores.Store(tmp_path, keep=3)
+  store.save(1, make_state(1))
+  store.save(2, make_state(2))
+  store.wait()
+  # What a kill leaves: committed by orbax but not yet marked, and a rest.
+  (tmp_path / "00000002" / "sha256.json").unlink()
+  shutil.copytree(
+    tmp_path / "00000001", tmp_path / "00000003.orbax-checkpoint-tmp"
+  )
+  again = stores.Store(tmp_path, keep=3)
+  assert again.latest_step() == 1
+  again.save(2, make_state(7))
+  assert_same(again.restore(2, make_state()), make_state(7))
+  assert sorted(f.name for f in tmp_path.iterdir()) == ["00000001", "00000002"]
+
+
+def test_restores_onto_another_number_of_devices(tmp_path):
+  assert len(jax.devices()) >= 4
+  mesh = jax.make_mesh(
+    (4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  spec = jax.sharding.PartitionSpec
+  split = jax.sharding.NamedSharding(mesh, spec("data"))
+  values = np.arange(32, dtype=np.float32).reshape(8, 4)
+  store = stores.Store(tmp_path, keep=2)
+  store.save(1, {"x": jax.device_put(values, split)})
+  one = jax.sharding.SingleDeviceSharding(jax.devices()[1])
+  for sharding in (one, jax.sharding.NamedSharding(mesh, spec(None, "data"))):
+    like = {"x": jax.ShapeDtypeStruct((8, 4), jnp.float32, sharding=sharding)}
+    restored = store.restore(1, like)["x"]
+    assert restored.sharding == sharding
+    np.testing.assert_array_equal(np.asarray(restored), values)
+
+
+def test_unlike_leaves_are_listed(tmp_path):
+  store = stores.Store(tmp_path, keep=2)
+  store.save(1, {"a": jnp.zeros((2, 3)), "b": jnp.zeros(4), "c": jnp.zeros(1)})
+  like = {"a": jnp.zeros((3, 2)), "b": jnp.zeros(4, jnp.bfloat16)}
+  with pytest.raises(UserError) as error:
+    store.restore(1, like)
+  message = str(error.value)
+  assert "a: saved (2, 3) float32, expected (3, 2) float32" in message
+  assert "b: saved (4,) float32, expected (4,) bfloat16" in message
+  assert "c: saved (1,) float32, expected nothing" in message
+
+
+def test_numpy_scalars_are_saved(tmp_path):
+  store = stores.Store(tmp_path, keep=2)
+  store.save(1, {"x": np.float32(2.5), "n": 3})
+  restored = store.restore(1, {"x": np.float32(0), "n": 0})
+  assert float(restored["x"]) == 2.5
+  assert int(restored["n"]) == 3
+
+
+def test_params_and_metadata_come_back(tmp_path):
+  params = make_state(4).params
+  metadata = {"model": {"emb_dim": 16}, "step": 7, "vocabulary": "äß"}
+  path = tmp_path / "models" / "teacher"
+  stores.save_params(path, params, metadata)
+  loaded, described = stores.load_params(path)
+  assert_same(loaded, params)
+  assert described == metadata
+  assert stores.load_metadata(path) == metadata
+  assert_same(
+    stores.load_params(path, jax.eval_shape(lambda: params))[0], params
+  )
+  # Saving again replaces it and leaves nothing behind.
+  stores.save_params(path, make_state(5).params, {"step": 8})
+  loaded, described = stores.load_params(path)
+  assert_same(loaded, make_state(5).params)
+  assert described == {"step": 8}
+  assert [f.name for f in path.parent.iterdir()] == ["teacher"]
+
+
+def test_checkpoint_can_be_moved(tmp_path):
+  params = make_state(4).params
+  stores.save_params(tmp_path / "a", params, {})
+  shutil.move(tmp_path / "a", tmp_path / "b")
+  assert_same(stores.load_params(tmp_path / "b")[0], params)
+
+
+def test_params_errors_say_what_to_do(tmp_path):
+  with pytest.raises(UserError, match="no checkpoint at .*does not exist"):
+    stores.load_params(tmp_path / "nothing")
+  (tmp_path / "other").mkdir()
+  (tmp_path / "other" / "thesis.tex").write_text("x")
+  with pytest.raises(UserError, match="is not a model checkpoint of gkd"):
+    stores.load_params(tmp_path / "other")
+  with pytest.raises(UserError, match="exists and is not a checkpoint"):
+    stores.save_params(tmp_path / "other", {"x": jnp.zeros(1)}, {})
+  assert (tmp_path / "other" / "thesis.tex").exists()
+  stores.save_params(tmp_path / "a", make_state().params, {})
+  flip_a_bit(tmp_path / "a")
+  with pytest.raises(UserError, match="damaged checkpoint"):
+    stores.load_params(tmp_path / "a")
+  store = stores.Store(tmp_path / "c", keep=1)
+  with pytest.raises(UserError, match="no finished checkpoint at"):
+    store.restore(5, {})
+  with pytest.raises(UserError, match="keep is 0"):
+    stores.Store(tmp_path, keep=0)
+
+
+def test_failed_save_is_not_silent(tmp_path):
+  store = stores.Store(tmp_path / "c", keep=1)
+  (tmp_path / "c").write_text("a file where the folder should be")
+  with pytest.raises(UserError, match="cannot write checkpoints"):
+    store.save(1, make_state())
