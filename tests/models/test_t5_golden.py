@@ -1,0 +1,186 @@
+"""Logits, initial values and trees against outputs of T5X (golden/t5x)."""
+
+import gzip
+import json
+import tarfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gkd import trees
+from gkd.models import t5
+from gkd.types import Pair
+
+SIZE = {
+  "vocab_size": 128,
+  "emb_dim": 32,
+  "num_heads": 2,
+  "num_encoder_layers": 2,
+  "num_decoder_layers": 2,
+  "head_dim": 16,
+}
+GATED = {"mlp_dim": 48, "mlp_activations": ("gelu", "linear")}
+RELU = {
+  "mlp_dim": 64,
+  "mlp_activations": ("relu",),
+  "logits_via_embedding": True,
+}
+# Folder -> options and the seed of T5X's init.
+MODELS = {"t5_1_1_tiny": (GATED, 0), "t5_1_0_tiny": (RELU, 1)}
+
+
+def load(path) -> dict[str, np.ndarray]:
+  with np.load(path) as file:
+    return dict(file)
+
+
+def logits_on(model, params, batch) -> jax.Array:
+  segments = None
+  if "encoder_segment_ids" in batch:
+    segments = Pair(batch["encoder_segment_ids"], batch["decoder_segment_ids"])
+  # T5X masks by `decoder_target_tokens` and feeds `decoder_input_tokens`; the
+  # model makes the latter from the former.
+  return jax.jit(model.logits)(
+    params,
+    batch["encoder_input_tokens"],
+    batch["decoder_target_tokens"],
+    segments=segments,
+  )
+
+
+def checkpoint_target(path) -> dict[str, np.ndarray]:
+  """Parameters of a legacy T5X checkpoint whose arrays are single chunks."""
+  named = {}
+  with tarfile.open(path) as tar:
+    for member in tar.getnames():
+      folder, _, file = member.rpartition("/")
+      name = folder.rpartition("/")[2]
+      if file != ".zarray" or not name.startswith("target."):
+        continue
+      about = json.load(tar.extractfile(member))
+      assert about["chunks"] == about["shape"]
+      chunk = folder + "/" + ".".join("0" * len(about["shape"]))
+      data = gzip.decompress(tar.extractfile(chunk).read())
+      array = np.frombuffer(data, about["dtype"]).reshape(about["shape"])
+      named[name.removeprefix("target.").replace(".", "/")] = array
+  return named
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_logits_equal_t5x(golden, name, packed):
+  folder = golden / "t5x" / name
+  model = t5.encoder_decoder(t5.T5Config(**SIZE, **MODELS[name][0]))
+  params = trees.unflatten(load(folder / "params_start.npz"))
+  batch = load(golden / "t5x" / f"{'packed_' if packed else ''}batch.npz")
+  want = load(folder / f"forward_start{'_packed' if packed else ''}.npz")
+
+  counts = batch["decoder_loss_weights"] == 1
+  got = np.asarray(logits_on(model, params, batch))
+  np.testing.assert_allclose(got[counts], want["logits"][counts], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_after_ten_steps_of_t5x_equal_t5x(golden, name):
+  folder = golden / "t5x" / name
+  model = t5.encoder_decoder(t5.T5Config(**SIZE, **MODELS[name][0]))
+  batch = load(golden / "t5x" / "batch.npz")
+  params = checkpoint_target(folder / "legacy_checkpoint_10.tar.gz")
+  want = load(folder / "forward_end10.npz")["logits"]
+
+  counts = batch["decoder_loss_weights"] == 1
+  got = np.asarray(logits_on(model, trees.unflatten(params), batch))
+  np.testing.assert_allclose(got[counts], want[counts], atol=1e-5)
+
+
+def test_a_bias_per_layer_equals_t5x_scanned(golden):
+  folder = golden / "t5x" / "t5_1_1_scan_tiny"
+  scanned = checkpoint_target(folder / "legacy_checkpoint_0.tar.gz")
+  named = {}
+  for name, array in scanned.items():
+    stack, _, rest = name.partition("/")
+    if not rest.startswith(stack + "/"):
+      named[name] = array
+      continue
+    rest = rest.removeprefix(stack + "/")
+    for i in range(2):
+      layer = array.take(i, axis=1)
+      if "attention" in rest and rest.endswith("kernel"):
+        # T5X keeps heads apart when it scans: (emb, heads, size) or its mirror.
+        is_out = rest.endswith("out/kernel")
+        layer = layer.reshape((-1, 32) if is_out else (32, -1))
+      named[f"{stack}/layers_{i}/{rest}"] = layer
+  config = t5.T5Config(**SIZE, **GATED, bias_per_layer=True)
+  batch = load(golden / "t5x" / "batch.npz")
+  want = load(folder / "forward_start.npz")["logits"]
+
+  counts = batch["decoder_loss_weights"] == 1
+  model = t5.encoder_decoder(config)
+  got = np.asarray(logits_on(model, trees.unflatten(named), batch))
+  np.testing.assert_allclose(got[counts], want[counts], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_initial_values_equal_t5x(golden, name):
+  options, seed = MODELS[name]
+  model = t5.encoder_decoder(t5.T5Config(**SIZE, **options))
+  want = load(golden / "t5x" / name / "params_start.npz")
+  got = trees.flatten(jax.jit(model.init)(jax.random.key(seed)))
+  assert list(got) == sorted(want)
+  for path, array in got.items():
+    assert array.dtype == jnp.float32
+    # The fixtures' scales were perturbed after init; T5X starts them at 1.
+    expected = np.ones(32) if path.endswith("scale") else want[path]
+    np.testing.assert_allclose(array, expected, atol=2e-7, err_msg=path)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bfloat16_is_close_to_float32(golden, name):
+  folder = golden / "t5x" / name
+  config = t5.T5Config(**SIZE, **MODELS[name][0], dtype="bfloat16")
+  params = trees.unflatten(load(folder / "params_start.npz"))
+  batch = load(golden / "t5x" / "batch.npz")
+  want = load(folder / "forward_start.npz")["logits"]
+
+  counts = batch["decoder_loss_weights"] == 1
+  got = logits_on(t5.encoder_decoder(config), params, batch)
+  assert got.dtype == jnp.float32
+  # 8 bits of mantissa over some ten roundings of values around 1.
+  error = np.abs(np.asarray(got) - want)[counts]
+  assert 1e-4 < error.mean() < 0.02
+  assert error.max() < 0.15
+
+
+@pytest.mark.parametrize(
+  ("family", "sizes", "num_parameters"),
+  [
+    ("1.1", (512, 6, 8, 64, 1024), 76_961_152),
+    ("1.1", (768, 12, 12, 64, 2048), 247_577_856),
+    ("1.1", (1024, 16, 24, 64, 2816), 783_150_080),
+    ("1.1", (2048, 32, 24, 64, 5120), 2_849_757_184),
+    ("1.0", (512, 8, 6, 64, 2048), 60_506_624),
+    ("1.0", (768, 12, 12, 64, 3072), 222_903_552),
+    ("1.0", (1024, 32, 24, 128, 16384), 2_851_598_336),
+  ],
+)
+def test_published_sizes_have_the_published_counts(
+  family, sizes, num_parameters
+):
+  # Counts of the public checkpoints (google/t5-v1_1-*, t5-*).
+  emb, heads, layers, head_dim, mlp = sizes
+  config = t5.T5Config(
+    vocab_size=32128,
+    emb_dim=emb,
+    num_heads=heads,
+    num_encoder_layers=layers,
+    num_decoder_layers=layers,
+    head_dim=head_dim,
+    mlp_dim=mlp,
+    mlp_activations=("relu",) if family == "1.0" else ("gelu", "linear"),
+    logits_via_embedding=family == "1.0",
+  )
+  model = t5.encoder_decoder(config)
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  assert trees.num_parameters(shapes) == num_parameters
