@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import functools
 import inspect
+from pathlib import Path
 import sys
 import types
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from gkd.data import cache
 from gkd.types import UserError
 
+_LIBRARIES = {"site-packages", "dist-packages"}
 # Modules that are not there where training and evaluation run.
 _TF_SIDE = ("seqio", "t5", "tensorflow", "tensorflow_datasets")
 
@@ -50,7 +52,7 @@ def sources(task: Any, task_module: str) -> dict[str, str]:
   """Hashes of the source files that tokens and references depend on.
 
   These are the task's module, those of its functions, and what they import,
-  within `gkd.text`, `gkd.tasks` and the task's own package. Installed libraries
+  within `gkd.text`, `gkd.tasks` and the user's own code. Installed libraries
   are left out: finding their files would import them, and TensorFlow with them.
   """
   functions = [*task.preprocessors, *task.predict_metric_fns]
@@ -61,18 +63,23 @@ def sources(task: Any, task_module: str) -> dict[str, str]:
       function = function.func
     waiting.add(getattr(function, "__module__", None) or task_module)
   hashes: dict[str, str] = {}
-  own = task_module.partition(".")[0]
   while waiting:
     name = waiting.pop()
-    top = name.partition(".")[0]
-    inside = name.startswith(("gkd.text.", "gkd.tasks."))
-    if name in hashes or not (inside or top == own != "gkd"):
-      continue
-    digest = cache.source_hash(name)
-    if digest:
-      hashes[name] = digest
+    if name not in hashes and _is_own(name):
+      hashes[name] = cache.source_hash(name)
       waiting |= _imported(sys.modules[name])
   return dict(sorted(hashes.items()))
+
+
+def _is_own(name: str) -> bool:
+  """Whether a loaded module is code of the data, ours or the user's."""
+  top = name.partition(".")[0]
+  if top == "gkd":
+    return name.startswith(("gkd.text.", "gkd.tasks."))
+  file = getattr(sys.modules.get(name), "__file__", None)
+  if file is None or top in sys.stdlib_module_names or top == "__main__":
+    return False
+  return _LIBRARIES.isdisjoint(Path(file).parts)
 
 
 def _dotted(function: Callable[..., Any], task_name: str) -> str:

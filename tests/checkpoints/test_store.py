@@ -89,7 +89,7 @@ def test_flipped_bit_is_noticed_and_the_one_before_is_taken(tmp_path, caplog):
   flip_a_bit(tmp_path / "00000002")
   again = stores.Store(tmp_path, keep=1)
   with pytest.raises(
-    UserError, match="damaged checkpoint .*00000002: .*delete"
+    UserError, match=r"damaged checkpoint .*00000002: .*delete"
   ):
     again.restore(2, make_state())
   assert again.latest_step() == 1
@@ -106,7 +106,7 @@ def test_all_damaged_is_an_error_and_no_silent_start(tmp_path):
   store.save(1, make_state(1))
   store.wait()
   flip_a_bit(tmp_path / "00000001")
-  with pytest.raises(UserError, match="all checkpoints in .* are damaged"):
+  with pytest.raises(UserError, match=r"all checkpoints in .* are damaged"):
     stores.Store(tmp_path, keep=1).latest_step()
 
 
@@ -202,7 +202,7 @@ def test_checkpoint_can_be_moved(tmp_path):
 
 
 def test_params_errors_say_what_to_do(tmp_path):
-  with pytest.raises(UserError, match="no checkpoint at .*does not exist"):
+  with pytest.raises(UserError, match=r"no checkpoint at .*does not exist"):
     stores.load_params(tmp_path / "nothing")
   (tmp_path / "other").mkdir()
   (tmp_path / "other" / "thesis.tex").write_text("x")

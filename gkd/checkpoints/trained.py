@@ -1,0 +1,105 @@
+"""Parameters alone, out of whatever a user points at.
+
+  params, about = load_trained("runs/sft", like=abstract_params)
+
+`path` may be the folder of a run (its newest checkpoint), one checkpoint of it
+(`runs/sft/checkpoints/00001000`), or what `store.save_params` wrote. The
+optimizer's state of a training checkpoint is not read.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint.experimental.v1 as ocp
+
+from gkd.checkpoints import store
+from gkd.types import Params
+from gkd.types import UserError
+
+# What a run says of itself, beside its checkpoints.
+DESCRIPTION_FILE = "run.json"
+
+
+def load_trained(
+  path: str | os.PathLike, like: Any
+) -> tuple[Params, dict[str, Any]]:
+  """Parameters and what is known about them.
+
+  Args:
+    path: see the module.
+    like: tree of `jax.ShapeDtypeStruct`s to check against.
+
+  Raises:
+    UserError: nothing there, damaged files, or leaves unlike `like`.
+  """
+  path = Path(path).expanduser().absolute()
+  if (path / store.METADATA_FILE).is_file():
+    return store.load_params(path, like)
+  if (path / "checkpoints").is_dir():
+    step = store.Store(path / "checkpoints", keep=1).latest_step()
+    if step is None:
+      raise UserError(
+        f"run {path} has no finished checkpoint yet; train further or give"
+        " another folder"
+      )
+    path = path / "checkpoints" / f"{step:08d}"
+  elif not path.is_dir():
+    raise UserError(
+      f"no checkpoint at {path}: the folder does not exist; give the folder of"
+      " a run or of one checkpoint"
+    )
+  store._verify(path)
+  like = {"params": jax.tree.map(store._abstract, like)}
+  saved = ocp.metadata(path).metadata
+  if "params" not in saved:
+    raise UserError(
+      f"{path} holds no parameters; give the folder of a run or of one"
+      " checkpoint"
+    )
+  _check_shapes(path, saved["params"], like["params"])
+  with ocp.Context() as context:
+    context.pytree.loading.partial_load = True
+    params = ocp.load(path, like)["params"]
+  return params, describe_run(path.parent.parent)
+
+
+def write_description(
+  model_dir: str | os.PathLike, about: dict[str, Any]
+) -> None:
+  """Writes down what a run's parameters belong to, such as the vocabulary."""
+  folder = Path(model_dir)
+  folder.mkdir(parents=True, exist_ok=True)
+  partial = folder / f".{DESCRIPTION_FILE}"
+  partial.write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+  os.replace(partial, folder / DESCRIPTION_FILE)
+
+
+def describe_run(model_dir: str | os.PathLike) -> dict[str, Any]:
+  """What `write_description` wrote; {} for a run without it."""
+  file = Path(model_dir) / DESCRIPTION_FILE
+  return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _check_shapes(path: Path, saved: Any, wanted: Any) -> None:
+  """Names the first leaves that differ."""
+  found, asked = (
+    {
+      jax.tree_util.keystr(where, simple=True, separator="/"): tuple(leaf.shape)
+      for where, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
+    for tree in (saved, wanted)
+  )
+  wrong = [
+    f"{name}: saved {found.get(name, 'nothing')}, expected"
+    f" {asked.get(name, 'nothing')}"
+    for name in sorted(found.keys() | asked.keys())
+    if found.get(name) != asked.get(name)
+  ]
+  if wrong:
+    raise UserError(
+      f"checkpoint {path} does not fit the model: {'; '.join(wrong[:3])}"
+      f" ({len(wrong)} in all); use the model that it was saved with"
+    )

@@ -1,0 +1,245 @@
+"""Rows come back as they were written, and a broken cache is noticed."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from gkd.data import cache as caches
+from gkd.data import writer
+from gkd.data.cache import Row
+from gkd.data.cache import TokenCache
+from gkd.text.vocabulary import ByteVocabulary
+from gkd.types import UserError
+
+LENGTHS = {"inputs": 12, "targets": 6}
+
+
+def make_rows(count, start=0):
+  rng = np.random.default_rng(7)
+  return [
+    Row(
+      inputs=rng.integers(3, 250, rng.integers(1, 13)).astype(np.int32),
+      targets=rng.integers(3, 250, rng.integers(1, 7)).astype(np.int32),
+      prompt=f"prompt {i} ä\n",
+      reference=[f"r{i}", i, None] if i % 2 else f"r{i}",
+    )
+    for i in range(start, start + count)
+  ]
+
+
+def make_cache(path, rows, **info):
+  info = {
+    "task": "toy",
+    "split": "train",
+    "lengths": LENGTHS,
+    "vocabulary": ByteVocabulary(),
+    **info,
+  }
+  return TokenCache(writer.write_rows(path, rows, info))
+
+
+def assert_same_rows(left, right):
+  for a, b in zip(left, right, strict=True):
+    np.testing.assert_array_equal(a.inputs, b.inputs)
+    np.testing.assert_array_equal(a.targets, b.targets)
+    assert a.inputs.dtype == a.targets.dtype == np.int32
+    assert (a.prompt, a.reference) == (b.prompt, b.reference)
+
+
+def test_rows_come_back_in_any_order_and_over_shards(tmp_path, monkeypatch):
+  monkeypatch.setattr(writer, "ROWS_PER_SHARD", 7)
+  rows = make_rows(24)
+  cache = make_cache(tmp_path / "c", iter(rows))
+  assert [s["rows"] for s in cache.info["shards"]] == [7, 7, 7, 3]
+  assert len(cache) == 24
+  assert_same_rows(cache.read(range(24)), rows)
+  order = [23, 0, 7, 6, 6, 13, 14]
+  assert_same_rows(cache.read(order), [rows[i] for i in order])
+  assert cache.read([]) == []
+  with pytest.raises(IndexError):
+    cache.read([24])
+  with pytest.raises(IndexError):
+    cache.read([-1])
+
+
+def test_info_says_what_is_in_it(tmp_path):
+  rows = [Row(np.array([5, 1]), np.array([7, 8, 1]), "a", "b")]
+  cache = make_cache(
+    tmp_path / "c",
+    rows,
+    postprocess="gkd.text.postprocess:strip",
+    metrics=["gkd.text.metrics:accuracy"],
+    written_by={"step": 3},
+  )
+  assert cache.info["longest"] == {"inputs": 2, "targets": 3}
+  assert cache.info["has_targets"]
+  assert cache.info["written_by"] == {"step": 3}
+  assert cache.vocabulary.decode([*cache.vocabulary.encode("hé"), 1]) == "hé"
+  assert cache.postprocess(" x ", is_target=False) == "x"
+  (metric,) = cache.metric_fns
+  assert metric(["a", "b"], ["a", "c"])["accuracy"] in (0.5, 50.0)
+  plain = make_cache(tmp_path / "d", rows)
+  assert plain.postprocess(" x ") == " x "
+  assert plain.metric_fns == []
+
+
+def test_rows_without_targets_are_prompts_only(tmp_path):
+  rows = make_rows(3)
+  rows[1] = rows[1]._replace(targets=np.zeros(0, np.int32))
+  cache = make_cache(tmp_path / "c", rows)
+  assert not cache.info["has_targets"]
+  assert cache.read([1])[0].targets.shape == (0,)
+
+
+def test_equal_content_has_an_equal_hash(tmp_path):
+  left = make_cache(tmp_path / "a", make_rows(5))
+  right = make_cache(tmp_path / "b", make_rows(5))
+  other = make_cache(tmp_path / "c", make_rows(6))
+  assert left.info["hash"] == right.info["hash"]
+  assert left.info["hash"] != other.info["hash"]
+
+
+def test_row_beyond_the_lengths_is_refused(tmp_path):
+  rows = make_rows(2) + [Row(np.ones(13, np.int32), np.ones(1), "", "")]
+  with pytest.raises(UserError, match="row 2 has 13 inputs tokens"):
+    make_cache(tmp_path / "c", rows)
+
+
+def test_failure_leaves_nothing_behind(tmp_path):
+  def rows():
+    yield from make_rows(3)
+    raise RuntimeError("the source broke")
+
+  with pytest.raises(RuntimeError):
+    make_cache(tmp_path / "c", rows())
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_finished_cache_and_foreign_folder_are_never_replaced(tmp_path):
+  make_cache(tmp_path / "c", make_rows(3))
+  with pytest.raises(UserError, match="exists already; delete it first"):
+    make_cache(tmp_path / "c", make_rows(4))
+  (tmp_path / "home").mkdir()
+  (tmp_path / "home" / "thesis.tex").write_text("x")
+  with pytest.raises(UserError, match="holds other files than a cache"):
+    make_cache(tmp_path / "home", make_rows(4))
+  assert (tmp_path / "home" / "thesis.tex").exists()
+
+
+def test_half_written_cache_is_noticed_and_replaced(tmp_path):
+  cache = make_cache(tmp_path / "c", make_rows(3))
+  shard = cache.path / "rows-00000.array_record"
+  whole = shard.read_bytes()
+  shard.write_bytes(whole[:-10])
+  assert not caches.is_complete(cache.path)
+  with pytest.raises(UserError, match=r"incomplete cache .*gkd cache"):
+    TokenCache(cache.path)
+  shard.unlink()
+  with pytest.raises(UserError, match=r"rows-00000.array_record is missing"):
+    TokenCache(cache.path)
+  shard.write_bytes(whole)
+  (cache.path / "info.json").unlink()
+  with pytest.raises(UserError, match=r"incomplete cache .*no info\.json"):
+    TokenCache(cache.path)
+  with pytest.raises(UserError, match="no cache at"):
+    TokenCache(tmp_path / "nothing")
+  assert len(make_cache(tmp_path / "c", make_rows(4))) == 4
+
+
+def test_flipped_byte_is_found_by_verify(tmp_path):
+  cache = make_cache(tmp_path / "c", make_rows(3))
+  cache.verify()
+  shard = cache.path / "rows-00000.array_record"
+  content = bytearray(shard.read_bytes())
+  content[len(content) // 2] ^= 1
+  shard.write_bytes(bytes(content))
+  with pytest.raises(UserError, match="damaged cache"):
+    TokenCache(cache.path).verify()
+
+
+def test_other_format_is_refused(tmp_path):
+  cache = make_cache(tmp_path / "c", make_rows(3))
+  info = {**cache.info, "format": 0}
+  (cache.path / "info.json").write_text(json.dumps(info))
+  with pytest.raises(UserError, match="has format 0"):
+    TokenCache(cache.path)
+
+
+def test_find_returns_only_what_fits(tmp_path):
+  vocabulary = ByteVocabulary()
+  made = make_cache(
+    tmp_path / "toy" / "train-0123", make_rows(3), overlong="truncate"
+  )
+  found = caches.find(tmp_path, "toy", "train", LENGTHS, vocabulary)
+  assert found == str(made.path)
+  for args in (
+    ("other", "train", LENGTHS, vocabulary),
+    ("toy", "test", LENGTHS, vocabulary),
+    ("toy", "train", {**LENGTHS, "inputs": 13}, vocabulary),
+    ("toy", "train", LENGTHS, ByteVocabulary(extra_ids=1)),
+    ("toy", "train", LENGTHS, vocabulary, "refuse"),
+  ):
+    assert caches.find(tmp_path, *args) is None
+  (made.path / "info.json").unlink()
+  assert caches.find(tmp_path, "toy", "train", LENGTHS, vocabulary) is None
+
+
+def test_overlap_counts_distinct_shared_prompts(tmp_path):
+  left = make_cache(tmp_path / "a", make_rows(10) + make_rows(10))
+  right = make_cache(tmp_path / "b", make_rows(10, start=7))
+  assert caches.overlap(left, right) == 3
+  assert caches.overlap(left, left) == 10
+
+
+def test_reads_and_batches_without_tensorflow_seqio_or_torch(tmp_path):
+  make_cache(
+    tmp_path / "toy" / "train-0123",
+    make_rows(8),
+    overlong="truncate",
+    metrics=["gkd.text.metrics:accuracy"],
+  )
+  code = f"""
+    import sys
+
+    class Blocker:
+      def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tensorflow", "seqio", "torch"):
+          raise ImportError(name + " is blocked")
+
+    sys.meta_path.insert(0, Blocker())
+    from gkd.data.loader import Loader
+    from gkd.data.cache import TokenCache
+    from gkd.data.materialise import materialise
+    from gkd.text.vocabulary import ByteVocabulary
+    from gkd.types import UserError
+
+    def made(split):
+      return materialise(
+        "toy", split, cache_dir={str(tmp_path)!r}, lengths={LENGTHS!r},
+        task_module="nowhere", data_dir=None, vocabulary=ByteVocabulary())
+
+    cache = TokenCache(made("train"))
+    batch = Loader(cache, batch_size=4, lengths={LENGTHS!r}, seed=0).batch(0)
+    assert batch.inputs.shape == (4, 12)
+    assert cache.metric_fns and cache.postprocess("x") == "x"
+    try:
+      made("test")
+    except UserError as error:
+      assert "needs seqio and TensorFlow" in str(error)
+    else:
+      raise AssertionError
+    print("fine")
+  """
+  done = subprocess.run(
+    [sys.executable, "-c", textwrap.dedent(code)],
+    env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.stdout.strip() == "fine", done.stderr

@@ -1,0 +1,246 @@
+"""A seqio task on disk is the task, and a changed task is another cache."""
+
+import importlib
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from gkd.data import cache as caches
+from gkd.data.cache import TokenCache
+from gkd.data.materialise import materialise
+from gkd.text.vocabulary import ByteVocabulary
+from gkd.types import UserError
+
+seqio = pytest.importorskip("seqio")
+
+LENGTHS = {"inputs": 12, "targets": 8}
+TASK = """
+import functools
+import seqio
+import tensorflow as tf
+import {functions} as functions
+
+ROWS = {{
+  "train": [
+    ("one", "eins"), ("two plus two", "vier"), ("x", "a much longer one")],
+  "test": [("drei", "three|3")],
+}}
+
+
+def dataset(split, shuffle_files, seed=None):
+  inputs, targets = zip(*ROWS[split])
+  return tf.data.Dataset.from_tensor_slices(
+    {{"inputs": list(inputs), "targets": list(targets)}})
+
+
+def prefix(dataset, text):
+  return dataset.map(lambda ex: {{**ex, "inputs": text + ex["inputs"]}})
+
+
+def register(data_dir, vocabulary):
+  feature = seqio.Feature(seqio.ByteVocabulary(extra_ids=0), add_eos=True)
+  if "toy" in seqio.TaskRegistry.names():
+    seqio.TaskRegistry.remove("toy")
+  seqio.TaskRegistry.add(
+    "toy",
+    source=seqio.FunctionDataSource(dataset, splits=("train", "test")),
+    preprocessors=[
+      functools.partial(prefix, text="{prefix}"),
+      seqio.preprocessors.tokenize,
+      seqio.preprocessors.{eos},
+    ],
+    output_features={{"inputs": feature, "targets": feature}},
+    postprocess_fn={postprocess},
+    metric_fns=[{metric}],
+  )
+"""
+FUNCTIONS = """
+def split(text, example=None, is_target=False):
+  return text.split("|") if is_target else text.strip()
+
+
+def count(targets, predictions):
+  return {"count": len(predictions)}
+
+
+def _make():
+  def inner(targets, predictions):
+    return {}
+  return inner
+
+
+inner = _make()
+"""
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+  """Writes the task's modules and materialises with them."""
+  monkeypatch.syspath_prepend(str(tmp_path))
+  names = ("toy_task", "toy_functions")
+
+  def forget():
+    for name in names:
+      sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+
+  def make(split="train", functions=FUNCTIONS, **kwargs):
+    forget()
+    fields = {
+      "functions": "toy_functions",
+      "prefix": "",
+      "eos": "append_eos",
+      "postprocess": "functions.split",
+      "metric": "functions.count",
+    }
+    fields |= {k: kwargs.pop(k) for k in list(kwargs) if k in fields}
+    code = textwrap.dedent(TASK).format(**fields)
+    (tmp_path / "toy_task.py").write_text(code)
+    (tmp_path / "toy_functions.py").write_text(functions)
+    options = {
+      "cache_dir": tmp_path / "caches",
+      "lengths": LENGTHS,
+      "task_module": "toy_task",
+      "data_dir": None,
+      "vocabulary": ByteVocabulary(),
+      **kwargs,
+    }
+    return materialise("toy", split, **options)
+
+  yield make
+  forget()
+  if "toy" in seqio.TaskRegistry.names():
+    seqio.TaskRegistry.remove("toy")
+
+
+@pytest.mark.parametrize("eos", ["append_eos", "append_eos_after_trim"])
+def test_tokens_are_those_of_the_task_with_eos_kept(toy, eos):
+  cache = TokenCache(toy(eos=eos))
+  dataset = seqio.preprocessors.append_eos_after_trim(
+    seqio.TaskRegistry.get("toy")
+    .source.get_dataset("train", shuffle=False)
+    .apply(
+      lambda ds: seqio.preprocessors.tokenize(
+        ds, seqio.TaskRegistry.get("toy").output_features
+      )
+    ),
+    output_features=seqio.TaskRegistry.get("toy").output_features,
+    sequence_length=LENGTHS,
+  )
+  expected = list(dataset.as_numpy_iterator())
+  rows = cache.read(range(len(cache)))
+  assert len(rows) == len(expected) == 3
+  for row, example in zip(rows, expected, strict=True):
+    np.testing.assert_array_equal(row.inputs, example["inputs"])
+    np.testing.assert_array_equal(row.targets, example["targets"])
+    assert row.inputs[-1] == row.targets[-1] == 1
+  # "two plus two" with EOS is 13, "a much longer one" 18.
+  assert cache.info["truncated_inputs"] == 1
+  assert cache.info["truncated_targets"] == 1
+  assert [r.prompt for r in rows] == ["one", "two plus two", "x"]
+  assert rows[2].reference == ["a much longer one"]
+
+
+def test_reference_is_postprocessed_and_functions_are_named(toy):
+  cache = TokenCache(toy("test"))
+  assert cache.read([0])[0].reference == ["three", "3"]
+  assert cache.info["postprocess"] == "toy_functions:split"
+  assert cache.info["metrics"] == ["toy_functions:count"]
+  assert cache.postprocess(" x ") == "x"
+  assert cache.metric_fns[0]([1], [1]) == {"count": 1}
+
+
+def test_second_call_finds_the_cache_without_registering(toy, monkeypatch):
+  path = toy()
+  monkeypatch.setattr(
+    importlib, "import_module", lambda name: pytest.fail(f"imports {name}")
+  )
+  assert toy() == path
+
+
+def test_changed_task_or_code_is_another_cache(toy):
+  paths = [
+    toy(),
+    toy(prefix=": "),
+    toy(functions=FUNCTIONS.replace('"|"', '","')),
+    toy(eos="append_eos_after_trim"),
+    toy(lengths={"inputs": 20, "targets": 20}),
+    toy("test"),
+    toy(lengths={"inputs": 20, "targets": 20}, overlong="refuse"),
+  ]
+  assert len(set(paths)) == len(paths)
+  texts = [TokenCache(path).read([0])[0].prompt for path in paths]
+  assert texts == ["one", ": one", "one", "one", "one", "drei", "one"]
+  # Back to the first code: the first cache again, as it was.
+  assert toy() == paths[0]
+
+
+def test_half_written_cache_is_made_again(toy, caplog):
+  path = toy()
+  cache = TokenCache(path)
+  (cache.path / "info.json").unlink()
+  assert toy() == path
+  assert "incomplete cache" in caplog.text
+  assert caches.is_complete(path)
+  assert len(TokenCache(path)) == 3
+
+
+def test_refuse_counts_what_is_too_long(toy, tmp_path):
+  message = (
+    "1 rows have more than 12 inputs tokens and 1 rows have more than 8 targets"
+  )
+  with pytest.raises(UserError, match=message):
+    toy(overlong="refuse")
+  left = [p for p in (tmp_path / "caches").rglob("*") if p.is_file()]
+  assert left == []
+
+
+@pytest.mark.parametrize(
+  "function",
+  ["lambda targets, predictions: {}", "functions.inner", "functions._make()"],
+)
+def test_metric_that_has_no_importable_name_is_refused(toy, function):
+  with pytest.raises(UserError, match="not a module-level function"):
+    toy(metric=function)
+
+
+def test_function_beside_tensorflow_is_refused(toy):
+  with pytest.raises(UserError, match="imports TensorFlow or seqio"):
+    toy(functions=FUNCTIONS + "\nimport tensorflow as tf\n")
+
+
+def test_mistakes_say_what_was_expected(toy):
+  with pytest.raises(UserError, match=r"no split 'dev'.*\['test', 'train'\]"):
+    toy("dev")
+  with pytest.raises(UserError, match="overlong is 'cut'"):
+    toy(overlong="cut")
+  with pytest.raises(UserError, match="lengths are"):
+    toy(lengths={"inputs": 3})
+  with pytest.raises(UserError, match="vocabulary of 259 ids"):
+    toy(vocabulary=ByteVocabulary(extra_ids=5))
+
+
+def test_generated_arithmetic_of_the_project(tmp_path):
+  from gkd.text import arithmetic
+  from gkd.text.vocabulary import CharacterVocabulary
+
+  vocabulary = CharacterVocabulary(arithmetic.CHARACTERS)
+  path = materialise(
+    "chain_addition",
+    "validation",
+    cache_dir=tmp_path,
+    lengths={"inputs": 64, "targets": 96},
+    task_module="gkd.tasks.arithmetic",
+    data_dir=None,
+    vocabulary=vocabulary,
+    overlong="refuse",
+  )
+  cache = TokenCache(path)
+  row = cache.read([0])[0]
+  assert cache.vocabulary.decode(row.inputs) == row.prompt
+  target = cache.vocabulary.decode(row.targets)
+  assert cache.postprocess(target, is_target=True) == row.reference
+  assert "gkd.text.arithmetic" in cache.info["sources"]
+  assert "gkd.tasks.arithmetic" in cache.info["sources"]
