@@ -1,0 +1,277 @@
+"""Reads what runs left behind: metrics, configuration, texts, result tables.
+
+A directory may be a run (`metrics.jsonl`, `config.gin`, `predictions/`,
+`samples/`), a set of runs (directories below it), hold a table of results
+(`results.json`), or several of these. Nothing here needs a model or JAX.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import json
+import math
+import os
+import re
+from typing import Any
+
+from gkd.types import UserError
+
+# Methods of the quickstart in the order in which a reader meets them.
+METHODS = {
+  "teacher": "Teacher",
+  "sft": "Student after SFT",
+  "seqkd": "SeqKD",
+  "supervised_kd": "Supervised KD",
+  "gkd_mixed": "Mixed GKD",
+  "gkd_on_policy": "On-policy GKD",
+}
+# A set of runs is at most this deep: <set>/<seed>/<method>.
+_DEPTH = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One run, as it is on disk.
+
+  Attributes:
+    name: short and unique within a report.
+    path: its directory.
+    metrics: {name: ([steps], [values])}, ascending; NaN where a value was not
+      finite.
+    config: {binding: value} of the operative configuration.
+    config_text: the configuration as it was written.
+    predictions: {task, split and label: records} of the last step that has any.
+    samples: rows of the last dump of the batch as trained.
+  """
+
+  name: str
+  path: str
+  metrics: Mapping[str, tuple[Sequence[int], Sequence[float]]]
+  config: Mapping[str, str]
+  config_text: str
+  predictions: Mapping[str, Sequence[Mapping[str, Any]]]
+  samples: Sequence[Mapping[str, Any]]
+
+  def last(self, name: str) -> float:
+    """Last value of a metric; NaN if the run has none."""
+    return self.metrics[name][1][-1] if name in self.metrics else math.nan
+
+  def total(self, name: str) -> float:
+    """Sum of a metric's finite values; NaN if the run has none."""
+    if name not in self.metrics:
+      return math.nan
+    return sum(v for v in self.metrics[name][1] if math.isfinite(v))
+
+  @property
+  def num_steps(self) -> int:
+    """The last step that was reported."""
+    return max((steps[-1] for steps, _ in self.metrics.values()), default=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+  """A table of results: one row per method and seed, and how it was made."""
+
+  rows: Sequence[Mapping[str, Any]]
+  meta: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Collection:
+  """All that one report is about."""
+
+  runs: Sequence[Run]
+  results: Results | None
+
+
+def read(directories: Sequence[str]) -> Collection:
+  """Reads directories of runs and results.
+
+  Raises:
+    UserError: no directory given, one does not exist, or one holds neither
+      metrics nor results.
+  """
+  if not directories:
+    raise UserError(
+      "no directory was given to report on; expected at least one: gkd report"
+      " DIR…"
+    )
+  paths: list[str] = []
+  tables: list[Results] = []
+  for directory in directories:
+    if not os.path.isdir(directory):
+      raise UserError(
+        f"{directory} is not a directory; expected the MODEL_DIR of a run or a"
+        " directory of runs"
+      )
+    found = _run_directories(directory, _DEPTH)
+    table = _read_results(os.path.join(directory, "results.json"))
+    if not found and table is None:
+      raise UserError(
+        f"{directory} has no metrics.jsonl with numbers and no results.json;"
+        " expected the MODEL_DIR of a run that has reported, or a directory of"
+        " such runs"
+      )
+    paths += [path for path in found if path not in paths]
+    tables += [table] if table else []
+  names = _short_names(paths)
+  collected = [
+    read_run(path, name) for path, name in zip(paths, names, strict=True)
+  ]
+  if not tables:
+    return Collection(collected, None)
+  rows = [row for table in tables for row in table.rows]
+  meta = {key: value for table in tables for key, value in table.meta.items()}
+  return Collection(collected, Results(rows, meta))
+
+
+def read_run(path: str, name: str) -> Run:
+  """Reads one directory that has a metrics.jsonl."""
+  config_text = _read_text(os.path.join(path, "config.gin"))
+  return Run(
+    name=name,
+    path=path,
+    metrics=read_metrics(os.path.join(path, "metrics.jsonl")),
+    config=parse_config(config_text),
+    config_text=config_text,
+    predictions=_read_predictions(os.path.join(path, "predictions")),
+    samples=_read_samples(os.path.join(path, "samples")),
+  )
+
+
+def read_metrics(path: str) -> dict[str, tuple[list[int], list[float]]]:
+  """{name: (steps, values)}; the later of two values of a step counts."""
+  by_name: dict[str, dict[int, float]] = {}
+  for line in read_jsonl(path):
+    if not isinstance(line.get("step"), int):
+      continue
+    for name, value in line.items():
+      if name == "step":
+        continue
+      number = float(value) if isinstance(value, (int, float)) else math.nan
+      by_name.setdefault(name, {})[line["step"]] = number
+  return {
+    name: (sorted(values), [values[step] for step in sorted(values)])
+    for name, values in sorted(by_name.items())
+  }
+
+
+def read_jsonl(path: str) -> list[dict[str, Any]]:
+  """Objects of a JSONL file; lines that a kill has torn are skipped."""
+  found = []
+  for line in _read_text(path).split("\n"):
+    try:
+      value = json.loads(line)
+    except ValueError:
+      continue
+    if isinstance(value, dict):
+      found.append(value)
+  return found
+
+
+def parse_config(text: str) -> dict[str, str]:
+  """{binding: value} of a gin file, values as they are written.
+
+  Imports, includes and comments are left out; values may span lines.
+  """
+  bindings: dict[str, str] = {}
+  pending = ""
+  for raw in text.splitlines():
+    line = _strip_comment(raw).rstrip()
+    pending = f"{pending} {line.strip()}".strip().removesuffix("\\").rstrip()
+    if not pending:
+      continue
+    if line.endswith("\\") or pending.endswith("=") or _depth(pending) > 0:
+      continue
+    match = re.match(r"([\w./@:-]+)\s*=\s*(.*)$", pending)
+    if match:
+      bindings[match.group(1)] = match.group(2)
+    pending = ""
+  return bindings
+
+
+def _strip_comment(line: str) -> str:
+  """The line up to a # that is not inside quotes."""
+  return re.match(r"""(?:"[^"]*"|'[^']*'|[^#"'])*""", line).group(0)
+
+
+def _depth(text: str) -> int:
+  """Number of brackets left open, outside quotes."""
+  bare = re.sub(r""""[^"]*"|'[^']*'""", "", text)
+  return sum(bare.count(c) for c in "([{") - sum(bare.count(c) for c in ")]}")
+
+
+def _run_directories(directory: str, depth: int) -> list[str]:
+  """Directories at or below this one that have reported numbers."""
+  path = os.path.join(directory, "metrics.jsonl")
+  found = [directory] if os.path.exists(path) and read_metrics(path) else []
+  if depth and not found:
+    for entry in sorted(os.scandir(directory), key=lambda e: _order(e.name)):
+      if entry.is_dir() and not entry.name.startswith("."):
+        found += _run_directories(entry.path, depth - 1)
+  return found
+
+
+def _read_results(path: str) -> Results | None:
+  if not os.path.exists(path):
+    return None
+  try:
+    content = json.loads(_read_text(path))
+    rows = [dict(row) for row in content["rows"]]
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f"{path} cannot be read as results ({error!r}); expected an object with"
+      ' "rows", a list of objects; make it again or move it away'
+    ) from error
+  return Results(rows, content.get("meta") or {}) if rows else None
+
+
+def _read_predictions(directory: str) -> dict[str, list[dict[str, Any]]]:
+  """The last step of each `<task>-<split>[-<label>]-<step>.jsonl`."""
+  last: dict[str, tuple[int, str]] = {}
+  for name in _listing(directory):
+    match = re.fullmatch(r"(.+)-(\d+)\.jsonl", name)
+    if match:
+      key, step = match.group(1), int(match.group(2))
+      last[key] = max(last.get(key, (-1, "")), (step, name))
+  return {
+    key: read_jsonl(os.path.join(directory, name))
+    for key, (_, name) in sorted(last.items())
+  }
+
+
+def _read_samples(directory: str) -> list[dict[str, Any]]:
+  names = [name for name in _listing(directory) if name.endswith(".jsonl")]
+  return read_jsonl(os.path.join(directory, names[-1])) if names else []
+
+
+def _listing(directory: str) -> list[str]:
+  return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+
+
+def _read_text(path: str) -> str:
+  if not os.path.exists(path):
+    return ""
+  with open(path, encoding="utf-8", errors="replace") as file:
+    return file.read()
+
+
+def _short_names(paths: Sequence[str]) -> list[str]:
+  """The last parts of the paths that tell them apart."""
+  parts = [os.path.abspath(path).split(os.sep) for path in paths]
+  for length in range(1, max(map(len, parts), default=0) + 1):
+    names = ["/".join(part[-length:]) for part in parts]
+    if len(set(names)) == len(names):
+      return names
+  return list(paths)
+
+
+def _order(name: str) -> list[tuple[int, int | str]]:
+  """Sort key: known methods first, in their order; run_2 before run_10."""
+  if name in METHODS:
+    return [(-1, list(METHODS).index(name))]
+  return [
+    (0, int(part)) if part.isdigit() else (1, part)
+    for part in re.split(r"(\d+)", name)
+    if part
+  ]

@@ -1,0 +1,168 @@
+"""One page that holds everything and breaks on nothing."""
+
+import html.parser
+import json
+import os
+import re
+
+import pytest
+
+from gkd.report import html as report
+from gkd.types import UserError
+
+_VOID = {"meta", "path", "use", "rect", "br"}
+
+
+class _Balance(html.parser.HTMLParser):
+  """Fails on a tag that is closed in the wrong place; collects the text."""
+
+  def __init__(self):
+    super().__init__()
+    self.stack = []
+    self.text = []
+
+  def handle_starttag(self, tag, attrs):
+    if tag not in _VOID:
+      self.stack.append(tag)
+
+  def handle_endtag(self, tag):
+    if tag not in _VOID:
+      assert self.stack.pop() == tag, self.getpos()
+
+  def handle_data(self, data):
+    self.text.append(data)
+
+
+def _run(directory, accuracy, *, prompt="2 + 3 = ?"):
+  (directory / "predictions").mkdir(parents=True)
+  (directory / "samples").mkdir()
+  with open(directory / "metrics.jsonl", "w") as file:
+    for step in (0, 10, 20):
+      line = {
+        "step": step,
+        "train/loss": 2.0 - step / 20,
+        "train/lambda": None,
+        "train/odd": 1.0,
+        "eval/toy/accuracy": accuracy,
+        "eval/toy/forward_kl": 1.0,
+        "time/update_seconds": 2.0,
+        "memory/peak_bytes": 1e6,
+      }
+      file.write(json.dumps(line) + "\n")
+  (directory / "config.gin").write_text(f"LEARNING_RATE = {accuracy}\n")
+  record = {
+    "row": 0,
+    "prompt": prompt,
+    "reference": "5",
+    "text": f"5 or {accuracy}",
+    "prediction": "5" if accuracy > 50 else "6",
+    "length": 3,
+    "truncated": False,
+  }
+  path = directory / "predictions" / "toy-test-00000020.jsonl"
+  path.write_text(json.dumps(record) + "\n")
+  sample = {"row": 1, "source": "student", "prompt": prompt, "text": "sampled"}
+  path = directory / "samples" / "step_00000020.jsonl"
+  path.write_text(json.dumps(sample) + "\n")
+
+
+def _page(path):
+  with open(path, encoding="utf-8") as file:
+    text = file.read()
+  parser = _Balance()
+  parser.feed(text)
+  parser.close()
+  assert parser.stack == []
+  return text, " ".join(" ".join(parser.text).split())
+
+
+@pytest.fixture
+def runs(tmp_path):
+  _run(tmp_path / "sft", 20.0)
+  _run(tmp_path / "gkd", 60.5)
+  rows = [
+    {"method": "sft", "seed": 0, "accuracy_greedy": 20.0, "lambda": None},
+    {
+      "method": "gkd_on_policy",
+      "seed": 0,
+      "accuracy_greedy": 60.5,
+      "lambda": 1.0,
+      "divergence": "reverse KL",
+    },
+  ]
+  meta = {"title": "A <toy>", "hardware": "2 CPU cores"}
+  path = tmp_path / "results.json"
+  path.write_text(json.dumps({"rows": rows, "meta": meta}))
+  return tmp_path
+
+
+def test_page_holds_results_curves_settings_and_texts(runs):
+  path = report.write_report([str(runs)], str(runs / "out" / "report.html"))
+  assert path == str(runs / "out" / "report.html")
+  _, text = _page(path)
+  for expected in (
+    "A <toy>",
+    "2 CPU cores",
+    "On-policy GKD",
+    "toy: accuracy",
+    "toy: forward KL",
+    "Training loss",
+    "Where the time went",
+    "LEARNING_RATE",
+    "5 or 60.5 ✓ right",
+    "5 or 20.0 ✗ wrong",
+    "sampled",
+    "1 more curves",
+  ):
+    assert expected in text, expected
+
+
+def test_page_loads_nothing_from_outside(runs):
+  text, _ = _page(report.write_report([str(runs)], str(runs)))
+  links = set(re.findall(r"https?://[^\"'\s]+", text))
+  assert links <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+  assert not re.search(r"<(script|link|img|iframe)\b|@import|url\((?!#)", text)
+
+
+def test_text_of_a_model_cannot_change_the_page(tmp_path):
+  _run(tmp_path / "run", 1.0, prompt='<script>alert("&amp;")</script>')
+  path = report.write_report([str(tmp_path)], str(tmp_path))
+  text, shown = _page(path)
+  assert "<script" not in text
+  assert '<script>alert("&amp;")</script>' in shown
+
+
+def test_chart_without_any_number_is_left_out(runs):
+  _, text = _page(report.write_report([str(runs)], str(runs)))
+  assert "λ as realised" not in text  # all values are null
+
+
+def test_rows_on_which_runs_disagree_are_shown_first():
+  def answers(predictions):
+    return {row: {"prediction": p} for row, p in enumerate(predictions)}
+
+  first = answers("aaaaaaaaaa")
+  second = answers("aaaaaaaaba")
+  assert report._interesting([first, second]) == [0, 1, 2, 3, 4, 8]
+
+
+def test_page_of_one_bare_run_has_no_empty_section(tmp_path):
+  (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/loss": 1.0}\n')
+  _, text = _page(report.write_report([str(tmp_path)], str(tmp_path)))
+  for title in ("Results", "What differs", "Predictions", "Configurations"):
+    assert title not in text
+
+
+def test_plots_are_written_as_png(runs):
+  paths = report.write_plots([str(runs)], str(runs / "plots"))
+  names = {os.path.basename(path) for path in paths}
+  assert {"accuracy.png", "train_loss.png", "eval_toy_accuracy.png"} <= names
+  assert all(os.path.getsize(path) > 1000 for path in paths)
+
+
+def test_missing_directory_leaves_an_older_report_alone(runs):
+  path = report.write_report([str(runs)], str(runs))
+  before, _ = _page(path)
+  with pytest.raises(UserError, match="nowhere is not a directory"):
+    report.write_report([str(runs), str(runs / "nowhere")], path)
+  assert _page(path)[0] == before
