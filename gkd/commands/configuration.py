@@ -1,0 +1,286 @@
+"""Gin, tamed: the only module that imports it.
+
+gin builds objects from the files of `configs/`; everything that gin would let
+pass or report in a page of text becomes one line here: unknown macro names,
+missing values, wrong types.
+
+  configuration.load(["runs/distill.gin"], ["BATCH_SIZE=8"])
+  settings = configuration.build(Training)
+  text = configuration.operative()   # parses again: --gin_file=config.gin
+"""
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+import difflib
+
+# gin 0.5.0's dynamic registration uses importlib.util without importing it.
+import logging
+from pathlib import Path
+from typing import Any
+
+import gin
+from gin import config as gin_config
+from gin import config_parser
+
+import gkd
+from gkd.commands import annotations
+from gkd.types import UserError
+
+_MACRO = "gin.macro"
+_CONSTANT = "gin.constant"
+_NOTHING = object()
+_DYNAMIC = "from __gin__ import dynamic_registration"
+_COMPONENTS = (
+  "from gkd.losses import divergence",
+  "from gkd.losses import objective",
+  "from gkd.models import t5",
+  "from gkd.sampling import filters",
+  "from gkd.training import optimizer",
+  "from gkd.training import rollout",
+  "from gkd.training import schedules",
+)
+
+
+def config_folder() -> Path:
+  """The gin files: beside the package in a checkout, else inside it."""
+  package = Path(gkd.__file__).parent
+  installed = package / "configs"
+  return installed if installed.is_dir() else package.parent / "configs"
+
+
+def load(files: Sequence[str], bindings: Sequence[str]) -> None:
+  """Parses gin files, then `NAME=VALUE` bindings, and checks them.
+
+  Args:
+    files: paths, absolute, from the working folder or from `configs/`; later
+      files override earlier ones.
+    bindings: "NAME=VALUE"; text may stand without quotes.
+
+  Raises:
+    UserError: an unknown file, name or component, or a wrong type.
+  """
+  gin.clear_config()
+  gin_config._LOCATION_PREFIXES[:] = ["", str(config_folder())]
+  for file in files:
+    _parse_file(file)
+  for binding in bindings:
+    _parse_binding(binding)
+  _refuse_wrong_types()
+
+
+def build(cls: type, scope: str = "") -> Any:
+  """The object of class `cls` that the configuration describes.
+
+  Args:
+    cls: a class that some gin file binds.
+    scope: the gin scope of its bindings.
+
+  Raises:
+    UserError: no file describes it, values are missing, or an object refused
+      its own.
+  """
+  selector = f"{cls.__module__}.{cls.__qualname__}"
+  if (scope, selector) not in gin_config._CONFIG:
+    raise UserError(
+      f"no --gin_file describes a {cls.__name__!r}: start with one of"
+      f" runs/ or experiments/ in {config_folder()}, then add others"
+    )
+  _refuse_missing((scope, selector))
+  where = f"the configuration of {cls.__name__}"
+  with _one_line(where), gin.config_scope(scope or None):
+    return gin.get_configurable(cls)()
+
+
+def operative() -> str:
+  """What was used, as a gin file that can be given to --gin_file again."""
+  return gin.operative_config_str()
+
+
+def is_bound(name: str) -> bool:
+  """Whether a macro has a value."""
+  value = gin_config._CONFIG.get((name, _MACRO), {}).get("value", _NOTHING)
+  return value is not _NOTHING and not _is_required(value)
+
+
+def macro_names() -> set[str]:
+  """Macros that a file defines or asks for."""
+  defined = {name for name, kind in gin_config._CONFIG if kind == _MACRO}
+  references = gin.config.iterate_references(gin_config._CONFIG)
+  keys = [reference.config_key for reference in references]
+  return defined | {name for name, kind in keys if kind == _MACRO}
+
+
+def _parse_file(file: str) -> None:
+  found = any(
+    (Path(prefix) / file).is_file() for prefix in gin_config._LOCATION_PREFIXES
+  )
+  if not found:
+    raise UserError(
+      f"--gin_file {file!r} does not exist here nor in {config_folder()};"
+      f" did you mean {_nearest(file, _all_files())}?"
+    )
+  with _one_line(f"--gin_file {file}"):
+    gin.parse_config_file(file)
+
+
+def _parse_binding(binding: str) -> None:
+  """Parses one NAME=VALUE of the command line; the name must exist."""
+  name, equals, value = binding.partition("=")
+  name, value = name.strip(), value.strip()
+  if not equals or not name:
+    raise UserError(
+      f"--gin.{binding}: expected --gin.NAME=VALUE, without spaces around ="
+    )
+  known = macro_names()
+  if "." not in name and name not in known:
+    raise UserError(
+      f"--gin.{name}: no gin file of this command defines {name!r}; did you"
+      f" mean {_nearest(name, known)}?"
+    )
+  with _one_line(f"--gin.{binding}"):
+    gin.parse_config([*_imports(), f"{name} = {_quoted(value)}"])
+
+
+def _imports() -> list[str]:
+  """Import lines for the command line: of our components and of all files.
+
+  Without them gin knows only the components that some file already mentions.
+  """
+  known = {statement.format() for statement in gin_config._IMPORTS}
+  return [_DYNAMIC, *sorted((known | set(_COMPONENTS)) - {_DYNAMIC})]
+
+
+def _quoted(value: str) -> str:
+  """The value as gin reads it: a shell eats the quotes around plain text."""
+  if value.startswith(("@", "%")):
+    return value
+  delegate = gin_config.ParserDelegate(skip_unknown=True)
+  try:
+    list(config_parser.ConfigParser(f"x = {value}", delegate))
+  except Exception:  # any way in which gin's tokenizer and parser fail
+    return repr(value)
+  return value if value else "''"
+
+
+def _refuse_missing(key: tuple[str, str]) -> None:
+  """One line with all names that need a value and have none."""
+  missing = sorted(
+    name
+    for name, kind in _reachable(key)
+    if kind == _MACRO and not is_bound(name)
+  )
+  if missing:
+    example = " ".join(f"--gin.{name}=…" for name in missing)
+    raise UserError(
+      f"no value for {', '.join(missing)}; add {example} or a --gin_file that"
+      " sets them"
+    )
+
+
+def _reachable(key: tuple[str, str]) -> set[tuple[str, str]]:
+  """All (scope, selector) that building `key` reads."""
+  seen: set[tuple[str, str]] = set()
+  todo = [key]
+  while todo:
+    scope, selector = todo.pop()
+    if (scope, selector) in seen:
+      continue
+    seen.add((scope, selector))
+    bound = dict(gin_config._CONFIG.get(("", selector), {}))
+    bound |= gin_config._CONFIG.get((scope, selector), {})
+    todo += [
+      reference.config_key for reference in gin.config.iterate_references(bound)
+    ]
+  return seen
+
+
+def _refuse_wrong_types() -> None:
+  """Compares every bound value with the annotation of its parameter."""
+  for (_, selector), bound in gin_config._CONFIG.items():
+    if selector in (_MACRO, _CONSTANT):
+      continue
+    hints = annotations.hints(gin_config._REGISTRY[selector].wrapped)
+    for parameter, given in bound.items():
+      value = _literal(given)
+      hint = hints.get(parameter)
+      if value is _NOTHING or hint is None or annotations.fits(value, hint):
+        continue
+      name = f"{selector.rpartition('.')[2]}.{parameter}"
+      if isinstance(given, gin_config.ConfigurableReference):
+        name = given.config_key[0]
+      raise UserError(
+        f"{name} is {value!r}; expected {annotations.words(hint)}:"
+        " give a value of that type"
+      )
+
+
+def _literal(value: Any) -> Any:
+  """Follows macros to a plain value; _NOTHING if an object is in the way."""
+  while isinstance(value, gin_config.ConfigurableReference):
+    if value.config_key[1] != _MACRO:
+      return _NOTHING
+    value = gin_config._CONFIG.get(value.config_key, {}).get("value", _NOTHING)
+  if any(True for _ in gin.config.iterate_references({"value": value})):
+    return _NOTHING
+  return value
+
+
+def _is_required(value: Any) -> bool:
+  return isinstance(
+    value, gin_config.ConfigurableReference
+  ) and value.config_key == ("gin.REQUIRED", _CONSTANT)
+
+
+@contextlib.contextmanager
+def _one_line(where: str) -> Iterator[None]:
+  """Turns gin's and the objects' own messages into one line each."""
+  # A search-path miss logs "ERROR:root:Path not found" although it is no error.
+  logger = logging.getLogger()
+
+  def silence(record):
+    return "Path not found" not in record.getMessage()
+
+  logger.addFilter(silence)
+  try:
+    yield
+  except UserError as error:
+    # gin appends where it was; the message itself is already a sentence.
+    text = str(error).split("\n  In call to configurable")[0]
+    raise UserError(text) from None
+  except (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    NameError,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+    OSError,
+  ) as error:
+    if _is_bug(error):
+      raise
+    text = " ".join(str(error).split("\n  In call to")[0].split())
+    raise UserError(f"{where}: {text}; correct the name or value") from error
+  finally:
+    logger.removeFilter(silence)
+
+
+def _is_bug(error: Exception) -> bool:
+  """Whether our own code failed rather than gin: that deserves a traceback."""
+  trace = error.__traceback__
+  while trace.tb_next is not None:
+    trace = trace.tb_next
+  file = trace.tb_frame.f_code.co_filename
+  module = trace.tb_frame.f_globals.get("__name__", "")
+  return not (module.split(".")[0] == "gin" or file.startswith("<"))
+
+
+def _nearest(name: str, known) -> str:
+  names = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.4)
+  return " or ".join(names or sorted(known)[:12]) or "another file"
+
+
+def _all_files() -> list[str]:
+  folder = config_folder()
+  return [path.relative_to(folder).as_posix() for path in folder.rglob("*.gin")]

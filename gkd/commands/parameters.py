@@ -1,0 +1,54 @@
+"""Checkpoints that a configuration names, checked against model and data."""
+
+import logging
+
+import jax
+
+from gkd import trees
+from gkd.checkpoints.trained import load_trained
+from gkd.data.cache import TokenCache
+from gkd.types import LanguageModel
+from gkd.types import Params
+from gkd.types import UserError
+
+log = logging.getLogger("gkd")
+
+
+def load(
+  path: str, model: LanguageModel, name: str, cache: TokenCache
+) -> Params:
+  """Parameters of `model` from a checkpoint.
+
+  Args:
+    path: a run folder, one of its checkpoints, or a saved model.
+    model: what they must fit.
+    name: of the macro, for messages.
+    cache: data that the model will read, for its vocabulary.
+
+  Raises:
+    UserError: missing or damaged, another model, or another vocabulary.
+  """
+  if not path:
+    raise UserError(
+      f"{name} is empty; give the folder of a run or of a checkpoint"
+    )
+  like = jax.eval_shape(model.init, jax.random.key(0))
+  try:
+    params, about = load_trained(path, like)
+  except UserError as error:
+    raise UserError(f"{name}: {error}") from error
+  made_with = about.get("vocabulary_sha256")
+  spec = cache.info["vocabulary"]
+  if made_with and made_with != spec["sha256"]:
+    raise UserError(
+      f"{name} {path!r} was trained with another vocabulary (sha256"
+      f" {made_with[:12]}) than the data of {cache.info['task']} has"
+      f" ({spec['sha256'][:12]}); set VOCABULARY to the checkpoint's"
+    )
+  log.info(
+    "%s: %s, %s parameters",
+    name,
+    path,
+    format(trees.num_parameters(params), ","),
+  )
+  return params

@@ -1,0 +1,194 @@
+"""What a gin file describes: the records that the commands read.
+
+Objects (models, objective, rollout, optimizer) come in built; numbers and names
+stay plain, so that everything can be checked before anything is compiled.
+Attributes named like a T5X macro mean the same; see `configs/runs/`.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+
+from gkd import masks
+from gkd.losses.objective import Objective
+from gkd.sampling.filters import Decoding
+from gkd.training.optimizer import Optimizer
+from gkd.training.rollout import Rollout
+from gkd.types import LanguageModel
+from gkd.types import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+  """One split of one task, tokenised.
+
+  Attributes:
+    task: name of a seqio task, MIXTURE_OR_TASK_NAME.
+    split: its split, TFDS slices allowed: "train[:90%]".
+    lengths: TASK_FEATURE_LENGTHS, {"inputs": I, "targets": T}.
+    module: module that registers the task; only read when a cache is made.
+    vocabulary: "bytes", "characters:…", or a SentencePiece file, relative to
+      the working folder or to the data folder.
+    extra_ids: T5's sentinels at the end of the vocabulary (100 for T5).
+    overlong: "truncate" rows beyond `lengths` (counted) or "refuse" them.
+    cache: folder of a token cache to read instead; "" finds or makes the one
+      of task, split, lengths and vocabulary.
+    limit: use only the first rows; None for all.
+  """
+
+  task: str
+  split: str
+  lengths: Mapping[str, int]
+  module: str = ""
+  vocabulary: str = ""
+  extra_ids: int = 0
+  overlong: str = "truncate"
+  cache: str = ""
+  limit: int | None = None
+
+  def __post_init__(self):
+    if sorted(self.lengths) != ["inputs", "targets"] or not all(
+      length >= 1 for length in self.lengths.values()
+    ):
+      raise UserError(
+        f"TASK_FEATURE_LENGTHS is {dict(self.lengths)}; expected"
+        " {'inputs': I, 'targets': T} with lengths of at least 1"
+      )
+    if not self.cache and not self.task:
+      raise UserError(
+        "MIXTURE_OR_TASK_NAME is empty; give the name of a task or the folder"
+        " of a token cache"
+      )
+    if self.limit is not None and self.limit < 1:
+      raise UserError(f"limit is {self.limit}; give at least 1, or None")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scoring:
+  """How a model is evaluated by generation.
+
+  Attributes:
+    data: where the prompts and references are.
+    batch_size: prompts decoded at once.
+    num_examples: the first examples only; None for all.
+    temperatures: one evaluation each; 0 is greedy.
+  """
+
+  data: Data
+  batch_size: int
+  num_examples: int | None = None
+  temperatures: Sequence[float] = (0.0,)
+
+  def __post_init__(self):
+    _at_least_one("EVAL_BATCH_SIZE", self.batch_size)
+    if self.num_examples is not None:
+      _at_least_one("EVAL_EXAMPLES", self.num_examples)
+    for temperature in self.temperatures:
+      Decoding(temperature=float(temperature)).validate()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+  """`gkd train`: see `gkd.training.loop.Run` for what is not said here.
+
+  Attributes:
+    initial_checkpoint: the student's parameters, INITIAL_CHECKPOINT_PATH; ""
+      starts from random weights, and says so.
+    teacher_checkpoint: TEACHER_CHECKPOINT_PATH.
+    data: the training split.
+    scoring: None never evaluates.
+    model_parallelism: devices that share one copy of the parameters.
+  """
+
+  model_dir: str
+  student: LanguageModel
+  initial_checkpoint: str = ""
+  teacher: LanguageModel | None = None
+  teacher_checkpoint: str = ""
+  objective: Objective
+  rollout: Rollout | None = None
+  optimizer: Optimizer
+  data: Data
+  batch_size: int
+  scoring: Scoring | None = None
+  train_steps: int
+  seed: int = 0
+  reduction: masks.Reduction = "sequence"
+  micro_batches: int = 1
+  model_parallelism: int = 1
+  report_period: int = 50
+  eval_period: int = 1000
+  checkpoint_period: int = 1000
+  sample_period: int = 0
+  keep: int = 3
+  evaluate_first: bool = False
+
+  def __post_init__(self):
+    _at_least_one("BATCH_SIZE", self.batch_size)
+    _at_least_one("TRAIN_STEPS", self.train_steps)
+    _at_least_one("MODEL_PARALLELISM", self.model_parallelism)
+    if not self.model_dir:
+      raise UserError("MODEL_DIR is empty; give the folder of the run")
+    if self.teacher is not None and not self.teacher_checkpoint:
+      raise UserError(
+        "TEACHER_CHECKPOINT_PATH is empty but a teacher is configured; give"
+        " the checkpoint of the teacher"
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluating:
+  """`gkd evaluate`.
+
+  Attributes:
+    output: folder of metrics.json and predictions/.
+    model: the model to evaluate.
+    checkpoint: its parameters.
+    teacher: optional model for the distances to it.
+    teacher_checkpoint: its parameters.
+    scoring: the task and how it is decoded.
+    seed: of the draws at temperatures above 0.
+  """
+
+  output: str
+  model: LanguageModel
+  checkpoint: str
+  teacher: LanguageModel | None = None
+  teacher_checkpoint: str = ""
+  scoring: Scoring
+  seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+  """`gkd sample`.
+
+  Attributes:
+    output: folder of the token cache that is written.
+    model: who writes.
+    checkpoint: its parameters.
+    data: where the prompts are.
+    decoding: temperature, top-k, top-p.
+    num_samples: completions of each prompt.
+    batch_size: prompts at once.
+    seed: of the draws.
+  """
+
+  output: str
+  model: LanguageModel
+  checkpoint: str
+  data: Data
+  decoding: Decoding
+  num_samples: int = 1
+  batch_size: int = 32
+  seed: int = 0
+
+  def __post_init__(self):
+    _at_least_one("NUM_SAMPLES", self.num_samples)
+    _at_least_one("BATCH_SIZE", self.batch_size)
+    self.decoding.validate()
+
+
+def _at_least_one(name: str, value: int) -> None:
+  if value < 1:
+    raise UserError(f"{name} is {value}; give at least 1")

@@ -1,0 +1,188 @@
+"""`gkd train`: from settings to a `Run`, every check before any compile."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import jax
+
+from gkd import keys
+from gkd import partitioning
+from gkd.checkpoints.trained import write_description
+from gkd.commands import configuration
+from gkd.commands import parameters
+from gkd.commands.datasets import Folders
+from gkd.commands.datasets import check_disjoint
+from gkd.commands.datasets import open_cache
+from gkd.commands.settings import Scoring
+from gkd.commands.settings import Training
+from gkd.data.cache import TokenCache
+from gkd.data.loader import Loader
+from gkd.evaluation.decode import Evaluation
+from gkd.sampling.filters import Decoding
+from gkd.training import loop
+from gkd.types import LanguageModel
+from gkd.types import UserError
+
+log = logging.getLogger("gkd")
+
+
+def train(folders: Folders) -> None:
+  """Trains what the loaded configuration describes."""
+  run = assemble(configuration.build(Training), folders)
+  vocabulary = run.loader.cache.info["vocabulary"]
+  write_description(
+    run.model_dir,
+    {
+      "vocabulary_sha256": vocabulary["sha256"],
+      "model": dataclasses.asdict(run.student.config),
+    },
+  )
+  loop.train(run)
+  log.info(
+    "done: %s holds metrics.jsonl, checkpoints/ and predictions/; see them with"
+    " gkd report %s",
+    run.model_dir,
+    run.model_dir,
+  )
+
+
+def assemble(settings: Training, folders: Folders) -> loop.Run:
+  """Opens data and checkpoints and checks that all of it fits together.
+
+  Raises:
+    UserError: something is missing or impossible; nothing was compiled.
+  """
+  mesh = partitioning.make_mesh(model=settings.model_parallelism)
+  cache = open_cache(settings.data, folders)
+  models = {"student": settings.student}
+  if settings.teacher is not None:
+    models["teacher"] = settings.teacher
+  check_vocabularies(models, cache)
+  _check_devices(settings.batch_size, settings.micro_batches, mesh)
+  evaluations: list[Evaluation] = []
+  if settings.scoring is not None:
+    scored = open_cache(settings.scoring.data, folders)
+    check_vocabularies(models, scored)
+    check_disjoint(cache, scored)
+    evaluations = make_evaluations(settings.scoring, scored)
+  loader = Loader(
+    cache,
+    batch_size=settings.batch_size,
+    lengths=settings.data.lengths,
+    seed=settings.seed,
+    limit=settings.data.limit,
+  )
+  check_targets(settings, cache)
+  teacher_params = None
+  if settings.teacher is not None:
+    teacher_params = parameters.load(
+      settings.teacher_checkpoint,
+      settings.teacher,
+      "TEACHER_CHECKPOINT_PATH",
+      cache,
+    )
+  # Everything is checked with abstract parameters before any are made.
+  run = loop.Run(
+    model_dir=str(Path(settings.model_dir).expanduser()),
+    student=settings.student,
+    student_params=jax.eval_shape(settings.student.init, jax.random.key(0)),
+    teacher=settings.teacher,
+    teacher_params=teacher_params,
+    objective=settings.objective,
+    rollout=settings.rollout,
+    optimizer=settings.optimizer,
+    loader=loader,
+    evaluations=evaluations,
+    train_steps=settings.train_steps,
+    seed=settings.seed,
+    reduction=settings.reduction,
+    micro_batches=settings.micro_batches,
+    mesh=mesh,
+    report_period=settings.report_period,
+    eval_period=settings.eval_period,
+    checkpoint_period=settings.checkpoint_period,
+    sample_period=settings.sample_period,
+    keep=settings.keep,
+    evaluate_first=settings.evaluate_first,
+    config_text=configuration.operative(),
+  )
+  return dataclasses.replace(
+    run, student_params=initial_params(settings, cache)
+  )
+
+
+def initial_params(settings: Training, cache: TokenCache):
+  """The student before step 0."""
+  if settings.initial_checkpoint:
+    return parameters.load(
+      settings.initial_checkpoint,
+      settings.student,
+      "INITIAL_CHECKPOINT_PATH",
+      cache,
+    )
+  log.warning(
+    "INITIAL_CHECKPOINT_PATH is empty: the student starts from RANDOM weights"
+  )
+  key = keys.stream(settings.seed, 0, keys.Role.INIT)
+  return jax.jit(settings.student.init)(key)
+
+
+def make_evaluations(scoring: Scoring, cache: TokenCache) -> list[Evaluation]:
+  """One evaluation for each temperature; the distance is measured once."""
+  return [
+    Evaluation(
+      name=cache.info["task"],
+      split=cache.info["split"],
+      cache=cache,
+      lengths=scoring.data.lengths,
+      decoding=Decoding(temperature=float(temperature)),
+      batch_size=scoring.batch_size,
+      num_examples=scoring.num_examples,
+      label=f"t{temperature:g}" if temperature else "",
+      distance=place == 0,
+    )
+    for place, temperature in enumerate(scoring.temperatures)
+  ]
+
+
+def check_vocabularies(
+  models: dict[str, LanguageModel], cache: TokenCache
+) -> None:
+  """All models must have as many real ids as the data's vocabulary."""
+  size = cache.info["vocabulary"]["size"]
+  for role, model in models.items():
+    if model.vocabulary_size != size:
+      raise UserError(
+        f"the {role} has {model.vocabulary_size} ids but the vocabulary of"
+        f" {cache.info['task']} has {size}: different vocabularies; set"
+        f" 'vocabulary_size': {size} in {role.upper()}_MODEL if they are the"
+        " same one, or choose another model or VOCABULARY"
+      )
+
+
+def check_targets(settings: Training, cache: TokenCache) -> None:
+  """Prompts alone are enough only if no step trains on the data's targets."""
+  rollout = settings.rollout
+  if (rollout is None or rollout.needs_targets) and not cache.info[
+    "has_targets"
+  ]:
+    raise UserError(
+      f"task {cache.info['task']}, split {cache.info['split']!r} has prompts"
+      " without targets but this run trains on them; set"
+      " STUDENT_DATA_FRACTION to 1.0 or FIXED_SOURCE to 'teacher'"
+    )
+  if rollout is not None and rollout.needs_teacher and settings.teacher is None:
+    raise UserError(
+      "FIXED_SOURCE is 'teacher' but there is no teacher; use"
+      " runs/distill.gin and set TEACHER_MODEL and TEACHER_CHECKPOINT_PATH"
+    )
+
+
+def _check_devices(batch_size: int, parts: int, mesh) -> None:
+  copies = mesh.shape["data"]
+  if batch_size % (copies * parts):
+    raise UserError(
+      f"BATCH_SIZE {batch_size} does not split into {parts} micro-batches over"
+      f" {copies} copies of the model; choose a multiple of {copies * parts}"
+    )

@@ -1,0 +1,173 @@
+"""The `gkd` command: flags, folders and exit codes.
+
+Environment variables are read here and nowhere below. Each command imports what
+it needs when it runs, so that `gkd --help` is instant.
+
+  gkd train --gin_file=runs/sft.gin --gin_file=tasks/gsm8k.gin --gin.NAME=VALUE
+
+Exit code 0: done. 2: a mistake that the user can mend, in one line on stderr.
+Anything else is a traceback: a bug.
+"""
+
+from collections.abc import Sequence
+import logging
+import os
+from pathlib import Path
+import sys
+
+from gkd.commands import parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs one command and returns the exit code."""
+  arguments = list(sys.argv[1:] if argv is None else argv)
+  bindings, rest = _split_bindings(arguments)
+  args = parser.build(
+    data_dir=os.environ.get("GKD_DATA_DIR", ""),
+    cache_dir=os.environ.get("GKD_CACHE_DIR") or "~/.cache/gkd/data",
+  ).parse_args(rest)
+  args.bindings = bindings
+  _log_to_stderr()
+  # From here on jax is needed; help and wrong flags were answered without it.
+  from gkd.types import UserError
+
+  try:
+    if bindings and not hasattr(args, "gin_file"):
+      raise UserError(
+        f"--gin.{bindings[0]}: `gkd {args.command}` takes no gin values; leave"
+        " it out"
+      )
+    _COMMANDS[args.command](args)
+  except UserError as error:
+    print(f"gkd: {error}", file=sys.stderr)
+    return 2
+  return 0
+
+
+def _split_bindings(arguments: list[str]) -> tuple[list[str], list[str]]:
+  """Separates --gin.NAME=VALUE, whose names argparse cannot know."""
+  bindings, rest = [], []
+  for argument in arguments:
+    if argument.startswith("--gin."):
+      bindings.append(argument.removeprefix("--gin."))
+    else:
+      rest.append(argument)
+  return bindings, rest
+
+
+def _log_to_stderr() -> None:
+  logging.basicConfig(format="%(message)s", stream=sys.stderr)
+  # What libraries log below a warning is for their authors.
+  logging.getLogger("gkd").setLevel(logging.INFO)
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _train(args) -> None:
+  folders = _prepare(args)
+  from gkd.commands import training
+
+  training.train(folders)
+
+
+def _evaluate(args) -> None:
+  folders = _prepare(args)
+  from gkd.commands import evaluating
+
+  evaluating.evaluate(folders)
+
+
+def _sample(args) -> None:
+  folders = _prepare(args)
+  from gkd.commands import sampling
+
+  sampling.sample(folders)
+
+
+def _bench(args) -> None:
+  folders = _prepare(args)
+  import json
+
+  from gkd.bench import steps
+  from gkd.commands import configuration
+  from gkd.commands import settings
+  from gkd.commands import training
+
+  run = training.assemble(configuration.build(settings.Training), folders)
+  result = steps.measure(run, rounds=args.rounds)
+  print(steps.words(result))
+  Path(args.output).write_text(json.dumps(result, indent=2) + "\n")
+  print(f"written to {args.output}")
+
+
+def _report(args) -> None:
+  from gkd.report import html
+
+  print(f"written to {html.write_report(args.dirs, args.output)}")
+
+
+def _quickstart(args) -> None:
+  _keep_compiled_programs()
+  from gkd.experiments.quickstart import run
+
+  run.main(args)
+
+
+def _cache(args) -> None:
+  folders = _folders(args) if args.action != "check" else None
+  from gkd.commands import caching
+
+  if args.action == "make":
+    caching.make(args.gin_file, args.bindings, args.split, folders)
+  elif args.action == "vocabulary":
+    caching.vocabulary(
+      args.gin_file, args.bindings, args.size, args.output, folders
+    )
+  elif args.action == "list":
+    caching.show(folders)
+  else:
+    caching.check(args.path)
+
+
+def _prepare(args):
+  """Loads the configuration; returns the folders."""
+  from gkd.types import UserError
+
+  if not args.gin_file:
+    raise UserError(
+      f"`gkd {args.command}` needs a --gin_file, for example"
+      f" --gin_file=runs/sft.gin; see gkd {args.command} --help"
+    )
+  _keep_compiled_programs()
+  from gkd.commands import configuration
+
+  configuration.load(args.gin_file, args.bindings)
+  return _folders(args)
+
+
+def _folders(args):
+  from gkd.commands.datasets import Folders
+
+  def expand(path):
+    return str(Path(path).expanduser()) if path else ""
+
+  return Folders(expand(args.data_dir), expand(args.cache_dir))
+
+
+def _keep_compiled_programs() -> None:
+  """Compiled programs outlive the process: a second run starts at once."""
+  import jax
+
+  if not jax.config.jax_compilation_cache_dir:
+    cache = Path("~/.cache/gkd/compiled").expanduser()
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+_COMMANDS = {
+  "train": _train,
+  "evaluate": _evaluate,
+  "sample": _sample,
+  "cache": _cache,
+  "report": _report,
+  "bench": _bench,
+  "quickstart": _quickstart,
+}
