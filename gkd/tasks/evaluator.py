@@ -31,6 +31,12 @@ def seqio_metrics(
     async_compute_metrics=False,
   )
 
+  width = max(map(len, predictions))
+  # seqio makes one array of them, as it gets from a model: right-padded.
+  padded = [
+    [int(i) for i in ids] + [0] * (width - len(ids)) for ids in predictions
+  ]
+
   def predict(dataset):
     indices = [int(index) for index, _ in dataset.as_numpy_iterator()]
     if len(indices) != len(predictions):
@@ -38,7 +44,7 @@ def seqio_metrics(
         f"{len(predictions)} predictions for {len(indices)} rows of "
         f"{task_name} {split}: expected at most one a row; pass fewer"
       )
-    return [(index, list(predictions[index])) for index in indices]
+    return [(index, padded[index]) for index in indices]
 
   future, _ = evaluator.evaluate(compute_metrics=True, predict_fn=predict)
   found = future.result()[task_name]

@@ -47,15 +47,17 @@ class PythonVocabulary(seqio.Vocabulary):
     return self.vocabulary.decode(ids)
 
   def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-    def encode(text: bytes) -> np.ndarray:
-      return np.asarray(self.vocabulary.encode(text.decode()), np.int32)
+    def encode(text) -> np.ndarray:
+      # bytes inside a graph, an array of no axes outside.
+      content = np.asarray(text).item().decode("utf-8")
+      return np.asarray(self.vocabulary.encode(content), np.int32)
 
     ids = tf.numpy_function(encode, [s], tf.int32, stateful=False)
     return tf.ensure_shape(ids, [None])
 
   def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
     def decode(row: np.ndarray) -> bytes:
-      return self.vocabulary.decode(row).encode()
+      return self.vocabulary.decode(row).encode("utf-8")
 
     text = tf.numpy_function(decode, [ids], tf.string, stateful=False)
     return tf.ensure_shape(text, [])

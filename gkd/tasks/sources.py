@@ -96,3 +96,9 @@ class TfdsSource(seqio.TfdsDataSource):
         f"TFDS data set {self._name} cannot be read "
         f"({type(error).__name__}: {reason}): {self._remedy}"
       ) from error
+
+  def num_input_examples(self, split: str) -> int | None:
+    try:
+      return super().num_input_examples(split)
+    except KeyError:  # not generated yet: its size is not known
+      return None

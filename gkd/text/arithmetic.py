@@ -99,8 +99,8 @@ class ChainAddition:
       if index > 20 * number + 1000:
         raise UserError(
           f"{number} different problems of split {split!r} wanted, "
-          f"{len(found)} found in {index} draws of {self!r}: add terms or digits, or ask "
-          "for fewer"
+          f"{len(found)} found in {index} draws of {self!r}: add terms or "
+          "digits, or ask for fewer"
         )
     return list(found.values())
 
@@ -121,10 +121,13 @@ class ChainAddition:
 
   def lengths(self) -> dict[str, int]:
     """Characters that suffice for any problem, end of sequence included."""
-    sign = "-" if "-" in self.operators else ""
+    big = 10**self.digits - 1
+    small = 0 if self.min_digits == 1 else 10 ** (self.min_digits - 1)
+    low = small if "-" in self.operators else big
+    high = big if "+" in self.operators else 0
     totals = [
-      len(f"{sign}{count * (10**self.digits - 1)}")
-      for count in range(2, self.max_terms + 1)
+      max(len(str(big + more * high)), len(str(low - more * big)))
+      for more in range(1, self.max_terms)
     ]
     targets = len(ANSWER_MARK) + totals[-1] + 1
     if self.style == "equations":  # total, operator, term, "=", total, ";"

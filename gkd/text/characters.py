@@ -125,13 +125,12 @@ class CharacterVocabulary:
 
 
 def until_eos(ids: Iterable[int]) -> Iterable[int]:
-  """Python ints up to the first end of sequence, padding left out."""
+  """Python ints up to the first end of sequence."""
   for i in ids:
     index = int(i)
     if index == EOS_ID:
       return
-    if index != PAD_ID:
-      yield index
+    yield index
 
 
 def make_spec(vocabulary, file: str | None) -> dict[str, Any]:

@@ -14,14 +14,14 @@ import re
 _NUMBER = r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
 # A minus belongs to the number unless it stands between two values ("5-3").
 _SIGNED = re.compile(
-  rf"(?P<sign>(?<![\w)%.])[-−–]\s?)?\$?\s?(?P<sign2>[-−]?)(?P<value>{_NUMBER})"
-  r"(?P<over>\s?/\s?[1-9]\d*(?![\d.]))?(?P<percent>%?)"
+  rf"(?P<sign>(?<![\w)%.])[-−–]\s?)?(?:\$\s?(?P<sign2>[-−]?))?(?P<value>{_NUMBER})"
+  r"(?P<over>\s?/\s?[1-9]\d*(?![\d.]))?"
 )
 _MARKER = re.compile(
   r"####|\bthe (?:final )?answer (?:is|=)|(?:^|\n)\s*(?:A|Answer):",
   re.IGNORECASE,
 )
-_CLAUSE_END = re.compile(r"\n|(?<=[^\d])\.(?=\s|$)|(?<=\d)\.(?=\s|$)")
+_CLAUSE_END = re.compile(r"\n|\.(?=\s|$)")
 _ANNOTATION = re.compile(r"<<([^<>]*)>>")
 
 _TOKEN = rf"\$?[ ]?(?:{_NUMBER})%?"
@@ -32,10 +32,10 @@ _SPAN = re.compile(
   rf"(?<![\w.,/%)*×÷])(?P<left>[-−( ]*{_TOKEN}"
   rf"(?:[ )]*{_OPERATOR}[ (]*{_TOKEN})+[ )]*)"
   rf"=[ ]*\$?[ ]?(?P<result>[-−]?(?:{_NUMBER}))(?![\d,]*\d|\.\d)"
-  rf"(?P<percent>%?)(?!\s*{_OPERATOR}[ ]*[$\d(]|[ ]\d)"
+  rf"(?P<percent>%?)(?![ ]*{_OPERATOR}[ ]*[$\d(]|[ ]\d)"
 )
 # What stands before a span belongs to it: "12 slices * 1/3", "1 1/2 + 2".
-_CONTINUED = re.compile(r"(?:[-+*/×÷−–(\d%)=]|(?<![a-zA-Z])[xX])[ ]*$")
+_CONTINUED = re.compile(r"(?:[-+*/×÷−–(\d%)]|(?<![a-zA-Z])[xX])[ ]*\Z")
 
 
 def extract_answer(text: str) -> str | None:
@@ -120,8 +120,8 @@ def remove_annotations(text: str) -> str:
   """GSM8K text without `<<a=b>>`, no calculation lost.
 
   Most annotations repeat what stands before them: "48/2 = <<48/2=24>>24"
-  becomes "48/2 = 24". Where nothing stands before, the annotation takes its place:
-  "She earns $<<3*4=12>>12" becomes "She earns 3*4 = $12".
+  becomes "48/2 = 24". Where nothing stands before, the annotation takes its
+  place: "She earns $<<3*4=12>>12" becomes "She earns 3*4 = $12".
   """
   parts = []
   position = 0
@@ -165,9 +165,13 @@ def _corrected(match: re.Match, before: str) -> str | None:
   written = Fraction(match["result"].replace(",", "").replace("−", "-"))
   _, _, decimals = match["result"].partition(".")
   for candidate in candidates:
-    error = abs(written - candidate)
-    # Rounded or cut to the decimals it is written with.
-    if error == 0 or (decimals and error < Fraction(1, 10 ** len(decimals))):
+    if written == candidate:
+      return None
+    # Rounded, or cut, to the decimals it is written with.
+    unit = Fraction(1, 10 ** len(decimals))
+    rounded = abs(written - candidate) <= unit / 2
+    cut = 0 <= abs(candidate) - abs(written) < unit
+    if decimals and written * candidate > 0 and (rounded or cut):
       return None
   return canonical(min(candidates, key=lambda c: abs(written - c)))
 

@@ -10,7 +10,7 @@ sequence; `decode` stops at the first one.
 Usage:
   vocabulary = load("spiece.model", extra_ids=100)
   spec = vocabulary.save("cache/")     # JSON; copies the model file
-  same = fromspec(spec, "cache/")
+  same = from_spec(spec, "cache/")
 """
 
 from collections.abc import Iterable
@@ -115,7 +115,7 @@ def load(
     extra_ids: T5's sentinels; a spec has its own number.
   """
   if isinstance(path_or_spec, Mapping):
-    return fromspec(path_or_spec, Path())
+    return from_spec(path_or_spec, Path())
   name = os.fspath(path_or_spec)
   if name == "bytes":
     return ByteVocabulary(extra_ids)
@@ -128,11 +128,11 @@ def load(
     return CharacterVocabulary(name.removeprefix("characters:"))
   if name.endswith(".json"):
     path = Path(name)
-    return fromspec(json.loads(path.read_text("utf-8")), path.parent)
+    return from_spec(json.loads(path.read_text("utf-8")), path.parent)
   return SentencePieceVocabulary(name, extra_ids)
 
 
-def fromspec(
+def from_spec(
   spec: Mapping[str, Any], directory: str | os.PathLike
 ) -> Vocabulary:
   """The inverse of `save`: rebuilds a vocabulary and checks its hash."""

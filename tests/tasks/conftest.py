@@ -1,0 +1,68 @@
+"""A data directory with a few rows of each file, and T5-like vocabularies."""
+
+import gzip
+import json
+
+import pytest
+
+from gkd.text.sentencepiece_training import train_sentencepiece
+
+TATOEBA = [
+  ("I see.", "Ich verstehe.", ["Ich verstehe.", "Aha."]),
+  ("Tom lives here.", "Tom wohnt hier.", ["Tom wohnt hier.", "Tom lebt hier."]),
+  ("He came.", "Er kam.", ["Er kam."]),
+  ("The apple is red.", "Der Apfel ist rot.", ["Der Apfel ist rot."]),
+  ("The pear is green.", "Die Birne ist grün.", ["Die Birne ist grün."]),
+]
+
+
+@pytest.fixture(scope="session")
+def rows_dir(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("data")
+  for split in ("train", "dev", "test"):
+    _write(
+      folder / f"translation/tatoeba_ende_{split}.jsonl.gz",
+      [{"inputs": a, "targets": b, "references": c} for a, b, c in TATOEBA],
+    )
+    _write(
+      folder / f"summarization/scitldr_a_{split}.jsonl.gz",
+      [
+        {
+          "inputs": f"We study {i}.",
+          "targets": f"We count {i} red apples here.",
+          "references": [],
+        }
+        for i in range(3)
+      ],
+    )
+  for split in ("train", "test"):
+    _write(
+      folder / f"arithmetic/gsm8k_{split}.jsonl.gz",
+      [
+        {
+          "inputs": f"{split} {i}: add 1",
+          "targets": f"It is {i}+1 = <<{i}+1={i + 1}>>{i + 1}\n#### {i + 1}",
+        }
+        for i in range(200)
+      ],
+    )
+  _write(
+    folder / "arithmetic/svamp_test.jsonl.gz",
+    [{"inputs": "Take 25 from 76. What?", "targets": "51"}],
+  )
+  return folder
+
+
+@pytest.fixture(scope="session")
+def pieces(tmp_path_factory):
+  """A SentencePiece vocabulary with byte fallback and T5's extra ids."""
+  texts = [text for a, b, _ in TATOEBA for text in (a, b)]
+  texts += [f"The answer is {i}." for i in range(60)]
+  path = tmp_path_factory.mktemp("vocabulary") / "small.model"
+  return type(train_sentencepiece(texts, 315, path))(path, extra_ids=100)
+
+
+def _write(path, rows):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with gzip.open(path, "wt", encoding="utf-8") as file:
+    file.writelines(json.dumps(row) + "\n" for row in rows)

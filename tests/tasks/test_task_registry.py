@@ -1,0 +1,237 @@
+"""Every registered task: rows, texts, metrics, and what a user does wrong."""
+
+import importlib
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow_datasets as tfds
+
+from gkd.tasks import arithmetic
+from gkd.tasks import evaluator
+from gkd.tasks import sources
+from gkd.tasks import summarization
+from gkd.tasks import translation
+from gkd.text import numbers
+from gkd.text.arithmetic import CHARACTERS
+from gkd.text.arithmetic import ChainAddition
+from gkd.text.vocabulary import CharacterVocabulary
+from gkd.types import UserError
+
+FAMILIES = (arithmetic, translation, summarization)
+CHARACTER = CharacterVocabulary(CHARACTERS)
+
+
+@pytest.fixture(autouse=True)
+def registered(rows_dir, pieces):
+  for family in FAMILIES:
+    family.register(rows_dir, pieces)
+  arithmetic.register_chains(
+    "tiny_chains",
+    ChainAddition(),
+    CHARACTER,
+    sizes={"train": 30, "validation": 10, "test": 20},
+  )
+
+
+def test_registering_twice_replaces(rows_dir, pieces, tmp_path):
+  for family in FAMILIES:
+    for name in family.NAMES:
+      assert name in seqio.TaskRegistry.names()
+  translation.register(tmp_path, pieces)
+  with pytest.raises(UserError, match="data_dir"):
+    _rows("tatoeba_ende", "train")
+  translation.register(rows_dir, pieces)
+  assert len(_rows("tatoeba_ende", "train")) == 5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_functions_can_be_named_and_imported(family):
+  for name in family.NAMES:
+    task = seqio.get_mixture_or_task(name)
+    for function in [task.postprocessor, *task.predict_metric_fns]:
+      module = importlib.import_module(function.__module__)
+      assert module.__name__.startswith("gkd.text.")
+      assert getattr(module, function.__name__) is function
+
+
+def test_generated_rows_are_those_of_the_generator():
+  rows = _rows("tiny_chains", "test")
+  expected = ChainAddition().problems("test", 20)
+  assert [_text(row["inputs_pretokenized"]) for row in rows] == [
+    problem.inputs for problem in expected
+  ]
+  first = rows[0]["targets"].tolist()
+  assert first == [*CHARACTER.encode(expected[0].targets), 1]
+  task = seqio.get_mixture_or_task("tiny_chains")
+  answer = task.postprocess_fn(expected[0].targets, is_target=True)
+  assert answer == expected[0].answer
+
+
+def test_gsm8k_validation_is_held_out_of_train():
+  splits = {
+    split: {_text(row["inputs_pretokenized"]) for row in _rows("gsm8k", split)}
+    for split in ("train", "validation", "test")
+  }
+  assert not splits["train"] & splits["validation"]
+  assert len(splits["train"]) + len(splits["validation"]) == 200
+  assert 2 <= len(splits["validation"]) <= 30
+  assert len(splits["test"]) == 200
+
+
+def test_gsm8k_targets_are_plain_sentences(pieces):
+  row = _rows("gsm8k", "test")[4]
+  text = "It is 4+1 = 5. The answer is 5."
+  assert _text(row["targets_pretokenized"]) == text
+  assert row["targets"].tolist() == [*pieces.encode(text), 1]
+
+
+def test_svamp_target_is_an_answer_sentence():
+  (row,) = _rows("svamp", "test")
+  assert _text(row["targets_pretokenized"]) == "The answer is 51."
+
+
+def test_tatoeba_train_is_shuffled_the_same_way_each_time():
+  orders = [
+    [_text(row["inputs_pretokenized"]) for row in _rows("tatoeba_ende", split)]
+    for split in ("train", "train", "validation")
+  ]
+  assert orders[0] == orders[1] != orders[2]
+  assert sorted(orders[0]) == sorted(orders[2])
+  assert orders[2][0] == "translate English to German: I see."
+
+
+def test_references_reach_the_metric_as_a_list():
+  row = _rows("tatoeba_ende", "validation")[1]
+  task = seqio.get_mixture_or_task("tatoeba_ende")
+  found = task.postprocess_fn("Tom wohnt hier.", example=row, is_target=True)
+  assert found == ["Tom wohnt hier.", "Tom lebt hier."]
+
+
+@pytest.mark.parametrize(
+  ("name", "inputs", "targets"),
+  [
+    ("wmt14_ende", "en", "de"),
+    ("xsum", "document", "summary"),
+  ],
+)
+def test_tfds_tasks_have_t5s_prefix(name, inputs, targets):
+  prefix = {"wmt14_ende": translation.PREFIX, "xsum": summarization.PREFIX}
+  with tfds.testing.mock_data(num_examples=3):
+    source = seqio.get_mixture_or_task(name).source
+    raw = list(source.get_dataset("train", shuffle=False).as_numpy_iterator())
+    rows = _rows(name, "train")
+  assert len(rows) == len(raw) == 3
+  for row, example in zip(rows, raw, strict=True):
+    text = prefix[name[:10]] + _text(example[inputs])
+    assert _text(row["inputs_pretokenized"]) == text
+    assert row["targets_pretokenized"] == example[targets]
+    assert row["inputs"][-1] == row["targets"][-1] == 1
+
+
+def test_xsum_without_its_files_says_manual_dir(tmp_path, monkeypatch):
+  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+  source = summarization.sources.TfdsSource(
+    "xsum:1.1.0", ("train",), "put it into manual_dir"
+  )
+  with pytest.raises(UserError, match=r"xsum.*manual_dir"):
+    source.get_dataset("train", shuffle=False)
+
+
+@pytest.mark.parametrize(
+  ("data_dir", "message"),
+  [(None, "GKD_DATA_DIR"), ("/nowhere", "gsm8k_test.jsonl.gz.*/nowhere")],
+)
+def test_missing_files_are_named(data_dir, message):
+  with pytest.raises(UserError, match=message):
+    sources.read_jsonl(data_dir, "arithmetic/gsm8k_test.jsonl.gz")
+
+
+def test_damaged_file_is_named(tmp_path):
+  (tmp_path / "x.jsonl.gz").write_bytes(b"not gzip")
+  with pytest.raises(UserError, match=r"x\.jsonl\.gz cannot be read"):
+    sources.read_jsonl(tmp_path, "x.jsonl.gz")
+
+
+@pytest.mark.parametrize(
+  ("name", "split"),
+  [
+    ("tiny_chains", "validation"),
+    ("gsm8k", "validation"),
+    ("tatoeba_ende", "validation"),
+    ("scitldr", "validation"),
+  ],
+)
+def test_seqio_evaluator_gives_our_numbers(name, split, pieces):
+  task = seqio.get_mixture_or_task(name)
+  vocabulary = CHARACTER if name == "tiny_chains" else pieces
+  rows = _rows(name, split)
+  rng = np.random.default_rng(0)
+  generated = []
+  for row in rows:
+    ids = row["targets"].tolist()
+    if rng.random() < 0.5:  # a prediction with one token wrong
+      ids[int(rng.integers(len(ids) - 1))] = int(rng.integers(3, 18))
+    generated.append(ids)
+  targets = [
+    task.postprocess_fn(
+      _text(row["targets_pretokenized"]), example=row, is_target=True
+    )
+    for row in rows
+  ]
+  predictions = [
+    task.postprocess_fn(vocabulary.decode(ids), example=row, is_target=False)
+    for ids, row in zip(generated, rows, strict=True)
+  ]
+  ours = {}
+  for metric in task.predict_metric_fns:
+    ours.update(metric(targets, predictions))
+  theirs = evaluator.seqio_metrics(name, split, generated)
+  assert theirs == pytest.approx(ours)
+  assert all(0 < value < 100 for value in ours.values())
+
+
+def test_real_gsm8k_survives_the_t5_vocabulary(data_dir):
+  from gkd.text.vocabulary import SentencePieceVocabulary
+
+  path = data_dir / "vocab" / "t5_spiece.model"
+  vocabulary = SentencePieceVocabulary(path, extra_ids=100)
+  arithmetic.register(data_dir, vocabulary)
+  for split, number in (("train", 6950), ("validation", 523), ("test", 1319)):
+    rows = list(arithmetic._gsm8k(data_dir, split))
+    assert abs(len(rows) - number) <= 40
+    unknown = 0
+    for row in rows:
+      ids = vocabulary.encode(row["targets"])
+      answer = numbers.extract_answer(vocabulary.decode(ids))
+      assert answer == numbers.extract_answer(row["targets"]) is not None
+      unknown += vocabulary.unk_id in ids
+    assert unknown <= 0.002 * number
+
+
+@pytest.mark.parametrize(
+  ("name", "split", "number"),
+  [
+    ("svamp", "test", 1000),
+    ("tatoeba_ende", "test", 2000),
+    ("flores200_ende", "test", 1012),
+    ("scitldr", "test", 618),
+  ],
+)
+def test_real_rows_load(name, split, number, data_dir, pieces):
+  for family in FAMILIES:
+    family.register(data_dir, pieces)
+  source = seqio.get_mixture_or_task(name).source
+  rows = list(source.get_dataset(split, shuffle=False).as_numpy_iterator())
+  assert len(rows) == number
+  assert all(row["inputs"] and row["targets"] for row in rows)
+
+
+def _rows(name, split):
+  task = seqio.get_mixture_or_task(name)
+  dataset = task.get_dataset(None, split, shuffle=False)
+  return list(dataset.as_numpy_iterator())
+
+
+def _text(value):
+  return value.decode("utf-8")

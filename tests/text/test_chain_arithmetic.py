@@ -1,0 +1,149 @@
+"""Generated problems: right, disjoint, reproducible, as long as said."""
+
+import itertools
+import re
+import subprocess
+import sys
+
+import pytest
+
+from gkd.text.arithmetic import CHARACTERS
+from gkd.text.arithmetic import SPLITS
+from gkd.text.arithmetic import ChainAddition
+from gkd.text.arithmetic import parse_answer
+from gkd.text.arithmetic import split_of
+from gkd.types import UserError
+
+MIXED = ChainAddition(min_terms=2, max_terms=5, digits=3, operators="+-")
+
+
+def test_the_documented_example():
+  problem = ChainAddition(max_terms=4).solve([37, 85, 46, 19])
+  assert problem.inputs == "37+85+46+19="
+  assert problem.targets == "37+85=122;122+46=168;168+19=187;A187"
+  assert problem.answer == "187"
+
+
+def test_every_step_and_answer_is_right():
+  for problem in MIXED.problems("train", 300):
+    *steps, answer = problem.targets.split(";")
+    # Python's own arithmetic is the reference.
+    expected = eval(re.sub(r"\b0+(?=\d)", "", problem.inputs[:-1]))
+    assert answer == f"A{expected}"
+    assert problem.answer == str(expected) == parse_answer(problem.targets)
+    for step in steps:
+      left, _, right = step.partition("=")
+      assert eval(left) == int(right)
+
+
+def test_styles_differ_in_steps_only():
+  rows = {
+    style: ChainAddition(style=style).solve([4, 5, -6])
+    for style in ("equations", "sums", "answer")
+  }
+  assert rows["sums"].targets == "9;3;A3"
+  assert rows["answer"].targets == "A3"
+  assert len({row.inputs for row in rows.values()}) == 1
+
+
+def test_splits_share_no_problem_in_any_order_of_terms():
+  tiny = ChainAddition(min_terms=2, max_terms=2, digits=2, operators="+-")
+  seen = {}
+  for split, seed in itertools.product(SPLITS, (0, 1)):
+    for problem in tiny.problems(split, 200, seed):
+      terms = sorted(re.findall(r"-?\d+", problem.inputs))
+      assert seen.setdefault(tuple(terms), split) == split
+
+
+def test_held_out_share_is_about_a_tenth():
+  splits = [split_of([a, b]) for a in range(100) for b in range(a, 100)]
+  assert 0.03 < splits.count("test") / len(splits) < 0.07
+  assert 0.03 < splits.count("validation") / len(splits) < 0.07
+
+
+def test_problems_are_distinct_and_a_prefix_of_more():
+  rows = MIXED.problems("validation", 100, seed=3)
+  assert len({row.inputs for row in rows}) == 100
+  assert MIXED.problems("validation", 40, seed=3) == rows[:40]
+  assert MIXED.problems("validation", 40, seed=4) != rows[:40]
+
+
+def test_same_problems_in_another_process():
+  code = (
+    "from gkd.text.arithmetic import ChainAddition\n"
+    "chains = ChainAddition(min_terms=2, max_terms=5, digits=3,"
+    " operators='+-')\n"
+    "print([row.inputs for row in chains.problems('test', 5)])"
+  )
+  output = subprocess.run(
+    [sys.executable, "-c", code], check=True, capture_output=True, text=True
+  ).stdout
+  assert output.strip() == str([p.inputs for p in MIXED.problems("test", 5)])
+
+
+def test_knobs_bound_terms_digits_and_operators():
+  chains = ChainAddition(min_terms=3, max_terms=4, digits=2, min_digits=2)
+  counts = set()
+  for problem in chains.problems("train", 200):
+    terms = problem.inputs[:-1].split("+")
+    counts.add(len(terms))
+    assert all(10 <= int(term) <= 99 for term in terms)
+    assert "-" not in problem.inputs
+  assert counts == {3, 4}
+
+
+@pytest.mark.parametrize("style", ["equations", "sums", "answer"])
+@pytest.mark.parametrize("operators", ["+", "-", "+-"])
+def test_lengths_bound_every_problem(style, operators):
+  chains = ChainAddition(
+    min_terms=2, max_terms=3, digits=1, operators=operators, style=style
+  )
+  lengths = chains.lengths()
+  signs = [1 if operator == "+" else -1 for operator in operators]
+  longest = {"inputs": 0, "targets": 0}
+  for terms in itertools.product(range(10), repeat=3):
+    for sign in itertools.product(signs, repeat=2):
+      row = chains.solve([terms[0], sign[0] * terms[1], sign[1] * terms[2]])
+      assert set(row.inputs + row.targets) <= set(CHARACTERS)
+      longest["inputs"] = max(longest["inputs"], len(row.inputs) + 1)
+      longest["targets"] = max(longest["targets"], len(row.targets) + 1)
+  for name in longest:
+    # Not every total can be as long as it gets in the same chain.
+    assert longest[name] <= lengths[name] <= longest[name] + 2
+
+
+@pytest.mark.parametrize(
+  ("text", "answer"),
+  [
+    ("1+2=3;A3", "3"),
+    ("A-12", "-12"),
+    ("1;A007 ", "7"),
+    ("1+2=3;3", None),
+    ("A", None),
+    ("A3;4", None),
+    ("", None),
+  ],
+)
+def test_answer_mark_is_required_at_the_end(text, answer):
+  assert parse_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+  ("call", "message"),
+  [
+    (lambda: ChainAddition(min_terms=1), "terms 1 to 3"),
+    (lambda: ChainAddition(min_digits=3), "digits 3 to 2"),
+    (lambda: ChainAddition(operators="*"), "operators '\\*'"),
+    (lambda: ChainAddition(style="words"), "style 'words'"),
+    (lambda: MIXED.problem("dev", 0), "split 'dev'"),
+    (
+      lambda: ChainAddition(min_terms=2, max_terms=2, digits=1).problems(
+        "test", 500
+      ),
+      "500 different problems",
+    ),
+  ],
+)
+def test_mistakes_are_named(call, message):
+  with pytest.raises(UserError, match=message):
+    call()

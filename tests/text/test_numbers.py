@@ -1,0 +1,155 @@
+"""Answer extraction and the calculator; labels of real solutions if present."""
+
+from fractions import Fraction
+import gzip
+import json
+
+import pytest
+
+from gkd.text import numbers
+
+
+@pytest.mark.parametrize(
+  ("text", "answer"),
+  [
+    ("48/2 = 24 clips.\n#### 24", "24"),
+    ("The answer is 72.", "72"),
+    ("the answer is $1,234,567.50.", "1234567.5"),
+    ("The answer is: -3", "-3"),
+    ("The answer is -$5.", "-5"),
+    ("The answer is $-5.", "-5"),
+    ("The answer is 20%.", "20"),
+    ("The answer is .5", "0.5"),
+    ("The answer is 1/4 of it.", "0.25"),
+    ("The final answer is 8.00", "8"),
+    ("The answer is 3 + 4 = 7 apples. Well, 9?", "7"),
+    ("The answer is 5. Wait. The answer is 6.", "6"),
+    ("A: 26", "26"),
+    ("So x is 12\nA: 1,000", "1000"),
+    ("There are 5-3 or 2 left", "2"),
+    ("It went from 10 to -4", "-4"),
+    ("10-4", "4"),
+    ("He has 12 apples.", "12"),
+    ("#### 1.5e", "1.5"),
+    ("pages 3,4", "4"),
+    ("The answer is many. 12 or so", None),
+    ("#### ", None),
+    ("no number", None),
+    ("", None),
+  ],
+)
+def test_answer_is_found(text, answer):
+  assert numbers.extract_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+  ("number", "text"),
+  [
+    ("007", "7"),
+    ("-1.50", "-1.5"),
+    ("1,000", "1000"),
+    ("0.0", "0"),
+    (Fraction(-1, 8), "-0.125"),
+    (Fraction(2, 3), "0.666667"),
+    (Fraction(-1, 10**9), "0"),
+    (Fraction(1999999999, 10**9), "2"),
+  ],
+)
+def test_canonical_spelling(number, text):
+  assert numbers.canonical(number) == text
+
+
+@pytest.mark.parametrize(
+  ("wrong", "right"),
+  [
+    ("2+3 = 6", "2+3 = 5"),
+    ("2 x 3 = 5", "2 x 3 = 6"),
+    ("7 × 8 = 54 and 9 ÷ 3 = 2", "7 × 8 = 56 and 9 ÷ 3 = 3"),
+    ("(2+3)*4 = 14", "(2+3)*4 = 20"),
+    ("2+3*4 = 20", "2+3*4 = 14"),
+    ("10 - 20 = 10", "10 - 20 = -10"),
+    ("$1,000 * 3 = $300", "$1,000 * 3 = $3000"),
+    ("50 * 20% = 100", "50 * 20% = 10"),
+    ("1/0 = 5", "1/0 = 5"),
+    ("100/3 = 33.33", "100/3 = 33.33"),
+    ("100/3 = 33.4", "100/3 = 33.333333"),
+    ("100 - 60 = 40%", "100 - 60 = 40%"),
+    ("$2.50 - $2.24 = 26 cents", "$2.50 - $2.24 = 26 cents"),
+    ("12 slices * 1/3 = 4", "12 slices * 1/3 = 4"),
+    ("3/2 = 1 1/2 hours", "3/2 = 1 1/2 hours"),
+    ("5 pots * $3 per pot = $20", "5 pots * $3 per pot = $20"),
+    ("x + 2 = 5", "x + 2 = 5"),
+    ("2+2 = 3+1 = 5", "2+2 = 3+1 = 4"),
+    ("-48 + 21 = -30\n-30/3 = -10", "-48 + 21 = -27\n-27/3 = -9"),
+  ],
+)
+def test_results_are_recomputed(wrong, right):
+  assert numbers.recompute(wrong) == right
+
+
+def test_correction_reaches_the_final_answer():
+  text = "48/2 = 25 clips. 48+25 = 75. The answer is 75."
+  expected = "48/2 = 24 clips. 48+24 = 72. The answer is 72."
+  assert numbers.recompute(text) == expected
+
+
+def test_a_number_known_before_is_not_replaced():
+  text = "He has 25 pens. 48/2 = 25. With his 25 pens: 24+25 = 49."
+  kept = "He has 25 pens. 48/2 = 24. With his 25 pens: 24+25 = 49."
+  assert numbers.recompute(text) == kept
+  question = "Of 25 people"
+  assert numbers.recompute("2*3 = 25. 25+1 = 26", question) == (
+    "2*3 = 6. 25+1 = 26"
+  )
+
+
+def test_correction_leaves_longer_numbers_alone():
+  text = "2*3 = 5. 15 and 5.5 and 5,000 and 5."
+  assert numbers.recompute(text) == "2*3 = 6. 15 and 5.5 and 5,000 and 6."
+
+
+@pytest.mark.parametrize(
+  ("text", "plain"),
+  [
+    ("sold 48/2 = <<48/2=24>>24 clips", "sold 48/2 = 24 clips"),
+    ("is 2*3 = $<<2*3=6>>6.", "is 2*3 = $6."),
+    ("earns $<<3*4=12>>12", "earns 3*4 = $12"),
+    ("has <<5=5>>5 cats", "has 5 cats"),
+  ],
+)
+def test_annotations_go_without_losing_a_calculation(text, plain):
+  assert numbers.remove_annotations(text) == plain
+
+
+def test_extraction_reproduces_the_labels_of_real_solutions(data_dir):
+  gold = {
+    row["id"]: numbers.canonical(row["answer_number"])
+    for row in _rows(data_dir, "gsm8k_test")
+  }
+  rows = _rows(data_dir, "gsm8k_test_model_solutions")
+  wrong = [
+    row["id"]
+    for row in rows
+    if (numbers.extract_answer(row["targets"]) == gold[row["id"]])
+    != row["is_correct"]
+  ]
+  assert len(rows) == 5276
+  assert wrong == []
+
+
+def test_calculator_keeps_the_answers_of_human_solutions(data_dir):
+  rows = _rows(data_dir, "gsm8k_train")
+  changed = 0
+  for row in rows:
+    expected = numbers.canonical(row["answer_number"])
+    assert numbers.extract_answer(row["targets"]) == expected
+    repaired = numbers.recompute(row["targets"], row["inputs"])
+    changed += numbers.extract_answer(repaired) != expected
+  # Solutions whose written arithmetic is wrong or means "a / (b/c)".
+  assert changed <= 15
+
+
+def _rows(data_dir, name):
+  path = data_dir / "arithmetic" / f"{name}.jsonl.gz"
+  with gzip.open(path, "rt", encoding="utf-8") as lines:
+    return [json.loads(line) for line in lines]

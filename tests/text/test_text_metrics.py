@@ -1,0 +1,110 @@
+"""Metrics against hand counts and the libraries' own corpus functions."""
+
+import numpy as np
+import pytest
+import sacrebleu
+
+from gkd.text import metrics
+from gkd.text import postprocess
+from gkd.text import solutions
+from gkd.types import UserError
+
+
+def test_accuracy_counts_equal_and_never_empty():
+  assert metrics.accuracy(["1", "2", "", "4"], ["1", "3", "", "4"]) == {
+    "accuracy": 50.0
+  }
+  assert metrics.accuracy([["a", "b"]], ["b"]) == {"accuracy": 100.0}
+
+
+def test_exact_match_ignores_blanks_only():
+  found = metrics.exact_match(["a  b", "a b"], [" a b ", "A b"])
+  assert found == {"exact_match": 50.0}
+
+
+def test_answer_accuracy_compares_numbers_not_spellings():
+  targets = ["The answer is 1,200.", "The answer is 5."]
+  predictions = ["2*$600 = $1200. The answer is $1200.00.", "The answer is"]
+  assert metrics.answer_accuracy(targets, predictions) == {"accuracy": 50.0}
+
+
+def test_calculator_repairs_an_answer():
+  targets = ["The answer is 24."]
+  predictions = ["48/2 = 25. The answer is 25."]
+  assert metrics.answer_accuracy(targets, predictions)["accuracy"] == 0.0
+  found = metrics.answer_accuracy_with_calculator(targets, predictions)
+  assert found == {"accuracy_with_calculator": 100.0}
+
+
+def test_bleu_is_sacrebleu_with_uneven_references():
+  predictions = ["Tom wohnt hier .", "Ich habe gestern einen Hund gesehen."]
+  targets = [
+    ["Tom lebt hier.", "Tom wohnt hier."],
+    "Ich habe gestern einen Hund gesehen.",
+  ]
+  streams = [["Tom lebt hier.", targets[1]], ["Tom wohnt hier.", None]]
+  expected = sacrebleu.BLEU().corpus_score(predictions, streams).score
+  assert metrics.bleu(targets, predictions)["bleu"] == pytest.approx(expected)
+  assert (
+    expected > metrics.bleu(["Tom lebt hier.", targets[1]], predictions)["bleu"]
+  )
+
+
+def test_international_bleu_is_t5s_call():
+  predictions = ["„Das kostet 5€“, sagt er zu mir."]
+  targets = ["„Das kostet 5 €“, sagte er zu mir."]
+  expected = sacrebleu.corpus_bleu(
+    predictions, [targets], smooth_method="exp", tokenize="intl"
+  ).score
+  found = metrics.bleu_international(targets, predictions)
+  assert found["bleu_international"] == pytest.approx(expected)
+  assert expected != pytest.approx(metrics.bleu(targets, predictions)["bleu"])
+
+
+def test_rouge_is_the_f1_of_shared_ngrams():
+  # 3 of 4 unigrams on each side, 2 of 3 bigrams, longest common sequence 3.
+  found = metrics.rouge(["the cat sat down"], ["the cat sat up"])
+  assert found["rouge1"] == pytest.approx(75.0)
+  assert found["rouge2"] == pytest.approx(200 / 3)
+  assert found["rougeL"] == pytest.approx(75.0)
+
+
+def test_rouge_takes_the_best_reference():
+  found = metrics.rouge([["nothing shared", "a b c"]], ["a b c"])
+  assert found == pytest.approx({"rouge1": 100, "rouge2": 100, "rougeL": 100})
+
+
+@pytest.mark.parametrize(
+  "metric",
+  [metrics.accuracy, metrics.bleu, metrics.rouge, metrics.answer_accuracy],
+)
+def test_unequal_numbers_of_rows_are_refused(metric):
+  with pytest.raises(UserError, match="2 targets and 1 predictions"):
+    metric(["a", "b"], ["a"])
+  with pytest.raises(UserError, match="0 targets"):
+    metric([], [])
+
+
+def test_references_come_from_the_example_as_seqio_gives_it():
+  example = {"references": np.array(["Größe ".encode(), b"b"], object)}
+  assert postprocess.references("x", example, is_target=True) == ["Größe", "b"]
+  assert postprocess.references(" x ", example, is_target=False) == "x"
+  assert postprocess.references(" x ", {}, is_target=True) == ["x"]
+
+
+def test_final_answers_are_empty_when_there_is_none():
+  assert postprocess.final_answer("it is 5, 6.") == "6"
+  assert postprocess.final_answer("none") == ""
+  assert postprocess.chain_answer("1+2=3;A3") == "3"
+  assert postprocess.chain_answer("1+2=3;") == ""
+
+
+def test_gsm8k_solution_becomes_one_plain_line():
+  text = (
+    "Natalia sold 48/2 = <<48/2=24>>24 clips in May\n"
+    "That is <<24+48=72>>72, 24 < 72 × ½.\n#### 1,072"
+  )
+  assert solutions.rewrite_solution(text) == (
+    "Natalia sold 48/2 = 24 clips in May. That is 24+48 = 72, 24 is less than "
+    "72 * 1/2. The answer is 1072."
+  )

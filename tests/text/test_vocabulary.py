@@ -1,0 +1,168 @@
+"""Ids equal seqio's in tests/tasks; here is what needs no TensorFlow."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from gkd.text.sentencepiece_training import train_sentencepiece
+from gkd.text.vocabulary import ByteVocabulary
+from gkd.text.vocabulary import CharacterVocabulary
+from gkd.text.vocabulary import SentencePieceVocabulary
+from gkd.text.vocabulary import first_difference
+from gkd.text.vocabulary import from_spec
+from gkd.text.vocabulary import load
+from gkd.types import UserError
+
+TEXTS = [f"number {i} and {i * i} make one sentence" for i in range(300)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  path = tmp_path_factory.mktemp("vocabulary") / "small.model"
+  return train_sentencepiece(TEXTS, 340, path)
+
+
+def test_special_ids_are_those_of_t5(trained):
+  assert trained.size == 340
+  assert [trained.piece(i) for i in range(3)] == ["<pad>", "</s>", "<unk>"]
+  assert (trained.pad_id, trained.eos_id, trained.unk_id) == (0, 1, 2)
+
+
+def test_training_twice_gives_the_same_file(trained, tmp_path):
+  again = train_sentencepiece(iter(TEXTS), 340, tmp_path / "again.model")
+  assert again.sha256 == trained.sha256
+
+
+def test_byte_fallback_keeps_characters_never_seen(trained):
+  text = "Größe {≤} ~ 日本"
+  ids = trained.encode(text)
+  assert trained.unk_id not in ids
+  assert trained.decode(ids) == text
+
+
+def test_without_byte_fallback_unseen_characters_are_unknown(tmp_path):
+  small = train_sentencepiece(
+    TEXTS, 80, tmp_path / "v.model", byte_fallback=False
+  )
+  assert small.unk_id in small.encode("日")
+
+
+def test_split_digits_gives_each_digit_its_piece(tmp_path):
+  small = train_sentencepiece(
+    TEXTS, 284, tmp_path / "v.model", split_digits=True
+  )
+  pieces = [small.piece(i) for i in small.encode("number 2025")]
+  assert pieces[-4:] == ["2", "0", "2", "5"]
+
+
+def test_impossible_size_names_it(tmp_path):
+  with pytest.raises(UserError, match="vocabulary of 99999 pieces"):
+    train_sentencepiece(TEXTS, 99999, tmp_path / "v.model")
+
+
+def test_extra_ids_stand_at_the_end_in_reverse(trained):
+  wide = SentencePieceVocabulary(trained.path, extra_ids=100)
+  assert wide.size == trained.size + 100
+  assert wide.encode("<extra_id_0>")[-1] == wide.size - 1
+  assert wide.encode("<extra_id_99>")[-1] == trained.size
+
+
+@pytest.mark.parametrize("kind", ["pieces", "bytes", "characters"])
+def test_decode_stops_at_eos_and_skips_padding(kind, trained):
+  vocabulary = {
+    "pieces": trained,
+    "bytes": ByteVocabulary(),
+    "characters": CharacterVocabulary("0123456789"),
+  }[kind]
+  ids = vocabulary.encode("12")
+  assert 1 not in ids
+  assert vocabulary.decode([*ids, 1, *vocabulary.encode("7"), 0, 0]) == "12"
+  assert vocabulary.decode([0, *ids, 0, 0]) == "12"
+  assert vocabulary.decode([]) == ""
+
+
+def test_encode_batch_is_encode_of_each(trained):
+  texts = ["number 1", "", "ß and more"]
+  for vocabulary in (trained, ByteVocabulary(), CharacterVocabulary("abc")):
+    expected = [vocabulary.encode(text) for text in texts]
+    assert vocabulary.encode_batch(texts) == expected
+
+
+def test_characters_have_ids_from_three_and_unknowns_show():
+  vocabulary = CharacterVocabulary("ab+")
+  assert vocabulary.size == 6
+  assert vocabulary.encode("b+x") == [4, 5, 2]
+  assert vocabulary.decode([4, 2, 5, 99]) == "b⁇+⁇"
+
+
+@pytest.mark.parametrize("kind", ["pieces", "bytes", "characters"])
+def test_saved_spec_gives_the_same_vocabulary(kind, trained, tmp_path):
+  vocabulary = {
+    "pieces": SentencePieceVocabulary(trained.path, 5),
+    "bytes": ByteVocabulary(7),
+    "characters": CharacterVocabulary("012+="),
+  }[kind]
+  spec = json.loads(json.dumps(vocabulary.save(tmp_path)))
+  again = from_spec(spec, tmp_path)
+  assert again.spec() == spec
+  assert first_difference(again, vocabulary) is None
+  (tmp_path / "vocabulary.json").write_text(json.dumps(spec))
+  assert load(tmp_path / "vocabulary.json").spec() == spec
+
+
+def test_changed_vocabulary_file_is_noticed(trained, tmp_path):
+  spec = trained.save(tmp_path)
+  other = train_sentencepiece(TEXTS[:200], 330, tmp_path / "other.model")
+  other.path.replace(tmp_path / spec["file"])
+  with pytest.raises(UserError, match=r"has sha256 .* expected"):
+    from_spec(spec, tmp_path)
+
+
+def test_load_takes_what_a_config_writes(trained):
+  assert load("bytes", 3).spec() == ByteVocabulary(3).spec()
+  characters = load("characters:01+")
+  assert characters.spec() == CharacterVocabulary("01+").spec()
+  assert load(str(trained.path), 4).size == trained.size + 4
+  assert load(characters.spec()).characters == "01+"
+
+
+@pytest.mark.parametrize(
+  ("call", "message"),
+  [
+    (lambda: load("nowhere/spiece.model"), "nowhere/spiece.model"),
+    (lambda: load(__file__), "not a SentencePiece model"),
+    (lambda: load("bytes", -1), "extra_ids -1"),
+    (lambda: load("characters:0101"), "each once"),
+    (lambda: load("characters:01", 5), "extra_ids 5"),
+    (lambda: load({"kind": "words"}), "kind 'words'"),
+  ],
+)
+def test_mistakes_are_named(call, message):
+  with pytest.raises(UserError, match=message):
+    call()
+
+
+def test_first_difference_names_id_and_pieces(trained):
+  left, right = CharacterVocabulary("0123"), CharacterVocabulary("01x3")
+  assert "id 5 is '2' in one" in first_difference(left, right)
+  assert "'x' in the other" in first_difference(left, right)
+  wider = SentencePieceVocabulary(trained.path, 2)
+  assert "340 ids" in first_difference(trained, wider)
+  assert (
+    first_difference(trained, SentencePieceVocabulary(trained.path)) is None
+  )
+
+
+def test_text_modules_import_without_tensorflow():
+  modules = "vocabulary sentencepiece_training numbers metrics postprocess"
+  code = (
+    "import sys\n"
+    "for name in ('tensorflow', 'seqio', 'torch', 'tensorflow_datasets'):\n"
+    "  sys.modules[name] = None\n"
+    + "".join(f"import gkd.text.{name}\n" for name in modules.split())
+    + "heavy = {'sacrebleu', 'rouge_score', 'sentencepiece', 'nltk'}\n"
+    "assert not heavy & set(sys.modules)\n"
+  )
+  subprocess.run([sys.executable, "-c", code], check=True)
