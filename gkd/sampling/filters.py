@@ -101,7 +101,8 @@ def apply(logits: Array, decoding: Decoding) -> Array:
       is returned: temperature 1, no filter.
 
   Returns:
-    [..., V] float32, −inf where an id cannot be drawn; at least one is 0.
+    [..., V] float32, −inf where an id cannot be drawn; the largest is 0 (up to
+    rounding, if XLA fuses this into the caller).
   """
   greedy = is_greedy(decoding)
   logits = logits.astype(jnp.float32)
@@ -152,16 +153,18 @@ def keep_top_p(logits: Array, p: float | Array) -> Array:
   Returns:
     [..., V] logits; the largest always stays.
   """
-  # Relative to the largest, so that every value is in [0, 1] and one is 1.
-  mass = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+  largest = jnp.max(logits, axis=-1)
+  mass = jnp.exp(logits - largest[..., None])
   goal = jnp.asarray(p, jnp.float32) * jnp.sum(mass, axis=-1)
 
+  # The search is over logits, not over masses: computed twice, a mass may be
+  # rounded in two ways, and the id on the threshold could then drop out.
   def enough(threshold):
-    kept = jnp.where(mass >= threshold[..., None], mass, 0.0)
-    return (threshold <= 1.0) & (jnp.sum(kept, axis=-1) >= goal)
+    kept = jnp.where(logits >= threshold[..., None], mass, 0.0)
+    return (threshold <= largest) & (jnp.sum(kept, axis=-1) >= goal)
 
   threshold = _largest_float(enough, logits.shape[:-1])
-  return jnp.where(mass >= threshold[..., None], logits, -jnp.inf)
+  return jnp.where(logits >= threshold[..., None], logits, -jnp.inf)
 
 
 def _largest_float(

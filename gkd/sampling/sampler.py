@@ -178,7 +178,7 @@ def choose(
   block_mass = jnp.sum(jnp.exp(blocks), axis=-1)
   tokens = jax.lax.cond(
     filters.is_greedy(decoding),
-    lambda: _first_zero(logits),
+    lambda: _largest(blocks),
     lambda: _draw(blocks, block_mass, row_keys),
   )
   chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
@@ -200,15 +200,18 @@ def bucket_length(length: int, buckets: Sequence[int]) -> int:
   return min(fitting)
 
 
-def _first_zero(logits: Array) -> Array:
-  """Argmax [B] of logits [B, V] whose largest is 0.
+def _largest(blocks: Array) -> Array:
+  """Argmax [B] of logits [B, N, W], the first of equals.
 
-  A minimum over ids is a plain reduction; XLA's argmax takes three times as
-  long on a CPU.
+  In two stages, as a maximum is a plain reduction and XLA's argmax over a whole
+  vocabulary is several times slower on a CPU. Do not look for the place where
+  the logits equal their maximum instead: when XLA computes them anew in a fused
+  loop, with other rounding, no place does.
   """
-  num_ids = logits.shape[-1]
-  ids = jnp.where(logits == 0, jnp.arange(num_ids, dtype=jnp.int32), num_ids)
-  return jnp.minimum(jnp.min(ids, axis=-1), num_ids - 1)
+  block = jnp.argmax(jnp.max(blocks, axis=-1), axis=-1).astype(jnp.int32)
+  inside = _take_block(blocks, block)
+  column = jnp.argmax(inside, axis=-1).astype(jnp.int32)
+  return block * blocks.shape[-1] + column
 
 
 def _draw(blocks: Array, block_mass: Array, row_keys: Key) -> Array:
@@ -229,7 +232,7 @@ def _draw(blocks: Array, block_mass: Array, row_keys: Key) -> Array:
   # itself an id of probability 1e-38 would be taken if it came first.
   uniform += 2.0**-24
   block = _inverse_cdf(block_mass, uniform[:, 0])
-  inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+  inside = _take_block(blocks, block)
   column = _inverse_cdf(jnp.exp(inside), uniform[:, 1])
   return block * blocks.shape[-1] + column
 
@@ -249,6 +252,11 @@ def _inverse_cdf(mass: Array, uniform: Array) -> Array:
   last = mass.shape[-1] - 1 - jnp.argmax(positive[:, ::-1], axis=-1)
   index = jnp.where(jnp.any(hit, axis=-1), first, last)
   return index.astype(jnp.int32)
+
+
+def _take_block(blocks: Array, block: Array) -> Array:
+  """[B, N, W] and one index a row [B] -> [B, W]."""
+  return jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
 
 
 def _in_blocks(logits: Array) -> Array:

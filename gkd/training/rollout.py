@@ -104,7 +104,9 @@ class Rollout:
   def words(self) -> str:
     """One sentence for the start-up print."""
     how = self.decoding.words
-    unit = {"step": "batch", "example": "example"}[self.granularity]
+    unit = {"step": "the whole batch", "example": "each example"}[
+      self.granularity
+    ]
     student = f"answered by the current student {how}"
     fixed = {
       "dataset": "trained on the data set's targets",
@@ -116,8 +118,8 @@ class Rollout:
     if schedule.maximum == 0:
       return f"off-policy: every batch is {fixed}"
     return (
-      f"mixed: with probability λ = {schedule.words} the whole {unit} is"
-      f" {student}, otherwise it is {fixed}"
+      f"mixed: with probability λ = {schedule.words} {unit} is {student},"
+      f" otherwise it is {fixed}"
     )
 
 

@@ -87,7 +87,7 @@ def test_top_p_applies_to_what_top_k_left():
   probs = np.float32([[0.4, 0.3, 0.2, 0.1]])
   got = _apply(np.log(probs), Decoding(1.0, 2, 0.5))
   # 0.4 / 0.7 > 0.5: one id is enough once the others are gone; 0.4 < 0.5.
-  np.testing.assert_array_equal(np.isfinite(got), [[True, False, False, False]])
+  np.testing.assert_array_equal(np.isfinite(got)[0], np.bool_([1, 0, 0, 0]))
   alone = _apply(np.log(probs), Decoding(1.0, 0, 0.5))
   np.testing.assert_array_equal(
     np.isfinite(alone), [[True, True, False, False]]

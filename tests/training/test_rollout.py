@@ -1,0 +1,353 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gkd import keys
+from gkd import partitioning
+from gkd.sampling import sampler
+from gkd.sampling.filters import Decoding
+from gkd.training import rollout
+from gkd.training.rollout import Constant
+from gkd.training.rollout import Rollout
+from gkd.training.schedules import Linear
+from gkd.types import Batch
+from gkd.types import Source
+from gkd.types import UserError
+from tests.sampling.toy_model import toy_model
+
+B, I, T = 8, 5, 6
+MODEL = toy_model()
+STUDENT = MODEL.init(jax.random.key(0))
+TEACHER = MODEL.init(jax.random.key(1))
+SEED = 11
+
+roll_out = functools.partial(
+  rollout.roll_out,
+  seed=SEED,
+  student=MODEL,
+  student_params=STUDENT,
+  teacher=MODEL,
+  teacher_params=TEACHER,
+)
+_sample = jax.jit(sampler.sample, static_argnames=("model", "max_length"))
+
+
+def _batch(with_targets=True, rows=None):
+  inputs = np.zeros((B, I), np.int32)
+  inputs[:, 0] = 2 + np.arange(B) % 3
+  inputs[:, 1] = 1
+  targets = np.zeros((B, T), np.int32)
+  if with_targets:
+    targets[:, :2] = [7, 1]
+  rows = np.arange(B, dtype=np.int32) + 100 if rows is None else rows
+  return Batch(
+    inputs=inputs,
+    targets=targets,
+    weights=(targets > 0).astype(np.float32),
+    rows=np.asarray(rows, np.int32),
+    source=np.zeros(B, np.int32),
+  )
+
+
+def _expected(params, role, step, batch=None):
+  """What the model answers to the whole batch."""
+  batch = batch or _batch()
+  return _sample(
+    MODEL,
+    params,
+    batch.inputs,
+    batch.rows,
+    keys.stream(SEED, step, role),
+    Decoding(),
+    max_length=T,
+  )
+
+
+def _values(statistics):
+  return {name: mean.compute() for name, mean in statistics.items()}
+
+
+def test_lambda_one_answers_every_batch_with_the_current_student():
+  for step in range(20):
+    batch, statistics = roll_out(_batch(), step=step, plan=Rollout(1.0))
+    assert (np.asarray(batch.source) == Source.STUDENT).all()
+    assert _values(statistics)["lambda"] == 1.0
+  samples = _expected(STUDENT, keys.Role.STUDENT_SAMPLE, 19)
+  np.testing.assert_array_equal(batch.targets, samples.tokens)
+  np.testing.assert_array_equal(batch.weights, samples.weights)
+  np.testing.assert_array_equal(batch.inputs, _batch().inputs)
+  values = _values(statistics)
+  lengths = np.asarray(samples.lengths)
+  assert values["sampled_length"] == pytest.approx(lengths.mean())
+  truncated = np.asarray(samples.truncated).mean()
+  assert values["truncation_rate"] == pytest.approx(truncated)
+  assert values["eos_rate"] == pytest.approx(1 - truncated)
+
+
+def test_lambda_zero_keeps_every_batch():
+  for step in range(20):
+    batch, statistics = roll_out(_batch(), step=step, plan=Rollout(0.0))
+    np.testing.assert_array_equal(batch.targets, _batch().targets)
+    np.testing.assert_array_equal(batch.weights, _batch().weights)
+    assert (np.asarray(batch.source) == Source.DATASET).all()
+    assert _values(statistics) == {"lambda": 0.0}
+
+
+def test_a_step_is_the_students_iff_its_uniform_is_below_lambda():
+  plan = Rollout(0.3)
+  chosen = []
+  for step in range(100):
+    batch, statistics = roll_out(_batch(), step=step, plan=plan)
+    source = np.asarray(batch.source)
+    uniform = jax.random.uniform(keys.stream(SEED, step, keys.Role.LAMBDA))
+    assert (source == int(float(uniform) < 0.3)).all()
+    assert _values(statistics)["lambda"] == source[0]
+    chosen.append(source[0])
+  # 100 draws at 0.3: five standard deviations are 0.23.
+  assert 0.07 < np.mean(chosen) < 0.53
+
+
+def test_lambda_per_example_mixes_within_a_batch():
+  plan = Rollout(0.3, granularity="example")
+  fractions = []
+  for step in range(60):
+    batch, statistics = roll_out(_batch(), step=step, plan=plan)
+    source = np.asarray(batch.source)
+    fractions.append(source.mean())
+    assert _values(statistics)["lambda"] == pytest.approx(source.mean())
+  assert 0.15 < np.mean(fractions) < 0.45  # 480 draws
+  assert len(set(fractions)) > 2
+  mixed = np.asarray(batch.source) == Source.STUDENT
+  samples = _expected(STUDENT, keys.Role.STUDENT_SAMPLE, 59)
+  np.testing.assert_array_equal(
+    batch.targets, np.where(mixed[:, None], samples.tokens, _batch().targets)
+  )
+  np.testing.assert_array_equal(
+    batch.weights, np.where(mixed[:, None], samples.weights, _batch().weights)
+  )
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_lambda_per_example_is_exact_at_its_ends(fraction):
+  plan = Rollout(fraction, granularity="example")
+  for step in range(10):
+    batch, _ = roll_out(_batch(), step=step, plan=plan)
+    assert (np.asarray(batch.source) == fraction).all()
+
+
+def test_an_examples_lot_depends_on_its_row_not_on_its_place():
+  plan = Rollout(0.5, granularity="example")
+  batch, _ = roll_out(_batch(), step=4, plan=plan)
+  order = np.random.default_rng(0).permutation(B)
+  shuffled = jax.tree.map(lambda array: array[order], _batch())
+  shuffled, _ = roll_out(shuffled, step=4, plan=plan)
+  for name in ("targets", "weights", "source", "rows"):
+    np.testing.assert_array_equal(
+      getattr(shuffled, name), np.asarray(getattr(batch, name))[order]
+    )
+
+
+def test_the_teacher_answers_in_place_of_the_data_set():
+  plan = Rollout(0.0, fixed_source="teacher")
+  batch, statistics = roll_out(_batch(False), step=2, plan=plan)
+  samples = _expected(TEACHER, keys.Role.TEACHER_SAMPLE, 2)
+  np.testing.assert_array_equal(batch.targets, samples.tokens)
+  np.testing.assert_array_equal(batch.weights, samples.weights)
+  assert (np.asarray(batch.source) == Source.TEACHER).all()
+  values = _values(statistics)
+  assert values["lambda"] == 0.0
+  assert values["sampled_length"] == np.asarray(samples.lengths).mean()
+
+
+def test_student_and_teacher_share_a_batch_per_example():
+  plan = Rollout(0.5, granularity="example", fixed_source="teacher")
+  batch, statistics = roll_out(_batch(False), step=3, plan=plan)
+  source = np.asarray(batch.source)
+  assert set(source.tolist()) == {Source.STUDENT, Source.TEACHER}
+  by_student = _expected(STUDENT, keys.Role.STUDENT_SAMPLE, 3)
+  by_teacher = _expected(TEACHER, keys.Role.TEACHER_SAMPLE, 3)
+  mine = source == Source.STUDENT
+  np.testing.assert_array_equal(
+    batch.targets,
+    np.where(mine[:, None], by_student.tokens, by_teacher.tokens),
+  )
+  lengths = np.where(mine, by_student.lengths, by_teacher.lengths)
+  values = _values(statistics)
+  assert values["sampled_length"] == pytest.approx(lengths.mean())
+  assert values["lambda"] == mine.mean()
+
+
+def test_prompts_without_targets_do_unless_a_step_needs_them():
+  roll_out(_batch(False), step=0, plan=Rollout(1.0))
+  message = r"step 0 trains on the data set's targets, but 8 of 8 rows have"
+  with pytest.raises(UserError, match=message):
+    roll_out(_batch(False), step=0, plan=Rollout(0.0))
+  with pytest.raises(UserError, match=r"of 8 rows have none; give targets"):
+    roll_out(_batch(False), step=0, plan=Rollout(0.5, granularity="example"))
+  partly = _batch()
+  partly.weights[3] = 0
+  with pytest.raises(UserError, match="1 of 8 rows have none"):
+    roll_out(partly, step=0, plan=Rollout(0.0))
+
+
+def test_filler_rows_are_left_alone_and_not_counted():
+  rows = np.where(np.arange(B) < 3, np.arange(B), -1)
+  given = _batch(rows=rows)
+  given.weights[3:] = 0
+  for plan in (Rollout(1.0), Rollout(0.0)):
+    batch, statistics = roll_out(given, step=0, plan=plan)
+    assert not np.asarray(batch.weights)[3:].any()
+    assert not np.asarray(batch.source)[3:].any()
+    assert statistics["lambda"].count == 3
+  batch, statistics = roll_out(given, step=0, plan=Rollout(1.0))
+  assert statistics["sampled_length"].count == 3
+
+
+def test_needs_of_a_plan_are_known_beforehand():
+  assert not Rollout(1.0).needs_targets
+  assert Rollout(0.9).needs_targets
+  assert Rollout(Linear(1.0, 0.5, 0, 10)).needs_targets
+  assert not Rollout(0.0, fixed_source="teacher").needs_targets
+  assert Rollout(0.0, fixed_source="teacher").needs_teacher
+  assert not Rollout(1.0, fixed_source="teacher").needs_teacher
+  with pytest.raises(UserError, match="no teacher was given"):
+    roll_out(
+      _batch(),
+      step=0,
+      plan=Rollout(0.0, fixed_source="teacher"),
+      teacher=None,
+      teacher_params=None,
+    )
+
+
+def test_lambda_follows_a_schedule():
+  schedule = Linear(1.0, 0.0, begin_step=10, end_step=20)
+  assert [schedule(step) for step in (0, 10, 20, 99)] == [1.0, 1.0, 0.0, 0.0]
+  assert schedule(15) == pytest.approx(0.5)
+  assert Linear(0.1, 0.7, 0, 3)(3) == 0.7
+  plan = Rollout(schedule)
+  for step, source in ((10, Source.STUDENT), (20, Source.DATASET)):
+    batch, _ = roll_out(_batch(), step=step, plan=plan)
+    assert (np.asarray(batch.source) == source).all()
+
+
+def test_input_buckets_trim_prompts_and_change_no_answer(monkeypatch):
+  widths = []
+  original = sampler.sample
+
+  def spy(model, params, inputs, *args, **kwargs):
+    widths.append(inputs.shape[1])  # at tracing: once for each compile
+    return original(model, params, inputs, *args, **kwargs)
+
+  monkeypatch.setattr(sampler, "sample", spy)
+  model = dataclasses.replace(MODEL, init=lambda key: None)  # nothing compiled
+  plan = Rollout(1.0, input_buckets=[2, 4, 64])
+  long = _batch()
+  long.inputs[5, 4] = 3
+  for given in (_batch(), long):
+    batch, _ = roll_out(given, step=1, plan=plan, student=model)
+    expected = _expected(STUDENT, keys.Role.STUDENT_SAMPLE, 1, given)
+    np.testing.assert_array_equal(batch.targets, expected.tokens)
+    assert batch.inputs.shape == (B, I)
+  on_device = jax.tree.map(jnp.asarray, _batch())
+  roll_out(on_device, step=1, plan=plan, student=model)
+  # _expected traces too, at the full width, the first time.
+  assert [w for w in widths if w != I] == [2]
+  assert I in widths
+
+
+def test_changed_decoding_lambda_step_and_seed_do_not_compile():
+  roll_out(_batch(), step=0, plan=Rollout(1.0))
+  programs = rollout._sample_and_replace._cache_size()
+  splits = rollout._split._cache_size()
+  for seed, step, plan in (
+    (1, 5, Rollout(1.0, decoding=Decoding(0.5))),
+    (2, 6, Rollout(1.0, decoding=Decoding(0, 3, 1))),
+    (3, 7, Rollout(Constant(1), decoding=Decoding(2, 0, 0.9))),
+  ):
+    roll_out(_batch(), step=step, seed=seed, plan=plan)
+  again = dataclasses.replace(MODEL)
+  roll_out(_batch(), step=1, plan=Rollout(1.0), student=again)
+  assert rollout._sample_and_replace._cache_size() == programs
+  assert rollout._split._cache_size() == splits
+
+
+def test_a_sharded_batch_stays_sharded_and_gets_the_same_answers():
+  mesh = partitioning.make_mesh()
+  sharding = partitioning.batch_sharding(mesh)
+  given = jax.device_put(_batch(), sharding)
+  plan = Rollout(0.5, granularity="example")
+  batch, statistics = roll_out(given, step=3, plan=plan)
+  single, expected = roll_out(_batch(), step=3, plan=plan)
+  for name in ("targets", "weights", "source"):
+    new, old = getattr(batch, name), getattr(given, name)
+    assert new.sharding == old.sharding
+    np.testing.assert_array_equal(new, getattr(single, name))
+  assert _values(statistics) == _values(expected)
+
+
+def test_a_failure_to_generate_is_an_error():
+  broken = {"table": STUDENT["table"].at[0].set(jnp.nan)}
+  with pytest.raises(FloatingPointError, match=r"step 9: .* the student's"):
+    roll_out(_batch(), step=9, plan=Rollout(1.0), student_params=broken)
+  with pytest.raises(FloatingPointError, match=r"step 9: .* the teacher's"):
+    roll_out(
+      _batch(),
+      step=9,
+      plan=Rollout(0.0, fixed_source="teacher"),
+      teacher_params=broken,
+    )
+
+
+def test_a_packed_batch_is_refused():
+  packed = _batch().replace(segments=(np.ones((B, I)), np.ones((B, T))))
+  with pytest.raises(UserError, match="packed batch"):
+    roll_out(packed, step=0, plan=Rollout(1.0))
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"student_fraction": 1.5}, "student fraction is 1.5; expected a number"),
+    ({"student_fraction": "1"}, "student fraction is '1'; expected a number"),
+    ({"student_fraction": True}, "student fraction is True; expected"),
+    ({"student_fraction": Linear}, "minimum of the student fraction"),
+    ({"granularity": "row"}, "granularity is 'row'; expected one of"),
+    ({"fixed_source": "student"}, "fixed_source is 'student'; expected one of"),
+    ({"decoding": Decoding(-1.0)}, "temperature is -1.0"),
+    ({"input_buckets": (8, 4)}, r"input_buckets are \(8, 4\); expected"),
+  ],
+)
+def test_wrong_plans_are_named(arguments, message):
+  with pytest.raises(UserError, match=message):
+    Rollout(**({"student_fraction": 1.0} | arguments))
+
+
+def test_wrong_schedules_are_named():
+  with pytest.raises(UserError, match="end of the student fraction is 2"):
+    Linear(0.0, 2, 0, 5)
+  with pytest.raises(UserError, match="from step 5 to 5; expected 0 <= begin"):
+    Linear(0.0, 1.0, 5, 5)
+
+
+def test_the_plan_in_words():
+  assert Rollout(1.0).words == (
+    "on-policy: every batch is answered by the current student at temperature 1"
+  )
+  assert Rollout(0.0).words == (
+    "off-policy: every batch is trained on the data set's targets"
+  )
+  assert Rollout(0, fixed_source="teacher", decoding=Decoding(0.0)).words == (
+    "off-policy: every batch is answered by the teacher greedily"
+  )
+  assert Rollout(0.5, granularity="example").words == (
+    "mixed: with probability λ = 0.5 each example is answered by the"
+    " current student at temperature 1, otherwise it is trained on the data"
+    " set's targets"
+  )
+  words = Rollout(Linear(1.0, 0.25, 0, 100)).words
+  assert "λ = 1 → 0.25 (steps 0–100) the whole batch is" in words
