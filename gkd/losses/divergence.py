@@ -230,9 +230,9 @@ def _interior_jsd(log_p: Array, log_q: Array, beta: float | Array) -> Array:
   Unlike logaddexp this keeps full relative precision as b -> 0, where the
   value and the gradient are themselves of order b.
   """
-  beta = jnp.asarray(beta, jnp.float32)
   swap = beta > 0.5
-  b = jnp.where(swap, 1.0 - beta, beta)
+  # 1 - beta of a Python number is taken in float64, before rounding.
+  b = jnp.where(swap, 1.0 - beta, beta).astype(jnp.float32)
   log_p = log_p.astype(jnp.float32)
   log_q = log_q.astype(jnp.float32)
   # Both -inf: any equal finite pair gives ratio 0, and the weights are 0.

@@ -1,0 +1,186 @@
+"""Sequence KL against the sum over every sequence that exists."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gkd import metrics
+from gkd.evaluation import distance
+from gkd.types import Batch
+from gkd.types import LanguageModel
+from gkd.types import UserError
+
+REAL, T = 3, 3
+NUM_PREFIXES = sum(REAL**t for t in range(T))
+
+
+def table_model(rows):
+  """A model that is a table: logits [rows] for each prefix of real ids."""
+
+  def hidden(params, inputs, targets):
+    del params, inputs
+    states, code = [], jnp.zeros(targets.shape[0], jnp.int32)
+    for t in range(targets.shape[1]):
+      start = sum(REAL**i for i in range(t))
+      states.append(jax.nn.one_hot(start + code, NUM_PREFIXES))
+      code = code * REAL + targets[:, t]
+    return jnp.stack(states, axis=1)
+
+  def unused(*_):
+    raise NotImplementedError
+
+  model = LanguageModel(
+    config=None,
+    vocabulary_size=REAL,
+    init=unused,
+    hidden=hidden,
+    head=lambda params, hidden: hidden @ params,
+    prefill=unused,
+    decode=unused,
+    axes=unused,
+  )
+  seed = np.random.RandomState(rows)
+  return model, jnp.asarray(seed.randn(NUM_PREFIXES, rows), jnp.float32)
+
+
+P_MODEL, P_PARAMS = table_model(REAL + 2)  # tables padded differently
+Q_MODEL, Q_PARAMS = table_model(REAL + 1)
+MODELS = (P_MODEL, P_PARAMS, Q_MODEL, Q_PARAMS)
+SEQUENCES = np.array(list(itertools.product(range(REAL), repeat=T)))
+
+
+compiled = functools.partial(
+  jax.jit,
+  static_argnums=(0, 2),
+  static_argnames=("direction", "temperature", "chunk_size"),
+)
+sequence_kl = compiled(distance.sequence_kl)
+sequence_estimates = compiled(distance.sequence_estimates)
+
+
+def sequence_log_probs(table, temperature=1.0):
+  """Log p(y) of every sequence in float64."""
+  table = np.asarray(table, np.float64)[:, :REAL] / temperature
+  log_p = table - np.log(np.exp(table).sum(axis=-1, keepdims=True))
+  scores = []
+  for sequence in SEQUENCES:
+    code, score = 0, 0.0
+    for t, token in enumerate(sequence):
+      score += log_p[sum(REAL**i for i in range(t)) + code, token]
+      code = code * REAL + token
+    scores.append(score)
+  return np.array(scores)
+
+
+def make_batch(targets, weights=None):
+  targets = jnp.asarray(targets, jnp.int32)
+  rows = jnp.arange(targets.shape[0])
+  return Batch(
+    inputs=jnp.ones((targets.shape[0], 1), jnp.int32),
+    targets=targets,
+    weights=jnp.ones(targets.shape) if weights is None else weights,
+    rows=rows,
+    source=0 * rows,
+  )
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_both_estimators_have_the_exact_kl_as_expectation(
+  direction, temperature
+):
+  log_p = sequence_log_probs(P_PARAMS, temperature)
+  log_q = sequence_log_probs(Q_PARAMS, temperature)
+  if direction == "reverse":
+    log_p, log_q = log_q, log_p
+  exact = np.sum(np.exp(log_p) * (log_p - log_q))
+  estimates = sequence_estimates(
+    *MODELS,
+    make_batch(SEQUENCES),
+    direction=direction,
+    temperature=temperature,
+  )
+  for values in (estimates.token_sum, estimates.log_ratio):
+    np.testing.assert_allclose(
+      np.sum(np.exp(log_p) * np.asarray(values)), exact, rtol=1e-5
+    )
+  np.testing.assert_allclose(
+    estimates.log_ratio, log_p - log_q, rtol=1e-4, atol=1e-5
+  )
+
+
+def test_the_token_sum_is_positive_and_varies_less_than_the_log_ratio():
+  probabilities = np.exp(sequence_log_probs(P_PARAMS))
+  estimates = sequence_estimates(*MODELS, make_batch(SEQUENCES))
+  token_sum = np.asarray(estimates.token_sum)
+  log_ratio = np.asarray(estimates.log_ratio)
+  assert token_sum.min() > 0 > log_ratio.min()
+
+  def variance(values):
+    mean = np.sum(probabilities * values)
+    return np.sum(probabilities * (values - mean) ** 2)
+
+  assert variance(token_sum) < variance(log_ratio) / 2
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_means_are_per_sequence_and_per_token(direction):
+  weights = jnp.asarray(
+    [[1.0, 1, 1], [1, 0, 0], [0, 0, 0]]  # the last is a filler row
+  )
+  batch = make_batch(SEQUENCES[[5, 7, 0]], weights)
+  measured = sequence_kl(*MODELS, batch, direction=direction)
+  name = f"{direction}_kl"
+  assert measured.keys() == {name, f"{name}_per_token"}
+  short = make_batch(SEQUENCES[[7]][:, :1])
+  parts = [
+    sequence_estimates(*MODELS, part, direction=direction)
+    for part in (make_batch(SEQUENCES[[5]]), short)
+  ]
+  total = sum(float(part.token_sum[0]) for part in parts)
+  np.testing.assert_allclose(measured[name].compute(), total / 2, rtol=1e-6)
+  np.testing.assert_allclose(
+    measured[f"{name}_per_token"].compute(), total / 4, rtol=1e-6
+  )
+
+
+def test_batches_merge_to_the_whole():
+  whole = sequence_kl(*MODELS, make_batch(SEQUENCES))
+  parts = [
+    sequence_kl(*MODELS, make_batch(SEQUENCES[part]))
+    for part in (slice(0, 9), slice(9, 18), slice(18, None))
+  ]
+  for name, mean in metrics.merge(parts).items():
+    np.testing.assert_allclose(mean.compute(), whole[name].compute(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 8])
+def test_chunks_change_nothing(chunk_size):
+  batch = make_batch(SEQUENCES)
+  dense = sequence_estimates(*MODELS, batch)
+  chunked = sequence_estimates(*MODELS, batch, chunk_size=chunk_size)
+  for ours, expected in zip(chunked, dense, strict=True):
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_is_at_distance_zero_from_itself():
+  measured = sequence_kl(
+    P_MODEL, P_PARAMS, P_MODEL, P_PARAMS, make_batch(SEQUENCES)
+  )
+  assert measured["forward_kl"].compute() == 0
+
+
+def test_standard_error_is_that_of_the_mean():
+  # Sample variance of 1, 2, 3, 4 is 5/3.
+  assert distance.standard_error(np.array([1, 2, 3, 4])) == pytest.approx(
+    np.sqrt(5 / 3 / 4)
+  )
+
+
+def test_an_unknown_direction_is_a_user_error():
+  with pytest.raises(UserError, match="direction is 'both'; expected one of"):
+    sequence_kl(*MODELS, make_batch(SEQUENCES), direction="both")

@@ -1,0 +1,137 @@
+"""Chunks of positions: the dense result, without a [B, T, V] array."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gkd import masks
+from gkd.losses import divergence
+from gkd.losses.chunked import sum_over_chunks
+from gkd.losses.objective import Distillation
+from gkd.types import Batch
+
+B, T, D, E, V = 3, 10, 8, 12, 64
+
+
+@pytest.fixture(scope="module")
+def problem():
+  rng = np.random.RandomState(0)
+
+  def normal(*shape):
+    return jnp.asarray(rng.randn(*shape), jnp.float32)
+
+  lengths = np.array([10, 4, 7])
+  weights = jnp.asarray(np.arange(T) < lengths[:, None], jnp.float32)
+  batch = Batch(
+    inputs=jnp.ones((B, 2), jnp.int32),
+    targets=jnp.asarray(rng.randint(2, 50, (B, T))),
+    weights=weights,
+    rows=jnp.arange(B),
+    source=jnp.arange(B),
+  )
+  trained = normal(B, T, D), normal(D, V)
+  return trained, normal(B, T, E), normal(E, V + 4), batch
+
+
+def loss_and_gradient(chunk_size):
+  """Compiled: problem -> ((loss, metrics), gradients)."""
+  kind = divergence.GeneralizedJSD(0.3)
+  objective = Distillation(kind, 0.5, 1.0, chunk_size)
+
+  def loss(trained, teacher_hidden, teacher_kernel, batch):
+    hidden, kernel = trained
+    return objective(
+      student_head=lambda h: h @ kernel,
+      student_hidden=hidden,
+      teacher_head=lambda h: h @ teacher_kernel,
+      teacher_hidden=teacher_hidden,
+      batch=batch,
+      coefficients=masks.coefficients(batch.weights, "sequence"),
+      vocabulary_size=60,
+    )
+
+  return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+# Divides T, does not, one position, all, more than all.
+@pytest.mark.parametrize("chunk_size", [5, 4, 1, T, 64])
+def test_chunked_equals_dense_in_value_metrics_and_gradient(
+  problem, chunk_size
+):
+  (loss, measured), gradients = loss_and_gradient(None)(*problem)
+  (chunked, parts), chunked_gradients = loss_and_gradient(chunk_size)(*problem)
+  np.testing.assert_allclose(chunked, loss, rtol=1e-6)
+  for ours, dense in zip(chunked_gradients, gradients, strict=True):
+    assert np.abs(np.asarray(dense)).max() > 1e-3
+    np.testing.assert_allclose(ours, dense, rtol=1e-5, atol=1e-7)
+  assert parts.keys() == measured.keys()
+  for name, mean in measured.items():
+    np.testing.assert_allclose(
+      [parts[name].total, parts[name].count],
+      [mean.total, mean.count],
+      rtol=1e-5,
+      err_msg=name,
+    )
+
+
+def test_sum_over_chunks_adds_up_any_tree_of_sums():
+  arrays = {"x": jnp.arange(14.0).reshape(2, 7), "y": jnp.ones((2, 7, 3))}
+
+  def function(part):
+    return {"x": jnp.sum(part["x"], axis=1), "y": jnp.sum(part["y"])}
+
+  sums = sum_over_chunks(function, arrays, 3)
+  np.testing.assert_array_equal(sums["x"], [21.0, 70.0])
+  assert sums["y"] == 42
+
+
+def largest(jaxpr):
+  """Elements of the largest array that any equation makes, nested included."""
+  sizes = [0]
+  for equation in jaxpr.eqns:
+    sizes += [v.aval.size for v in equation.outvars if hasattr(v.aval, "size")]
+    for inner in jax.tree.leaves(
+      list(equation.params.values()),
+      is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr"),
+    ):
+      inner = getattr(inner, "jaxpr", inner)
+      if hasattr(inner, "eqns"):
+        sizes.append(largest(inner))
+  return max(sizes)
+
+
+def test_chunked_makes_no_array_over_all_positions_and_ids(problem):
+  dense, chunked = (
+    largest(loss_and_gradient(size).trace(*problem).jaxpr.jaxpr)
+    for size in (None, 2)
+  )
+  assert dense >= B * T * V
+  assert chunked <= max(B * 2 * (V + 4), E * (V + 4), B * T * E)
+
+
+def test_compiled_memory_of_chunks_is_below_one_array_of_logits(problem):
+  """At a width where logits dominate, as XLA itself accounts for it."""
+  length, wide = 256, 4096
+  batch = problem[-1]
+
+  def array(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+  shapes = (
+    (array(B, length, D), array(D, wide)),
+    array(B, length, E),
+    array(E, wide),
+    batch.replace(
+      targets=jax.ShapeDtypeStruct((B, length), jnp.int32),
+      weights=array(B, length),
+    ),
+  )
+
+  def temporaries(chunk_size):
+    lowered = loss_and_gradient(chunk_size).lower(*shapes)
+    return lowered.compile().memory_analysis().temp_size_in_bytes
+
+  logits = B * length * wide * 4
+  assert temporaries(None) > logits
+  assert temporaries(8) < logits / 2
