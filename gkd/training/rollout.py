@@ -104,9 +104,7 @@ class Rollout:
   def words(self) -> str:
     """One sentence for the start-up print."""
     how = self.decoding.words
-    unit = {"step": "the whole batch", "example": "each example"}[
-      self.granularity
-    ]
+    unit = "the whole batch" if self.granularity == "step" else "each example"
     student = f"answered by the current student {how}"
     fixed = {
       "dataset": "trained on the data set's targets",
@@ -323,19 +321,18 @@ def _split(rows, seed, step, fraction):
 
 def _check_targets(batch: Batch, fixed: Array, step: int) -> None:
   """Raises if a row that keeps its targets has none."""
-  missing = _without_targets(batch.weights, fixed)
-  count = int(jnp.sum(missing))
+  count = int(_count_without_targets(batch.weights, fixed))
   if count:
     raise UserError(
       f"step {step} trains on the data set's targets, but {count} of"
-      f" {missing.shape[0]} rows have none; give targets, or set the student"
+      f" {batch.rows.shape[0]} rows have none; give targets, or set the student"
       " fraction to 1 or fixed_source to 'teacher'"
     )
 
 
 @jax.jit
-def _without_targets(weights, fixed):
-  return fixed & ~jnp.any(weights > 0, axis=-1)
+def _count_without_targets(weights, fixed):
+  return jnp.sum(fixed & ~jnp.any(weights > 0, axis=-1))
 
 
 def _longest_prompt(inputs: Array) -> int:
