@@ -1,8 +1,8 @@
 """Reads what runs left behind: metrics, configuration, texts, result tables.
 
 A directory may be a run (`metrics.jsonl`, `config.gin`, `predictions/`,
-`samples/`), a set of runs (directories below it), hold a table of results
-(`results.json`), or several of these. Nothing here needs a model or JAX.
+`samples/`), an evaluation (`metrics.json`), a set of these (directories below
+it), hold a table of results (`results.json`), or several of these. Nothing here needs a model or JAX.
 """
 
 from collections.abc import Mapping
@@ -126,12 +126,12 @@ def read(directories: Sequence[str]) -> Collection:
 
 
 def read_run(path: str, name: str) -> Run:
-  """Reads one directory that has a metrics.jsonl."""
+  """Reads the directory of one run or evaluation."""
   config_text = _read_text(os.path.join(path, "config.gin"))
   return Run(
     name=name,
     path=path,
-    metrics=read_metrics(os.path.join(path, "metrics.jsonl")),
+    metrics=_read_numbers(path),
     config=parse_config(config_text),
     config_text=config_text,
     predictions=_read_predictions(os.path.join(path, "predictions")),
@@ -156,10 +156,14 @@ def read_metrics(path: str) -> dict[str, tuple[list[int], list[float]]]:
   }
 
 
-def read_jsonl(path: str) -> list[dict[str, Any]]:
-  """Objects of a JSONL file; lines that a kill has torn are skipped."""
+def read_jsonl(path: str, whole: bool = False) -> list[dict[str, Any]]:
+  """Objects of a JSONL file; lines that a kill has torn are skipped.
+
+  With `whole` the file is one object over many lines.
+  """
   found = []
-  for line in _read_text(path).split("\n"):
+  text = _read_text(path)
+  for line in [text] if whole else text.split("\n"):
     try:
       value = json.loads(line)
     except ValueError:
@@ -190,6 +194,20 @@ def parse_config(text: str) -> dict[str, str]:
   return bindings
 
 
+def _read_numbers(path: str) -> dict[str, tuple[list[int], list[float]]]:
+  """Curves of a run, or the single numbers of an evaluation as step 0."""
+  curves = read_metrics(os.path.join(path, "metrics.jsonl"))
+  if curves:
+    return curves
+  lines = read_jsonl(os.path.join(path, "metrics.json"), whole=True)
+  numbers = lines[0].items() if lines else ()
+  return {
+    name: ([0], [float(value)])
+    for name, value in sorted(numbers)
+    if isinstance(value, (int, float))
+  }
+
+
 def _strip_comment(line: str) -> str:
   """The line up to a # that is not inside quotes."""
   return re.match(r"""(?:"[^"]*"|'[^']*'|[^#"'])*""", line).group(0)
@@ -203,8 +221,7 @@ def _depth(text: str) -> int:
 
 def _run_directories(directory: str, depth: int) -> list[str]:
   """Directories at or below this one that have reported numbers."""
-  path = os.path.join(directory, "metrics.jsonl")
-  found = [directory] if os.path.exists(path) and read_metrics(path) else []
+  found = [directory] if _read_numbers(directory) else []
   if depth and not found:
     for entry in sorted(os.scandir(directory), key=lambda e: _order(e.name)):
       if entry.is_dir() and not entry.name.startswith("."):

@@ -90,6 +90,13 @@ def test_predictions_are_those_of_the_last_step(tmp_path):
   }
 
 
+def test_evaluation_of_a_checkpoint_is_one_point(tmp_path):
+  values = {"eval/toy/accuracy": 50.0, "eval/toy/forward_kl": None}
+  (tmp_path / "metrics.json").write_text(json.dumps(values, indent=2))
+  (run,) = runs.read([str(tmp_path)]).runs
+  assert run.metrics == {"eval/toy/accuracy": ([0], [50.0])}
+
+
 def test_results_of_several_directories_join(tmp_path):
   for number in (1, 2):
     path = tmp_path / str(number) / "results.json"
