@@ -37,13 +37,13 @@ class Progress:
       stream: where to print, standard error by default.
     """
     self._total = total
-    self._initial = initial
     self._done = initial
     self._description = description
     self._seconds = seconds
     self._stream = stream if stream is not None else sys.stderr
     self._numbers: dict[str, str] = {}
-    self._started = self._printed = time.monotonic()
+    self._printed = time.monotonic()
+    self._printed_at = initial
     self._bar = None
     if self._stream.isatty():
       from tqdm import tqdm  # only where a bar can be shown
@@ -71,8 +71,8 @@ class Progress:
       return
     now = time.monotonic()
     if now - self._printed >= self._seconds or self._done >= self._total:
-      self._printed = now
       self.print(self._line(now))
+      self._printed, self._printed_at = now, self._done
 
   def print(self, text: str) -> None:
     """Prints a line without tearing the bar."""
@@ -92,7 +92,9 @@ class Progress:
     self.close()
 
   def _line(self, now: float) -> str:
-    rate = (self._done - self._initial) / max(now - self._started, 1e-9)
+    # Since the last line: the first one contains the compile, the others not.
+    steps = self._done - self._printed_at
+    rate = steps / max(now - self._printed, 1e-9)
     left = (self._total - self._done) / rate if rate > 0 else float("inf")
     parts = [
       f"{self._description}: {self._done}/{self._total}".removeprefix(": "),

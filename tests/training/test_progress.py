@@ -31,7 +31,7 @@ def test_log_file_gets_a_line_every_interval():
   assert len(stream.getvalue().splitlines()) == 5
 
 
-def test_rate_counts_only_the_steps_of_this_process(monkeypatch):
+def test_rate_is_that_of_the_steps_since_the_last_line(monkeypatch):
   now = [100.0]
   monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
   stream = io.StringIO()
@@ -39,6 +39,10 @@ def test_rate_counts_only_the_steps_of_this_process(monkeypatch):
   now[0] += 10.0
   bar.update(20)  # 2 a second; 180 are left, so 90 s
   assert stream.getvalue() == "820/1000 · 2 steps/s · 1:30 left\n"
+  now[0] += 6.0
+  bar.update(30)  # 5 a second; 150 are left, so 30 s
+  last = stream.getvalue().splitlines()[-1]
+  assert last == "850/1000 · 5 steps/s · 0:30 left"
 
 
 def test_terminal_gets_a_bar_that_lines_do_not_tear():
