@@ -2,7 +2,8 @@
 
 A directory may be a run (`metrics.jsonl`, `config.gin`, `predictions/`,
 `samples/`), an evaluation (`metrics.json`), a set of these (directories below
-it), hold a table of results (`results.json`), or several of these. Nothing here needs a model or JAX.
+it), hold a table of results (`results.json`), or several of these. Nothing here
+needs a model.
 """
 
 from collections.abc import Mapping
