@@ -172,6 +172,8 @@ def test_seqio_evaluator_gives_our_numbers(name, split, pieces):
     ids = row["targets"].tolist()
     if rng.random() < 0.5:  # a prediction with one token wrong
       ids[int(rng.integers(len(ids) - 1))] = int(rng.integers(3, 18))
+    if rng.random() < 0.5:  # cut off before its end
+      ids.pop()
     generated.append(ids)
   targets = [
     task.postprocess_fn(
