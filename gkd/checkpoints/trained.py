@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import orbax.checkpoint.experimental.v1 as ocp
 
+from gkd.checkpoints import integrity
 from gkd.checkpoints import store
 from gkd.types import Params
 from gkd.types import UserError
@@ -51,8 +52,16 @@ def load_trained(
       f"no checkpoint at {path}: the folder does not exist; give the folder of"
       " a run or of one checkpoint"
     )
-  store._verify(path)
-  like = {"params": jax.tree.map(store._abstract, like)}
+  integrity.verify(path)
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  like = {
+    "params": jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=device
+      ),
+      like,
+    )
+  }
   saved = ocp.metadata(path).metadata
   if "params" not in saved:
     raise UserError(
@@ -60,8 +69,9 @@ def load_trained(
       " checkpoint"
     )
   _check_shapes(path, saved["params"], like["params"])
-  with ocp.Context() as context:
-    context.pytree.loading.partial_load = True
+  context = ocp.Context()
+  context.pytree.loading.partial_load = True
+  with context:
     params = ocp.load(path, like)["params"]
   return params, describe_run(path.parent.parent)
 

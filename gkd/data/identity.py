@@ -51,24 +51,29 @@ def preprocessing(task: Any) -> dict[str, Any]:
 def sources(task: Any, task_module: str) -> dict[str, str]:
   """Hashes of the source files that tokens and references depend on.
 
-  These are the task's module, those of its functions, and what they import,
-  within `gkd.text`, `gkd.tasks` and the user's own code. Installed libraries
-  are left out: finding their files would import them, and TensorFlow with them.
+  These are the task's module, those of its preprocessors and postprocessor, and
+  what they import, within `gkd.text`, `gkd.tasks` and the user's own code.
+  Metric functions leave nothing in a cache, so a module of theirs alone does
+  not count. Nor do installed libraries: finding their files would import them,
+  and TensorFlow with them.
   """
-  functions = [*task.preprocessors, *task.predict_metric_fns]
-  functions += [task.postprocessor] if task.postprocessor else []
-  waiting = {task_module}
-  for function in functions:
-    while isinstance(function, functools.partial):
-      function = function.func
-    waiting.add(getattr(function, "__module__", None) or task_module)
+  kept = [*task.preprocessors]
+  kept += [task.postprocessor] if task.postprocessor else []
+  waiting = {task_module} | {_module(f) for f in kept}
   hashes: dict[str, str] = {}
+  ignored = {_module(f) for f in task.predict_metric_fns} - waiting
   while waiting:
     name = waiting.pop()
-    if name not in hashes and _is_own(name):
+    if name not in hashes and name not in ignored and _is_own(name):
       hashes[name] = cache.source_hash(name)
       waiting |= _imported(sys.modules[name])
   return dict(sorted(hashes.items()))
+
+
+def _module(function: Callable[..., Any]) -> str:
+  while isinstance(function, functools.partial):
+    function = function.func
+  return getattr(function, "__module__", None) or type(function).__module__
 
 
 def _is_own(name: str) -> bool:

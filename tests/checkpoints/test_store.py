@@ -101,6 +101,19 @@ def test_flipped_bit_is_noticed_and_the_one_before_is_taken(tmp_path, caplog):
   assert again.steps() == [3]
 
 
+def test_damaged_newer_ones_do_not_push_out_good_ones(tmp_path):
+  store = stores.Store(tmp_path, keep=2)
+  store.save(1, make_state(1))
+  store.save(5, make_state(5))
+  store.wait()
+  flip_a_bit(tmp_path / "00000005")
+  again = stores.Store(tmp_path, keep=1)
+  assert again.latest_step() == 1
+  again.save(2, make_state(2))
+  assert again.steps() == [2]
+  assert again.latest_step() == 2
+
+
 def test_all_damaged_is_an_error_and_no_silent_start(tmp_path):
   store = stores.Store(tmp_path, keep=1)
   store.save(1, make_state(1))

@@ -244,3 +244,5 @@ def test_generated_arithmetic_of_the_project(tmp_path):
   assert cache.postprocess(target, is_target=True) == row.reference
   assert "gkd.text.arithmetic" in cache.info["sources"]
   assert "gkd.tasks.arithmetic" in cache.info["sources"]
+  # Metrics leave nothing in a cache: a change of theirs keeps it.
+  assert "gkd.text.metrics" not in cache.info["sources"]
