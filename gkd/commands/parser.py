@@ -135,7 +135,18 @@ def _add_quickstart(commands) -> None:
     help="train the teacher anew instead of taking the one that comes along",
   )
   parser.add_argument(
-    "--seed", type=int, default=0, help="of all runs (default: 0)"
+    "--seeds",
+    type=int,
+    nargs="+",
+    default=[0],
+    help="repeat everything for each of these seeds (default: 0)",
+  )
+  parser.add_argument(
+    "--split",
+    choices=("validation", "test"),
+    default="test",
+    help="what the table is about; settings are chosen on validation"
+    " (default: %(default)s)",
   )
 
 

@@ -62,6 +62,6 @@ def _score(model: LanguageModel, params: Params, batch: Batch) -> Array:
     segments=batch.segments,
     positions=batch.positions,
   )
-  return likelihood.sequence_log_probability(
+  return likelihood.sequence_log_probs(
     logits, batch.targets, batch.weights
   )

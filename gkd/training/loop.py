@@ -244,18 +244,18 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
       done = step + 1
       last = done == run.train_steps
       progress.update(1, {"loss": parts["loss"].compute()})
-      if _due(done, run.sample_period, last):
+      if _due(done, run.sample_period):
         writers.samples(
           done,
           dumps.describe(
             batch, run.loader.cache.vocabulary, run.teacher, teacher_params
           ),
         )
-      evaluating = _due(done, run.eval_period, last)
-      saving = _due(done, run.checkpoint_period, last) or last
+      evaluating = last or _due(done, run.eval_period)
+      saving = last or _due(done, run.checkpoint_period)
       # A report at every evaluation and save: records then never span one, so
       # a resumed run writes the same lines as a straight one, each step once.
-      if done % run.report_period == 0 or evaluating or saving:
+      if _due(done, run.report_period) or evaluating or saving:
         evaluated = run_evaluations(done) if evaluating else {}
         write(done, _record(pending, timer, compiles) | evaluated)
         pending = []
@@ -291,9 +291,9 @@ def place(run: Run, mesh: jax.sharding.Mesh) -> tuple[TrainState, Any]:
   return state, partitioning.place(run.teacher_params, spots)
 
 
-def _due(done: int, period: int, last: bool) -> bool:
-  """Whether something of this period happens after `done` steps."""
-  return bool(period) and (done % period == 0 or last)
+def _due(done: int, period: int) -> bool:
+  """Whether something of this period happens after `done` steps; 0: never."""
+  return bool(period) and done % period == 0
 
 
 def _stop_unless_finite(

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-from gkd.losses.objective import CrossEntropy
-from gkd.losses.objective import Distillation
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +9,8 @@ import pytest
 
 from gkd import partitioning
 from gkd.losses import divergence
+from gkd.losses.objective import CrossEntropy
+from gkd.losses.objective import Distillation
 from gkd.models import t5
 from gkd.training import state as states
 from gkd.training.optimizer import Optimizer
