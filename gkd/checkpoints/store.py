@@ -1,13 +1,12 @@
 """Checkpoints: a small adapter around orbax v1.
 
-Orbax writes and reads the arrays, asynchronously and onto any sharding. It does
-not notice a flipped byte (it loads other weights and says nothing), so the
-store writes the sha256 of every file after orbax has committed, and compares
-before anything is loaded. That file also is the mark of a finished checkpoint:
-without it a folder is the rest of a killed run and is passed over.
+Orbax writes and reads the arrays, asynchronously and onto any sharding. A
+flipped byte it loads without a word, so the store writes the sha256 of every
+file after orbax has committed, and compares before it loads. Those hashes also
+mark a checkpoint as finished: without them it is the rest of a killed run.
 
   store = Store("run/checkpoints", keep=3)
-  store.save(100, state)                          # returns at once
+  store.save(100, state)  # returns at once
   state = store.restore(store.latest_step(), like=state)
 
 Models for others to load are single checkpoints with a description:
@@ -61,7 +60,7 @@ class Store:
     self._verified: set[int] = set()
 
   def save(self, step: int, state: Any) -> None:
-    """Starts to save a tree of arrays; the caller may then donate it."""
+    """Starts to save a tree of arrays; the caller may donate it at once."""
     self.wait()
     path = self._path(step)
     _make_folder(self.directory)
@@ -98,12 +97,12 @@ class Store:
         log.warning("%s; trying the one before", error)
         continue
       return step
-    if steps:
-      raise UserError(
-        f"all checkpoints in {self.directory} are damaged ({steps}); restore"
-        " the files, or delete the folder to start again from step 0"
-      )
-    return None
+    if not steps:
+      return None
+    raise UserError(
+      f"all checkpoints in {self.directory} are damaged ({steps}); restore the"
+      " files, or delete the folder to start again from step 0"
+    )
 
   def restore(self, step: int, like: Any) -> Any:
     """The tree saved at a step.
