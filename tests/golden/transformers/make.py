@@ -1,0 +1,218 @@
+"""Makes the golden files of this folder with PyTorch and transformers.
+
+  python tests/golden/transformers/make.py
+
+Needs numpy, torch and transformers, not gkd: weights are drawn by NumPy, given
+T5X's names and loaded into transformers' own T5. `tests/parity` uses the same
+functions to compare live.
+"""
+
+import pathlib
+
+import numpy as np
+import torch
+import transformers
+
+# T5X name -> transformers name, by the last parts of a parameter's path.
+ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
+
+BASE = {
+  "vocab_size": 40,
+  "emb_dim": 24,
+  "num_heads": 3,
+  "num_encoder_layers": 2,
+  "num_decoder_layers": 1,
+  "head_dim": 5,  # 3·5 differs from the width
+  "mlp_dim": 20,
+}
+CASES = {
+  "t5_1_0": {
+    **BASE,
+    "mlp_activations": ("relu",),
+    "logits_via_embedding": True,
+  },
+  "t5_1_1": {**BASE, "mlp_activations": ("gelu", "linear")},
+  "umt5": {
+    **BASE,
+    "mlp_activations": ("silu", "linear"),
+    "bias_per_layer": True,
+    "relative_buckets": 12,
+    "relative_max_distance": 20,
+  },
+}
+
+
+def main():
+  folder = pathlib.Path(__file__).parent
+  for seed, (name, options) in enumerate(CASES.items()):
+    weights, model = make_model(options, seed)
+    inputs, targets = make_batch(options["vocab_size"], seed)
+    np.savez_compressed(
+      folder / f"{name}.npz",
+      inputs=inputs,
+      targets=targets,
+      logits=teacher_forced(model, inputs, targets),
+      greedy=greedy(model, inputs, 16),
+      **{f"params/{path}": array for path, array in weights.items()},
+    )
+    print(name, transformers.__version__, torch.__version__)
+
+
+def make_model(options, seed: int):
+  """Random weights {T5X name: float16 array}, and the model that has them.
+
+  Args:
+    options: fields of `gkd.models.t5.T5Config`; the rest are its defaults.
+    seed: of the weights.
+  """
+  model = empty_model(options)
+  random = np.random.RandomState(seed)
+  weights = {}
+  state = model.state_dict()
+  for path, (name, transpose) in sorted(names(options).items()):
+    shape = tuple(state[name].shape)
+    shape = shape[::-1] if transpose else shape
+    value = random.normal(size=shape)
+    if path.endswith("scale"):
+      value = 1 + 0.2 * value
+    elif path.endswith("kernel"):
+      value /= np.sqrt(shape[0])
+    if path.endswith("query/kernel"):
+      # T5 does so instead of dividing scores. Without it softmax is so steep
+      # that float32 rounding shows in the fifth decimal.
+      value /= np.sqrt(options["head_dim"])
+    # Half precision keeps the files small; both sides compute in float32.
+    weights[path] = value.astype(np.float16)
+    tensor = torch.from_numpy(weights[path].astype(np.float32))
+    parameter = model.get_parameter(name)
+    parameter.data = (tensor.T if transpose else tensor).contiguous()
+  return weights, model.eval()
+
+
+def empty_model(options):
+  """Transformers' model of the same function, with weights of its own."""
+  first, *gate = options["mlp_activations"]
+  tied = options.get("logits_via_embedding", False)
+  per_layer = options.get("bias_per_layer", False)
+  family = (
+    (transformers.UMT5Config, transformers.UMT5ForConditionalGeneration)
+    if per_layer
+    else (transformers.T5Config, transformers.T5ForConditionalGeneration)
+  )
+  config = family[0](
+    vocab_size=options["vocab_size"],
+    d_model=options["emb_dim"],
+    d_kv=options["head_dim"],
+    d_ff=options["mlp_dim"],
+    num_layers=options["num_encoder_layers"],
+    num_decoder_layers=options["num_decoder_layers"],
+    num_heads=options["num_heads"],
+    relative_attention_num_buckets=options.get("relative_buckets", 32),
+    relative_attention_max_distance=options.get("relative_max_distance", 128),
+    feed_forward_proj=f"gated-{first}" if gate else first,
+    tie_word_embeddings=tied,
+    decoder_start_token_id=0,
+    pad_token_id=0,
+    eos_token_id=1,
+  )
+  model = family[1](config)
+  # transformers 5 ties the head of every T5 that is built from a config, and
+  # its UMT5 then also scales the states.
+  config.tie_word_embeddings = tied
+  if not tied:
+    model.lm_head.weight = torch.nn.Parameter(model.shared.weight.clone())
+  return model
+
+
+def names(options) -> dict[str, tuple[str, bool]]:
+  """{T5X name: (transformers name, whether it is the transpose)}."""
+  table = {"token_embedder/embedding": ("shared.weight", False)}
+  if not options.get("logits_via_embedding", False):
+    table["decoder/logits_dense/kernel"] = ("lm_head.weight", True)
+  for stack in ("encoder", "decoder"):
+    norm = f"{stack}.final_layer_norm.weight"
+    table[f"{stack}/{stack}_norm/scale"] = (norm, False)
+    for i in range(options[f"num_{stack}_layers"]):
+      ours, theirs = f"{stack}/layers_{i}", f"{stack}.block.{i}.layer"
+      if options.get("bias_per_layer", False):
+        table[f"{ours}/relpos_bias/rel_embedding"] = bias_of(theirs)
+      elif i == 0:
+        table[f"{stack}/relpos_bias/rel_embedding"] = bias_of(theirs)
+      table |= layer_names(stack, ours, theirs, len(options["mlp_activations"]))
+  return table
+
+
+def bias_of(layer: str) -> tuple[str, bool]:
+  return f"{layer}.0.SelfAttention.relative_attention_bias.weight", True
+
+
+def layer_names(stack, ours, theirs, num_activations):
+  blocks = [("attention", "attention", "SelfAttention")]
+  if stack == "decoder":
+    blocks = [
+      ("self_attention", "self_attention", "SelfAttention"),
+      ("encoder_decoder_attention", "cross_attention", "EncDecAttention"),
+    ]
+  table = {}
+  for j, (attention, norm, module) in enumerate(blocks):
+    for one, other in ATTENTION.items():
+      kernel = (f"{theirs}.{j}.{module}.{other}.weight", True)
+      table[f"{ours}/{attention}/{one}/kernel"] = kernel
+    scale = (f"{theirs}.{j}.layer_norm.weight", False)
+    table[f"{ours}/pre_{norm}_layer_norm/scale"] = scale
+  j = len(blocks)
+  table[f"{ours}/pre_mlp_layer_norm/scale"] = (
+    f"{theirs}.{j}.layer_norm.weight",
+    False,
+  )
+  for wi in ["wi"] if num_activations == 1 else ["wi_0", "wi_1"]:
+    kernel = (f"{theirs}.{j}.DenseReluDense.{wi}.weight", True)
+    table[f"{ours}/mlp/{wi}/kernel"] = kernel
+  kernel = (f"{theirs}.{j}.DenseReluDense.wo.weight", True)
+  table[f"{ours}/mlp/wo/kernel"] = kernel
+  return table
+
+
+def make_batch(vocab_size: int, seed: int):
+  """Inputs [4, 30] and targets [4, 35], right-padded with 0, ending in EOS.
+
+  Long enough to leave the exact relative buckets.
+  """
+  random = np.random.RandomState(1000 + seed)
+  sides = []
+  for length in (30, 35):
+    tokens = random.randint(2, vocab_size, (4, length))
+    for row, size in enumerate((length, length - 7, 5, 1)):
+      tokens[row, size - 1] = 1
+      tokens[row, size:] = 0
+    sides.append(tokens.astype(np.int32))
+  return sides
+
+
+def teacher_forced(model, inputs, targets) -> np.ndarray:
+  """Logits [B, T, V] of transformers."""
+  with torch.no_grad():
+    previous = np.pad(targets[:, :-1], [(0, 0), (1, 0)])
+    return model(
+      input_ids=torch.from_numpy(inputs).long(),
+      attention_mask=torch.from_numpy(inputs > 0),
+      decoder_input_ids=torch.from_numpy(previous).long(),
+    ).logits.numpy()
+
+
+def greedy(model, inputs, num_tokens: int) -> np.ndarray:
+  """Tokens [B, ≤ num_tokens] of transformers' greedy search; 0 is forbidden."""
+  tokens = model.generate(
+    input_ids=torch.from_numpy(inputs).long(),
+    attention_mask=torch.from_numpy(inputs > 0).long(),
+    max_new_tokens=num_tokens,
+    do_sample=False,
+    num_beams=1,
+    suppress_tokens=[0],
+  )[:, 1:].numpy()
+  tokens = np.pad(tokens, [(0, 0), (0, num_tokens - tokens.shape[1])])
+  return tokens.astype(np.int32)
+
+
+if __name__ == "__main__":
+  main()
