@@ -32,7 +32,7 @@ def rows_dir(tmp_path_factory):
           "targets": f"We count {i} red apples here.",
           "references": [],
         }
-        for i in range(3)
+        for i in range(10)
       ],
     )
   for split in ("train", "test"):
