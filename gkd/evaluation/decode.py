@@ -15,13 +15,10 @@ nothing and never runs TensorFlow.
   # {"eval/arithmetic/accuracy": 0.54, …}
 """
 
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import functools
 from typing import Any
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -29,12 +26,13 @@ import numpy as np
 from gkd import keys
 from gkd import metrics
 from gkd.evaluation import distance
+from gkd.evaluation import generation
 from gkd.evaluation import predictions
-from gkd.sampling import sampler
+from gkd.evaluation.generation import Examples
+from gkd.evaluation.memo import TeacherMemo
 from gkd.sampling.sampler import Decoding
 from gkd.types import EOS_ID
 from gkd.types import Batch
-from gkd.types import Key
 from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import Source
@@ -44,46 +42,6 @@ from gkd.types import UserError
 # 0, the sequences for the distance have fixed numbers far from them.
 _STUDENT_DISTANCE = 1 << 20
 _TEACHER_DISTANCE = (1 << 20) + 1
-
-
-class Examples(NamedTuple):
-  """One batch of prompts and what the cache says about its rows."""
-
-  batch: Batch  # without targets; the last one of a split has filler rows
-  rows: list  # `data.cache.Row`s, no fillers
-
-
-class TeacherMemo:
-  """Keeps what depends on the teacher alone, for one teacher and seed.
-
-  Its samples and scores are the same at every step of a run. The last teacher
-  is compared by identity: a new tree of parameters is a new teacher.
-  """
-
-  def __init__(self):
-    self._owner: tuple[Any, Any, int] | None = None
-    self._values: dict[str, Any] = {}
-
-  def get(
-    self,
-    name: str,
-    teacher: LanguageModel,
-    params: Params,
-    seed: int,
-    make: Callable[[], Any],
-  ) -> Any:
-    """The value called `name`, made at the first request."""
-    owner = self._owner
-    if (
-      owner is None
-      or owner[0] is not teacher
-      or owner[1] is not params
-      or owner[2] != seed
-    ):
-      self._owner, self._values = (teacher, params, seed), {}
-    if name not in self._values:
-      self._values[name] = make()
-    return self._values[name]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,37 +169,11 @@ def evaluate(
   return {f"eval/{evaluation.name}/{n}": value for n, value in values.items()}
 
 
-@functools.partial(jax.jit, static_argnames=("model", "max_length", "eos_id"))
-def _generate(model, params, inputs, rows, key, decoding, max_length, eos_id):
-  """`sampler.sample`, compiled once per model and shape."""
-  return sampler.sample(
-    model,
-    params,
-    inputs,
-    rows,
-    key,
-    decoding,
-    max_length=max_length,
-    eos_id=eos_id,
-  )
-
-
-@functools.partial(
-  jax.jit, static_argnames=("p_model", "q_model", "direction", "chunk_size")
+# Compiled once per pair of models and shape.
+_sequence_kl = jax.jit(
+  distance.sequence_kl,
+  static_argnames=("p_model", "q_model", "direction", "chunk_size"),
 )
-def _sequence_kl(
-  p_model, p_params, q_model, q_params, batch, direction, chunk_size
-):
-  """`distance.sequence_kl`, compiled once per pair of models and shape."""
-  return distance.sequence_kl(
-    p_model,
-    p_params,
-    q_model,
-    q_params,
-    batch,
-    direction=direction,
-    chunk_size=chunk_size,
-  )
 
 
 def _examples(evaluation: Evaluation, sharding: Any) -> list[Examples]:
@@ -287,13 +219,14 @@ def _answers(
   """`num_samples` lists of records, one record for each row."""
   stream = keys.stream(seed, step, keys.Role.EVALUATION)
   drawn = [
-    _generate_all(
+    generation.answer(
       model,
       params,
       examples,
       jax.random.fold_in(stream, draw),
-      evaluation,
       evaluation.decoding,
+      max_length=evaluation.lengths["targets"],
+      eos_id=evaluation.eos_id,
     )
     for draw in range(evaluation.num_samples)
   ]
@@ -306,30 +239,6 @@ def _answers(
       )
     ]
     for pass_ in drawn
-  ]
-
-
-def _generate_all(
-  model: LanguageModel,
-  params: Params,
-  examples: Sequence[Examples],
-  key: Key,
-  evaluation: Evaluation,
-  decoding: Decoding,
-) -> list[sampler.Samples]:
-  """One answer to each prompt, batch by batch, left on the device."""
-  return [
-    _generate(
-      model,
-      params,
-      example.batch.inputs,
-      example.batch.rows,
-      key,
-      decoding,
-      max_length=evaluation.lengths["targets"],
-      eos_id=evaluation.eos_id,
-    )
-    for example in examples
   ]
 
 
@@ -346,7 +255,15 @@ def _distances(
   def sequences(model, params, step, draw, source):
     key = keys.stream(seed, step, keys.Role.EVALUATION)
     key = jax.random.fold_in(key, draw)
-    drawn = _generate_all(model, params, examples, key, evaluation, Decoding())
+    drawn = generation.answer(
+      model,
+      params,
+      examples,
+      key,
+      Decoding(),
+      max_length=evaluation.lengths["targets"],
+      eos_id=evaluation.eos_id,
+    )
     return [
       example.batch.replace(
         targets=samples.tokens,
@@ -364,7 +281,13 @@ def _distances(
   )
   by_student = sequences(*student, step, _STUDENT_DISTANCE, Source.STUDENT)
   parts = [
-    _sequence_kl(*teacher, *student, batch, direction, evaluation.chunk_size)
+    _sequence_kl(
+      *teacher,
+      *student,
+      batch,
+      direction=direction,
+      chunk_size=evaluation.chunk_size,
+    )
     for direction, batches in (("forward", by_teacher), ("reverse", by_student))
     for batch in batches
   ]

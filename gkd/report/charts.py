@@ -220,7 +220,8 @@ def _curve(
     for colour, run in enumerate(runs)
     if name in run.metrics and any(map(math.isfinite, run.metrics[name][1]))
   ]
-  if not series:
+  # A single point says no more than the table does.
+  if max((len(one.xs) for one in series), default=0) < 2:
     return None
   slug = re.sub(r"\W+", "_", name)
   return Chart(slug, title, note, "lines", series)

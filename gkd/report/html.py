@@ -8,19 +8,17 @@ The page loads nothing from outside and can be mailed or attached as it is.
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import html
 import os
 from typing import Any
 
 from gkd.report import charts
+from gkd.report import elements
 from gkd.report import plots
 from gkd.report import runs
 from gkd.report import tables
 from gkd.report.style import style_sheet
 
 _NUM_EXAMPLES = 6
-_MAX_CHARACTERS = 1200
-_PALETTE = len(plots.LIGHT)
 
 
 def write_report(dirs: Sequence[str], output: str) -> str:
@@ -99,33 +97,34 @@ def _header(collection: runs.Collection) -> str:
     count = len(collection.results.rows)
     parts.append(f"{count} row{'s' * (count != 1)} of results")
   items = "".join(
-    f"<dt>{_escape(key.replace('_', ' '))}</dt>"
-    f"<dd>{_escape(_short(value))}</dd>"
+    f"<dt>{elements.escape(key.replace('_', ' '))}</dt>"
+    f"<dd>{elements.escape(elements.short(value))}</dd>"
     for key, value in meta.items()
     if key != "title"
   )
   facts = f'<dl class="meta">{items}</dl>' if items else ""
   return (
-    f"<header><h1>{_escape(title)}</h1>"
+    f"<header><h1>{elements.escape(title)}</h1>"
     f'<p class="soft">{" · ".join(parts)}</p>{facts}</header>'
   )
 
 
 def _results(results: runs.Results) -> str:
-  figures = "".join(map(_figure, charts.from_results(results)))
+  figures = "".join(map(elements.figure, charts.from_results(results)))
   return (
-    f"<section><h2>Results</h2>{_table(tables.results_table(results))}"
+    f"<section><h2>Results</h2>{elements.table(tables.results_table(results))}"
     f'<div class="charts">{figures}</div></section>'
   )
 
 
 def _runs(found: Sequence[runs.Run]) -> str:
-  parts = ["<section><h2>Runs</h2>", _table(tables.runs_table(found))]
-  legend = _legend(charts.legend(found))
+  parts = ["<section><h2>Runs</h2>", elements.table(tables.runs_table(found))]
+  legend = elements.legend(charts.legend(found))
   parts.append(f'</section><div class="runs">{legend}</div>')
   for section, drawn in charts.from_runs(found).items():
     figures = "".join(
-      _figure(chart, with_legend=chart.kind != "lines") for chart in drawn
+      elements.figure(chart, with_legend=chart.kind != "lines")
+      for chart in drawn
     )
     figures = f'<div class="charts">{figures}</div>'
     if section == "More":
@@ -140,12 +139,20 @@ def _runs(found: Sequence[runs.Run]) -> str:
 
 
 def _differences(found: Sequence[runs.Run]) -> str:
+  parts = []
   table = tables.differences_table(found)
-  if table is None:
+  if table is not None:
+    parts.append(elements.table(table, "settings"))
+  table = tables.partial_table(found)
+  if table is not None:
+    parts.append(
+      f"<details><summary>{len(table.rows)} settings that only some runs have"
+      f"</summary>{elements.table(table, 'settings')}</details>"
+    )
+  if not parts:
     return ""
   return (
-    "<section><h2>What differs between the runs</h2>"
-    f"{_table(table, 'settings')}</section>"
+    f"<section><h2>What differs between the runs</h2>{''.join(parts)}</section>"
   )
 
 
@@ -165,7 +172,7 @@ def _predictions(found: Sequence[runs.Run]) -> str:
     if shown:
       parts.append(
         f"<details{' open' * (name == names[0])}>"
-        f"<summary>{_escape(name)}</summary>{shown}</details>"
+        f"<summary>{elements.escape(name)}</summary>{shown}</details>"
       )
   if not parts:
     return ""
@@ -192,7 +199,7 @@ def _example(row: Any, answers: Mapping[str, Mapping[Any, Mapping]]) -> str:
   for name, records in answers.items():
     record = records[row]
     items.append(_answer(name, record.get("text", ""), _verdict(record)))
-  prompt = _escape(_short(first.get("prompt", "")))
+  prompt = elements.escape(elements.short(first.get("prompt", "")))
   return (
     f'<article class="example"><p class="text"><strong>{prompt}</strong></p>'
     f'<dl class="answers">{"".join(items)}</dl></article>'
@@ -201,8 +208,8 @@ def _example(row: Any, answers: Mapping[str, Mapping[Any, Mapping]]) -> str:
 
 def _answer(name: str, text: Any, verdict: str = "") -> str:
   return (
-    f'<div><dt>{_escape(name)}</dt><dd><p class="text">'
-    f"{_escape(_short(text))}{verdict}</p></dd></div>"
+    f'<div><dt>{elements.escape(name)}</dt><dd><p class="text">'
+    f"{elements.escape(elements.short(text))}{verdict}</p></dd></div>"
   )
 
 
@@ -233,7 +240,7 @@ def _samples(found: Sequence[runs.Run]) -> str:
         header=["prompt", "text", *(name.replace("_", " ") for name in names)],
         rows=[
           [
-            tables.Cell(_short(row.get(name, "")))
+            tables.Cell(elements.short(row.get(name, "")))
             for name in ("prompt", "text", *names)
           ]
           for row in rows
@@ -242,8 +249,8 @@ def _samples(found: Sequence[runs.Run]) -> str:
         numeric=[False] * (len(names) + 2),
       )
       parts.append(
-        f"<details><summary>{_escape(run.name)}</summary>"
-        f"{_table(table, 'settings')}</details>"
+        f"<details><summary>{elements.escape(run.name)}</summary>"
+        f"{elements.table(table, 'settings')}</details>"
       )
   if not parts:
     return ""
@@ -255,74 +262,11 @@ def _samples(found: Sequence[runs.Run]) -> str:
 
 def _configurations(found: Sequence[runs.Run]) -> str:
   parts = [
-    f"<details><summary>{_escape(run.name)}</summary>"
-    f"<pre>{_escape(run.config_text.strip())}</pre></details>"
+    f"<details><summary>{elements.escape(run.name)}</summary>"
+    f"<pre>{elements.escape(run.config_text.strip())}</pre></details>"
     for run in found
     if run.config_text.strip()
   ]
   if not parts:
     return ""
   return f"<section><h2>Configurations</h2>{''.join(parts)}</section>"
-
-
-def _table(table: tables.Table, kind: str = "") -> str:
-  classes = ["number" if numeric else "" for numeric in table.numeric]
-  head = "".join(
-    f'<th scope="col" class="{kind}">{_escape(title)}</th>'
-    for title, kind in zip(table.header, classes, strict=True)
-  )
-  body = "".join(f"<tr>{_row(row, classes)}</tr>" for row in table.rows)
-  note = f'<p class="note">{_escape(table.note)}</p>' if table.note else ""
-  return (
-    f'<div class="scroll" tabindex="0"><table class="{kind}">'
-    f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{note}"
-  )
-
-
-def _row(cells: Sequence[tables.Cell], classes: Sequence[str]) -> str:
-  first, *rest = cells
-  parts = [f'<th scope="row">{_escape(first.text)}</th>']
-  for cell, kind in zip(rest, classes[1:], strict=True):
-    kind = f"{kind} best" if cell.best else kind
-    parts.append(f'<td class="{kind.strip()}">{_escape(cell.text)}</td>')
-  return "".join(parts)
-
-
-def _figure(chart: plots.Chart, with_legend: bool = True) -> str:
-  note = f'<p class="note">{_escape(chart.note)}</p>' if chart.note else ""
-  legend = ""
-  if with_legend and len(chart.series) > 1:
-    names = [(series.name, series.colour) for series in chart.series]
-    legend = _legend(names, box=chart.kind != "lines")
-  svg = plots.to_svg(chart).replace(
-    "<svg", f'<svg role="img" aria-label="{_escape(chart.title)}"', 1
-  )
-  return (
-    f"<figure><figcaption><h3>{_escape(chart.title)}</h3>{note}{legend}"
-    f"</figcaption>{svg}</figure>"
-  )
-
-
-def _legend(names: Iterable[tuple[str, int]], box: bool = False) -> str:
-  items = "".join(
-    f'<li><span class="swatch{" box" * box}" style="background:'
-    f'var(--s{colour % _PALETTE})"></span>{_escape(name)}</li>'
-    for name, colour in names
-  )
-  return f'<ul class="legend">{items}</ul>'
-
-
-def _short(value: Any) -> str:
-  """Text of a value, cut where it becomes unreadable."""
-  if isinstance(value, float):
-    return tables.number(value)
-  if isinstance(value, (list, tuple)):
-    value = "\n".join(map(str, value))
-  text = str(value)
-  if len(text) > _MAX_CHARACTERS:
-    return text[:_MAX_CHARACTERS] + " …"
-  return text
-
-
-def _escape(text: Any) -> str:
-  return html.escape(str(text))

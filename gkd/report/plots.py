@@ -160,7 +160,8 @@ def _draw_lines(axes: Axes, chart: Chart, colours: Sequence[str]) -> None:
       marker="o" if len(xs) <= 25 else None,
       markersize=3.5,
     )
-  axes.xaxis.set_major_locator(MaxNLocator(5))
+  is_step = chart.x_label == "step"
+  axes.xaxis.set_major_locator(MaxNLocator(5, integer=is_step))
   axes.yaxis.set_major_locator(MaxNLocator(5))
   axes.margins(x=0.02, y=0.08)
 

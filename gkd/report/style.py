@@ -65,6 +65,8 @@ tbody th:first-child { overflow-wrap: break-word; }
 .best { font-weight: 700; }
 .settings td { white-space: pre-wrap; overflow-wrap: break-word;
   min-width: 9rem; max-width: 24rem; }
+.settings th:first-child { white-space: normal; overflow-wrap: anywhere;
+  min-width: 9rem; }
 .settings td, .settings tbody th, pre, .text {
   font-family: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono",
     "DejaVu Sans Mono", monospace; font-size: .84rem; }

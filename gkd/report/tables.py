@@ -147,7 +147,7 @@ def runs_table(runs: Sequence[Run]) -> Table:
     cells = [Cell(run.name), Cell(number(run.num_steps))]
     for name in evals:
       value = run.last(name)
-      is_best = len(runs) > 1 and value == best[name]
+      is_best = value == best[name]
       cells.append(Cell(number(value), best=is_best))
     cells.append(Cell(number(run.last("train/loss"))))
     cells.append(Cell(duration(total_seconds(run))))
@@ -167,26 +167,15 @@ def runs_table(runs: Sequence[Run]) -> Table:
 
 
 def differences_table(runs: Sequence[Run]) -> Table | None:
-  """Bindings that are not the same in all runs; None if there are none."""
-  # Each run has a directory of its own; its name says which.
-  names = sorted(
-    name
-    for name in {name for run in runs for name in run.config}
-    if not name.lower().endswith("model_dir")
-  )
-  rows = []
-  for name in names:
-    values = [run.config.get(name) for run in runs]
-    if len(set(values)) > 1:
-      rows.append([Cell(name), *(Cell(_text(value)) for value in values)])
-  if len(runs) < 2 or not rows:
-    return None
-  return Table(
-    header=["setting", *(run.name for run in runs)],
-    rows=rows,
-    note="Settings that are the same in all runs are left out.",
-    numeric=[False] * (len(runs) + 1),
-  )
+  """Settings of all runs that are not the same; None if there are none."""
+  rows = _differences(runs, in_all=True)
+  note = "Settings that are the same in all runs are left out."
+  return _settings_table(runs, rows, note)
+
+
+def partial_table(runs: Sequence[Run]) -> Table | None:
+  """Settings that only some of the runs have; None if there are none."""
+  return _settings_table(runs, _differences(runs, in_all=False), "")
 
 
 def is_headline(name: str) -> bool:
@@ -223,6 +212,37 @@ def duration(seconds: float) -> str:
   return f"{minutes // 60} h {minutes % 60} min"
 
 
+def _differences(
+  runs: Sequence[Run], *, in_all: bool
+) -> list[list[str | None]]:
+  """Name, then the value in each run, of settings that differ."""
+  names = sorted({name for run in runs for name in run.config})
+  found = []
+  for name in names:
+    values = [run.config.get(name) for run in runs]
+    # Each run has a folder of its own; its name says which.
+    is_folder = name.lower().endswith("model_dir")
+    # What refers to a macro differs where the macro does.
+    refers = "." in name and all((v or "%").startswith("%") for v in values)
+    wanted = in_all == (None not in values)
+    if wanted and len(set(values)) > 1 and not is_folder and not refers:
+      found.append([name, *values])
+  return found
+
+
+def _settings_table(
+  runs: Sequence[Run], rows: Sequence[Sequence[str | None]], note: str
+) -> Table | None:
+  if not rows:
+    return None
+  return Table(
+    header=["setting", *(run.name for run in runs)],
+    rows=[[Cell(_text(value)) for value in row] for row in rows],
+    note=note,
+    numeric=[False] * (len(runs) + 1),
+  )
+
+
 def _label(key: tuple, keys: Sequence[tuple]) -> str:
   """The method, with those settings that tell its rows apart."""
   label = METHODS.get(key[0], _plain(key[0]))
@@ -241,8 +261,8 @@ def _mean(group: Group, name: str) -> float:
 
 def _best(name: str, values: Sequence[float]) -> float:
   """The best finite value of a column; NaN where none is better."""
-  finite = [value for value in values if math.isfinite(value)]
-  if not finite or _NEUTRAL.search(name):
+  finite = {value for value in values if math.isfinite(value)}
+  if len(finite) < 2 or _NEUTRAL.search(name):
     return math.nan
   return min(finite) if _SMALLER.search(name) else max(finite)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gkd.evaluation import decode
+from gkd.evaluation import generation
 from gkd.sampling.sampler import Decoding
 from gkd.types import LanguageModel
 from gkd.types import UserError
@@ -274,13 +275,13 @@ def test_forward_kl_is_taken_on_teacher_text_and_reverse_on_student_text():
 
 def test_teacher_writes_once_for_all_steps(monkeypatch):
   writers = []
-  generate = decode._generate
+  generate = generation._generate
 
   def counting(model, *args, **kwargs):
     writers.append("teacher" if model is TEACHER else "student")
     return generate(model, *args, **kwargs)
 
-  monkeypatch.setattr(decode, "_generate", counting)
+  monkeypatch.setattr(generation, "_generate", counting)
   evaluation = _evaluation(batch_size=5, teacher_score=True)
   kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
   first = _evaluate(_params(0), evaluation, step=10, **kwargs)

@@ -86,17 +86,34 @@ def test_missing_and_infinite_values_show_as_dash():
 
 
 def test_only_settings_that_differ_are_listed():
-  table = tables.differences_table(
-    [
-      _run("a", LEARNING_RATE="0.1", SEED="0", MODEL_DIR='"a"'),
-      _run("b", LEARNING_RATE="0.2", SEED="0", MODEL_DIR='"b"', EXTRA="1"),
-    ]
-  )
+  pair = [
+    _run("a", LEARNING_RATE="0.1", SEED="0", MODEL_DIR='"a"'),
+    _run("b", LEARNING_RATE="0.2", SEED="0", MODEL_DIR='"b"', EXTRA="1"),
+  ]
+  table = tables.differences_table(pair)
   assert [[cell.text for cell in row] for row in table.rows] == [
-    ["EXTRA", "–", "1"],
     ["LEARNING_RATE", "0.1", "0.2"],
   ]
+  table = tables.partial_table(pair)
+  assert [[cell.text for cell in row] for row in table.rows] == [
+    ["EXTRA", "–", "1"],
+  ]
   assert tables.differences_table([_run("a", SEED="0")]) is None
+  assert tables.partial_table([_run("a", SEED="0")]) is None
+
+
+def test_reference_to_a_macro_is_no_difference_but_another_macro_is():
+  first = _run("a", **{"x.Rate.value": "%RATE"}, MODEL="%SMALL")
+  second = _run("b", MODEL="%LARGE")
+  assert tables.partial_table([first, second]) is None
+  (row,) = tables.differences_table([first, second]).rows
+  assert [cell.text for cell in row] == ["MODEL", "%SMALL", "%LARGE"]
+
+
+def test_equal_values_have_no_best():
+  rows = [_row("sft", accuracy_greedy=0.0), _row("seqkd", accuracy_greedy=0.0)]
+  table = tables.results_table(runs.Results(rows, {}))
+  assert not any(cell.best for cell in _column(table, "accuracy, greedy"))
 
 
 def test_runs_table_shows_last_values_and_the_sum_of_times():
