@@ -26,8 +26,11 @@ CHAINS: Mapping[str, ChainAddition] = {
     min_terms=5, max_terms=6, digits=2, operators="+-"
   ),
 }
+# The quickstart's teacher is trained on many problems; its students share few.
+QUICKSTART = ChainAddition(min_terms=4, max_terms=4, digits=2, min_digits=2)
 SIZES: Mapping[str, int] = {"train": 40_000, "validation": 500, "test": 1_000}
-NAMES = (*CHAINS, "gsm8k", "svamp")
+QUICKSTART_SIZES: Mapping[str, int] = {**SIZES, "train": 2_000}
+NAMES = (*CHAINS, "quickstart_teacher", "quickstart", "gsm8k", "svamp")
 
 _VALIDATION_PARTS = 7  # of 100
 
@@ -38,6 +41,11 @@ def register(
   """Registers every task of this family; again replaces them."""
   for name, chains in CHAINS.items():
     register_chains(name, chains, vocabulary)
+  register_chains("quickstart_teacher", QUICKSTART, vocabulary)
+  # Another seed: other problems than the teacher's.
+  register_chains(
+    "quickstart", QUICKSTART, vocabulary, sizes=QUICKSTART_SIZES, seed=1
+  )
   accuracies = [
     metrics.answer_accuracy,
     metrics.answer_accuracy_with_calculator,

@@ -37,6 +37,7 @@ from gkd.commands import training
 from gkd.commands.datasets import Folders
 from gkd.experiments.quickstart import tables
 from gkd.report import html
+from gkd.types import LanguageModel
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
@@ -46,30 +47,39 @@ TEACHER = Path(__file__).parent / "teacher"
 CACHE_SPLITS = ("train", "validation", "test")
 
 
+TEACHER_TEXT = "teacher text"
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
   """One row of the result table.
 
   Attributes:
-    name: `method` in results.json; the gin file of the same name is the run.
+    name: `method` in results.json.
+    run: folder of its training run, and the name of its gin file.
     labels: what had to be written for it beyond the prompts.
-    data: what TRAIN_CACHE reads: "teacher_text" or "" for the task's own.
-    folder: of the run, if the name alone is not unique.
-    bindings: further gin values.
+    distils: whether the run asks the teacher.
   """
 
   name: str
+  run: str
   labels: str
-  data: str = "teacher_text"
-  folder: str = ""
-  bindings: tuple[str, ...] = ()
+  distils: bool = True
+
+  @property
+  def file(self) -> str:
+    return f"{self.run}.gin"
 
 
+TEACHER_ROW = Method("teacher", "teacher", "40,000 solutions", distils=False)
+STUDENT = Method("sft", "student", "2,000 solutions: the start", distils=False)
 METHODS = (
-  Method("seqkd", "teacher text"),
-  Method("supervised_kd", "teacher text"),
-  Method("gkd_mixed", "teacher text"),
-  Method("gkd_on_policy", "none"),
+  Method("sft", "sft_continued", "2,000 solutions, as many updates", False),
+  Method("seqkd", "seqkd", TEACHER_TEXT),
+  Method("supervised_kd", "supervised_kd", TEACHER_TEXT),
+  Method("gkd_mixed", "gkd_mixed", TEACHER_TEXT),
+  Method("gkd_on_policy", "gkd_on_policy", "none"),
+  Method("supervised_kd", "supervised_kd_labels", "2,000 solutions"),
 )
 
 
@@ -79,9 +89,12 @@ def main(args: argparse.Namespace) -> None:
   folder = Path(args.output).expanduser().absolute()
   folder.mkdir(parents=True, exist_ok=True)
   seeds = args.seeds
-  stages = Stages(folder, num_stages=2 + len(seeds) * (3 + 2 * len(METHODS)))
-  stages.run("data", "generate problems", _make_caches, folder)
-  teacher = _teacher(args, folder, stages)
+  stages = Stages(
+    folder,
+    num_stages=1 + args.train_teacher + len(seeds) * (4 + 2 * len(METHODS)),
+  )
+  stages.run("data", "generate problems", _make_caches, folder, "common.gin")
+  teacher = _teacher(args.train_teacher, folder, stages)
   rows = []
   for seed in seeds:
     rows += _one_seed(folder, stages, seed, teacher, args.split)
@@ -136,14 +149,14 @@ class Stages:
     return sum(json.loads(mark.read_text())["seconds"] for mark in marks)
 
 
-def _make_caches(folder: Path) -> None:
-  """Tokenises the generated task, in a process of its own.
+def _make_caches(folder: Path, file: str) -> None:
+  """Tokenises the generated task of a gin file, in a process of its own.
 
   seqio brings TensorFlow along; this process then never loads it.
   """
   command = [
     *(sys.executable, "-m", "gkd", "cache", "make"),
-    f"--gin_file={CONFIGS}/common.gin",
+    f"--gin_file={CONFIGS}/{file}",
     f"--cache_dir={folder / 'data'}",
     *(f"--split={split}" for split in CACHE_SPLITS),
   ]
@@ -155,31 +168,27 @@ def _make_caches(folder: Path) -> None:
     )
 
 
-def _teacher(args: argparse.Namespace, folder: Path, stages: Stages) -> Path:
+def _teacher(train: bool, folder: Path, stages: Stages) -> Path:
   """The checkpoint that comes along, or one that is trained now."""
-  if not args.train_teacher:
-    stages.run("teacher", f"teacher: the one in {TEACHER.name}/", lambda: None)
+  if not train:
     return TEACHER
   own = folder / "teacher"
-  stages.run(
-    "teacher-training",
-    "train the teacher",
-    _train,
-    folder,
-    own,
-    ["teacher.gin"],
-  )
-  model = _model("QUICKSTART_TEACHER")
+
+  def make(folder: Path) -> None:
+    _make_caches(folder, "teacher.gin")
+    _train(folder, own, "teacher.gin", ["RANDOM_SEED=0"])
+
+  stages.run("teacher", "train the teacher", make, folder)
+  model = _teacher_model()
   like = jax.eval_shape(model.init, jax.random.key(0))
-  made, _ = load_trained(own, like)
   if TEACHER.is_dir():
-    print(_compare(made, load_trained(TEACHER, like)[0]))
+    print(_compare(load_trained(own, like)[0], load_trained(TEACHER, like)[0]))
   return own
 
 
 def export_teacher(run: Path) -> None:
   """Makes the teacher of a run the one that comes along."""
-  model = _model("QUICKSTART_TEACHER")
+  model = _teacher_model()
   params, about = load_trained(
     run, jax.eval_shape(model.init, jax.random.key(0))
   )
@@ -205,74 +214,46 @@ def _one_seed(
 ) -> list[dict[str, Any]]:
   """All runs of one seed, and their rows of the table."""
   runs = folder / f"seed_{seed}"
+  text, student = runs / "teacher_text", runs / STUDENT.run
   shared = [f"RANDOM_SEED={seed}"]
-  text = runs / "teacher_text"
-  student = runs / "sft"
+  from_teacher = [f"INITIAL_CHECKPOINT_PATH={teacher}"]
+  from_student = [f"INITIAL_CHECKPOINT_PATH={student}"]
+  against = [f"TEACHER_CHECKPOINT_PATH={teacher}"]
 
   def stage(name, words, function, *args):
-    stages.run(f"{runs.name}/{name}", f"{words} (seed {seed})", function, *args)
+    words = f"{words} (seed {seed})"
+    stages.run(f"{runs.name}-{name}", words, function, folder, *args)
 
-  stage(
-    "sft",
-    "student: SFT on few labels",
-    _train,
-    folder,
-    student,
-    ["student.gin"],
-    shared,
-  )
-  stage(
-    "teacher_text",
-    "the teacher answers the prompts once",
-    _sample,
-    folder,
-    ["teacher_text.gin"],
-    [*shared, f"INITIAL_CHECKPOINT_PATH={teacher}", f"OUTPUT_DIR={text}"],
-  )
-  start = [
-    *shared,
-    f"INITIAL_CHECKPOINT_PATH={student}",
-    f"TEACHER_CHECKPOINT_PATH={teacher}",
-  ]
+  words = "the student's fine-tuning on few solutions"
+  stage(STUDENT.run, words, _train, student, STUDENT.file, shared)
+  words = "the teacher answers the prompts once"
+  bindings = [*shared, *from_teacher, f"OUTPUT_DIR={text}"]
+  stage("teacher_text", words, _sample, bindings)
   for method in METHODS:
-    cache = [f"TRAIN_CACHE={text}"] if method.data == "teacher_text" else []
-    stage(
-      method.folder or method.name,
-      f"distil: {method.name}",
-      _train,
-      folder,
-      runs / (method.folder or method.name),
-      [f"{method.name}.gin"],
-      [*start, *cache, *method.bindings],
-    )
+    bindings = [*shared, *from_student]
+    if method.distils:
+      bindings += against
+    if method.labels == TEACHER_TEXT:
+      bindings.append(f"TRAIN_CACHE={text}")
+    words = f"train by {method.run}"
+    stage(method.run, words, _train, runs / method.run, method.file, bindings)
   rows = []
-  tested = [
-    Method("teacher", "40,000 worked solutions"),
-    Method("sft", "2,000 worked solutions"),
-    *METHODS,
-  ]
-  for method in tested:
-    name = method.folder or method.name
-    checkpoint = teacher if name == "teacher" else runs / name
-    scores = runs / "scores" / split / name
-    model = ["STUDENT_MODEL=%QUICKSTART_TEACHER"] if name == "teacher" else []
-    stage(
-      f"scores-{split}-{name}",
-      f"score on {split}: {name}",
-      _evaluate,
-      folder,
-      [
-        *shared,
-        *model,
-        f"MODEL_DIR={scores}",
-        f"EVAL_SPLIT={split}",
-        f"INITIAL_CHECKPOINT_PATH={checkpoint}",
-        f"TEACHER_CHECKPOINT_PATH={teacher}",
-      ],
-    )
-    rows.append(
-      tables.row(method.name, method.labels, seed, checkpoint, scores)
-    )
+  for method in (TEACHER_ROW, STUDENT, *METHODS):
+    checkpoint = teacher if method is TEACHER_ROW else runs / method.run
+    scores = runs / "scores" / split / method.run
+    bindings = [
+      *shared,
+      *against,
+      f"INITIAL_CHECKPOINT_PATH={checkpoint}",
+      f"MODEL_DIR={scores}",
+      f"EVAL_SPLIT={split}",
+    ]
+    if method is TEACHER_ROW:
+      bindings.append("STUDENT_MODEL=%QUICKSTART_TEACHER")
+    words = f"score {method.run} on {split}"
+    stage(f"{split}-{method.run}", words, _evaluate, bindings)
+    row = tables.row(method.name, method.labels, seed, checkpoint, scores)
+    rows.append(row)
   return rows
 
 
@@ -280,43 +261,34 @@ def _folders(folder: Path) -> Folders:
   return Folders(data_dir="", cache_dir=str(folder / "data"))
 
 
-def _load(files: Sequence[str], bindings: Sequence[str]) -> None:
-  configuration.load([f"{CONFIGS}/{file}" for file in files], bindings)
+def _load(file: str, bindings: Sequence[str]) -> None:
+  configuration.load([f"{CONFIGS}/{file}"], bindings)
 
 
 def _train(
-  folder: Path, model_dir: Path, files: Sequence[str], bindings=()
+  folder: Path, model_dir: Path, file: str, bindings: Sequence[str]
 ) -> None:
-  _load(files, [*bindings, f"MODEL_DIR={model_dir}"])
+  _load(file, [*bindings, f"MODEL_DIR={model_dir}"])
   training.train(_folders(folder))
 
 
-def _sample(
-  folder: Path, files: Sequence[str], bindings: Sequence[str]
-) -> None:
-  _load(files, bindings)
-  sampling.sample(_folders(folder))
+def _sample(folder: Path, bindings: Sequence[str]) -> None:
+  _load("teacher_text.gin", bindings)
+  with contextlib.redirect_stdout(None):
+    sampling.sample(_folders(folder))
 
 
 def _evaluate(folder: Path, bindings: Sequence[str]) -> None:
-  _load(["evaluate.gin"], bindings)
-  # One line for each number would drown the table.
+  _load("evaluate.gin", bindings)
+  # A line for each number would drown the table.
   with contextlib.redirect_stdout(None):
     evaluating.evaluate(_folders(folder))
 
 
-def _model(size: str):
-  """The model of one of the two sizes of common.gin."""
-  _load(
-    ["evaluate.gin"],
-    [
-      f"STUDENT_MODEL=%{size}",
-      "MODEL_DIR=unused",
-      "INITIAL_CHECKPOINT_PATH=unused",
-      "TEACHER_CHECKPOINT_PATH=unused",
-    ],
-  )
-  return configuration.build(settings.Evaluating).model
+def _teacher_model() -> LanguageModel:
+  unused = ("MODEL_DIR", "INITIAL_CHECKPOINT_PATH", "TEACHER_CHECKPOINT_PATH")
+  _load("evaluate.gin", [f"{name}=unused" for name in unused])
+  return configuration.build(settings.Evaluating).teacher
 
 
 def _hardware() -> str:
