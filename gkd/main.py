@@ -10,10 +10,15 @@ Anything else is a traceback: a bug.
 """
 
 from collections.abc import Sequence
+import dataclasses
+import hashlib
+import json
 import logging
 import os
 from pathlib import Path
+import platform
 import sys
+import tempfile
 
 from gkd.commands import parser
 
@@ -39,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       )
     _COMMANDS[args.command](args)
   except UserError as error:
-    print(f"gkd: {error}", file=sys.stderr)
+    print(f"gkd: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
   return 0
 
@@ -85,15 +90,15 @@ def _sample(args) -> None:
 
 def _bench(args) -> None:
   folders = _prepare(args)
-  import json
-
   from gkd.bench import steps
   from gkd.commands import configuration
   from gkd.commands import settings
   from gkd.commands import training
 
   run = training.assemble(configuration.build(settings.Training), folders)
-  result = steps.measure(run, rounds=args.rounds)
+  with tempfile.TemporaryDirectory() as scratch:
+    run = dataclasses.replace(run, model_dir=scratch)
+    result = steps.measure(run, rounds=args.rounds)
   print(steps.words(result))
   Path(args.output).write_text(json.dumps(result, indent=2) + "\n")
   print(f"written to {args.output}")
@@ -158,8 +163,23 @@ def _keep_compiled_programs() -> None:
   import jax
 
   if not jax.config.jax_compilation_cache_dir:
-    cache = Path("~/.cache/gkd/compiled").expanduser()
+    cache = Path("~/.cache/gkd/compiled").expanduser() / _processor()
     jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def _processor() -> str:
+  """Names this kind of processor.
+
+  Programs for a CPU hold its very instructions; with a home folder shared by
+  several machines another one would fail on them.
+  """
+  text = platform.machine()
+  cpuinfo = Path("/proc/cpuinfo")
+  if cpuinfo.is_file():
+    lines = cpuinfo.read_text().splitlines()
+    kind = ("flags", "Features", "model name")
+    text += "".join(sorted({x for x in lines if x.startswith(kind)}))
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 _COMMANDS = {

@@ -76,4 +76,4 @@ def words(hint: Any) -> str:
     return f"a list of items, each {words(arguments[0])}"
   if origin in (dict, collections.abc.Mapping):
     return f"a dict of {words(arguments[0])} to {words(arguments[1])}"
-  return f"an object such as @{getattr(hint, '__name__', hint)}()"
+  return f"a {getattr(hint, '__name__', hint)} object, written @module.Name()"

@@ -12,9 +12,9 @@ missing values, wrong types.
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
-import difflib
 
-# gin 0.5.0's dynamic registration uses importlib.util without importing it.
+# gin 0.5.0's dynamic registration uses it without importing it.
+import importlib.util  # noqa: F401
 import logging
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from gin import config_parser
 
 import gkd
 from gkd.commands import annotations
+from gkd.commands import messages
 from gkd.types import UserError
 
 _MACRO = "gin.macro"
@@ -118,7 +119,7 @@ def _parse_file(file: str) -> None:
   if not found:
     raise UserError(
       f"--gin_file {file!r} does not exist here nor in {config_folder()};"
-      f" did you mean {_nearest(file, _all_files())}?"
+      f" did you mean {messages.nearest(file, _all_files())}?"
     )
   with _one_line(f"--gin_file {file}"):
     gin.parse_config_file(file)
@@ -136,7 +137,7 @@ def _parse_binding(binding: str) -> None:
   if "." not in name and name not in known:
     raise UserError(
       f"--gin.{name}: no gin file of this command defines {name!r}; did you"
-      f" mean {_nearest(name, known)}?"
+      f" mean {messages.nearest(name, known)}?"
     )
   with _one_line(f"--gin.{binding}"):
     gin.parse_config([*_imports(), f"{name} = {_quoted(value)}"])
@@ -171,10 +172,9 @@ def _refuse_missing(key: tuple[str, str]) -> None:
     if kind == _MACRO and not is_bound(name)
   )
   if missing:
-    example = " ".join(f"--gin.{name}=…" for name in missing)
     raise UserError(
-      f"no value for {', '.join(missing)}; add {example} or a --gin_file that"
-      " sets them"
+      f"no value for {', '.join(missing)}; add --gin.{missing[0]}=… and so on,"
+      " or a --gin_file that sets them"
     )
 
 
@@ -260,7 +260,7 @@ def _one_line(where: str) -> Iterator[None]:
   ) as error:
     if _is_bug(error):
       raise
-    text = " ".join(str(error).split("\n  In call to")[0].split())
+    text = messages.plain(str(error))
     raise UserError(f"{where}: {text}; correct the name or value") from error
   finally:
     logger.removeFilter(silence)
@@ -274,11 +274,6 @@ def _is_bug(error: Exception) -> bool:
   file = trace.tb_frame.f_code.co_filename
   module = trace.tb_frame.f_globals.get("__name__", "")
   return not (module.split(".")[0] == "gin" or file.startswith("<"))
-
-
-def _nearest(name: str, known) -> str:
-  names = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.4)
-  return " or ".join(names or sorted(known)[:12]) or "another file"
 
 
 def _all_files() -> list[str]:

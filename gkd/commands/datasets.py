@@ -101,27 +101,48 @@ def load_vocabulary(data: Data, folders: Folders) -> vocabularies.Vocabulary:
   )
 
 
+def check_before_opening(
+  train: Data, evaluation: Data | None, folders: Folders
+) -> int | None:
+  """What can be told from the names alone, before any cache is made.
+
+  Returns:
+    Size of the vocabulary, or None where only a cache knows it.
+  """
+  if evaluation is not None and not (train.cache or evaluation.cache):
+    _refuse_shared_rows(
+      train.task, train.split, evaluation.task, evaluation.split
+    )
+  return load_vocabulary(train, folders).size if train.vocabulary else None
+
+
 def check_disjoint(train: TokenCache, evaluation: TokenCache) -> None:
   """Refuses to evaluate on rows of the training split of the same task.
 
   Prompts that merely occur in both are counted in a warning: real data sets
   have such duplicates.
   """
-  task = train.info["task"]
-  left, right = train.info["split"], evaluation.info["split"]
-  if task == evaluation.info["task"] and may_intersect(left, right):
-    raise UserError(
-      f"EVAL_SPLIT {right!r} intersects TRAIN_SPLIT {left!r} of task {task};"
-      " choose splits that share no rows"
-    )
-  shared = caches.overlap(train, evaluation)
-  if shared:
+  left, right = train.info, evaluation.info
+  _refuse_shared_rows(
+    left["task"], left["split"], right["task"], right["split"]
+  )
+  if shared := caches.overlap(train, evaluation):
     log.warning(
       "%d prompts of %s (%s) also occur in the training data (%s)",
       shared,
-      evaluation.info["task"],
-      right,
-      left,
+      right["task"],
+      right["split"],
+      left["split"],
+    )
+
+
+def _refuse_shared_rows(
+  train_task: str, train_split: str, task: str, split: str
+) -> None:
+  if train_task == task and may_intersect(train_split, split):
+    raise UserError(
+      f"EVAL_SPLIT {split!r} intersects TRAIN_SPLIT {train_split!r} of task"
+      f" {task}; choose splits that share no rows"
     )
 
 

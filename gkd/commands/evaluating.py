@@ -20,7 +20,7 @@ def evaluate(folders: Folders) -> dict[str, float]:
   models = {"student": settings.model}
   if settings.teacher is not None:
     models["teacher"] = settings.teacher
-  check_vocabularies(models, cache)
+  check_vocabularies(models, cache.info["vocabulary"]["size"])
   params = parameters.load(
     settings.checkpoint, settings.model, "INITIAL_CHECKPOINT_PATH", cache
   )

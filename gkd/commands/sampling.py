@@ -32,7 +32,9 @@ def sample(folders: Folders) -> str:
   """Samples what the loaded configuration describes; returns the folder."""
   settings = configuration.build(Sampling)
   cache = open_cache(settings.data, folders)
-  check_vocabularies({"student": settings.model}, cache)
+  check_vocabularies(
+    {"student": settings.model}, cache.info["vocabulary"]["size"]
+  )
   params = parameters.load(
     settings.checkpoint, settings.model, "INITIAL_CHECKPOINT_PATH", cache
   )

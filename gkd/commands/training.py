@@ -12,6 +12,7 @@ from gkd.checkpoints.trained import write_description
 from gkd.commands import configuration
 from gkd.commands import parameters
 from gkd.commands.datasets import Folders
+from gkd.commands.datasets import check_before_opening
 from gkd.commands.datasets import check_disjoint
 from gkd.commands.datasets import open_cache
 from gkd.commands.settings import Scoring
@@ -54,18 +55,24 @@ def assemble(settings: Training, folders: Folders) -> loop.Run:
     UserError: something is missing or impossible; nothing was compiled.
   """
   mesh = partitioning.make_mesh(model=settings.model_parallelism)
-  cache = open_cache(settings.data, folders)
+  _check_devices(settings.batch_size, settings.micro_batches, mesh)
   models = {"student": settings.student}
   if settings.teacher is not None:
     models["teacher"] = settings.teacher
-  check_vocabularies(models, cache)
-  _check_devices(settings.batch_size, settings.micro_batches, mesh)
+  scoring = settings.scoring
+  size = check_before_opening(
+    settings.data, scoring.data if scoring else None, folders
+  )
+  if size is not None:
+    check_vocabularies(models, size)
+  cache = open_cache(settings.data, folders)
+  check_vocabularies(models, cache.info["vocabulary"]["size"])
   evaluations: list[Evaluation] = []
-  if settings.scoring is not None:
-    scored = open_cache(settings.scoring.data, folders)
-    check_vocabularies(models, scored)
+  if scoring is not None:
+    scored = open_cache(scoring.data, folders)
+    check_vocabularies(models, scored.info["vocabulary"]["size"])
     check_disjoint(cache, scored)
-    evaluations = make_evaluations(settings.scoring, scored)
+    evaluations = make_evaluations(scoring, scored)
   loader = Loader(
     cache,
     batch_size=settings.batch_size,
@@ -146,18 +153,15 @@ def make_evaluations(scoring: Scoring, cache: TokenCache) -> list[Evaluation]:
   ]
 
 
-def check_vocabularies(
-  models: dict[str, LanguageModel], cache: TokenCache
-) -> None:
+def check_vocabularies(models: dict[str, LanguageModel], size: int) -> None:
   """All models must have as many real ids as the data's vocabulary."""
-  size = cache.info["vocabulary"]["size"]
   for role, model in models.items():
     if model.vocabulary_size != size:
       raise UserError(
-        f"the {role} has {model.vocabulary_size} ids but the vocabulary of"
-        f" {cache.info['task']} has {size}: different vocabularies; set"
-        f" 'vocabulary_size': {size} in {role.upper()}_MODEL if they are the"
-        " same one, or choose another model or VOCABULARY"
+        f"the {role} has {model.vocabulary_size} ids but VOCABULARY has {size}:"
+        f" different vocabularies; set 'vocabulary_size': {size} in"
+        f" {role.upper()}_MODEL if only its table is wider, or choose another"
+        " model or VOCABULARY"
       )
 
 
