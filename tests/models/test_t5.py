@@ -2,6 +2,7 @@
 
 import functools
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -210,6 +211,51 @@ def test_dropout_needs_a_key_and_a_rate():
   assert (dropped == again).all()
   assert not np.allclose(dropped, want)
   assert not np.allclose(dropped, other)
+
+
+def test_dropout_is_where_t5x_has_it():
+  model, params = build()
+  inputs, targets = batch()
+  calls = []
+
+  def record(call, args, kwargs, context):
+    if isinstance(context.module, nn.Dropout):
+      calls.append((args[0].shape, tuple(context.module.broadcast_dims)))
+    return call(*args, **kwargs)
+
+  with nn.intercept_methods(record):
+    jax.eval_shape(
+      lambda key: model.hidden(params, inputs, targets, dropout_key=key),
+      jax.random.key(0),
+    )
+  # t5x/examples/t5/network.py and layers.py, from top to bottom.
+  each, shared = (), (-2,)
+  i, t = INPUT_LENGTH, TARGET_LENGTH
+  encoder, decoder = (3, i, 16), (3, t, 16)
+  encoder_layer = [
+    ((3, 3, i, i), shared),  # attention weights
+    (encoder, shared),
+    ((3, i, 24), shared),  # inside the MLP
+    (encoder, shared),
+  ]
+  decoder_layer = [
+    ((3, 3, t, t), shared),
+    (decoder, shared),
+    ((3, 3, t, i), shared),
+    (decoder, shared),
+    ((3, t, 24), shared),
+    (decoder, shared),
+  ]
+  assert calls == [
+    (encoder, shared),  # token vectors
+    *encoder_layer,
+    *encoder_layer,
+    (encoder, each),
+    (decoder, shared),
+    *decoder_layer,
+    *decoder_layer,
+    (decoder, shared),
+  ]
 
 
 @pytest.mark.parametrize("name", list(CONFIGS)[:2])
