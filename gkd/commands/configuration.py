@@ -12,10 +12,11 @@ missing values, wrong types.
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
+import functools
 
 # gin 0.5.0's dynamic registration uses it without importing it.
 import importlib.util  # noqa: F401
-import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,10 @@ def load(files: Sequence[str], bindings: Sequence[str]) -> None:
   """
   gin.clear_config()
   gin_config._LOCATION_PREFIXES[:] = ["", str(config_folder())]
+  # gin also takes paths for resources of Python packages: it logs a miss as an
+  # error, and a folder `runs` in the working folder makes it fail.
+  reader = functools.partial(open, encoding="utf-8")
+  gin_config._FILE_READERS[:] = [(reader, os.path.isfile)]
   for file in files:
     _parse_file(file)
   for binding in bindings:
@@ -235,13 +240,6 @@ def _is_required(value: Any) -> bool:
 @contextlib.contextmanager
 def _one_line(where: str) -> Iterator[None]:
   """Turns gin's and the objects' own messages into one line each."""
-  # A search-path miss logs "ERROR:root:Path not found" although it is no error.
-  logger = logging.getLogger()
-
-  def silence(record):
-    return "Path not found" not in record.getMessage()
-
-  logger.addFilter(silence)
   try:
     yield
   except UserError as error:
@@ -262,8 +260,6 @@ def _one_line(where: str) -> Iterator[None]:
       raise
     text = messages.plain(str(error))
     raise UserError(f"{where}: {text}; correct the name or value") from error
-  finally:
-    logger.removeFilter(silence)
 
 
 def _is_bug(error: Exception) -> bool:

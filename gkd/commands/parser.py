@@ -173,6 +173,28 @@ def _add_cache(commands, folders) -> None:
     default=[],
     help="a split (default: those of the gin file); may be repeated",
   )
+  made = _add_command(
+    actions,
+    "vocabulary",
+    "train a SentencePiece vocabulary on a task's training texts",
+    "gkd cache vocabulary --gin_file=tasks/gsm8k.gin --size=4096"
+    " --output=runs/gsm8k/vocabulary.model",
+  )
+  _add_gin_flags(made)
+  _add_folder_flags(made, folders)
+  made.add_argument(
+    "--size",
+    type=int,
+    required=True,
+    help="number of ids, with the special ids and 256 bytes for characters"
+    " that have no piece",
+  )
+  made.add_argument(
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="the file to write, a SentencePiece model",
+  )
   show = _add_command(actions, "list", "list the caches", "gkd cache list")
   _add_folder_flags(show, folders)
   check = _add_command(
