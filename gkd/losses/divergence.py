@@ -209,10 +209,9 @@ def _kl(log_w: Array, log_r: Array) -> Array:
   log_w = log_w.astype(jnp.float32)
   log_r = log_r.astype(jnp.float32)
   w = jnp.exp(log_w)
-  # Inputs are replaced before the subtraction: masking the product alone would
-  # leave 0 * inf in the gradient.
-  counts = w > 0
-  ratio = jnp.where(counts, log_w, 0.0) - jnp.where(counts, log_r, 0.0)
+  # The ratio is masked before the product: masking the product would leave
+  # 0 * inf in the gradient of w.
+  ratio = jnp.where(w > 0, log_w - log_r, 0.0)
   return _not_negative(jnp.sum(w * ratio, axis=-1))
 
 
@@ -235,12 +234,12 @@ def _interior_jsd(log_p: Array, log_q: Array, beta: float | Array) -> Array:
   b = jnp.where(swap, 1.0 - beta, beta).astype(jnp.float32)
   log_p = log_p.astype(jnp.float32)
   log_q = log_q.astype(jnp.float32)
-  # Both -inf: any equal finite pair gives ratio 0, and the weights are 0.
-  absent = jnp.isneginf(log_p) & jnp.isneginf(log_q)
-  log_p_over_q = jnp.where(absent, 0.0, log_p) - jnp.where(absent, 0.0, log_q)
-  p, q = jnp.exp(log_p), jnp.exp(log_q)
-  a, c = jnp.where(swap, q, p), jnp.where(swap, p, q)
-  log_ratio = jnp.where(swap, -log_p_over_q, log_p_over_q)
+  log_a = jnp.where(swap, log_q, log_p)
+  log_c = jnp.where(swap, log_p, log_q)
+  a, c = jnp.exp(log_a), jnp.exp(log_c)
+  # Both -inf would be NaN; their weights are 0, any finite ratio will do.
+  absent = jnp.isneginf(log_a) & jnp.isneginf(log_c)
+  log_ratio = jnp.where(absent, 0.0, log_a - log_c)
   log_ratio = jnp.clip(log_ratio, -_MAX_LOG_RATIO, _MAX_LOG_RATIO)
   log_m_over_c = jnp.log1p(b * jnp.expm1(log_ratio))
   log_m_over_a = log_m_over_c - log_ratio
