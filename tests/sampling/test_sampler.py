@@ -197,13 +197,24 @@ def test_ids_of_probability_zero_are_never_drawn_at_any_uniform():
   assert np.isfinite(log_probs).all()
 
 
-def test_an_id_of_tiny_mass_is_not_drawn_because_it_comes_first():
-  """The rarest id comes first: it must not be taken when u is near 0."""
-  logits = jnp.full((4096, 256), -80.0).at[:, 200].set(0.0)
-  tokens, _ = choose(logits, keys.per_row(KEY, jnp.arange(4096)), Decoding())
-  assert (np.asarray(tokens) == 200).all()
-  mass = jnp.exp(logits[:1])
-  assert sampler._inverse_cdf(mass, jnp.full(1, 2.0**-24))[0] == 200
+def test_a_sum_that_is_not_monotone_draws_no_id_of_probability_zero(
+  monkeypatch,
+):
+  rounded = jnp.float32([[0.5, 0.75, 0.5, 1.0]])  # of a parallel scan
+  monkeypatch.setattr(jnp, "cumsum", lambda mass, axis: rounded)
+  mass = jnp.float32([[0.5, 0.0, 0.0, 0.5]])
+  assert sampler._inverse_cdf(mass, jnp.full(1, 0.6))[0] == 3
+
+
+def test_an_id_of_tiny_mass_is_not_drawn_because_it_comes_first(monkeypatch):
+  """At u = 0 the first id with any mass would be taken."""
+  logits = jnp.full((4, 256), -80.0).at[:, 200].set(0.0)
+  row_keys = keys.per_row(KEY, jnp.arange(4))
+  monkeypatch.setattr(
+    jax.random, "uniform", lambda key, shape: jnp.zeros(shape)
+  )
+  tokens, _ = sampler.choose(logits, row_keys, Decoding())
+  assert tokens.tolist() == [200] * 4
 
 
 def test_nothing_after_eos_and_lengths_count_it():
