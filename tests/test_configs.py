@@ -1,0 +1,242 @@
+"""Every gin file parses and builds its objects; no model is made."""
+
+import jax
+import pytest
+
+from gkd import trees
+from gkd.commands import configuration
+from gkd.commands.settings import Data
+from gkd.commands.settings import Evaluating
+from gkd.commands.settings import Sampling
+from gkd.commands.settings import Training
+from gkd.losses import divergence
+from gkd.losses.objective import CrossEntropy
+from gkd.losses.objective import Distillation
+from gkd.models import t5
+
+FOLDER = configuration.config_folder()
+FILES = sorted(p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*.gin"))
+TINY = ["STUDENT_MODEL=%TINY"]
+STEPS = ["BATCH_SIZE=8", "TRAIN_STEPS=10", "LEARNING_RATE=0.1"]
+TEACHER = ["TEACHER_MODEL=%TINY_TEACHER"]
+# A config may leave these to the command line.
+PATHS = (
+  "MODEL_DIR",
+  "OUTPUT_DIR",
+  "INITIAL_CHECKPOINT_PATH",
+  "TEACHER_CHECKPOINT_PATH",
+)
+TINY_TASK = "test/tiny.gin"
+ON_POLICY = "methods/gkd_on_policy.gin"
+REVERSE = "divergences/reverse_kl.gin"
+DISTILL = ["runs/distill.gin", TINY_TASK]
+KINDS = {
+  "runs/sft.gin": Training,
+  "runs/distill.gin": Training,
+  "runs/evaluate.gin": Evaluating,
+  "runs/sample.gin": Sampling,
+}
+
+# What must stand beside a file: (files before, files after, bindings, class).
+RECIPES = {
+  "runs/sft.gin": ([], [TINY_TASK], TINY + STEPS, Training),
+  "runs/distill.gin": (
+    [],
+    [TINY_TASK, ON_POLICY, REVERSE],
+    TINY + STEPS + TEACHER,
+    Training,
+  ),
+  "runs/evaluate.gin": ([], [TINY_TASK], TINY, Evaluating),
+  "runs/evaluate_against.gin": (
+    ["runs/evaluate.gin"],
+    [TINY_TASK],
+    TINY + TEACHER,
+    Evaluating,
+  ),
+  "runs/sample.gin": ([], [TINY_TASK], TINY, Sampling),
+  "methods/sft.gin": (
+    ["runs/train.gin", TINY_TASK],
+    [],
+    TINY + STEPS,
+    Training,
+  ),
+}
+
+
+def recipe(file):
+  """How to build with a file; None for one that others include."""
+  if file in RECIPES:
+    return RECIPES[file]
+  kind = file.partition("/")[0]
+  if kind == "methods":
+    return ([*DISTILL, REVERSE], [], TINY + STEPS + TEACHER, Training)
+  if kind == "divergences":
+    return ([*DISTILL, ON_POLICY], [], TINY + STEPS + TEACHER, Training)
+  if kind in ("experiments", "test"):
+    text = (FOLDER / file).read_text("utf-8")
+    for run, cls in KINDS.items():
+      if f"include '{run}'" in text:
+        return ([], [], [], cls)
+  return None
+
+
+def build(file, bindings=()):
+  before, after, own, cls = recipe(file)
+  files = [*before, file, *after]
+  configuration.load(files, [])
+  names = configuration.macro_names()
+  free = [n for n in PATHS if n in names and not configuration.is_bound(n)]
+  configuration.load(files, [*own, *(f"{n}=path" for n in free), *bindings])
+  return configuration.build(cls)
+
+
+BUILT = [file for file in FILES if recipe(file) is not None]
+
+
+@pytest.mark.parametrize("file", BUILT)
+def test_builds(file):
+  built = build(file)
+  model = built.student if hasattr(built, "student") else built.model
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  assert trees.num_parameters(params) > 0
+
+
+@pytest.mark.parametrize("file", ["test/distill.gin", "runs/sft.gin"])
+def test_operative_configuration_builds_the_same_run(file, tmp_path):
+  built = build(file)
+  (tmp_path / "config.gin").write_text(configuration.operative())
+  configuration.load([str(tmp_path / "config.gin")], [])
+  assert configuration.build(Training) == built
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.startswith("tasks/")])
+def test_tasks_name_their_data(file):
+  configuration.load(["runs/data.gin", file], [])
+  scopes = ["eval"] + ["train"] * configuration.is_bound("TRAIN_SPLIT")
+  for scope in scopes:
+    data = configuration.build(Data, scope=scope)
+    assert data.module.startswith("gkd.tasks.")
+    assert (FOLDER.parent / f"{data.module.replace('.', '/')}.py").is_file()
+
+
+def test_every_file_is_built_or_included():
+  tasks = {f for f in FILES if f.startswith("tasks/")}
+  texts = [(FOLDER / f).read_text("utf-8") for f in FILES]
+  for file in set(FILES) - set(BUILT) - tasks:
+    assert any(f"include '{file}'" in text for text in texts), file
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_header_says_how_to_use_it_and_what_to_expect(file):
+  text = (FOLDER / file).read_text("utf-8")
+  header = text.partition("\n\n")[0]
+  assert all(line.startswith("#") for line in header.splitlines())
+  uses = ("gkd ", "Included", "After runs/", "Use:", "launch/", "share")
+  assert any(word in " ".join(header.split()) for word in uses)
+  assert any(w in header for w in ("Expect:", "Metric:", "Sizes:", "Knobs:"))
+  assert max(map(len, text.splitlines())) <= 80
+
+
+# Student's share of steps, divergence, whether ground truth is needed: GKD,
+# section 4 and its table of methods.
+@pytest.mark.parametrize(
+  ("method", "fraction", "chosen", "needs_targets"),
+  [
+    ("supervised_kd", 0.0, divergence.ForwardKL(), True),
+    ("imitkd", 0.5, divergence.ForwardKL(), True),
+    ("f_distill", 0.5, divergence.TotalVariation(), True),
+    ("gkd_supervised", 0.0, divergence.ReverseKL(), True),
+    ("gkd_mixed", 0.5, divergence.ReverseKL(), True),
+    ("gkd_on_policy", 1.0, divergence.ReverseKL(), False),
+  ],
+)
+def test_methods_are_the_papers(method, fraction, chosen, needs_targets):
+  built = build(f"methods/{method}.gin")
+  assert built.objective == Distillation(divergence=chosen)
+  assert built.rollout.student_fraction == fraction
+  assert built.rollout.needs_targets is needs_targets
+  assert built.rollout.decoding.temperature == 1.0
+  assert built.reduction == "sequence"
+
+
+def test_seqkd_is_cross_entropy_on_the_teachers_text():
+  built = build("methods/seqkd.gin")
+  assert built.objective == CrossEntropy()
+  assert built.rollout.needs_teacher
+  assert not built.rollout.needs_targets
+  assert built.teacher is not None
+
+
+def test_sft_has_neither_teacher_nor_rollout():
+  built = build("runs/sft.gin")
+  assert built.objective == CrossEntropy()
+  assert built.teacher is None
+  assert built.rollout is None
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5, 0.9])
+def test_jsd_files_carry_their_beta(beta):
+  built = build(f"divergences/jsd_{beta}.gin")
+  assert built.objective.divergence == divergence.GeneralizedJSD(beta)
+
+
+# Parameter counts of the published checkpoints (as transformers reports them).
+@pytest.mark.parametrize(
+  ("size", "count"),
+  [
+    ("T5_1_0_SMALL", 60_506_624),
+    ("T5_1_0_BASE", 222_903_552),
+    ("T5_1_0_LARGE", 737_668_096),
+    ("T5_1_1_SMALL", 76_961_152),
+    ("T5_1_1_BASE", 247_577_856),
+    ("T5_1_1_LARGE", 783_150_080),
+    ("T5_1_1_XL", 2_849_757_184),
+    ("T5_1_1_XXL", 11_135_332_352),
+  ],
+)
+def test_sizes_have_the_published_number_of_parameters(size, count):
+  configuration.load(
+    ["runs/sft.gin", TINY_TASK],
+    [*STEPS, f"STUDENT_MODEL=%{size}", "MODEL_DIR=run"],
+  )
+  student = configuration.build(Training).student
+  params = jax.eval_shape(student.init, jax.random.key(0))
+  assert trees.num_parameters(params) == count
+  assert student.vocabulary_size == 32_100
+
+
+def test_later_files_override_earlier_ones():
+  configuration.load(
+    ["test/distill.gin", "divergences/jsd_0.1.gin"],
+    ["MODEL_DIR=run", "TEACHER_CHECKPOINT_PATH=y", "DTYPE=bfloat16"],
+  )
+  built = configuration.build(Training)
+  assert built.objective.divergence == divergence.GeneralizedJSD(0.1)
+  assert built.student.config.dtype == "bfloat16"
+  assert isinstance(built.student.config, t5.T5Config)
+
+
+def test_components_need_no_file_that_mentions_them():
+  built = build(
+    "test/distill.gin",
+    [
+      "DIVERGENCE=@divergence.GeneralizedJSD()",
+      "divergence.GeneralizedJSD.beta=0.3",
+      "STUDENT_DATA_FRACTION=@schedules.Linear()",
+      "schedules.Linear.start=0.0",
+      "schedules.Linear.end=1.0",
+      "schedules.Linear.begin_step=0",
+      "schedules.Linear.end_step=10",
+    ],
+  )
+  assert built.objective.divergence == divergence.GeneralizedJSD(0.3)
+  assert built.rollout.schedule(5) == pytest.approx(0.5)
+
+
+def test_a_folder_named_like_ours_does_not_hide_the_configs(
+  tmp_path, monkeypatch
+):
+  (tmp_path / "runs").mkdir()
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(tmp_path)
+  assert build("test/sft.gin").train_steps == 20
