@@ -131,6 +131,26 @@ def test_lambda_per_example_mixes_within_a_batch():
   )
 
 
+def test_rows_that_keep_their_targets_do_not_hold_the_loop_up():
+  calls = []
+  model = toy_model(on_decode=lambda: calls.append(1))
+  table = np.zeros((3, 12, 12), np.float32)
+  table[2, :, 1] = 1000  # prompts of id 2 are answered by EOS at once,
+  table[0, :, 4] = 1000  # those of id 3 without end
+  plan = Rollout(0.5, granularity="example")
+  source = np.asarray(roll_out(_batch(), step=4, plan=plan)[0].source)
+  assert 0 < source.sum() < B
+  given = _batch()
+  given.inputs[:, 0] = np.where(source == Source.STUDENT, 2, 3)
+  batch, _ = roll_out(
+    given, step=4, plan=plan, student=model, student_params={"table": table}
+  )
+  jax.block_until_ready(batch)
+  jax.effects_barrier()
+  np.testing.assert_array_equal(batch.source, source)
+  assert not calls
+
+
 @pytest.mark.parametrize("fraction", [0.0, 1.0])
 def test_lambda_per_example_is_exact_at_its_ends(fraction):
   plan = Rollout(fraction, granularity="example")
