@@ -172,6 +172,7 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
   folder.mkdir(parents=True, exist_ok=True)
   (folder / "config.gin").write_text(run.config_text)
   mesh = run.mesh or partitioning.make_mesh()
+  _check_batches(run, mesh)
   state, teacher_params = place(run, mesh)
   store = Store(str(folder / "checkpoints"), keep=run.keep)
   start = store.latest_step() or 0
@@ -209,6 +210,7 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
           predictions_dir=str(folder / "predictions"),
           teacher=run.teacher,
           teacher_params=teacher_params,
+          batch_sharding=batch_sharding,
         )
     return values
 
@@ -265,6 +267,20 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
   store.wait()
   writers.close()
   return state
+
+
+def _check_batches(run: Run, mesh: jax.sharding.Mesh) -> None:
+  """Every batch must split evenly over the copies of the model."""
+  copies = mesh.shape["data"]
+  sizes = {"BATCH_SIZE": run.loader.batch_size // run.micro_batches}
+  for evaluation in run.evaluations:
+    sizes["EVAL_BATCH_SIZE"] = evaluation.batch_size
+  for name, size in sizes.items():
+    if size % copies:
+      raise UserError(
+        f"{name} gives parts of {size} rows, which do not split over {copies}"
+        f" copies of the model; choose a multiple of {copies}"
+      )
 
 
 def place(run: Run, mesh: jax.sharding.Mesh) -> tuple[TrainState, Any]:
