@@ -23,6 +23,7 @@ class Role(enum.IntEnum):
   TEACHER_SAMPLE = 4
   DROPOUT = 5
   EVALUATION = 6
+  OFFLINE_SAMPLE = 7
 
 
 def stream(seed: int | Array, step: int | Array, role: Role) -> Key:

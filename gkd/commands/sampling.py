@@ -80,7 +80,7 @@ def completions(
   for batch, rows in loader.ordered():
     drawn = []
     for k in range(settings.num_samples):
-      key = keys.stream(settings.seed, k, keys.Role.TEACHER_SAMPLE)
+      key = keys.stream(settings.seed, k, keys.Role.OFFLINE_SAMPLE)
       samples = generate(
         params, batch.inputs, batch.rows, key, settings.decoding
       )

@@ -74,8 +74,8 @@ class Method:
 TEACHER_ROW = Method("teacher", "teacher", "40,000 solutions", distils=False)
 STUDENT = Method("sft", "student", "1,000 solutions: the start", distils=False)
 METHODS = (
-  Method("sft", "sft_continued", "1,000 solutions, as many updates", False),
-  Method("seqkd", "seqkd", TEACHER_TEXT),
+  Method("sft", "sft_continued", "1,000 solutions, as many updates", distils=False),
+  Method("seqkd", "seqkd", TEACHER_TEXT, distils=False),
   Method("supervised_kd", "supervised_kd", TEACHER_TEXT),
   Method("gkd_mixed", "gkd_mixed", TEACHER_TEXT),
   Method("gkd_on_policy", "gkd_on_policy", "none"),
