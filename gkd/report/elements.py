@@ -37,15 +37,15 @@ def _row(cells: Sequence[tables.Cell], classes: Sequence[str]) -> str:
 
 def figure(chart: plots.Chart, with_legend: bool = True) -> str:
   note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
-  legend = ""
+  names_of_series = ""
   if with_legend and len(chart.series) > 1:
     names = [(series.name, series.colour) for series in chart.series]
-    legend = legend(names, box=chart.kind != "lines")
+    names_of_series = legend(names, box=chart.kind != "lines")
   svg = plots.to_svg(chart).replace(
     "<svg", f'<svg role="img" aria-label="{escape(chart.title)}"', 1
   )
   return (
-    f"<figure><figcaption><h3>{escape(chart.title)}</h3>{note}{legend}"
+    f"<figure><figcaption><h3>{escape(chart.title)}</h3>{note}{names_of_series}"
     f"</figcaption>{svg}</figure>"
   )
 

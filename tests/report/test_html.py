@@ -7,7 +7,10 @@ import re
 
 import pytest
 
+from gkd.report import elements
 from gkd.report import html as report
+from gkd.report.plots import Chart
+from gkd.report.plots import Series
 from gkd.types import UserError
 
 _VOID = {"meta", "path", "use", "rect", "br"}
@@ -151,6 +154,17 @@ def test_page_of_one_bare_run_has_no_empty_section(tmp_path):
   _, text = _page(report.write_report([str(tmp_path)], str(tmp_path)))
   for title in ("Results", "What differs", "Predictions", "Configurations"):
     assert title not in text
+
+
+def test_figure_of_two_series_names_both_beside_their_colours():
+  # One series needs no legend: only a chart of two reaches it.
+  series = [Series("greedy & t0", 0, [1.0]), Series("sampled", 1, [2.0])]
+  chart = Chart("bars", "Bars", "", "bars", series, groups=["SFT"])
+  text = elements.figure(chart)
+  legend = re.search(r'<ul class="legend">(.*?)</ul>', text).group(1)
+  names = re.findall(r"var\(--s(\d)\)\"></span>([^<]+)", legend)
+  assert names == [("0", "greedy &amp; t0"), ("1", "sampled")]
+  assert "legend" not in elements.figure(chart, with_legend=False)
 
 
 def test_plots_are_written_as_png(runs):
