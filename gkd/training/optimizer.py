@@ -89,11 +89,6 @@ class Optimizer:
       f"{self.name}, learning rate {self.learning_rate:g}, linear warm-up over"
       f" {self.warmup_steps} steps, linear cooldown over the last"
       f" {self.cooldown_steps} of {self.total_steps} steps{clip}"
-      + (
-        f", gradients clipped to norm {self.clip_norm}"
-        if self.clip_norm
-        else ""
-      )
     )
 
   def schedule(self, step: Array | int) -> Array:

@@ -38,3 +38,10 @@ def test_bad_settings_are_refused_in_one_line(fields, message):
   with pytest.raises(UserError, match=message) as error:
     Optimizer(**(good | fields))
   assert "\n" not in str(error.value)
+
+
+def test_words_say_each_setting_once():
+  rule = Optimizer(
+    name="adamw", learning_rate=1e-3, total_steps=10, clip_norm=0.5
+  )
+  assert rule.words.count("0.5") == 1
