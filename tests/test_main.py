@@ -1,13 +1,17 @@
 """The command: what works ends in files, what does not ends in one line."""
 
 import json
+from pathlib import Path
 import re
 
 import numpy as np
 import pytest
 
 from gkd import main as command
+from gkd.commands import configuration
 from gkd.commands import datasets
+from gkd.commands import evaluating
+from gkd.commands import settings
 from gkd.commands import training
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
@@ -21,7 +25,15 @@ LENGTHS = {"inputs": 16, "targets": 32}
 QUICK = ["--gin.TRAIN_STEPS=3", "--gin.BATCH_SIZE=8", "--gin.TRAIN_LIMIT=32"]
 
 
-def write_cache(path, split, *, rows=48, targets=True, characters=CHARACTERS):
+def write_cache(
+  path,
+  split,
+  *,
+  rows=48,
+  targets=True,
+  characters=CHARACTERS,
+  metric="gkd.text.metrics:accuracy",
+):
   vocabulary = load(f"characters:{characters}")
 
   def ids(text):
@@ -34,7 +46,7 @@ def write_cache(path, split, *, rows=48, targets=True, characters=CHARACTERS):
     "lengths": LENGTHS,
     "vocabulary": vocabulary,
     "postprocess": "gkd.text.postprocess:chain_answer",
-    "metrics": ["gkd.text.metrics:accuracy"],
+    "metrics": [metric],
   }
   made = (
     Row(ids(p.inputs), ids(p.targets)[: None if targets else 0], p.inputs, "1")
@@ -194,6 +206,19 @@ MISTAKES = {
     r"VOCABULARY 'no.model' is not a file",
   ),
   "empty MODEL_DIR": (["--gin.MODEL_DIR="], r"MODEL_DIR is empty"),
+  "a seed of more than 31 bits": (
+    ["--gin.RANDOM_SEED=2147483648"],
+    r"RANDOM_SEED is 2147483648; give 0 to 2147483647",
+  ),
+  "a temperature twice": (
+    ["--gin.EVAL_TEMPERATURES=(0.5, 0.5)"],
+    r"EVAL_TEMPERATURES are \(0.5, 0.5\); give each temperature once",
+  ),
+  "several greedy answers": (
+    ["--gin.EVAL_SAMPLES=2"],
+    r"EVAL_SAMPLES is 2 but greedy answers are all the same",
+  ),
+  "no chunk": (["--gin.EVAL_CHUNK_SIZE=0"], r"EVAL_CHUNK_SIZE is 0"),
 }
 
 
@@ -204,6 +229,55 @@ def test_mistakes_are_one_line_before_any_compile(
   arguments, message = MISTAKES[name]
   line = error_of([*distill, *arguments], capsys)
   assert re.search(message, line), line
+
+
+SHORT = "{'inputs': 5, 'targets': 32}"
+# The cache of the evaluation, more arguments, and what the line must say.
+UNUSABLE_EVALUATIONS = {
+  "inputs longer than the batch": (
+    {},
+    [f"--gin.TASK_FEATURE_LENGTHS={SHORT}", "--gin.BATCH_SIZE=4"],
+    r"inputs length 5 is too short for the cache .*eval",
+  ),
+  "a metric that cannot be imported": (
+    {"metric": "not_installed:f1"},
+    [],
+    r"needs the function 'not_installed:f1'",
+  ),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE_EVALUATIONS)
+def test_what_fails_at_the_first_evaluation_is_found_at_the_start(
+  name, distill, teacher, tmp_path, capsys, nothing_computed, monkeypatch
+):
+  changes, arguments, message = UNUSABLE_EVALUATIONS[name]
+  path = write_cache(tmp_path / "eval", "validation", rows=8, **changes)
+  cache = f"--gin.EVAL_CACHE={path}"
+  line = error_of([*distill, cache, *arguments], capsys)
+  assert re.search(message, line), line
+  monkeypatch.setattr(evaluating, "evaluate_once", None)
+  scores = [
+    "evaluate",
+    "--gin_file=test/evaluate.gin",
+    f"--gin.MODEL_DIR={tmp_path / 'scores'}",
+    f"--gin.INITIAL_CHECKPOINT_PATH={teacher}",
+    *(a for a in arguments if "BATCH_SIZE" not in a),
+  ]
+  line = error_of([*scores, cache], capsys)
+  assert re.search(message, line), line
+
+
+def test_damaged_vocabulary_of_the_training_data_is_found_at_the_start(
+  distill, tmp_path, capsys, nothing_computed
+):
+  path = Path(write_cache(tmp_path / "train", "train"))
+  info = json.loads((path / "info.json").read_text())
+  info["vocabulary"]["characters"] = CHARACTERS[::-1]
+  (path / "info.json").write_text(json.dumps(info))
+  line = error_of([*distill, f"--gin.TRAIN_CACHE={path}"], capsys)
+  assert "vocabulary" in line
+  assert "make the cache again" in line
 
 
 def test_missing_values_are_all_named(capsys):
@@ -324,6 +398,56 @@ def test_help_has_an_example(arguments, capsys):
 def test_splits_that_may_share_rows(left, right, expected):
   assert datasets.may_intersect(left, right) is expected
   assert datasets.may_intersect(right, left) is expected
+
+
+def test_settings_of_the_evaluation_reach_it(caches):
+  values = ["(0.0, 0.7)", "3", "16"]
+  names = ["EVAL_TEMPERATURES", "EVAL_SAMPLES", "EVAL_CHUNK_SIZE"]
+  configuration.load(
+    ["test/sft.gin"],
+    [
+      "MODEL_DIR=run",
+      *(f"{n}={v}" for n, v in zip(names, values, strict=True)),
+    ],
+  )
+  scoring = configuration.build(settings.Training).scoring
+  cache = TokenCache(caches[1].partition("=")[2])
+  greedy, drawn = training.make_evaluations(scoring, cache)
+  assert (greedy.num_samples, drawn.num_samples) == (1, 3)
+  assert greedy.chunk_size == drawn.chunk_size == 16
+  assert (greedy.label, drawn.label) == ("", "t0.7")
+
+
+def test_metrics_json_has_null_where_a_number_is_not_finite(
+  caches, teacher, tmp_path, monkeypatch
+):
+  values = {"eval/x/forward_kl": float("inf"), "eval/x/accuracy": 0.5}
+  monkeypatch.setattr(evaluating, "evaluate_once", lambda *_, **__: values)
+  arguments = [
+    "evaluate",
+    "--gin_file=test/evaluate.gin",
+    f"--gin.MODEL_DIR={tmp_path}",
+    f"--gin.INITIAL_CHECKPOINT_PATH={teacher}",
+    caches[1],
+  ]
+  assert command.main(arguments) == 0
+  # json reads the word Infinity, which other readers refuse.
+  kept = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=fail)
+  assert kept == {"eval/x/forward_kl": None, "eval/x/accuracy": 0.5}
+
+
+def fail(text):
+  raise AssertionError(f"{text} is not JSON")
+
+
+def test_cache_in_the_home_folder(caches, monkeypatch):
+  path = Path(caches[1].partition("=")[2])
+  monkeypatch.setenv("HOME", str(path.parent))
+  data = settings.Data(
+    task="x", split="x", lengths=LENGTHS, cache=f"~/{path.name}"
+  )
+  folders = datasets.Folders(data_dir="", cache_dir="")
+  assert datasets.open_cache(data, folders).path == path
 
 
 def test_run_leaves_the_promised_files(teacher):

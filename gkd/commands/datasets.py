@@ -42,7 +42,7 @@ def open_cache(data: Data, folders: Folders) -> TokenCache:
     UserError: vocabulary, task, split or raw files are missing.
   """
   if data.cache:
-    cache = TokenCache(data.cache)
+    cache = TokenCache(Path(data.cache).expanduser())
     _check_same_vocabulary(cache, data, folders)
     return cache
   vocabulary = load_vocabulary(data, folders)

@@ -1,6 +1,7 @@
 """`gkd evaluate`: scores of a checkpoint on a task, by generation."""
 
 import json
+import math
 from pathlib import Path
 
 from gkd.commands import configuration
@@ -21,6 +22,7 @@ def evaluate(folders: Folders) -> dict[str, float]:
   if settings.teacher is not None:
     models["teacher"] = settings.teacher
   check_vocabularies(models, cache.info["vocabulary"]["size"])
+  evaluations = make_evaluations(settings.scoring, cache)
   params = parameters.load(
     settings.checkpoint, settings.model, "INITIAL_CHECKPOINT_PATH", cache
   )
@@ -35,7 +37,7 @@ def evaluate(folders: Folders) -> dict[str, float]:
   output = Path(settings.output).expanduser()
   output.mkdir(parents=True, exist_ok=True)
   values: dict[str, float] = {}
-  for evaluation in make_evaluations(settings.scoring, cache):
+  for evaluation in evaluations:
     values |= evaluate_once(
       settings.model,
       params,
@@ -46,7 +48,10 @@ def evaluate(folders: Folders) -> dict[str, float]:
       teacher=settings.teacher,
       teacher_params=teacher_params,
     )
-  (output / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
+  # JSON has no NaN and no infinity; they are null, as in metrics.jsonl.
+  kept = {n: v if math.isfinite(v) else None for n, v in values.items()}
+  text = json.dumps(kept, indent=2, allow_nan=False)
+  (output / "metrics.json").write_text(text + "\n")
   (output / "config.gin").write_text(configuration.operative())
   for name, value in values.items():
     print(f"{name:48} {value:.4f}")

@@ -24,7 +24,7 @@ class Data:
 
   Attributes:
     task: name of a seqio task, MIXTURE_OR_TASK_NAME.
-    split: its split, TFDS slices allowed: "train[:90%]".
+    split: its split; of a TFDS task also a slice, "train[:90%]".
     lengths: TASK_FEATURE_LENGTHS, {"inputs": I, "targets": T}.
     module: module that registers the task; only read when a cache is made.
     vocabulary: "bytes", "characters:…", or a SentencePiece file, relative to
@@ -33,7 +33,7 @@ class Data:
     overlong: "truncate" rows beyond `lengths` (counted) or "refuse" them.
     cache: folder of a token cache to read instead; "" finds or makes the one
       of task, split, lengths and vocabulary.
-    limit: use only the first rows; None for all.
+    limit: use only so many rows, drawn by the run's seed; None for all.
   """
 
   task: str
@@ -72,19 +72,40 @@ class Scoring:
     batch_size: prompts decoded at once.
     num_examples: the first examples only; None for all.
     temperatures: one evaluation each; 0 is greedy.
+    num_samples: answers to each prompt at temperatures above 0; metrics are
+      means over them.
+    chunk_size: target positions whose logits exist at once when the distance
+      to a teacher is measured; None for all.
   """
 
   data: Data
   batch_size: int
   num_examples: int | None = None
   temperatures: Sequence[float] = (0.0,)
+  num_samples: int = 1
+  chunk_size: int | None = None
 
   def __post_init__(self):
     _at_least_one("EVAL_BATCH_SIZE", self.batch_size)
     if self.num_examples is not None:
       _at_least_one("EVAL_EXAMPLES", self.num_examples)
+    _at_least_one("EVAL_SAMPLES", self.num_samples)
+    if self.chunk_size is not None:
+      _at_least_one("EVAL_CHUNK_SIZE", self.chunk_size)
     for temperature in self.temperatures:
       Decoding(temperature=float(temperature)).validate()
+    # As metrics and files are named, see `commands.training`.
+    names = [f"{temperature:g}" for temperature in self.temperatures]
+    if len(set(names)) < len(names):
+      raise UserError(
+        f"EVAL_TEMPERATURES are {tuple(self.temperatures)}; give each"
+        " temperature once, EVAL_SAMPLES for several answers"
+      )
+    if self.num_samples > 1 and not any(self.temperatures):
+      raise UserError(
+        f"EVAL_SAMPLES is {self.num_samples} but greedy answers are all the"
+        " same; give a temperature above 0 in EVAL_TEMPERATURES"
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,6 +148,7 @@ class Training:
     _at_least_one("BATCH_SIZE", self.batch_size)
     _at_least_one("TRAIN_STEPS", self.train_steps)
     _at_least_one("MODEL_PARALLELISM", self.model_parallelism)
+    _check_seed(self.seed)
     if not self.model_dir:
       raise UserError("MODEL_DIR is empty; give the folder of the run")
     if self.teacher is not None and not self.teacher_checkpoint:
@@ -158,6 +180,11 @@ class Evaluating:
   scoring: Scoring
   seed: int = 0
 
+  def __post_init__(self):
+    _check_seed(self.seed)
+    if not self.output:
+      raise UserError("MODEL_DIR is empty; give the folder of the results")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -186,9 +213,16 @@ class Sampling:
   def __post_init__(self):
     _at_least_one("NUM_SAMPLES", self.num_samples)
     _at_least_one("BATCH_SIZE", self.batch_size)
+    _check_seed(self.seed)
     self.decoding.validate()
 
 
 def _at_least_one(name: str, value: int) -> None:
   if value < 1:
     raise UserError(f"{name} is {value}; give at least 1")
+
+
+def _check_seed(seed: int) -> None:
+  # Compiled programs take it as a signed number of 32 bits.
+  if not 0 <= seed < 1 << 31:
+    raise UserError(f"RANDOM_SEED is {seed}; give 0 to {(1 << 31) - 1}")

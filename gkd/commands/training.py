@@ -66,7 +66,8 @@ def assemble(settings: Training, folders: Folders) -> loop.Run:
   if size is not None:
     check_vocabularies(models, size)
   cache = open_cache(settings.data, folders)
-  check_vocabularies(models, cache.info["vocabulary"]["size"])
+  # Its own file is read: a damaged one would be found at the first dump.
+  check_vocabularies(models, cache.vocabulary.size)
   evaluations: list[Evaluation] = []
   if scoring is not None:
     scored = open_cache(scoring.data, folders)
@@ -136,7 +137,21 @@ def initial_params(settings: Training, cache: TokenCache):
 
 
 def make_evaluations(scoring: Scoring, cache: TokenCache) -> list[Evaluation]:
-  """One evaluation for each temperature; the distance is measured once."""
+  """One evaluation for each temperature; the distance is measured once.
+
+  Raises:
+    UserError: the cache cannot serve an evaluation; without this it would be
+      found only when the first one runs, maybe hours later.
+  """
+  width, longest = scoring.data.lengths["inputs"], cache.info["longest"]
+  if longest["inputs"] > width:
+    raise UserError(
+      f"inputs length {width} is too short for the cache {cache.path}, which"
+      f" has a row of {longest['inputs']}; raise TASK_FEATURE_LENGTHS or make"
+      " a cache with the shorter length"
+    )
+  # Each is found, and imported, when it is first asked for.
+  _ = cache.vocabulary, cache.postprocess, cache.metric_fns
   return [
     Evaluation(
       name=cache.info["task"],
@@ -146,6 +161,9 @@ def make_evaluations(scoring: Scoring, cache: TokenCache) -> list[Evaluation]:
       decoding=Decoding(temperature=float(temperature)),
       batch_size=scoring.batch_size,
       num_examples=scoring.num_examples,
+      # Greedy answers are all the same.
+      num_samples=scoring.num_samples if temperature else 1,
+      chunk_size=scoring.chunk_size,
       label=f"t{temperature:g}" if temperature else "",
       distance=place == 0,
     )
