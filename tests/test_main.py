@@ -432,7 +432,8 @@ def test_metrics_json_has_null_where_a_number_is_not_finite(
   ]
   assert command.main(arguments) == 0
   # json reads the word Infinity, which other readers refuse.
-  kept = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=fail)
+  text = (tmp_path / "metrics.json").read_text()
+  kept = json.loads(text, parse_constant=fail)
   assert kept == {"eval/x/forward_kl": None, "eval/x/accuracy": 0.5}
 
 
