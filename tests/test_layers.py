@@ -21,6 +21,7 @@ LAYERS = {
   "gkd.masks": 0,
   "gkd.trees": 0,
   "gkd.metrics": 0,
+  "gkd.progress": 1,
   "gkd.losses": 1,
   "gkd.models": 1,
   "gkd.text": 1,

@@ -15,6 +15,7 @@ nothing and never runs TensorFlow.
   # {"eval/arithmetic/accuracy": 0.54, …}
 """
 
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -30,9 +31,9 @@ from gkd.evaluation import generation
 from gkd.evaluation import predictions
 from gkd.evaluation.generation import Examples
 from gkd.evaluation.memo import TeacherMemo
+from gkd.progress import Progress
 from gkd.sampling.sampler import Decoding
 from gkd.types import EOS_ID
-from gkd.types import Batch
 from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import Source
@@ -42,6 +43,8 @@ from gkd.types import UserError
 # 0, the sequences for the distance have fixed numbers far from them.
 _STUDENT_DISTANCE = 1 << 20
 _TEACHER_DISTANCE = (1 << 20) + 1
+# What is done sooner shows no progress: no need to wait for it.
+_QUIET_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +64,10 @@ class Evaluation:
       (`eval/<name>/accuracy_<label>`), so that a task can be decoded in two
       ways in one run.
     distance: measure the KLs when there is a teacher.
-    teacher_score: also report the teacher's own metrics, decoded alike, as
-      `eval/<name>/teacher_<metric>`.
     chunk_size: positions whose logits exist at once when the KLs are measured,
       None for all; set it where [B, T, V] of two models is too much.
     eos_id: the id that ends an answer.
-    memo: results that depend on the teacher alone.
+    memo: what the teacher wrote; not to be given, each evaluation has its own.
   """
 
   name: str
@@ -79,11 +80,12 @@ class Evaluation:
   num_samples: int = 1
   label: str = ""
   distance: bool = True
-  teacher_score: bool = False
   chunk_size: int | None = None
   eos_id: int = EOS_ID
+  # Not an argument of __init__: `dataclasses.replace` would hand the memo of
+  # other rows and lengths on to the new evaluation.
   memo: TeacherMemo = dataclasses.field(
-    default_factory=TeacherMemo, compare=False, repr=False
+    init=False, default_factory=TeacherMemo, compare=False, repr=False
   )
 
   def __post_init__(self):
@@ -144,7 +146,14 @@ def evaluate(
     `truncation_rate`, and with a teacher `forward_kl` and `reverse_kl`, summed
     over a sequence, and the same `…_per_token`.
   """
-  examples = _examples(evaluation, batch_sharding)
+  examples = generation.prompts(
+    evaluation.cache,
+    evaluation.num_rows,
+    evaluation.lengths,
+    evaluation.batch_size,
+    batch_sharding,
+    name=f"evaluation of {evaluation.name}, split {evaluation.split!r}",
+  )
   records = _answers(model, params, examples, seed, step, evaluation)
   suffix = f"_{evaluation.label}" if evaluation.label else ""
   scores = predictions.scores(records, evaluation.cache)
@@ -161,11 +170,6 @@ def evaluate(
       step,
       evaluation,
     )
-  if teacher is not None and evaluation.teacher_score:
-    scores = _teacher_scores(
-      teacher, teacher_params, examples, seed, evaluation
-    )
-    values |= {f"teacher_{n}{suffix}": value for n, value in scores.items()}
   return {f"eval/{evaluation.name}/{n}": value for n, value in values.items()}
 
 
@@ -174,38 +178,6 @@ _sequence_kl = jax.jit(
   distance.sequence_kl,
   static_argnames=("p_model", "q_model", "direction", "chunk_size"),
 )
-
-
-def _examples(evaluation: Evaluation, sharding: Any) -> list[Examples]:
-  """The prompts of a split in order."""
-  examples = []
-  width, size = evaluation.lengths["inputs"], evaluation.batch_size
-  for start in range(0, evaluation.num_rows, size):
-    indices = range(start, min(start + size, evaluation.num_rows))
-    rows = evaluation.cache.read(list(indices))
-    inputs = np.zeros((size, width), np.int32)
-    row_ids = np.full((size,), -1, np.int32)  # -1 marks filler rows
-    row_ids[: len(rows)] = indices
-    for place, row in enumerate(rows):
-      if len(row.inputs) > width:
-        raise UserError(
-          f"evaluation of {evaluation.name}: row {start + place} of split"
-          f" {evaluation.split!r} has {len(row.inputs)} input tokens, more than"
-          f" {width}; raise TASK_FEATURE_LENGTHS or cache the task again"
-        )
-      inputs[place, : len(row.inputs)] = row.inputs
-    empty = np.zeros((size, evaluation.lengths["targets"]), np.int32)
-    batch = Batch(
-      inputs=inputs,
-      targets=empty,
-      weights=empty.astype(np.float32),
-      rows=row_ids,
-      source=np.full((size,), int(Source.DATASET), np.int32),
-    )
-    if sharding is not None:
-      batch = jax.device_put(batch, sharding)
-    examples.append(Examples(batch, rows))
-  return examples
 
 
 def _answers(
@@ -218,8 +190,9 @@ def _answers(
 ) -> list[list[dict[str, Any]]]:
   """`num_samples` lists of records, one record for each row."""
   stream = keys.stream(seed, step, keys.Role.EVALUATION)
-  drawn = [
-    generation.answer(
+  found = []
+  for draw in range(evaluation.num_samples):
+    drawn = generation.answer(
       model,
       params,
       examples,
@@ -228,18 +201,33 @@ def _answers(
       max_length=evaluation.lengths["targets"],
       eos_id=evaluation.eos_id,
     )
-    for draw in range(evaluation.num_samples)
-  ]
-  return [
-    [
-      record
-      for example, samples in zip(examples, jax.device_get(pass_), strict=True)
-      for record in predictions.records(
-        np.asarray(example.batch.rows), example.rows, samples, evaluation.cache
+    records = []
+    for example, samples in _followed(drawn, examples, "answers", evaluation):
+      row_ids = np.asarray(example.batch.rows)
+      records += predictions.records(
+        row_ids, example.rows, jax.device_get(samples), evaluation.cache
       )
-    ]
-    for pass_ in drawn
-  ]
+    found.append(records)
+  return found
+
+
+def _followed(
+  results: Iterator[Any],
+  examples: Sequence[Examples],
+  what: str,
+  evaluation: Evaluation,
+) -> Iterator[tuple[Examples, Any]]:
+  """Each batch with its result; shows how far it is if that takes long."""
+  title = f"{evaluation.name} {evaluation.split}, {what}"
+  with Progress(
+    evaluation.num_rows,
+    description=title,
+    unit="prompt",
+    delay=_QUIET_SECONDS,
+  ) as progress:
+    for example, result in zip(examples, results, strict=True):
+      yield example, result
+      progress.update(len(example.rows))
 
 
 def _distances(
@@ -253,6 +241,7 @@ def _distances(
   """Forward KL on the teacher's sequences, reverse KL on the student's."""
 
   def sequences(model, params, step, draw, source):
+    who = source.name.lower()
     key = keys.stream(seed, step, keys.Role.EVALUATION)
     key = jax.random.fold_in(key, draw)
     drawn = generation.answer(
@@ -270,41 +259,30 @@ def _distances(
         weights=samples.weights,
         source=np.full(example.batch.source.shape, int(source), np.int32),
       )
-      for example, samples in zip(examples, drawn, strict=True)
+      for example, samples in _followed(
+        drawn, examples, f"text of the {who}", evaluation
+      )
     ]
 
   by_teacher = evaluation.memo.get(
-    "sequences",
     *teacher,
     seed,
     lambda: sequences(*teacher, 0, _TEACHER_DISTANCE, Source.TEACHER),
   )
   by_student = sequences(*student, step, _STUDENT_DISTANCE, Source.STUDENT)
-  parts = [
-    _sequence_kl(
-      *teacher,
-      *student,
-      batch,
-      direction=direction,
-      chunk_size=evaluation.chunk_size,
+  parts: list[Mapping[str, metrics.Mean]] = []
+  for direction, batches in (("forward", by_teacher), ("reverse", by_student)):
+    measured = generation.one_ahead(
+      _sequence_kl(
+        *teacher,
+        *student,
+        batch,
+        direction=direction,
+        chunk_size=evaluation.chunk_size,
+      )
+      for batch in batches
     )
-    for direction, batches in (("forward", by_teacher), ("reverse", by_student))
-    for batch in batches
-  ]
+    what = f"{direction} KL"
+    followed = _followed(measured, examples, what, evaluation)
+    parts += [part for _, part in followed]
   return metrics.compute(metrics.merge(jax.device_get(parts)))
-
-
-def _teacher_scores(
-  teacher: LanguageModel,
-  params: Params,
-  examples: Sequence[Examples],
-  seed: int,
-  evaluation: Evaluation,
-) -> dict[str, float]:
-  """The teacher's metrics under the same decoding, the same at every step."""
-
-  def make():
-    records = _answers(teacher, params, examples, seed, 0, evaluation)
-    return predictions.scores(records, evaluation.cache)
-
-  return evaluation.memo.get("scores", teacher, params, seed, make)

@@ -6,10 +6,11 @@ By the chain rule (Tiapkin et al., arXiv 2502.02671, Section 3)
            = E_x E_{y~p(.|x)} sum_t KL(p(.|x,y_<t) || q(.|x,y_<t)).
 
 The first line is the sampled log-ratio, the second its Rao-Blackwellised form:
-the same expectation, less variance, never negative. p is the teacher (or the
-oracle), q the student. The forward KL needs targets drawn from p, the reverse
-KL(q||p) targets drawn from q, both at temperature 1 over the real ids: who drew
-them is the caller's business (see evaluation/decode.py).
+the same expectation, less variance, never negative. The second is measured
+here. p is the teacher (or the oracle), q the student. The forward KL needs
+targets drawn from p, the reverse KL(q||p) targets drawn from q, both at
+temperature 1 over the real ids: who drew them is the caller's business (see
+evaluation/decode.py).
 
   metrics = sequence_kl(teacher, teacher_params, student, params, batch)
 """
@@ -20,12 +21,10 @@ from typing import get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gkd.losses.chunked import sum_over_chunks
 from gkd.losses.divergence import forward_kl
 from gkd.losses.divergence import reverse_kl
-from gkd.losses.likelihood import sequence_log_probs
 from gkd.losses.objective import over_real_ids
 from gkd.metrics import Mean
 from gkd.types import Array
@@ -40,8 +39,7 @@ Direction = Literal["forward", "reverse"]
 class Estimates(NamedTuple):
   """One value per sequence; rows without counted tokens hold 0."""
 
-  token_sum: Array  # [B] sum_t KL_t, Rao-Blackwellised
-  log_ratio: Array  # [B] log p(y)/q(y) (forward) or log q(y)/p(y) (reverse)
+  token_sum: Array  # [B] sum_t KL_t
   num_tokens: Array  # [B]
 
 
@@ -102,7 +100,7 @@ def sequence_estimates(
   temperature: float = 1.0,
   chunk_size: int | None = None,
 ) -> Estimates:
-  """Both estimators for each row; arguments as in `sequence_kl`."""
+  """Token-summed KL of each row; arguments as in `sequence_kl`."""
   if direction not in get_args(Direction):
     raise UserError(
       f"direction is {direction!r}; expected one of {get_args(Direction)}: "
@@ -112,10 +110,9 @@ def sequence_estimates(
   vocabulary_size = p_model.vocabulary_size
   assert vocabulary_size == q_model.vocabulary_size
   token_kl = forward_kl if direction == "forward" else reverse_kl
-  sign = 1.0 if direction == "forward" else -1.0
 
   def of_positions(positions) -> Estimates:
-    p_hidden, q_hidden, targets, weights = positions
+    p_hidden, q_hidden, weights = positions
     p_logits, q_logits = over_real_ids(
       p_model.head(p_params, p_hidden),
       q_model.head(q_params, q_hidden),
@@ -126,26 +123,16 @@ def sequence_estimates(
       jax.nn.log_softmax(p_logits), jax.nn.log_softmax(q_logits)
     )
     counts = weights > 0
-    p_score = sequence_log_probs(p_logits, targets, counts)
-    q_score = sequence_log_probs(q_logits, targets, counts)
     return Estimates(
       token_sum=jnp.sum(jnp.where(counts, values, 0.0), axis=-1),
-      log_ratio=sign * (p_score - q_score),
       num_tokens=jnp.sum(counts, axis=-1).astype(jnp.float32),
     )
 
   positions = (
     p_model.hidden(p_params, batch.inputs, batch.targets),
     q_model.hidden(q_params, batch.inputs, batch.targets),
-    batch.targets,
     batch.weights,
   )
   if chunk_size is None:
     return of_positions(positions)
   return sum_over_chunks(of_positions, positions, chunk_size)
-
-
-def standard_error(values: np.ndarray) -> float:
-  """Standard error of the mean of independent values [N], N > 1."""
-  values = np.asarray(values, np.float64)
-  return float(np.std(values, ddof=1) / np.sqrt(values.size))

@@ -1,17 +1,28 @@
 """Answers to all prompts of a split, batch by batch."""
 
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
+from typing import Any
 from typing import NamedTuple
+from typing import TypeVar
 
 import jax
+import numpy as np
 
+from gkd.evaluation.predictions import Cache
 from gkd.sampling import sampler
 from gkd.sampling.sampler import Decoding
 from gkd.types import Batch
 from gkd.types import Key
 from gkd.types import LanguageModel
 from gkd.types import Params
+from gkd.types import Source
+from gkd.types import UserError
+
+_T = TypeVar("_T")
 
 
 class Examples(NamedTuple):
@@ -19,6 +30,58 @@ class Examples(NamedTuple):
 
   batch: Batch  # without targets; the last one of a split has filler rows
   rows: list  # `data.cache.Row`s, no fillers
+
+
+def prompts(
+  cache: Cache,
+  num_rows: int,
+  lengths: Mapping[str, int],
+  batch_size: int,
+  sharding: Any = None,
+  *,
+  name: str,
+) -> list[Examples]:
+  """The first rows of a split, in order.
+
+  Args:
+    cache: where to read.
+    num_rows: how many.
+    lengths: {"inputs": I, "targets": T}.
+    batch_size: B of every batch; the last one is filled up with rows -1.
+    sharding: layout of the batches over devices; None as they are made.
+    name: of what needs the prompts, for messages.
+
+  Raises:
+    UserError: a prompt is longer than I.
+  """
+  found = []
+  width = lengths["inputs"]
+  for start in range(0, num_rows, batch_size):
+    indices = range(start, min(start + batch_size, num_rows))
+    rows = cache.read(list(indices))
+    inputs = np.zeros((batch_size, width), np.int32)
+    row_ids = np.full((batch_size,), -1, np.int32)  # -1 marks filler rows
+    row_ids[: len(rows)] = indices
+    for place, row in enumerate(rows):
+      if len(row.inputs) > width:
+        raise UserError(
+          f"{name}: row {start + place} has {len(row.inputs)} input tokens,"
+          f" more than {width}; raise TASK_FEATURE_LENGTHS or cache the task"
+          " again"
+        )
+      inputs[place, : len(row.inputs)] = row.inputs
+    empty = np.zeros((batch_size, lengths["targets"]), np.int32)
+    batch = Batch(
+      inputs=inputs,
+      targets=empty,
+      weights=empty.astype(np.float32),
+      rows=row_ids,
+      source=np.full((batch_size,), int(Source.DATASET), np.int32),
+    )
+    if sharding is not None:
+      batch = jax.device_put(batch, sharding)
+    found.append(Examples(batch, rows))
+  return found
 
 
 def answer(
@@ -30,9 +93,9 @@ def answer(
   *,
   max_length: int,
   eos_id: int,
-) -> list[sampler.Samples]:
-  """One answer to each prompt, left on the device: batches overlap."""
-  return [
+) -> Iterator[sampler.Samples]:
+  """One answer to each prompt, batch by batch, left on the device."""
+  return one_ahead(
     _generate(
       model,
       params,
@@ -44,7 +107,21 @@ def answer(
       eos_id=eos_id,
     )
     for example in examples
-  ]
+  )
+
+
+def one_ahead(started: Iterable[_T]) -> Iterator[_T]:
+  """Results in order, each complete; the device works on the next meanwhile.
+
+  Args:
+    started: yields a result as soon as its computation is dispatched.
+  """
+  waiting: list[_T] = []
+  for result in started:
+    waiting.append(result)
+    if len(waiting) > 1:
+      yield jax.block_until_ready(waiting.pop(0))
+  yield from map(jax.block_until_ready, waiting)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "max_length", "eos_id"))

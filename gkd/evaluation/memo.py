@@ -8,25 +8,24 @@ from gkd.types import Params
 
 
 class TeacherMemo:
-  """Keeps what depends on the teacher alone, for one teacher and seed.
+  """Keeps what one teacher wrote with one seed.
 
-  Its samples and scores are the same at every step of a run. The last teacher
-  is compared by identity: a new tree of parameters is a new teacher.
+  Its samples are the same at every step of a run. The last teacher is compared
+  by identity: a new tree of parameters is a new teacher.
   """
 
   def __init__(self):
-    self._owner: tuple[Any, Any, int] | None = None
-    self._values: dict[str, Any] = {}
+    self._owner: tuple[LanguageModel, Params, int] | None = None
+    self._value: Any = None
 
   def get(
     self,
-    name: str,
     teacher: LanguageModel,
     params: Params,
     seed: int,
     make: Callable[[], Any],
   ) -> Any:
-    """The value called `name`, made at the first request."""
+    """The value, made at the first request for this teacher and seed."""
     owner = self._owner
     if (
       owner is None
@@ -34,7 +33,6 @@ class TeacherMemo:
       or owner[1] is not params
       or owner[2] != seed
     ):
-      self._owner, self._values = (teacher, params, seed), {}
-    if name not in self._values:
-      self._values[name] = make()
-    return self._values[name]
+      self._value = make()
+      self._owner = (teacher, params, seed)
+    return self._value

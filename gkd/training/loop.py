@@ -31,10 +31,10 @@ from gkd.data.loader import Loader
 from gkd.evaluation.decode import Evaluation
 from gkd.evaluation.decode import evaluate
 from gkd.losses.objective import Objective
+from gkd.progress import Progress
 from gkd.training import dumps
 from gkd.training import state as states
 from gkd.training.optimizer import Optimizer
-from gkd.training.progress import Progress
 from gkd.training.rollout import Rollout
 from gkd.training.rollout import roll_out
 from gkd.training.state import TrainState

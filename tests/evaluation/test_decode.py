@@ -1,7 +1,9 @@
 """Evaluation by generation, on models whose answers are known by hand."""
 
+import dataclasses
 import json
 import os
+import re
 from typing import NamedTuple
 
 import jax
@@ -282,29 +284,60 @@ def test_teacher_writes_once_for_all_steps(monkeypatch):
     return generate(model, *args, **kwargs)
 
   monkeypatch.setattr(generation, "_generate", counting)
-  evaluation = _evaluation(batch_size=5, teacher_score=True)
+  evaluation = _evaluation(batch_size=5)
   kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
   first = _evaluate(_params(0), evaluation, step=10, **kwargs)
-  assert writers.count("teacher") == 2  # for the distance and for the score
+  assert writers.count("teacher") == 1
   second = _evaluate(_params(0), evaluation, step=20, **kwargs)
-  assert writers.count("teacher") == 2
+  assert writers.count("teacher") == 1
   assert first["eval/toy/forward_kl"] == second["eval/toy/forward_kl"]
   # Other parameters are another teacher.
   kwargs["teacher_params"] = _params(2)
   third = _evaluate(_params(0), evaluation, step=30, **kwargs)
-  assert writers.count("teacher") == 4
+  assert writers.count("teacher") == 2
   assert third["eval/toy/forward_kl"] != first["eval/toy/forward_kl"]
 
 
-def test_teacher_score_is_the_teachers_own_metric():
-  values = _evaluate(
-    _spelled(3),
-    _evaluation(teacher_score=True),
-    teacher=TEACHER,
-    teacher_params=_params(echo=1e8),
-  )
-  assert values["eval/toy/accuracy"] == 20.0
-  assert values["eval/toy/teacher_accuracy"] == 100.0
+def test_an_altered_copy_measures_on_its_own_rows():
+  # The teacher's sequences depend on row ids and number of rows; those of the
+  # whole split must not serve for a part of it.
+  kwargs = {"teacher": TEACHER, "teacher_params": _params(1, echo=9.0)}
+  whole = _evaluation()
+  _evaluate(_params(0), whole, **kwargs)
+  part = dataclasses.replace(whole, num_examples=1)
+  copied = _evaluate(_params(0), part, **kwargs)
+  fresh = _evaluate(_params(0), _evaluation(num_examples=1), **kwargs)
+  assert copied == fresh
+
+
+def test_long_evaluation_shows_every_phase_in_prompts(capsys, monkeypatch):
+  monkeypatch.setattr(decode, "_QUIET_SECONDS", 0.0)
+  kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
+  _evaluate(_params(), _evaluation(), **kwargs)
+  lines = capsys.readouterr().err.splitlines()
+  names = ["answers", "text of the teacher", "text of the student"]
+  names += ["forward KL", "reverse KL"]
+  assert [line.split(" · ")[0] for line in lines] == [
+    f"toy test, {name}: 5/5" for name in names
+  ]
+  assert all(re.search(r"prompts?/s|s/prompt", line) for line in lines)
+
+
+def test_short_evaluation_shows_nothing(capsys):
+  _evaluate(_params(), _evaluation())
+  assert capsys.readouterr().err == ""
+
+
+def test_device_works_on_the_next_batch_while_one_is_read():
+  started = []
+
+  def dispatch():
+    for number in range(4):
+      started.append(number)
+      yield number
+
+  seen = [(n, len(started)) for n in generation.one_ahead(dispatch())]
+  assert seen == [(0, 2), (1, 3), (2, 4), (3, 4)]
 
 
 def test_split_without_references_has_lengths_and_no_metric():
@@ -339,7 +372,7 @@ def test_impossible_evaluation_is_refused(kwargs, message):
 def test_prompt_longer_than_the_lengths_is_refused_not_cut():
   cache = _Cache()
   cache._rows[3] = cache._rows[3]._replace(inputs=np.arange(2, 6))
-  with pytest.raises(UserError, match="row 3 of split 'test' has 4 input"):
+  with pytest.raises(UserError, match="split 'test': row 3 has 4 input"):
     _evaluate(_spelled(3), _evaluation(cache))
 
 

@@ -2,7 +2,7 @@
 
 import io
 
-from gkd.training import progress
+from gkd import progress
 
 
 class _Terminal(io.StringIO):
@@ -43,6 +43,39 @@ def test_rate_is_that_of_the_steps_since_the_last_line(monkeypatch):
   bar.update(30)  # 5 a second; 150 are left, so 30 s
   last = stream.getvalue().splitlines()[-1]
   assert last == "850/1000 · 5 steps/s · 0:30 left"
+
+
+def test_what_is_done_before_the_delay_shows_nothing(monkeypatch):
+  now = [100.0]
+  monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+  stream = io.StringIO()
+  bar = progress.Progress(2, stream=stream, seconds=0.0, delay=5.0)
+  now[0] += 4.9
+  bar.update(2)
+  assert stream.getvalue() == ""
+
+
+def test_what_takes_longer_than_the_delay_shows_rate_and_time_left(monkeypatch):
+  now = [100.0]
+  monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+  stream = io.StringIO()
+  bar = progress.Progress(
+    50, stream=stream, unit="prompt", seconds=10.0, delay=5.0
+  )
+  now[0] += 3.0
+  bar.update(10)
+  now[0] += 7.0
+  bar.update(10)  # 20 in 10 seconds; 30 are left
+  assert stream.getvalue() == "20/50 · 2 prompts/s · 0:15 left\n"
+
+
+def test_delayed_bar_shows_nothing_when_it_is_done_at_once():
+  stream = _Terminal()
+  with progress.Progress(
+    2, description="quick", stream=stream, delay=60
+  ) as bar:
+    b.update(2)
+  assert "quick" not in stream.getvalue()
 
 
 def test_terminal_gets_a_bar_that_lines_do_not_tear():

@@ -24,6 +24,8 @@ class Progress:
     initial: int = 0,
     description: str = "",
     *,
+    unit: str = "step",
+    delay: float = 0.0,
     seconds: float = 10.0,
     stream: TextIO | None = None,
   ):
@@ -33,16 +35,21 @@ class Progress:
       total: step at which the bar is full.
       initial: step to start from, when a run goes on.
       description: what is being done, in front of the bar.
+      unit: what is counted, in the singular.
+      delay: show nothing before so many seconds have passed; such a bar also
+        goes away when it is done.
       seconds: time between two plain lines when `stream` is no terminal.
       stream: where to print, standard error by default.
     """
     self._total = total
     self._done = initial
     self._description = description
+    self._unit = unit
     self._seconds = seconds
     self._stream = stream if stream is not None else sys.stderr
     self._numbers: dict[str, str] = {}
     self._printed = time.monotonic()
+    self._quiet_until = self._printed + delay
     self._printed_at = initial
     self._bar = None
     if self._stream.isatty():
@@ -55,6 +62,9 @@ class Progress:
         file=self._stream,
         dynamic_ncols=True,
         smoothing=0.1,
+        unit=f" {unit}s",
+        delay=delay,
+        leave=not delay,
       )
 
   def update(
@@ -70,6 +80,8 @@ class Progress:
       self._bar.update(steps)
       return
     now = time.monotonic()
+    if now < self._quiet_until:
+      return
     if now - self._printed >= self._seconds or self._done >= self._total:
       self.print(self._line(now))
       self._printed, self._printed_at = now, self._done
@@ -98,7 +110,7 @@ class Progress:
     left = (self._total - self._done) / rate if rate > 0 else float("inf")
     parts = [
       f"{self._description}: {self._done}/{self._total}".removeprefix(": "),
-      _speed(rate),
+      _speed(rate, self._unit),
       f"{_clock(left)} left",
     ]
     parts.extend(f"{name} {value}" for name, value in self._numbers.items())
@@ -109,11 +121,11 @@ def _short(value: float) -> str:
   return f"{float(value):.4g}"
 
 
-def _speed(rate: float) -> str:
+def _speed(rate: float, unit: str) -> str:
   """Steps a second, or seconds a step where that reads better."""
   if 0 < rate < 1:
-    return f"{1 / rate:.3g} s/step"
-  return f"{rate:.3g} steps/s"
+    return f"{1 / rate:.3g} s/{unit}"
+  return f"{rate:.3g} {unit}s/s"
 
 
 def _clock(seconds: float) -> str:
