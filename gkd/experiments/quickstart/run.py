@@ -8,11 +8,11 @@ read and changed by itself. A stage that is done is not done again.
 """
 
 import argparse
-from collections.abc import Callable
 from collections.abc import Sequence
 import contextlib
 import dataclasses
 import datetime
+import hashlib
 import json
 import logging
 import os
@@ -36,6 +36,7 @@ from gkd.commands import settings
 from gkd.commands import training
 from gkd.commands.datasets import Folders
 from gkd.experiments.quickstart import tables
+from gkd.experiments.quickstart.stages import Stages
 from gkd.report import html
 from gkd.types import LanguageModel
 from gkd.types import UserError
@@ -74,7 +75,9 @@ class Method:
 TEACHER_ROW = Method("teacher", "teacher", "40,000 solutions", distils=False)
 STUDENT = Method("sft", "student", "1,000 solutions: the start", distils=False)
 METHODS = (
-  Method("sft", "sft_continued", "1,000 solutions, as many updates", distils=False),
+  Method(
+    "sft", "sft_continued", "1,000 solutions, as many updates", distils=False
+  ),
   Method("seqkd", "seqkd", TEACHER_TEXT, distils=False),
   Method("supervised_kd", "supervised_kd", TEACHER_TEXT),
   Method("gkd_mixed", "gkd_mixed", TEACHER_TEXT),
@@ -89,10 +92,8 @@ def main(args: argparse.Namespace) -> None:
   folder = Path(args.output).expanduser().absolute()
   folder.mkdir(parents=True, exist_ok=True)
   seeds = args.seeds
-  stages = Stages(
-    folder,
-    num_stages=1 + args.train_teacher + len(seeds) * (4 + 2 * len(METHODS)),
-  )
+  num_stages = 1 + args.train_teacher + len(seeds) * (4 + 2 * len(METHODS))
+  stages = Stages(folder, _made_with(args.train_teacher), num_stages)
   stages.run("data", "generate problems", _make_caches, folder, "common.gin")
   teacher = _teacher(args.train_teacher, folder, stages)
   rows = []
@@ -101,13 +102,13 @@ def main(args: argparse.Namespace) -> None:
   result = {
     "rows": rows,
     "meta": {
-      "command": "gkd quickstart "
-      + f"--seeds {' '.join(map(str, seeds))} --split {args.split}",
+      "command": _command(args),
       "date": datetime.date.today().isoformat(),
       "hardware": _hardware(),
       "split": args.split,
       "units": "accuracy in per cent, KL to the teacher in nats a sequence",
-      "seconds": stages.total_seconds(),
+      "title": "Quickstart: who should write the training text?",
+      "seconds": stages.total_seconds,
     },
   }
   (folder / "results.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -120,33 +121,20 @@ def main(args: argparse.Namespace) -> None:
   print(f"this call took {time.time() - started:.0f} s")
 
 
-class Stages:
-  """Runs named stages once; what is done is remembered in the folder."""
+def _command(args: argparse.Namespace) -> str:
+  """What to type to get these results."""
+  seeds = " ".join(map(str, args.seeds))
+  teacher = " --train_teacher" if args.train_teacher else ""
+  return f"gkd quickstart --seeds {seeds} --split={args.split}{teacher}"
 
-  def __init__(self, folder: Path, num_stages: int):
-    self._folder = folder / "stages"
-    self._folder.mkdir(exist_ok=True)
-    self._num_stages = num_stages
-    self._count = 0
 
-  def run(
-    self, name: str, words: str, function: Callable[..., Any], *args: Any
-  ) -> None:
-    """Calls `function(*args)` unless this stage is done."""
-    self._count += 1
-    mark = self._folder / f"{name.replace('/', '-')}.json"
-    if mark.exists():
-      log.info("[%d/%d] %s: done", self._count, self._num_stages, words)
-      return
-    log.info("[%d/%d] %s", self._count, self._num_stages, words)
-    started = time.time()
-    function(*args)
-    mark.write_text(json.dumps({"seconds": time.time() - started}))
-
-  def total_seconds(self) -> float:
-    """Time of all stages, over all calls."""
-    marks = self._folder.glob("*.json")
-    return sum(json.loads(mark.read_text())["seconds"] for mark in marks)
+def _made_with(train_teacher: bool) -> str:
+  """Digest of what the stages depend on: gin files and the teacher."""
+  digest = hashlib.sha256(str(train_teacher).encode())
+  files = sorted(configuration.config_folder().rglob("*.gin"))
+  for file in [*files, TEACHER / "sha256.json"]:
+    digest.update(file.read_bytes())
+  return digest.hexdigest()
 
 
 def _make_caches(folder: Path, file: str) -> None:

@@ -22,12 +22,13 @@ def row(
     seed: of the run.
     run: folder of the training run; for a checkpoint without one, time and
       settings are null.
-    scores: folder of `gkd evaluate`.
+    scores: folder of `gkd evaluate`, named like the run.
   """
   values = json.loads((scores / "metrics.json").read_text())
   by_name = {name.split("/")[-1]: value for name, value in values.items()}
   made = {
     "method": method,
+    "run": scores.name,
     "labels": labels,
     "seed": seed,
     "lambda": None,

@@ -1,0 +1,152 @@
+"""Stages are done once, and only for what they were made with."""
+
+import json
+import types
+
+import pytest
+
+from gkd.commands import configuration
+from gkd.experiments.quickstart import run
+from gkd.experiments.quickstart import tables
+from gkd.experiments.quickstart.stages import Stages
+from gkd.types import UserError
+
+
+def test_a_stage_that_is_done_is_not_done_again(tmp_path):
+  calls = []
+  for _ in range(2):
+    stages = Stages(tmp_path, "made with this", num_stages=1)
+    stages.run("sft", "train the student", calls.append, 1)
+  assert calls == [1]
+
+
+def test_a_stage_that_failed_is_done_again(tmp_path):
+  calls = []
+
+  def fail_once():
+    calls.append(1)
+    if len(calls) == 1:
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    Stages(tmp_path, "made with this", 1).run("sft", "…", fail_once)
+  Stages(tmp_path, "made with this", 1).run("sft", "…", fail_once)
+  assert len(calls) == 2
+
+
+def test_a_folder_of_another_teacher_or_configuration_is_refused(tmp_path):
+  Stages(tmp_path, "made with this", num_stages=1)
+  with pytest.raises(UserError, match="another configuration") as error:
+    Stages(tmp_path, "made with that", num_stages=1)
+  assert "\n" not in str(error.value)
+
+
+def test_the_digest_depends_on_the_teacher_and_on_every_gin_file(
+  tmp_path, monkeypatch
+):
+  folder = tmp_path / "configs"
+  folder.mkdir()
+  (folder / "a.gin").write_text("X = 1")
+  monkeypatch.setattr(configuration, "config_folder", lambda: folder)
+  first = run._made_with(False)
+  assert first == run._made_with(False)
+  assert first != run._made_with(True)
+  (folder / "a.gin").write_text("X = 2")
+  assert first != run._made_with(False)
+
+
+def test_time_counts_the_stages_of_this_call_only(tmp_path):
+  Stages(tmp_path, "x", 1).run("seed_1-sft", "…", lambda: None)
+  (tmp_path / "stages" / "seed_1-sft.json").write_text('{"seconds": 1000}')
+  stages = Stages(tmp_path, "x", 1)
+  stages.run("seed_0-sft", "…", lambda: None)
+  assert stages.total_seconds < 100
+
+
+def test_every_method_has_a_configuration_that_can_be_built():
+  folder = configuration.config_folder() / run.CONFIGS
+  for method in (run.TEACHER_ROW, run.STUDENT, *run.METHODS):
+    assert (folder / method.file).is_file(), method
+
+
+def test_all_arms_get_equal_updates_on_equal_batches():
+  """Only what an arm is about may differ between the methods."""
+  seen = []
+  for method in run.METHODS:
+    unused = ["MODEL_DIR=x", "INITIAL_CHECKPOINT_PATH=x"]
+    if method.distils:
+      unused.append("TEACHER_CHECKPOINT_PATH=x")
+    run._load(method.file, unused)
+    built = configuration.build(run.settings.Training)
+    seen.append((built.train_steps, built.batch_size, built.optimizer))
+  assert len(set(seen)) == 1
+
+
+def test_a_row_says_what_the_run_was_and_what_it_scored(tmp_path):
+  scores, trained = tmp_path / "scores" / "gkd_on_policy", tmp_path / "run"
+  scores.mkdir(parents=True)
+  trained.mkdir()
+  values = {
+    "accuracy": 62.0,
+    "accuracy_t1": 45.0,
+    "forward_kl": 1.4,
+    "reverse_kl": 5.6,
+  }
+  named = {f"eval/quickstart/{name}": value for name, value in values.items()}
+  (scores / "metrics.json").write_text(json.dumps(named))
+  lines = [
+    {
+      "step": step,
+      "time/data_seconds": 1.0,
+      "time/sample_seconds": 2.0,
+      "time/update_seconds": 3.0,
+      "time/evaluate_seconds": 50.0,
+    }
+    for step in (50, 100)
+  ]
+  (trained / "metrics.jsonl").write_text(
+    "".join(json.dumps(line) + "\n" for line in lines)
+  )
+  (trained / "config.gin").write_text(
+    "DIVERGENCE = @divergence.ForwardKL()\nSTUDENT_DATA_FRACTION = 1.0\n"
+  )
+  row = tables.row("gkd_on_policy", "none", 3, trained, scores)
+  assert row == {
+    "method": "gkd_on_policy",
+    "run": "gkd_on_policy",
+    "labels": "none",
+    "seed": 3,
+    "lambda": 1.0,
+    "divergence": "ForwardKL",
+    "accuracy_greedy": 62.0,
+    "accuracy_sampled": 45.0,
+    "forward_kl": 1.4,
+    "reverse_kl": 5.6,
+    "train_seconds": 12.0,
+    "updates": 100,
+  }
+  assert "62.0" in tables.text([row])
+
+
+def test_the_shipped_teacher_is_small_and_whole():
+  files = [file for file in run.TEACHER.rglob("*") if file.is_file()]
+  assert sum(file.stat().st_size for file in files) < 2e6
+  model = run._teacher_model()
+  like = run.jax.eval_shape(model.init, run.jax.random.key(0))
+  params, about = run.load_trained(run.TEACHER, like)
+  assert run.trees.num_parameters(params) == run.trees.num_parameters(like)
+  assert about["vocabulary_sha256"]
+
+
+def test_a_teacher_made_anew_is_compared_with_the_one_that_comes_along():
+  tree = {"kernel": run.np.ones(3)}
+  assert "bit for bit" in run._compare(tree, tree)
+  other = {"kernel": run.np.ones(3) + 0.5}
+  assert "at most 0.5" in run._compare(other, tree)
+
+
+def test_the_command_in_the_results_can_be_typed():
+  args = types.SimpleNamespace(seeds=[0, 1], split="test", train_teacher=True)
+  assert run._command(args) == (
+    "gkd quickstart --seeds 0 1 --split=test --train_teacher"
+  )
