@@ -74,7 +74,7 @@ def test_delayed_bar_shows_nothing_when_it_is_done_at_once():
   with progress.Progress(
     2, description="quick", stream=stream, delay=60
   ) as bar:
-    b.update(2)
+    bar.update(2)
   assert "quick" not in stream.getvalue()
 
 
