@@ -57,7 +57,7 @@ def materialise(
 
   Args:
     task_name: name of the seqio task.
-    split: one of its splits.
+    split: one of its splits; of a TFDS source also slices and sums of them.
     cache_dir: folder of all caches; the new one is
       `<cache_dir>/<task_name>/<split>-<hash>`.
     lengths: {"inputs": I, "targets": T} in tokens, EOS included.
@@ -144,11 +144,7 @@ def _task(
       f" {sorted(names)}"
     )
   task = seqio.TaskRegistry.get(name)
-  if split not in task.splits:
-    raise UserError(
-      f"task {name!r} has no split {split!r}; expected one of"
-      f" {sorted(task.splits)}"
-    )
+  _check_split(task, split)
   missing = [f for f in FEATURES if f not in task.output_features]
   if missing:
     raise UserError(
@@ -165,6 +161,28 @@ def _task(
   return task
 
 
+def _check_split(task: Any, split: str) -> None:
+  """A split of the task, or with TFDS also slices and sums of its splits."""
+  import seqio
+
+  if split in task.splits:
+    return
+  parts = {part.partition("[")[0].strip() for part in split.split("+")}
+  # With a dict of splits seqio takes those alone, see `tasks.sources`.
+  sliceable = (
+    isinstance(task.source, seqio.TfdsDataSource)
+    and type(task.source.splits) is not dict
+  )
+  if sliceable and parts <= {*task.splits, "all"}:
+    return
+  raise UserError(
+    f"task {task.name!r} has no split {split!r}; expected one of"
+    f" {sorted(task.splits)}"
+    + "; slices and sums are for tasks with a gkd.tasks.sources.TfdsSource"
+    * (parts <= set(task.splits))
+  )
+
+
 def _rows(
   task: Any,
   split: str,
@@ -175,6 +193,7 @@ def _rows(
 ) -> Iterator[Row]:
   """Rows of a split, cut to length; counts the cuts into `info`."""
   counts = dict.fromkeys(FEATURES, 0)
+  total = prompts_alone = 0
   # Untrimmed, so that what is too long can be seen; then cut as seqio would.
   dataset = task.get_dataset(
     sequence_length=_sequence_length(task, lengths),
@@ -186,11 +205,17 @@ def _rows(
     tokens = {}
     for name in FEATURES:
       ids = np.asarray(example.get(name, ()), np.int32)
+      if name == "targets" and ids.tolist() == [vocabulary.eos_id]:
+        ids = ids[:0]  # training on an EOS alone would teach silence
       tokens[name] = _cut(ids, lengths[name], vocabulary.eos_id)
       counts[name] += len(tokens[name]) < len(ids)
     prompt = _text(example, "inputs", vocabulary)
     target = _text(example, "targets", vocabulary)
-    reference = task.postprocess_fn(target, example=example, is_target=True)
+    reference = None
+    if tokens["targets"].size:
+      reference = task.postprocess_fn(target, example=example, is_target=True)
+    total += 1
+    prompts_alone += not tokens["targets"].size
     yield Row(tokens["inputs"], tokens["targets"], prompt, _as_json(reference))
   if overlong == "refuse" and any(counts.values()):
     raise UserError(
@@ -201,6 +226,11 @@ def _rows(
         if counts[name]
       )
       + "; give longer lengths in TASK_FEATURE_LENGTHS or allow truncation"
+    )
+  if 0 < prompts_alone < total:
+    log.warning(
+      "%s %s: %d of %d rows have no target; the split counts as prompts alone",
+      *(task.name, split, prompts_alone, total),
     )
   info |= {f"truncated_{name}": counts[name] for name in FEATURES}
 

@@ -1,8 +1,8 @@
 """Where rows come from: lists, JSON lines of the data directory, or TFDS.
 
-A row has "inputs", "targets" and, where a task accepts several answers,
-"references". Files are opened when a split is read, not at registration, so
-that a task can be registered without its data.
+A row has "inputs" and, unless there are only prompts, "targets"; where a task
+accepts several answers also "references". Files are opened when a split is
+read, not at registration, so that a task can be registered without its data.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,8 @@ def rows_source(
   """A seqio source over Python rows; always in the order given.
 
   Args:
-    rows: `rows(split)` gives the rows of a split.
+    rows: `rows(split)` gives the rows of a split. "targets" may be missing,
+      None or "": the row is a prompt alone.
     splits: names of the splits.
     with_references: whether rows carry a list "references".
   """
@@ -45,12 +46,26 @@ def rows_source(
   def dataset_fn(split, shuffle_files, seed=None):
     del shuffle_files, seed  # shuffling is the loader's, a function of the step
     # Read here: an error inside a generator comes back wrapped by TensorFlow.
-    found = [{name: row[name] for name in signature} for row in rows(split)]
+    found = [_complete(row, signature, i) for i, row in enumerate(rows(split))]
     return tf.data.Dataset.from_generator(
       lambda: iter(found), output_signature=signature
     )
 
   return seqio.FunctionDataSource(dataset_fn, splits=tuple(splits))
+
+
+def _complete(row: Row, names: Iterable[str], number: int) -> Row:
+  """The row with every field; a prompt alone has "" as its target."""
+  row = {**row, "targets": row.get("targets") or ""}
+  wrong = [name for name in names if name not in row]
+  wrong += [n for n in ("inputs", "targets") if not isinstance(row.get(n), str)]
+  if wrong:
+    raise UserError(
+      f"row {number} has {sorted(row)}; expected {wrong[0]!r} as"
+      f" {'a list of texts' if wrong[0] == 'references' else 'text'}; correct"
+      " the rows of the task"
+    )
+  return row
 
 
 def read_jsonl(
@@ -79,12 +94,22 @@ def read_jsonl(
 
 
 class TfdsSource(seqio.TfdsDataSource):
-  """seqio's TFDS source whose failures say in one line what to do."""
+  """seqio's TFDS source with slices, and failures that say what to do.
+
+  seqio looks a split up among those it was given, so that "train[:90%]" would
+  be none of them; here they go to TFDS as they are.
+  """
 
   def __init__(self, name: str, splits: Iterable[str], remedy: str):
-    super().__init__(tfds_name=name, splits=tuple(splits))
+    super().__init__(tfds_name=name)
     self._name = name
+    self._names = tuple(splits)
     self._remedy = remedy
+
+  @property
+  def splits(self) -> tuple[str, ...]:
+    """The splits whose slices and sums can be read."""
+    return self._names
 
   def get_dataset(self, *args, **kwargs) -> tf.data.Dataset:
     try:
@@ -100,5 +125,7 @@ class TfdsSource(seqio.TfdsDataSource):
   def num_input_examples(self, split: str) -> int | None:
     try:
       return super().num_input_examples(split)
-    except KeyError:  # not generated yet: its size is not known
+    # Not generated yet: its size is not known. A slice that TFDS does not
+    # understand is reported when it is read.
+    except (KeyError, ValueError):
       return None

@@ -222,6 +222,79 @@ def test_mistakes_say_what_was_expected(toy):
     toy(vocabulary=ByteVocabulary(extra_ids=5))
 
 
+PROMPTS = """
+from gkd.tasks import features
+from gkd.tasks import sources
+from gkd.text import metrics
+from gkd.text import postprocess
+
+ROWS = {
+  "alone": [{"inputs": "one"}, {"inputs": "two", "targets": ""},
+            {"inputs": "three", "targets": None}],
+  "some": [{"inputs": "one"}, {"inputs": "two", "targets": "zwei"}],
+  "none": [{"targets": "zwei"}],
+  "numbers": [{"inputs": "two", "targets": 2}],
+}
+
+
+def register(data_dir, vocabulary):
+  features.add_task(
+    "prompts",
+    sources.rows_source(lambda split: ROWS[split], ROWS),
+    vocabulary,
+    postprocess=postprocess.strip,
+    metrics=[metrics.exact_match],
+  )
+"""
+
+
+@pytest.fixture
+def prompts(tmp_path, monkeypatch):
+  """Materialises splits of a task whose rows are prompts."""
+  monkeypatch.syspath_prepend(str(tmp_path))
+  (tmp_path / "prompt_task.py").write_text(PROMPTS)
+  importlib.invalidate_caches()
+
+  def make(split):
+    return materialise(
+      "prompts",
+      split,
+      cache_dir=tmp_path / "caches",
+      lengths={"inputs": 8, "targets": 8},
+      task_module="prompt_task",
+      data_dir=None,
+      vocabulary=ByteVocabulary(),
+    )
+
+  yield make
+  sys.modules.pop("prompt_task", None)
+  seqio.TaskRegistry.remove("prompts")
+
+
+def test_rows_may_be_prompts_alone(prompts):
+  cache = TokenCache(prompts("alone"))
+  assert cache.info["has_targets"] is False
+  rows = cache.read(range(3))
+  assert [row.prompt for row in rows] == ["one", "two", "three"]
+  assert all(row.targets.size == 0 for row in rows)
+  assert all(row.reference is None for row in rows)
+  assert all(row.inputs[-1] == 1 for row in rows)
+
+
+def test_one_row_without_a_target_is_said(prompts, caplog):
+  cache = TokenCache(prompts("some"))
+  assert "1 of 2 rows have no target" in caplog.text
+  assert cache.info["has_targets"] is False
+  assert cache.read([1])[0].reference == "zwei"
+
+
+def test_rows_without_texts_are_named(prompts):
+  with pytest.raises(UserError, match=r"row 0 has .*expected 'inputs' as text"):
+    prompts("none")
+  with pytest.raises(UserError, match=r"row 0 .*expected 'targets' as text"):
+    prompts("numbers")
+
+
 def test_generated_arithmetic_of_the_project(tmp_path):
   from gkd.text import arithmetic
   from gkd.text.vocabulary import CharacterVocabulary

@@ -5,8 +5,11 @@ import importlib
 import numpy as np
 import pytest
 import seqio
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from gkd.data.cache import TokenCache
+from gkd.data.materialise import materialise
 from gkd.tasks import arithmetic
 from gkd.tasks import evaluator
 from gkd.tasks import sources
@@ -129,6 +132,38 @@ def test_tfds_tasks_have_t5s_prefix(name, inputs, targets):
     assert row["inputs"][-1] == row["targets"][-1] == 1
 
 
+@pytest.mark.parametrize(
+  "split", ["train[:90%]", "train[6:]+validation[:1]", "all"]
+)
+def test_slices_of_tfds_tasks_reach_tfds_as_they_are(split, pieces, tmp_path):
+  asked = []
+
+  def as_dataset(self, split, **kwargs):
+    asked.append(split)
+    rows = {"en": ["one", "two"], "de": ["eins", "zwei"]}
+    return tf.data.Dataset.from_tensor_slices(rows)
+
+  # TFDS's own mock gives the same rows whatever the slice is.
+  with tfds.testing.mock_data(as_dataset_fn=as_dataset):
+    path = _materialise("wmt14_ende", split, tmp_path, pieces)
+  assert asked == [split]
+  cache = TokenCache(path)
+  assert cache.info["split"] == split
+  assert [row.reference for row in cache.read(range(2))] == ["eins", "zwei"]
+
+
+def test_a_part_that_tfds_does_not_have_is_named(pieces, tmp_path):
+  for split in ("dev[:50%]", "train[:50%]+dev"):
+    with pytest.raises(UserError, match=r"no split .*dev.*'train'"):
+      _materialise("wmt14_ende", split, tmp_path, pieces)
+
+
+def test_slices_of_other_tasks_are_refused_with_the_reason(pieces, tmp_path):
+  for split in ("train[:90%]", "train+validation"):
+    with pytest.raises(UserError, match=r"slices and sums are for tasks with"):
+      _materialise("gsm8k", split, tmp_path, pieces, module="arithmetic")
+
+
 def test_xsum_without_its_files_says_manual_dir(tmp_path, monkeypatch):
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
   source = summarization.sources.TfdsSource(
@@ -227,6 +262,18 @@ def test_real_rows_load(name, split, number, data_dir, pieces):
   rows = list(source.get_dataset(split, shuffle=False).as_numpy_iterator())
   assert len(rows) == number
   assert all(row["inputs"] and row["targets"] for row in rows)
+
+
+def _materialise(name, split, folder, pieces, module="translation"):
+  return materialise(
+    name,
+    split,
+    cache_dir=folder,
+    lengths={"inputs": 64, "targets": 64},
+    task_module=f"gkd.tasks.{module}",
+    data_dir=None,
+    vocabulary=pieces,
+  )
 
 
 def _rows(name, split):
