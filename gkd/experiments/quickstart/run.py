@@ -88,6 +88,9 @@ METHODS = (
 
 def main(args: argparse.Namespace) -> None:
   """Runs what is not done yet, then prints and writes the results."""
+  # Matrices this small are multiplied faster by one thread than by many:
+  # 45 against 66 ms an update on two cores.
+  os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
   started = time.time()
   folder = Path(args.output).expanduser().absolute()
   folder.mkdir(parents=True, exist_ok=True)
