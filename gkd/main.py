@@ -6,7 +6,8 @@ it needs when it runs, so that `gkd --help` is instant.
   gkd train --gin_file=runs/sft.gin --gin_file=tasks/gsm8k.gin --gin.NAME=VALUE
 
 Exit code 0: done. 2: a mistake that the user can mend, in one line on stderr.
-Anything else is a traceback: a bug.
+1: the numbers of a run were not finite, also one line; nothing was updated by
+that step and the last checkpoint stands. Anything else is a traceback: a bug.
 """
 
 from collections.abc import Sequence
@@ -44,9 +45,17 @@ def main(argv: Sequence[str] | None = None) -> int:
       )
     _COMMANDS[args.command](args)
   except UserError as error:
-    print(f"gkd: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
+    return _say(error, 2)
+  # Raised on purpose, with a sentence; arrays give NaN and no exception.
+  except FloatingPointError as error:
+    return _say(error, 1)
   return 0
+
+
+def _say(error: Exception, code: int) -> int:
+  """The error in one line."""
+  print(f"gkd: {' '.join(str(error).split())}", file=sys.stderr)
+  return code
 
 
 def _split_bindings(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -92,21 +101,25 @@ def _bench(args) -> None:
   folders = _prepare(args)
   from gkd.bench import steps
   from gkd.commands import configuration
+  from gkd.commands import outputs
   from gkd.commands import settings
   from gkd.commands import training
 
+  outputs.check_file(args.output, "--output")
   run = training.assemble(configuration.build(settings.Training), folders)
   with tempfile.TemporaryDirectory() as scratch:
     run = dataclasses.replace(run, model_dir=scratch)
     result = steps.measure(run, rounds=args.rounds)
   print(steps.words(result))
-  Path(args.output).write_text(json.dumps(result, indent=2) + "\n")
+  Path(args.output).expanduser().write_text(json.dumps(result, indent=2) + "\n")
   print(f"written to {args.output}")
 
 
 def _report(args) -> None:
+  from gkd.commands import outputs
   from gkd.report import html
 
+  outputs.check_folder(str(Path(args.output).parent), "--output")
   print(f"written to {html.write_report(args.dirs, args.output)}")
 
 

@@ -11,6 +11,7 @@ from gkd import main as command
 from gkd.commands import configuration
 from gkd.commands import datasets
 from gkd.commands import evaluating
+from gkd.commands import outputs
 from gkd.commands import settings
 from gkd.commands import training
 from gkd.data.cache import Row
@@ -266,6 +267,52 @@ def test_what_fails_at_the_first_evaluation_is_found_at_the_start(
   ]
   line = error_of([*scores, cache], capsys)
   assert re.search(message, line), line
+
+
+def test_folders_that_cannot_be_written_to(
+  distill, caches, teacher, tmp_path, capsys, nothing_computed, monkeypatch
+):
+  (tmp_path / "file").write_text("")
+  inside = tmp_path / "file" / "run"
+  evaluate = [
+    "evaluate",
+    "--gin_file=test/evaluate.gin",
+    f"--gin.INITIAL_CHECKPOINT_PATH={teacher}",
+    caches[1],
+  ]
+  for arguments in (distill, evaluate):
+    line = error_of([*arguments, f"--gin.MODEL_DIR={inside}"], capsys)
+    assert re.search(r"MODEL_DIR .*file is a file; give a folder", line), line
+  monkeypatch.setattr(outputs.os, "access", lambda *_: False)
+  line = error_of([*distill, f"--gin.MODEL_DIR={tmp_path / 'new'}"], capsys)
+  assert re.search(r"MODEL_DIR .* cannot be written to", line), line
+  assert not (tmp_path / "new").exists()
+
+
+def test_bench_is_refused_before_it_measures(
+  distill, tmp_path, capsys, nothing_computed
+):
+  output = tmp_path / "no" / "bench.json"
+  line = error_of(
+    ["bench", *distill[1:], f"--output={output}", "--rounds=1"], capsys
+  )
+  assert re.search(r"--output .*there is no folder .*/no; make it", line), line
+
+
+def test_a_diverged_run_is_one_line_and_exit_code_1(caches, tmp_path, capsys):
+  arguments = [
+    "train",
+    "--gin_file=test/sft.gin",
+    f"--gin.MODEL_DIR={tmp_path}",
+    *caches,
+    *QUICK,
+    "--gin.LEARNING_RATE=1e38",
+  ]
+  assert command.main(arguments) == 1
+  error = capsys.readouterr().err
+  assert "Traceback" not in error
+  line = error.strip().splitlines()[-1]
+  assert re.match(r"gkd: step \d+: .*Lower LEARNING_RATE", line), line
 
 
 def test_damaged_vocabulary_of_the_training_data_is_found_at_the_start(

@@ -81,10 +81,15 @@ def write_description(
 ) -> None:
   """Writes down what a run's parameters belong to, such as the vocabulary."""
   folder = Path(model_dir)
-  folder.mkdir(parents=True, exist_ok=True)
   partial = folder / f".{DESCRIPTION_FILE}"
-  partial.write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
-  os.replace(partial, folder / DESCRIPTION_FILE)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    partial.write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+    os.replace(partial, folder / DESCRIPTION_FILE)
+  except OSError as error:
+    raise UserError(
+      f"cannot write to {folder} ({error.strerror}); give another folder"
+    ) from error
 
 
 def describe_run(model_dir: str | os.PathLike) -> dict[str, Any]:

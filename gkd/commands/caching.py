@@ -7,6 +7,7 @@ from pathlib import Path
 import tempfile
 
 from gkd.commands import configuration
+from gkd.commands import outputs
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import open_cache
 from gkd.commands.settings import Data
@@ -84,6 +85,7 @@ def vocabulary(
   folders: Folders,
 ) -> None:
   """Trains a SentencePiece vocabulary on a task's training texts."""
+  outputs.check_folder(str(Path(output).parent), "--output")
   configuration.load([_RUN_FILE, *files], bindings)
   data = configuration.build(Data, scope="train")
   # As bytes, whatever VOCABULARY says: the texts come back unharmed.

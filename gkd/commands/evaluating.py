@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from gkd.commands import configuration
+from gkd.commands import outputs
 from gkd.commands import parameters
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import open_cache
@@ -17,6 +18,7 @@ from gkd.evaluation.decode import evaluate as evaluate_once
 def evaluate(folders: Folders) -> dict[str, float]:
   """Evaluates what the loaded configuration describes; prints and writes."""
   settings = configuration.build(Evaluating)
+  outputs.check_folder(settings.output, "MODEL_DIR")
   cache = open_cache(settings.scoring.data, folders)
   models = {"student": settings.model}
   if settings.teacher is not None:

@@ -10,6 +10,7 @@ from gkd import keys
 from gkd import partitioning
 from gkd.checkpoints.trained import write_description
 from gkd.commands import configuration
+from gkd.commands import outputs
 from gkd.commands import parameters
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import check_before_opening
@@ -30,7 +31,9 @@ log = logging.getLogger("gkd")
 
 def train(folders: Folders) -> None:
   """Trains what the loaded configuration describes."""
-  run = assemble(configuration.build(Training), folders)
+  settings = configuration.build(Training)
+  outputs.check_folder(settings.model_dir, "MODEL_DIR")
+  run = assemble(settings, folders)
   vocabulary = run.loader.cache.info["vocabulary"]
   write_description(
     run.model_dir,
