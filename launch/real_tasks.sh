@@ -86,12 +86,11 @@ train_task() {
   stage gkd_on_policy distill
   stage supervised_kd distill --gin_file=methods/supervised_kd.gin \
     --gin.MODEL_DIR="runs/$task/supervised_kd"
-  stage sft_continued sft_continued
   score teacher --gin.STUDENT_MODEL=%SCRATCH_SMALL
   score student
   all "${started[@]}"
   started=()
-  for method in gkd_on_policy supervised_kd sft_continued; do
+  for method in gkd_on_policy supervised_kd; do
     score "$method"
   done
   all "${started[@]}"

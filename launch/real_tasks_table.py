@@ -16,7 +16,6 @@ import shutil
 METHODS = {
   "teacher": "ground truth",
   "student": "ground truth",
-  "sft_continued": "ground truth",
   "supervised_kd": "ground truth",
   "gkd_on_policy": "none",
 }
