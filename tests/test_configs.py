@@ -5,6 +5,7 @@ import pytest
 
 from gkd import trees
 from gkd.commands import configuration
+from gkd.commands import gin_table
 from gkd.commands.settings import Data
 from gkd.commands.settings import Evaluating
 from gkd.commands.settings import Sampling
@@ -13,6 +14,7 @@ from gkd.losses import divergence
 from gkd.losses.objective import CrossEntropy
 from gkd.losses.objective import Distillation
 from gkd.models import t5
+from gkd.types import UserError
 
 FOLDER = configuration.config_folder()
 FILES = sorted(p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*.gin"))
@@ -84,8 +86,8 @@ def build(file, bindings=()):
   before, after, own, cls = recipe(file)
   files = [*before, file, *after]
   configuration.load(files, [])
-  names = configuration.macro_names()
-  free = [n for n in PATHS if n in names and not configuration.is_bound(n)]
+  names = gin_table.macro_names()
+  free = [n for n in PATHS if n in names and not gin_table.is_bound(n)]
   configuration.load(files, [*own, *(f"{n}=path" for n in free), *bindings])
   return configuration.build(cls)
 
@@ -112,7 +114,7 @@ def test_operative_configuration_builds_the_same_run(file, tmp_path):
 @pytest.mark.parametrize("file", [f for f in FILES if f.startswith("tasks/")])
 def test_tasks_name_their_data(file):
   configuration.load(["runs/data.gin", file], [])
-  scopes = ["eval"] + ["train"] * configuration.is_bound("TRAIN_SPLIT")
+  scopes = ["eval"] + ["train"] * gin_table.is_bound("TRAIN_SPLIT")
   for scope in scopes:
     data = configuration.build(Data, scope=scope)
     assert data.module.startswith("gkd.tasks.")
@@ -240,3 +242,95 @@ def test_a_folder_named_like_ours_does_not_hide_the_configs(
   monkeypatch.chdir(tmp_path)
   monkeypatch.syspath_prepend(tmp_path)
   assert build("test/sft.gin").train_steps == 20
+
+
+DISTILL_PATHS = ["MODEL_DIR=run", "TEACHER_CHECKPOINT_PATH=teacher"]
+
+
+def load_own(folder, text, bindings=("MODEL_DIR=run",)):
+  """Loads a user's file, which stands outside of configs/."""
+  file = folder / "mine.gin"
+  file.write_text(text)
+  configuration.load([str(file)], bindings)
+
+
+def test_misspelt_macro_in_a_users_file_is_refused(tmp_path):
+  text = "include 'test/sft.gin'\nTRIAN_STEPS = 2\n"
+  message = r"mine.gin: nothing reads 'TRIAN_STEPS'; did you mean TRAIN_STEPS"
+  with pytest.raises(UserError, match=message):
+    load_own(tmp_path, text)
+  # Also in a file that the user's file includes.
+  (tmp_path / "part.gin").write_text("TRIAN_STEPS = 2\n")
+  with pytest.raises(UserError, match=r"part.gin: nothing reads 'TRIAN_STEPS'"):
+    load_own(tmp_path, f"include '{tmp_path / 'part.gin'}'")
+
+
+def test_names_that_a_users_file_may_set(tmp_path):
+  own = """
+include 'test/sft.gin'
+WIDTH = 8  # a name of the user's own
+STUDENT_MODEL = {'vocab_size': 18, 'emb_dim': %WIDTH, 'num_heads': 2,
+                 'head_dim': 8, 'mlp_dim': 32, 'num_encoder_layers': 1,
+                 'num_decoder_layers': 1, 'mlp_activations': ('relu',),
+                 'logits_via_embedding': True}
+OUTPUT_DIR = 'for gkd sample'
+"""
+  load_own(tmp_path, own)
+  assert configuration.build(Training).student.config.emb_dim == 8
+  # A flag may be what asks for it.
+  load_own(
+    tmp_path,
+    "include 'test/sft.gin'\nSMALLER = %TINY\n",
+    ["MODEL_DIR=run", "STUDENT_MODEL=%SMALLER"],
+  )
+  assert configuration.build(Training).student.config.emb_dim == 16
+
+
+@pytest.mark.parametrize(
+  "binding",
+  [
+    "TEACHER_TEMPERATURE=0.1",
+    "STUDENT_TEMPERATURE=0.1",
+    "CHUNK_SIZE=4",
+    "DIVERGENCE=@divergence.ForwardKL()",
+  ],
+)
+def test_choices_that_cross_entropy_does_not_read_are_refused(
+  binding, tmp_path
+):
+  name = binding.partition("=")[0]
+  files = ["test/distill.gin", "methods/seqkd.gin"]
+  configuration.load(files, [*DISTILL_PATHS, binding])
+  with pytest.raises(UserError, match=f"--gin.{name} has no effect"):
+    configuration.build(Training)
+  for run in (["test/sft.gin"], files):
+    text = f"""
+from __gin__ import dynamic_registration
+from gkd.losses import divergence
+{"".join(f"include '{file}'" + chr(10) for file in run)}
+{binding}
+"""
+    paths = DISTILL_PATHS if run == files else DISTILL_PATHS[:1]
+    load_own(tmp_path, text, paths)
+    with pytest.raises(UserError, match=f"{name} in .*mine.gin has no effect"):
+      configuration.build(Training)
+  # Where it is read it counts.
+  configuration.load(files[:1], [*DISTILL_PATHS, binding])
+  assert configuration.build(Training).objective != Distillation(
+    divergence=divergence.ReverseKL()
+  )
+
+
+def test_flag_of_a_component_that_is_not_chosen_is_refused():
+  beta = "divergence.GeneralizedJSD.beta=0.3"
+  configuration.load(["test/distill.gin"], [*DISTILL_PATHS, beta])
+  with pytest.raises(UserError, match=f"--gin.{beta[:-4]} has no effect"):
+    configuration.build(Training)
+
+
+def test_scoped_flag_reaches_its_model_alone():
+  width = "student/t5.T5Config.from_size.dropout_rate=0.2"
+  configuration.load(["test/distill.gin"], [*DISTILL_PATHS, width])
+  built = configuration.build(Training)
+  assert built.student.config.dropout_rate == 0.2
+  assert built.teacher.config.dropout_rate == 0.0

@@ -54,7 +54,7 @@ LEAVES = {
   "gkd.data.materialise": TENSORFLOW,
   "gkd.convert.hf": TORCH,
 }
-GIN = {"gkd.commands.configuration"}
+GIN = {"gkd.commands.configuration", "gkd.commands.gin_table"}
 GROUND = {"jax", "numpy", "flax"}
 
 

@@ -215,6 +215,21 @@ MISTAKES = {
     ["--gin.EVAL_TEMPERATURES=(0.5, 0.5)"],
     r"EVAL_TEMPERATURES are \(0.5, 0.5\); give each temperature once",
   ),
+  "sampling where nothing samples": (
+    ["--gin.STUDENT_DATA_FRACTION=0", "--gin.SAMPLING_TEMPERATURE=0.5"],
+    r"--gin.SAMPLING_TEMPERATURE has no effect: STUDENT_DATA_FRACTION is 0",
+  ),
+  "a coin for each example at lambda 1": (
+    ["--gin.STUDENT_DATA_FRACTION=1.0", "--gin.GRANULARITY=example"],
+    r"--gin.GRANULARITY has no effect: at a STUDENT_DATA_FRACTION of 0 or 1",
+  ),
+  "a divergence under cross-entropy": (
+    [
+      "--gin_file=methods/seqkd.gin",
+      "--gin.DIVERGENCE=@divergence.ForwardKL()",
+    ],
+    r"--gin.DIVERGENCE has no effect",
+  ),
   "several greedy answers": (
     ["--gin.EVAL_SAMPLES=2"],
     r"EVAL_SAMPLES is 2 but greedy answers are all the same",

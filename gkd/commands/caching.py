@@ -7,6 +7,7 @@ from pathlib import Path
 import tempfile
 
 from gkd.commands import configuration
+from gkd.commands import gin_table
 from gkd.commands import outputs
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import open_cache
@@ -32,7 +33,7 @@ def make(
   wanted = [
     configuration.build(Data, scope=scope)
     for scope, name in scopes.items()
-    if configuration.is_bound(name)
+    if gin_table.is_bound(name)
   ]
   if not wanted:
     raise UserError(

@@ -1,18 +1,18 @@
-"""Gin, tamed: the only module that imports it.
+"""Gin, tamed: only this module and `gin_table` import it.
 
 gin builds objects from the files of `configs/`; everything that gin would let
 pass or report in a page of text becomes one line here: unknown macro names,
-missing values, wrong types.
+missing values, values that nothing reads, wrong types.
 
   configuration.load(["runs/distill.gin"], ["BATCH_SIZE=8"])
   settings = configuration.build(Training)
   text = configuration.operative()   # parses again: --gin_file=config.gin
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
-import functools
 
 # gin 0.5.0's dynamic registration uses it without importing it.
 import importlib.util  # noqa: F401
@@ -25,13 +25,13 @@ from gin import config as gin_config
 from gin import config_parser
 
 import gkd
-from gkd.commands import annotations
+from gkd.commands import gin_table
 from gkd.commands import messages
+from gkd.commands.given import Given
 from gkd.types import UserError
 
-_MACRO = "gin.macro"
-_CONSTANT = "gin.constant"
-_NOTHING = object()
+# Beside gin's own global state: what of it the user wrote.
+_given = Given()
 _DYNAMIC = "from __gin__ import dynamic_registration"
 _COMPONENTS = (
   "from gkd.losses import divergence",
@@ -63,16 +63,27 @@ def load(files: Sequence[str], bindings: Sequence[str]) -> None:
     UserError: an unknown file, name or component, or a wrong type.
   """
   gin.clear_config()
+  _given.files.clear()
+  _given.flags.clear()
+  opened: list[str] = []
+
+  def reader(path):
+    opened.append(path)
+    return open(path, encoding="utf-8")
+
   gin_config._LOCATION_PREFIXES[:] = ["", str(config_folder())]
   # gin also takes paths for resources of Python packages: it logs a miss as an
   # error, and a folder `runs` in the working folder makes it fail.
-  reader = functools.partial(open, encoding="utf-8")
   gin_config._FILE_READERS[:] = [(reader, os.path.isfile)]
   for file in files:
     _parse_file(file)
+  for path in map(Path, opened):
+    if not path.resolve().is_relative_to(config_folder().resolve()):
+      _given.files.update(dict.fromkeys(gin_table.macros_of(path), str(path)))
   for binding in bindings:
     _parse_binding(binding)
-  _refuse_wrong_types()
+  _given.refuse_unknown(gin_table.referenced_macros(), config_folder())
+  gin_table.refuse_wrong_types()
 
 
 def build(cls: type, scope: str = "") -> Any:
@@ -93,6 +104,8 @@ def build(cls: type, scope: str = "") -> Any:
       f" runs/ or experiments/ in {config_folder()}, then add others"
     )
   _refuse_missing((scope, selector))
+  if not scope:  # with one it is a part, which does not read everything
+    _given.refuse_idle(gin_table.reachable(("", selector)), cls.__name__)
   where = f"the configuration of {cls.__name__}"
   with _one_line(where), gin.config_scope(scope or None):
     return gin.get_configurable(cls)()
@@ -103,18 +116,9 @@ def operative() -> str:
   return gin.operative_config_str()
 
 
-def is_bound(name: str) -> bool:
-  """Whether a macro has a value."""
-  value = gin_config._CONFIG.get((name, _MACRO), {}).get("value", _NOTHING)
-  return value is not _NOTHING and not _is_required(value)
-
-
-def macro_names() -> set[str]:
-  """Macros that a file defines or asks for."""
-  defined = {name for name, kind in gin_config._CONFIG if kind == _MACRO}
-  references = gin.config.iterate_references(gin_config._CONFIG)
-  keys = [reference.config_key for reference in references]
-  return defined | {name for name, kind in keys if kind == _MACRO}
+def refuse_idle_flags(names: Iterable[str], why: str) -> None:
+  """Refuses macros on the command line that do nothing in this run."""
+  _given.refuse_idle_flags(names, why)
 
 
 def _parse_file(file: str) -> None:
@@ -138,7 +142,7 @@ def _parse_binding(binding: str) -> None:
     raise UserError(
       f"--gin.{binding}: expected --gin.NAME=VALUE, without spaces around ="
     )
-  known = macro_names()
+  known = gin_table.macro_names()
   if "." not in name and name not in known:
     raise UserError(
       f"--gin.{name}: no gin file of this command defines {name!r}; did you"
@@ -146,6 +150,7 @@ def _parse_binding(binding: str) -> None:
     )
   with _one_line(f"--gin.{binding}"):
     gin.parse_config([*_imports(), f"{name} = {_quoted(value)}"])
+  _given.flags.update(dict.fromkeys(gin_table.keys_of(name), name))
 
 
 def _imports() -> list[str]:
@@ -173,68 +178,14 @@ def _refuse_missing(key: tuple[str, str]) -> None:
   """One line with all names that need a value and have none."""
   missing = sorted(
     name
-    for name, kind in _reachable(key)
-    if kind == _MACRO and not is_bound(name)
+    for name, kind in gin_table.reachable(key)
+    if kind == gin_table.MACRO and not gin_table.is_bound(name)
   )
   if missing:
     raise UserError(
       f"no value for {', '.join(missing)}; add --gin.{missing[0]}=… and so on,"
       " or a --gin_file that sets them"
     )
-
-
-def _reachable(key: tuple[str, str]) -> set[tuple[str, str]]:
-  """All (scope, selector) that building `key` reads."""
-  seen: set[tuple[str, str]] = set()
-  todo = [key]
-  while todo:
-    scope, selector = todo.pop()
-    if (scope, selector) in seen:
-      continue
-    seen.add((scope, selector))
-    bound = dict(gin_config._CONFIG.get(("", selector), {}))
-    bound |= gin_config._CONFIG.get((scope, selector), {})
-    todo += [
-      reference.config_key for reference in gin.config.iterate_references(bound)
-    ]
-  return seen
-
-
-def _refuse_wrong_types() -> None:
-  """Compares every bound value with the annotation of its parameter."""
-  for (_, selector), bound in gin_config._CONFIG.items():
-    if selector in (_MACRO, _CONSTANT):
-      continue
-    hints = annotations.hints(gin_config._REGISTRY[selector].wrapped)
-    for parameter, given in bound.items():
-      value = _literal(given)
-      hint = hints.get(parameter)
-      if value is _NOTHING or hint is None or annotations.fits(value, hint):
-        continue
-      name = f"{selector.rpartition('.')[2]}.{parameter}"
-      if isinstance(given, gin_config.ConfigurableReference):
-        name = given.config_key[0]
-      raise UserError(
-        f"{name} is {value!r}; expected {annotations.words(hint)}:"
-        " give a value of that type"
-      )
-
-
-def _literal(value: Any) -> Any:
-  """Follows macros to a plain value; _NOTHING if an object is in the way."""
-  while isinstance(value, gin_config.ConfigurableReference):
-    if value.config_key[1] != _MACRO:
-      return _NOTHING
-    value = gin_config._CONFIG.get(value.config_key, {}).get("value", _NOTHING)
-  if any(True for _ in gin.config.iterate_references({"value": value})):
-    return _NOTHING
-  return value
-
-
-def _is_required(value: Any) -> bool:
-  return isinstance(
-    value, gin_config.ConfigurableReference
-  ) and value.config_key == ("gin.REQUIRED", _CONSTANT)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from gkd.data.loader import Loader
 from gkd.evaluation.decode import Evaluation
 from gkd.sampling.filters import Decoding
 from gkd.training import loop
+from gkd.training.rollout import Rollout
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
@@ -33,6 +34,7 @@ def train(folders: Folders) -> None:
   """Trains what the loaded configuration describes."""
   settings = configuration.build(Training)
   outputs.check_folder(settings.model_dir, "MODEL_DIR")
+  _refuse_idle_rollout(settings.rollout)
   run = assemble(settings, folders)
   vocabulary = run.loader.cache.info["vocabulary"]
   write_description(
@@ -202,6 +204,20 @@ def check_targets(settings: Training, cache: TokenCache) -> None:
       "FIXED_SOURCE is 'teacher' but there is no teacher; use"
       " runs/distill.gin and set TEACHER_MODEL and TEACHER_CHECKPOINT_PATH"
     )
+
+
+def _refuse_idle_rollout(rollout: Rollout | None) -> None:
+  """Choices of the rollout that do nothing at this λ."""
+  if rollout is None:
+    return
+  schedule, source = rollout.schedule, rollout.fixed_source
+  if schedule.maximum == 0 and source == "dataset":
+    names = ("SAMPLING_TEMPERATURE", "SAMPLING_TOP_K", "SAMPLING_TOP_P")
+    why = "STUDENT_DATA_FRACTION is 0 and no step samples"
+    configuration.refuse_idle_flags(names, why)
+  if schedule.maximum == 0 or schedule.minimum == 1:
+    why = "at a STUDENT_DATA_FRACTION of 0 or 1 there is nothing to draw"
+    configuration.refuse_idle_flags(("GRANULARITY",), why)
 
 
 def _check_devices(batch_size: int, parts: int, mesh) -> None:
