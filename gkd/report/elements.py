@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from collections.abc import Sequence
 import html
+import re
 from typing import Any
 
+from gkd.report import formats
 from gkd.report import plots
 from gkd.report import tables
 
@@ -28,7 +30,9 @@ def table(content: tables.Table, kind: str = "") -> str:
 
 def _row(cells: Sequence[tables.Cell], classes: Sequence[str]) -> str:
   first, *rest = cells
-  parts = [f'<th scope="row">{escape(first.text)}</th>']
+  # A long name of a setting may break after _ and dots, nowhere else.
+  name = re.sub(r"([_.])(?=\w)", r"\1<wbr>", escape(first.text))
+  parts = [f'<th scope="row">{name}</th>']
   for cell, kind in zip(rest, classes[1:], strict=True):
     kind = f"{kind} best" if cell.best else kind
     parts.append(f'<td class="{kind.strip()}">{escape(cell.text)}</td>')
@@ -62,7 +66,7 @@ def legend(names: Iterable[tuple[str, int]], box: bool = False) -> str:
 def short(value: Any) -> str:
   """Text of a value, cut where it becomes unreadable."""
   if isinstance(value, float):
-    return tables.number(value)
+    return formats.number(value)
   if isinstance(value, (list, tuple)):
     value = "\n".join(map(str, value))
   text = str(value)

@@ -5,20 +5,23 @@ The page loads nothing from outside and can be mailed or attached as it is.
   write_report(["runs/sft", "runs/gkd"], "report.html")
 """
 
-from collections.abc import Iterable
-from collections.abc import Mapping
 from collections.abc import Sequence
 import os
 from typing import Any
 
 from gkd.report import charts
+from gkd.report import curves
 from gkd.report import elements
+from gkd.report import formats
 from gkd.report import plots
 from gkd.report import runs
+from gkd.report import settings
 from gkd.report import tables
+from gkd.report import texts
+from gkd.report.results import results_table
 from gkd.report.style import style_sheet
 
-_NUM_EXAMPLES = 6
+_FACTS = {"seconds": "time"}
 
 
 def write_report(dirs: Sequence[str], output: str) -> str:
@@ -34,12 +37,12 @@ def write_report(dirs: Sequence[str], output: str) -> str:
   Raises:
     UserError: a directory does not exist or has nothing to report.
   """
-  collection = runs.read(dirs)
+  text = page(runs.read(dirs))
   if os.path.isdir(output):
     output = os.path.join(output, "report.html")
   os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
   with open(f"{output}.tmp", "w", encoding="utf-8") as file:
-    file.write(page(collection))
+    file.write(text)
   os.replace(f"{output}.tmp", output)
   return output
 
@@ -50,7 +53,7 @@ def write_plots(dirs: Sequence[str], directory: str) -> list[str]:
   wanted = []
   if collection.results is not None:
     wanted += charts.from_results(collection.results)
-  sections = charts.from_runs(collection.runs)
+  sections = curves.from_runs(collection.runs)
   for section in ("Evaluation", "Training", "Time and memory"):
     wanted += sections.get(section, [])
   return [plots.write_png(chart, directory) for chart in wanted]
@@ -65,9 +68,9 @@ def page(collection: runs.Collection) -> str:
     parts += [
       _runs(collection.runs),
       _differences(collection.runs),
-      _predictions(collection.runs),
-      _samples(collection.runs),
-      _configurations(collection.runs),
+      texts.predictions(collection.runs),
+      texts.samples(collection.runs),
+      texts.configurations(collection.runs),
     ]
   body = "\n".join(part for part in parts if part)
   return f"""<!DOCTYPE html>
@@ -97,8 +100,8 @@ def _header(collection: runs.Collection) -> str:
     count = len(collection.results.rows)
     parts.append(f"{count} row{'s' * (count != 1)} of results")
   items = "".join(
-    f"<dt>{elements.escape(key.replace('_', ' '))}</dt>"
-    f"<dd>{elements.escape(elements.short(value))}</dd>"
+    f"<dt>{elements.escape(_FACTS.get(key, key.replace('_', ' ')))}</dt>"
+    f"<dd>{elements.escape(_fact(key, value))}</dd>"
     for key, value in meta.items()
     if key != "title"
   )
@@ -109,24 +112,36 @@ def _header(collection: runs.Collection) -> str:
   )
 
 
-def _results(results: runs.Results) -> str:
-  figures = "".join(map(elements.figure, charts.from_results(results)))
+def _fact(key: str, value: Any) -> str:
+  is_time = key == "seconds" and formats.is_number(value)
+  return formats.duration(value) if is_time else elements.short(value)
+
+
+def _results(found: runs.Results) -> str:
+  figures = "".join(map(elements.figure, charts.from_results(found)))
   return (
-    f"<section><h2>Results</h2>{elements.table(tables.results_table(results))}"
-    f'<div class="charts">{figures}</div></section>'
+    f"<section><h2>Results</h2>{elements.table(results_table(found))}"
+    f'<div class="charts packed">{figures}</div></section>'
   )
 
 
 def _runs(found: Sequence[runs.Run]) -> str:
   parts = ["<section><h2>Runs</h2>", elements.table(tables.runs_table(found))]
-  legend = elements.legend(charts.legend(found))
+  legend = elements.legend(curves.legend(found))
+  if len(found) > len(runs.by_arm(found)):
+    parts.append(
+      '<p class="note">Lines below are means over the seeds; the band reaches'
+      " from the lowest seed to the highest.</p>"
+    )
   parts.append(f'</section><div class="runs">{legend}</div>')
-  for section, drawn in charts.from_runs(found).items():
+  for section, drawn in curves.from_runs(found).items():
     figures = "".join(
       elements.figure(chart, with_legend=chart.kind != "lines")
       for chart in drawn
     )
-    figures = f'<div class="charts">{figures}</div>'
+    # A bar chart is as tall as it has bars: pack the others beside it.
+    packed = " packed" * any(chart.kind != "lines" for chart in drawn)
+    figures = f'<div class="charts{packed}">{figures}</div>'
     if section == "More":
       figures = (
         f"<details><summary>{len(drawn)} more curves</summary>{figures}"
@@ -140,133 +155,17 @@ def _runs(found: Sequence[runs.Run]) -> str:
 
 def _differences(found: Sequence[runs.Run]) -> str:
   parts = []
-  table = tables.differences_table(found)
+  table = settings.main_table(found)
   if table is not None:
-    parts.append(elements.table(table, "settings"))
-  table = tables.partial_table(found)
+    parts.append(elements.table(table, "settings narrow"))
+  table = settings.other_table(found)
   if table is not None:
     parts.append(
-      f"<details><summary>{len(table.rows)} settings that only some runs have"
-      f"</summary>{elements.table(table, 'settings')}</details>"
+      f"<details><summary>{len(table.rows)} more differences</summary>"
+      f"{elements.table(table, 'settings narrow')}</details>"
     )
   if not parts:
     return ""
   return (
     f"<section><h2>What differs between the runs</h2>{''.join(parts)}</section>"
   )
-
-
-def _predictions(found: Sequence[runs.Run]) -> str:
-  """The same prompts, answered by each run, for each set of predictions."""
-  names = sorted({name for run in found for name in run.predictions})
-  parts = []
-  for name in names:
-    having = [run for run in found if name in run.predictions]
-    answers = {
-      run.name: {r.get("row"): r for r in reversed(run.predictions[name])}
-      for run in having
-    }
-    shown = "".join(
-      _example(row, answers) for row in _interesting(answers.values())
-    )
-    if shown:
-      parts.append(
-        f"<details{' open' * (name == names[0])}>"
-        f"<summary>{elements.escape(name)}</summary>{shown}</details>"
-      )
-  if not parts:
-    return ""
-  return f"<section><h2>Predictions</h2>{''.join(parts)}</section>"
-
-
-def _interesting(answers: Iterable[Mapping[Any, Mapping]]) -> list[Any]:
-  """Rows to show: those on which the runs disagree first, in their order."""
-  answers = list(answers)
-  common = [row for row in answers[0] if all(row in a for a in answers)]
-
-  def agree(row) -> bool:
-    return len({str(a[row].get("prediction")) for a in answers}) == 1
-
-  chosen = sorted(common, key=agree)[:_NUM_EXAMPLES]
-  return [row for row in common if row in chosen]
-
-
-def _example(row: Any, answers: Mapping[str, Mapping[Any, Mapping]]) -> str:
-  first = next(iter(answers.values()))[row]
-  items = []
-  if first.get("reference") is not None:
-    items.append(_answer("reference", first["reference"]))
-  for name, records in answers.items():
-    record = records[row]
-    items.append(_answer(name, record.get("text", ""), _verdict(record)))
-  prompt = elements.escape(elements.short(first.get("prompt", "")))
-  return (
-    f'<article class="example"><p class="text"><strong>{prompt}</strong></p>'
-    f'<dl class="answers">{"".join(items)}</dl></article>'
-  )
-
-
-def _answer(name: str, text: Any, verdict: str = "") -> str:
-  return (
-    f'<div><dt>{elements.escape(name)}</dt><dd><p class="text">'
-    f"{elements.escape(elements.short(text))}{verdict}</p></dd></div>"
-  )
-
-
-def _verdict(record: Mapping[str, Any]) -> str:
-  """Right or wrong where the reference is a short answer; cut if it was."""
-  parts = []
-  reference, prediction = record.get("reference"), record.get("prediction")
-  if reference is not None and len(str(reference)) <= 20:
-    same = str(reference) == str(prediction)
-    parts.append(
-      '<span class="verdict right">✓ right</span>'
-      if same
-      else '<span class="verdict wrong">✗ wrong</span>'
-    )
-  if record.get("truncated"):
-    parts.append('<span class="verdict soft">(cut)</span>')
-  return "".join(parts)
-
-
-def _samples(found: Sequence[runs.Run]) -> str:
-  """The last dump of each run's training batch."""
-  parts = []
-  for run in found:
-    rows = run.samples[:_NUM_EXAMPLES]
-    if rows:
-      names = [n for n in rows[0] if n not in ("row", "prompt", "text")]
-      table = tables.Table(
-        header=["prompt", "text", *(name.replace("_", " ") for name in names)],
-        rows=[
-          [
-            tables.Cell(elements.short(row.get(name, "")))
-            for name in ("prompt", "text", *names)
-          ]
-          for row in rows
-        ],
-        note="",
-        numeric=[False] * (len(names) + 2),
-      )
-      parts.append(
-        f"<details><summary>{elements.escape(run.name)}</summary>"
-        f"{elements.table(table, 'settings')}</details>"
-      )
-  if not parts:
-    return ""
-  return (
-    "<section><h2>Batches as trained</h2>"
-    f'<p class="note">Rows of the last dump.</p>{"".join(parts)}</section>'
-  )
-
-
-def _configurations(found: Sequence[runs.Run]) -> str:
-  parts = [
-    f"<details><summary>{elements.escape(run.name)}</summary>"
-    f"<pre>{elements.escape(run.config_text.strip())}</pre></details>"
-    for run in found
-    if run.config_text.strip()
-  ]
-  if not parts:
-    return ""
-  return f"<section><h2>Configurations</h2>{''.join(parts)}</section>"

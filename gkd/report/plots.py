@@ -46,6 +46,8 @@ class Series:
     colour: index into the palette.
     xs: steps of a line; unused in bars.
     ys: values; for bars one for each group.
+    low: lower end of the band around a line; none if empty.
+    high: upper end of the band.
     points: for bars, the single values behind each mean.
   """
 
@@ -53,6 +55,8 @@ class Series:
   colour: int
   ys: Sequence[float]
   xs: Sequence[float] = ()
+  low: Sequence[float] = ()
+  high: Sequence[float] = ()
   points: Sequence[Sequence[float]] = ()
 
 
@@ -75,7 +79,7 @@ class Chart:
   note: str
   kind: str
   series: Sequence[Series]
-  x_label: str = "step"
+  x_label: str = "updates"
   groups: Sequence[str] = ()
 
 
@@ -149,7 +153,19 @@ def _draw_lines(axes: Axes, chart: Chart, colours: Sequence[str]) -> None:
   for series in chart.series:
     stride = -(-len(series.xs) // _MAX_POINTS)
     # The last point is where the run ended: thin out from the right.
-    xs, ys = series.xs[::-1][::stride], series.ys[::-1][::stride]
+    xs, ys, low, high = (
+      values[::-1][::stride]
+      for values in (series.xs, series.ys, series.low, series.high)
+    )
+    if low != high:
+      axes.fill_between(
+        xs,
+        low,
+        high,
+        color=colours[series.colour % len(colours)],
+        alpha=0.16,
+        linewidth=0,
+      )
     axes.plot(
       xs,
       ys,
@@ -157,11 +173,11 @@ def _draw_lines(axes: Axes, chart: Chart, colours: Sequence[str]) -> None:
       color=colours[series.colour % len(colours)],
       linestyle=_DASHES[series.colour // len(colours) % len(_DASHES)],
       linewidth=1.8,
-      marker="o" if len(xs) <= 25 else None,
+      marker="o" if len(xs) <= 12 else None,
       markersize=3.5,
     )
-  is_step = chart.x_label == "step"
-  axes.xaxis.set_major_locator(MaxNLocator(5, integer=is_step))
+  counts = chart.x_label == "updates"
+  axes.xaxis.set_major_locator(MaxNLocator(5, integer=counts))
   axes.yaxis.set_major_locator(MaxNLocator(5))
   axes.margins(x=0.02, y=0.08)
 
@@ -206,7 +222,7 @@ def _draw_bars(
         left += value
       elif math.isfinite(series.ys[group]):
         end = max([value, *points]) + 0.015 * widest
-        text = f"{series.ys[group]:.3g}"
+        text = _three_digits(series.ys[group])
         axes.text(end, middle, text, color=ink, fontsize=9, va="center")
   axes.set_yticks([])
   axes.set_xlim(0, widest * 1.14)
@@ -222,3 +238,10 @@ def _points(series: Series, group: int) -> Sequence[float]:
 
 def _finite(value: float) -> float:
   return value if math.isfinite(value) else 0.0
+
+
+def _three_digits(value: float) -> str:
+  """5.70, 34.0, 1,234: numbers of one chart with digits alike."""
+  if value == 0:
+    return "0"
+  return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"

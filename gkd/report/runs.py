@@ -15,17 +15,10 @@ import os
 import re
 from typing import Any
 
+from gkd.report import bindings
+from gkd.report import names as naming
 from gkd.types import UserError
 
-# Methods of the quickstart in the order in which a reader meets them.
-METHODS = {
-  "teacher": "Teacher",
-  "sft": "Student after SFT",
-  "seqkd": "SeqKD",
-  "supervised_kd": "Supervised KD",
-  "gkd_mixed": "Mixed GKD",
-  "gkd_on_policy": "On-policy GKD",
-}
 # A set of runs is at most this deep: <set>/<seed>/<method>.
 _DEPTH = 2
 
@@ -62,6 +55,17 @@ class Run:
     if name not in self.metrics:
       return math.nan
     return sum(v for v in self.metrics[name][1] if math.isfinite(v))
+
+  @property
+  def arm(self) -> str:
+    """What it has in common with the same run of other seeds."""
+    return naming.arm(self.name, self.path)
+
+  @property
+  def title(self) -> str:
+    """The arm, and the seed where the name has one."""
+    seed = naming.seed(self.name)
+    return f"{self.arm}, seed {seed}" if seed else self.arm
 
   @property
   def num_steps(self) -> int:
@@ -115,7 +119,7 @@ def read(directories: Sequence[str]) -> Collection:
       )
     paths += [path for path in found if path not in paths]
     tables += [table] if table else []
-  names = _short_names(paths)
+  names = naming.short(paths)
   collected = [
     read_run(path, name) for path, name in zip(paths, names, strict=True)
   ]
@@ -126,6 +130,14 @@ def read(directories: Sequence[str]) -> Collection:
   return Collection(collected, Results(rows, meta))
 
 
+def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
+  """{arm: its runs}, in the order of the runs."""
+  found: dict[str, list[Run]] = {}
+  for run in runs:
+    found.setdefault(run.arm, []).append(run)
+  return found
+
+
 def read_run(path: str, name: str) -> Run:
   """Reads the directory of one run or evaluation."""
   config_text = _read_text(os.path.join(path, "config.gin"))
@@ -133,7 +145,7 @@ def read_run(path: str, name: str) -> Run:
     name=name,
     path=path,
     metrics=_read_numbers(path),
-    config=parse_config(config_text),
+    config=bindings.parse(config_text),
     config_text=config_text,
     predictions=_read_predictions(os.path.join(path, "predictions")),
     samples=_read_samples(os.path.join(path, "samples")),
@@ -174,27 +186,6 @@ def read_jsonl(path: str, whole: bool = False) -> list[dict[str, Any]]:
   return found
 
 
-def parse_config(text: str) -> dict[str, str]:
-  """{binding: value} of a gin file, values as they are written.
-
-  Imports, includes and comments are left out; values may span lines.
-  """
-  bindings: dict[str, str] = {}
-  pending = ""
-  for raw in text.splitlines():
-    line = _strip_comment(raw).rstrip()
-    pending = f"{pending} {line.strip()}".strip().removesuffix("\\").rstrip()
-    if not pending:
-      continue
-    if line.endswith("\\") or pending.endswith("=") or _depth(pending) > 0:
-      continue
-    match = re.match(r"([\w./@:-]+)\s*=\s*(.*)$", pending)
-    if match:
-      bindings[match.group(1)] = match.group(2)
-    pending = ""
-  return bindings
-
-
 def _read_numbers(path: str) -> dict[str, tuple[list[int], list[float]]]:
   """Curves of a run, or the single numbers of an evaluation as step 0."""
   curves = read_metrics(os.path.join(path, "metrics.jsonl"))
@@ -209,22 +200,12 @@ def _read_numbers(path: str) -> dict[str, tuple[list[int], list[float]]]:
   }
 
 
-def _strip_comment(line: str) -> str:
-  """The line up to a # that is not inside quotes."""
-  return re.match(r"""(?:"[^"]*"|'[^']*'|[^#"'])*""", line).group(0)
-
-
-def _depth(text: str) -> int:
-  """Number of brackets left open, outside quotes."""
-  bare = re.sub(r""""[^"]*"|'[^']*'""", "", text)
-  return sum(bare.count(c) for c in "([{") - sum(bare.count(c) for c in ")]}")
-
-
 def _run_directories(directory: str, depth: int) -> list[str]:
   """Directories at or below this one that have reported numbers."""
   found = [directory] if _read_numbers(directory) else []
   if depth and not found:
-    for entry in sorted(os.scandir(directory), key=lambda e: _order(e.name)):
+    entries = sorted(os.scandir(directory), key=lambda e: naming.order(e.name))
+    for entry in entries:
       if entry.is_dir() and not entry.name.startswith("."):
         found += _run_directories(entry.path, depth - 1)
   return found
@@ -272,24 +253,3 @@ def _read_text(path: str) -> str:
     return ""
   with open(path, encoding="utf-8", errors="replace") as file:
     return file.read()
-
-
-def _short_names(paths: Sequence[str]) -> list[str]:
-  """The last parts of the paths that tell them apart."""
-  parts = [os.path.abspath(path).split(os.sep) for path in paths]
-  for length in range(1, max(map(len, parts), default=0) + 1):
-    names = ["/".join(part[-length:]) for part in parts]
-    if len(set(names)) == len(names):
-      return names
-  return list(paths)
-
-
-def _order(name: str) -> list[tuple[int, int | str]]:
-  """Sort key: known methods first, in their order; run_2 before run_10."""
-  if name in METHODS:
-    return [(-1, list(METHODS).index(name))]
-  return [
-    (0, int(part)) if part.isdigit() else (1, part)
-    for part in re.split(r"(\d+)", name)
-    if part
-  ]

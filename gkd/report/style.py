@@ -52,7 +52,7 @@ p { margin: 0 0 .8rem; }
   border: 1px solid var(--line); border-radius: 10px; margin: 0 0 .6rem; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem;
   font-variant-numeric: tabular-nums; }
-th, td { padding: .55rem .8rem; text-align: left; white-space: nowrap;
+th, td { padding: .55rem .7rem; text-align: left; white-space: nowrap;
   border-bottom: 1px solid var(--line); vertical-align: baseline; }
 tr:last-child td, tr:last-child th { border-bottom: 0; }
 thead th { font-weight: 600; font-size: .82rem; color: var(--soft);
@@ -61,17 +61,20 @@ tbody th { font-weight: 500; }
 th:first-child { position: sticky; left: 0; background: var(--card);
   max-width: 22rem; }
 tbody th:first-child { overflow-wrap: break-word; }
+td:not(.number) { white-space: normal; min-width: 6.5rem; }
 .number { text-align: right; }
 .best { font-weight: 700; }
 .settings td { white-space: pre-wrap; overflow-wrap: break-word;
-  min-width: 9rem; max-width: 24rem; }
-.settings th:first-child { white-space: normal; overflow-wrap: anywhere;
-  min-width: 9rem; }
+  min-width: 6.5rem; max-width: 24rem; }
+.narrow td { overflow-wrap: anywhere; max-width: 12rem; }
+.settings th:first-child { white-space: normal; min-width: 9rem; }
 .settings td, .settings tbody th, pre, .text {
   font-family: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono",
     "DejaVu Sans Mono", monospace; font-size: .84rem; }
 .charts { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); }
+.packed { display: block; columns: 340px 3; column-gap: 1rem; }
+.packed figure { break-inside: avoid; margin-bottom: 1rem; }
 figure { margin: 0; padding: .9rem 1rem .6rem; background: var(--card);
   border: 1px solid var(--line); border-radius: 10px; min-width: 0; }
 figcaption { margin-bottom: .4rem; }
@@ -109,6 +112,9 @@ footer { margin-top: 3.5rem; color: var(--soft); font-size: .88rem; }
   th, td { padding: .5rem .65rem; }
   th:first-child { min-width: 7.5rem; max-width: 9.5rem;
     white-space: normal; }
+  /* The table scrolls sideways anyway: no tall rows for a hidden column. */
+  td:not(.number) { white-space: nowrap; }
+  .settings td { white-space: pre-wrap; }
   figure { padding: .8rem .7rem .5rem; }
 }
 @media print {

@@ -9,11 +9,12 @@ import pytest
 
 from gkd.report import elements
 from gkd.report import html as report
+from gkd.report import texts
 from gkd.report.plots import Chart
 from gkd.report.plots import Series
 from gkd.types import UserError
 
-_VOID = {"meta", "path", "use", "rect", "br"}
+_VOID = {"meta", "path", "use", "rect", "br", "wbr"}
 
 
 class _Balance(html.parser.HTMLParser):
@@ -107,8 +108,8 @@ def test_page_holds_results_curves_settings_and_texts(runs):
     "A <toy>",
     "2 CPU cores",
     "On-policy GKD",
-    "toy: accuracy",
-    "toy: forward KL",
+    "accuracy (%)",
+    "forward KL (nats a sequence)",
     "Training loss",
     "Where the time went",
     "LEARNING_RATE",
@@ -146,7 +147,7 @@ def test_rows_on_which_runs_disagree_are_shown_first():
 
   first = answers("aaaaaaaaaa")
   second = answers("aaaaaaaaba")
-  assert report._interesting([first, second]) == [0, 1, 2, 3, 4, 8]
+  assert texts._interesting([first, second]) == [0, 1, 2, 3, 4, 8]
 
 
 def test_page_of_one_bare_run_has_no_empty_section(tmp_path):

@@ -39,29 +39,6 @@ def test_null_reads_as_nan_and_a_torn_line_is_skipped(tmp_path):
   assert math.isnan(values[0])
 
 
-def test_config_values_may_span_lines_and_hold_marks():
-  text = """
-from gkd import training  # an import
-include "runs/base.gin"
-
-# TRAIN_STEPS = 5
-TRAIN_STEPS = 1000  # a note
-MODEL_DIR = "runs/#1 = a"
-LENGTHS = {"inputs": 24,
-    "targets": 40}
-training.loop.Run.teacher = \\
-    @t5.encoder_decoder()
-student/t5.T5Config.emb_dim = 40
-"""
-  assert runs.parse_config(text) == {
-    "TRAIN_STEPS": "1000",
-    "MODEL_DIR": '"runs/#1 = a"',
-    "LENGTHS": '{"inputs": 24, "targets": 40}',
-    "training.loop.Run.teacher": "@t5.encoder_decoder()",
-    "student/t5.T5Config.emb_dim": "40",
-  }
-
-
 def test_set_of_runs_is_found_below_and_named_apart(tmp_path):
   for name in ("seed_2/sft", "seed_10/sft", "seed_2/gkd_on_policy"):
     _write(tmp_path / name / "metrics.jsonl", [{"step": 1, "a": 1.0}])
