@@ -1,0 +1,129 @@
+"""What the README shows works as it stands there, with paths of the test."""
+
+import itertools
+import json
+import pathlib
+import re
+import shlex
+import sys
+
+import numpy as np
+import pytest
+
+from gkd import main as command
+from gkd.data.cache import TokenCache
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(
+  r"^```(?:\w*)\n(.*?)^```$", README.read_text("utf-8"), re.M | re.S
+)
+# Where the README's commands write.
+FOLDER = "/tmp/gkd"
+
+
+def commands(block: str) -> list[list[str]]:
+  """The arguments of each `gkd …` of a block."""
+  lines = block.replace("\\\n", " ").splitlines()
+  return [shlex.split(line)[1:] for line in lines if line.startswith("gkd ")]
+
+
+def files(folder: pathlib.Path, *names: str) -> None:
+  """Writes the blocks that begin with `# NAME` as files of that name."""
+  for name in names:
+    (text,) = [b for b in BLOCKS if b.startswith(f"# {name}\n")]
+    (folder / name).write_text(text, "utf-8")
+
+
+CHAINS = [commands(b) for b in BLOCKS if "--gin_file=test/" in b]
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+  """Folder in which the README's chain of commands was run."""
+  folder = tmp_path_factory.mktemp("readme")
+  caches = str(folder / "caches")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("GKD_CACHE_DIR", caches)
+    for arguments in itertools.chain(*CHAINS):
+      moved = [a.replace(FOLDER, str(folder / "gkd")) for a in arguments]
+      assert command.main(moved) == 0, moved
+  return folder
+
+
+def test_chain_of_commands_runs_as_written(chain):
+  (words,) = [[arguments[0] for arguments in block] for block in CHAINS]
+  assert words == ["train", "train", "evaluate", "report"]
+  runs = chain / "gkd"
+  for run in ("teacher", "student"):
+    lines = (runs / run / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["step"] == 20
+    # The README's list of what a run leaves.
+    for name in (
+      "config.gin",
+      "model-info.txt",
+      "tensorboard",
+      "checkpoints",
+      "predictions",
+    ):
+      assert (runs / run / name).exists(), name
+  assert (runs / "student" / "samples").exists()
+  assert json.loads((runs / "scores" / "metrics.json").read_text())
+  page = (runs / "report.html").read_text("utf-8")
+  assert "student" in page
+  assert "teacher" in page
+
+
+@pytest.fixture
+def own_folder(tmp_path, monkeypatch):
+  """The working folder of somebody who follows the README."""
+  monkeypatch.chdir(tmp_path)
+  # As `python -m gkd` has it.
+  monkeypatch.syspath_prepend(str(tmp_path))
+  monkeypatch.setenv("GKD_CACHE_DIR", str(tmp_path / "caches"))
+  yield tmp_path
+  for name in ("capitals", "hellinger"):
+    sys.modules.pop(name, None)
+
+
+def test_own_data_becomes_a_cache(own_folder):
+  files(own_folder, "capitals.py", "capitals.gin")
+  assert "cache make --gin_file=capitals.gin" in README.read_text("utf-8")
+  assert command.main(["cache", "make", "--gin_file=capitals.gin"]) == 0
+  paths = sorted((own_folder / "caches" / "capitals").iterdir())
+  rows = {}
+  for cache in map(TokenCache, paths):
+    (row,) = cache.read(range(len(cache)))
+    rows[cache.info["split"]] = row.prompt, row.reference
+  assert rows == {
+    "train": ("capital of Peru?", "Lima"),
+    "validation": ("capital of Chad?", "N'Djamena"),
+  }
+
+
+def test_own_divergence_is_right_and_trains(own_folder, chain):
+  files(own_folder, "hellinger.py", "hellinger.gin")
+  import hellinger
+
+  rng = np.random.default_rng(0)
+  p, q = rng.dirichlet(np.ones(7), size=(2, 3))
+  p[0, 2] = q[1, 4] = 0  # log-probabilities of −inf
+  with np.errstate(divide="ignore"):
+    log_p, log_q = np.log(p), np.log(q)
+  found = hellinger.Hellinger()(log_p, log_q)
+  expected = 0.5 * np.square(np.sqrt(p) - np.sqrt(q)).sum(axis=-1)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  arguments = [
+    "train",
+    "--gin_file=test/distill.gin",
+    "--gin_file=hellinger.gin",
+    f"--gin.MODEL_DIR={own_folder / 'run'}",
+    f"--gin.TEACHER_CHECKPOINT_PATH={chain / 'gkd' / 'teacher'}",
+    "--gin.TRAIN_STEPS=2",
+    "--gin.EVAL_EXAMPLES=8",
+    f"--cache_dir={chain / 'caches'}",
+  ]
+  assert command.main(arguments) == 0
+  text = (own_folder / "run" / "config.gin").read_text()
+  assert "DIVERGENCE = @hellinger.Hellinger()" in text
+  line = (own_folder / "run" / "metrics.jsonl").read_text().splitlines()[-1]
+  assert 0 < json.loads(line)["train/loss"] < 1
