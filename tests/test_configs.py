@@ -262,7 +262,7 @@ def test_misspelt_macro_in_a_users_file_is_refused(tmp_path):
   # Also in a file that the user's file includes.
   (tmp_path / "part.gin").write_text("TRIAN_STEPS = 2\n")
   with pytest.raises(UserError, match=r"part.gin: nothing reads 'TRIAN_STEPS'"):
-    load_own(tmp_path, f"include '{tmp_path / 'part.gin'}'")
+    load_own(tmp_path, f"include '{tmp_path / 'part.gin'}'\n", [])
 
 
 def test_names_that_a_users_file_may_set(tmp_path):
@@ -334,3 +334,17 @@ def test_scoped_flag_reaches_its_model_alone():
   built = configuration.build(Training)
   assert built.student.config.dropout_rate == 0.2
   assert built.teacher.config.dropout_rate == 0.0
+
+
+def test_a_teacher_that_answers_must_be_there():
+  configuration.load(
+    ["test/distill.gin", "methods/seqkd.gin"],
+    [
+      "MODEL_DIR=run",
+      "settings.Training.teacher=None",
+      "settings.Training.teacher_checkpoint=''",
+    ],
+  )
+  message = "FIXED_SOURCE is 'teacher' but there is no teacher"
+  with pytest.raises(UserError, match=message):
+    configuration.build(Training)

@@ -376,7 +376,7 @@ def test_prompts_without_targets_need_a_run_without_targets(
   path = write_cache(tmp_path / "prompts", "train", targets=False)
   arguments = [*distill, f"--gin.TRAIN_CACHE={path}"]
   line = error_of(arguments, capsys)
-  assert "prompts without targets" in line
+  assert "the data has prompts only" in line
   assert "STUDENT_DATA_FRACTION" in line
   # On-policy needs none: the next thing that happens is the student's making.
   with pytest.raises(AssertionError, match="before computing"):

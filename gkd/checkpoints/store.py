@@ -224,6 +224,33 @@ def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
   return json.loads(file.read_text("utf-8"))
 
 
+def check_leaves(path: Path, saved: Any, like: Any) -> None:
+  """Names every difference; orbax itself would cast or fill silently.
+
+  Args:
+    path: of the checkpoint, for the message.
+    saved: tree of orbax's metadata, or a part of it.
+    like: tree of arrays or `jax.ShapeDtypeStruct`s that is wanted.
+
+  Raises:
+    UserError: names, shapes or types differ.
+  """
+  found, wanted = _described(saved), _described(like)
+  wrong = [
+    f"{name}: saved {found.get(name, 'nothing')}, expected"
+    f" {wanted.get(name, 'nothing')}"
+    for name in sorted(found.keys() | wanted.keys())
+    if found.get(name) != wanted.get(name)
+  ]
+  if wrong:
+    more = len(wrong) - _MAX_LISTED
+    listed = "; ".join(wrong[:_MAX_LISTED]) + (f"; {more} more" * (more > 0))
+    raise UserError(
+      f"checkpoint {path} does not fit the model: {listed}; use the model that"
+      " it was saved with"
+    )
+
+
 def _make_folder(path: Path) -> None:
   try:
     path.mkdir(parents=True, exist_ok=True)
@@ -244,7 +271,7 @@ def _without_numpy_scalars(tree: Any) -> Any:
 def _load(path: Path, like: Any) -> Any:
   """Restores onto `like` after a check of names, shapes and types."""
   like = jax.tree.map(_abstract, _without_numpy_scalars(like))
-  _check_leaves(path, like)
+  check_leaves(path, ocp.metadata(path).metadata, like)
   return ocp.load(path, like)
 
 
@@ -256,25 +283,6 @@ def _abstract(leaf: Any) -> Any:
   if isinstance(leaf, jax.Array):
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
   return leaf
-
-
-def _check_leaves(path: Path, like: Any) -> None:
-  """Names every difference; orbax itself would cast or fill silently."""
-  saved = _described(ocp.metadata(path).metadata)
-  wanted = _described(like)
-  wrong = [
-    f"{name}: saved {saved.get(name, 'nothing')}, expected"
-    f" {wanted.get(name, 'nothing')}"
-    for name in sorted(saved.keys() | wanted.keys())
-    if saved.get(name) != wanted.get(name)
-  ]
-  if wrong:
-    more = len(wrong) - _MAX_LISTED
-    listed = "; ".join(wrong[:_MAX_LISTED]) + (f"; {more} more" * (more > 0))
-    raise UserError(
-      f"checkpoint {path} does not fit the model: {listed}; use the config that"
-      " it was saved with"
-    )
 
 
 def _described(tree: Any) -> dict[str, str]:

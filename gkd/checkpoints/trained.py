@@ -68,7 +68,7 @@ def load_trained(
       f"{path} holds no parameters; give the folder of a run or of one"
       " checkpoint"
     )
-  _check_shapes(path, saved["params"], like["params"])
+  store.check_leaves(path, saved["params"], like["params"])
   context = ocp.Context()
   context.pytree.loading.partial_load = True
   with context:
@@ -96,25 +96,3 @@ def describe_run(model_dir: str | os.PathLike) -> dict[str, Any]:
   """What `write_description` wrote; {} for a run without it."""
   file = Path(model_dir) / DESCRIPTION_FILE
   return json.loads(file.read_text()) if file.is_file() else {}
-
-
-def _check_shapes(path: Path, saved: Any, wanted: Any) -> None:
-  """Names the first leaves that differ."""
-  found, asked = (
-    {
-      jax.tree_util.keystr(where, simple=True, separator="/"): tuple(leaf.shape)
-      for where, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
-    }
-    for tree in (saved, wanted)
-  )
-  wrong = [
-    f"{name}: saved {found.get(name, 'nothing')}, expected"
-    f" {asked.get(name, 'nothing')}"
-    for name in sorted(found.keys() | asked.keys())
-    if found.get(name) != asked.get(name)
-  ]
-  if wrong:
-    raise UserError(
-      f"checkpoint {path} does not fit the model: {'; '.join(wrong[:3])}"
-      f" ({len(wrong)} in all); use the model that it was saved with"
-    )

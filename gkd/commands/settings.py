@@ -156,6 +156,12 @@ class Training:
         "TEACHER_CHECKPOINT_PATH is empty but a teacher is configured; give"
         " the checkpoint of the teacher"
       )
+    asks = self.rollout is not None and self.rollout.needs_teacher
+    if asks and self.teacher is None:
+      raise UserError(
+        "FIXED_SOURCE is 'teacher' but there is no teacher; use"
+        " runs/distill.gin and set TEACHER_MODEL and TEACHER_CHECKPOINT_PATH"
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,6 @@ def assemble(settings: Training, folders: Folders) -> loop.Run:
     seed=settings.seed,
     limit=settings.data.limit,
   )
-  check_targets(settings, cache)
   teacher_params = None
   if settings.teacher is not None:
     teacher_params = parameters.load(
@@ -186,24 +185,6 @@ def check_vocabularies(models: dict[str, LanguageModel], size: int) -> None:
         f" {role.upper()}_MODEL if only its table is wider, or choose another"
         " model or VOCABULARY"
       )
-
-
-def check_targets(settings: Training, cache: TokenCache) -> None:
-  """Prompts alone are enough only if no step trains on the data's targets."""
-  rollout = settings.rollout
-  if (rollout is None or rollout.needs_targets) and not cache.info[
-    "has_targets"
-  ]:
-    raise UserError(
-      f"task {cache.info['task']}, split {cache.info['split']!r} has prompts"
-      " without targets but this run trains on them; set"
-      " STUDENT_DATA_FRACTION to 1.0 or FIXED_SOURCE to 'teacher'"
-    )
-  if rollout is not None and rollout.needs_teacher and settings.teacher is None:
-    raise UserError(
-      "FIXED_SOURCE is 'teacher' but there is no teacher; use"
-      " runs/distill.gin and set TEACHER_MODEL and TEACHER_CHECKPOINT_PATH"
-    )
 
 
 def _refuse_idle_rollout(rollout: Rollout | None) -> None:

@@ -3,8 +3,7 @@
 Row n of a run (n = step · batch size + place in the batch) is the cache row at
 position n mod N of a permutation that is drawn anew for each epoch n div N. The
 permutation is never written down: grain's index shuffle computes any place of
-it directly. A resumed run therefore sees the data it would have seen, and so
-does one with another number of processes, each of which takes its slice.
+it directly. A resumed run therefore sees the data it would have seen.
 
 Usage:
   loader = Loader(cache, batch_size=32, lengths={"inputs": 64, "targets": 32},
@@ -18,7 +17,6 @@ from collections.abc import Sequence
 import functools
 
 from grain.experimental import index_shuffle
-import jax
 import numpy as np
 
 from gkd.data.cache import Row
@@ -159,18 +157,6 @@ def collate(
     rows=ids,
     source=np.full(size, Source.DATASET, np.int32),
   )
-
-
-def process_slice(batch: Batch, index: int, count: int) -> Batch:
-  """The part of a global batch that process `index` of `count` feeds."""
-  size = len(batch.rows)
-  if size % count:
-    raise UserError(
-      f"BATCH_SIZE {size} does not split over {count} processes; choose a"
-      " multiple"
-    )
-  part = size // count
-  return jax.tree.map(lambda x: x[index * part : (index + 1) * part], batch)
 
 
 def _permute(place: int, size: int, stream: tuple[int, ...]) -> int:

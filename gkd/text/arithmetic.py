@@ -119,27 +119,6 @@ class ChainAddition:
     targets = ";".join([*steps, f"{ANSWER_MARK}{total}"])
     return Problem(inputs=inputs, targets=targets, answer=str(total))
 
-  def lengths(self) -> dict[str, int]:
-    """Characters that suffice for any problem, end of sequence included."""
-    big = 10**self.digits - 1
-    small = 0 if self.min_digits == 1 else 10 ** (self.min_digits - 1)
-    low = small if "-" in self.operators else big
-    high = big if "+" in self.operators else 0
-    totals = [
-      max(len(str(big + more * high)), len(str(low - more * big)))
-      for more in range(1, self.max_terms)
-    ]
-    targets = len(ANSWER_MARK) + totals[-1] + 1
-    if self.style == "equations":  # total, operator, term, "=", total, ";"
-      before = [self.digits, *totals[:-1]]
-      targets += sum(before) + sum(totals) + len(totals) * (self.digits + 3)
-    elif self.style == "sums":
-      targets += sum(totals) + len(totals)
-    return {
-      "inputs": self.max_terms * (self.digits + 1) + 1,
-      "targets": targets,
-    }
-
   def _draw(self, rng: random.Random) -> list[int]:
     terms = []
     for position in range(rng.randint(self.min_terms, self.max_terms)):

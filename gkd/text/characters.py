@@ -6,7 +6,6 @@ files are in `gkd.text.vocabulary`, which is the module to use.
 """
 
 from collections.abc import Iterable
-from collections.abc import Sequence
 import hashlib
 import os
 from typing import Any
@@ -42,9 +41,6 @@ class ByteVocabulary:
 
   def encode(self, text: str) -> list[int]:
     return [byte + NUM_SPECIAL for byte in text.encode("utf-8")]
-
-  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-    return [self.encode(text) for text in texts]
 
   def decode(self, ids: Iterable[int]) -> str:
     content = bytes(
@@ -97,9 +93,6 @@ class CharacterVocabulary:
 
   def encode(self, text: str) -> list[int]:
     return [self._ids.get(character, UNK_ID) for character in text]
-
-  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-    return [self.encode(text) for text in texts]
 
   def decode(self, ids: Iterable[int]) -> str:
     kept = (i for i in until_eos(ids) if i not in (PAD_ID, EOS_ID))

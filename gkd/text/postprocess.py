@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from gkd.text import arithmetic
-from gkd.text import numbers
 
 
 def strip(text: str, example: Mapping | None = None, is_target: bool = False):
@@ -32,14 +31,6 @@ def references(
     return text.strip()
   found = [] if example is None else example.get("references", [])
   return [_string(reference).strip() for reference in found] or [text.strip()]
-
-
-def final_answer(
-  text: str, example: Mapping | None = None, is_target: bool = False
-) -> str:
-  """The final number of a solution in words; empty if there is none."""
-  del example, is_target
-  return numbers.extract_answer(text) or ""
 
 
 def chain_answer(

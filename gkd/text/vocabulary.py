@@ -15,7 +15,6 @@ Usage:
 
 from collections.abc import Iterable
 from collections.abc import Mapping
-from collections.abc import Sequence
 import hashlib
 import json
 import os
@@ -72,9 +71,6 @@ class SentencePieceVocabulary:
 
   def encode(self, text: str) -> list[int]:
     return self._processor.encode(text)
-
-  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-    return self._processor.encode(list(texts))
 
   def decode(self, ids: Iterable[int]) -> str:
     size = self.size

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-from gkd.data import loader as loaders
 from gkd.data import writer
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
@@ -138,15 +137,6 @@ def test_ordered_covers_every_row_once_and_marks_fillers(cache, size):
     assert not batch.targets[~real].any()
     assert batch.inputs[~real].sum(axis=1).tolist() == [1] * (size - len(rows))
   assert seen == list(range(ROWS))
-
-
-def test_slices_of_processes_make_up_the_batch(cache):
-  batch = make_loader(cache, batch_size=6).batch(1)
-  parts = [loaders.process_slice(batch, i, 3) for i in range(3)]
-  whole = jax.tree.map(lambda *x: np.concatenate(x), *parts)
-  assert_same_batch(whole, batch)
-  with pytest.raises(UserError, match="BATCH_SIZE 6 does not split over 4"):
-    loaders.process_slice(batch, 0, 4)
 
 
 def test_shuffle_has_no_memory_of_the_source_order(tmp_path):

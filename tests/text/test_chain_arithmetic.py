@@ -94,22 +94,12 @@ def test_knobs_bound_terms_digits_and_operators():
 
 @pytest.mark.parametrize("style", ["equations", "sums", "answer"])
 @pytest.mark.parametrize("operators", ["+", "-", "+-"])
-def test_lengths_bound_every_problem(style, operators):
+def test_every_problem_is_written_in_the_vocabulary(style, operators):
   chains = ChainAddition(
     min_terms=2, max_terms=3, digits=1, operators=operators, style=style
   )
-  lengths = chains.lengths()
-  signs = [1 if operator == "+" else -1 for operator in operators]
-  longest = {"inputs": 0, "targets": 0}
-  for terms in itertools.product(range(10), repeat=3):
-    for sign in itertools.product(signs, repeat=2):
-      row = chains.solve([terms[0], sign[0] * terms[1], sign[1] * terms[2]])
-      assert set(row.inputs + row.targets) <= set(CHARACTERS)
-      longest["inputs"] = max(longest["inputs"], len(row.inputs) + 1)
-      longest["targets"] = max(longest["targets"], len(row.targets) + 1)
-  for name in longest:
-    # Not every total can be as long as it gets in the same chain.
-    assert longest[name] <= lengths[name] <= longest[name] + 2
+  for problem in chains.problems("train", 100):
+    assert set(problem.inputs + problem.targets) <= set(CHARACTERS)
 
 
 @pytest.mark.parametrize(

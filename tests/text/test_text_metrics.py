@@ -92,9 +92,7 @@ def test_references_come_from_the_example_as_seqio_gives_it():
   assert postprocess.references(" x ", {}, is_target=True) == ["x"]
 
 
-def test_final_answers_are_empty_when_there_is_none():
-  assert postprocess.final_answer("it is 5, 6.") == "6"
-  assert postprocess.final_answer("none") == ""
+def test_answer_of_a_chain_is_empty_when_there_is_none():
   assert postprocess.chain_answer("1+2=3;A3") == "3"
   assert postprocess.chain_answer("1+2=3;") == ""
 

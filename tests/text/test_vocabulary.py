@@ -83,13 +83,6 @@ def test_decode_stops_at_eos_and_skips_padding(kind, trained):
   assert vocabulary.decode([]) == ""
 
 
-def test_encode_batch_is_encode_of_each(trained):
-  texts = ["number 1", "", "ß and more"]
-  for vocabulary in (trained, ByteVocabulary(), CharacterVocabulary("abc")):
-    expected = [vocabulary.encode(text) for text in texts]
-    assert vocabulary.encode_batch(texts) == expected
-
-
 def test_characters_have_ids_from_three_and_unknowns_show():
   vocabulary = CharacterVocabulary("ab+")
   assert vocabulary.size == 6
