@@ -11,6 +11,7 @@ import io
 import math
 import os
 import re
+import textwrap
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -109,22 +110,38 @@ def write_png(chart: Chart, directory: str) -> str:
   """Writes `<slug>.png` on white, with title and legend; returns its path."""
   os.makedirs(directory, exist_ok=True)
   path = os.path.join(directory, f"{chart.slug}.png")
+  figure = _with_words(chart)
+  FigureCanvasAgg(figure)
+  figure.savefig(path, dpi=160, facecolor="white")
+  return path
+
+
+def _with_words(chart: Chart) -> Figure:
+  """The drawing with what the page writes around it: title, note, legend."""
   figure = _draw(chart, LIGHT, "#222222", "#dddddd")
   figure.suptitle(chart.title, fontsize=11, color="#222222")
+  extra = 0.0  # inches
+  if chart.note:
+    lines = textwrap.wrap(chart.note, 58)
+    words = "\n".join(lines)
+    figure.axes[0].set_title(words, fontsize=8, color="#5d646e", loc="left")
+    extra += 0.16 * len(lines)
   if len(chart.series) > 1:
     handles, names = figure.axes[0].get_legend_handles_labels()
+    # What fits beside each other in this size and width.
+    longest = max(map(len, names))
+    columns = 3 if longest <= 14 else 2 if longest <= 26 else 1
     figure.legend(
       handles,
       names,
       loc="outside lower center",
-      ncols=min(3, len(names)),
+      ncols=columns,
       frameon=False,
       fontsize=8,
     )
-    figure.set_figheight(figure.get_figheight() + 0.3 * -(-len(names) // 3))
-  FigureCanvasAgg(figure)
-  figure.savefig(path, dpi=160, facecolor="white")
-  return path
+    extra += 0.2 * -(-len(names) // columns) + 0.1
+  figure.set_figheight(figure.get_figheight() + extra)
+  return figure
 
 
 def _draw(chart: Chart, colours: Sequence[str], ink: str, grid: str) -> Figure:

@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ET
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 import pytest
 
 from gkd.report import plots
@@ -103,3 +104,28 @@ def test_png_is_an_image_of_the_charts_name(chart, tmp_path):
   assert path.endswith(f"plots/{chart.slug}.png")
   with open(path, "rb") as file:
     assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("length", [14, 15, 26, 27, 50])
+def test_words_of_a_png_lie_inside_the_picture(length):
+  names = [f"{n} ".ljust(length, "a") for n in range(7)]
+  series = [Series(name, n, [1.0, 2.0], [1, 2]) for n, name in enumerate(names)]
+  note = "Nats a sequence; less is closer. " * 4
+  figure = plots._with_words(Chart("wide", "Wide", note, "lines", series))
+  canvas = FigureCanvasAgg(figure)
+  canvas.draw()
+  (legend,) = figure.legends
+  for words in (legend, *figure.axes[0].texts, figure.axes[0]._left_title):
+    box = words.get_window_extent(canvas.get_renderer())
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    assert 0 <= box.y0 < box.y1 <= figure.bbox.height
+
+
+def test_band_is_drawn_from_the_lowest_to_the_highest():
+  series = Series("a", 0, [2.0, 3.0], [1, 2], [1.0, 2.5], [4.0, 3.5])
+  chart = Chart("band", "Band", "", "lines", [series])
+  axes = plots._draw(chart, plots.LIGHT, "#000000", "#000000").axes[0]
+  (band,) = axes.collections
+  corners = {tuple(point) for point in band.get_paths()[0].vertices}
+  assert corners == {(1, 1), (1, 4), (2, 2.5), (2, 3.5)}
+  assert "fill: var(--s0)" in plots.to_svg(chart)
