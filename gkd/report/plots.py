@@ -137,7 +137,9 @@ def _with_words(chart: Chart) -> Figure:
       loc="outside lower center",
       ncols=columns,
       frameon=False,
-      fontsize=8,
+      fontsize=7.5,
+      handlelength=1.4,
+      columnspacing=1.0,
     )
     extra += 0.2 * -(-len(names) // columns) + 0.1
   figure.set_figheight(figure.get_figheight() + extra)
