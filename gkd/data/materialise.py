@@ -101,6 +101,8 @@ def materialise(
   info |= {"hash": writer.content_hash(key), "vocabulary": vocabulary}
   name = f"{cache.folder_name(split)}-{info['hash'][:12]}"
   path = Path(cache_dir) / task_name / name
+  if cache.is_complete(path):  # another process has just made it
+    return str(path)
   rows = _rows(task, split, lengths, overlong, vocabulary, info)
   total = task.num_input_examples(split)
   progress = tqdm.tqdm(

@@ -160,6 +160,13 @@ def test_second_call_finds_the_cache_without_registering(toy, monkeypatch):
   assert toy() == path
 
 
+def test_a_cache_that_another_process_has_just_made_is_taken(toy, monkeypatch):
+  path = toy()
+  # As if it had appeared after this process had looked for it.
+  monkeypatch.setattr(caches, "find", lambda *args: None)
+  assert toy() == path
+
+
 def test_changed_task_or_code_is_another_cache(toy):
   paths = [
     toy(),
