@@ -147,6 +147,32 @@ def place(tree: Any, shardings: Any) -> Any:
   return jax.tree.map(put, shardings, tree)
 
 
+def check_division(
+  batch_size: int,
+  micro_batches: int,
+  mesh: Mesh,
+  name: str = "BATCH_SIZE",
+) -> None:
+  """Every micro-batch must split evenly over the copies of the model.
+
+  Args:
+    batch_size: rows of a global batch.
+    micro_batches: parts that are computed one after the other.
+    mesh: of `make_mesh`.
+    name: of the batch size, as the user gave it.
+
+  Raises:
+    UserError: it does not.
+  """
+  copies = mesh.shape["data"]
+  if micro_batches < 1 or batch_size % (copies * micro_batches):
+    parts = f"{micro_batches} micro-batches over " * (micro_batches != 1)
+    raise UserError(
+      f"{name} {batch_size} does not split into {parts}{copies} copies of the"
+      f" model; choose a multiple of {copies * max(micro_batches, 1)}"
+    )
+
+
 def check_divisible(tree: Any, shardings: Any) -> None:
   """Raises UserError for the first array that does not divide evenly.
 

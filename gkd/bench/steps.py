@@ -21,14 +21,17 @@ import numpy as np
 from gkd import partitioning
 from gkd.losses.objective import Distillation
 from gkd.training import loop
+from gkd.training import placement
 from gkd.training.rollout import Constant
 from gkd.training.rollout import Rollout
 from gkd.training.rollout import roll_out
-from gkd.training.step import Update
+from gkd.training.state import TrainState
 from gkd.training.step import update_step
 from gkd.training.telemetry import peak_memory_bytes
+from gkd.types import Params
 from gkd.types import UserError
 
+Clock = tuple[float, float]  # wall seconds, process CPU seconds
 PHASES = ("sample", "update", "on_policy_step", "fixed_data_step")
 
 
@@ -51,74 +54,28 @@ def measure(run: loop.Run, rounds: int = 20) -> dict[str, Any]:
     )
   if rounds < 1:
     raise UserError(f"--rounds is {rounds}; give at least 1")
-  mesh = run.mesh or partitioning.make_mesh()
-  state, teacher_params = loop.place(run, mesh)
+  state = placement.initial_state(
+    run.student, run.student_params, run.optimizer, run.mesh
+  )
+  teacher_params = placement.frozen(run.teacher, run.teacher_params, run.mesh)
   on_policy = dataclasses.replace(
     run.rollout or Rollout(student_fraction=Constant(1.0)),
     student_fraction=Constant(1.0),
   )
-  plan = Update(
-    student=run.student,
-    teacher=run.teacher,
-    objective=run.objective,
-    optimizer=run.optimizer,
-    reduction=run.reduction,
-    micro_batches=run.micro_batches,
-  )
-  clocks: dict[str, list[tuple[float, float]]] = {name: [] for name in PHASES}
+  clocks: dict[str, list[Clock]] = {name: [] for name in PHASES}
   lengths = []
   for step in range(rounds + 1):
-    batch = run.loader.batch(step)
-    batch = jax.device_put(batch, partitioning.batch_sharding(mesh))
-
-    def sample(batch=batch, step=step):
-      return roll_out(
-        batch,
-        step=step,
-        seed=run.seed,
-        plan=on_policy,
-        student=run.student,
-        student_params=state.params,  # noqa: B023 - called in this round
-        teacher=run.teacher,
-        teacher_params=teacher_params,
-      )
-
-    (sampled, stats), sample_clock = _timed(sample)
-
-    def update(batch):
-      return update_step(
-        plan,
-        state,  # noqa: B023 - called in this round
-        teacher_params,
-        batch,
-        np.int32(run.seed),
-      )
-
-    (state, _), update_clock = _timed(lambda batch=sampled: update(batch))
-    (state, _), fixed_clock = _timed(lambda batch=batch: update(batch))
+    state, length, round_clocks = _round(
+      run, on_policy, state, teacher_params, step
+    )
     if step == 0:
       continue
-    lengths.append(stats["sampled_length"].compute())
-    whole = tuple(
-      a + b for a, b in zip(sample_clock, update_clock, strict=True)
-    )
-    for name, clock in zip(
-      PHASES, (sample_clock, update_clock, whole, fixed_clock), strict=True
-    ):
+    lengths.append(length)
+    for name, clock in round_clocks.items():
       clocks[name].append(clock)
   return {
     "seconds": {name: _summary(values) for name, values in clocks.items()},
-    "ratio": {
-      kind: _spread(
-        [
-          a[index] / b[index]
-          for a, b in zip(
-            clocks["on_policy_step"], clocks["fixed_data_step"], strict=True
-          )
-        ]
-      )
-      for index, kind in enumerate(("wall", "cpu"))
-    },
+    "ratio": _ratio(clocks["on_policy_step"], clocks["fixed_data_step"]),
     "sampled_length": statistics.fmean(lengths),
     "batch_size": run.loader.batch_size,
     "rounds": rounds,
@@ -140,17 +97,64 @@ def words(result: dict[str, Any]) -> str:
   return "\n".join(lines)
 
 
-def _timed(function: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
+def _round(
+  run: loop.Run,
+  on_policy: Rollout,
+  state: TrainState,
+  teacher_params: Params,
+  step: int,
+) -> tuple[TrainState, float, dict[str, Clock]]:
+  """Next state, mean sampled length and clocks of an on- and an off-step."""
+  sharding = partitioning.batch_sharding(run.mesh)
+  batch = jax.device_put(run.loader.batch(step), sharding)
+
+  def sample():
+    return roll_out(
+      batch,
+      step=step,
+      seed=run.seed,
+      plan=on_policy,
+      student=run.student,
+      student_params=state.params,
+      teacher=run.teacher,
+      teacher_params=teacher_params,
+    )
+
+  def update(state, batch):
+    return update_step(
+      run.plan, state, teacher_params, batch, np.int32(run.seed)
+    )
+
+  (sampled, stats), sample_clock = _timed(sample)
+  (state, _), update_clock = _timed(lambda: update(state, sampled))
+  (state, _), fixed_clock = _timed(lambda: update(state, batch))
+  whole = tuple(a + b for a, b in zip(sample_clock, update_clock, strict=True))
+  clocks = (sample_clock, update_clock, whole, fixed_clock)
+  named = dict(zip(PHASES, clocks, strict=True))
+  return state, stats["sampled_length"].compute(), named
+
+
+def _timed(function: Callable[[], Any]) -> tuple[Any, Clock]:
   """The result and (wall, process CPU) seconds until it is ready."""
   wall, cpu = time.perf_counter(), time.process_time()
   result = jax.block_until_ready(function())
   return result, (time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def _summary(values: list[tuple[float, float]]) -> dict[str, dict[str, float]]:
+def _summary(values: list[Clock]) -> dict[str, dict[str, float]]:
   return {
     kind: _spread([value[index] for value in values])
     for index, kind in enumerate(("wall", "cpu"))
+  }
+
+
+def _ratio(
+  first: list[Clock], second: list[Clock]
+) -> dict[str, dict[str, float]]:
+  """First over second, paired by round."""
+  return {
+    kind: _spread([a[i] / b[i] for a, b in zip(first, second, strict=True)])
+    for i, kind in enumerate(("wall", "cpu"))
   }
 
 

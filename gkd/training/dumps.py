@@ -7,12 +7,17 @@ from typing import Protocol
 import jax
 import numpy as np
 
+from gkd import masks
 from gkd.losses import likelihood
+from gkd.losses.chunked import sum_over_chunks
 from gkd.types import Array
 from gkd.types import Batch
 from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import Source
+
+# Positions whose logits exist at once: a dump must fit wherever the step did.
+_CHUNK_SIZE = 32
 
 
 class Decodes(Protocol):
@@ -54,14 +59,21 @@ def describe(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _score(model: LanguageModel, params: Params, batch: Batch) -> Array:
-  """[B] log-probability of each row's targets."""
-  logits = model.logits(
+  """[B] log-probability of each row's targets over the real ids."""
+  hidden = model.hidden(
     params,
     batch.inputs,
     batch.targets,
     segments=batch.segments,
     positions=batch.positions,
   )
-  return likelihood.sequence_log_probs(
-    logits, batch.targets, batch.weights
+
+  def of_positions(positions) -> Array:
+    hidden, targets, weights = positions
+    logits = model.head(params, hidden)
+    logits = masks.mask_padded_ids(logits, model.vocabulary_size)
+    return likelihood.sequence_log_probs(logits, targets, weights)
+
+  return sum_over_chunks(
+    of_positions, (hidden, batch.targets, batch.weights), _CHUNK_SIZE
   )

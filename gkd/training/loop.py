@@ -12,12 +12,10 @@ started again from its last checkpoint ends bit-identical.
 """
 
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import logging
-import math
 import pathlib
-from typing import Any
-from typing import Protocol
 
 import jax
 import numpy as np
@@ -33,17 +31,15 @@ from gkd.evaluation.decode import evaluate
 from gkd.losses.objective import Objective
 from gkd.progress import Progress
 from gkd.training import dumps
-from gkd.training import state as states
+from gkd.training import placement
 from gkd.training.optimizer import Optimizer
+from gkd.training.recorder import Listener
+from gkd.training.recorder import Recorder
 from gkd.training.rollout import Rollout
 from gkd.training.rollout import roll_out
 from gkd.training.state import TrainState
 from gkd.training.step import Update
 from gkd.training.step import update_step
-from gkd.training.telemetry import CompileCounter
-from gkd.training.telemetry import PhaseTimer
-from gkd.training.telemetry import peak_memory_bytes
-from gkd.training.writers import Writers
 from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import UserError
@@ -105,11 +101,14 @@ class Run:
   config_text: str = ""
 
   def __post_init__(self):
-    size, parts = self.loader.batch_size, self.micro_batches
-    if parts < 1 or size % parts:
-      raise UserError(
-        f"BATCH_SIZE {size} does not split into {parts} micro-batches; choose a"
-        " divisor"
+    if self.mesh is None:
+      object.__setattr__(self, "mesh", partitioning.make_mesh())
+    partitioning.check_division(
+      self.loader.batch_size, self.micro_batches, self.mesh
+    )
+    for evaluation in self.evaluations:
+      partitioning.check_division(
+        evaluation.batch_size, 1, self.mesh, "EVAL_BATCH_SIZE"
       )
     if self.objective.needs_teacher and self.teacher is None:
       raise UserError(
@@ -125,6 +124,23 @@ class Run:
         " only; set STUDENT_DATA_FRACTION to 1 or let the teacher write the"
         " rest (fixed_source 'teacher')"
       )
+
+  @property
+  def plan(self) -> Update:
+    """The static part of an update.
+
+    A teacher that the objective does not need stays out: to score it only for
+    metrics would make each step of SeqKD as dear as one of distillation. The
+    distances to it come from the evaluations.
+    """
+    return Update(
+      student=self.student,
+      teacher=self.teacher if self.objective.needs_teacher else None,
+      objective=self.objective,
+      optimizer=self.optimizer,
+      reduction=self.reduction,
+      micro_batches=self.micro_batches,
+    )
 
   @property
   def words(self) -> str:
@@ -146,12 +162,6 @@ class Run:
     return "\n".join(lines)
 
 
-class Listener(Protocol):
-  """Sees every record that a run writes, as it is written."""
-
-  def __call__(self, step: int, values: dict[str, float]) -> None: ...
-
-
 def train(run: Run, listener: Listener | None = None) -> TrainState:
   """Trains from the last checkpoint of `run.model_dir`, or from the start.
 
@@ -169,37 +179,35 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
   """
   log.info("%s", run.words)
   folder = pathlib.Path(run.model_dir)
-  folder.mkdir(parents=True, exist_ok=True)
-  (folder / "config.gin").write_text(run.config_text)
-  mesh = run.mesh or partitioning.make_mesh()
-  _check_batches(run, mesh)
-  state, teacher_params = place(run, mesh)
   store = Store(str(folder / "checkpoints"), keep=run.keep)
   start = store.latest_step() or 0
+  if start > run.train_steps:
+    raise UserError(
+      f"TRAIN_STEPS is {run.train_steps} but the run in {folder} has already"
+      f" {start} steps; raise TRAIN_STEPS or choose another MODEL_DIR"
+    )
+  state = placement.initial_state(
+    run.student, run.student_params, run.optimizer, run.mesh
+  )
   if start:
     state = store.restore(start, state)
     log.info("resuming after step %d", start)
-  plan = Update(
-    student=run.student,
-    teacher=run.teacher,
-    objective=run.objective,
-    optimizer=run.optimizer,
-    reduction=run.reduction,
-    micro_batches=run.micro_batches,
+  if start == run.train_steps:
+    log.info("%s is complete: all %d steps are done", folder, start)
+    return state
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / "config.gin").write_text(run.config_text)
+  (folder / "model-info.txt").write_text(
+    placement.description(run.student, run.student_params, run.mesh)
   )
-  writers = Writers(run.model_dir, resume_step=start or None)
-  timer, compiles = PhaseTimer(), CompileCounter()
-  batch_sharding = partitioning.batch_sharding(mesh)
-
-  def write(step: int, values: dict[str, float]) -> None:
-    if values:
-      writers.scalars(step, values)
-      if listener is not None:
-        listener(step, values)
+  teacher_params = placement.frozen(run.teacher, run.teacher_params, run.mesh)
+  plan = run.plan
+  scoring_params = None if plan.teacher is None else teacher_params
+  batch_sharding = partitioning.batch_sharding(run.mesh)
 
   def run_evaluations(step: int) -> dict[str, float]:
     values: dict[str, float] = {}
-    with timer("evaluate"):
+    with recorder.timer("evaluate"):
       for evaluation in run.evaluations:
         values |= evaluate(
           run.student,
@@ -214,11 +222,16 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
         )
     return values
 
-  if run.evaluate_first and start == 0:
-    write(0, run_evaluations(0))
-  pending: list[dict[str, metrics.Mean]] = []
-  progress = Progress(run.train_steps, start, folder.name)
-  with compiles, progress:
+  with contextlib.ExitStack() as stack:
+    stack.callback(store.wait)
+    recorder = stack.enter_context(
+      Recorder(run.model_dir, resume_step=start or None, listener=listener)
+    )
+    if run.evaluate_first and start == 0:
+      recorder.write(0, run_evaluations(0))
+    progress = Progress(run.train_steps, start, folder.name)
+    stack.enter_context(progress)
+    timer = recorder.timer
     for step in range(start, run.train_steps):
       with timer("data"):
         batch = jax.device_put(run.loader.batch(step), batch_sharding)
@@ -238,16 +251,19 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
           jax.block_until_ready(batch)
       with timer("update"):
         state, parts = update_step(
-          plan, state, teacher_params, batch, np.int32(run.seed)
+          plan, state, scoring_params, batch, np.int32(run.seed)
         )
         parts = jax.device_get(parts)
-      _stop_unless_finite(parts, step, run)
-      pending.append(stats | parts)
       done = step + 1
+      if parts["finite"].compute() != 1.0:
+        recorder.flush()  # the good steps have a line of their own
+        recorder.add(done, stats | parts)
+        raise _not_finite(parts, step, run)
+      recorder.add(done, stats | parts)
       last = done == run.train_steps
       progress.update(1, {"loss": parts["loss"].compute()})
       if _due(done, run.sample_period):
-        writers.samples(
+        recorder.writers.samples(
           done,
           dumps.describe(
             batch, run.loader.cache.vocabulary, run.teacher, teacher_params
@@ -255,56 +271,17 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
         )
       evaluating = last or _due(done, run.eval_period)
       saving = last or _due(done, run.checkpoint_period)
+      evaluated = run_evaluations(done) if evaluating else {}
+      if saving:
+        # Begun before the line is written, which then has its time; complete
+        # only after it, so that a run resumed from here has the line.
+        with timer("checkpoint"):
+          store.save(done, state)
       # A report at every evaluation and save: records then never span one, so
       # a resumed run writes the same lines as a straight one, each step once.
       if _due(done, run.report_period) or evaluating or saving:
-        evaluated = run_evaluations(done) if evaluating else {}
-        write(done, _record(pending, timer, compiles) | evaluated)
-        pending = []
-      if saving:
-        with timer("checkpoint"):
-          store.save(done, state)
-  store.wait()
-  writers.close()
+        recorder.write(done, evaluated)
   return state
-
-
-def _check_batches(run: Run, mesh: jax.sharding.Mesh) -> None:
-  """Every batch must split evenly over the copies of the model."""
-  copies = mesh.shape["data"]
-  sizes = {"BATCH_SIZE": run.loader.batch_size // run.micro_batches}
-  for evaluation in run.evaluations:
-    sizes["EVAL_BATCH_SIZE"] = evaluation.batch_size
-  for name, size in sizes.items():
-    if size % copies:
-      raise UserError(
-        f"{name} gives parts of {size} rows, which do not split over {copies}"
-        f" copies of the model; choose a multiple of {copies}"
-      )
-
-
-def place(run: Run, mesh: jax.sharding.Mesh) -> tuple[TrainState, Any]:
-  """The initial state and the teacher's parameters, laid out on the mesh."""
-  transformation = run.optimizer.transformation()
-  spots = partitioning.shardings(run.student.axes(run.student_params), mesh)
-  params = partitioning.place(run.student_params, spots)
-  # The update step donates its state, and the caller keeps its own arrays.
-  params = jax.tree.map(lambda x: x.copy(), params)
-  abstract = jax.eval_shape(lambda p: states.create(p, transformation), params)
-  layout = states.shardings(abstract, spots, partitioning.replicated(mesh))
-  state = jax.jit(
-    lambda p: states.create(p, transformation),
-    out_shardings=layout,
-    donate_argnums=0,
-  )(params)
-  info = partitioning.model_info_text(
-    run.student_params, run.student.axes(run.student_params), spots
-  )
-  (pathlib.Path(run.model_dir) / "model-info.txt").write_text(info)
-  if run.teacher is None:
-    return state, None
-  spots = partitioning.shardings(run.teacher.axes(run.teacher_params), mesh)
-  return state, partitioning.place(run.teacher_params, spots)
 
 
 def _due(done: int, period: int) -> bool:
@@ -312,37 +289,13 @@ def _due(done: int, period: int) -> bool:
   return bool(period) and done % period == 0
 
 
-def _stop_unless_finite(
+def _not_finite(
   parts: dict[str, metrics.Mean], step: int, run: Run
-) -> None:
-  """Stops at a non-finite step: nothing was updated, nothing is hidden."""
-  if parts["finite"].compute() == 1.0:
-    return
-  raise FloatingPointError(
+) -> FloatingPointError:
+  """Why the run stops: nothing was updated, nothing is hidden."""
+  return FloatingPointError(
     f"step {step}: loss {float(parts['loss'].total)}, gradient norm"
     f" {float(parts['grad_norm'].total)}; the parameters were not updated and"
     f" the last checkpoint in {run.model_dir} stands. Lower LEARNING_RATE, set"
     " clip_norm, or look at the samples of this step"
   )
-
-
-def _record(
-  pending: Sequence[dict[str, metrics.Mean]],
-  timer: PhaseTimer,
-  compiles: CompileCounter,
-) -> dict[str, float]:
-  """One line of metrics.jsonl from the steps since the last one."""
-  merged = metrics.merge(jax.device_get(pending))
-  tokens = float(merged.pop("tokens").total)
-  merged.pop("finite")
-  values = {f"train/{k}": v for k, v in metrics.compute(merged).items()}
-  times = timer.pop()
-  values |= times
-  busy = sum(
-    times.get(f"time/{phase}_seconds", 0.0)
-    for phase in ("data", "sample", "update")
-  )
-  values["time/tokens_per_second"] = tokens / busy if busy else math.nan
-  values["compile/count"] = float(compiles.count)
-  values["memory/peak_bytes"] = float(peak_memory_bytes())
-  return values

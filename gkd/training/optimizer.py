@@ -15,6 +15,15 @@ from gkd.types import UserError
 
 Name = Literal["adafactor", "adamw"]
 
+# What only one of the rules has, with T5X's and optax's defaults.
+_RULE_DEFAULTS = {
+  "adafactor": {
+    "multiply_by_parameter_scale": True,
+    "min_dim_size_to_factor": 128,
+  },
+  "adamw": {"b1": 0.9, "b2": 0.999},
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimizer:
@@ -32,11 +41,12 @@ class Optimizer:
     clip_norm: clip gradients to this global norm; None for none. The reported
       gradient norm is the one before clipping.
     weight_decay: decoupled weight decay; AdamW only.
-    b1: decay of the first moment; AdamW only.
-    b2: decay of the second moment; AdamW only.
-    multiply_by_parameter_scale: relative step sizes; Adafactor only.
-    min_dim_size_to_factor: factor arrays whose two largest axes reach this;
-      Adafactor only.
+    b1: decay of the first moment, 0.9 if None; AdamW only.
+    b2: decay of the second moment, 0.999 if None; AdamW only.
+    multiply_by_parameter_scale: relative step sizes, True if None; Adafactor
+      only.
+    min_dim_size_to_factor: factor arrays whose two largest axes reach this, 128
+      if None; Adafactor only.
   """
 
   name: Name
@@ -46,10 +56,10 @@ class Optimizer:
   cooldown_steps: int = 0
   clip_norm: float | None = None
   weight_decay: float = 0.0
-  b1: float = 0.9
-  b2: float = 0.999
-  multiply_by_parameter_scale: bool = True
-  min_dim_size_to_factor: int = 128
+  b1: float | None = None
+  b2: float | None = None
+  multiply_by_parameter_scale: bool | None = None
+  min_dim_size_to_factor: int | None = None
 
   def __post_init__(self):
     if self.name not in get_args(Name):
@@ -80,6 +90,14 @@ class Optimizer:
         f"weight_decay {self.weight_decay} has no effect with {self.name};"
         " set it to 0 or choose adamw"
       )
+    for rule, fields in _RULE_DEFAULTS.items():
+      for field in fields:
+        value = getattr(self, field)
+        if value is not None and rule != self.name:
+          raise UserError(
+            f"{field} is {value} but has no effect with {self.name}; leave it"
+            f" out or choose {rule}"
+          )
 
   @property
   def words(self) -> str:
@@ -104,17 +122,17 @@ class Optimizer:
 
   def transformation(self) -> optax.GradientTransformation:
     """The optax transformation; a pure function of the fields above."""
+    options = {
+      field: default if getattr(self, field) is None else getattr(self, field)
+      for field, default in _RULE_DEFAULTS[self.name].items()
+    }
     if self.name == "adafactor":
       rule = optax.adafactor(
-        self.schedule,
-        min_dim_size_to_factor=self.min_dim_size_to_factor,
-        decay_rate=0.8,
-        clipping_threshold=1.0,
-        multiply_by_parameter_scale=self.multiply_by_parameter_scale,
+        self.schedule, decay_rate=0.8, clipping_threshold=1.0, **options
       )
     else:
       rule = optax.adamw(
-        self.schedule, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay
+        self.schedule, weight_decay=self.weight_decay, **options
       )
     if self.clip_norm is None:
       return rule

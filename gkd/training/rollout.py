@@ -20,23 +20,19 @@ from typing import get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gkd import keys
-from gkd import metrics
 from gkd.metrics import Mean
-from gkd.sampling import sampler
 from gkd.sampling.filters import Decoding
+from gkd.training import answering
 from gkd.training import schedules
 from gkd.training.schedules import Constant
 from gkd.training.schedules import Schedule
 from gkd.types import EOS_ID
-from gkd.types import PAD_ID
 from gkd.types import Array
 from gkd.types import Batch
 from gkd.types import LanguageModel
 from gkd.types import Params
-from gkd.types import Source
 from gkd.types import UserError
 
 Granularity = Literal["step", "example"]
@@ -152,8 +148,8 @@ def roll_out(
   Returns:
     The batch with targets, weights and source of the sampled rows replaced,
     placed as the given one, and the means `lambda` (realised student fraction),
-    and, if anything was sampled, `sampled_length`, `eos_rate` and
-    `truncation_rate`.
+    `sampled_length`, `eos_rate` and `truncation_rate` of what the student
+    wrote, and the same with `teacher_` in front of what the teacher wrote.
 
   Raises:
     UserError: a row has to keep targets that it does not have, or the batch is
@@ -169,15 +165,20 @@ def roll_out(
   if fraction < 1 and plan.fixed_source == "dataset":
     _check_targets(batch, fixed, step)
   answer = functools.partial(
-    _answer, plan=plan, step=step, seed=seed, eos_id=eos_id
+    answering.answer,
+    step=step,
+    seed=seed,
+    decoding=plan.decoding,
+    input_buckets=plan.input_buckets,
+    eos_id=eos_id,
   )
-  statistics = [{"lambda": realised}]
+  stats = {"lambda": realised}
   if fraction > 0:
     role = keys.Role.STUDENT_SAMPLE
     batch, answered = answer(
       batch, by_student, student, student_params, role=role
     )
-    statistics.append(answered)
+    stats |= answered
   if fraction < 1 and plan.fixed_source == "teacher":
     if teacher is None or teacher_params is None:
       raise UserError(
@@ -186,118 +187,8 @@ def roll_out(
       )
     role = keys.Role.TEACHER_SAMPLE
     batch, answered = answer(batch, fixed, teacher, teacher_params, role=role)
-    statistics.append(answered)
-  return batch, metrics.merge(statistics)
-
-
-def _answer(
-  batch: Batch,
-  chosen: Array,
-  model: LanguageModel,
-  params: Params,
-  *,
-  plan: Rollout,
-  step: int,
-  seed: int,
-  eos_id: int,
-  role: keys.Role,
-) -> tuple[Batch, dict[str, Mean]]:
-  """Has a model answer the chosen rows [B]; see `roll_out`."""
-  if batch.segments is not None or batch.positions is not None:
-    raise UserError(
-      "a packed batch cannot be answered by a model; switch packing off, or set"
-      " the student fraction to 0 with fixed_source 'dataset'"
-    )
-  width = batch.inputs.shape[1]
-  if plan.input_buckets:
-    buckets = [b for b in plan.input_buckets if b < width] + [width]
-    width = sampler.bucket_length(_longest_prompt(batch.inputs), buckets)
-  decoding = Decoding(
-    temperature=np.float32(plan.decoding.temperature),
-    top_k=np.int32(plan.decoding.top_k),
-    top_p=np.float32(plan.decoding.top_p),
-  )
-  replaced, statistics, finite = _sample_and_replace(
-    params,
-    batch,
-    chosen,
-    seed,
-    step,
-    decoding,
-    eos_id,
-    model=model,
-    input_length=width,
-    role=role,
-  )
-  if not finite:
-    who = "teacher" if role == keys.Role.TEACHER_SAMPLE else "student"
-    raise FloatingPointError(
-      f"step {step}: generation failed, the {who}'s logits are not finite;"
-      " look at its checkpoint, or lower the learning rate"
-    )
-  return _placed_like(batch, replaced), statistics
-
-
-@functools.partial(jax.jit, static_argnames=("model", "input_length", "role"))
-def _sample_and_replace(
-  params,
-  batch,
-  chosen,
-  seed,
-  step,
-  decoding,
-  eos_id,
-  *,
-  model,
-  input_length,
-  role,
-):
-  """The compiled sampler; equal models share it across runs.
-
-  Only the shapes and the static arguments cause a compile, so a model has to be
-  the identical or an equal record each time.
-
-  Returns:
-    ({name of a batch field: array}, statistics of the chosen rows, whether all
-    log-probabilities are finite).
-  """
-  samples = sampler.sample(
-    model,
-    params,
-    batch.inputs[:, :input_length],
-    jnp.where(chosen, batch.rows, -1),  # the others do not hold the loop up
-    keys.stream(seed, step, role),
-    decoding,
-    max_length=batch.targets.shape[1],
-    eos_id=eos_id,
-  )
-  source = {
-    keys.Role.STUDENT_SAMPLE: Source.STUDENT,
-    keys.Role.TEACHER_SAMPLE: Source.TEACHER,
-  }[role]
-  column = chosen[:, None]
-  replaced = {
-    "targets": jnp.where(column, samples.tokens, batch.targets),
-    "weights": jnp.where(column, samples.weights, batch.weights),
-    "source": jnp.where(chosen, int(source), batch.source),
-  }
-  statistics = {
-    "sampled_length": Mean.of(samples.lengths, chosen),
-    "eos_rate": Mean.of(~samples.truncated, chosen),
-    "truncation_rate": Mean.of(samples.truncated, chosen),
-  }
-  return replaced, statistics, jnp.all(jnp.isfinite(samples.log_probs))
-
-
-def _placed_like(batch: Batch, replaced: dict[str, Array]) -> Batch:
-  """The batch with fields replaced, each on the devices of the old one."""
-  placed = {}
-  for name, array in replaced.items():
-    old = getattr(batch, name)
-    if isinstance(old, jax.Array):
-      array = jax.device_put(array, old.sharding)
-    placed[name] = array
-  return batch.replace(**placed)
+    stats |= {f"teacher_{name}": mean for name, mean in answered.items()}
+  return batch, stats
 
 
 @jax.jit
@@ -333,17 +224,3 @@ def _check_targets(batch: Batch, fixed: Array, step: int) -> None:
 @jax.jit
 def _count_without_targets(weights, fixed):
   return jnp.sum(fixed & ~jnp.any(weights > 0, axis=-1))
-
-
-def _longest_prompt(inputs: Array) -> int:
-  """Length of the longest prompt of a batch, known to the host."""
-  if isinstance(inputs, np.ndarray):
-    used = np.flatnonzero((inputs != PAD_ID).any(axis=0))
-    return int(used[-1]) + 1 if used.size else 0
-  return int(_last_used_column(inputs))
-
-
-@jax.jit
-def _last_used_column(inputs):
-  used = jnp.any(inputs != PAD_ID, axis=0)
-  return jnp.max(jnp.where(used, jnp.arange(1, used.size + 1), 0))

@@ -7,6 +7,11 @@ the program as constants: minutes of compile time) and come back untouched.
 Usage:
   plan = Update(student=…, teacher=…, objective=…, optimizer=…)
   state, metrics = update_step(plan, state, teacher_params, batch, seed)
+
+Units: the loss is Σ coefficient · value, as `masks.coefficients` have it. With
+the reductions "sequence" and "token" that is nats per token; with "sum", T5X's,
+`loss` is the sum over the tokens of a batch, while `loss/<source>` is in every
+case a mean weighted by the coefficients, that is the token mean for "sum".
 """
 
 import dataclasses
@@ -14,6 +19,8 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
 import optax
 
 from gkd import keys
@@ -36,7 +43,8 @@ class Update:
 
   Attributes:
     student: the model that learns.
-    teacher: the frozen model, or None.
+    teacher: the frozen model that the objective compares it with, or None. One
+      that the objective does not need costs a forward pass for metrics alone.
     objective: what is minimised.
     optimizer: how.
     reduction: the one normaliser, see `masks.coefficients`.
@@ -52,7 +60,6 @@ class Update:
   micro_batches: int = 1
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def update_step(
   plan: Update,
   state: TrainState,
@@ -71,8 +78,42 @@ def update_step(
 
   Returns:
     The next state and metrics. If the loss or the gradient is not finite, the
-    state keeps its parameters and `finite` is 0; the loop stops on it.
+    state keeps its parameters and `finite` is 0; the loop stops on it. The next
+    state is laid out as the given one.
   """
+  layout = _layout(state)
+  return _update(plan, layout, state, teacher_params, batch, seed)
+
+
+def _layout(state: TrainState) -> tuple[NamedSharding | None, ...]:
+  """Where the arrays of a state are; None where they are on one device.
+
+  Static, so equal layouts have to be equal objects: P() and P(None) are the
+  same to XLA but not to Python.
+  """
+
+  def spread(array: Array) -> NamedSharding | None:
+    sharding = getattr(array, "sharding", None)
+    if not isinstance(sharding, NamedSharding) or sharding.num_devices == 1:
+      return None
+    spec = list(sharding.spec)
+    while spec and spec[-1] is None:
+      spec.pop()
+    return NamedSharding(sharding.mesh, PartitionSpec(*spec))
+
+  return tuple(spread(array) for array in jax.tree.leaves(state))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+def _update(
+  plan: Update,
+  layout: tuple[NamedSharding | None, ...],
+  state: TrainState,
+  teacher_params: Params | None,
+  batch: Batch,
+  seed: Array,
+) -> tuple[TrainState, dict[str, Mean]]:
+  """The compiled step; see `update_step`."""
   dropout_key = keys.stream(seed, state.step, keys.Role.DROPOUT)
   target_segments = batch.segments.targets if batch.segments else None
   coefficients = masks.coefficients(
@@ -100,7 +141,26 @@ def update_step(
     "tokens": Mean.of(jnp.sum(batch.weights)),
     "finite": Mean.of(finite),
   }
-  return TrainState(params, opt_state, state.step + 1), parts | report
+  state = _constrain(TrainState(params, opt_state, state.step + 1), layout)
+  return state, parts | report
+
+
+def _constrain(
+  state: TrainState, layout: tuple[NamedSharding | None, ...]
+) -> TrainState:
+  """The state, kept where it was.
+
+  Left to itself XLA lays Adafactor's factored slots out anew when parameters
+  are split over devices, and the next step, called with other layouts, compiles
+  a second time.
+  """
+  arrays, structure = jax.tree.flatten(state)
+  return structure.unflatten(
+    array
+    if sharding is None
+    else jax.lax.with_sharding_constraint(array, sharding)
+    for array, sharding in zip(arrays, layout, strict=True)
+  )
 
 
 def _gradients(

@@ -1,9 +1,5 @@
 """Logits, initial values and trees against outputs of T5X (golden/t5x)."""
 
-import gzip
-import json
-import tarfile
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,28 +8,11 @@ import pytest
 from gkd import trees
 from gkd.models import t5
 from gkd.types import Pair
-
-SIZE = {
-  "vocab_size": 128,
-  "emb_dim": 32,
-  "num_heads": 2,
-  "num_encoder_layers": 2,
-  "num_decoder_layers": 2,
-  "head_dim": 16,
-}
-GATED = {"mlp_dim": 48, "mlp_activations": ("gelu", "linear")}
-RELU = {
-  "mlp_dim": 64,
-  "mlp_activations": ("relu",),
-  "logits_via_embedding": True,
-}
-# Folder -> options and the seed of T5X's init.
-MODELS = {"t5_1_1_tiny": (GATED, 0), "t5_1_0_tiny": (RELU, 1)}
-
-
-def load(path) -> dict[str, np.ndarray]:
-  with np.load(path) as file:
-    return dict(file)
+from tests.golden_t5x import GATED
+from tests.golden_t5x import MODELS
+from tests.golden_t5x import SIZE
+from tests.golden_t5x import checkpoint_target
+from tests.golden_t5x import load
 
 
 def logits_on(model, params, batch) -> jax.Array:
@@ -48,24 +27,6 @@ def logits_on(model, params, batch) -> jax.Array:
     batch["decoder_target_tokens"],
     segments=segments,
   )
-
-
-def checkpoint_target(path) -> dict[str, np.ndarray]:
-  """Parameters of a legacy T5X checkpoint whose arrays are single chunks."""
-  named = {}
-  with tarfile.open(path) as tar:
-    for member in tar.getnames():
-      folder, _, file = member.rpartition("/")
-      name = folder.rpartition("/")[2]
-      if file != ".zarray" or not name.startswith("target."):
-        continue
-      about = json.load(tar.extractfile(member))
-      assert about["chunks"] == about["shape"]
-      chunk = folder + "/" + ".".join("0" * len(about["shape"]))
-      data = gzip.decompress(tar.extractfile(chunk).read())
-      array = np.frombuffer(data, about["dtype"]).reshape(about["shape"])
-      named[name.removeprefix("target.").replace(".", "/")] = array
-  return named
 
 
 @pytest.mark.parametrize("name", MODELS)

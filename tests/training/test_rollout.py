@@ -8,8 +8,10 @@ import pytest
 
 from gkd import keys
 from gkd import partitioning
+from gkd.models import t5
 from gkd.sampling import sampler
 from gkd.sampling.filters import Decoding
+from gkd.training import answering
 from gkd.training import rollout
 from gkd.training.rollout import Constant
 from gkd.training.rollout import Rollout
@@ -180,7 +182,9 @@ def test_the_teacher_answers_in_place_of_the_data_set():
   assert (np.asarray(batch.source) == Source.TEACHER).all()
   values = _values(statistics)
   assert values["lambda"] == 0.0
-  assert values["sampled_length"] == np.asarray(samples.lengths).mean()
+  lengths = np.asarray(samples.lengths)
+  assert values["teacher_sampled_length"] == pytest.approx(lengths.mean())
+  assert "sampled_length" not in values  # the student wrote nothing
 
 
 def test_student_and_teacher_share_a_batch_per_example():
@@ -195,9 +199,18 @@ def test_student_and_teacher_share_a_batch_per_example():
     batch.targets,
     np.where(mine[:, None], by_student.tokens, by_teacher.tokens),
   )
-  lengths = np.where(mine, by_student.lengths, by_teacher.lengths)
+  # What the teacher writes does not move the numbers of the student.
   values = _values(statistics)
-  assert values["sampled_length"] == pytest.approx(lengths.mean())
+  for prefix, samples, rows in (
+    ("", by_student, mine),
+    ("teacher_", by_teacher, ~mine),
+  ):
+    truncated = np.asarray(samples.truncated)[rows].mean()
+    assert values[f"{prefix}sampled_length"] == pytest.approx(
+      np.asarray(samples.lengths)[rows].mean()
+    )
+    assert values[f"{prefix}truncation_rate"] == pytest.approx(truncated)
+    assert values[f"{prefix}eos_rate"] == pytest.approx(1 - truncated)
   assert values["lambda"] == mine.mean()
 
 
@@ -282,7 +295,7 @@ def test_input_buckets_trim_prompts_and_change_no_answer(monkeypatch):
 
 def test_changed_decoding_lambda_step_and_seed_do_not_compile():
   roll_out(_batch(), step=0, plan=Rollout(1.0))
-  programs = rollout._sample_and_replace._cache_size()
+  programs = answering._sample_and_replace._cache_size()
   splits = rollout._split._cache_size()
   for seed, step, plan in (
     (1, 5, Rollout(1.0, decoding=Decoding(0.5))),
@@ -292,7 +305,7 @@ def test_changed_decoding_lambda_step_and_seed_do_not_compile():
     roll_out(_batch(), step=step, seed=seed, plan=plan)
   again = dataclasses.replace(MODEL)
   roll_out(_batch(), step=1, plan=Rollout(1.0), student=again)
-  assert rollout._sample_and_replace._cache_size() == programs
+  assert answering._sample_and_replace._cache_size() == programs
   assert rollout._split._cache_size() == splits
 
 
@@ -308,6 +321,41 @@ def test_a_sharded_batch_stays_sharded_and_gets_the_same_answers():
     assert new.sharding == old.sharding
     np.testing.assert_array_equal(new, getattr(single, name))
   assert _values(statistics) == _values(expected)
+
+
+def test_greedy_answers_of_a_split_model_equal_one_device():
+  config = t5.T5Config(
+    vocab_size=12,
+    vocabulary_size=10,
+    emb_dim=16,
+    num_heads=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    head_dim=8,
+    mlp_dim=16,
+    mlp_activations=("relu",),
+    logits_via_embedding=False,
+  )
+  model = t5.encoder_decoder(config)
+  params = jax.device_get(jax.jit(model.init)(jax.random.key(2)))
+  mesh = partitioning.make_mesh(data=2, model=2)
+  spots = partitioning.shardings(model.axes(params), mesh)
+  spread = partitioning.place(params, spots)
+  assert any(
+    not x.sharding.is_fully_replicated for x in jax.tree.leaves(spread)
+  )
+  plan = Rollout(1.0, decoding=Decoding(0.0))
+  given = _batch()
+  single, _ = roll_out(
+    given, step=0, plan=plan, student=model, student_params=params
+  )
+  given = jax.device_put(given, partitioning.batch_sharding(mesh))
+  batch, _ = roll_out(
+    given, step=0, plan=plan, student=model, student_params=spread
+  )
+  assert len({tuple(row) for row in np.asarray(single.targets)}) > 1
+  np.testing.assert_array_equal(batch.targets, single.targets)
+  np.testing.assert_array_equal(batch.weights, single.weights)
 
 
 def test_a_failure_to_generate_is_an_error():

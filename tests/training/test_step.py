@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from gkd import partitioning
@@ -12,10 +13,12 @@ from gkd.losses import divergence
 from gkd.losses.objective import CrossEntropy
 from gkd.losses.objective import Distillation
 from gkd.models import t5
+from gkd.training import placement
 from gkd.training import state as states
 from gkd.training.optimizer import Optimizer
 from gkd.training.step import Update
 from gkd.training.step import update_step
+from gkd.training.telemetry import CompileCounter
 from gkd.types import Batch
 
 STUDENT = t5.encoder_decoder(
@@ -167,3 +170,64 @@ def test_dropout_changes_with_the_seed_and_only_then():
 
   assert loss(0) == loss(0)
   assert loss(0) != loss(1)
+
+
+@pytest.mark.parametrize(
+  "rule",
+  [{"name": "adamw"}, {"name": "adafactor", "min_dim_size_to_factor": 8}],
+)
+def test_a_state_split_over_devices_compiles_once(rule):
+  mesh = partitioning.make_mesh(data=2, model=2)
+  optimizer = Optimizer(learning_rate=1e-3, total_steps=3, **rule)
+  plan = Update(
+    student=STUDENT,
+    teacher=None,
+    objective=CrossEntropy(),
+    optimizer=optimizer,
+  )
+  params = STUDENT.init(jax.random.key(0))
+  state = placement.initial_state(STUDENT, params, optimizer, mesh)
+  layout = jax.tree.map(lambda x: x.sharding, state)
+  batch = jax.device_put(make_batch(), partitioning.batch_sharding(mesh))
+  counts = []
+  with CompileCounter() as compiles:
+    for _ in range(3):
+      state, _ = update_step(plan, state, None, batch, SEED)
+      counts.append(compiles.count)
+  assert counts == [1, 1, 1]
+  kept = jax.tree.map(
+    lambda x, y: x.sharding.is_equivalent_to(y, x.ndim), state, layout
+  )
+  assert all(jax.tree.leaves(kept))
+
+
+def test_gradients_are_clipped_after_their_norm_is_taken():
+  """The norm is NumPy's of an independent gradient, in both runs."""
+  plan = dataclasses.replace(
+    PLAN, teacher=None, objective=CrossEntropy(), reduction="token"
+  )
+  batch = make_batch()
+
+  def loss(params):
+    logits = STUDENT.logits(params, batch.inputs, batch.targets)
+    nats = -jax.nn.log_softmax(logits)
+    nats = jnp.take_along_axis(nats, batch.targets[..., None], -1)[..., 0]
+    return jnp.sum(nats * batch.weights) / jnp.sum(batch.weights)
+
+  params = STUDENT.init(jax.random.key(0))
+  gradients = jax.device_get(jax.jit(jax.grad(loss))(params))
+  leaves = [np.float64(x) for x in jax.tree.leaves(gradients)]
+  norm = np.sqrt(sum(np.sum(x**2) for x in leaves))
+  # AdamW's first moment after a step is (1 - b1) of the clipped gradient.
+  for limit, expected in ((None, norm), (norm / 4, norm / 4)):
+    optimizer = dataclasses.replace(PLAN.optimizer, clip_norm=limit)
+    state = states.create(
+      jax.tree.map(jnp.copy, params), optimizer.transformation()
+    )
+    state, metrics = update_step(
+      dataclasses.replace(plan, optimizer=optimizer), state, None, batch, SEED
+    )
+    np.testing.assert_allclose(metrics["grad_norm"].compute(), norm, rtol=1e-5)
+    moment = optax.tree_utils.tree_get(state.opt_state, "mu")
+    squares = [np.sum(np.float64(x) ** 2) for x in jax.tree.leaves(moment)]
+    np.testing.assert_allclose(np.sqrt(sum(squares)), 0.1 * expected, rtol=1e-5)

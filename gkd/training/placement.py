@@ -1,0 +1,50 @@
+"""The first state and frozen parameters, laid out over a mesh."""
+
+import jax
+
+from gkd import partitioning
+from gkd.training import state as states
+from gkd.training.optimizer import Optimizer
+from gkd.training.state import TrainState
+from gkd.types import LanguageModel
+from gkd.types import Params
+
+
+def initial_state(
+  model: LanguageModel,
+  params: Params,
+  optimizer: Optimizer,
+  mesh: jax.sharding.Mesh,
+) -> TrainState:
+  """The state before step 0; the caller's arrays are copied, so donate it."""
+  transformation = optimizer.transformation()
+  spots = partitioning.shardings(model.axes(params), mesh)
+  params = partitioning.place(params, spots)
+  params = jax.tree.map(lambda x: x.copy(), params)
+  abstract = jax.eval_shape(lambda p: states.create(p, transformation), params)
+  layout = states.shardings(abstract, spots, partitioning.replicated(mesh))
+  create = jax.jit(
+    lambda p: states.create(p, transformation),
+    out_shardings=layout,
+    donate_argnums=0,
+  )
+  return create(params)
+
+
+def frozen(
+  model: LanguageModel | None, params: Params | None, mesh: jax.sharding.Mesh
+) -> Params | None:
+  """Parameters of a model that does not learn; None without one."""
+  if model is None:
+    return None
+  spots = partitioning.shardings(model.axes(params), mesh)
+  return partitioning.place(params, spots)
+
+
+def description(
+  model: LanguageModel, params: Params, mesh: jax.sharding.Mesh
+) -> str:
+  """The text of model-info.txt."""
+  axes = model.axes(params)
+  spots = partitioning.shardings(axes, mesh)
+  return partitioning.model_info_text(params, axes, spots)
