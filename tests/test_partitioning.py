@@ -194,3 +194,16 @@ def test_parameters_that_do_not_divide_are_refused_before_they_exist():
     match=r"decoder/relpos_bias/rel_embedding of shape \(2, 32\): dimension 2",
   ):
     partitioning.check_divisible(shapes, tree)
+
+
+def test_batches_that_do_not_split_over_the_copies_are_refused():
+  mesh = partitioning.make_mesh(data=2, model=2)
+  partitioning.check_division(12, 3, mesh)
+  message = r"BATCH_SIZE 8 does not split into 3 micro-batches over 2 copies"
+  with pytest.raises(UserError, match=f"{message} .* a multiple of 6$"):
+    partitioning.check_division(8, 3, mesh)
+  message = r"EVAL_BATCH_SIZE 7 does not split into 2 copies .* multiple of 2$"
+  with pytest.raises(UserError, match=message):
+    partitioning.check_division(7, 1, mesh, "EVAL_BATCH_SIZE")
+  with pytest.raises(UserError, match="BATCH_SIZE 8 does not split into 0"):
+    partitioning.check_division(8, 0, mesh)

@@ -1,6 +1,5 @@
 """The loop ends in the same state however it got there, and needs no TF."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -12,65 +11,37 @@ import jax
 import numpy as np
 import pytest
 
-from gkd.data.cache import Row
-from gkd.data.cache import TokenCache
+from gkd import partitioning
+from gkd.checkpoints.store import Store
 from gkd.data.loader import Loader
-from gkd.data.writer import write_rows
-from gkd.evaluation.decode import Evaluation
-from gkd.losses import divergence
 from gkd.losses.objective import CrossEntropy
-from gkd.losses.objective import Distillation
-from gkd.models import t5
-from gkd.sampling.filters import Decoding
-from gkd.text.arithmetic import CHARACTERS
-from gkd.text.arithmetic import ChainAddition
-from gkd.text.vocabulary import CharacterVocabulary
 from gkd.training import loop
-from gkd.training.optimizer import Optimizer
+from gkd.training import placement
 from gkd.training.rollout import Rollout
 from gkd.types import UserError
+from tests.training.tiny_run import LENGTHS
+from tests.training.tiny_run import STEPS
+from tests.training.tiny_run import STUDENT
+from tests.training.tiny_run import TEACHER
+from tests.training.tiny_run import lines
+from tests.training.tiny_run import make_cache
+from tests.training.tiny_run import make_evaluation
+from tests.training.tiny_run import make_run
+from tests.training.tiny_run import records
 
-LENGTHS = {"inputs": 8, "targets": 16}
-VOCABULARY = CharacterVocabulary(CHARACTERS)
-STUDENT = t5.encoder_decoder(
-  t5.T5Config(
-    vocab_size=VOCABULARY.size + 2,
-    vocabulary_size=VOCABULARY.size,
-    emb_dim=16,
-    num_heads=2,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    head_dim=8,
-    mlp_dim=16,
-    mlp_activations=("gelu", "linear"),
-    dropout_rate=0.1,
-  )
-)
-TEACHER = t5.encoder_decoder(
-  dataclasses.replace(STUDENT.config, emb_dim=24, dropout_rate=0.0)
-)
-STEPS = 6
+ROOT = pathlib.Path(__file__).parents[2]
 
 
-def make_cache(path, *, targets=True, rows=40, split="train"):
-  chains = ChainAddition(min_terms=2, max_terms=2, digits=2)
-  made = []
-  for problem in chains.problems(split, rows):
-    ids = [
-      np.asarray(VOCABULARY.encode(text) + [1], np.int32)
-      for text in (problem.inputs, problem.targets)
-    ]
-    target = ids[1] if targets else ids[1][:0]
-    made.append(Row(ids[0], target, problem.inputs, problem.answer))
-  info = {
-    "task": "sums",
-    "split": split,
-    "lengths": LENGTHS,
-    "vocabulary": VOCABULARY,
-    "postprocess": "gkd.text.postprocess:chain_answer",
-    "metrics": ["gkd.text.metrics:accuracy"],
-  }
-  return TokenCache(write_rows(path, made, info))
+class Stop(Exception):
+  """A run that is killed."""
+
+
+def stop_at(stopped):
+  def listener(step, values):
+    if step == stopped:
+      raise Stop
+
+  return listener
 
 
 @pytest.fixture(scope="module")
@@ -81,38 +52,6 @@ def caches(tmp_path_factory):
     "prompts": make_cache(folder / "prompts", targets=False),
     "validation": make_cache(folder / "validation", rows=8, split="validation"),
   }
-
-
-def make_run(folder, caches, **changes) -> loop.Run:
-  fields = {
-    "model_dir": str(folder),
-    "student": STUDENT,
-    "student_params": STUDENT.init(jax.random.key(0)),
-    "teacher": TEACHER,
-    "teacher_params": TEACHER.init(jax.random.key(1)),
-    "objective": Distillation(divergence.GeneralizedJSD(0.5)),
-    "rollout": Rollout(student_fraction=0.5),
-    "optimizer": Optimizer(
-      name="adamw", learning_rate=1e-2, total_steps=STEPS, warmup_steps=2
-    ),
-    "loader": Loader(caches["train"], batch_size=8, lengths=LENGTHS, seed=0),
-    "train_steps": STEPS,
-    "seed": 3,
-    "report_period": 1,
-    "eval_period": 0,
-    "checkpoint_period": 2,
-  }
-  return loop.Run(**(fields | changes))
-
-
-def records(folder) -> list[dict]:
-  """metrics.jsonl without what depends on the clock or the process."""
-  lines = (pathlib.Path(folder) / "metrics.jsonl").read_text().splitlines()
-  volatile = ("time/", "compile/", "memory/")
-  return [
-    {k: v for k, v in json.loads(x).items() if not k.startswith(volatile)}
-    for x in lines
-  ]
 
 
 def assert_identical(actual, expected):
@@ -128,16 +67,10 @@ def straight(tmp_path_factory, caches):
 
 
 def test_stopped_and_resumed_run_is_bit_identical(tmp_path, caches, straight):
-  class Stop(Exception):
-    pass
-
-  def stop(step, values):
-    if step == 5:  # after the checkpoint of step 4: step 5 is done twice
-      raise Stop
-
   run = make_run(tmp_path, caches)
   with pytest.raises(Stop):
-    loop.train(run, listener=stop)
+    # After the checkpoint of step 4: step 5 is done twice.
+    loop.train(run, listener=stop_at(5))
   resumed = loop.train(run)
   assert_identical(resumed, straight[0])
   assert records(tmp_path) == records(straight[1])
@@ -146,15 +79,51 @@ def test_stopped_and_resumed_run_is_bit_identical(tmp_path, caches, straight):
   assert both == {0.0, 1.0}  # λ = 0.5: both kinds of steps were resumed
 
 
-def test_evaluation_leaves_training_as_it_is(tmp_path, caches, straight):
-  evaluation = Evaluation(
-    name="sums",
-    split="validation",
-    cache=caches["validation"],
-    lengths=LENGTHS,
-    decoding=Decoding(temperature=1.0),
-    batch_size=8,
+def test_a_run_resumes_on_other_devices(tmp_path, caches, straight):
+  """Four copies of the model, then two that are each split over two."""
+  with pytest.raises(Stop):
+    loop.train(make_run(tmp_path, caches), listener=stop_at(5))
+  store = Store(str(tmp_path / "checkpoints"), keep=3)
+  assert store.latest_step() == 4
+  run = make_run(tmp_path, caches, mesh=partitioning.make_mesh(data=2, model=2))
+  split, whole = (
+    store.restore(
+      4,
+      placement.initial_state(STUDENT, run.student_params, run.optimizer, mesh),
+    )
+    for mesh in (run.mesh, partitioning.make_mesh(devices=jax.devices()[:1]))
   )
+  kernel = split.params["token_embedder"]["embedding"]
+  assert not kernel.sharding.is_fully_replicated
+  assert_identical(split, whole)
+
+  resumed = loop.train(run)
+  jax.tree.map(
+    # AdamW divides by the root of tiny squares, which magnifies rounding.
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    *jax.device_get((resumed, straight[0])),
+  )
+  names = ("step", "train/lambda", "train/sampled_length")
+  assert [[line.get(n) for n in names] for line in records(tmp_path)] == [
+    [line.get(n) for n in names] for line in records(straight[1])
+  ]
+
+
+def test_a_complete_run_is_left_alone(caches, straight):
+  state, folder = straight
+  before = {x: x.stat().st_mtime_ns for x in sorted(folder.rglob("*"))}
+  again = make_run(folder, caches, config_text="# another\n")
+  assert_identical(loop.train(again), state)
+  shorter = make_run(
+    folder, caches, train_steps=STEPS - 2, config_text="# another\n"
+  )
+  with pytest.raises(UserError, match=r"TRAIN_STEPS is 4 but .* 6 steps"):
+    loop.train(shorter)
+  assert {x: x.stat().st_mtime_ns for x in sorted(folder.rglob("*"))} == before
+
+
+def test_evaluation_leaves_training_as_it_is(tmp_path, caches, straight):
+  evaluation = make_evaluation(caches["validation"])
   run = make_run(
     tmp_path,
     caches,
@@ -169,34 +138,48 @@ def test_evaluation_leaves_training_as_it_is(tmp_path, caches, straight):
   assert {"eval/sums/forward_kl", "eval/sums/reverse_kl"} <= evaluated[0].keys()
 
 
-def test_every_promised_number_and_file_is_written(tmp_path, caches):
+@pytest.mark.parametrize("fixed_source", ["dataset", "teacher"])
+def test_every_promised_number_and_file_is_written(
+  tmp_path, caches, fixed_source
+):
+  """Also where evaluation and checkpoint are only those of the last step."""
   run = make_run(
     tmp_path,
     caches,
-    rollout=Rollout(student_fraction=1.0),
-    sample_period=6,
+    rollout=Rollout(0.5, granularity="example", fixed_source=fixed_source),
+    evaluations=(make_evaluation(caches["validation"]),),
+    train_steps=2,
+    report_period=2,
+    checkpoint_period=0,
+    sample_period=2,
     config_text="# a config\n",
   )
   loop.train(run)
-  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-  names = set(json.loads(lines[-1]))
+  (names,) = lines(tmp_path)
   train = (
-    "loss loss/student forward_kl reverse_kl student_entropy teacher_entropy"
-    " agreement lambda sampled_length eos_rate truncation_rate learning_rate"
-    " grad_norm param_norm"
+    f"loss loss/student loss/{fixed_source} forward_kl reverse_kl"
+    " student_entropy teacher_entropy agreement lambda sampled_length eos_rate"
+    " truncation_rate learning_rate grad_norm param_norm"
   )
   expected = {f"train/{name}" for name in train.split()}
-  expected |= {f"time/{x}_seconds" for x in ("data", "sample", "update")}
+  phases = ("data", "sample", "update", "evaluate", "checkpoint")
+  expected |= {f"time/{phase}_seconds" for phase in phases}
   expected |= {"time/tokens_per_second", "compile/count", "memory/peak_bytes"}
-  assert expected <= names
+  distances = ("forward_kl", "reverse_kl")
+  expected |= {f"eval/sums/{x}" for x in ("accuracy", *distances)}
+  expected |= {f"eval/sums/{x}_per_token" for x in distances}
+  assert expected <= names.keys()
+  assert all(names[f"time/{phase}_seconds"] > 0 for phase in phases)
+  other = {"dataset": "teacher", "teacher": "dataset"}[fixed_source]
+  assert f"train/loss/{other}" not in names
   assert (tmp_path / "config.gin").read_text() == "# a config\n"
   info = (tmp_path / "model-info.txt").read_text()
   assert "encoder/layers_0/attention/query/kernel" in info
-  sample = (tmp_path / "samples" / "step_00000006.jsonl").read_text()
-  row = json.loads(sample.splitlines()[0])
-  assert row["source"] == "student"
-  assert row["teacher_log_prob"] < 0
-  assert row["prompt"].endswith("=")
+  sample = (tmp_path / "samples" / "step_00000002.jsonl").read_text()
+  rows = [json.loads(line) for line in sample.splitlines()]
+  assert {row["source"] for row in rows} == {"student", fixed_source}
+  assert all(row["teacher_log_prob"] < 0 for row in rows)
+  assert all(row["prompt"].endswith("=") for row in rows)
 
 
 def test_prompts_without_targets_train_only_on_policy(tmp_path, caches):
@@ -215,12 +198,44 @@ def test_prompts_without_targets_train_only_on_policy(tmp_path, caches):
   assert all(record["train/lambda"] == 1 for record in records(tmp_path))
 
 
-def test_a_step_that_is_not_finite_stops_the_run(tmp_path, caches):
-  broken = jax.tree.map(lambda x: x * np.nan, TEACHER.init(jax.random.key(1)))
-  run = make_run(tmp_path, caches, teacher_params=broken)
-  with pytest.raises(FloatingPointError, match=r"step 0: .* LEARNING_RATE"):
+def test_a_step_that_is_not_finite_stops_the_run(tmp_path, caches, monkeypatch):
+  """Steps 1 and 2 have one line, the bad one another, and files are closed."""
+  original, steps = loop.update_step, []
+
+  def update_step(plan, state, teacher_params, batch, seed):
+    steps.append(1)
+    if len(steps) == 3:
+      teacher_params = jax.tree.map(lambda x: x * np.nan, teacher_params)
+    return original(plan, state, teacher_params, batch, seed)
+
+  monkeypatch.setattr(loop, "update_step", update_step)
+  run = make_run(tmp_path, caches, report_period=4, checkpoint_period=4)
+  with pytest.raises(FloatingPointError, match=r"step 2: .* LEARNING_RATE"):
     loop.train(run)
+  good, bad = lines(tmp_path)
+  assert (good["step"], bad["step"]) == (2, 3)
+  assert good["train/loss"] > 0
+  assert bad["train/loss"] is None
+  assert bad["train/grad_norm"] is None
   assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+def test_a_teacher_is_scored_only_for_an_objective_that_needs_it(
+  tmp_path, caches, monkeypatch
+):
+  def update_step(plan, state, teacher_params, batch, seed):
+    raise Stop(plan.teacher, teacher_params)
+
+  monkeypatch.setattr(loop, "update_step", update_step)
+  by_teacher = Rollout(0.0, fixed_source="teacher")
+  run = make_run(tmp_path, caches, objective=CrossEntropy(), rollout=by_teacher)
+  with pytest.raises(Stop) as stop:
+    loop.train(run)
+  assert stop.value.args == (None, None)
+  with pytest.raises(Stop) as stop:
+    loop.train(make_run(tmp_path, caches))
+  assert stop.value.args[0] is TEACHER
+  assert stop.value.args[1] is not None
 
 
 @pytest.mark.parametrize(
@@ -252,39 +267,63 @@ def test_objective_is_said_in_words(tmp_path, caches):
   assert "cross-entropy" in sft.words
 
 
+@pytest.fixture(scope="module")
+def seqio_caches(tmp_path_factory):
+  """Caches of both splits of a seqio task, made by another process."""
+  pytest.importorskip("seqio")
+  folder = tmp_path_factory.mktemp("seqio")
+  (folder / "sums_task.py").write_text(
+    textwrap.dedent("""
+      from gkd.tasks import arithmetic
+      from tests.training import tiny_run
+
+      def register(data_dir, vocabulary):
+        arithmetic.register_chains(
+          "sums", tiny_run.CHAINS, vocabulary,
+          sizes={"train": 40, "validation": 8})
+    """)
+  )
+  script = """
+    import sys
+    from gkd.data.materialise import materialise
+    from tests.training import tiny_run
+
+    for split in ("train", "validation"):
+      print(materialise(
+        "sums", split, cache_dir=sys.argv[1], lengths=tiny_run.LENGTHS,
+        task_module="sums_task", data_dir=None,
+        vocabulary=tiny_run.VOCABULARY))
+  """
+  return run_python(script, str(folder), path=folder).split()
+
+
 def test_trains_and_evaluates_where_tensorflow_cannot_be_imported(
-  tmp_path, caches
+  tmp_path, seqio_caches
 ):
   """A child process whose imports of the data side and of torch raise."""
-  del caches
   script = """
     import sys
 
     # None makes an import raise and the module look absent.
     blocked = ("tensorflow", "seqio", "torch", "tensorflow_datasets", "t5")
     sys.modules.update(dict.fromkeys(blocked))
-    import pathlib
-    sys.path.insert(0, "tests/training")
-    import test_loop
+    from gkd.data.cache import TokenCache
+    from gkd.training import loop
+    from gkd.training.rollout import Rollout
+    from tests.training import tiny_run
 
-    folder = pathlib.Path(sys.argv[1])
-    caches = {"train": test_loop.make_cache(folder / "cache")}
-    evaluation = test_loop.Evaluation(
-      name="sums", split="train", cache=caches["train"],
-      lengths=test_loop.LENGTHS, decoding=test_loop.Decoding(temperature=0.0),
-      batch_size=8, num_examples=8)
-    run = test_loop.make_run(
-      folder / "run", caches, evaluations=(evaluation,), train_steps=2)
-    test_loop.loop.train(run)
+    folder, *paths = sys.argv[1:]
+    train, validation = map(TokenCache, paths)
+    run = tiny_run.make_run(
+      folder, {"train": train}, rollout=Rollout(1.0), train_steps=2,
+      evaluations=(tiny_run.make_evaluation(validation),))
+    loop.train(run)
     assert not any(name.startswith("tensorflow.") for name in sys.modules)
   """
-  subprocess.run(
-    [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
-    check=True,
-    cwd=pathlib.Path(__file__).parents[2],
-    env=os.environ | {"PYTHONPATH": "."},
-  )
-  assert "eval/sums/accuracy" in records(tmp_path / "run")[-1]
+  run_python(script, str(tmp_path), *seqio_caches)
+  last = records(tmp_path)[-1]
+  assert {"eval/sums/accuracy", "eval/sums/reverse_kl"} <= last.keys()
+  assert last["train/lambda"] == 1
 
 
 def test_importing_the_loop_is_light():
@@ -296,15 +335,18 @@ def test_importing_the_loop_is_light():
     import gkd.training.loop
     print(time.process_time() - start)
   """
-  seconds = []
-  for _ in range(3):
-    done = subprocess.run(
-      [sys.executable, "-c", textwrap.dedent(script)],
-      check=True,
-      capture_output=True,
-      text=True,
-      cwd=pathlib.Path(__file__).parents[2],
-      env=os.environ | {"PYTHONPATH": "."},
-    )
-    seconds.append(float(done.stdout))
+  seconds = [float(run_python(script)) for _ in range(3)]
   assert sorted(seconds)[1] < 2.0
+
+
+def run_python(script, *arguments, path=ROOT) -> str:
+  """What a script prints that runs in a process of its own."""
+  done = subprocess.run(
+    [sys.executable, "-c", textwrap.dedent(script), *arguments],
+    check=True,
+    stdout=subprocess.PIPE,
+    text=True,
+    cwd=ROOT,
+    env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{path}"},
+  )
+  return done.stdout

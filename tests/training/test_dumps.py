@@ -1,0 +1,81 @@
+"""What a dump says of each row, and that it fits where a step does."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from gkd.training import dumps
+from gkd.types import Batch
+from gkd.types import Source
+from tests.sampling.toy_model import ToyConfig
+from tests.sampling.toy_model import toy_model
+
+B, T = 3, 7
+CONFIG = ToyConfig(num_prompts=3, width=12, vocabulary_size=10)
+MODEL = toy_model(CONFIG)
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits:
+  def decode(self, ids):
+    return " ".join(str(i) for i in ids if i)
+
+
+def make_batch():
+  random = np.random.default_rng(0)
+  targets = random.integers(1, 10, (B, T)).astype(np.int32)
+  weights = np.ones((B, T), np.float32)
+  for row, length in enumerate((T, 4, 0)):
+    targets[row, length:] = 0
+    weights[row, length:] = 0
+  return Batch(
+    inputs=np.array([[3, 1], [4, 1], [5, 1]], np.int32),
+    targets=targets,
+    weights=weights,
+    rows=np.array([4, 5, 6], np.int32),
+    source=np.array([0, 1, 2], np.int32),
+  )
+
+
+@pytest.mark.parametrize("chunk_size", [3, 32])
+def test_the_teachers_score_is_that_of_the_real_ids(chunk_size, monkeypatch):
+  monkeypatch.setattr(dumps, "_CHUNK_SIZE", chunk_size)
+  model = dataclasses.replace(MODEL, init=lambda key: None)  # nothing compiled
+  params = MODEL.init(jax.random.key(0))
+  batch = make_batch()
+  records = dumps.describe(batch, Digits(), model, params)
+
+  table = np.float64(params["table"])[..., :10]  # two columns are padding
+  for row, record in enumerate(records):
+    previous, total = 0, 0.0
+    for token in batch.targets[row][: int(batch.weights[row].sum())]:
+      logits = table[batch.inputs[row, 0] % 3, previous]
+      total += logits[token] - np.log(np.sum(np.exp(logits)))
+      previous = token
+    np.testing.assert_allclose(record["teacher_log_prob"], total, rtol=1e-5)
+    assert record["row"] == 4 + row
+    assert record["source"] == Source(row).name.lower()
+    assert record["tokens"] == batch.weights[row].sum()
+    assert record["text"] == Digits().decode(batch.targets[row])
+
+
+def test_logits_of_all_positions_never_exist_at_once(monkeypatch):
+  monkeypatch.setattr(dumps, "_CHUNK_SIZE", 2)
+  # A head of its own, as the toy's hidden states are its logits.
+  model = dataclasses.replace(
+    MODEL, head=lambda params, hidden: hidden @ params["table"][0, :, :11]
+  )
+  params = MODEL.init(jax.random.key(0))
+  jaxpr = str(
+    jax.make_jaxpr(lambda p, b: dumps._score(model, p, b))(params, make_batch())
+  )
+  assert "[3,2,11]" in jaxpr
+  assert "[3,7,11]" not in jaxpr
+  assert "[3,8,11]" not in jaxpr
+
+
+def test_without_a_teacher_there_is_no_score():
+  (first, *_) = dumps.describe(make_batch(), Digits())
+  assert "teacher_log_prob" not in first

@@ -1,0 +1,126 @@
+"""A run that is as small as one can be: two-term sums and models of width 16.
+
+Models and optimizer are the same objects in every test, so that compiled
+programs are shared.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+from gkd.data.cache import Row
+from gkd.data.cache import TokenCache
+from gkd.data.loader import Loader
+from gkd.data.writer import write_rows
+from gkd.evaluation.decode import Evaluation
+from gkd.losses import divergence
+from gkd.losses.objective import Distillation
+from gkd.models import t5
+from gkd.sampling.filters import Decoding
+from gkd.text.arithmetic import CHARACTERS
+from gkd.text.arithmetic import ChainAddition
+from gkd.text.vocabulary import CharacterVocabulary
+from gkd.training import loop
+from gkd.training.optimizer import Optimizer
+from gkd.training.rollout import Rollout
+
+LENGTHS = {"inputs": 8, "targets": 16}
+VOCABULARY = CharacterVocabulary(CHARACTERS)
+STUDENT = t5.encoder_decoder(
+  t5.T5Config(
+    vocab_size=VOCABULARY.size + 2,
+    vocabulary_size=VOCABULARY.size,
+    emb_dim=16,
+    num_heads=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    head_dim=8,
+    mlp_dim=16,
+    mlp_activations=("gelu", "linear"),
+    dropout_rate=0.1,
+  )
+)
+TEACHER = t5.encoder_decoder(
+  dataclasses.replace(STUDENT.config, emb_dim=24, dropout_rate=0.0)
+)
+STEPS = 6
+CHAINS = ChainAddition(min_terms=2, max_terms=2, digits=2)
+
+
+@functools.cache
+def parameters(model, seed):
+  """Start values; a run copies what it changes."""
+  return jax.device_get(jax.jit(model.init)(jax.random.key(seed)))
+
+
+def make_cache(path, *, targets=True, rows=40, split="train"):
+  made = []
+  for problem in CHAINS.problems(split, rows):
+    ids = [
+      np.asarray(VOCABULARY.encode(text) + [1], np.int32)
+      for text in (problem.inputs, problem.targets)
+    ]
+    target = ids[1] if targets else ids[1][:0]
+    made.append(Row(ids[0], target, problem.inputs, problem.answer))
+  info = {
+    "task": "sums",
+    "split": split,
+    "lengths": LENGTHS,
+    "vocabulary": VOCABULARY,
+    "postprocess": "gkd.text.postprocess:chain_answer",
+    "metrics": ["gkd.text.metrics:accuracy"],
+  }
+  return TokenCache(write_rows(path, made, info))
+
+
+def make_run(folder, caches, **changes) -> loop.Run:
+  fields = {
+    "model_dir": str(folder),
+    "student": STUDENT,
+    "student_params": parameters(STUDENT, 0),
+    "teacher": TEACHER,
+    "teacher_params": parameters(TEACHER, 1),
+    "objective": Distillation(divergence.GeneralizedJSD(0.5)),
+    "rollout": Rollout(student_fraction=0.5),
+    "optimizer": Optimizer(
+      name="adamw", learning_rate=1e-2, total_steps=STEPS, warmup_steps=2
+    ),
+    "loader": Loader(caches["train"], batch_size=8, lengths=LENGTHS, seed=0),
+    "train_steps": STEPS,
+    "seed": 3,
+    "report_period": 1,
+    "eval_period": 0,
+    "checkpoint_period": 2,
+  }
+  return loop.Run(**(fields | changes))
+
+
+def make_evaluation(cache, **changes) -> Evaluation:
+  fields = {
+    "name": "sums",
+    "split": "validation",
+    "cache": cache,
+    "lengths": LENGTHS,
+    "decoding": Decoding(temperature=1.0),
+    "batch_size": 8,
+  }
+  return Evaluation(**(fields | changes))
+
+
+def lines(folder) -> list[dict]:
+  """metrics.jsonl."""
+  text = (pathlib.Path(folder) / "metrics.jsonl").read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def records(folder) -> list[dict]:
+  """metrics.jsonl without what depends on the clock or the process."""
+  volatile = ("time/", "compile/", "memory/")
+  return [
+    {k: v for k, v in line.items() if not k.startswith(volatile)}
+    for line in lines(folder)
+  ]
