@@ -74,6 +74,9 @@ class Positions(NamedTuple):
 class Distillation:
   """D(p_T || p_S) at every position of the targets (GKD, Eq. 2).
 
+  Under the reduction "sum" the loss is the sum over the tokens of a batch, and
+  loss/<source> the token mean; else both are means, in nats per token.
+
   Attributes:
     divergence: see losses/divergence.py.
     teacher_temperature: divides the teacher's logits inside the loss (the

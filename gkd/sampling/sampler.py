@@ -109,25 +109,7 @@ def sample(
         logits, model.vocabulary_size, forbid_pad=True
       )
     position_keys = keys.at_position(row_keys, state.position)
-    tokens, log_probs = choose(logits, position_keys, decoding)
-    live = ~state.finished
-    tokens = jnp.where(live, tokens, PAD_ID)
-
-    def put(buffer, column):
-      column = column.astype(buffer.dtype)[:, None]
-      return jax.lax.dynamic_update_slice_in_dim(
-        buffer, column, state.position, axis=1
-      )
-
-    return _State(
-      position=state.position + 1,
-      cache=state.cache,
-      last=tokens,
-      finished=state.finished | (tokens == eos_id),
-      tokens=put(state.tokens, tokens),
-      weights=put(state.weights, live),
-      log_probs=put(state.log_probs, jnp.where(live, log_probs, 0.0)),
-    )
+    return _append(state, *choose(logits, position_keys, decoding), eos_id)
 
   def unfinished(state: _State) -> Array:
     return (state.position < max_length) & ~jnp.all(state.finished)
@@ -136,16 +118,7 @@ def sample(
     cache, logits = model.decode(params, state.cache, state.last)
     return append(state._replace(cache=cache), logits)
 
-  shape = (inputs.shape[0], max_length)
-  start = _State(
-    position=jnp.int32(0),
-    cache=cache,
-    last=jnp.zeros(shape[:1], jnp.int32),
-    finished=rows < 0,
-    tokens=jnp.full(shape, PAD_ID, jnp.int32),
-    weights=jnp.zeros(shape, jnp.float32),
-    log_probs=jnp.zeros(shape, jnp.float32),
-  )
+  start = _empty(cache, rows, max_length)
   # The first token is drawn before the loop: the model then never runs on the
   # last one, T − 1 decoding steps at most.
   end = jax.lax.while_loop(unfinished, step, append(start, logits))
@@ -198,6 +171,44 @@ def bucket_length(length: int, buckets: Sequence[int]) -> int:
       f" {tuple(buckets)}; add a bucket of at least {length}"
     )
   return min(fitting)
+
+
+def _empty(cache: Cache, rows: Array, max_length: int) -> _State:
+  """The state before the first token."""
+  shape = (rows.shape[0], max_length)
+  return _State(
+    position=jnp.int32(0),
+    cache=cache,
+    last=jnp.zeros(shape[:1], jnp.int32),
+    finished=rows < 0,
+    tokens=jnp.full(shape, PAD_ID, jnp.int32),
+    weights=jnp.zeros(shape, jnp.float32),
+    log_probs=jnp.zeros(shape, jnp.float32),
+  )
+
+
+def _append(
+  state: _State, tokens: Array, log_probs: Array, eos_id: int | Array
+) -> _State:
+  """The state with one token [B] more in each unfinished row."""
+  live = ~state.finished
+  tokens = jnp.where(live, tokens, PAD_ID)
+
+  def put(buffer, column):
+    column = column.astype(buffer.dtype)[:, None]
+    return jax.lax.dynamic_update_slice_in_dim(
+      buffer, column, state.position, axis=1
+    )
+
+  return _State(
+    position=state.position + 1,
+    cache=state.cache,
+    last=tokens,
+    finished=state.finished | (tokens == eos_id),
+    tokens=put(state.tokens, tokens),
+    weights=put(state.weights, live),
+    log_probs=put(state.log_probs, jnp.where(live, log_probs, 0.0)),
+  )
 
 
 def _largest(blocks: Array) -> Array:

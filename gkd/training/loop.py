@@ -231,13 +231,12 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
       recorder.write(0, run_evaluations(0))
     progress = Progress(run.train_steps, start, folder.name)
     stack.enter_context(progress)
-    timer = recorder.timer
     for step in range(start, run.train_steps):
-      with timer("data"):
+      with recorder.timer("data"):
         batch = jax.device_put(run.loader.batch(step), batch_sharding)
       stats: dict[str, metrics.Mean] = {}
       if run.rollout is not None:
-        with timer("sample"):
+        with recorder.timer("sample"):
           batch, stats = roll_out(
             batch,
             step=step,
@@ -249,7 +248,7 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
             teacher_params=teacher_params,
           )
           jax.block_until_ready(batch)
-      with timer("update"):
+      with recorder.timer("update"):
         state, parts = update_step(
           plan, state, scoring_params, batch, np.int32(run.seed)
         )
@@ -275,7 +274,7 @@ def train(run: Run, listener: Listener | None = None) -> TrainState:
       if saving:
         # Begun before the line is written, which then has its time; complete
         # only after it, so that a run resumed from here has the line.
-        with timer("checkpoint"):
+        with recorder.timer("checkpoint"):
           store.save(done, state)
       # A report at every evaluation and save: records then never span one, so
       # a resumed run writes the same lines as a straight one, each step once.
