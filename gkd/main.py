@@ -7,7 +7,8 @@ it needs when it runs, so that `gkd --help` is instant.
 
 Exit code 0: done. 2: a mistake that the user can mend, in one line on stderr.
 1: the numbers of a run were not finite, also one line; nothing was updated by
-that step and the last checkpoint stands. Anything else is a traceback: a bug.
+that step and the last checkpoint stands. 130: interrupted.
+Anything else is a traceback: a bug.
 """
 
 from collections.abc import Sequence
@@ -49,10 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   # Raised on purpose, with a sentence; arrays give NaN and no exception.
   except FloatingPointError as error:
     return _say(error, 1)
+  except KeyboardInterrupt:
+    return _say("interrupted; the same command goes on where it was", 130)
   return 0
 
 
-def _say(error: Exception, code: int) -> int:
+def _say(error: Exception | str, code: int) -> int:
   """The error in one line."""
   print(f"gkd: {' '.join(str(error).split())}", file=sys.stderr)
   return code

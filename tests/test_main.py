@@ -580,3 +580,14 @@ def test_distill_evaluate_sample_and_train_on_the_samples(
     f"--gin.TRAIN_CACHE={answers}",
   ]
   assert command.main(seqkd) == 0
+
+
+def test_an_interrupt_is_one_line_and_the_usual_exit_code(monkeypatch, capsys):
+  def interrupt(args):
+    raise KeyboardInterrupt
+
+  monkeypatch.setitem(command._COMMANDS, "report", interrupt)
+  assert command.main(["report", "anywhere"]) == 130
+  said = capsys.readouterr().err
+  assert said.count("\n") == 1
+  assert "goes on where it was" in said
