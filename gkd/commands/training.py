@@ -60,7 +60,6 @@ def assemble(settings: Training, folders: Folders) -> loop.Run:
     UserError: something is missing or impossible; nothing was compiled.
   """
   mesh = partitioning.make_mesh(model=settings.model_parallelism)
-  _check_devices(settings.batch_size, settings.micro_batches, mesh)
   models = {"student": settings.student}
   if settings.teacher is not None:
     models["teacher"] = settings.teacher
@@ -199,12 +198,3 @@ def _refuse_idle_rollout(rollout: Rollout | None) -> None:
   if schedule.maximum == 0 or schedule.minimum == 1:
     why = "at a STUDENT_DATA_FRACTION of 0 or 1 there is nothing to draw"
     configuration.refuse_idle_flags(("GRANULARITY",), why)
-
-
-def _check_devices(batch_size: int, parts: int, mesh) -> None:
-  copies = mesh.shape["data"]
-  if batch_size % (copies * parts):
-    raise UserError(
-      f"BATCH_SIZE {batch_size} does not split into {parts} micro-batches over"
-      f" {copies} copies of the model; choose a multiple of {copies * parts}"
-    )
