@@ -195,8 +195,8 @@ def _compare(made: Any, given: Any) -> str:
     return "the teacher is bit for bit the one that comes along"
   return (
     "the teacher differs from the one that comes along by at most"
-    f" {largest:.2g} in any parameter (another processor or library version"
-    " rounds differently); compare their rows in the table"
+    f" {largest:.2g} in any parameter (another processor, library or number of"
+    " threads rounds differently); compare their rows in the table"
   )
 
 
