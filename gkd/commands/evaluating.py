@@ -28,14 +28,9 @@ def evaluate(folders: Folders) -> dict[str, float]:
   params = parameters.load(
     settings.checkpoint, settings.model, "INITIAL_CHECKPOINT_PATH", cache
   )
-  teacher_params = None
-  if settings.teacher is not None:
-    teacher_params = parameters.load(
-      settings.teacher_checkpoint,
-      settings.teacher,
-      "TEACHER_CHECKPOINT_PATH",
-      cache,
-    )
+  teacher_params = parameters.load_teacher(
+    settings.teacher_checkpoint, settings.teacher, cache
+  )
   output = Path(settings.output).expanduser()
   output.mkdir(parents=True, exist_ok=True)
   values: dict[str, float] = {}

@@ -52,3 +52,12 @@ def load(
     format(trees.num_parameters(params), ","),
   )
   return params
+
+
+def load_teacher(
+  path: str, teacher: LanguageModel | None, cache: TokenCache
+) -> Params | None:
+  """Parameters of the teacher; None without one. See `load`."""
+  if teacher is None:
+    return None
+  return load(path, teacher, "TEACHER_CHECKPOINT_PATH", cache)

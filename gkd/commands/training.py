@@ -85,14 +85,9 @@ def assemble(settings: Training, folders: Folders) -> loop.Run:
     seed=settings.seed,
     limit=settings.data.limit,
   )
-  teacher_params = None
-  if settings.teacher is not None:
-    teacher_params = parameters.load(
-      settings.teacher_checkpoint,
-      settings.teacher,
-      "TEACHER_CHECKPOINT_PATH",
-      cache,
-    )
+  teacher_params = parameters.load_teacher(
+    settings.teacher_checkpoint, settings.teacher, cache
+  )
   # Everything is checked with abstract parameters before any are made.
   run = loop.Run(
     model_dir=str(Path(settings.model_dir).expanduser()),
