@@ -1,0 +1,68 @@
+"""One process at a time in a folder.
+
+The kernel holds the lock and drops it with the process, however that dies: a
+lock file that a killed run leaves behind stops nobody. Over NFS it holds where
+the server supports `flock` (Linux: NFSv4, or NFSv3 with lockd).
+
+  with locks.hold("runs/gkd/.lock", "MODEL_DIR runs/gkd"):
+    …
+"""
+
+from collections.abc import Iterator
+import contextlib
+import fcntl
+import logging
+import os
+from pathlib import Path
+import socket
+
+from gkd.types import UserError
+
+log = logging.getLogger("gkd")
+
+
+@contextlib.contextmanager
+def hold(
+  path: str | os.PathLike, what: str, *, wait: bool = False
+) -> Iterator[None]:
+  """Holds the lock of a file, made if missing, while the block runs.
+
+  Args:
+    path: the lock's file; its folder is made. It stays behind, harmless: who
+      deletes it could delete the lock that another process has just taken.
+    what: is protected, for messages.
+    wait: wait for the other process, saying so, instead of refusing.
+
+  Raises:
+    UserError: another process holds it, or the folder cannot be written.
+  """
+  path = Path(path)
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+", encoding="utf-8")
+  except OSError as error:
+    raise UserError(
+      f"cannot write to {path.parent} ({error.strerror}); give a folder that"
+      " can be written"
+    ) from error
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      if not wait:
+        raise UserError(
+          f"{what} is in use by {_owner(file)}; wait until it is done, stop it,"
+          " or choose another folder"
+        ) from None
+      log.info("waiting for %s, which has %s", _owner(file), what)
+      fcntl.flock(file, fcntl.LOCK_EX)
+    file.seek(0)
+    file.truncate()
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    yield
+
+
+def _owner(file) -> str:
+  file.seek(0)
+  return file.read() or "another process"

@@ -1,0 +1,66 @@
+"""One process at a time."""
+
+import multiprocessing
+import os
+import signal
+import threading
+
+import pytest
+
+from gkd import locks
+from gkd.types import UserError
+
+
+def _hold_forever(path, ready):
+  with locks.hold(path, "the run"):
+    ready.set()
+    signal.pause()
+
+
+@pytest.fixture
+def other(tmp_path):
+  """Another process that holds the lock; killed at the end."""
+  context = multiprocessing.get_context("spawn")
+  ready = context.Event()
+  process = context.Process(
+    target=_hold_forever, args=(tmp_path / ".lock", ready)
+  )
+  process.start()
+  assert ready.wait(60)
+  yield process
+  process.kill()
+  process.join()
+
+
+def test_a_second_process_is_refused_and_told_who_has_it(tmp_path, other):
+  with (
+    pytest.raises(UserError, match=f"the run is in use by process {other.pid}"),
+    locks.hold(tmp_path / ".lock", "the run"),
+  ):
+    pass
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path, other):
+  os.kill(other.pid, signal.SIGKILL)
+  other.join()
+  with locks.hold(tmp_path / ".lock", "the run"):
+    assert str(os.getpid()) in (tmp_path / ".lock").read_text()
+
+
+def test_waits_until_the_other_is_done(tmp_path, other, caplog):
+  caplog.set_level("INFO", "gkd")
+  killer = threading.Timer(0.3, other.kill)
+  killer.start()
+  with locks.hold(tmp_path / ".lock", "the cache", wait=True):
+    other.join(10)
+    assert not other.is_alive()
+  assert f"waiting for process {other.pid}" in caplog.text
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+  (tmp_path / "file").write_text("")
+  with (
+    pytest.raises(UserError, match="cannot write to .*give a folder"),
+    locks.hold(tmp_path / "file" / ".lock", "the run"),
+  ):
+    pass
