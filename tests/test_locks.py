@@ -60,7 +60,7 @@ def test_waits_until_the_other_is_done(tmp_path, other, caplog):
 def test_a_folder_that_cannot_be_written(tmp_path):
   (tmp_path / "file").write_text("")
   with (
-    pytest.raises(UserError, match="cannot write to .*give a folder"),
+    pytest.raises(UserError, match="cannot write to"),
     locks.hold(tmp_path / "file" / ".lock", "the run"),
   ):
     pass
