@@ -46,7 +46,7 @@ FORMAT = 1
 INFO_FILE = "info.json"
 PROMPTS_FILE = "prompts.npy"
 # No read-ahead: rows are read at random.
-_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 class Row(NamedTuple):
@@ -129,7 +129,7 @@ class TokenCache:
     if shard not in self._readers:
       name = self.info["shards"][shard]["file"]
       self._readers[shard] = ArrayRecordReader(
-        str(self.path / name), _READER_OPTIONS
+        str(self.path / name), READER_OPTIONS
       )
     return self._readers[shard]
 

@@ -29,6 +29,7 @@ from typing import get_args
 import numpy as np
 import tqdm
 
+from gkd.data import builder
 from gkd.data import cache
 from gkd.data import identity
 from gkd.data import writer
@@ -98,7 +99,7 @@ def materialise(
     "vocabulary": vocabulary.spec(),
     "preprocessing": identity.preprocessing(task),
   }
-  info |= {"hash": writer.content_hash(key), "vocabulary": vocabulary}
+  info |= {"hash": builder.content_hash(key), "vocabulary": vocabulary}
   name = f"{cache.folder_name(split)}-{info['hash'][:12]}"
   path = Path(cache_dir) / task_name / name
   if cache.is_complete(path):  # another process has just made it

@@ -11,26 +11,18 @@ Usage:
 """
 
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
-import hashlib
-import json
+import itertools
 import os
-from pathlib import Path
-import shutil
 from typing import Any
 
-from array_record.python.array_record_module import ArrayRecordWriter
-import msgpack
-import numpy as np
-
-from gkd.data import cache
+from gkd.data.builder import CacheBuilder
 from gkd.data.cache import Row
 from gkd.types import UserError
 
-ROWS_PER_SHARD = 1 << 17
-# Rows are read one by one, at random: a larger group is decoded whole.
-_WRITER_OPTIONS = "group_size:1"
-_SUFFIX = ".array_record"
+# A reader keeps one file open a shard; a kill costs at most one shard's work.
+ROWS_PER_SHARD = 1 << 14
 
 
 def write_rows(
@@ -51,120 +43,33 @@ def write_rows(
   Returns:
     The path.
   """
-  path = Path(path)
-  if cache.is_complete(path):
+  builder = CacheBuilder(path)
+  _refuse_existing(builder)
+  with builder:
+    _refuse_existing(builder)  # made while this process waited for the lock
+    rows = _checked(rows, info["lengths"])
+    for index, first in enumerate(rows):
+      rest = itertools.islice(rows, ROWS_PER_SHARD - 1)
+      builder.add(index, itertools.chain([first], rest))
+    return builder.finish(info)
+
+
+def _refuse_existing(builder: CacheBuilder) -> None:
+  if builder.exists:
     raise UserError(
-      f"cache {path} exists already; delete it first or choose another folder"
-    )
-  _check_replaceable(path)
-  partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-  shutil.rmtree(partial, ignore_errors=True)
-  try:
-    partial.mkdir(parents=True)
-  except OSError as error:
-    raise UserError(
-      f"cannot write a cache to {path} ({error.strerror}); give a folder that"
-      " can be written"
-    ) from error
-  try:
-    written = _write_shards(partial, rows, info["lengths"])
-    content = {"postprocess": None, "metrics": [], **info, **written}
-    content["vocabulary"] = info["vocabulary"].save(partial)
-    content["format"] = cache.FORMAT
-    content["files"] = {
-      file.name: {"bytes": file.stat().st_size, "sha256": cache.file_hash(file)}
-      for file in sorted(partial.iterdir())
-    }
-    content.setdefault("hash", content_hash(content))
-    _write_synced(partial / cache.INFO_FILE, json.dumps(content, indent=2))
-    shutil.rmtree(path, ignore_errors=True)
-    os.rename(partial, path)
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
-  return str(path)
-
-
-def content_hash(value: Any) -> str:
-  """sha256 of a JSON value, whatever the order of its keys."""
-  text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-  return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _check_replaceable(path: Path) -> None:
-  """Refuses to delete a folder that is not the rest of a cache."""
-  names = [file.name for file in path.iterdir()] if path.is_dir() else []
-  if names and not any(
-    name == cache.INFO_FILE or name.endswith(_SUFFIX) for name in names
-  ):
-    raise UserError(
-      f"{path} holds other files than a cache ({sorted(names)[0]}, …); choose"
-      " another folder"
+      f"cache {builder.path} exists already; delete it first or choose another"
+      " folder"
     )
 
 
-def _write_shards(
-  folder: Path, rows: Iterable[Row], lengths: Mapping[str, int]
-) -> dict[str, Any]:
-  """Writes shards and prompt hashes; returns what info.json says of them."""
-  counts: list[int] = []
-  hashes: list[int] = []
-  longest = {"inputs": 0, "targets": 0}
-  has_targets = True
-  writer = None
-  for row in rows:
-    if writer is None or counts[-1] == ROWS_PER_SHARD:
-      if writer is not None:
-        writer.close()
-      writer = ArrayRecordWriter(
-        str(folder / _shard_name(len(counts))), _WRITER_OPTIONS
-      )
-      counts.append(0)
-    for name in longest:
-      longest[name] = max(longest[name], len(getattr(row, name)))
-      if longest[name] > lengths[name]:
+def _checked(rows: Iterable[Row], lengths: Mapping[str, int]) -> Iterator[Row]:
+  """The rows; one that is too long ends it."""
+  for number, row in enumerate(rows):
+    for name, length in lengths.items():
+      found = len(getattr(row, name))
+      if found > length:
         raise UserError(
-          f"row {len(hashes)} has {longest[name]} {name} tokens and the cache"
-          f" holds {lengths[name]}; give longer lengths or shorten the row"
+          f"row {number} has {found} {name} tokens and the cache holds"
+          f" {length}; give longer lengths or shorten the row"
         )
-    has_targets &= len(row.targets) > 0
-    writer.write(_encode(row))
-    hashes.append(_prompt_hash(row.prompt))
-    counts[-1] += 1
-  if writer is not None:
-    writer.close()
-  np.save(folder / cache.PROMPTS_FILE, np.asarray(hashes, np.uint64))
-  return {
-    "rows": len(hashes),
-    "has_targets": has_targets,
-    "longest": longest,
-    "shards": [
-      {"file": _shard_name(i), "rows": n} for i, n in enumerate(counts)
-    ],
-  }
-
-
-def _shard_name(index: int) -> str:
-  return f"rows-{index:05d}{_SUFFIX}"
-
-
-def _encode(row: Row) -> bytes:
-  return msgpack.packb(
-    {
-      "inputs": np.asarray(row.inputs, "<i4").tobytes(),
-      "targets": np.asarray(row.targets, "<i4").tobytes(),
-      "prompt": row.prompt,
-      "reference": json.dumps(row.reference, ensure_ascii=False),
-    }
-  )
-
-
-def _prompt_hash(prompt: str) -> int:
-  digest = hashlib.blake2b(prompt.strip().encode(), digest_size=8).digest()
-  return int.from_bytes(digest, "little")
-
-
-def _write_synced(path: Path, text: str) -> None:
-  with path.open("w", encoding="utf-8") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
+    yield row

@@ -117,7 +117,7 @@ def test_failure_leaves_nothing_behind(tmp_path):
 
   with pytest.raises(RuntimeError):
     make_cache(tmp_path / "c", rows())
-  assert list(tmp_path.iterdir()) == []
+  assert [file.name for file in tmp_path.iterdir()] == [".c.lock"]
 
 
 def test_finished_cache_and_foreign_folder_are_never_replaced(tmp_path):

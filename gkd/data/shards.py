@@ -1,0 +1,215 @@
+"""One shard of a token cache on disk, whole or not at all.
+
+A shard in the making is a temporary file; it gets its name when every byte is
+on disk, and a sidecar with its numbers and sha256 follows last. So a shard that
+has a sidecar is finished, whatever was killed. Any process may write one.
+
+The layout of the folder of a cache in the making, see `gkd.data.builder`:
+
+  00000.json, 00000.npy            sidecar and prompt hashes of shard 0
+  cache/rows-00000.array_record    the shard; `cache/` is what gets moved
+
+Usage:
+  write(folder, 0, rows, {"truncated_inputs": 3})
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from array_record.python.array_record_module import ArrayRecordReader
+from array_record.python.array_record_module import ArrayRecordWriter
+import msgpack
+import numpy as np
+
+from gkd.data import cache
+from gkd.data.cache import Row
+from gkd.types import UserError
+
+# Rows are read one by one, at random: a larger group is decoded whole.
+_WRITER_OPTIONS = "group_size:1"
+SUFFIX = ".array_record"
+CACHE_FOLDER = "cache"
+
+
+def write(
+  folder: str | os.PathLike,
+  index: int,
+  rows: Iterable[Row],
+  counts: Mapping[str, int] | None = None,
+) -> int:
+  """Writes shard `index` into the folder of a cache in the making.
+
+  Args:
+    folder: that folder, see above; it exists.
+    index: number of the shard.
+    rows: one or more rows, read once; memory does not grow with their number.
+    counts: numbers to add up over the shards of a cache. Read after the last
+      row, so that counting may go along with reading.
+
+  Returns:
+    Number of rows.
+
+  Raises:
+    UserError: the shard cannot be written, for example on a full disk.
+  """
+  folder = Path(folder)
+  partial = folder / f".{index:05d}-{os.getpid()}"
+  try:
+    numbers, hashes = _write_records(partial, rows)
+    with _reported(folder):
+      _check_count(partial, numbers["rows"])
+      _sync(partial)
+      numbers |= {
+        "bytes": partial.stat().st_size,
+        "sha256": cache.file_hash(partial),
+        "counts": dict(counts or {}),
+      }
+      os.replace(partial, folder / CACHE_FOLDER / name(index))
+      _write_array(folder / f"{index:05d}.npy", hashes)
+      write_text(folder / f"{index:05d}.json", json.dumps(numbers))
+  finally:
+    partial.unlink(missing_ok=True)
+  return numbers["rows"]
+
+
+def sidecars(folder: Path) -> dict[int, dict[str, Any]]:
+  """{shard: its numbers} of the finished shards, by rising index."""
+  return {
+    int(file.stem): json.loads(file.read_text("utf-8"))
+    for file in sorted(folder.glob("?????.json"))
+  }
+
+
+def drop_torn(folder: Path) -> list[int]:
+  """Removes what is not a finished shard; returns those that had a sidecar."""
+  torn = []
+  for index, numbers in sidecars(folder).items():
+    file = folder / CACHE_FOLDER / name(index)
+    sound = (
+      file.is_file()
+      and (folder / f"{index:05d}.npy").is_file()
+      and file.stat().st_size == numbers["bytes"]
+      and cache.file_hash(file) == numbers["sha256"]
+    )
+    if not sound:
+      torn.append(index)
+      (folder / f"{index:05d}.json").unlink()
+  kept = {name(index) for index in sidecars(folder)}
+  for file in (folder / CACHE_FOLDER).iterdir():
+    if file.name not in kept:
+      file.unlink()
+  for file in folder.glob(".*-*"):  # what a killed process was writing
+    file.unlink()
+  return torn
+
+
+def prompt_hashes(folder: Path) -> np.ndarray:
+  """[rows] uint64 of all finished shards, in their order."""
+  parts = [np.load(folder / f"{i:05d}.npy") for i in sidecars(folder)]
+  return np.concatenate([np.zeros(0, np.uint64), *parts])
+
+
+def name(index: int) -> str:
+  return f"rows-{index:05d}{SUFFIX}"
+
+
+def write_text(path: Path, text: str) -> None:
+  """Writes a file whole or not at all, through to the disk."""
+  partial = path.with_name(f".{path.name}-{os.getpid()}")
+  with partial.open("w", encoding="utf-8") as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(partial, path)
+
+
+def _write_records(
+  path: Path, rows: Iterable[Row]
+) -> tuple[dict[str, Any], np.ndarray]:
+  """Writes the records; returns what the sidecar says of them, and hashes."""
+  hashes = []
+  longest = {"inputs": 0, "targets": 0}
+  has_targets = True
+  with _reported(path.parent):
+    writer = ArrayRecordWriter(str(path), _WRITER_OPTIONS)
+  try:
+    for row in rows:  # what reading them raises is not about writing
+      for feature in longest:
+        longest[feature] = max(longest[feature], len(getattr(row, feature)))
+      has_targets &= len(row.targets) > 0
+      writer.write(_encode(row))
+      hashes.append(_prompt_hash(row.prompt))
+  finally:
+    with _reported(path.parent):
+      writer.close()
+  assert hashes, "a shard has rows"
+  numbers = {
+    "rows": len(hashes),
+    "has_targets": has_targets,
+    "longest": longest,
+  }
+  return numbers, np.asarray(hashes, np.uint64)
+
+
+@contextlib.contextmanager
+def _reported(folder: Path) -> Iterator[None]:
+  """Says in one line what could not be written."""
+  try:
+    yield
+  # ArrayRecord raises RuntimeError with the system's words in it.
+  except (OSError, RuntimeError) as error:
+    done = len(sidecars(folder))
+    raise UserError(
+      f"cannot write to {folder} ({_reason(error)}); its {done} finished shards"
+      " stay: make room, or mend what is wrong with the disk, and run the same"
+      " command again"
+    ) from error
+
+
+def _reason(error: Exception) -> str:
+  return getattr(error, "strerror", None) or str(error).partition(";")[0]
+
+
+def _check_count(path: Path, rows: int) -> None:
+  """A record lost without an error would shift all later ones."""
+  found = ArrayRecordReader(str(path), cache.READER_OPTIONS).num_records()
+  if found != rows:
+    raise OSError(0, f"{path.name} has {found} records instead of {rows}")
+
+
+def _sync(path: Path) -> None:
+  handle = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  finally:
+    os.close(handle)
+
+
+def _write_array(path: Path, values: np.ndarray) -> None:
+  with path.open("wb") as file:
+    np.save(file, values)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _encode(row: Row) -> bytes:
+  return msgpack.packb(
+    {
+      "inputs": np.asarray(row.inputs, "<i4").tobytes(),
+      "targets": np.asarray(row.targets, "<i4").tobytes(),
+      "prompt": row.prompt,
+      "reference": json.dumps(row.reference, ensure_ascii=False),
+    }
+  )
+
+
+def _prompt_hash(prompt: str) -> int:
+  digest = hashlib.blake2b(prompt.strip().encode(), digest_size=8).digest()
+  return int.from_bytes(digest, "little")

@@ -1,0 +1,306 @@
+"""What a killed build leaves is continued, and only if it fits."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from gkd.data import shards
+from gkd.data import writer
+from gkd.data.builder import CacheBuilder
+from gkd.data.cache import Row
+from gkd.data.cache import TokenCache
+from gkd.text.vocabulary import ByteVocabulary
+from gkd.types import UserError
+
+KEY = {"model": "a", "seed": 0}
+
+
+@pytest.fixture(autouse=True)
+def _messages(caplog):
+  caplog.set_level(logging.INFO, "gkd")
+
+
+def info():
+  return {
+    "task": "toy",
+    "split": "train",
+    "lengths": {"inputs": 9, "targets": 4},
+    "vocabulary": ByteVocabulary(),
+  }
+
+
+def rows_of(shard, count=5):
+  return [
+    Row(
+      np.arange(3, 4 + i + shard % 3, dtype=np.int32),
+      np.arange(3, 4 + i % 4, dtype=np.int32),
+      f"prompt {shard}-{i}",
+      [i, f"ä{shard}"],
+    )
+    for i in range(count)
+  ]
+
+
+def build(path, count, key=KEY):
+  """Adds what is missing of `count` shards; returns the ones added."""
+  added = []
+  with CacheBuilder(path, key) as builder:
+    for index in range(count):
+      if index not in builder.finished:
+        builder.add(index, rows_of(index))
+        added.append(index)
+    builder.finish(info())
+  return added
+
+
+def interrupted(path, done, key=KEY):
+  """The folder of a build that stopped after these shards."""
+  with CacheBuilder(path, key) as builder:
+    for index in done:
+      builder.add(index, rows_of(index))
+    assert builder.finished == dict.fromkeys(done, 5)
+  return builder.folder
+
+
+def files(path):
+  return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def test_a_build_equals_what_write_rows_writes(tmp_path, monkeypatch):
+  monkeypatch.setattr(writer, "ROWS_PER_SHARD", 5)
+  rows = [row for index in range(3) for row in rows_of(index)]
+  writer.write_rows(tmp_path / "a", rows, info())
+  assert build(tmp_path / "b", 3) == [0, 1, 2]
+  assert files(tmp_path / "a") == files(tmp_path / "b")
+  left, right = (TokenCache(tmp_path / name) for name in "ab")
+  for a, b, given in zip(
+    left.read(range(15)), right.read(range(15)), rows, strict=True
+  ):
+    for row in (a, b):
+      np.testing.assert_array_equal(row.inputs, given.inputs)
+      np.testing.assert_array_equal(row.targets, given.targets)
+      assert (row.prompt, row.reference) == (given.prompt, given.reference)
+  assert left.info["shards"] == [
+    {"file": f"rows-{i:05d}.array_record", "rows": 5} for i in range(3)
+  ]
+  assert left.info["longest"] == {"inputs": 7, "targets": 4}
+  right.verify()
+
+
+def test_finished_shards_are_continued_in_any_order(tmp_path, caplog):
+  build(tmp_path / "whole", 4)
+  interrupted(tmp_path / "c", [2, 0])
+  assert not (tmp_path / "c").exists()
+  assert build(tmp_path / "c", 4) == [1, 3]
+  assert "10 rows are done" in caplog.text
+  assert files(tmp_path / "c") == files(tmp_path / "whole")
+  assert not (tmp_path / ".c.partial").exists()
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "no hashes", "no sidecar"])
+def test_a_torn_shard_is_dropped(tmp_path, caplog, damage):
+  build(tmp_path / "whole", 3)
+  folder = interrupted(tmp_path / "c", [0, 1])
+  shard = folder / shards.CACHE_FOLDER / shards.name(1)
+  content = bytearray(shard.read_bytes())
+  if damage == "flip":
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+  elif damage == "cut":
+    shard.write_bytes(content[:-1])
+  elif damage == "no hashes":
+    (folder / "00001.npy").unlink()
+  else:
+    (folder / "00001.json").unlink()
+  assert build(tmp_path / "c", 3) == [1, 2]
+  said = "damaged shards 1 are made again" in caplog.text
+  assert said == (damage != "no sidecar")
+  assert files(tmp_path / "c") == files(tmp_path / "whole")
+
+
+def test_another_key_starts_anew_and_says_so(tmp_path, caplog):
+  interrupted(tmp_path / "c", [0, 1])
+  other = {"model": "a", "seed": 1}
+  assert build(tmp_path / "c", 2, other) == [0, 1]
+  assert "thrown away: it was made with another seed" in caplog.text
+  interrupted(tmp_path / "d", [0])
+  assert build(tmp_path / "d", 1, "text") == [0]
+  assert "made with other settings" in caplog.text
+
+
+def test_without_a_key_nothing_is_left_to_continue(tmp_path):
+  folder = interrupted(tmp_path / "c", [0], key=None)
+  assert not folder.exists()
+  # Nor is anything left of a build that had not finished a shard.
+  assert not interrupted(tmp_path / "d", []).exists()
+
+
+def test_killed_between_and_within_shards(tmp_path):
+  """With kill -9 while shard 2 is half written: 0 and 1 stay."""
+  path = tmp_path / "c"
+  code = f"""
+    import itertools, sys, time
+    sys.path.insert(0, {os.path.dirname(__file__)!r})
+    import test_builder as t
+    from gkd.data.builder import CacheBuilder
+
+    def slow():
+      for row in itertools.cycle(t.rows_of(2)):
+        print("writing", flush=True)
+        time.sleep(0.01)
+        yield row
+
+    with CacheBuilder({str(path)!r}, t.KEY) as builder:
+      builder.add(0, t.rows_of(0))
+      builder.add(1, t.rows_of(1))
+      builder.add(2, slow())
+  """
+  child = subprocess.Popen(
+    [sys.executable, "-c", textwrap.dedent(code)],
+    env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    stdout=subprocess.PIPE,
+  )
+  for _ in range(3):
+    assert child.stdout.readline() == b"writing\n"
+  child.send_signal(signal.SIGKILL)
+  child.wait()
+  # Another process that is still at it would be refused; a dead one is not.
+  assert build(path, 4) == [2, 3]
+  build(tmp_path / "whole", 4)
+  assert files(path) == files(tmp_path / "whole")
+
+
+def test_killed_after_the_cache_was_moved_into_place(tmp_path, caplog):
+  build(tmp_path / "c", 1)
+  folder = interrupted(tmp_path / "d", [0])
+  folder.rename(tmp_path / ".c.partial")
+  with CacheBuilder(tmp_path / "c", KEY) as builder:
+    assert builder.exists
+    assert not builder.finished
+  assert not (tmp_path / ".c.partial").exists()
+  assert "damaged" not in caplog.text
+
+
+def test_one_build_at_a_time(tmp_path):
+  with CacheBuilder(tmp_path / "c", KEY) as builder:
+    builder.add(0, rows_of(0))
+    with pytest.raises(UserError, match=r"cache .*c is in use by process"):
+      CacheBuilder(tmp_path / "c", KEY).__enter__()
+    assert builder.finished == {0: 5}
+
+
+def test_counts_add_up_over_shards_and_a_kill(tmp_path):
+  with CacheBuilder(tmp_path / "c", KEY) as builder:
+    builder.add(0, rows_of(0), {"cut": 2})
+    builder.add(1, rows_of(1), {"cut": 1, "alone": 4})
+  with CacheBuilder(tmp_path / "c", KEY) as builder:
+    assert builder.counts == {"cut": 3, "alone": 4}
+
+
+def test_row_beyond_the_lengths_is_refused(tmp_path):
+  with CacheBuilder(tmp_path / "c", KEY) as builder:
+    builder.add(0, rows_of(0, count=10))
+    with pytest.raises(UserError, match="a row has 10 inputs tokens and the"):
+      builder.finish(info())
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_finished_shards(
+  tmp_path, monkeypatch
+):
+  def full(path, target):
+    raise OSError(28, "No space left on device")
+
+  with CacheBuilder(tmp_path / "c", KEY) as builder:
+    builder.add(0, rows_of(0))
+    with monkeypatch.context() as patch:
+      patch.setattr(shards.os, "replace", full)
+      with pytest.raises(
+        UserError,
+        match=r"\(No space left on device\); its 1 finished shards stay",
+      ):
+        builder.add(1, rows_of(1))
+      with pytest.raises(UserError, match=r"No space .* 1 finished shards"):
+        builder.finish(info())
+    assert builder.finished == {0: 5}
+  assert build(tmp_path / "c", 2) == [1]
+
+
+def test_records_that_do_not_fit_on_the_disk_are_noticed(tmp_path):
+  """ArrayRecord itself reports it, at the end; a file limit stands for it."""
+  code = f"""
+    import itertools, resource, signal, sys
+    sys.path.insert(0, {os.path.dirname(__file__)!r})
+    import test_builder as t
+    from gkd.data.builder import CacheBuilder
+    from gkd.types import UserError
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with CacheBuilder({str(tmp_path / "c")!r}, t.KEY) as builder:
+      resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+      try:
+        builder.add(0, itertools.islice(itertools.cycle(t.rows_of(0)), 4000))
+      except UserError as error:
+        assert "File too large" in str(error), error
+        print("refused", builder.finished)
+  """
+  done = subprocess.run(
+    [sys.executable, "-c", textwrap.dedent(code)],
+    env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.stdout.strip() == "refused {}", done.stderr
+
+
+def test_an_error_of_the_source_stays_what_it_is(tmp_path):
+  def rows():
+    yield rows_of(0)[0]
+    raise FileNotFoundError(2, "No such file", "raw.gz")
+
+  with (
+    CacheBuilder(tmp_path / "c", KEY) as builder,
+    pytest.raises(FileNotFoundError),
+  ):
+    builder.add(0, rows())
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match=r"cannot write to .*give a folder"):
+    CacheBuilder(tmp_path / "file" / "c", KEY).__enter__()
+
+
+def test_waiting_takes_turns(tmp_path):
+  """With `wait` the second one goes on when the first one dies."""
+  code = f"""
+    import sys, time
+    sys.path.insert(0, {os.path.dirname(__file__)!r})
+    import test_builder as t
+    from gkd.data.builder import CacheBuilder
+
+    with CacheBuilder({str(tmp_path / "c")!r}, t.KEY) as builder:
+      builder.add(0, t.rows_of(0))
+      print("ready", flush=True)
+      time.sleep(1)
+      builder.finish(t.info())
+  """
+  child = subprocess.Popen(
+    [sys.executable, "-c", textwrap.dedent(code)],
+    env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    stdout=subprocess.PIPE,
+  )
+  assert child.stdout.readline() == b"ready\n"
+  start = time.monotonic()
+  with CacheBuilder(tmp_path / "c", KEY, wait=True) as builder:
+    assert time.monotonic() - start > 0.5
+    assert builder.exists
+  assert child.wait() == 0
+  assert len(TokenCache(tmp_path / "c")) == 5
