@@ -23,6 +23,7 @@ import sys
 import tempfile
 
 from gkd.commands import parser
+from gkd.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,9 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
   ).parse_args(rest)
   args.bindings = bindings
   _log_to_stderr()
-  # From here on jax is needed; help and wrong flags were answered without it.
-  from gkd.types import UserError
-
   try:
     if bindings and not hasattr(args, "gin_file"):
       raise UserError(
@@ -151,8 +149,6 @@ def _cache(args) -> None:
 
 def _prepare(args):
   """Loads the configuration; returns the folders."""
-  from gkd.types import UserError
-
   if not args.gin_file:
     raise UserError(
       f"`gkd {args.command}` needs a --gin_file, for example"

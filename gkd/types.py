@@ -18,6 +18,8 @@ from typing import NamedTuple
 import flax.struct
 import jax
 
+from gkd.errors import UserError as UserError  # part of this module's names
+
 Array = jax.Array
 Key = jax.Array  # a typed key, `jax.random.key`
 Params = Mapping[str, Any]  # nested dict of arrays, T5X names
@@ -26,13 +28,6 @@ Axes = tuple[str | None, ...]  # logical axis names of one parameter
 
 PAD_ID = 0
 EOS_ID = 1
-
-
-class UserError(ValueError):
-  """A mistake that the user can mend: printed as one line, exit code 2.
-
-  The message says what was given, what was expected and what to do.
-  """
 
 
 class Source(enum.IntEnum):

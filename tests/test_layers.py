@@ -16,6 +16,7 @@ PACKAGE = ROOT / "gkd"
 # Longest matching prefix wins.
 LAYERS = {
   "gkd": 0,
+  "gkd.errors": 0,
   "gkd.types": 0,
   "gkd.keys": 0,
   "gkd.masks": 0,
@@ -163,7 +164,7 @@ def test_report_reads_files_and_never_a_model():
       names = imports(path.read_text("utf-8"))
       own = {n for n in names if n.partition(".")[0] in ("gkd", "jax", "flax")}
       allowed_names = {n for n in own if n.startswith("gkd.report")}
-      assert own - allowed_names <= {"gkd", "gkd.types"}, module
+      assert own - allowed_names <= {"gkd", "gkd.errors"}, module
 
 
 def test_help_imports_neither_jax_nor_gin():

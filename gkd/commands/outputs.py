@@ -6,7 +6,7 @@ Nothing is made here: a command that ends in an error leaves no folder behind.
 import os
 from pathlib import Path
 
-from gkd.types import UserError
+from gkd.errors import UserError
 
 
 def check_folder(path: str, name: str) -> None:

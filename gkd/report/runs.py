@@ -15,9 +15,9 @@ import os
 import re
 from typing import Any
 
+from gkd.errors import UserError
 from gkd.report import bindings
 from gkd.report import names as naming
-from gkd.types import UserError
 
 # A set of runs is at most this deep: <set>/<seed>/<method>.
 _DEPTH = 2
