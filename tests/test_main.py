@@ -418,31 +418,6 @@ def test_wrong_flag_is_one_line(capsys):
 
 
 @pytest.mark.parametrize(
-  "arguments",
-  [
-    [],
-    ["train"],
-    ["evaluate"],
-    ["sample"],
-    ["cache", "make"],
-    ["cache", "list"],
-    ["cache", "check"],
-    ["cache", "vocabulary"],
-    ["report"],
-    ["bench"],
-    ["quickstart"],
-  ],
-)
-def test_help_has_an_example(arguments, capsys):
-  with pytest.raises(SystemExit) as stopped:
-    command.main([*arguments, "--help"])
-  assert stopped.value.code == 0
-  text = capsys.readouterr().out
-  assert "example:" in text or not arguments
-  assert "gkd" in text
-
-
-@pytest.mark.parametrize(
   ("left", "right", "expected"),
   [
     ("train", "train", True),

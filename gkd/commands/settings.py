@@ -8,6 +8,7 @@ Attributes named like a T5X macro mean the same; see `configs/runs/`.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+from typing import Literal
 
 from gkd import masks
 from gkd.losses.objective import Objective
@@ -205,6 +206,10 @@ class Sampling:
     num_samples: completions of each prompt.
     batch_size: prompts at once.
     seed: of the draws.
+    writer: what the model is to those who train on its completions.
+    shard_prompts: prompts whose completions are written at a time, which is
+      what a kill may lose; None for a 256th of them, at least 256.
+    model_parallelism: devices that share one copy of the parameters.
   """
 
   output: str
@@ -215,12 +220,25 @@ class Sampling:
   num_samples: int = 1
   batch_size: int = 32
   seed: int = 0
+  writer: Literal["teacher", "student"] = "teacher"
+  shard_prompts: int | None = None
+  model_parallelism: int = 1
 
   def __post_init__(self):
+    if not self.output:
+      raise UserError("OUTPUT_DIR is empty; give the folder to write")
     _at_least_one("NUM_SAMPLES", self.num_samples)
     _at_least_one("BATCH_SIZE", self.batch_size)
+    _at_least_one("MODEL_PARALLELISM", self.model_parallelism)
+    if self.shard_prompts is not None:
+      _at_least_one("SHARD_PROMPTS", self.shard_prompts)
     _check_seed(self.seed)
     self.decoding.validate()
+    if self.num_samples > 1 and self.decoding.temperature == 0:
+      raise UserError(
+        f"NUM_SAMPLES is {self.num_samples} but greedy completions are all the"
+        " same; give a SAMPLING_TEMPERATURE above 0"
+      )
 
 
 def _at_least_one(name: str, value: int) -> None:
