@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+from gkd import files
 from gkd.types import UserError
 
 HASHES_FILE = "sha256.json"
@@ -12,20 +13,13 @@ HASHES_FILE = "sha256.json"
 
 def write_hashes(path: Path) -> None:
   """Marks a checkpoint as finished; the last thing written."""
-  partial = path / f".{HASHES_FILE}"
-  with partial.open("w", encoding="utf-8") as file:
-    json.dump(_hashes(path), file, indent=2)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(partial, path / HASHES_FILE)
+  hashes = _hashes(path, sync=True)
+  files.write_text(path / HASHES_FILE, json.dumps(hashes, indent=2))
 
 
 def verify(path: Path) -> None:
   """Compares every file with its hash; raises a `UserError`."""
-  if not is_marked(path):
-    raise UserError(
-      f"no finished checkpoint at {path}; choose another step or folder"
-    )
+  _check_marked(path)
   try:
     expected = json.loads((path / HASHES_FILE).read_text("utf-8"))
   except ValueError:
@@ -43,17 +37,42 @@ def verify(path: Path) -> None:
     )
 
 
+def digest(path: Path) -> str:
+  """sha256 of all hashes together: equal for equal files; reads no other file.
+
+  Raises:
+    UserError: no finished checkpoint is there.
+  """
+  _check_marked(path)
+  return hashlib.sha256((path / HASHES_FILE).read_bytes()).hexdigest()
+
+
 def is_marked(path: Path) -> bool:
   """Whether a checkpoint was finished; its files may be damaged since."""
   return (path / HASHES_FILE).is_file()
 
 
-def _hashes(path: Path) -> dict[str, str]:
-  """sha256 of every file below a folder, the marks left out."""
+def _check_marked(path: Path) -> None:
+  if not is_marked(path):
+    raise UserError(
+      f"no finished checkpoint at {path}; choose another step or folder"
+    )
+
+
+def _hashes(path: Path, *, sync: bool = False) -> dict[str, str]:
+  """sha256 of every file below a folder, the marks left out.
+
+  Args:
+    path: the folder.
+    sync: also return only when the files are on the disk: a checkpoint that is
+      marked may be the only one.
+  """
   digests = {}
   for file in sorted(path.rglob("*")):
-    if file.is_file() and not file.name.endswith(HASHES_FILE):
+    if file.is_file() and HASHES_FILE not in file.name:
       with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
+        if sync:
+          os.fsync(content.fileno())
       digests[str(file.relative_to(path))] = digest
   return digests

@@ -3,7 +3,7 @@
   params, about = load_trained("runs/sft", like=abstract_params)
 
 `path` may be the folder of a run (its newest checkpoint), one checkpoint of it
-(`runs/sft/checkpoints/00001000`), or what `store.save_params` wrote. The
+(`runs/sft/checkpoints/00001000`), or what `models.save_params` wrote. The
 optimizer's state of a training checkpoint is not read.
 """
 
@@ -11,17 +11,29 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from typing import NamedTuple
 
 import jax
 import orbax.checkpoint.experimental.v1 as ocp
 
+from gkd import files
+from gkd.checkpoints import arrays
 from gkd.checkpoints import integrity
+from gkd.checkpoints import models
 from gkd.checkpoints import store
 from gkd.types import Params
 from gkd.types import UserError
 
 # What a run says of itself, beside its checkpoints.
 DESCRIPTION_FILE = "run.json"
+
+
+class Located(NamedTuple):
+  """One checkpoint on disk."""
+
+  path: Path
+  step: int | None  # of the run that saved it; None where it does not say
+  sha256: str  # of its content, all files together
 
 
 def load_trained(
@@ -36,22 +48,9 @@ def load_trained(
   Raises:
     UserError: nothing there, damaged files, or leaves unlike `like`.
   """
-  path = Path(path).expanduser().absolute()
-  if (path / store.METADATA_FILE).is_file():
-    return store.load_params(path, like)
-  if (path / "checkpoints").is_dir():
-    step = store.Store(path / "checkpoints", keep=1).latest_step()
-    if step is None:
-      raise UserError(
-        f"run {path} has no finished checkpoint yet; train further or give"
-        " another folder"
-      )
-    path = path / "checkpoints" / f"{step:08d}"
-  elif not path.is_dir():
-    raise UserError(
-      f"no checkpoint at {path}: the folder does not exist; give the folder of"
-      " a run or of one checkpoint"
-    )
+  path = locate(path).path
+  if (path / models.METADATA_FILE).is_file():
+    return models.load_params(path, like)
   integrity.verify(path)
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   like = {
@@ -68,7 +67,7 @@ def load_trained(
       f"{path} holds no parameters; give the folder of a run or of one"
       " checkpoint"
     )
-  store.check_leaves(path, saved["params"], like["params"])
+  arrays.check_leaves(path, saved["params"], like["params"])
   context = ocp.Context()
   context.pytree.loading.partial_load = True
   with context:
@@ -76,20 +75,40 @@ def load_trained(
   return params, describe_run(path.parent.parent)
 
 
+def locate(path: str | os.PathLike) -> Located:
+  """The one checkpoint that `load_trained` reads; of a run the newest.
+
+  Raises:
+    UserError: nothing there, or a run without a sound checkpoint.
+  """
+  path = Path(path).expanduser().absolute()
+  if (path / models.METADATA_FILE).is_file():
+    return Located(
+      path, store.load_metadata(path).get("step"), integrity.digest(path)
+    )
+  if (path / "checkpoints").is_dir():
+    step = store.Store(path / "checkpoints").latest_step()
+    if step is None:
+      raise UserError(
+        f"run {path} has no finished checkpoint yet; train further or give"
+        " another folder"
+      )
+    path = path / "checkpoints" / f"{step:08d}"
+  elif not path.is_dir():
+    raise UserError(
+      f"no checkpoint at {path}: the folder does not exist; give the folder of"
+      " a run or of one checkpoint"
+    )
+  step = int(path.name) if path.name.isdecimal() else None
+  return Located(path, step, integrity.digest(path))
+
+
 def write_description(
   model_dir: str | os.PathLike, about: dict[str, Any]
 ) -> None:
   """Writes down what a run's parameters belong to, such as the vocabulary."""
-  folder = Path(model_dir)
-  partial = folder / f".{DESCRIPTION_FILE}"
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    partial.write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
-    os.replace(partial, folder / DESCRIPTION_FILE)
-  except OSError as error:
-    raise UserError(
-      f"cannot write to {folder} ({error.strerror}); give another folder"
-    ) from error
+  text = json.dumps(about, indent=2, sort_keys=True) + "\n"
+  files.write_text(Path(model_dir) / DESCRIPTION_FILE, text)
 
 
 def describe_run(model_dir: str | os.PathLike) -> dict[str, Any]:

@@ -5,7 +5,8 @@ import logging
 import jax
 
 from gkd import trees
-from gkd.checkpoints.trained import load_trained
+from gkd.checkpoints import trained
+from gkd.checkpoints.trained import Located
 from gkd.data.cache import TokenCache
 from gkd.types import LanguageModel
 from gkd.types import Params
@@ -28,13 +29,10 @@ def load(
   Raises:
     UserError: missing or damaged, another model, or another vocabulary.
   """
-  if not path:
-    raise UserError(
-      f"{name} is empty; give the folder of a run or of a checkpoint"
-    )
+  _check_given(path, name)
   like = jax.eval_shape(model.init, jax.random.key(0))
   try:
-    params, about = load_trained(path, like)
+    params, about = trained.load_trained(path, like)
   except UserError as error:
     raise UserError(f"{name}: {error}") from error
   made_with = about.get("vocabulary_sha256")
@@ -54,6 +52,15 @@ def load(
   return params
 
 
+def locate(path: str, name: str) -> Located:
+  """The checkpoint that `load` reads; of a run the newest. See there."""
+  _check_given(path, name)
+  try:
+    return trained.locate(path)
+  except UserError as error:
+    raise UserError(f"{name}: {error}") from error
+
+
 def load_teacher(
   path: str, teacher: LanguageModel | None, cache: TokenCache
 ) -> Params | None:
@@ -61,3 +68,10 @@ def load_teacher(
   if teacher is None:
     return None
   return load(path, teacher, "TEACHER_CHECKPOINT_PATH", cache)
+
+
+def _check_given(path: str, name: str) -> None:
+  if not path:
+    raise UserError(
+      f"{name} is empty; give the folder of a run or of a checkpoint"
+    )

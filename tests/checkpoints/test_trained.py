@@ -1,0 +1,67 @@
+"""Which checkpoint is meant, in the three ways to say it."""
+
+import hashlib
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from gkd.checkpoints import store
+from gkd.checkpoints import trained
+from gkd.types import UserError
+
+PARAMS = {"a": np.arange(3, dtype=np.float32)}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A run with the checkpoints 2 and 4, beside parameters saved alone."""
+  folder = tmp_path_factory.mktemp("runs")
+  saves = store.Store(folder / "run" / "checkpoints", keep=2)
+  for step in (2, 4):
+    saves.save(step, {"params": {"a": PARAMS["a"] + step}, "step": step})
+  saves.wait()
+  store.save_params(folder / "alone", PARAMS, {"step": 7})
+  return folder / "run"
+
+
+def test_a_run_means_its_newest_checkpoint(run):
+  four = run / "checkpoints" / "00000004"
+  assert trained.locate(run) == trained.locate(four)
+  assert trained.locate(run)[:2] == (four, 4)
+  two = trained.locate(run / "checkpoints" / "00000002")
+  assert two.step == 2
+  alone = trained.locate(run.parent / "alone")
+  assert alone.step == 7
+  assert len({two.sha256, trained.locate(run).sha256, alone.sha256}) == 3
+
+
+def test_what_is_located_is_what_is_loaded(run):
+  like = {"a": jax.ShapeDtypeStruct((3,), np.float32)}
+  for path, expected in ((run, 4), (run.parent / "alone", 0)):
+    params, _ = trained.load_trained(path, like)
+    again, _ = trained.load_trained(trained.locate(path).path, like)
+    assert params["a"].tolist() == again["a"].tolist()
+    assert params["a"].tolist() == (PARAMS["a"] + expected).tolist()
+
+
+def test_the_hash_is_that_of_the_files(run):
+  """A copy has the same one; it covers every file that the list names."""
+  path = run / "checkpoints" / "00000002"
+  listed = json.loads((path / "sha256.json").read_text())
+  for name, digest in listed.items():
+    content = (path / name).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == digest
+  expected = hashlib.sha256((path / "sha256.json").read_bytes()).hexdigest()
+  assert trained.locate(path).sha256 == expected
+
+
+def test_nothing_there_is_one_line(run, tmp_path):
+  with pytest.raises(UserError, match="no checkpoint at .*/nowhere"):
+    trained.locate(tmp_path / "nowhere")
+  with pytest.raises(UserError, match="no finished checkpoint at"):
+    trained.locate(tmp_path)
+  (tmp_path / "new" / "checkpoints").mkdir(parents=True)
+  with pytest.raises(UserError, match="has no finished checkpoint yet"):
+    trained.locate(tmp_path / "new")
