@@ -7,8 +7,11 @@ import jax
 import numpy as np
 import pytest
 
+from gkd.checkpoints import models
+from gkd.checkpoints import models
 from gkd.checkpoints import store
 from gkd.checkpoints import trained
+from gkd.checkpoints.retention import Keep
 from gkd.types import UserError
 
 PARAMS = {"a": np.arange(3, dtype=np.float32)}
@@ -18,11 +21,11 @@ PARAMS = {"a": np.arange(3, dtype=np.float32)}
 def run(tmp_path_factory):
   """A run with the checkpoints 2 and 4, beside parameters saved alone."""
   folder = tmp_path_factory.mktemp("runs")
-  saves = store.Store(folder / "run" / "checkpoints", keep=2)
+  saves = store.Store(folder / "run" / "checkpoints")
   for step in (2, 4):
     saves.save(step, {"params": {"a": PARAMS["a"] + step}, "step": step})
   saves.wait()
-  store.save_params(folder / "alone", PARAMS, {"step": 7})
+  models.save_params(folder / "alone", PARAMS, {"step": 7})
   return folder / "run"
 
 
