@@ -28,6 +28,7 @@ import numpy as np
 
 from gkd import locks
 from gkd.data import cache
+from gkd.data import provenance
 from gkd.data import shards
 from gkd.data.cache import Row
 from gkd.types import UserError
@@ -47,7 +48,12 @@ class CacheBuilder:
   """
 
   def __init__(
-    self, path: str | os.PathLike, key: Any = None, *, wait: bool = False
+    self,
+    path: str | os.PathLike,
+    key: Any = None,
+    *,
+    wait: bool = False,
+    spare: bool = False,
   ):
     """Touches nothing yet.
 
@@ -56,11 +62,14 @@ class CacheBuilder:
       key: JSON of all that the rows depend on. What a killed process left is
         continued if its key is equal. None: it is never continued.
       wait: for another process that makes the same cache, instead of refusing.
+      spare: what was left with another key, for hours of work may be in it: an
+        error instead of throwing it away.
     """
     self.path = Path(path)
     self.folder = self.path.with_name(f".{self.path.name}.partial")
     self._key = key
     self._wait = wait
+    self._spare = spare
     self._lock = contextlib.ExitStack()
 
   @property
@@ -88,7 +97,7 @@ class CacheBuilder:
 
     Raises:
       UserError: another process makes this cache, the folder cannot be written,
-        or other files than a cache are in it.
+        other files than a cache are in it, or what was left is to be spared.
     """
     lock = self.path.with_name(f".{self.path.name}.lock")
     self._lock.enter_context(
@@ -182,10 +191,17 @@ class CacheBuilder:
     key = json.loads(json.dumps(self._key))
     if self._key is not None and old == key:
       return True
-    if shards.sidecars(self.folder):
+    if done := sum(self.finished.values()):
+      made_with = provenance.differences(old, key)
+      if self._spare:
+        raise UserError(
+          f"{self.folder} holds {done:,} finished rows made with {made_with};"
+          " give the same settings again to go on, or delete that folder or"
+          " choose another one to start anew"
+        )
       log.warning(
         "the half-made cache %s is thrown away: it was made with %s",
-        *(self.path, _difference(old, key)),
+        *(self.path, made_with),
       )
     return False
 
@@ -246,14 +262,6 @@ def _files(made: Path, found: Mapping[int, Mapping[str, Any]]) -> dict:
         "sha256": cache.file_hash(file),
       }
   return dict(sorted(files.items()))
-
-
-def _difference(old: Any, new: Any) -> str:
-  """Names what two keys disagree about."""
-  if not (isinstance(old, dict) and isinstance(new, dict)):
-    return "other settings"
-  names = [n for n in {**old, **new} if old.get(n) != new.get(n)]
-  return f"another {' and '.join(names)}"
 
 
 def _words(indices: list[int]) -> str:

@@ -129,10 +129,24 @@ def test_another_key_starts_anew_and_says_so(tmp_path, caplog):
   interrupted(tmp_path / "c", [0, 1])
   other = {"model": "a", "seed": 1}
   assert build(tmp_path / "c", 2, other) == [0, 1]
-  assert "thrown away: it was made with another seed" in caplog.text
+  assert "thrown away: it was made with seed 0, not 1" in caplog.text
   interrupted(tmp_path / "d", [0])
   assert build(tmp_path / "d", 1, "text") == [0]
-  assert "made with other settings" in caplog.text
+  assert "settings none, not text" in caplog.text
+
+
+def test_another_key_can_be_refused_and_nothing_is_lost(tmp_path):
+  folder = interrupted(tmp_path / "c", [0, 1])
+  before = files(folder / shards.CACHE_FOLDER)
+  other = CacheBuilder(tmp_path / "c", KEY | {"seed": 1}, spare=True)
+  message = (
+    rf"{folder} holds 10 finished rows made with seed 0, not 1; give the same"
+    " settings again to go on, or delete that folder"
+  )
+  with pytest.raises(UserError, match=message), other:
+    pass
+  assert files(folder / shards.CACHE_FOLDER) == before
+  assert build(tmp_path / "c", 2) == []
 
 
 def test_without_a_key_nothing_is_left_to_continue(tmp_path):

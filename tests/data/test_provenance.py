@@ -1,0 +1,32 @@
+"""Differences of two keys, in words."""
+
+import pytest
+
+from gkd.data.provenance import differences
+
+KEY = {"seed": 0, "prompts": {"split": "train", "hash": "a" * 64}, "top_k": 5}
+
+
+@pytest.mark.parametrize(
+  ("change", "expected"),
+  [
+    ({}, ""),
+    ({"seed": 1}, "seed 0, not 1"),
+    (
+      {"prompts": KEY["prompts"] | {"split": "test"}},
+      "prompts.split train, not test",
+    ),
+    (
+      {"prompts": KEY["prompts"] | {"hash": "b" * 64}},
+      "prompts.hash aaaaaaaaaaaa…, not bbbbbbbbbbbb…",
+    ),
+    ({"limit": 8}, "limit none, not 8"),
+    ({"seed": None, "top_k": 6}, "seed 0, not none; top_k 5, not 6"),
+    (
+      dict.fromkeys("abcdef", 1),
+      "a none, not 1; b none, not 1; c none, not 1; d none, not 1; 2 more",
+    ),
+  ],
+)
+def test_differences_name_both_values(change, expected):
+  assert differences(KEY, KEY | change) == expected
