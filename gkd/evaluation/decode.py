@@ -2,9 +2,10 @@
 
 A model answers the prompts of a split, the texts are postprocessed and scored
 by the task's own metric functions, and every prediction is written down. With a
-teacher the distance between the two models is measured on the same prompts:
-forward KL on sequences that the teacher wrote, reverse KL on sequences that the
-student wrote, both at temperature 1.
+teacher its own answers are scored in the same way, once, and the distance
+between the two models is measured on the same prompts: forward KL on sequences
+that the teacher wrote, reverse KL on sequences that the student wrote, both at
+temperature 1.
 
 Evaluation reads parameters and draws from its own random stream; it changes
 nothing and never runs TensorFlow.
@@ -12,108 +13,40 @@ nothing and never runs TensorFlow.
   evaluation = Evaluation("arithmetic", "validation", cache, lengths,
                           Decoding(temperature=0.0), batch_size=64)
   evaluate(student, params, evaluation, seed=0, step=100)
-  # {"eval/arithmetic/accuracy": 0.54, …}
+  # {"eval/arithmetic/accuracy": 54.2, "eval/arithmetic/accuracy_ci_low": …}
 """
 
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Callable
 from collections.abc import Sequence
-import dataclasses
 from typing import Any
 
 import jax
 import numpy as np
 
 from gkd import keys
-from gkd import metrics
 from gkd.evaluation import distance
 from gkd.evaluation import generation
 from gkd.evaluation import predictions
+from gkd.evaluation import scores
+from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.generation import Examples
-from gkd.evaluation.memo import TeacherMemo
-from gkd.progress import Progress
+from gkd.evaluation.predictions import Record
+from gkd.evaluation.scores import Score
 from gkd.sampling.sampler import Decoding
-from gkd.types import EOS_ID
 from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import Source
-from gkd.types import UserError
 
-# Draws of one evaluation, folded into its stream: the predictions count up from
-# 0, the sequences for the distance have fixed numbers far from them.
+Answers = Sequence[Sequence[Record]]
+
+# Draws of one evaluation, folded into its stream: the student's answers count
+# up from 0 and the teacher's from a number far from them, the sequences for the
+# distance have fixed ones.
 _STUDENT_DISTANCE = 1 << 20
 _TEACHER_DISTANCE = (1 << 20) + 1
-# What is done sooner shows no progress: no need to wait for it.
-_QUIET_SECONDS = 5.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-  """What to evaluate on and how to decode.
-
-  Attributes:
-    name: task name, as it stands in the metric names.
-    split: split of the task, as it stands in the names of prediction files.
-    cache: tokens, references, postprocessor and metric functions of the split.
-    lengths: {"inputs": I, "targets": T}; T is also the longest answer.
-    decoding: temperature and filters of the answers.
-    batch_size: rows decoded at a time.
-    num_examples: evaluate the first so many rows only; None for all.
-    num_samples: answers to each prompt; metrics are means over them.
-    label: added to the names of metrics that depend on the decoding
-      (`eval/<name>/accuracy_<label>`), so that a task can be decoded in two
-      ways in one run.
-    distance: measure the KLs when there is a teacher.
-    chunk_size: positions whose logits exist at once when the KLs are measured,
-      None for all; set it where [B, T, V] of two models is too much.
-    eos_id: the id that ends an answer.
-    memo: what the teacher wrote; not to be given, each evaluation has its own.
-  """
-
-  name: str
-  split: str
-  cache: predictions.Cache
-  lengths: Mapping[str, int]
-  decoding: Decoding
-  batch_size: int
-  num_examples: int | None = None
-  num_samples: int = 1
-  label: str = ""
-  distance: bool = True
-  chunk_size: int | None = None
-  eos_id: int = EOS_ID
-  # Not an argument of __init__: `dataclasses.replace` would hand the memo of
-  # other rows and lengths on to the new evaluation.
-  memo: TeacherMemo = dataclasses.field(
-    init=False, default_factory=TeacherMemo, compare=False, repr=False
-  )
-
-  def __post_init__(self):
-    self.decoding.validate()
-    for field in ("batch_size", "num_examples", "num_samples"):
-      value = getattr(self, field)
-      if value is not None and value < 1:
-        raise UserError(
-          f"evaluation of {self.name}: {field} is {value}; expected 1 or more"
-        )
-    if self.num_samples > 1 and self.decoding.temperature == 0:
-      raise UserError(
-        f"evaluation of {self.name}: {self.num_samples} samples of each prompt"
-        " at temperature 0 are all the same; set num_samples to 1 or raise the"
-        " temperature"
-      )
-    if not len(self.cache):
-      raise UserError(
-        f"evaluation of {self.name}: split {self.split!r} has no rows; choose"
-        " another split"
-      )
-
-  @property
-  def num_rows(self) -> int:
-    """Number of rows that are evaluated."""
-    if self.num_examples is None:
-      return len(self.cache)
-    return min(self.num_examples, len(self.cache))
+_TEACHER_ANSWERS = 1 << 21
+# A teacher is the same at all steps of a run.
+_TEACHER_STEP = 0
 
 
 def evaluate(
@@ -127,6 +60,7 @@ def evaluate(
   teacher: LanguageModel | None = None,
   teacher_params: Params | None = None,
   batch_sharding: Any = None,
+  on_answers: Callable[[Answers], None] | None = None,
 ) -> dict[str, float]:
   """Scores of one model on one split.
 
@@ -140,11 +74,14 @@ def evaluate(
     teacher: model to compare with.
     teacher_params: its parameters.
     batch_sharding: layout of batches over devices; default as jit places them.
+    on_answers: is given the records of all answers, to do more with them.
 
   Returns:
-    `eval/<task>/<metric>`: the task's metrics, `length` in tokens,
-    `truncation_rate`, and with a teacher `forward_kl` and `reverse_kl`, summed
-    over a sequence, and the same `…_per_token`.
+    `eval/<task>/<metric>`: the task's metrics, `majority_<metric>` where
+    several answers can be voted on, `length` in tokens, `truncation_rate`; with
+    a teacher the same of its answers as `teacher_<metric>`, and `forward_kl`
+    and `reverse_kl`, summed over a sequence, and the same `…_per_token`. Each
+    comes with the ends of its 95 % interval, `<metric>_ci_low` and `…_ci_high`.
   """
   examples = generation.prompts(
     evaluation.cache,
@@ -154,55 +91,84 @@ def evaluate(
     batch_sharding,
     name=f"evaluation of {evaluation.name}, split {evaluation.split!r}",
   )
-  records = _answers(model, params, examples, seed, step, evaluation)
-  suffix = f"_{evaluation.label}" if evaluation.label else ""
-  scores = predictions.scores(records, evaluation.cache)
-  values = {f"{name}{suffix}": value for name, value in scores.items()}
+  student, asked = (model, params), (teacher, teacher_params)
+  answers = _answers(student, examples, seed, step, evaluation)
   if predictions_dir is not None:
-    parts = (evaluation.name, evaluation.split, evaluation.label)
-    predictions.write(records, predictions_dir, parts, step)
-  if teacher is not None and evaluation.distance:
-    values |= _distances(
-      (model, params),
-      (teacher, teacher_params),
-      examples,
+    predictions.write(answers, predictions_dir, evaluation.file_parts, step)
+  if on_answers is not None:
+    on_answers(answers)
+  suffix = f"_{evaluation.label}" if evaluation.label else ""
+  found = _scores(answers, seed, evaluation)
+  named = {f"{name}{suffix}": score for name, score in found.items()}
+  if teacher is not None and evaluation.score_teacher:
+    found = evaluation.memo.get(
+      "scores",
+      *asked,
       seed,
-      step,
-      evaluation,
+      lambda: _teacher_scores(asked, examples, seed, evaluation),
     )
-  return {f"eval/{evaluation.name}/{n}": value for n, value in values.items()}
+    named |= {f"teacher_{n}{suffix}": score for n, score in found.items()}
+  if teacher is not None and evaluation.distance:
+    named |= _distances(student, asked, examples, seed, step, evaluation)
+  values = scores.flat(named)
+  return {f"eval/{evaluation.metric_part}/{n}": v for n, v in values.items()}
 
 
 # Compiled once per pair of models and shape.
-_sequence_kl = jax.jit(
-  distance.sequence_kl,
+_sequence_estimates = jax.jit(
+  distance.sequence_estimates,
   static_argnames=("p_model", "q_model", "direction", "chunk_size"),
 )
 
+# A model and its parameters.
+_Model = tuple[LanguageModel, Params]
+
+
+def _scores(
+  answers: Answers, seed: int, evaluation: Evaluation
+) -> dict[str, Score]:
+  return scores.scores(
+    answers, evaluation.cache, resamples=evaluation.bootstrap, seed=seed
+  )
+
+
+def _teacher_scores(
+  teacher: _Model,
+  examples: Sequence[Examples],
+  seed: int,
+  evaluation: Evaluation,
+) -> dict[str, Score]:
+  answers = _answers(
+    teacher,
+    examples,
+    seed,
+    _TEACHER_STEP,
+    evaluation,
+    first_draw=_TEACHER_ANSWERS,
+    what="answers of the teacher",
+  )
+  return _scores(answers, seed, evaluation)
+
 
 def _answers(
-  model: LanguageModel,
-  params: Params,
+  answering: _Model,
   examples: Sequence[Examples],
   seed: int,
   step: int,
   evaluation: Evaluation,
-) -> list[list[dict[str, Any]]]:
+  *,
+  first_draw: int = 0,
+  what: str = "answers",
+) -> list[list[Record]]:
   """`num_samples` lists of records, one record for each row."""
-  stream = keys.stream(seed, step, keys.Role.EVALUATION)
   found = []
-  for draw in range(evaluation.num_samples):
-    drawn = generation.answer(
-      model,
-      params,
-      examples,
-      jax.random.fold_in(stream, draw),
-      evaluation.decoding,
-      max_length=evaluation.lengths["targets"],
-      eos_id=evaluation.eos_id,
+  for draw in range(first_draw, first_draw + evaluation.num_samples):
+    drawn = _drawn(
+      answering, examples, seed, step, draw, evaluation.decoding, evaluation
     )
-    records = []
-    for example, samples in _followed(drawn, examples, "answers", evaluation):
+    records: list[Record] = []
+    title = _title(evaluation, what)
+    for example, samples in generation.followed(drawn, examples, title):
       row_ids = np.asarray(example.batch.rows)
       records += predictions.records(
         row_ids, example.rows, jax.device_get(samples), evaluation.cache
@@ -211,69 +177,58 @@ def _answers(
   return found
 
 
-def _followed(
-  results: Iterator[Any],
-  examples: Sequence[Examples],
-  what: str,
-  evaluation: Evaluation,
-) -> Iterator[tuple[Examples, Any]]:
-  """Each batch with its result; shows how far it is if that takes long."""
-  title = f"{evaluation.name} {evaluation.split}, {what}"
-  with Progress(
-    evaluation.num_rows,
-    description=title,
-    unit="prompt",
-    delay=_QUIET_SECONDS,
-  ) as progress:
-    for example, result in zip(examples, results, strict=True):
-      yield example, result
-      progress.update(len(example.rows))
+def _drawn(answering, examples, seed, step, draw, decoding, evaluation):
+  """Samples of each batch, by draw number `draw` of this evaluation."""
+  key = keys.stream(seed, step, keys.Role.EVALUATION)
+  return generation.answer(
+    *answering,
+    examples,
+    jax.random.fold_in(key, draw),
+    decoding,
+    max_length=evaluation.lengths["targets"],
+    eos_id=evaluation.eos_id,
+  )
+
+
+def _title(evaluation: Evaluation, what: str) -> str:
+  return f"{evaluation.name} {evaluation.split}, {what}"
 
 
 def _distances(
-  student: tuple[LanguageModel, Params],
-  teacher: tuple[LanguageModel, Params],
+  student: _Model,
+  teacher: _Model,
   examples: Sequence[Examples],
   seed: int,
   step: int,
   evaluation: Evaluation,
-) -> dict[str, float]:
+) -> dict[str, Score]:
   """Forward KL on the teacher's sequences, reverse KL on the student's."""
 
-  def sequences(model, params, step, draw, source):
-    who = source.name.lower()
-    key = keys.stream(seed, step, keys.Role.EVALUATION)
-    key = jax.random.fold_in(key, draw)
-    drawn = generation.answer(
-      model,
-      params,
-      examples,
-      key,
-      Decoding(),
-      max_length=evaluation.lengths["targets"],
-      eos_id=evaluation.eos_id,
-    )
+  def sequences(model, step, draw, source):
+    drawn = _drawn(model, examples, seed, step, draw, Decoding(), evaluation)
+    title = _title(evaluation, f"text of the {source.name.lower()}")
     return [
       example.batch.replace(
         targets=samples.tokens,
         weights=samples.weights,
         source=np.full(example.batch.source.shape, int(source), np.int32),
       )
-      for example, samples in _followed(
-        drawn, examples, f"text of the {who}", evaluation
-      )
+      for example, samples in generation.followed(drawn, examples, title)
     ]
 
   by_teacher = evaluation.memo.get(
+    "sequences",
     *teacher,
     seed,
-    lambda: sequences(*teacher, 0, _TEACHER_DISTANCE, Source.TEACHER),
+    lambda: sequences(
+      teacher, _TEACHER_STEP, _TEACHER_DISTANCE, Source.TEACHER
+    ),
   )
-  by_student = sequences(*student, step, _STUDENT_DISTANCE, Source.STUDENT)
-  parts: list[Mapping[str, metrics.Mean]] = []
+  by_student = sequences(student, step, _STUDENT_DISTANCE, Source.STUDENT)
+  measures = []
   for direction, batches in (("forward", by_teacher), ("reverse", by_student)):
     measured = generation.one_ahead(
-      _sequence_kl(
+      _sequence_estimates(
         *teacher,
         *student,
         batch,
@@ -282,7 +237,10 @@ def _distances(
       )
       for batch in batches
     )
-    what = f"{direction} KL"
-    followed = _followed(measured, examples, what, evaluation)
-    parts += [part for _, part in followed]
-  return metrics.compute(metrics.merge(jax.device_get(parts)))
+    title = _title(evaluation, f"{direction} KL")
+    rows = [part for _, part in generation.followed(measured, examples, title)]
+    statistics = distance.statistics(jax.device_get(rows), direction)
+    measures.append(scores.Summed([statistics]))
+  return scores.measured(
+    measures, evaluation.num_rows, resamples=evaluation.bootstrap, seed=seed
+  )

@@ -12,21 +12,24 @@ targets drawn from p, the reverse KL(q||p) targets drawn from q, both at
 temperature 1 over the real ids: who drew them is the caller's business (see
 evaluation/decode.py).
 
-  metrics = sequence_kl(teacher, teacher_params, student, params, batch)
+  rows = sequence_estimates(teacher, teacher_params, student, params, batch)
+  statistics([rows], "forward").compute()   # {"forward_kl": …, …_per_token}
 """
 
+from collections.abc import Sequence
 from typing import Literal
 from typing import NamedTuple
 from typing import get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gkd.losses.chunked import sum_over_chunks
 from gkd.losses.divergence import forward_kl
 from gkd.losses.divergence import reverse_kl
 from gkd.losses.objective import over_real_ids
-from gkd.metrics import Mean
+from gkd.text.statistics import Statistics
 from gkd.types import Array
 from gkd.types import Batch
 from gkd.types import LanguageModel
@@ -43,52 +46,6 @@ class Estimates(NamedTuple):
   num_tokens: Array  # [B]
 
 
-def sequence_kl(
-  p_model: LanguageModel,
-  p_params: Params,
-  q_model: LanguageModel,
-  q_params: Params,
-  batch: Batch,
-  *,
-  direction: Direction = "forward",
-  temperature: float = 1.0,
-  chunk_size: int | None = None,
-) -> dict[str, Mean]:
-  """Token-summed KL of a batch as means that merge over batches.
-
-  Args:
-    p_model: teacher or oracle.
-    p_params: its parameters.
-    q_model: student, of the same vocabulary.
-    q_params: its parameters.
-    batch: targets drawn from p (forward) or q (reverse); rows whose weights
-      are all 0 do not count.
-    direction: "forward" KL(p||q) or "reverse" KL(q||p).
-    temperature: divides both models' logits; the one that drew the targets.
-    chunk_size: number of positions whose logits exist at once; None for all.
-
-  Returns:
-    "<direction>_kl": nats per sequence; "<direction>_kl_per_token": nats per
-    token (all nats over all tokens).
-  """
-  estimates = sequence_estimates(
-    p_model,
-    p_params,
-    q_model,
-    q_params,
-    batch,
-    direction=direction,
-    temperature=temperature,
-    chunk_size=chunk_size,
-  )
-  sequences = (estimates.num_tokens > 0).astype(jnp.float32)
-  total = jnp.sum(estimates.token_sum)
-  return {
-    f"{direction}_kl": Mean(total, jnp.sum(sequences)),
-    f"{direction}_kl_per_token": Mean(total, jnp.sum(estimates.num_tokens)),
-  }
-
-
 def sequence_estimates(
   p_model: LanguageModel,
   p_params: Params,
@@ -100,7 +57,18 @@ def sequence_estimates(
   temperature: float = 1.0,
   chunk_size: int | None = None,
 ) -> Estimates:
-  """Token-summed KL of each row; arguments as in `sequence_kl`."""
+  """Token-summed KL of each row of a batch.
+
+  Args:
+    p_model: teacher or oracle.
+    p_params: its parameters.
+    q_model: student, of the same vocabulary.
+    q_params: its parameters.
+    batch: targets drawn from p (forward) or q (reverse).
+    direction: "forward" KL(p||q) or "reverse" KL(q||p).
+    temperature: divides both models' logits; the one that drew the targets.
+    chunk_size: number of positions whose logits exist at once; None for all.
+  """
   if direction not in get_args(Direction):
     raise UserError(
       f"direction is {direction!r}; expected one of {get_args(Direction)}: "
@@ -136,3 +104,33 @@ def sequence_estimates(
   if chunk_size is None:
     return of_positions(positions)
   return sum_over_chunks(of_positions, positions, chunk_size)
+
+
+def statistics(
+  estimates: Sequence[Estimates], direction: Direction
+) -> Statistics:
+  """The KL as a function of sums over the sequences.
+
+  Args:
+    estimates: of all batches, on the host; rows without tokens do not count.
+    direction: in which they were measured.
+
+  Returns:
+    Of "<direction>_kl", nats a sequence, and "<direction>_kl_per_token", all
+    nats over all tokens.
+  """
+  token_sum, num_tokens = (
+    np.concatenate([np.asarray(part, np.float64) for part in parts])
+    for parts in zip(*estimates, strict=True)
+  )
+  is_sequence = num_tokens > 0
+
+  def of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
+    nats, sequences, tokens = np.moveaxis(sums, -1, 0)
+    return {
+      f"{direction}_kl": nats / sequences,
+      f"{direction}_kl_per_token": nats / tokens,
+    }
+
+  values = np.stack([token_sum, is_sequence, num_tokens], axis=-1)
+  return Statistics(values[is_sequence], of_sums)

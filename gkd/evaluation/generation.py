@@ -1,4 +1,8 @@
-"""Answers to all prompts of a split, batch by batch."""
+"""Answers to all prompts of a split, batch by batch.
+
+`answer` is the only place that turns prompts into tokens: another way of
+decoding them (beam search does not exist yet) is another `answer`.
+"""
 
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -13,6 +17,7 @@ import jax
 import numpy as np
 
 from gkd.evaluation.predictions import Cache
+from gkd.progress import Progress
 from gkd.sampling import sampler
 from gkd.sampling.sampler import Decoding
 from gkd.types import Batch
@@ -23,6 +28,8 @@ from gkd.types import Source
 from gkd.types import UserError
 
 _T = TypeVar("_T")
+# What is done sooner shows no progress: no need to wait for it.
+_QUIET_SECONDS = 5.0
 
 
 class Examples(NamedTuple):
@@ -108,6 +115,21 @@ def answer(
     )
     for example in examples
   )
+
+
+def followed(
+  results: Iterator[_T], examples: Sequence[Examples], title: str
+) -> Iterator[tuple[Examples, _T]]:
+  """Each batch with its result; shows how far it is if that takes long."""
+  with Progress(
+    sum(len(example.rows) for example in examples),
+    description=title,
+    unit="prompt",
+    delay=_QUIET_SECONDS,
+  ) as progress:
+    for example, result in zip(examples, results, strict=True):
+      yield example, result
+      progress.update(len(example.rows))
 
 
 def one_ahead(started: Iterable[_T]) -> Iterator[_T]:

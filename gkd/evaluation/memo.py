@@ -8,24 +8,25 @@ from gkd.types import Params
 
 
 class TeacherMemo:
-  """Keeps what one teacher wrote with one seed.
+  """Keeps what was made of one teacher with one seed.
 
-  Its samples are the same at every step of a run. The last teacher is compared
-  by identity: a new tree of parameters is a new teacher.
+  Its samples and its scores are the same at every step of a run. The last
+  teacher is compared by identity: a new tree of parameters is a new teacher.
   """
 
   def __init__(self):
     self._owner: tuple[LanguageModel, Params, int] | None = None
-    self._value: Any = None
+    self._values: dict[str, Any] = {}
 
   def get(
     self,
+    what: str,
     teacher: LanguageModel,
     params: Params,
     seed: int,
     make: Callable[[], Any],
   ) -> Any:
-    """The value, made at the first request for this teacher and seed."""
+    """The value `what`, made at the first request for this teacher and seed."""
     owner = self._owner
     if (
       owner is None
@@ -33,6 +34,8 @@ class TeacherMemo:
       or owner[1] is not params
       or owner[2] != seed
     ):
-      self._value = make()
+      self._values = {}
       self._owner = (teacher, params, seed)
-    return self._value
+    if what not in self._values:
+      self._values[what] = make()
+    return self._values[what]

@@ -1,4 +1,16 @@
-"""From sampled tokens to readable records, scores and a file of predictions."""
+"""From sampled tokens to readable records and a file of predictions.
+
+One JSON object a line, in the order of the split:
+
+  sample       which of several answers to the prompt, from 0; only with several
+  row          place of the example in its split, from 0
+  prompt       the prompt's text
+  reference    the postprocessed target; null where the split has none
+  text         what the model wrote
+  prediction   the postprocessed text, which the metrics compare
+  length       tokens that the model wrote, EOS included
+  truncated    whether it was cut off at the longest length, without EOS
+"""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -12,6 +24,7 @@ from typing import Protocol
 import numpy as np
 
 from gkd.sampling.sampler import Samples
+from gkd.types import UserError
 
 Record = Mapping[str, Any]
 
@@ -41,12 +54,11 @@ def records(
     cache: vocabulary and postprocessor.
 
   Returns:
-    Dicts with `row`, `prompt`, `reference` (postprocessed target), `text` (as
-    written), `prediction` (postprocessed text), `length` in tokens (EOS
-    included) and `truncated`.
+    Dicts with the fields of a file, and `tokens`: the ids, EOS included.
   """
   found = []
   for place, row in enumerate(rows):
+    length = int(samples.lengths[place])
     text = cache.vocabulary.decode(samples.tokens[place].tolist())
     prediction = text
     if cache.postprocess is not None:
@@ -58,40 +70,12 @@ def records(
         "reference": row.reference,
         "text": text,
         "prediction": prediction,
-        "length": int(samples.lengths[place]),
+        "length": length,
         "truncated": bool(samples.truncated[place]),
+        "tokens": samples.tokens[place, :length],
       }
     )
   return found
-
-
-def scores(
-  answers: Sequence[Sequence[Record]], cache: Cache
-) -> dict[str, float]:
-  """Metrics of a split.
-
-  Args:
-    answers: one list of records for each time the whole split was answered.
-    cache: metric functions; a split without references has none.
-
-  Returns:
-    The metrics of each time, averaged: the lists are equally long. Besides the
-    task's own ones `length` and `truncation_rate`.
-  """
-  values: dict[str, list[float]] = {}
-  for found in answers:
-    result = {
-      "length": np.mean([record["length"] for record in found]),
-      "truncation_rate": np.mean([record["truncated"] for record in found]),
-    }
-    if cache.info["has_targets"]:
-      targets = [record["reference"] for record in found]
-      texts = [record["prediction"] for record in found]
-      for metric_fn in cache.metric_fns:
-        result |= metric_fn(targets, texts)
-    for name, value in result.items():
-      values.setdefault(name, []).append(float(value))
-  return {name: float(np.mean(value)) for name, value in values.items()}
 
 
 def write(
@@ -103,18 +87,33 @@ def write(
   """Writes `<parts>-<step>.jsonl`, whole or not at all; returns its path.
 
   Args:
-    answers: as for `scores`; with more than one, records get a `sample` number.
+    answers: one list of records for each time the whole split was answered;
+      with more than one, records get a `sample` number.
     directory: where; made if missing.
-    parts: task, split, label; what a file name cannot hold becomes `_`.
+    parts: task, split, label.
     step: of the model.
+
+  Raises:
+    UserError: it cannot be written there.
   """
-  names = [re.sub(r"[^\w.+]+", "_", part) for part in parts if part]
-  path = os.path.join(directory, "-".join([*names, f"{step:08d}.jsonl"]))
-  os.makedirs(directory, exist_ok=True)
-  with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-    for number, found in enumerate(answers):
-      extra = {"sample": number} if len(answers) > 1 else {}
-      for record in found:
-        file.write(json.dumps(extra | record, ensure_ascii=False) + "\n")
-  os.replace(f"{path}.tmp", path)
+  path = os.path.join(directory, f"{stem(parts)}-{step:08d}.jsonl")
+  try:
+    os.makedirs(directory, exist_ok=True)
+    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+      for number, found in enumerate(answers):
+        extra = {"sample": number} if len(answers) > 1 else {}
+        for record in found:
+          kept = {n: v for n, v in record.items() if n != "tokens"}
+          file.write(json.dumps(extra | kept, ensure_ascii=False) + "\n")
+    os.replace(f"{path}.tmp", path)
+  except OSError as error:
+    raise UserError(
+      f"cannot write predictions to {directory} ({error.strerror}); make room"
+      " there, or give a folder that can be written"
+    ) from error
   return path
+
+
+def stem(parts: Sequence[str]) -> str:
+  """The file's name before the step; what it cannot hold becomes `_`."""
+  return "-".join(re.sub(r"[^\w.+]+", "_", part) for part in parts if part)

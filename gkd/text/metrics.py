@@ -3,11 +3,25 @@
 Every value is a percentage or a score from 0 to 100. Targets are what the
 task's postprocessor returns: a string, or a list of accepted references.
 A token cache records these functions by dotted name.
+
+What evaluation makes of a metric function beyond its value is said by
+attributes of it; a function of your own needs none of them.
+
+  statistics   `(targets, predictions) -> Statistics`, whose `compute()` is the
+               function's value. Its confidence interval is then as good as free
+  resamples    for a function without `statistics`: how often it may be called
+               for its interval, `evaluation.scores.CALLS` by default; 0: never
+  answer       `(prediction) -> str`, what a majority vote over several samples
+               counts, "" for none; adds `majority_<metric>`
 """
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from gkd.text import numbers
+from gkd.text.statistics import Statistics
+from gkd.text.statistics import means
 from gkd.types import UserError
 
 Target = str | Sequence[str]
@@ -20,41 +34,92 @@ def accuracy(targets: Sequence[Target], predictions: Sequence[str]):
     >>> accuracy(["12", "7"], ["12", ""])
     {'accuracy': 50.0}
   """
-  return {"accuracy": _percent(_equal(targets, predictions))}
+  return accuracy.statistics(targets, predictions).compute()
+
+
+def _accuracy(targets, predictions) -> Statistics:
+  return _percent(accuracy=_equal(targets, predictions))
+
+
+accuracy.statistics = _accuracy
+accuracy.answer = str
 
 
 def exact_match(targets: Sequence[Target], predictions: Sequence[str]):
   """Share of predictions equal to a reference, blanks collapsed."""
+  return exact_match.statistics(targets, predictions).compute()
+
+
+def _exact_match(targets, predictions) -> Statistics:
   targets = [[_collapse(t) for t in _listed(target)] for target in targets]
   predictions = [_collapse(prediction) for prediction in predictions]
-  return {"exact_match": _percent(_equal(targets, predictions))}
+  return _percent(exact_match=_equal(targets, predictions))
+
+
+exact_match.statistics = _exact_match
 
 
 def answer_accuracy(targets: Sequence[Target], predictions: Sequence[str]):
   """Share of solutions whose final number is that of a reference."""
-  answers = [numbers.extract_answer(p) or "" for p in predictions]
-  return {"accuracy": _percent(_equal(_answers(targets), answers))}
+  return answer_accuracy.statistics(targets, predictions).compute()
+
+
+def _answer_accuracy(targets, predictions) -> Statistics:
+  answers = [_answer(prediction) for prediction in predictions]
+  return _percent(accuracy=_equal(_answers(targets), answers))
+
+
+def _answer(text: str) -> str:
+  return numbers.extract_answer(text) or ""
+
+
+answer_accuracy.statistics = _answer_accuracy
+answer_accuracy.answer = _answer
 
 
 def answer_accuracy_with_calculator(
   targets: Sequence[Target], predictions: Sequence[str]
 ):
   """As `answer_accuracy`, wrong results in predictions recomputed before."""
-  answers = [
-    numbers.extract_answer(numbers.recompute(p)) or "" for p in predictions
-  ]
-  value = _percent(_equal(_answers(targets), answers))
-  return {"accuracy_with_calculator": value}
+  statistics = answer_accuracy_with_calculator.statistics
+  return statistics(targets, predictions).compute()
+
+
+def _with_calculator(targets, predictions) -> Statistics:
+  answers = [_recomputed_answer(prediction) for prediction in predictions]
+  return _percent(accuracy_with_calculator=_equal(_answers(targets), answers))
+
+
+def _recomputed_answer(text: str) -> str:
+  return _answer(numbers.recompute(text))
+
+
+answer_accuracy_with_calculator.statistics = _with_calculator
+answer_accuracy_with_calculator.answer = _recomputed_answer
 
 
 def bleu(targets: Sequence[Target], predictions: Sequence[str]):
   """SacreBLEU with its default settings (tokenizer 13a), Post 2018."""
-  return {"bleu": _bleu(targets, predictions, "13a")}
+  return bleu.statistics(targets, predictions).compute()
+
+
+def _bleu_13a(targets, predictions) -> Statistics:
+  return _bleu("bleu", targets, predictions, "13a")
+
+
+bleu.statistics = _bleu_13a
 
 
 def bleu_international(targets: Sequence[Target], predictions: Sequence[str]):
   """SacreBLEU as the T5 tasks call it: the "intl" tokenizer."""
-  return {"bleu_international": _bleu(targets, predictions, "intl")}
+  return bleu_international.statistics(targets, predictions).compute()
+
+
+def _bleu_intl(targets, predictions) -> Statistics:
+  return _bleu("bleu_international", targets, predictions, "intl")
+
+
+bleu_international.statistics = _bleu_intl
 
 
 def rouge(targets: Sequence[Target], predictions: Sequence[str]):
@@ -63,6 +128,10 @@ def rouge(targets: Sequence[Target], predictions: Sequence[str]):
   With several references the best one counts, for each measure by itself. T5
   reports the middle of a bootstrap, which lies within noise of this mean.
   """
+  return rouge.statistics(targets, predictions).compute()
+
+
+def _rouge(targets, predictions) -> Statistics:
   from rouge_score import rouge_scorer
 
   _check(targets, predictions)
@@ -72,33 +141,40 @@ def rouge(targets: Sequence[Target], predictions: Sequence[str]):
     scorer.score_multi(_listed(target), prediction)
     for target, prediction in zip(targets, predictions, strict=True)
   ]
-  return {name: _percent([s[name].fmeasure for s in scores]) for name in names}
+  return _percent(
+    **{name: [s[name].fmeasure for s in scores] for name in names}
+  )
 
 
-def _bleu(targets, predictions, tokenize: str) -> float:
-  import sacrebleu
+rouge.statistics = _rouge
+
+
+def _bleu(name: str, targets, predictions, tokenize: str) -> Statistics:
+  """Sums of lengths, of matching n-grams and of all n-grams, n = 1 to 4."""
+  from sacrebleu.metrics import BLEU
 
   _check(targets, predictions)
-  listed = [_listed(target) for target in targets]
-  width = max(len(references) for references in listed)
-  # One stream per position; None where a row has fewer references.
-  streams = [
-    [row[i] if i < len(row) else None for row in listed] for i in range(width)
-  ]
-  score = sacrebleu.corpus_bleu(
-    list(predictions),
-    streams,
-    smooth_method="exp",
-    force=True,  # only silences the warning about tokenized input
-    tokenize=tokenize,
-  )
-  return float(score.score)
+  # Effective order changes a sentence's score, which is not used here, and not
+  # its counts; without it sacrebleu warns of scores of sentences.
+  scorer = BLEU(tokenize=tokenize, effective_order=True)
+  rows = []
+  for target, prediction in zip(targets, predictions, strict=True):
+    score = scorer.sentence_score(prediction, _listed(target))
+    rows.append([score.sys_len, score.ref_len, *score.counts, *score.totals])
+
+  def of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
+    found = [
+      BLEU.compute_bleu(row[2:6], row[6:], *row[:2], smooth_method="exp").score
+      for row in sums.reshape(-1, sums.shape[-1]).astype(int).tolist()
+    ]
+    return {name: np.reshape(found, sums.shape[:-1])}
+
+  return Statistics(np.asarray(rows, np.float64), of_sums)
 
 
 def _answers(targets: Sequence[Target]) -> list[list[str]]:
   return [
-    [numbers.extract_answer(reference) or "" for reference in _listed(target)]
-    for target in targets
+    [_answer(reference) for reference in _listed(target)] for target in targets
   ]
 
 
@@ -126,5 +202,5 @@ def _collapse(text: str) -> str:
   return " ".join(text.split())
 
 
-def _percent(values: Sequence[float]) -> float:
-  return 100.0 * sum(values) / len(values)
+def _percent(**values: Sequence[float]) -> Statistics:
+  return means(values, scale=100.0)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import random
 import re
 from typing import NamedTuple
 
@@ -11,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gkd import keys
 from gkd.evaluation import decode
 from gkd.evaluation import generation
+from gkd.evaluation.evaluation import Evaluation
 from gkd.sampling.sampler import Decoding
 from gkd.types import LanguageModel
 from gkd.types import UserError
@@ -131,8 +134,8 @@ class _Cache:
 
 
 def _evaluation(cache=None, decoding=GREEDY, **kwargs):
-  kwargs = {"batch_size": 2, **kwargs}
-  return decode.Evaluation(
+  kwargs = {"batch_size": 2, "bootstrap": 0, "score_teacher": False, **kwargs}
+  return Evaluation(
     "toy",
     kwargs.pop("split", "test"),
     _Cache() if cache is None else cache,
@@ -275,15 +278,21 @@ def test_forward_kl_is_taken_on_teacher_text_and_reverse_on_student_text():
   assert ratio == pytest.approx(LENGTH)
 
 
-def test_teacher_writes_once_for_all_steps(monkeypatch):
-  writers = []
+@pytest.fixture
+def writers(monkeypatch):
+  """Who was asked to write a batch, in order."""
+  asked = []
   generate = generation._generate
 
   def counting(model, *args, **kwargs):
-    writers.append("teacher" if model is TEACHER else "student")
+    asked.append("teacher" if model is TEACHER else "student")
     return generate(model, *args, **kwargs)
 
   monkeypatch.setattr(generation, "_generate", counting)
+  return asked
+
+
+def test_teacher_writes_once_for_all_steps(writers):
   evaluation = _evaluation(batch_size=5)
   kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
   first = _evaluate(_params(0), evaluation, step=10, **kwargs)
@@ -296,6 +305,56 @@ def test_teacher_writes_once_for_all_steps(monkeypatch):
   third = _evaluate(_params(0), evaluation, step=30, **kwargs)
   assert writers.count("teacher") == 2
   assert third["eval/toy/forward_kl"] != first["eval/toy/forward_kl"]
+
+
+def test_teacher_is_scored_as_the_student_is_and_once(writers):
+  kwargs = {"teacher": TEACHER, "teacher_params": _spelled(3)}
+  evaluation = _evaluation(
+    score_teacher=True, distance=False, batch_size=5, bootstrap=20
+  )
+  first = _evaluate(_spelled(4, 4), evaluation, step=10, **kwargs)
+  alone = _evaluate(_spelled(3), _evaluation(bootstrap=20))
+  for name in ("accuracy", "length", "truncation_rate"):
+    for end in ("", "_ci_low", "_ci_high"):
+      teacher = first[f"eval/toy/teacher_{name}{end}"]
+      assert teacher == alone[f"eval/toy/{name}{end}"]
+  assert first["eval/toy/length"] == 3.0
+  assert first["eval/toy/teacher_length"] == 2.0
+  assert writers.count("teacher") == 1
+  second = _evaluate(_spelled(5), evaluation, step=20, **kwargs)
+  assert writers.count("teacher") == 1
+  assert second["eval/toy/teacher_length"] == 2.0
+
+
+def test_teacher_is_decoded_as_the_evaluation_says(writers):
+  cache = _Cache()
+  evaluation = _evaluation(
+    cache,
+    Decoding(),
+    num_samples=3,
+    label="t1",
+    score_teacher=True,
+    distance=False,
+    batch_size=5,
+  )
+  kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
+  values = _evaluate(_params(1), evaluation, **kwargs)
+  assert writers == ["student"] * 3 + ["teacher"] * 3
+  by_student, by_teacher = cache.calls[:3], cache.calls[3:]
+  # The same model, other draws: six lists of texts, all different.
+  assert len({tuple(texts) for _, texts in cache.calls}) == 6
+  hits = [
+    np.mean([t == p for t, p in zip(*call, strict=True)]) for call in by_teacher
+  ]
+  assert values["eval/toy/teacher_accuracy_t1"] == 100 * np.mean(hits)
+  assert len(by_student) == 3
+
+
+def test_teacher_is_left_out_where_not_asked_for(writers):
+  kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
+  values = _evaluate(_params(), _evaluation(distance=False), **kwargs)
+  assert writers.count("teacher") == 0
+  assert not any("teacher" in name for name in values)
 
 
 def test_an_altered_copy_measures_on_its_own_rows():
@@ -311,7 +370,7 @@ def test_an_altered_copy_measures_on_its_own_rows():
 
 
 def test_long_evaluation_shows_every_phase_in_prompts(capsys, monkeypatch):
-  monkeypatch.setattr(decode, "_QUIET_SECONDS", 0.0)
+  monkeypatch.setattr(generation, "_QUIET_SECONDS", 0.0)
   kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
   _evaluate(_params(), _evaluation(), **kwargs)
   lines = capsys.readouterr().err.splitlines()
@@ -350,13 +409,120 @@ def test_split_without_references_has_lengths_and_no_metric():
 def test_evaluation_leaves_parameters_as_they_were():
   params, teacher = _params(0), _params(1)
   before = jax.tree.map(np.array, (params, teacher))
-  _evaluate(params, _evaluation(), teacher=TEACHER, teacher_params=teacher)
+  evaluation = _evaluation(None, Decoding(), bootstrap=9, score_teacher=True)
+  _evaluate(params, evaluation, teacher=TEACHER, teacher_params=teacher)
   jax.tree.map(np.testing.assert_array_equal, before, (params, teacher))
+
+
+def test_every_number_has_its_interval_and_contains_it():
+  cache = _Cache(num_rows=40)
+  evaluation = _evaluation(
+    cache, Decoding(), bootstrap=50, label="t1", score_teacher=True
+  )
+  kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
+  values = _evaluate(_params(echo=2.0), evaluation, **kwargs)
+  names = {n for n in values if not n.endswith(("_ci_low", "_ci_high"))}
+  assert names == {
+    f"eval/toy/{name}"
+    for name in (
+      "accuracy_t1",
+      "length_t1",
+      "truncation_rate_t1",
+      "teacher_accuracy_t1",
+      "teacher_length_t1",
+      "teacher_truncation_rate_t1",
+      "forward_kl",
+      "forward_kl_per_token",
+      "reverse_kl",
+      "reverse_kl_per_token",
+    )
+  }
+  assert len(values) == 3 * len(names)
+  for name in names:
+    low, high = values[f"{name}_ci_low"], values[f"{name}_ci_high"]
+    assert low <= values[name] <= high, name
+  wide = ("accuracy_t1", "teacher_accuracy_t1", "forward_kl", "reverse_kl")
+  for name in wide:
+    name = f"eval/toy/{name}"
+    assert values[f"{name}_ci_low"] < values[f"{name}_ci_high"], name
+
+
+def test_interval_of_the_kl_is_that_of_the_mean_over_prompts():
+  # Ten rows of each of six prompts; the first position differs, by the prompt.
+  evaluation = _evaluation(_Cache(num_rows=60), bootstrap=2000, batch_size=5)
+  kwargs = {"teacher": TEACHER, "teacher_params": _params(0, echo=0.0)}
+  values = _evaluate(_params(0, echo=3.0), evaluation, **kwargs)
+  name = "eval/toy/reverse_kl"
+  half = (values[f"{name}_ci_high"] - values[f"{name}_ci_low"]) / 2
+  q = _softmax(_first_logits(_params(0), 3.0))  # [6, V], one row a prompt
+  p = _softmax(_first_logits(_params(0), 0.0))
+  each = np.array([_kl(row, p[i]) for i, row in enumerate(q)])
+  assert values[name] == pytest.approx(each.mean(), rel=1e-4)
+  expected = 1.96 * each.std() / np.sqrt(60)
+  assert half == pytest.approx(expected, rel=0.1)
+
+
+def test_task_with_several_splits_has_the_split_in_its_names(tmp_path):
+  evaluation = _evaluation(split="test[:9]", name_split=True)
+  values = _evaluate(_spelled(3), evaluation, predictions_dir=str(tmp_path))
+  assert "eval/toy-test[:9]/accuracy" in values
+  assert os.listdir(tmp_path) == ["toy-test_9_-00000000.jsonl"]
+
+
+def test_answers_are_handed_on_with_their_tokens():
+  seen = []
+  _evaluate(_spelled(3, 4), _evaluation(num_examples=3), on_answers=seen.append)
+  ((records,),) = seen
+  assert [r["tokens"].tolist() for r in records] == [[3, 4, 1]] * 3
+
+
+def test_predictions_that_cannot_be_written_are_one_line(tmp_path):
+  (tmp_path / "file").write_text("")
+  inside = str(tmp_path / "file" / "predictions")
+  message = "cannot write predictions to .*predictions .*; make room"
+  with pytest.raises(UserError, match=message):
+    _evaluate(_spelled(3), _evaluation(), predictions_dir=inside)
+
+
+def test_answer_to_a_row_depends_on_neither_batch_nor_number_of_examples():
+  def texts(**kwargs):
+    seen = []
+    evaluation = _evaluation(_Cache(num_rows=9), Decoding(), **kwargs)
+    _evaluate(_params(), evaluation, on_answers=seen.append)
+    return [record["text"] for record in seen[0][0]]
+
+  whole = texts(batch_size=8)
+  assert len(set(whole)) > 3
+  assert texts(batch_size=2) == texts(batch_size=5) == whole
+  assert texts(num_examples=4, batch_size=5) == whole[:4]
+
+
+def test_evaluation_draws_from_its_own_stream_alone(monkeypatch):
+  roles = []
+  stream = keys.stream
+
+  def recorded(seed, step, role):
+    roles.append(role)
+    return stream(seed, step, role)
+
+  monkeypatch.setattr(keys, "stream", recorded)
+  np.random.seed(0)
+  random.seed(0)
+  before = np.random.get_state()[1].tolist(), random.getstate()
+  _evaluate(
+    _params(),
+    _evaluation(None, Decoding(), bootstrap=20, score_teacher=True),
+    teacher=TEACHER,
+    teacher_params=_params(1),
+  )
+  assert set(roles) == {keys.Role.EVALUATION}
+  assert (np.random.get_state()[1].tolist(), random.getstate()) == before
 
 
 @pytest.mark.parametrize(
   ("kwargs", "message"),
   [
+    ({"bootstrap": -1}, "bootstrap is -1; expected a number of resamples"),
     ({"batch_size": 0}, "batch_size is 0; expected 1 or more"),
     ({"num_examples": 0}, "num_examples is 0; expected 1 or more"),
     ({"num_samples": 2}, "at temperature 0 are all the same"),
@@ -374,6 +540,12 @@ def test_prompt_longer_than_the_lengths_is_refused_not_cut():
   cache._rows[3] = cache._rows[3]._replace(inputs=np.arange(2, 6))
   with pytest.raises(UserError, match="split 'test': row 3 has 4 input"):
     _evaluate(_spelled(3), _evaluation(cache))
+
+
+def _first_logits(params, echo):
+  """[6, V] of the first position, for each of the six prompts of the cache."""
+  table = np.asarray(params["table"], np.float64)[0]
+  return table + echo * np.eye(VOCAB)[[2 + i for i in range(6)]]
 
 
 def _softmax(logits):

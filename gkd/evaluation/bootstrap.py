@@ -1,0 +1,99 @@
+"""Confidence intervals by resampling prompts: the percentile bootstrap.
+
+A resample takes as many prompts as there are, with replacement, and all samples
+of a prompt together: answers to one prompt are not independent. The interval
+goes from the 2.5th to the 97.5th percentile of the metric over the resamples.
+It says how much the score would move with other prompts of the same kind, not
+with other seeds of training. It is too short with few prompts, and of no
+length where all examples score alike (an accuracy of 0 or 100 %).
+
+Resamples depend on the seed and the number of prompts alone: all metrics and
+models are measured on the same ones, at every step.
+
+  intervals([measure], num_prompts=1319, resamples=1000, seed=0)
+  # {"accuracy": (9.5, 12.9)}
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+PERCENTILES = (2.5, 97.5)
+# EVAL_BOOTSTRAP's default. The standard error of each end is then 2 % of the
+# interval's length: √(p(1−p)/R) / φ(z) with p = 0.025, over 2z.
+RESAMPLES = 1000
+# A stream of NumPy's own, which no draw of JAX shares.
+_STREAM = 0x626F6F74
+# Counts that exist at once, 8 bytes each.
+_BLOCK = 1 << 20
+
+Interval = tuple[float, float]
+
+
+class Measure(Protocol):
+  """One or several metrics, as the bootstrap sees them.
+
+  Attributes:
+    limit: resamples at most, None for no limit.
+  """
+
+  limit: int | None
+
+  def value(self) -> Mapping[str, float]:
+    """The metrics of all prompts."""
+    ...
+
+  def resampled(self, counts: np.ndarray) -> Mapping[str, np.ndarray]:
+    """[R, N] counts of each prompt -> {name: [R]}."""
+    ...
+
+
+def intervals(
+  measures: Sequence[Measure], num_prompts: int, resamples: int, seed: int
+) -> dict[str, Interval]:
+  """95 % intervals of all metrics; none where nothing may be resampled.
+
+  Args:
+    measures: metrics over the same prompts.
+    num_prompts: N.
+    resamples: number of resamples, 0 for no intervals.
+    seed: of the run.
+
+  Returns:
+    {name: (low, high)}; NaN where a resample was not finite.
+  """
+  drawn: dict[str, list[np.ndarray]] = {}
+  done = 0
+  for counts in _resamples(num_prompts, resamples, seed):
+    for measure in measures:
+      left = len(counts) if measure.limit is None else measure.limit - done
+      if left > 0:
+        found = measure.resampled(counts[:left])
+        for name, values in found.items():
+          drawn.setdefault(name, []).append(values)
+    done += len(counts)
+  return {name: _ends(np.concatenate(parts)) for name, parts in drawn.items()}
+
+
+def _resamples(
+  num_prompts: int, resamples: int, seed: int
+) -> Iterator[np.ndarray]:
+  """Blocks [R, N] float64: how often each resample has each prompt."""
+  generator = np.random.default_rng([_STREAM, seed])
+  size = max(1, _BLOCK // num_prompts)
+  for start in range(0, resamples, size):
+    number = min(size, resamples - start)
+    drawn = generator.integers(num_prompts, size=(number, num_prompts))
+    drawn += num_prompts * np.arange(number)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=number * num_prompts)
+    yield counts.reshape(number, num_prompts).astype(np.float64)
+
+
+def _ends(values: np.ndarray) -> Interval:
+  if not np.all(np.isfinite(values)):
+    return float("nan"), float("nan")
+  low, high = np.percentile(values, PERCENTILES)
+  return float(low), float(high)

@@ -1,0 +1,102 @@
+"""What to evaluate on and how to decode: one split, one way of decoding."""
+
+from collections.abc import Mapping
+import dataclasses
+
+from gkd.evaluation import bootstrap
+from gkd.evaluation import predictions
+from gkd.evaluation.memo import TeacherMemo
+from gkd.sampling.sampler import Decoding
+from gkd.types import EOS_ID
+from gkd.types import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """What to evaluate on and how to decode.
+
+  Attributes:
+    name: task name, as it stands in the metric names.
+    split: split of the task, as it stands in the names of prediction files.
+    cache: tokens, references, postprocessor and metric functions of the split.
+    lengths: {"inputs": I, "targets": T}; T is also the longest answer.
+    decoding: temperature and filters of the answers.
+    batch_size: rows decoded at a time.
+    num_examples: evaluate the first so many rows only; None for all.
+    num_samples: answers to each prompt; metrics are means over them.
+    label: added to the names of metrics that depend on the decoding
+      (`eval/<name>/accuracy_<label>`), so that a task can be decoded in two
+      ways in one run.
+    name_split: metrics are `eval/<name>-<split>/…`, for a task of which several
+      splits are evaluated.
+    score_teacher: score the answers of the teacher, when there is one.
+    distance: measure the KLs when there is a teacher.
+    chunk_size: positions whose logits exist at once when the KLs are measured,
+      None for all; set it where [B, T, V] of two models is too much.
+    bootstrap: resamples for the confidence intervals; 0 for none.
+    eos_id: the id that ends an answer.
+    memo: what the teacher wrote; not to be given, each evaluation has its own.
+  """
+
+  name: str
+  split: str
+  cache: predictions.Cache
+  lengths: Mapping[str, int]
+  decoding: Decoding
+  batch_size: int
+  num_examples: int | None = None
+  num_samples: int = 1
+  label: str = ""
+  name_split: bool = False
+  score_teacher: bool = True
+  distance: bool = True
+  chunk_size: int | None = None
+  bootstrap: int = bootstrap.RESAMPLES
+  eos_id: int = EOS_ID
+  # Not an argument of __init__: `dataclasses.replace` would hand the memo of
+  # other rows and lengths on to the new evaluation.
+  memo: TeacherMemo = dataclasses.field(
+    init=False, default_factory=TeacherMemo, compare=False, repr=False
+  )
+
+  def __post_init__(self):
+    self.decoding.validate()
+    for field in ("batch_size", "num_examples", "num_samples"):
+      value = getattr(self, field)
+      if value is not None and value < 1:
+        raise UserError(
+          f"evaluation of {self.name}: {field} is {value}; expected 1 or more"
+        )
+    if self.num_samples > 1 and self.decoding.temperature == 0:
+      raise UserError(
+        f"evaluation of {self.name}: {self.num_samples} samples of each prompt"
+        " at temperature 0 are all the same; set num_samples to 1 or raise the"
+        " temperature"
+      )
+    if self.bootstrap < 0:
+      raise UserError(
+        f"evaluation of {self.name}: bootstrap is {self.bootstrap}; expected a"
+        " number of resamples, or 0 for no intervals"
+      )
+    if not len(self.cache):
+      raise UserError(
+        f"evaluation of {self.name}: split {self.split!r} has no rows; choose"
+        " another split"
+      )
+
+  @property
+  def num_rows(self) -> int:
+    """Number of rows that are evaluated."""
+    if self.num_examples is None:
+      return len(self.cache)
+    return min(self.num_examples, len(self.cache))
+
+  @property
+  def metric_part(self) -> str:
+    """The part of the metric names between `eval/` and the metric."""
+    return f"{self.name}-{self.split}" if self.name_split else self.name
+
+  @property
+  def file_parts(self) -> tuple[str, str, str]:
+    """What tells the prediction files of a step apart."""
+    return self.name, self.split, self.label

@@ -1,0 +1,203 @@
+"""Metrics of answers to a split, each with its confidence interval.
+
+A metric function that says of which sums it is a function (`statistics`, see
+`gkd.text.metrics`) is resampled by a matrix product; any other one is called
+for each resample, which costs as many times its own price, and is bounded.
+
+  scores([records], cache, resamples=1000, seed=0)
+  # {"accuracy": Score(54.2, 49.8, 58.6), "length": Score(31.4, …), …}
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from gkd.evaluation import bootstrap
+from gkd.evaluation.bootstrap import Measure
+from gkd.evaluation.predictions import Cache
+from gkd.evaluation.predictions import Record
+from gkd.progress import Progress
+from gkd.text.statistics import Statistics
+from gkd.text.statistics import means
+
+# Calls for the interval of a metric function without `statistics`; its own
+# attribute `resamples` says another number.
+CALLS = 200
+_QUIET_SECONDS = 5.0
+
+MetricFn = Callable[[list, list], Mapping[str, float]]
+
+
+class Score(NamedTuple):
+  """A value and the ends of its 95 % interval, None without one."""
+
+  value: float
+  low: float | None = None
+  high: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Summed:
+  """Functions of sums; the mean over several answers to the whole split."""
+
+  draws: Sequence[Statistics]
+  limit: int | None = None
+
+  def value(self) -> dict[str, float]:
+    return _mean([draw.compute() for draw in self.draws])
+
+  def resampled(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+    found = [draw.resampled(counts) for draw in self.draws]
+    return {n: np.mean([part[n] for part in found], axis=0) for n in found[0]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Called:
+  """A metric function that must see the examples of every resample.
+
+  Attributes:
+    function: the task's.
+    targets: [N] references.
+    draws: for each answer to the whole split [N] predictions.
+    limit: resamples at most.
+  """
+
+  function: MetricFn
+  targets: Sequence
+  draws: Sequence[Sequence]
+  limit: int | None
+
+  def value(self) -> dict[str, float]:
+    targets = list(self.targets)
+    found = [self.function(targets, list(texts)) for texts in self.draws]
+    return _mean(found)
+
+  def resampled(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+    found: list[dict[str, float]] = []
+    name = getattr(self.function, "__name__", "metric")
+    with Progress(
+      len(counts),
+      description=f"interval of {name}, which has no statistics",
+      unit="resample",
+      delay=_QUIET_SECONDS,
+    ) as progress:
+      for row in counts.astype(int):
+        places = np.repeat(np.arange(len(row)), row)
+        targets = [self.targets[place] for place in places]
+        texts = [[draw[place] for place in places] for draw in self.draws]
+        found.append(_mean([self.function(targets, t) for t in texts]))
+        progress.update(1)
+    return {n: np.array([values[n] for values in found]) for n in found[0]}
+
+
+def scores(
+  answers: Sequence[Sequence[Record]],
+  cache: Cache,
+  *,
+  resamples: int,
+  seed: int,
+) -> dict[str, Score]:
+  """Scores of a split.
+
+  Args:
+    answers: one list of records for each time the whole split was answered;
+      values are means over these times.
+    cache: metric functions; a split without references has none.
+    resamples: of the bootstrap; 0 gives no intervals.
+    seed: of the run.
+
+  Returns:
+    The task's own metrics, `majority_<metric>` where there are several answers
+    and something to vote on, `length` in tokens and `truncation_rate`.
+  """
+  measures: list[Measure] = []
+  if cache.info["has_targets"]:
+    targets = [record["reference"] for record in answers[0]]
+    draws = [[record["prediction"] for record in found] for found in answers]
+    for function in cache.metric_fns:
+      measures += _measures(function, targets, draws)
+  measures.append(Summed([_of_tokens(found) for found in answers]))
+  return measured(measures, len(answers[0]), resamples=resamples, seed=seed)
+
+
+def measured(
+  measures: Sequence[Measure], num_prompts: int, *, resamples: int, seed: int
+) -> dict[str, Score]:
+  """Values of all measures with their intervals."""
+  values: dict[str, float] = {}
+  for measure in measures:
+    values |= measure.value()
+  found = bootstrap.intervals(measures, num_prompts, resamples, seed)
+  return {n: Score(value, *found.get(n, ())) for n, value in values.items()}
+
+
+def flat(found: Mapping[str, Score]) -> dict[str, float]:
+  """{name: Score} -> {name, name_ci_low, name_ci_high: number}."""
+  values: dict[str, float] = {}
+  for name, score in found.items():
+    values[name] = score.value
+    if score.low is not None:
+      values[f"{name}_ci_low"] = score.low
+      values[f"{name}_ci_high"] = score.high
+  return values
+
+
+def _measures(
+  function: MetricFn, targets: list, draws: list[list]
+) -> list[Measure]:
+  """The metric over all answers and, with several, over the majority's."""
+  statistics = getattr(function, "statistics", None)
+  vote = getattr(function, "answer", None)
+  if statistics is None:
+    limit = getattr(function, "resamples", CALLS)
+    return [Called(function, targets, draws, limit)]
+  found = [Summed([statistics(targets, texts) for texts in draws])]
+  if vote is not None and len(draws) > 1:
+    chosen = statistics(targets, _majority(draws, vote))
+    found.append(Summed([_renamed(chosen, "majority_{}")]))
+  return found
+
+
+def _majority(draws: list[list], vote: Callable[[str], str]) -> list:
+  """For each prompt a text with the most frequent answer.
+
+  Self-consistency (Wang et al., ICLR 2023), maj@n: answers that are empty have
+  no vote, and of equally frequent ones that which was drawn first wins.
+  """
+  chosen = []
+  for texts in zip(*draws, strict=True):
+    answers = [vote(text) for text in texts]
+    counted = Counter(filter(None, answers)).most_common(1)
+    place = answers.index(counted[0][0]) if counted else 0
+    chosen.append(texts[place])
+  return chosen
+
+
+def _renamed(statistics: Statistics, form: str) -> Statistics:
+  def of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
+    found = statistics.of_sums(sums)
+    return {form.format(name): value for name, value in found.items()}
+
+  return dataclasses.replace(statistics, of_sums=of_sums)
+
+
+def _of_tokens(found: Sequence[Record]) -> Statistics:
+  return means(
+    {
+      "length": [record["length"] for record in found],
+      "truncation_rate": [record["truncated"] for record in found],
+    }
+  )
+
+
+def _mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+  """The mean of each value over the draws."""
+  return {
+    name: float(np.mean([float(values[name]) for values in found]))
+    for name in found[0]
+  }

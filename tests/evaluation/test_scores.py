@@ -1,0 +1,145 @@
+"""Scores of answers: values, majority, and metric functions of all kinds."""
+
+import numpy as np
+import pytest
+
+from gkd.evaluation import bootstrap
+from gkd.evaluation import scores
+from gkd.evaluation.scores import Score
+from gkd.text import metrics
+
+
+class _Cache:
+  def __init__(self, *metric_fns, has_targets=True):
+    self.info = {"has_targets": has_targets}
+    self.metric_fns = metric_fns
+
+
+def _records(targets, texts, lengths=None):
+  return [
+    {
+      "reference": target,
+      "prediction": text,
+      "length": 3 if lengths is None else lengths[place],
+      "truncated": False,
+    }
+    for place, (target, text) in enumerate(zip(targets, texts, strict=True))
+  ]
+
+
+def _scores(answers, *metric_fns, resamples=0, **kwargs):
+  cache = _Cache(*metric_fns, **kwargs)
+  return scores.scores(answers, cache, resamples=resamples, seed=0)
+
+
+def test_values_are_exactly_those_of_the_metric_functions():
+  targets = [["a cat sat", "the cat sat"], ["a dog ran"], ["it is up"]] * 5
+  texts = ["the cat sat", "a dog", "up it is"] * 5
+  functions = (metrics.rouge, metrics.bleu, metrics.exact_match)
+  found = _scores([_records(targets, texts)], *functions, resamples=20)
+  for function in functions:
+    for name, value in function(targets, texts).items():
+      assert found[name].value == value
+      assert found[name].low <= value <= found[name].high
+
+
+def test_several_answers_are_scored_by_their_mean():
+  targets = ["1", "2", "3", "4"]
+  answers = [
+    _records(targets, ["1", "2", "0", "0"], [1, 1, 1, 1]),
+    _records(targets, ["1", "0", "0", "0"], [1, 2, 3, 4]),
+  ]
+  found = _scores(answers, metrics.accuracy)
+  assert found["accuracy"] == Score(37.5)
+  assert found["length"] == Score(1.75)
+
+
+def test_majority_is_the_most_frequent_answer():
+  targets = ["The answer is 4."] * 5
+  columns = [
+    ["is 4", "is 4.0", "is 5"],  # 4 and 4.0 are one answer
+    ["is 5", "is 4", "is 5"],
+    ["none", "none", "is 4"],  # what has no answer has no vote
+    ["is 4", "is 5", "none"],  # a tie: the first drawn
+    ["none", "none", "none"],
+  ]
+  answers = [
+    _records(targets, list(texts)) for texts in zip(*columns, strict=True)
+  ]
+  found = _scores(answers, metrics.answer_accuracy, resamples=50)
+  assert found["majority_accuracy"].value == 60.0
+  assert found["accuracy"].value == pytest.approx(100 * 5 / 15)
+  low, high = found["majority_accuracy"][1:]
+  assert low < 60.0 < high
+
+
+def test_one_answer_has_no_majority_and_texts_are_not_voted_on():
+  one = _records(["1"], ["1"])
+  assert "majority_accuracy" not in _scores([one], metrics.accuracy)
+  assert not any("majority" in n for n in _scores([one, one], metrics.rouge))
+
+
+def test_a_function_without_statistics_is_called_for_its_interval():
+  calls = []
+
+  def f1(targets, predictions):
+    calls.append((targets, predictions))
+    return {"f1": 100.0 * np.mean(np.equal(targets, predictions))}
+
+  targets, texts = ["1"] * 20, ["1", "2"] * 10
+  answers = [_records(targets, texts), _records(targets, texts[::-1])]
+  found = _scores(answers, f1, resamples=1000)
+  assert found["f1"].value == 50.0
+  assert len(calls) == 2 * (1 + scores.CALLS)
+  # The same resamples, taken by sums.
+  reference = [metrics.accuracy.statistics(targets, texts)] * 2
+  reference[1] = metrics.accuracy.statistics(targets, texts[::-1])
+  low, high = bootstrap.intervals(
+    [scores.Summed(reference)], 20, scores.CALLS, seed=0
+  )["accuracy"]
+  assert found["f1"].low == pytest.approx(low)
+  assert found["f1"].high == pytest.approx(high)
+
+
+def test_a_function_says_how_often_it_may_be_called():
+  calls = []
+
+  def dear(targets, predictions):
+    calls.append(1)
+    return {"dear": 1.0}
+
+  records = [_records(["1"] * 3, ["1"] * 3)]
+  dear.resamples = 4
+  assert _scores(records, dear, resamples=1000)["dear"] == Score(1.0, 1.0, 1.0)
+  assert len(calls) == 5
+  dear.resamples = 0
+  assert _scores(records, dear, resamples=1000)["dear"] == Score(1.0)
+  assert len(calls) == 6
+  # Fewer are asked for than it allows.
+  dear.resamples = 100
+  _scores(records, dear, resamples=2)
+  assert len(calls) == 9
+
+
+def test_long_resampling_says_which_function_takes_it(monkeypatch, capsys):
+  monkeypatch.setattr(scores, "_QUIET_SECONDS", 0.0)
+
+  def slow(targets, predictions):
+    return {"slow": 1.0}
+
+  _scores([_records(["1"], ["1"])], slow, resamples=3)
+  assert "interval of slow, which has no statistics: 3/3" in (
+    capsys.readouterr().err
+  )
+
+
+def test_prompts_alone_have_lengths_only():
+  records = [_records(["1"], ["1"])]
+  found = _scores(records, metrics.accuracy, has_targets=False)
+  assert sorted(found) == ["length", "truncation_rate"]
+
+
+def test_flat_names_follow_the_number():
+  found = scores.flat({"a": Score(2.0, 1.0, 3.0), "b": Score(4.0)})
+  assert found == {"a": 2.0, "a_ci_low": 1.0, "a_ci_high": 3.0, "b": 4.0}
+  assert list(found) == ["a", "a_ci_low", "a_ci_high", "b"]
