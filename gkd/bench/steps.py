@@ -20,11 +20,11 @@ import numpy as np
 
 from gkd import partitioning
 from gkd.losses.objective import Distillation
-from gkd.training import loop
 from gkd.training import placement
 from gkd.training.rollout import Constant
 from gkd.training.rollout import Rollout
 from gkd.training.rollout import roll_out
+from gkd.training.run import Run
 from gkd.training.state import TrainState
 from gkd.training.step import update_step
 from gkd.training.telemetry import peak_memory_bytes
@@ -35,7 +35,7 @@ Clock = tuple[float, float]  # wall seconds, process CPU seconds
 PHASES = ("sample", "update", "on_policy_step", "fixed_data_step")
 
 
-def measure(run: loop.Run, rounds: int = 20) -> dict[str, Any]:
+def measure(run: Run, rounds: int = 20) -> dict[str, Any]:
   """Times `rounds` steps of a distillation run; nothing is written.
 
   Args:
@@ -98,7 +98,7 @@ def words(result: dict[str, Any]) -> str:
 
 
 def _round(
-  run: loop.Run,
+  run: Run,
   on_policy: Rollout,
   state: TrainState,
   teacher_params: Params,

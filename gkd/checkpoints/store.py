@@ -5,14 +5,10 @@ flipped byte it loads without a word, so the store writes the sha256 of every
 file after orbax has committed, and compares before it loads. Those hashes also
 mark a checkpoint as finished: without them it is the rest of a killed run.
 
-  store = Store("run/checkpoints", keep=3)
-  store.save(100, state)  # returns at once
-  state = store.restore(store.latest_step(), like=state)
-
-Models for others to load are single checkpoints with a description:
-
-  save_params("teacher", params, {"model": …, "step": 100})
-  params, metadata = load_params("teacher", like=abstract_params)
+  with Store("run/checkpoints", Keep(latest=3)) as store:
+    store.save(100, state, {"note": 1})  # returns at once
+    store.wait()
+    state = store.restore(store.latest_step(), like=state)
 """
 
 from collections.abc import Mapping
@@ -22,59 +18,109 @@ import logging
 import os
 from pathlib import Path
 import shutil
+import time
 from typing import Any
 
-import jax
-import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
 
+from gkd import files
+from gkd.checkpoints import arrays
 from gkd.checkpoints import integrity
-from gkd.types import Params
+from gkd.checkpoints.retention import Keep
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
-METADATA_FILE = "metadata.json"
-_MAX_LISTED = 5  # leaves named in an error
+NOTES_FILE = "notes.json"
+# Longer waits are told, and how long they have lasted.
+_SILENT_SECONDS = 5.0
 
 
 class Store:
   """The checkpoints of one run: `<directory>/<step>/`.
 
   One save is under way at a time; a new one waits for the one before.
+
+  Attributes:
+    directory: of the checkpoints.
+    keep: which ones stay.
+    values: {step: value of `keep.metric`}, filled by whoever evaluates; read at
+      the end of a save.
   """
 
-  def __init__(self, directory: str | os.PathLike, keep: int):
+  def __init__(self, directory: str | os.PathLike, keep: Keep | None = None):
     """Makes nothing yet; the folder appears with the first save.
 
     Args:
       directory: folder of the run's checkpoints.
-      keep: how many of the latest to keep, at least 1.
+      keep: which ones stay when a new one is complete.
     """
-    if keep < 1:
-      raise UserError(f"keep is {keep}; keep 1 checkpoint or more")
     self.directory = Path(directory).absolute()
-    self.keep = keep
+    self.keep = keep or Keep()
+    self.values: dict[int, float] = {}
     self._pending: futures.Future | None = None
+    self._pending_step = 0
     self._worker = futures.ThreadPoolExecutor(1, "checkpoint")
     self._verified: set[int] = set()
 
-  def save(self, step: int, state: Any) -> None:
-    """Starts to save a tree of arrays; the caller may donate it at once."""
+  def __enter__(self) -> "Store":
+    return self
+
+  def __exit__(self, kind, error, trace) -> None:
+    """Completes the last save, unless a second ctrl-C cut everything short."""
+    if kind is not None and kind is KeyboardInterrupt:
+      return
+    try:
+      self.wait()
+    except Exception:
+      if error is None:
+        raise  # otherwise the first error is the one to tell
+      log.exception("the last save failed as well")
+
+  def save(
+    self,
+    step: int,
+    state: Any,
+    notes: Mapping[str, Any] | None = None,
+    *,
+    passing: bool = False,
+  ) -> None:
+    """Starts to save a tree of arrays; the caller may donate it at once.
+
+    Args:
+      step: a number that no sound checkpoint has.
+      state: the tree.
+      notes: JSON to keep with it, see `notes`.
+      passing: this checkpoint goes when the next is complete, and pushes out
+        none: a run that was interrupted ends with those of one that was not.
+    """
     self.wait()
     path = self._path(step)
     _make_folder(self.directory)
     # Rests of a killed run, or a damaged one that a resumed run replaces.
     for old in [path, *self.directory.glob("*.orbax-checkpoint-tmp*")]:
       shutil.rmtree(old, ignore_errors=True)
-    response = ocp.save_async(path, _without_numpy_scalars(state))
-    self._pending = self._worker.submit(self._finish, step, response)
+    text = json.dumps({**(notes or {}), "passing": passing}, indent=2)
+    response = arrays.save_async(path, state)
+    self._pending_step = step
+    self._pending = self._worker.submit(self._finish, step, response, text)
 
   def wait(self) -> None:
-    """Blocks until the last save is complete; raises what went wrong in it."""
-    if self._pending is not None:
-      pending, self._pending = self._pending, None
-      pending.result()
+    """Blocks until the last save is complete; raises what went wrong in it.
+
+    Says so every few seconds: with a slow disk this may be minutes.
+    """
+    if self._pending is None:
+      return
+    started = time.monotonic()
+    while not futures.wait([self._pending], _SILENT_SECONDS).done:
+      log.info(
+        "still saving the checkpoint of step %d, %.0f s so far",
+        self._pending_step,
+        time.monotonic() - started,
+      )
+    pending, self._pending = self._pending, None
+    pending.result()
 
   def steps(self) -> list[int]:
     """Steps of all finished checkpoints, ascending."""
@@ -84,12 +130,19 @@ class Store:
   def latest_step(self) -> int | None:
     """Newest step whose files are as written; None if nothing was saved.
 
-    Damaged checkpoints are passed over with a message.
+    Damaged and unfinished checkpoints are passed over with a message.
 
     Raises:
       UserError: there are checkpoints but all are damaged.
     """
     steps = self.steps()
+    unmarked = [f for f in self._folders() if not integrity.is_marked(f)]
+    for folder in unmarked:
+      log.warning(
+        "passing over %s: a save was interrupted there, or its %s is missing",
+        folder,
+        integrity.HASHES_FILE,
+      )
     for step in reversed(steps):
       try:
         self._verify(step)
@@ -97,10 +150,12 @@ class Store:
         log.warning("%s; trying the one before", error)
         continue
       return step
-    if not steps:
+    # A kill in the first save leaves a single one without a mark.
+    if not steps and len(unmarked) < 2:
       return None
+    found = sorted(int(folder.name) for folder in self._folders())
     raise UserError(
-      f"all checkpoints in {self.directory} are damaged ({steps}); restore the"
+      f"all checkpoints in {self.directory} are damaged ({found}); restore the"
       " files, or delete the folder to start again from step 0"
     )
 
@@ -117,7 +172,25 @@ class Store:
     """
     self.wait()
     self._verify(step)
-    return _load(self._path(step), like)
+    return arrays.load(self._path(step), like)
+
+  def notes(self, step: int) -> dict[str, Any]:
+    """What was kept with the state of a step."""
+    self.wait()
+    self._verify(step)
+    return self._notes(step)
+
+  def prune(self, step: int) -> None:
+    """Removes those up to a step that `keep` does not keep.
+
+    Args:
+      step: of the newest sound checkpoint.
+    """
+    finished = [s for s in self._finished() if s <= step]
+    lasting = [s for s in finished if not self._notes(s).get("passing")]
+    kept = self.keep.choose(lasting, self.values) | {step}
+    for old in set(finished) - kept:
+      _remove(self._path(old))
 
   def _path(self, step: int) -> Path:
     return self.directory / f"{step:08d}"
@@ -127,128 +200,40 @@ class Store:
       integrity.verify(self._path(step))
       self._verified.add(step)
 
-  def _finish(self, step: int, response: ocp.AsyncResponse) -> None:
+  def _finish(self, step: int, response: ocp.AsyncResponse, notes: str) -> None:
     """Second half of a save, in the background."""
     response.result()
     self._verified.discard(step)
+    files.write_text(self._path(step) / NOTES_FILE, notes)
     integrity.write_hashes(self._path(step))
-    finished = self._finished()
-    kept = [s for s in finished if s <= step][-self.keep :]
-    # Newer ones are damaged: the run resumed before them to come here.
-    for old in set(finished) - set(kept):
-      # The mark goes first: a half-deleted checkpoint is no checkpoint.
-      (self._path(old) / integrity.HASHES_FILE).unlink()
-      shutil.rmtree(self._path(old), ignore_errors=True)
+    for folder in self._folders():
+      # Newer ones are damaged: the run resumed before them to come here.
+      if int(folder.name) > step or not integrity.is_marked(folder):
+        _remove(folder)
+    self.prune(step)
+
+  def _notes(self, step: int) -> dict[str, Any]:
+    try:
+      return json.loads((self._path(step) / NOTES_FILE).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+      return {}  # of an older version, or damaged and about to be passed over
+
+  def _folders(self) -> list[Path]:
+    """Of all checkpoints, whatever state they are in."""
+    return [f for f in self.directory.glob("*") if f.name.isdecimal()]
 
   def _finished(self) -> list[int]:
     return sorted(
       int(folder.name)
-      for folder in self.directory.glob("*")
-      if folder.name.isdecimal() and integrity.is_marked(folder)
+      for folder in self._folders()
+      if integrity.is_marked(folder)
     )
 
 
-def save_params(
-  path: str | os.PathLike, params: Params, metadata: Mapping[str, Any]
-) -> None:
-  """Saves a model's parameters with a description, whole or not at all.
-
-  Args:
-    path: folder to write; an older checkpoint there is replaced.
-    params: tree of arrays.
-    metadata: JSON: model config, vocabulary sha256, step, provenance.
-  """
-  path = Path(path).absolute()
-  if path.exists() and not integrity.is_marked(path):
-    raise UserError(
-      f"{path} exists and is not a checkpoint; choose another folder"
-    )
-  _make_folder(path.parent)
-  partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-  shutil.rmtree(partial, ignore_errors=True)
-  try:
-    ocp.save(partial, _without_numpy_scalars(params))
-    (partial / METADATA_FILE).write_text(
-      json.dumps(metadata, indent=2, sort_keys=True), "utf-8"
-    )
-    integrity.write_hashes(partial)
-    shutil.rmtree(path, ignore_errors=True)
-    os.rename(partial, path)
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
-
-
-def load_params(
-  path: str | os.PathLike, like: Any = None
-) -> tuple[Params, dict[str, Any]]:
-  """Parameters and metadata of a model's checkpoint.
-
-  Args:
-    path: what `save_params` wrote.
-    like: tree of arrays or `jax.ShapeDtypeStruct`s to check against and to take
-      shardings from; without it the arrays come onto the first device.
-
-  Raises:
-    UserError: nothing there, not a checkpoint, damaged, or leaves unlike
-      `like`.
-  """
-  metadata = load_metadata(path)
-  path = Path(path).absolute()
-  integrity.verify(path)
-  if like is None:
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    like = jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(
-        leaf.shape, leaf.dtype, sharding=device
-      ),
-      ocp.metadata(path).metadata,
-    )
-  return _load(path, like), metadata
-
-
-def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
-  """The description of a model's checkpoint alone."""
-  path = Path(path).absolute()
-  if not path.is_dir():
-    raise UserError(
-      f"no checkpoint at {path}: the folder does not exist; give the folder"
-      " that a run or `gkd convert` wrote"
-    )
-  file = path / METADATA_FILE
-  if not integrity.is_marked(path) or not file.is_file():
-    raise UserError(
-      f"{path} is not a model checkpoint of gkd (no {METADATA_FILE} or"
-      f" {integrity.HASHES_FILE}); give the folder that a run or `gkd convert`"
-      " wrote"
-    )
-  return json.loads(file.read_text("utf-8"))
-
-
-def check_leaves(path: Path, saved: Any, like: Any) -> None:
-  """Names every difference; orbax itself would cast or fill silently.
-
-  Args:
-    path: of the checkpoint, for the message.
-    saved: tree of orbax's metadata, or a part of it.
-    like: tree of arrays or `jax.ShapeDtypeStruct`s that is wanted.
-
-  Raises:
-    UserError: names, shapes or types differ.
-  """
-  found, wanted = _described(saved), _described(like)
-  wrong = [
-    f"{name}: saved {found.get(name, 'nothing')}, expected"
-    f" {wanted.get(name, 'nothing')}"
-    for name in sorted(found.keys() | wanted.keys())
-    if found.get(name) != wanted.get(name)
-  ]
-  if wrong:
-    more = len(wrong) - _MAX_LISTED
-    listed = "; ".join(wrong[:_MAX_LISTED]) + (f"; {more} more" * (more > 0))
-    raise UserError(
-      f"checkpoint {path} does not fit the model: {listed}; use the model that"
-      " it was saved with"
-    )
+def _remove(folder: Path) -> None:
+  # The mark goes first: a half-deleted checkpoint is no checkpoint.
+  (folder / integrity.HASHES_FILE).unlink(missing_ok=True)
+  shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_folder(path: Path) -> None:
@@ -259,51 +244,3 @@ def _make_folder(path: Path) -> None:
       f"cannot write checkpoints to {path} ({error.strerror}); give a folder"
       " that can be written"
     ) from error
-
-
-def _without_numpy_scalars(tree: Any) -> Any:
-  """NumPy scalars as arrays of rank 0: orbax rejects them as leaves."""
-  return jax.tree.map(
-    lambda x: np.asarray(x) if isinstance(x, np.generic) else x, tree
-  )
-
-
-def _load(path: Path, like: Any) -> Any:
-  """Restores onto `like` after a check of names, shapes and types."""
-  like = jax.tree.map(_abstract, _without_numpy_scalars(like))
-  check_leaves(path, ocp.metadata(path).metadata, like)
-  return ocp.load(path, like)
-
-
-def _abstract(leaf: Any) -> Any:
-  """What orbax is asked for: never an array's content."""
-  if isinstance(leaf, jax.ShapeDtypeStruct) and leaf.sharding is None:
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
-  if isinstance(leaf, jax.Array):
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-  return leaf
-
-
-def _described(tree: Any) -> dict[str, str]:
-  """{"params/encoder/…/kernel": "(4, 8) float32"} of arrays or metadata."""
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {
-    "/".join(_entry(e) for e in path): _shape_and_type(leaf)
-    for path, leaf in leaves
-  }
-
-
-def _entry(entry: Any) -> str:
-  """One step of a tree path; orbax keeps fields of records as dict keys."""
-  for name in ("key", "name", "idx"):
-    if (value := getattr(entry, name, None)) is not None:
-      return str(value)
-  return str(entry)
-
-
-def _shape_and_type(leaf: Any) -> str:
-  dtype = getattr(leaf, "dtype", None)
-  if dtype is None:
-    return "a number"
-  return f"{tuple(getattr(leaf, 'shape', ()))} {dtype}"

@@ -84,7 +84,7 @@ def locate(path: str | os.PathLike) -> Located:
   path = Path(path).expanduser().absolute()
   if (path / models.METADATA_FILE).is_file():
     return Located(
-      path, store.load_metadata(path).get("step"), integrity.digest(path)
+      path, models.load_metadata(path).get("step"), integrity.digest(path)
     )
   if (path / "checkpoints").is_dir():
     step = store.Store(path / "checkpoints").latest_step()

@@ -1,19 +1,25 @@
-"""One line of numbers for the steps since the last one, whatever happens.
+"""Lines of numbers that do not depend on where a run was interrupted.
 
-A run that stops early, by an error or by the user, writes down the steps that
-it did before it closes its files.
+Training means cover the steps since the last report and are written at reports
+alone. What was gathered since then goes into each checkpoint, so that a resumed
+run writes the same lines as a straight one. Values of an evaluation join the
+line of their step if it is a report, and have a line of their own otherwise.
 
-  with Recorder(model_dir, resume_step=None) as recorder:
+  with Recorder(model_dir) as recorder:
     with recorder.timer("update"):
       …
-    recorder.add(done, stats)
-    recorder.write(done, {"eval/sums/accuracy": 0.5})
+    recorder.add(stats)
+    recorder.write(done, {"eval/sums/accuracy": 0.5}, report=True)
+    recorder.sync()
+    store.save(done, state, recorder.unwritten)
 """
 
 from collections.abc import Mapping
+from typing import Any
 from typing import Protocol
 
 import jax
+import numpy as np
 
 from gkd import metrics
 from gkd.metrics import Mean
@@ -43,53 +49,103 @@ class Recorder:
     model_dir: str,
     *,
     resume_step: int | None = None,
+    unwritten: Mapping[str, Any] | None = None,
+    owed: bool = False,
     listener: Listener | None = None,
   ):
-    """Opens the files; see `Writers`."""
+    """Opens the files.
+
+    Args:
+      model_dir: folder of the run.
+      resume_step: the step that was restored; see `Writers`.
+      unwritten: that property, as the checkpoint of this step has it.
+      owed: the line of this step is still to be written.
+      listener: sees every record.
+    """
     self.timer = PhaseTimer()
-    self.writers = Writers(model_dir, resume_step=resume_step)
+    self._means: dict[str, Mean] = {}
+    if unwritten:
+      self.timer.seconds = dict(unwritten["seconds"])
+      self._means = {
+        name: Mean(np.float32(total), np.float32(count))
+        for name, (total, count) in unwritten["means"].items()
+      }
+    self.writers = Writers(
+      model_dir,
+      resume_step=resume_step,
+      partial=bool(self._means),
+      owed=owed,
+    )
     self._compiles = CompileCounter()
     self._listener = listener
-    self._pending: list[Mapping[str, Mean]] = []
-    self._last = 0
 
   def __enter__(self) -> "Recorder":
     return self
 
   def __exit__(self, *exception) -> None:
-    try:
-      self.flush()
-    finally:
-      self._compiles.close()
-      self.writers.close()
+    self._compiles.close()
+    self.writers.close()
 
-  def add(self, done: int, stats: Mapping[str, Mean]) -> None:
-    """Keeps the means of the step that makes `done` finished steps."""
-    self._pending.append(stats)
-    self._last = done
+  @property
+  def unwritten(self) -> dict[str, Any]:
+    """JSON of what was gathered since the last report, exact to the bit."""
+    return {
+      "means": {
+        name: [float(mean.total), float(mean.count)]
+        for name, mean in self._means.items()
+      },
+      "seconds": dict(self.timer.seconds),
+    }
 
-  def flush(self) -> None:
-    """Writes the steps since the last line, if any."""
-    if self._pending:
-      self.write(self._last)
+  def add(self, stats: Mapping[str, Mean]) -> None:
+    """Gathers the means of one step."""
+    self._means = metrics.merge([self._means, jax.device_get(dict(stats))])
 
-  def write(self, done: int, values: Mapping[str, float] | None = None) -> None:
-    """One line: the steps since the last line, and `values`; none if empty."""
-    # Emptied first: a listener may raise, and `__exit__` flushes.
-    pending, self._pending = self._pending, []
-    line = (self._numbers(pending) if pending else {}) | dict(values or {})
+  def write(
+    self, done: int, evaluated: Mapping[str, float], *, report: bool
+  ) -> None:
+    """The line of a step: training means at a report, values if there are any.
+
+    Args:
+      done: finished steps.
+      evaluated: values of the evaluations after this step.
+      report: whether what was gathered is written, and then forgotten.
+    """
+    line: dict[str, float] = {}
+    if report and self._means:
+      line = self._numbers(self._means)
+      self._means, self.timer.seconds = {}, {}
+    self._line(done, line | dict(evaluated))
+
+  def write_rest(self, done: int) -> None:
+    """A line of the steps since the last report, where a run ends between two.
+
+    They stay gathered: a run that is continued drops this line and writes that
+    of the report.
+    """
+    if self._means:
+      self._line(done, self._numbers(self._means))
+
+  def write_alone(self, done: int, stats: Mapping[str, Mean]) -> None:
+    """A line of one step that is not gathered: the one that failed."""
+    self._line(done, self._numbers(jax.device_get(dict(stats))))
+
+  def sync(self) -> None:
+    """Returns when all lines are on the disk."""
+    self.writers.sync()
+
+  def _line(self, done: int, line: dict[str, float]) -> None:
     if not line:
       return
     self.writers.scalars(done, line)
     if self._listener is not None:
       self._listener(done, line)
 
-  def _numbers(self, pending: list[Mapping[str, Mean]]) -> dict[str, float]:
-    merged = metrics.merge(jax.device_get(pending))
-    tokens = float(merged.pop("tokens").total)
-    merged.pop("finite")
-    values = {f"train/{k}": v for k, v in metrics.compute(merged).items()}
-    times = self.timer.pop()
+  def _numbers(self, means: Mapping[str, Mean]) -> dict[str, float]:
+    means, times = dict(means), self.timer.values
+    tokens = float(means.pop("tokens").total)
+    means.pop("finite")
+    values = {f"train/{k}": v for k, v in metrics.compute(means).items()}
     values |= times
     busy = sum(
       times.get(f"time/{phase}_seconds", 0.0)

@@ -22,11 +22,14 @@ class PhaseTimer:
   JAX returns before a computation is done. A phase that ends without fetching a
   result shows only its dispatch; the time then turns up in the phase that
   waits, so time a phase around the value that it needs.
+
+  Attributes:
+    seconds: {phase: seconds}; a run that goes on sets what it had.
   """
 
   def __init__(self, clock: Callable[[], float] = time.perf_counter):
     self._clock = clock
-    self._seconds: dict[str, float] = {}
+    self.seconds: dict[str, float] = {}
 
   @contextlib.contextmanager
   def __call__(self, phase: str) -> Iterator[None]:
@@ -36,16 +39,17 @@ class PhaseTimer:
       yield
     finally:
       spent = self._clock() - started
-      self._seconds[phase] = self._seconds.get(phase, 0.0) + spent
+      self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
+
+  @property
+  def values(self) -> dict[str, float]:
+    """{"time/<phase>_seconds": total} since the last `pop`."""
+    return {f"time/{name}_seconds": t for name, t in self.seconds.items()}
 
   def pop(self) -> dict[str, float]:
-    """{"time/<phase>_seconds": total} since the last call, then forgets."""
-    popped = {
-      f"time/{phase}_seconds": seconds
-      for phase, seconds in self._seconds.items()
-    }
-    self._seconds = {}
-    return popped
+    """`values`, then forgets them."""
+    values, self.seconds = self.values, {}
+    return values
 
 
 class CompileCounter:

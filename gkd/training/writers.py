@@ -3,19 +3,24 @@
 metrics.jsonl has one JSON object a line, `{"step": 20, "train/loss": 0.41, …}`.
 A value that is not finite is written as null, because JSON has no NaN and most
 readers refuse one; in a data frame it becomes NaN again. Each line
-is flushed as it is written, so a killed run keeps all it reported.
+leaves the process as it is written, so a killed run keeps all it reported.
 
   writers = Writers(model_dir, resume_step=store.latest_step())
   writers.scalars(step, {"train/loss": 0.41})
   writers.close()
 """
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 import json
 import math
 import os
+import re
+import time
 from typing import Any
+
+METRICS_FILE = "metrics.jsonl"
 
 
 class Writers:
@@ -29,35 +34,40 @@ class Writers:
     model_dir: str,
     *,
     resume_step: int | None = None,
+    partial: bool = False,
+    owed: bool = False,
     tensorboard: bool = True,
   ):
     """Opens the files, creating the directory.
 
     Args:
       model_dir: directory of the run.
-      resume_step: the step that was restored. Lines and sample dumps of later
-        steps are dropped, since those steps are about to be done again; None
-        for a run that starts anew, which keeps nothing of an earlier one.
+      resume_step: the step that was restored. Lines, samples and predictions of
+        later steps are dropped, since those steps are about to be done again;
+        None for a run that starts anew, which keeps nothing of an earlier one.
+      partial: the restored step lies between two reports. A line of training
+        means at that very step is of a run that ended there; it is dropped too,
+        as its steps are part of the next report.
+      owed: the restored step is still to be reported and evaluated, so that its
+        lines are dropped.
       tensorboard: also write TensorBoard events.
     """
     os.makedirs(model_dir, exist_ok=True)
     self._samples_dir = os.path.join(model_dir, "samples")
-    path = os.path.join(model_dir, "metrics.jsonl")
+    path = os.path.join(model_dir, METRICS_FILE)
     last_step = -1 if resume_step is None else resume_step
-    _drop_later_lines(path, last_step)
-    _drop_later_samples(self._samples_dir, last_step)
+    _drop_lines(path, lambda line: _is_later(line, last_step, partial, owed))
+    for directory in (
+      self._samples_dir,
+      os.path.join(model_dir, "predictions"),
+    ):
+      _drop_later_files(directory, last_step)
     # Open as long as the run; closed by `close`.
     self._metrics = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
     self._events = None
     if tensorboard:
-      # Imported here: it takes half a second, and reports never need it.
-      from tensorboardX import SummaryWriter
-
-      # purge_step makes TensorBoard hide events of the steps done again.
-      self._events = SummaryWriter(
-        os.path.join(model_dir, "tensorboard"),
-        purge_step=last_step + 1,
-        flush_secs=20,
+      self._events = _Events(
+        os.path.join(model_dir, "tensorboard"), last_step + 1
       )
 
   def scalars(self, step: int, values: Mapping[str, Any]) -> None:
@@ -70,10 +80,14 @@ class Writers:
     for name, value in values.items():
       number = float(value)
       line[name] = number if math.isfinite(number) else None
-      if self._events is not None:
-        self._events.add_scalar(name, number, int(step))
     self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
     self._metrics.flush()
+    if self._events is not None:
+      self._events.write(int(step), values)
+
+  def sync(self) -> None:
+    """Returns when every line is on the disk, not only with the system."""
+    os.fsync(self._metrics.fileno())
 
   def samples(self, step: int, rows: Iterable[Mapping[str, Any]]) -> str:
     """Dumps sampled texts of one step; returns the file's path."""
@@ -85,6 +99,64 @@ class Writers:
     self._metrics.close()
     if self._events is not None:
       self._events.close()
+
+
+class _Events:
+  """TensorBoard's file.
+
+  Written here and now: tensorboardX's own writer hands events to a thread,
+  which dies on a full disk and leaves the run waiting for ever.
+  """
+
+  def __init__(self, directory: str, first_step: int):
+    """Opens a new file; events of earlier files from `first_step` are hidden.
+
+    Args:
+      directory: where.
+      first_step: the next step that will be written.
+    """
+    # Imported here: it takes half a second, and reports never need it.
+    from tensorboardX import event_file_writer
+    from tensorboardX.proto import event_pb2
+    from tensorboardX.summary import scalar
+
+    os.makedirs(directory, exist_ok=True)
+    self._event, self._scalar = event_pb2.Event, scalar
+    self._file = event_file_writer.EventsWriter(
+      os.path.join(directory, "events")
+    )
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._write(first_step, session_log=start)
+
+  def write(self, step: int, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+      self._write(step, summary=self._scalar(name, float(value)))
+    self._file.flush()
+
+  def close(self) -> None:
+    self._file.close()
+
+  def _write(self, step: int, **content: Any) -> None:
+    self._file.write_event(
+      self._event(wall_time=time.time(), step=step, **content)
+    )
+
+
+def read_values(model_dir: str | os.PathLike, name: str) -> dict[int, float]:
+  """{step: value} of one name in a run's metrics.jsonl; {} without a file."""
+  return {
+    line["step"]: line[name]
+    for line in _records(model_dir)
+    if line.get(name) is not None
+  }
+
+
+def is_evaluated(model_dir: str | os.PathLike, step: int) -> bool:
+  """Whether metrics.jsonl has values of an evaluation at a step."""
+  return any(
+    line["step"] == step and any(name.startswith("eval/") for name in line)
+    for line in _records(model_dir)
+  )
 
 
 def write_jsonl(path: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -110,31 +182,66 @@ def _finite(value: Any) -> Any:
   return value
 
 
-def _drop_later_lines(path: str, last_step: int) -> None:
-  """Keeps the lines up to `last_step`; a torn last line goes too."""
-  if not os.path.exists(path):
+def _drop_lines(path: str, dropped: Callable[[dict[str, Any]], bool]) -> None:
+  """Rewrites a file of lines if some are dropped; a torn line goes too."""
+  lines = _lines(path)
+  parsed = [_parsed(line) for line in lines]
+  kept = [
+    line
+    for line, values in zip(lines, parsed, strict=True)
+    if values is not None and not dropped(values)
+  ]
+  if kept == lines and all(line.endswith("\n") for line in lines):
     return
-  with open(path, encoding="utf-8", errors="replace") as file:
-    lines = file.read().splitlines()
-  kept = [line for line in lines if _step_of(line) <= last_step]
   temporary = f"{path}.tmp"
   with open(temporary, "w", encoding="utf-8") as file:
-    file.writelines(line + "\n" for line in kept)
+    file.writelines(line.rstrip("\n") + "\n" for line in kept)
+    file.flush()
+    os.fsync(file.fileno())
   os.replace(temporary, path)
 
 
-def _step_of(line: str) -> float:
-  """The step of a line; infinity if the line cannot be read."""
+def _is_later(
+  line: Mapping[str, Any], last_step: int, partial: bool, owed: bool
+) -> bool:
+  """Whether the steps of a line will be reported again; see `Writers`."""
+  if line["step"] != last_step:
+    return line["step"] > last_step
+  trained, evaluated = (
+    any(name.startswith(kind) for name in line) for kind in ("train/", "eval/")
+  )
+  return owed or (partial and trained and not evaluated)
+
+
+def _lines(path: str) -> list[str]:
+  if not os.path.exists(path):
+    return []
+  with open(path, encoding="utf-8", errors="replace") as file:
+    return file.readlines()
+
+
+def _records(model_dir: str | os.PathLike) -> list[dict[str, Any]]:
+  lines = _lines(os.path.join(model_dir, METRICS_FILE))
+  return [values for values in map(_parsed, lines) if values is not None]
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+  """A line with a step; None if it is torn or something else."""
   try:
-    return int(json.loads(line)["step"])
+    values = json.loads(line)
+    return values if isinstance(values["step"], int) else None
   except (ValueError, KeyError, TypeError):
-    return math.inf
+    return None
 
 
-def _drop_later_samples(directory: str, last_step: int) -> None:
+def _drop_later_files(directory: str, last_step: int) -> None:
+  """Removes `…<step>.jsonl` of later steps, and what a kill left half-written.
+
+  Such names come from `Writers.samples` and the evaluation's predictions.
+  """
   if not os.path.isdir(directory):
     return
   for name in os.listdir(directory):
-    digits = name.removeprefix("step_").removesuffix(".jsonl")
-    if digits.isdigit() and int(digits) > last_step:
+    match = re.search(r"(?:^|[-_])(\d{8,})\.jsonl(\.tmp)?$", name)
+    if match and (match[2] or int(match[1]) > last_step):
       os.remove(os.path.join(directory, name))

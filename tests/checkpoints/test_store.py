@@ -9,7 +9,9 @@ import numpy as np
 import optax
 import pytest
 
+from gkd.checkpoints import models
 from gkd.checkpoints import store as stores
+from gkd.checkpoints.retention import Keep
 from gkd.types import UserError
 
 
@@ -51,10 +53,10 @@ def flip_a_bit(folder):
 
 def test_state_comes_back_bit_for_bit(tmp_path):
   state = make_state(3)
-  store = stores.Store(tmp_path / "c", keep=2)
+  store = stores.Store(tmp_path / "c", Keep(latest=2))
   assert store.latest_step() is None
   store.save(3, state)
-  again = stores.Store(tmp_path / "c", keep=2)
+  again = stores.Store(tmp_path / "c", Keep(latest=2))
   store.wait()
   assert again.latest_step() == 3
   assert_same(again.restore(3, make_state(1)), state)
@@ -64,7 +66,7 @@ def test_state_comes_back_bit_for_bit(tmp_path):
 def test_save_has_its_own_copy_before_the_caller_donates(tmp_path):
   state = make_state(1)
   expected = jax.tree.map(np.array, state)
-  store = stores.Store(tmp_path, keep=1)
+  store = stores.Store(tmp_path, Keep(latest=1))
   overwrite = jax.jit(
     lambda s: jax.tree.map(lambda x: x * 0 + 7, s), donate_argnums=0
   )
@@ -74,7 +76,7 @@ def test_save_has_its_own_copy_before_the_caller_donates(tmp_path):
 
 
 def test_latest_are_kept(tmp_path):
-  store = stores.Store(tmp_path, keep=2)
+  store = stores.Store(tmp_path, Keep(latest=2))
   for step in (1, 2, 3, 10):
     store.save(step, make_state(step))
   assert store.steps() == [3, 10]
@@ -82,12 +84,12 @@ def test_latest_are_kept(tmp_path):
 
 
 def test_flipped_bit_is_noticed_and_the_one_before_is_taken(tmp_path, caplog):
-  store = stores.Store(tmp_path, keep=3)
+  store = stores.Store(tmp_path, Keep(latest=3))
   store.save(1, make_state(1))
   store.save(2, make_state(2))
   store.wait()
   flip_a_bit(tmp_path / "00000002")
-  again = stores.Store(tmp_path, keep=1)
+  again = stores.Store(tmp_path, Keep(latest=1))
   with pytest.raises(
     UserError, match=r"damaged checkpoint .*00000002: .*delete"
   ):
@@ -102,12 +104,12 @@ def test_flipped_bit_is_noticed_and_the_one_before_is_taken(tmp_path, caplog):
 
 
 def test_damaged_newer_ones_do_not_push_out_good_ones(tmp_path):
-  store = stores.Store(tmp_path, keep=2)
+  store = stores.Store(tmp_path, Keep(latest=2))
   store.save(1, make_state(1))
   store.save(5, make_state(5))
   store.wait()
   flip_a_bit(tmp_path / "00000005")
-  again = stores.Store(tmp_path, keep=1)
+  again = stores.Store(tmp_path, Keep(latest=1))
   assert again.latest_step() == 1
   again.save(2, make_state(2))
   assert again.steps() == [2]
@@ -115,25 +117,25 @@ def test_damaged_newer_ones_do_not_push_out_good_ones(tmp_path):
 
 
 def test_all_damaged_is_an_error_and_no_silent_start(tmp_path):
-  store = stores.Store(tmp_path, keep=1)
+  store = stores.Store(tmp_path, Keep(latest=1))
   store.save(1, make_state(1))
   store.wait()
   flip_a_bit(tmp_path / "00000001")
   with pytest.raises(UserError, match=r"all checkpoints in .* are damaged"):
-    stores.Store(tmp_path, keep=1).latest_step()
+    stores.Store(tmp_path, Keep(latest=1)).latest_step()
 
 
 def test_missing_file_is_noticed(tmp_path):
-  store = stores.Store(tmp_path, keep=1)
+  store = stores.Store(tmp_path, Keep(latest=1))
   store.save(1, make_state(1))
   store.wait()
   next(f for f in tmp_path.rglob("d/*") if f.is_file()).unlink()
   with pytest.raises(UserError, match="damaged checkpoint"):
-    stores.Store(tmp_path, keep=1).restore(1, make_state())
+    stores.Store(tmp_path, Keep(latest=1)).restore(1, make_state())
 
 
 def test_unfinished_save_is_no_checkpoint(tmp_path):
-  store = stores.Store(tmp_path, keep=3)
+  store = stores.Store(tmp_path, Keep(latest=3))
   store.save(1, make_state(1))
   store.save(2, make_state(2))
   store.wait()
@@ -142,7 +144,7 @@ def test_unfinished_save_is_no_checkpoint(tmp_path):
   shutil.copytree(
     tmp_path / "00000001", tmp_path / "00000003.orbax-checkpoint-tmp"
   )
-  again = stores.Store(tmp_path, keep=3)
+  again = stores.Store(tmp_path, Keep(latest=3))
   assert again.latest_step() == 1
   again.save(2, make_state(7))
   assert_same(again.restore(2, make_state()), make_state(7))
@@ -157,7 +159,7 @@ def test_restores_onto_another_number_of_devices(tmp_path):
   spec = jax.sharding.PartitionSpec
   split = jax.sharding.NamedSharding(mesh, spec("data"))
   values = np.arange(32, dtype=np.float32).reshape(8, 4)
-  store = stores.Store(tmp_path, keep=2)
+  store = stores.Store(tmp_path, Keep(latest=2))
   store.save(1, {"x": jax.device_put(values, split)})
   one = jax.sharding.SingleDeviceSharding(jax.devices()[1])
   for sharding in (one, jax.sharding.NamedSharding(mesh, spec(None, "data"))):
@@ -168,7 +170,7 @@ def test_restores_onto_another_number_of_devices(tmp_path):
 
 
 def test_unlike_leaves_are_listed(tmp_path):
-  store = stores.Store(tmp_path, keep=2)
+  store = stores.Store(tmp_path, Keep(latest=2))
   store.save(1, {"a": jnp.zeros((2, 3)), "b": jnp.zeros(4), "c": jnp.zeros(1)})
   like = {"a": jnp.zeros((3, 2)), "b": jnp.zeros(4, jnp.bfloat16)}
   with pytest.raises(UserError) as error:
@@ -180,7 +182,7 @@ def test_unlike_leaves_are_listed(tmp_path):
 
 
 def test_numpy_scalars_are_saved(tmp_path):
-  store = stores.Store(tmp_path, keep=2)
+  store = stores.Store(tmp_path, Keep(latest=2))
   store.save(1, {"x": np.float32(2.5), "n": 3})
   restored = store.restore(1, {"x": np.float32(0), "n": 0})
   assert float(restored["x"]) == 2.5
@@ -191,17 +193,17 @@ def test_params_and_metadata_come_back(tmp_path):
   params = make_state(4).params
   metadata = {"model": {"emb_dim": 16}, "step": 7, "vocabulary": "äß"}
   path = tmp_path / "models" / "teacher"
-  stores.save_params(path, params, metadata)
-  loaded, described = stores.load_params(path)
+  models.save_params(path, params, metadata)
+  loaded, described = models.load_params(path)
   assert_same(loaded, params)
   assert described == metadata
-  assert stores.load_metadata(path) == metadata
+  assert models.load_metadata(path) == metadata
   assert_same(
-    stores.load_params(path, jax.eval_shape(lambda: params))[0], params
+    models.load_params(path, jax.eval_shape(lambda: params))[0], params
   )
   # Saving again replaces it and leaves nothing behind.
-  stores.save_params(path, make_state(5).params, {"step": 8})
-  loaded, described = stores.load_params(path)
+  models.save_params(path, make_state(5).params, {"step": 8})
+  loaded, described = models.load_params(path)
   assert_same(loaded, make_state(5).params)
   assert described == {"step": 8}
   assert [f.name for f in path.parent.iterdir()] == ["teacher"]
@@ -209,34 +211,34 @@ def test_params_and_metadata_come_back(tmp_path):
 
 def test_checkpoint_can_be_moved(tmp_path):
   params = make_state(4).params
-  stores.save_params(tmp_path / "a", params, {})
+  models.save_params(tmp_path / "a", params, {})
   shutil.move(tmp_path / "a", tmp_path / "b")
-  assert_same(stores.load_params(tmp_path / "b")[0], params)
+  assert_same(models.load_params(tmp_path / "b")[0], params)
 
 
 def test_params_errors_say_what_to_do(tmp_path):
   with pytest.raises(UserError, match=r"no checkpoint at .*does not exist"):
-    stores.load_params(tmp_path / "nothing")
+    models.load_params(tmp_path / "nothing")
   (tmp_path / "other").mkdir()
   (tmp_path / "other" / "thesis.tex").write_text("x")
   with pytest.raises(UserError, match="is not a model checkpoint of gkd"):
-    stores.load_params(tmp_path / "other")
+    models.load_params(tmp_path / "other")
   with pytest.raises(UserError, match="exists and is not a checkpoint"):
-    stores.save_params(tmp_path / "other", {"x": jnp.zeros(1)}, {})
+    models.save_params(tmp_path / "other", {"x": jnp.zeros(1)}, {})
   assert (tmp_path / "other" / "thesis.tex").exists()
-  stores.save_params(tmp_path / "a", make_state().params, {})
+  models.save_params(tmp_path / "a", make_state().params, {})
   flip_a_bit(tmp_path / "a")
   with pytest.raises(UserError, match="damaged checkpoint"):
-    stores.load_params(tmp_path / "a")
-  store = stores.Store(tmp_path / "c", keep=1)
+    models.load_params(tmp_path / "a")
+  store = stores.Store(tmp_path / "c", Keep(latest=1))
   with pytest.raises(UserError, match="no finished checkpoint at"):
     store.restore(5, {})
-  with pytest.raises(UserError, match="keep is 0"):
-    stores.Store(tmp_path, keep=0)
+  with pytest.raises(UserError, match="KEEP is 0"):
+    stores.Store(tmp_path, Keep(latest=0))
 
 
 def test_failed_save_is_not_silent(tmp_path):
-  store = stores.Store(tmp_path / "c", keep=1)
+  store = stores.Store(tmp_path / "c", Keep(latest=1))
   (tmp_path / "c").write_text("a file where the folder should be")
   with pytest.raises(UserError, match="cannot write checkpoints"):
     store.save(1, make_state())

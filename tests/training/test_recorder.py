@@ -1,8 +1,9 @@
-"""Numbers of finished steps reach the file whatever ends the run."""
+"""Numbers do not depend on where a run was interrupted."""
 
 import json
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from gkd.metrics import Mean
@@ -22,18 +23,18 @@ def lines(folder):
   return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_line_is_the_mean_of_the_steps_since_the_last(tmp_path):
+def test_a_report_is_the_mean_of_the_steps_since_the_last(tmp_path):
   seen = []
   with Recorder(
     str(tmp_path), listener=lambda *record: seen.append(record)
   ) as recorder:
     for done, loss in enumerate((1.0, 2.0, 6.0), start=1):
       with recorder.timer("update"):
-        recorder.add(done, stats(loss))
+        recorder.add(stats(loss))
       if done == 2:
-        recorder.write(done, {"eval/sums/accuracy": 0.5})
-    recorder.write(3)
-    recorder.write(4)  # nothing happened
+        recorder.write(2, {"eval/sums/accuracy": 0.5}, report=True)
+    recorder.write(3, {}, report=True)
+    recorder.write(4, {}, report=True)  # nothing happened
   first, second = lines(tmp_path)
   assert (first["step"], first["train/loss"]) == (2, 1.5)
   assert first["eval/sums/accuracy"] == 0.5
@@ -44,29 +45,87 @@ def test_a_line_is_the_mean_of_the_steps_since_the_last(tmp_path):
   assert [step for step, _ in seen] == [2, 3]
 
 
-def interrupted(recorder, write):
-  with recorder:
-    recorder.add(7, stats(1.0))
-    if write:
-      recorder.write(7)
-    raise KeyboardInterrupt
+def test_an_evaluation_between_two_reports_has_a_line_of_its_own(tmp_path):
+  with Recorder(str(tmp_path)) as recorder:
+    for done, loss in enumerate((1.0, 2.0, 6.0), start=1):
+      recorder.add(stats(loss))
+      values = {"eval/sums/accuracy": 0.5} if done == 2 else {}
+      recorder.write(done, values, report=done == 3)
+  between, report = lines(tmp_path)
+  assert between == {"step": 2, "eval/sums/accuracy": 0.5}
+  assert (report["step"], report["train/loss"]) == (3, 3.0)
 
 
-def test_an_error_writes_the_steps_so_far_and_closes_the_files(tmp_path):
+# Sums that depend on their order and on every bit of what came before.
+LOSSES = np.random.default_rng(0).lognormal(0, 8, 8).astype(np.float32)
+
+
+def test_what_was_gathered_goes_on_exactly_from_text(tmp_path):
+  with Recorder(str(tmp_path / "straight")) as straight:
+    for loss in LOSSES:
+      straight.add(stats(loss))
+    straight.write(8, {}, report=True)
+  kept = None
+  for done, loss in enumerate(LOSSES):
+    with Recorder(
+      str(tmp_path / "often"), resume_step=done or None, unwritten=kept
+    ) as recorder:
+      recorder.add(stats(loss))
+      with recorder.timer("update"):
+        pass
+      before = recorder.timer.seconds["update"]
+      kept = json.loads(json.dumps(recorder.unwritten))
+      recorder.write(done + 1, {}, report=done == 7)
+  (expected,), (actual,) = (
+    lines(tmp_path / "straight"),
+    lines(tmp_path / "often"),
+  )
+  assert actual["train/loss"] == expected["train/loss"]
+  # In float64 from the sums of float32, as in a run that is not interrupted.
+  total = np.float32(0)
+  for loss in LOSSES:
+    total += loss
+  assert expected["train/loss"] == float(total) / 8
+  assert list(actual)[:2] == list(expected)[:2]
+  # The time of all of them, not of the last process.
+  assert actual["time/update_seconds"] == before
+
+
+def test_the_line_of_an_end_between_two_reports_goes_when_the_run_goes_on(
+  tmp_path,
+):
+  def run(steps, **resumed):
+    with Recorder(str(tmp_path), **resumed) as recorder:
+      for done in steps:
+        recorder.add(stats(done))
+        if done == 5:
+          recorder.write_rest(5)
+          recorder.write(5, {"eval/sums/accuracy": 0.5}, report=False)
+          return recorder.unwritten
+        recorder.write(done, {}, report=done % 4 == 0)
+    return None
+
+  kept = run(range(1, 6))
+  found = [(x["step"], x.get("train/loss")) for x in lines(tmp_path)]
+  assert found == [(4, 2.5), (5, 5.0), (5, None)]
+  run((6, 7, 8), resume_step=5, unwritten=kept)
+  found = [(x["step"], x.get("train/loss")) for x in lines(tmp_path)]
+  assert found == [(4, 2.5), (5, None), (8, 6.5)]
+
+
+def test_a_step_that_failed_has_a_line_without_the_good_ones(tmp_path):
+  with Recorder(str(tmp_path)) as recorder:
+    recorder.add(stats(1.0))
+    recorder.write_rest(1)
+    recorder.write_alone(2, stats(np.nan))
+  good, bad = lines(tmp_path)
+  assert (good["step"], good["train/loss"]) == (1, 1.0)
+  assert (bad["step"], bad["train/loss"]) == (2, None)
+
+
+def test_an_error_closes_the_files(tmp_path):
   recorder = Recorder(str(tmp_path))
-  with pytest.raises(KeyboardInterrupt):
-    interrupted(recorder, write=False)
-  (line,) = lines(tmp_path)
-  assert (line["step"], line["train/loss"]) == (7, 1.0)
+  with pytest.raises(KeyboardInterrupt), recorder:
+    raise KeyboardInterrupt
   with pytest.raises(ValueError, match="closed file"):
     recorder.writers.scalars(8, {"train/loss": 0.0})
-
-
-def test_a_listener_that_raises_does_not_write_a_line_twice(tmp_path):
-  def listener(step, values):
-    raise KeyboardInterrupt
-
-  recorder = Recorder(str(tmp_path), listener=listener)
-  with pytest.raises(KeyboardInterrupt):
-    interrupted(recorder, write=True)
-  assert len(lines(tmp_path)) == 1

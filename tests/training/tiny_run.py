@@ -24,9 +24,9 @@ from gkd.sampling.filters import Decoding
 from gkd.text.arithmetic import CHARACTERS
 from gkd.text.arithmetic import ChainAddition
 from gkd.text.vocabulary import CharacterVocabulary
-from gkd.training import loop
 from gkd.training.optimizer import Optimizer
 from gkd.training.rollout import Rollout
+from gkd.training.run import Run
 
 LENGTHS = {"inputs": 8, "targets": 16}
 VOCABULARY = CharacterVocabulary(CHARACTERS)
@@ -77,7 +77,7 @@ def make_cache(path, *, targets=True, rows=40, split="train"):
   return TokenCache(write_rows(path, made, info))
 
 
-def make_run(folder, caches, **changes) -> loop.Run:
+def make_run(folder, caches, **changes) -> Run:
   fields = {
     "model_dir": str(folder),
     "student": STUDENT,
@@ -96,7 +96,7 @@ def make_run(folder, caches, **changes) -> loop.Run:
     "eval_period": 0,
     "checkpoint_period": 2,
   }
-  return loop.Run(**(fields | changes))
+  return Run(**(fields | changes))
 
 
 def make_evaluation(cache, **changes) -> Evaluation:

@@ -27,7 +27,7 @@ import jax
 import numpy as np
 
 from gkd import trees
-from gkd.checkpoints.store import save_params
+from gkd.checkpoints.models import save_params
 from gkd.checkpoints.trained import load_trained
 from gkd.commands import configuration
 from gkd.commands import evaluating

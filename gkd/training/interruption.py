@@ -1,0 +1,113 @@
+"""SIGTERM and ctrl-C as a request: finish the step, save it, then stop.
+
+A handler only takes note; the loop asks `stop.requested` where it may stop.
+Work that can be done again, such as an evaluation, is left at once. Outside the
+main thread Python allows no handlers, and signals do what they did before.
+
+  with Stop() as stop:
+    while not stop.requested:
+      …
+      values = stop.interruptible(evaluate)  # None if a signal cut it short
+  stop.check("after step 7")
+"""
+
+from collections.abc import Callable
+import os
+import signal
+import threading
+from typing import Any
+from typing import TypeVar
+
+T = TypeVar("T")
+_STDERR = 2
+
+
+class Interrupted(KeyboardInterrupt):
+  """A run was asked to stop, and has saved what it did.
+
+  Attributes:
+    exit_code: what a command ends with, 128 + the number of the signal.
+  """
+
+  def __init__(self, number: int, where: str):
+    name = "ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    super().__init__(
+      f"stopped by {name} {where}; the same command goes on from there"
+    )
+    self.exit_code = 128 + number
+
+
+class _Abandoned(BaseException):
+  """Leaves work that will be done again; never seen outside this module."""
+
+
+class Stop:
+  """Takes note of SIGTERM and of the first ctrl-C while it is entered.
+
+  Attributes:
+    requested: number of the first signal that came; None before.
+  """
+
+  def __init__(self, second: Any = None):
+    """Changes nothing yet.
+
+    Args:
+      second: handler of the second ctrl-C; None for the one that was there,
+        which raises KeyboardInterrupt. `signal.SIG_DFL` also ends a process
+        that is inside a long compile.
+    """
+    self.requested: int | None = None
+    self._second = second
+    self._leave = False
+    self._before: dict[int, Any] = {}
+
+  def __enter__(self) -> "Stop":
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGTERM, signal.SIGINT):
+        self._before[number] = signal.signal(number, self._take_note)
+    return self
+
+  def __exit__(self, *exception) -> None:
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def interruptible(self, work: Callable[[], T]) -> T | None:
+    """What `work` returns; None if a signal came before its end.
+
+    Args:
+      work: changes nothing that is not done again by the next call of it.
+    """
+    try:
+      try:
+        self._leave = True
+        return None if self.requested else work()
+      finally:
+        self._leave = False
+    except _Abandoned:
+      return None
+
+  def check(self, where: str) -> None:
+    """Raises `Interrupted` if a signal came."""
+    if self.requested:
+      raise Interrupted(self.requested, where)
+
+  def _take_note(self, number: int, frame: Any) -> None:
+    del frame
+    if number == signal.SIGINT:
+      second = self._second or self._before[signal.SIGINT]
+      signal.signal(signal.SIGINT, second)
+    if self.requested is None:
+      _say(
+        "finishing this step and saving it; a second ctrl-C stops at once"
+        if number == signal.SIGINT
+        else f"{signal.Signals(number).name}: finishing this step and saving it"
+      )
+    self.requested = self.requested or number
+    if self._leave:
+      self._leave = False
+      raise _Abandoned
+
+
+def _say(text: str) -> None:
+  """To stderr past its buffer, which the signal may have found in use."""
+  os.write(_STDERR, f"\n{text}\n".encode())

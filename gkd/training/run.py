@@ -1,0 +1,169 @@
+"""What a training run is made of: objects and numbers, checked when built."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from gkd import masks
+from gkd import partitioning
+from gkd import trees
+from gkd.checkpoints.retention import Keep
+from gkd.data.loader import Loader
+from gkd.evaluation.decode import Evaluation
+from gkd.losses.objective import Objective
+from gkd.training import periods
+from gkd.training.optimizer import Optimizer
+from gkd.training.rollout import Rollout
+from gkd.training.step import Update
+from gkd.types import LanguageModel
+from gkd.types import Params
+from gkd.types import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+  """One training run: objects and numbers, nothing to look up.
+
+  Attributes:
+    model_dir: folder of the run; made if missing, resumed if it has a
+      checkpoint.
+    student: the model that learns.
+    student_params: its parameters before step 0.
+    teacher: the frozen model; None for supervised fine-tuning.
+    teacher_params: its parameters.
+    objective: what is minimised.
+    rollout: who writes the targets of each step; None for fixed data alone.
+    optimizer: update rule and schedule.
+    loader: `batch(step)`.
+    evaluations: run every `eval_period` steps, at log-spaced ones if asked for,
+      and at the end.
+    train_steps: steps of this run.
+    seed: of data order, λ coin, rollouts and dropout.
+    reduction: the loss normaliser, see `masks.coefficients`.
+    micro_batches: parts of a batch that are scored one after the other.
+    mesh: devices; None for all of them on the data axis.
+    report_period: steps between lines of metrics.jsonl.
+    eval_period: steps between evaluations; 0 for the last step alone.
+    eval_log_steps: also evaluate at so many steps a decade, see
+      `periods.log_spaced`; 0 for none.
+    evaluate_first: also evaluate before the first step.
+    checkpoint_period: steps between checkpoints; 0 for the last step alone.
+    sample_period: steps between dumps of the batch as trained; 0 for none.
+    keep: which checkpoints stay. The best are chosen among those whose step was
+      evaluated.
+    config_text: the operative configuration, kept as config.gin.
+    about: JSON of what the run was made from, kept as run.json.
+  """
+
+  model_dir: str
+  student: LanguageModel
+  student_params: Params
+  teacher: LanguageModel | None = None
+  teacher_params: Params | None = None
+  objective: Objective
+  rollout: Rollout | None = None
+  optimizer: Optimizer
+  loader: Loader
+  evaluations: Sequence[Evaluation] = ()
+  train_steps: int
+  seed: int = 0
+  reduction: masks.Reduction = "sequence"
+  micro_batches: int = 1
+  mesh: jax.sharding.Mesh | None = None
+  report_period: int = 50
+  eval_period: int = 1000
+  eval_log_steps: int = 0
+  evaluate_first: bool = False
+  checkpoint_period: int = 1000
+  sample_period: int = 0
+  keep: Keep = dataclasses.field(default_factory=Keep)
+  config_text: str = ""
+  about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    if self.mesh is None:
+      object.__setattr__(self, "mesh", partitioning.make_mesh())
+    partitioning.check_division(
+      self.loader.batch_size, self.micro_batches, self.mesh
+    )
+    for evaluation in self.evaluations:
+      partitioning.check_division(
+        evaluation.batch_size, 1, self.mesh, "EVAL_BATCH_SIZE"
+      )
+    if self.objective.needs_teacher and self.teacher is None:
+      raise UserError(
+        "the objective compares the student with a teacher but there is none;"
+        " set TEACHER_CHECKPOINT_PATH or train by cross-entropy"
+      )
+    if self.report_period < 1:
+      raise UserError(f"report_period is {self.report_period}; give 1 or more")
+    needs_targets = self.rollout is None or self.rollout.needs_targets
+    if needs_targets and not self.loader.cache.info["has_targets"]:
+      raise UserError(
+        "this run trains on targets of the data set but the data has prompts"
+        " only; set STUDENT_DATA_FRACTION to 1 or let the teacher write the"
+        " rest (fixed_source 'teacher')"
+      )
+
+  @property
+  def folder(self) -> Path:
+    """`model_dir` as a path."""
+    return Path(self.model_dir)
+
+  @property
+  def plan(self) -> Update:
+    """The static part of an update.
+
+    A teacher that the objective does not need stays out: to score it only for
+    metrics would make each step of SeqKD as dear as one of distillation. The
+    distances to it come from the evaluations.
+    """
+    return Update(
+      student=self.student,
+      teacher=self.teacher if self.objective.needs_teacher else None,
+      objective=self.objective,
+      optimizer=self.optimizer,
+      reduction=self.reduction,
+      micro_batches=self.micro_batches,
+    )
+
+  def evaluates(self, done: int) -> bool:
+    """Whether the evaluations run after `done` steps."""
+    if done == 0:
+      scheduled = self.evaluate_first
+    else:
+      scheduled = (
+        done == self.train_steps
+        or periods.due(done, self.eval_period)
+        or periods.log_spaced(done, self.eval_log_steps)
+      )
+    return scheduled and bool(self.evaluations)
+
+  def saves(self, done: int) -> bool:
+    """Whether a checkpoint is due after `done` steps."""
+    return done > 0 and (
+      done == self.train_steps or periods.due(done, self.checkpoint_period)
+    )
+
+  @property
+  def words(self) -> str:
+    """The run in words, printed before anything is compiled."""
+    count = trees.num_parameters
+    lines = [f"student:   {count(self.student_params):,} parameters"]
+    if self.teacher is not None:
+      lines.append(f"teacher:   {count(self.teacher_params):,} parameters")
+    data = self.rollout.words if self.rollout else "fixed data, as in the cache"
+    lines += [
+      f"objective: {self.objective.words}",
+      f"targets:   {data}",
+      f"reduction: {self.reduction}",
+      f"optimizer: {self.optimizer.words}",
+      f"data:      {len(self.loader.cache):,} rows, batch"
+      f" {self.loader.batch_size}, {self.train_steps:,} steps",
+      f"folder:    {self.model_dir}",
+    ]
+    return "\n".join(lines)
