@@ -2,6 +2,7 @@
 #
 #   make quickstart   distil a small T5 on a CPU and show the comparison
 #   make test         the test suite (no network after the installation)
+#   make soak         kills a run at 100 random moments; about an hour
 #   make parity       compares live with PyTorch and transformers
 #   make venv         only the environment; then: . .venv/bin/activate
 #   make lint         ruff, lint and format check
@@ -24,7 +25,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 comma := ,
 VENV_STAMP := $(VENV)/.stamp-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: quickstart test parity venv lint clean
+.PHONY: quickstart test soak parity venv lint clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: venv
@@ -32,6 +33,9 @@ quickstart: venv
 
 test: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest -m "not parity" $(ARGS)
+
+soak: $(VENV)/.stamp-test
+	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 parity: $(VENV)/.stamp-parity
 	$(BIN)/python -m pytest -m parity $(ARGS)
