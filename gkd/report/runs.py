@@ -15,8 +15,8 @@ import os
 import re
 from typing import Any
 
+from gkd import bindings
 from gkd.errors import UserError
-from gkd.report import bindings
 from gkd.report import names as naming
 
 # A set of runs is at most this deep: <set>/<seed>/<method>.

@@ -1,6 +1,6 @@
 """Bindings are read as gin writes them."""
 
-from gkd.report import bindings
+from gkd import bindings
 
 
 def test_config_values_may_span_lines_and_hold_marks():
