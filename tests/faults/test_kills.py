@@ -8,18 +8,16 @@ import random
 import pytest
 
 from tests.faults import soak
+from tests.faults.scene import Scene
+from tests.faults.scene import differences
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
-  """Scratch folder, teacher, and the run that nobody disturbed."""
-  folder = tmp_path_factory.mktemp("kills")
-  teacher = soak.make_teacher(folder)
-  return folder, teacher, *soak.baseline(teacher, folder)
+  return Scene(tmp_path_factory.mktemp("kills"))
 
 
 def test_a_run_that_is_killed_again_and_again_ends_bit_identical(scene):
-  folder, teacher, alone, spent = scene
   rng = random.Random(0)
   moments = [
     # Early in the phase: this machine may be quicker now than when measured.
@@ -30,17 +28,38 @@ def test_a_run_that_is_killed_again_and_again_ends_bit_identical(scene):
       ("evaluate", 1),
       ("line", 2),
     )
-    for seconds in [spent[phase][-1]]
+    for seconds in [scene.seconds[phase][-1]]
   ]
-  run = folder / "killed"
-  assert soak.finish(moments, teacher, run, folder) == len(moments)
-  assert soak.differences(alone, soak.fingerprint(run)) == []
+  assert scene.finish("killed", moments) == len(moments)
+  assert scene.harm("killed") == []
 
 
 def test_the_comparison_sees_a_difference(scene):
-  _, _, alone, _ = scene
+  alone = scene.alone
   for kind in ("checkpoints/00000012/", "predictions/", "samples/"):
     name = next(name for name in alone if name.startswith(kind))
-    assert soak.differences(alone, {**alone, name: "other"}) == [name]
+    assert differences(alone, {**alone, name: "other"}) == [name]
   fewer = {**alone, "metrics.jsonl": alone["metrics.jsonl"][:-1]}
-  assert soak.differences(alone, fewer) == ["metrics.jsonl"]
+  assert differences(alone, fewer) == ["metrics.jsonl"]
+
+
+def test_moments_lie_within_their_phase_and_come_from_the_seed():
+  seconds = {"sample": [0.5, 0.1]}
+  drawn = [soak.draw("sample", seconds, random.Random(7)) for _ in range(2)]
+  assert drawn[0] == drawn[1]
+  rng = random.Random(0)
+  for _ in range(50):
+    moment = soak.draw("sample", seconds, rng)
+    assert 0 <= moment["delay"] <= seconds["sample"][moment["count"] - 1]
+
+
+def test_the_summary_counts_what_differs():
+  trials = [
+    {"phase": "line", "killed": 1, "differs": []},
+    {"phase": "line", "killed": 1, "differs": ["metrics.jsonl"]},
+    {"phase": "data", "killed": 0, "differs": []},
+  ]
+  found = soak.summary(trials)
+  assert (found["kills"], found["ended_identical"]) == (2, 1)
+  assert found["came_too_late"] == 1
+  assert found["by_phase"]["line"] == {"kills": 2, "ended_identical": 1}
