@@ -18,16 +18,16 @@ from typing import NamedTuple
 import flax.struct
 import jax
 
-from gkd.errors import UserError as UserError  # part of this module's names
+# Part of this module's names.
+from gkd.errors import UserError as UserError
+from gkd.ids import EOS_ID as EOS_ID
+from gkd.ids import PAD_ID as PAD_ID
 
 Array = jax.Array
 Key = jax.Array  # a typed key, `jax.random.key`
 Params = Mapping[str, Any]  # nested dict of arrays, T5X names
 Cache = Any  # pytree that `LanguageModel.decode` threads through
 Axes = tuple[str | None, ...]  # logical axis names of one parameter
-
-PAD_ID = 0
-EOS_ID = 1
 
 
 class Source(enum.IntEnum):

@@ -14,6 +14,7 @@ import re
 
 from gkd.commands.settings import Data
 from gkd.data import cache as caches
+from gkd.data import finding
 from gkd.data import materialise
 from gkd.data.cache import TokenCache
 from gkd.text import vocabulary as vocabularies
@@ -46,13 +47,14 @@ def open_cache(data: Data, folders: Folders) -> TokenCache:
     _check_same_vocabulary(cache, data, folders)
     return cache
   vocabulary = load_vocabulary(data, folders)
-  found = caches.find(
+  found = finding.find(
     folders.cache_dir,
     data.task,
     data.split,
     data.lengths,
     vocabulary,
     data.overlong,
+    folders.data_dir,
   )
   return TokenCache(found or make(data, folders))
 

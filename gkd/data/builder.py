@@ -16,7 +16,6 @@ Usage:
 from collections.abc import Iterable
 from collections.abc import Mapping
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -28,10 +27,11 @@ import numpy as np
 
 from gkd import locks
 from gkd.data import cache
+from gkd.data import hashes
 from gkd.data import provenance
 from gkd.data import shards
 from gkd.data.cache import Row
-from gkd.types import UserError
+from gkd.errors import UserError
 
 log = logging.getLogger("gkd")
 
@@ -151,7 +151,7 @@ class CacheBuilder:
       content["vocabulary"] = info["vocabulary"].save(made)
       content["format"] = cache.FORMAT
       content["files"] = _files(made, found)
-      content.setdefault("hash", content_hash(content))
+      content.setdefault("hash", hashes.content_hash(content))
       shards.write_text(made / cache.INFO_FILE, json.dumps(content, indent=2))
       shutil.rmtree(self.path, ignore_errors=True)
       os.rename(made, self.path)
@@ -206,12 +206,6 @@ class CacheBuilder:
     return False
 
 
-def content_hash(value: Any) -> str:
-  """sha256 of a JSON value, whatever the order of its keys."""
-  text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-  return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _check_replaceable(path: Path) -> None:
   """Refuses to delete a folder that is not the rest of a cache."""
   names = [file.name for file in path.iterdir()] if path.is_dir() else []
@@ -259,7 +253,7 @@ def _files(made: Path, found: Mapping[int, Mapping[str, Any]]) -> dict:
     if file.name not in files and file.name != cache.INFO_FILE:
       files[file.name] = {
         "bytes": file.stat().st_size,
-        "sha256": cache.file_hash(file),
+        "sha256": hashes.file_hash(file),
       }
   return dict(sorted(files.items()))
 

@@ -3,8 +3,10 @@
 Looks at a task object and imports neither seqio nor TensorFlow.
 """
 
+import ast
 from collections.abc import Callable
 from collections.abc import Mapping
+import dataclasses
 import functools
 import inspect
 from pathlib import Path
@@ -12,12 +14,13 @@ import sys
 import types
 from typing import Any
 
-from gkd.data import cache
-from gkd.types import UserError
+from gkd.data import hashes
+from gkd.errors import UserError
 
 _LIBRARIES = {"site-packages", "dist-packages"}
 # Modules that are not there where training and evaluation run.
 _TF_SIDE = ("seqio", "t5", "tensorflow", "tensorflow_datasets")
+_DEPTH = 8  # of arguments within arguments; a function may hold itself
 
 
 def functions(task: Any) -> dict[str, Any]:
@@ -34,13 +37,23 @@ def functions(task: Any) -> dict[str, Any]:
   }
 
 
-def preprocessing(task: Any) -> dict[str, Any]:
-  """What the tokens depend on, as JSON."""
+def preprocessing(task: Any, data_dir: str | None = None) -> dict[str, Any]:
+  """What the tokens depend on, as JSON.
+
+  Args:
+    task: a seqio task.
+    data_dir: left out wherever it occurs: the same files elsewhere are the same
+      data.
+  """
+  describe = _Describer(str(data_dir) if data_dir else None)
+  source = [type(task.source).__name__]
+  if not _has_address(str(task.source)):
+    source.append(str(task.source))
+  # What generates rows has arguments, such as sizes and seeds.
+  source.append(describe(getattr(task.source, "_dataset_fn", None)))
   return {
-    "source": [type(task.source).__name__, str(task.source)]
-    if not _has_address(str(task.source))
-    else [type(task.source).__name__],
-    "preprocessors": [_describe(p) for p in task.preprocessors],
+    "source": source,
+    "preprocessors": [describe(p) for p in task.preprocessors],
     "features": {
       name: [feature.add_eos, feature.dtype.name]
       for name, feature in task.output_features.items()
@@ -60,14 +73,14 @@ def sources(task: Any, task_module: str) -> dict[str, str]:
   kept = [*task.preprocessors]
   kept += [task.postprocessor] if task.postprocessor else []
   waiting = {task_module} | {_module(f) for f in kept}
-  hashes: dict[str, str] = {}
+  found: dict[str, str] = {}
   ignored = {_module(f) for f in task.predict_metric_fns} - waiting
   while waiting:
     name = waiting.pop()
-    if name not in hashes and name not in ignored and _is_own(name):
-      hashes[name] = cache.source_hash(name)
-      waiting |= _imported(sys.modules[name])
-  return dict(sorted(hashes.items()))
+    if name not in found and name not in ignored and _is_own(name):
+      found[name] = hashes.source_hash(name)
+      waiting |= _imported(sys.modules[name]) | _imports(name)
+  return dict(sorted(found.items()))
 
 
 def _module(function: Callable[..., Any]) -> str:
@@ -121,32 +134,70 @@ def _imported(module: types.ModuleType) -> set[str]:
   }
 
 
-def _describe(value: Any) -> Any:
-  """A function and the arguments bound to it, the same in every process."""
-  if isinstance(value, functools.partial):
-    return [
-      _describe(value.func),
-      [_describe(v) for v in value.args],
-      {k: _describe(v) for k, v in sorted(value.keywords.items())},
-    ]
-  if isinstance(value, Mapping):
-    return {str(k): _describe(v) for k, v in sorted(value.items())}
-  if isinstance(value, list | tuple):
-    return [_describe(v) for v in value]
-  if callable(value):
+def _imports(name: str) -> set[str]:
+  """Names of modules in the import statements of a module.
+
+  Constants that come from there have no module of their own to tell.
+  """
+  file = hashes.source_file(name)
+  if file is None or file.suffix != ".py":
+    return set()
+  package = getattr(sys.modules[name], "__package__", None) or ""
+  found = set()
+  for node in ast.walk(ast.parse(file.read_bytes())):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      above = package.split(".")
+      above = above[: len(above) - node.level + 1] if node.level else []
+      base = ".".join([*above, *filter(None, [node.module])])
+      found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+  return found & set(sys.modules)
+
+
+class _Describer:
+  """Values as JSON, the same in every process."""
+
+  def __init__(self, data_dir: str | None):
+    self._data_dir = data_dir
+
+  def __call__(self, value: Any, depth: int = _DEPTH) -> Any:
+    if not depth:
+      return type(value).__qualname__
+    inner = functools.partial(self, depth=depth - 1)
+    if isinstance(value, str) and self._data_dir:
+      return value.removeprefix(self._data_dir)
+    if value is None or isinstance(value, bool | int | float | str):
+      return value
+    if isinstance(value, functools.partial):
+      return [inner(value.func), inner(value.args), inner(value.keywords)]
+    if isinstance(value, Mapping):
+      return {str(k): inner(value[k]) for k in sorted(value, key=str)}
+    if isinstance(value, list | tuple):
+      return [inner(v) for v in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+      fields = {
+        f.name: getattr(value, f.name) for f in dataclasses.fields(value)
+      }
+      return [type(value).__qualname__, inner(fields)]
+    if callable(value):
+      return self._function(value, inner)
+    return type(value).__qualname__
+
+  def _function(self, value: Any, inner: Callable[[Any], Any]) -> Any:
+    """Name, values it closes over, and defaults."""
     name = getattr(value, "__qualname__", type(value).__qualname__)
     bound = inspect.getclosurevars(value).nonlocals if _closes(value) else {}
-    plain = {k: v for k, v in bound.items() if _is_plain(v)}
-    return [f"{getattr(value, '__module__', '')}:{name}", plain]
-  return value if _is_plain(value) else type(value).__qualname__
+    return [
+      f"{getattr(value, '__module__', '')}:{name}",
+      inner(bound),
+      inner(getattr(value, "__defaults__", None)),
+      inner(getattr(value, "__kwdefaults__", None)),
+    ]
 
 
 def _closes(value: Any) -> bool:
   return inspect.isfunction(value) and value.__closure__ is not None
-
-
-def _is_plain(value: Any) -> bool:
-  return value is None or isinstance(value, bool | int | float | str)
 
 
 def _has_address(text: str) -> bool:

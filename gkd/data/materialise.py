@@ -29,8 +29,9 @@ from typing import get_args
 import numpy as np
 import tqdm
 
-from gkd.data import builder
 from gkd.data import cache
+from gkd.data import finding
+from gkd.data import hashes
 from gkd.data import identity
 from gkd.data import writer
 from gkd.data.cache import Row
@@ -81,7 +82,9 @@ def materialise(
     raise UserError(
       f"lengths are {dict(lengths)}; give 'inputs' and 'targets', 1 or more"
     )
-  found = cache.find(cache_dir, task_name, split, lengths, vocabulary, overlong)
+  found = finding.find(
+    cache_dir, task_name, split, lengths, vocabulary, overlong, data_dir
+  )
   if found is not None:
     return found
   task = _task(task_name, split, task_module, data_dir, vocabulary)
@@ -99,8 +102,8 @@ def materialise(
     "vocabulary": vocabulary.spec(),
     "preprocessing": identity.preprocessing(task),
   }
-  info |= {"hash": builder.content_hash(key), "vocabulary": vocabulary}
-  name = f"{cache.folder_name(split)}-{info['hash'][:12]}"
+  info |= {"hash": hashes.content_hash(key), "vocabulary": vocabulary}
+  name = f"{finding.folder_name(split)}-{info['hash'][:12]}"
   path = Path(cache_dir) / task_name / name
   if cache.is_complete(path):  # another process has just made it
     return str(path)

@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -29,8 +28,9 @@ import msgpack
 import numpy as np
 
 from gkd.data import cache
+from gkd.data import hashes
 from gkd.data.cache import Row
-from gkd.types import UserError
+from gkd.errors import UserError
 
 # Rows are read one by one, at random: a larger group is decoded whole.
 _WRITER_OPTIONS = "group_size:1"
@@ -62,17 +62,17 @@ def write(
   folder = Path(folder)
   partial = folder / f".{index:05d}-{os.getpid()}"
   try:
-    numbers, hashes = _write_records(partial, rows)
+    numbers, prompts = _write_records(partial, rows)
     with _reported(folder):
       _check_count(partial, numbers["rows"])
       _sync(partial)
       numbers |= {
         "bytes": partial.stat().st_size,
-        "sha256": cache.file_hash(partial),
+        "sha256": hashes.file_hash(partial),
         "counts": dict(counts or {}),
       }
       os.replace(partial, folder / CACHE_FOLDER / name(index))
-      _write_array(folder / f"{index:05d}.npy", hashes)
+      _write_array(folder / f"{index:05d}.npy", prompts)
       write_text(folder / f"{index:05d}.json", json.dumps(numbers))
   finally:
     partial.unlink(missing_ok=True)
@@ -96,7 +96,7 @@ def drop_torn(folder: Path) -> list[int]:
       file.is_file()
       and (folder / f"{index:05d}.npy").is_file()
       and file.stat().st_size == numbers["bytes"]
-      and cache.file_hash(file) == numbers["sha256"]
+      and hashes.file_hash(file) == numbers["sha256"]
     )
     if not sound:
       torn.append(index)
@@ -134,7 +134,7 @@ def _write_records(
   path: Path, rows: Iterable[Row]
 ) -> tuple[dict[str, Any], np.ndarray]:
   """Writes the records; returns what the sidecar says of them, and hashes."""
-  hashes = []
+  prompts = []
   longest = {"inputs": 0, "targets": 0}
   has_targets = True
   with _reported(path.parent):
@@ -145,17 +145,17 @@ def _write_records(
         longest[feature] = max(longest[feature], len(getattr(row, feature)))
       has_targets &= len(row.targets) > 0
       writer.write(_encode(row))
-      hashes.append(_prompt_hash(row.prompt))
+      prompts.append(hashes.prompt_hash(row.prompt))
   finally:
     with _reported(path.parent):
       writer.close()
-  assert hashes, "a shard has rows"
+  assert prompts, "a shard has rows"
   numbers = {
-    "rows": len(hashes),
+    "rows": len(prompts),
     "has_targets": has_targets,
     "longest": longest,
   }
-  return numbers, np.asarray(hashes, np.uint64)
+  return numbers, np.asarray(prompts, np.uint64)
 
 
 @contextlib.contextmanager
@@ -208,8 +208,3 @@ def _encode(row: Row) -> bytes:
       "reference": json.dumps(row.reference, ensure_ascii=False),
     }
   )
-
-
-def _prompt_hash(prompt: str) -> int:
-  digest = hashlib.blake2b(prompt.strip().encode(), digest_size=8).digest()
-  return int.from_bytes(digest, "little")

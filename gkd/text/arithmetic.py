@@ -16,7 +16,7 @@ import hashlib
 import random
 import re
 
-from gkd.types import UserError
+from gkd.errors import UserError
 
 CHARACTERS = "0123456789+-=;A"
 ANSWER_MARK = "A"

@@ -10,9 +10,9 @@ import hashlib
 import os
 from typing import Any
 
-from gkd.types import EOS_ID
-from gkd.types import PAD_ID
-from gkd.types import UserError
+from gkd.errors import UserError
+from gkd.ids import EOS_ID
+from gkd.ids import PAD_ID
 
 UNK_ID = 2
 NUM_SPECIAL = 3

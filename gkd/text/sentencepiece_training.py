@@ -12,8 +12,8 @@ import io
 import os
 from pathlib import Path
 
+from gkd.errors import UserError
 from gkd.text.vocabulary import SentencePieceVocabulary
-from gkd.types import UserError
 
 
 def train_sentencepiece(

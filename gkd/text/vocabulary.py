@@ -21,15 +21,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gkd.errors import UserError
+from gkd.ids import EOS_ID
+from gkd.ids import PAD_ID
 from gkd.text.characters import UNK_ID
 from gkd.text.characters import ByteVocabulary
 from gkd.text.characters import CharacterVocabulary
 from gkd.text.characters import checked_extra_ids
 from gkd.text.characters import make_spec
 from gkd.text.characters import until_eos
-from gkd.types import EOS_ID
-from gkd.types import PAD_ID
-from gkd.types import UserError
 
 
 class SentencePieceVocabulary:

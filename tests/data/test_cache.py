@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gkd.data import cache as caches
+from gkd.data import finding
 from gkd.data import writer
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
@@ -175,7 +176,7 @@ def test_find_returns_only_what_fits(tmp_path):
   made = make_cache(
     tmp_path / "toy" / "train-0123", make_rows(3), overlong="truncate"
   )
-  found = caches.find(tmp_path, "toy", "train", LENGTHS, vocabulary)
+  found = finding.find(tmp_path, "toy", "train", LENGTHS, vocabulary)
   assert found == str(made.path)
   for args in (
     ("other", "train", LENGTHS, vocabulary),
@@ -184,9 +185,9 @@ def test_find_returns_only_what_fits(tmp_path):
     ("toy", "train", LENGTHS, ByteVocabulary(extra_ids=1)),
     ("toy", "train", LENGTHS, vocabulary, "refuse"),
   ):
-    assert caches.find(tmp_path, *args) is None
+    assert finding.find(tmp_path, *args) is None
   (made.path / "info.json").unlink()
-  assert caches.find(tmp_path, "toy", "train", LENGTHS, vocabulary) is None
+  assert finding.find(tmp_path, "toy", "train", LENGTHS, vocabulary) is None
 
 
 def test_overlap_counts_distinct_shared_prompts(tmp_path):

@@ -1,0 +1,71 @@
+"""Whether what a cache was made of is still what it was.
+
+Two things are compared: the code of the task, and the raw files that the task
+opened through `gkd.text.raw_files`. Neither needs TensorFlow or runs the task.
+"""
+
+from collections.abc import Mapping
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from gkd.data import hashes
+
+log = logging.getLogger("gkd")
+
+_said: set[str] = set()
+
+
+def describe(opened: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+  """{name: bytes, mtime_ns and sha256} of raw files, for info.json."""
+  found = {}
+  for name, path in sorted(opened.items()):
+    stat = path.stat()
+    found[name] = {
+      "bytes": stat.st_size,
+      "mtime_ns": stat.st_mtime_ns,
+      "sha256": hashes.file_hash(path),
+    }
+  return found
+
+
+def is_fresh(
+  path: Path, info: Mapping[str, Any], data_dir: str | os.PathLike | None
+) -> bool:
+  """Whether code and raw files of a cache are unchanged; says what is not.
+
+  Args:
+    path: of the cache, for messages.
+    info: its info.json.
+    data_dir: where the raw files are. Where one is missing, now or at all, the
+      cache stands for it, and that is said once.
+  """
+  for module, digest in info.get("sources", {}).items():
+    if hashes.source_hash(module) != digest:
+      _say(f"cache {path} is stale: the code of {module} has changed since")
+      return False
+  for name, noted in info.get("raw_files", {}).items():
+    file = Path(data_dir or "", name)
+    if not data_dir or not file.is_file():
+      _say(f"cache {path} is used as it is: its raw file {name} is not here")
+    elif not _is_same(file, noted):
+      _say(f"cache {path} is stale: raw file {file} has changed since")
+      return False
+  return True
+
+
+def _is_same(file: Path, noted: Mapping[str, Any]) -> bool:
+  stat = file.stat()
+  if (stat.st_size, stat.st_mtime_ns) == (noted["bytes"], noted["mtime_ns"]):
+    return True  # reading gigabytes at each start would be a waste
+  return (
+    stat.st_size == noted["bytes"] and hashes.file_hash(file) == noted["sha256"]
+  )
+
+
+def _say(text: str) -> None:
+  """Once a process: a command looks for the same cache several times."""
+  if text not in _said:
+    _said.add(text)
+    log.info("%s", text)
