@@ -19,10 +19,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gkd.errors import UserError
 from gkd.text import numbers
 from gkd.text.statistics import Statistics
 from gkd.text.statistics import means
-from gkd.types import UserError
 
 Target = str | Sequence[str]
 
