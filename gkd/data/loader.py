@@ -1,9 +1,10 @@
 """Batches as a pure function of (seed, step): nothing about data is saved.
 
-Row n of a run (n = step · batch size + place in the batch) is the cache row at
-position n mod N of a permutation that is drawn anew for each epoch n div N. The
-permutation is never written down: grain's index shuffle computes any place of
-it directly. A resumed run therefore sees the data it would have seen.
+Row n of a run (n = step · batch size + place in the batch) comes from a
+component of the mixture and from place p of that component's own stream, see
+`mixture`. With N rows in use, it is the row at place p mod N of a permutation
+that is drawn anew for each epoch p div N, see `shuffle`. A resumed run sees the
+data it would have seen, and any number of processes sees the same batches.
 
 Usage:
   loader = Loader(cache, batch_size=32, lengths={"inputs": 64, "targets": 32},
@@ -11,121 +12,148 @@ Usage:
   batch = loader.batch(step)
 """
 
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-import functools
 
-from grain.experimental import index_shuffle
 import numpy as np
 
+from gkd.data import shuffle
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
-from gkd.keys import Role
+from gkd.data.cache import Tokens
+from gkd.data.mixture import Mixture
+from gkd.data.subset import Subset
+from gkd.text.vocabulary import Vocabulary
 from gkd.types import EOS_ID
 from gkd.types import Batch
 from gkd.types import Source
 from gkd.types import UserError
 
 FILLER_ROW = -1
-_ROUNDS = 4  # of the shuffle's cipher; grain's own value
-# Streams of this module below `Role.DATA`.
-_EPOCH = 0
-_SUBSET = 1
+_ALL = Subset()
 
 
 class Loader:
-  """Global batches of one cache.
+  """Global batches of one cache, or of a mixture of several.
 
   Attributes:
-    cache: where the rows come from.
+    mixture: where the rows come from. A row's id counts through its caches.
     batch_size: B, over all processes.
     lengths: {"inputs": I, "targets": T}, the widths of a batch.
     seed: of the order.
-    num_rows: N, rows in an epoch.
+    num_rows: rows in use, of all components.
   """
 
   def __init__(
     self,
-    cache: TokenCache,
+    data: TokenCache | Mixture,
     *,
     batch_size: int,
     lengths: Mapping[str, int],
     seed: int,
-    shuffle: bool = True,
-    limit: int | None = None,
+    subset: Subset = _ALL,
   ):
-    """Checks that the cache can serve what is asked.
+    """Checks that the data can serve what is asked.
 
     Args:
-      cache: where the rows come from.
+      data: where the rows come from.
       batch_size: B, at least 1.
-      lengths: {"inputs": I, "targets": T}; at most what the cache was made
+      lengths: {"inputs": I, "targets": T}; at most what each cache was made
         with, at least its longest row.
       seed: of the order, at least 0.
-      shuffle: draw a permutation for each epoch; False keeps the cache's order.
-      limit: use only so many rows: drawn by `seed` with shuffle, a smaller
-        limit being a part of a larger one; the first ones without.
+      subset: the part of each cache that is used.
+
+    Raises:
+      UserError: something of this is not so.
     """
     if batch_size < 1:
       raise UserError(f"BATCH_SIZE is {batch_size}; give 1 or more")
     if seed < 0:
       raise UserError(f"RANDOM_SEED is {seed}; give 0 or more")
-    if limit is not None and limit < 1:
-      raise UserError(f"a limit of {limit} rows; give 1 or more, or none")
-    if not len(cache):
+    self.mixture = data if isinstance(data, Mixture) else Mixture([(data, 1)])
+    caches = self.mixture.caches
+    if len(caches) > 1 and subset.limit is not None:
       raise UserError(
-        f"cache {cache.path} has no rows; check the task and its split"
+        f"TRAIN_LIMIT is {subset.limit} but {len(caches)} caches are mixed;"
+        " give TRAIN_FRACTION, which is taken of each"
       )
-    _check_lengths(cache, lengths)
-    self.cache = cache
+    for cache in caches:
+      _check_cache(cache, lengths)
     self.batch_size = batch_size
     self.lengths = dict(lengths)
     self.seed = seed
-    self.num_rows = min(len(cache), limit or len(cache))
-    self._shuffle = shuffle
+    self._subset = subset
+    self._rows = [subset.of(cache, seed) for cache in caches]
+    self._firsts = np.cumsum([0, *map(len, caches)])
+    self.num_rows = sum(map(len, self._rows))
 
-  def batch(self, step: int) -> Batch:
-    """Global batch of a step, NumPy arrays; the same whenever it is called."""
+  @property
+  def vocabulary(self) -> Vocabulary:
+    return self.mixture.vocabulary
+
+  @property
+  def has_targets(self) -> bool:
+    """Whether every row has a target."""
+    return self.mixture.has_targets
+
+  @property
+  def words(self) -> str:
+    """What is read, one line for each component."""
+    lines = []
+    parts = zip(
+      self.mixture.shares, self.mixture.caches, self._rows, strict=True
+    )
+    for share, cache, rows in parts:
+      line = f"{cache.info['task']} {cache.info['split']}, "
+      if len(self._rows) > 1:
+        line = f"{100 * share:.4g} % {line}"
+      lines.append(line + self._subset.words(rows, cache, self.seed))
+    return "\n".join(lines)
+
+  def batch(self, step: int, places: range | None = None) -> Batch:
+    """Global batch of a step, NumPy arrays; the same whenever it is called.
+
+    Args:
+      step: of the run, from 0.
+      places: only these rows of the batch, for a process that holds a part of
+        it; the parts one after the other are the whole.
+    """
     first = step * self.batch_size
-    indices = [self.row(first + i) for i in range(self.batch_size)]
-    return collate(self.cache.read(indices), indices, self.lengths)
+    places = range(self.batch_size) if places is None else places
+    ids = [self.row(first + place) for place in places]
+    return collate(self._tokens(ids), ids, self.lengths)
 
   def row(self, n: int) -> int:
-    """Cache row of the n-th example of a run."""
-    epoch, place = divmod(n, self.num_rows)
-    if not self._shuffle:
-      return place
-    place = _permute(place, self.num_rows, (self.seed, _EPOCH, epoch))
-    return self._subset(place)
+    """Id of the n-th row of a run."""
+    component, n = self.mixture.split(n)
+    rows = self._rows[component]
+    epoch, place = divmod(n, len(rows))
+    # Without its number, caches of one size would go in step. The first has
+    # none: it goes as it would alone.
+    number = (component,) if component else ()
+    stream = (self.seed, shuffle.EPOCH, epoch, *number)
+    place = shuffle.permute(place, len(rows), stream)
+    return int(self._firsts[component]) + rows[place]
 
-  def ordered(
-    self, batch_size: int | None = None
-  ) -> Iterator[tuple[Batch, list[Row]]]:
-    """All rows once, by rising row index, for evaluation.
-
-    The last batch is filled up: filler rows have row id -1, a lone EOS as
-    input, no targets and weights 0. The list holds the real rows only.
-    """
-    size = batch_size or self.batch_size
-    places = range(self.num_rows)
-    if self._shuffle:
-      places = sorted(self._subset(place) for place in places)
-    for start in range(0, self.num_rows, size):
-      indices = list(places[start : start + size])
-      rows = self.cache.read(indices)
-      yield collate(rows, indices, self.lengths, size), rows
-
-  def _subset(self, place: int) -> int:
-    """Cache row at a place of the subset; any place, without a limit."""
-    if self.num_rows == len(self.cache):
-      return place
-    return _permute(place, len(self.cache), (self.seed, _SUBSET))
+  def _tokens(self, ids: Sequence[int]) -> list[Tokens]:
+    """The rows of these ids, in their order."""
+    caches = self.mixture.caches
+    if len(caches) == 1:
+      return caches[0].tokens(ids)
+    owners = np.searchsorted(self._firsts, ids, side="right") - 1
+    found: list[Tokens | None] = [None] * len(ids)
+    for owner in np.unique(owners):
+      places = np.flatnonzero(owners == owner)
+      local = np.asarray(ids)[places] - self._firsts[owner]
+      rows = caches[owner].tokens(local)
+      for place, row in zip(places, rows, strict=True):
+        found[place] = row
+    return found
 
 
 def collate(
-  rows: Sequence[Row],
-  indices: Sequence[int],
+  rows: Sequence[Row | Tokens],
+  ids: Sequence[int],
   lengths: Mapping[str, int],
   batch_size: int | None = None,
 ) -> Batch:
@@ -133,49 +161,46 @@ def collate(
 
   Args:
     rows: the rows; none is longer than `lengths`.
-    indices: their global row ids.
+    ids: their global row ids.
     lengths: {"inputs": I, "targets": T}.
     batch_size: fill up to so many rows; default none.
   """
   size = batch_size or len(rows)
-  inputs = np.zeros((size, lengths["inputs"]), np.int32)
-  targets = np.zeros((size, lengths["targets"]), np.int32)
-  weights = np.zeros((size, lengths["targets"]), np.float32)
-  ids = np.full(size, FILLER_ROW, np.int32)
-  ids[: len(rows)] = indices
+  inputs, _ = _padded([row.inputs for row in rows], size, lengths["inputs"])
   # Attention over an input without any token is undefined.
   inputs[len(rows) :, 0] = EOS_ID
-  for i, row in enumerate(rows):
-    inputs[i, : len(row.inputs)] = row.inputs
-    targets[i, : len(row.targets)] = row.targets
-    # From the length and not from the ids: whatever the ids mean.
-    weights[i, : len(row.targets)] = 1.0
+  # From the length and not from the ids: whatever the ids mean.
+  targets, is_target = _padded(
+    [row.targets for row in rows], size, lengths["targets"]
+  )
+  row_ids = np.full(size, FILLER_ROW, np.int32)
+  row_ids[: len(rows)] = ids
   return Batch(
     inputs=inputs,
     targets=targets,
-    weights=weights,
-    rows=ids,
+    weights=is_target.astype(np.float32),
+    rows=row_ids,
     source=np.full(size, Source.DATASET, np.int32),
   )
 
 
-def _permute(place: int, size: int, stream: tuple[int, ...]) -> int:
-  """Image of `place` under the permutation of range(size) of a stream."""
-  seed = _shuffle_seed(stream)
-  return index_shuffle(place, max_index=size - 1, seed=seed, rounds=_ROUNDS)
+def _padded(
+  rows: Sequence[np.ndarray], size: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """[size, width] ids and where they are; one copy for all rows."""
+  counts = np.zeros(size, np.int64)
+  counts[: len(rows)] = [len(row) for row in rows]
+  is_real = np.arange(width) < counts[:, None]
+  padded = np.zeros((size, width), np.int32)
+  padded[is_real] = np.concatenate(rows)
+  return padded, is_real
 
 
-@functools.lru_cache(maxsize=256)
-def _shuffle_seed(stream: tuple[int, ...]) -> int:
-  """One number of all numbers of a stream.
-
-  It is a hash: with a sum, epoch 1 of seed 0 would be epoch 0 of seed 1.
-  """
-  entropy = np.random.SeedSequence([int(Role.DATA), *stream])
-  return int(entropy.generate_state(1)[0])
-
-
-def _check_lengths(cache: TokenCache, lengths: Mapping[str, int]) -> None:
+def _check_cache(cache: TokenCache, lengths: Mapping[str, int]) -> None:
+  if not len(cache):
+    raise UserError(
+      f"cache {cache.path} has no rows; check the task and its split"
+    )
   for name, made in cache.info["lengths"].items():
     if name not in lengths:
       raise UserError(

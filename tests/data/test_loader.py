@@ -1,48 +1,54 @@
 """A batch is a function of (seed, step) and of nothing else."""
 
+import fractions
+import itertools
+
+from grain.experimental import index_shuffle
 import jax
 import numpy as np
 import pytest
 
-from gkd.data import writer
 from gkd.data.cache import Row
-from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
-from gkd.text.vocabulary import ByteVocabulary
+from gkd.data.loader import collate
+from gkd.data.mixture import Mixture
+from gkd.data.subset import Subset
 from gkd.types import Source
 from gkd.types import UserError
+from tests.data import tiny_caches
+from tests.data.tiny_caches import LENGTHS
 
-LENGTHS = {"inputs": 5, "targets": 4}
-ROWS = 23
-
-
-def make_cache(path, rows):
-  info = {
-    "task": "toy",
-    "split": "train",
-    "lengths": LENGTHS,
-    "vocabulary": ByteVocabulary(),
-  }
-  return TokenCache(writer.write_rows(path, rows, info))
+# The shuffle's cost a row grows as the number of rows falls: not fewer.
+ROWS = 230
+SIZES = {"a": ROWS, "b": 70, "c": 90}
+RATES = {"a": 3, "b": 1, "c": 0.5}
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-  rows = [
-    Row(
-      inputs=np.full(1 + i % 5, i + 3, np.int32),
-      targets=np.full(1 + i % 4, i + 30, np.int32),
-      prompt=str(i),
-      reference=i,
+def caches(tmp_path_factory):
+  """Tokens of a are 3 and more, of b 1003, of c 2003."""
+  folder = tmp_path_factory.mktemp("caches")
+  return {
+    name: tiny_caches.numbered(
+      folder / name, size, task=name, first=3 + 1000 * place
     )
-    for i in range(ROWS)
-  ]
-  return make_cache(tmp_path_factory.mktemp("cache") / "c", rows)
+    for place, (name, size) in enumerate(SIZES.items())
+  }
 
 
-def make_loader(cache, **kwargs):
+@pytest.fixture(scope="module")
+def cache(caches):
+  return caches["a"]
+
+
+@pytest.fixture(scope="module")
+def mixture(caches):
+  return Mixture([(caches[name], rate) for name, rate in RATES.items()])
+
+
+def make_loader(data, **kwargs):
   options = {"batch_size": 4, "lengths": LENGTHS, "seed": 0, **kwargs}
-  return Loader(cache, **options)
+  return Loader(data, **options)
 
 
 def stream(loader, steps):
@@ -55,112 +61,210 @@ def assert_same_batch(left, right):
     np.testing.assert_array_equal(a, b)
 
 
-def test_batch_depends_on_seed_and_step_alone(cache):
-  first = make_loader(cache)
+def shuffled(size, *numbers):
+  """A list in the order of grain's shuffle, all of it at once."""
+  entropy = np.random.SeedSequence([1, *numbers])  # 1: the role of data
+  seed = int(entropy.generate_state(1)[0])
+  return [
+    index_shuffle(i, max_index=size - 1, seed=seed, rounds=4)
+    for i in range(size)
+  ]
+
+
+def endless(size, seed, component=0):
+  """Row after row of one component, an epoch at a time."""
+  for epoch in itertools.count():
+    number = [component] if component else []
+    yield from shuffled(size, seed, 0, epoch, *number)
+
+
+def simulated(sizes, rates, seed):
+  """Ids of a mixture, dealt out one by one by a process with a memory."""
+  rates = [fractions.Fraction(rate) for rate in rates]
+  streams = [endless(n, seed, j) for j, n in enumerate(sizes)]
+  firsts = [0, *itertools.accumulate(sizes)]
+  seen, given = [0] * len(rates), [0] * len(rates)
+  while True:
+    for j, rate in enumerate(rates):
+      seen[j] += 1
+      if given[j] + 1 <= seen[j] * rate / sum(rates[j:]):
+        break
+    given[j] += 1
+    yield firsts[j] + next(streams[j])
+
+
+def test_order_of_one_cache_is_an_endless_shuffled_stream(cache):
+  expected = list(itertools.islice(endless(ROWS, 5), 600))
+  assert stream(make_loader(cache, batch_size=50, seed=5), 12) == expected
+
+
+def test_order_of_a_mixture_is_that_of_a_process_with_a_memory(mixture):
+  expected = simulated(SIZES.values(), RATES.values(), 5)
+  expected = list(itertools.islice(expected, 700))
+  assert stream(make_loader(mixture, batch_size=50, seed=5), 14) == expected
+
+
+@pytest.mark.parametrize("name", ["cache", "mixture"])
+def test_batch_depends_on_seed_and_step_alone(name, request):
+  data = request.getfixturevalue(name)
+  first = make_loader(data)
   straight = [first.batch(step) for step in range(20)]
-  again = make_loader(cache)
+  again = make_loader(data)
   for step in (19, 3, 3, 0, 11):
     assert_same_batch(again.batch(step), straight[step])
-  other = make_loader(cache, seed=1)
+  other = make_loader(data, seed=1)
   assert stream(other, 5) != stream(first, 5)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_processes_read_parts_of_the_same_batch(mixture, count):
+  loader = make_loader(mixture, batch_size=6)
+  size = 6 // count
+  for step in (0, 7):
+    parts = [
+      loader.batch(step, range(i * size, (i + 1) * size)) for i in range(count)
+    ]
+    whole = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    assert_same_batch(whole, loader.batch(step))
+
+
+def test_a_part_reads_its_own_rows_alone(cache, monkeypatch):
+  loader = make_loader(cache)
+  asked = []
+  read = cache.tokens
+  monkeypatch.setattr(
+    cache, "tokens", lambda ids: asked.extend(ids) or read(ids)
+  )
+  part = loader.batch(3, range(2, 4))
+  assert asked == part.rows.tolist() == loader.batch(3).rows[2:].tolist()
+
+
 def test_each_epoch_is_another_permutation(cache):
-  order = stream(make_loader(cache, batch_size=ROWS), 6)
-  epochs = [tuple(order[i : i + ROWS]) for i in range(0, 6 * ROWS, ROWS)]
+  order = stream(make_loader(cache, batch_size=ROWS), 3)
+  epochs = [tuple(order[i : i + ROWS]) for i in range(0, 3 * ROWS, ROWS)]
   assert all(sorted(epoch) == list(range(ROWS)) for epoch in epochs)
-  assert len(set(epochs)) == 6
+  assert len(set(epochs)) == 3
   # The batch size cuts the same stream elsewhere.
-  assert stream(make_loader(cache, batch_size=6), 23) == order
+  assert stream(make_loader(cache, batch_size=30), 23) == order
 
 
-def test_epochs_of_two_seeds_have_no_permutation_in_common(cache):
-  orders = {
-    tuple(make_loader(cache, batch_size=ROWS, seed=seed).batch(step).rows)
-    for seed in range(5)
-    for step in range(5)
+def test_each_component_gives_every_row_once_in_each_of_its_epochs(mixture):
+  order = np.array(stream(make_loader(mixture, batch_size=100), 22))
+  firsts = np.cumsum([0, *SIZES.values()])
+  for size, first in zip(SIZES.values(), firsts[:-1], strict=True):
+    own = order[(order >= first) & (order < first + size)] - first
+    epochs = own[: len(own) // size * size].reshape(-1, size)
+    assert len(epochs) >= 2
+    assert (np.sort(epochs, axis=1) == np.arange(size)).all()
+    assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
+
+
+def test_the_first_component_goes_as_it_would_alone(mixture, cache):
+  order = [i for i in stream(make_loader(mixture), 30) if i < ROWS]
+  alone = stream(make_loader(cache, batch_size=len(order)), 1)
+  assert order == alone
+
+
+def test_caches_of_one_size_do_not_go_in_step(tmp_path):
+  pair = [
+    tiny_caches.numbered(tmp_path / name, ROWS, task=name) for name in "ab"
+  ]
+  mixture = Mixture([(cache, 1) for cache in pair])
+  loader = make_loader(mixture, batch_size=2 * ROWS)
+  rows = loader.batch(0).rows
+  assert rows[rows < ROWS].tolist() != (rows[rows >= ROWS] - ROWS).tolist()
+
+
+def test_a_part_of_the_rows_is_the_same_in_every_epoch(cache):
+  subset = Subset(limit=60)
+  loader = make_loader(cache, batch_size=60, subset=subset)
+  epochs = [loader.batch(step).rows.tolist() for step in range(3)]
+  assert {tuple(sorted(epoch)) for epoch in epochs} == {
+    tuple(sorted(subset.of(cache, 0)))
   }
-  assert len(orders) == 25
+  assert len({tuple(epoch) for epoch in epochs}) == 3
+  assert loader.num_rows == 60
 
 
-def test_without_shuffle_the_order_is_the_caches(cache):
-  loader = make_loader(cache, shuffle=False)
-  assert stream(loader, 6) == [*range(ROWS), 0]
+def test_a_fraction_is_taken_of_each_component(mixture, caches):
+  subset = Subset(fraction=0.5, seed=9)
+  loader = make_loader(mixture, batch_size=110, subset=subset)
+  firsts = dict(zip(SIZES, np.cumsum([0, *SIZES.values()]), strict=False))
+  expected = {
+    row + firsts[name]
+    for name, cache in caches.items()
+    for row in subset.of(cache, 0)
+  }
+  # One of 9 rows is of c, with 45 rows in use.
+  assert set(stream(loader, 4)) == expected
+  assert loader.num_rows == len(expected) == 115 + 35 + 45
 
 
-def test_limit_draws_nested_subsets(cache):
-  subsets = []
-  for limit in (5, 11, None):
-    size = limit or ROWS
-    order = stream(make_loader(cache, batch_size=size, limit=limit), 3)
-    epochs = [set(order[i : i + size]) for i in range(0, 3 * size, size)]
-    assert epochs[0] == epochs[1] == epochs[2]
-    assert len(epochs[0]) == size
-    ordered = make_loader(cache, limit=limit).ordered()
-    assert {r.reference for _, rows in ordered for r in rows} == epochs[0]
-    subsets.append(epochs[0])
-  assert subsets[0] < subsets[1] < subsets[2]
-  assert subsets[0] != set(range(5))
-  first = make_loader(cache, limit=5, shuffle=False)
-  assert set(stream(first, 5)) == set(range(5))
-
-
-def test_batch_holds_the_rows_padded_on_the_right(cache):
-  batch = make_loader(cache, batch_size=7).batch(2)
-  assert batch.inputs.shape == (7, 5)
-  assert batch.targets.shape == batch.weights.shape == (7, 4)
+@pytest.mark.parametrize("name", ["cache", "mixture"])
+def test_batch_holds_the_rows_padded_on_the_right(name, request):
+  batch = make_loader(request.getfixturevalue(name), batch_size=9).batch(2)
+  assert batch.inputs.shape == (9, 5)
+  assert batch.targets.shape == batch.weights.shape == (9, 4)
   assert batch.inputs.dtype == batch.targets.dtype == np.int32
+  assert batch.rows.dtype == batch.source.dtype == np.int32
   assert batch.weights.dtype == np.float32
-  assert batch.source.tolist() == [Source.DATASET] * 7
-  for place, i in enumerate(batch.rows.tolist()):
-    length = 1 + i % 5
-    assert batch.inputs[place].tolist() == [i + 3] * length + [0] * (5 - length)
+  assert batch.source.tolist() == [Source.DATASET] * 9
+  firsts = np.cumsum([0, *SIZES.values()])
+  for place, row in enumerate(batch.rows):
+    component = int(np.searchsorted(firsts, row, side="right")) - 1
+    i = int(row - firsts[component])
+    token, length = i + 3 + 1000 * component, 1 + i % 5
+    assert batch.inputs[place].tolist() == (
+      [token] * length + [0] * (5 - length)
+    )
     length = 1 + i % 4
     assert batch.targets[place].tolist() == (
-      [i + 30] * length + [0] * (4 - length)
+      [token + 30] * length + [0] * (4 - length)
     )
     assert batch.weights[place].tolist() == [1.0] * length + [0.0] * (
       4 - length
     )
 
 
-@pytest.mark.parametrize("size", [1, 5, 23, 40])
-def test_ordered_covers_every_row_once_and_marks_fillers(cache, size):
-  seen = []
-  for batch, rows in make_loader(cache).ordered(size):
-    assert batch.inputs.shape == (size, 5)
-    real = batch.rows >= 0
-    assert [r.reference for r in rows] == batch.rows[real].tolist()
-    seen += batch.rows[real].tolist()
-    assert batch.rows[~real].tolist() == [-1] * (size - len(rows))
-    assert not batch.weights[~real].any()
-    assert not batch.targets[~real].any()
-    assert batch.inputs[~real].sum(axis=1).tolist() == [1] * (size - len(rows))
-  assert seen == list(range(ROWS))
+def test_fillers_have_an_input_and_nothing_to_learn():
+  row = Row(np.array([7, 8], np.int32), np.zeros(0, np.int32), "", None)
+  batch = collate([row, row], [4, 9], LENGTHS, batch_size=4)
+  assert batch.rows.tolist() == [4, 9, -1, -1]
+  assert batch.inputs.tolist() == [[7, 8, 0, 0, 0]] * 2 + [[1, 0, 0, 0, 0]] * 2
+  assert not batch.targets.any()
+  assert not batch.weights.any()
 
 
-def test_shuffle_has_no_memory_of_the_source_order(tmp_path):
-  """Adjacent rows land apart: mean step of a random order of n is n/3."""
-  size = 5000
-  rows = [Row(np.ones(1), np.ones(1), "", i) for i in range(size)]
-  loader = make_loader(make_cache(tmp_path / "c", rows))
-  order = np.array([loader.row(n) for n in range(size)])
-  assert abs(np.abs(np.diff(order)).mean() / (size / 3) - 1) < 0.05
-  # Ranks of the first half: mean (n-1)/2, standard error n / sqrt(12 n/2).
-  error = size / np.sqrt(12 * size / 2)
-  assert abs(order[: size // 2].mean() - (size - 1) / 2) < 4 * error
+def test_words_name_rows_shares_and_parts(cache, mixture):
+  assert make_loader(cache).words == "a train, 230 rows"
+  assert make_loader(mixture, subset=Subset(fraction=0.5)).words == (
+    "66.67 % a train, 115 of 230 rows, drawn by seed 0\n"
+    "22.22 % b train, 35 of 70 rows, drawn by seed 0\n"
+    "11.11 % c train, 45 of 90 rows, drawn by seed 0"
+  )
 
 
-def test_what_cannot_work_is_refused(cache, tmp_path):
+def test_a_mixture_has_targets_where_all_its_caches_have(cache, tmp_path):
+  rows = [Row(np.ones(1, np.int32), np.zeros(0, np.int32), "x", None)]
+  prompts = tiny_caches.write(tmp_path / "c", rows, task="p")
+  assert make_loader(cache).has_targets
+  assert not make_loader(Mixture([(cache, 1), (prompts, 1)])).has_targets
+
+
+def test_what_cannot_work_is_refused(cache, mixture, tmp_path):
   for kwargs, message in (
     ({"batch_size": 0}, "BATCH_SIZE is 0"),
     ({"seed": -1}, "RANDOM_SEED is -1"),
-    ({"limit": 0}, "a limit of 0 rows"),
     ({"lengths": {"inputs": 6, "targets": 4}}, "inputs length 6 is beyond"),
     ({"lengths": {"inputs": 5, "targets": 3}}, "targets length 3 is too short"),
     ({"lengths": {"inputs": 5}}, "lack 'targets'"),
   ):
-    with pytest.raises(UserError, match=message):
-      make_loader(cache, **kwargs)
+    for data in (cache, mixture):
+      with pytest.raises(UserError, match=message):
+        make_loader(data, **kwargs)
+  with pytest.raises(
+    UserError, match="TRAIN_LIMIT is 5 but 3 caches are mixed"
+  ):
+    make_loader(mixture, subset=Subset(limit=5))
   with pytest.raises(UserError, match="has no rows"):
-    make_loader(make_cache(tmp_path / "empty", []))
+    make_loader(tiny_caches.write(tmp_path / "empty", []))

@@ -1,0 +1,198 @@
+"""The part of a cache that a run uses: rows, or prompts with their targets.
+
+Parts are drawn by a seed and nest: 0.5 % of the rows lie within 5 % of them,
+and with several targets a prompt the prompts of a small part within those of a
+large one. At a constant number of rows N, `targets_per_prompt` m trades prompts
+for targets: N/m prompts with m targets each, the prompts for 2m being among
+those for m (prompt diversity, Fig. 6 of the teacher-hacking paper).
+
+Targets of one prompt are the rows with the same prompt text, in the order of
+the cache: what `gkd sample` writes.
+
+Usage:
+  rows = Subset(fraction=0.05).of(cache, seed=0)
+  cache_row = rows[place]          # 0 ≤ place < len(rows)
+"""
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+
+from gkd.data import shuffle
+from gkd.data.cache import TokenCache
+from gkd.types import UserError
+
+
+class Rows(Protocol):
+  """Rows of a cache by their place in a subset."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, place: int) -> int: ...
+
+  def __iter__(self) -> Iterator[int]: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subset:
+  """How much of a cache is used.
+
+  Attributes:
+    limit: so many rows; None for all.
+    fraction: this share of the rows, or of the prompts with
+      `targets_per_prompt`; above 0, at most 1; None for all.
+    targets_per_prompt: the first so many targets of each prompt; None takes
+      rows as they come, whatever their prompts.
+    seed: of the draw; None for the seed of the run.
+  """
+
+  limit: int | None = None
+  fraction: float | None = None
+  targets_per_prompt: int | None = None
+  seed: int | None = None
+
+  def __post_init__(self):
+    _at_least(1, TRAIN_LIMIT=self.limit)
+    _at_least(1, TARGETS_PER_PROMPT=self.targets_per_prompt)
+    _at_least(0, SUBSET_SEED=self.seed)
+    if self.fraction is not None and not 0 < self.fraction <= 1:
+      raise UserError(
+        f"TRAIN_FRACTION is {self.fraction:g}; give a number above 0 and at"
+        " most 1, or None"
+      )
+    if None not in (self.limit, self.fraction):
+      raise UserError(
+        f"TRAIN_LIMIT is {self.limit} and TRAIN_FRACTION {self.fraction:g};"
+        " give one of the two"
+      )
+    if self.seed is not None and not self._draws:
+      raise UserError(
+        f"SUBSET_SEED is {self.seed} but all rows are used and it does nothing;"
+        " give TRAIN_LIMIT or TRAIN_FRACTION, or leave it out"
+      )
+    m = self.targets_per_prompt
+    if m is not None and self.limit is not None and self.limit % m:
+      raise UserError(
+        f"TRAIN_LIMIT {self.limit} is no multiple of TARGETS_PER_PROMPT {m};"
+        f" give {(self.limit // m + 1) * m} or another number of rows"
+      )
+
+  @property
+  def _draws(self) -> bool:
+    return self.limit is not None or self.fraction not in (None, 1)
+
+  def of(self, cache: TokenCache, seed: int) -> Rows:
+    """The rows of `cache`, drawn with `seed` unless the subset has its own.
+
+    Raises:
+      UserError: a prompt has too few targets.
+    """
+    drawn_by = seed if self.seed is None else self.seed
+    if self.targets_per_prompt is None:
+      size = min(self._size(len(cache), 1), len(cache))
+      if size == len(cache):
+        return range(size)
+      return _Drawn(range(len(cache)), size, (drawn_by, shuffle.SUBSET))
+    groups = _groups(cache, self.targets_per_prompt)
+    size = self._size(len(groups), self.targets_per_prompt)
+    if size > len(groups):
+      raise UserError(
+        f"TRAIN_LIMIT {self.limit} with TARGETS_PER_PROMPT"
+        f" {self.targets_per_prompt} needs {size} prompts and cache"
+        f" {cache.path} has {len(groups)}; lower the first or raise the second"
+      )
+    chosen: Sequence[int] | _Drawn = range(size)
+    if size < len(groups):
+      prompts = range(len(groups))
+      chosen = _Drawn(prompts, size, (drawn_by, shuffle.PROMPTS))
+    return _Grouped(groups, chosen)
+
+  def words(self, rows: Rows, cache: TokenCache, seed: int) -> str:
+    """Number of rows, and how they came about."""
+    text = f"{len(rows):,} rows"
+    if len(rows) < len(cache):
+      text = f"{len(rows):,} of {len(cache):,} rows"
+    if m := self.targets_per_prompt:
+      targets = "1 target" if m == 1 else f"{m} targets"
+      text += f": {len(rows) // m:,} prompts × {targets}"
+    if len(rows) < len(cache) and self._draws:
+      text += f", drawn by seed {seed if self.seed is None else self.seed}"
+    return text
+
+  def _size(self, total: int, rows_each: int) -> int:
+    """How many of `total` are drawn, each of which stands for `rows_each`."""
+    if self.limit is not None:
+      return self.limit // rows_each
+    if self.fraction is not None:
+      return max(round(self.fraction * total), 1)
+    return total
+
+
+def rising(rows: Rows) -> np.ndarray:
+  """[len(rows)] int64, the rows of a subset sorted."""
+  return np.sort(np.fromiter(rows, np.int64, len(rows)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Drawn:
+  """The first `size` places of a permutation of `items`."""
+
+  items: Sequence[int]
+  size: int
+  stream: tuple[int, ...]
+
+  def __len__(self) -> int:
+    return self.size
+
+  def __getitem__(self, place: int) -> int:
+    return self.items[shuffle.permute(place, len(self.items), self.stream)]
+
+  def __iter__(self) -> Iterator[int]:
+    return map(self.__getitem__, range(len(self)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Grouped:
+  """The targets of chosen prompts; those of one prompt follow one another."""
+
+  groups: np.ndarray  # [prompts, m] rows of the cache
+  chosen: Sequence[int] | _Drawn
+
+  def __len__(self) -> int:
+    return len(self.chosen) * self.groups.shape[1]
+
+  def __getitem__(self, place: int) -> int:
+    prompt, target = divmod(place, self.groups.shape[1])
+    return int(self.groups[self.chosen[prompt], target])
+
+  def __iter__(self) -> Iterator[int]:
+    return map(self.__getitem__, range(len(self)))
+
+
+def _groups(cache: TokenCache, size: int) -> np.ndarray:
+  """[prompts, size] the first rows of each prompt, by first appearance."""
+  order = np.argsort(cache.prompt_hashes, kind="stable")
+  hashes = cache.prompt_hashes[order]
+  starts = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1]))
+  counts = np.diff(starts, append=len(order))
+  if counts.min() < size:
+    few = starts[counts < size]
+    row = int(order[few].min())
+    prompt = cache.read([row])[0].prompt
+    raise UserError(
+      f"{len(few)} of {len(counts)} prompts of cache {cache.path} have fewer"
+      f" than {size} targets (row {row}: {prompt[:60]!r}); lower"
+      f" TARGETS_PER_PROMPT to {counts.min()}, or sample more completions of"
+      " each prompt"
+    )
+  starts = starts[np.argsort(order[starts])]
+  return order[starts[:, None] + np.arange(size)]
+
+
+def _at_least(least: int, **values: int | None) -> None:
+  for name, value in values.items():
+    if value is not None and value < least:
+      raise UserError(f"{name} is {value}; give {least} or more, or None")

@@ -1,0 +1,35 @@
+"""A permutation for each stream, and another one for another stream."""
+
+import itertools
+
+import numpy as np
+
+from gkd.data.shuffle import permute
+
+
+def drawn(size, stream):
+  return [permute(place, size, stream) for place in range(size)]
+
+
+def test_every_place_has_an_image_of_its_own():
+  for size in (1, 2, 40, 1000):
+    assert sorted(drawn(size, (0, 0, 0))) == list(range(size))
+
+
+def test_streams_have_no_permutation_in_common():
+  # Sums of seed and epoch would repeat: (0, 1) and (1, 0) above all.
+  streams = itertools.product(range(3), range(2), range(3))
+  found = {
+    tuple(permute(i, 1000, stream) for i in range(20)) for stream in streams
+  }
+  assert len(found) == 18
+
+
+def test_no_memory_of_the_order():
+  """Adjacent places land apart: mean step of a random order of n is n/3."""
+  size = 5000
+  order = np.array(drawn(size, (0, 0, 0)))
+  assert abs(np.abs(np.diff(order)).mean() / (size / 3) - 1) < 0.05
+  # Ranks of the first half: mean (n-1)/2, standard error n / sqrt(12 n/2).
+  error = size / np.sqrt(12 * size / 2)
+  assert abs(order[: size // 2].mean() - (size - 1) / 2) < 4 * error
