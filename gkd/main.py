@@ -88,7 +88,7 @@ def _evaluate(args) -> None:
   folders = _prepare(args)
   from gkd.commands import evaluating
 
-  evaluating.evaluate(folders)
+  evaluating.evaluate(folders, seqio=args.through_seqio)
 
 
 def _sample(args) -> None:

@@ -12,6 +12,7 @@ from gkd.commands import configuration
 from gkd.commands import datasets
 from gkd.commands import evaluating
 from gkd.commands import outputs
+from gkd.commands import scoring
 from gkd.commands import settings
 from gkd.commands import training
 from gkd.data.cache import Row
@@ -447,9 +448,9 @@ def test_settings_of_the_evaluation_reach_it(caches):
       *(f"{n}={v}" for n, v in zip(names, values, strict=True)),
     ],
   )
-  scoring = configuration.build(settings.Training).scoring
+  settled = configuration.build(settings.Training).scoring
   cache = TokenCache(caches[1].partition("=")[2])
-  greedy, drawn = training.make_evaluations(scoring, cache)
+  greedy, drawn = scoring.make_evaluations(settled, [cache])
   assert (greedy.num_samples, drawn.num_samples) == (1, 3)
   assert greedy.chunk_size == drawn.chunk_size == 16
   assert (greedy.label, drawn.label) == ("", "t0.7")

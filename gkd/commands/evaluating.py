@@ -1,56 +1,96 @@
-"""`gkd evaluate`: scores of a checkpoint on a task, by generation."""
+"""`gkd evaluate`: scores of a checkpoint on tasks, by generation."""
 
+from collections.abc import Mapping
 import json
 import math
 from pathlib import Path
 
+from gkd import files
+from gkd import locks
 from gkd.commands import configuration
 from gkd.commands import outputs
 from gkd.commands import parameters
+from gkd.commands import score_table
+from gkd.commands import scoring
+from gkd.commands import through_seqio
 from gkd.commands.datasets import Folders
-from gkd.commands.datasets import open_cache
 from gkd.commands.settings import Evaluating
 from gkd.commands.training import check_vocabularies
-from gkd.commands.training import make_evaluations
 from gkd.evaluation.decode import evaluate as evaluate_once
+from gkd.types import UserError
 
 
-def evaluate(folders: Folders) -> dict[str, float]:
-  """Evaluates what the loaded configuration describes; prints and writes."""
+def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
+  """Evaluates what the loaded configuration describes; prints and writes.
+
+  Args:
+    folders: where raw files and caches are.
+    seqio: have seqio.Evaluator score the same predictions, and refuse other
+      numbers than ours.
+  """
   settings = configuration.build(Evaluating)
-  outputs.check_folder(settings.output, "MODEL_DIR")
-  cache = open_cache(settings.scoring.data, folders)
+  _check_output(settings.output)
+  scoring.refuse_idle_flags(settings.teacher)
+  caches = scoring.open_caches(settings.scoring, folders)
   models = {"student": settings.model}
   if settings.teacher is not None:
     models["teacher"] = settings.teacher
-  check_vocabularies(models, cache.info["vocabulary"]["size"])
-  evaluations = make_evaluations(settings.scoring, cache)
+  for cache in caches:
+    check_vocabularies(models, cache.info["vocabulary"]["size"])
+  evaluations = scoring.make_evaluations(settings.scoring, caches)
+  check = None
+  if seqio:
+    splits = zip(settings.scoring.splits, caches, strict=True)
+    check = through_seqio.Comparison(list(splits), folders)
   params = parameters.load(
-    settings.checkpoint, settings.model, "INITIAL_CHECKPOINT_PATH", cache
+    settings.checkpoint, settings.model, "INITIAL_CHECKPOINT_PATH", caches[0]
   )
   teacher_params = parameters.load_teacher(
-    settings.teacher_checkpoint, settings.teacher, cache
+    settings.teacher_checkpoint, settings.teacher, caches[0]
   )
   output = Path(settings.output).expanduser()
-  output.mkdir(parents=True, exist_ok=True)
   values: dict[str, float] = {}
-  for evaluation in evaluations:
-    values |= evaluate_once(
-      settings.model,
-      params,
-      evaluation,
-      seed=settings.seed,
-      step=0,
-      predictions_dir=str(output / "predictions"),
-      teacher=settings.teacher,
-      teacher_params=teacher_params,
+  with locks.hold(output / ".lock", f"MODEL_DIR {settings.output}"):
+    for evaluation in evaluations:
+      values |= evaluate_once(
+        settings.model,
+        params,
+        evaluation,
+        seed=settings.seed,
+        step=0,
+        predictions_dir=str(output / "predictions"),
+        teacher=settings.teacher,
+        teacher_params=teacher_params,
+        on_answers=check and check.keeping(evaluation),
+      )
+    _write(output, values)
+  print(score_table.table(evaluations, values))
+  print(f"\npredictions/ and metrics.json are in {output}")
+  if check is not None:
+    print(check.words(values))
+  return values
+
+
+def _check_output(path: str) -> None:
+  """Whether results can go there, before hours are spent on them."""
+  output = Path(path).expanduser()
+  for folder in (output, output / "predictions"):
+    outputs.check_folder(str(folder), "MODEL_DIR")
+  if (output / "checkpoints").is_dir():
+    raise UserError(
+      f"MODEL_DIR {path!r} is the folder of a training run, which keeps its own"
+      " config.gin and predictions; give another folder, for example"
+      f" {str(output / 'eval')!r}"
     )
+
+
+def _write(output: Path, values: Mapping[str, float]) -> None:
+  """Writes metrics.json and config.gin."""
   # JSON has no NaN and no infinity; they are null, as in metrics.jsonl.
   kept = {n: v if math.isfinite(v) else None for n, v in values.items()}
-  text = json.dumps(kept, indent=2, allow_nan=False)
-  (output / "metrics.json").write_text(text + "\n")
-  (output / "config.gin").write_text(configuration.operative())
-  for name, value in values.items():
-    print(f"{name:48} {value:.4f}")
-  print(f"predictions and metrics.json are in {output}")
-  return values
+  with files.explaining(
+    f"cannot write the scores to {output}; free some space"
+  ):
+    text = json.dumps(kept, indent=2, allow_nan=False)
+    files.write_text(output / "metrics.json", text + "\n")
+    files.write_text(output / "config.gin", configuration.operative())

@@ -109,11 +109,14 @@ reads:
   INITIAL_CHECKPOINT_PATH, a run folder (its newest checkpoint), one checkpoint
   or saved parameters; the token cache of EVAL_SPLIT, made if there is none
 writes:
-  MODEL_DIR/: metrics.json, predictions/ (one line an example), config.gin;
-  the metrics are printed as well
+  a table on the terminal; MODEL_DIR/: metrics.json (eval/TASK/METRIC, and its
+  95 % interval as …_ci_low and …_ci_high), config.gin, predictions/, an object
+  a line: row, prompt, reference, text (as written), prediction (what of it the
+  metrics compare), length in tokens, truncated (never ended), sample (of many)
 knobs:
-  EVAL_SPLIT, EVAL_EXAMPLES, EVAL_BATCH_SIZE, EVAL_TEMPERATURES (0 is greedy),
-  EVAL_SAMPLES, RANDOM_SEED. Distances to a teacher: add
+  EVAL_SPLIT, EVAL_ALSO (more tasks and splits), EVAL_EXAMPLES, EVAL_BATCH_SIZE,
+  EVAL_TEMPERATURES (0 is greedy), EVAL_SAMPLES, RANDOM_SEED. A teacher's score
+  on the same examples and the distances to it: add
   --gin_file=runs/evaluate_against.gin. All of them: the headers of
   runs/evaluate.gin and runs/scoring.gin
 resume:

@@ -23,7 +23,7 @@ def build(data_dir: str, cache_dir: str) -> argparse.ArgumentParser:
   folders = (data_dir, cache_dir)
   _add_quickstart(commands)
   _add_gin_command(commands, folders, "train")
-  _add_gin_command(commands, folders, "evaluate")
+  _add_evaluate(commands, folders)
   _add_gin_command(commands, folders, "sample")
   _add_cache(commands, folders)
   _add_report(commands)
@@ -82,6 +82,16 @@ def _add_folder_flags(parser, folders) -> None:
     default=cache_dir,
     metavar="DIR",
     help="token caches (default: GKD_CACHE_DIR or ~/.cache/gkd/data)",
+  )
+
+
+def _add_evaluate(commands, folders) -> None:
+  parser = _add_gin_command(commands, folders, "evaluate")
+  parser.add_argument(
+    "--through_seqio",
+    action="store_true",
+    help="have seqio.Evaluator score the same predictions, and fail if its"
+    " numbers are not ours; needs TensorFlow and the raw data",
   )
 
 

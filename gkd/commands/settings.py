@@ -11,6 +11,9 @@ import dataclasses
 from typing import Literal
 
 from gkd import masks
+from gkd.commands.also import named
+from gkd.data.subset import Subset
+from gkd.evaluation.bootstrap import RESAMPLES
 from gkd.losses.objective import Objective
 from gkd.sampling.filters import Decoding
 from gkd.training.optimizer import Optimizer
@@ -32,9 +35,15 @@ class Data:
       the working folder or to the data folder.
     extra_ids: T5's sentinels at the end of the vocabulary (100 for T5).
     overlong: "truncate" rows beyond `lengths` (counted) or "refuse" them.
-    cache: folder of a token cache to read instead; "" finds or makes the one
-      of task, split, lengths and vocabulary.
-    limit: use only so many rows, drawn by the run's seed; None for all.
+    cache: folder of a token cache to read instead, several to mix, or folders
+      with their rates; "" finds or makes the one of task, split, lengths and
+      vocabulary.
+    mixture: MIXTURE, tasks of `module` with their rates, instead of `task`.
+    limit: use only so many rows, TRAIN_LIMIT; None for all.
+    fraction: use only this share of the rows, TRAIN_FRACTION; None for all.
+    targets_per_prompt: the first so many targets of each prompt; None takes
+      rows as they come.
+    subset_seed: draws the rows in use; None for the seed of the run.
   """
 
   task: str
@@ -44,10 +53,25 @@ class Data:
   vocabulary: str = ""
   extra_ids: int = 0
   overlong: str = "truncate"
-  cache: str = ""
+  cache: str | Sequence[str] | Mapping[str, float] = ""
+  mixture: Mapping[str, float] | None = None
   limit: int | None = None
+  fraction: float | None = None
+  targets_per_prompt: int | None = None
+  subset_seed: int | None = None
+
+  @property
+  def subset(self) -> Subset:
+    """The part of the rows that is used."""
+    return Subset(
+      limit=self.limit,
+      fraction=self.fraction,
+      targets_per_prompt=self.targets_per_prompt,
+      seed=self.subset_seed,
+    )
 
   def __post_init__(self):
+    _ = self.subset  # what cannot be is refused now
     if sorted(self.lengths) != ["inputs", "targets"] or not all(
       length >= 1 for length in self.lengths.values()
     ):
@@ -60,8 +84,16 @@ class Data:
         "MIXTURE_OR_TASK_NAME is empty; give the name of a task or the folder"
         " of a token cache"
       )
-    if self.limit is not None and self.limit < 1:
-      raise UserError(f"limit is {self.limit}; give at least 1, or None")
+    if self.mixture is not None and self.cache:
+      raise UserError(
+        f"MIXTURE and TRAIN_CACHE {self.cache!r} are both given; give one of"
+        " the two: TRAIN_CACHE takes folders with their rates as well"
+      )
+    if self.mixture is not None and not self.mixture:
+      raise UserError(
+        "MIXTURE is empty; give tasks with their rates, as {'gsm8k': 3,"
+        " 'chain_addition': 1}, or None"
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,24 +102,44 @@ class Scoring:
 
   Attributes:
     data: where the prompts and references are.
+    also: more splits to evaluate on, see `commands.also`; lengths and
+      vocabulary are those of `data`.
     batch_size: prompts decoded at once.
-    num_examples: the first examples only; None for all.
+    num_examples: the first examples of each split only; None for all.
     temperatures: one evaluation each; 0 is greedy.
     num_samples: answers to each prompt at temperatures above 0; metrics are
       means over them.
     chunk_size: target positions whose logits exist at once when the distance
       to a teacher is measured; None for all.
+    bootstrap: resamples for the confidence intervals; 0 for none.
+    teacher: also score the answers of the teacher, where there is one.
   """
 
   data: Data
+  also: Sequence[str] = ()
   batch_size: int
   num_examples: int | None = None
   temperatures: Sequence[float] = (0.0,)
   num_samples: int = 1
   chunk_size: int | None = None
+  bootstrap: int = RESAMPLES
+  teacher: bool = True
 
   def __post_init__(self):
     _at_least_one("EVAL_BATCH_SIZE", self.batch_size)
+    if self.bootstrap < 0:
+      raise UserError(
+        f"EVAL_BOOTSTRAP is {self.bootstrap}; give a number of resamples, or 0"
+        " for no confidence intervals"
+      )
+    if len(set(self.also)) < len(self.also):
+      raise UserError(f"EVAL_ALSO is {tuple(self.also)}; give each split once")
+    _ = self.splits  # what cannot be read is refused now
+    if self.data.mixture is not None or not isinstance(self.data.cache, str):
+      raise UserError(
+        "evaluation is of one task and split at a time; name one in EVAL_TASK,"
+        " EVAL_SPLIT or EVAL_CACHE and the others in EVAL_ALSO"
+      )
     if self.num_examples is not None:
       _at_least_one("EVAL_EXAMPLES", self.num_examples)
     _at_least_one("EVAL_SAMPLES", self.num_samples)
@@ -107,6 +159,13 @@ class Scoring:
         f"EVAL_SAMPLES is {self.num_samples} but greedy answers are all the"
         " same; give a temperature above 0 in EVAL_TEMPERATURES"
       )
+
+  @property
+  def splits(self) -> list[Data]:
+    """`data`, then one for each entry of `also`."""
+    also = [named(entry) for entry in self.also]
+    more = [dataclasses.replace(self.data, **fields) for fields in also]
+    return [self.data, *more]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,7 +232,7 @@ class Evaluating:
     output: folder of metrics.json and predictions/.
     model: the model to evaluate.
     checkpoint: its parameters.
-    teacher: optional model for the distances to it.
+    teacher: optional model to compare with: its score, the distances to it.
     teacher_checkpoint: its parameters.
     scoring: the task and how it is decoded.
     seed: of the draws at temperatures above 0.
@@ -234,6 +293,11 @@ class Sampling:
       _at_least_one("SHARD_PROMPTS", self.shard_prompts)
     _check_seed(self.seed)
     self.decoding.validate()
+    if self.data.mixture is not None or not isinstance(self.data.cache, str):
+      raise UserError(
+        "gkd sample completes the prompts of one task; sample each by itself and"
+        " mix the results in training, TRAIN_CACHE={'DIR': 3, 'DIR': 1}"
+      )
     if self.num_samples > 1 and self.decoding.temperature == 0:
       raise UserError(
         f"NUM_SAMPLES is {self.num_samples} but greedy completions are all the"

@@ -8,22 +8,22 @@ import jax
 
 from gkd import keys
 from gkd import partitioning
-from gkd.checkpoints.trained import write_description
+from gkd.checkpoints.retention import Keep
 from gkd.commands import configuration
 from gkd.commands import outputs
 from gkd.commands import parameters
+from gkd.commands import scoring
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import check_before_opening
 from gkd.commands.datasets import check_disjoint
 from gkd.commands.datasets import open_cache
-from gkd.commands.settings import Scoring
 from gkd.commands.settings import Training
 from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
-from gkd.evaluation.decode import Evaluation
-from gkd.sampling.filters import Decoding
+from gkd.evaluation.evaluation import Evaluation
 from gkd.training import loop
 from gkd.training.rollout import Rollout
+from gkd.training.run import Run
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
@@ -35,15 +35,8 @@ def train(folders: Folders) -> None:
   settings = configuration.build(Training)
   outputs.check_folder(settings.model_dir, "MODEL_DIR")
   _refuse_idle_rollout(settings.rollout)
+  scoring.refuse_idle_flags(settings.teacher)
   run = assemble(settings, folders)
-  vocabulary = run.loader.cache.info["vocabulary"]
-  write_description(
-    run.model_dir,
-    {
-      "vocabulary_sha256": vocabulary["sha256"],
-      "model": dataclasses.asdict(run.student.config),
-    },
-  )
   loop.train(run)
   log.info(
     "done: %s holds metrics.jsonl, checkpoints/ and predictions/; see them with"
@@ -53,7 +46,7 @@ def train(folders: Folders) -> None:
   )
 
 
-def assemble(settings: Training, folders: Folders) -> loop.Run:
+def assemble(settings: Training, folders: Folders) -> Run:
   """Opens data and checkpoints and checks that all of it fits together.
 
   Raises:
@@ -63,33 +56,33 @@ def assemble(settings: Training, folders: Folders) -> loop.Run:
   models = {"student": settings.student}
   if settings.teacher is not None:
     models["teacher"] = settings.teacher
-  scoring = settings.scoring
-  size = check_before_opening(
-    settings.data, scoring.data if scoring else None, folders
-  )
+  splits = settings.scoring.splits if settings.scoring else [None]
+  for split in splits:
+    size = check_before_opening(settings.data, split, folders)
   if size is not None:
     check_vocabularies(models, size)
   cache = open_cache(settings.data, folders)
   # Its own file is read: a damaged one would be found at the first dump.
   check_vocabularies(models, cache.vocabulary.size)
   evaluations: list[Evaluation] = []
-  if scoring is not None:
-    scored = open_cache(scoring.data, folders)
-    check_vocabularies(models, scored.info["vocabulary"]["size"])
-    check_disjoint(cache, scored)
-    evaluations = make_evaluations(scoring, scored)
+  if settings.scoring is not None:
+    caches = scoring.open_caches(settings.scoring, folders)
+    for scored in caches:
+      check_vocabularies(models, scored.info["vocabulary"]["size"])
+      check_disjoint(cache, scored)
+    evaluations = scoring.make_evaluations(settings.scoring, caches)
   loader = Loader(
     cache,
     batch_size=settings.batch_size,
     lengths=settings.data.lengths,
     seed=settings.seed,
-    limit=settings.data.limit,
+    subset=settings.data.subset,
   )
   teacher_params = parameters.load_teacher(
     settings.teacher_checkpoint, settings.teacher, cache
   )
   # Everything is checked with abstract parameters before any are made.
-  run = loop.Run(
+  run = Run(
     model_dir=str(Path(settings.model_dir).expanduser()),
     student=settings.student,
     student_params=jax.eval_shape(settings.student.init, jax.random.key(0)),
@@ -109,9 +102,13 @@ def assemble(settings: Training, folders: Folders) -> loop.Run:
     eval_period=settings.eval_period,
     checkpoint_period=settings.checkpoint_period,
     sample_period=settings.sample_period,
-    keep=settings.keep,
+    keep=Keep(latest=settings.keep),
     evaluate_first=settings.evaluate_first,
     config_text=configuration.operative(),
+    about={
+      "vocabulary_sha256": cache.info["vocabulary"]["sha256"],
+      "model": dataclasses.asdict(settings.student.config),
+    },
   )
   return dataclasses.replace(
     run, student_params=initial_params(settings, cache)
@@ -132,41 +129,6 @@ def initial_params(settings: Training, cache: TokenCache):
   )
   key = keys.stream(settings.seed, 0, keys.Role.INIT)
   return jax.jit(settings.student.init)(key)
-
-
-def make_evaluations(scoring: Scoring, cache: TokenCache) -> list[Evaluation]:
-  """One evaluation for each temperature; the distance is measured once.
-
-  Raises:
-    UserError: the cache cannot serve an evaluation; without this it would be
-      found only when the first one runs, maybe hours later.
-  """
-  width, longest = scoring.data.lengths["inputs"], cache.info["longest"]
-  if longest["inputs"] > width:
-    raise UserError(
-      f"inputs length {width} is too short for the cache {cache.path}, which"
-      f" has a row of {longest['inputs']}; raise TASK_FEATURE_LENGTHS or make"
-      " a cache with the shorter length"
-    )
-  # Each is found, and imported, when it is first asked for.
-  _ = cache.vocabulary, cache.postprocess, cache.metric_fns
-  return [
-    Evaluation(
-      name=cache.info["task"],
-      split=cache.info["split"],
-      cache=cache,
-      lengths=scoring.data.lengths,
-      decoding=Decoding(temperature=float(temperature)),
-      batch_size=scoring.batch_size,
-      num_examples=scoring.num_examples,
-      # Greedy answers are all the same.
-      num_samples=scoring.num_samples if temperature else 1,
-      chunk_size=scoring.chunk_size,
-      label=f"t{temperature:g}" if temperature else "",
-      distance=place == 0,
-    )
-    for place, temperature in enumerate(scoring.temperatures)
-  ]
 
 
 def check_vocabularies(models: dict[str, LanguageModel], size: int) -> None:

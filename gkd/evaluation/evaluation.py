@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 import dataclasses
 
-from gkd.evaluation import bootstrap
 from gkd.evaluation import predictions
+from gkd.evaluation.bootstrap import RESAMPLES
 from gkd.evaluation.memo import TeacherMemo
 from gkd.sampling.sampler import Decoding
 from gkd.types import EOS_ID
@@ -51,7 +51,7 @@ class Evaluation:
   score_teacher: bool = True
   distance: bool = True
   chunk_size: int | None = None
-  bootstrap: int = bootstrap.RESAMPLES
+  bootstrap: int = RESAMPLES
   eos_id: int = EOS_ID
   # Not an argument of __init__: `dataclasses.replace` would hand the memo of
   # other rows and lengths on to the new evaluation.

@@ -23,8 +23,8 @@ from typing import Protocol
 
 import numpy as np
 
+from gkd import files
 from gkd.sampling.sampler import Samples
-from gkd.types import UserError
 
 Record = Mapping[str, Any]
 
@@ -94,10 +94,11 @@ def write(
     step: of the model.
 
   Raises:
-    UserError: it cannot be written there.
+    UserError: the disk is full or may not be written to.
   """
   path = os.path.join(directory, f"{stem(parts)}-{step:08d}.jsonl")
-  try:
+  what = f"cannot write predictions to {directory}; make room there"
+  with files.explaining(what):
     os.makedirs(directory, exist_ok=True)
     with open(f"{path}.tmp", "w", encoding="utf-8") as file:
       for number, found in enumerate(answers):
@@ -106,11 +107,6 @@ def write(
           kept = {n: v for n, v in record.items() if n != "tokens"}
           file.write(json.dumps(extra | kept, ensure_ascii=False) + "\n")
     os.replace(f"{path}.tmp", path)
-  except OSError as error:
-    raise UserError(
-      f"cannot write predictions to {directory} ({error.strerror}); make room"
-      " there, or give a folder that can be written"
-    ) from error
   return path
 
 

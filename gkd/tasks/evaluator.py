@@ -2,18 +2,50 @@
 
 Evaluation here runs without TensorFlow on the functions that the tasks
 register. This adapter asks seqio for the same numbers, for those who report
-through it.
+through it: `gkd evaluate --through_seqio`.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
+import importlib
+import os
 
 import seqio
 
+from gkd.tasks import features
 from gkd.types import UserError
 
 
+def register(
+  task_name: str,
+  task_module: str,
+  data_dir: str | os.PathLike | None,
+  vocabulary: features.AnyVocabulary,
+) -> None:
+  """Adds the tasks of a module to seqio's registry.
+
+  Args:
+    task_name: the task that is wanted.
+    task_module: module with a `register(data_dir, vocabulary)`.
+    data_dir: where its raw files are.
+    vocabulary: of the predictions.
+
+  Raises:
+    UserError: the module has no such task.
+  """
+  importlib.import_module(task_module).register(data_dir, vocabulary)
+  if task_name not in seqio.TaskRegistry.names():
+    raise UserError(
+      f"task {task_name!r} is not registered by {task_module}; expected one of"
+      f" {sorted(seqio.TaskRegistry.names())}"
+    )
+
+
 def seqio_metrics(
-  task_name: str, split: str, predictions: Sequence[Sequence[int]]
+  task_name: str,
+  split: str,
+  predictions: Sequence[Sequence[int]],
+  lengths: Mapping[str, int] | None = None,
 ) -> dict[str, float]:
   """Metrics of seqio.Evaluator for generated ids.
 
@@ -22,12 +54,15 @@ def seqio_metrics(
     split: its split; row i of it belongs to `predictions[i]`.
     predictions: generated ids, decoded by the task's vocabulary; fewer than
       the split has rows evaluates the first rows.
+    lengths: {"inputs": I, "targets": T}; only a task whose preprocessors build
+      rows by them needs any.
   """
   evaluator = seqio.Evaluator(
     task_name,
     feature_converter=seqio.EncDecFeatureConverter(pack=False),
     eval_split=split,
     num_examples=len(predictions),
+    sequence_length=lengths,
     async_compute_metrics=False,
   )
 

@@ -1,6 +1,7 @@
 """Evaluation by generation, on models whose answers are known by hand."""
 
 import dataclasses
+import errno
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import pytest
 from gkd import keys
 from gkd.evaluation import decode
 from gkd.evaluation import generation
+from gkd.evaluation import predictions
 from gkd.evaluation.evaluation import Evaluation
 from gkd.sampling.sampler import Decoding
 from gkd.types import LanguageModel
@@ -476,12 +478,16 @@ def test_answers_are_handed_on_with_their_tokens():
   assert [r["tokens"].tolist() for r in records] == [[3, 4, 1]] * 3
 
 
-def test_predictions_that_cannot_be_written_are_one_line(tmp_path):
-  (tmp_path / "file").write_text("")
-  inside = str(tmp_path / "file" / "predictions")
-  message = "cannot write predictions to .*predictions .*; make room"
+def test_predictions_that_do_not_fit_on_the_disk_are_one_line(
+  tmp_path, monkeypatch
+):
+  def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(predictions.os, "replace", full)
+  message = "cannot write predictions to .*; make room there .No space left"
   with pytest.raises(UserError, match=message):
-    _evaluate(_spelled(3), _evaluation(), predictions_dir=inside)
+    _evaluate(_spelled(3), _evaluation(), predictions_dir=str(tmp_path))
 
 
 def test_answer_to_a_row_depends_on_neither_batch_nor_number_of_examples():

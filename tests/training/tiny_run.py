@@ -16,7 +16,7 @@ from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
 from gkd.data.writer import write_rows
-from gkd.evaluation.decode import Evaluation
+from gkd.evaluation.evaluation import Evaluation
 from gkd.losses import divergence
 from gkd.losses.objective import Distillation
 from gkd.models import t5
