@@ -41,18 +41,27 @@ def is_fresh(
     data_dir: where the raw files are. Where one is missing, now or at all, the
       cache stands for it, and that is said once.
   """
+  for name in info.get("raw_files", {}):
+    if not data_dir or not Path(data_dir, name).is_file():
+      _say(f"cache {path} is used as it is: its raw file {name} is not here")
+  change = changed(info, data_dir)
+  if change is not None:
+    _say(f"cache {path} is stale: {change} has changed since")
+  return change is None
+
+
+def changed(
+  info: Mapping[str, Any], data_dir: str | os.PathLike | None
+) -> str | None:
+  """What of a cache's code and raw files has changed since; None: nothing."""
   for module, digest in info.get("sources", {}).items():
     if hashes.source_hash(module) != digest:
-      _say(f"cache {path} is stale: the code of {module} has changed since")
-      return False
+      return f"the code of {module}"
   for name, noted in info.get("raw_files", {}).items():
     file = Path(data_dir or "", name)
-    if not data_dir or not file.is_file():
-      _say(f"cache {path} is used as it is: its raw file {name} is not here")
-    elif not _is_same(file, noted):
-      _say(f"cache {path} is stale: raw file {file} has changed since")
-      return False
-  return True
+    if data_dir and file.is_file() and not _is_same(file, noted):
+      return f"raw file {file}"
+  return None
 
 
 def _is_same(file: Path, noted: Mapping[str, Any]) -> bool:
