@@ -20,7 +20,7 @@ class Progress:
 
   def __init__(
     self,
-    total: int,
+    total: int | None,
     initial: int = 0,
     description: str = "",
     *,
@@ -32,7 +32,7 @@ class Progress:
     """Starts the clock.
 
     Args:
-      total: step at which the bar is full.
+      total: step at which the bar is full; None where nobody knows it.
       initial: step to start from, when a run goes on.
       description: what is being done, in front of the bar.
       unit: what is counted, in the singular.
@@ -82,7 +82,8 @@ class Progress:
     now = time.monotonic()
     if now < self._quiet_until:
       return
-    if now - self._printed >= self._seconds or self._done >= self._total:
+    full = self._total is not None and self._done >= self._total
+    if now - self._printed >= self._seconds or full:
       self.print(self._line(now))
       self._printed, self._printed_at = now, self._done
 
@@ -107,12 +108,15 @@ class Progress:
     # Since the last line: the first one contains the compile, the others not.
     steps = self._done - self._printed_at
     rate = steps / max(now - self._printed, 1e-9)
-    left = (self._total - self._done) / rate if rate > 0 else float("inf")
+    known = self._total is not None
+    done = f"{self._done}/{self._total}" if known else f"{self._done}"
     parts = [
-      f"{self._description}: {self._done}/{self._total}".removeprefix(": "),
+      f"{self._description}: {done}".removeprefix(": "),
       _speed(rate, self._unit),
-      f"{_clock(left)} left",
     ]
+    if known:
+      left = (self._total - self._done) / rate if rate > 0 else float("inf")
+      parts.append(f"{_clock(left)} left")
     parts.extend(f"{name} {value}" for name, value in self._numbers.items())
     return " · ".join(parts)
 

@@ -132,6 +132,10 @@ class CacheBuilder:
     """Writes shard `index`, whole or not at all; see `shards.write`."""
     shards.write(self.folder, index, rows, counts)
 
+  def discard(self) -> None:
+    """Throws the shards away: they cannot become the cache that is wanted."""
+    shutil.rmtree(self.folder, ignore_errors=True)
+
   def finish(self, info: Mapping[str, Any]) -> str:
     """Moves the shards into place as a cache; returns its path.
 

@@ -91,8 +91,7 @@ class TokenCache:
   @functools.cached_property
   def postprocess(self) -> Callable[..., Any]:
     """The task's `postprocess_fn(text, example=None, is_target=False)`."""
-    name = self.info["postprocess"]
-    return resolve(name, f"cache {self.path}") if name else _keep_text
+    return resolve_postprocess(self.info["postprocess"], f"cache {self.path}")
 
   @functools.cached_property
   def metric_fns(self) -> list[Callable[..., dict[str, float]]]:
@@ -257,6 +256,11 @@ def _decode_tokens(record: bytes) -> Tokens:
     inputs=np.frombuffer(fields[b"inputs"], _TOKEN),
     targets=np.frombuffer(fields[b"targets"], _TOKEN),
   )
+
+
+def resolve_postprocess(name: str | None, owner: str) -> Callable[..., Any]:
+  """The function of that name; without one, as in seqio, the text is kept."""
+  return resolve(name, owner) if name else _keep_text
 
 
 def _keep_text(text: str, example: Any = None, is_target: bool = False) -> str:

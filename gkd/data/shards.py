@@ -35,7 +35,19 @@ from gkd.errors import UserError
 # Rows are read one by one, at random: a larger group is decoded whole.
 _WRITER_OPTIONS = "group_size:1"
 SUFFIX = ".array_record"
+FIRST_ROWS = 1 << 14
+_SHARDS_OF_A_SIZE = 64
+_MOST_DOUBLINGS = 3
 CACHE_FOLDER = "cache"
+
+
+def rows_in(index: int) -> int:
+  """Number of rows to put into shard `index`.
+
+  A kill costs the shards being written, so they start small. A reader keeps
+  every shard open, so later ones grow: 15 million rows are 256 files.
+  """
+  return FIRST_ROWS << min(index // _SHARDS_OF_A_SIZE, _MOST_DOUBLINGS)
 
 
 def write(

@@ -17,12 +17,10 @@ import itertools
 import os
 from typing import Any
 
+from gkd.data import shards
 from gkd.data.builder import CacheBuilder
 from gkd.data.cache import Row
 from gkd.types import UserError
-
-# A reader keeps one file open a shard; a kill costs at most one shard's work.
-ROWS_PER_SHARD = 1 << 14
 
 
 def write_rows(
@@ -49,7 +47,7 @@ def write_rows(
     _refuse_existing(builder)  # made while this process waited for the lock
     rows = _checked(rows, info["lengths"])
     for index, first in enumerate(rows):
-      rest = itertools.islice(rows, ROWS_PER_SHARD - 1)
+      rest = itertools.islice(rows, shards.rows_in(index) - 1)
       builder.add(index, itertools.chain([first], rest))
     return builder.finish(info)
 

@@ -7,17 +7,23 @@ read, not at registration, so that a task can be registered without its data.
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import gzip
+import itertools
 import json
+import operator
 import os
 from pathlib import Path
+import random
 from typing import Any
 
 import seqio
 import tensorflow as tf
 
-from gkd.types import UserError
+from gkd.errors import UserError
+from gkd.text import raw_files
 
 Row = Mapping[str, Any]
 
@@ -27,12 +33,13 @@ def rows_source(
   splits: Iterable[str],
   *,
   with_references: bool = False,
-) -> seqio.FunctionDataSource:
+) -> "RowsSource":
   """A seqio source over Python rows; always in the order given.
 
   Args:
-    rows: `rows(split)` gives the rows of a split. "targets" may be missing,
-      None or "": the row is a prompt alone.
+    rows: `rows(split)` gives the rows of a split; a generator is read as a
+      stream when a cache is made. "targets" may be missing, None or "": the row
+      is a prompt alone.
     splits: names of the splits.
     with_references: whether rows carry a list "references".
   """
@@ -51,11 +58,48 @@ def rows_source(
       lambda: iter(found), output_signature=signature
     )
 
-  return seqio.FunctionDataSource(dataset_fn, splits=tuple(splits))
+  return RowsSource(dataset_fn, splits, rows, tuple(signature))
+
+
+class RowsSource(seqio.FunctionDataSource):
+  """Python rows that can also be had without a detour through TensorFlow."""
+
+  def __init__(
+    self,
+    dataset_fn: Callable[..., tf.data.Dataset],
+    splits: Iterable[str],
+    rows: Callable[[str], Iterable[Row]],
+    names: Sequence[str],
+  ):
+    super().__init__(dataset_fn, splits=tuple(splits))
+    self._rows = rows
+    self._names = names
+
+  def examples(self, split: str) -> "Mapped":
+    """The rows of a split as they come; its length hint is their number."""
+
+    def complete(row, number):
+      return _complete(row, self._names, number)
+
+    return Mapped(complete, self._rows(split))
+
+
+class Mapped:
+  """A function of each item and its number, when asked for; not a list."""
+
+  def __init__(self, function: Callable[[Any, int], Any], items: Iterable[Any]):
+    self._function = function
+    self._items = items
+
+  def __iter__(self) -> Iterator[Any]:
+    return map(self._function, self._items, itertools.count())
+
+  def __length_hint__(self) -> int:
+    return operator.length_hint(self._items)
 
 
 def _complete(row: Row, names: Iterable[str], number: int) -> Row:
-  """The row with every field; a prompt alone has "" as its target."""
+  """The fields of a row; a prompt alone has "" as its target."""
   row = {**row, "targets": row.get("targets") or ""}
   wrong = [name for name in names if name not in row]
   wrong += [n for n in ("inputs", "targets") if not isinstance(row.get(n), str)]
@@ -65,32 +109,51 @@ def _complete(row: Row, names: Iterable[str], number: int) -> Row:
       f" {'a list of texts' if wrong[0] == 'references' else 'text'}; correct"
       " the rows of the task"
     )
-  return row
+  return {name: row[name] for name in names}
 
 
-def read_jsonl(
-  data_dir: str | os.PathLike | None, relative: str
-) -> list[dict[str, Any]]:
+class JsonLines:
+  """Rows of a file of JSON lines, parsed when asked for.
+
+  The lines are held: they take a quarter of the memory of the rows.
+  """
+
+  def __init__(self, path: Path, lines: Sequence[str]):
+    self._path = path
+    self._lines = lines
+
+  def __len__(self) -> int:
+    return len(self._lines)
+
+  def __iter__(self) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(self._lines, start=1):
+      try:
+        yield json.loads(line)
+      except ValueError as error:
+        raise _unreadable(self._path, f"line {number}: {error}") from error
+
+  def shuffled(self, seed: int) -> "JsonLines":
+    """The same rows in a drawn order."""
+    lines = list(self._lines)
+    random.Random(seed).shuffle(lines)
+    return JsonLines(self._path, lines)
+
+
+def read_jsonl(data_dir: str | os.PathLike | None, relative: str) -> JsonLines:
   """Rows of `data_dir/relative`, a gzipped file of JSON lines."""
-  if not data_dir:
-    raise UserError(
-      f"no data directory given, expected one that holds {relative}: set "
-      "--data_dir or GKD_DATA_DIR"
-    )
-  path = Path(data_dir) / relative
+  path = raw_files.find(data_dir, relative)
   try:
     with gzip.open(path, "rt", encoding="utf-8") as lines:
-      return [json.loads(line) for line in lines]
-  except FileNotFoundError as error:
-    raise UserError(
-      f"data file {relative} not found in data_dir {str(data_dir)!r}: expected "
-      f"{path}; set --data_dir or GKD_DATA_DIR to the folder that holds it"
-    ) from error
+      return JsonLines(path, lines.readlines())
   except (OSError, EOFError, ValueError) as error:
-    raise UserError(
-      f"data file {path} cannot be read ({error}): expected gzipped JSON "
-      "lines; copy the file again"
-    ) from error
+    raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, why: Exception | str) -> UserError:
+  return UserError(
+    f"data file {path} cannot be read ({why}): expected gzipped JSON "
+    "lines; copy the file again"
+  )
 
 
 class TfdsSource(seqio.TfdsDataSource):

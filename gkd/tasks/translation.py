@@ -5,7 +5,6 @@ of the T5 task `wmt_t2t_ende_v003`, whose prefix all tasks here use.
 """
 
 import os
-import random
 
 import seqio
 
@@ -63,13 +62,17 @@ def _tatoeba(data_dir, split: str):
   rows = sources.read_jsonl(data_dir, file)
   if split == "train":
     # The file goes from short to long; a prefix of it would be baby talk.
-    random.Random(0).shuffle(rows)
-  for row in rows:
-    yield {
-      "inputs": PREFIX + row["inputs"],
-      "targets": row["targets"],
-      "references": row.get("references") or [row["targets"]],
-    }
+    rows = rows.shuffled(0)
+  return sources.Mapped(_with_references, rows)
+
+
+def _with_references(row, number):
+  del number
+  return {
+    "inputs": PREFIX + row["inputs"],
+    "targets": row["targets"],
+    "references": row.get("references") or [row["targets"]],
+  }
 
 
 def _flores(data_dir, split: str):

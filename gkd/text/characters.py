@@ -6,6 +6,7 @@ files are in `gkd.text.vocabulary`, which is the module to use.
 """
 
 from collections.abc import Iterable
+from collections.abc import Sequence
 import hashlib
 import os
 from typing import Any
@@ -38,6 +39,9 @@ class ByteVocabulary:
   @property
   def words(self) -> str:
     return f"UTF-8 bytes, {self.size} ids of which {self.extra_ids} extra"
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    return [self.encode(text) for text in texts]
 
   def encode(self, text: str) -> list[int]:
     return [byte + NUM_SPECIAL for byte in text.encode("utf-8")]
@@ -90,6 +94,9 @@ class CharacterVocabulary:
   @property
   def words(self) -> str:
     return f"characters {self.characters!r}, {self.size} ids"
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    return [self.encode(text) for text in texts]
 
   def encode(self, text: str) -> list[int]:
     return [self._ids.get(character, UNK_ID) for character in text]

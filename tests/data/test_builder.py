@@ -74,7 +74,7 @@ def files(path):
 
 
 def test_a_build_equals_what_write_rows_writes(tmp_path, monkeypatch):
-  monkeypatch.setattr(writer, "ROWS_PER_SHARD", 5)
+  monkeypatch.setattr(shards, "FIRST_ROWS", 5)
   rows = [row for index in range(3) for row in rows_of(index)]
   writer.write_rows(tmp_path / "a", rows, info())
   assert build(tmp_path / "b", 3) == [0, 1, 2]

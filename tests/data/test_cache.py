@@ -11,6 +11,7 @@ import pytest
 
 from gkd.data import cache as caches
 from gkd.data import finding
+from gkd.data import shards
 from gkd.data import writer
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
@@ -53,7 +54,7 @@ def assert_same_rows(left, right):
 
 
 def test_rows_come_back_in_any_order_and_over_shards(tmp_path, monkeypatch):
-  monkeypatch.setattr(writer, "ROWS_PER_SHARD", 7)
+  monkeypatch.setattr(shards, "FIRST_ROWS", 7)
   rows = make_rows(24)
   cache = make_cache(tmp_path / "c", iter(rows))
   assert [s["rows"] for s in cache.info["shards"]] == [7, 7, 7, 3]

@@ -1,0 +1,264 @@
+"""A registered seqio task and its examples: the TensorFlow side of the data.
+
+Where a task ends with seqio's `tokenize` and `append_eos`, its examples are
+taken before those and tokenised by workers, at a fraction of the cost. Of any
+other task the tokens are taken, as seqio makes them.
+
+Usage:
+  task = load("gsm8k", "train", "gkd.tasks.arithmetic", data_dir, vocabulary)
+  examples = read(task, "train", lengths, vocabulary)
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+import importlib
+import inspect
+import operator
+from pathlib import Path
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+from gkd.data import hashes
+from gkd.data.tokenising import FEATURES
+from gkd.errors import UserError
+from gkd.text.vocabulary import Vocabulary
+
+_SEED = 0  # of preprocessors that draw: a continued cache fits together
+_ROWS_AT_ONCE = 1024
+
+
+class Examples(NamedTuple):
+  """The examples of a split, in the source's order.
+
+  Attributes:
+    rows: each a mapping of field to text, number or array.
+    total: their number, where it is known beforehand.
+    add_eos: {feature: whether an EOS belongs behind its tokens}, where rows are
+      texts; None where they have been tokenised.
+  """
+
+  rows: Iterator[Mapping[str, Any]]
+  total: int | None
+  add_eos: Mapping[str, bool] | None
+
+
+def is_possible() -> bool:
+  """Whether seqio is installed here."""
+  try:
+    import seqio  # noqa: F401
+  except ImportError:
+    return False
+  return True
+
+
+def load(
+  name: str,
+  split: str,
+  task_module: str,
+  data_dir: str | None,
+  vocabulary: Vocabulary,
+) -> Any:
+  """The registered seqio task, checked."""
+  try:
+    import seqio
+  except ImportError as error:
+    raise UserError(
+      f"making the cache of {name} {split} needs seqio and TensorFlow"
+      f" ({error}); install them or copy a cache made elsewhere here"
+    ) from error
+
+  importlib.import_module(task_module).register(data_dir, vocabulary)
+  names = seqio.TaskRegistry.names()
+  if name not in names:
+    raise UserError(
+      f"task {name!r} is not registered by {task_module}; expected one of"
+      f" {sorted(names)}"
+    )
+  task = seqio.TaskRegistry.get(name)
+  _check_split(task, split)
+  missing = [f for f in FEATURES if f not in task.output_features]
+  if missing:
+    raise UserError(
+      f"task {name!r} has the features {sorted(task.output_features)}; an"
+      f" encoder-decoder also needs {missing}"
+    )
+  for feature in FEATURES:
+    size = task.output_features[feature].vocabulary.vocab_size
+    if size != vocabulary.size:
+      raise UserError(
+        f"task {name!r} was registered with a {feature} vocabulary of {size}"
+        f" ids, expected {vocabulary.words}; use one vocabulary in a process"
+      )
+  return task
+
+
+def read(
+  task: Any, split: str, lengths: Mapping[str, int], vocabulary: Vocabulary
+) -> Examples:
+  """The examples of a split.
+
+  Args:
+    task: as `load` gives it.
+    split: one of its splits.
+    lengths: for preprocessors that build rows by length; others get none, so
+      that rows come whole.
+    vocabulary: the one that workers would tokenise with.
+  """
+  before = _before_tokenising(task, vocabulary)
+  if before is not None:
+    add_eos = {n: task.output_features[n].add_eos for n in FEATURES}
+    if not before and hasattr(task.source, "examples"):
+      rows = task.source.examples(split)
+      return Examples(iter(rows), operator.length_hint(rows) or None, add_eos)
+    dataset = _preprocessed(task, split, before, lengths)
+    if _has_texts(dataset.element_spec):
+      total = task.num_input_examples(split)
+      return Examples(_in_batches(dataset), total, add_eos)
+  dataset = task.get_dataset(
+    sequence_length=_sequence_length(task.preprocessors, lengths),
+    split=split,
+    shuffle=False,
+    # Untrimmed, so that what is too long can be counted.
+    trim_output_features=False,
+  )
+  rows = dataset.as_numpy_iterator()
+  return Examples(rows, task.num_input_examples(split), None)
+
+
+def _check_split(task: Any, split: str) -> None:
+  """A split of the task, or with TFDS also slices and sums of its splits."""
+  import seqio
+
+  if split in task.splits:
+    return
+  parts = {part.partition("[")[0].strip() for part in split.split("+")}
+  # With a dict of splits seqio takes those alone, see `tasks.sources`.
+  sliceable = (
+    isinstance(task.source, seqio.TfdsDataSource)
+    and type(task.source.splits) is not dict
+  )
+  if sliceable and parts <= {*task.splits, "all"}:
+    return
+  raise UserError(
+    f"task {task.name!r} has no split {split!r}; expected one of"
+    f" {sorted(task.splits)}"
+    + "; slices and sums are for tasks with a gkd.tasks.sources.TfdsSource"
+    * (parts <= set(task.splits))
+  )
+
+
+def _before_tokenising(task: Any, vocabulary: Vocabulary) -> list | None:
+  """The preprocessors before seqio's own two last; None with any other end."""
+  import seqio
+
+  prep = seqio.preprocessors
+  steps = [
+    step
+    for step in task.preprocessors
+    if not isinstance(step, seqio.CacheDatasetPlaceholder)
+  ]
+  ends = (
+    len(steps) > 1
+    and steps[-2] is prep.tokenize
+    and steps[-1] in (prep.append_eos, prep.append_eos_after_trim)
+  )
+  # seqio gives no lengths to what stands before a placeholder.
+  odd = len(steps) < len(task.preprocessors) and _takes_lengths(steps[:-2])
+  plain = set(task.output_features) == set(FEATURES) and all(
+    type(feature) is seqio.Feature
+    and feature.rank == 1
+    and feature.dtype.name == "int32"
+    and _gives_the_ids_of(feature.vocabulary, vocabulary)
+    for feature in task.output_features.values()
+  )
+  return steps[:-2] if ends and plain and not odd else None
+
+
+def _gives_the_ids_of(theirs: Any, ours: Vocabulary) -> bool:
+  """Whether a seqio vocabulary is known to tokenise as one of ours."""
+  import seqio
+
+  if ours.kind == "bytes":
+    return theirs == seqio.ByteVocabulary(extra_ids=ours.extra_ids)
+  if ours.kind == "sentencepiece":
+    file = getattr(theirs, "sentencepiece_model_file", None)
+    return (
+      file is not None
+      # With every other argument at its default.
+      and theirs == seqio.SentencePieceVocabulary(file, ours.extra_ids)
+      and Path(file).is_file()
+      and hashes.file_hash(Path(file)) == ours.sha256
+    )
+  inner = getattr(theirs, "vocabulary", None)  # as `tasks.features` wraps it
+  return getattr(inner, "spec", lambda: None)() == ours.spec()
+
+
+def _preprocessed(
+  task: Any, split: str, steps: list, lengths: Mapping[str, int]
+) -> Any:
+  """The dataset after these steps, as `seqio.Task.get_dataset` applies them."""
+  import seqio
+
+  dataset = task.source.get_dataset(split=split, shuffle=False)
+  with seqio.utils.map_seed_manager(_SEED):
+    for step in steps:
+      apply = seqio.utils.add_kwargs_to_transform(
+        step,
+        sequence_length=_sequence_length(steps, lengths),
+        output_features=task.output_features,
+      )
+      dataset = apply(dataset)
+  return dataset
+
+
+def _sequence_length(
+  steps: list, lengths: Mapping[str, int]
+) -> dict[str, int] | None:
+  """What preprocessors are told: nothing, unless one builds rows by it."""
+  return dict(lengths) if _takes_lengths(steps) else None
+
+
+def _takes_lengths(steps: list) -> bool:
+  """Whether a step builds rows by length.
+
+  seqio's two EOS preprocessors only trim by it, which is done later, counted.
+  """
+  import seqio
+
+  prep = seqio.preprocessors
+  return any(
+    "sequence_length" in inspect.signature(step).parameters
+    for step in steps
+    if step not in (prep.append_eos, prep.append_eos_after_trim)
+  )
+
+
+def _has_texts(spec: Any) -> bool:
+  """Whether examples are flat, with a text for inputs and targets."""
+  import tensorflow as tf
+
+  flat = isinstance(spec, Mapping) and all(
+    isinstance(s, tf.TensorSpec) and s.shape.rank in (0, 1)
+    for s in spec.values()
+  )
+  return flat and all(
+    name in spec and spec[name].dtype == tf.string and not spec[name].shape.rank
+    for name in FEATURES
+  )
+
+
+def _in_batches(dataset: Any) -> Iterator[dict[str, Any]]:
+  """The examples one by one: leaving TensorFlow costs as much for a batch."""
+  for batch in dataset.ragged_batch(_ROWS_AT_ONCE).as_numpy_iterator():
+    columns = [_column(values) for values in batch.values()]
+    for values in zip(*columns, strict=True):
+      yield dict(zip(batch, values, strict=True))
+
+
+def _column(values: Any) -> Any:
+  """A sequence of the values of one field."""
+  if isinstance(values, np.ndarray):
+    return values
+  return np.split(values.flat_values, values.row_splits[1:-1])  # ragged

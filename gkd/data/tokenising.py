@@ -1,0 +1,189 @@
+"""From the examples of a task to the rows of a cache; runs in worker processes.
+
+A worker imports neither TensorFlow nor seqio nor jax. Texts are tokenised in
+batches, with the ids that `seqio.preprocessors.tokenize` gives.
+
+Usage:
+  recipe = Recipe(folder, lengths, vocabulary, "gkd.text.postprocess:strip",
+                  add_eos={"inputs": True, "targets": True})
+  write(recipe, Job(index=0, first_row=0, examples=[…]))
+"""
+
+import collections
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import traceback
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+from gkd.data import cache
+from gkd.data import shards
+from gkd.data.cache import Row
+from gkd.errors import UserError
+from gkd.text.vocabulary import Vocabulary
+
+FEATURES = ("inputs", "targets")
+_TEXTS_AT_ONCE = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """What is done with every example of a task.
+
+  Attributes:
+    folder: of the cache in the making.
+    lengths: {"inputs": I, "targets": T}; what is longer is cut, its EOS kept,
+      and counted.
+    vocabulary: of inputs and targets.
+    postprocess: "module:function" for the references; None keeps the text.
+    add_eos: {"inputs": …, "targets": …}: whether an EOS follows the tokens of a
+      text; None where examples come with tokens.
+  """
+
+  folder: str
+  lengths: Mapping[str, int]
+  vocabulary: Vocabulary
+  postprocess: str | None
+  add_eos: Mapping[str, bool] | None
+
+
+class Job(NamedTuple):
+  """One shard.
+
+  Attributes:
+    index: its number.
+    first_row: row of the split that it starts with.
+    examples: as the task's preprocessors leave them.
+  """
+
+  index: int
+  first_row: int
+  examples: Sequence[Mapping[str, Any]]
+
+
+def write(recipe: Recipe, job: Job) -> int:
+  """Writes a shard; returns its number of rows.
+
+  Raises:
+    UserError: it cannot be written, or an example cannot be converted.
+  """
+  counts: collections.Counter[str] = collections.Counter()
+  try:
+    made = rows(recipe, job, counts)
+    return shards.write(recipe.folder, job.index, made, counts)
+  except UserError:
+    raise
+  # Most of all the task's own postprocess function may raise whatever it likes.
+  except Exception as error:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    row = job.first_row + counts["rows"]
+    raise UserError(
+      f"row {row} cannot be converted ({type(error).__name__}: {error}, in"
+      f" {frame.name} at {frame.filename}:{frame.lineno}); mend the row or the"
+      " task and run the same command again: finished shards stay"
+    ) from error
+
+
+def rows(
+  recipe: Recipe, job: Job, counts: collections.Counter[str]
+) -> Iterator[Row]:
+  """Rows of a shard.
+
+  Args:
+    recipe: what is done.
+    job: with which examples.
+    counts: is counted up: `rows`, `truncated_inputs`, `truncated_targets` and
+      `prompts_alone`, rows without a target.
+  """
+  postprocess = cache.resolve_postprocess(recipe.postprocess, "the task")
+  for start in range(0, len(job.examples), _TEXTS_AT_ONCE):
+    examples = job.examples[start : start + _TEXTS_AT_ONCE]
+    if recipe.add_eos is not None:
+      examples = _tokenised(examples, recipe.vocabulary, recipe.add_eos)
+    for example in examples:
+      yield _row(example, recipe, postprocess, counts)
+      counts["rows"] += 1
+
+
+def _tokenised(
+  examples: Sequence[Mapping[str, Any]],
+  vocabulary: Vocabulary,
+  add_eos: Mapping[str, bool],
+) -> list[dict[str, Any]]:
+  """The examples as seqio's `tokenize` and `append_eos` would leave them."""
+  made = [{k: _as_tensor(v) for k, v in e.items()} for e in examples]
+  for name in FEATURES:
+    texts = [_as_text(example[name]) for example in examples]
+    end = [vocabulary.eos_id] * add_eos[name]
+    batch = vocabulary.encode_batch(texts)
+    for example, ids in zip(made, batch, strict=True):
+      example[f"{name}_pretokenized"] = example[name]
+      example[name] = np.array(ids + end, np.int32)
+  return made
+
+
+def _row(example, recipe, postprocess, counts) -> Row:
+  vocabulary, tokens = recipe.vocabulary, {}
+  for name in FEATURES:
+    ids = np.asarray(example.get(name, ()), np.int32)
+    if name == "targets" and len(ids) == 1 and ids[0] == vocabulary.eos_id:
+      ids = ids[:0]  # training on an EOS alone would teach silence
+    tokens[name] = _cut(ids, recipe.lengths[name], vocabulary.eos_id)
+    counts[f"truncated_{name}"] += len(tokens[name]) < len(ids)
+  reference = None
+  if tokens["targets"].size:
+    target = _text(example, "targets", vocabulary)
+    reference = postprocess(target, example=example, is_target=True)
+  counts["prompts_alone"] += not tokens["targets"].size
+  return Row(
+    inputs=tokens["inputs"],
+    targets=tokens["targets"],
+    prompt=_text(example, "inputs", vocabulary),
+    reference=_as_json(reference),
+  )
+
+
+def _cut(ids: np.ndarray, length: int, eos_id: int) -> np.ndarray:
+  """At most `length` ids; an EOS at the end stays the last one."""
+  if len(ids) <= length:
+    return ids
+  ends = ids[-1] == eos_id
+  return np.append(ids[: length - 1], ids[-1:]) if ends else ids[:length]
+
+
+def _text(example: Mapping[str, Any], name: str, vocabulary: Vocabulary) -> str:
+  """The text before tokenisation; decoded ids where the task drops it."""
+  text = example.get(f"{name}_pretokenized")
+  if text is None:
+    return vocabulary.decode(example.get(name, ()))
+  return _as_text(text)
+
+
+def _as_text(text: Any) -> str:
+  return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def _as_tensor(value: Any) -> Any:
+  """What TensorFlow would make of the value of a Python row."""
+  if isinstance(value, str):
+    return value.encode()
+  if isinstance(value, list | tuple):
+    return np.array([_as_tensor(v) for v in value], object)
+  return value
+
+
+def _as_json(value: Any) -> Any:
+  """Bytes as text and NumPy values as Python's."""
+  if isinstance(value, bytes):
+    return value.decode()
+  if isinstance(value, np.ndarray | np.generic):
+    return _as_json(value.tolist())
+  if isinstance(value, Mapping):
+    return {str(k): _as_json(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_as_json(v) for v in value]
+  return value

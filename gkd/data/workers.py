@@ -1,0 +1,134 @@
+"""Writes the shards of a cache with several processes.
+
+Each worker holds at most one job and the caller one more, so memory does not
+grow with the data. Workers are new interpreters, not forks: a fork would carry
+TensorFlow and its threads along. They end with the process that started them.
+
+Usage:
+  for index, rows in run(jobs, recipe, count=2):
+    …
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+import contextlib
+import itertools
+import multiprocessing
+from multiprocessing import connection
+import os
+import signal
+
+from gkd.data import tokenising
+from gkd.data.tokenising import Job
+from gkd.data.tokenising import Recipe
+from gkd.errors import UserError
+
+_MOST = 16  # more only wait for the process that reads the source
+_SECONDS_TO_END = 5
+
+
+def default_count() -> int:
+  """One worker for each core that this process may use, at least two."""
+  return max(2, min(len(os.sched_getaffinity(0)), _MOST))
+
+
+def run(
+  jobs: Iterable[Job], recipe: Recipe, count: int
+) -> Iterator[tuple[int, int]]:
+  """Writes shards in any order; yields (index, rows) of each when it is done.
+
+  A single job is done in this process: starting another takes longer.
+
+  Args:
+    jobs: read one ahead.
+    recipe: for all of them.
+    count: of workers.
+
+  Raises:
+    UserError: a job failed, or a worker died. Finished shards stay.
+  """
+  jobs = iter(jobs)
+  first = list(itertools.islice(jobs, 2))
+  if len(first) < 2:
+    for job in first:
+      yield job.index, tokenising.write(recipe, job)
+    return
+  with _started(recipe, count) as workers:
+    idle, busy = list(workers), {}
+    for job in itertools.chain(first, jobs):
+      if not idle:
+        yield from _collect(workers, busy, idle)
+      worker = idle.pop()
+      busy[worker] = job.index
+      _send(worker, job, workers)
+    while busy:
+      yield from _collect(workers, busy, idle)
+
+
+@contextlib.contextmanager
+def _started(recipe: Recipe, count: int) -> Iterator[dict]:
+  """{connection: process} of the workers, which are gone afterwards."""
+  context = multiprocessing.get_context("spawn")
+  workers = {}
+  try:
+    for _ in range(count):
+      near, far = context.Pipe()
+      process = context.Process(target=_serve, args=(far, recipe), daemon=True)
+      process.start()
+      far.close()
+      workers[near] = process
+    yield workers
+  except BaseException:
+    for process in workers.values():
+      process.terminate()  # what it is writing would be thrown away anyhow
+    raise
+  finally:
+    for near, process in workers.items():
+      near.close()
+      process.join(_SECONDS_TO_END)
+
+
+def _send(worker, job: Job, workers: dict) -> None:
+  try:
+    worker.send(job)
+  except OSError as error:
+    raise _died(workers[worker], job.index) from error
+
+
+def _collect(
+  workers: dict, busy: dict, idle: list
+) -> Iterator[tuple[int, int]]:
+  """Waits for one worker or more."""
+  for worker in connection.wait(busy):
+    index = busy.pop(worker)
+    try:
+      result = worker.recv()
+    except (EOFError, OSError) as error:
+      raise _died(workers[worker], index) from error
+    if isinstance(result, UserError):
+      raise result
+    idle.append(worker)
+    yield index, result
+
+
+def _died(process, index: int) -> UserError:
+  process.join(_SECONDS_TO_END)
+  return UserError(
+    f"a worker process died (exit code {process.exitcode}) with shard {index};"
+    " finished shards stay: run the same command again, with fewer --workers if"
+    " memory is short"
+  )
+
+
+def _serve(far, recipe: Recipe) -> None:
+  """Does jobs until the other side is gone."""
+  # Ctrl-C reaches the whole group; the parent decides what it means.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  with contextlib.suppress(EOFError, OSError):
+    while True:
+      job = far.recv()
+      try:
+        result = tokenising.write(recipe, job)
+      except UserError as error:
+        result = error
+      far.send(result)
