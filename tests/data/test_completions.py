@@ -1,0 +1,80 @@
+"""The plan of completions, before and after: shards, summary, refusals."""
+
+import dataclasses
+
+import pytest
+
+from gkd.data.completions import Completions
+from gkd.data.completions import Result
+from gkd.types import UserError
+from tests.training import tiny_run
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("prompts")
+  return Completions(
+    model=tiny_run.TEACHER,
+    parameters={},
+    prompts=tiny_run.make_cache(folder / "c", rows=10),
+    lengths=tiny_run.LENGTHS,
+    batch_size=4,
+  )
+
+
+def test_summary_says_what_was_written_and_how_fast():
+  result = Result("answers", 500, 2000, 50_000, 100, 500, 13_000, 5.0, 1.0)
+  assert result.words == (
+    "2,000 completions of 500 prompts in answers: 50,000 tokens, mean length"
+    " 25.0, 5.0% cut without EOS; 500 of them now, in 5.0 s, of which 1.0 s"
+    " compiling: a rate of 125.0 completions/s, 3,250 tokens/s"
+  )
+
+
+@pytest.mark.parametrize(
+  ("rows", "batch", "size", "count"),
+  # At most 256 shards, none below 256 prompts.
+  [
+    (10, 4, 256, 1),
+    (1000, 4, 256, 4),
+    (166_203, 64, 768, 217),
+    (10, 512, 512, 1),
+  ],
+)
+def test_shards_by_default(plan, rows, batch, size, count):
+  many = dataclasses.replace(
+    plan, rows=range(rows), batch_size=batch, shard_prompts=None
+  )
+  assert (many.prompts_per_shard, many.num_shards) == (size, count)
+  covered = [row for i in range(count) for row in many.shard(i)]
+  assert covered == list(range(rows))
+
+
+def test_prompts_that_cannot_be_completed_are_refused(plan, tmp_path):
+  short = {"inputs": 2, "targets": 12}
+  with pytest.raises(
+    UserError, match=r"inputs length 2 is too short for .*more"
+  ):
+    dataclasses.replace(plan, lengths=short)
+  empty = tiny_run.make_cache(tmp_path / "empty", rows=0)
+  with pytest.raises(UserError, match="has no prompts to complete"):
+    dataclasses.replace(plan, prompts=empty)
+  with pytest.raises(UserError, match="BATCH_SIZE 3 does not split into 4"):
+    dataclasses.replace(plan, batch_size=3)
+
+
+def test_plan_in_words(plan):
+  assert plan.words == (
+    "a completion of each of 10 prompts of sums train, drawn at temperature 1,"
+    " at most 16 tokens, seed 0; written 256 prompts at a time"
+  )
+  some = dataclasses.replace(plan, rows=[1, 2], num_samples=1000, seed=3)
+  assert some.words.startswith("1,000 completions of each of 2 prompts of sums")
+
+
+def test_all_rows_are_the_same_plan_however_they_are_named(plan):
+  named = dataclasses.replace(plan, rows=list(range(10)))
+  assert named.key == plan.key
+  assert dataclasses.replace(plan, rows=[0, 2]).key != plan.key
+  one, other = (dataclasses.replace(plan, rows=r) for r in ([0, 2], [0, 3]))
+  assert one.key != other.key

@@ -1,0 +1,337 @@
+"""Completions: a function of (seed, row, k), and nothing lost or doubled."""
+
+import dataclasses
+import errno
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+from gkd import keys
+from gkd import locks
+from gkd import partitioning
+from gkd.data import offline
+from gkd.data import shards
+from gkd.data.cache import TokenCache
+from gkd.data.completions import Completions
+from gkd.data.offline import write_completions
+from gkd.sampling import sampler
+from gkd.sampling.filters import Decoding
+from gkd.types import UserError
+from tests.training import tiny_run
+
+LENGTHS = tiny_run.LENGTHS | {"targets": 12}
+ROWS = 22
+
+
+@pytest.fixture(autouse=True)
+def _messages(caplog):
+  caplog.set_level(logging.INFO, "gkd")
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+  return tiny_run.make_cache(
+    tmp_path_factory.mktemp("prompts") / "c", rows=ROWS
+  )
+
+
+@pytest.fixture
+def plan(prompts):
+  """Two completions of each prompt, four prompts a shard."""
+  return Completions(
+    model=tiny_run.TEACHER,
+    parameters={"sha256": "a" * 64, "step": 3},
+    prompts=prompts,
+    lengths=LENGTHS,
+    num_samples=2,
+    seed=5,
+    batch_size=4,
+    shard_prompts=4,
+  )
+
+
+def params():
+  return tiny_run.parameters(tiny_run.TEACHER, 1)
+
+
+def written(path, plan) -> dict[tuple[str, int], list[int]]:
+  """{(prompt, k): tokens} of a build that is finished, and checks the order."""
+  result = write_completions(path, plan, params)
+  cache = TokenCache(result.path)
+  rows = cache.read(range(len(cache)))
+  chosen = plan.rows if plan.rows is not None else range(len(plan.prompts))
+  expected = [
+    row for row in plan.prompts.read(chosen) for _ in range(plan.num_samples)
+  ]
+  assert [r.prompt for r in rows] == [r.prompt for r in expected]
+  assert [r.reference for r in rows] == [r.reference for r in expected]
+  for row, prompt in zip(rows, expected, strict=True):
+    assert row.inputs.tolist() == prompt.inputs.tolist()
+  found = {}
+  for place, row in enumerate(rows):
+    found[row.prompt, place % plan.num_samples] = row.targets.tolist()
+  assert len(found) == len(rows)
+  return found
+
+
+def files(folder) -> dict[str, bytes]:
+  """Every file of a cache but info.json, which holds a date."""
+  return {
+    file.name: file.read_bytes()
+    for file in folder.iterdir()
+    if file.name != "info.json"
+  }
+
+
+@pytest.fixture(scope="module")
+def expected(prompts):
+  """Drawn prompt by prompt, without any batch, by the sampler alone."""
+  draw = jax.jit(sampler.sample, static_argnums=0, static_argnames="max_length")
+  found = {}
+  for n, row in enumerate(prompts.read(range(ROWS))):
+    for k in range(2):
+      samples = draw(
+        tiny_run.TEACHER,
+        params(),
+        np.pad(row.inputs, (0, 8 - len(row.inputs)))[None],
+        np.array([n], np.int32),
+        keys.stream(5, k, keys.Role.OFFLINE_SAMPLE),
+        Decoding(),
+        max_length=12,
+      )
+      tokens = samples.tokens[0, : samples.lengths[0]]
+      found[row.prompt, k] = tokens.tolist()
+  return found
+
+
+# What must not matter.
+LAYOUTS = {
+  "as it is": {},
+  "one shard": {"shard_prompts": 100},
+  "shards that batches do not fill": {"shard_prompts": 5},
+  "one device": {"batch_size": 3, "devices": 1},
+  "two devices and default shards": {
+    "batch_size": 16,
+    "devices": 2,
+    "shard_prompts": None,
+  },
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_completions_depend_on_seed_row_and_k_alone(
+  name, plan, expected, tmp_path
+):
+  changes = dict(LAYOUTS[name])
+  # All four of the tests' virtual devices, unless it says otherwise.
+  devices = jax.devices()[: changes.pop("devices", 4)]
+  mesh = partitioning.make_mesh(devices=devices)
+  assert mesh.shape["data"] == len(devices)
+  changed = dataclasses.replace(plan, mesh=mesh, **changes)
+  assert written(tmp_path / "c", changed) == expected
+
+
+def test_other_prompts_do_not_matter(plan, expected, tmp_path):
+  some = dataclasses.replace(plan, rows=[1, 2, 3, 7, 11, 20, 21])
+  found = written(tmp_path / "c", some)
+  assert len(found) == 14
+  assert found == {name: expected[name] for name in found}
+
+
+def test_completions_of_another_seed_are_others(plan, expected, tmp_path):
+  other = written(tmp_path / "c", dataclasses.replace(plan, seed=6))
+  same = sum(other[name] == expected[name] for name in expected)
+  assert same < len(expected) / 4
+  pairs = [expected[prompt, 0] == expected[prompt, 1] for prompt, _ in expected]
+  assert sum(pairs) < len(pairs) / 4
+
+
+class Stopped(BaseException):
+  """As a KeyboardInterrupt."""
+
+
+def stop_after(patch, count, path, plan):
+  """Writes completions and stops when `count` batches have been dispatched."""
+  calls = []
+  original = offline._generate
+
+  def generate(*args, **kwargs):
+    calls.append(None)
+    if len(calls) > count:
+      raise Stopped
+    return original(*args, **kwargs)
+
+  with patch.context() as local:
+    local.setattr(offline, "_generate", generate)
+    with pytest.raises(Stopped):
+      write_completions(path, plan, params)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7, 11])
+def test_an_interrupt_at_any_batch_loses_no_finished_shard(
+  plan, tmp_path, monkeypatch, count
+):
+  write_completions(tmp_path / "whole", plan, params)
+  stop_after(monkeypatch, count, tmp_path / "c", plan)
+  assert not (tmp_path / "c").exists()
+  # One batch is under way when one is read: a shard is two of them here.
+  kept = max(count - 1, 0) // 2
+  assert len(shards.sidecars(tmp_path / ".c.partial")) == kept
+  result = write_completions(tmp_path / "c", plan, params)
+  assert result.completions == 2 * ROWS
+  assert result.new_completions == 2 * ROWS - 8 * kept
+  assert files(tmp_path / "c") == files(tmp_path / "whole")
+  infos = [TokenCache(tmp_path / name).info for name in ("c", "whole")]
+  assert infos[0] == infos[1]
+  assert not (tmp_path / ".c.partial").exists()
+
+
+def test_stopped_when_all_shards_are_there(plan, tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    patch.setattr(offline.CacheBuilder, "finish", stop)
+    with pytest.raises(Stopped):
+      write_completions(tmp_path / "c", plan, params)
+  result = write_completions(tmp_path / "c", plan, fail)
+  assert (result.completions, result.new_completions) == (2 * ROWS, 0)
+
+
+def stop(*args, **kwargs):
+  raise Stopped
+
+
+def fail():
+  raise AssertionError("nothing is left to do, parameters are not needed")
+
+
+def test_same_plan_again_finds_it_complete(plan, tmp_path):
+  first = write_completions(tmp_path / "c", plan, params)
+  again = write_completions(tmp_path / "c", plan, fail)
+  assert again[:5] == first[:5]
+  assert again.words.endswith("; complete, nothing to do")
+
+
+# A change of the plan, and what the message says of it.
+CHANGES = {
+  "seed": ({"seed": 6}, "seed 5, not 6"),
+  "decoding": (
+    {"decoding": Decoding(temperature=0.7, top_k=4)},
+    r"temperature 1\.0, not 0\.7; top_k 0, not 4",
+  ),
+  "number of completions": ({"num_samples": 3}, "num_samples 2, not 3"),
+  "length": (
+    {"lengths": tiny_run.LENGTHS},
+    r"lengths\.targets 12, not 16",
+  ),
+  "checkpoint": (
+    {"parameters": {"sha256": "b" * 64, "step": 4}},
+    r"parameters\.sha256 a{12}…, not b{12}…; parameters\.step 3, not 4",
+  ),
+  "prompts": ({"rows": [0, 1]}, r"prompts\.rows 22, not 2"),
+  "writer": ({"writer": "student"}, "source teacher, not student"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_completions_of_another_plan_are_refused(
+  name, plan, tmp_path, monkeypatch
+):
+  changes, message = CHANGES[name]
+  other = dataclasses.replace(plan, **changes)
+  stop_after(monkeypatch, 3, tmp_path / "half", plan)
+  half = rf"\.half\.partial holds 8 finished rows made with {message}.*delete"
+  with pytest.raises(UserError, match=half):
+    write_completions(tmp_path / "half", other, fail)
+  write_completions(tmp_path / "whole", plan, params)
+  before = files(tmp_path / "whole")
+  whole = rf"whole holds completions made with {message}.*choose another folder"
+  with pytest.raises(UserError, match=whole):
+    write_completions(tmp_path / "whole", other, fail)
+  # Nothing was lost by asking.
+  assert files(tmp_path / "whole") == before
+  again = write_completions(tmp_path / "half", plan, params)
+  assert again.new_completions == 2 * ROWS - 8
+
+
+def test_a_folder_with_something_else_is_refused(plan, tmp_path):
+  (tmp_path / "notes").mkdir()
+  (tmp_path / "notes" / "todo.txt").write_text("")
+  with pytest.raises(UserError, match="holds other files than a cache"):
+    write_completions(tmp_path / "notes", plan, fail)
+  tiny_run.make_cache(tmp_path / "task", rows=3)
+  with pytest.raises(
+    UserError, match="cache of sums train that no model wrote"
+  ):
+    write_completions(tmp_path / "task", plan, fail)
+  # A finished one that lost a file is hours of work: not replaced unasked.
+  write_completions(tmp_path / "c", plan, params)
+  (tmp_path / "c" / shards.name(0)).unlink()
+  with pytest.raises(UserError, match=r"incomplete cache .*delete the folder"):
+    write_completions(tmp_path / "c", plan, fail)
+
+
+def test_a_second_process_is_refused_at_once(plan, tmp_path):
+  lock = tmp_path / ".c.lock"
+  with (
+    locks.hold(lock, "another process"),
+    pytest.raises(UserError, match=r"cache .*c is in use by process"),
+  ):
+    write_completions(tmp_path / "c", plan, fail)
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_is_there(
+  plan, tmp_path, monkeypatch
+):
+  original = shards._sync
+
+  def full(path):
+    if len(shards.sidecars(tmp_path / ".c.partial")) == 2:
+      raise OSError(errno.ENOSPC, "No space left on device")
+    original(path)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(shards, "_sync", full)
+    with pytest.raises(
+      UserError, match=r"No space left.*2 finished shards stay"
+    ):
+      write_completions(tmp_path / "c", plan, params)
+  assert write_completions(tmp_path / "c", plan, params).new_completions == 28
+
+
+def test_numbers_that_are_not_finite_stop_it(plan, tmp_path):
+  broken = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), params())
+  with pytest.raises(FloatingPointError, match=r"logits .* are not finite"):
+    write_completions(tmp_path / "c", plan, lambda: broken)
+  assert not (tmp_path / "c").exists()
+
+
+def test_prompts_without_targets_are_enough(plan, expected, tmp_path):
+  """And their reference, if there is one, stays the task's own."""
+  alone = tiny_run.make_cache(tmp_path / "p", targets=False, rows=ROWS)
+  plan = dataclasses.replace(plan, prompts=alone)
+  assert written(tmp_path / "c", plan) == expected
+  assert TokenCache(tmp_path / "c").info["has_targets"]
+
+
+def test_info_says_who_wrote_it_and_how(plan, expected, tmp_path):
+  decoding = Decoding(temperature=1, top_k=0, top_p=1.0)
+  plan = dataclasses.replace(plan, decoding=decoding)
+  write_completions(tmp_path / "c", plan, params, {"date": "today"})
+  cache = TokenCache(tmp_path / "c")
+  cache.verify()
+  info = cache.info
+  by = info["written_by"]
+  assert by["source"] == "teacher"
+  assert by["parameters"] == {"sha256": "a" * 64, "step": 3}
+  assert by["model"]["emb_dim"] == tiny_run.TEACHER.config.emb_dim
+  assert by["prompts"]["hash"] == plan.prompts.info["hash"]
+  assert (by["prompts"]["task"], by["prompts"]["split"]) == ("sums", "train")
+  assert (by["temperature"], by["top_k"], by["top_p"]) == (1, 0, 1.0)
+  assert (by["seed"], by["num_samples"], by["date"]) == (5, 2, "today")
+  assert info["lengths"] == LENGTHS
+  assert info["metrics"] == plan.prompts.info["metrics"]
+  assert by["tokens"] == sum(map(len, expected.values()))
+  cut = sum(tokens[-1] != 1 for tokens in expected.values())
+  assert 0 < cut < len(expected)
+  assert by["truncated"] == cut
