@@ -1,0 +1,83 @@
+"""Evaluations of several splits: names, labels, what is measured once."""
+
+import types
+
+import pytest
+
+from gkd.commands import scoring
+from gkd.commands import settings
+from gkd.types import UserError
+
+DATA = settings.Data(
+  task="a", split="test", lengths={"inputs": 4, "targets": 4}, vocabulary="x"
+)
+
+
+class _Cache:
+  """As much of a cache as is looked at before anything is read."""
+
+  vocabulary = postprocess = metric_fns = None
+  path = "folder"
+
+  def __init__(self, task, split, longest=4):
+    self.info = {
+      "task": task,
+      "split": split,
+      "longest": {"inputs": longest, "targets": 4},
+      "vocabulary": {"sha256": "0"},
+    }
+
+  def __len__(self):
+    return 3
+
+
+def make(*caches, **kwargs):
+  described = settings.Scoring(data=DATA, batch_size=2, **kwargs)
+  return scoring.make_evaluations(described, caches)
+
+
+def test_the_split_is_named_where_a_task_has_several():
+  made = make(
+    _Cache("a", "test"), _Cache("b", "test"), _Cache("a", "train[:9]")
+  )
+  parts = [evaluation.metric_part for evaluation in made]
+  assert parts == ["a-test", "b", "a-train[:9]"]
+
+
+def test_distance_is_measured_once_a_split_and_settings_reach_all():
+  made = make(
+    _Cache("a", "test"),
+    _Cache("b", "test"),
+    temperatures=(0.0, 0.7),
+    num_samples=3,
+    bootstrap=7,
+    teacher=False,
+  )
+  assert [evaluation.distance for evaluation in made] == [True, False] * 2
+  assert [evaluation.label for evaluation in made] == ["", "t0.7"] * 2
+  assert [evaluation.num_samples for evaluation in made] == [1, 3] * 2
+  assert {(e.bootstrap, e.score_teacher) for e in made} == {(7, False)}
+
+
+def test_splits_whose_files_would_have_one_name_are_refused():
+  message = r"a/train\[1%:\] has the same name as a/train\[:1%\]"
+  with pytest.raises(UserError, match=message):
+    make(_Cache("a", "train[:1%]"), _Cache("a", "train[1%:]"))
+
+
+def test_prompts_of_any_split_must_fit():
+  with pytest.raises(UserError, match="inputs length 4 is too short for the"):
+    make(_Cache("a", "test"), _Cache("b", "test", longest=5))
+
+
+def test_a_teacher_gives_its_knobs_a_meaning(monkeypatch):
+  refused = []
+  monkeypatch.setattr(
+    scoring.configuration,
+    "refuse_idle_flags",
+    lambda names, why: refused.append(names),
+  )
+  scoring.refuse_idle_flags(types.SimpleNamespace())
+  assert refused == []
+  scoring.refuse_idle_flags(None)
+  assert refused == [("EVAL_TEACHER", "EVAL_CHUNK_SIZE")]

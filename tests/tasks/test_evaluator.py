@@ -1,0 +1,239 @@
+"""seqio.Evaluator and `gkd evaluate`: identical numbers, or an error."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import seqio
+
+from gkd import main as command
+from gkd.checkpoints.models import save_params
+from gkd.commands import configuration
+from gkd.commands import evaluating
+from gkd.commands import settings
+from gkd.commands import through_seqio
+from gkd.data.cache import TokenCache
+from gkd.data.materialise import materialise
+from gkd.data.writer import write_rows
+from gkd.evaluation import generation
+from gkd.tasks import arithmetic
+from gkd.tasks import evaluator
+from gkd.tasks import summarization
+from gkd.tasks import translation
+from gkd.text.arithmetic import CHARACTERS
+from gkd.text.arithmetic import ChainAddition
+from gkd.text.vocabulary import CharacterVocabulary
+from gkd.types import UserError
+
+CHARACTER = CharacterVocabulary(CHARACTERS)
+LENGTHS = {"inputs": 48, "targets": 40}
+MODEL = {
+  "vocab_size": 415,
+  "emb_dim": 16,
+  "num_heads": 2,
+  "head_dim": 8,
+  "mlp_dim": 16,
+  "num_encoder_layers": 1,
+  "num_decoder_layers": 1,
+  "logits_via_embedding": False,
+}
+
+
+@pytest.fixture
+def registered(rows_dir, pieces):
+  for family in (arithmetic, translation, summarization):
+    family.register(rows_dir, pieces)
+  arithmetic.register_chains(
+    "tiny_chains",
+    ChainAddition(),
+    CHARACTER,
+    sizes={"train": 30, "validation": 10, "test": 20},
+  )
+
+
+@pytest.mark.parametrize(
+  "name", ["tiny_chains", "gsm8k", "tatoeba_ende", "scitldr"]
+)
+def test_seqio_gives_the_numbers_of_the_metric_functions(
+  name, registered, pieces
+):
+  task = seqio.get_mixture_or_task(name)
+  vocabulary = CHARACTER if name == "tiny_chains" else pieces
+  dataset = task.get_dataset(None, "validation", shuffle=False)
+  rows = list(dataset.as_numpy_iterator())
+  rng = np.random.default_rng(0)
+  generated = []
+  for row in rows:
+    ids = row["targets"].tolist()
+    if rng.random() < 0.5:  # a prediction with one token wrong
+      ids[int(rng.integers(len(ids) - 1))] = int(rng.integers(3, 18))
+    if rng.random() < 0.5:  # cut off before its end
+      ids.pop()
+    generated.append(ids)
+  targets = [
+    task.postprocess_fn(
+      row["targets_pretokenized"].decode(), example=row, is_target=True
+    )
+    for row in rows
+  ]
+  predictions = [
+    task.postprocess_fn(vocabulary.decode(ids), example=row, is_target=False)
+    for ids, row in zip(generated, rows, strict=True)
+  ]
+  ours = {}
+  for metric in task.predict_metric_fns:
+    ours.update(metric(targets, predictions))
+  theirs = evaluator.seqio_metrics(name, "validation", generated)
+  assert theirs == ours
+  assert all(0 < value < 100 for value in ours.values())
+
+
+def test_a_task_that_the_module_does_not_register_is_refused(rows_dir, pieces):
+  message = "task 'nothing' is not registered by gkd.tasks.translation"
+  with pytest.raises(UserError, match=message):
+    evaluator.register("nothing", "gkd.tasks.translation", rows_dir, pieces)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+  """A model of random numbers with the ids of `pieces`."""
+  text = f"{MODEL}".replace('"', "'")
+  configuration.load(
+    ["runs/evaluate.gin", "tasks/gsm8k.gin"],
+    ["MODEL_DIR=x", "INITIAL_CHECKPOINT_PATH=x", f"STUDENT_MODEL={text}"],
+  )
+  model = configuration.build(settings.Evaluating).model
+  path = tmp_path_factory.mktemp("models") / "model"
+  save_params(path, jax.jit(model.init)(jax.random.key(0)), {"step": 0})
+  return path
+
+
+def _made(task, module, folder, rows_dir, pieces):
+  return materialise(
+    task,
+    "validation",
+    cache_dir=folder,
+    lengths=LENGTHS,
+    task_module=f"gkd.tasks.{module}",
+    data_dir=str(rows_dir),
+    vocabulary=pieces,
+  )
+
+
+def _partly_right(monkeypatch, path):
+  """Every other row is answered by its target, the rest by the model."""
+  cache = TokenCache(path)
+  generate = generation._generate
+
+  def answer(model, params, inputs, rows, *args, **kwargs):
+    samples = jax.device_get(
+      generate(model, params, inputs, rows, *args, **kwargs)
+    )
+    tokens, lengths = samples.tokens.copy(), samples.lengths.copy()
+    for place, row in enumerate(rows.tolist()):
+      if row % 2 == 0:
+        ids = cache.read([row])[0].targets
+        tokens[place] = 0
+        tokens[place, : len(ids)] = ids
+        lengths[place] = len(ids)
+    return samples.replace(tokens=tokens, lengths=lengths)
+
+  monkeypatch.setattr(generation, "_generate", answer)
+
+
+def _arguments(task, saved, pieces, rows_dir, folder):
+  return [
+    "evaluate",
+    "--gin_file=runs/evaluate.gin",
+    f"--gin_file=tasks/{task}.gin",
+    f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}",
+    f"--gin.VOCABULARY={pieces.path}",
+    f"--gin.STUDENT_MODEL={MODEL}",
+    f"--gin.INITIAL_CHECKPOINT_PATH={saved}",
+    f"--gin.MODEL_DIR={folder / 'scores'}",
+    "--gin.EVAL_BOOTSTRAP=20",
+    "--gin.EVAL_BATCH_SIZE=16",
+    f"--data_dir={rows_dir}",
+    f"--cache_dir={folder}",
+    "--through_seqio",
+  ]
+
+
+@pytest.mark.parametrize(
+  ("task", "module", "metrics"),
+  [
+    ("gsm8k", "arithmetic", ["accuracy", "accuracy_with_calculator"]),
+    ("tatoeba_ende", "translation", ["bleu"]),
+    ("scitldr", "summarization", ["rouge1", "rouge2", "rougeL"]),
+  ],
+)
+def test_the_command_compares_with_seqio(
+  task, module, metrics, saved, rows_dir, pieces, tmp_path, monkeypatch, capsys
+):
+  path = _made(task, module, tmp_path, rows_dir, pieces)
+  _partly_right(monkeypatch, path)
+  arguments = _arguments(task, saved, pieces, rows_dir, tmp_path)
+  more = ["--gin.EVAL_TEMPERATURES=(0.0, 1.0)", "--gin.EVAL_SAMPLES=2"]
+  assert command.main([*arguments, *more]) == 0
+  values = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+  out = capsys.readouterr().out
+  for name in metrics:
+    for label in ("", "_t1"):
+      full = f"eval/{task}/{name}{label}"
+      assert 0 < values[full] < 100
+      assert f"seqio.Evaluator gives the same {full}: {values[full]!r}" in out
+  assert out.count("seqio.Evaluator") == 2 * len(metrics)
+
+
+def test_a_cache_of_other_references_is_found_out(
+  saved, rows_dir, pieces, tmp_path, monkeypatch, capsys
+):
+  made = _made("tatoeba_ende", "translation", tmp_path, rows_dir, pieces)
+  cache = TokenCache(made)
+  rows = cache.read(range(len(cache)))
+  rows[0] = rows[0]._replace(reference=["Etwas ganz anderes."])
+  info = {**cache.info, "vocabulary": cache.vocabulary}
+  for name in ("files", "shards", "hash"):
+    del info[name]
+  path = write_rows(tmp_path / "altered", rows, info)
+  _partly_right(monkeypatch, path)
+  arguments = _arguments("tatoeba_ende", saved, pieces, rows_dir, tmp_path)
+  assert command.main([*arguments, f"--gin.EVAL_CACHE={path}"]) == 2
+  error = capsys.readouterr().err.strip().splitlines()[-1]
+  assert "seqio.Evaluator gives eval/tatoeba_ende/bleu = " in error
+  assert "was not made of the rows or functions that the task has" in error
+  # What was computed is not lost.
+  assert (tmp_path / "scores" / "metrics.json").exists()
+
+
+def test_what_seqio_needs_is_found_before_any_work(
+  saved, rows_dir, pieces, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr(evaluating, "evaluate_once", None)
+  _made("tatoeba_ende", "translation", tmp_path, rows_dir, pieces)
+  arguments = _arguments("tatoeba_ende", saved, pieces, rows_dir, tmp_path)
+
+  def error(*more):
+    assert command.main([*arguments, *more]) == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+  path = next((tmp_path / "tatoeba_ende").iterdir())
+  own = f"--gin.EVAL_CACHE={path}"
+  assert "TASK_MODULE is empty" in error(own, "--gin.TASK_MODULE=")
+  wrong = "--gin.TASK_MODULE=gkd.tasks.summarization"
+  seqio.TaskRegistry.remove("tatoeba_ende")
+  assert "task 'tatoeba_ende' is not registered by gkd.ta" in error(own, wrong)
+  cache = TokenCache(path)
+  cache.info["has_targets"] = False
+  data = settings.Data(task="a", split="b", module="c", lengths=LENGTHS)
+  with pytest.raises(UserError, match="has no references and so no metrics"):
+    through_seqio.Comparison([(data, cache)], None)
+
+  def missing(name):
+    raise ImportError(f"No module named {name!r}")
+
+  monkeypatch.setattr(through_seqio.importlib, "import_module", missing)
+  message = r"--through_seqio needs seqio and TensorFlow \(No module"
+  with pytest.raises(UserError, match=message):
+    through_seqio.Comparison([(data, cache)], None)
