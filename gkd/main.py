@@ -107,7 +107,8 @@ def _bench(args) -> None:
   from gkd.commands import training
 
   outputs.check_file(args.output, "--output")
-  run = training.assemble(configuration.build(settings.Training), folders)
+  built = configuration.build(settings.Training)
+  run = training.with_params(training.prepare(built, folders), built)
   with tempfile.TemporaryDirectory() as scratch:
     run = dataclasses.replace(run, model_dir=scratch)
     result = steps.measure(run, rounds=args.rounds)
@@ -136,7 +137,9 @@ def _cache(args) -> None:
   from gkd.commands import caching
 
   if args.action == "make":
-    caching.make(args.gin_file, args.bindings, args.split, folders)
+    caching.make(
+      args.gin_file, args.bindings, args.split, folders, args.workers
+    )
   elif args.action == "vocabulary":
     caching.vocabulary(
       args.gin_file, args.bindings, args.size, args.output, folders

@@ -7,6 +7,7 @@ from pathlib import Path
 import tempfile
 
 from gkd.commands import configuration
+from gkd.commands import datasets
 from gkd.commands import gin_table
 from gkd.commands import outputs
 from gkd.commands.datasets import Folders
@@ -25,8 +26,12 @@ def make(
   bindings: Sequence[str],
   splits: Sequence[str],
   folders: Folders,
+  num_workers: int | None = None,
 ) -> None:
-  """Makes the caches of a task file; both its splits without `splits`."""
+  """Makes the caches of a task file; both its splits without `splits`.
+
+  Those that exist are read and compared; what is damaged or stale is made anew.
+  """
   configuration.load([_RUN_FILE, *files], bindings)
   # A task that is only evaluated, as SVAMP, names no training split.
   scopes = {"train": "TRAIN_SPLIT", "eval": "EVAL_SPLIT"}
@@ -42,7 +47,8 @@ def make(
   if splits:
     wanted = [dataclasses.replace(wanted[0], split=s) for s in splits]
   for data in wanted:
-    print(_line(open_cache(data, folders)))
+    path = datasets.make(data, folders, num_workers=num_workers, check=True)
+    print(_line(TokenCache(path)))
 
 
 def show(folders: Folders) -> None:

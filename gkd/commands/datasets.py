@@ -59,15 +59,28 @@ def open_cache(data: Data, folders: Folders) -> TokenCache:
   return TokenCache(found or make(data, folders))
 
 
-def make(data: Data, folders: Folders) -> str:
-  """Tokenises a split into a cache and returns its path."""
+def make(
+  data: Data,
+  folders: Folders,
+  *,
+  num_workers: int | None = None,
+  check: bool = False,
+) -> str:
+  """Tokenises a split into a cache and returns its path.
+
+  Args:
+    data: names task and split.
+    folders: where raw files are and caches go.
+    num_workers: processes that tokenise; default: one a core, at least two.
+    check: read every byte of an existing cache, and ask the task for its
+      arguments; one that is damaged or stale is made anew.
+  """
   if not data.module:
     raise UserError(
       f"task {data.task!r}: no cache of split {data.split!r} in"
       f" {folders.cache_dir} and TASK_MODULE is empty; give the module that"
       " registers the task, or TRAIN_CACHE and EVAL_CACHE"
     )
-  log.info("tokenising %s, split %s", data.task, data.split)
   return materialise.materialise(
     data.task,
     data.split,
@@ -77,6 +90,8 @@ def make(data: Data, folders: Folders) -> str:
     data_dir=folders.data_dir,
     vocabulary=load_vocabulary(data, folders),
     overlong=data.overlong,
+    num_workers=num_workers,
+    check=check,
   )
 
 

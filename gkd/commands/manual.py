@@ -188,13 +188,15 @@ reads:
   the rows of MIXTURE_OR_TASK_NAME, from TASK_MODULE, --data_dir or TFDS
 writes:
   CACHE_DIR/TASK/SPLIT-HASH/: tokens, texts, vocabulary and info.json. HASH
-  covers task, preprocessing, vocabulary and lengths: a change of any of them
-  makes a new cache and leaves the old one
+  covers task, preprocessing, raw files, vocabulary and lengths: a change of any
+  of them makes a new cache and leaves the old one. One that exists is read and
+  compared byte by byte; it is made anew if it is damaged
 knobs:
   MIXTURE_OR_TASK_NAME, TASK_MODULE, TASK_FEATURE_LENGTHS, VOCABULARY,
   TRAIN_SPLIT, EVAL_SPLIT, OVERLONG. All of them: the header of runs/data.gin
 resume:
-  give the same command again: what is finished is kept
+  give the same command again: finished shards are kept, whatever stopped it; a
+  second process that makes the same cache waits for the first
 """,
     """
   gkd cache make --gin_file=tasks/chain_addition.gin

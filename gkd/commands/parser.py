@@ -139,6 +139,12 @@ def _add_cache(commands, folders) -> None:
     default=[],
     help="a split (default: those of the gin file); may be repeated",
   )
+  make.add_argument(
+    "--workers",
+    type=int,
+    metavar="N",
+    help="processes that tokenise (default: one for each core, at least two)",
+  )
   made = _add_command(actions, "vocabulary", "cache vocabulary")
   _add_gin_flags(made)
   _add_folder_flags(made, folders)

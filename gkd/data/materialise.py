@@ -196,6 +196,7 @@ def _write_shards(
   info: Mapping[str, Any],
 ) -> None:
   """Writes the shards that are not there yet."""
+  log.info("tokenising %s, split %s", info["task"], info["split"])
   finished = builder.finished
   jobs = _jobs(examples.rows, finished)
   progress = Progress(

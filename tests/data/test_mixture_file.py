@@ -1,0 +1,71 @@
+"""Rates on disk are found without seqio, and not once their grounds changed."""
+
+import json
+import os
+
+import pytest
+
+from gkd.data import freshness
+from gkd.data import hashes
+from gkd.data import mixture_file
+from tests.data import tiny_caches
+
+RATES = {"a": 3.0, "b": 1.0}
+
+
+@pytest.fixture
+def caches(tmp_path):
+  """Each was made of a raw file of its own and of one module."""
+  made = []
+  for name in RATES:
+    raw = tmp_path / "raw" / f"{name}.txt"
+    raw.parent.mkdir(exist_ok=True)
+    raw.write_text(name)
+    cache = tiny_caches.numbered(tmp_path / name, 3, task=name)
+    cache.info["sources"] = {"gkd.text.numbers": source("gkd.text.numbers")}
+    cache.info["raw_files"] = freshness.describe({raw.name: raw})
+    made.append(cache)
+  return made
+
+
+def source(module):
+  return hashes.source_hash(module)
+
+
+def find(tmp_path):
+  return mixture_file.find(tmp_path, "mix", tmp_path / "raw")
+
+
+def test_what_was_written_is_found(tmp_path, caches):
+  assert find(tmp_path) is None
+  path = mixture_file.write(tmp_path, "mix", RATES, caches)
+  assert path == tmp_path / "mix" / "mixture.json"
+  assert find(tmp_path) == RATES
+
+
+@pytest.mark.parametrize("name", ["a.txt", "b.txt"])
+def test_a_changed_raw_file_of_any_cache_is_noticed(
+  tmp_path, caches, name, caplog
+):
+  mixture_file.write(tmp_path, "mix", RATES, caches)
+  raw = tmp_path / "raw" / name
+  raw.write_text("c")
+  os.utime(raw, ns=(1, 1))
+  caplog.set_level("INFO")
+  assert find(tmp_path) is None
+  assert "mixture.json is stale: raw file" in caplog.text
+  assert name in caplog.text
+
+
+def test_changed_code_is_noticed(tmp_path, caches, caplog):
+  caches[1].info["sources"] = {"gkd.text.metrics": "another hash"}
+  mixture_file.write(tmp_path, "mix", RATES, caches)
+  caplog.set_level("INFO")
+  assert find(tmp_path) is None
+  assert "is stale: the code of gkd.text.metrics has changed" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"format": 0})])
+def test_a_file_that_says_nothing_is_passed_over(tmp_path, caches, content):
+  mixture_file.write(tmp_path, "mix", RATES, caches).write_text(content)
+  assert find(tmp_path) is None
