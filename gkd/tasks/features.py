@@ -5,6 +5,7 @@ classes, which give the same ids.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
@@ -125,3 +126,18 @@ def add_task(
     metric_fns=list(metrics),
     output_features={"inputs": feature, "targets": feature},
   )
+
+
+def add_mixture(
+  name: str, rates: Mapping[str, float | Callable[[seqio.Task], float]]
+) -> None:
+  """Registers a mixture of registered tasks, replacing one of the same name.
+
+  Args:
+    name: name in seqio's registry.
+    rates: {task: its rate, or a function of the task that gives it}; only their
+      proportions count.
+  """
+  if name in seqio.MixtureRegistry.names():
+    seqio.MixtureRegistry.remove(name)
+  seqio.MixtureRegistry.add(name, list(rates.items()))
