@@ -418,26 +418,6 @@ def test_wrong_flag_is_one_line(capsys):
   assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-  ("left", "right", "expected"),
-  [
-    ("train", "train", True),
-    ("train", "validation", False),
-    ("train[:90%]", "train[90%:]", False),
-    ("train[:90%]", "train[80%:]", True),
-    ("train[:100]", "train[100:200]", False),
-    ("train[:101]", "train[100:200]", True),
-    ("train[100:]", "train", True),
-    ("train[:10]", "train[50%:]", True),
-    ("train+validation", "validation", True),
-    ("all", "test", True),
-  ],
-)
-def test_splits_that_may_share_rows(left, right, expected):
-  assert datasets.may_intersect(left, right) is expected
-  assert datasets.may_intersect(right, left) is expected
-
-
 def test_settings_of_the_evaluation_reach_it(caches):
   values = ["(0.0, 0.7)", "3", "16"]
   names = ["EVAL_TEMPERATURES", "EVAL_SAMPLES", "EVAL_CHUNK_SIZE"]

@@ -1,22 +1,28 @@
 """Finds or makes the token caches that a command reads.
 
 An existing cache is found without TensorFlow; only making a new one imports
-seqio, inside `materialise`.
+seqio, inside `materialise`. So are the rates of a mixture that seqio registers.
 
   folders = Folders(data_dir="…", cache_dir="…")
-  cache = open_cache(data, folders)
+  cache = open_cache(data, folders)           one task, as evaluation reads it
+  mixture = open_mixture(data, folders)       one or several, as training does
 """
 
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import logging
 from pathlib import Path
-import re
 
+from gkd.commands import splits
 from gkd.commands.settings import Data
 from gkd.data import cache as caches
 from gkd.data import finding
 from gkd.data import materialise
+from gkd.data import mixture_file
 from gkd.data.cache import TokenCache
+from gkd.data.mixture import Mixture
 from gkd.text import vocabulary as vocabularies
 from gkd.types import UserError
 
@@ -40,23 +46,49 @@ def open_cache(data: Data, folders: Folders) -> TokenCache:
   """The cache of a split, made now if it does not exist.
 
   Raises:
-    UserError: vocabulary, task, split or raw files are missing.
+    UserError: vocabulary, task, split or raw files are missing, or there are
+      several caches.
   """
+  _refuse_several(data, folders)
   if data.cache:
     cache = TokenCache(Path(data.cache).expanduser())
     _check_same_vocabulary(cache, data, folders)
     return cache
-  vocabulary = load_vocabulary(data, folders)
-  found = finding.find(
-    folders.cache_dir,
-    data.task,
-    data.split,
-    data.lengths,
-    vocabulary,
-    data.overlong,
-    folders.data_dir,
-  )
-  return TokenCache(found or make(data, folders))
+  return TokenCache(_find(data, folders) or make(data, folders))
+
+
+def open_mixture(
+  data: Data,
+  folders: Folders,
+  *,
+  num_workers: int | None = None,
+  check: bool = False,
+) -> Mixture:
+  """The caches that a run trains on, made now if they do not exist.
+
+  Args:
+    data: names them; see `make` for the others.
+
+  Raises:
+    UserError: as `open_cache`, or the caches cannot be mixed.
+  """
+
+  def open_part(part: Data) -> TokenCache:
+    if not check or part.cache:
+      return open_cache(part, folders)
+    return TokenCache(make(part, folders, num_workers=num_workers, check=True))
+
+  if data.cache:
+    field, rates = "cache", _rates(data.cache)
+  else:
+    field, rates = "task", data.mixture
+  if not rates:
+    rates = _registered(data, folders, open_part, check) or {data.task: 1}
+  parts = []
+  for name, rate in rates.items():
+    part = dataclasses.replace(data, mixture=None, **{field: name})
+    parts.append((open_part(part), rate))
+  return Mixture(parts)
 
 
 def make(
@@ -95,6 +127,19 @@ def make(
   )
 
 
+def _find(data: Data, folders: Folders) -> str | None:
+  """Path of an existing cache of the split."""
+  return finding.find(
+    folders.cache_dir,
+    data.task,
+    data.split,
+    data.lengths,
+    load_vocabulary(data, folders),
+    data.overlong,
+    folders.data_dir,
+  )
+
+
 def load_vocabulary(data: Data, folders: Folders) -> vocabularies.Vocabulary:
   """The vocabulary that VOCABULARY and EXTRA_IDS name."""
   name = data.vocabulary
@@ -127,83 +172,100 @@ def check_before_opening(
     Size of the vocabulary, or None where only a cache knows it.
   """
   if evaluation is not None and not (train.cache or evaluation.cache):
-    _refuse_shared_rows(
-      train.task, train.split, evaluation.task, evaluation.split
-    )
+    for task in train.mixture or [train.task]:
+      _refuse_shared_rows(task, train.split, evaluation.task, evaluation.split)
   return load_vocabulary(train, folders).size if train.vocabulary else None
 
 
-def check_disjoint(train: TokenCache, evaluation: TokenCache) -> None:
+def check_disjoint(train: Mixture, evaluation: TokenCache) -> None:
   """Refuses to evaluate on rows of the training split of the same task.
 
   Prompts that merely occur in both are counted in a warning: real data sets
   have such duplicates.
   """
-  left, right = train.info, evaluation.info
-  _refuse_shared_rows(
-    left["task"], left["split"], right["task"], right["split"]
+  right = evaluation.info
+  for cache in train.caches:
+    left = cache.info
+    _refuse_shared_rows(
+      left["task"], left["split"], right["task"], right["split"]
+    )
+    if shared := caches.overlap(cache, evaluation):
+      log.warning(
+        "%d prompts of %s (%s) also occur in the training data (%s %s)",
+        shared,
+        right["task"],
+        right["split"],
+        left["task"],
+        left["split"],
+      )
+
+
+def _rates(
+  cache: str | Sequence[str] | Mapping[str, float],
+) -> Mapping[str, float]:
+  """{folder: rate}; all alike where none are given."""
+  if isinstance(cache, Mapping):
+    return cache
+  return dict.fromkeys([cache] if isinstance(cache, str) else cache, 1)
+
+
+def _registered(
+  data: Data,
+  folders: Folders,
+  open_part: Callable[[Data], TokenCache],
+  check: bool,
+) -> Mapping[str, float] | None:
+  """{task: rate} of a mixture that seqio knows by the name; None of a task.
+
+  The caches of its tasks are made on the way: rates may depend on their sizes.
+  """
+  if not check:
+    known = mixture_file.find(folders.cache_dir, data.task, folders.data_dir)
+    if known is not None or _find(data, folders):
+      return known
+  if not data.module:
+    return None
+  try:
+    from gkd.tasks import mixtures
+  except ImportError:  # said by whoever makes the cache of the task
+    return None
+  vocabulary = load_vocabulary(data, folders)
+  mixture = mixtures.find(data.task, data.module, folders.data_dir, vocabulary)
+  if mixture is None:
+    return None
+  caches = {
+    task.name: open_part(dataclasses.replace(data, task=task.name))
+    for task in mixture.tasks
+  }
+  rows = {name: len(cache) for name, cache in caches.items()}
+  rates = mixtures.rates(mixture, data.split, rows)
+  path = mixture_file.write(
+    folders.cache_dir, data.task, rates, caches.values()
   )
-  if shared := caches.overlap(train, evaluation):
-    log.warning(
-      "%d prompts of %s (%s) also occur in the training data (%s)",
-      shared,
-      right["task"],
-      right["split"],
-      left["split"],
+  log.info("mixture %s: rates written to %s", data.task, path)
+  return rates
+
+
+def _refuse_several(data: Data, folders: Folders) -> None:
+  """Scores and completions are of one task each."""
+  several = data.mixture or ({} if isinstance(data.cache, str) else data.cache)
+  if not several and not data.cache and data.task:
+    several = mixture_file.find(folders.cache_dir, data.task, folders.data_dir)
+  if several:
+    raise UserError(
+      f"{data.task if not data.cache else 'TRAIN_CACHE'} is a mixture, which is"
+      f" for training; name one of its parts: {', '.join(several)}"
     )
 
 
 def _refuse_shared_rows(
   train_task: str, train_split: str, task: str, split: str
 ) -> None:
-  if train_task == task and may_intersect(train_split, split):
+  if train_task == task and splits.may_intersect(train_split, split):
     raise UserError(
       f"EVAL_SPLIT {split!r} intersects TRAIN_SPLIT {train_split!r} of task"
       f" {task}; choose splits that share no rows"
     )
-
-
-def may_intersect(left: str, right: str) -> bool:
-  """Whether two TFDS split names of one task can share rows.
-
-  Slices are compared where both are in percent or both in rows; a mix of the
-  two may intersect, since the number of rows is not known here.
-  """
-  return any(
-    _parts_intersect(a, b) for a in _parts(left) for b in _parts(right)
-  )
-
-
-def _parts_intersect(a: tuple, b: tuple) -> bool:
-  (name_a, unit_a, *range_a), (name_b, unit_b, *range_b) = a, b
-  if "all" not in (name_a, name_b) and name_a != name_b:
-    return False
-  if "all" in (name_a, name_b) or None in (unit_a, unit_b):
-    return True
-  if unit_a != unit_b:
-    return True
-  return max(range_a[0], range_b[0]) < min(range_a[1], range_b[1])
-
-
-def _parts(split: str) -> list[tuple]:
-  """(name, unit, start, end) of each part; unit None is the whole split."""
-  parts = []
-  for text in split.split("+"):
-    match = re.fullmatch(
-      r"\s*([\w.\-]+)\s*(?:\[(\d*)(%?):(\d*)(%?)\])?\s*", text
-    )
-    if match is None:  # a form that only TFDS understands
-      parts.append((text.strip().partition("[")[0], None))
-      continue
-    name, start, start_unit, end, end_unit = match.groups()
-    if not start and not end:
-      parts.append((name, None))
-      continue
-    unit = "%" if "%" in (start_unit, end_unit) else "rows"
-    first = int(start) if start else 0
-    last = int(end) if end else (100 if unit == "%" else float("inf"))
-    parts.append((name, unit, first, last))
-  return parts
 
 
 def _check_same_vocabulary(
