@@ -85,6 +85,7 @@ class Loader:
     self._subset = subset
     self._rows = [subset.of(cache, seed) for cache in caches]
     self._firsts = np.cumsum([0, *map(len, caches)])
+    self._sources = np.array([_source(cache) for cache in caches], np.int32)
     self.num_rows = sum(map(len, self._rows))
 
   @property
@@ -107,7 +108,10 @@ class Loader:
       line = f"{cache.info['task']} {cache.info['split']}, "
       if len(self._rows) > 1:
         line = f"{100 * share:.4g} % {line}"
-      lines.append(line + self._subset.words(rows, cache, self.seed))
+      line += self._subset.words(rows, cache, self.seed)
+      if (writer := _source(cache)) != Source.DATASET:
+        line += f", targets written by the {writer.name.lower()}"
+      lines.append(line)
     return "\n".join(lines)
 
   def batch(self, step: int, places: range | None = None) -> Batch:
@@ -121,7 +125,8 @@ class Loader:
     first = step * self.batch_size
     places = range(self.batch_size) if places is None else places
     ids = [self.row(first + place) for place in places]
-    return collate(self._tokens(ids), ids, self.lengths)
+    batch = collate(self._tokens(ids), ids, self.lengths)
+    return batch.replace(source=self._sources[self._owners(ids)])
 
   def row(self, n: int) -> int:
     """Id of the n-th row of a run."""
@@ -135,12 +140,16 @@ class Loader:
     place = shuffle.permute(place, len(rows), stream)
     return int(self._firsts[component]) + rows[place]
 
+  def _owners(self, ids: Sequence[int]) -> np.ndarray:
+    """Which cache holds the row of each id."""
+    return np.searchsorted(self._firsts, ids, side="right") - 1
+
   def _tokens(self, ids: Sequence[int]) -> list[Tokens]:
     """The rows of these ids, in their order."""
     caches = self.mixture.caches
     if len(caches) == 1:
       return caches[0].tokens(ids)
-    owners = np.searchsorted(self._firsts, ids, side="right") - 1
+    owners = self._owners(ids)
     found: list[Tokens | None] = [None] * len(ids)
     for owner in np.unique(owners):
       places = np.flatnonzero(owners == owner)
@@ -194,6 +203,17 @@ def _padded(
   padded = np.zeros((size, width), np.int32)
   padded[is_real] = np.concatenate(rows)
   return padded, is_real
+
+
+def _source(cache: TokenCache) -> Source:
+  """Who wrote the targets of a cache: the data set, or a model's sampling."""
+  name = cache.info.get("written_by", {}).get("source", Source.DATASET.name)
+  if name.upper() not in Source.__members__:
+    raise UserError(
+      f"cache {cache.path} has targets written by {name!r}, expected one of"
+      f" {[s.name.lower() for s in Source]}; make it again with `gkd sample`"
+    )
+  return Source[name.upper()]
 
 
 def _check_cache(cache: TokenCache, lengths: Mapping[str, int]) -> None:

@@ -244,6 +244,27 @@ def test_words_name_rows_shares_and_parts(cache, mixture):
   )
 
 
+def test_every_row_says_who_wrote_its_targets(cache, tmp_path):
+  """SeqKD must not pass for training on the data set, nor the other way."""
+  by = {"source": "teacher"}
+  teacher = tiny_caches.numbered(tmp_path / "t", 9, task="t", written_by=by)
+  assert make_loader(cache).batch(0).source.tolist() == [Source.DATASET] * 4
+  alone = make_loader(teacher)
+  assert alone.batch(1).source.tolist() == [Source.TEACHER] * 4
+  assert alone.batch(1).source.dtype == np.int32
+  assert alone.words == "t train, 9 rows, targets written by the teacher"
+  batch = make_loader(Mixture([(cache, 1), (teacher, 1)]), batch_size=8).batch(
+    3
+  )
+  expected = np.where(batch.rows < ROWS, Source.DATASET, Source.TEACHER)
+  assert batch.source.tolist() == expected.tolist()
+  assert set(expected) == {Source.DATASET, Source.TEACHER}
+  by = {"source": "nobody"}
+  other = tiny_caches.numbered(tmp_path / "o", 9, task="o", written_by=by)
+  with pytest.raises(UserError, match="has targets written by 'nobody'"):
+    make_loader(other)
+
+
 def test_a_mixture_has_targets_where_all_its_caches_have(cache, tmp_path):
   rows = [Row(np.ones(1, np.int32), np.zeros(0, np.int32), "x", None)]
   prompts = tiny_caches.write(tmp_path / "c", rows, task="p")

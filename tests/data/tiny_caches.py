@@ -10,17 +10,18 @@ from gkd.text.vocabulary import ByteVocabulary
 LENGTHS = {"inputs": 5, "targets": 4}
 
 
-def write(path, rows, *, task="toy", vocabulary=None):
+def write(path, rows, *, task="toy", vocabulary=None, **more):
   info = {
     "task": task,
     "split": "train",
     "lengths": LENGTHS,
     "vocabulary": vocabulary or ByteVocabulary(),
+    **more,
   }
   return TokenCache(write_rows(path, rows, info))
 
 
-def numbered(path, count, *, task="toy", first=3):
+def numbered(path, count, *, task="toy", first=3, **more):
   """Row i has i + first as its tokens, of different lengths."""
   rows = [
     Row(
@@ -31,7 +32,7 @@ def numbered(path, count, *, task="toy", first=3):
     )
     for i in range(count)
   ]
-  return write(path, rows, task=task)
+  return write(path, rows, task=task, **more)
 
 
 def grouped(path, prompts):
