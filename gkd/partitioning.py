@@ -10,6 +10,7 @@ derives their layout from these two.
   batch = place(batch, batch_sharding(mesh))
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -145,6 +146,36 @@ def place(tree: Any, shardings: Any) -> Any:
     return jax.tree.map(lambda leaf: _put(leaf, sharding), subtree)
 
   return jax.tree.map(put, shardings, tree)
+
+
+def place_rows(
+  read: Callable[[range], Any], num_rows: int, sharding: NamedSharding
+) -> Any:
+  """A batch of which each process reads the rows of its own devices alone.
+
+  Args:
+    read: gives the host arrays of these rows of the batch, row first.
+    num_rows: rows of the whole batch.
+    sharding: of all its arrays, see `batch_sharding`.
+
+  Returns:
+    The tree of global jax arrays.
+  """
+  if sharding.is_fully_addressable:
+    return jax.device_put(read(range(num_rows)), sharding)
+  indices = sharding.addressable_devices_indices_map((num_rows,)).values()
+  bounds = [index[0].indices(num_rows) for index in indices]
+  own = range(min(b[0] for b in bounds), max(b[1] for b in bounds))
+
+  def put(leaf):
+    def rows(index):
+      first, last, _ = index[0].indices(num_rows)
+      return leaf[first - own.start : last - own.start]
+
+    shape = (num_rows, *leaf.shape[1:])
+    return jax.make_array_from_callback(shape, sharding, rows)
+
+  return jax.tree.map(put, read(own))
 
 
 def check_division(
