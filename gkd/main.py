@@ -5,10 +5,11 @@ it needs when it runs, so that `gkd --help` is instant.
 
   gkd train --gin_file=runs/sft.gin --gin_file=tasks/gsm8k.gin --gin.NAME=VALUE
 
-Exit code 0: done. 2: a mistake that the user can mend, in one line on stderr.
-1: the numbers of a run were not finite, also one line; nothing was updated by
-that step and the last checkpoint stands. 130: interrupted.
-Anything else is a traceback: a bug.
+Exit code 0: done. 2: a mistake that the user can mend, a full disk included, in
+one line on stderr. 1: the numbers of a run were not finite, also one line;
+nothing was updated by that step and the last checkpoint stands. 130 and 143:
+stopped by ctrl-C or SIGTERM; training has saved its step. Anything else is a
+traceback: a bug.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ import platform
 import sys
 import tempfile
 
+from gkd import files
 from gkd.commands import parser
 from gkd.errors import UserError
 
@@ -45,11 +47,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     _COMMANDS[args.command](args)
   except UserError as error:
     return _say(error, 2)
+  except OSError as error:
+    reason = files.disk_trouble(error)
+    if reason is None:
+      raise
+    mend = "free space, or give a place that may be read and written"
+    return _say(f"{reason}; {mend}", 2)
   # Raised on purpose, with a sentence; arrays give NaN and no exception.
   except FloatingPointError as error:
     return _say(error, 1)
-  except KeyboardInterrupt:
-    return _say("interrupted; the same command goes on where it was", 130)
+  except KeyboardInterrupt as error:
+    code = getattr(error, "exit_code", 130)  # of `interruption.Interrupted`
+    said = str(error) or "interrupted; the same command goes on where it was"
+    return _say(said, code)
   return 0
 
 

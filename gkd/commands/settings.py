@@ -11,6 +11,8 @@ import dataclasses
 from typing import Literal
 
 from gkd import masks
+from gkd.checkpoints.retention import Keep
+from gkd.checkpoints.retention import Mode
 from gkd.commands.also import named
 from gkd.data.subset import Subset
 from gkd.evaluation.bootstrap import RESAMPLES
@@ -168,6 +170,14 @@ class Scoring:
     return [self.data, *more]
 
 
+_PERIODS = (
+  "EVAL_PERIOD",
+  "EVAL_LOG_STEPS",
+  "CHECKPOINT_PERIOD",
+  "SAMPLE_PERIOD",
+)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
   """`gkd train`: see `gkd.training.loop.Run` for what is not said here.
@@ -179,6 +189,11 @@ class Training:
     data: the training split.
     scoring: None never evaluates.
     model_parallelism: devices that share one copy of the parameters.
+    keep: number of the newest checkpoints that stay.
+    keep_every: those of such steps stay too; 0 for none.
+    keep_best: number of the best ones that stay too; 0 for none.
+    best_metric: what "best" means, "eval/gsm8k/accuracy".
+    best_mode: "max" or "min" of it.
   """
 
   model_dir: str
@@ -202,13 +217,37 @@ class Training:
   checkpoint_period: int = 1000
   sample_period: int = 0
   keep: int = 3
+  keep_every: int = 0
+  keep_best: int = 0
+  best_metric: str = ""
+  best_mode: Mode = "max"
   evaluate_first: bool = False
+  eval_log_steps: int = 0
+
+  @property
+  def kept(self) -> Keep:
+    """Which checkpoints stay."""
+    return Keep(
+      latest=self.keep,
+      every=self.keep_every,
+      best=self.keep_best,
+      metric=self.best_metric,
+      mode=self.best_mode,
+    )
 
   def __post_init__(self):
     _at_least_one("BATCH_SIZE", self.batch_size)
     _at_least_one("TRAIN_STEPS", self.train_steps)
     _at_least_one("MODEL_PARALLELISM", self.model_parallelism)
     _check_seed(self.seed)
+    _ = self.kept  # what cannot be is refused now
+    _at_least_one("REPORT_PERIOD", self.report_period)
+    for name in _PERIODS:
+      if getattr(self, name.lower()) < 0:
+        raise UserError(
+          f"{name} is {getattr(self, name.lower())}; give a number of steps, or"
+          " 0 for none"
+        )
     if not self.model_dir:
       raise UserError("MODEL_DIR is empty; give the folder of the run")
     if self.teacher is not None and not self.teacher_checkpoint:

@@ -3,12 +3,13 @@
 import dataclasses
 import logging
 from pathlib import Path
+import signal
 
 import jax
 
 from gkd import keys
+from gkd import locks
 from gkd import partitioning
-from gkd.checkpoints.retention import Keep
 from gkd.commands import configuration
 from gkd.commands import outputs
 from gkd.commands import parameters
@@ -16,13 +17,18 @@ from gkd.commands import scoring
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import check_before_opening
 from gkd.commands.datasets import check_disjoint
-from gkd.commands.datasets import open_cache
+from gkd.commands.datasets import open_mixture
 from gkd.commands.settings import Training
+from gkd.data import hashes
 from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
+from gkd.data.mixture import Mixture
 from gkd.evaluation.evaluation import Evaluation
 from gkd.training import loop
+from gkd.training import resumption
+from gkd.training.interruption import Stop
 from gkd.training.rollout import Rollout
+from gkd.training.run import LOCK_FILE
 from gkd.training.run import Run
 from gkd.types import LanguageModel
 from gkd.types import UserError
@@ -36,8 +42,12 @@ def train(folders: Folders) -> None:
   outputs.check_folder(settings.model_dir, "MODEL_DIR")
   _refuse_idle_rollout(settings.rollout)
   scoring.refuse_idle_flags(settings.teacher)
-  run = assemble(settings, folders)
-  loop.train(run)
+  _refuse_if_in_use(settings.model_dir)
+  run = prepare(settings, folders)
+  resumption.changes(run.folder, run.config_text, run.about)
+  # A second ctrl-C ends the process even inside a long compile.
+  stop = Stop(second=signal.SIG_DFL)
+  loop.train(with_params(run, settings), stop=stop)
   log.info(
     "done: %s holds metrics.jsonl, checkpoints/ and predictions/; see them with"
     " gkd report %s",
@@ -46,8 +56,11 @@ def train(folders: Folders) -> None:
   )
 
 
-def assemble(settings: Training, folders: Folders) -> Run:
+def prepare(settings: Training, folders: Folders) -> Run:
   """Opens data and checkpoints and checks that all of it fits together.
+
+  Returns:
+    The run with an abstract student; see `with_params`.
 
   Raises:
     UserError: something is missing or impossible; nothing was compiled.
@@ -61,7 +74,8 @@ def assemble(settings: Training, folders: Folders) -> Run:
     size = check_before_opening(settings.data, split, folders)
   if size is not None:
     check_vocabularies(models, size)
-  cache = open_cache(settings.data, folders)
+  mixture = open_mixture(settings.data, folders)
+  cache = mixture.caches[0]  # of the vocabulary of them all
   # Its own file is read: a damaged one would be found at the first dump.
   check_vocabularies(models, cache.vocabulary.size)
   evaluations: list[Evaluation] = []
@@ -69,10 +83,10 @@ def assemble(settings: Training, folders: Folders) -> Run:
     caches = scoring.open_caches(settings.scoring, folders)
     for scored in caches:
       check_vocabularies(models, scored.info["vocabulary"]["size"])
-      check_disjoint(cache, scored)
+      check_disjoint(mixture, scored)
     evaluations = scoring.make_evaluations(settings.scoring, caches)
   loader = Loader(
-    cache,
+    mixture,
     batch_size=settings.batch_size,
     lengths=settings.data.lengths,
     seed=settings.seed,
@@ -81,8 +95,7 @@ def assemble(settings: Training, folders: Folders) -> Run:
   teacher_params = parameters.load_teacher(
     settings.teacher_checkpoint, settings.teacher, cache
   )
-  # Everything is checked with abstract parameters before any are made.
-  run = Run(
+  return Run(
     model_dir=str(Path(settings.model_dir).expanduser()),
     student=settings.student,
     student_params=jax.eval_shape(settings.student.init, jax.random.key(0)),
@@ -102,17 +115,23 @@ def assemble(settings: Training, folders: Folders) -> Run:
     eval_period=settings.eval_period,
     checkpoint_period=settings.checkpoint_period,
     sample_period=settings.sample_period,
-    keep=Keep(latest=settings.keep),
+    keep=settings.kept,
     evaluate_first=settings.evaluate_first,
+    eval_log_steps=settings.eval_log_steps,
     config_text=configuration.operative(),
     about={
       "vocabulary_sha256": cache.info["vocabulary"]["sha256"],
       "model": dataclasses.asdict(settings.student.config),
+      "contents": _contents(settings, mixture),
     },
   )
-  return dataclasses.replace(
-    run, student_params=initial_params(settings, cache)
-  )
+
+
+def with_params(run: Run, settings: Training) -> Run:
+  """The run with the student's parameters before step 0, the first compile."""
+  cache = run.loader.mixture.caches[0]
+  params = initial_params(settings, cache)
+  return dataclasses.replace(run, student_params=params)
 
 
 def initial_params(settings: Training, cache: TokenCache):
@@ -141,6 +160,28 @@ def check_vocabularies(models: dict[str, LanguageModel], size: int) -> None:
         f" {role.upper()}_MODEL if only its table is wider, or choose another"
         " model or VOCABULARY"
       )
+
+
+def _contents(settings: Training, mixture: Mixture) -> dict[str, str]:
+  """Hashes of what the run reads, to know it again wherever it lies."""
+  data = [
+    [rate, {name: file["sha256"] for name, file in cache.info["files"].items()}]
+    for cache, rate in zip(mixture.caches, mixture.rates, strict=True)
+  ]
+  contents = {"training_data": hashes.content_hash(data)}
+  for role in ("initial", "teacher"):
+    if path := getattr(settings, f"{role}_checkpoint"):
+      name = f"{role.upper()}_CHECKPOINT_PATH"
+      contents[f"{role}_checkpoint"] = parameters.locate(path, name).sha256
+  return contents
+
+
+def _refuse_if_in_use(model_dir: str) -> None:
+  """At once, not after data and checkpoints were read; the loop holds it."""
+  lock = Path(model_dir).expanduser() / LOCK_FILE
+  if lock.exists():
+    with locks.hold(lock, f"MODEL_DIR {model_dir}"):
+      pass
 
 
 def _refuse_idle_rollout(rollout: Rollout | None) -> None:

@@ -12,6 +12,7 @@ started again from its last checkpoint ends bit-identical, files included.
 """
 
 import contextlib
+import functools
 import logging
 
 import jax
@@ -28,11 +29,13 @@ from gkd.progress import Progress
 from gkd.training import dumps
 from gkd.training import periods
 from gkd.training import placement
+from gkd.training import resumption
 from gkd.training import writers
 from gkd.training.interruption import Stop
 from gkd.training.recorder import Listener
 from gkd.training.recorder import Recorder
 from gkd.training.rollout import roll_out
+from gkd.training.run import LOCK_FILE
 from gkd.training.run import Run
 from gkd.training.state import TrainState
 from gkd.training.step import update_step
@@ -66,9 +69,11 @@ def train(
   stop = stop or Stop()
   with contextlib.ExitStack() as stack:
     enter = stack.enter_context
-    enter(locks.hold(run.folder / ".lock", f"MODEL_DIR {run.folder}"))
+    enter(locks.hold(run.folder / LOCK_FILE, f"MODEL_DIR {run.folder}"))
     enter(files.explaining(_DISK.format(run.folder)))
     enter(stop)
+    for change in resumption.changes(run.folder, run.config_text, run.about):
+      log.warning("the run goes on with another %s", change)
     store = enter(Store(run.folder / "checkpoints", run.keep))
     store.values = writers.read_values(run.folder, run.keep.metric)
     start = _first_step(run, store)
@@ -133,7 +138,11 @@ def train(
     while done < run.train_steps and not stop.requested:
       step, done = done, done + 1
       with recorder.timer("data"):
-        batch = jax.device_put(run.loader.batch(step), sharding)
+        batch = partitioning.place_rows(
+          functools.partial(run.loader.batch, step),
+          run.loader.batch_size,
+          sharding,
+        )
       stats: dict[str, metrics.Mean] = {}
       if run.rollout is not None:
         with recorder.timer("sample"):
@@ -160,7 +169,7 @@ def train(
       recorder.add(stats | parts)
       progress.update(1, {"loss": parts["loss"].compute()})
       if periods.due(done, run.sample_period):
-        vocabulary = run.loader.cache.vocabulary
+        vocabulary = run.loader.vocabulary
         recorder.writers.samples(
           done, dumps.describe(batch, vocabulary, run.teacher, teacher_params)
         )
@@ -190,7 +199,7 @@ def _describe(run: Run) -> None:
   """Writes down what the run is, before its first step."""
   if run.about:
     write_description(run.folder, dict(run.about))
-  files.write_text(run.folder / "config.gin", run.config_text)
+  files.write_text(run.folder / resumption.CONFIG_FILE, run.config_text)
   text = placement.description(run.student, run.student_params, run.mesh)
   files.write_text(run.folder / "model-info.txt", text)
 

@@ -13,7 +13,8 @@ from gkd import partitioning
 from gkd import trees
 from gkd.checkpoints.retention import Keep
 from gkd.data.loader import Loader
-from gkd.evaluation.decode import Evaluation
+from gkd.evaluation.evaluation import Evaluation
+from gkd.evaluation.metric_names import metric_names
 from gkd.losses.objective import Objective
 from gkd.training import periods
 from gkd.training.optimizer import Optimizer
@@ -22,6 +23,10 @@ from gkd.training.step import Update
 from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import UserError
+
+# Held while a process trains in the folder.
+LOCK_FILE = ".lock"
+_INDENT = "\n" + 11 * " "
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,12 +107,14 @@ class Run:
     if self.report_period < 1:
       raise UserError(f"report_period is {self.report_period}; give 1 or more")
     needs_targets = self.rollout is None or self.rollout.needs_targets
-    if needs_targets and not self.loader.cache.info["has_targets"]:
+    if needs_targets and not self.loader.has_targets:
       raise UserError(
         "this run trains on targets of the data set but the data has prompts"
         " only; set STUDENT_DATA_FRACTION to 1 or let the teacher write the"
         " rest (fixed_source 'teacher')"
       )
+    if self.keep.best:
+      self._check_best()
 
   @property
   def folder(self) -> Path:
@@ -149,6 +156,28 @@ class Run:
       done == self.train_steps or periods.due(done, self.checkpoint_period)
     )
 
+  def _check_best(self) -> None:
+    """Refuses to look for the best where there will be nothing to choose."""
+    names = [
+      name
+      for evaluation in self.evaluations
+      for name in metric_names(evaluation, teacher=self.teacher is not None)
+    ]
+    if self.keep.metric not in names:
+      raise UserError(
+        f"BEST_METRIC is {self.keep.metric!r}, which no evaluation of this run"
+        f" reports; choose one of {', '.join(names) or 'an evaluated run'}"
+      )
+    period = self.checkpoint_period or self.train_steps
+    saved = range(period, self.train_steps, period)
+    if not any(self.evaluates(done) for done in saved):
+      raise UserError(
+        f"KEEP_BEST is {self.keep.best} but no checkpoint before the last is"
+        f" evaluated: CHECKPOINT_PERIOD is {self.checkpoint_period},"
+        f" EVAL_PERIOD {self.eval_period}, TRAIN_STEPS {self.train_steps}; make"
+        " one period a multiple of the other"
+      )
+
   @property
   def words(self) -> str:
     """The run in words, printed before anything is compiled."""
@@ -162,8 +191,8 @@ class Run:
       f"targets:   {data}",
       f"reduction: {self.reduction}",
       f"optimizer: {self.optimizer.words}",
-      f"data:      {len(self.loader.cache):,} rows, batch"
-      f" {self.loader.batch_size}, {self.train_steps:,} steps",
+      f"data:      {_INDENT.join(self.loader.words.splitlines())}",
+      f"steps:     {self.train_steps:,} of batch {self.loader.batch_size}",
       f"folder:    {self.model_dir}",
     ]
     return "\n".join(lines)

@@ -1,0 +1,176 @@
+"""What may be different when a run goes on, and what may not.
+
+A run is continued by the command that started it. Another configuration in the
+same folder is a mistake, refused with the differences, except for what changes
+no step: how long, how often, where, and how it is looked at. Files are compared
+by their content, not by their paths: a teacher trained anew at the same place
+is another one, a teacher that was moved is the same.
+
+  for line in changes("runs/gkd", config_text, about):  # or raises
+    log.warning(…)
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+import re
+from typing import Any
+
+from gkd import bindings
+from gkd.checkpoints import trained
+from gkd.types import UserError
+
+CONFIG_FILE = "config.gin"
+# Fields of `commands.settings` that may change, the scope before them left out;
+# all fields of the classes that stand alone.
+MAY_CHANGE = {
+  "Training.best_metric",
+  "Training.best_mode",
+  "Training.checkpoint_period",
+  "Training.eval_log_steps",
+  "Training.eval_period",
+  "Training.evaluate_first",
+  "Training.keep",
+  "Training.keep_best",
+  "Training.keep_every",
+  "Training.model_dir",
+  "Training.model_parallelism",
+  "Training.report_period",
+  "Training.sample_period",
+  "Training.scoring",
+  "Training.train_steps",
+  "Scoring",
+  "eval/Data",
+}
+# Paths, and what in run.json says that they hold the same.
+BY_CONTENT = {
+  "Training.initial_checkpoint": "initial_checkpoint",
+  "Training.teacher_checkpoint": "teacher_checkpoint",
+  "train/Data.cache": "training_data",
+  "train/Data.module": "training_data",
+  "train/Data.vocabulary": "training_data",
+}
+_CHANGEABLE = (
+  "TRAIN_STEPS, the periods, KEEP and its kin, the evaluation,"
+  " MODEL_PARALLELISM and the places of files"
+)
+_MAX_LISTED = 6
+
+
+def changes(
+  model_dir: Path, config_text: str, about: Mapping[str, Any]
+) -> list[str]:
+  """What is different from when the run in a folder began; writes nothing.
+
+  Args:
+    model_dir: folder of the run. One without checkpoints has nothing to lose.
+    config_text: what the run is about to do, a gin file; an empty one, as a run
+      built in a program may have, is not compared.
+    about: its description; `about["contents"]` has the hashes of its files.
+
+  Returns:
+    Lines `NAME: before → now` of what may change.
+
+  Raises:
+    UserError: something else than may change is different.
+  """
+  file = Path(model_dir) / CONFIG_FILE
+  if not file.is_file() or not any(Path(model_dir).glob("checkpoints/*")):
+    return []
+  before, now = (_resolved(x) for x in (file.read_text("utf-8"), config_text))
+  described = trained.describe_run(model_dir).get("contents", {})
+  contents = (described, about.get("contents", {}))
+  if not before or not now:
+    before = now = {}
+  different, allowed = _differences(before, now, contents)
+  if different:
+    more = len(different) - _MAX_LISTED
+    listed = "; ".join(different[:_MAX_LISTED]) + f"; {more} more" * (more > 0)
+    raise UserError(
+      f"MODEL_DIR {model_dir} holds a run of another configuration: {listed}."
+      " Choose another MODEL_DIR, or give what was given before; of a run that"
+      f" goes on only {_CHANGEABLE} may change"
+    )
+  return allowed
+
+
+# {binding: (value as written, value with its macros put in)}
+_Bindings = dict[str, tuple[str, str]]
+
+
+def _resolved(text: str) -> _Bindings:
+  """Bindings of parameters; macros count where they are used."""
+  parsed = {k: " ".join(v.split()) for k, v in bindings.parse(text).items()}
+  macros = {name: value for name, value in parsed.items() if "." not in name}
+
+  def put_in(value: str, depth: int = 0) -> str:
+    if depth > len(macros):  # gin itself refuses a circle
+      return value
+    return re.sub(
+      r"%(\w+)",
+      lambda m: put_in(macros[m[1]], depth + 1) if m[1] in macros else m[0],
+      value,
+    )
+
+  return {
+    name: (value, put_in(value))
+    for name, value in parsed.items()
+    if "." in name
+  }
+
+
+def _differences(
+  before: _Bindings,
+  now: _Bindings,
+  contents: tuple[Mapping[str, str], Mapping[str, str]],
+) -> tuple[list[str], list[str]]:
+  """Lines `NAME: before → now` of what may not change, and of what may."""
+  refused: dict[str, str] = {}
+  allowed: dict[str, str] = {}
+  nothing = ("", "not set")
+  for name in sorted(before.keys() | now.keys()):
+    old, new = before.get(name, nothing), now.get(name, nothing)
+    field = _field(name)
+    if old[1] == new[1] or _same_content(field, contents):
+      continue
+    macro = re.fullmatch(r"%(\w+)", new[0] or old[0])
+    shown = macro[1] if macro else name
+    line = f"{shown}: {old[1]} → {new[1]}"
+    if field in MAY_CHANGE or field.partition(".")[0] in MAY_CHANGE:
+      allowed[shown] = line
+    elif "%TRAIN_STEPS" in old[0] and "%TRAIN_STEPS" in new[0]:
+      # Of the same name as the run's own length, so it is said on purpose.
+      allowed[name] = _of_length(name, line, now)
+    else:
+      refused[shown] = line
+  for name in sorted(contents[0].keys() & contents[1].keys()):
+    if contents[0][name] != contents[1][name]:
+      old, new = contents[0][name][:12], contents[1][name][:12]
+      what = name.replace("_", " ")
+      refused[name] = f"the content of the {what}: {old} → {new}"
+  return list(refused.values()), [x for x in allowed.values() if x]
+
+
+def _field(name: str) -> str:
+  """`eval/settings.Data.split` → `eval/Data.split`, without other scopes."""
+  scope, _, path = name.rpartition("/")
+  field = ".".join(path.split(".")[-2:])
+  return f"{scope}/{field}" if field.startswith("Data.") else field
+
+
+def _same_content(
+  field: str, contents: tuple[Mapping[str, str], Mapping[str, str]]
+) -> bool:
+  """Whether a path is known to hold what it held; else the text decides."""
+  name = BY_CONTENT.get(field)
+  return name is not None and name in contents[0] and name in contents[1]
+
+
+def _of_length(name: str, line: str, now: _Bindings) -> str:
+  """What another TRAIN_STEPS does besides; nothing for a constant rate."""
+  path = name.rpartition(".")[0]
+  if name.endswith("Optimizer.total_steps"):
+    cooldown = now.get(f"{path}.cooldown_steps", ("", "0"))[1]
+    if cooldown == "0":
+      return ""
+    return f"{line}, which moves the cooldown over the last {cooldown} steps"
+  return f"{line}, which changes {name} as well"
