@@ -21,6 +21,7 @@ from gkd.data import cache as caches
 from gkd.data import finding
 from gkd.data import materialise
 from gkd.data import mixture_file
+from gkd.data import repeats
 from gkd.data.cache import TokenCache
 from gkd.data.mixture import Mixture
 from gkd.text import vocabulary as vocabularies
@@ -189,14 +190,13 @@ def check_disjoint(train: Mixture, evaluation: TokenCache) -> None:
     _refuse_shared_rows(
       left["task"], left["split"], right["task"], right["split"]
     )
-    if shared := caches.overlap(cache, evaluation):
+    found = repeats.shared(cache, evaluation)
+    if found.prompts:
       log.warning(
-        "%d prompts of %s (%s) also occur in the training data (%s %s)",
-        shared,
-        right["task"],
-        right["split"],
-        left["task"],
-        left["split"],
+        "%d prompts of %s (%s) also occur in the training data (%s %s), such as"
+        " %s",
+        *(found.prompts, right["task"], right["split"]),
+        *(left["task"], left["split"], found.quoted),
       )
 
 

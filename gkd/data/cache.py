@@ -190,11 +190,6 @@ def is_complete(path: str | os.PathLike) -> bool:
   return True
 
 
-def overlap(left: TokenCache, right: TokenCache) -> int:
-  """Number of distinct prompts that two caches share."""
-  return len(np.intersect1d(left.prompt_hashes, right.prompt_hashes))
-
-
 def _read_info(path: Path) -> dict[str, Any]:
   try:
     info = json.loads((path / INFO_FILE).read_text("utf-8"))

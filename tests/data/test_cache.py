@@ -191,13 +191,6 @@ def test_find_returns_only_what_fits(tmp_path):
   assert finding.find(tmp_path, "toy", "train", LENGTHS, vocabulary) is None
 
 
-def test_overlap_counts_distinct_shared_prompts(tmp_path):
-  left = make_cache(tmp_path / "a", make_rows(10) + make_rows(10))
-  right = make_cache(tmp_path / "b", make_rows(10, start=7))
-  assert caches.overlap(left, right) == 3
-  assert caches.overlap(left, left) == 10
-
-
 def test_reads_and_batches_without_tensorflow_seqio_or_torch(tmp_path):
   make_cache(
     tmp_path / "toy" / "train-0123",

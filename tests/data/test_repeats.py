@@ -1,0 +1,59 @@
+"""Prompts that stand twice, found by their text."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from gkd.data import repeats
+from tests.data import tiny_caches
+
+LEFT = ["a", "b", "a", "c", "a", "b"]
+RIGHT = ["x", " b ", "c", "c", "y", "x"]
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("caches")
+  one = np.ones(1, np.int32)
+  return [
+    tiny_caches.write(
+      folder / name, [tiny_caches.Row(one, one, p, None) for p in prompts]
+    )
+    for name, prompts in (("left", LEFT), ("right", RIGHT))
+  ]
+
+
+def test_within_a_cache_the_first_of_each_does_not_count(caches):
+  counts = collections.Counter(LEFT)
+  found = repeats.within(caches[0])
+  assert found.prompts == sum(n > 1 for n in counts.values()) == 2
+  assert found.rows == sum(n - 1 for n in counts.values()) == 3
+  assert found.examples == ("a", "b")
+  assert found.quoted == "'a', 'b'"
+
+
+def test_between_caches_rows_are_those_of_the_second(caches):
+  left, right = caches
+  found = repeats.shared(left, right)
+  assert (found.prompts, found.rows) == (2, 3)
+  assert found.examples == ("b", "c")
+  found = repeats.shared(right, left)
+  assert (found.prompts, found.rows) == (2, 3)
+  found = repeats.shared(left, left)
+  assert (found.prompts, found.rows) == (3, 6)
+
+
+def test_nothing_found_has_no_examples(caches, tmp_path):
+  one = np.ones(1, np.int32)
+  rows = [tiny_caches.Row(one, one, text, None) for text in "pq"]
+  other = tiny_caches.write(tmp_path / "c", rows)
+  for found in (repeats.within(other), repeats.shared(caches[0], other)):
+    assert (found.prompts, found.rows, found.examples) == (0, 0, ())
+
+
+def test_long_examples_are_cut(tmp_path):
+  one = np.ones(1, np.int32)
+  rows = [tiny_caches.Row(one, one, "z" * 100, None)] * 2
+  found = repeats.within(tiny_caches.write(tmp_path / "c", rows))
+  assert found.examples == ("z" * 59 + "…",)
