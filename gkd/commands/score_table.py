@@ -33,7 +33,7 @@ def _block(
     for name, value in values.items()
     if name.startswith(prefix)
   }
-  names = [name for name in own if _is_metric(name)]
+  names = sorted(filter(_is_metric, own), key=lambda name: "_kl" in name)
   head, intervals = ["value"], any(f"{name}_ci_low" in own for name in names)
   if intervals:
     head.append("95 % interval")
@@ -47,7 +47,7 @@ def _block(
     for column in columns:
       cells += _cells(own, f"{column}{name}", intervals)
     rows.append(cells)
-  return [_title(evaluations), *_aligned([["", *head], *rows])]
+  return [*_title(evaluations), *_aligned([["", *head], *rows])]
 
 
 def _is_metric(name: str) -> bool:
@@ -71,18 +71,21 @@ def _number(value: float) -> str:
   return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _title(evaluations: Sequence[Evaluation]) -> str:
-  """Which rows, and how they were answered; labels tell the metrics apart."""
-  first = evaluations[0]
-  ways = []
-  for evaluation in evaluations:
-    way = evaluation.decoding.words
-    if evaluation.num_samples > 1:
-      way += f", {evaluation.num_samples} answers each"
-    label = evaluation.label
-    ways.append(f"{way} (…_{label})" if label else way)
-  number = f"{first.num_rows:,} prompts"
-  return f"{first.name}, {first.split}: {number}, {'; '.join(ways)}"
+def _title(evaluations: Sequence[Evaluation]) -> list[str]:
+  """Which rows, and how they were answered: in several ways, by the label."""
+  first, *more = evaluations
+  title = f"{first.name}, {first.split}: {first.num_rows:,} prompts"
+  if not more:
+    return [f"{title}, {_way(first)}"]
+  labels = [f"…_{e.label}: " if e.label else "" for e in evaluations]
+  ways = map(_way, evaluations)
+  return [title, *(f"  {n}{way}" for n, way in zip(labels, ways, strict=True))]
+
+
+def _way(evaluation: Evaluation) -> str:
+  number = evaluation.num_samples
+  answers = f", {number} answers each" if number > 1 else ""
+  return f"{evaluation.decoding.words}{answers}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

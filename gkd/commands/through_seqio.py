@@ -9,8 +9,6 @@ from collections.abc import Sequence
 import importlib
 from typing import NamedTuple
 
-import numpy as np
-
 from gkd.commands.datasets import Folders
 from gkd.commands.settings import Data
 from gkd.data.cache import TokenCache
@@ -88,9 +86,10 @@ class Comparison:
     lines = []
     for evaluation, draws in self._answered:
       label = f"_{evaluation.label}" if evaluation.label else ""
-      found = [self._seqio(evaluation, ids) for ids in draws]
-      for name in found[0]:
-        theirs = float(np.mean([values[name] for values in found]))
+      found = self._evaluator.seqio_metrics(
+        evaluation.name, evaluation.split, draws, dict(evaluation.lengths)
+      )
+      for name, theirs in found.items():
         full = f"eval/{evaluation.metric_part}/{name}{label}"
         if values[full] != theirs:
           raise UserError(
@@ -101,8 +100,3 @@ class Comparison:
           )
         lines.append(f"seqio.Evaluator gives the same {full}: {theirs!r}")
     return "\n".join(lines)
-
-  def _seqio(self, evaluation, ids) -> dict[str, float]:
-    return self._evaluator.seqio_metrics(
-      evaluation.name, evaluation.split, ids, dict(evaluation.lengths)
-    )

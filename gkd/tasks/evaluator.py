@@ -7,9 +7,12 @@ through it: `gkd evaluate --through_seqio`.
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import importlib
 import os
 
+from absl import logging
+import numpy as np
 import seqio
 
 from gkd.tasks import features
@@ -44,28 +47,43 @@ def register(
 def seqio_metrics(
   task_name: str,
   split: str,
-  predictions: Sequence[Sequence[int]],
+  draws: Sequence[Sequence[Sequence[int]]],
   lengths: Mapping[str, int] | None = None,
 ) -> dict[str, float]:
   """Metrics of seqio.Evaluator for generated ids.
 
   Args:
     task_name: a registered task.
-    split: its split; row i of it belongs to `predictions[i]`.
-    predictions: generated ids, decoded by the task's vocabulary; fewer than
-      the split has rows evaluates the first rows.
+    split: its split.
+    draws: for each time that the split was answered the generated ids of its
+      rows, decoded by the task's vocabulary; fewer than the split has rows
+      evaluates the first rows. The result is the mean over the times.
     lengths: {"inputs": I, "targets": T}; only a task whose preprocessors build
       rows by them needs any.
   """
-  evaluator = seqio.Evaluator(
-    task_name,
-    feature_converter=seqio.EncDecFeatureConverter(pack=False),
-    eval_split=split,
-    num_examples=len(predictions),
-    sequence_length=lengths,
-    async_compute_metrics=False,
-  )
+  with _quiet():
+    evaluator = seqio.Evaluator(
+      task_name,
+      feature_converter=seqio.EncDecFeatureConverter(pack=False),
+      eval_split=split,
+      num_examples=len(draws[0]),
+      sequence_length=lengths,
+      async_compute_metrics=False,
+    )
+    found = []
+    for predictions in draws:
+      future, _ = evaluator.evaluate(
+        compute_metrics=True, predict_fn=_predict_fn(predictions, task_name)
+      )
+      found.append(future.result()[task_name])
+  return {
+    name: float(np.mean([float(_scalar(values[name])) for values in found]))
+    for name in found[0]
+  }
 
+
+def _predict_fn(predictions: Sequence[Sequence[int]], name: str):
+  """What a model would be to seqio: rows of a dataset to their ids."""
   width = max(map(len, predictions))
   # seqio makes one array of them, as it gets from a model: right-padded.
   padded = [
@@ -76,14 +94,23 @@ def seqio_metrics(
     indices = [int(index) for index, _ in dataset.as_numpy_iterator()]
     if len(indices) != len(predictions):
       raise UserError(
-        f"{len(predictions)} predictions for {len(indices)} rows of "
-        f"{task_name} {split}: expected at most one a row; pass fewer"
+        f"{len(predictions)} predictions for {len(indices)} rows of {name}:"
+        " expected at most one a row; pass fewer"
       )
     return [(index, padded[index]) for index in indices]
 
-  future, _ = evaluator.evaluate(compute_metrics=True, predict_fn=predict)
-  found = future.result()[task_name]
-  return {name: float(_scalar(value)) for name, value in found.items()}
+  return predict
+
+
+@contextlib.contextmanager
+def _quiet():
+  """Without seqio's advice on lengths and loggers: they are as they must be."""
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
 
 
 def _scalar(value):

@@ -160,6 +160,24 @@ def test_samples_are_voted_on_and_no_intervals_if_not_asked_for(
   }
 
 
+def test_answers_depend_on_neither_the_batch_nor_the_number_of_examples(
+  arguments, tmp_path
+):
+  def texts(name, *more):
+    folder = tmp_path / name
+    sampled = "--gin.EVAL_TEMPERATURES=(1.0,)"
+    made = [*arguments, sampled, f"--gin.MODEL_DIR={folder}", *more]
+    assert command.main(made) == 0
+    (file,) = (folder / "predictions").iterdir()
+    return [json.loads(line)["text"] for line in file.read_text().splitlines()]
+
+  whole = texts("whole")
+  assert len(whole) == 8
+  assert len(set(whole)) > 3
+  few = ["--gin.EVAL_BATCH_SIZE=3", "--gin.EVAL_EXAMPLES=5"]
+  assert texts("few", *few) == whole[:5]
+
+
 def test_teacher_can_be_left_out(against, tmp_path):
   more = ["--gin.EVAL_TEACHER=False", "--gin.EVAL_BOOTSTRAP=0"]
   assert command.main([*against, *more]) == 0

@@ -21,11 +21,11 @@ def _with_ends(**values):
 
 def test_the_teacher_stands_beside_the_model():
   values = _with_ends(
+    forward_kl=(12345.6, 0.91, 1234.5),  # to the end of the table
     accuracy=(54.25, 50.0, 58.51),
     length=(31.4159, 30.0, 33.0),
     teacher_accuracy=(92.4, 90.7, 94.0),
     teacher_length=(30.0, 30.0, 30.0),
-    forward_kl=(12345.6, 0.91, 1234.5),
   )
   assert score_table.table([_evaluation()], values).splitlines() == [
     "sums, test: 1,319 prompts, greedily",
@@ -58,8 +58,9 @@ def test_every_split_has_a_block_and_every_way_of_decoding_a_name():
     "eval/sums-validation/accuracy": 3.0,
   }
   assert score_table.table(evaluations, values).splitlines() == [
-    "sums, test: 1,319 prompts, greedily; at temperature 0.5, 4 answers each"
-    " (…_t0.5)",
+    "sums, test: 1,319 prompts",
+    "  greedily",
+    "  …_t0.5: at temperature 0.5, 4 answers each",
     "                  value",
     "  accuracy            1",
     "  accuracy_t0.5       2",

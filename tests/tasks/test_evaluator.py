@@ -84,9 +84,11 @@ def test_seqio_gives_the_numbers_of_the_metric_functions(
   ours = {}
   for metric in task.predict_metric_fns:
     ours.update(metric(targets, predictions))
-  theirs = evaluator.seqio_metrics(name, "validation", generated)
+  theirs = evaluator.seqio_metrics(name, "validation", [generated])
   assert theirs == ours
   assert all(0 < value < 100 for value in ours.values())
+  with pytest.raises(UserError, match=r"\d+ predictions for \d+ rows of"):
+    evaluator.seqio_metrics(name, "validation", [[*generated, generated[0]]])
 
 
 def test_a_task_that_the_module_does_not_register_is_refused(rows_dir, pieces):
@@ -211,14 +213,13 @@ def test_what_seqio_needs_is_found_before_any_work(
   saved, rows_dir, pieces, tmp_path, monkeypatch, capsys
 ):
   monkeypatch.setattr(evaluating, "evaluate_once", None)
-  _made("tatoeba_ende", "translation", tmp_path, rows_dir, pieces)
+  path = _made("tatoeba_ende", "translation", tmp_path, rows_dir, pieces)
   arguments = _arguments("tatoeba_ende", saved, pieces, rows_dir, tmp_path)
 
   def error(*more):
     assert command.main([*arguments, *more]) == 2
     return capsys.readouterr().err.strip().splitlines()[-1]
 
-  path = next((tmp_path / "tatoeba_ende").iterdir())
   own = f"--gin.EVAL_CACHE={path}"
   assert "TASK_MODULE is empty" in error(own, "--gin.TASK_MODULE=")
   wrong = "--gin.TASK_MODULE=gkd.tasks.summarization"
