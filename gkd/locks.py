@@ -63,6 +63,18 @@ def hold(
     yield
 
 
+def holder(path: str | os.PathLike) -> str | None:
+  """Who holds the lock now, in words; None if nobody does. Changes nothing."""
+  if not Path(path).is_file():
+    return None
+  with Path(path).open(encoding="utf-8") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+      return _owner(file)
+  return None
+
+
 def _owner(file) -> str:
   file.seek(0)
   return file.read() or "another process"

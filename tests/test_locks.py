@@ -40,6 +40,17 @@ def test_a_second_process_is_refused_and_told_who_has_it(tmp_path, other):
     pass
 
 
+def test_one_can_ask_who_has_it(tmp_path, other):
+  lock = tmp_path / ".lock"
+  assert locks.holder(tmp_path / "none") is None
+  assert str(other.pid) in locks.holder(lock)
+  other.kill()
+  other.join()
+  assert locks.holder(lock) is None
+  with locks.hold(lock, "the run"):
+    assert str(os.getpid()) in locks.holder(lock)
+
+
 def test_a_killed_process_leaves_no_lock(tmp_path, other):
   os.kill(other.pid, signal.SIGKILL)
   other.join()

@@ -1,24 +1,30 @@
 """`gkd cache`: make, list and check token caches; train a vocabulary."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
+import itertools
 from pathlib import Path
+import shlex
 import tempfile
 
+from gkd.commands import cache_table
 from gkd.commands import configuration
-from gkd.commands import datasets
 from gkd.commands import gin_table
 from gkd.commands import outputs
 from gkd.commands.datasets import Folders
-from gkd.commands.datasets import open_cache
+from gkd.commands.datasets import open_mixture
 from gkd.commands.settings import Data
+from gkd.data import repeats
 from gkd.data.cache import TokenCache
+from gkd.progress import Progress
 from gkd.text.sentencepiece_training import train_sentencepiece
 from gkd.types import UserError
 
 _RUN_FILE = "runs/data.gin"
 _ROWS_AT_ONCE = 1024
+_QUIET_SECONDS = 2.0
 
 
 def make(
@@ -46,41 +52,131 @@ def make(
     )
   if splits:
     wanted = [dataclasses.replace(wanted[0], split=s) for s in splits]
+  made: list[TokenCache] = []
   for data in wanted:
-    path = datasets.make(data, folders, num_workers=num_workers, check=True)
-    print(_line(TokenCache(path)))
+    mixture = open_mixture(data, folders, num_workers=num_workers, check=True)
+    for cache in mixture.caches:
+      print(cache_table.entry(cache, folders.data_dir))
+    made += mixture.caches
+  _print_repeats(made)
+  print(_next(files, bindings, folders))
 
 
 def show(folders: Folders) -> None:
-  """Lists the finished caches of the cache folder."""
-  found = sorted(Path(folders.cache_dir).glob("*/*/info.json"))
-  for file in found:
-    try:
-      print(_line(TokenCache(file.parent)))
-    except UserError as error:
-      print(error)
-  if not found:
+  """Lists what is in the cache folder, whole, stale, damaged or half-made."""
+  count = 0
+  for text in cache_table.entries(folders.cache_dir, folders.data_dir):
+    print(text)
+    count += 1
+  if not count:
     print(f"no caches in {folders.cache_dir}; make one with gkd cache make")
 
 
-def check(paths: Sequence[str]) -> None:
-  """Reads every byte of these caches and compares the hashes."""
-  for path in paths:
-    cache = TokenCache(path)
-    cache.verify()
-    print(f"sound: {_line(cache)}")
+def check(paths: Sequence[str], folders: Folders) -> None:
+  """Reads every byte of caches and compares the hashes.
+
+  Args:
+    paths: folders of caches, or folders of such folders; none for all caches of
+      the cache folder.
+    folders: where these and the raw files are.
+
+  Raises:
+    UserError: some are not sound; the others were checked as well.
+  """
+  given = [Path(path).expanduser() for path in paths]
+  places = [
+    place
+    for path in given or [Path(folders.cache_dir)]
+    for place in cache_table.found(path) or [path][: len(given)]
+  ]
+  if not places:
+    print(f"no caches in {folders.cache_dir}; make one with gkd cache make")
+    return
+  sound, wrong = [], []
+  for place in dict.fromkeys(places):
+    try:
+      cache = TokenCache(place)
+      _verify(cache)
+    except UserError as error:
+      print(f"NOT SOUND: {error}")
+      wrong.append(place)
+    else:
+      print(cache_table.entry(cache, folders.data_dir, verified=True))
+      sound.append(cache)
+  _print_repeats(sound)
+  if wrong:
+    raise UserError(
+      f"{len(wrong)} of {len(sound) + len(wrong)} caches are not sound:"
+      f" {', '.join(map(str, wrong))}; see above what to do"
+    )
 
 
-def _line(cache: TokenCache) -> str:
-  info = cache.info
-  lengths = " → ".join(
-    f"{info['longest'][name]}/{info['lengths'][name]}"
-    for name in ("inputs", "targets")
+def _verify(cache: TokenCache) -> None:
+  progress = Progress(
+    cache_table.num_bytes(cache) // 1_000_000,
+    description=f"reading {cache_table.name(cache)}",
+    unit="MB",
+    delay=_QUIET_SECONDS,
   )
+  done = 0
+
+  def report(size: int) -> None:
+    nonlocal done
+    before, done = done, done + size
+    progress.update(done // 1_000_000 - before // 1_000_000)
+
+  with progress:
+    cache.verify(report)
+
+
+def _print_repeats(made: Iterable[TokenCache]) -> None:
+  """Prompts that stand twice within a cache, or in two of them."""
+  made = list({cache.path: cache for cache in made}.values())
+  for cache in made:
+    found = repeats.within(cache)
+    # Several completions of each prompt are what `gkd sample` is for.
+    if found.rows and "written_by" not in cache.info:
+      print(
+        f"repeated prompts: {_share(found.rows, cache)} stand after another"
+        f" with the same prompt: {_counted(found.prompts, 'prompt')}, such as"
+        f" {found.quoted}"
+      )
+  for left, right in itertools.combinations(made, 2):
+    found = repeats.shared(left, right)
+    if found.rows:
+      verb = "is" if found.prompts == 1 else "are"
+      print(
+        f"shared prompts: {_share(found.rows, right)}:"
+        f" {_counted(found.prompts, 'prompt')} {verb} also in"
+        f" {cache_table.name(left)}, such as {found.quoted}"
+      )
+    else:
+      print(
+        f"shared prompts: no prompt of {cache_table.name(right)} is also in"
+        f" {cache_table.name(left)}"
+      )
+
+
+def _share(rows: int, cache: TokenCache) -> str:
   return (
-    f"{info['task']} {info['split']}: {info['rows']:,} rows, tokens"
-    f" (longest/limit) {lengths}, vocabulary of"
-    f" {info['vocabulary']['size']:,}, {cache.path}"
+    f"{_counted(rows, 'row')} of {cache_table.name(cache)}"
+    f" ({rows / len(cache):.2%})"
+  )
+
+
+def _counted(number: int, noun: str) -> str:
+  return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _next(
+  files: Sequence[str], bindings: Sequence[str], folders: Folders
+) -> str:
+  flags = [f"--gin_file={file}" for file in files]
+  flags += [f"--gin.{binding}" for binding in bindings]
+  flags += [f"--cache_dir={folders.cache_dir}"]
+  return (
+    "next: these caches are found by the same flags, without TensorFlow:\n"
+    f"  gkd train --gin_file=runs/sft.gin {shlex.join(flags)} --gin.MODEL_DIR=…"
   )
 
 
@@ -104,11 +200,14 @@ def vocabulary(
     cache="",
   )
   with tempfile.TemporaryDirectory() as scratch:
-    texts = _texts(
-      open_cache(data, dataclasses.replace(folders, cache_dir=scratch))
+    mixture = open_mixture(
+      data, dataclasses.replace(folders, cache_dir=scratch)
     )
     made = train_sentencepiece(
-      texts, size, Path(output).expanduser(), split_digits=True
+      itertools.chain.from_iterable(map(_texts, mixture.caches)),
+      size,
+      Path(output).expanduser(),
+      split_digits=True,
     )
   print(f"{made.words}: {output}")
   print(f"use it with --gin.VOCABULARY={output} --gin.EXTRA_IDS=0")

@@ -177,22 +177,26 @@ resume:
     """
   gkd cache make --gin_file=tasks/chain_addition.gin
   gkd cache list
+  gkd cache check
 """,
   ),
   "cache make": Page(
-    "tokenise the splits of a task",
+    "tokenise the splits of a task, or of the tasks of a mixture",
     f"""
 {_GIN.strip()}
 
 reads:
-  the rows of MIXTURE_OR_TASK_NAME, from TASK_MODULE, --data_dir or TFDS
+  the rows of MIXTURE_OR_TASK_NAME or MIXTURE, from TASK_MODULE, --data_dir or
+  TFDS
 writes:
   CACHE_DIR/TASK/SPLIT-HASH/: tokens, texts, vocabulary and info.json. HASH
   covers task, preprocessing, raw files, vocabulary and lengths: a change of any
   of them makes a new cache and leaves the old one. One that exists is read and
-  compared byte by byte; it is made anew if it is damaged
+  compared byte by byte; it is made anew if it is damaged. The rates of a seqio
+  mixture go to CACHE_DIR/MIXTURE/mixture.json. Prompts that stand twice, within
+  a split or in two of them, are reported
 knobs:
-  MIXTURE_OR_TASK_NAME, TASK_MODULE, TASK_FEATURE_LENGTHS, VOCABULARY,
+  MIXTURE_OR_TASK_NAME, MIXTURE, TASK_MODULE, TASK_FEATURE_LENGTHS, VOCABULARY,
   TRAIN_SPLIT, EVAL_SPLIT, OVERLONG. All of them: the header of runs/data.gin
 resume:
   give the same command again: finished shards are kept, whatever stopped it; a
@@ -200,6 +204,8 @@ resume:
 """,
     """
   gkd cache make --gin_file=tasks/chain_addition.gin
+  gkd cache make --gin_file=tasks/chain_addition.gin \\
+    --gin.MIXTURE="{'chain_addition': 3, 'chain_addition_hard': 1}"
 """,
   ),
   "cache vocabulary": Page(
@@ -222,31 +228,38 @@ resume:
 """,
   ),
   "cache list": Page(
-    "list the caches",
+    "list the caches: what is in them, and which are stale or half-made",
     """
 reads:
-  info.json of every cache in CACHE_DIR
+  info.json of every cache in CACHE_DIR, sizes of its files, and the code and
+  raw files that it was made of: a change since makes it stale
 writes:
-  one line a cache to the terminal, and nothing to disk
+  to the terminal: rows, tokens (longest/limit), vocabulary, size, when it was
+  made, and its state; nothing to disk. States: fresh; STALE, with what has
+  changed; DAMAGED, with the file; HALF-MADE, with the rows that are done;
+  complete, for a cache that is of no task
 """,
     """
   gkd cache list
+  gkd cache list --cache_dir=caches --data_dir=data
 """,
   ),
   "cache check": Page(
-    "read every byte of a cache and compare its hashes",
+    "read every byte of caches and compare their hashes",
     """
 reads:
-  the folders given, of gkd cache make or gkd sample
+  the folders given, of gkd cache make or gkd sample, or all in CACHE_DIR
 writes:
-  one line a cache to the terminal, and nothing to disk
+  to the terminal: what is sound and what is not, and prompts that two of the
+  caches share, as a test set and a training set should not; nothing to disk
 """,
     """
-  gkd cache check ~/.cache/gkd/data/gsm8k/train-0123456789ab
+  gkd cache check
+  gkd cache check ~/.cache/gkd/data/gsm8k
 """,
     """
 exit code:
-  0 all are sound; 2 one is damaged or missing, in one line that says what to do
+  0 all are sound; 2 one is damaged or missing, and the message says what to do
 """,
   ),
   "report": Page(

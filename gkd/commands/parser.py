@@ -164,7 +164,14 @@ def _add_cache(commands, folders) -> None:
   show = _add_command(actions, "list", "cache list")
   _add_folder_flags(show, folders)
   check = _add_command(actions, "check", "cache check")
-  check.add_argument("path", nargs="+", help="folder of a cache")
+  check.add_argument(
+    "path",
+    nargs="*",
+    metavar="PATH",
+    help="folder of a cache, or one of such folders (default: all caches in"
+    " CACHE_DIR)",
+  )
+  _add_folder_flags(check, folders)
 
 
 def _add_report(commands) -> None:
