@@ -26,6 +26,7 @@ import tempfile
 from gkd import files
 from gkd.commands import parser
 from gkd.errors import UserError
+from gkd.training import interruption
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"--gin.{bindings[0]}: `gkd {args.command}` takes no gin values; leave"
         " it out"
       )
-    _COMMANDS[args.command](args)
+    with interruption.terminable():
+      _COMMANDS[args.command](args)
   except UserError as error:
     return _say(error, 2)
   except OSError as error:

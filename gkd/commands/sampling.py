@@ -1,93 +1,78 @@
 """`gkd sample`: completions of a task's prompts, as a token cache.
 
-Training reads the result like any other cache (TRAIN_CACHE). Rows of the same
-prompt follow one another; completion k of prompt n depends only on the seed, n
-and k.
+Training reads the result like any other cache (TRAIN_CACHE). See
+`gkd.data.offline` for what it guarantees.
 """
 
-from collections.abc import Iterator
-import functools
+import datetime
 from pathlib import Path
 
 import jax
-import numpy as np
-import tqdm
 
-from gkd import keys
+import gkd
+from gkd import partitioning
+from gkd.checkpoints.trained import Located
 from gkd.commands import configuration
+from gkd.commands import outputs
 from gkd.commands import parameters
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import open_cache
 from gkd.commands.settings import Sampling
 from gkd.commands.training import check_vocabularies
-from gkd.data.cache import Row
+from gkd.data import offline
 from gkd.data.cache import TokenCache
-from gkd.data.loader import Loader
-from gkd.data.writer import write_rows
-from gkd.sampling.sampler import sample as draw
-from gkd.types import Params
+from gkd.data.completions import Completions
+from gkd.data.subset import rising
+
+_CHECKPOINT = "INITIAL_CHECKPOINT_PATH"
 
 
 def sample(folders: Folders) -> str:
   """Samples what the loaded configuration describes; returns the folder."""
   settings = configuration.build(Sampling)
+  outputs.check_folder(settings.output, "OUTPUT_DIR")
+  found = parameters.locate(settings.checkpoint, _CHECKPOINT)
   cache = open_cache(settings.data, folders)
   check_vocabularies(
     {"student": settings.model}, cache.info["vocabulary"]["size"]
   )
-  params = parameters.load(
-    settings.checkpoint, settings.model, "INITIAL_CHECKPOINT_PATH", cache
+  result = offline.write_completions(
+    Path(settings.output).expanduser(),
+    plan(settings, cache, found),
+    lambda: parameters.load(
+      str(found.path), settings.model, _CHECKPOINT, cache
+    ),
+    provenance(found),
   )
-  info = {
-    "task": cache.info["task"],
-    "split": cache.info["split"],
-    "lengths": dict(settings.data.lengths),
-    "vocabulary": cache.vocabulary,
-    "postprocess": cache.info["postprocess"],
-    "metrics": cache.info["metrics"],
-    "written_by": {
-      "checkpoint": settings.checkpoint,
-      "decoding": settings.decoding.words,
-      "num_samples": settings.num_samples,
-      "seed": settings.seed,
-      "prompts": cache.info["hash"],
-    },
-  }
-  output = Path(settings.output).expanduser()
-  path = write_rows(output, completions(settings, params, cache), info)
-  print(f"{len(TokenCache(path)):,} completions in {path}")
-  print(f"train on them with --gin.TRAIN_CACHE={path}")
-  return path
+  print(result.words)
+  print(f"train on them with --gin.TRAIN_CACHE={result.path}")
+  return result.path
 
 
-def completions(
-  settings: Sampling, params: Params, cache: TokenCache
-) -> Iterator[Row]:
-  """Rows of prompt and completion; the reference stays the task's own."""
-  loader = Loader(
-    cache,
-    batch_size=settings.batch_size,
+def plan(settings: Sampling, cache: TokenCache, found: Located) -> Completions:
+  """Who completes which prompts; checked, nothing computed."""
+  return Completions(
+    model=settings.model,
+    parameters={"sha256": found.sha256, "step": found.step},
+    prompts=cache,
     lengths=settings.data.lengths,
+    rows=rising(settings.data.subset.of(cache, settings.seed)),
+    decoding=settings.decoding,
+    num_samples=settings.num_samples,
     seed=settings.seed,
-    limit=settings.data.limit,
+    writer=settings.writer,
+    batch_size=settings.batch_size,
+    shard_prompts=settings.shard_prompts,
+    mesh=partitioning.make_mesh(model=settings.model_parallelism),
   )
-  generate = jax.jit(
-    functools.partial(
-      draw, settings.model, max_length=settings.data.lengths["targets"]
-    )
-  )
-  progress = tqdm.tqdm(total=loader.num_rows, desc="sample", unit=" prompts")
-  for batch, rows in loader.ordered():
-    drawn = []
-    for k in range(settings.num_samples):
-      key = keys.stream(settings.seed, k, keys.Role.OFFLINE_SAMPLE)
-      samples = generate(
-        params, batch.inputs, batch.rows, key, settings.decoding
-      )
-      drawn.append(jax.device_get((samples.tokens, samples.lengths)))
-    for place, row in enumerate(rows):
-      for tokens, lengths in drawn:
-        kept = np.asarray(tokens[place, : lengths[place]], np.int32)
-        yield row._replace(targets=kept)
-    progress.update(len(rows))
-  progress.close()
+
+
+def provenance(found: Located) -> dict[str, str]:
+  """What is worth knowing of the rows beside what they depend on."""
+  now = datetime.datetime.now(datetime.UTC)
+  return {
+    "checkpoint": str(found.path),
+    "date": now.isoformat(timespec="seconds"),
+    "program": f"gkd {gkd.__version__}, jax {jax.__version__}",
+    "config": configuration.operative(),
+  }

@@ -332,11 +332,6 @@ class Sampling:
       _at_least_one("SHARD_PROMPTS", self.shard_prompts)
     _check_seed(self.seed)
     self.decoding.validate()
-    if self.data.mixture is not None or not isinstance(self.data.cache, str):
-      raise UserError(
-        "gkd sample completes the prompts of one task; sample each by itself and"
-        " mix the results in training, TRAIN_CACHE={'DIR': 3, 'DIR': 1}"
-      )
     if self.num_samples > 1 and self.decoding.temperature == 0:
       raise UserError(
         f"NUM_SAMPLES is {self.num_samples} but greedy completions are all the"

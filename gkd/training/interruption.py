@@ -12,6 +12,8 @@ main thread Python allows no handlers, and signals do what they did before.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
 import os
 import signal
 import threading
@@ -35,6 +37,28 @@ class Interrupted(KeyboardInterrupt):
       f"stopped by {name} {where}; the same command goes on from there"
     )
     self.exit_code = 128 + number
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+  """SIGTERM raises `Interrupted`, as ctrl-C raises KeyboardInterrupt.
+
+  For work that may be left at any moment, and so that locks, bars and worker
+  processes are closed as they should be. A `Stop` inside has precedence.
+  """
+
+  def leave(number: int, frame: Any) -> None:
+    del frame
+    raise Interrupted(number, "before it was done")
+
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  before = signal.signal(signal.SIGTERM, leave)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
 
 
 class _Abandoned(BaseException):
