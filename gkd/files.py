@@ -26,11 +26,15 @@ def write_text(path: str | os.PathLike, text: str) -> None:
   """Writes a file through a temporary name; on the disk when this returns."""
   path = Path(path)
   partial = path.with_name(f".{path.name}.partial")
-  with partial.open("w", encoding="utf-8") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(partial, path)
+  try:
+    with partial.open("w", encoding="utf-8") as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(partial, path)
+  except BaseException:
+    partial.unlink(missing_ok=True)
+    raise
 
 
 @contextlib.contextmanager

@@ -172,6 +172,7 @@ def test_report_reads_files_and_never_a_model():
         "gkd",
         "gkd.bindings",
         "gkd.errors",
+        "gkd.files",
       }, module
 
 

@@ -55,8 +55,33 @@ def spread(values: Sequence[float], decimals: int | None = None) -> str:
   return f"{mean:,.{decimals}f} ± {deviation:.{decimals}f}"
 
 
+def interval(
+  value: float, low: float, high: float, decimals: int | None = None
+) -> str:
+  """51.2 [49.8, 52.6]; the value alone where an end is not finite.
+
+  Args:
+    value: finite.
+    low: lower end.
+    high: upper end.
+    decimals: of all three; None for two digits of the width.
+  """
+  if not (math.isfinite(low) and math.isfinite(high)):
+    return number(value) if decimals is None else f"{value:,.{decimals}f}"
+  if decimals is None:
+    width = high - low
+    decimals = max(0, 1 - math.floor(math.log10(width))) if width > 0 else 2
+  value, low, high = (f"{x:,.{decimals}f}" for x in (value, low, high))
+  return f"{value} [{low}, {high}]"
+
+
 def text(value: Any) -> str:
   """A number or a text; an en dash for nothing."""
   if value is None or value == "":
     return "–"
   return number(value) if is_number(value) else str(value)
+
+
+def plain(value: Any) -> str:
+  """A setting as it is written, every digit of it; an en dash for None."""
+  return "–" if value is None else str(value)

@@ -60,8 +60,34 @@ def place(name: str) -> int:
 
 
 def short(paths: Sequence[str]) -> list[str]:
-  """The last parts of the paths that tell them apart."""
-  parts = [os.path.abspath(path).split(os.sep) for path in paths]
+  """The last parts of the paths that tell them apart.
+
+  A folder inside another of them is called after that one: sft, sft/scores.
+  """
+  whole = [os.path.abspath(path) for path in paths]
+  above = {
+    path: next((p for p in _parents(path) if p in whole), None)
+    for path in whole
+  }
+  tops = [path for path in whole if above[path] is None]
+  named = dict(zip(tops, _endings(tops), strict=True))
+  # A folder comes after the one that it is in.
+  for path in sorted(whole):
+    if path not in named:
+      parent = above[path]
+      named[path] = f"{named[parent]}/{os.path.relpath(path, parent)}"
+  return [named[path] for path in whole]
+
+
+def _parents(path: str) -> list[str]:
+  """The folders that a path is in, the nearest first."""
+  parts = path.split(os.sep)
+  return [os.sep.join(parts[:end]) for end in range(len(parts) - 1, 0, -1)]
+
+
+def _endings(paths: Sequence[str]) -> list[str]:
+  """The shortest endings of paths, of one length, that are all different."""
+  parts = [path.split(os.sep) for path in paths]
   for length in range(1, max(map(len, parts), default=0) + 1):
     names = ["/".join(part[-length:]) for part in parts]
     if len(set(names)) == len(names):

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from gkd.report import formats
+from gkd.report import measures
 from gkd.report import names
 from gkd.report import tables
 from gkd.report.runs import Results
@@ -86,7 +87,7 @@ def results_table(results: Results) -> Table:
     for name in columns:
       values = group.values(name)
       is_best = group in students and tables.mean(values) == best[name]
-      text = formats.spread(values, tables.decimals(name))
+      text = formats.spread(values, measures.decimals(name))
       cells.append(Cell(text, best=is_best))
     cells += [Cell(_setting(name, group.settings[name])) for name in settings]
     rows.append(cells)
@@ -98,6 +99,7 @@ def results_table(results: Results) -> Table:
     ],
     rows=rows,
     note=_note(found, alike),
+    title="Results",
     numeric=[False]
     + [True] * len(columns)
     + [name == "lambda" for name in settings],

@@ -1,15 +1,14 @@
 """Reads what runs left behind: metrics, configuration, texts, result tables.
 
-A directory may be a run (`metrics.jsonl`, `config.gin`, `predictions/`,
-`samples/`), an evaluation (`metrics.json`), a set of these (directories below
-it), hold a table of results (`results.json`), or several of these. Nothing here
-needs a model.
+A directory may be a run (`metrics.jsonl`, `config.gin`, `run.json`,
+`predictions/`, `samples/`), an evaluation (`metrics.json`), a set of these
+(directories below it), hold a table of results (`results.json`), or several of
+these. Nothing here needs a model.
 """
 
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import json
 import math
 import os
 import re
@@ -17,10 +16,11 @@ from typing import Any
 
 from gkd import bindings
 from gkd.errors import UserError
+from gkd.report import directories
 from gkd.report import names as naming
-
-# A set of runs is at most this deep: <set>/<seed>/<method>.
-_DEPTH = 2
+from gkd.report import reading
+from gkd.report.directories import Curves
+from gkd.report.directories import Numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,15 +36,23 @@ class Run:
     config_text: the configuration as it was written.
     predictions: {task, split and label: records} of the last step that has any.
     samples: rows of the last dump of the batch as trained.
+    identity: what the run says of its model and data (`run.json`).
+    num_parameters: of the model that was trained; None if it does not say.
+    is_evaluation: a checkpoint that was scored; its metrics have step 0.
+    notes: what of its files is missing or damaged, in words.
   """
 
   name: str
   path: str
-  metrics: Mapping[str, tuple[Sequence[int], Sequence[float]]]
+  metrics: Curves
   config: Mapping[str, str]
   config_text: str
   predictions: Mapping[str, Sequence[Mapping[str, Any]]]
   samples: Sequence[Mapping[str, Any]]
+  identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  num_parameters: int | None = None
+  is_evaluation: bool = False
+  notes: Sequence[str] = ()
 
   def last(self, name: str) -> float:
     """Last value of a metric; NaN if the run has none."""
@@ -83,51 +91,62 @@ class Results:
 
 @dataclasses.dataclass(frozen=True)
 class Collection:
-  """All that one report is about."""
+  """All that one report is about.
+
+  Attributes:
+    runs: that have reported numbers.
+    results: tables of results, joined.
+    silent: paths of runs without numbers.
+  """
 
   runs: Sequence[Run]
   results: Results | None
+  silent: Sequence[str] = ()
 
 
-def read(directories: Sequence[str]) -> Collection:
+def read(paths: Sequence[str]) -> Collection:
   """Reads directories of runs and results.
 
   Raises:
-    UserError: no directory given, one does not exist, or one holds neither
-      metrics nor results.
+    UserError: no directory given, one does not exist or holds nothing to
+      report, or a file in it cannot be read.
   """
-  if not directories:
+  if not paths:
     raise UserError(
       "no directory was given to report on; expected at least one: gkd report"
       " DIR…"
     )
-  paths: list[str] = []
+  found: dict[str, Numbers] = {}
   tables: list[Results] = []
-  for directory in directories:
-    if not os.path.isdir(directory):
+  for path in paths:
+    if not os.path.isdir(path):
       raise UserError(
-        f"{directory} is not a directory; expected the MODEL_DIR of a run or a"
+        f"{path} is not a directory; expected the MODEL_DIR of a run or a"
         " directory of runs"
       )
-    found = _run_directories(directory, _DEPTH)
-    table = _read_results(os.path.join(directory, "results.json"))
-    if not found and table is None:
+    below = directories.find(path)
+    table = _read_results(os.path.join(path, "results.json"))
+    if not below and table is None:
       raise UserError(
-        f"{directory} has no metrics.jsonl with numbers and no results.json;"
-        " expected the MODEL_DIR of a run that has reported, or a directory of"
-        " such runs"
+        f"{path} has no metrics.jsonl, no metrics.json and no results.json;"
+        " expected the MODEL_DIR of a run or a directory of runs"
       )
-    paths += [path for path in found if path not in paths]
+    found |= below
     tables += [table] if table else []
-  names = naming.short(paths)
+  with_numbers = [path for path in found if found[path].curves]
+  silent = [path for path in found if not found[path].curves]
+  if not with_numbers and not tables:
+    raise UserError(
+      f"{silent[0]} is a run that has reported no numbers yet; wait for the"
+      " first line of its metrics.jsonl or give another directory"
+    )
   collected = [
-    read_run(path, name) for path, name in zip(paths, names, strict=True)
+    read_run(path, name, found[path])
+    for path, name in zip(with_numbers, naming.short(with_numbers), strict=True)
   ]
-  if not tables:
-    return Collection(collected, None)
   rows = [row for table in tables for row in table.rows]
   meta = {key: value for table in tables for key, value in table.meta.items()}
-  return Collection(collected, Results(rows, meta))
+  return Collection(collected, Results(rows, meta) if tables else None, silent)
 
 
 def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -138,118 +157,68 @@ def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
   return found
 
 
-def read_run(path: str, name: str) -> Run:
-  """Reads the directory of one run or evaluation."""
-  config_text = _read_text(os.path.join(path, "config.gin"))
+def read_run(path: str, name: str, numbers: Numbers | None = None) -> Run:
+  """Reads the directory of one run or evaluation.
+
+  Args:
+    path: the directory.
+    name: of the run within the report.
+    numbers: its numbers, if they have been read already.
+  """
+  numbers = numbers or directories.read(path)
+  config_text = reading.text(os.path.join(path, "config.gin"))
+  notes = list(numbers.damage)
+  if not config_text.strip():
+    notes.append("config.gin is missing, so its settings are not compared")
+  size = re.search(
+    r"Total number of parameters: (\d+)",
+    reading.text(os.path.join(path, "model-info.txt")),
+  )
   return Run(
     name=name,
     path=path,
-    metrics=_read_numbers(path),
+    metrics=numbers.curves,
     config=bindings.parse(config_text),
     config_text=config_text,
     predictions=_read_predictions(os.path.join(path, "predictions")),
     samples=_read_samples(os.path.join(path, "samples")),
+    identity=reading.json_object(os.path.join(path, "run.json")) or {},
+    num_parameters=int(size.group(1)) if size else None,
+    is_evaluation=numbers.is_evaluation,
+    notes=notes,
   )
 
 
-def read_metrics(path: str) -> dict[str, tuple[list[int], list[float]]]:
-  """{name: (steps, values)}; the later of two values of a step counts."""
-  by_name: dict[str, dict[int, float]] = {}
-  for line in read_jsonl(path):
-    if not isinstance(line.get("step"), int):
-      continue
-    for name, value in line.items():
-      if name == "step":
-        continue
-      number = float(value) if isinstance(value, (int, float)) else math.nan
-      by_name.setdefault(name, {})[line["step"]] = number
-  return {
-    name: (sorted(values), [values[step] for step in sorted(values)])
-    for name, values in sorted(by_name.items())
-  }
-
-
-def read_jsonl(path: str, whole: bool = False) -> list[dict[str, Any]]:
-  """Objects of a JSONL file; lines that a kill has torn are skipped.
-
-  With `whole` the file is one object over many lines.
-  """
-  found = []
-  text = _read_text(path)
-  for line in [text] if whole else text.split("\n"):
-    try:
-      value = json.loads(line)
-    except ValueError:
-      continue
-    if isinstance(value, dict):
-      found.append(value)
-  return found
-
-
-def _read_numbers(path: str) -> dict[str, tuple[list[int], list[float]]]:
-  """Curves of a run, or the single numbers of an evaluation as step 0."""
-  curves = read_metrics(os.path.join(path, "metrics.jsonl"))
-  if curves:
-    return curves
-  lines = read_jsonl(os.path.join(path, "metrics.json"), whole=True)
-  numbers = lines[0].items() if lines else ()
-  return {
-    name: ([0], [float(value)])
-    for name, value in sorted(numbers)
-    if isinstance(value, (int, float))
-  }
-
-
-def _run_directories(directory: str, depth: int) -> list[str]:
-  """Directories at or below this one that have reported numbers."""
-  found = [directory] if _read_numbers(directory) else []
-  if depth and not found:
-    entries = sorted(os.scandir(directory), key=lambda e: naming.order(e.name))
-    for entry in entries:
-      if entry.is_dir() and not entry.name.startswith("."):
-        found += _run_directories(entry.path, depth - 1)
-  return found
-
-
 def _read_results(path: str) -> Results | None:
-  if not os.path.exists(path):
+  content = reading.json_object(path)
+  if content is None:
     return None
-  try:
-    content = json.loads(_read_text(path))
-    rows = [dict(row) for row in content["rows"]]
-  except (ValueError, KeyError, TypeError) as error:
+  rows, meta = content.get("rows"), content.get("meta") or {}
+  is_table = isinstance(rows, list) and all(isinstance(r, dict) for r in rows)
+  if not (is_table and isinstance(meta, dict)):
     raise UserError(
-      f"{path} cannot be read as results ({error!r}); expected an object with"
-      ' "rows", a list of objects; make it again or move it away'
-    ) from error
-  return Results(rows, content.get("meta") or {}) if rows else None
+      f'{path} cannot be read as results; expected an object with "rows", a'
+      " list of objects; make it again or move it away"
+    )
+  return Results(rows, meta) if rows else None
 
 
 def _read_predictions(directory: str) -> dict[str, list[dict[str, Any]]]:
   """The last step of each `<task>-<split>[-<label>]-<step>.jsonl`."""
   last: dict[str, tuple[int, str]] = {}
-  for name in _listing(directory):
+  for name in reading.names_in(directory):
     match = re.fullmatch(r"(.+)-(\d+)\.jsonl", name)
     if match:
       key, step = match.group(1), int(match.group(2))
       last[key] = max(last.get(key, (-1, "")), (step, name))
   return {
-    key: read_jsonl(os.path.join(directory, name))
+    key: reading.json_lines(os.path.join(directory, name)).objects
     for key, (_, name) in sorted(last.items())
   }
 
 
 def _read_samples(directory: str) -> list[dict[str, Any]]:
-  names = [name for name in _listing(directory) if name.endswith(".jsonl")]
-  return read_jsonl(os.path.join(directory, names[-1])) if names else []
-
-
-def _listing(directory: str) -> list[str]:
-  return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-
-
-def _read_text(path: str) -> str:
-  if not os.path.exists(path):
-    return ""
-  with open(path, encoding="utf-8", errors="replace") as file:
-    return file.read()
+  names = [n for n in reading.names_in(directory) if n.endswith(".jsonl")]
+  if not names:
+    return []
+  return reading.json_lines(os.path.join(directory, names[-1])).objects

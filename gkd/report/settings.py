@@ -10,6 +10,9 @@ from gkd.report.runs import by_arm
 from gkd.report.tables import Cell
 from gkd.report.tables import Table
 
+# So many columns are read without scrolling.
+_MAX_ARMS = 4
+
 
 def main_table(runs: Sequence[Run]) -> Table | None:
   """Macros of which arms have different values; None if there are none."""
@@ -31,7 +34,7 @@ def _is_main(row: Sequence[str | None]) -> bool:
 
 def _differences(runs: Sequence[Run]) -> list[list[str | None]]:
   """Name, then the value in each arm, of settings that are not alike."""
-  arms = by_arm(runs)
+  arms = _with_settings(runs)
   root = _root(runs)
   rows = []
   for name in sorted({name for run in runs for name in run.config}):
@@ -45,17 +48,27 @@ def _differences(runs: Sequence[Run]) -> list[list[str | None]]:
   return rows
 
 
+def _with_settings(runs: Sequence[Run]) -> dict[str, list[Run]]:
+  """The arms, without runs whose configuration is not there."""
+  return by_arm([run for run in runs if run.config])
+
+
 def _table(
   runs: Sequence[Run], rows: Sequence[Sequence[str | None]], note: str
 ) -> Table | None:
+  """Settings below each other; beside each other where there are more arms."""
   if not rows:
     return None
-  arms = list(by_arm(runs))
+  header = ["setting", *_with_settings(runs)]
+  if len(header) - 1 > max(_MAX_ARMS, len(rows)):
+    header, *rows = zip(header, *rows, strict=True)
+    header = ["run", *header[1:]]
   return Table(
-    header=["setting", *arms],
+    header=header,
     rows=[[Cell("–" if v is None else v) for v in row] for row in rows],
     note=note,
-    numeric=[False] * (len(arms) + 1),
+    numeric=[False] * len(header),
+    title="Settings that differ",
   )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import json
 from typing import Any
 
 from gkd.report import elements
@@ -128,12 +129,22 @@ def samples(found: Sequence[Run]) -> str:
 
 
 def configurations(found: Sequence[Run]) -> str:
-  parts = [
-    f"<details><summary>{elements.escape(run.title)}</summary>"
-    f"<pre>{elements.escape(run.config_text.strip())}</pre></details>"
-    for run in found
-    if run.config_text.strip()
-  ]
+  """The whole configuration of each run, and what it says of its model."""
+  parts = []
+  for run in found:
+    blocks = [run.config_text.strip()]
+    if run.identity:
+      text = json.dumps(run.identity, indent=2, ensure_ascii=False)
+      blocks.append(f"# run.json\n{text}")
+    shown = "".join(
+      f'<pre tabindex="0">{elements.escape(block)}</pre>'
+      for block in filter(None, blocks)
+    )
+    if shown:
+      parts.append(
+        f"<details><summary>{elements.breakable(run.title)}</summary>{shown}"
+        "</details>"
+      )
   if not parts:
     return ""
   return f"<section><h2>Configurations</h2>{''.join(parts)}</section>"

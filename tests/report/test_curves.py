@@ -1,54 +1,83 @@
-"""Curves: one line and colour per arm, whatever the number of seeds."""
-
-import math
-
-import pytest
+"""Which charts there are, and in which order."""
 
 from gkd.report import curves
 from gkd.report.runs import Run
 
 
-def _run(name, values, steps=(10, 20)):
-  metrics = {"eval/toy/accuracy": (list(steps), values)}
-  metrics["time/update_seconds"] = (list(steps), [1.0] * len(steps))
-  return Run(name, name, metrics, {}, "", {}, [])
+def _run(name, names, steps=(10, 20), is_evaluation=False):
+  metrics = {
+    name: (list(steps), [float(step) + 1 for step in steps]) for name in names
+  }
+  return Run(name, name, metrics, {}, "", {}, [], is_evaluation=is_evaluation)
 
 
-def _accuracy(runs):
-  (chart,) = curves.from_runs(runs)["Evaluation"]
-  assert chart.title == "Accuracy"
-  assert chart.note == "Per cent."
-  return chart.series
+def _titles(runs):
+  return {
+    section: [chart.title for chart in charts]
+    for section, charts in curves.from_runs(runs).items()
+  }
 
 
-def test_seeds_of_an_arm_are_one_line_in_a_band():
-  runs = [
-    _run(f"seed_{seed}/{arm}", [start + seed, start + 5.0 * seed])
-    for seed in range(3)
-    for arm, start in (("seqkd", 30.0), ("gkd_mixed", 50.0))
+def test_sections_come_in_reading_order_whatever_the_runs_report():
+  names = [
+    "memory/peak_bytes",
+    "time/update_seconds",
+    "train/odd",
+    "train/lambda",
+    "train/loss",
+    "eval/toy/accuracy",
+    "eval/toy/accuracy_ci_low",
+    "eval/toy/accuracy_ci_high",
+    "eval/toy/teacher_accuracy",
+    "eval/toy/forward_kl",
+    "eval/toy/forward_kl_per_token",
+    "eval/toy/length",
+    "train/learning_rate",
   ]
-  first, second = _accuracy(runs)
-  assert (first.name, second.name) == ("SeqKD", "Mixed GKD")
-  assert first.colour != second.colour
-  assert list(second.xs) == [10, 20]
-  assert list(second.ys) == pytest.approx([51.0, 55.0])
-  assert list(second.low) == [50.0, 50.0]
-  assert list(second.high) == [52.0, 60.0]
-  assert [name for name, _ in curves.legend(runs)] == ["SeqKD", "Mixed GKD"]
-
-
-def test_mean_is_taken_where_every_seed_has_a_finite_value():
-  runs = [
-    _run("seed_0/sft", [1.0, 2.0, 3.0, 4.0], (10, 20, 30, 40)),
-    _run("seed_1/sft", [3.0, math.nan, 5.0], (10, 20, 30)),
+  assert list(_titles([_run("a", names)]).items()) == [
+    ("Evaluation", ["Accuracy", "Forward KL"]),
+    ("Training", ["Training loss"]),
+    ("Student-generated data", ["λ as realised", "Evaluation: length"]),
+    ("Optimizer", ["Learning rate"]),
+    ("Time and memory", ["Where the time went", "Peak memory"]),
+    ("More", ["Forward KL per token", "Train/odd"]),
   ]
-  (line,) = _accuracy(runs)
-  assert list(line.xs) == [10, 30]
-  assert list(line.ys) == [2.0, 4.0]
 
 
-def test_time_of_an_arm_is_the_mean_of_its_runs():
-  runs = [_run("seed_0/sft", [1.0, 2.0]), _run("seed_1/sft", [1.0], (10,))]
-  chart = curves.from_runs(runs)["Time and memory"][0]
-  assert chart.groups == ["Student after SFT · 1.5 s"]
-  assert [list(s.ys) for s in chart.series] == [[1.5]]
+def test_each_task_and_split_has_a_section():
+  names = [
+    f"eval/{task}/{metric}"
+    for task in ("svamp", "gsm8k-test", "gsm8k-validation")
+    for metric in ("accuracy", "length")
+  ]
+  assert _titles([_run("a", names)]) == {
+    "Evaluation: gsm8k-test": ["Accuracy"],
+    "Evaluation: gsm8k-validation": ["Accuracy"],
+    "Evaluation: svamp": ["Accuracy"],
+    "More": [
+      "Evaluation: gsm8k-test length",
+      "Evaluation: gsm8k-validation length",
+      "Evaluation: svamp length",
+    ],
+  }
+
+
+def test_charts_of_a_page_have_names_of_their_own():
+  names = ["eval/toy/accuracy", "train/loss", "time/update_seconds"]
+  runs = [_run("a", names), _run("b", names[:1], [0], is_evaluation=True)]
+  slugs = [c.slug for found in curves.from_runs(runs).values() for c in found]
+  assert "eval_toy_accuracy_end" in slugs
+  assert len(set(slugs)) == len(slugs)
+
+
+def test_legend_has_the_arms_that_have_curves_in_their_colours():
+  runs = [
+    _run("seed_0/seqkd", ["train/loss"]),
+    _run("scores", ["eval/toy/accuracy"], [0], is_evaluation=True),
+    _run("seed_0/gkd_mixed", ["train/loss"]),
+    _run("seed_1/seqkd", ["train/loss"]),
+  ]
+  assert [(s.name, s.colour) for s in curves.legend(runs)] == [
+    ("SeqKD", 0),
+    ("Mixed GKD", 2),
+  ]

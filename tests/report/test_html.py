@@ -7,12 +7,9 @@ import re
 
 import pytest
 
-from gkd.report import elements
+from gkd.errors import UserError
 from gkd.report import html as report
 from gkd.report import texts
-from gkd.report.plots import Chart
-from gkd.report.plots import Series
-from gkd.types import UserError
 
 _VOID = {"meta", "path", "use", "rect", "br", "wbr"}
 
@@ -122,7 +119,7 @@ def test_page_holds_results_curves_settings_and_texts(runs):
 
 
 def test_page_loads_nothing_from_outside(runs):
-  text, _ = _page(report.write_report([str(runs)], str(runs)))
+  text, _ = _page(report.write_report([str(runs)], str(runs / "report.html")))
   links = set(re.findall(r"https?://[^\"'\s]+", text))
   assert links <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
   assert not re.search(r"<(script|link|img|iframe)\b|@import|url\((?!#)", text)
@@ -130,14 +127,14 @@ def test_page_loads_nothing_from_outside(runs):
 
 def test_text_of_a_model_cannot_change_the_page(tmp_path):
   _run(tmp_path / "run", 1.0, prompt='<script>alert("&amp;")</script>')
-  path = report.write_report([str(tmp_path)], str(tmp_path))
+  path = report.write_report([str(tmp_path)], str(tmp_path / "report.html"))
   text, shown = _page(path)
   assert "<script" not in text
   assert '<script>alert("&amp;")</script>' in shown
 
 
 def test_chart_without_any_number_is_left_out(runs):
-  _, text = _page(report.write_report([str(runs)], str(runs)))
+  _, text = _page(report.write_report([str(runs)], str(runs / "report.html")))
   assert "λ as realised" not in text  # all values are null
 
 
@@ -152,20 +149,11 @@ def test_rows_on_which_runs_disagree_are_shown_first():
 
 def test_page_of_one_bare_run_has_no_empty_section(tmp_path):
   (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/loss": 1.0}\n')
-  _, text = _page(report.write_report([str(tmp_path)], str(tmp_path)))
+  _, text = _page(
+    report.write_report([str(tmp_path)], str(tmp_path / "report.html"))
+  )
   for title in ("Results", "What differs", "Predictions", "Configurations"):
     assert title not in text
-
-
-def test_figure_of_two_series_names_both_beside_their_colours():
-  # One series needs no legend: only a chart of two reaches it.
-  series = [Series("greedy & t0", 0, [1.0]), Series("sampled", 1, [2.0])]
-  chart = Chart("bars", "Bars", "", "bars", series, groups=["SFT"])
-  text = elements.figure(chart)
-  legend = re.search(r'<ul class="legend">(.*?)</ul>', text).group(1)
-  names = re.findall(r"var\(--s(\d)\)\"></span>([^<]+)", legend)
-  assert names == [("0", "greedy &amp; t0"), ("1", "sampled")]
-  assert "legend" not in elements.figure(chart, with_legend=False)
 
 
 def test_plots_are_written_as_png(runs):
@@ -176,7 +164,7 @@ def test_plots_are_written_as_png(runs):
 
 
 def test_missing_directory_leaves_an_older_report_alone(runs):
-  path = report.write_report([str(runs)], str(runs))
+  path = report.write_report([str(runs)], str(runs / "report.html"))
   before, _ = _page(path)
   with pytest.raises(UserError, match="nowhere is not a directory"):
     report.write_report([str(runs), str(runs / "nowhere")], path)

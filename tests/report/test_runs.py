@@ -5,38 +5,13 @@ import math
 
 import pytest
 
+from gkd.errors import UserError
 from gkd.report import runs
-from gkd.types import UserError
 
 
 def _write(path, lines):
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-
-
-def test_metrics_are_curves_by_name_in_order_of_steps(tmp_path):
-  path = tmp_path / "metrics.jsonl"
-  _write(
-    path,
-    [
-      {"step": 20, "train/loss": 2.0},
-      {"step": 10, "train/loss": 1.0, "train/lambda": 0.5},
-      {"step": 20, "eval/toy/accuracy": 50.0},
-    ],
-  )
-  assert runs.read_metrics(str(path)) == {
-    "eval/toy/accuracy": ([20], [50.0]),
-    "train/lambda": ([10], [0.5]),
-    "train/loss": ([10, 20], [1.0, 2.0]),
-  }
-
-
-def test_null_reads_as_nan_and_a_torn_line_is_skipped(tmp_path):
-  path = tmp_path / "metrics.jsonl"
-  path.write_text('{"step": 1, "a": null}\n{"step": 2, "a": 1', "utf-8")
-  steps, values = runs.read_metrics(str(path))["a"]
-  assert steps == [1]
-  assert math.isnan(values[0])
 
 
 def test_set_of_runs_is_found_below_and_named_apart(tmp_path):
@@ -67,11 +42,61 @@ def test_predictions_are_those_of_the_last_step(tmp_path):
   }
 
 
+def test_run_has_what_its_folder_says_of_it(tmp_path):
+  _write(tmp_path / "metrics.jsonl", [{"step": 1, "train/loss": 1.0}])
+  (tmp_path / "config.gin").write_text("TRAIN_STEPS = 5\n")
+  (tmp_path / "run.json").write_text('{"model": {"emb_dim": 8}}')
+  text = "Variable a  size 3\nTotal number of parameters: 14984\n"
+  (tmp_path / "model-info.txt").write_text(text)
+  (run,) = runs.read([str(tmp_path)]).runs
+  assert run.config == {"TRAIN_STEPS": "5"}
+  assert run.identity == {"model": {"emb_dim": 8}}
+  assert run.num_parameters == 14984
+  assert not run.is_evaluation
+  assert run.notes == []
+
+
+def test_bare_folder_is_a_run_that_says_what_is_missing(tmp_path):
+  (tmp_path / "metrics.jsonl").write_text('{"step": 1, "a": 2}\n{"st')
+  (run,) = runs.read([str(tmp_path)]).runs
+  assert run.num_parameters is None
+  assert run.identity == {}
+  assert run.notes == [
+    "the last line of metrics.jsonl is torn and was left out",
+    "config.gin is missing, so its settings are not compared",
+  ]
+
+
 def test_evaluation_of_a_checkpoint_is_one_point(tmp_path):
   values = {"eval/toy/accuracy": 50.0, "eval/toy/forward_kl": None}
   (tmp_path / "metrics.json").write_text(json.dumps(values, indent=2))
   (run,) = runs.read([str(tmp_path)]).runs
-  assert run.metrics == {"eval/toy/accuracy": ([0], [50.0])}
+  assert run.is_evaluation
+  assert run.last("eval/toy/accuracy") == 50.0
+  assert math.isnan(run.last("eval/toy/forward_kl"))
+
+
+def test_evaluation_inside_a_run_is_called_after_it(tmp_path):
+  for name in ("sft", "gkd"):
+    _write(tmp_path / name / "metrics.jsonl", [{"step": 1, "a": 1.0}])
+    path = tmp_path / name / "eval" / "metrics.json"
+    path.parent.mkdir()
+    path.write_text('{"eval/toy/accuracy": 1.0}')
+  found = runs.read([str(tmp_path)]).runs
+  assert [run.name for run in found] == ["sft", "sft/eval", "gkd", "gkd/eval"]
+
+
+def test_run_that_has_just_begun_is_left_out_and_named(tmp_path):
+  _write(tmp_path / "a" / "metrics.jsonl", [{"step": 1, "a": 1.0}])
+  for name in ("b", "c"):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "config.gin").write_text("A = 1\n")
+  (tmp_path / "c" / "metrics.jsonl").write_text("")
+  found = runs.read([str(tmp_path)])
+  assert [run.name for run in found.runs] == ["a"]
+  assert found.silent == [str(tmp_path / "b"), str(tmp_path / "c")]
+  found = runs.read([str(tmp_path / "a"), str(tmp_path / "b")])
+  assert found.silent == [str(tmp_path / "b")]
 
 
 def test_results_of_several_directories_join(tmp_path):
@@ -93,14 +118,30 @@ def test_directory_that_does_not_exist_is_refused(tmp_path):
     runs.read([])
 
 
-def test_directory_without_numbers_is_refused(tmp_path):
-  (tmp_path / "metrics.jsonl").write_text("")
-  with pytest.raises(UserError, match=r"no metrics.jsonl with numbers and no"):
+def test_directory_without_anything_to_report_is_refused(tmp_path):
+  (tmp_path / "notes.txt").write_text("nothing")
+  with pytest.raises(UserError, match=r"has no metrics.jsonl, no metrics.json"):
     runs.read([str(tmp_path)])
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"rows": 3}', '{"table": []}'])
+def test_runs_without_numbers_alone_are_refused(tmp_path):
+  (tmp_path / "metrics.jsonl").write_text("")
+  with pytest.raises(UserError, match=r"is a run that has reported no numbers"):
+    runs.read([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+  "text", ["[]", '{"rows": 3}', '{"table": []}', '{"rows": [], "meta": [1]}']
+)
 def test_results_of_another_format_are_refused(tmp_path, text):
   (tmp_path / "results.json").write_text(text)
   with pytest.raises(UserError, match=r"results.json cannot be read"):
+    runs.read([str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["results.json", "metrics.json", "run.json"])
+def test_damaged_file_is_refused_by_its_name(tmp_path, name):
+  _write(tmp_path / "metrics.jsonl", [{"step": 1, "a": 1.0}])
+  (tmp_path / name).write_text('{"rows"')
+  with pytest.raises(UserError, match=rf"/{name} cannot be read as JSON"):
     runs.read([str(tmp_path)])

@@ -1,0 +1,271 @@
+"""Draws a chart with matplotlib: lines, bars, axes, in colours it is given."""
+
+from collections.abc import Sequence
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import NullLocator
+from matplotlib.ticker import SymmetricalLogLocator
+
+from gkd.report.plots import Chart
+from gkd.report.plots import Series
+from gkd.report.plots import dashes
+from gkd.report.ticks import LogTicks
+from gkd.report.ticks import Ticks
+
+_WIDTH = 4.2  # inches, about the width of a phone
+_HEIGHT = 2.6
+_REFERENCE = (4, 2.5)
+_LABEL, _SMALL = 11, 9.5  # font sizes
+_NAME, _BAR, _GAP = 0.34, 0.2, 0.09  # of a group of bars
+
+
+def draw(chart: Chart, colours: Sequence[str], ink: str, grid: str) -> Figure:
+  """The chart without title and legend.
+
+  Args:
+    chart: what to draw.
+    colours: of the series, taken in turn.
+    ink: of text and references.
+    grid: of lines that are read past.
+  """
+  if chart.kind == "lines":
+    figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+    axes = figure.add_subplot()
+    _draw_lines(axes, chart, colours, ink)
+    axes.grid(axis="y", color=grid, linewidth=0.8)
+  else:
+    bars = 1 if chart.kind == "stacked" else len(_bars(chart))
+    height = 0.35 + len(chart.groups) * (_NAME + _BAR * bars)
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    _draw_bars(axes, chart, colours, ink)
+    axes.grid(axis="x", color=grid, linewidth=0.8)
+  if chart.x_label:
+    axes.set_xlabel(chart.x_label, color=ink, fontsize=_LABEL)
+  axes.set_axisbelow(True)
+  axes.tick_params(which="both", colors=ink, length=0, labelsize=_LABEL)
+  for side, spine in axes.spines.items():
+    spine.set_visible(side == ("bottom" if chart.kind == "lines" else "left"))
+    spine.set_color(grid)
+  return figure
+
+
+def _draw_lines(
+  axes: Axes, chart: Chart, colours: Sequence[str], ink: str
+) -> None:
+  few = len(chart.series) <= 6
+  for series in chart.series:
+    if series.is_reference:
+      _draw_reference(axes, series, colours, ink)
+      continue
+    colour = colours[series.colour % len(colours)]
+    if series.low:
+      axes.fill_between(
+        series.xs,
+        series.low,
+        series.high,
+        color=colour,
+        alpha=0.16 if few else 0.09,
+        linewidth=0,
+      )
+    (line,) = axes.plot(
+      series.xs,
+      series.ys,
+      label=series.name,
+      color=colour,
+      linewidth=1.8 if few else 1.5,
+      marker="o" if len(series.xs) <= 12 else None,
+      markersize=3.5,
+    )
+    pattern = dashes(series.colour)
+    if pattern:
+      line.set_dashes(pattern)
+    if series.is_broken:
+      axes.plot(
+        series.xs[-1:],
+        series.ys[-1:],
+        color=colour,
+        marker="x",
+        markersize=8,
+        markeredgewidth=2,
+        clip_on=False,
+      )
+  _scale_axes(axes, chart)
+
+
+def _draw_reference(
+  axes: Axes, series: Series, colours: Sequence[str], ink: str
+) -> None:
+  """A level across the whole chart, or a curve where it is none."""
+  is_ink = series.colour is None
+  style = {
+    "color": ink if is_ink else colours[series.colour % len(colours)],
+    "linewidth": 1.1,
+    "dashes": _REFERENCE,
+    "label": series.name,
+  }
+  if len(set(series.ys)) == 1:
+    axes.axhline(series.ys[0], **style)
+  else:
+    axes.plot(series.xs, series.ys, **style)
+
+
+def _scale_axes(axes: Axes, chart: Chart) -> None:
+  axes.margins(x=0.02, y=0.08)
+  xs = [x for series in chart.series for x in series.xs]
+  if chart.x_scale == "log":
+    positive = [x for x in xs if x > 0]
+    if min(xs) > 0:
+      axes.set_xscale("log")
+      axes.xaxis.set_major_locator(LogLocator(numticks=7))
+    else:  # step 0 has a place left of the first step
+      threshold = min(positive)
+      axes.set_xscale("symlog", linthresh=threshold, linscale=0.4)
+      axes.xaxis.set_major_locator(
+        SymmetricalLogLocator(base=10, linthresh=threshold)
+      )
+      axes.set_xlim(0, max(xs) * 1.1)
+    axes.xaxis.set_minor_locator(NullLocator())
+  else:
+    counts = chart.x_label == "updates"
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=counts))
+  if chart.y_scale == "log":
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(numticks=6))
+    axes.yaxis.set_minor_locator(NullLocator())
+  else:
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    _widen_if_flat(axes, chart)
+  for axis, scale in ((axes.xaxis, chart.x_scale), (axes.yaxis, chart.y_scale)):
+    axis.set_major_formatter(LogTicks() if scale == "log" else Ticks())
+
+
+def _widen_if_flat(axes: Axes, chart: Chart) -> None:
+  """Lines that are all at one level do not get an axis of tiny differences."""
+  levels = {y for one in chart.series for y in (*one.ys, *one.low, *one.high)}
+  if len(levels) == 1:
+    (level,) = levels
+    room = 0.5 * abs(level) or 1.0
+    axes.set_ylim(level - (room if level else 0.05), level + room)
+
+
+def _draw_bars(
+  axes: Axes, chart: Chart, colours: Sequence[str], ink: str
+) -> None:
+  """Horizontal bars, the name of a group above its bars, values at the end."""
+  stacked = chart.kind == "stacked"
+  bars = _bars(chart)
+  pitch = _NAME + _BAR * (1 if stacked else len(bars))
+  reach = [_reach(chart, group) for group in range(len(chart.groups))]
+  lowest = min([0.0, *(low for low, _ in reach)])
+  widest = max(high for _, high in reach) - lowest or 1.0
+  for group, name in enumerate(chart.groups):
+    top = group * pitch
+    axes.text(
+      lowest, top + _GAP, _fitting(name), color=ink, fontsize=10.5, va="center"
+    )
+    left = 0.0
+    for place, series in enumerate(bars):
+      value = _finite(series.ys[group])
+      middle = top + 0.3 + (0 if stacked else place * _BAR)
+      axes.barh(
+        middle,
+        value,
+        left=left,
+        height=_BAR * 0.86,
+        color=colours[series.colour % len(colours)],
+        label=series.name if group == 0 else None,
+      )
+      if stacked:
+        left += value
+        continue
+      end = max(value, 0.0, *_draw_spread(axes, series, group, middle, ink))
+      if math.isfinite(series.ys[group]):
+        axes.text(
+          end + 0.015 * widest,
+          middle,
+          _three_digits(series.ys[group]),
+          color=ink,
+          fontsize=_SMALL,
+          va="center",
+        )
+    for series in chart.series:
+      if series.is_reference and math.isfinite(series.ys[group]):
+        axes.plot(
+          [series.ys[group]] * 2,
+          [top + 0.19, top + pitch - 0.02],
+          color=ink,
+          linewidth=1.1,
+          dashes=(2, 1.2),
+          label=series.name if group == 0 else None,
+        )
+  axes.set_yticks([])
+  axes.set_xlim(lowest, lowest + widest * 1.14)
+  axes.set_ylim(len(chart.groups) * pitch - 0.02, -0.06)
+  axes.xaxis.set_major_locator(MaxNLocator(5))
+  axes.xaxis.set_major_formatter(Ticks())
+
+
+def _draw_spread(
+  axes: Axes, series: Series, group: int, middle: float, ink: str
+) -> list[float]:
+  """Single values as dots or an interval as a line; returns what is drawn."""
+  points = list(_points(series, group))
+  if len(points) > 1:
+    axes.plot(points, [middle] * len(points), "o", color=ink, markersize=2.6)
+    return points
+  ends = _interval(series, group)
+  if ends:
+    axes.plot(
+      ends, [middle] * 2, color=ink, linewidth=1.2, marker="|", markersize=5
+    )
+  return ends
+
+
+def _bars(chart: Chart) -> list[Series]:
+  return [series for series in chart.series if not series.is_reference]
+
+
+def _reach(chart: Chart, group: int) -> tuple[float, float]:
+  """Lowest and highest number of a group."""
+  if chart.kind == "stacked":
+    return 0.0, sum(_finite(series.ys[group]) for series in chart.series)
+  values = [
+    value
+    for series in chart.series
+    for value in (
+      _finite(series.ys[group]),
+      *_points(series, group),
+      *_interval(series, group),
+    )
+  ]
+  return min(values), max(values)
+
+
+def _interval(series: Series, group: int) -> list[float]:
+  ends = [series.low[group], series.high[group]] if series.low else []
+  return ends if all(map(math.isfinite, ends)) else []
+
+
+def _points(series: Series, group: int) -> Sequence[float]:
+  return series.points[group] if series.points else ()
+
+
+def _finite(value: float) -> float:
+  return value if math.isfinite(value) else 0.0
+
+
+def _fitting(name: str, longest: int = 48) -> str:
+  """A name that a bar chart has room for; its end tells runs apart."""
+  return name if len(name) <= longest else f"…{name[-longest + 1 :]}"
+
+
+def _three_digits(value: float) -> str:
+  """5.70, 34.0, 1,234: numbers of one chart with digits alike."""
+  if value == 0:
+    return "0"
+  return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"

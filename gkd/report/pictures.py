@@ -1,0 +1,131 @@
+"""Pictures of charts: SVG in the page's colours, or PNG on white.
+
+In an SVG every colour is a CSS variable, so that one drawing serves a light and
+a dark page. Title and legend are left to the page, where they wrap on a phone.
+"""
+
+import io
+import os
+import re
+import textwrap
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from gkd.report import thinning
+from gkd.report.drawing import draw
+from gkd.report.plots import LIGHT
+from gkd.report.plots import Chart
+
+# Stand-ins that no chart uses otherwise; `to_svg` puts CSS variables there.
+_INK, _GRID = "#010203", "#020304"
+_SERIES = tuple(f"#0a0b{number:02x}" for number in range(len(LIGHT)))
+
+
+def to_svg(chart: Chart) -> str:
+  """An <svg> element whose colours are var(--ink), --grid, --s0, --s1, …"""
+  settings = {"svg.fonttype": "none", "svg.hashsalt": chart.slug}
+  with matplotlib.rc_context(settings):
+    figure = draw(chart, _SERIES, _INK, _GRID)
+    FigureCanvasSVG(figure)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True)
+  svg = _slim(buffer.getvalue())
+  # Ids must differ between the charts of a page; the page sets the size.
+  svg = re.sub(r'\bid="', f'id="{chart.slug}-', svg)
+  svg = re.sub(r'(href="|url\()#', rf"\1#{chart.slug}-", svg)
+  svg = re.sub(r'^<svg([^>]*?) height="[^"]*"', r"<svg\1", svg)
+  svg = re.sub(r'^<svg([^>]*?) width="[^"]*"', r"<svg\1", svg)
+  svg = svg.replace(_INK, "var(--ink)").replace(_GRID, "var(--grid)")
+  for number, stand_in in enumerate(_SERIES):
+    svg = svg.replace(stand_in, f"var(--s{number})")
+  return svg
+
+
+def write_png(chart: Chart, directory: str) -> str:
+  """Writes `<slug>.png` on white, with title and legend; returns its path."""
+  os.makedirs(directory, exist_ok=True)
+  path = os.path.join(directory, f"{chart.slug}.png")
+  figure = with_words(chart)
+  FigureCanvasAgg(figure)
+  figure.savefig(path, dpi=160, facecolor="white")
+  return path
+
+
+def with_words(chart: Chart) -> Figure:
+  """The drawing with what the page writes around it: title, note, legend."""
+  figure = draw(chart, LIGHT, "#222222", "#dddddd")
+  figure.suptitle(chart.title, fontsize=11, color="#222222")
+  extra = 0.0  # inches
+  note = " ".join(filter(None, (chart.note, *drawing_notes(chart))))
+  if note:
+    lines = textwrap.wrap(note, 58)
+    words = "\n".join(lines)
+    figure.axes[0].set_title(words, fontsize=8, color="#5d646e", loc="left")
+    extra += 0.16 * len(lines)
+  if len(chart.series) > 1:
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    # What fits beside each other in this size and width.
+    longest = max(map(len, names))
+    columns = 3 if longest <= 14 else 2 if longest <= 26 else 1
+    figure.legend(
+      handles,
+      names,
+      loc="outside lower center",
+      ncols=columns,
+      frameon=False,
+      fontsize=7.5,
+      handlelength=1.4,
+      columnspacing=1.0,
+    )
+    extra += 0.2 * -(-len(names) // columns) + 0.1
+  figure.set_figheight(figure.get_figheight() + extra)
+  return figure
+
+
+def drawing_notes(chart: Chart) -> list[str]:
+  """How to read what the drawing adds; a page says it once for all charts."""
+  notes = []
+  if chart.is_thinned:
+    notes.append(
+      f"Curves of more than {thinning.MAX_POINTS} points are drawn in"
+      f" {thinning.STRETCHES} stretches: the line is the mean of each, the band"
+      " reaches from its lowest to its highest value."
+    )
+  if any(series.is_broken for series in chart.series):
+    notes.append("× marks where the next value was not finite.")
+  return notes
+
+
+def _slim(svg: str) -> str:
+  """The element alone, without what a page does not need; a third is left."""
+  svg = svg[svg.index("<svg") :]
+  # The page's own style sheet says once what <style> says.
+  svg = re.sub(
+    r"<metadata>.*?</metadata>|<!--.*?-->|<defs>\s*<style.*?</style>\s*</defs>",
+    "",
+    svg,
+    flags=re.DOTALL,
+  )
+  svg = re.sub(r"<[^>]+>", lambda tag: _slim_tag(tag.group()), svg)
+  used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+  svg = re.sub(
+    r' id="([^"]+)"', lambda m: m.group() * (m.group(1) in used), svg
+  )
+  empty = 1
+  while empty:
+    svg, empty = re.subn(r"\s*<g>\s*</g>|\s*<g/>", "", svg)
+  return re.sub(r"\s*\n\s*", "\n", svg)
+
+
+def _slim_tag(tag: str) -> str:
+  # A hundredth of a point is less than can be seen.
+  tag = re.sub(
+    r"-?\d+\.\d{3,}",
+    lambda m: f"{float(m.group()):.2f}".rstrip("0").rstrip("."),
+    tag,
+  )
+  tag = re.sub(r"; font-family: [^;\"]*|font-family: [^;\"]*; ", "", tag)
+  return re.sub(r' transform="rotate\(-0 [^"]*\)"', "", tag)

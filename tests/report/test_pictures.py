@@ -1,0 +1,122 @@
+"""Pictures are in the page's colours, small, and the same each time."""
+
+import re
+import xml.etree.ElementTree as ET
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+import pytest
+
+from gkd.report import pictures
+from gkd.report.plots import Chart
+from gkd.report.plots import Series
+
+NAN = float("nan")
+LINES = Chart(
+  "loss",
+  "Loss",
+  "",
+  "lines",
+  [
+    Series("a", 0, [3.0, 0.0001, 2e-4], [1, 2, 3]),
+    Series("b", 9, [1.0], [3], is_broken=True),
+    Series("teacher", None, [0.5, 0.5], [1, 3], is_reference=True),
+  ],
+)
+BARS = Chart(
+  "bars",
+  "Bars",
+  "",
+  "bars",
+  [
+    Series("greedy", 0, [50.0, NAN], points=[[49.0, 51.0], []]),
+    Series("sampled", 1, [40.0, 30.0], low=[NAN, 28.0], high=[NAN, 33.0]),
+    Series("teacher", None, [60.0, NAN], is_reference=True),
+  ],
+  groups=["Mixed <λ>", "SFT"],
+)
+STACKED = Chart(
+  "time",
+  "Time",
+  "",
+  "stacked",
+  [Series("data", 0, [1.0, 2.0]), Series("sample", 1, [3.0, NAN])],
+  groups=["one", "two"],
+)
+ALL = pytest.mark.parametrize("chart", [LINES, BARS, STACKED])
+
+
+@ALL
+def test_svg_has_only_colours_of_the_page(chart):
+  svg = pictures.to_svg(chart)
+  ET.fromstring(svg)  # well-formed
+  colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", svg))
+  plain = {c for c in colours if not c.startswith("var(")} - {"none"}
+  assert not plain
+  assert "var(--s0)" in svg
+  assert "var(--ink)" in svg
+
+
+@ALL
+def test_svg_loads_nothing_and_leaves_its_size_to_the_page(chart):
+  svg = pictures.to_svg(chart)
+  links = set(re.findall(r'https?://[^"\s]+', svg))
+  assert links <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+  root = ET.fromstring(svg)
+  assert "viewBox" in root.attrib
+  assert not {"width", "height"} & root.attrib.keys()
+
+
+def test_ids_differ_between_charts_and_references_resolve():
+  svgs = [pictures.to_svg(chart) for chart in (LINES, BARS, STACKED)]
+  ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in svgs]
+  assert not ids[0] & ids[1]
+  assert not ids[1] & ids[2]
+  for svg, known in zip(svgs, ids, strict=True):
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    assert used
+    assert used == known  # and no id that nothing refers to
+
+
+def test_same_chart_gives_the_same_svg():
+  assert pictures.to_svg(LINES) == pictures.to_svg(LINES)
+
+
+def test_words_keep_their_digits_and_places_have_few():
+  values = [0.0012345, 0.0012346]
+  chart = Chart("x", "", "", "lines", [Series("a", 0, values, [1, 2])])
+  svg = pictures.to_svg(chart)
+  assert "0.00123" in "".join(re.findall(r">([^<]+)</text>", svg))
+  assert not re.search(r"\d\.\d{3}", re.sub(r">[^<]*<", "><", svg))
+
+
+@ALL
+def test_png_is_an_image_of_the_charts_name(chart, tmp_path):
+  path = pictures.write_png(chart, str(tmp_path / "plots"))
+  assert path.endswith(f"plots/{chart.slug}.png")
+  with open(path, "rb") as file:
+    assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("length", [14, 15, 26, 27, 50])
+def test_words_of_a_png_lie_inside_the_picture(length):
+  names = [f"{n} ".ljust(length, "a") for n in range(7)]
+  series = [Series(name, n, [1.0, 2.0], [1, 2]) for n, name in enumerate(names)]
+  note = "Nats a sequence; less is closer. " * 4
+  figure = pictures.with_words(Chart("wide", "Wide", note, "lines", series))
+  canvas = FigureCanvasAgg(figure)
+  canvas.draw()
+  (legend,) = figure.legends
+  for words in (legend, *figure.axes[0].texts, figure.axes[0]._left_title):
+    box = words.get_window_extent(canvas.get_renderer())
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    assert 0 <= box.y0 < box.y1 <= figure.bbox.height
+
+
+def test_what_the_drawing_adds_is_said():
+  thinned = Chart("x", "", "", "lines", [Series("a", 0, [1])], is_thinned=True)
+  (note,) = pictures.drawing_notes(thinned)
+  assert "more than 400 points" in note
+  assert "lowest to its highest" in note
+  (note,) = pictures.drawing_notes(LINES)
+  assert note == "× marks where the next value was not finite."
+  assert pictures.drawing_notes(BARS) == []
