@@ -141,20 +141,20 @@ def _print_repeats(made: Iterable[TokenCache]) -> None:
         f" with the same prompt: {_counted(found.prompts, 'prompt')}, such as"
         f" {found.quoted}"
       )
-  for left, right in itertools.combinations(made, 2):
+  pairs = list(itertools.combinations(made, 2))
+  any_shared = False
+  for left, right in pairs:
     found = repeats.shared(left, right)
     if found.rows:
+      any_shared = True
       verb = "is" if found.prompts == 1 else "are"
       print(
         f"shared prompts: {_share(found.rows, right)}:"
         f" {_counted(found.prompts, 'prompt')} {verb} also in"
         f" {cache_table.name(left)}, such as {found.quoted}"
       )
-    else:
-      print(
-        f"shared prompts: no prompt of {cache_table.name(right)} is also in"
-        f" {cache_table.name(left)}"
-      )
+  if pairs and not any_shared:
+    print("shared prompts: none, no two of these caches have one in common")
 
 
 def _share(rows: int, cache: TokenCache) -> str:
@@ -176,8 +176,16 @@ def _next(
   flags += [f"--cache_dir={folders.cache_dir}"]
   return (
     "next: these caches are found by the same flags, without TensorFlow:\n"
-    f"  gkd train --gin_file=runs/sft.gin {shlex.join(flags)} --gin.MODEL_DIR=…"
+    f"  gkd train --gin_file=runs/sft.gin {' '.join(map(_quoted, flags))}"
+    " --gin.MODEL_DIR=…"
   )
+
+
+def _quoted(flag: str) -> str:
+  """As a shell wants it; a dict of names in quotes stays readable."""
+  if "'" in flag and not set('"$`\\!') & set(flag):
+    return f'"{flag}"'
+  return shlex.quote(flag)
 
 
 def vocabulary(

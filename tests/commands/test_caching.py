@@ -84,6 +84,7 @@ def test_make_makes_the_caches_of_a_mixture(task, capsys):
   assert "plain train: fresh" in said
   assert "loud train: fresh" in said
   assert "shared prompts: 5 rows of plain train (100.00%)" in said
+  assert f'"{mixture}"' in said  # as a shell reads it
 
 
 def test_make_needs_a_split(capsys):
@@ -126,7 +127,7 @@ def test_check_without_a_path_takes_all_of_the_folder(tmp_path, capsys):
   assert run("check", folder) == 0
   said = capsys.readouterr().out
   assert said.count("sound, every byte was read") == 2
-  assert "no prompt of" in said
+  assert "shared prompts: none, no two of these caches" in said
   # A folder of caches is all of them.
   assert run("check", tmp_path / "a") == 0
   assert capsys.readouterr().out.count("sound, every byte was read") == 1
