@@ -75,9 +75,11 @@ def test_bleu_without_any_match_is_zero():
 def test_means_have_their_scale_and_names():
   found = statistics.means({"a": [1, 0, 0, 0], "b": [2, 4, 6, 8]}, scale=10)
   assert found.compute() == {"a": 2.5, "b": 50.0}
-  resampled = found.resampled(np.array([[0.0, 4, 0, 0], [2, 0, 0, 2]]))
-  np.testing.assert_array_equal(resampled["a"], [0.0, 5.0])
-  np.testing.assert_array_equal(resampled["b"], [40.0, 50.0])
+  # The last takes only two examples.
+  counts = np.array([[0.0, 4, 0, 0], [2, 0, 0, 2], [1, 1, 0, 0]])
+  resampled = found.resampled(counts)
+  np.testing.assert_array_equal(resampled["a"], [0.0, 5.0, 5.0])
+  np.testing.assert_array_equal(resampled["b"], [40.0, 50.0, 30.0])
 
 
 def test_votes_are_counted_by_the_answer():
