@@ -133,8 +133,15 @@ def _report(args) -> None:
   from gkd.commands import outputs
   from gkd.report import html
 
-  outputs.check_folder(str(Path(args.output).parent), "--output")
-  print(f"written to {html.write_report(args.dirs, args.output)}")
+  outputs.check_file(args.output, "--output")
+  if args.plots:
+    outputs.check_folder(args.plots, "--plots")
+  dirs = [str(Path(path).expanduser()) for path in args.dirs]
+  output = html.write_report(dirs, str(Path(args.output).expanduser()))
+  print(f"written to {output}")
+  if args.plots:
+    found = html.write_plots(dirs, str(Path(args.plots).expanduser()))
+    print(f"{len(found)} plots in {args.plots}")
 
 
 def _quickstart(args) -> None:

@@ -266,16 +266,21 @@ exit code:
     "turn run folders into one self-contained HTML page",
     """
 reads:
-  metrics.jsonl, config.gin and results of the run folders given, or of all
-  that are below a folder given; never a model
+  of each run or evaluation in the folders given, or up to two folders below:
+  metrics.jsonl or metrics.json, config.gin, run.json, model-info.txt,
+  predictions/ and samples/; results.json of a folder given. Never a model
 writes:
-  --output FILE, a page with tables, plots and the configs; it needs no network
+  --output FILE, one page with tables, plots (loss, KLs, scores with intervals
+  and the teacher's, time, λ, lengths), what differs between the configs, and
+  the configs. It needs no network and no script; runs in folders called seed_0,
+  seed_1, … count as repetitions of one run
 resume:
   nothing to resume: drawn anew from the files each time, also of a run that is
-  still going on
+  still going on or was killed; what is missing is said in the page
 """,
     """
   gkd report runs/sft runs/gkd --output=report.html
+  gkd report runs --output=report.html --plots=plots
 """,
   ),
   "bench": Page(

@@ -176,9 +176,23 @@ def _add_cache(commands, folders) -> None:
 
 def _add_report(commands) -> None:
   parser = _add_command(commands, "report")
-  parser.add_argument("dirs", nargs="+", metavar="DIR", help="run folders")
   parser.add_argument(
-    "--output", default="report.html", help="default: %(default)s"
+    "dirs",
+    nargs="+",
+    metavar="DIR",
+    help="MODEL_DIR of a run or an evaluation, or a folder of such folders",
+  )
+  parser.add_argument(
+    "--output",
+    default="report.html",
+    metavar="FILE",
+    help="the page (default: %(default)s)",
+  )
+  parser.add_argument(
+    "--plots",
+    default="",
+    metavar="DIR",
+    help="also write the plots, each as a PNG, into this folder",
   )
 
 

@@ -6,12 +6,15 @@ attached as it is. The same files give the same page.
   write_report(["runs/sft", "runs/gkd"], "report.html")
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence
+import contextlib
 import os
 import re
 from typing import Any
 
 from gkd import files
+from gkd.errors import UserError
 from gkd.report import charts
 from gkd.report import curves
 from gkd.report import elements
@@ -45,7 +48,7 @@ def write_report(dirs: Sequence[str], output: str) -> str:
       file that cannot be read; the page cannot be written.
   """
   text = page(runs.read(dirs))
-  with files.explaining(f"cannot write {output}; give another file"):
+  with _writing(output, "file"):
     os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
     files.write_text(output, text)
   return output
@@ -60,7 +63,20 @@ def write_plots(dirs: Sequence[str], directory: str) -> list[str]:
   for section, found in curves.from_runs(collection.runs).items():
     if section.startswith(("Evaluation", "Training", "Time and memory")):
       wanted += found
-  return [pictures.write_png(chart, directory) for chart in wanted]
+  with _writing(directory, "folder"):
+    return [pictures.write_png(chart, directory) for chart in wanted]
+
+
+@contextlib.contextmanager
+def _writing(path: str, kind: str) -> Iterator[None]:
+  """Every refusal of the disk is one line."""
+  try:
+    yield
+  except OSError as error:
+    raise UserError(
+      f"cannot write {path} ({error.strerror}); free some space or give another"
+      f" {kind}"
+    ) from error
 
 
 def page(collection: runs.Collection) -> str:

@@ -1,0 +1,128 @@
+"""`gkd report`: its errors in one line each, and no model in sight."""
+
+import errno
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from gkd import main
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(tmp_path):
+  folder = tmp_path / "run"
+  folder.mkdir()
+  lines = [{"step": step, "train/loss": 1.0 / step} for step in (1, 2)]
+  text = "".join(json.dumps(line) + "\n" for line in lines)
+  (folder / "metrics.jsonl").write_text(text)
+  return folder
+
+
+def _error(capsys, *arguments):
+  """The one line of a command that ends in a mistake of the user."""
+  assert main.main(["report", *map(str, arguments)]) == 2
+  out, err = capsys.readouterr()
+  assert out == ""
+  (line,) = err.splitlines()
+  return line
+
+
+def test_page_and_plots_are_where_they_were_asked_for(run, tmp_path, capsys):
+  output, plots = tmp_path / "page.html", tmp_path / "plots"
+  arguments = [str(run), f"--output={output}", f"--plots={plots}"]
+  assert main.main(["report", *arguments]) == 0
+  assert capsys.readouterr().out == (
+    f"written to {output}\n1 plots in {plots}\n"
+  )
+  assert output.read_text("utf-8").startswith("<!DOCTYPE html>")
+  assert os.listdir(plots) == ["train_loss.png"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_folder_that_is_not_there_is_refused(run, tmp_path, capsys, there):
+  path = tmp_path / "nowhere"
+  if there:
+    path.write_text("a file")
+  line = _error(capsys, run, path, f"--output={tmp_path / 'r.html'}")
+  assert f"{path} is not a directory; expected the MODEL_DIR" in line
+  assert not (tmp_path / "r.html").exists()
+
+
+def test_nothing_to_report_is_refused(tmp_path, capsys):
+  line = _error(capsys, tmp_path, f"--output={tmp_path / 'r.html'}")
+  assert f"{tmp_path} has no metrics.jsonl, no metrics.json and no" in line
+
+
+def test_unreadable_json_is_refused_with_its_path(run, tmp_path, capsys):
+  (run / "run.json").write_text('{"model": ')
+  line = _error(capsys, run, f"--output={tmp_path / 'r.html'}")
+  assert f"{run / 'run.json'} cannot be read as JSON" in line
+  assert "make it again or move it away" in line
+
+
+def test_output_in_a_folder_that_is_not_there_is_refused(run, tmp_path, capsys):
+  line = _error(capsys, run, f"--output={tmp_path / 'no' / 'r.html'}")
+  assert f"there is no folder {tmp_path / 'no'}; make it or give" in line
+
+
+def test_output_that_is_a_folder_is_refused(run, tmp_path, capsys):
+  line = _error(capsys, run, f"--output={tmp_path}")
+  assert "is a folder; give the name of a file" in line
+
+
+def test_output_that_cannot_be_written_is_refused(run, capsys):
+  line = _error(capsys, run, f"--output={run}/{'x' * 250}.html")
+  assert "(File name too long); free some space or give another file" in line
+
+
+def test_plots_in_the_place_of_a_file_are_refused(run, tmp_path, capsys):
+  (tmp_path / "plots").write_text("a file")
+  output = f"--output={tmp_path / 'r.html'}"
+  line = _error(capsys, run, output, f"--plots={tmp_path / 'plots'}")
+  assert "--plots" in line
+  assert "is a file; give a folder" in line
+  assert not (tmp_path / "r.html").exists()
+
+
+def test_full_disk_leaves_the_older_page_as_it_was(
+  run, tmp_path, capsys, monkeypatch
+):
+  output = tmp_path / "r.html"
+  output.write_text("older")
+
+  def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(os, "fsync", full)
+  line = _error(capsys, run, f"--output={output}")
+  assert f"cannot write {output} (No space left on device); free" in line
+  assert output.read_text() == "older"
+  assert sorted(os.listdir(tmp_path)) == ["r.html", "run"]
+
+
+def test_report_is_made_where_jax_cannot_be_imported(run, tmp_path):
+  code = f"""
+import sys
+
+class Absent:
+  def find_spec(self, name, path=None, target=None):
+    if name.partition(".")[0] in {{"jax", "jaxlib", "flax", "orbax", "gin",
+                                  "tensorflow", "seqio"}}:
+      raise ImportError(name + " is absent")
+
+sys.meta_path.insert(0, Absent())
+from gkd.main import main
+
+sys.exit(main(["report", {str(run)!r}, "--output={tmp_path}/r.html"]))
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+  )
+  assert (done.returncode, done.stderr) == (0, "")
+  assert (tmp_path / "r.html").exists()
