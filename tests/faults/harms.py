@@ -90,7 +90,7 @@ def two_processes(scene: Scene) -> Row:
     while not (lock.exists() and lock.read_text()):
       time.sleep(0.05)
     second = scene.start(scene.arguments(run))
-    first.communicate()
+    first.communicate()  # so that its pipes do not fill
   assert first.returncode == 0
   return _row(
     "two processes started on one MODEL_DIR",
@@ -160,12 +160,7 @@ def kill_caching(scene: Scene) -> Row:
     ]
 
   scene.must(*make(whole))
-  with scene.begin(make(torn)) as process:
-    while not list(torn.rglob("*.array_record")):
-      assert process.poll() is None, "it was too quick to be killed"
-      time.sleep(0.001)
-    process.kill()
-    process.communicate()
+  process = _killed_at_a_file(scene, make(torn), torn, "rows-*")
   left = "a half-made folder" if list(torn.rglob(".*.partial")) else "nothing"
   scene.must(*make(torn))
   same = _files(whole, "*.array_record") == _files(torn, "*.array_record")
@@ -189,14 +184,9 @@ def kill_sampling(scene: Scene) -> Row:
     ]
 
   scene.must(*sample("answers"))
-  with scene.begin(sample("answers_torn")) as process:
-    partial = scene.folder / ".answers_torn.partial"
-    while not list(partial.glob("*.array_record")):
-      assert process.poll() is None, "it was too quick to be killed"
-      time.sleep(0.001)
-    process.kill()
-    process.communicate()
-  shards = len(list(partial.glob("*.array_record")))
+  partial = scene.folder / ".answers_torn.partial"
+  process = _killed_at_a_file(scene, sample("answers_torn"), partial, "rows-*")
+  shards = len(list(partial.rglob("rows-*")))
   scene.must(*sample("answers_torn"))
   found = [
     _files(scene.folder / folder, "*.array_record")
@@ -262,6 +252,19 @@ FAULTS: tuple[Callable[[Scene], Row], ...] = (
   empty_data,
   prompts_too_long,
 )
+
+
+def _killed_at_a_file(
+  scene: Scene, arguments: list[str], folder: Path, pattern: str
+) -> subprocess.CompletedProcess:
+  """A process that is killed as soon as a file of this name is there."""
+  with scene.begin(arguments) as process:
+    while not list(folder.rglob(pattern)):
+      assert process.poll() is None, "it was too quick to be killed"
+      time.sleep(0.001)
+    process.kill()
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 def _signalled(scene: Scene, fault: str, number: signal.Signals) -> Row:
