@@ -45,6 +45,22 @@ def test_rate_is_that_of_the_steps_since_the_last_line(monkeypatch):
   assert last == "850/1000 · 5 steps/s · 0:30 left"
 
 
+def test_a_line_at_the_end_has_the_rate_of_more_than_an_instant(monkeypatch):
+  now = [100.0]
+  monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+  stream = io.StringIO()
+  bar = progress.Progress(9000, stream=stream, seconds=10.0, unit="row")
+  now[0] += 10.0
+  bar.update(1000)
+  now[0] += 10.0
+  bar.update(7999, {"tokens/s": 12345.6})
+  now[0] += 0.001
+  bar.update(1)
+  # 8000 rows since the first line, in 10.001 s.
+  last = stream.getvalue().splitlines()[-1]
+  assert last == "9000/9000 · 800 rows/s · 0:00 left · tokens/s 12,346"
+
+
 def test_what_is_done_before_the_delay_shows_nothing(monkeypatch):
   now = [100.0]
   monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
@@ -67,6 +83,17 @@ def test_what_takes_longer_than_the_delay_shows_rate_and_time_left(monkeypatch):
   now[0] += 7.0
   bar.update(10)  # 20 in 10 seconds; 30 are left
   assert stream.getvalue() == "20/50 · 2 prompts/s · 0:15 left\n"
+
+
+def test_without_a_total_nothing_is_said_of_the_time_left(monkeypatch):
+  now = [100.0]
+  monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+  stream = io.StringIO()
+  bar = progress.Progress(None, description="cache", unit="row", stream=stream)
+  bar.update(5)
+  now[0] += 10.0
+  bar.update(15)
+  assert stream.getvalue() == "cache: 20 · 2 rows/s\n"
 
 
 def test_delayed_bar_shows_nothing_when_it_is_done_at_once():

@@ -164,8 +164,6 @@ def _before_tokenising(task: Any, vocabulary: Vocabulary) -> list | None:
     and steps[-2] is prep.tokenize
     and steps[-1] in (prep.append_eos, prep.append_eos_after_trim)
   )
-  # seqio gives no lengths to what stands before a placeholder.
-  odd = len(steps) < len(task.preprocessors) and _takes_lengths(steps[:-2])
   plain = set(task.output_features) == set(FEATURES) and all(
     type(feature) is seqio.Feature
     and feature.rank == 1
@@ -173,7 +171,7 @@ def _before_tokenising(task: Any, vocabulary: Vocabulary) -> list | None:
     and _gives_the_ids_of(feature.vocabulary, vocabulary)
     for feature in task.output_features.values()
   )
-  return steps[:-2] if ends and plain and not odd else None
+  return steps[:-2] if ends and plain else None
 
 
 def _gives_the_ids_of(theirs: Any, ours: Vocabulary) -> bool:
@@ -216,23 +214,19 @@ def _preprocessed(
 def _sequence_length(
   steps: list, lengths: Mapping[str, int]
 ) -> dict[str, int] | None:
-  """What preprocessors are told: nothing, unless one builds rows by it."""
-  return dict(lengths) if _takes_lengths(steps) else None
-
-
-def _takes_lengths(steps: list) -> bool:
-  """Whether a step builds rows by length.
+  """What preprocessors are told: nothing, unless one builds rows by it.
 
   seqio's two EOS preprocessors only trim by it, which is done later, counted.
   """
   import seqio
 
   prep = seqio.preprocessors
-  return any(
+  builds = any(
     "sequence_length" in inspect.signature(step).parameters
     for step in steps
     if step not in (prep.append_eos, prep.append_eos_after_trim)
   )
+  return dict(lengths) if builds else None
 
 
 def _has_texts(spec: Any) -> bool:

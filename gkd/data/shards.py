@@ -38,6 +38,7 @@ SUFFIX = ".array_record"
 FIRST_ROWS = 1 << 14
 _SHARDS_OF_A_SIZE = 64
 _MOST_DOUBLINGS = 3
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
 CACHE_FOLDER = "cache"
 
 
@@ -217,6 +218,6 @@ def _encode(row: Row) -> bytes:
       "inputs": np.asarray(row.inputs, "<i4").tobytes(),
       "targets": np.asarray(row.targets, "<i4").tobytes(),
       "prompt": row.prompt,
-      "reference": json.dumps(row.reference, ensure_ascii=False),
+      "reference": _as_json(row.reference),
     }
   )

@@ -1,0 +1,66 @@
+"""A cache is stale when its code or raw files have changed, and says so."""
+
+import logging
+import os
+
+import pytest
+
+from gkd.data import freshness
+
+
+@pytest.fixture
+def raw(tmp_path):
+  """A raw file in a data directory, and the info of a cache made of it."""
+  file = tmp_path / "data" / "sub" / "train.gz"
+  file.parent.mkdir(parents=True)
+  file.write_bytes(b"one\ntwo\n")
+  info = {"raw_files": freshness.describe({"sub/train.gz": file})}
+  return tmp_path / "data", file, info
+
+
+@pytest.fixture
+def fresh(tmp_path, caplog):
+  caplog.set_level(logging.INFO, "gkd")
+
+  def ask(info, data_dir):
+    return freshness.is_fresh(tmp_path / "cache", info, data_dir)
+
+  return ask
+
+
+def test_an_unchanged_file_is_not_even_read(raw, fresh, monkeypatch):
+  data_dir, _, info = raw
+  monkeypatch.setattr(
+    freshness.hashes, "file_hash", lambda file: pytest.fail("reads it")
+  )
+  assert fresh(info, data_dir)
+
+
+def test_a_copy_with_another_date_is_the_same(raw, fresh):
+  data_dir, file, info = raw
+  os.utime(file, ns=(1, 1))
+  assert fresh(info, data_dir)
+
+
+@pytest.mark.parametrize("content", [b"one\ntwO\n", b"one\n"])
+def test_other_content_is_stale(raw, fresh, caplog, content):
+  data_dir, file, info = raw
+  file.write_bytes(content)
+  os.utime(file, ns=(1, 1))
+  assert not fresh(info, data_dir)
+  assert f"stale: raw file {file} has changed since" in caplog.text
+
+
+def test_without_the_file_the_cache_stands_and_says_so_once(raw, fresh, caplog):
+  data_dir, file, info = raw
+  file.unlink()
+  for place in (data_dir, None, ""):
+    assert fresh(info, place)
+  assert caplog.text.count("sub/train.gz is not here") == 1
+
+
+def test_changed_code_is_stale(fresh, caplog):
+  code = freshness.hashes.source_hash("gkd.text.postprocess")
+  assert fresh({"sources": {"gkd.text.postprocess": code}}, None)
+  assert not fresh({"sources": {"gkd.text.postprocess": "0"}}, None)
+  assert "the code of gkd.text.postprocess has changed" in caplog.text

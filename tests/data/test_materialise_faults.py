@@ -1,0 +1,368 @@
+"""Making a cache survives kills, full disks, damage and changed data."""
+
+import gzip
+import importlib
+import json
+import logging
+import os
+from pathlib import Path
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+import seqio
+
+from gkd import locks
+from gkd.data import materialise as making
+from gkd.data import shards
+from gkd.data.cache import TokenCache
+from gkd.text.vocabulary import ByteVocabulary
+from gkd.types import UserError
+
+TASK = """
+import os
+
+from gkd.tasks import features
+from gkd.tasks import sources
+from gkd.text import metrics
+
+import faults_functions
+
+
+def register(data_dir, vocabulary, size=None):
+  limit = int(os.environ.get("FAULTS_LIMIT", "1000"))
+
+  def rows(split):
+    found = sources.read_jsonl(data_dir, f"{split}.jsonl.gz")
+    return [row for _, row in zip(range(limit), found)]
+
+  features.add_task(
+    "faults",
+    sources.rows_source(rows, ("train",)),
+    vocabulary,
+    postprocess=faults_functions.slow,
+    metrics=[metrics.exact_match],
+  )
+"""
+FUNCTIONS = """
+import os
+import time
+
+
+def slow(text, example=None, is_target=False):
+  time.sleep(float(os.environ.get("FAULTS_SECONDS", "0")))
+  return text
+"""
+ROWS = 100
+ROWS_PER_SHARD = 10
+LENGTHS = {"inputs": 16, "targets": 16}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch, caplog):
+  """A task module and its data directory; small shards."""
+  caplog.set_level(logging.INFO, "gkd")
+  monkeypatch.setattr(shards, "FIRST_ROWS", ROWS_PER_SHARD)
+  monkeypatch.syspath_prepend(str(tmp_path / "code"))
+  (tmp_path / "code").mkdir()
+  (tmp_path / "code" / "faults_task.py").write_text(TASK)
+  (tmp_path / "code" / "faults_functions.py").write_text(FUNCTIONS)
+  importlib.invalidate_caches()
+  write_rows(tmp_path)
+  yield
+  for name in ("faults_task", "faults_functions"):
+    sys.modules.pop(name, None)
+  if "faults" in seqio.TaskRegistry.names():
+    seqio.TaskRegistry.remove("faults")
+
+
+def write_rows(folder, number=ROWS, text="row"):
+  (folder / "data").mkdir(exist_ok=True)
+  with gzip.open(folder / "data" / "train.jsonl.gz", "wt") as file:
+    for n in range(number):
+      row = {"inputs": f"{text} {n}", "targets": f"t {n}"}
+      file.write(json.dumps(row) + "\n")
+
+
+def make(folder, name="caches", **changes):
+  options = {
+    "cache_dir": folder / name,
+    "lengths": LENGTHS,
+    "task_module": "faults_task",
+    "data_dir": str(folder / "data"),
+    "vocabulary": ByteVocabulary(),
+    "num_workers": 1,
+    **changes,
+  }
+  return making.materialise("faults", "train", **options)
+
+
+def files(path):
+  """Contents without the dates of raw files."""
+  found = {file.name: file.read_bytes() for file in Path(path).iterdir()}
+  info = json.loads(found.pop("info.json"))
+  info.pop("raw_files")
+  return found, info
+
+
+def shard(path, index):
+  return Path(path) / shards.name(index)
+
+
+def test_kill_9_keeps_finished_shards(tmp_path, caplog):
+  """Killed for real, with its workers at work, and continued."""
+  code = f"""
+    import sys
+    sys.path.insert(0, {str(Path(__file__).parent)!r})
+    import pathlib
+    import test_materialise_faults as t
+
+    t.shards.FIRST_ROWS = t.ROWS_PER_SHARD
+    t.make(pathlib.Path({str(tmp_path)!r}), num_workers=2)
+  """
+  child = subprocess.Popen(
+    [sys.executable, "-c", textwrap.dedent(code)],
+    env={
+      **os.environ,
+      "FAULTS_SECONDS": "0.03",
+      "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+    },
+    stderr=subprocess.DEVNULL,
+  )
+  end = time.monotonic() + 60
+  while (
+    len(done := list(tmp_path.glob("caches/faults/.*.partial/?????.json"))) < 3
+  ):
+    assert child.poll() is None
+    assert time.monotonic() < end
+    time.sleep(0.01)
+  child.send_signal(signal.SIGKILL)
+  child.wait()
+  (folder,) = tmp_path.glob("caches/faults/.*.partial")
+  kept = {
+    file.stem: shard(folder / "cache", int(file.stem)).stat().st_ino
+    for file in done
+  }
+  assert not list(tmp_path.glob("caches/faults/train-*"))
+  path = make(tmp_path)
+  assert "rows are done" in caplog.text
+  assert {n: shard(path, int(n)).stat().st_ino for n in kept} == kept
+  assert files(path) == files(make(tmp_path, "others"))
+  assert len(TokenCache(path)) == ROWS
+  assert not list(tmp_path.glob("caches/faults/.*.partial"))
+
+
+def test_the_number_of_workers_changes_nothing(tmp_path):
+  one, two = make(tmp_path), make(tmp_path, "others", num_workers=2)
+  assert files(one) == files(two)
+  assert Path(one).name == Path(two).name
+
+
+def test_a_second_process_waits_and_takes_what_the_first_made(
+  tmp_path, monkeypatch, caplog
+):
+  path = Path(make(tmp_path))
+  aside = path.rename(tmp_path / "aside")
+  held = threading.Event()
+
+  def first():
+    lock = path.with_name(f".{path.name}.lock")
+    with locks.hold(lock, "cache"):
+      held.set()
+      while "waiting for process" not in caplog.text:
+        time.sleep(0.01)
+      aside.rename(path)
+
+  monkeypatch.setattr(
+    making, "_write_shards", lambda *args: pytest.fail("makes it again")
+  )
+  thread = threading.Thread(target=first)
+  thread.start()
+  held.wait()
+  assert make(tmp_path) == str(path)
+  thread.join()
+
+
+def test_a_full_disk_leaves_the_finished_shards(tmp_path, monkeypatch, caplog):
+  """In the worker's code, in this process: one shard at a time."""
+  replace, full = os.replace, []
+
+  def fail(source, target):
+    if shards.name(4) in str(target):
+      full.append(target)
+      raise OSError(28, "No space left on device")
+    replace(source, target)
+
+  def inline(jobs, recipe, count):
+    for job in jobs:
+      yield job.index, making.workers.tokenising.write(recipe, job)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(shards.os, "replace", fail)
+    patch.setattr(making.workers, "run", inline)
+    with pytest.raises(
+      UserError, match=r"No space left.* 4 finished shards"
+    ) as e:
+      make(tmp_path)
+  assert "\n" not in str(e.value)
+  assert full
+  path = make(tmp_path)
+  assert "40 rows are done" in caplog.text
+  assert files(path) == files(make(tmp_path, "others"))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match=r"cannot write to .*; give a folder"):
+    make(tmp_path, "file/caches")
+
+
+def flip(file):
+  content = bytearray(file.read_bytes())
+  content[len(content) // 2] ^= 4
+  file.write_bytes(content)
+
+
+def test_a_damaged_shard_is_noticed_when_it_is_opened(tmp_path):
+  path = make(tmp_path)
+  flip(shard(path, 3))
+  cache = TokenCache(path)
+  assert cache.read([29])[0].prompt == "row 29"
+  message = (
+    "damaged cache: .*rows-00003.array_record differs from what was written;"
+    " `gkd cache make` with its --gin_file makes it anew"
+  )
+  with pytest.raises(UserError, match=message) as error:
+    cache.read([0, 30])
+  assert "\n" not in str(error.value)
+  # Its size is right, so that only reading it tells.
+  assert make(tmp_path) == path
+
+
+def test_a_damaged_cache_is_made_anew_when_checked(tmp_path, caplog):
+  path = make(tmp_path)
+  before = files(path)
+  assert make(tmp_path, check=True) == path
+  assert "made anew" not in caplog.text
+  flip(shard(path, 3))
+  assert make(tmp_path, check=True) == path
+  assert "damaged cache" in caplog.text
+  assert f"cache {path} is made anew" in caplog.text
+  assert files(path) == before
+
+
+def test_a_damaged_cache_is_kept_until_the_new_one_stands(
+  tmp_path, monkeypatch
+):
+  """Rebuilding may be killed too."""
+  path = make(tmp_path)
+  flip(shard(path, 3))
+
+  def killed(self, info):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(making.CacheBuilder, "finish", killed)
+    with pytest.raises(KeyboardInterrupt):
+      make(tmp_path, check=True)
+  assert shard(path, 9).exists()
+  partial = Path(path).with_name(f".{Path(path).name}.partial")
+  assert len(list(partial.glob("?????.json"))) == ROWS // ROWS_PER_SHARD
+  assert make(tmp_path, check=True) == path
+  TokenCache(path).verify()
+  assert not partial.exists()
+
+
+def test_changed_raw_files_make_another_cache(tmp_path, caplog):
+  path = make(tmp_path)
+  assert TokenCache(path).info["raw_files"].keys() == {"train.jsonl.gz"}
+  write_rows(tmp_path, ROWS, "other")
+  other = make(tmp_path)
+  assert "stale: raw file" in caplog.text
+  assert other != path
+  assert TokenCache(other).read([0])[0].prompt == "other 0"
+  assert TokenCache(path).read([0])[0].prompt == "row 0"
+
+
+def test_a_cache_outlives_its_raw_files(tmp_path, caplog):
+  path = make(tmp_path)
+  shutil.rmtree(tmp_path / "data")
+  assert make(tmp_path) == path
+  assert make(tmp_path, data_dir=None) == path
+  assert caplog.text.count("raw file train.jsonl.gz is not here") == 1
+  with pytest.raises(UserError, match=r"data file train.jsonl.gz not found in"):
+    make(tmp_path, "others")
+  with pytest.raises(UserError, match="no data directory given"):
+    make(tmp_path, "others", data_dir=None)
+  assert not list((tmp_path / "others").rglob("*.array_record"))
+
+
+def test_a_comment_keeps_a_cache_and_code_does_not(tmp_path):
+  path = make(tmp_path)
+  file = tmp_path / "code" / "faults_functions.py"
+  file.write_text("# A comment.\n\n" + FUNCTIONS)
+  assert make(tmp_path) == path
+  file.write_text(FUNCTIONS.replace("return text", "return text.strip()"))
+  sys.modules.pop("faults_task"), sys.modules.pop("faults_functions")
+  importlib.invalidate_caches()
+  assert make(tmp_path) != path
+
+
+def test_arguments_from_elsewhere_are_compared_when_checked(
+  tmp_path, monkeypatch
+):
+  """Only the task knows them; asking it takes TensorFlow."""
+  path = make(tmp_path)
+  monkeypatch.setenv("FAULTS_LIMIT", "25")
+  assert make(tmp_path) == path
+  smaller = make(tmp_path, check=True)
+  assert len(TokenCache(smaller)) == 25
+  # From now on the newer one is found, until the other is asked for again.
+  assert make(tmp_path) == smaller
+  monkeypatch.setenv("FAULTS_LIMIT", "1000")
+  assert make(tmp_path, check=True) == path
+  assert make(tmp_path) == path
+
+
+def test_a_split_without_rows_is_refused(tmp_path):
+  write_rows(tmp_path, 0)
+  with pytest.raises(UserError, match="faults train has no rows; check the"):
+    make(tmp_path)
+  assert not list((tmp_path / "caches").rglob("*"))
+
+
+def test_a_damaged_raw_file_is_named(tmp_path):
+  file = tmp_path / "data" / "train.jsonl.gz"
+  whole = file.read_bytes()
+  file.write_bytes(whole[:-20])
+  with pytest.raises(UserError, match=r"data file .*train.jsonl.gz cannot be"):
+    make(tmp_path)
+  with gzip.open(file, "wt") as lines:
+    lines.write('{"inputs": "a", "targets": "b"}\n{"inputs"\n')
+  with pytest.raises(UserError, match=r"cannot be read \(line 2: "):
+    make(tmp_path)
+
+
+def test_rows_beyond_the_limit_are_counted_over_shards(tmp_path, caplog):
+  """Also over those that an earlier process finished."""
+  lengths = {"inputs": 6, "targets": 16}  # "row 10" and EOS are 7
+  path = make(tmp_path, lengths=lengths)
+  assert TokenCache(path).info["truncated_inputs"] == ROWS - 10
+  message = f"{ROWS - 10} rows had more than 6 inputs tokens and were cut"
+  assert message in caplog.text
+  for row in TokenCache(path).read([9, 10]):
+    assert len(row.inputs) == 6
+    assert row.inputs[-1] == 1
+  with pytest.raises(UserError, match=f"{ROWS - 10} rows have more than 6"):
+    make(tmp_path, lengths=lengths, overlong="refuse")
+  assert not list(tmp_path.glob("caches/faults/.*.partial"))
+
+
+def test_workers_are_one_or_more(tmp_path):
+  with pytest.raises(UserError, match="0 workers; give 1 or more"):
+    make(tmp_path, num_workers=0)

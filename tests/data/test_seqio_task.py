@@ -1,0 +1,268 @@
+"""Tokens made in batches are those of seqio, for each kind of vocabulary."""
+
+import numpy as np
+import pytest
+import seqio
+
+from gkd.data import seqio_task
+from gkd.data import tokenising
+from gkd.tasks import features
+from gkd.tasks import sources
+from gkd.text import metrics
+from gkd.text import postprocess
+from gkd.text.sentencepiece_training import train_sentencepiece
+from gkd.text.vocabulary import ByteVocabulary
+from gkd.text.vocabulary import CharacterVocabulary
+
+LENGTHS = {"inputs": 12, "targets": 8}
+ROWS = [
+  ("say: I see.", "Ich verstehe.", ["Ich verstehe.", "Aha."]),
+  ("  two  blanks ", "zwei\tLücken\n", []),
+  ("<extra_id_0> stands for <extra_id_7>", "<extra_id_99> x", ["ä", ""]),
+  ("日本 🍐 ½", "ﬁ é é", ["é"]),
+  ("no target", "", []),
+  ("", "no input", []),
+  ("long " * 40, "länger " * 40, []),
+]
+KINDS = ("sentencepiece", "bytes", "characters")
+
+
+@pytest.fixture(scope="module")
+def vocabularies(tmp_path_factory):
+  texts = [text for a, b, _ in ROWS for text in (a, b)] * 3
+  path = tmp_path_factory.mktemp("vocabulary") / "small.model"
+  made = train_sentencepiece(texts, 310, path)
+  return {
+    "sentencepiece": type(made)(path, extra_ids=100),
+    "bytes": ByteVocabulary(extra_ids=3),
+    "characters": CharacterVocabulary("abcdefghijklmnop äé"),
+  }
+
+
+def _lower(dataset):
+  import tensorflow as tf
+
+  return dataset.map(
+    lambda ex: {**ex, "inputs": tf.strings.lower(ex["inputs"])}
+  )
+
+
+def register(vocabulary, preprocess=None):
+  """The task "parity"."""
+  features.add_task(
+    "parity",
+    sources.rows_source(
+      lambda split: [
+        {"inputs": a, "targets": b, "references": c} for a, b, c in ROWS
+      ],
+      ("train",),
+      with_references=True,
+    ),
+    vocabulary,
+    preprocess=preprocess,
+    postprocess=postprocess.references,
+    metrics=[metrics.exact_match],
+  )
+  return seqio.TaskRegistry.get("parity")
+
+
+def changed(task, **changes):
+  """A task like this one with other arguments."""
+  arguments = {
+    "source": task.source,
+    "output_features": task.output_features,
+    "preprocessors": task.preprocessors,
+    "postprocess_fn": task.postprocessor,
+    **changes,
+  }
+  return seqio.Task("changed", **arguments)
+
+
+@pytest.fixture(autouse=True)
+def _unregistered():
+  yield
+  if "parity" in seqio.TaskRegistry.names():
+    seqio.TaskRegistry.remove("parity")
+
+
+def converted(task, vocabulary):
+  """Rows through `read` and a worker's code; whether texts were read."""
+  examples = seqio_task.read(task, "train", LENGTHS, vocabulary)
+  recipe = tokenising.Recipe(
+    "",
+    LENGTHS,
+    vocabulary,
+    "gkd.text.postprocess:references",
+    examples.add_eos,
+  )
+  counts = tokenising.collections.Counter()
+  job = tokenising.Job(0, 0, list(examples.rows))
+  rows = list(tokenising.rows(recipe, job, counts))
+  return rows, counts, examples.add_eos is not None
+
+
+def by_seqio(task):
+  """(tokens cut with their EOS kept, example untrimmed) of each row."""
+  cut = seqio.preprocessors.append_eos_after_trim(
+    seqio.preprocessors.tokenize(
+      task.source.get_dataset("train", shuffle=False)
+      if len(task.preprocessors) == 2
+      else _lower(task.source.get_dataset("train", shuffle=False)),
+      task.output_features,
+    ),
+    output_features=task.output_features,
+    sequence_length=LENGTHS,
+  )
+  whole = task.get_dataset(None, "train", shuffle=False)
+  return list(
+    zip(cut.as_numpy_iterator(), whole.as_numpy_iterator(), strict=True)
+  )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("preprocess", [None, _lower])
+def test_tokens_texts_and_references_are_those_of_seqio(
+  vocabularies, kind, preprocess
+):
+  vocabulary = vocabularies[kind]
+  task = register(vocabulary, preprocess)
+  rows, counts, as_texts = converted(task, vocabulary)
+  assert as_texts
+  expected = by_seqio(task)
+  assert len(rows) == len(expected) == counts["rows"] == len(ROWS)
+  for row, (cut, whole) in zip(rows, expected, strict=True):
+    np.testing.assert_array_equal(row.inputs, cut["inputs"])
+    assert row.inputs.dtype == row.targets.dtype == np.int32
+    assert row.prompt == whole["inputs_pretokenized"].decode()
+    target = whole["targets_pretokenized"].decode()
+    if len(whole["targets"]) == 1:  # an EOS alone is no target
+      assert row.targets.size == 0
+      assert row.reference is None
+      continue
+    np.testing.assert_array_equal(row.targets, cut["targets"])
+    reference = task.postprocess_fn(target, example=whole, is_target=True)
+    assert row.reference == reference
+  for name in tokenising.FEATURES:
+    lengths = [len(whole[name]) for _, whole in expected]
+    cuts = sum(length > LENGTHS[name] for length in lengths)
+    assert counts[f"truncated_{name}"] == cuts > 0
+  assert counts["prompts_alone"] == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_of_seqio_give_the_same_rows(vocabularies, kind, monkeypatch):
+  """What is not recognised takes the slow way to the same place."""
+  vocabulary = vocabularies[kind]
+  task = register(vocabulary, _lower)
+  fast, counts, _ = converted(task, vocabulary)
+  monkeypatch.setattr(seqio_task, "_before_tokenising", lambda *args: None)
+  slow, again, as_texts = converted(task, vocabulary)
+  assert not as_texts
+  assert again == counts
+  for left, right in zip(fast, slow, strict=True):
+    np.testing.assert_array_equal(left.inputs, right.inputs)
+    np.testing.assert_array_equal(left.targets, right.targets)
+    assert left[2:] == right[2:]
+
+
+def test_rows_without_eos_get_none(vocabularies):
+  vocabulary = vocabularies["bytes"]
+  twin = features.seqio_vocabulary(vocabulary)
+  task = changed(
+    register(vocabulary),
+    output_features={
+      "inputs": seqio.Feature(twin, add_eos=False),
+      "targets": seqio.Feature(twin, add_eos=True),
+    },
+  )
+  rows, _, as_texts = converted(task, vocabulary)
+  assert as_texts
+  assert rows[0].inputs.tolist() == vocabulary.encode("say: I see.")[:12]
+  assert rows[0].targets[-1] == vocabulary.eos_id
+
+
+def _odd_preprocessors():
+  prep = seqio.preprocessors
+
+  def with_lengths(dataset, sequence_length):
+    assert sequence_length == LENGTHS
+    return dataset
+
+  placeholder = seqio.CacheDatasetPlaceholder()
+  return [
+    ([prep.tokenize, prep.append_eos], True),
+    ([prep.tokenize, placeholder, prep.append_eos], True),
+    ([with_lengths, prep.tokenize, prep.append_eos], True),
+    ([prep.tokenize, prep.append_eos, _lower], False),
+    ([prep.tokenize], False),
+    ([prep.tokenize_and_append_eos], False),
+  ]
+
+
+def test_only_what_is_known_is_tokenised_here(vocabularies):
+  vocabulary = vocabularies["bytes"]
+  plain = register(vocabulary)
+  for steps, known in _odd_preprocessors():
+    task = changed(plain, preprocessors=steps)
+    found = seqio_task._before_tokenising(task, vocabulary)
+    assert (found is not None) == known, steps
+    if known:
+      assert found == steps[: steps.index(seqio.preprocessors.tokenize)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_vocabulary_is_known_by_its_content(vocabularies, kind):
+  ours = vocabularies[kind]
+  twin = features.seqio_vocabulary(ours)
+  assert seqio_task._gives_the_ids_of(twin, ours)
+  for other in vocabularies.values():
+    same = seqio_task._gives_the_ids_of(twin, other)
+    assert same == (other is ours)
+  if kind == "sentencepiece":
+    for change in (
+      {"extra_ids": 99},
+      {"extra_ids": 100, "reverse_extra_ids": False},
+      {"extra_ids": 100, "use_fast_tokenizer": True},
+    ):
+      theirs = seqio.SentencePieceVocabulary(str(ours.path), **change)
+      assert not seqio_task._gives_the_ids_of(theirs, ours)
+
+
+def test_examples_of_any_shape_come_as_seqio_gives_them(vocabularies):
+  """Numbers and lists of any length beside the texts, in more than a batch."""
+  import tensorflow as tf
+
+  size = seqio_task._ROWS_AT_ONCE + 3
+  given = [
+    {
+      "inputs": f"i{n}".encode(),
+      "targets": b"t",
+      "number": n,
+      "many": [b"x"] * (n % 3),
+      "pair": [n, n + 1],
+    }
+    for n in range(size)
+  ]
+  spec = {
+    "inputs": tf.TensorSpec([], tf.string),
+    "targets": tf.TensorSpec([], tf.string),
+    "number": tf.TensorSpec([], tf.int64),
+    "many": tf.TensorSpec([None], tf.string),
+    "pair": tf.TensorSpec([2], tf.int32),
+  }
+  dataset = tf.data.Dataset.from_generator(
+    lambda: iter(given), output_signature=spec
+  )
+  assert seqio_task._has_texts(dataset.element_spec)
+  found = list(seqio_task._in_batches(dataset))
+  assert len(found) == size
+  plain = dataset.as_numpy_iterator()
+  for left, right in zip(found, plain, strict=True):
+    assert left.keys() == right.keys()
+    for name, value in right.items():
+      np.testing.assert_array_equal(left[name], value)
+      assert type(left[name]) is type(value)
+  nested = {**spec, "inner": {"a": spec["many"]}}
+  assert not seqio_task._has_texts(nested)
+  assert not seqio_task._has_texts({"inputs": spec["inputs"]})
+  assert not seqio_task._has_texts({**spec, "inputs": spec["many"]})

@@ -1,0 +1,164 @@
+"""Several processes write what one would, and a failure is one clear line."""
+
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from gkd.data import shards
+from gkd.data import workers
+from gkd.data.builder import CacheBuilder
+from gkd.data.cache import TokenCache
+from gkd.data.tokenising import Job
+from gkd.data.tokenising import Recipe
+from gkd.errors import UserError
+from gkd.text.vocabulary import ByteVocabulary
+
+POSTPROCESS = """
+import os
+import signal
+
+
+def plain(text, example=None, is_target=False):
+  return text
+
+
+def fails(text, example=None, is_target=False):
+  if text == "t 7":
+    raise KeyError("no such field")
+  return text
+
+
+def dies(text, example=None, is_target=False):
+  if text == "t 7":
+    os.kill(os.getpid(), signal.SIGKILL)
+  return text
+"""
+LENGTHS = {"inputs": 16, "targets": 16}
+
+
+@pytest.fixture
+def functions(tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(str(tmp_path))
+  (tmp_path / "worker_functions.py").write_text(POSTPROCESS)
+
+
+def jobs(sizes):
+  first = 0
+  for index, size in enumerate(sizes):
+    numbers = range(first, first + size)
+    yield Job(
+      index, first, [{"inputs": f"i {n}", "targets": f"t {n}"} for n in numbers]
+    )
+    first += size
+
+
+def make(path, sizes, count, function="plain"):
+  with CacheBuilder(path, key=function) as builder:
+    recipe = Recipe(
+      str(builder.folder),
+      LENGTHS,
+      ByteVocabulary(),
+      f"worker_functions:{function}",
+      add_eos={"inputs": True, "targets": True},
+    )
+    done = dict(workers.run(jobs(sizes), recipe, count))
+    builder.finish(
+      {
+        "task": "toy",
+        "split": "train",
+        "lengths": LENGTHS,
+        "vocabulary": ByteVocabulary(),
+      }
+    )
+  return done
+
+
+def test_the_number_of_workers_changes_no_byte(
+  tmp_path, functions, monkeypatch
+):
+  sizes = [4, 4, 4, 4, 1]
+  infos = []
+  for count in (1, 3):
+    path = tmp_path / str(count)
+    assert make(path, sizes, count) == dict(enumerate(sizes))
+    infos.append(TokenCache(path).info)
+  assert infos[0] == infos[1]  # with the sha256 of every file
+  # In one process: a single shard does not wait for another to start.
+  monkeypatch.setattr(
+    workers.multiprocessing, "get_context", lambda kind: pytest.fail("starts")
+  )
+  assert make(tmp_path / "one", [17], 2) == {0: 17}
+  assert make(tmp_path / "none", [], 2) == {}
+  left, right = TokenCache(tmp_path / "one"), TokenCache(tmp_path / "3")
+  texts = [row.prompt for row in left.read(range(17))]
+  assert texts == [row.prompt for row in right.read(range(17))]
+  assert texts == [f"i {n}" for n in range(17)]
+
+
+@pytest.mark.parametrize("sizes", [[12], [4, 4, 4]])
+def test_a_failing_function_is_one_line_with_its_place(
+  tmp_path, functions, sizes
+):
+  message = (
+    r"row 7 cannot be converted \(KeyError: 'no such field', in fails at"
+    r" .*worker_functions.py:12\).*finished shards stay"
+  )
+  with pytest.raises(UserError, match=message) as caught:
+    make(tmp_path / "c", sizes, 2, "fails")
+  assert "\n" not in str(caught.value)
+
+
+def test_a_worker_that_dies_leaves_finished_shards(tmp_path, functions):
+  message = (
+    r"a worker process died \(exit code -9\) with shard 1; finished shards stay"
+  )
+  with pytest.raises(UserError, match=message):
+    make(tmp_path / "c", [4, 4, 4, 4, 4], 1, "dies")
+  with CacheBuilder(tmp_path / "c", "dies") as builder:
+    assert builder.finished == {0: 4}
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+  """Also where it is killed: then their pipe has no other end any more."""
+  code = """
+    import time
+    from gkd.data import workers
+    from gkd.data.tokenising import Recipe
+
+    with workers._started(Recipe("", {}, None, None, None), 1) as processes:
+      print(*(process.pid for process in processes.values()), flush=True)
+      time.sleep(60)
+  """
+  parent = subprocess.Popen(
+    [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE
+  )
+  worker = int(parent.stdout.readline())
+  assert not _is_gone(worker)
+  parent.send_signal(signal.SIGKILL)
+  parent.wait()
+  end = time.monotonic() + 30
+  while not _is_gone(worker):
+    assert time.monotonic() < end
+    time.sleep(0.05)
+
+
+def _is_gone(pid):
+  try:
+    state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+  except FileNotFoundError:
+    return True
+  return state.split()[0] == "Z"  # nobody waits for it any more
+
+
+def test_shards_grow_so_that_few_files_are_open():
+  rows = 0
+  for index in range(256):
+    rows += shards.rows_in(index)
+  assert shards.rows_in(0) == 1 << 14
+  assert rows == 64 * (1 << 14) * (1 + 2 + 4 + 8)
+  assert shards.rows_in(10_000) == 1 << 17

@@ -1,0 +1,28 @@
+"""Files of the data directory are found, and noted for those who listen."""
+
+import pytest
+
+from gkd.errors import UserError
+from gkd.text import raw_files
+
+
+def test_found_files_are_noted_while_someone_listens(tmp_path):
+  for name in ("a", "b", "c"):
+    (tmp_path / name).write_text(name)
+  raw_files.find(tmp_path, "a")
+  with raw_files.noting() as outer:
+    raw_files.find(tmp_path, "b")
+    with raw_files.noting() as inner:
+      assert raw_files.find(str(tmp_path), "c") == tmp_path / "c"
+  raw_files.find(tmp_path, "a")
+  assert inner == {"c": tmp_path / "c"}
+  assert outer == {"b": tmp_path / "b", "c": tmp_path / "c"}
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+  with raw_files.noting() as opened:
+    with pytest.raises(UserError, match=r"data file x\.gz not found in data_"):
+      raw_files.find(tmp_path, "x.gz")
+    with pytest.raises(UserError, match=r"no data directory .* holds x\.gz"):
+      raw_files.find(None, "x.gz")
+  assert opened == {}
