@@ -51,6 +51,8 @@ class Progress:
     self._printed = time.monotonic()
     self._quiet_until = self._printed + delay
     self._printed_at = initial
+    # Where the line before the last one stood.
+    self._earlier = (self._printed, initial)
     self._bar = None
     if self._stream.isatty():
       from tqdm import tqdm  # only where a bar can be shown
@@ -85,6 +87,7 @@ class Progress:
     full = self._total is not None and self._done >= self._total
     if now - self._printed >= self._seconds or full:
       self.print(self._line(now))
+      self._earlier = (self._printed, self._printed_at)
       self._printed, self._printed_at = now, self._done
 
   def print(self, text: str) -> None:
@@ -106,8 +109,10 @@ class Progress:
 
   def _line(self, now: float) -> str:
     # Since the last line: the first one contains the compile, the others not.
-    steps = self._done - self._printed_at
-    rate = steps / max(now - self._printed, 1e-9)
+    since, at = self._printed, self._printed_at
+    if now - since < self._seconds:  # the end, too soon after a line to tell
+      since, at = self._earlier
+    rate = (self._done - at) / max(now - since, 1e-9)
     known = self._total is not None
     done = f"{self._done}/{self._total}" if known else f"{self._done}"
     parts = [
@@ -122,14 +127,14 @@ class Progress:
 
 
 def _short(value: float) -> str:
-  return f"{float(value):.4g}"
+  return f"{value:,.0f}" if abs(value) >= 1000 else f"{float(value):.4g}"
 
 
 def _speed(rate: float, unit: str) -> str:
   """Steps a second, or seconds a step where that reads better."""
   if 0 < rate < 1:
     return f"{1 / rate:.3g} s/{unit}"
-  return f"{rate:.3g} {unit}s/s"
+  return f"{rate:,.0f} {unit}s/s" if rate >= 100 else f"{rate:.3g} {unit}s/s"
 
 
 def _clock(seconds: float) -> str:
