@@ -126,15 +126,18 @@ def _made(cache: TokenCache) -> str:
 def _written_by(writer: dict) -> str:
   """Who wrote the targets, of `gkd sample`."""
   parts = [f"targets written by the {writer.get('source', 'model')}"]
-  for field, words in (
-    ("checkpoint", "checkpoint {}"),
-    ("temperature", "temperature {}"),
-    ("num_samples", "{} a prompt"),
-    ("seed", "seed {}"),
-    ("date", "{}"),
+  for field, words, usual in (
+    ("checkpoint", "checkpoint {}", None),
+    ("temperature", "temperature {}", None),
+    ("top_k", "top-k {}", 0),
+    ("top_p", "top-p {}", 1),
+    ("num_samples", "{} a prompt", None),
+    ("seed", "seed {}", None),
+    ("truncated", "{:,} cut without EOS", 0),
+    ("date", "{}", None),
   ):
-    if field in writer:
-      parts.append(words.format(writer[field]))
+    if (value := writer.get(field, usual)) != usual:
+      parts.append(words.format(value))
   return ", ".join(parts)
 
 

@@ -115,8 +115,11 @@ def test_completions_say_who_wrote_them(tmp_path):
       "source": "teacher",
       "checkpoint": "runs/big",
       "temperature": 0.7,
+      "top_k": 40,
+      "top_p": 1.0,
       "num_samples": 4,
-      "seed": 5,
+      "seed": 0,
+      "truncated": 1234,
     },
   }
   rows = [tiny_caches.Row(one, one[:0], "x", None)]
@@ -126,7 +129,7 @@ def test_completions_say_who_wrote_them(tmp_path):
   assert "1 prompts alone" in text
   assert (
     "targets written by the teacher, checkpoint runs/big, temperature 0.7,"
-    " 4 a prompt, seed 5"
+    " top-k 40, 4 a prompt, seed 0, 1,234 cut without EOS"
   ) in text
   assert cache_table.entry(cache, "", verified=True).startswith(
     "toy train: sound, every byte was read\n"
