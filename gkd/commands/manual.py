@@ -141,9 +141,10 @@ writes:
   its info.json which model wrote them, how and when (gkd cache check shows it)
 knobs:
   OUTPUT_DIR, STUDENT_MODEL (the size of who writes), WRITER, NUM_SAMPLES,
-  TRAIN_LIMIT, SAMPLING_TEMPERATURE, SAMPLING_TOP_K, SAMPLING_TOP_P,
-  RANDOM_SEED, BATCH_SIZE, SHARD_PROMPTS (a kill loses at most so many prompts).
-  All of them: the headers of runs/sample.gin and runs/data.gin
+  TRAIN_LIMIT or TRAIN_FRACTION (which prompts), SAMPLING_TEMPERATURE,
+  SAMPLING_TOP_K, SAMPLING_TOP_P, RANDOM_SEED, BATCH_SIZE, SHARD_PROMPTS (a kill
+  loses at most the completions of so many). All of them: the headers of
+  runs/sample.gin and runs/data.gin
 resume:
   give the same command again: finished shards are kept, no row is lost or
   doubled. Until then they are in .NAME.partial/ beside OUTPUT_DIR, and a

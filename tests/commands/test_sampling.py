@@ -242,6 +242,36 @@ def test_provenance_of_each_way_to_name_a_checkpoint(
   )
 
 
+def test_prompts_are_chosen_as_training_chooses_rows(sample, tmp_path):
+  """Another RANDOM_SEED draws others, unless SUBSET_SEED stays."""
+  rows = {}
+  for name, flags in {
+    "a": ["RANDOM_SEED=1", "TRAIN_LIMIT=8"],
+    "b": ["RANDOM_SEED=2", "TRAIN_LIMIT=8"],
+    "c": ["RANDOM_SEED=2", "TRAIN_LIMIT=8", "SUBSET_SEED=1"],
+    "d": ["RANDOM_SEED=2", "TRAIN_FRACTION=0.25", "SUBSET_SEED=1"],
+  }.items():
+    more = [
+      f"--gin.{flag}" for flag in [*flags, f"OUTPUT_DIR={tmp_path / name}"]
+    ]
+    assert command.main([*sample, *more]) == 0
+    cache = TokenCache(tmp_path / name)
+    rows[name] = cache.read(range(len(cache)))
+  prompts = {name: {row.prompt for row in rows[name]} for name in rows}
+  assert len(rows["a"]) == len(rows["c"]) == 16
+  assert len(prompts["d"]) == ROWS // 4
+  assert prompts["a"] == prompts["c"] != prompts["b"]
+  assert prompts["c"] < prompts["d"]
+  texts = [[row.targets.tolist() for row in rows[name]] for name in "ac"]
+  assert texts[0] != texts[1]
+  # A prompt's completions are the same whichever others were chosen.
+  by_prompt = {}
+  for row in rows["d"]:
+    by_prompt.setdefault(row.prompt, []).append(row.targets.tolist())
+  for place, row in enumerate(rows["c"]):
+    assert row.targets.tolist() == by_prompt[row.prompt][place % 2]
+
+
 # What is wrong, and what the line must say of it.
 MISTAKES = {
   "no output": (["--gin.OUTPUT_DIR="], "OUTPUT_DIR is empty"),
