@@ -96,7 +96,7 @@ class Collection:
   Attributes:
     runs: that have reported numbers.
     results: tables of results, joined.
-    silent: paths of runs without numbers.
+    silent: names of runs without numbers.
   """
 
   runs: Sequence[Run]
@@ -133,16 +133,17 @@ def read(paths: Sequence[str]) -> Collection:
       )
     found |= below
     tables += [table] if table else []
-  with_numbers = [path for path in found if found[path].curves]
-  silent = [path for path in found if not found[path].curves]
-  if not with_numbers and not tables:
+  named = dict(zip(found, naming.short(list(found)), strict=True))
+  silent = [named[path] for path in found if not found[path].curves]
+  if len(silent) == len(found) and not tables:
     raise UserError(
-      f"{silent[0]} is a run that has reported no numbers yet; wait for the"
-      " first line of its metrics.jsonl or give another directory"
+      f"{next(iter(found))} is a run that has reported no numbers yet; wait for"
+      " the first line of its metrics.jsonl or give another directory"
     )
   collected = [
-    read_run(path, name, found[path])
-    for path, name in zip(with_numbers, naming.short(with_numbers), strict=True)
+    read_run(path, named[path], numbers)
+    for path, numbers in found.items()
+    if numbers.curves
   ]
   rows = [row for table in tables for row in table.rows]
   meta = {key: value for table in tables for key, value in table.meta.items()}

@@ -1,6 +1,7 @@
 """One page that holds everything and breaks on nothing."""
 
 import html.parser
+import itertools
 import json
 import os
 import re
@@ -145,6 +146,89 @@ def test_rows_on_which_runs_disagree_are_shown_first():
   first = answers("aaaaaaaaaa")
   second = answers("aaaaaaaaba")
   assert texts._interesting([first, second]) == [0, 1, 2, 3, 4, 8]
+
+
+def test_page_says_which_runs_are_not_whole(runs):
+  with open(runs / "sft" / "metrics.jsonl", "a") as file:
+    file.write('{"step": 30, "tr')
+  (runs / "sft" / "config.gin").write_text("TRAIN_STEPS = 40\n")
+  with open(runs / "gkd" / "metrics.jsonl", "a") as file:
+    file.write('{"step": 21, "train/loss": null}\n')
+  (runs / "gkd" / "config.gin").unlink()
+  (runs / "new").mkdir()
+  (runs / "new" / "config.gin").write_text("TRAIN_STEPS = 40\n")
+  _, text = _page(report.write_report([str(runs)], str(runs / "report.html")))
+  for expected in (
+    "20 of 40",
+    "Student after SFT reported 20 of 40 updates (50 %) so far: it was stopped",
+    "Student after SFT the last line of metrics.jsonl is torn",
+    "gkd stopped at update 21: its loss was not finite.",
+    "gkd config.gin is missing",
+    "new has reported no numbers yet",
+    "× marks where the next value was not finite.",
+  ):
+    assert expected in text, expected
+
+
+def test_page_shows_intervals_teacher_tasks_and_evaluations(tmp_path):
+  for name, value in (("sft", 40.0), ("gkd", 50.0)):
+    folder = tmp_path / name
+    folder.mkdir()
+    scores = {
+      f"eval/{task}/{metric}": value + plus
+      for task in ("toy-test", "toy-validation")
+      for metric, plus in (
+        ("accuracy", 0),
+        ("accuracy_ci_low", -2),
+        ("accuracy_ci_high", 3),
+        ("teacher_accuracy", 40 - value),
+      )
+    }
+    (folder / "metrics.json").write_text(json.dumps(scores))
+  path = report.write_report([str(tmp_path)], str(tmp_path / "r.html"))
+  source, text = _page(path)
+  for expected in (
+    "2 evaluations",
+    "Evaluation: toy-test",
+    "Evaluation: toy-validation",
+    "50.0 [48.0, 53.0]",
+    "Teacher, same examples 40.0",
+    "Accuracy at the end",
+  ):
+    assert expected in text, expected
+  assert "ci_low" not in source
+  assert "teacher_" not in source
+
+
+def test_long_run_makes_a_small_page_that_says_how_it_is_drawn(tmp_path):
+  with open(tmp_path / "metrics.jsonl", "w") as file:
+    for step in range(20_000):
+      value = (step * 7919) % 1000 / 1000  # looks like noise
+      line = {f"train/{n}": value for n in ("loss", "forward_kl", "odd")}
+      file.write(json.dumps({"step": step, **line}) + "\n")
+  path = report.write_report([str(tmp_path)], str(tmp_path / "r.html"))
+  assert os.path.getsize(path) < 150_000
+  assert "Curves of more than 400 points are drawn in 200" in _page(path)[1]
+
+
+def test_page_can_be_read_without_seeing_it(runs):
+  text, _ = _page(report.write_report([str(runs)], str(runs / "report.html")))
+  assert '<html lang="en">' in text
+  levels = [int(level) for level in re.findall(r"<h(\d)", text)]
+  assert levels[0] == 1
+  assert levels.count(1) == 1
+  steps = [b - a for a, b in itertools.pairwise(levels)]
+  assert max(steps) == 1  # no level is skipped on the way down
+  assert all("aria-label" in svg for svg in re.findall(r"<svg role[^>]*", text))
+  tables = re.findall(r"<table.*?</table>", text)
+  assert tables
+  for table in tables:
+    assert "<caption" in table
+    assert 'scope="col"' in table
+    assert 'scope="row"' in table
+  targets = set(re.findall(r'href="#(section-\d+)"', text))
+  assert targets == set(re.findall(r'<h2 id="(section-\d+)"', text))
+  assert len(targets) > 5
 
 
 def test_page_of_one_bare_run_has_no_empty_section(tmp_path):

@@ -94,9 +94,9 @@ def test_run_that_has_just_begun_is_left_out_and_named(tmp_path):
   (tmp_path / "c" / "metrics.jsonl").write_text("")
   found = runs.read([str(tmp_path)])
   assert [run.name for run in found.runs] == ["a"]
-  assert found.silent == [str(tmp_path / "b"), str(tmp_path / "c")]
+  assert found.silent == ["b", "c"]
   found = runs.read([str(tmp_path / "a"), str(tmp_path / "b")])
-  assert found.silent == [str(tmp_path / "b")]
+  assert found.silent == ["b"]
 
 
 def test_results_of_several_directories_join(tmp_path):

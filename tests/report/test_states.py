@@ -43,14 +43,14 @@ def test_notes_say_what_is_not_whole():
     _run("b", [10, 20], [1.0, math.nan], "40"),
     _run("c", planned="10", notes=["config.gin is missing"]),
   ]
-  assert states.notes(found, ["/x/new"]) == [
+  assert states.notes(found, ["new"]) == [
     (
       "Student after SFT, seed 2",
       "reported 10 of 40 updates (25 %) so far: it was stopped or goes on",
     ),
     ("b", "stopped at update 20: its loss was not finite"),
     ("c", "config.gin is missing"),
-    ("/x/new", "has reported no numbers yet and is left out"),
+    ("new", "has reported no numbers yet and is left out"),
   ]
 
 
