@@ -9,6 +9,7 @@ Usage: python -m gkd.bench.reading CACHE… --output=results/cache/reading.json
 
 import argparse
 from collections.abc import Sequence
+import datetime
 import json
 from pathlib import Path
 import platform
@@ -19,6 +20,7 @@ import sys
 import time
 from typing import Any
 
+from gkd.bench.caches import hardware
 from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
 
@@ -82,7 +84,12 @@ def measure_all(
       done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
       found.append(json.loads(done.stdout))
       print(words(found[-1]), flush=True)
-  return {"hardware": _hardware(), "measured": found}
+  return {
+    "date": datetime.date.today().isoformat(),
+    "hardware": hardware(),
+    "python": platform.python_version(),
+    "measured": found,
+  }
 
 
 def words(result: dict[str, Any]) -> str:
@@ -109,17 +116,6 @@ def _spread(values: list[float]) -> dict[str, float]:
 def _resident_mb() -> float:
   pages = int(Path("/proc/self/statm").read_text().split()[1])
   return pages * resource.getpagesize() / 2**20
-
-
-def _hardware() -> str:
-  lines = Path("/proc/cpuinfo").read_text().splitlines()
-  names = [
-    line.partition(":")[2].strip()
-    for line in lines
-    if line.startswith("model name")
-  ]
-  name = names[0] if names else platform.machine()
-  return f"{name}, {len(names)} logical cores, Python {sys.version.split()[0]}"
 
 
 def main() -> None:
