@@ -152,7 +152,7 @@ def _quickstart(args) -> None:
 
 
 def _cache(args) -> None:
-  folders = _folders(args) if args.action != "check" else None
+  folders = _folders(args)
   from gkd.commands import caching
 
   if args.action == "make":
@@ -166,7 +166,7 @@ def _cache(args) -> None:
   elif args.action == "list":
     caching.show(folders)
   else:
-    caching.check(args.path)
+    caching.check(args.path, folders)
 
 
 def _prepare(args):
