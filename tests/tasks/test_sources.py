@@ -41,7 +41,7 @@ def test_the_number_of_rows_is_known_where_it_can_be():
 def test_a_wrong_row_is_named_by_its_number():
   rows = [{"inputs": "a"}, {"targets": "a"}]
   source = sources.rows_source(lambda split: rows, ("train",))
-  with pytest.raises(UserError, match="row 1 has .* expected 'inputs' as text"):
+  with pytest.raises(UserError, match=r"row 1 has .* 'inputs' as text"):
     list(source.examples("train"))
 
 
