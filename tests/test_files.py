@@ -1,4 +1,4 @@
-"""A file is there whole or not at all, and a full disk is one line."""
+"""Whole files, and a full disk in one line."""
 
 import errno
 import os
@@ -9,26 +9,71 @@ from gkd import files
 from gkd.errors import UserError
 
 
-def test_text_is_there_whole_and_nothing_beside_it(tmp_path):
-  path = tmp_path / "page.html"
-  path.write_text("old")
-  files.write_text(path, "new ‖")
-  assert path.read_text("utf-8") == "new ‖"
-  assert os.listdir(tmp_path) == ["page.html"]
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+  path = tmp_path / "a.txt"
+  files.write_text(path, "before")
+  with monkeypatch.context() as patched:
+    patched.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space"):
+      files.write_text(path, "after")
+  assert path.read_text() == "before"
+  assert list(tmp_path.iterdir()) == [path]
+  files.write_text(path, "after: ä")
+  assert path.read_text("utf-8") == "after: ä"
 
 
-def test_failure_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
-  path = tmp_path / "page.html"
-  path.write_text("old")
+def fail(*args):
+  raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *map(str, args[-1:]))
 
-  def full(*_):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-  monkeypatch.setattr(os, "fsync", full)
+def caused():
+  try:
+    fail("x")
+  except OSError as error:
+    raise RuntimeError("a library's own") from error
+
+
+def quoted():
+  raise ValueError("RESOURCE_EXHAUSTED: [OS error: No space left on device]")
+
+
+def grouped():
+  raise ExceptionGroup("several", [KeyError("a"), OSError(errno.EROFS, "x")])
+
+
+@pytest.mark.parametrize("raising", [fail, caused, quoted, grouped])
+def test_a_full_disk_is_one_line_however_it_is_told(raising):
   with (
-    pytest.raises(UserError, match=r"cannot write \(No space left on device\)"),
-    files.explaining("cannot write"),
+    pytest.raises(UserError, match=r"cannot write y \(.*(space|Read-only)"),
+    files.explaining("cannot write y"),
   ):
-    files.write_text(path, "new")
-  assert path.read_text() == "old"
-  assert os.listdir(tmp_path) == ["page.html"]
+    raising()
+
+
+def bug():
+  raise KeyError("a bug")
+
+
+def out_of_memory():
+  raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes")
+
+
+def missing():
+  raise FileNotFoundError(errno.ENOENT, "No such file", "x")
+
+
+@pytest.mark.parametrize(
+  ("raising", "kind"),
+  [(bug, KeyError), (out_of_memory, RuntimeError), (missing, OSError)],
+)
+def test_other_errors_stay_what_they_are(raising, kind):
+  with pytest.raises(kind), files.explaining("cannot write y"):
+    raising()
+
+
+def test_a_mistake_keeps_its_own_words():
+  with (
+    pytest.raises(UserError, match=r"^mine$"),
+    files.explaining("cannot write y"),
+  ):
+    raise UserError("mine")

@@ -14,6 +14,7 @@ import pytest
 from gkd import partitioning
 from gkd.checkpoints.store import Store
 from gkd.data.loader import Loader
+from gkd.evaluation.metric_names import metric_names
 from gkd.losses.objective import CrossEntropy
 from gkd.training import loop
 from gkd.training import placement
@@ -175,6 +176,9 @@ def test_every_promised_number_and_file_is_written(
   expected |= {f"eval/sums/{x}" for x in ("accuracy", *distances)}
   expected |= {f"eval/sums/{x}_per_token" for x in distances}
   assert expected <= names.keys()
+  reported = {x for x in names if x.startswith("eval/") and "_ci_" not in x}
+  (evaluation,) = run.evaluations
+  assert set(metric_names(evaluation, teacher=True)) == reported
   assert all(names[f"time/{phase}_seconds"] > 0 for phase in phases)
   other = {"dataset": "teacher", "teacher": "dataset"}[fixed_source]
   assert f"train/loss/{other}" not in names

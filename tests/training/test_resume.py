@@ -1,0 +1,346 @@
+"""A run that was stopped anywhere ends with the files of one that was not."""
+
+import functools
+import json
+import pathlib
+import shutil
+import signal
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from gkd import locks
+from gkd import partitioning
+from gkd.checkpoints.retention import Keep
+from gkd.checkpoints.store import Store
+from gkd.training import loop
+from gkd.training import placement
+from gkd.training.interruption import Interrupted
+from gkd.types import UserError
+from tests.training.tiny_run import STEPS
+from tests.training.tiny_run import STUDENT
+from tests.training.tiny_run import make_cache
+from tests.training.tiny_run import make_evaluation
+from tests.training.tiny_run import make_run
+from tests.training.tiny_run import records
+
+# Reports, evaluations, checkpoints and dumps at steps of their own, and the
+# best checkpoint beside the newest.
+EVERYTHING = {
+  "report_period": 4,
+  "eval_period": 0,
+  "eval_log_steps": 3,
+  "evaluate_first": True,
+  "checkpoint_period": 2,
+  "sample_period": 3,
+  "keep": Keep(latest=1, best=1, metric="eval/sums/forward_kl", mode="min"),
+}
+EVALUATED = [0, 1, 2, 5, 6]
+
+
+class Stop(Exception):
+  """A run that is killed."""
+
+
+def evaluate(model, params, evaluation, *, step, predictions_dir, **others):
+  """Instead of the true one: quick, and different at every step."""
+  del model, evaluation, others
+  size = float(sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(params)))
+  file = pathlib.Path(predictions_dir) / f"sums-validation-{step:08d}.jsonl"
+  file.parent.mkdir(exist_ok=True)
+  file.write_text(json.dumps({"size": size}) + "\n")
+  # Best at step 2, which is not among the newest at the end.
+  distance = abs(step - 2.5) + size / 1e6
+  return {"eval/sums/size": size, "eval/sums/forward_kl": distance}
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("caches")
+  caches = {"train": make_cache(folder / "train")}
+  cache = make_cache(folder / "validation", rows=8, split="validation")
+  mesh = partitioning.make_mesh(devices=jax.devices()[:1])
+
+  def make(folder, **changes):
+    fields = {"evaluations": (make_evaluation(cache),), "mesh": mesh}
+    return make_run(folder, caches, **fields | EVERYTHING | changes)
+
+  return make
+
+
+@pytest.fixture(scope="module")
+def quick():
+  """No true evaluations in this file."""
+  with pytest.MonkeyPatch.context() as patched:
+    patched.setattr(loop, "evaluate", evaluate)
+    yield
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, make, quick):
+  """State and files of a run that nothing stopped."""
+  folder = tmp_path_factory.mktemp("straight")
+  return loop.train(make(folder)), contents(folder)
+
+
+def contents(folder) -> dict:
+  """Everything that a run leaves, without times."""
+  texts = {
+    str(file.relative_to(folder)): file.read_text()
+    for kind in ("samples", "predictions")
+    for file in (folder / kind).rglob("*")
+  }
+  left = sorted(f.name for f in (folder / "checkpoints").iterdir())
+  return {"records": records(folder), "checkpoints": left} | texts
+
+
+def assert_same(left, right):
+  jax.tree.map(np.testing.assert_array_equal, *jax.device_get((left, right)))
+
+
+@pytest.fixture
+def at(monkeypatch):
+  """Does something once at each of some moments, (function, finished steps)."""
+  armed = {}
+
+  def wrap(name, done_of):
+    original = getattr(loop, name)
+
+    @functools.wraps(original)
+    def replaced(*args, **kwargs):
+      action = armed.pop((name, done_of(args, kwargs)), None)
+      if action is not None:
+        action()
+      return original(*args, **kwargs)
+
+    monkeypatch.setattr(loop, name, replaced)
+
+  def arm(moments, action):
+    armed.update(dict.fromkeys(moments, action))
+    return armed
+
+  wrap("update_step", lambda args, _: int(args[1].step) + 1)
+  wrap("evaluate", lambda _, kwargs: kwargs["step"])
+  return arm
+
+
+def stop():
+  raise Stop
+
+
+def terminate():
+  signal.raise_signal(signal.SIGTERM)
+
+
+def interrupt():
+  signal.raise_signal(signal.SIGINT)
+
+
+MOMENTS = [("update_step", done) for done in range(1, STEPS + 1)] + [
+  ("evaluate", done) for done in EVALUATED
+]
+
+
+def test_the_straight_run_is_as_described(straight):
+  state, found = straight
+  assert int(state.step) == STEPS
+  evaluated = [x["step"] for x in found["records"] if "eval/sums/size" in x]
+  assert evaluated == EVALUATED
+  trained = [x["step"] for x in found["records"] if "train/loss" in x]
+  assert trained == [4, 6]  # a report, and the rest at the end
+  assert found["checkpoints"] == ["00000002", "00000006"]
+  assert {x for x in found if x.startswith("samples/")} == {
+    "samples/step_00000003.jsonl",
+    "samples/step_00000006.jsonl",
+  }
+  assert sum(name.startswith("predictions/") for name in found) == 5
+
+
+def test_errors_at_every_step_and_evaluation_change_nothing(
+  tmp_path, make, straight, at
+):
+  armed, errors = at(MOMENTS, stop), 0
+  while armed:
+    with pytest.raises(Stop):
+      loop.train(make(tmp_path))
+    errors += 1
+  assert errors == len(MOMENTS)
+  assert_same(loop.train(make(tmp_path)), straight[0])
+  assert contents(tmp_path) == straight[1]
+
+
+def test_signals_at_every_step_and_evaluation_lose_nothing(
+  tmp_path, make, straight, at
+):
+  """Each ends with a checkpoint of its own step, whatever the period."""
+  before = list(map(signal.getsignal, (signal.SIGTERM, signal.SIGINT)))
+  at(MOMENTS[::2], terminate)
+  armed = at(MOMENTS[1::2], interrupt)
+  ends = []
+  while armed:
+    with pytest.raises(Interrupted) as stopped:
+      loop.train(make(tmp_path))
+    done = Store(tmp_path / "checkpoints").latest_step() or 0
+    ends.append((done, stopped.value.exit_code))
+    words = {143: "SIGTERM", 130: "ctrl-C"}[stopped.value.exit_code]
+    expected = f"stopped by {words} after step {done} of 6; the same command"
+    assert expected in str(stopped.value)
+  # The evaluation of a step follows it: at 5 the one is left, then the other.
+  assert [done for done, _ in ends] == [0, 1, 1, 2, 2, 3, 4, 5, 5, 6, 6]
+  assert {code for _, code in ends} == {130, 143}
+  after = list(map(signal.getsignal, (signal.SIGTERM, signal.SIGINT)))
+  assert after == before
+  assert_same(loop.train(make(tmp_path)), straight[0])
+  assert contents(tmp_path) == straight[1]
+  # Once more: it is complete now, and nothing is evaluated again.
+  at([("evaluate", STEPS)], stop)
+  assert_same(loop.train(make(tmp_path)), straight[0])
+  assert contents(tmp_path) == straight[1]
+
+
+def test_a_checkpoint_in_passing_pushes_out_none(tmp_path, make, quick, at):
+  run = make(tmp_path, checkpoint_period=2, keep=Keep(latest=2))
+  at([("update_step", 3), ("update_step", 5)], terminate)
+  for left in ([2, 3], [2, 4, 5]):
+    with pytest.raises(Interrupted):
+      loop.train(run)
+    assert Store(tmp_path / "checkpoints").steps() == left
+  loop.train(run)
+  assert Store(tmp_path / "checkpoints").steps() == [4, 6]
+
+
+def test_the_second_interrupt_stops_at_once(tmp_path, make, quick, at):
+  def twice():
+    interrupt()
+    interrupt()
+
+  at([("update_step", 2)], twice)
+  with pytest.raises(KeyboardInterrupt) as stopped:
+    loop.train(make(tmp_path))
+  assert not isinstance(stopped.value, Interrupted)
+  assert Store(tmp_path / "checkpoints").latest_step() is None
+
+
+def test_a_run_in_another_thread_leaves_signals_alone(
+  tmp_path, make, quick, straight
+):
+  before = signal.getsignal(signal.SIGTERM)
+  states, handlers = [], []
+
+  def work():
+    states.append(
+      loop.train(
+        make(tmp_path),
+        lambda *_: handlers.append(signal.getsignal(signal.SIGTERM)),
+      )
+    )
+
+  thread = threading.Thread(target=work)
+  thread.start()
+  thread.join()
+  assert set(handlers) == {before}
+  assert_same(states[0], straight[0])
+
+
+def test_lines_of_training_do_not_depend_on_what_else_is_done(
+  tmp_path, make, straight
+):
+  run = make(
+    tmp_path,
+    evaluations=(),
+    checkpoint_period=0,
+    sample_period=0,
+    keep=Keep(),
+  )
+  assert_same(loop.train(run), straight[0])
+  trained = [
+    {k: v for k, v in line.items() if not k.startswith("eval/")}
+    for line in straight[1]["records"]
+    if "train/loss" in line
+  ]
+  assert records(tmp_path) == trained
+
+
+def test_a_longer_run_has_the_lines_of_one_that_was_as_long_from_the_start(
+  tmp_path, make, straight
+):
+  """The line at the end of the shorter run is no line of the longer one."""
+  loop.train(make(tmp_path, train_steps=5))
+  assert [x["step"] for x in records(tmp_path) if "train/loss" in x] == [4, 5]
+  assert_same(loop.train(make(tmp_path)), straight[0])
+  assert contents(tmp_path)["records"] == straight[1]["records"]
+
+
+def test_periods_may_change_from_now_on(tmp_path, make, quick, at):
+  at([("update_step", 6)], stop)
+  with pytest.raises(Stop):
+    loop.train(make(tmp_path, report_period=3))
+  loop.train(make(tmp_path, report_period=5, eval_log_steps=0, keep=Keep()))
+  # Resumed after step 4; the line of step 3 is that of the period before.
+  trained = [x["step"] for x in records(tmp_path) if "train/loss" in x]
+  assert trained == [3, 5, 6]
+  evaluated = [x["step"] for x in records(tmp_path) if "eval/sums/size" in x]
+  assert evaluated == [0, 1, 2, 6]
+
+
+def test_damaged_checkpoints_are_passed_over_and_the_run_ends_the_same(
+  tmp_path, make, straight, caplog
+):
+  loop.train(make(tmp_path, keep=Keep(latest=3)))
+  folder = tmp_path / "checkpoints"
+  notes = folder / "00000006" / "notes.json"
+  notes.write_bytes(notes.read_bytes()[:-1])
+  (folder / "00000004" / "sha256.json").unlink()
+  caplog.set_level("INFO", "gkd")
+  assert_same(loop.train(make(tmp_path)), straight[0])
+  assert "00000006: notes.json differs from what was written" in caplog.text
+  assert "00000004: a save was interrupted there" in caplog.text
+  assert "resuming after step 2" in caplog.text
+  assert contents(tmp_path) == straight[1]
+
+
+def test_two_processes_in_one_folder(tmp_path, make, monkeypatch):
+  run = make(tmp_path)
+  made = []
+  monkeypatch.setattr(placement, "initial_state", lambda *_: made.append(1))
+  with (
+    locks.hold(tmp_path / ".lock", "it"),
+    pytest.raises(UserError, match=r"MODEL_DIR .* is in use by process"),
+  ):
+    loop.train(run)
+  assert not made
+
+
+@pytest.mark.parametrize(("first", "then"), [(4, 1), (1, 4)])
+def test_another_number_of_devices_goes_on_with_the_same_values(
+  tmp_path, make, straight, at, first, then
+):
+  """Restored to the bit, optimizer included; then the same within rounding."""
+  meshes = {
+    n: partitioning.make_mesh(devices=jax.devices()[:n]) for n in (first, then)
+  }
+  at([("update_step", 5)], stop)
+  with pytest.raises(Stop):
+    loop.train(make(tmp_path, mesh=meshes[first]))
+  shutil.copytree(tmp_path / "checkpoints", tmp_path / "copy")
+  restored = []
+  for mesh in meshes.values():
+    run = make(tmp_path, mesh=mesh)
+    like = placement.initial_state(
+      STUDENT, run.student_params, run.optimizer, mesh
+    )
+    state = Store(tmp_path / "copy").restore(4, like)
+    devices = {len(x.sharding.device_set) for x in jax.tree.leaves(state)}
+    assert devices == {mesh.size}
+    restored.append(state)
+  assert_same(*restored)
+  moments = jax.tree.leaves(jax.device_get(restored[0].opt_state))
+  assert sum(bool(np.any(leaf)) for leaf in moments) > 10
+  state = loop.train(make(tmp_path, mesh=meshes[then]))
+  jax.tree.map(
+    # AdamW divides by the root of tiny squares, which magnifies rounding.
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    *jax.device_get((state, straight[0])),
+  )
