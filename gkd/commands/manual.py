@@ -224,7 +224,7 @@ resume:
   nothing to resume: given again it writes the same file again
 """,
     """
-  gkd cache vocabulary --gin_file=tasks/chain_addition.gin --size=300 \\
+  gkd cache vocabulary --gin_file=tasks/chain_addition.gin --size=274 \\
     --output=/tmp/sums.model
 """,
   ),
