@@ -52,7 +52,12 @@ def test_runs_table_shows_last_values_and_the_sum_of_times():
 
 
 def _seed(number, accuracy):
-  metrics = {"eval/toy/accuracy": ([10], [accuracy])}
+  # Its interval over the prompts says less than the spread over the seeds.
+  metrics = {
+    "eval/toy/accuracy": ([10], [accuracy]),
+    "eval/toy/accuracy_ci_low": ([10], [0.0]),
+    "eval/toy/accuracy_ci_high": ([10], [99.0]),
+  }
   return _run(f"seed_{number}/gkd_mixed", metrics, EVAL_SPLIT="'dev'")
 
 
