@@ -71,7 +71,8 @@ def read_only(scene: Scene) -> Row:
 
 def damaged_checkpoint(scene: Scene) -> Row:
   run = scene.folder / "damaged_checkpoint"
-  scene.start(scene.arguments(run), _SAMPLE)
+  # A signal that saves: at a kill the second save may still be under way.
+  scene.start(scene.arguments(run), {**_SAMPLE, "signal": int(signal.SIGTERM)})
   newest = run / "checkpoints" / checkpoints(run)[-1]
   _flip_bit(max(newest.rglob("*"), key=lambda f: f.stat().st_size))
   return _continued(
