@@ -100,6 +100,7 @@ def materialise(
   with raw_files.noting() as opened:
     examples = seqio_task.read(task, split, lengths, vocabulary)
     examples = _checked(examples, f"{task_name} {split}", data_dir)
+    raw = freshness.describe(opened)
     info = {
       "task": task_name,
       "split": split,
@@ -108,14 +109,7 @@ def materialise(
       "sources": identity.sources(task, task_module),
       **identity.functions(task),
     }
-    raw = freshness.describe(opened)
-    key = {
-      **info,
-      "format": cache.FORMAT,
-      "vocabulary": vocabulary.spec(),
-      "preprocessing": identity.preprocessing(task, data_dir),
-      "raw_files": {name: noted["sha256"] for name, noted in raw.items()},
-    }
+    key = _key(info, task, vocabulary, raw, data_dir)
     info |= {"hash": hashes.content_hash(key), "vocabulary": vocabulary}
     name = f"{finding.folder_name(split)}-{info['hash'][:12]}"
     path = Path(cache_dir) / task_name / name
@@ -124,17 +118,28 @@ def materialise(
       # Another process may have made it while this one waited.
       if builder.exists and _is_usable(path, data_dir, check):
         return str(path)
-      recipe = Recipe(
-        folder=str(builder.folder),
-        lengths=dict(lengths),
-        vocabulary=vocabulary,
-        postprocess=info["postprocess"],
-        add_eos=examples.add_eos,
-      )
-      _write_shards(builder, examples, recipe, num_workers, info)
+      _write_shards(builder, examples, info, num_workers)
       _check_lengths(builder, info)
-      info["raw_files"] = freshness.describe(opened)
+      # A source may open a file later than its first row.
+      info["raw_files"] = freshness.describe(opened) | raw
       return builder.finish(info)
+
+
+def _key(
+  info: Mapping[str, Any],
+  task: Any,
+  vocabulary: Vocabulary,
+  raw: Mapping[str, Mapping[str, Any]],
+  data_dir: str | None,
+) -> dict[str, Any]:
+  """Everything that the rows of a cache depend on, as JSON."""
+  return {
+    **info,
+    "format": cache.FORMAT,
+    "vocabulary": vocabulary.spec(),
+    "preprocessing": identity.preprocessing(task, data_dir),
+    "raw_files": {name: noted["sha256"] for name, noted in raw.items()},
+  }
 
 
 def _check_arguments(lengths, overlong, num_workers) -> None:
@@ -191,12 +196,18 @@ def _is_usable(path: Path, data_dir: str | None, check: bool) -> bool:
 def _write_shards(
   builder: CacheBuilder,
   examples: seqio_task.Examples,
-  recipe: Recipe,
-  num_workers: int | None,
   info: Mapping[str, Any],
+  num_workers: int | None,
 ) -> None:
   """Writes the shards that are not there yet."""
   log.info("tokenising %s, split %s", info["task"], info["split"])
+  recipe = Recipe(
+    folder=str(builder.folder),
+    lengths=info["lengths"],
+    vocabulary=info["vocabulary"],
+    postprocess=info["postprocess"],
+    add_eos=examples.add_eos,
+  )
   finished = builder.finished
   jobs = _jobs(examples.rows, finished)
   progress = Progress(
