@@ -68,14 +68,14 @@ class Store:
 
   def __exit__(self, kind, error, trace) -> None:
     """Completes the last save, unless a second ctrl-C cut everything short."""
-    if kind is not None and kind is KeyboardInterrupt:
+    if kind is KeyboardInterrupt:
       return
     try:
       self.wait()
-    except Exception:
+    except Exception as failure:
       if error is None:
         raise  # otherwise the first error is the one to tell
-      log.exception("the last save failed as well")
+      log.warning("the last save failed as well: %s", failure)
 
   def save(
     self,

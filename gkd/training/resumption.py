@@ -76,11 +76,11 @@ def changes(
   file = Path(model_dir) / CONFIG_FILE
   if not file.is_file() or not any(Path(model_dir).glob("checkpoints/*")):
     return []
-  before, now = (_resolved(x) for x in (file.read_text("utf-8"), config_text))
-  described = trained.describe_run(model_dir).get("contents", {})
-  contents = (described, about.get("contents", {}))
+  before, now = (_parsed(x) for x in (file.read_text("utf-8"), config_text))
   if not before or not now:
     before = now = {}
+  described = trained.describe_run(model_dir).get("contents", {})
+  contents = (described, about.get("contents", {}))
   different, allowed = _differences(before, now, contents)
   if different:
     more = len(different) - _MAX_LISTED
@@ -93,61 +93,68 @@ def changes(
   return allowed
 
 
-# {binding: (value as written, value with its macros put in)}
-_Bindings = dict[str, tuple[str, str]]
+_Contents = tuple[Mapping[str, str], Mapping[str, str]]
+_NOT_SET = "not set"
 
 
-def _resolved(text: str) -> _Bindings:
-  """Bindings of parameters; macros count where they are used."""
-  parsed = {k: " ".join(v.split()) for k, v in bindings.parse(text).items()}
-  macros = {name: value for name, value in parsed.items() if "." not in name}
+def _parsed(text: str) -> dict[str, str]:
+  """{binding: value as it is written}, on one line."""
+  return {k: " ".join(v.split()) for k, v in bindings.parse(text).items()}
+
+
+def _resolved(parsed: Mapping[str, str]) -> dict[str, str]:
+  """Values of parameters with the macros put in, which count only there."""
 
   def put_in(value: str, depth: int = 0) -> str:
-    if depth > len(macros):  # gin itself refuses a circle
+    if depth > len(parsed):  # gin itself refuses a circle
       return value
     return re.sub(
       r"%(\w+)",
-      lambda m: put_in(macros[m[1]], depth + 1) if m[1] in macros else m[0],
+      lambda m: put_in(parsed[m[1]], depth + 1) if m[1] in parsed else m[0],
       value,
     )
 
-  return {
-    name: (value, put_in(value))
-    for name, value in parsed.items()
-    if "." in name
-  }
+  return {name: put_in(v) for name, v in parsed.items() if "." in name}
 
 
 def _differences(
-  before: _Bindings,
-  now: _Bindings,
-  contents: tuple[Mapping[str, str], Mapping[str, str]],
+  before: Mapping[str, str], now: Mapping[str, str], contents: _Contents
 ) -> tuple[list[str], list[str]]:
   """Lines `NAME: before → now` of what may not change, and of what may."""
   refused: dict[str, str] = {}
   allowed: dict[str, str] = {}
-  nothing = ("", "not set")
-  for name in sorted(before.keys() | now.keys()):
-    old, new = before.get(name, nothing), now.get(name, nothing)
+  old, new = _resolved(before), _resolved(now)
+  # What would differ if the run were as long as it was.
+  length = {k: before[k] for k in ("TRAIN_STEPS",) if k in before}
+  as_long = _resolved({**now, **length})
+  for name in sorted(old.keys() | new.keys()):
+    values = old.get(name, _NOT_SET), new.get(name, _NOT_SET)
     field = _field(name)
-    if old[1] == new[1] or _same_content(field, contents):
+    if values[0] == values[1] or _same_content(field, contents):
       continue
-    macro = re.fullmatch(r"%(\w+)", new[0] or old[0])
-    shown = macro[1] if macro else name
-    line = f"{shown}: {old[1]} → {new[1]}"
+    shown = _shown(name, before, now)
+    line = f"{shown}: {values[0]} → {values[1]}"
     if field in MAY_CHANGE or field.partition(".")[0] in MAY_CHANGE:
       allowed[shown] = line
-    elif "%TRAIN_STEPS" in old[0] and "%TRAIN_STEPS" in new[0]:
-      # Of the same name as the run's own length, so it is said on purpose.
-      allowed[name] = _of_length(name, line, now)
+    elif as_long.get(name) == values[0]:
+      allowed[name] = _of_length(name, new)
     else:
       refused[shown] = line
   for name in sorted(contents[0].keys() & contents[1].keys()):
     if contents[0][name] != contents[1][name]:
-      old, new = contents[0][name][:12], contents[1][name][:12]
+      was, is_now = (content[name][:12] for content in contents)
       what = name.replace("_", " ")
-      refused[name] = f"the content of the {what}: {old} → {new}"
-  return list(refused.values()), [x for x in allowed.values() if x]
+      refused[name] = f"the content of the {what}: {was} → {is_now}"
+  return list(refused.values()), [line for line in allowed.values() if line]
+
+
+def _shown(name: str, before: Mapping[str, str], now: Mapping[str, str]) -> str:
+  """The macro that gives a parameter its value, or the parameter."""
+  if name in before and name in now:
+    for parsed in (now, before):
+      if macro := re.fullmatch(r"%(\w+)", parsed[name]):
+        return macro[1]
+  return name
 
 
 def _field(name: str) -> str:
@@ -157,20 +164,20 @@ def _field(name: str) -> str:
   return f"{scope}/{field}" if field.startswith("Data.") else field
 
 
-def _same_content(
-  field: str, contents: tuple[Mapping[str, str], Mapping[str, str]]
-) -> bool:
+def _same_content(field: str, contents: _Contents) -> bool:
   """Whether a path is known to hold what it held; else the text decides."""
   name = BY_CONTENT.get(field)
   return name is not None and name in contents[0] and name in contents[1]
 
 
-def _of_length(name: str, line: str, now: _Bindings) -> str:
-  """What another TRAIN_STEPS does besides; nothing for a constant rate."""
-  path = name.rpartition(".")[0]
-  if name.endswith("Optimizer.total_steps"):
-    cooldown = now.get(f"{path}.cooldown_steps", ("", "0"))[1]
-    if cooldown == "0":
-      return ""
-    return f"{line}, which moves the cooldown over the last {cooldown} steps"
-  return f"{line}, which changes {name} as well"
+def _of_length(name: str, now: Mapping[str, str]) -> str:
+  """What another TRAIN_STEPS changes besides; nothing for a constant rate."""
+  if not name.endswith("Optimizer.total_steps"):
+    return f"{name}, which follows TRAIN_STEPS: the steps so far had another"
+  cooldown = now.get(f"{name.rpartition('.')[0]}.cooldown_steps", "0")
+  if cooldown == "0":
+    return ""
+  return (
+    f"learning rate: TRAIN_STEPS moves the cooldown over the last {cooldown}"
+    " steps"
+  )

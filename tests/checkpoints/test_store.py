@@ -1,6 +1,7 @@
 """Checkpoints come back bit for bit, or not at all."""
 
 import shutil
+import time
 
 import flax.struct
 import jax
@@ -9,7 +10,6 @@ import numpy as np
 import optax
 import pytest
 
-from gkd.checkpoints import models
 from gkd.checkpoints import store as stores
 from gkd.checkpoints.retention import Keep
 from gkd.types import UserError
@@ -134,7 +134,59 @@ def test_missing_file_is_noticed(tmp_path):
     stores.Store(tmp_path, Keep(latest=1)).restore(1, make_state())
 
 
-def test_unfinished_save_is_no_checkpoint(tmp_path):
+def test_truncated_file_is_noticed(tmp_path, caplog):
+  store = stores.Store(tmp_path)
+  store.save(1, make_state(1))
+  store.save(2, make_state(2))
+  store.wait()
+  file = max(
+    (f for f in (tmp_path / "00000002").rglob("d/*") if f.is_file()),
+    key=lambda f: f.stat().st_size,
+  )
+  file.write_bytes(file.read_bytes()[:-1])
+  assert stores.Store(tmp_path).latest_step() == 1
+  assert "damaged checkpoint" in caplog.text
+
+
+def test_notes_come_back_and_are_hashed(tmp_path):
+  store = stores.Store(tmp_path)
+  notes = {"means": {"loss": [0.1 + 0.2, 3.0]}, "owed": True}
+  store.save(1, make_state(1), notes)
+  assert store.notes(1) == notes | {"passing": False}
+  file = tmp_path / "00000001" / "notes.json"
+  file.write_text(file.read_text().replace("true", "false"))
+  with pytest.raises(UserError, match=r"notes\.json differs"):
+    stores.Store(tmp_path).notes(1)
+
+
+def test_a_long_save_says_that_it_is_under_way(tmp_path, monkeypatch, caplog):
+  monkeypatch.setattr(stores, "_SILENT_SECONDS", 0.01)
+  write = stores.integrity.write_hashes
+
+  def slowly(path):
+    time.sleep(0.1)
+    write(path)
+
+  monkeypatch.setattr(stores.integrity, "write_hashes", slowly)
+  caplog.set_level("INFO", "gkd")
+  with stores.Store(tmp_path) as store:
+    store.save(7, make_state(1))
+  assert "still saving the checkpoint of step 7, 0 s so far" in caplog.text
+
+
+def test_several_without_marks_are_no_rest_of_a_kill(tmp_path):
+  """A copy that left the hashes behind must not start again from step 0."""
+  store = stores.Store(tmp_path)
+  for step in (1, 2):
+    store.save(step, make_state(step))
+  store.wait()
+  for file in tmp_path.rglob("sha256.json"):
+    file.unlink()
+  with pytest.raises(UserError, match=r"are damaged \(\[1, 2\]\); restore"):
+    stores.Store(tmp_path).latest_step()
+
+
+def test_unfinished_save_is_no_checkpoint(tmp_path, caplog):
   store = stores.Store(tmp_path, Keep(latest=3))
   store.save(1, make_state(1))
   store.save(2, make_state(2))
@@ -146,6 +198,7 @@ def test_unfinished_save_is_no_checkpoint(tmp_path):
   )
   again = stores.Store(tmp_path, Keep(latest=3))
   assert again.latest_step() == 1
+  assert "00000002: a save was interrupted there, or its sha256" in caplog.text
   again.save(2, make_state(7))
   assert_same(again.restore(2, make_state()), make_state(7))
   assert sorted(f.name for f in tmp_path.iterdir()) == ["00000001", "00000002"]
@@ -189,47 +242,7 @@ def test_numpy_scalars_are_saved(tmp_path):
   assert int(restored["n"]) == 3
 
 
-def test_params_and_metadata_come_back(tmp_path):
-  params = make_state(4).params
-  metadata = {"model": {"emb_dim": 16}, "step": 7, "vocabulary": "äß"}
-  path = tmp_path / "models" / "teacher"
-  models.save_params(path, params, metadata)
-  loaded, described = models.load_params(path)
-  assert_same(loaded, params)
-  assert described == metadata
-  assert models.load_metadata(path) == metadata
-  assert_same(
-    models.load_params(path, jax.eval_shape(lambda: params))[0], params
-  )
-  # Saving again replaces it and leaves nothing behind.
-  models.save_params(path, make_state(5).params, {"step": 8})
-  loaded, described = models.load_params(path)
-  assert_same(loaded, make_state(5).params)
-  assert described == {"step": 8}
-  assert [f.name for f in path.parent.iterdir()] == ["teacher"]
-
-
-def test_checkpoint_can_be_moved(tmp_path):
-  params = make_state(4).params
-  models.save_params(tmp_path / "a", params, {})
-  shutil.move(tmp_path / "a", tmp_path / "b")
-  assert_same(models.load_params(tmp_path / "b")[0], params)
-
-
-def test_params_errors_say_what_to_do(tmp_path):
-  with pytest.raises(UserError, match=r"no checkpoint at .*does not exist"):
-    models.load_params(tmp_path / "nothing")
-  (tmp_path / "other").mkdir()
-  (tmp_path / "other" / "thesis.tex").write_text("x")
-  with pytest.raises(UserError, match="is not a model checkpoint of gkd"):
-    models.load_params(tmp_path / "other")
-  with pytest.raises(UserError, match="exists and is not a checkpoint"):
-    models.save_params(tmp_path / "other", {"x": jnp.zeros(1)}, {})
-  assert (tmp_path / "other" / "thesis.tex").exists()
-  models.save_params(tmp_path / "a", make_state().params, {})
-  flip_a_bit(tmp_path / "a")
-  with pytest.raises(UserError, match="damaged checkpoint"):
-    models.load_params(tmp_path / "a")
+def test_impossible_requests_say_what_to_do(tmp_path):
   store = stores.Store(tmp_path / "c", Keep(latest=1))
   with pytest.raises(UserError, match="no finished checkpoint at"):
     store.restore(5, {})

@@ -1,0 +1,140 @@
+"""A full disk is one line; the same command goes on once there is space."""
+
+import errno
+import os
+import shutil
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+
+from gkd import partitioning
+from gkd.checkpoints import arrays
+from gkd.checkpoints import integrity
+from gkd.checkpoints.retention import Keep
+from gkd.checkpoints.store import Store
+from gkd.training import loop
+from gkd.training import writers
+from gkd.types import UserError
+from tests.training.tiny_run import make_cache
+from tests.training.tiny_run import make_run
+from tests.training.tiny_run import records
+
+FULL = r"cannot write to .*; the last checkpoint stands, and the same command"
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+  caches = {"train": make_cache(tmp_path_factory.mktemp("caches") / "train")}
+  mesh = partitioning.make_mesh(devices=jax.devices()[:1])
+
+  def make(folder):
+    return make_run(
+      folder, caches, mesh=mesh, sample_period=2, keep=Keep(latest=9)
+    )
+
+  return make
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, make):
+  folder = tmp_path_factory.mktemp("straight")
+  return loop.train(make(folder)), folder
+
+
+def check_same(state, folder, straight):
+  jax.tree.map(
+    np.testing.assert_array_equal, *jax.device_get((state, straight[0]))
+  )
+  assert records(folder) == records(straight[1])
+  steps = Store(folder / "checkpoints").steps()
+  assert steps == Store(straight[1] / "checkpoints").steps()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A file system of its own: what is written there fills it and no other."""
+  folder = tmp_path / "small"
+  folder.mkdir()
+  mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+  if shutil.which("mount") is None or (
+    subprocess.run(mount, check=False, capture_output=True).returncode
+  ):
+    pytest.skip("a small disk: only root may mount one")
+  yield folder
+  subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+# What is free, as a part of what the run needs: nearly nothing, a part of the
+# first checkpoint, then of later ones.
+@pytest.mark.filterwarnings(
+  "error::pytest.PytestUnhandledThreadExceptionWarning"
+)
+def test_a_disk_that_fills_up_and_is_freed(small_disk, make, straight):
+  needed = sum(f.stat().st_blocks * 512 for f in straight[1].rglob("*"))
+  folder, ballast = small_disk / "run", small_disk / "ballast"
+  last = []
+  for part in (0.02, 0.2, 0.45, 0.7, 0.9):
+    used = sum(f.stat().st_blocks * 512 for f in folder.rglob("*"))
+    space = shutil.disk_usage(small_disk)
+    wanted = int(part * needed) - used
+    with ballast.open("wb") as file:
+      file.write(bytes(max(space.free - wanted, 0)))
+    with pytest.raises(UserError, match=FULL) as error:
+      loop.train(make(folder))
+    assert "No space left on device" in str(error.value)
+    assert "\n" not in str(error.value)
+    last.append(Store(folder / "checkpoints").latest_step() or 0)
+    ballast.unlink()
+  assert last[0] == 0 < last[-1] < 6
+  assert last == sorted(last)
+  check_same(loop.train(make(folder)), folder, straight)
+
+
+def no_space(*_, **__):
+  raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def no_space_in_tensorstore(*_, **__):
+  raise ValueError(
+    'RESOURCE_EXHAUSTED: Error writing "d/1" [system error: No space left on'
+    " device]"
+  )
+
+
+@pytest.mark.parametrize(
+  ("module", "name", "raising"),
+  [
+    (writers.Writers, "scalars", no_space),
+    (writers.Writers, "samples", no_space),
+    (writers.Writers, "sync", no_space),
+    (arrays, "save_async", no_space_in_tensorstore),
+    (integrity, "write_hashes", no_space),
+  ],
+)
+def test_wherever_there_is_no_space(
+  tmp_path, make, straight, monkeypatch, module, name, raising
+):
+  """At the second call, when there is a checkpoint or a line already."""
+  original, calls = getattr(module, name), []
+
+  def once(*args, **kwargs):
+    calls.append(1)
+    return (raising if len(calls) == 2 else original)(*args, **kwargs)
+
+  with monkeypatch.context() as patched:
+    patched.setattr(module, name, once)
+    with pytest.raises(UserError, match=FULL):
+      loop.train(make(tmp_path))
+  check_same(loop.train(make(tmp_path)), tmp_path, straight)
+
+
+def test_a_folder_that_may_not_be_written(tmp_path, make, monkeypatch):
+  def read_only(*_, **__):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+  monkeypatch.setattr(loop, "write_description", read_only)
+  monkeypatch.setattr(loop.files, "write_text", read_only)
+  with pytest.raises(UserError, match=FULL + r".*Read-only file system"):
+    loop.train(make(tmp_path))

@@ -1,0 +1,195 @@
+"""What may change when a run goes on, and what is refused with both values."""
+
+import json
+
+import pytest
+
+from gkd.training import resumption
+from gkd.types import UserError
+
+CONFIG = """
+from __gin__ import dynamic_registration
+from gkd.commands import settings
+
+# Macros:
+# ==============================================================================
+BATCH_SIZE = 16
+COOLDOWN_STEPS = 0
+EVAL_TEMPERATURES = (0.0, %WARM)
+EXPERT_STEPS = %TRAIN_STEPS
+LEARNING_RATE = 0.003
+MODEL_DIR = 'runs/a'
+REPORT_PERIOD = 50
+STUDENT_MODEL = %TINY
+TASK_FEATURE_LENGTHS = {'inputs': 16, 'targets': 32}
+TEACHER_CHECKPOINT_PATH = 'runs/teacher'
+TINY = \\
+    {'emb_dim': 16,
+     'vocab_size': 18}
+TRAIN_CACHE = 'caches/a'
+TRAIN_STEPS = 20
+WARM = 1.0
+
+# Parameters for settings.Training:
+# ==============================================================================
+settings.Training.batch_size = %BATCH_SIZE
+settings.Training.keep = 3
+settings.Training.model_dir = %MODEL_DIR
+settings.Training.report_period = %REPORT_PERIOD
+settings.Training.teacher_checkpoint = %TEACHER_CHECKPOINT_PATH
+settings.Training.train_steps = %TRAIN_STEPS
+settings.Scoring.temperatures = %EVAL_TEMPERATURES
+train/settings.Data.cache = %TRAIN_CACHE
+train/settings.Data.lengths = %TASK_FEATURE_LENGTHS
+train/settings.Data.split = 'train'
+eval/settings.Data.split = 'validation'
+student/t5.T5Config.from_size.size = %STUDENT_MODEL
+optimizer.Optimizer.cooldown_steps = %COOLDOWN_STEPS
+optimizer.Optimizer.learning_rate = %LEARNING_RATE
+optimizer.Optimizer.total_steps = %TRAIN_STEPS
+schedules.Linear.end_step = %EXPERT_STEPS
+"""
+CONTENTS = {"training_data": "d" * 64, "teacher_checkpoint": "a" * 64}
+
+
+@pytest.fixture
+def kept(tmp_path):
+  """A run with a checkpoint; returns what the next one is asked."""
+  (tmp_path / "config.gin").write_text(CONFIG)
+  (tmp_path / "run.json").write_text(json.dumps({"contents": CONTENTS}))
+  (tmp_path / "checkpoints" / "00000010").mkdir(parents=True)
+
+  def ask(*replaced, contents=CONTENTS):
+    text = CONFIG
+    for before, now in replaced:
+      assert before in text
+      text = text.replace(before, now)
+    return resumption.changes(tmp_path, text, {"contents": contents})
+
+  return ask
+
+
+def refused(ask, *replaced, **more) -> str:
+  with pytest.raises(UserError) as error:
+    ask(*replaced, **more)
+  message = str(error.value)
+  assert "\n" not in message
+  assert "holds a run of another configuration" in message
+  assert "Choose another MODEL_DIR" in message
+  return message
+
+
+def test_the_same_configuration_goes_on(kept):
+  assert kept() == []
+  # Written otherwise: other spaces, lines and macros, the same values.
+  assert kept(("\\\n    {'emb_dim': 16,\n     ", "{'emb_dim': 16, ")) == []
+  assert kept(("learning_rate = %LEARNING_RATE", "learning_rate = 0.003")) == []
+
+
+def test_every_difference_is_named_with_both_values(kept):
+  message = refused(
+    kept,
+    ("RATE = 0.003", "RATE = 0.001"),
+    ("BATCH_SIZE = 16", "BATCH_SIZE = 8"),
+    ("'targets': 32", "'targets': 64"),
+    ("split = 'train'", "split = 'test'"),
+  )
+  assert "LEARNING_RATE: 0.003 → 0.001" in message
+  assert "BATCH_SIZE: 16 → 8" in message
+  assert (
+    "TASK_FEATURE_LENGTHS: {'inputs': 16, 'targets': 32} → {'inputs': 16,"
+    " 'targets': 64}" in message
+  )
+  assert "train/settings.Data.split: 'train' → 'test'" in message
+
+
+def test_a_macro_behind_a_macro_is_followed(kept):
+  message = refused(kept, ("'emb_dim': 16", "'emb_dim': 32"))
+  assert (
+    "STUDENT_MODEL: {'emb_dim': 16, 'vocab_size': 18} → {'emb_dim': 32"
+    in (message)
+  )
+
+
+def test_a_value_that_only_one_of_them_has_is_a_difference(kept):
+  message = refused(kept, ("optimizer.Optimizer.learning_rate", "x.Y.z"))
+  assert "optimizer.Optimizer.learning_rate: 0.003 → not set" in message
+  assert "x.Y.z: not set → 0.003" in message
+
+
+def test_many_differences_are_counted(kept):
+  more = "\n".join(f"other.Thing.field{n} = {n}" for n in range(9))
+  message = refused(kept, ("split = 'train'", f"split = 'train'\n{more}"))
+  assert message.count("not set →") == 6
+  assert "; 3 more." in message
+
+
+@pytest.mark.parametrize(
+  ("before", "now", "line"),
+  [
+    ("PERIOD = 50", "PERIOD = 10", "REPORT_PERIOD: 50 → 10"),
+    ("'runs/a'", "'runs/b'", "MODEL_DIR: 'runs/a' → 'runs/b'"),
+    ("keep = 3", "keep = 5", "settings.Training.keep: 3 → 5"),
+    (
+      "'validation'",
+      "'test'",
+      "eval/settings.Data.split: 'validation' → 'test'",
+    ),
+    (
+      "WARM = 1.0",
+      "WARM = 0.5",
+      "EVAL_TEMPERATURES: (0.0, 1.0) → (0.0, 0.5)",
+    ),
+  ],
+)
+def test_what_changes_no_step_may_change(kept, before, now, line):
+  assert kept((before, now)) == [line]
+
+
+def test_more_steps_say_what_else_they_change(kept, tmp_path):
+  longer = ("TRAIN_STEPS = 20", "TRAIN_STEPS = 40")
+  # The learning rate is constant: nothing to say about the optimizer.
+  length, schedule = sorted(kept(longer))
+  assert length == "TRAIN_STEPS: 20 → 40"
+  assert schedule.startswith(
+    "schedules.Linear.end_step, which follows TRAIN_STE"
+  )
+  cooling = CONFIG.replace("COOLDOWN_STEPS = 0", "COOLDOWN_STEPS = 5")
+  (tmp_path / "config.gin").write_text(cooling)
+  lines = kept(longer, ("COOLDOWN_STEPS = 0", "COOLDOWN_STEPS = 5"))
+  assert len(lines) == 3
+  assert any("moves the cooldown over the last 5 steps" in x for x in lines)
+  # A schedule of its own length is not excused by TRAIN_STEPS.
+  message = refused(
+    kept, longer, ("EXPERT_STEPS = %TRAIN_STEPS", "EXPERT_STEPS = 40")
+  )
+  assert "EXPERT_STEPS: 20 → 40" in message
+
+
+def test_a_path_may_move_if_its_content_stays(kept):
+  moved = (("'runs/teacher'", "'elsewhere'"), ("'caches/a'", "'b'"))
+  assert kept(*moved) == []
+  without = {"training_data": CONTENTS["training_data"]}
+  message = refused(kept, *moved, contents=without)
+  assert "TEACHER_CHECKPOINT_PATH: 'runs/teacher' → 'elsewhere'" in message
+
+
+def test_another_content_at_the_same_path_is_refused(kept):
+  message = refused(kept, contents=CONTENTS | {"teacher_checkpoint": "b" * 64})
+  assert "content of the teacher checkpoint: aaaaaaaaaaaa → bbbbbbbbbbbb" in (
+    message
+  )
+
+
+def test_a_folder_without_checkpoints_has_nothing_to_lose(kept, tmp_path):
+  (tmp_path / "checkpoints" / "00000010").rmdir()
+  assert kept(("RATE = 0.003", "RATE = 0.001")) == []
+  assert resumption.changes(tmp_path / "new", CONFIG, {}) == []
+
+
+def test_a_run_that_was_built_in_a_program_has_no_text_to_compare(
+  kept, tmp_path
+):
+  assert resumption.changes(tmp_path, "", {"contents": CONTENTS}) == []
+  with pytest.raises(UserError, match="content of the training data"):
+    resumption.changes(tmp_path, "", {"contents": {"training_data": "x"}})
