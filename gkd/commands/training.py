@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from pathlib import Path
 import signal
+from typing import Any
 
 import jax
 
@@ -123,6 +124,7 @@ def prepare(settings: Training, folders: Folders) -> Run:
       "vocabulary_sha256": cache.info["vocabulary"]["sha256"],
       "model": dataclasses.asdict(settings.student.config),
       "contents": _contents(settings, mixture),
+      "training_text": _writers(mixture),
     },
   )
 
@@ -174,6 +176,15 @@ def _contents(settings: Training, mixture: Mixture) -> dict[str, str]:
       name = f"{role.upper()}_CHECKPOINT_PATH"
       contents[f"{role}_checkpoint"] = parameters.locate(path, name).sha256
   return contents
+
+
+def _writers(mixture: Mixture) -> dict[str, dict[str, Any]]:
+  """{cache: provenance} of training texts that a model wrote."""
+  return {
+    cache.path.name: {"written_by": cache.info["written_by"]}
+    for cache in mixture.caches
+    if "written_by" in cache.info
+  }
 
 
 def _refuse_if_in_use(model_dir: str) -> None:

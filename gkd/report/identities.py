@@ -32,17 +32,24 @@ def differences(runs: Sequence[Run]) -> Table | None:
 
 def written(runs: Sequence[Run]) -> Table | None:
   """Who wrote the texts that were trained on; None where no run says."""
-  found = {
-    arm: {
-      re.sub(rf"(.*\.)?{_WRITTEN}\.", "", name): value
-      for name, value in _values(members).items()
-      if _WRITTEN in name.split(".")
-    }
-    for arm, members in by_arm(runs).items()
-  }
+  found = {arm: _written(members) for arm, members in by_arm(runs).items()}
   found = {arm: values for arm, values in found.items() if values}
   names = list(dict.fromkeys(n for values in found.values() for n in values))
   return _table("Texts written by a model", names, found)
+
+
+def _written(members: Sequence[Run]) -> dict[str, str]:
+  """{fact: value} of the texts; with a place where there are several."""
+  split = [
+    (name.split(f"{_WRITTEN}."), value)
+    for name, value in _values(members).items()
+    if f".{_WRITTEN}." in f".{name}"
+  ]
+  several = len({place for (place, _), _ in split}) > 1
+  return {
+    f"{place}{fact}" if several else fact: value
+    for (place, fact), value in split
+  }
 
 
 def _table(

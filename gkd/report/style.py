@@ -83,7 +83,7 @@ td:not(.number) { white-space: normal; min-width: 6.5rem; }
   white-space: nowrap; }
 .best { font-weight: 700; }
 .settings td { white-space: pre-wrap; overflow-wrap: break-word;
-  min-width: 6.5rem; max-width: 24rem; }
+  min-width: 8.5rem; max-width: 24rem; }
 .narrow td { overflow-wrap: anywhere; max-width: 12rem; }
 .settings th:first-child { white-space: normal; min-width: 9rem; }
 .settings td, .settings tbody th, pre, .text {

@@ -89,6 +89,19 @@ def test_fewer_prompts_at_constant_size(paths):
   assert prompts[2] < prompts[1] < prompts[0]
 
 
+def test_run_says_who_wrote_its_texts(paths, tmp_path):
+  assert prepared(paths).about["training_text"] == {}
+  rows = [tiny_caches.Row([3], [4], "a", "1")]
+  written = {"checkpoint": "/runs/teacher", "seed": 3}
+  vocabulary = CharacterVocabulary(CHARACTERS)
+  tiny_caches.write(
+    tmp_path / "text", rows, vocabulary=vocabulary, written_by=written
+  )
+  rates = {paths[0]: 1, str(tmp_path / "text"): 1}
+  about = prepared(paths, train=rates).about
+  assert about["training_text"] == {"text": {"written_by": written}}
+
+
 @pytest.mark.parametrize(
   ("bindings", "message"),
   [

@@ -50,3 +50,17 @@ def test_who_wrote_the_training_texts_is_shown_for_the_runs_that_say():
   ]
   assert identities.differences(runs) is None
   assert identities.written(runs[1:]) is None
+
+
+def test_texts_of_a_mixture_are_told_apart():
+  identity = {
+    "training_text": {
+      name: {"written_by": {"seed": seed}}
+      for name, seed in (("a", 1), ("b", 2))
+    }
+  }
+  table = identities.written([_run("seqkd", identity)])
+  assert _cells(table) == [
+    ["training_text.a.seed", "1"],
+    ["training_text.b.seed", "2"],
+  ]
