@@ -51,7 +51,7 @@ def notes(runs: Sequence[Run], silent: Sequence[str]) -> list[tuple[str, str]]:
         (
           run.title,
           f"reported {run.num_steps:,} of {planned:,} updates"
-          f" ({formats.number(share)} %) so far: it was stopped or goes on",
+          f" ({share:.3g} %) so far: it was stopped or goes on",
         )
       )
     found += [(run.title, note) for note in run.notes]

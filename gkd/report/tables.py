@@ -77,7 +77,10 @@ def runs_table(runs: Sequence[Run]) -> Table | None:
 
 
 def score_tables(runs: Sequence[Run]) -> list[Table]:
-  """One table per task, where `runs_table` has no place for the scores."""
+  """One table per task, where `runs_table` has no place for the scores.
+
+  What is to be said of all of them is the note of the last.
+  """
   if _summary(runs):
     return []
   found = measures.headlines({name for run in runs for name in run.metrics})
@@ -91,7 +94,9 @@ def score_tables(runs: Sequence[Run]) -> list[Table]:
     }
     columns = _score_columns(arms, scores)
     teacher = _teacher(arms, scores)
-    tables.append(_joined(task, arms, columns, _note(runs, scores), teacher))
+    is_last = measures.task(found[-1]) == task
+    note = _note(runs, found) if is_last else ""
+    tables.append(_joined(task, arms, columns, note, teacher))
   return tables
 
 
@@ -218,9 +223,7 @@ def _time(found: Sequence[Run]) -> Cell:
 def _note(runs: Sequence[Run], scores: Sequence[str]) -> str:
   parts = []
   if scores and not all(run.is_evaluation for run in runs):
-    splits = {run.config.get("EVAL_SPLIT", "").strip("'\"") for run in runs}
-    on = f" on split {splits.pop()}" if len(splits) == 1 and all(splits) else ""
-    parts.append(f"Last values during training{on}.")
+    parts.append(f"Last values during training{_on_split(runs, scores)}.")
   most = max(map(len, by_arm(runs).values()), default=1)
   if most > 1:
     parts.append(f"Mean ± sample standard deviation over {most} seeds.")
@@ -233,3 +236,13 @@ def _note(runs: Sequence[Run], scores: Sequence[str]) -> str:
       " of other seeds."
     )
   return " ".join(parts)
+
+
+def _on_split(runs: Sequence[Run], scores: Sequence[str]) -> str:
+  """The split of a single task, where its name does not say it."""
+  splits = {run.config.get("EVAL_SPLIT", "").strip("'\"") for run in runs}
+  task, *others = measures.tasks(scores)
+  if others or len(splits) > 1 or not all(splits):
+    return ""
+  split = splits.pop()
+  return "" if task.endswith(f"-{split}") else f" on split {split}"

@@ -75,6 +75,13 @@ def test_seeds_of_an_arm_are_one_row():
   assert "bootstrap" not in table.note
 
 
+@pytest.mark.parametrize("task", ["toy-test", "toy"])
+def test_split_is_said_where_the_name_of_the_task_does_not(task):
+  run = _run("a", {f"eval/{task}/accuracy": ([1], [2.0])}, EVAL_SPLIT="'test'")
+  note = tables.runs_table([run]).note
+  assert ("on split test" in note) is (task == "toy")
+
+
 def test_score_of_a_single_run_has_its_interval():
   scored = _scores(
     "a", accuracy=51.26, accuracy_ci_low=49.0, accuracy_ci_high=53.111
@@ -123,6 +130,8 @@ def test_several_tasks_are_tables_of_their_own():
   first, second = tables.score_tables(found)
   assert (first.title, _column(first, "run")) == ("gsm8k-test", ["a"])
   assert (second.title, _column(second, "run")) == ("svamp-test", ["b"])
+  assert "Last values" not in first.note
+  assert second.note == "Last values during training."
   assert tables.runs_table(found[:2]) is None
   assert tables.score_tables(found[:1]) == []
 
