@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -94,6 +95,8 @@ def install(watch: Watch) -> None:
 def run(moment: dict[str, Any], arguments: Sequence[str]) -> int:
   """The command; does not return if its moment comes."""
   watch = Watch(moment)
+  # As the command does, before a library that is imported here does.
+  logging.basicConfig(format="%(message)s", stream=sys.stderr)
   with watch.phase("anywhere"):
     from gkd.main import main
 
