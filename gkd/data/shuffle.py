@@ -21,11 +21,24 @@ EPOCH = 0
 SUBSET = 1
 PROMPTS = 2
 _ROUNDS = 4  # of the shuffle's cipher; grain's own value
+_SMALLEST = 1 << 16  # places of its smallest cipher
 
 
 def permute(place: int, size: int, stream: tuple[int, ...]) -> int:
-  """Image of `place` under the permutation of range(size) of a stream."""
-  return index_shuffle(place, size - 1, _seed(stream), _ROUNDS)
+  """Image of `place` under the permutation of range(size) of a stream.
+
+  It costs about 5 µs, below 65,536 places in inverse proportion to `size` more:
+  the cipher has so many and walks on until it meets one that exists.
+  """
+  seed, last = _seed(stream), size - 1
+  if last >= _SMALLEST and not last & (last - 1):
+    # At a power of four grain's cipher is one bit short, and the first and the
+    # last place have one image. So there is one place more, and it is left out.
+    last += 1
+  place = index_shuffle(place, last, seed, _ROUNDS)
+  while place >= size:
+    place = index_shuffle(place, last, seed, _ROUNDS)
+  return place
 
 
 @functools.lru_cache(maxsize=256)
