@@ -59,6 +59,8 @@ def make(
       print(cache_table.entry(cache, folders.data_dir))
     made += mixture.caches
   _print_repeats(made)
+  if splits:
+    bindings = [*bindings, f"TRAIN_SPLIT={splits[0]}"]
   print(_next(files, bindings, folders))
 
 

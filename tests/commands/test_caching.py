@@ -84,7 +84,7 @@ def test_make_makes_the_caches_of_a_mixture(task, capsys):
   assert "plain train: fresh" in said
   assert "loud train: fresh" in said
   assert "shared prompts: 5 rows of plain train (100.00%)" in said
-  assert f'"{mixture}"' in said  # as a shell reads it
+  assert f'"{mixture}" --gin.TRAIN_SPLIT=train' in said  # as a shell reads it
 
 
 def test_make_needs_a_split(capsys):
