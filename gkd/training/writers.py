@@ -20,6 +20,8 @@ import re
 import time
 from typing import Any
 
+from gkd import files
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -162,11 +164,8 @@ def is_evaluated(model_dir: str | os.PathLike, step: int) -> bool:
 def write_jsonl(path: str, rows: Iterable[Mapping[str, Any]]) -> None:
   """Writes one JSON object a line; the file appears whole or not at all."""
   os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-  temporary = f"{path}.tmp"
-  with open(temporary, "w", encoding="utf-8") as file:
-    for row in rows:
-      file.write(json.dumps(_finite(row), ensure_ascii=False) + "\n")
-  os.replace(temporary, path)
+  lines = [json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in rows]
+  files.write_text(path, "".join(lines))
 
 
 def _finite(value: Any) -> Any:
@@ -193,12 +192,7 @@ def _drop_lines(path: str, dropped: Callable[[dict[str, Any]], bool]) -> None:
   ]
   if kept == lines and all(line.endswith("\n") for line in lines):
     return
-  temporary = f"{path}.tmp"
-  with open(temporary, "w", encoding="utf-8") as file:
-    file.writelines(line.rstrip("\n") + "\n" for line in kept)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  files.write_text(path, "".join(line.rstrip("\n") + "\n" for line in kept))
 
 
 def _is_later(
@@ -242,6 +236,6 @@ def _drop_later_files(directory: str, last_step: int) -> None:
   if not os.path.isdir(directory):
     return
   for name in os.listdir(directory):
-    match = re.search(r"(?:^|[-_])(\d{8,})\.jsonl(\.tmp)?$", name)
+    match = re.search(r"(?:^|[-_])(\d{8,})\.jsonl(\.partial|\.tmp)?$", name)
     if match and (match[2] or int(match[1]) > last_step):
       os.remove(os.path.join(directory, name))

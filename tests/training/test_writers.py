@@ -72,6 +72,81 @@ def test_line_torn_by_a_kill_is_dropped(tmp_path):
   assert [line["step"] for line in _lines(tmp_path)] == [10, 30]
 
 
+def test_predictions_of_later_steps_and_torn_files_go(tmp_path):
+  folder = tmp_path / "predictions"
+  folder.mkdir()
+  stays = [
+    "sums-validation-00000020.jsonl",
+    "sums-test-t0.5-00000000.jsonl",
+    "notes-of-mine.jsonl",
+    "30.jsonl",
+  ]
+  goes = [
+    "sums-validation-00000030.jsonl",
+    "sums-validation-100000030.jsonl",
+    "sums-validation-00000010.jsonl.tmp",
+    ".sums-validation-00000010.jsonl.partial",
+  ]
+  for name in stays + goes:
+    (folder / name).write_text("{}\n")
+  _writers(tmp_path, resume_step=20).close()
+  assert sorted(os.listdir(folder)) == sorted(stays)
+  _writers(tmp_path).close()
+  assert sorted(os.listdir(folder)) == ["30.jsonl", "notes-of-mine.jsonl"]
+
+
+LINES = """\
+{"step": 4, "train/loss": 1.0}
+{"step": 6, "train/loss": 2.0}
+{"step": 6, "eval/sums/accuracy": 0.5}
+{"step": 8, "train/loss": 3.0, "eval/sums/accuracy": null}
+{"step": 8
+"""
+
+
+@pytest.mark.parametrize(
+  ("resumed", "kept"),
+  [
+    ({"resume_step": 8}, 4),
+    ({"resume_step": 6}, 3),
+    ({"resume_step": 6, "partial": True}, (0, 2)),
+    ({"resume_step": 8, "partial": True}, 4),
+    ({"resume_step": 6, "owed": True}, 1),
+    ({"resume_step": 6, "partial": True, "owed": True}, 1),
+    ({"resume_step": 4, "partial": False}, 1),
+  ],
+)
+def test_lines_that_will_be_written_again_are_dropped(tmp_path, resumed, kept):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text(LINES)
+  _writers(tmp_path, **resumed).close()
+  lines = LINES.splitlines(keepends=True)
+  expected = lines[:kept] if isinstance(kept, int) else [lines[n] for n in kept]
+  assert path.read_text() == "".join(expected)
+
+
+def test_a_file_that_needs_no_change_is_left_alone(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text("".join(LINES.splitlines(keepends=True)[:3]))
+  before = path.stat()
+  _writers(tmp_path, resume_step=6).close()
+  assert path.stat().st_ino == before.st_ino
+  assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_values_are_read_back_to_the_bit(tmp_path):
+  run = _writers(tmp_path)
+  run.scalars(1, {"eval/sums/accuracy": 0.1 + 0.2})
+  run.scalars(2, {"train/loss": 1.0})
+  run.scalars(3, {"eval/sums/accuracy": math.nan})
+  run.close()
+  assert writers.read_values(tmp_path, "eval/sums/accuracy") == {1: 0.1 + 0.2}
+  assert writers.read_values(tmp_path / "new", "eval/sums/accuracy") == {}
+  assert [writers.is_evaluated(tmp_path, s) for s in range(4)] == [
+    *(False, True, False, True)
+  ]
+
+
 def test_new_run_keeps_no_line_of_an_earlier_one(tmp_path):
   run = _writers(tmp_path)
   run.scalars(0, {"a": 1.0})
