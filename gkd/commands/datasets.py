@@ -73,23 +73,23 @@ def open_mixture(
   Raises:
     UserError: as `open_cache`, or the caches cannot be mixed.
   """
+  field = "cache" if data.cache else "task"
+  opened: dict[str, TokenCache] = {}
 
-  def open_part(part: Data) -> TokenCache:
-    if not check or part.cache:
-      return open_cache(part, folders)
-    return TokenCache(make(part, folders, num_workers=num_workers, check=True))
+  def open_part(name: str) -> TokenCache:
+    if name not in opened:
+      part = dataclasses.replace(data, mixture=None, **{field: name})
+      if check and not data.cache:
+        path = make(part, folders, num_workers=num_workers, check=True)
+        opened[name] = TokenCache(path)
+      else:
+        opened[name] = open_cache(part, folders)
+    return opened[name]
 
-  if data.cache:
-    field, rates = "cache", _rates(data.cache)
-  else:
-    field, rates = "task", data.mixture
+  rates = _rates(data.cache) if data.cache else data.mixture
   if not rates:
     rates = _registered(data, folders, open_part, check) or {data.task: 1}
-  parts = []
-  for name, rate in rates.items():
-    part = dataclasses.replace(data, mixture=None, **{field: name})
-    parts.append((open_part(part), rate))
-  return Mixture(parts)
+  return Mixture((open_part(name), rate) for name, rate in rates.items())
 
 
 def make(
@@ -212,7 +212,7 @@ def _rates(
 def _registered(
   data: Data,
   folders: Folders,
-  open_part: Callable[[Data], TokenCache],
+  open_part: Callable[[str], TokenCache],
   check: bool,
 ) -> Mapping[str, float] | None:
   """{task: rate} of a mixture that seqio knows by the name; None of a task.
@@ -233,10 +233,7 @@ def _registered(
   mixture = mixtures.find(data.task, data.module, folders.data_dir, vocabulary)
   if mixture is None:
     return None
-  caches = {
-    task.name: open_part(dataclasses.replace(data, task=task.name))
-    for task in mixture.tasks
-  }
+  caches = {task.name: open_part(task.name) for task in mixture.tasks}
   rows = {name: len(cache) for name, cache in caches.items()}
   rates = mixtures.rates(mixture, data.split, rows)
   path = mixture_file.write(
