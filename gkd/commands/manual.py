@@ -5,50 +5,16 @@ written, which knobs matter and where the others are listed, what happens when
 the command is given again, and how a call looks. Lines fit 80 columns.
 """
 
-import dataclasses
+from gkd.commands import manual_caches
+from gkd.commands.page import CODES
+from gkd.commands.page import GIN
+from gkd.commands.page import Page
 
-
-@dataclasses.dataclass(frozen=True)
-class Page:
-  """Help of one command.
-
-  Attributes:
-    summary: what it does, as it stands in lists; no capital, no full stop.
-    text: reads, writes, knobs and resume.
-    example: calls that work as they stand.
-    codes: exit codes.
-  """
-
-  summary: str
-  text: str
-  example: str
-  codes: str = ""
-
-  @property
-  def epilog(self) -> str:
-    """All but the summary, below the flags."""
-    example = self.example.strip("\n")
-    codes = self.codes or _CODES
-    return f"{self.text.strip()}\n\n{codes.strip()}\n\nexample:\n{example}\n"
-
-
-_CODES = """
-exit code:
-  0 done; 2 a mistake that you can mend, in one line; 130 ctrl-C;
-  143 ended by SIGTERM
-"""
 _TRAINING_CODES = """
 exit code:
   0 done; 2 a mistake that you can mend, in one line; 1 loss or gradient were
-  not finite, the last checkpoint stands; 130 ctrl-C; 143 ended by SIGTERM,
-  after saving
-"""
-_GIN = """
-configuration:
-  --gin_file=FILE    a file of configs/ (in the checkout, or in the installed
-                     package) or your own; give several, later ones override.
-                     The header of each says what it does and lists its knobs
-  --gin.NAME=VALUE   sets one knob: --gin.BATCH_SIZE=8
+  not finite, the last checkpoint stands; 130 ctrl-C; 143 ended by SIGTERM;
+  both after saving the step that was under way
 """
 
 TOP = """\
@@ -60,7 +26,7 @@ A run is described by gin files and single values, and each command writes into
 one folder: training into MODEL_DIR, sampling into OUTPUT_DIR. A command that
 was stopped, killed or cut off goes on where it was when it is given again.
 What each reads, writes and can be told: gkd COMMAND --help
-{_CODES}
+{CODES}
 example:
   gkd train --gin_file=test/sft.gin --gin.MODEL_DIR=/tmp/gkd/teacher
   gkd train --gin_file=test/distill.gin --gin.MODEL_DIR=/tmp/gkd/student \\
@@ -72,11 +38,11 @@ _TEACHER = (
   "  gkd train --gin_file=test/sft.gin --gin.MODEL_DIR=/tmp/gkd/teacher"
 )
 
-PAGES = {
+PAGES = manual_caches.PAGES | {
   "train": Page(
     "train a student: fine-tuning or distillation",
     f"""
-{_GIN.strip()}
+{GIN.strip()}
 
 reads:
   the task's token cache, made now if there is none (see gkd cache --help);
@@ -91,7 +57,8 @@ knobs:
   headers of runs/train.gin, runs/distill.gin and runs/data.gin
 resume:
   give the same command again: it goes on from the last checkpoint and ends as
-  if it had never been stopped
+  if it had never been stopped. Another configuration is refused, with what is
+  different; TRAIN_STEPS, periods, KEEP…, EVAL… and folders may change
 """,
     f"""
 {_TEACHER}
@@ -103,7 +70,7 @@ resume:
   "evaluate": Page(
     "score a checkpoint on a task by generation",
     f"""
-{_GIN.strip()}
+{GIN.strip()}
 
 reads:
   INITIAL_CHECKPOINT_PATH, a run folder (its newest checkpoint), one checkpoint
@@ -131,7 +98,7 @@ resume:
   "sample": Page(
     "write completions of prompts into a cache that training reads",
     f"""
-{_GIN.strip()}
+{GIN.strip()}
 
 reads:
   INITIAL_CHECKPOINT_PATH, a run folder (its newest checkpoint), one checkpoint
@@ -163,106 +130,6 @@ exit code:
   model's numbers were not finite; 130 ctrl-C; 143 ended by SIGTERM
 """,
   ),
-  "cache": Page(
-    "make, list and check token caches; train a vocabulary",
-    """
-A task is tokenised once, into a folder; training, evaluation and sampling read
-that and need no TensorFlow. They make a missing cache by themselves: make it
-beforehand where TensorFlow is not installed, or to see how long it takes.
-
-reads and writes:
-  see gkd cache ACTION --help
-resume:
-  give the same command again: what is finished is kept
-""",
-    """
-  gkd cache make --gin_file=tasks/chain_addition.gin
-  gkd cache list
-  gkd cache check
-""",
-  ),
-  "cache make": Page(
-    "tokenise the splits of a task, or of the tasks of a mixture",
-    f"""
-{_GIN.strip()}
-
-reads:
-  the rows of MIXTURE_OR_TASK_NAME or MIXTURE, from TASK_MODULE, --data_dir or
-  TFDS
-writes:
-  CACHE_DIR/TASK/SPLIT-HASH/: tokens, texts, vocabulary and info.json. HASH
-  covers task, preprocessing, raw files, vocabulary and lengths: a change of any
-  of them makes a new cache and leaves the old one. One that exists is read and
-  compared byte by byte; it is made anew if it is damaged. The rates of a seqio
-  mixture go to CACHE_DIR/MIXTURE/mixture.json. Prompts that stand twice, within
-  a split or in two of them, are reported
-knobs:
-  MIXTURE_OR_TASK_NAME, MIXTURE, TASK_MODULE, TASK_FEATURE_LENGTHS, VOCABULARY,
-  TRAIN_SPLIT, EVAL_SPLIT, OVERLONG. All of them: the header of runs/data.gin
-resume:
-  give the same command again: finished shards are kept, whatever stopped it; a
-  second process that makes the same cache waits for the first
-""",
-    """
-  gkd cache make --gin_file=tasks/chain_addition.gin
-  gkd cache make --gin_file=tasks/chain_addition.gin \\
-    --gin.MIXTURE="{'chain_addition': 3, 'chain_addition_hard': 1}"
-""",
-  ),
-  "cache vocabulary": Page(
-    "train a SentencePiece vocabulary on a task's training texts",
-    f"""
-{_GIN.strip()}
-
-reads:
-  prompts and targets of TRAIN_SPLIT
-writes:
-  --output FILE, a SentencePiece model, for --gin.VOCABULARY=FILE
-knobs:
-  --size; those of the task are listed in the header of runs/data.gin
-resume:
-  nothing to resume: given again it writes the same file again
-""",
-    """
-  gkd cache vocabulary --gin_file=tasks/chain_addition.gin --size=274 \\
-    --output=/tmp/sums.model
-""",
-  ),
-  "cache list": Page(
-    "list the caches: what is in them, and which are stale or half-made",
-    """
-reads:
-  info.json of every cache in CACHE_DIR, sizes of its files, and the code and
-  raw files that it was made of: a change since makes it stale
-writes:
-  to the terminal: rows, tokens (longest/limit), vocabulary, size, when it was
-  made, and its state; nothing to disk. States: fresh; STALE, with what has
-  changed; DAMAGED, with the file; HALF-MADE, with the rows that are done;
-  complete, for a cache that is of no task
-""",
-    """
-  gkd cache list
-  gkd cache list --cache_dir=caches --data_dir=data
-""",
-  ),
-  "cache check": Page(
-    "read every byte of caches and compare their hashes",
-    """
-reads:
-  the folders given, of gkd cache make or gkd sample, or all in CACHE_DIR
-writes:
-  to the terminal: what is sound and what is not, and prompts that two of the
-  caches share, as a test set and a training set should not; nothing to disk
-""",
-    """
-  gkd cache check
-  gkd cache check ~/.cache/gkd/data/gsm8k
-""",
-    """
-exit code:
-  0 all are sound; 2 one is damaged or missing, and the message says what to do
-""",
-  ),
   "report": Page(
     "turn run folders into one self-contained HTML page",
     """
@@ -287,7 +154,7 @@ resume:
   "bench": Page(
     "time sampling and updates of a distillation run",
     f"""
-{_GIN.strip()}
+{GIN.strip()}
 
 reads:
   what gkd train would read with the same flags
