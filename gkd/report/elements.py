@@ -63,10 +63,11 @@ def figure(chart: plots.Chart, with_legend: bool = True) -> str:
     with_legend: name the series; without, only what is dashed, as the page
       names the arms once for all charts.
   """
-  named = [s for s in chart.series if with_legend or s.is_reference]
-  names_of_series = ""
-  if len(chart.series) > 1 and named:
-    names_of_series = legend(named, box=chart.kind != "lines")
+  own = [series for series in chart.series if not series.is_reference]
+  # A single one is what the title says.
+  named = own if with_legend and len(own) > 1 else []
+  named += [series for series in chart.series if series.is_reference]
+  names_of_series = legend(named, box=chart.kind != "lines") if named else ""
   linear = ""
   if chart.x_scale == "log":
     other = dataclasses.replace(

@@ -9,6 +9,7 @@ attached as it is. The same files give the same page.
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
+import dataclasses
 import os
 import re
 from typing import Any
@@ -24,6 +25,7 @@ from gkd.report import pictures
 from gkd.report import plots
 from gkd.report import runs
 from gkd.report import settings
+from gkd.report import splits
 from gkd.report import states
 from gkd.report import tables
 from gkd.report import texts
@@ -47,7 +49,7 @@ def write_report(dirs: Sequence[str], output: str) -> str:
     UserError: a directory does not exist, has nothing to report, or holds a
       file that cannot be read; the page cannot be written.
   """
-  text = page(runs.read(dirs))
+  text = page(_read(dirs))
   with _writing(output, "file"):
     os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
     files.write_text(output, text)
@@ -56,7 +58,7 @@ def write_report(dirs: Sequence[str], output: str) -> str:
 
 def write_plots(dirs: Sequence[str], directory: str) -> list[str]:
   """Writes the report's charts as PNG files; returns their paths."""
-  collection = runs.read(dirs)
+  collection = _read(dirs)
   wanted = []
   if collection.results is not None:
     wanted += charts.from_results(collection.results)
@@ -65,6 +67,13 @@ def write_plots(dirs: Sequence[str], directory: str) -> list[str]:
       wanted += found
   with _writing(directory, "folder"):
     return [pictures.write_png(chart, directory) for chart in wanted]
+
+
+def _read(dirs: Sequence[str]) -> runs.Collection:
+  collection = runs.read(dirs)
+  return dataclasses.replace(
+    collection, runs=splits.told_apart(collection.runs)
+  )
 
 
 @contextlib.contextmanager

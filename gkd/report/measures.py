@@ -61,6 +61,11 @@ def task(name: str) -> str:
   return "/".join(name.split("/")[1:-1]) if is_score(name) else ""
 
 
+def with_task(name: str, task: str | None) -> str:
+  """The score's name with another task; None leaves it as it is."""
+  return name if task is None else f"eval/{task}/{metric(name)}"
+
+
 def metric(name: str) -> str:
   """eval/gsm8k-test/accuracy -> accuracy; other names as they are."""
   return name.rpartition("/")[2] if is_score(name) else name

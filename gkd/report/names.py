@@ -39,7 +39,7 @@ def arm(name: str, path: str) -> str:
   if not parts:
     above = os.path.abspath(path).split(os.sep)
     parts = [part for part in above if part and not _SEED.fullmatch(part)][-1:]
-  return "/".join([*parts[:-1], ARMS.get(parts[-1], parts[-1])])
+  return "/".join(ARMS.get(part, part) for part in parts)
 
 
 def seed(name: str) -> str:

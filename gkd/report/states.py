@@ -11,6 +11,9 @@ import re
 from gkd.report import formats
 from gkd.report.runs import Run
 
+# What ends a run that is not finite, see `training.loop`.
+_WATCHED = ("train/loss", "train/grad_norm")
+
 
 def updates(run: Run) -> str:
   """1,000 where the run is complete; 12 of 1,000; – of an evaluation."""
@@ -29,10 +32,9 @@ def planned_steps(run: Run) -> int | None:
 
 
 def diverged(run: Run) -> bool:
-  """Whether the last numbers of training were not finite."""
-  return "train/loss" in run.metrics and not math.isfinite(
-    run.last("train/loss")
-  )
+  """Whether the last loss or gradient was not finite."""
+  watched = [name for name in _WATCHED if name in run.metrics]
+  return not all(math.isfinite(run.last(name)) for name in watched)
 
 
 def notes(runs: Sequence[Run], silent: Sequence[str]) -> list[tuple[str, str]]:
@@ -41,9 +43,12 @@ def notes(runs: Sequence[Run], silent: Sequence[str]) -> list[tuple[str, str]]:
   for run in runs:
     planned = planned_steps(run)
     if diverged(run):
-      step = run.metrics["train/loss"][0][-1]
       found.append(
-        (run.title, f"stopped at update {step:,}: its loss was not finite")
+        (
+          run.title,
+          f"stopped at update {run.num_steps:,}: its loss or gradient was not"
+          " finite",
+        )
       )
     elif not run.is_evaluation and planned and run.num_steps < planned:
       share = 100 * run.num_steps / planned

@@ -49,10 +49,12 @@ def runs_table(runs: Sequence[Run]) -> Table | None:
 
   None where there is nothing to say but the scores of several tasks.
   """
-  arms = by_arm(runs)
   scores = _summary(runs)
+  shown = [run for run in runs if scores or not run.is_evaluation]
+  arms = by_arm(shown)
   parameters = [_parameters(found) for found in arms.values()]
-  are_alike = len({cell.text for cell in parameters}) == 1
+  sizes = {cell.text for cell in parameters} - {"–"}
+  are_alike = len(sizes) == 1
   columns = {
     **_score_columns(arms, scores),
     "training loss": [_spread(found, "train/loss") for found in arms.values()],
@@ -66,13 +68,13 @@ def runs_table(runs: Sequence[Run]) -> Table | None:
     for title, cells in columns.items()
     if any(cell.text != "–" for cell in cells)
   }
-  if not columns:
+  if not columns or not arms:
     return None
   note = _note(runs, scores)
   if "training loss" in columns:
     note += " Losses of different objectives do not compare."
-  if are_alike and parameters[0].text != "–":
-    note += f" The model has {parameters[0].text} parameters."
+  if are_alike:
+    note += f" The model has {sizes.pop()} parameters."
   return _joined("Runs", arms, columns, note.strip(), _teacher(arms, scores))
 
 

@@ -1,5 +1,6 @@
 """Pieces of the page say in words what they show in colours."""
 
+import dataclasses
 import re
 
 from gkd.report import elements
@@ -29,6 +30,9 @@ def test_figure_of_two_series_names_both_beside_their_colours():
   names = re.findall(r"var\(--s(\d)\)\"></span><span>([^<]+)", legend)
   assert names == [("0", "greedy &amp; t0"), ("1", "sampled")]
   assert "legend" not in elements.figure(chart, with_legend=False)
+  # A single one is what the title says.
+  alone = dataclasses.replace(chart, series=series[:1])
+  assert "legend" not in elements.figure(alone)
 
 
 def test_legend_of_lines_has_their_dashes():

@@ -173,7 +173,7 @@ def test_page_says_which_runs_are_not_whole(runs):
     "20 of 40",
     "Student after SFT reported 20 of 40 updates (50 %) so far: it was stopped",
     "Student after SFT the last line of metrics.jsonl is torn",
-    "gkd stopped at update 21: its loss was not finite.",
+    "gkd stopped at update 21: its loss or gradient was not finite.",
     "gkd config.gin is missing",
     "new has reported no numbers yet",
     "× marks where the next value was not finite.",

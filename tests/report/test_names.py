@@ -13,6 +13,7 @@ from gkd.report import names
     ("student", "/a/student", "Student after SFT (start)", ""),
     ("lr_1/seed3/mine", "/a/lr_1/seed3/mine", "lr_1/mine", "3"),
     ("seed_0", "/a/gkd_mixed/seed_0", "Mixed GKD", "0"),
+    ("seed_1/sft/eval", "/a/seed_1/sft/eval", "Student after SFT/eval", "1"),
     ("seedling", "/a/seedling", "seedling", ""),
   ],
 )

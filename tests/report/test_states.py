@@ -48,10 +48,15 @@ def test_notes_say_what_is_not_whole():
       "Student after SFT, seed 2",
       "reported 10 of 40 updates (25 %) so far: it was stopped or goes on",
     ),
-    ("b", "stopped at update 20: its loss was not finite"),
+    ("b", "stopped at update 20: its loss or gradient was not finite"),
     ("c", "config.gin is missing"),
     ("new", "has reported no numbers yet and is left out"),
   ]
+
+
+def test_gradient_that_is_not_finite_ends_a_run_too():
+  metrics = {"train/loss": ([1], [2.0]), "train/grad_norm": ([1], [math.nan])}
+  assert states.diverged(Run("a", "a", metrics, {}, "", {}, []))
 
 
 def test_loss_that_came_back_is_no_divergence():
