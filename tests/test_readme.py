@@ -89,7 +89,7 @@ def test_own_data_becomes_a_cache(own_folder):
   files(own_folder, "capitals.py", "capitals.gin")
   assert "cache make --gin_file=capitals.gin" in README.read_text("utf-8")
   assert command.main(["cache", "make", "--gin_file=capitals.gin"]) == 0
-  paths = sorted((own_folder / "caches" / "capitals").iterdir())
+  paths = sorted((own_folder / "caches" / "capitals").glob("[!.]*"))
   rows = {}
   for cache in map(TokenCache, paths):
     (row,) = cache.read(range(len(cache)))
