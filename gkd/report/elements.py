@@ -135,6 +135,25 @@ def _swatch(series: plots.Series, box: bool) -> str:
   )
 
 
+def with_contents(body: str) -> tuple[str, str]:
+  """The body with a name at each heading, and a list that leads to them."""
+  titles: list[str] = []
+
+  def named(match: re.Match) -> str:
+    titles.append(match.group(1))
+    return f'<h2 id="section-{len(titles)}">{match.group(1)}</h2>'
+
+  body = re.sub(r"<h2>(.*?)</h2>", named, body)
+  items = "".join(
+    f'<li><a href="#section-{place}">{title}</a></li>'
+    for place, title in enumerate(titles, start=1)
+  )
+  few = len(titles) < 3
+  return body, "" if few else (
+    f'<nav class="contents" aria-label="Contents"><ul>{items}</ul></nav>'
+  )
+
+
 def note(text: str) -> str:
   return f'<p class="note">{escape(text)}</p>' if text else ""
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import contextlib
 import dataclasses
 import os
-import re
 from typing import Any
 
 from gkd import files
@@ -103,7 +102,7 @@ def page(collection: runs.Collection) -> str:
       texts.samples(collection.runs),
       texts.configurations(collection.runs),
     ]
-  body, contents = _with_contents("\n".join(filter(None, sections)))
+  body, contents = elements.with_contents("\n".join(filter(None, sections)))
   return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -161,25 +160,6 @@ def _header(collection: runs.Collection) -> str:
 def _fact(key: str, value: Any) -> str:
   is_time = key == "seconds" and formats.is_number(value)
   return formats.duration(value) if is_time else elements.short(value)
-
-
-def _with_contents(body: str) -> tuple[str, str]:
-  """The body with a name at each heading, and a list that leads to them."""
-  titles: list[str] = []
-
-  def named(match: re.Match) -> str:
-    titles.append(match.group(1))
-    return f'<h2 id="section-{len(titles)}">{match.group(1)}</h2>'
-
-  body = re.sub(r"<h2>(.*?)</h2>", named, body)
-  items = "".join(
-    f'<li><a href="#section-{place}">{title}</a></li>'
-    for place, title in enumerate(titles, start=1)
-  )
-  few = len(titles) < 3
-  return body, "" if few else (
-    f'<nav class="contents" aria-label="Contents"><ul>{items}</ul></nav>'
-  )
 
 
 def _results(found: runs.Results) -> str:
@@ -240,17 +220,26 @@ def _curves(found: Sequence[runs.Run]) -> list[str]:
 
 
 def _section_of_charts(name: str, drawn: Sequence[plots.Chart]) -> str:
-  figures = "".join(
-    elements.figure(chart, with_legend=chart.kind != "lines") for chart in drawn
-  )
-  # A bar chart is as tall as it has bars: pack the others beside it.
-  packed = " packed" * any(chart.kind != "lines" for chart in drawn)
-  figures = f'<div class="charts{packed}">{figures}</div>'
+  bars = [chart for chart in drawn if chart.kind != "lines"]
+  # A bar chart is as tall as it has bars: pack the others beside a single one,
+  # and several by themselves.
+  blocks = [(drawn, bool(bars))]
+  if len(bars) > 1:
+    lines = [chart for chart in drawn if chart.kind == "lines"]
+    blocks = [(lines, False), (bars, True)]
+  figures = "".join(_figures(*block) for block in blocks if block[0])
   if name == "More":
     figures = (
       f"<details><summary>{len(drawn)} more curves</summary>{figures}</details>"
     )
   return f"<section><h2>{elements.escape(name)}</h2>{figures}</section>"
+
+
+def _figures(drawn: Sequence[plots.Chart], are_packed: bool) -> str:
+  figures = "".join(
+    elements.figure(chart, with_legend=chart.kind != "lines") for chart in drawn
+  )
+  return f'<div class="charts{" packed" * are_packed}">{figures}</div>'
 
 
 def _differences(found: Sequence[runs.Run]) -> str:

@@ -91,6 +91,7 @@ td:not(.number) { white-space: normal; min-width: 6.5rem; }
     "DejaVu Sans Mono", monospace; font-size: .84rem; }
 .charts { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); }
+.charts + .packed { margin-top: 1rem; }
 .packed { display: block; columns: 340px 3; column-gap: 1rem; }
 .packed figure { break-inside: avoid; margin-bottom: 1rem; }
 figure { margin: 0; padding: .9rem 1rem .6rem; background: var(--card);

@@ -28,7 +28,7 @@ _SECONDS = 60.0  # a page that takes longer is broken
 # Name, width, where it begins and how much of it is shown; dark or light.
 _PICTURES = (
   ("desktop_light", 1280, "body", 1500, False),
-  ("desktop_dark", 1280, "body", 1500, True),
+  ("desktop_dark", 1280, ".runs", 1500, True),
   ("phone_light", 390, "body", 1700, False),
   ("phone_dark", 390, ".runs", 1700, True),
 )
