@@ -6,9 +6,9 @@ import pytest
 from gkd import trees
 from gkd.commands import configuration
 from gkd.commands import gin_table
+from gkd.commands.sampling import Sampling
 from gkd.commands.settings import Data
 from gkd.commands.settings import Evaluating
-from gkd.commands.settings import Sampling
 from gkd.commands.settings import Training
 from gkd.losses import divergence
 from gkd.losses.objective import CrossEntropy

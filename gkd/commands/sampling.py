@@ -4,8 +4,10 @@ Training reads the result like any other cache (TRAIN_CACHE). See
 `gkd.data.offline` for what it guarantees.
 """
 
+import dataclasses
 import datetime
 from pathlib import Path
+from typing import Literal
 
 import jax
 
@@ -15,33 +17,80 @@ from gkd.checkpoints.trained import Located
 from gkd.commands import configuration
 from gkd.commands import outputs
 from gkd.commands import parameters
+from gkd.commands import settings
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import open_cache
-from gkd.commands.settings import Sampling
 from gkd.commands.training import check_vocabularies
 from gkd.data import offline
 from gkd.data.cache import TokenCache
 from gkd.data.completions import Completions
 from gkd.data.subset import rising
+from gkd.sampling.filters import Decoding
+from gkd.types import LanguageModel
+from gkd.types import UserError
 
 _CHECKPOINT = "INITIAL_CHECKPOINT_PATH"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+  """What `configs/runs/sample.gin` describes.
+
+  Attributes:
+    output: folder of the token cache that is written.
+    model: who writes.
+    checkpoint: its parameters.
+    data: where the prompts are.
+    decoding: temperature, top-k, top-p.
+    num_samples: completions of each prompt.
+    batch_size: prompts at once.
+    seed: of the draws.
+    writer: what the model is to those who train on its completions.
+    shard_prompts: prompts whose completions are written at a time, which is
+      what a kill may lose; None for a 256th of them, at least 256.
+    model_parallelism: devices that share one copy of the parameters.
+  """
+
+  output: str
+  model: LanguageModel
+  checkpoint: str
+  data: settings.Data
+  decoding: Decoding
+  num_samples: int = 1
+  batch_size: int = 32
+  seed: int = 0
+  writer: Literal["teacher", "student"] = "teacher"
+  shard_prompts: int | None = None
+  model_parallelism: int = 1
+
+  def __post_init__(self):
+    if not self.output:
+      raise UserError("OUTPUT_DIR is empty; give the folder to write")
+    settings.at_least_one("NUM_SAMPLES", self.num_samples)
+    settings.at_least_one("BATCH_SIZE", self.batch_size)
+    settings.at_least_one("MODEL_PARALLELISM", self.model_parallelism)
+    if self.shard_prompts is not None:
+      settings.at_least_one("SHARD_PROMPTS", self.shard_prompts)
+    settings.check_seed(self.seed)
+    self.decoding.validate()
+    if self.num_samples > 1 and self.decoding.temperature == 0:
+      raise UserError(
+        f"NUM_SAMPLES is {self.num_samples} but greedy completions are all the"
+        " same; give a SAMPLING_TEMPERATURE above 0"
+      )
+
+
 def sample(folders: Folders) -> str:
   """Samples what the loaded configuration describes; returns the folder."""
-  settings = configuration.build(Sampling)
-  outputs.check_folder(settings.output, "OUTPUT_DIR")
-  found = parameters.locate(settings.checkpoint, _CHECKPOINT)
-  cache = open_cache(settings.data, folders)
-  check_vocabularies(
-    {"student": settings.model}, cache.info["vocabulary"]["size"]
-  )
+  asked = configuration.build(Sampling)
+  outputs.check_folder(asked.output, "OUTPUT_DIR")
+  found = parameters.locate(asked.checkpoint, _CHECKPOINT)
+  cache = open_cache(asked.data, folders)
+  check_vocabularies({"student": asked.model}, cache.info["vocabulary"]["size"])
   result = offline.write_completions(
-    Path(settings.output).expanduser(),
-    plan(settings, cache, found),
-    lambda: parameters.load(
-      str(found.path), settings.model, _CHECKPOINT, cache
-    ),
+    Path(asked.output).expanduser(),
+    plan(asked, cache, found),
+    lambda: parameters.load(str(found.path), asked.model, _CHECKPOINT, cache),
     provenance(found),
   )
   print(result.words)
@@ -49,21 +98,21 @@ def sample(folders: Folders) -> str:
   return result.path
 
 
-def plan(settings: Sampling, cache: TokenCache, found: Located) -> Completions:
+def plan(asked: Sampling, cache: TokenCache, found: Located) -> Completions:
   """Who completes which prompts; checked, nothing computed."""
   return Completions(
-    model=settings.model,
+    model=asked.model,
     parameters={"sha256": found.sha256, "step": found.step},
     prompts=cache,
-    lengths=settings.data.lengths,
-    rows=rising(settings.data.subset.of(cache, settings.seed)),
-    decoding=settings.decoding,
-    num_samples=settings.num_samples,
-    seed=settings.seed,
-    writer=settings.writer,
-    batch_size=settings.batch_size,
-    shard_prompts=settings.shard_prompts,
-    mesh=partitioning.make_mesh(model=settings.model_parallelism),
+    lengths=asked.data.lengths,
+    rows=rising(asked.data.subset.of(cache, asked.seed)),
+    decoding=asked.decoding,
+    num_samples=asked.num_samples,
+    seed=asked.seed,
+    writer=asked.writer,
+    batch_size=asked.batch_size,
+    shard_prompts=asked.shard_prompts,
+    mesh=partitioning.make_mesh(model=asked.model_parallelism),
   )
 
 

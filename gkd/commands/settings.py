@@ -8,7 +8,6 @@ Attributes named like a T5X macro mean the same; see `configs/runs/`.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-from typing import Literal
 
 from gkd import masks
 from gkd.checkpoints.retention import Keep
@@ -128,7 +127,7 @@ class Scoring:
   teacher: bool = True
 
   def __post_init__(self):
-    _at_least_one("EVAL_BATCH_SIZE", self.batch_size)
+    at_least_one("EVAL_BATCH_SIZE", self.batch_size)
     if self.bootstrap < 0:
       raise UserError(
         f"EVAL_BOOTSTRAP is {self.bootstrap}; give a number of resamples, or 0"
@@ -143,10 +142,10 @@ class Scoring:
         " EVAL_SPLIT or EVAL_CACHE and the others in EVAL_ALSO"
       )
     if self.num_examples is not None:
-      _at_least_one("EVAL_EXAMPLES", self.num_examples)
-    _at_least_one("EVAL_SAMPLES", self.num_samples)
+      at_least_one("EVAL_EXAMPLES", self.num_examples)
+    at_least_one("EVAL_SAMPLES", self.num_samples)
     if self.chunk_size is not None:
-      _at_least_one("EVAL_CHUNK_SIZE", self.chunk_size)
+      at_least_one("EVAL_CHUNK_SIZE", self.chunk_size)
     for temperature in self.temperatures:
       Decoding(temperature=float(temperature)).validate()
     # As metrics and files are named, see `commands.training`.
@@ -236,12 +235,12 @@ class Training:
     )
 
   def __post_init__(self):
-    _at_least_one("BATCH_SIZE", self.batch_size)
-    _at_least_one("TRAIN_STEPS", self.train_steps)
-    _at_least_one("MODEL_PARALLELISM", self.model_parallelism)
-    _check_seed(self.seed)
+    at_least_one("BATCH_SIZE", self.batch_size)
+    at_least_one("TRAIN_STEPS", self.train_steps)
+    at_least_one("MODEL_PARALLELISM", self.model_parallelism)
+    check_seed(self.seed)
     _ = self.kept  # what cannot be is refused now
-    _at_least_one("REPORT_PERIOD", self.report_period)
+    at_least_one("REPORT_PERIOD", self.report_period)
     for name in _PERIODS:
       if getattr(self, name.lower()) < 0:
         raise UserError(
@@ -286,65 +285,19 @@ class Evaluating:
   seed: int = 0
 
   def __post_init__(self):
-    _check_seed(self.seed)
+    check_seed(self.seed)
     if not self.output:
       raise UserError("MODEL_DIR is empty; give the folder of the results")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sampling:
-  """`gkd sample`.
-
-  Attributes:
-    output: folder of the token cache that is written.
-    model: who writes.
-    checkpoint: its parameters.
-    data: where the prompts are.
-    decoding: temperature, top-k, top-p.
-    num_samples: completions of each prompt.
-    batch_size: prompts at once.
-    seed: of the draws.
-    writer: what the model is to those who train on its completions.
-    shard_prompts: prompts whose completions are written at a time, which is
-      what a kill may lose; None for a 256th of them, at least 256.
-    model_parallelism: devices that share one copy of the parameters.
-  """
-
-  output: str
-  model: LanguageModel
-  checkpoint: str
-  data: Data
-  decoding: Decoding
-  num_samples: int = 1
-  batch_size: int = 32
-  seed: int = 0
-  writer: Literal["teacher", "student"] = "teacher"
-  shard_prompts: int | None = None
-  model_parallelism: int = 1
-
-  def __post_init__(self):
-    if not self.output:
-      raise UserError("OUTPUT_DIR is empty; give the folder to write")
-    _at_least_one("NUM_SAMPLES", self.num_samples)
-    _at_least_one("BATCH_SIZE", self.batch_size)
-    _at_least_one("MODEL_PARALLELISM", self.model_parallelism)
-    if self.shard_prompts is not None:
-      _at_least_one("SHARD_PROMPTS", self.shard_prompts)
-    _check_seed(self.seed)
-    self.decoding.validate()
-    if self.num_samples > 1 and self.decoding.temperature == 0:
-      raise UserError(
-        f"NUM_SAMPLES is {self.num_samples} but greedy completions are all the"
-        " same; give a SAMPLING_TEMPERATURE above 0"
-      )
-
-
-def _at_least_one(name: str, value: int) -> None:
+def at_least_one(name: str, value: int) -> None:
+  """Refuses a number below 1; `name` is that of its macro."""
   if value < 1:
     raise UserError(f"{name} is {value}; give at least 1")
 
 
-def _check_seed(seed: int) -> None:
+def check_seed(seed: int) -> None:
+  """Refuses a RANDOM_SEED that no compiled program takes."""
   # Compiled programs take it as a signed number of 32 bits.
   if not 0 <= seed < 1 << 31:
     raise UserError(f"RANDOM_SEED is {seed}; give 0 to {(1 << 31) - 1}")

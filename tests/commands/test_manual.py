@@ -10,13 +10,14 @@ from gkd import main as command
 from gkd.commands import configuration
 from gkd.commands import manual
 from gkd.commands import parser
+from gkd.commands import sampling
 from gkd.commands import settings
 
 RUNS = {
   "train": settings.Training,
   "bench": settings.Training,
   "evaluate": settings.Evaluating,
-  "sample": settings.Sampling,
+  "sample": sampling.Sampling,
 }
 
 

@@ -20,6 +20,7 @@ from gkd.checkpoints import trained
 from gkd.checkpoints.store import Store
 from gkd.commands import configuration
 from gkd.commands import outputs
+from gkd.commands import sampling
 from gkd.commands import settings
 from gkd.commands import training
 from gkd.commands.datasets import Folders
@@ -49,7 +50,7 @@ def folder(tmp_path_factory):
   configuration.load(
     ["test/sample.gin"], ["OUTPUT_DIR=x", "INITIAL_CHECKPOINT_PATH=x"]
   )
-  model = configuration.build(settings.Sampling).model
+  model = configuration.build(sampling.Sampling).model
   assert isinstance(model.config, t5.T5Config)
   params = jax.jit(model.init)(jax.random.key(1))
   about = {"vocabulary_sha256": tiny_run.VOCABULARY.spec()["sha256"]}
@@ -410,6 +411,6 @@ def test_the_example_configuration_needs_no_other_files():
   configuration.load(
     ["test/sample.gin"], ["OUTPUT_DIR=x", "INITIAL_CHECKPOINT_PATH=x"]
   )
-  built = configuration.build(settings.Sampling)
+  built = configuration.build(sampling.Sampling)
   assert (built.data.limit, built.shard_prompts) == (32, 8)
   assert Path(built.output) == Path("x")
