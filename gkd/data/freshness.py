@@ -41,13 +41,23 @@ def is_fresh(
     data_dir: where the raw files are. Where one is missing, now or at all, the
       cache stands for it, and that is said once.
   """
-  for name in info.get("raw_files", {}):
-    if not data_dir or not Path(data_dir, name).is_file():
-      _say(f"cache {path} is used as it is: its raw file {name} is not here")
+  for name in missing(info, data_dir):
+    _say(f"cache {path} is used as it is: its raw file {name} is not here")
   change = changed(info, data_dir)
   if change is not None:
     _say(f"cache {path} is stale: {change} has changed since")
   return change is None
+
+
+def missing(
+  info: Mapping[str, Any], data_dir: str | os.PathLike | None
+) -> list[str]:
+  """Names of a cache's raw files that are not in `data_dir`."""
+  return [
+    name
+    for name in info.get("raw_files", {})
+    if not data_dir or not Path(data_dir, name).is_file()
+  ]
 
 
 def changed(

@@ -94,8 +94,9 @@ def materialise(
   )
   if found is not None and not check:
     return found
-  if found is not None and not seqio_task.is_possible() and _is_sound(found):
-    return found  # a cache that was brought here
+  if found is not None and not _can_be_made(found, data_dir):
+    cache.TokenCache(found).verify()
+    return found  # a cache that was brought here, or outlived its files
   task = seqio_task.load(task_name, split, task_module, data_dir, vocabulary)
   with raw_files.noting() as opened:
     examples = seqio_task.read(task, split, lengths, vocabulary)
@@ -166,6 +167,12 @@ def _checked(
       f" {data_dir or 'its data directory'}"
     )
   return examples._replace(rows=itertools.chain(first, examples.rows))
+
+
+def _can_be_made(path: str, data_dir: str | None) -> bool:
+  """Whether this machine has what a cache was made of."""
+  lacking = freshness.missing(cache.TokenCache(path).info, data_dir)
+  return seqio_task.is_possible() and not lacking
 
 
 def _is_sound(path: str | os.PathLike) -> bool:

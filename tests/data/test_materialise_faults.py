@@ -294,7 +294,12 @@ def test_a_cache_outlives_its_raw_files(tmp_path, caplog):
   shutil.rmtree(tmp_path / "data")
   assert make(tmp_path) == path
   assert make(tmp_path, data_dir=None) == path
+  assert make(tmp_path, check=True) == path
   assert caplog.text.count("raw file train.jsonl.gz is not here") == 1
+  shard = next(Path(path).glob("*.array_record"))
+  shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+  with pytest.raises(UserError, match="damaged cache"):
+    make(tmp_path, check=True)
   with pytest.raises(UserError, match=r"data file train.jsonl.gz not found in"):
     make(tmp_path, "others")
   with pytest.raises(UserError, match="no data directory given"):
