@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 
 from gkd.checkpoints import models
-from gkd.checkpoints import models
 from gkd.checkpoints import store
 from gkd.checkpoints import trained
-from gkd.checkpoints.retention import Keep
 from gkd.types import UserError
 
 PARAMS = {"a": np.arange(3, dtype=np.float32)}
@@ -61,7 +59,7 @@ def test_the_hash_is_that_of_the_files(run):
 
 
 def test_nothing_there_is_one_line(run, tmp_path):
-  with pytest.raises(UserError, match="no checkpoint at .*/nowhere"):
+  with pytest.raises(UserError, match=r"no checkpoint at .*/nowhere"):
     trained.locate(tmp_path / "nowhere")
   with pytest.raises(UserError, match="no finished checkpoint at"):
     trained.locate(tmp_path)
