@@ -120,7 +120,7 @@ def _bench(args) -> None:
 
   outputs.check_file(args.output, "--output")
   built = configuration.build(settings.Training)
-  run = training.with_params(training.prepare(built, folders), built)
+  run = training.prepare(built, folders)
   with tempfile.TemporaryDirectory() as scratch:
     run = dataclasses.replace(run, model_dir=scratch)
     result = steps.measure(run, rounds=args.rounds)

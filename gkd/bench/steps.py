@@ -55,7 +55,7 @@ def measure(run: Run, rounds: int = 20) -> dict[str, Any]:
   if rounds < 1:
     raise UserError(f"--rounds is {rounds}; give at least 1")
   state = placement.initial_state(
-    run.student, run.student_params, run.optimizer, run.mesh
+    run.student, run.initial_params(), run.optimizer, run.mesh
   )
   teacher_params = placement.frozen(run.teacher, run.teacher_params, run.mesh)
   on_policy = dataclasses.replace(

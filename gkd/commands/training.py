@@ -26,8 +26,8 @@ from gkd.data.loader import Loader
 from gkd.data.mixture import Mixture
 from gkd.evaluation.evaluation import Evaluation
 from gkd.training import loop
-from gkd.training import resumption
 from gkd.training.interruption import Stop
+from gkd.training.resumption import has_checkpoint
 from gkd.training.rollout import Rollout
 from gkd.training.run import LOCK_FILE
 from gkd.training.run import Run
@@ -45,10 +45,9 @@ def train(folders: Folders) -> None:
   scoring.refuse_idle_flags(settings.teacher)
   _refuse_if_in_use(settings.model_dir)
   run = prepare(settings, folders)
-  resumption.changes(run.folder, run.config_text, run.about)
   # A second ctrl-C ends the process even inside a long compile.
   stop = Stop(second=signal.SIG_DFL)
-  loop.train(with_params(run, settings), stop=stop)
+  loop.train(run, stop=stop)
   log.info(
     "done: %s holds metrics.jsonl, checkpoints/ and predictions/; see them with"
     " gkd report %s",
@@ -59,9 +58,6 @@ def train(folders: Folders) -> None:
 
 def prepare(settings: Training, folders: Folders) -> Run:
   """Opens data and checkpoints and checks that all of it fits together.
-
-  Returns:
-    The run with an abstract student; see `with_params`.
 
   Raises:
     UserError: something is missing or impossible; nothing was compiled.
@@ -99,7 +95,8 @@ def prepare(settings: Training, folders: Folders) -> Run:
   return Run(
     model_dir=str(Path(settings.model_dir).expanduser()),
     student=settings.student,
-    student_params=jax.eval_shape(settings.student.init, jax.random.key(0)),
+    # Made where they are needed: in a run that is not resumed.
+    student_params=lambda: initial_params(settings, cache),
     teacher=settings.teacher,
     teacher_params=teacher_params,
     objective=settings.objective,
@@ -127,13 +124,6 @@ def prepare(settings: Training, folders: Folders) -> Run:
       "training_text": _writers(mixture),
     },
   )
-
-
-def with_params(run: Run, settings: Training) -> Run:
-  """The run with the student's parameters before step 0, the first compile."""
-  cache = run.loader.mixture.caches[0]
-  params = initial_params(settings, cache)
-  return dataclasses.replace(run, student_params=params)
 
 
 def initial_params(settings: Training, cache: TokenCache):
@@ -171,10 +161,17 @@ def _contents(settings: Training, mixture: Mixture) -> dict[str, str]:
     for cache, rate in zip(mixture.caches, mixture.rates, strict=True)
   ]
   contents = {"training_data": hashes.content_hash(data)}
-  for role in ("initial", "teacher"):
-    if path := getattr(settings, f"{role}_checkpoint"):
-      name = f"{role.upper()}_CHECKPOINT_PATH"
-      contents[f"{role}_checkpoint"] = parameters.locate(path, name).sha256
+  if path := settings.teacher_checkpoint:
+    found = parameters.locate(path, "TEACHER_CHECKPOINT_PATH")
+    contents["teacher_checkpoint"] = found.sha256
+  if path := settings.initial_checkpoint:
+    try:
+      found = parameters.locate(path, "INITIAL_CHECKPOINT_PATH")
+      contents["initial_checkpoint"] = found.sha256
+    except UserError as error:
+      if not has_checkpoint(settings.model_dir):
+        raise
+      log.warning("%s; this run goes on without it", error)
   return contents
 
 

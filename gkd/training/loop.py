@@ -14,6 +14,7 @@ started again from its last checkpoint ends bit-identical, files included.
 import contextlib
 import functools
 import logging
+from typing import Any
 
 import jax
 import numpy as np
@@ -77,14 +78,7 @@ def train(
     store = enter(Store(run.folder / "checkpoints", run.keep))
     store.values = writers.read_values(run.folder, run.keep.metric)
     start = _first_step(run, store)
-    state = placement.initial_state(
-      run.student, run.student_params, run.optimizer, run.mesh
-    )
-    notes = store.notes(start) if start else {}
-    if start:
-      state = store.restore(start, state)
-      store.prune(start)
-      log.info("resuming after step %d", start)
+    state, notes = _state(run, store, start)
     # The evaluation of that step was cut short: it is due again.
     owed = notes.get("owed", False)
     if start == run.train_steps and not (
@@ -195,12 +189,29 @@ def _first_step(run: Run, store: Store) -> int:
   return start
 
 
+def _state(
+  run: Run, store: Store, start: int
+) -> tuple[TrainState, dict[str, Any]]:
+  """The state after `start` steps, and what was noted with it."""
+  if not start:
+    params = run.initial_params()
+    state = placement.initial_state(
+      run.student, params, run.optimizer, run.mesh
+    )
+    return state, {}
+  like = placement.abstract_state(run.student, run.optimizer, run.mesh)
+  state = store.restore(start, like)
+  store.prune(start)
+  log.info("resuming after step %d", start)
+  return state, store.notes(start)
+
+
 def _describe(run: Run) -> None:
   """Writes down what the run is, before its first step."""
   if run.about:
     write_description(run.folder, dict(run.about))
   files.write_text(run.folder / resumption.CONFIG_FILE, run.config_text)
-  text = placement.description(run.student, run.student_params, run.mesh)
+  text = placement.description(run.student, run.abstract_params, run.mesh)
   files.write_text(run.folder / "model-info.txt", text)
 
 

@@ -10,6 +10,24 @@ from gkd.types import LanguageModel
 from gkd.types import Params
 
 
+def abstract_state(
+  model: LanguageModel, optimizer: Optimizer, mesh: jax.sharding.Mesh
+) -> TrainState:
+  """Shapes, types and layout of the state; nothing is computed or allocated."""
+  transformation = optimizer.transformation()
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  spots = partitioning.shardings(model.axes(params), mesh)
+  abstract = jax.eval_shape(lambda p: states.create(p, transformation), params)
+  layout = states.shardings(abstract, spots, partitioning.replicated(mesh))
+  return jax.tree.map(
+    lambda leaf, spot: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=spot
+    ),
+    abstract,
+    layout,
+  )
+
+
 def initial_state(
   model: LanguageModel,
   params: Params,
@@ -18,11 +36,10 @@ def initial_state(
 ) -> TrainState:
   """The state before step 0; the caller's arrays are copied, so donate it."""
   transformation = optimizer.transformation()
-  spots = partitioning.shardings(model.axes(params), mesh)
-  params = partitioning.place(params, spots)
+  abstract = abstract_state(model, optimizer, mesh)
+  layout = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+  params = partitioning.place(params, layout.params)
   params = jax.tree.map(lambda x: x.copy(), params)
-  abstract = jax.eval_shape(lambda p: states.create(p, transformation), params)
-  layout = states.shardings(abstract, spots, partitioning.replicated(mesh))
   create = jax.jit(
     lambda p: states.create(p, transformation),
     out_shardings=layout,

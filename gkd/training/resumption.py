@@ -11,6 +11,7 @@ is another one, a teacher that was moved is the same.
 """
 
 from collections.abc import Mapping
+import os
 from pathlib import Path
 import re
 from typing import Any
@@ -74,7 +75,7 @@ def changes(
     UserError: something else than may change is different.
   """
   file = Path(model_dir) / CONFIG_FILE
-  if not file.is_file() or not any(Path(model_dir).glob("checkpoints/*")):
+  if not file.is_file() or not has_checkpoint(model_dir):
     return []
   before, now = (_parsed(x) for x in (file.read_text("utf-8"), config_text))
   if not before or not now:
@@ -91,6 +92,11 @@ def changes(
       f" goes on only {_CHANGEABLE} may change"
     )
   return allowed
+
+
+def has_checkpoint(model_dir: str | os.PathLike) -> bool:
+  """Whether a run left checkpoints, in whatever state they are."""
+  return any(Path(model_dir).expanduser().glob("checkpoints/*"))
 
 
 _Contents = tuple[Mapping[str, str], Mapping[str, str]]

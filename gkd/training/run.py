@@ -1,5 +1,6 @@
 """What a training run is made of: objects and numbers, checked when built."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -37,7 +38,8 @@ class Run:
     model_dir: folder of the run; made if missing, resumed if it has a
       checkpoint.
     student: the model that learns.
-    student_params: its parameters before step 0.
+    student_params: its parameters before step 0, or what makes them: a run that
+      is resumed never asks for them.
     teacher: the frozen model; None for supervised fine-tuning.
     teacher_params: its parameters.
     objective: what is minimised.
@@ -66,7 +68,7 @@ class Run:
 
   model_dir: str
   student: LanguageModel
-  student_params: Params
+  student_params: Params | Callable[[], Params]
   teacher: LanguageModel | None = None
   teacher_params: Params | None = None
   objective: Objective
@@ -120,6 +122,16 @@ class Run:
   def folder(self) -> Path:
     """`model_dir` as a path."""
     return Path(self.model_dir)
+
+  @property
+  def abstract_params(self) -> Params:
+    """Shapes and types of the student's parameters."""
+    return jax.eval_shape(self.student.init, jax.random.key(0))
+
+  def initial_params(self) -> Params:
+    """The student's parameters before step 0."""
+    given = self.student_params
+    return given() if callable(given) else given
 
   @property
   def plan(self) -> Update:
@@ -182,7 +194,7 @@ class Run:
   def words(self) -> str:
     """The run in words, printed before anything is compiled."""
     count = trees.num_parameters
-    lines = [f"student:   {count(self.student_params):,} parameters"]
+    lines = [f"student:   {count(self.abstract_params):,} parameters"]
     if self.teacher is not None:
       lines.append(f"teacher:   {count(self.teacher_params):,} parameters")
     data = self.rollout.words if self.rollout else "fixed data, as in the cache"
