@@ -18,7 +18,7 @@ from gkd.types import UserError
 from tests.data import tiny_caches
 from tests.data.tiny_caches import LENGTHS
 
-# Not fewer: grain's own shuffle, the reference, is slow for few rows.
+# The shuffle's cost a row grows as the number of rows falls: not fewer.
 ROWS = 230
 SIZES = {"a": ROWS, "b": 70, "c": 90}
 RATES = {"a": 3, "b": 1, "c": 0.5}

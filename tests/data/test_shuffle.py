@@ -4,7 +4,6 @@ import itertools
 
 from grain.experimental import index_shuffle
 import numpy as np
-import pytest
 
 from gkd.data.shuffle import permute
 
@@ -19,17 +18,13 @@ def test_every_place_has_an_image_of_its_own():
     assert sorted(drawn(size, (0, 0, 0))) == list(range(size))
 
 
-@pytest.mark.parametrize(
-  "size", [1, 2, 40, 1000, 65_535, 65_536, 65_538, 166_203, 10**9]
-)
-def test_it_is_grains_shuffle(size):
-  """Also where all images are computed at once, up to 65,536 of them."""
-  for stream in ((0, 0, 0), (5, 0, 2), (2**31 - 1, 1)):
-    entropy = np.random.SeedSequence([1, *stream])  # 1: the role of data
-    seed = int(entropy.generate_state(1)[0])
-    for place in {*range(0, size, max(size // 7, 1)), size - 1}:
+def test_it_is_grains_shuffle():
+  entropy = np.random.SeedSequence([1, 5, 0, 2])  # 1: the role of data
+  seed = int(entropy.generate_state(1)[0])
+  for size in (1, 40, 65_536, 65_538, 10**9):
+    for place in {0, size // 3, size - 1}:
       expected = index_shuffle(place, max_index=size - 1, seed=seed, rounds=4)
-      assert permute(place, size, stream) == expected
+      assert permute(place, size, (5, 0, 2)) == expected
 
 
 def test_streams_have_no_permutation_in_common():
