@@ -41,6 +41,7 @@ LAYERS = {
   "gkd.convert": 3,
   "gkd.tasks": 3,
   "gkd.training.run": 4,
+  "gkd.training.resumption": 4,
   "gkd.training.loop": 4,
   "gkd.main": 5,
   "gkd.__main__": 5,
