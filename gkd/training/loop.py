@@ -101,8 +101,8 @@ def train(
       )
     )
 
-    def conclude(done: int) -> None:
-      """What is due after `done` steps: evaluate, report, save."""
+    def conclude(done: int) -> bool:
+      """What is due after `done` steps; whether the run ends there."""
       evaluated: dict[str, float] | None = {}
       if run.evaluates(done):
         with recorder.timer("evaluate"):
@@ -116,20 +116,21 @@ def train(
         recorder.write(done, evaluated, report=report)
         if run.keep.metric in evaluated:
           store.values[done] = evaluated[run.keep.metric]
+      leaving = bool(stop.requested)  # asked once: who leaves has saved
       if done == start:  # nothing new to save
         store.prune(done)
-      elif run.saves(done) or stop.requested:
+      elif run.saves(done) or leaving:
         # Whoever resumes from here finds the lines of all steps so far.
         recorder.sync()
         notes = {"unwritten": recorder.unwritten, "owed": evaluated is None}
         with recorder.timer("checkpoint"):
           store.save(done, state, notes, passing=not run.saves(done))
+      return leaving
 
     done = start
-    if owed or start == 0:
-      conclude(start)
+    leaving = conclude(done) if owed or done == 0 else bool(stop.requested)
     progress = enter(Progress(run.train_steps, start, run.folder.name))
-    while done < run.train_steps and not stop.requested:
+    while done < run.train_steps and not leaving:
       step, done = done, done + 1
       with recorder.timer("data"):
         batch = partitioning.place_rows(
@@ -167,7 +168,7 @@ def train(
         recorder.writers.samples(
           done, dumps.describe(batch, vocabulary, run.teacher, teacher_params)
         )
-      conclude(done)
+      leaving = conclude(done)
   stop.check(f"after step {done} of {run.train_steps}")
   return state
 

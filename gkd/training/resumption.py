@@ -136,7 +136,10 @@ def _differences(
   for name in sorted(old.keys() | new.keys()):
     values = old.get(name, _NOT_SET), new.get(name, _NOT_SET)
     field = _field(name)
-    if values[0] == values[1] or _same_content(field, contents):
+    # What a newer version of the program added stands at None.
+    if values[0] == values[1] or set(values) == {_NOT_SET, "None"}:
+      continue
+    if _same_content(field, contents):
       continue
     shown = _shown(name, before, now)
     line = f"{shown}: {values[0]} → {values[1]}"

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from gkd.training.interruption import Interrupted
+from gkd.training.interruption import Stop
 from gkd.training.interruption import terminable
 
 
@@ -32,3 +33,59 @@ def test_outside_the_main_thread_nothing_is_changed():
   thread.start()
   thread.join()
   assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+def asking(stop, number=signal.SIGTERM):
+  """Work during which a signal comes."""
+
+  def work():
+    signal.raise_signal(number)
+    done.append(1)
+    return 1
+
+  done = []
+  return stop.interruptible(work), done
+
+
+def test_a_signal_is_noted_and_nothing_else_happens(capfd):
+  with Stop() as stop:
+    assert stop.requested is None
+    stop.check("after step 1")
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    assert stop.requested == signal.SIGTERM
+  assert capfd.readouterr().err.count("finishing this step and saving it") == 1
+  with pytest.raises(Interrupted, match=r"SIGTERM after step 1; the same"):
+    stop.check("after step 1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_work_that_is_done_again_is_left_at_once(number):
+  with Stop() as stop:
+    assert stop.interruptible(lambda: 7) == 7
+    assert asking(stop, number) == (None, [])
+    # Once asked it does not begin.
+    assert stop.interruptible(lambda: pytest.fail("it began")) is None
+    assert stop.requested == number
+    signal.raise_signal(signal.SIGTERM)  # and nothing is left any more
+
+
+def test_an_error_of_the_work_comes_through():
+  with Stop() as stop:
+    with pytest.raises(ZeroDivisionError):
+      stop.interruptible(lambda: 1 / 0)
+    signal.raise_signal(signal.SIGTERM)  # noted, not thrown
+    assert stop.requested
+
+
+def test_the_second_interrupt_goes_to_the_handler_that_is_given(capfd):
+  seen = []
+  before = signal.getsignal(signal.SIGINT)
+  with Stop(second=lambda *_: seen.append(1)) as stop:
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGINT)
+    assert not seen
+    signal.raise_signal(signal.SIGINT)
+    assert seen == [1]
+    assert stop.requested == signal.SIGTERM
+  assert signal.getsignal(signal.SIGINT) is before

@@ -28,6 +28,7 @@ from tests.training.tiny_run import lines
 from tests.training.tiny_run import make_cache
 from tests.training.tiny_run import make_evaluation
 from tests.training.tiny_run import make_run
+from tests.training.tiny_run import parameters
 from tests.training.tiny_run import records
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -229,6 +230,19 @@ def test_a_step_that_is_not_finite_stops_the_run(tmp_path, caches, monkeypatch):
   assert bad["train/loss"] is None
   assert bad["train/grad_norm"] is None
   assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+def test_a_teacher_that_is_not_finite_stops_the_run(tmp_path, caches):
+  """In the loss, and where it has to write; the student stays as it was."""
+  bad = jax.tree.map(lambda x: x * np.nan, parameters(TEACHER, 1))
+  with pytest.raises(FloatingPointError, match="step 0: loss nan"):
+    loop.train(make_run(tmp_path / "scored", caches, teacher_params=bad))
+  assert not list((tmp_path / "scored" / "checkpoints").glob("*"))
+  writing = Rollout(0.0, fixed_source="teacher")
+  with pytest.raises(FloatingPointError, match="the teacher's logits are not"):
+    loop.train(
+      make_run(tmp_path / "asked", caches, teacher_params=bad, rollout=writing)
+    )
 
 
 def test_a_teacher_is_scored_only_for_an_objective_that_needs_it(

@@ -117,6 +117,13 @@ def test_a_value_that_only_one_of_them_has_is_a_difference(kept):
   assert "x.Y.z: not set → 0.003" in message
 
 
+def test_what_a_newer_version_has_besides_is_no_difference_at_none(kept):
+  split = "train/settings.Data.split = 'train'"
+  assert kept((split, f"{split}\ntrain/settings.Data.fraction = None")) == []
+  message = refused(kept, (split, f"{split}\ntrain/settings.Data.fraction = 1"))
+  assert "train/settings.Data.fraction: not set → 1" in message
+
+
 def test_many_differences_are_counted(kept):
   more = "\n".join(f"other.Thing.field{n} = {n}" for n in range(9))
   message = refused(kept, ("split = 'train'", f"split = 'train'\n{more}"))
