@@ -6,6 +6,7 @@ import signal
 import jax
 import pytest
 
+from gkd import locks
 from gkd import main as command
 from gkd.checkpoints import models
 from gkd.commands import configuration
@@ -149,6 +150,18 @@ def test_other_rows_of_the_same_task_are_another_data_set(
   other = write_cache(tmp_path / "other", "train", rows=47)
   with pytest.raises(UserError, match="content of the training data: "):
     changes(prepare(f"TRAIN_CACHE={other}"))
+
+
+def test_a_second_process_is_refused_before_anything_is_read(
+  prepare, tmp_path, monkeypatch
+):
+  prepare()
+  monkeypatch.setattr(training, "prepare", lambda *_: pytest.fail("it read"))
+  with (
+    locks.hold(tmp_path / "run" / ".lock", "the run"),
+    pytest.raises(UserError, match=r"MODEL_DIR .* is in use by process \d+ on"),
+  ):
+    training.train(FOLDERS)
 
 
 def test_a_student_that_is_gone_is_not_missed_once_there_is_a_checkpoint(
