@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from gkd import files
 from gkd import locks
 from gkd.data import cache
 from gkd.data import hashes
@@ -156,7 +157,7 @@ class CacheBuilder:
       content["format"] = cache.FORMAT
       content["files"] = _files(made, found)
       content.setdefault("hash", hashes.content_hash(content))
-      shards.write_text(made / cache.INFO_FILE, json.dumps(content, indent=2))
+      files.write_text(made / cache.INFO_FILE, json.dumps(content, indent=2))
       shutil.rmtree(self.path, ignore_errors=True)
       os.rename(made, self.path)
     except OSError as error:
@@ -183,7 +184,7 @@ class CacheBuilder:
       log.info(
         "continuing cache %s: %d rows are done", self.path, sum(done.values())
       )
-    shards.write_text(self.folder / _KEY_FILE, json.dumps(self._key))
+    files.write_text(self.folder / _KEY_FILE, json.dumps(self._key))
 
   def _continues(self) -> bool:
     """Whether what a killed process left belongs to this cache."""

@@ -27,6 +27,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 import msgpack
 import numpy as np
 
+from gkd import files
 from gkd.data import cache
 from gkd.data import hashes
 from gkd.data.cache import Row
@@ -86,7 +87,7 @@ def write(
       }
       os.replace(partial, folder / CACHE_FOLDER / name(index))
       _write_array(folder / f"{index:05d}.npy", prompts)
-      write_text(folder / f"{index:05d}.json", json.dumps(numbers))
+      files.write_text(folder / f"{index:05d}.json", json.dumps(numbers))
   finally:
     partial.unlink(missing_ok=True)
   return numbers["rows"]
@@ -131,16 +132,6 @@ def prompt_hashes(folder: Path) -> np.ndarray:
 
 def name(index: int) -> str:
   return f"rows-{index:05d}{SUFFIX}"
-
-
-def write_text(path: Path, text: str) -> None:
-  """Writes a file whole or not at all, through to the disk."""
-  partial = path.with_name(f".{path.name}-{os.getpid()}")
-  with partial.open("w", encoding="utf-8") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(partial, path)
 
 
 def _write_records(
