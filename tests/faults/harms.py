@@ -234,25 +234,39 @@ def prompts_too_long(scene: Scene) -> Row:
   )
 
 
-FAULTS: tuple[Callable[[Scene], Row], ...] = (
-  ctrl_c,
-  sigterm,
-  kill_training,
-  kill_saving,
-  kill_caching,
-  kill_sampling,
-  full_disk,
-  read_only,
-  removed_file,
-  damaged_shard,
-  damaged_checkpoint,
-  two_processes,
-  other_config,
-  not_finite,
-  other_tokenizer,
-  empty_data,
-  prompts_too_long,
-)
+# What each has to end with.
+FAULTS: dict[Callable[[Scene], Row], int] = {
+  ctrl_c: 130,
+  sigterm: 143,
+  kill_training: -signal.SIGKILL,
+  kill_saving: -signal.SIGKILL,
+  kill_caching: -signal.SIGKILL,
+  kill_sampling: -signal.SIGKILL,
+  full_disk: 2,
+  read_only: 2,
+  removed_file: 2,
+  damaged_shard: 2,
+  damaged_checkpoint: 0,
+  two_processes: 2,
+  other_config: 2,
+  not_finite: 1,
+  other_tokenizer: 2,
+  empty_data: 2,
+  prompts_too_long: 2,
+}
+
+
+def verdict(row: Row, exit_code: int) -> str | None:
+  """What is wrong with a row; None if it is as it has to be."""
+  if row["exit_code"] != exit_code:
+    return f"exit code {row['exit_code']} instead of {exit_code}"
+  if any("Traceback" in line for line in row["stderr"]):
+    return "a traceback"
+  if exit_code != -signal.SIGKILL and not row["said"]:
+    return "nothing was said"
+  if any(word in str(row) for word in ("DIFFER", "LOST")):
+    return "not as in an undisturbed run"
+  return None
 
 
 def _killed_at_a_file(

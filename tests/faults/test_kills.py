@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from tests.faults import harms
 from tests.faults import soak
 from tests.faults.scene import Scene
 from tests.faults.scene import differences
@@ -63,3 +64,18 @@ def test_the_summary_counts_what_differs():
   assert (found["kills"], found["ended_identical"]) == (2, 1)
   assert found["came_too_late"] == 1
   assert found["by_phase"]["line"] == {"kills": 2, "ended_identical": 1}
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"exit_code": 1},
+    {"stderr": ["Traceback (most recent call last):"]},
+    {"said": None},
+    {"again": "with DIFFERENCES in ['metrics.jsonl']"},
+  ],
+)
+def test_a_fault_that_is_dealt_with_badly_is_seen(change):
+  row = {"exit_code": 2, "said": "no", "stderr": [], "again": "bit-identical"}
+  assert harms.verdict(row, 2) is None
+  assert harms.verdict(row | change, 2)
