@@ -301,7 +301,7 @@ def _continued(scene, fault, process, left, run: Path) -> Row:
 def _row(fault: str, process, left: str | None, again: str | None) -> Row:
   said = [x for x in process.stderr.splitlines() if x.startswith("gkd: ")]
   if not said:
-    words = ("damaged", "resuming")
+    words = ("damaged checkpoint", "resuming")
     said = [x for x in process.stderr.splitlines() if x.startswith(words)]
   return {
     "fault": fault,
