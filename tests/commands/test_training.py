@@ -86,43 +86,40 @@ def test_another_configuration_is_refused(prepare, begun):
 
 
 def test_periods_length_and_evaluation_may_change(prepare, begun):
-  assert (
-    changes(
-      prepare(
-        "TRAIN_STEPS=40",
-        "REPORT_PERIOD=7",
-        "EVAL_PERIOD=2",
-        "EVAL_LOG_STEPS=3",
-        "EVAL_FIRST=True",
-        "EVAL_EXAMPLES=4",
-        "EVAL_TEMPERATURES=(0.0, 1.0)",
-        "CHECKPOINT_PERIOD=4",
-        "SAMPLE_PERIOD=0",
-        "KEEP=5",
-        "KEEP_EVERY=8",
-        "KEEP_BEST=1",
-        "BEST_METRIC=eval/chain_addition_easy/accuracy",
-        "BEST_MODE=min",
-      )
+  lines = changes(
+    prepare(
+      "TRAIN_STEPS=40",
+      "REPORT_PERIOD=7",
+      "EVAL_PERIOD=2",
+      "EVAL_LOG_STEPS=3",
+      "EVAL_FIRST=True",
+      "EVAL_EXAMPLES=4",
+      "EVAL_TEMPERATURES=(0.0, 1.0)",
+      "CHECKPOINT_PERIOD=4",
+      "SAMPLE_PERIOD=0",
+      "KEEP=5",
+      "KEEP_EVERY=8",
+      "KEEP_BEST=1",
+      "BEST_METRIC=eval/chain_addition_easy/accuracy",
+      "BEST_MODE=min",
     )
-    == [
-      "BEST_METRIC: '' → 'eval/chain_addition_easy/accuracy'",
-      "BEST_MODE: 'max' → 'min'",
-      "CHECKPOINT_PERIOD: 10 → 4",
-      "EVAL_EXAMPLES: 32 → 4",
-      "EVAL_FIRST: False → True",
-      "EVAL_LOG_STEPS: 0 → 3",
-      "EVAL_PERIOD: 0 → 2",
-      "EVAL_TEMPERATURES: (0.0,) → (0.0, 1.0)",
-      "KEEP: 3 → 5",
-      "KEEP_BEST: 0 → 1",
-      "KEEP_EVERY: 0 → 8",
-      "REPORT_PERIOD: 5 → 7",
-      "SAMPLE_PERIOD: 10 → 0",
-      "TRAIN_STEPS: 20 → 40",
-    ]
-    or True
   )
+  assert sorted(lines) == [
+    "BEST_METRIC: '' → 'eval/chain_addition_easy/accuracy'",
+    "BEST_MODE: 'max' → 'min'",
+    "CHECKPOINT_PERIOD: 10 → 4",
+    "EVAL_EXAMPLES: 32 → 4",
+    "EVAL_FIRST: False → True",
+    "EVAL_LOG_STEPS: 0 → 3",
+    "EVAL_PERIOD: 0 → 2",
+    "EVAL_TEMPERATURES: (0.0,) → (0.0, 1.0)",
+    "KEEP: 3 → 5",
+    "KEEP_BEST: 0 → 1",
+    "KEEP_EVERY: 0 → 8",
+    "REPORT_PERIOD: 5 → 7",
+    "SAMPLE_PERIOD: 10 → 0",
+    "TRAIN_STEPS: 20 → 40",
+  ]
 
 
 def test_a_teacher_and_a_cache_may_move(prepare, begun, tmp_path, caches):
