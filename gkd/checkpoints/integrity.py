@@ -1,5 +1,6 @@
 """Hashes of a checkpoint's files: the mark that it is finished and unharmed."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,11 +21,13 @@ def write_hashes(path: Path) -> None:
 def verify(path: Path) -> None:
   """Compares every file with its hash; raises a `UserError`."""
   _check_marked(path)
+  expected: dict[str, str] = {}
   try:
-    expected = json.loads((path / HASHES_FILE).read_text("utf-8"))
-  except ValueError:
-    expected = {}
-  found = _hashes(path)
+    with contextlib.suppress(ValueError):
+      expected = json.loads((path / HASHES_FILE).read_text("utf-8"))
+    found = _hashes(path)
+  except OSError as error:
+    raise _unreadable(path, error) from error
   if found != expected:
     names = sorted(
       name
@@ -50,6 +53,14 @@ def digest(path: Path) -> str:
 def is_marked(path: Path) -> bool:
   """Whether a checkpoint was finished; its files may be damaged since."""
   return (path / HASHES_FILE).is_file()
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+  """A bad disk, or a run that has just removed this checkpoint."""
+  return UserError(
+    f"damaged checkpoint {path}: {error.filename or 'a file'} cannot be read"
+    f" ({error.strerror}); delete this folder or restore its files"
+  )
 
 
 def _check_marked(path: Path) -> None:

@@ -97,8 +97,11 @@ class Store:
     self.wait()
     path = self._path(step)
     _make_folder(self.directory)
-    # Rests of a killed run, or a damaged one that a resumed run replaces.
-    for old in [path, *self.directory.glob("*.orbax-checkpoint-tmp*")]:
+    # Rests of killed runs, or a damaged one that a resumed run replaces. None
+    # is under way now, so that no number of kills leaves more than one.
+    rests = [f for f in self._folders() if not integrity.is_marked(f)]
+    rests += self.directory.glob("*.orbax-checkpoint-tmp*")
+    for old in [path, *rests]:
       shutil.rmtree(old, ignore_errors=True)
     text = json.dumps({**(notes or {}), "passing": passing}, indent=2)
     response = arrays.save_async(path, state)
@@ -121,6 +124,11 @@ class Store:
       )
     pending, self._pending = self._pending, None
     pending.result()
+
+  def check(self) -> None:
+    """Raises what went wrong in the last save if it has ended; never waits."""
+    if self._pending is not None and self._pending.done():
+      self.wait()
 
   def steps(self) -> list[int]:
     """Steps of all finished checkpoints, ascending."""
@@ -150,8 +158,10 @@ class Store:
         log.warning("%s; trying the one before", error)
         continue
       return step
-    # A kill in the first save leaves a single one without a mark.
-    if not steps and len(unmarked) < 2:
+    # A kill in the first save leaves one without a mark, see `save`; more that
+    # are whole but for it were copied without their hashes.
+    whole = [f for f in unmarked if (f / NOTES_FILE).is_file()]
+    if not steps and len(whole) < 2:
       return None
     found = sorted(int(folder.name) for folder in self._folders())
     raise UserError(

@@ -1,6 +1,11 @@
 """Checkpoints come back bit for bit, or not at all."""
 
+from concurrent import futures
+import errno
+import hashlib
+import os
 import shutil
+import threading
 import time
 
 import flax.struct
@@ -184,6 +189,69 @@ def test_several_without_marks_are_no_rest_of_a_kill(tmp_path):
     file.unlink()
   with pytest.raises(UserError, match=r"are damaged \(\[1, 2\]\); restore"):
     stores.Store(tmp_path).latest_step()
+
+
+def test_kills_in_one_save_after_the_other_leave_no_error(
+  tmp_path, monkeypatch
+):
+  """Between the commit and the hashes, at steps that are not the same."""
+
+  def kill(path):
+    raise RuntimeError("killed")
+
+  monkeypatch.setattr(stores.integrity, "write_hashes", kill)
+  for step in (2, 3, 1):
+    store = stores.Store(tmp_path)
+    assert store.latest_step() is None
+    store.save(step, make_state(step))
+    with pytest.raises(RuntimeError, match="killed"):
+      store.wait()
+  assert [f.name for f in tmp_path.iterdir()] == ["00000001"]
+  # An older version left several, at least all but one before the notes.
+  (tmp_path / "00000007").mkdir()
+  (tmp_path / "00000009").mkdir()
+  assert stores.Store(tmp_path).latest_step() is None
+
+
+def test_a_failed_save_can_be_asked_for(tmp_path, monkeypatch):
+  ended = threading.Event()
+
+  def fail(path):
+    ended.wait(60)
+    raise RuntimeError("no more space")
+
+  monkeypatch.setattr(stores.integrity, "write_hashes", fail)
+  store = stores.Store(tmp_path)
+  store.check()
+  store.save(1, make_state(1))
+  store.check()  # under way: nothing to say, nothing to wait for
+  ended.set()
+  futures.wait([store._pending], 60)
+  with pytest.raises(RuntimeError, match="no more space"):
+    store.check()
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOENT])
+def test_a_file_that_cannot_be_read_is_damage(
+  tmp_path, monkeypatch, caplog, code
+):
+  store = stores.Store(tmp_path)
+  store.save(1, make_state(1))
+  store.save(2, make_state(2))
+  store.wait()
+  read = hashlib.file_digest
+
+  def fail(file, name):
+    if "00000002" in file.name:
+      raise OSError(code, os.strerror(code), file.name)
+    return read(file, name)
+
+  monkeypatch.setattr(hashlib, "file_digest", fail)
+  again = stores.Store(tmp_path)
+  assert again.latest_step() == 1
+  assert f"cannot be read ({os.strerror(code)}); delete" in caplog.text
+  with pytest.raises(UserError, match=r"damaged checkpoint .* cannot be read"):
+    again.restore(2, make_state())
 
 
 def test_unfinished_save_is_no_checkpoint(tmp_path, caplog):
