@@ -15,10 +15,15 @@ import logging
 import os
 from pathlib import Path
 import socket
+import time
 
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
+
+# Who only asks for the holder has the lock for an instant.
+_TRIES = 4
+_PAUSE_SECONDS = 0.05
 
 
 @contextlib.contextmanager
@@ -34,7 +39,8 @@ def hold(
     wait: wait for the other process, saying so, instead of refusing.
 
   Raises:
-    UserError: another process holds it, or the folder cannot be written.
+    UserError: another process holds it, the folder cannot be written, or its
+      file system has no locks.
   """
   path = Path(path)
   try:
@@ -47,15 +53,19 @@ def hold(
     ) from error
   with file:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      if not wait:
-        raise UserError(
-          f"{what} is in use by {_owner(file)}; wait until it is done, stop it,"
-          " or choose another folder"
-        ) from None
-      log.info("waiting for %s, which has %s", _owner(file), what)
-      fcntl.flock(file, fcntl.LOCK_EX)
+      if not _taken(file):
+        if not wait:
+          raise UserError(
+            f"{what} is in use by {_owner(file)}; wait until it is done, stop"
+            " it, or choose another folder"
+          )
+        log.info("waiting for %s, which has %s", _owner(file), what)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+      raise UserError(
+        f"cannot lock {path} ({error.strerror}), which keeps a second process"
+        " out; give a folder on a file system with locks (flock)"
+      ) from error
     file.seek(0)
     file.truncate()
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -73,6 +83,18 @@ def holder(path: str | os.PathLike) -> str | None:
     except BlockingIOError:
       return _owner(file)
   return None
+
+
+def _taken(file) -> bool:
+  """Takes the lock if it is free, or is within a moment; see `holder`."""
+  for _ in range(_TRIES):
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      time.sleep(_PAUSE_SECONDS)
+    else:
+      return True
+  return False
 
 
 def _owner(file) -> str:

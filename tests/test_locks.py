@@ -1,5 +1,7 @@
 """One process at a time."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -66,6 +68,39 @@ def test_waits_until_the_other_is_done(tmp_path, other, caplog):
     other.join(10)
     assert not other.is_alive()
   assert f"waiting for process {other.pid}" in caplog.text
+
+
+def test_who_only_asks_makes_nobody_fail(tmp_path, monkeypatch):
+  lock = tmp_path / ".lock"
+  lock.touch()
+  with lock.open() as asking:
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    pauses = []
+
+    def pause(seconds):
+      pauses.append(seconds)
+      fcntl.flock(asking, fcntl.LOCK_UN)
+
+    monkeypatch.setattr(locks.time, "sleep", pause)
+    with locks.hold(lock, "the run"):
+      assert str(os.getpid()) in lock.read_text()
+  assert pauses == [0.05]
+
+
+@pytest.mark.parametrize("wait", [False, True])
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, code, wait):
+  def flock(file, operation):
+    raise OSError(code, os.strerror(code))
+
+  monkeypatch.setattr(fcntl, "flock", flock)
+  with (
+    pytest.raises(
+      UserError, match=r"cannot lock .*lock \(.*a file system with"
+    ),
+    locks.hold(tmp_path / ".lock", "the run", wait=wait),
+  ):
+    pass
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
