@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 from pathlib import Path
+import threading
 
 from gkd.errors import UserError
 
@@ -23,9 +24,14 @@ _MENDABLE = {
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-  """Writes a file through a temporary name; on the disk when this returns."""
+  """Writes a file through a temporary name; on the disk when this returns.
+
+  The temporary name is the thread's own, `.<name>.<process>-<thread>.partial`:
+  of several that write at once the last one's file stays, whole.
+  """
   path = Path(path)
-  partial = path.with_name(f".{path.name}.partial")
+  writer = f"{os.getpid()}-{threading.get_native_id()}"
+  partial = path.with_name(f".{path.name}.{writer}.partial")
   try:
     with partial.open("w", encoding="utf-8") as file:
       file.write(text)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 
 import pytest
 
@@ -20,6 +21,25 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   assert list(tmp_path.iterdir()) == [path]
   files.write_text(path, "after: ä")
   assert path.read_text("utf-8") == "after: ä"
+
+
+def test_two_that_write_one_file_do_not_meet(tmp_path, monkeypatch):
+  """The second starts and ends while the first is about to rename its file."""
+  path = tmp_path / "a.txt"
+  replace = os.replace
+
+  def meanwhile(partial, target):
+    if threading.current_thread() is threading.main_thread():
+      other = threading.Thread(target=files.write_text, args=(path, "other"))
+      other.start()
+      other.join()
+      assert path.read_text() == "other"
+    replace(partial, target)
+
+  monkeypatch.setattr(os, "replace", meanwhile)
+  files.write_text(path, "mine")
+  assert path.read_text() == "mine"
+  assert list(tmp_path.iterdir()) == [path]
 
 
 def fail(*args):
@@ -77,3 +97,13 @@ def test_a_mistake_keeps_its_own_words():
     files.explaining("cannot write y"),
   ):
     raise UserError("mine")
+
+
+def test_the_name_on_the_way_is_the_process_own(tmp_path, monkeypatch):
+  seen = []
+  monkeypatch.setattr(os, "replace", lambda partial, _: seen.append(partial))
+  files.write_text(tmp_path / "a", "")
+  monkeypatch.setattr(os, "getpid", lambda: 7)
+  files.write_text(tmp_path / "a", "")
+  assert seen[0] != seen[1]
+  assert seen[1].name.startswith(".a.7-")

@@ -119,7 +119,8 @@ def drop_torn(folder: Path) -> list[int]:
   for file in (folder / CACHE_FOLDER).iterdir():
     if file.name not in kept:
       file.unlink()
-  for file in folder.glob(".*-*"):  # what a killed process was writing
+  # What a killed process was writing: a shard, or a file by `files.write_text`.
+  for file in (*folder.glob(".?????-*"), *folder.glob(".*.partial")):
     file.unlink()
   return torn
 
