@@ -236,6 +236,8 @@ def _drop_later_files(directory: str, last_step: int) -> None:
   if not os.path.isdir(directory):
     return
   for name in os.listdir(directory):
-    match = re.search(r"(?:^|[-_])(\d{8,})\.jsonl(\.partial|\.tmp)?$", name)
+    match = re.search(
+      r"(?:^\.?|[-_])(\d{8,})\.jsonl((?:\.[\d-]+)?\.partial|\.tmp)?$", name
+    )
     if match and (match[2] or int(match[1]) > last_step):
       os.remove(os.path.join(directory, name))

@@ -86,6 +86,8 @@ def test_predictions_of_later_steps_and_torn_files_go(tmp_path):
     "sums-validation-100000030.jsonl",
     "sums-validation-00000010.jsonl.tmp",
     ".sums-validation-00000010.jsonl.partial",
+    ".sums-validation-00000010.jsonl.123-4567.partial",
+    ".00000010.jsonl.123-4567.partial",
   ]
   for name in stays + goes:
     (folder / name).write_text("{}\n")
