@@ -134,7 +134,7 @@ class CacheBuilder:
     shards.write(self.folder, index, rows, counts)
 
   def discard(self) -> None:
-    """Throws the shards away: they cannot become the cache that is wanted."""
+    """Throws the shards away: a cache of them is not wanted, or not any more."""
     shutil.rmtree(self.folder, ignore_errors=True)
 
   def finish(self, info: Mapping[str, Any]) -> str:
@@ -144,13 +144,15 @@ class CacheBuilder:
       info: as `writer.write_rows` documents it.
 
     Raises:
-      UserError: a row is longer than the lengths in `info`, or a full disk.
+      UserError: a row is longer than the lengths in `info`, a shard was lost
+        meanwhile, or a full disk.
     """
     found = shards.sidecars(self.folder)
     assert list(found) == list(range(len(found))), f"shards {list(found)}"
     content = {"postprocess": None, "metrics": [], **info, **_numbers(found)}
     _check_lengths(content)
     made = self.folder / shards.CACHE_FOLDER
+    _check_present(self.path, made, found)
     try:
       np.save(made / cache.PROMPTS_FILE, shards.prompt_hashes(self.folder))
       content["vocabulary"] = info["vocabulary"].save(made)
@@ -173,7 +175,7 @@ class CacheBuilder:
     """The folder with the shards that can be continued, made if missing."""
     made = self.folder / shards.CACHE_FOLDER
     # Without `cache/` a killed process had already moved it into place.
-    if self.exists or not made.is_dir() or not self._continues():
+    if not made.is_dir() or not self._continues():
       shutil.rmtree(self.folder, ignore_errors=True)
     made.mkdir(parents=True, exist_ok=True)
     if torn := shards.drop_torn(self.folder):
@@ -245,6 +247,22 @@ def _check_lengths(content: Mapping[str, Any]) -> None:
       raise UserError(
         f"a row has {longest} {name} tokens and the cache holds"
         f" {content['lengths'][name]}; give longer lengths or shorten the row"
+      )
+
+
+def _check_present(
+  path: Path, made: Path, found: Mapping[int, Mapping[str, Any]]
+) -> None:
+  """A cache that stands at the path is replaced by a whole one alone."""
+  for index, numbers in found.items():
+    file = made / shards.name(index)
+    size = file.stat().st_size if file.is_file() else None
+    if size != numbers["bytes"]:
+      wrong = "is missing" if size is None else f"has {size} bytes"
+      raise UserError(
+        f"cannot finish the cache {path}: its shard {file} {wrong}, not"
+        f" {numbers['bytes']} bytes; run the same command again, which makes"
+        " that shard anew"
       )
 
 

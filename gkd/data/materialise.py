@@ -118,6 +118,7 @@ def materialise(
     with CacheBuilder(path, key, wait=True) as builder:
       # Another process may have made it while this one waited.
       if builder.exists and _is_usable(path, data_dir, check):
+        builder.discard()
         return str(path)
       _write_shards(builder, examples, info, num_workers)
       _check_lengths(builder, info)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,6 +126,42 @@ def test_a_torn_shard_is_dropped(tmp_path, caplog, damage):
   assert files(tmp_path / "c") == files(tmp_path / "whole")
 
 
+def test_what_a_killed_process_was_writing_goes(tmp_path):
+  folder = interrupted(tmp_path / "c", [0])
+  kept = {file.name for file in folder.iterdir()}
+  for name in (".00001-123", ".00001.json.123-4567.partial"):
+    (folder / name).write_text("")
+  with CacheBuilder(tmp_path / "c", KEY):
+    assert {file.name for file in folder.iterdir()} == kept
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_shard_that_is_lost_leaves_the_old_cache_alone(tmp_path, damage):
+  build(tmp_path / "c", 2)
+  before = files(tmp_path / "c")
+  with CacheBuilder(tmp_path / "c", KEY) as builder:
+    for index in range(2):
+      builder.add(index, rows_of(index, count=3))
+    shard = builder.folder / shards.CACHE_FOLDER / shards.name(1)
+    content = shard.read_bytes()
+    shard.unlink()
+    if damage == "cut":
+      shard.write_bytes(content[:-1])
+    message = r"shard .*rows-00001.array_record (is missing|has \d+ bytes), not"
+    with pytest.raises(UserError, match=message + r".*same command again"):
+      builder.finish(info())
+  assert files(tmp_path / "c") == before
+  with CacheBuilder(tmp_path / "c", KEY) as builder:
+    assert list(builder.finished) == [0]
+
+
+def test_making_a_damaged_cache_anew_is_continued(tmp_path):
+  """Its sizes are right: whether it is kept is known to the caller alone."""
+  build(tmp_path / "c", 3)
+  interrupted(tmp_path / "c", [0, 2])
+  assert build(tmp_path / "c", 3) == [1]
+
+
 def test_another_key_starts_anew_and_says_so(tmp_path, caplog):
   interrupted(tmp_path / "c", [0, 1])
   other = {"model": "a", "seed": 1}
@@ -194,6 +231,7 @@ def test_killed_between_and_within_shards(tmp_path):
 def test_killed_after_the_cache_was_moved_into_place(tmp_path, caplog):
   build(tmp_path / "c", 1)
   folder = interrupted(tmp_path / "d", [0])
+  shutil.rmtree(folder / shards.CACHE_FOLDER)
   folder.rename(tmp_path / ".c.partial")
   with CacheBuilder(tmp_path / "c", KEY) as builder:
     assert builder.exists
