@@ -75,8 +75,13 @@ def load_trained(
   return params, describe_run(path.parent.parent)
 
 
-def locate(path: str | os.PathLike) -> Located:
+def locate(path: str | os.PathLike, *, verify: bool = True) -> Located:
   """The one checkpoint that `load_trained` reads; of a run the newest.
+
+  Args:
+    path: see the module.
+    verify: pass over damaged checkpoints of a run; without it the newest that
+      was finished is taken and no file but its mark is read.
 
   Raises:
     UserError: nothing there, or a run without a sound checkpoint.
@@ -87,7 +92,8 @@ def locate(path: str | os.PathLike) -> Located:
       path, models.load_metadata(path).get("step"), integrity.digest(path)
     )
   if (path / "checkpoints").is_dir():
-    step = store.Store(path / "checkpoints").latest_step()
+    saved = store.Store(path / "checkpoints")
+    step = saved.latest_step() if verify else max(saved.steps(), default=None)
     if step is None:
       raise UserError(
         f"run {path} has no finished checkpoint yet; train further or give"
@@ -112,6 +118,21 @@ def write_description(
 
 
 def describe_run(model_dir: str | os.PathLike) -> dict[str, Any]:
-  """What `write_description` wrote; {} for a run without it."""
+  """What `write_description` wrote; {} for a run without it.
+
+  Raises:
+    UserError: the file is damaged.
+  """
   file = Path(model_dir) / DESCRIPTION_FILE
-  return json.loads(file.read_text()) if file.is_file() else {}
+  if not file.is_file():
+    return {}
+  try:
+    about = json.loads(file.read_text("utf-8"))
+  except ValueError:
+    about = None
+  if not isinstance(about, dict):
+    raise UserError(
+      f"damaged {file}: it should be JSON that says what the run was made from;"
+      " restore it, or delete it to go on without comparing"
+    )
+  return about

@@ -1,5 +1,7 @@
 """`gkd train`: from settings to a `Run`, every check before any compile."""
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import logging
 from pathlib import Path
@@ -11,6 +13,7 @@ import jax
 from gkd import keys
 from gkd import locks
 from gkd import partitioning
+from gkd.checkpoints.trained import Located
 from gkd.commands import configuration
 from gkd.commands import outputs
 from gkd.commands import parameters
@@ -63,25 +66,8 @@ def prepare(settings: Training, folders: Folders) -> Run:
     UserError: something is missing or impossible; nothing was compiled.
   """
   mesh = partitioning.make_mesh(model=settings.model_parallelism)
-  models = {"student": settings.student}
-  if settings.teacher is not None:
-    models["teacher"] = settings.teacher
-  splits = settings.scoring.splits if settings.scoring else [None]
-  for split in splits:
-    size = check_before_opening(settings.data, split, folders)
-  if size is not None:
-    check_vocabularies(models, size)
-  mixture = open_mixture(settings.data, folders)
+  mixture, evaluations = _open_data(settings, folders)
   cache = mixture.caches[0]  # of the vocabulary of them all
-  # Its own file is read: a damaged one would be found at the first dump.
-  check_vocabularies(models, cache.vocabulary.size)
-  evaluations: list[Evaluation] = []
-  if settings.scoring is not None:
-    caches = scoring.open_caches(settings.scoring, folders)
-    for scored in caches:
-      check_vocabularies(models, scored.info["vocabulary"]["size"])
-      check_disjoint(mixture, scored)
-    evaluations = scoring.make_evaluations(settings.scoring, caches)
   loader = Loader(
     mixture,
     batch_size=settings.batch_size,
@@ -89,14 +75,17 @@ def prepare(settings: Training, folders: Folders) -> Run:
     seed=settings.seed,
     subset=settings.data.subset,
   )
+  # Once, so that what is written down is what is loaded: they may grow.
+  found = _locate(settings)
+  teacher = found.get("teacher_checkpoint")
   teacher_params = parameters.load_teacher(
-    settings.teacher_checkpoint, settings.teacher, cache
+    str(teacher.path) if teacher else "", settings.teacher, cache
   )
   return Run(
     model_dir=str(Path(settings.model_dir).expanduser()),
     student=settings.student,
     # Made where they are needed: in a run that is not resumed.
-    student_params=lambda: initial_params(settings, cache),
+    student_params=lambda: initial_params(settings, found, cache),
     teacher=settings.teacher,
     teacher_params=teacher_params,
     objective=settings.objective,
@@ -120,17 +109,44 @@ def prepare(settings: Training, folders: Folders) -> Run:
     about={
       "vocabulary_sha256": cache.info["vocabulary"]["sha256"],
       "model": dataclasses.asdict(settings.student.config),
-      "contents": _contents(settings, mixture),
+      "contents": _contents(found, mixture, evaluations),
       "training_text": _writers(mixture),
     },
   )
 
 
-def initial_params(settings: Training, cache: TokenCache):
+def _open_data(
+  settings: Training, folders: Folders
+) -> tuple[Mixture, list[Evaluation]]:
+  """What the run trains on and what it is evaluated on, checked."""
+  models = {"student": settings.student}
+  if settings.teacher is not None:
+    models["teacher"] = settings.teacher
+  splits = settings.scoring.splits if settings.scoring else [None]
+  for split in splits:
+    size = check_before_opening(settings.data, split, folders)
+  if size is not None:
+    check_vocabularies(models, size)
+  mixture = open_mixture(settings.data, folders)
+  # Its own file is read: a damaged one would be found at the first dump.
+  check_vocabularies(models, mixture.caches[0].vocabulary.size)
+  if settings.scoring is None:
+    return mixture, []
+  caches = scoring.open_caches(settings.scoring, folders)
+  for scored in caches:
+    check_vocabularies(models, scored.info["vocabulary"]["size"])
+    check_disjoint(mixture, scored)
+  return mixture, scoring.make_evaluations(settings.scoring, caches)
+
+
+def initial_params(
+  settings: Training, found: Mapping[str, Located], cache: TokenCache
+):
   """The student before step 0."""
   if settings.initial_checkpoint:
+    student = found.get("initial_checkpoint")
     return parameters.load(
-      settings.initial_checkpoint,
+      str(student.path) if student else settings.initial_checkpoint,
       settings.student,
       "INITIAL_CHECKPOINT_PATH",
       cache,
@@ -154,25 +170,48 @@ def check_vocabularies(models: dict[str, LanguageModel], size: int) -> None:
       )
 
 
-def _contents(settings: Training, mixture: Mixture) -> dict[str, str]:
+def _locate(settings: Training) -> dict[str, Located]:
+  """The checkpoints that the run starts from, by their field.
+
+  A run that goes on does not load its first student: nothing of it is read
+  but its mark, and one that is gone is not missed.
+  """
+  found = {}
+  if path := settings.teacher_checkpoint:
+    name = "TEACHER_CHECKPOINT_PATH"
+    found["teacher_checkpoint"] = parameters.locate(path, name)
+  if path := settings.initial_checkpoint:
+    begun = has_checkpoint(settings.model_dir)
+    try:
+      found["initial_checkpoint"] = parameters.locate(
+        path, "INITIAL_CHECKPOINT_PATH", verify=not begun
+      )
+    except UserError as error:
+      if not begun:
+        raise
+      log.warning("%s; this run goes on without it", error)
+  return found
+
+
+def _contents(
+  found: Mapping[str, Located],
+  mixture: Mixture,
+  evaluations: Sequence[Evaluation],
+) -> dict[str, str]:
   """Hashes of what the run reads, to know it again wherever it lies."""
   data = [
-    [rate, {name: file["sha256"] for name, file in cache.info["files"].items()}]
+    [rate, _file_hashes(cache)]
     for cache, rate in zip(mixture.caches, mixture.rates, strict=True)
   ]
   contents = {"training_data": hashes.content_hash(data)}
-  if path := settings.teacher_checkpoint:
-    found = parameters.locate(path, "TEACHER_CHECKPOINT_PATH")
-    contents["teacher_checkpoint"] = found.sha256
-  if path := settings.initial_checkpoint:
-    try:
-      found = parameters.locate(path, "INITIAL_CHECKPOINT_PATH")
-      contents["initial_checkpoint"] = found.sha256
-    except UserError as error:
-      if not has_checkpoint(settings.model_dir):
-        raise
-      log.warning("%s; this run goes on without it", error)
-  return contents
+  scored = {str(x.cache.path): _file_hashes(x.cache) for x in evaluations}
+  if scored:  # however often and under whatever names they are scored
+    contents["evaluation_data"] = hashes.content_hash(list(scored.values()))
+  return contents | {name: one.sha256 for name, one in found.items()}
+
+
+def _file_hashes(cache: TokenCache) -> dict[str, str]:
+  return {name: file["sha256"] for name, file in cache.info["files"].items()}
 
 
 def _writers(mixture: Mixture) -> dict[str, dict[str, Any]]:

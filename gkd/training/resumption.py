@@ -18,6 +18,7 @@ from typing import Any
 
 from gkd import bindings
 from gkd.checkpoints import trained
+from gkd.training.writers import METRICS_FILE
 from gkd.types import UserError
 
 CONFIG_FILE = "config.gin"
@@ -50,6 +51,8 @@ BY_CONTENT = {
   "train/Data.module": "training_data",
   "train/Data.vocabulary": "training_data",
 }
+# What only measures the run.
+_CONTENT_MAY_CHANGE = {"evaluation_data"}
 _CHANGEABLE = (
   "TRAIN_STEPS, the periods, KEEP and its kin, the evaluation,"
   " MODEL_PARALLELISM and the places of files"
@@ -63,7 +66,8 @@ def changes(
   """What is different from when the run in a folder began; writes nothing.
 
   Args:
-    model_dir: folder of the run. One without checkpoints has nothing to lose.
+    model_dir: folder of the run. One with neither checkpoints nor lines in
+      metrics.jsonl has nothing to lose.
     config_text: what the run is about to do, a gin file; an empty one, as a run
       built in a program may have, is not compared.
     about: its description; `about["contents"]` has the hashes of its files.
@@ -75,7 +79,7 @@ def changes(
     UserError: something else than may change is different.
   """
   file = Path(model_dir) / CONFIG_FILE
-  if not file.is_file() or not has_checkpoint(model_dir):
+  if not file.is_file() or not _has_something(model_dir):
     return []
   before, now = (_parsed(x) for x in (file.read_text("utf-8"), config_text))
   if not before or not now:
@@ -97,6 +101,14 @@ def changes(
 def has_checkpoint(model_dir: str | os.PathLike) -> bool:
   """Whether a run left checkpoints, in whatever state they are."""
   return any(Path(model_dir).expanduser().glob("checkpoints/*"))
+
+
+def _has_something(model_dir: Path) -> bool:
+  """Whether a run left what another one in its folder would wipe."""
+  lines = Path(model_dir) / METRICS_FILE
+  return has_checkpoint(model_dir) or (
+    lines.is_file() and lines.stat().st_size > 0
+  )
 
 
 _Contents = tuple[Mapping[str, str], Mapping[str, str]]
@@ -153,7 +165,8 @@ def _differences(
     if contents[0][name] != contents[1][name]:
       was, is_now = (content[name][:12] for content in contents)
       what = name.replace("_", " ")
-      refused[name] = f"the content of the {what}: {was} → {is_now}"
+      lines = allowed if name in _CONTENT_MAY_CHANGE else refused
+      lines[name] = f"the content of the {what}: {was} → {is_now}"
   return list(refused.values()), [line for line in allowed.values() if line]
 
 

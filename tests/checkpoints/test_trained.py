@@ -58,6 +58,16 @@ def test_the_hash_is_that_of_the_files(run):
   assert trained.locate(path).sha256 == expected
 
 
+@pytest.mark.parametrize("text", ['{"contents": {', "[]", "\udcff"])
+def test_a_damaged_description_is_one_line(tmp_path, text):
+  (tmp_path / "run.json").write_text(text, "utf-8", "surrogateescape")
+  with pytest.raises(
+    UserError, match=r"damaged .*run\.json: it should"
+  ) as error:
+    trained.describe_run(tmp_path)
+  assert "\n" not in str(error.value)
+
+
 def test_nothing_there_is_one_line(run, tmp_path):
   with pytest.raises(UserError, match=r"no checkpoint at .*/nowhere"):
     trained.locate(tmp_path / "nowhere")

@@ -1,14 +1,19 @@
 """What a run was made from is known again, and what is impossible refused."""
 
+import hashlib
 import shutil
 import signal
 
 import jax
+import numpy as np
 import pytest
 
 from gkd import locks
 from gkd import main as command
+from gkd.checkpoints import integrity
 from gkd.checkpoints import models
+from gkd.checkpoints import trained
+from gkd.checkpoints.store import Store
 from gkd.commands import configuration
 from gkd.commands import settings
 from gkd.commands import training
@@ -149,6 +154,12 @@ def test_other_rows_of_the_same_task_are_another_data_set(
     changes(prepare(f"TRAIN_CACHE={other}"))
 
 
+def test_other_evaluation_rows_are_told(prepare, begun, tmp_path):
+  other = write_cache(tmp_path / "other", "validation", rows=9)
+  said = [x.partition(":")[0] for x in changes(prepare(f"EVAL_CACHE={other}"))]
+  assert sorted(said) == ["EVAL_CACHE", "the content of the evaluation data"]
+
+
 def test_a_second_process_is_refused_before_anything_is_read(
   prepare, tmp_path, monkeypatch
 ):
@@ -172,6 +183,62 @@ def test_a_student_that_is_gone_is_not_missed_once_there_is_a_checkpoint(
   (tmp_path / "run" / "checkpoints" / "00000010").mkdir(parents=True)
   prepare(gone)
   assert "goes on without it" in caplog.text
+
+
+@pytest.fixture
+def trained_on(tmp_path, caches):
+  """A teacher's run, which saves step after step."""
+  configuration.load(["test/sft.gin"], ["MODEL_DIR=run", *caches])
+  model = configuration.build(settings.Training).student
+
+  def save(step):
+    params = jax.jit(model.init)(jax.random.key(step))
+    with Store(tmp_path / "training" / "checkpoints") as store:
+      store.save(step, {"params": params})
+    return params
+
+  return save
+
+
+def test_the_teacher_that_is_written_down_is_the_one_that_is_loaded(
+  prepare, tmp_path, trained_on, monkeypatch
+):
+  first = trained_on(2)
+  load = trained.load_trained
+
+  def grows(path, like):
+    trained_on(4)  # between the look and the load
+    return load(path, like)
+
+  monkeypatch.setattr(trained, "load_trained", grows)
+  run = prepare(f"TEACHER_CHECKPOINT_PATH={tmp_path / 'training'}")
+  jax.tree.map(np.testing.assert_array_equal, run.teacher_params, first)
+  marked = tmp_path / "training/checkpoints/00000002/sha256.json"
+  written = hashlib.sha256(marked.read_bytes()).hexdigest()
+  assert run.about["contents"]["teacher_checkpoint"] == written
+
+
+def test_big_files_are_read_once_and_those_of_the_first_student_at_its_start(
+  prepare, tmp_path, trained_on, monkeypatch
+):
+  trained_on(2)
+  read = []
+  hashed = integrity._hashes
+
+  def counted(path, **options):
+    read.append(path)
+    return hashed(path, **options)
+
+  monkeypatch.setattr(integrity, "_hashes", counted)
+  teacher = f"TEACHER_CHECKPOINT_PATH={tmp_path / 'training'}"
+  prepare(teacher)
+  assert read == [tmp_path / "training/checkpoints/00000002"]
+  save = shutil.copytree(tmp_path / "training", tmp_path / "student")
+  (tmp_path / "run" / "checkpoints" / "00000010").mkdir(parents=True)
+  run = prepare(teacher, f"INITIAL_CHECKPOINT_PATH={save}")
+  assert len(read) == 1
+  contents = run.about["contents"]
+  assert contents["initial_checkpoint"] == contents["teacher_checkpoint"]
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,26 @@ def test_a_folder_without_checkpoints_has_nothing_to_lose(kept, tmp_path):
   assert resumption.changes(tmp_path / "new", CONFIG, {}) == []
 
 
+def test_lines_alone_are_something_to_lose(kept, tmp_path):
+  """Before the first checkpoint; the same command starts again freely."""
+  (tmp_path / "checkpoints" / "00000010").rmdir()
+  (tmp_path / "metrics.jsonl").write_text("")
+  other = ("RATE = 0.003", "RATE = 0.001")
+  assert kept(other) == []
+  (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/loss": 1.0}\n')
+  assert kept() == []
+  assert "LEARNING_RATE: 0.003 → 0.001" in refused(kept, other)
+
+
+def test_other_evaluation_data_is_told(kept, tmp_path):
+  before = CONTENTS | {"evaluation_data": "e" * 64}
+  (tmp_path / "run.json").write_text(json.dumps({"contents": before}))
+  assert kept(contents=before) == []
+  assert kept(contents=CONTENTS | {"evaluation_data": "f" * 64}) == [
+    "the content of the evaluation data: eeeeeeeeeeee → ffffffffffff"
+  ]
+
+
 def test_a_run_that_was_built_in_a_program_has_no_text_to_compare(
   kept, tmp_path
 ):
