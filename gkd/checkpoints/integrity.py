@@ -10,6 +10,8 @@ from gkd import files
 from gkd.types import UserError
 
 HASHES_FILE = "sha256.json"
+# States of folders that this process has read in full.
+_sound: set[tuple] = set()
 
 
 def write_hashes(path: Path) -> None:
@@ -19,10 +21,17 @@ def write_hashes(path: Path) -> None:
 
 
 def verify(path: Path) -> None:
-  """Compares every file with its hash; raises a `UserError`."""
+  """Compares every file with its hash; raises a `UserError`.
+
+  A folder that this process has found sound is read again only if a file of it
+  was written since: a start asks for the same gigabytes several times.
+  """
   _check_marked(path)
   expected: dict[str, str] = {}
   try:
+    state = _state(path)
+    if state in _sound:
+      return
     with contextlib.suppress(ValueError):
       expected = json.loads((path / HASHES_FILE).read_text("utf-8"))
     found = _hashes(path)
@@ -38,6 +47,7 @@ def verify(path: Path) -> None:
       f"damaged checkpoint {path}: {names[0]} differs from what was written;"
       " delete this folder or restore its files"
     )
+  _sound.add(state)
 
 
 def digest(path: Path) -> str:
@@ -68,6 +78,15 @@ def _check_marked(path: Path) -> None:
     raise UserError(
       f"no finished checkpoint at {path}; choose another step or folder"
     )
+
+
+def _state(path: Path) -> tuple:
+  """What changes when a file of a folder is written, at the cost of a look."""
+  stats = [(str(file), file.stat()) for file in sorted(path.rglob("*"))]
+  return tuple(
+    (name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+    for name, s in stats
+  )
 
 
 def _hashes(path: Path, *, sync: bool = False) -> dict[str, str]:

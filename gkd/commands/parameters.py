@@ -52,11 +52,11 @@ def load(
   return params
 
 
-def locate(path: str, name: str) -> Located:
+def locate(path: str, name: str, *, verify: bool = True) -> Located:
   """The checkpoint that `load` reads; of a run the newest. See there."""
   _check_given(path, name)
   try:
-    return trained.locate(path)
+    return trained.locate(path, verify=verify)
   except UserError as error:
     raise UserError(f"{name}: {error}") from error
 
