@@ -11,6 +11,7 @@ Nothing about randomness or data order is saved: a run that is killed and
 started again from its last checkpoint ends bit-identical, files included.
 """
 
+from collections.abc import Mapping
 import contextlib
 import functools
 import logging
@@ -24,6 +25,7 @@ from gkd import locks
 from gkd import metrics
 from gkd import partitioning
 from gkd.checkpoints.store import Store
+from gkd.checkpoints.trained import describe_run
 from gkd.checkpoints.trained import write_description
 from gkd.evaluation.decode import evaluate
 from gkd.progress import Progress
@@ -66,6 +68,7 @@ def train(
       and the last checkpoint stands.
     Interrupted: a signal came; the step that was under way is saved.
   """
+  _refuse_several_processes()
   log.info("%s", run.words)
   stop = stop or Stop()
   with contextlib.ExitStack() as stack:
@@ -81,12 +84,11 @@ def train(
     state, notes = _state(run, store, start)
     # The evaluation of that step was cut short: it is due again.
     owed = notes.get("owed", False)
-    if start == run.train_steps and not (
-      owed and not writers.is_evaluated(run.folder, start)
-    ):
+    missing = _missing(run, start, notes)
+    if start == run.train_steps and not missing:
       log.info("%s is complete: all %d steps are done", run.folder, start)
       return state
-    _describe(run)
+    _describe(run, resumed=bool(start))
     teacher_params = placement.frozen(run.teacher, run.teacher_params, run.mesh)
     plan = run.plan
     scoring_params = None if plan.teacher is None else teacher_params
@@ -128,9 +130,14 @@ def train(
       return leaving
 
     done = start
-    leaving = conclude(done) if owed or done == 0 else bool(stop.requested)
+    leaving = bool(stop.requested)
+    if owed or "evaluation" in missing or done == 0:
+      leaving = conclude(done)
+    elif missing:
+      recorder.write_rest(done)
     progress = enter(Progress(run.train_steps, start, run.folder.name))
     while done < run.train_steps and not leaving:
+      store.check()  # a save that failed stops the run now, not at the next
       step, done = done, done + 1
       with recorder.timer("data"):
         batch = partitioning.place_rows(
@@ -179,6 +186,15 @@ _DISK = (
 )
 
 
+def _refuse_several_processes() -> None:
+  """Lock, files and checkpoints are those of a single process."""
+  if (count := jax.process_count()) > 1:
+    raise UserError(
+      f"this is one of {count} JAX processes, but a run is one process with all"
+      " local devices; start it on one machine, without jax.distributed"
+    )
+
+
 def _first_step(run: Run, store: Store) -> int:
   """Number of steps that are done already."""
   start = store.latest_step() or 0
@@ -207,10 +223,34 @@ def _state(
   return state, store.notes(start)
 
 
-def _describe(run: Run) -> None:
-  """Writes down what the run is, before its first step."""
+def _missing(run: Run, start: int, notes: Mapping[str, Any]) -> set[str]:
+  """What the files of a run lack that has done all its steps.
+
+  It was killed in its last evaluation, or was to be longer before.
+  """
+  if start != run.train_steps:
+    return set()
+  missing = set()
+  due = notes.get("owed", False) or run.evaluates(start)
+  if due and not writers.has_values(run.folder, start, "eval/"):
+    missing.add("evaluation")
+  unwritten = notes.get("unwritten", {}).get("means")
+  if unwritten and not writers.has_values(run.folder, start, "train/"):
+    missing.add("means of the last steps")
+  return missing
+
+
+def _describe(run: Run, *, resumed: bool = False) -> None:
+  """Writes down what the run is, before its first step.
+
+  A run that goes on keeps the hashes of what it began with and no longer reads.
+  """
   if run.about:
-    write_description(run.folder, dict(run.about))
+    about = dict(run.about)
+    before = describe_run(run.folder).get("contents") if resumed else None
+    if before:
+      about["contents"] = before | about.get("contents", {})
+    write_description(run.folder, about)
   files.write_text(run.folder / resumption.CONFIG_FILE, run.config_text)
   text = placement.description(run.student, run.abstract_params, run.mesh)
   files.write_text(run.folder / "model-info.txt", text)

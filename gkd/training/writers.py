@@ -153,10 +153,10 @@ def read_values(model_dir: str | os.PathLike, name: str) -> dict[int, float]:
   }
 
 
-def is_evaluated(model_dir: str | os.PathLike, step: int) -> bool:
-  """Whether metrics.jsonl has values of an evaluation at a step."""
+def has_values(model_dir: str | os.PathLike, step: int, kind: str) -> bool:
+  """Whether metrics.jsonl has values of a kind, such as "eval/", at a step."""
   return any(
-    line["step"] == step and any(name.startswith("eval/") for name in line)
+    line["step"] == step and any(name.startswith(kind) for name in line)
     for line in _records(model_dir)
   )
 

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import signal
 import threading
+import time
 
 import jax
 import numpy as np
@@ -13,6 +14,8 @@ import pytest
 
 from gkd import locks
 from gkd import partitioning
+from gkd.checkpoints import integrity
+from gkd.checkpoints import trained
 from gkd.checkpoints.retention import Keep
 from gkd.checkpoints.store import Store
 from gkd.training import loop
@@ -299,6 +302,80 @@ def test_damaged_checkpoints_are_passed_over_and_the_run_ends_the_same(
   assert "00000004: a save was interrupted there" in caplog.text
   assert "resuming after step 2" in caplog.text
   assert contents(tmp_path) == straight[1]
+
+
+def test_fewer_steps_that_are_done_end_as_if_they_had_been_asked_for(
+  tmp_path, make, straight, at
+):
+  """A checkpoint at the new end, whose evaluation and last means are due."""
+  fields = {"eval_log_steps": 0, "keep": Keep()}
+  loop.train(make(tmp_path / "short", train_steps=2, **fields))
+  fewer = tmp_path / "fewer"
+  at([("update_step", 4)], stop)
+  with pytest.raises(Stop):
+    loop.train(make(fewer, **fields))
+  loop.train(make(fewer, train_steps=2, **fields))
+  assert records(fewer) == records(tmp_path / "short")
+  # Now it is complete.
+  at([("evaluate", 2)], stop)
+  loop.train(make(fewer, train_steps=2, **fields))
+  assert records(fewer) == records(tmp_path / "short")
+
+
+def test_fewer_steps_whose_evaluation_is_there_lack_only_the_means(
+  tmp_path, make, quick, at
+):
+  at([("update_step", 4)], stop)
+  with pytest.raises(Stop):
+    loop.train(make(tmp_path))
+  at([("evaluate", 2)], stop)
+  for _ in range(2):
+    loop.train(make(tmp_path, train_steps=2, keep=Keep()))
+    twos = [line for line in records(tmp_path) if line["step"] == 2]
+    kinds = [{name.partition("/")[0] for name in line} for line in twos]
+    assert kinds == [{"step", "eval"}, {"step", "train"}]
+
+
+def test_a_failed_save_stops_the_run_at_the_next_step(
+  tmp_path, make, quick, at, monkeypatch
+):
+  failed = threading.Event()
+
+  def fail(path):
+    failed.set()
+    raise RuntimeError("the disk is gone")
+
+  def wait():
+    assert failed.wait(60)
+    time.sleep(0.2)  # for the thread to end
+
+  monkeypatch.setattr(integrity, "write_hashes", fail)
+  run = make(tmp_path, checkpoint_period=4, report_period=1, keep=Keep())
+  at([("update_step", 5)], wait)
+  with pytest.raises(RuntimeError, match="the disk is gone"):
+    loop.train(run)
+  assert records(tmp_path)[-1]["step"] == 5
+
+
+def test_several_processes_are_refused(tmp_path, make, monkeypatch):
+  run = make(tmp_path / "run")
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  with pytest.raises(UserError, match="one of 2 JAX processes, but a run is"):
+    loop.train(run)
+  assert not (tmp_path / "run").exists()
+
+
+def test_the_hash_of_what_is_no_longer_read_is_kept(tmp_path, make, quick, at):
+  first = {"training_data": "d", "initial_checkpoint": "i"}
+  at([("update_step", 4)], stop)
+  with pytest.raises(Stop):
+    loop.train(make(tmp_path, about={"contents": first}))
+  now = {"training_data": "d", "evaluation_data": "e"}
+  loop.train(make(tmp_path, about={"contents": now}))
+  assert trained.describe_run(tmp_path)["contents"] == first | now
+  # What starts anew is described anew.
+  loop._describe(make(tmp_path, about={"contents": now}))
+  assert trained.describe_run(tmp_path)["contents"] == now
 
 
 def test_two_processes_in_one_folder(tmp_path, make, monkeypatch):

@@ -144,7 +144,7 @@ def test_values_are_read_back_to_the_bit(tmp_path):
   run.close()
   assert writers.read_values(tmp_path, "eval/sums/accuracy") == {1: 0.1 + 0.2}
   assert writers.read_values(tmp_path / "new", "eval/sums/accuracy") == {}
-  assert [writers.is_evaluated(tmp_path, s) for s in range(4)] == [
+  assert [writers.has_values(tmp_path, s, "eval/") for s in range(4)] == [
     *(False, True, False, True)
   ]
 
