@@ -134,7 +134,7 @@ class CacheBuilder:
     shards.write(self.folder, index, rows, counts)
 
   def discard(self) -> None:
-    """Throws the shards away: a cache of them is not wanted, or not any more."""
+    """Throws the shards away: a cache of them is not wanted any more."""
     shutil.rmtree(self.folder, ignore_errors=True)
 
   def finish(self, info: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ Usage:
 
 from collections.abc import Iterator
 from collections.abc import Mapping
-import importlib
 import inspect
 import operator
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from gkd.data import hashes
 from gkd.data.tokenising import FEATURES
 from gkd.errors import UserError
+from gkd.text import task_modules
 from gkd.text.vocabulary import Vocabulary
 
 _SEED = 0  # of preprocessors that draw: a continued cache fits together
@@ -69,7 +69,7 @@ def load(
       f" ({error}); install them or copy a cache made elsewhere here"
     ) from error
 
-  importlib.import_module(task_module).register(data_dir, vocabulary)
+  task_modules.register(task_module, data_dir, vocabulary)
   names = seqio.TaskRegistry.names()
   if name not in names:
     raise UserError(

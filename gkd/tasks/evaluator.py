@@ -8,7 +8,6 @@ through it: `gkd evaluate --through_seqio`.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
-import importlib
 import os
 
 from absl import logging
@@ -16,6 +15,7 @@ import numpy as np
 import seqio
 
 from gkd.tasks import features
+from gkd.text import task_modules
 from gkd.types import UserError
 
 
@@ -34,9 +34,9 @@ def register(
     vocabulary: of the predictions.
 
   Raises:
-    UserError: the module has no such task.
+    UserError: there is no such module, or it has no such task.
   """
-  importlib.import_module(task_module).register(data_dir, vocabulary)
+  task_modules.register(task_module, data_dir, vocabulary)
   if task_name not in seqio.TaskRegistry.names():
     raise UserError(
       f"task {task_name!r} is not registered by {task_module}; expected one of"

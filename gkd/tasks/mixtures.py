@@ -6,12 +6,12 @@ Usage:
 """
 
 from collections.abc import Mapping
-import importlib
 import os
 
 import seqio
 
 from gkd.tasks.features import AnyVocabulary
+from gkd.text import task_modules
 from gkd.types import UserError
 
 
@@ -22,7 +22,7 @@ def find(
   vocabulary: AnyVocabulary,
 ) -> seqio.Mixture | None:
   """The mixture that `task_module` registers under `name`, if there is one."""
-  importlib.import_module(task_module).register(data_dir, vocabulary)
+  task_modules.register(task_module, data_dir, vocabulary)
   if name not in seqio.MixtureRegistry.names():
     return None
   return seqio.MixtureRegistry.get(name)

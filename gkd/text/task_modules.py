@@ -1,0 +1,49 @@
+"""The modules that register tasks, found by their names.
+
+Usage:
+  register("gkd.tasks.arithmetic", data_dir, vocabulary)
+"""
+
+import importlib
+import os
+from typing import Any
+
+from gkd.errors import UserError
+
+
+def register(
+  task_module: str, data_dir: str | os.PathLike | None, vocabulary: Any
+) -> None:
+  """Calls the `register(data_dir, vocabulary)` of a module.
+
+  Args:
+    task_module: its dotted name, as in an import statement.
+    data_dir: where its raw files are.
+    vocabulary: of inputs and targets.
+
+  Raises:
+    UserError: there is no such module, something that it imports is missing, or
+      it has no function of that name. An error within its own code stays what
+      it is.
+  """
+  parts = task_module.split(".") if isinstance(task_module, str) else [""]
+  if not all(map(str.isidentifier, parts)):
+    raise UserError(
+      f"TASK_MODULE is {task_module!r}; expected the dotted name of a module"
+      " that registers tasks, such as 'gkd.tasks.arithmetic'"
+    )
+  try:
+    module = importlib.import_module(task_module)
+  except ImportError as error:
+    raise UserError(
+      f"TASK_MODULE {task_module!r} cannot be imported ({error}); correct the"
+      " name, or install it or put its folder on PYTHONPATH"
+    ) from error
+  function = getattr(module, "register", None)
+  if not callable(function):
+    raise UserError(
+      f"TASK_MODULE {task_module!r} ({getattr(module, '__file__', None)}) has"
+      " no register(data_dir, vocabulary); write one that adds its tasks to"
+      " seqio's registry, or name another module"
+    )
+  function(data_dir, vocabulary)
