@@ -2,9 +2,12 @@
 
 Two things are compared: the code of the task, and the raw files that the task
 opened through `gkd.text.raw_files`. Neither needs TensorFlow or runs the task.
+What is not on this machine cannot have changed: a cache that was brought here
+stands for it.
 """
 
 from collections.abc import Mapping
+import functools
 import logging
 import os
 from pathlib import Path
@@ -38,11 +41,11 @@ def is_fresh(
   Args:
     path: of the cache, for messages.
     info: its info.json.
-    data_dir: where the raw files are. Where one is missing, now or at all, the
-      cache stands for it, and that is said once.
+    data_dir: where the raw files are. Where one or a module is missing, now or
+      at all, the cache stands for it, and that is said once.
   """
   for name in missing(info, data_dir):
-    _say(f"cache {path} is used as it is: its raw file {name} is not here")
+    _say(f"cache {path} is used as it is: {name} is not here")
   change = changed(info, data_dir)
   if change is not None:
     _say(f"cache {path} is stale: {change} has changed since")
@@ -52,9 +55,13 @@ def is_fresh(
 def missing(
   info: Mapping[str, Any], data_dir: str | os.PathLike | None
 ) -> list[str]:
-  """Names of a cache's raw files that are not in `data_dir`."""
+  """What of a cache's modules and raw files is not on this machine."""
   return [
-    name
+    f"the code of {module}"
+    for module, digest in info.get("sources", {}).items()
+    if digest and hashes.source_hash(module) is None
+  ] + [
+    f"its raw file {name}"
     for name in info.get("raw_files", {})
     if not data_dir or not Path(data_dir, name).is_file()
   ]
@@ -65,7 +72,7 @@ def changed(
 ) -> str | None:
   """What of a cache's code and raw files has changed since; None: nothing."""
   for module, digest in info.get("sources", {}).items():
-    if hashes.source_hash(module) != digest:
+    if hashes.source_hash(module) not in (digest, None):
       return f"the code of {module}"
   for name, noted in info.get("raw_files", {}).items():
     file = Path(data_dir or "", name)
@@ -79,8 +86,16 @@ def _is_same(file: Path, noted: Mapping[str, Any]) -> bool:
   if (stat.st_size, stat.st_mtime_ns) == (noted["bytes"], noted["mtime_ns"]):
     return True  # reading gigabytes at each start would be a waste
   return (
-    stat.st_size == noted["bytes"] and hashes.file_hash(file) == noted["sha256"]
+    stat.st_size == noted["bytes"]
+    and _hash(file, stat.st_size, stat.st_mtime_ns) == noted["sha256"]
   )
+
+
+@functools.lru_cache(maxsize=1024)
+def _hash(file: Path, size: int, mtime_ns: int) -> str:
+  """That of one state of a file: a command looks at it for each cache."""
+  del size, mtime_ns
+  return hashes.file_hash(file)
 
 
 def _say(text: str) -> None:

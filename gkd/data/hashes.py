@@ -49,7 +49,8 @@ def source_file(module: str) -> Path | None:
   if name is None:
     try:
       spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
+    # Of a dotted name the package above is run, which may fail as it likes.
+    except Exception:
       return None
     name = spec.origin if spec else None
   return Path(name) if name and Path(name).is_file() else None

@@ -42,6 +42,22 @@ def test_a_copy_with_another_date_is_the_same(raw, fresh):
   assert fresh(info, data_dir)
 
 
+def test_a_copy_with_another_date_is_read_once(raw, fresh, monkeypatch):
+  data_dir, file, info = raw
+  os.utime(file, ns=(1, 1))
+  read = []
+  digest = info["raw_files"]["sub/train.gz"]["sha256"]
+  monkeypatch.setattr(
+    freshness.hashes, "file_hash", lambda file: read.append(file) or digest
+  )
+  assert fresh(info, data_dir)
+  assert fresh(info, data_dir)
+  assert read == [file]
+  os.utime(file, ns=(2, 2))
+  assert fresh(info, data_dir)
+  assert len(read) == 2
+
+
 @pytest.mark.parametrize("content", [b"one\ntwO\n", b"one\n"])
 def test_other_content_is_stale(raw, fresh, caplog, content):
   data_dir, file, info = raw
@@ -64,3 +80,20 @@ def test_changed_code_is_stale(fresh, caplog):
   assert fresh({"sources": {"gkd.text.postprocess": code}}, None)
   assert not fresh({"sources": {"gkd.text.postprocess": "0"}}, None)
   assert "the code of gkd.text.postprocess has changed" in caplog.text
+
+
+@pytest.mark.parametrize("module", ["no_such_tasks", "torn_package.tasks"])
+def test_without_the_code_the_cache_stands_and_says_so_once(
+  fresh, caplog, module, tmp_path, monkeypatch
+):
+  (tmp_path / "torn_package").mkdir()
+  (tmp_path / "torn_package" / "__init__.py").write_text("1 / 0\n")
+  monkeypatch.syspath_prepend(str(tmp_path))
+  info = {"sources": {module: "0"}}
+  assert freshness.changed(info, None) is None
+  assert freshness.missing(info, None) == [f"the code of {module}"]
+  for _ in range(2):
+    assert fresh(info, None)
+  said = f"is used as it is: the code of {module} is not here"
+  assert caplog.text.count(said) == 1
+  assert "stale" not in caplog.text

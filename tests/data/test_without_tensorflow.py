@@ -8,6 +8,7 @@ import textwrap
 
 import numpy as np
 
+from gkd.data import hashes
 from gkd.data import writer
 from gkd.data.cache import Row
 from gkd.text.arithmetic import CHARACTERS
@@ -38,6 +39,11 @@ def write_cache(folder, split):
     "vocabulary": vocabulary,
     "postprocess": "gkd.text.postprocess:chain_answer",
     "metrics": ["gkd.text.metrics:accuracy"],
+    # Made where this package is; it stands on no machine but that one.
+    "sources": {
+      "gkd.text.arithmetic": hashes.source_hash("gkd.text.arithmetic"),
+      "package_of_another_machine.tasks": "0" * 64,
+    },
   }
   writer.write_rows(folder / info["task"] / f"{split}-0", rows, info)
 
