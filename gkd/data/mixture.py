@@ -18,6 +18,7 @@ Usage:
 from collections.abc import Iterable
 import fractions
 import math
+import numbers
 
 from gkd.data import cache as caches
 from gkd.data.cache import TokenCache
@@ -88,9 +89,10 @@ def _key(cache: TokenCache) -> tuple[str, str, str]:
 
 
 def _checked(cache: TokenCache, rate: float) -> fractions.Fraction:
-  if not (math.isfinite(rate) and rate > 0):
+  number = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
+  if not (number and math.isfinite(rate) and rate > 0):
     raise UserError(
-      f"the rate of {cache.info['task']} in the mixture is {rate:g}; give a"
+      f"the rate of {cache.info['task']} in the mixture is {rate!r}; give a"
       " number above 0, or leave it out"
     )
   return fractions.Fraction(str(rate))  # 0.1 is a tenth, as it was written

@@ -89,8 +89,8 @@ def test_neither_order_nor_scale_of_the_rates_matters(caches):
 
 def test_what_cannot_be_mixed_is_refused(caches, tmp_path):
   a, b, *_ = caches
-  for rate in (0, -1, float("nan"), float("inf")):
-    with pytest.raises(UserError, match=f"rate of b in the mixture is {rate}"):
+  for rate in (0, -1, float("nan"), float("inf"), "3", None, True):
+    with pytest.raises(UserError, match=f"of b in the mixture is {rate!r};"):
       Mixture([(a, 1), (b, rate)])
   with pytest.raises(UserError, match="is twice in the mixture"):
     Mixture([(a, 1), (b, 1), (a, 2)])
