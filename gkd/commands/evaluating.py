@@ -1,6 +1,7 @@
 """`gkd evaluate`: scores of a checkpoint on tasks, by generation."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import json
 import math
 from pathlib import Path
@@ -16,7 +17,9 @@ from gkd.commands import through_seqio
 from gkd.commands.datasets import Folders
 from gkd.commands.settings import Evaluating
 from gkd.commands.training import check_vocabularies
+from gkd.evaluation import predictions
 from gkd.evaluation.decode import evaluate as evaluate_once
+from gkd.evaluation.evaluation import Evaluation
 from gkd.types import UserError
 
 
@@ -51,6 +54,7 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   output = Path(settings.output).expanduser()
   values: dict[str, float] = {}
   with locks.hold(output / ".lock", f"MODEL_DIR {settings.output}"):
+    _remove_old(output, evaluations)
     for evaluation in evaluations:
       values |= evaluate_once(
         settings.model,
@@ -82,6 +86,16 @@ def _check_output(path: str) -> None:
       " config.gin and predictions; give another folder, for example"
       f" {str(output / 'eval')!r}"
     )
+
+
+def _remove_old(output: Path, evaluations: Sequence[Evaluation]) -> None:
+  """What an earlier command left must not pass for a result of this one."""
+  (output / "metrics.json").unlink(missing_ok=True)
+  ending = predictions.ending(0)
+  written = {predictions.stem(e.file_parts) + ending for e in evaluations}
+  for file in (output / "predictions").glob(f"*{ending}"):
+    if file.name not in written:
+      file.unlink()
 
 
 def _write(output: Path, values: Mapping[str, float]) -> None:

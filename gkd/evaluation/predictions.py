@@ -96,7 +96,7 @@ def write(
   Raises:
     UserError: the disk is full or may not be written to.
   """
-  path = os.path.join(directory, f"{stem(parts)}-{step:08d}.jsonl")
+  path = os.path.join(directory, stem(parts) + ending(step))
   what = f"cannot write predictions to {directory}; make room there"
   with files.explaining(what):
     os.makedirs(directory, exist_ok=True)
@@ -108,6 +108,11 @@ def write(
           file.write(json.dumps(extra | kept, ensure_ascii=False) + "\n")
     os.replace(f"{path}.tmp", path)
   return path
+
+
+def ending(step: int) -> str:
+  """The file's name after its stem."""
+  return f"-{step:08d}.jsonl"
 
 
 def stem(parts: Sequence[str]) -> str:

@@ -160,6 +160,24 @@ def test_samples_are_voted_on_and_no_intervals_if_not_asked_for(
   }
 
 
+def test_nothing_of_an_earlier_evaluation_stays(
+  arguments, caches, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(evaluating, "evaluate_once", lambda *_, **__: {})
+  monkeypatch.setattr(evaluating.score_table, "table", lambda *_: "")
+  folder = tmp_path / "scores"
+  written = "chain_addition_easy-validation-00000000.jsonl"
+  (folder / "predictions").mkdir(parents=True)
+  for name in (written, "chain_addition_easy-test-t1-00000000.jsonl", "notes"):
+    (folder / "predictions" / name).write_text("")
+  (folder / "metrics.json").write_text('{"eval/x/accuracy": 1.0}')
+  assert command.main(arguments) == 0
+  assert json.loads((folder / "metrics.json").read_text()) == {}
+  names = {path.name for path in (folder / "predictions").iterdir()}
+  # The first is replaced by the evaluation itself.
+  assert names == {written, "notes"}
+
+
 def test_answers_depend_on_neither_the_batch_nor_the_number_of_examples(
   arguments, tmp_path
 ):
