@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import importlib
 from typing import NamedTuple
 
+import numpy as np
+
 from gkd.commands.datasets import Folders
 from gkd.commands.settings import Data
 from gkd.data.cache import TokenCache
@@ -91,7 +93,14 @@ class Comparison:
       )
       for name, theirs in found.items():
         full = f"eval/{evaluation.metric_part}/{name}{label}"
-        if values[full] != theirs:
+        if full not in values:
+          raise UserError(
+            f"seqio.Evaluator gives {full} = {theirs!r} and gkd has no such"
+            f" metric: the cache {evaluation.cache.path} was not made with the"
+            " functions that the task has now; make it again"
+          )
+        # Two that are not a number are the same.
+        if not np.array_equal(values[full], theirs, equal_nan=True):
           raise UserError(
             f"seqio.Evaluator gives {full} = {theirs!r} and gkd"
             f" {values[full]!r} on the same predictions: the cache"
