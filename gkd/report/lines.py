@@ -25,6 +25,8 @@ _OUTLYING = 30.0
 # Steps 1, 2, 4, … have most of them in the first quarter of a linear axis.
 _CROWDED = 0.25
 _MIN_LOG_POINTS = 5
+# An axis from the lowest to the highest value, with margins, has to be finite.
+_LARGEST = 1e300
 _INTERVAL = "Band: 95 % interval over the prompts."
 _TEACHER = "teacher, same examples"
 _LOG = "Logarithmic vertical axis."
@@ -132,10 +134,14 @@ def _line(found: Sequence[Run], name: str) -> Line:
 
 
 def _points(run: Run, name: str) -> dict[int, float]:
-  """{step: finite value}; memory in MiB."""
+  """{step: value that can be drawn}; memory in MiB.
+
+  Values that are not finite are left out, and so are those whose distance
+  would not be: no axis holds them.
+  """
   scale = 2.0**-20 if name.endswith("_bytes") else 1.0
   pairs = zip(*run.metrics.get(name, ((), ())), strict=True)
-  return {step: y * scale for step, y in pairs if math.isfinite(y)}
+  return {step: y * scale for step, y in pairs if abs(y) < _LARGEST}
 
 
 def _series(arm: str, colour: int, line: Line, *, is_broken: bool) -> Series:

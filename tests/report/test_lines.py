@@ -39,6 +39,12 @@ def test_interval_of_a_single_run_is_the_band_around_its_line():
   assert chart.note == "Note. Band: 95 % interval over the prompts."
 
 
+def test_values_that_no_axis_holds_are_left_out():
+  run = _run("a", [1, 2, 3, 4], accuracy=[5.0, 1.7e308, -1.7e308, 7.0])
+  (line,) = _chart([run]).series
+  assert (list(line.xs), list(line.ys)) == ([1, 4], [5.0, 7.0])
+
+
 def test_band_of_several_seeds_is_the_seeds_and_not_their_intervals():
   runs = [
     _run(
