@@ -125,7 +125,8 @@ def _bench(args) -> None:
     run = dataclasses.replace(run, model_dir=scratch)
     result = steps.measure(run, rounds=args.rounds)
   print(steps.words(result))
-  Path(args.output).expanduser().write_text(json.dumps(result, indent=2) + "\n")
+  output = Path(args.output).expanduser()
+  files.write_text(output, json.dumps(result, indent=2) + "\n")
   print(f"written to {args.output}")
 
 

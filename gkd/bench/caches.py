@@ -26,6 +26,7 @@ import threading
 import time
 from typing import Any
 
+from gkd import files
 from gkd.data.cache import TokenCache
 from gkd.data.materialise import materialise
 from gkd.text import vocabulary as vocabularies
@@ -258,7 +259,7 @@ def main() -> None:
         "load_average": os.getloadavg()[1],  # of five minutes
         "python": platform.python_version(),
       }
-      output.write_text(json.dumps(results, indent=2) + "\n")
+      files.write_text(output, json.dumps(results, indent=2) + "\n")
       print(name, json.dumps(results[name], indent=2))
     else:
       command = [sys.executable, "-m", "gkd.bench.caches", "--in_this_process"]

@@ -20,6 +20,7 @@ import sys
 import time
 from typing import Any
 
+from gkd import files
 from gkd.bench.caches import hardware
 from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
@@ -133,7 +134,7 @@ def main() -> None:
     return
   result = measure_all(args.caches, args.batch_sizes, args.rows)
   if args.output:
-    Path(args.output).write_text(json.dumps(result, indent=2) + "\n")
+    files.write_text(args.output, json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
