@@ -1,6 +1,6 @@
 """From `Scoring` to evaluations: splits, caches, names, every check.
 
-caches = open_caches(settings.scoring, folders, models)
+caches = open_caches(settings.scoring, folders)
 evaluations = make_evaluations(settings.scoring, caches)
 """
 

@@ -148,7 +148,7 @@ class Scoring:
       at_least_one("EVAL_CHUNK_SIZE", self.chunk_size)
     for temperature in self.temperatures:
       Decoding(temperature=float(temperature)).validate()
-    # As metrics and files are named, see `commands.training`.
+    # As metrics and files are named, see `commands.scoring`.
     names = [f"{temperature:g}" for temperature in self.temperatures]
     if len(set(names)) < len(names):
       raise UserError(
@@ -164,8 +164,7 @@ class Scoring:
   @property
   def splits(self) -> list[Data]:
     """`data`, then one for each entry of `also`."""
-    also = [named(entry) for entry in self.also]
-    more = [dataclasses.replace(self.data, **fields) for fields in also]
+    more = (dataclasses.replace(self.data, **named(x)) for x in self.also)
     return [self.data, *more]
 
 
@@ -179,7 +178,7 @@ _PERIODS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-  """`gkd train`: see `gkd.training.loop.Run` for what is not said here.
+  """`gkd train`: see `gkd.training.run.Run` for what is not said here.
 
   Attributes:
     initial_checkpoint: the student's parameters, INITIAL_CHECKPOINT_PATH; ""
@@ -242,10 +241,9 @@ class Training:
     _ = self.kept  # what cannot be is refused now
     at_least_one("REPORT_PERIOD", self.report_period)
     for name in _PERIODS:
-      if getattr(self, name.lower()) < 0:
+      if (value := getattr(self, name.lower())) < 0:
         raise UserError(
-          f"{name} is {getattr(self, name.lower())}; give a number of steps, or"
-          " 0 for none"
+          f"{name} is {value}; give a number of steps, or 0 for none"
         )
     if not self.model_dir:
       raise UserError("MODEL_DIR is empty; give the folder of the run")
@@ -297,7 +295,6 @@ def at_least_one(name: str, value: int) -> None:
 
 
 def check_seed(seed: int) -> None:
-  """Refuses a RANDOM_SEED that no compiled program takes."""
-  # Compiled programs take it as a signed number of 32 bits.
+  """Refuses a RANDOM_SEED that is no signed number of 32 bits, as compiled."""
   if not 0 <= seed < 1 << 31:
     raise UserError(f"RANDOM_SEED is {seed}; give 0 to {(1 << 31) - 1}")

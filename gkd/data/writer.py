@@ -1,8 +1,7 @@
 """Writes token caches, without TensorFlow.
 
-`materialise` writes seqio tasks through this; generated problems and sampled
-texts (sequence-level distillation) come here directly, and training reads all
-of them alike.
+For rows that a program has: generated problems, tests. What takes long goes
+through `builder`, which survives a kill; training reads all of them alike.
 
 Usage:
   rows = [Row(inputs, targets, prompt="1+1=", reference="2"), …]

@@ -17,7 +17,7 @@ _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 class PhaseTimer:
-  """Seconds spent in each named phase since the last `pop`.
+  """Seconds spent in each named phase.
 
   JAX returns before a computation is done. A phase that ends without fetching a
   result shows only its dispatch; the time then turns up in the phase that
@@ -43,13 +43,8 @@ class PhaseTimer:
 
   @property
   def values(self) -> dict[str, float]:
-    """{"time/<phase>_seconds": total} since the last `pop`."""
+    """{"time/<phase>_seconds": total}."""
     return {f"time/{name}_seconds": t for name, t in self.seconds.items()}
-
-  def pop(self) -> dict[str, float]:
-    """`values`, then forgets them."""
-    values, self.seconds = self.values, {}
-    return values
 
 
 class CompileCounter:
