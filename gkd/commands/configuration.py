@@ -65,6 +65,7 @@ def load(files: Sequence[str], bindings: Sequence[str]) -> None:
   gin.clear_config()
   _given.files.clear()
   _given.flags.clear()
+  _given.in_files.clear()
   opened: list[str] = []
 
   def reader(path):
@@ -80,6 +81,8 @@ def load(files: Sequence[str], bindings: Sequence[str]) -> None:
   for path in map(Path, opened):
     if not path.resolve().is_relative_to(config_folder().resolve()):
       _given.files.update(dict.fromkeys(gin_table.macros_of(path), str(path)))
+  macros = [s for s, selector in gin_config._CONFIG if selector == "gin.macro"]
+  _given.in_files.update(macros)
   for binding in bindings:
     _parse_binding(binding)
   _given.refuse_unknown(gin_table.referenced_macros(), config_folder())

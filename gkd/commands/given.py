@@ -42,10 +42,12 @@ class Given:
   Attributes:
     files: {name of a macro: file that sets it last}.
     flags: {key of a binding: its name as it was written}.
+    in_files: macros with a value in any file, ours included.
   """
 
   files: dict[str, str] = dataclasses.field(default_factory=dict)
   flags: dict[Key, str] = dataclasses.field(default_factory=dict)
+  in_files: set[str] = dataclasses.field(default_factory=set)
 
   def refuse_unknown(self, referenced: Set[str], folder: Path) -> None:
     """Every name of the user's files must be one that something asks for.
@@ -91,9 +93,12 @@ class Given:
       )
 
   def refuse_idle_flags(self, names: Iterable[str], why: str) -> None:
-    """Refuses these macros on the command line."""
+    """Refuses these macros on the command line.
+
+    Not those that stand in no file: without a value gin builds nothing.
+    """
     for name in names:
-      if (name, _MACRO) in self.flags:
+      if (name, _MACRO) in self.flags and name in self.in_files:
         raise UserError(f"--gin.{name} has no effect: {why}; leave it out")
 
 

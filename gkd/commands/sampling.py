@@ -17,6 +17,7 @@ from gkd.checkpoints.trained import Located
 from gkd.commands import configuration
 from gkd.commands import outputs
 from gkd.commands import parameters
+from gkd.commands import scoring
 from gkd.commands import settings
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import open_cache
@@ -84,6 +85,11 @@ def sample(folders: Folders) -> str:
   """Samples what the loaded configuration describes; returns the folder."""
   asked = configuration.build(Sampling)
   outputs.check_folder(asked.output, "OUTPUT_DIR")
+  scoring.refuse_idle_names(asked.data, None)
+  if asked.decoding.temperature == 0:
+    names = ("SAMPLING_TOP_K", "SAMPLING_TOP_P")
+    why = "SAMPLING_TEMPERATURE is 0, which is greedy"
+    configuration.refuse_idle_flags(names, why)
   found = parameters.locate(asked.checkpoint, _CHECKPOINT)
   cache = open_cache(asked.data, folders)
   check_vocabularies({"student": asked.model}, cache.info["vocabulary"]["size"])

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from gkd.commands import configuration
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import open_cache
+from gkd.commands.settings import Data
 from gkd.commands.settings import Scoring
 from gkd.data.cache import TokenCache
 from gkd.evaluation import predictions
@@ -66,6 +67,29 @@ def refuse_idle_flags(teacher: LanguageModel | None) -> None:
   if teacher is None:
     names = ("EVAL_TEACHER", "EVAL_CHUNK_SIZE")
     configuration.refuse_idle_flags(names, "there is no teacher")
+
+
+def refuse_idle_names(
+  train: Data | None, scoring: Scoring | None, *, module: bool = True
+) -> None:
+  """Names of splits that nothing asks for where token caches are given.
+
+  Args:
+    train: what is trained on.
+    scoring: what is evaluated on.
+    module: whether only the making of a cache reads TASK_MODULE.
+  """
+  if train is not None and train.cache:
+    why = "TRAIN_CACHE is given and holds its split"
+    configuration.refuse_idle_flags(["TRAIN_SPLIT"], why)
+  if scoring is not None and scoring.data.cache:
+    why = "EVAL_CACHE is given and holds its task and split"
+    configuration.refuse_idle_flags(["EVAL_SPLIT", "EVAL_TASK"], why)
+  read = [train] * (train is not None) + (scoring.splits if scoring else [])
+  if all(data.cache for data in read):
+    names = ["MIXTURE_OR_TASK_NAME", "OVERLONG"] + ["TASK_MODULE"] * module
+    why = "token caches are given, and nothing is tokenised"
+    configuration.refuse_idle_flags(names, why)
 
 
 def _check(cache: TokenCache, width: int, first: TokenCache) -> None:

@@ -228,6 +228,14 @@ MISTAKES = {
     ["--gin.EVAL_CHUNK_SIZE=8"],
     "--gin.EVAL_CHUNK_SIZE has no effect: there is no teacher",
   ),
+  "the split of a cache": (
+    ["--gin.EVAL_SPLIT=test"],
+    "EVAL_SPLIT has no effect: EVAL_CACHE is given and holds its task",
+  ),
+  "the module of a cache": (
+    ["--gin.TASK_MODULE=x"],
+    "TASK_MODULE has no effect: token caches are given, and nothing is",
+  ),
   "several caches in one": (
     ["--gin.EVAL_CACHE=('a', 'b')"],
     "evaluation is of one task and split at a time; name one in EVAL_TASK",

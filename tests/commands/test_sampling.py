@@ -34,7 +34,7 @@ from tests.training import tiny_run
 
 LENGTHS = tiny_run.LENGTHS
 TINY = [f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}", "--gin.TRAIN_LIMIT=None"]
-ROWS = 72
+ROWS = 288  # so many that a signal comes before the end
 STEP = 6
 
 # Processes that have imported everything already, but hold no device yet.
@@ -185,7 +185,7 @@ def test_twice_is_complete_and_other_settings_are_refused(
 ):
   assert command.main(sample) == 0
   said = capsys.readouterr().out
-  assert f"144 completions of 72 prompts in {tmp_path / 'answers'}: " in said
+  assert f"completions of {ROWS} prompts in {tmp_path / 'answers'}: " in said
   assert "cut without EOS; in " in said
   assert f"train on them with --gin.TRAIN_CACHE={tmp_path / 'answers'}" in said
   before = files(tmp_path / "answers")
@@ -288,6 +288,18 @@ MISTAKES = {
     ["--gin.SAMPLING_TEMPERATURE=0.0"],
     "NUM_SAMPLES is 2 but greedy completions are all the same",
   ),
+  "greedy and filtered": (
+    [
+      "--gin.SAMPLING_TEMPERATURE=0.0",
+      "--gin.NUM_SAMPLES=1",
+      "--gin.SAMPLING_TOP_K=5",
+    ],
+    "SAMPLING_TOP_K has no effect: SAMPLING_TEMPERATURE is 0, which is greedy",
+  ),
+  "the split of a cache": (
+    ["--gin.TRAIN_SPLIT=test"],
+    "TRAIN_SPLIT has no effect: TRAIN_CACHE is given and holds its split",
+  ),
   "nobody": (["--gin.WRITER=me"], "WRITER is 'me'; expected one of 'teacher'"),
   "no shard": (
     ["--gin.SHARD_PROMPTS=0"],
@@ -379,14 +391,16 @@ def test_training_reads_exactly_what_was_sampled(sample, folder, tmp_path):
   run = training.prepare(
     configuration.build(settings.Training), Folders("", "")
   )
-  assert "data:      sums train, 144 rows, targets written by" in run.words
+  assert (
+    f"data:      sums train, {2 * ROWS} rows, targets written by" in run.words
+  )
   gold = {
     row.prompt: row.targets.tolist()
     for row in TokenCache(folder / "prompts").read(range(ROWS))
   }
   sampled = answers.read(range(len(answers)))
   seen, same_as_gold = set(), 0
-  for step in range(9):  # an epoch: 144 rows, 16 at a time
+  for step in range(2 * ROWS // 16):  # an epoch
     batch = run.loader.batch(step)
     assert batch.source.tolist() == [Source.TEACHER] * 16
     for place, index in enumerate(batch.rows.tolist()):
