@@ -20,6 +20,8 @@ from gkd.errors import UserError
 _LIBRARIES = {"site-packages", "dist-packages"}
 # Modules that are not there where training and evaluation run.
 _TF_SIDE = ("seqio", "t5", "tensorflow", "tensorflow_datasets")
+# What makes the rows of every task.
+_MAKERS = ("gkd.data.seqio_task", "gkd.data.tokenising")
 _DEPTH = 8  # of arguments within arguments; a function may hold itself
 
 
@@ -64,8 +66,9 @@ def preprocessing(task: Any, data_dir: str | None = None) -> dict[str, Any]:
 def sources(task: Any, task_module: str) -> dict[str, str]:
   """Hashes of the source files that tokens and references depend on.
 
-  These are the task's module, those of its preprocessors and postprocessor, and
-  what they import, within `gkd.text`, `gkd.tasks` and the user's own code.
+  These are the code that makes the rows of every task, the task's module, those
+  of its preprocessors and postprocessor, and what they import, within
+  `gkd.text`, `gkd.tasks` and the user's own code.
   Metric functions leave nothing in a cache, so a module of theirs alone does
   not count. Nor do installed libraries: finding their files would import them,
   and TensorFlow with them.
@@ -73,7 +76,7 @@ def sources(task: Any, task_module: str) -> dict[str, str]:
   kept = [*task.preprocessors]
   kept += [task.postprocessor] if task.postprocessor else []
   waiting = {task_module} | {_module(f) for f in kept}
-  found: dict[str, str] = {}
+  found = {name: hashes.source_hash(name) for name in _MAKERS}
   ignored = {_module(f) for f in task.predict_metric_fns} - waiting
   while waiting:
     name = waiting.pop()

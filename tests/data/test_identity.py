@@ -123,3 +123,13 @@ def test_constants_from_other_modules_count(modules):
     "own_package.constants",
   }
   assert all(found[name] for name in own)
+
+
+def test_the_code_that_makes_rows_counts(modules, monkeypatch):
+  before = identity.sources(task(), "own_task")
+  for name in ("gkd.data.seqio_task", "gkd.data.tokenising"):
+    known = identity.hashes.source_hash(name)
+    assert before[name] == known
+    with monkeypatch.context() as patch:
+      patch.setattr(identity.hashes, "source_hash", lambda module: "another")
+      assert identity.sources(task(), "own_task")[name] == "another"
