@@ -220,7 +220,9 @@ def _registered(
   The caches of its tasks are made on the way: rates may depend on their sizes.
   """
   if not check:
-    known = mixture_file.find(folders.cache_dir, data.task, folders.data_dir)
+    known = mixture_file.find(
+      folders.cache_dir, data.task, folders.data_dir, data.split
+    )
     if known is not None or _find(data, folders):
       return known
   if not data.module:
@@ -237,7 +239,7 @@ def _registered(
   rows = {name: len(cache) for name, cache in caches.items()}
   rates = mixtures.rates(mixture, data.split, rows)
   path = mixture_file.write(
-    folders.cache_dir, data.task, rates, caches.values()
+    folders.cache_dir, data.task, rates, caches.values(), data.split
   )
   log.info("mixture %s: rates written to %s", data.task, path)
   return rates

@@ -1,12 +1,13 @@
 """The rates of a registered mixture, beside the caches of its tasks.
 
-They are computed once, where seqio is. `<cache_dir>/<mixture>/mixture.json`
+They are computed once, where seqio is, and for one split, since they may depend
+on its size. `<cache_dir>/<mixture>/mixture.json`
 keeps them with the code and the raw files that they depend on, so that they are
 found without TensorFlow and a change is noticed.
 
 Usage:
-  write("caches", "my_mixture", {"gsm8k": 3.0, "svamp": 1.0}, caches)
-  rates = find("caches", "my_mixture", data_dir)
+  write("caches", "my_mixture", {"gsm8k": 3.0, "svamp": 1.0}, caches, "train")
+  rates = find("caches", "my_mixture", data_dir, "train")
 """
 
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ from gkd.data.cache import TokenCache
 log = logging.getLogger("gkd")
 
 NAME = "mixture.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 def write(
@@ -31,9 +32,14 @@ def write(
   mixture: str,
   rates: Mapping[str, float],
   caches: Iterable[TokenCache],
+  split: str,
 ) -> Path:
-  """Writes the rates, with what the caches were made of; returns the path."""
-  content = {"format": _FORMAT, "rates": dict(rates)}
+  """Writes the rates of a split, with what the caches were made of.
+
+  Returns:
+    The path.
+  """
+  content = {"format": _FORMAT, "split": split, "rates": dict(rates)}
   for field in ("sources", "raw_files"):
     content[field] = {}
     for cache in caches:
@@ -48,8 +54,16 @@ def find(
   cache_dir: str | os.PathLike,
   mixture: str,
   data_dir: str | os.PathLike | None = None,
+  split: str | None = None,
 ) -> dict[str, float] | None:
-  """{task: rate} of a mixture; None without a file, or with a stale one."""
+  """{task: rate} of a mixture; None without a file that fits, or a stale one.
+
+  Args:
+    cache_dir: folder of all caches.
+    mixture: its name.
+    data_dir: where the raw files are, if they are here.
+    split: that the rates are wanted for; None: whichever they are of.
+  """
   path = Path(cache_dir) / mixture / NAME
   if not path.is_file():
     return None
@@ -59,6 +73,8 @@ def find(
   except (OSError, ValueError, KeyError, TypeError) as error:
     log.warning("%s cannot be read (%s) and is passed over", path, error)
     return None
-  if not known or not freshness.is_fresh(path, content, data_dir):
+  if not known or split not in (None, content.get("split")):
+    return None
+  if not freshness.is_fresh(path, content, data_dir):
     return None
   return content["rates"]

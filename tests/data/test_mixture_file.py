@@ -38,16 +38,23 @@ def find(tmp_path):
 
 def test_what_was_written_is_found(tmp_path, caches):
   assert find(tmp_path) is None
-  path = mixture_file.write(tmp_path, "mix", RATES, caches)
+  path = mixture_file.write(tmp_path, "mix", RATES, caches, "train")
   assert path == tmp_path / "mix" / "mixture.json"
   assert find(tmp_path) == RATES
+
+
+def test_rates_are_of_one_split(tmp_path, caches):
+  mixture_file.write(tmp_path, "mix", RATES, caches, "train")
+  raw = tmp_path / "raw"
+  assert mixture_file.find(tmp_path, "mix", raw, "train") == RATES
+  assert mixture_file.find(tmp_path, "mix", raw, "validation") is None
 
 
 @pytest.mark.parametrize("name", ["a.txt", "b.txt"])
 def test_a_changed_raw_file_of_any_cache_is_noticed(
   tmp_path, caches, name, caplog
 ):
-  mixture_file.write(tmp_path, "mix", RATES, caches)
+  mixture_file.write(tmp_path, "mix", RATES, caches, "train")
   raw = tmp_path / "raw" / name
   raw.write_text("c")
   os.utime(raw, ns=(1, 1))
@@ -59,7 +66,7 @@ def test_a_changed_raw_file_of_any_cache_is_noticed(
 
 def test_changed_code_is_noticed(tmp_path, caches, caplog):
   caches[1].info["sources"] = {"gkd.text.metrics": "another hash"}
-  mixture_file.write(tmp_path, "mix", RATES, caches)
+  mixture_file.write(tmp_path, "mix", RATES, caches, "train")
   caplog.set_level("INFO")
   assert find(tmp_path) is None
   assert "is stale: the code of gkd.text.metrics has changed" in caplog.text
@@ -67,5 +74,7 @@ def test_changed_code_is_noticed(tmp_path, caches, caplog):
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"format": 0})])
 def test_a_file_that_says_nothing_is_passed_over(tmp_path, caches, content):
-  mixture_file.write(tmp_path, "mix", RATES, caches).write_text(content)
+  mixture_file.write(tmp_path, "mix", RATES, caches, "train").write_text(
+    content
+  )
   assert find(tmp_path) is None
