@@ -93,7 +93,8 @@ def _state(cache: TokenCache, data_dir: str, verified: bool) -> str:
   if change is not None:
     parts.append(f"STALE, {change} has changed since it was made")
   elif "sources" in cache.info:
-    parts.append("fresh")
+    known = cache.info.get("raw_files") or cache.info.get("generated")
+    parts.append("fresh" if known else "code fresh, raw files not tracked")
   elif not verified:
     parts.append("complete")
   return "; ".join(parts)
@@ -142,7 +143,8 @@ def _written_by(writer: dict) -> str:
 
 
 def _is_partial(folder: Path) -> bool:
-  return folder.name.startswith(".") and folder.name.endswith(".partial")
+  partial = folder.name.startswith(".") and folder.name.endswith(".partial")
+  return partial and folder.is_dir()
 
 
 def _half_made(folder: Path) -> str:

@@ -1,9 +1,9 @@
 """Whether what a cache was made of is still what it was.
 
 Two things are compared: the code of the task, and the raw files that the task
-opened through `gkd.text.raw_files`. Neither needs TensorFlow or runs the task.
-What is not on this machine cannot have changed: a cache that was brought here
-stands for it.
+opened through `gkd.text.raw_files` or that its source names. Neither needs
+TensorFlow or runs the task. What is not on this machine cannot have changed: a
+cache that was brought here stands for it.
 """
 
 from collections.abc import Mapping
@@ -63,7 +63,7 @@ def missing(
   ] + [
     f"its raw file {name}"
     for name in info.get("raw_files", {})
-    if not data_dir or not Path(data_dir, name).is_file()
+    if _place(name, data_dir) is None
   ]
 
 
@@ -75,10 +75,18 @@ def changed(
     if hashes.source_hash(module) not in (digest, None):
       return f"the code of {module}"
   for name, noted in info.get("raw_files", {}).items():
-    file = Path(data_dir or "", name)
-    if data_dir and file.is_file() and not _is_same(file, noted):
+    file = _place(name, data_dir)
+    if file is not None and not _is_same(file, noted):
       return f"raw file {file}"
   return None
+
+
+def _place(name: str, data_dir: str | os.PathLike | None) -> Path | None:
+  """A raw file on this machine; outside of `data_dir` its name is its path."""
+  if not data_dir and not Path(name).is_absolute():
+    return None
+  file = Path(data_dir or "", name)
+  return file if file.is_file() else None
 
 
 def _is_same(file: Path, noted: Mapping[str, Any]) -> bool:

@@ -101,6 +101,7 @@ def materialise(
   with raw_files.noting() as opened:
     examples = seqio_task.read(task, split, lengths, vocabulary)
     examples = _checked(examples, f"{task_name} {split}", data_dir)
+    opened |= seqio_task.raw_files(task, split, data_dir)
     raw = freshness.describe(opened)
     info = {
       "task": task_name,
@@ -109,6 +110,8 @@ def materialise(
       "overlong": overlong,
       "sources": identity.sources(task, task_module),
       **identity.functions(task),
+      # Then there are no raw files that could change.
+      "generated": getattr(task.source, "generated", False),
     }
     key = _key(info, task, vocabulary, raw, data_dir)
     info |= {"hash": hashes.content_hash(key), "vocabulary": vocabulary}

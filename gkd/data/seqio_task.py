@@ -127,6 +127,25 @@ def read(
   return Examples(rows, task.num_input_examples(split), None)
 
 
+def raw_files(task: Any, split: str, data_dir: str | None) -> dict[str, Path]:
+  """{name: path} of the files that seqio's own file sources read.
+
+  The name is the path within `data_dir`, or the whole path outside of it.
+  """
+  import seqio
+
+  if not isinstance(task.source, seqio.FileDataSource):
+    return {}
+  root = Path(data_dir or ".").absolute()
+  found = {}
+  for name in task.source.list_shards(split):
+    path = Path(name).absolute()
+    if path.is_file():  # a bucket's are out of reach
+      inside = data_dir and path.is_relative_to(root)
+      found[str(path.relative_to(root) if inside else path)] = path
+  return found
+
+
 def _check_split(task: Any, split: str) -> None:
   """A split of the task, or with TFDS also slices and sums of its splits."""
   import seqio

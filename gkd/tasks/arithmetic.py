@@ -93,7 +93,7 @@ def register_chains(
 
   features.add_task(
     name,
-    sources.rows_source(rows, tuple(sizes)),
+    sources.rows_source(rows, tuple(sizes), generated=True),
     vocabulary,
     postprocess=postprocess.chain_answer,
     metrics=[metrics.accuracy],

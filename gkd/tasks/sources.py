@@ -33,6 +33,7 @@ def rows_source(
   splits: Iterable[str],
   *,
   with_references: bool = False,
+  generated: bool = False,
 ) -> "RowsSource":
   """A seqio source over Python rows; always in the order given.
 
@@ -42,6 +43,9 @@ def rows_source(
       is a prompt alone.
     splits: names of the splits.
     with_references: whether rows carry a list "references".
+    generated: whether rows come from code alone and not from files. Files that
+      were not opened through `gkd.text.raw_files` are not known: without this
+      `gkd cache list` says that they are not tracked.
   """
   signature = {
     "inputs": tf.TensorSpec([], tf.string),
@@ -58,7 +62,7 @@ def rows_source(
       lambda: iter(found), output_signature=signature
     )
 
-  return RowsSource(dataset_fn, splits, rows, tuple(signature))
+  return RowsSource(dataset_fn, splits, rows, tuple(signature), generated)
 
 
 class RowsSource(seqio.FunctionDataSource):
@@ -70,8 +74,10 @@ class RowsSource(seqio.FunctionDataSource):
     splits: Iterable[str],
     rows: Callable[[str], Iterable[Row]],
     names: Sequence[str],
+    generated: bool = False,
   ):
     super().__init__(dataset_fn, splits=tuple(splits))
+    self.generated = generated
     self._rows = rows
     self._names = names
 

@@ -1,5 +1,6 @@
 """What `gkd cache list` says of whole, stale, damaged and half-made caches."""
 
+import json
 import os
 import re
 
@@ -67,6 +68,20 @@ def test_an_entry_has_what_one_wants_to_know(cache_dir, raw):
   ):
     assert part in text
   assert re.search(r"made (1969-12-31|1970-01-01) \d\d:\d\d", text)
+
+
+def test_raw_files_that_nobody_noted_are_said(cache_dir):
+  path = cache_dir / "toy" / "train-0" / "info.json"
+  info = json.loads(path.read_text())
+  path.write_text(json.dumps({**info, "raw_files": {}}))
+  assert "toy train: code fresh, raw files not tracked" in listed(cache_dir)
+  path.write_text(json.dumps({**info, "raw_files": {}, "generated": True}))
+  assert "toy train: fresh" in listed(cache_dir)
+
+
+def test_a_file_on_its_way_is_no_cache(cache_dir):
+  (cache_dir / "toy" / ".mixture.json.1-2.partial").write_text("")
+  assert "HALF-MADE" not in listed(cache_dir)
 
 
 def test_what_made_it_stale_is_named(cache_dir, raw, monkeypatch):
@@ -138,7 +153,7 @@ def test_completions_say_who_wrote_them(tmp_path):
 
 def test_a_mixture_is_listed_with_its_rates(cache_dir, raw):
   cache = TokenCache(cache_dir / "toy" / "train-0")
-  mixture_file.write(cache_dir, "mix", {"toy": 3.0, "b": 0.5}, [cache])
+  mixture_file.write(cache_dir, "mix", {"toy": 3.0, "b": 0.5}, [cache], "train")
   text = listed(cache_dir, raw.parent)
   assert "mixture mix: fresh\n  rates toy 3, b 0.5" in text
   raw.write_text("something else")

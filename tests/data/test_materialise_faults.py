@@ -371,3 +371,53 @@ def test_rows_beyond_the_limit_are_counted_over_shards(tmp_path, caplog):
 def test_workers_are_one_or_more(tmp_path):
   with pytest.raises(UserError, match="0 workers; give 1 or more"):
     make(tmp_path, num_workers=0)
+
+
+TEXT_LINES = """
+import os
+
+import seqio
+import tensorflow as tf
+
+from gkd.text import metrics
+
+
+def both(dataset):
+  return dataset.map(lambda line: {"inputs": line, "targets": line})
+
+
+def register(data_dir, vocabulary):
+  feature = seqio.Feature(seqio.ByteVocabulary(extra_ids=0))
+  if "faults" in seqio.TaskRegistry.names():
+    seqio.TaskRegistry.remove("faults")
+  seqio.TaskRegistry.add(
+    "faults",
+    source=seqio.TextLineDataSource(
+      {"train": os.environ["FAULTS_FOLDER"] + "/*.txt"}
+    ),
+    preprocessors=[
+      both, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+    output_features={"inputs": feature, "targets": feature},
+    metric_fns=[metrics.exact_match],
+  )
+"""
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_changed_files_of_seqios_own_sources_are_noticed(
+  tmp_path, caplog, monkeypatch, inside
+):
+  folder = tmp_path / ("data" if inside else "elsewhere")
+  folder.mkdir(exist_ok=True)
+  file = folder / "a.txt"
+  file.write_text("one\ntwo\n")
+  monkeypatch.setenv("FAULTS_FOLDER", str(folder))
+  (tmp_path / "code" / "faults_task.py").write_text(TEXT_LINES)
+  path = make(tmp_path)
+  name = "a.txt" if inside else str(file)
+  assert TokenCache(path).info["raw_files"].keys() == {name}
+  assert make(tmp_path) == path
+  file.write_text("one\nthree\n")
+  other = make(tmp_path)
+  assert f"stale: raw file {file} has changed" in caplog.text
+  assert TokenCache(other).read([1])[0].prompt == "three"
