@@ -115,6 +115,8 @@ class Subset:
     text = f"{len(rows):,} rows"
     if len(rows) < len(cache):
       text = f"{len(rows):,} of {len(cache):,} rows"
+    if self.limit is not None and self.limit > len(rows):
+      text += f", fewer than TRAIN_LIMIT {self.limit:,}"
     if m := self.targets_per_prompt:
       targets = "1 target" if m == 1 else f"{m} targets"
       text += f": {len(rows) // m:,} prompts × {targets}"

@@ -105,6 +105,8 @@ def test_words_say_how_many_and_how_drawn(cache, sampled):
     return subset.words(subset.of(of, 5), of, 5)
 
   assert words(Subset(), cache) == "400 rows"
+  few = words(Subset(limit=512), cache)
+  assert few == "400 rows, fewer than TRAIN_LIMIT 512"
   assert words(Subset(fraction=0.05), cache) == (
     "20 of 400 rows, drawn by seed 5"
   )
