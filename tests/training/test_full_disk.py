@@ -67,7 +67,8 @@ def small_disk(tmp_path):
 
 
 # What is free, as a part of what the run needs: nearly nothing, a part of the
-# first checkpoint, then of later ones.
+# first checkpoint, then of later ones. Not nearly all: what a failed save
+# leaves counts as used, and the next one begins by removing it.
 @pytest.mark.filterwarnings(
   "error::pytest.PytestUnhandledThreadExceptionWarning"
 )
@@ -75,7 +76,7 @@ def test_a_disk_that_fills_up_and_is_freed(small_disk, make, straight):
   needed = sum(f.stat().st_blocks * 512 for f in straight[1].rglob("*"))
   folder, ballast = small_disk / "run", small_disk / "ballast"
   last = []
-  for part in (0.02, 0.2, 0.45, 0.7, 0.9):
+  for part in (0.02, 0.2, 0.45, 0.6):
     used = sum(f.stat().st_blocks * 512 for f in folder.rglob("*"))
     space = shutil.disk_usage(small_disk)
     wanted = int(part * needed) - used
