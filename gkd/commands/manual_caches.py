@@ -77,7 +77,8 @@ reads:
   raw files that it was made of: a change since makes it stale
 writes:
   to the terminal: rows, tokens (longest/limit), vocabulary, size, when it was
-  made, and its state; nothing to disk. States: fresh; STALE, with what has
+  made, and its state; nothing to disk. States: fresh; code fresh, raw files
+  not tracked (its task did not say which it read); STALE, with what has
   changed; DAMAGED, with the file; HALF-MADE, with the rows that are done;
   complete, for a cache that is of no task
 """,
