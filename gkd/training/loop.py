@@ -113,9 +113,8 @@ def train(
           )
       if evaluated is not None:
         report = periods.due(done, run.report_period)
-        if done == run.train_steps and not report:
-          recorder.write_rest(done)
-        recorder.write(done, evaluated, report=report)
+        end = done == run.train_steps
+        recorder.write(done, evaluated, report=report, end=end)
         if run.keep.metric in evaluated:
           store.values[done] = evaluated[run.keep.metric]
       leaving = bool(stop.requested)  # asked once: who leaves has saved
@@ -134,7 +133,7 @@ def train(
     if owed or "evaluation" in missing or done == 0:
       leaving = conclude(done)
     elif missing:
-      recorder.write_rest(done)
+      recorder.write(done, {}, report=False, end=True)
     progress = enter(Progress(run.train_steps, start, run.folder.name))
     while done < run.train_steps and not leaving:
       store.check()  # a save that failed stops the run now, not at the next
@@ -165,7 +164,8 @@ def train(
         )
         parts = jax.device_get(parts)
       if parts["finite"].compute() != 1.0:
-        recorder.write_rest(step)  # the good steps have a line of their own
+        # The good steps have a line of their own.
+        recorder.write(step, {}, report=False, end=True)
         recorder.write_alone(done, stats | parts)
         raise _not_finite(parts, step, run)
       recorder.add(stats | parts)

@@ -102,7 +102,12 @@ class Recorder:
     self._means = metrics.merge([self._means, jax.device_get(dict(stats))])
 
   def write(
-    self, done: int, evaluated: Mapping[str, float], *, report: bool
+    self,
+    done: int,
+    evaluated: Mapping[str, float],
+    *,
+    report: bool,
+    end: bool = False,
   ) -> None:
     """The line of a step: training means at a report, values if there are any.
 
@@ -110,21 +115,16 @@ class Recorder:
       done: finished steps.
       evaluated: values of the evaluations after this step.
       report: whether what was gathered is written, and then forgotten.
+      end: the run ends here. What was gathered is written too, but stays
+        gathered: a run that is continued takes it out of this line and writes
+        it at the next report.
     """
     line: dict[str, float] = {}
-    if report and self._means:
+    if (report or end) and self._means:
       line = self._numbers(self._means)
-      self._means, self.timer.seconds = {}, {}
+      if report:
+        self._means, self.timer.seconds = {}, {}
     self._line(done, line | dict(evaluated))
-
-  def write_rest(self, done: int) -> None:
-    """A line of the steps since the last report, where a run ends between two.
-
-    They stay gathered: a run that is continued drops this line and writes that
-    of the report.
-    """
-    if self._means:
-      self._line(done, self._numbers(self._means))
 
   def write_alone(self, done: int, stats: Mapping[str, Mean]) -> None:
     """A line of one step that is not gathered: the one that failed."""

@@ -47,9 +47,9 @@ class Writers:
       resume_step: the step that was restored. Lines, samples and predictions of
         later steps are dropped, since those steps are about to be done again;
         None for a run that starts anew, which keeps nothing of an earlier one.
-      partial: the restored step lies between two reports. A line of training
-        means at that very step is of a run that ended there; it is dropped too,
-        as its steps are part of the next report.
+      partial: the restored step lies between two reports. Training means in the
+        line of that very step are of a run that ended there; they are dropped
+        too, as its steps are part of the next report.
       owed: the restored step is still to be reported and evaluated, so that its
         lines are dropped.
       tensorboard: also write TensorBoard events.
@@ -58,7 +58,7 @@ class Writers:
     self._samples_dir = os.path.join(model_dir, "samples")
     path = os.path.join(model_dir, METRICS_FILE)
     last_step = -1 if resume_step is None else resume_step
-    _drop_lines(path, lambda line: _is_later(line, last_step, partial, owed))
+    _edit_lines(path, lambda line: _standing(line, last_step, partial, owed))
     for directory in (
       self._samples_dir,
       os.path.join(model_dir, "predictions"),
@@ -181,30 +181,33 @@ def _finite(value: Any) -> Any:
   return value
 
 
-def _drop_lines(path: str, dropped: Callable[[dict[str, Any]], bool]) -> None:
-  """Rewrites a file of lines if some are dropped; a torn line goes too."""
-  lines = _lines(path)
-  parsed = [_parsed(line) for line in lines]
-  kept = [
-    line
-    for line, values in zip(lines, parsed, strict=True)
-    if values is not None and not dropped(values)
-  ]
-  if kept == lines and all(line.endswith("\n") for line in lines):
-    return
-  files.write_text(path, "".join(line.rstrip("\n") + "\n" for line in kept))
+def _edit_lines(
+  path: str, edit: Callable[[dict[str, Any]], dict[str, Any] | None]
+) -> None:
+  """Rewrites a file of lines as edited, None dropping one; torn ones go too."""
+  lines, kept = _lines(path), []
+  for line in lines:
+    values = _parsed(line)
+    edited = None if values is None else edit(values)
+    if edited is not None:
+      same = edited == values
+      kept.append((line.rstrip("\n") if same else json.dumps(edited)) + "\n")
+  if kept != lines:
+    files.write_text(path, "".join(kept))
 
 
-def _is_later(
-  line: Mapping[str, Any], last_step: int, partial: bool, owed: bool
-) -> bool:
-  """Whether the steps of a line will be reported again; see `Writers`."""
+def _standing(
+  line: dict[str, Any], last_step: int, partial: bool, owed: bool
+) -> dict[str, Any] | None:
+  """What of a line will not be reported again; see `Writers`."""
   if line["step"] != last_step:
-    return line["step"] > last_step
-  trained, evaluated = (
-    any(name.startswith(kind) for name in line) for kind in ("train/", "eval/")
-  )
-  return owed or (partial and trained and not evaluated)
+    return line if line["step"] < last_step else None
+  if owed:
+    return None
+  if not partial:
+    return line
+  values = {n: v for n, v in line.items() if n.startswith("eval/")}
+  return {"step": last_step, **values} if values else None
 
 
 def _lines(path: str) -> list[str]:

@@ -99,15 +99,15 @@ def test_the_line_of_an_end_between_two_reports_goes_when_the_run_goes_on(
       for done in steps:
         recorder.add(stats(done))
         if done == 5:
-          recorder.write_rest(5)
-          recorder.write(5, {"eval/sums/accuracy": 0.5}, report=False)
+          values = {"eval/sums/accuracy": 0.5}
+          recorder.write(5, values, report=False, end=True)
           return recorder.unwritten
         recorder.write(done, {}, report=done % 4 == 0)
     return None
 
   kept = run(range(1, 6))
   found = [(x["step"], x.get("train/loss")) for x in lines(tmp_path)]
-  assert found == [(4, 2.5), (5, 5.0), (5, None)]
+  assert found == [(4, 2.5), (5, 5.0)]
   run((6, 7, 8), resume_step=5, unwritten=kept)
   found = [(x["step"], x.get("train/loss")) for x in lines(tmp_path)]
   assert found == [(4, 2.5), (5, None), (8, 6.5)]
@@ -116,7 +116,7 @@ def test_the_line_of_an_end_between_two_reports_goes_when_the_run_goes_on(
 def test_a_step_that_failed_has_a_line_without_the_good_ones(tmp_path):
   with Recorder(str(tmp_path)) as recorder:
     recorder.add(stats(1.0))
-    recorder.write_rest(1)
+    recorder.write(1, {}, report=False, end=True)
     recorder.write_alone(2, stats(np.nan))
   good, bad = lines(tmp_path)
   assert (good["step"], good["train/loss"]) == (1, 1.0)

@@ -112,7 +112,6 @@ LINES = """\
     ({"resume_step": 8}, 4),
     ({"resume_step": 6}, 3),
     ({"resume_step": 6, "partial": True}, (0, 2)),
-    ({"resume_step": 8, "partial": True}, 4),
     ({"resume_step": 6, "owed": True}, 1),
     ({"resume_step": 6, "partial": True, "owed": True}, 1),
     ({"resume_step": 4, "partial": False}, 1),
@@ -125,6 +124,14 @@ def test_lines_that_will_be_written_again_are_dropped(tmp_path, resumed, kept):
   lines = LINES.splitlines(keepends=True)
   expected = lines[:kept] if isinstance(kept, int) else [lines[n] for n in kept]
   assert path.read_text() == "".join(expected)
+
+
+def test_means_that_come_again_leave_the_line_of_an_evaluation(tmp_path):
+  line = {"step": 8, "train/loss": 3.0, "time/x": 1.0, "eval/sums/accuracy": 1}
+  (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+  _writers(tmp_path, resume_step=8, partial=True).close()
+  (found,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  assert json.loads(found) == {"step": 8, "eval/sums/accuracy": 1}
 
 
 def test_a_file_that_needs_no_change_is_left_alone(tmp_path):
