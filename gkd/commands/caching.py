@@ -177,9 +177,10 @@ def _next(
   flags += [f"--gin.{binding}" for binding in bindings]
   flags += [f"--cache_dir={folders.cache_dir}"]
   return (
-    "next: these caches are found by the same flags, without TensorFlow:\n"
+    "next: these caches are found by the same flags, without TensorFlow; add"
+    " the model and the\nknobs that the header of runs/sft.gin lists:\n"
     f"  gkd train --gin_file=runs/sft.gin {' '.join(map(_quoted, flags))}"
-    " --gin.MODEL_DIR=…"
+    " --gin.MODEL_DIR=… …"
   )
 
 
