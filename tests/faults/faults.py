@@ -38,7 +38,8 @@ def main() -> int:
       print(f"  left: {row['left']} · again: {row['again']}", flush=True)
       if fails := verdict(row, exit_code):
         wrong.append(f"{row['fault']}: {fails}")
-        print(f"  WRONG: {fails}", flush=True)
+        print(f"  WRONG: {fails}", *row["stderr"], sep="\n", flush=True)
+      del rows[-1]["stderr"]  # long, and of no use where nothing is wrong
   report = {
     "command": "python -m tests.faults.faults",
     "date": datetime.date.today().isoformat(),
