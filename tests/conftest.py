@@ -2,7 +2,10 @@
 
 import os
 import pathlib
+import signal
 
+# A shell starts background jobs with ctrl-C ignored, and so would be ours.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests that train in a child process inherit both settings.
 _flags = os.environ.get("XLA_FLAGS", "")
