@@ -1,0 +1,186 @@
+"""The config of a T5 model from the names and shapes of its parameters.
+
+T5X keeps no config beside its arrays. All sizes can be read off the shapes;
+what cannot (which activation, how many rows are real ids) is assumed as the
+public models have it, and said.
+
+  shapes = {"token_embedder/embedding": (32128, 512), …}
+  config, assumed = config_of(shapes, {"mlp_activations": ("silu", "linear")})
+"""
+
+from collections.abc import Mapping
+import re
+from typing import Any
+
+from gkd.models.t5 import T5Config
+from gkd.types import UserError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# Rows of the public embedding tables -> real ids among them: T5, mT5, umT5 and
+# ByT5 (`docs/models.md` of T5X; the rest pads the table for partitioning).
+_REAL_IDS = {32128: 32100, 250112: 250100, 256384: 256300, 384: 384}
+
+_EMBEDDING = "token_embedder/embedding"
+_BIAS = r"(en|de)coder/(layers_\d+/)?relpos_bias/rel_embedding"
+_QUERY = r"(en|de)coder/layers_\d+/(self_)?attention/query/kernel"
+_WI = r"(en|de)coder/layers_\d+/mlp/wi(_\d+)?/kernel"
+_LAYER = r"{stack}/layers_(\d+)/"
+_HEAD = "decoder/logits_dense/kernel"
+
+
+def known_vocabulary_size(rows: int) -> int:
+  """Real ids among the rows of an embedding table; `rows` if unknown."""
+  return _REAL_IDS.get(rows, rows)
+
+
+def config_of(
+  shapes: Shapes, given: Mapping[str, Any]
+) -> tuple[T5Config, tuple[str, ...]]:
+  """The config of unscanned T5X names and shapes, and what was assumed.
+
+  Whether every parameter is there with the right shape is not checked here:
+  compare the shapes with those of the config's model.
+
+  Args:
+    shapes: {"encoder/layers_0/mlp/wi_0/kernel": (512, 1024), …}.
+    given: fields of T5Config that shapes do not tell (mlp_activations,
+      vocabulary_size, dtype, dropout_rate, …), or that they do: then both have
+      to agree. None counts as not given.
+
+  Returns:
+    The config, and a sentence about each thing that was assumed.
+
+  Raises:
+    UserError: not a T5 encoder–decoder, sizes that do not fit each other, or a
+      given field that contradicts the shapes.
+  """
+  _check_family(shapes)
+  given = {name: value for name, value in given.items() if value is not None}
+  told = _told(shapes)
+  for name, value in given.items():
+    if name in told and value != told[name]:
+      raise UserError(
+        f"{name}={value!r} was given, but the shapes of the checkpoint say "
+        f"{told[name]!r}; leave it out or give the right checkpoint"
+      )
+  assumed: dict[str, Any] = {}
+  sentences: list[str] = []
+  if "mlp_activations" not in given:
+    assumed["mlp_activations"], sentence = _activations(shapes)
+    sentences += sentence
+  if "vocabulary_size" not in given:
+    assumed["vocabulary_size"], sentence = _real_ids(told["vocab_size"])
+    sentences.append(sentence)
+  config = T5Config.from_size({**told, **assumed}, **given)
+  _check_activations(config, shapes)
+  return config, tuple(sentences)
+
+
+def _check_family(shapes: Shapes) -> None:
+  stacks = {name.partition("/")[0] for name in shapes}
+  if "decoder" in stacks and "encoder" not in stacks:
+    raise UserError(
+      "a decoder-only model (no parameter below encoder/); gkd converts T5 "
+      "encoder–decoders"
+    )
+  if "encoder" in stacks and "decoder" not in stacks:
+    raise UserError(
+      "an encoder-only model (no parameter below decoder/); gkd converts T5 "
+      "encoder–decoders"
+    )
+  wanted = {"embedding": re.escape(_EMBEDDING), "relative bias": _BIAS}
+  wanted |= {"attention": _QUERY, "MLP": _WI}
+  for what, pattern in wanted.items():
+    if not any(re.fullmatch(pattern, name) for name in shapes):
+      some = ", ".join(sorted(shapes)[:3]) or "none at all"
+      raise UserError(
+        f"not a T5 encoder–decoder: no {what} under T5X's name among its "
+        f"{len(shapes)} parameters ({some}, …)"
+      )
+
+
+def _told(shapes: Shapes) -> dict[str, Any]:
+  """The fields of T5Config that shapes determine."""
+  rows, width = _pair(shapes, re.escape(_EMBEDDING))
+  heads, buckets = _pair(shapes, _BIAS)
+  joined = _pair(shapes, _QUERY)[1]
+  if joined % heads:
+    raise UserError(
+      f"the query kernels have {joined} columns, which {heads} heads (the rows "
+      "of the relative bias) do not divide; expected heads × head size"
+    )
+  bias = next(name for name in shapes if re.fullmatch(_BIAS, name))
+  return {
+    "vocab_size": rows,
+    "emb_dim": width,
+    "num_heads": heads,
+    "num_encoder_layers": _num_layers(shapes, "encoder"),
+    "num_decoder_layers": _num_layers(shapes, "decoder"),
+    "head_dim": joined // heads,
+    "mlp_dim": _pair(shapes, _WI)[1],
+    "logits_via_embedding": _HEAD not in shapes,
+    "relative_buckets": buckets,
+    "bias_per_layer": "/layers_" in bias,
+  }
+
+
+def _pair(shapes: Shapes, pattern: str) -> tuple[int, int]:
+  """The two dimensions of the first parameter whose name matches."""
+  name = next(name for name in sorted(shapes) if re.fullmatch(pattern, name))
+  shape = shapes[name]
+  if len(shape) != 2 or not all(shape):
+    raise UserError(
+      f"{name} has the shape {tuple(shape)}; expected two dimensions, as T5X "
+      "has it"
+    )
+  return shape[0], shape[1]
+
+
+def _num_layers(shapes: Shapes, stack: str) -> int:
+  """One more than the highest number: gaps are for the caller to list."""
+  pattern = re.compile(_LAYER.format(stack=stack))
+  found = [int(m.group(1)) for m in map(pattern.match, shapes) if m]
+  if not found:
+    raise UserError(
+      f"no layer below {stack}/; expected {stack}/layers_0/… as T5X names them"
+    )
+  return max(found) + 1
+
+
+def _activations(shapes: Shapes) -> tuple[tuple[str, ...], list[str]]:
+  branches = _num_branches(shapes)
+  if branches == 1:
+    return ("relu",), ["mlp_activations: relu, as T5 1.0 (one kernel wi)"]
+  if branches == 2:
+    return ("gelu", "linear"), [
+      "mlp_activations: gelu and linear, as T5 1.1, Flan-T5 and mT5 (two "
+      "kernels wi_0, wi_1); UL2 has silu and linear"
+    ]
+  raise UserError(
+    f"an MLP with {branches} input kernels; give mlp_activations, one name a "
+    "kernel"
+  )
+
+
+def _num_branches(shapes: Shapes) -> int:
+  """Input kernels of an MLP: 1 for wi, 2 for wi_0 and wi_1."""
+  return len(
+    {m.group(2) for m in (re.fullmatch(_WI, name) for name in shapes) if m}
+  )
+
+
+def _real_ids(rows: int) -> tuple[int, str]:
+  real = known_vocabulary_size(rows)
+  if rows in _REAL_IDS:
+    return real, f"vocabulary_size: {real} real ids in {rows} rows, as public"
+  return real, f"vocabulary_size: each of the {rows} rows is a real id"
+
+
+def _check_activations(config: T5Config, shapes: Shapes) -> None:
+  branches = _num_branches(shapes)
+  if len(config.mlp_activations) != branches:
+    raise UserError(
+      f"mlp_activations={config.mlp_activations!r} was given, but the MLP has "
+      f"{branches} input kernel(s); give one name a kernel"
+    )
