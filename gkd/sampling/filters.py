@@ -86,6 +86,16 @@ class Decoding:
       words += f", top-p {self.top_p:g}"
     return words
 
+  @property
+  def label(self) -> str:
+    """What tells its metrics from those of other ways; none when greedy."""
+    return f"t{self.temperature:g}" if self.temperature else ""
+
+  @property
+  def is_random(self) -> bool:
+    """Whether a second answer to a prompt can differ from the first."""
+    return self.temperature != 0
+
 
 def is_greedy(decoding: Decoding) -> Array:
   """Scalar bool: the largest logit is taken, filters do not matter."""

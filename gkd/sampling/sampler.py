@@ -3,7 +3,7 @@
 A row's draws depend on (caller's key, global row id, position) only, so a row
 is answered alike alone, in any batch and in any order. The forward pass is in
 inference mode. Not jitted here: callers jit with `model` and `max_length`
-static. Beam search is not here.
+static. Beam search is in `beam.py`.
 
   samples = sample(model, params, inputs, rows, stream(seed, step, role),
                    Decoding(), max_length=32)
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from gkd import keys
 from gkd import masks
+from gkd.sampling import blocks
 from gkd.sampling import filters
 from gkd.sampling.filters import Decoding
 from gkd.types import EOS_ID
@@ -28,9 +29,6 @@ from gkd.types import Key
 from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import UserError
-
-# Width of the blocks of ids that a draw goes through: one TPU lane row.
-_BLOCK = 128
 
 
 @flax.struct.dataclass
@@ -147,12 +145,12 @@ def choose(
     tokens [B] int32 and log_probs [B] float32, see `Samples.log_probs`.
   """
   logits = filters.apply(logits, decoding)
-  blocks = _in_blocks(logits)
-  block_mass = jnp.sum(jnp.exp(blocks), axis=-1)
+  parts = blocks.split(logits)
+  block_mass = jnp.sum(jnp.exp(parts), axis=-1)
   tokens = jax.lax.cond(
     filters.is_greedy(decoding),
-    lambda: _largest(blocks),
-    lambda: _draw(blocks, block_mass, row_keys),
+    lambda: _largest(parts),
+    lambda: _draw(parts, block_mass, row_keys),
   )
   chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
   return tokens, chosen - jnp.log(jnp.sum(block_mass, axis=-1))
@@ -211,7 +209,7 @@ def _append(
   )
 
 
-def _largest(blocks: Array) -> Array:
+def _largest(parts: Array) -> Array:
   """Argmax [B] of logits [B, N, W], the first of equals.
 
   In two stages, as a maximum is a plain reduction and XLA's argmax over a whole
@@ -219,13 +217,13 @@ def _largest(blocks: Array) -> Array:
   the logits equal their maximum instead: when XLA computes them anew in a fused
   loop, with other rounding, no place does.
   """
-  block = jnp.argmax(jnp.max(blocks, axis=-1), axis=-1).astype(jnp.int32)
-  inside = _take_block(blocks, block)
+  block = jnp.argmax(jnp.max(parts, axis=-1), axis=-1).astype(jnp.int32)
+  inside = blocks.take(parts, block)
   column = jnp.argmax(inside, axis=-1).astype(jnp.int32)
-  return block * blocks.shape[-1] + column
+  return block * parts.shape[-1] + column
 
 
-def _draw(blocks: Array, block_mass: Array, row_keys: Key) -> Array:
+def _draw(parts: Array, block_mass: Array, row_keys: Key) -> Array:
   """Draws ids [B] by inverse CDF: first a block of ids, then an id inside it.
 
   P(id) = P(block) · P(id | block), with a uniform number for each factor. Sums
@@ -234,8 +232,8 @@ def _draw(blocks: Array, block_mass: Array, row_keys: Key) -> Array:
   grain than the 2⁻²³ of one float32 uniform.
 
   Args:
-    blocks: [B, N, W] logits, largest 0.
-    block_mass: [B, N] sum of exp(blocks).
+    parts: [B, N, W] logits, largest 0.
+    block_mass: [B, N] sum of exp(parts).
     row_keys: [B] keys.
   """
   uniform = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(row_keys)
@@ -243,9 +241,9 @@ def _draw(blocks: Array, block_mass: Array, row_keys: Key) -> Array:
   # itself an id of probability 1e-38 would be taken if it came first.
   uniform += 2.0**-24
   block = _inverse_cdf(block_mass, uniform[:, 0])
-  inside = _take_block(blocks, block)
+  inside = blocks.take(parts, block)
   column = _inverse_cdf(jnp.exp(inside), uniform[:, 1])
-  return block * blocks.shape[-1] + column
+  return block * parts.shape[-1] + column
 
 
 def _inverse_cdf(mass: Array, uniform: Array) -> Array:
@@ -263,17 +261,3 @@ def _inverse_cdf(mass: Array, uniform: Array) -> Array:
   last = mass.shape[-1] - 1 - jnp.argmax(positive[:, ::-1], axis=-1)
   index = jnp.where(jnp.any(hit, axis=-1), first, last)
   return index.astype(jnp.int32)
-
-
-def _take_block(blocks: Array, block: Array) -> Array:
-  """[B, N, W] and one index a row [B] -> [B, W]."""
-  return jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
-
-
-def _in_blocks(logits: Array) -> Array:
-  """[B, V] -> [B, N, W], filled up with −inf."""
-  num_rows, num_ids = logits.shape
-  width = min(_BLOCK, num_ids)
-  fill = -num_ids % width
-  logits = jnp.pad(logits, ((0, 0), (0, fill)), constant_values=-jnp.inf)
-  return logits.reshape(num_rows, -1, width)

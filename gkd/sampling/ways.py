@@ -1,0 +1,68 @@
+"""The ways of decoding: to draw or to search, each with its few numbers.
+
+way = Beam(4, alpha=0.6)          # or Decoding(temperature=0.7)
+way.validate()
+print(f"answers {way.words}")
+"""
+
+import math
+import numbers
+
+import flax.struct
+
+from gkd.sampling.filters import Decoding
+from gkd.types import Array
+from gkd.types import UserError
+
+
+@flax.struct.dataclass
+class Beam:
+  """To search the best sequences, see `sampling.beam`.
+
+  Attributes:
+    size: K, beams of each prompt; static.
+    alpha: exponent of the length penalty, traced; 0 ranks by log-probability,
+      more favours longer sequences. T5X's default.
+  """
+
+  size: int = flax.struct.field(pytree_node=False, default=4)
+  alpha: float | Array = 0.6
+
+  def validate(self) -> None:
+    """Checks a user's values (host numbers).
+
+    Raises:
+      UserError: a value of the wrong type or out of range.
+    """
+    size, alpha = self.size, self.alpha
+    if isinstance(size, bool) or not isinstance(size, numbers.Integral):
+      raise UserError(f"beam size is {size!r}; expected an integer")
+    if size < 1:
+      raise UserError(f"beam size is {size}; expected 1 or more")
+    if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
+      raise UserError(f"beam alpha is {alpha!r}; expected a number")
+    if not 0 <= alpha < math.inf:
+      raise UserError(
+        f"beam alpha is {alpha}; expected 0 (no length penalty) or more, as"
+        " T5's 0.6"
+      )
+
+  @property
+  def words(self) -> str:
+    """One phrase for the start-up print (host numbers)."""
+    beams = "1 beam" if self.size == 1 else f"{self.size} beams"
+    return f"by a search with {beams}, alpha {self.alpha:g}"
+
+  @property
+  def label(self) -> str:
+    """What tells its metrics from those of other ways of decoding."""
+    return f"beam{self.size}"
+
+  @property
+  def is_random(self) -> bool:
+    """Whether a second answer to a prompt can differ from the first."""
+    return False
+
+
+# Both have `validate`, `words`, `label` and `is_random`.
+Way = Decoding | Beam
