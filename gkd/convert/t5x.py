@@ -1,0 +1,181 @@
+"""Models that T5X saved, and models that T5X opens.
+
+Reads what `use_orbax=False` writes (all public checkpoints), what T5X writes
+today (Orbax), and the generations between; layers one by one or stacked
+(scalable_t5, umT5). Writes the first, which every T5X opens.
+
+  found = t5x.open_checkpoint(Path("t5_1_1_base/checkpoint_1000000"), {})
+  t5x.write(Path("out/checkpoint_1000000"), found)
+
+Names and shapes are T5X's: `encoder/layers_0/attention/query/kernel`.
+"""
+
+from collections.abc import Mapping
+import os
+from typing import Any
+
+import numpy as np
+
+from gkd.convert import scanned
+from gkd.convert import sizes
+from gkd.convert import t5x_folders
+from gkd.convert import t5x_trees
+from gkd.convert.checkpoint import Checkpoint
+from gkd.convert.checkpoint import Leaf
+from gkd.convert.t5x_writing import write as write
+from gkd.convert.zarr_arrays import Stored
+from gkd.types import UserError
+
+_TARGET = "target/"
+_STEP = "state/step"
+_SLOTS = "state/param_states/"
+_SLOT_KINDS = ("m", "v", "v_col", "v_row")
+_KEPT_EXACTLY = ("float32", "bfloat16")
+_EXACT_STEPS = 256  # all integers up to here are bfloat16 numbers
+_NAMED = 3
+
+
+def open_checkpoint(
+  path: str | os.PathLike, given: Mapping[str, Any]
+) -> Checkpoint:
+  """Opens a T5X checkpoint; arrays are read later, one at a time.
+
+  Args:
+    path: the folder of a checkpoint, or of a run: then its newest one.
+    given: fields of T5Config that shapes do not tell, see `sizes.config_of`.
+
+  Returns:
+    The checkpoint, unscanned. `slots` are Adafactor's, in float32, for every
+    parameter or none at all; what was left out is told in `assumed`.
+
+  Raises:
+    UserError: no T5X checkpoint, half-written or damaged, not of a T5
+      encoder–decoder, of a type that gkd does not keep, or contradicting
+      `given`.
+  """
+  found = t5x_folders.find(path)
+  arrays, layout = t5x_trees.read(found)
+  params = {
+    name.removeprefix(_TARGET): array
+    for name, array in arrays.items()
+    if name.startswith(_TARGET)
+  }
+  _check_nothing_else(arrays, found.path)
+  _check_types(params, found.path)
+  try:
+    is_scanned = scanned.is_scanned(params)
+    leaves = _leaves(params)
+    config, assumed = sizes.config_of(
+      {name: leaf.shape for name, leaf in leaves.items()}, given
+    )
+  except UserError as error:
+    raise UserError(f"{found.path}: {error}") from error
+  step, about_step = _step(arrays.get(_STEP))
+  slots, about_slots = _slots(arrays, leaves, is_scanned)
+  stacking = "layers stacked" if is_scanned else "one array a layer"
+  sentences = (found.said, *assumed, about_step, about_slots)
+  return Checkpoint(
+    path=found.path,
+    format="t5x",
+    layout=f"T5X, {layout}, {stacking}",
+    config=config,
+    leaves=leaves,
+    step=step,
+    slots=slots,
+    assumed=tuple(filter(None, sentences)),
+  )
+
+
+def _check_nothing_else(arrays: Mapping[str, Stored], path: Any) -> None:
+  """Parameters, a step and slots are what a T5 has."""
+  known = (_TARGET, _STEP, _SLOTS)
+  others = sorted(n for n in arrays if not n.startswith(known))
+  if others:
+    raise UserError(
+      f"{path} holds more than the parameters, step and optimizer of a T5: "
+      f"{_listed(others)}; gkd has no place for these, save it without them"
+    )
+
+
+def _check_types(params: Mapping[str, Stored], path: Any) -> None:
+  others = sorted(
+    f"{name} ({array.dtype})"
+    for name, array in params.items()
+    if array.dtype not in _KEPT_EXACTLY
+  )
+  if others:
+    raise UserError(
+      f"{path}: {len(others)} parameters are neither float32 nor bfloat16: "
+      f"{_listed(others)}; save them in one of these"
+    )
+
+
+def _listed(names: list[str]) -> str:
+  return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+
+
+def _leaves(params: Mapping[str, Stored]) -> dict[str, Leaf]:
+  """Parameters by unscanned name, sorted."""
+  leaves = {}
+  for name, array in params.items():
+    layers = scanned.layer_names(name, array.shape)
+    for i, layer in enumerate(layers):
+      leaves[layer] = _layer(name, array, i)
+    if not layers:
+      leaves[name] = Leaf(array.shape, array.dtype, array.read)
+  return dict(sorted(leaves.items()))
+
+
+def _layer(name: str, array: Stored, i: int) -> Leaf:
+  def read() -> np.ndarray:
+    return scanned.layer_of(name, array.read(i))
+
+  return Leaf(scanned.layer_shape(name, array.shape), array.dtype, read)
+
+
+def _step(array: Stored | None) -> tuple[int | None, str]:
+  """The step, which T5X turns into a float at times, and a warning or ""."""
+  if array is None:
+    return None, ""
+  value = np.asarray(array.read()).astype(np.float64)
+  if value.size != 1 or not value.item().is_integer() or value.item() < 0:
+    raise UserError(
+      f"{array.place}: the step is {value.tolist()}; expected one whole number"
+    )
+  step = int(value.item())
+  if array.dtype == "bfloat16" and step > _EXACT_STEPS:
+    return step, f"step: {step} was stored as bfloat16, which rounds it"
+  return step, ""
+
+
+def _slots(
+  arrays: Mapping[str, Stored], leaves: Mapping[str, Leaf], is_scanned: bool
+) -> tuple[dict[str, Leaf], str]:
+  """Adafactor's slots, or none and why."""
+  saved = [name for name in arrays if name.startswith(_SLOTS)]
+  if not saved:
+    return {}, ""
+  if is_scanned:
+    return {}, (
+      "optimizer: left out, because slots of stacked layers are factored "
+      "differently"
+    )
+  slots = {}
+  for name in leaves:
+    for kind in _SLOT_KINDS:
+      array = arrays.get(f"{_SLOTS}{name}/{kind}")
+      if array is not None:
+        slots[f"{kind}/{name}"] = _slot(array)
+  if len(slots) != len(saved) or len(slots) != len(leaves) * len(_SLOT_KINDS):
+    return {}, (
+      "optimizer: left out, because it is not Adafactor's for every parameter "
+      f"({saved[0]}, …)"
+    )
+  return dict(sorted(slots.items())), ""
+
+
+def _slot(array: Stored) -> Leaf:
+  def read() -> np.ndarray:
+    return array.read().astype(np.float32, copy=False)
+
+  return Leaf(array.shape, "float32", read)

@@ -1,0 +1,163 @@
+"""Where the checkpoint is: T5X's folders, and the rests of killed runs.
+
+run/checkpoint_1100000/checkpoint          msgpack, beside one zarr per array
+run/checkpoint_1100000/state/_METADATA     Orbax, what T5X writes today
+run/checkpoint_1100000/state/checkpoint    Orbax, generations between
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+import re
+
+from gkd.convert import zarr_arrays
+from gkd.types import UserError
+
+_STEP_FOLDER = re.compile(r"checkpoint_(\d+)")
+_HALF_WRITTEN = re.compile(r"\.tmp-\d+|\.orbax-checkpoint-tmp")
+_ARRAY_FOLDER = re.compile(r"(target|state\.param_states)\..+")
+_MSGPACK = "checkpoint"
+_ORBAX_INDEX = "_METADATA"
+_COMMITTED = "commit_success.txt"
+_TOP_METADATA = "_CHECKPOINT_METADATA"
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """A T5X checkpoint.
+
+  Attributes:
+    path: the checkpoint, "…/checkpoint_1100000".
+    index: the file with the names of all arrays, msgpack or Orbax's JSON.
+    arrays: the folder that the arrays are in.
+    said: a sentence if the path left a choice, else "".
+  """
+
+  path: Path
+  index: Path
+  arrays: Path
+  said: str = ""
+
+  @property
+  def is_orbax(self) -> bool:
+    return self.index.name == _ORBAX_INDEX
+
+
+def find(path: str | os.PathLike) -> Found:
+  """The checkpoint at a path: its folder, or the folder of a run.
+
+  Of a run with several checkpoints the newest is taken.
+
+  Raises:
+    UserError: there is none, or it is half-written.
+  """
+  path = Path(path).expanduser().absolute()
+  if not path.is_dir():
+    raise UserError(
+      f"{path} does not exist; expected the folder of a T5X checkpoint or run"
+    )
+  _check_finished(path)
+  found = _of_folder(path) or _newest(path)
+  if found is not None:
+    return found
+  if any(_ARRAY_FOLDER.fullmatch(child.name) for child in path.iterdir()):
+    raise UserError(
+      f"{path} has arrays, but not the file {_MSGPACK!r} that T5X writes last: "
+      "it is half-written or not wholly copied; copy it again"
+    )
+  raise UserError(
+    f"{path} holds no T5X checkpoint: neither {_MSGPACK!r} nor "
+    f"'state/{_ORBAX_INDEX}' nor folders checkpoint_<step>; give the folder of "
+    "a checkpoint or of a run"
+  )
+
+
+def _of_folder(path: Path) -> Found | None:
+  """The checkpoint that a folder is, or that its `state` is part of."""
+  if path.name == "state" and _STEP_FOLDER.fullmatch(path.parent.name):
+    return _of_folder(path.parent)
+  if any(path.glob("*.index")):
+    raise UserError(
+      f"{path} is a TensorFlow checkpoint (Mesh TensorFlow's T5); convert it "
+      "first with T5X's t5x/scripts/convert_tf_checkpoint.py"
+    )
+  state = path / "state"
+  for folder in (path, state):
+    for index in (folder / _ORBAX_INDEX, folder / _MSGPACK):
+      if index.is_file():
+        _check_committed(path)
+        return Found(path, index, folder)
+  if state.is_dir() and _STEP_FOLDER.fullmatch(path.name):
+    raise UserError(
+      f"{state} has neither {_ORBAX_INDEX!r} nor {_MSGPACK!r}: it is "
+      "half-written or not wholly copied; copy it again"
+    )
+  return None
+
+
+def _newest(path: Path) -> Found | None:
+  """The newest whole checkpoint of a run's folder."""
+  folders = _step_folders(path)
+  if not folders:
+    return None
+  whole = [child for child in folders if not _HALF_WRITTEN.search(child.name)]
+  if not whole:
+    raise UserError(
+      f"{path} holds only half-written checkpoints ({folders[-1].name}, …); "
+      "wait for the run, or give another checkpoint"
+    )
+  found = find(whole[-1])
+  said = f"checkpoint: {whole[-1].name}, the newest of {len(whole)} in {path}"
+  return dataclasses.replace(found, said=said)
+
+
+def _step_folders(path: Path) -> list[Path]:
+  """checkpoint_<step> folders by step, half-written ones included."""
+  found = []
+  for child in path.iterdir():
+    match = _STEP_FOLDER.match(child.name)
+    if match is None or not child.is_dir():
+      continue
+    rest = child.name[match.end() :]
+    if not rest or _HALF_WRITTEN.match(rest):
+      found.append((int(match.group(1)), child))
+  return [child for _, child in sorted(found)]
+
+
+def _check_finished(path: Path) -> None:
+  for part in (path, path.parent):
+    if _HALF_WRITTEN.search(part.name):
+      raise UserError(
+        f"{part} is a half-written checkpoint, as its name says; give one that "
+        "is whole"
+      )
+
+
+def _check_committed(path: Path) -> None:
+  """Orbax marks each finished folder; one unmarked among marked is not whole.
+
+  Generations that mark nothing rename the folder when all is written.
+  """
+  folders = [
+    folder
+    for folder in (path, path / "state", path / "dataset")
+    if folder.is_dir()
+  ]
+  marked = [(folder / _COMMITTED).exists() for folder in folders]
+  if any(marked) and not all(marked):
+    missing = folders[marked.index(False)] / _COMMITTED
+    raise UserError(
+      f"{missing} is missing, so the checkpoint is half-written or not wholly "
+      "copied; copy it again"
+    )
+  top = path / _TOP_METADATA
+  if top.exists():
+    with zarr_arrays.reading(str(top)):
+      about = json.loads(top.read_text())
+      unfinished = about.get("commit_timestamp_nsecs", 1) is None
+    if unfinished:
+      raise UserError(
+        f"{top} says that the checkpoint was never finished; give one that is "
+        "whole"
+      )

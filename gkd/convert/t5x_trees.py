@@ -1,0 +1,155 @@
+"""The arrays that the index of a T5X checkpoint names, by their path.
+
+Three generations of index: msgpack with array specs (what the public
+checkpoints have), msgpack with `PLACEHOLDER://` names, and Orbax's JSON. All
+become {"target/encoder/…": array not read yet, "state/step": …}.
+
+Nothing is ever unpickled: msgpack holds numbers, text and raw arrays only.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+import json
+from pathlib import Path
+from typing import Any
+
+from flax import serialization
+import ml_dtypes
+import numpy as np
+
+from gkd.convert import zarr_arrays
+from gkd.convert.t5x_folders import Found
+from gkd.convert.zarr_arrays import Store
+from gkd.convert.zarr_arrays import Stored
+from gkd.types import UserError
+
+_SPEC_KEYS = {"driver", "kvstore", "metadata"}
+_PLACEHOLDER = "PLACEHOLDER://"
+_BFLOAT16_AS_UINT16 = 2
+_NEWEST = 3
+# Orbax's words for a node that holds nothing.
+_NOTHING = {"None", "Dict", "List", "Tuple"}
+
+Tree = Mapping[str, Any]
+
+
+def read(found: Found) -> tuple[dict[str, Stored], str]:
+  """All arrays of a checkpoint, and its layout in words.
+
+  Raises:
+    UserError: the index is damaged or not T5X's, an array is not whole.
+  """
+  if found.is_orbax:
+    return _orbax(found), "Orbax (what T5X writes today)"
+  return _msgpack(found)
+
+
+def _msgpack(found: Found) -> tuple[dict[str, Stored], str]:
+  with zarr_arrays.reading(str(found.index)):
+    tree = serialization.msgpack_restore(found.index.read_bytes())
+  if not isinstance(tree, dict):
+    raise UserError(
+      f"{found.index} holds {type(tree).__name__}, not a T5X checkpoint; give "
+      "the folder of one"
+    )
+  tree, version = _state(tree, found.index)
+  leaves = dict(_leaves(tree))
+  if any(_is_placeholder(value) for value in leaves.values()):
+    layout = "msgpack and zarr (an early Orbax generation)"
+  else:
+    layout = f"msgpack and zarr (version {version})"
+  store = None
+  arrays = {}
+  for name, value in leaves.items():
+    if not isinstance(value, np.ndarray | np.generic | int | float):
+      store = store or zarr_arrays.open_store(found.arrays)
+      array = _elsewhere(value, name, store, found.index)
+    else:
+      array = zarr_arrays.in_memory(value, f"{name} in {found.index}")
+    if version == _BFLOAT16_AS_UINT16 and array.dtype == "uint16":
+      array = _viewed_as_bfloat16(array)
+    arrays[name] = array
+  return arrays, layout
+
+
+def _state(tree: Tree, index: Path) -> tuple[Tree, int]:
+  """{"target": …, "state": …} and the version; 0 without one."""
+  version = tree.get("version", 0)
+  if version in (_BFLOAT16_AS_UINT16, _NEWEST):
+    tree = tree.get("optimizer")
+  elif version != 0 or "params" in tree:
+    raise UserError(
+      f"{index} is of version {version!r}, with {', '.join(map(str, tree))}; "
+      f"expected a T5X checkpoint of version {_BFLOAT16_AS_UINT16} or "
+      f"{_NEWEST}, save it anew with T5X"
+    )
+  if not isinstance(tree, dict) or not isinstance(tree.get("target"), dict):
+    raise UserError(
+      f"{index} holds no parameters: there is no 'target' in it; expected the "
+      "checkpoint of a T5X run"
+    )
+  return tree, version
+
+
+def _leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
+  """Slash-separated names; what is None or empty has no leaf."""
+  for key, value in tree.items():
+    name = f"{prefix}{key}"
+    if isinstance(value, dict) and not set(value) >= _SPEC_KEYS:
+      yield from _leaves(value, f"{name}/")
+    elif value is not None:
+      yield name, value
+
+
+def _is_placeholder(value: Any) -> bool:
+  return isinstance(value, str) and value.startswith(_PLACEHOLDER)
+
+
+def _elsewhere(value: Any, name: str, store: Store, index: Path) -> Stored:
+  """The array that a spec or a placeholder stands for."""
+  if _is_placeholder(value):
+    return store.array(value.removeprefix(_PLACEHOLDER))
+  with zarr_arrays.reading(f"the entry of {name} in {index}"):
+    # The driver and the bucket are those of the machine that wrote it.
+    path = value["kvstore"].get("path") or value["path"]
+    shape = tuple(value["metadata"]["shape"])
+    dtype = value.get("dtype")
+  array = store.array(path)
+  if array.shape != shape or dtype not in (None, array.dtype):
+    raise UserError(
+      f"{array.place} is {array.dtype} {array.shape}, but {index} says {dtype} "
+      f"{shape}; the two are not of one checkpoint, copy it again"
+    )
+  return array
+
+
+def _viewed_as_bfloat16(array: Stored) -> Stored:
+  """Version 2 kept the bits of bfloat16 as uint16."""
+
+  def read(layer: int | None = None) -> np.ndarray:
+    return array.read(layer).view(ml_dtypes.bfloat16)
+
+  return Stored(array.shape, "bfloat16", read, array.place)
+
+
+def _orbax(found: Found) -> dict[str, Stored]:
+  with zarr_arrays.reading(str(found.index)):
+    index = json.loads(found.index.read_text("utf-8"))
+    entries = [
+      (
+        [str(part["key"]) for part in entry["key_metadata"]],
+        entry["value_metadata"]["value_type"],
+      )
+      for entry in index["tree_metadata"].values()
+    ]
+  if index.get("use_zarr3"):
+    raise UserError(
+      f"{found.index} names arrays of zarr format 3, which T5X does not write; "
+      "save the checkpoint with use_zarr3=False"
+    )
+  store = zarr_arrays.open_store(found.arrays)
+  return {
+    "/".join(keys): store.array(".".join(keys))
+    for keys, kind in entries
+    if kind not in _NOTHING
+  }

@@ -1,0 +1,165 @@
+"""Writes what `t5x.checkpoints.Checkpointer` writes: msgpack and zarr.
+
+Every T5X opens it, and so do the converters that build on T5X. The files are
+those that T5X would write, byte for byte, if it saved from one host.
+
+  checkpoint                       msgpack: names, array specs, step
+  target.<name with dots>/         one zarr array per parameter
+  state.param_states.<name>.<slot>/  one per Adafactor slot in use
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+from flax import serialization
+import numpy as np
+import tensorstore as ts
+
+from gkd import trees
+from gkd.convert import scanned
+from gkd.convert.checkpoint import Checkpoint
+from gkd.convert.checkpoint import Leaf
+from gkd.types import UserError
+
+VERSION = 3
+_CHUNK_BYTES = 64 * 1024 * 1024  # T5X's
+_CHUNKS_AT_ONCE = 4
+# The shape of a slot that Adafactor does not use; T5X keeps it in the msgpack.
+_UNUSED = (1,)
+
+
+def write(path: Path, checkpoint: Checkpoint) -> None:
+  """Writes a model into an existing empty folder, one array at a time.
+
+  T5X looks for `checkpoint_<step>` in the folder of a run, so that should be
+  the folder's name in the end. Models with a bias per layer are written with
+  their layers stacked (scalable_t5), the one way T5X knows them. Without slots
+  there is no optimizer state, which T5X's evaluation and inference do not look
+  for; to train on, T5X has `fallback_to_scratch`.
+
+  Args:
+    path: the folder; the caller renames it when this has returned.
+    checkpoint: what to write; the step is 0 if it has none.
+
+  Raises:
+    UserError: slots of a model whose layers have to be stacked.
+  """
+  is_stacked = checkpoint.config.bias_per_layer
+  if is_stacked and checkpoint.slots:
+    raise UserError(
+      f"{checkpoint.path} has optimizer slots, which T5X factors differently "
+      "for a model with one bias per layer; convert it without slots"
+    )
+  leaves = checkpoint.leaves
+  if is_stacked:
+    leaves = _stacked(leaves, checkpoint.config.num_heads)
+  target = {
+    name: _write_array(path, f"target/{name}", leaf)
+    for name, leaf in leaves.items()
+  }
+  state = _state(path, checkpoint)
+  tree = {
+    "version": VERSION,
+    "optimizer": {"state": state, "target": trees.unflatten(target)},
+  }
+  # Last: a folder without it is known to be half-written.
+  (path / "checkpoint").write_bytes(serialization.msgpack_serialize(tree))
+
+
+def _state(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+  step = np.int32(checkpoint.step or 0)
+  slots = {}
+  for name, leaf in checkpoint.slots.items():
+    kind, _, parameter = name.partition("/")
+    name = f"{parameter}/{kind}"
+    if leaf.shape == _UNUSED:
+      slots[name] = leaf.read()
+    else:
+      slots[name] = _write_array(path, f"state/param_states/{name}", leaf)
+  if not slots:
+    return {"step": step}
+  slots = dict(sorted(slots.items()))
+  return {"param_states": trees.unflatten(slots), "step": step}
+
+
+def _stacked(leaves: Mapping[str, Leaf], num_heads: int) -> dict[str, Leaf]:
+  """The parameters of scalable_t5, each read when all its layers are."""
+  found: dict[str, Leaf] = {}
+  layers: dict[str, dict[int, Leaf]] = {}
+  for name, leaf in leaves.items():
+    place = scanned.stacked_name(name)
+    if place is None:
+      found[name] = leaf
+    else:
+      layers.setdefault(place[0], {})[place[1]] = leaf
+  for name, numbered in layers.items():
+    found[name] = _stack(
+      name, [numbered[i] for i in range(len(numbered))], num_heads
+    )
+  return dict(sorted(found.items()))
+
+
+def _stack(name: str, layers: list[Leaf], num_heads: int) -> Leaf:
+  def read() -> np.ndarray:
+    return scanned.stacked(name, [leaf.read() for leaf in layers], num_heads)
+
+  shape = scanned.stacked_shape(name, layers[0].shape, len(layers), num_heads)
+  return Leaf(shape, layers[0].dtype, read)
+
+
+def _write_array(path: Path, name: str, leaf: Leaf) -> dict[str, Any]:
+  """Writes one array; returns what the msgpack file says of it."""
+  chunks = chunk_shape(leaf.shape, _CHUNK_BYTES // _itemsize(leaf))
+  spec = {
+    "driver": "zarr",
+    "dtype": leaf.dtype,
+    "kvstore": {"driver": "file", "path": f"{name.replace('/', '.')}/"},
+    "metadata": {
+      "chunks": list(chunks),
+      "compressor": {"id": "gzip", "level": 1},
+      "shape": list(leaf.shape),
+    },
+  }
+  place = {"driver": "file", "path": f"{path / spec['kvstore']['path']}/"}
+  array = leaf.read()
+  store = ts.open({**spec, "kvstore": place}, create=True, open=False).result()
+  pending: list[Any] = []
+  for part in _chunks(leaf.shape, chunks):
+    # Each is copied and compressed in memory.
+    if len(pending) == _CHUNKS_AT_ONCE:
+      pending.pop(0).result()
+    pending.append(store[part].write(array[part]))
+  for written in pending:
+    written.result()
+  return spec
+
+
+def chunk_shape(shape: tuple[int, ...], max_elements: int) -> tuple[int, ...]:
+  """T5X's chunks: the longest side is cut until there are few enough elements.
+
+  A side is only ever cut into equal parts; of equal sides the first.
+  """
+  sizes = list(shape)
+  while math.prod(sizes) > max_elements:
+    longest = sizes.index(max(sizes))
+    whole = shape[longest]
+    sizes[longest] = next(
+      n for n in range(sizes[longest] - 1, 0, -1) if whole % n == 0
+    )
+  return tuple(sizes)
+
+
+def _chunks(
+  shape: tuple[int, ...], chunks: tuple[int, ...]
+) -> Iterator[tuple[slice, ...]]:
+  sides = [range(0, n, c) for n, c in zip(shape, chunks, strict=True)]
+  for corner in itertools.product(*sides):
+    yield tuple(slice(at, at + c) for at, c in zip(corner, chunks, strict=True))
+
+
+def _itemsize(leaf: Leaf) -> int:
+  return 2 if leaf.dtype == "bfloat16" else 4
