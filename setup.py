@@ -23,11 +23,13 @@ CORE = [
   "gin-config>=0.5.0,<0.6",
   "array-record>=0.8.3,<0.9",
   "grain>=0.2.14,<0.3",
+  "ml-dtypes>=0.5,<0.7",
   "msgpack>=1.1,<2",
   "sentencepiece>=0.2.1,<0.3",
   "sacrebleu>=2.5,<3",
   "rouge-score>=0.1.2,<0.2",
   "tensorboardX>=2.6.4,<3",
+  "tensorstore>=0.1.80,<0.2",
   "tqdm>=4.67,<5",
   "matplotlib>=3.10,<4",
 ]

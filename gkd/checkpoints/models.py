@@ -17,10 +17,13 @@ import orbax.checkpoint.experimental.v1 as ocp
 from gkd import files
 from gkd.checkpoints import arrays
 from gkd.checkpoints import integrity
+from gkd.checkpoints import one_by_one
 from gkd.types import Params
 from gkd.types import UserError
 
 METADATA_FILE = "metadata.json"
+# In the metadata: `one_by_one.ContentHash` of the parameters.
+CONTENT_KEY = "content_sha256"
 
 
 def save_params(
@@ -31,7 +34,8 @@ def save_params(
   Args:
     path: folder to write; an older checkpoint there is replaced.
     params: tree of arrays.
-    metadata: JSON: model config, vocabulary sha256, step, provenance.
+    metadata: JSON: model config, vocabulary sha256, step, provenance. The
+      sha256 of the parameters is added to it, as "content_sha256".
   """
   path = Path(path).absolute()
   if path.exists() and not integrity.is_marked(path):
@@ -47,7 +51,8 @@ def save_params(
   shutil.rmtree(aside, ignore_errors=True)
   try:
     arrays.save_async(partial, params).result()
-    text = json.dumps(metadata, indent=2, sort_keys=True)
+    about = {**metadata, CONTENT_KEY: one_by_one.content_sha256(params)}
+    text = json.dumps(about, indent=2, sort_keys=True)
     files.write_text(partial / METADATA_FILE, text)
     integrity.write_hashes(partial)
     if path.exists():
@@ -101,4 +106,13 @@ def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
       f" {integrity.HASHES_FILE}); give the folder that a run or `gkd convert`"
       " wrote"
     )
-  return json.loads(file.read_text("utf-8"))
+  try:
+    about = json.loads(file.read_text("utf-8"))
+  except ValueError:
+    about = None
+  if not isinstance(about, dict):
+    raise UserError(
+      f"damaged checkpoint {path}: {METADATA_FILE} is not a JSON object;"
+      " restore its files"
+    )
+  return about

@@ -33,7 +33,9 @@ class Located(NamedTuple):
 
   path: Path
   step: int | None  # of the run that saved it; None where it does not say
-  sha256: str  # of its content, all files together
+  # Of a saved model's parameters, so that the same ones saved anew count as the
+  # same; of a run's checkpoint, all files together.
+  sha256: str
 
 
 def load_trained(
@@ -88,9 +90,9 @@ def locate(path: str | os.PathLike, *, verify: bool = True) -> Located:
   """
   path = Path(path).expanduser().absolute()
   if (path / models.METADATA_FILE).is_file():
-    return Located(
-      path, models.load_metadata(path).get("step"), integrity.digest(path)
-    )
+    about = models.load_metadata(path)
+    content = about.get(models.CONTENT_KEY) or integrity.digest(path)
+    return Located(path, about.get("step"), content)
   if (path / "checkpoints").is_dir():
     saved = store.Store(path / "checkpoints")
     step = saved.latest_step() if verify else max(saved.steps(), default=None)

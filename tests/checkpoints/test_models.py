@@ -1,10 +1,13 @@
 """A model comes back bit for bit, with what is said of it, or not at all."""
 
+import hashlib
+import json
 import os
 import shutil
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from gkd.checkpoints import models
@@ -21,8 +24,10 @@ def test_params_and_metadata_come_back(tmp_path):
   models.save_params(path, params, metadata)
   loaded, described = models.load_params(path)
   assert_same(loaded, params)
+  content = described.pop("content_sha256")
+  assert content == expected_sha256(params)
   assert described == metadata
-  assert models.load_metadata(path) == metadata
+  assert models.load_metadata(path) == metadata | {"content_sha256": content}
   assert_same(
     models.load_params(path, jax.eval_shape(lambda: params))[0], params
   )
@@ -30,8 +35,38 @@ def test_params_and_metadata_come_back(tmp_path):
   models.save_params(path, make_state(5).params, {"step": 8})
   loaded, described = models.load_params(path)
   assert_same(loaded, make_state(5).params)
+  assert described.pop("content_sha256") != content
   assert described == {"step": 8}
   assert [f.name for f in path.parent.iterdir()] == ["teacher"]
+
+
+def expected_sha256(params) -> str:
+  """As the docstring of `ContentHash` says, written down a second time."""
+  named = {}
+
+  def walk(tree, prefix):
+    for key, value in tree.items():
+      if isinstance(value, dict):
+        walk(value, f"{prefix}{key}/")
+      else:
+        named[f"{prefix}{key}"] = np.asarray(value)
+
+  walk(params, "")
+  digest = hashlib.sha256()
+  for name in sorted(named):
+    array = named[name]
+    head = json.dumps([name, list(array.shape), str(array.dtype)]) + "\n"
+    digest.update(head.encode() + array.tobytes())
+  return digest.hexdigest()
+
+
+def test_a_description_that_is_no_json_is_one_line(tmp_path):
+  models.save_params(tmp_path / "a", {"x": jnp.zeros(1)}, {})
+  for text in ("{", "[]", "\udcff"):
+    file = tmp_path / "a" / "metadata.json"
+    file.write_text(text, "utf-8", "surrogateescape")
+    with pytest.raises(UserError, match=r"metadata\.json is not a JSON object"):
+      models.load_metadata(tmp_path / "a")
 
 
 def test_checkpoint_can_be_moved(tmp_path):

@@ -68,6 +68,15 @@ def test_a_damaged_description_is_one_line(tmp_path, text):
   assert "\n" not in str(error.value)
 
 
+def test_a_saved_model_is_known_by_its_parameters(run, tmp_path):
+  """Saved anew with another description it is still the same model."""
+  models.save_params(tmp_path / "anew", PARAMS, {"step": 8, "note": "later"})
+  models.save_params(tmp_path / "other", {"a": PARAMS["a"] + 1}, {"step": 7})
+  alone = trained.locate(run.parent / "alone").sha256
+  assert trained.locate(tmp_path / "anew").sha256 == alone
+  assert trained.locate(tmp_path / "other").sha256 != alone
+
+
 def test_nothing_there_is_one_line(run, tmp_path):
   with pytest.raises(UserError, match=r"no checkpoint at .*/nowhere"):
     trained.locate(tmp_path / "nowhere")

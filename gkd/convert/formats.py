@@ -1,0 +1,143 @@
+"""Which of the three formats a folder has, or in one line why none.
+
+  detect("flan_t5_small/checkpoint_1198000")  # "t5x"
+
+Nothing but names of files and JSON is looked at here; no checkpoint is opened.
+"""
+
+import os
+from pathlib import Path
+import re
+
+from gkd.checkpoints import models
+from gkd.checkpoints import one_by_one
+from gkd.checkpoints import store
+from gkd.convert.checkpoint import Format
+from gkd.types import UserError
+
+_EXPECTED = (
+  "expected a run or saved model of gkd, a T5X checkpoint (checkpoint_N/) or a"
+  " Hugging Face folder (config.json with model.safetensors)"
+)
+_PICKLES = (
+  ".bin",
+  ".pt",
+  ".pth",
+  ".pkl",
+  ".pickle",
+  ".ckpt",
+  ".h5",
+  ".msgpack",
+)
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_T5X_NAME = re.compile(r"checkpoint_(\d+)")
+
+
+def detect(path: str | os.PathLike) -> Format:
+  """The format of a folder.
+
+  Args:
+    path: a folder; "~" is expanded. Of T5X one checkpoint or a folder of them.
+
+  Raises:
+    UserError: nothing there, or none of the three; says what it is instead.
+  """
+  folder = existing_folder(path)
+  names = {entry.name for entry in folder.iterdir()}
+  if not names:
+    raise UserError(f"{folder} is empty; {_EXPECTED}")
+  if models.METADATA_FILE in names or (folder / "checkpoints").is_dir():
+    return "gkd"
+  if (folder / "state" / "_METADATA").is_file():
+    keys = one_by_one.tree_metadata(folder)["tree_metadata"].values()
+    tops = {leaf["key_metadata"][0]["key"] for leaf in keys}
+    return "t5x" if "target" in tops else "gkd"
+  if names & {store.NOTES_FILE, "sha256.json"}:
+    return "gkd"
+  if {"checkpoint", "_METADATA"} & names or _looks_like_t5x(folder, names):
+    return "t5x"
+  if "config.json" in names or any(n.endswith(".safetensors") for n in names):
+    return "hf"
+  raise UserError(_refusal(folder, names))
+
+
+def existing_folder(path: str | os.PathLike) -> Path:
+  """The absolute path of a folder, or in one line why there is none."""
+  text = os.fspath(path)
+  if re.match(r"\w+://", text):
+    raise UserError(
+      f"{text} is not on this machine; download it first:"
+      f" {_download(text)}, then give that folder"
+    )
+  folder = Path(text).expanduser().absolute()
+  if folder.is_dir():
+    return folder
+  if folder.with_name(folder.name + ".index").is_file():
+    raise UserError(
+      f"{text} is a Mesh TensorFlow checkpoint (.index), which gkd does not"
+      " read; T5X's checkpoint of the same model is at"
+      " gs://t5-data/pretrained_models/t5x/"
+    )
+  if folder.is_file():
+    raise UserError(_file_refusal(folder))
+  if _HUB_NAME.fullmatch(text) and not folder.parent.is_dir():
+    raise UserError(
+      f"there is no folder {text}; if it is a model of the Hugging Face hub,"
+      f" download it first: hf download {text} --local-dir"
+      f" {text.rpartition('/')[2]}, then give that folder"
+    )
+  raise UserError(f"there is no folder {folder}; {_EXPECTED}")
+
+
+def _download(text: str) -> str:
+  scheme, _, rest = text.partition("://")
+  name = rest.rstrip("/").rpartition("/")[2] or "checkpoint"
+  if scheme == "gs":
+    return f"gsutil -m cp -r {text.rstrip('/')} ."
+  if "huggingface.co/" in rest or scheme == "hf":
+    model = "/".join(rest.removeprefix("huggingface.co/").split("/")[:2])
+    return f"hf download {model} --local-dir {model.rpartition('/')[2]}"
+  return f"copy it to ./{name}"
+
+
+def _looks_like_t5x(folder: Path, names: set[str]) -> bool:
+  return (
+    any(n.startswith("target.") for n in names)
+    or (folder / "state" / "checkpoint").is_file()
+    or any(_T5X_NAME.match(n) for n in names)
+  )
+
+
+def _file_refusal(file: Path) -> str:
+  if file.suffix in _PICKLES:
+    return pickle_refusal(file)
+  if file.suffix == ".index":
+    return (
+      f"{file} is of a Mesh TensorFlow checkpoint, which gkd does not read;"
+      " T5X's checkpoint of the same model is at"
+      " gs://t5-data/pretrained_models/t5x/"
+    )
+  return f"{file} is a file; give its folder: {_EXPECTED}"
+
+
+def _refusal(folder: Path, names: set[str]) -> str:
+  pickles = sorted(n for n in names if Path(n).suffix in _PICKLES)
+  if pickles:
+    return pickle_refusal(folder / pickles[0])
+  index = sorted(n for n in names if n.endswith(".index"))
+  if index:
+    return _file_refusal(folder / index[0])
+  some = ", ".join(sorted(names)[:3])
+  return (
+    f"{folder} (with {some}, …) is no checkpoint that gkd reads; {_EXPECTED}"
+  )
+
+
+def pickle_refusal(file: Path) -> str:
+  """One line about a file whose format can hold code."""
+  return (
+    f"{file} can hold code that runs when it is read, so gkd does not open it;"
+    ' convert it where you trust it: python -c "from transformers import'
+    f" AutoModelForSeq2SeqLM as M; M.from_pretrained('{file.parent}')"
+    f".save_pretrained('{file.parent}-safetensors')\""
+  )

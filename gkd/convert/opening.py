@@ -1,0 +1,127 @@
+"""A model of any of the three formats, opened and compared with its config.
+
+config, params = read("flan-t5-small")
+"""
+
+from collections.abc import Mapping
+import os
+from typing import Any
+
+import jax
+
+from gkd import trees
+from gkd.convert import formats
+from gkd.convert.checkpoint import Checkpoint
+from gkd.convert.checkpoint import Leaf
+from gkd.models import t5
+from gkd.models.t5 import T5Config
+from gkd.types import UserError
+
+_MAX_LISTED = 4  # names of each kind in an error
+
+
+def open_any(path: str | os.PathLike, **given: Any) -> Checkpoint:
+  """Detects the format and opens it; reads no array.
+
+  Args:
+    path: folder of a run, a saved model, a T5X checkpoint or a Hugging Face
+      model.
+    **given: fields of T5Config that the format does not say; None counts as
+      not given.
+
+  Raises:
+    UserError: none of the three formats, damaged, a given field that it
+      contradicts, or leaves that its config does not have.
+  """
+  folder = formats.existing_folder(path)
+  open_checkpoint = reader(formats.detect(folder)).open_checkpoint
+  checkpoint = open_checkpoint(folder, given)
+  check_leaves(checkpoint)
+  return checkpoint
+
+
+def read(
+  path: str | os.PathLike, **given: Any
+) -> tuple[T5Config, dict[str, Any]]:
+  """Config and parameters of a checkpoint of any format.
+
+  Args:
+    path: see `open_any`.
+    **given: see `open_any`.
+
+  Returns:
+    The config, and T5X's unscanned names as a nested dict of NumPy arrays,
+    float32 or bfloat16 as stored.
+  """
+  checkpoint = open_any(path, **given)
+  arrays = {name: leaf.read() for name, leaf in checkpoint.leaves.items()}
+  return checkpoint.config, trees.unflatten(arrays)
+
+
+def reader(format: str):
+  """The module of a format: `open_checkpoint` and `write`."""
+  if format == "gkd":
+    from gkd.convert import own
+
+    return own
+  if format == "t5x":
+    from gkd.convert import t5x
+
+    return t5x
+  from gkd.convert import hf
+
+  return hf
+
+
+def expected_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
+  """{T5X name: shape} of all parameters of a config, sorted."""
+  model = t5.encoder_decoder(config)
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  return {name: leaf.shape for name, leaf in trees.flatten(params).items()}
+
+
+def check_leaves(checkpoint: Checkpoint) -> None:
+  """Every parameter of the config is there, with its shape, and no other.
+
+  Raises:
+    UserError: names what is missing, left over and misshapen, each with its
+      shape.
+  """
+  wanted = expected_shapes(checkpoint.config)
+  found = checkpoint.leaves
+  missing = [f"{n} {wanted[n]}" for n in sorted(wanted.keys() - found.keys())]
+  left_over = [
+    f"{n} {found[n].shape}" for n in sorted(found.keys() - wanted.keys())
+  ]
+  misshapen = [
+    f"{n} is {found[n].shape} instead of {wanted[n]}"
+    for n in sorted(wanted.keys() & found.keys())
+    if found[n].shape != wanted[n]
+  ]
+  kinds = {
+    "missing": missing,
+    "left over": left_over,
+    "misshapen": misshapen,
+    "of another type": _of_other_types(found),
+  }
+  wrong = [_listed(kind, names) for kind, names in kinds.items() if names]
+  if wrong:
+    raise UserError(
+      f"{checkpoint.path} is not the T5 that it seems to be:"
+      f" {'; '.join(wrong)}; give a whole checkpoint of one model"
+    )
+
+
+def _of_other_types(leaves: Mapping[str, Leaf]) -> list[str]:
+  known = ("float32", "bfloat16")
+  return [
+    f"{name} {leaf.dtype}, expected float32 or bfloat16"
+    for name, leaf in sorted(leaves.items())
+    if leaf.dtype not in known
+  ]
+
+
+def _listed(kind: str, names: list[str]) -> str:
+  more = len(names) - _MAX_LISTED
+  listed = ", ".join(names[:_MAX_LISTED])
+  return f"{len(names)} {kind}: {listed}" + (f" and {more} more" * (more > 0))

@@ -1,0 +1,205 @@
+"""Our own layout: saved models, and the checkpoints of training runs.
+
+A saved model is an orbax folder of float32 or bfloat16 arrays with
+metadata.json (sizes, step, where it came from), sha256.json (the mark that it
+is whole), and, where there are any, `slots/` (Adafactor's, another orbax
+folder) and `vocabulary/`. Of a training checkpoint only the parameters are
+read; what the run says of itself stands in its run.json.
+
+  checkpoint = open_checkpoint(Path("runs/gkd"), {})
+  write(Path("model"), checkpoint)
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gkd import files
+from gkd.checkpoints import integrity
+from gkd.checkpoints import models
+from gkd.checkpoints import one_by_one
+from gkd.checkpoints import trained
+from gkd.convert import sizes
+from gkd.convert.checkpoint import Checkpoint
+from gkd.convert.checkpoint import Leaf
+from gkd.models.t5 import T5Config
+from gkd.text.vocabulary import Vocabulary
+from gkd.types import UserError
+
+SLOTS_FOLDER = "slots"
+VOCABULARY_FOLDER = "vocabulary"
+VOCABULARY_FILE = "vocabulary.json"
+
+# Of the program that runs the model, not of its parameters.
+_FREE = ("dropout_rate", "dtype")
+# Written anew with each conversion, and so not carried along.
+_OWN_KEYS = (
+  "assumed",
+  "content_sha256",
+  "converted_from",
+  "model",
+  "step",
+)
+
+
+def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
+  """A run (its newest sound checkpoint), one checkpoint of it, or a model.
+
+  Every byte is compared with its hash before anything else is read.
+
+  Args:
+    path: folder.
+    given: fields of T5Config; dropout_rate and dtype replace what was saved,
+      others must agree with it.
+
+  Raises:
+    UserError: nothing there, damaged, or `given` contradicts it.
+  """
+  found = trained.locate(path)
+  integrity.verify(found.path)
+  if (found.path / models.METADATA_FILE).is_file():
+    return _open_model(found, given)
+  run_dir = found.path.parent.parent
+  described = trained.describe_run(run_dir)
+  leaves = _leaves(found.path, "params")
+  config, assumed = _config(found.path, leaves, described.get("model"), given)
+  about = {"run": described, "run_dir": str(run_dir)} if described else {}
+  if made_with := described.get("vocabulary_sha256"):
+    about["vocabulary_sha256"] = made_with
+  return Checkpoint(
+    path=found.path,
+    format="gkd",
+    layout="checkpoint of a gkd run (orbax)",
+    config=config,
+    leaves=leaves,
+    step=found.step,
+    assumed=assumed,
+    about=about,
+  )
+
+
+def write(
+  path: Path, checkpoint: Checkpoint, *, vocabulary: Vocabulary | None = None
+) -> None:
+  """Writes a saved model, array by array.
+
+  Args:
+    path: an existing empty folder.
+    checkpoint: what to write; its slots too, if it has any.
+    vocabulary: kept beside the parameters.
+  """
+  content = one_by_one.ContentHash()
+  _write_orbax(path, _read_all(checkpoint.leaves, content))
+  if checkpoint.slots:
+    folder = path / SLOTS_FOLDER
+    folder.mkdir()
+    _write_orbax(folder, _read_all(checkpoint.slots))
+  kept = {k: v for k, v in checkpoint.about.items() if k not in _OWN_KEYS}
+  metadata = kept | {
+    "model": dataclasses.asdict(checkpoint.config),
+    "converted_from": {
+      "path": str(checkpoint.path),
+      "format": checkpoint.format,
+      "layout": checkpoint.layout,
+    },
+    "assumed": list(checkpoint.assumed),
+    models.CONTENT_KEY: content.hexdigest(),
+  }
+  if checkpoint.step is not None:
+    metadata["step"] = checkpoint.step
+  metadata |= _write_vocabulary(path, vocabulary)
+  text = json.dumps(metadata, indent=2, sort_keys=True)
+  files.write_text(path / models.METADATA_FILE, text)
+  integrity.write_hashes(path)
+
+
+def _open_model(found: trained.Located, given: Mapping[str, Any]) -> Checkpoint:
+  about = models.load_metadata(found.path)
+  leaves = _leaves(found.path)
+  config, assumed = _config(found.path, leaves, about.get("model"), given)
+  slots = found.path / SLOTS_FOLDER
+  return Checkpoint(
+    path=found.path,
+    format="gkd",
+    layout="model saved by gkd (orbax)",
+    config=config,
+    leaves=leaves,
+    step=found.step,
+    slots=_leaves(slots) if slots.is_dir() else {},
+    assumed=(*about.get("assumed", ()), *assumed),
+    about=about,
+  )
+
+
+def _leaves(path: Path, below: str = "") -> dict[str, Leaf]:
+  stored = one_by_one.open_arrays(path, below)
+  if not stored:
+    raise UserError(
+      f"{path} holds no parameters; give the folder of a run, of one checkpoint"
+      " or of a saved model"
+    )
+  return {
+    name: Leaf(array.shape, array.dtype, array.read)
+    for name, array in stored.items()
+  }
+
+
+def _config(
+  path: Path,
+  leaves: Mapping[str, Leaf],
+  saved: Mapping[str, Any] | None,
+  given: Mapping[str, Any],
+) -> tuple[T5Config, tuple[str, ...]]:
+  """The saved config; of older models, which have none, that of the shapes."""
+  given = {name: value for name, value in given.items() if value is not None}
+  if saved is None:
+    shapes = {name: leaf.shape for name, leaf in leaves.items()}
+    return sizes.config_of(shapes, given)
+  config = T5Config.from_size(saved)
+  wanted = T5Config.from_size({**saved, **given})
+  for name in given:
+    was, is_given = getattr(config, name), getattr(wanted, name)
+    if name not in _FREE and was != is_given:
+      raise UserError(
+        f"{name}={is_given!r} was given, but {path} was saved with {was!r};"
+        " leave it out or give the right checkpoint"
+      )
+  return wanted, ()
+
+
+def _read_all(
+  leaves: Mapping[str, Leaf], content: one_by_one.ContentHash | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+  for name in sorted(leaves):
+    array = leaves[name].read()
+    if content is not None:
+      content.add(name, array)
+    yield name, array
+
+
+def _write_orbax(
+  folder: Path, arrays: Iterator[tuple[str, np.ndarray]]
+) -> None:
+  """Into a folder that exists, where orbax wants to make its own."""
+  made = folder / "orbax"
+  one_by_one.write_arrays(made, arrays)
+  for entry in sorted(made.iterdir()):
+    entry.rename(folder / entry.name)
+  made.rmdir()
+
+
+def _write_vocabulary(
+  path: Path, vocabulary: Vocabulary | None
+) -> dict[str, Any]:
+  if vocabulary is None:
+    return {}
+  folder = path / VOCABULARY_FOLDER
+  folder.mkdir()
+  spec = vocabulary.save(folder)
+  files.write_text(folder / VOCABULARY_FILE, json.dumps(spec, indent=2) + "\n")
+  return {"vocabulary": spec, "vocabulary_sha256": spec["sha256"]}
