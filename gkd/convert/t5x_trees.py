@@ -47,13 +47,10 @@ def read(found: Found) -> tuple[dict[str, Stored], str]:
 def _msgpack(found: Found) -> tuple[dict[str, Stored], str]:
   with zarr_arrays.reading(str(found.index)):
     tree = serialization.msgpack_restore(found.index.read_bytes())
-  if not isinstance(tree, dict):
-    raise UserError(
-      f"{found.index} holds {type(tree).__name__}, not a T5X checkpoint; give "
-      "the folder of one"
-    )
-  tree, version = _state(tree, found.index)
-  leaves = dict(_leaves(tree))
+    if not isinstance(tree, dict):
+      raise ValueError(f"it holds {type(tree).__name__}, no tree")
+    tree, version = _state(tree, found.index)
+    leaves = dict(_leaves(tree))
   if any(_is_placeholder(value) for value in leaves.values()):
     layout = "msgpack and zarr (an early Orbax generation)"
   else:
@@ -115,7 +112,9 @@ def _elsewhere(value: Any, name: str, store: Store, index: Path) -> Stored:
     shape = tuple(value["metadata"]["shape"])
     dtype = value.get("dtype")
   array = store.array(path)
-  if array.shape != shape or dtype not in (None, array.dtype):
+  # What version 2 calls bfloat16 is kept as uint16.
+  types = {dtype, "uint16"} if dtype == "bfloat16" else {dtype or array.dtype}
+  if array.shape != shape or array.dtype not in types:
     raise UserError(
       f"{array.place} is {array.dtype} {array.shape}, but {index} says {dtype} "
       f"{shape}; the two are not of one checkpoint, copy it again"

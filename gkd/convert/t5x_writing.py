@@ -67,11 +67,12 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     "optimizer": {"state": state, "target": trees.unflatten(target)},
   }
   # Last: a folder without it is known to be half-written.
-  (path / "checkpoint").write_bytes(serialization.msgpack_serialize(tree))
+  packed = serialization.msgpack_serialize(tree, in_place=True)
+  (path / "checkpoint").write_bytes(packed)
 
 
 def _state(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
-  step = np.int32(checkpoint.step or 0)
+  step = np.array(checkpoint.step or 0, np.int32)
   slots = {}
   for name, leaf in checkpoint.slots.items():
     kind, _, parameter = name.partition("/")
