@@ -86,9 +86,12 @@ class LanguageModel:
       t predicts `targets[:, t]`. Dropout is off without a key.
     head: `head(params, hidden [...,D]) -> [...,V]` raw float32 logits.
     prefill: `prefill(params, inputs [B,I], max_length) -> (cache, logits
-      [B,V])`, the logits of the first target.
+      [B,V])`, the logits of the first target. Arrays of the cache have B as
+      their leading axis and mix no rows, so that rows may be picked, repeated
+      and reordered; scalars hold for all rows.
     decode: `decode(params, cache, tokens [B]) -> (cache, logits [B,V])`, feeds
-      the tokens just chosen and returns the logits of the next ones.
+      the tokens just chosen and returns the logits of the next ones. What of
+      the cache does not depend on the tokens is handed on as it is.
     axes: `axes(params) -> tree` of logical axis names, one `Axes` per array.
   """
 
