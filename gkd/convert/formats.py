@@ -31,6 +31,8 @@ _PICKLES = (
 )
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _T5X_NAME = re.compile(r"checkpoint_(\d+)")
+# What T5X and Orbax call a checkpoint that is still being written.
+_T5X_HALF_WRITTEN = re.compile(r"checkpoint_\d+\.(tmp|orbax-checkpoint-tmp)")
 
 
 def detect(path: str | os.PathLike) -> Format:
@@ -44,6 +46,8 @@ def detect(path: str | os.PathLike) -> Format:
   """
   folder = existing_folder(path)
   names = {entry.name for entry in folder.iterdir()}
+  if _T5X_HALF_WRITTEN.match(folder.name):
+    return "t5x"  # which says what is wrong with it
   if not names:
     raise UserError(f"{folder} is empty; {_EXPECTED}")
   if models.METADATA_FILE in names or (folder / "checkpoints").is_dir():
@@ -59,6 +63,17 @@ def detect(path: str | os.PathLike) -> Format:
   if "config.json" in names or any(n.endswith(".safetensors") for n in names):
     return "hf"
   raise UserError(_refusal(folder, names))
+
+
+def steps_within(folder: Path) -> dict[int, Path]:
+  """{step: checkpoint} of a run's folder, ours or T5X's; {} of any other."""
+  ours = [f for f in folder.glob("checkpoints/*") if f.name.isdecimal()]
+  if ours:
+    return {int(f.name): f for f in ours}
+  named = [
+    (_T5X_NAME.fullmatch(f.name), f) for f in folder.glob("checkpoint_*")
+  ]
+  return {int(match.group(1)): f for match, f in named if match}
 
 
 def existing_folder(path: str | os.PathLike) -> Path:

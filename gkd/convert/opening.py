@@ -5,6 +5,7 @@ config, params = read("flan-t5-small")
 
 from collections.abc import Mapping
 import os
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import jax
 from gkd import trees
 from gkd.convert import formats
 from gkd.convert.checkpoint import Checkpoint
+from gkd.convert.checkpoint import Format
 from gkd.convert.checkpoint import Leaf
 from gkd.models import t5
 from gkd.models.t5 import T5Config
@@ -34,7 +36,7 @@ def open_any(path: str | os.PathLike, **given: Any) -> Checkpoint:
       contradicts, or leaves that its config does not have.
   """
   folder = formats.existing_folder(path)
-  open_checkpoint = reader(formats.detect(folder)).open_checkpoint
+  open_checkpoint = module_of(formats.detect(folder)).open_checkpoint
   checkpoint = open_checkpoint(folder, given)
   check_leaves(checkpoint)
   return checkpoint
@@ -58,7 +60,28 @@ def read(
   return checkpoint.config, trees.unflatten(arrays)
 
 
-def reader(format: str):
+def at_step(path: str | os.PathLike, step: int | None) -> Path:
+  """The checkpoint of a step, of a run's folder (ours or T5X's) with several.
+
+  Any other folder is returned as it is, and so is each where step is None.
+
+  Raises:
+    UserError: no folder, or no checkpoint of that step in it.
+  """
+  folder = formats.existing_folder(path)
+  if step is None:
+    return folder
+  steps = formats.steps_within(folder)
+  if steps and step not in steps:
+    newest = ", ".join(map(str, sorted(steps)[-_MAX_LISTED:]))
+    raise UserError(
+      f"{folder} has no checkpoint of step {step}; it has {newest}; give one of"
+      " these"
+    )
+  return steps.get(step, folder)
+
+
+def module_of(format: Format):
   """The module of a format: `open_checkpoint` and `write`."""
   if format == "gkd":
     from gkd.convert import own

@@ -1,0 +1,107 @@
+"""The tokenizer that belongs to a checkpoint, or that the user names for it.
+
+vocabulary, said = find(checkpoint, "spiece.model")
+"""
+
+import os
+from pathlib import Path
+
+from gkd.convert import own
+from gkd.convert.checkpoint import Checkpoint
+from gkd.text import vocabulary
+from gkd.text.vocabulary import Vocabulary
+from gkd.types import UserError
+
+NONE = "none"
+_TOKENIZER_FILES = (
+  own.VOCABULARY_FILE,
+  "spiece.model",
+  "tokenizer.json",
+  "tokenizer_config.json",
+)
+# The file of T5's tokenizer does not hold them, the model has rows for them.
+_SENTINELS = 100
+
+
+def find(
+  checkpoint: Checkpoint, named: str | os.PathLike | None
+) -> tuple[Vocabulary | None, str]:
+  """The tokenizer and a sentence about it.
+
+  Args:
+    checkpoint: whose ids it has to give.
+    named: a folder (a run, a saved model, a Hugging Face folder), a
+      SentencePiece file, "bytes", "none" to have none, or None for the one
+      beside the checkpoint.
+
+  Raises:
+    UserError: nothing usable is there, or it does not fit the checkpoint.
+  """
+  if named is None:
+    found = beside(checkpoint)
+    if found is not None:
+      _check_fits(found, checkpoint)
+      return found, f"tokenizer: {found.words}, of the source"
+    return None, "tokenizer: none is beside the source"
+  if os.fspath(named) == NONE:
+    return None, "tokenizer: left out, as was asked"
+  found = _load(os.fspath(named), checkpoint)
+  _check_fits(found, checkpoint)
+  return found, f"tokenizer: {found.words}, from {named}"
+
+
+def beside(checkpoint: Checkpoint) -> Vocabulary | None:
+  """The tokenizer that the source keeps; None if it has none."""
+  return _of_folder(Path(checkpoint.about.get("run_dir", checkpoint.path)))
+
+
+def _of_folder(folder: Path) -> Vocabulary | None:
+  kept = folder / own.VOCABULARY_FOLDER / own.VOCABULARY_FILE
+  if kept.is_file():
+    return vocabulary.load(kept)
+  if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    return None
+  from gkd.text import tokenizer_folder
+
+  return tokenizer_folder.load(folder)
+
+
+def _load(named: str, checkpoint: Checkpoint) -> Vocabulary:
+  path = Path(named).expanduser()
+  if path.is_dir():
+    found = _of_folder(path)
+    if found is None:
+      raise UserError(
+        f"tokenizer {named}: has neither spiece.model, tokenizer.json"
+        " nor vocabulary.json; give the one with the tokenizer, or its"
+        " SentencePiece file"
+      )
+    return found
+  if named == "bytes":
+    # As ByT5 has it: the rows behind the bytes are extra ids.
+    plain = vocabulary.load(named)
+    extra_ids = checkpoint.config.vocabulary_size - plain.size
+    return vocabulary.load(named, max(extra_ids, 0))
+  plain = vocabulary.load(path)
+  if path.suffix == ".json":
+    return plain
+  extra_ids = checkpoint.config.vocabulary_size - plain.size
+  return vocabulary.load(path, extra_ids) if extra_ids == _SENTINELS else plain
+
+
+def _check_fits(found: Vocabulary, checkpoint: Checkpoint) -> None:
+  """As many ids as the model, and those that it was trained with."""
+  config = checkpoint.config
+  if found.size != config.vocabulary_size:
+    raise UserError(
+      f"the tokenizer ({found.words}) does not fit {checkpoint.path}, which has"
+      f" {config.vocabulary_size} real ids in {config.vocab_size} rows; give"
+      " another tokenizer, or the number of ids as vocabulary_size"
+    )
+  made_with = checkpoint.about.get("vocabulary_sha256")
+  if made_with and made_with != found.sha256:
+    raise UserError(
+      f"{checkpoint.path} was trained with another tokenizer (sha256"
+      f" {made_with[:12]}) than the one given ({found.words}, sha256"
+      f" {found.sha256[:12]}); give that one"
+    )
