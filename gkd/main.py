@@ -170,6 +170,16 @@ def _cache(args) -> None:
     caching.check(args.path, folders)
 
 
+def _convert(args) -> None:
+  import jax
+
+  # Names and shapes are all it is asked for; an accelerator may be in use.
+  jax.config.update("jax_platforms", "cpu")
+  from gkd.commands import converting
+
+  converting.convert(args)
+
+
 def _prepare(args):
   """Loads the configuration; returns the folders."""
   if not args.gin_file:
@@ -222,6 +232,7 @@ _COMMANDS = {
   "evaluate": _evaluate,
   "sample": _sample,
   "cache": _cache,
+  "convert": _convert,
   "report": _report,
   "bench": _bench,
   "quickstart": _quickstart,

@@ -6,6 +6,7 @@ the command is given again, and how a call looks. Lines fit 80 columns.
 """
 
 from gkd.commands import manual_caches
+from gkd.commands import manual_convert
 from gkd.commands.page import CODES
 from gkd.commands.page import GIN
 from gkd.commands.page import Page
@@ -38,7 +39,7 @@ _TEACHER = (
   "  gkd train --gin_file=test/sft.gin --gin.MODEL_DIR=/tmp/gkd/teacher"
 )
 
-PAGES = manual_caches.PAGES | {
+PAGES = manual_caches.PAGES | manual_convert.PAGES | {
   "train": Page(
     "train a student: fine-tuning or distillation",
     f"""

@@ -26,6 +26,7 @@ def build(data_dir: str, cache_dir: str) -> argparse.ArgumentParser:
   _add_evaluate(commands, folders)
   _add_gin_command(commands, folders, "sample")
   _add_cache(commands, folders)
+  _add_convert(commands)
   _add_report(commands)
   _add_bench(commands, folders)
   return parser
@@ -172,6 +173,73 @@ def _add_cache(commands, folders) -> None:
     " CACHE_DIR)",
   )
   _add_folder_flags(check, folders)
+
+
+def _add_convert(commands) -> None:
+  parser = _add_command(commands, "convert")
+  parser.add_argument(
+    "source", metavar="SRC", help="a model in any of the formats; see below"
+  )
+  parser.add_argument(
+    "destination",
+    nargs="?",
+    default="",
+    metavar="DST",
+    help="the folder to write; may be left out with --dry_run",
+  )
+  parser.add_argument(
+    "--to",
+    choices=("gkd", "t5x", "hf"),
+    required=True,
+    help="the format to write",
+  )
+  parser.add_argument(
+    "--dry_run",
+    action="store_true",
+    help="write nothing; list every array with its name there and here, shape"
+    " and type",
+  )
+  parser.add_argument(
+    "--dtype",
+    choices=("float32", "bfloat16"),
+    help="cast the parameters (default: as they are; bfloat16 loses bits)",
+  )
+  parser.add_argument(
+    "--step",
+    type=int,
+    metavar="N",
+    help="of the checkpoint: chooses one of a folder of several (default: the"
+    " newest), or says it where the source does not",
+  )
+  parser.add_argument(
+    "--slots",
+    action="store_true",
+    help="convert Adafactor's slots too, so that a run of T5X can go on",
+  )
+  parser.add_argument(
+    "--tokenizer",
+    metavar="PATH",
+    help="a folder with a tokenizer, a SentencePiece file, bytes, or none"
+    " (default: the one beside the source)",
+  )
+  parser.add_argument(
+    "--set",
+    action="append",
+    default=[],
+    metavar="NAME=VALUE",
+    help="a field of T5Config that the source does not say; may be repeated",
+  )
+  for name, what in (
+    ("license", "the exported model"),
+    ("teacher_license", "its teacher"),
+    ("data_license", "its training data"),
+  ):
+    parser.add_argument(
+      f"--{name}",
+      default="",
+      metavar="NAME",
+      help=f"licence of {what}, for the model card (--to=hf)",
+    )
 
 
 def _add_report(commands) -> None:

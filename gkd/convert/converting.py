@@ -11,43 +11,19 @@ import os
 from pathlib import Path
 import shutil
 from typing import Any
-from typing import get_args
 
-import ml_dtypes
 import numpy as np
 
 from gkd import files
 from gkd import locks
 from gkd.convert import opening
-from gkd.convert import tokenizers
 from gkd.convert.checkpoint import Checkpoint
 from gkd.convert.checkpoint import Format
 from gkd.convert.checkpoint import Leaf
+from gkd.convert.planning import Plan
+from gkd.convert.planning import plan
 from gkd.progress import Progress
-from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
-
-DTYPES = {
-  "float32": np.dtype("float32"),
-  "bfloat16": np.dtype(ml_dtypes.bfloat16),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-  """What is going to be written.
-
-  Attributes:
-    checkpoint: the source, with types, step and slots as they will be.
-    to: format to write.
-    vocabulary: the tokenizer to write; None for none.
-    remarks: sentences about what changes or stays behind.
-  """
-
-  checkpoint: Checkpoint
-  to: Format
-  vocabulary: Vocabulary | None
-  remarks: tuple[str, ...]
 
 
 def convert(
@@ -98,47 +74,6 @@ def convert(
   return planned.checkpoint
 
 
-def plan(
-  source: str | os.PathLike,
-  *,
-  to: Format,
-  given: Mapping[str, Any] | None = None,
-  dtype: str | None = None,
-  step: int | None = None,
-  slots: bool = False,
-  tokenizer: str | os.PathLike | None = None,
-) -> Plan:
-  """What `convert` would write, with its arguments; reads no array.
-
-  Raises:
-    UserError: the source cannot be read, or what was asked cannot be done.
-  """
-  if to not in get_args(Format):
-    raise UserError(f"to {to!r}; expected {', '.join(get_args(Format))}")
-  if dtype is not None and dtype not in DTYPES:
-    raise UserError(f"dtype {dtype!r}; expected {' or '.join(DTYPES)}")
-  if to == "t5x" and tokenizer is not None:
-    raise UserError(
-      f"tokenizer {tokenizer} has no effect: a T5X checkpoint holds none; leave"
-      " it out"
-    )
-  opened = opening.open_any(opening.at_step(source, step), **(given or {}))
-  opened, about_step = _with_step(opened, step, to)
-  opened, about_slots = _with_slots(opened, slots, to)
-  opened, about_types = _with_dtype(opened, dtype)
-  vocabulary, about_tokenizer = None, ""
-  if to != "t5x":
-    vocabulary, about_tokenizer = tokenizers.find(opened, tokenizer)
-    if to == "hf" and vocabulary is None and tokenizer is None:
-      raise UserError(
-        f"no tokenizer is beside {opened.path}, and a Hugging Face folder needs"
-        " one; give tokenizer as a folder or SentencePiece file, or none to go"
-        " without"
-      )
-  remarks = (about_step, about_slots, about_types, about_tokenizer)
-  return Plan(opened, to, vocabulary, tuple(filter(None, remarks)))
-
-
 def write(
   planned: Plan,
   destination: str | os.PathLike,
@@ -174,70 +109,6 @@ def check_free(destination: str | os.PathLike) -> None:
       f"{path} exists and nothing is replaced; give another folder, or remove"
       " it"
     )
-
-
-def _with_step(
-  checkpoint: Checkpoint, step: int | None, to: Format
-) -> tuple[Checkpoint, str]:
-  if checkpoint.step is not None:
-    if step is not None and step != checkpoint.step:
-      raise UserError(
-        f"step {step} was given, but {checkpoint.path} is of step"
-        f" {checkpoint.step}; leave it out or give the right checkpoint"
-      )
-    return checkpoint, ""
-  if step is not None:
-    return dataclasses.replace(checkpoint, step=step), f"step: {step}, as given"
-  if to == "t5x":
-    told = "step: 0, since the source does not say one"
-    return dataclasses.replace(checkpoint, step=0), told
-  return checkpoint, ""
-
-
-def _with_slots(
-  checkpoint: Checkpoint, slots: bool, to: Format
-) -> tuple[Checkpoint, str]:
-  if not slots:
-    said = "optimizer: its slots are left out; --slots keeps them"
-    if not checkpoint.slots:
-      return checkpoint, ""
-    bare = dataclasses.replace(checkpoint, slots={})
-    return bare, "" if to == "hf" else said
-  if to == "hf":
-    raise UserError(
-      "slots have no effect: a Hugging Face folder holds no optimizer; leave"
-      " them out"
-    )
-  if not checkpoint.slots:
-    why = [x for x in checkpoint.assumed if x.startswith("optimizer: ")]
-    reason = why[0].removeprefix("optimizer: ") if why else "it has none"
-    raise UserError(
-      f"{checkpoint.path}: slots were asked for, but there are none to convert"
-      f" ({reason}); leave them out"
-    )
-  return checkpoint, ""
-
-
-def _with_dtype(
-  checkpoint: Checkpoint, dtype: str | None
-) -> tuple[Checkpoint, str]:
-  stored = {leaf.dtype for leaf in checkpoint.leaves.values()}
-  if dtype is None or stored == {dtype}:
-    return checkpoint, ""
-  leaves = {
-    name: _cast(leaf, dtype) for name, leaf in checkpoint.leaves.items()
-  }
-  if dtype == "bfloat16":
-    said = "dtype: float32 to bfloat16, which rounds to 8 of 24 bits"
-  else:
-    said = "dtype: bfloat16 to float32, which is exact"
-  return dataclasses.replace(checkpoint, leaves=leaves), said
-
-
-def _cast(leaf: Leaf, dtype: str) -> Leaf:
-  if leaf.dtype == dtype:
-    return leaf
-  return Leaf(leaf.shape, dtype, lambda: leaf.read().astype(DTYPES[dtype]))
 
 
 @contextlib.contextmanager
