@@ -33,7 +33,7 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   """
   settings = configuration.build(Evaluating)
   _check_output(settings.output)
-  scoring.refuse_idle_flags(settings.teacher)
+  scoring.refuse_idle_flags(settings.teacher, settings.scoring)
   scoring.refuse_idle_names(None, settings.scoring, module=not seqio)
   caches = scoring.open_caches(settings.scoring, folders)
   models = {"student": settings.model}

@@ -20,6 +20,8 @@ Key = tuple[str, str]
 _MACRO = "gin.macro"
 # Choices of a method: one that the method does not read was meant for another.
 _OF_METHODS = {
+  "BEAM_ALPHA",
+  "BEAM_SIZE",
   "CHUNK_SIZE",
   "DIVERGENCE",
   "FIXED_SOURCE",

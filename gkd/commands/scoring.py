@@ -15,7 +15,6 @@ from gkd.commands.settings import Scoring
 from gkd.data.cache import TokenCache
 from gkd.evaluation import predictions
 from gkd.evaluation.evaluation import Evaluation
-from gkd.sampling.filters import Decoding
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
@@ -28,7 +27,7 @@ def open_caches(scoring: Scoring, folders: Folders) -> list[TokenCache]:
 def make_evaluations(
   scoring: Scoring, caches: Sequence[TokenCache]
 ) -> list[Evaluation]:
-  """For each split one evaluation a temperature; distances measured once.
+  """For each split one evaluation a way of decoding; distances once.
 
   Raises:
     UserError: a cache cannot serve an evaluation; without this it would be
@@ -45,25 +44,30 @@ def make_evaluations(
         name_split=tasks[cache.info["task"]] > 1,
         cache=cache,
         lengths=scoring.data.lengths,
-        decoding=Decoding(temperature=float(temperature)),
+        decoding=way,
         batch_size=scoring.batch_size,
         num_examples=scoring.num_examples,
-        # Greedy answers are all the same.
-        num_samples=scoring.num_samples if temperature else 1,
+        # Without chance they are all the same.
+        num_samples=scoring.num_samples if way.is_random else 1,
         chunk_size=scoring.chunk_size,
-        label=f"t{temperature:g}" if temperature else "",
+        label=way.label,
         distance=place == 0,
         bootstrap=scoring.bootstrap,
         score_teacher=scoring.teacher,
       )
-      for place, temperature in enumerate(scoring.temperatures)
+      for place, way in enumerate(scoring.ways)
     ]
   _refuse_same_names(evaluations)
   return evaluations
 
 
-def refuse_idle_flags(teacher: LanguageModel | None) -> None:
-  """What only a teacher gives a meaning."""
+def refuse_idle_flags(
+  teacher: LanguageModel | None, scoring: Scoring | None
+) -> None:
+  """What only a teacher, or a beam search, gives a meaning."""
+  if scoring is not None and not scoring.beam_size:
+    why = "EVAL_BEAM_SIZE is 0, so there is no beam search"
+    configuration.refuse_idle_flags(["EVAL_BEAM_ALPHA"], why)
   if teacher is None:
     names = ("EVAL_TEACHER", "EVAL_CHUNK_SIZE")
     configuration.refuse_idle_flags(names, "there is no teacher")

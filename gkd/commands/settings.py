@@ -12,11 +12,12 @@ import dataclasses
 from gkd import masks
 from gkd.checkpoints.retention import Keep
 from gkd.checkpoints.retention import Mode
+from gkd.commands import ways
 from gkd.commands.also import named
 from gkd.data.subset import Subset
 from gkd.evaluation.bootstrap import RESAMPLES
 from gkd.losses.objective import Objective
-from gkd.sampling.filters import Decoding
+from gkd.sampling.ways import Way
 from gkd.training.optimizer import Optimizer
 from gkd.training.rollout import Rollout
 from gkd.types import LanguageModel
@@ -108,6 +109,8 @@ class Scoring:
     batch_size: prompts decoded at once.
     num_examples: the first examples of each split only; None for all.
     temperatures: one evaluation each; 0 is greedy.
+    beam_size: one evaluation more, by a search with so many beams; 0 for none.
+    beam_alpha: exponent of its length penalty.
     num_samples: answers to each prompt at temperatures above 0; metrics are
       means over them.
     chunk_size: target positions whose logits exist at once when the distance
@@ -121,6 +124,8 @@ class Scoring:
   batch_size: int
   num_examples: int | None = None
   temperatures: Sequence[float] = (0.0,)
+  beam_size: int = 0
+  beam_alpha: float = 0.6
   num_samples: int = 1
   chunk_size: int | None = None
   bootstrap: int = RESAMPLES
@@ -146,20 +151,14 @@ class Scoring:
     at_least_one("EVAL_SAMPLES", self.num_samples)
     if self.chunk_size is not None:
       at_least_one("EVAL_CHUNK_SIZE", self.chunk_size)
-    for temperature in self.temperatures:
-      Decoding(temperature=float(temperature)).validate()
-    # As metrics and files are named, see `commands.scoring`.
-    names = [f"{temperature:g}" for temperature in self.temperatures]
-    if len(set(names)) < len(names):
-      raise UserError(
-        f"EVAL_TEMPERATURES are {tuple(self.temperatures)}; give each"
-        " temperature once, EVAL_SAMPLES for several answers"
-      )
-    if self.num_samples > 1 and not any(self.temperatures):
-      raise UserError(
-        f"EVAL_SAMPLES is {self.num_samples} but greedy answers are all the"
-        " same; give a temperature above 0 in EVAL_TEMPERATURES"
-      )
+    _ = self.ways
+
+  @property
+  def ways(self) -> list[Way]:
+    """Of decoding, one evaluation each."""
+    return ways.evaluated(
+      self.temperatures, self.beam_size, self.beam_alpha, self.num_samples
+    )
 
   @property
   def splits(self) -> list[Data]:

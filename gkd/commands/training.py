@@ -45,7 +45,7 @@ def train(folders: Folders) -> None:
   settings = configuration.build(Training)
   outputs.check_folder(settings.model_dir, "MODEL_DIR")
   _refuse_idle_rollout(settings.rollout)
-  scoring.refuse_idle_flags(settings.teacher)
+  scoring.refuse_idle_flags(settings.teacher, settings.scoring)
   scoring.refuse_idle_names(settings.data, settings.scoring)
   _refuse_if_in_use(settings.model_dir)
   run = prepare(settings, folders)

@@ -6,7 +6,7 @@ import dataclasses
 from gkd.evaluation import predictions
 from gkd.evaluation.bootstrap import RESAMPLES
 from gkd.evaluation.memo import TeacherMemo
-from gkd.sampling.sampler import Decoding
+from gkd.sampling.ways import Way
 from gkd.types import EOS_ID
 from gkd.types import UserError
 
@@ -20,7 +20,7 @@ class Evaluation:
     split: split of the task, as it stands in the names of prediction files.
     cache: tokens, references, postprocessor and metric functions of the split.
     lengths: {"inputs": I, "targets": T}; T is also the longest answer.
-    decoding: temperature and filters of the answers.
+    decoding: how the answers come about: drawn, or the best of a search.
     batch_size: rows decoded at a time.
     num_examples: evaluate the first so many rows only; None for all.
     num_samples: answers to each prompt; metrics are means over them.
@@ -42,7 +42,7 @@ class Evaluation:
   split: str
   cache: predictions.Cache
   lengths: Mapping[str, int]
-  decoding: Decoding
+  decoding: Way
   batch_size: int
   num_examples: int | None = None
   num_samples: int = 1
@@ -67,11 +67,11 @@ class Evaluation:
         raise UserError(
           f"evaluation of {self.name}: {field} is {value}; expected 1 or more"
         )
-    if self.num_samples > 1 and self.decoding.temperature == 0:
+    if self.num_samples > 1 and not self.decoding.is_random:
       raise UserError(
-        f"evaluation of {self.name}: {self.num_samples} samples of each prompt"
-        " at temperature 0 are all the same; set num_samples to 1 or raise the"
-        " temperature"
+        f"evaluation of {self.name}: {self.num_samples} answers to each prompt"
+        f" {self.decoding.words} are all the same; set num_samples to 1 or draw"
+        " at a temperature above 0"
       )
     if self.bootstrap < 0:
       raise UserError(

@@ -1,7 +1,6 @@
 """Answers to all prompts of a split, batch by batch.
 
-`answer` is the only place that turns prompts into tokens: another way of
-decoding them (beam search does not exist yet) is another `answer`.
+`answer` is the only place that turns prompts into tokens.
 """
 
 from collections.abc import Iterable
@@ -16,10 +15,13 @@ from typing import TypeVar
 import jax
 import numpy as np
 
+from gkd.evaluation.predictions import Answered
 from gkd.evaluation.predictions import Cache
 from gkd.progress import Progress
+from gkd.sampling import beam
 from gkd.sampling import sampler
-from gkd.sampling.sampler import Decoding
+from gkd.sampling.ways import Beam
+from gkd.sampling.ways import Way
 from gkd.types import Batch
 from gkd.types import Key
 from gkd.types import LanguageModel
@@ -96,25 +98,24 @@ def answer(
   params: Params,
   examples: Sequence[Examples],
   key: Key,
-  decoding: Decoding,
+  decoding: Way,
   *,
   max_length: int,
   eos_id: int,
-) -> Iterator[sampler.Samples]:
-  """One answer to each prompt, batch by batch, left on the device."""
-  return one_ahead(
-    _generate(
-      model,
-      params,
-      example.batch.inputs,
-      example.batch.rows,
-      key,
-      decoding,
-      max_length=max_length,
-      eos_id=eos_id,
-    )
-    for example in examples
-  )
+) -> Iterator[Answered]:
+  """One answer to each prompt, batch by batch, left on the device.
+
+  `Samples`, or the best of the `Beams`, which `key` does nothing to.
+  """
+  limits = {"max_length": max_length, "eos_id": eos_id}
+
+  def started(batch: Batch) -> Answered:
+    asked = model, params, batch.inputs, batch.rows
+    if isinstance(decoding, Beam):
+      return _search(*asked, decoding, **limits)
+    return _generate(*asked, key, decoding, **limits)
+
+  return one_ahead(started(example.batch) for example in examples)
 
 
 def followed(
@@ -159,3 +160,19 @@ def _generate(model, params, inputs, rows, key, decoding, max_length, eos_id):
     max_length=max_length,
     eos_id=eos_id,
   )
+
+
+@functools.partial(jax.jit, static_argnames=("model", "max_length", "eos_id"))
+def _search(model, params, inputs, rows, decoding, max_length, eos_id):
+  """The best of `beam.beam_search`, compiled once per model, size and shape."""
+  beams = beam.beam_search(
+    model,
+    params,
+    inputs,
+    rows,
+    num_beams=decoding.size,
+    alpha=decoding.alpha,
+    max_length=max_length,
+    eos_id=eos_id,
+  )
+  return beams.best

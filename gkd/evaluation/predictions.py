@@ -1,4 +1,4 @@
-"""From sampled tokens to readable records and a file of predictions.
+"""From tokens to readable records and a file of predictions.
 
 One JSON object a line, in the order of the split:
 
@@ -24,9 +24,17 @@ from typing import Protocol
 import numpy as np
 
 from gkd import files
-from gkd.sampling.sampler import Samples
 
 Record = Mapping[str, Any]
+
+
+class Answered(Protocol):
+  """What evaluation uses of `Samples` and of `Beams.best`."""
+
+  tokens: Any  # [B, T] int32
+  weights: Any  # [B, T] float32
+  lengths: Any  # [B] int32
+  truncated: Any  # [B] bool
 
 
 class Cache(Protocol):
@@ -43,14 +51,14 @@ class Cache(Protocol):
 
 
 def records(
-  row_ids: np.ndarray, rows: Sequence[Any], samples: Samples, cache: Cache
+  row_ids: np.ndarray, rows: Sequence[Any], answers: Answered, cache: Cache
 ) -> list[dict[str, Any]]:
   """Readable records of one batch.
 
   Args:
     row_ids: [B] ids of the rows in the cache.
     rows: the cache's rows, at most B; what follows in the batch is filler.
-    samples: the answers, on the host.
+    answers: one to each row, on the host.
     cache: vocabulary and postprocessor.
 
   Returns:
@@ -58,8 +66,8 @@ def records(
   """
   found = []
   for place, row in enumerate(rows):
-    length = int(samples.lengths[place])
-    text = cache.vocabulary.decode(samples.tokens[place].tolist())
+    length = int(answers.lengths[place])
+    text = cache.vocabulary.decode(answers.tokens[place].tolist())
     prediction = text
     if cache.postprocess is not None:
       prediction = cache.postprocess(text, example=None, is_target=False)
@@ -71,8 +79,8 @@ def records(
         "text": text,
         "prediction": prediction,
         "length": length,
-        "truncated": bool(samples.truncated[place]),
-        "tokens": samples.tokens[place, :length],
+        "truncated": bool(answers.truncated[place]),
+        "tokens": answers.tokens[place, :length],
       }
     )
   return found

@@ -6,6 +6,7 @@ import pytest
 
 from gkd.commands import scoring
 from gkd.commands import settings
+from gkd.sampling.ways import Beam
 from gkd.types import UserError
 
 DATA = settings.Data(
@@ -77,7 +78,24 @@ def test_a_teacher_gives_its_knobs_a_meaning(monkeypatch):
     "refuse_idle_flags",
     lambda names, why: refused.append(names),
   )
-  scoring.refuse_idle_flags(types.SimpleNamespace())
+  described = settings.Scoring(data=DATA, batch_size=2, beam_size=4)
+  scoring.refuse_idle_flags(types.SimpleNamespace(), described)
   assert refused == []
-  scoring.refuse_idle_flags(None)
+  scoring.refuse_idle_flags(None, None)
   assert refused == [("EVAL_TEACHER", "EVAL_CHUNK_SIZE")]
+
+
+def test_a_beam_search_is_one_evaluation_more_or_the_only_one():
+  made = make(_Cache("a", "test"), beam_size=4, beam_alpha=0.5)
+  assert [evaluation.label for evaluation in made] == ["", "beam4"]
+  assert [evaluation.distance for evaluation in made] == [True, False]
+  assert made[1].decoding == Beam(4, 0.5)
+  (alone,) = make(_Cache("a", "test"), beam_size=2, temperatures=())
+  assert (alone.label, alone.distance) == ("beam2", True)
+
+
+def test_several_answers_leave_the_search_alone():
+  made = make(
+    _Cache("a", "test"), beam_size=4, temperatures=(0.5,), num_samples=3
+  )
+  assert [evaluation.num_samples for evaluation in made] == [3, 1]

@@ -531,7 +531,7 @@ def test_evaluation_draws_from_its_own_stream_alone(monkeypatch):
     ({"bootstrap": -1}, "bootstrap is -1; expected a number of resamples"),
     ({"batch_size": 0}, "batch_size is 0; expected 1 or more"),
     ({"num_examples": 0}, "num_examples is 0; expected 1 or more"),
-    ({"num_samples": 2}, "at temperature 0 are all the same"),
+    ({"num_samples": 2}, "2 answers to each prompt greedily are all the same"),
     ({"cache": _Cache(0)}, "split 'test' has no rows"),
     ({"decoding": Decoding(temperature=-1.0)}, "temperature"),
   ],

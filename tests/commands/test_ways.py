@@ -1,0 +1,81 @@
+"""Ways of decoding that were asked for: which, and what is refused."""
+
+import pytest
+
+from gkd.commands import ways
+from gkd.sampling.filters import Decoding
+from gkd.sampling.ways import Beam
+from gkd.types import UserError
+
+
+def test_an_evaluation_for_each_temperature_and_for_the_search():
+  assert ways.evaluated((0.0, 0.7), 4, 0.6, 2) == [
+    Decoding(temperature=0.0),
+    Decoding(temperature=0.7),
+    Beam(4, 0.6),
+  ]
+  assert ways.evaluated((0.0,), 0, 0.6, 1) == [Decoding(temperature=0.0)]
+  assert ways.evaluated((), 2, 0.0, 1) == [Beam(2, 0.0)]
+
+
+@pytest.mark.parametrize(
+  ("given", "message"),
+  [
+    (((), 0, 0.6, 1), "EVAL_TEMPERATURES is empty and EVAL_BEAM_SIZE 0"),
+    (((-1.0,), 0, 0.6, 1), "decoding temperature is -1.0"),
+    (((0.5, 0.5), 0, 0.6, 1), "give each temperature once"),
+    (((0.0,), 0, 0.6, 2), "EVAL_SAMPLES is 2 but greedy answers"),
+    (((), 4, 0.6, 2), "EVAL_SAMPLES is 2 but the answers are all the same"),
+    (((0.0,), -1, 0.6, 1), "beam size is -1; expected 1 or more"),
+    (((0.0,), 2.5, 0.6, 1), "beam size is 2.5; expected an integer"),
+    (((0.0,), True, 0.6, 1), "beam size is True; expected an integer"),
+    (((0.0,), 4, -0.5, 1), r"beam alpha is -0.5; expected 0 \(no length"),
+    (((0.0,), 4, float("inf"), 1), "beam alpha is inf; expected 0"),
+    (((0.0,), 4, "x", 1), "beam alpha is 'x'; expected a number"),
+  ],
+)
+def test_what_cannot_be_evaluated_is_refused(given, message):
+  with pytest.raises(UserError, match=message):
+    ways.evaluated(*given)
+
+
+def test_completions_are_drawn_unless_there_is_a_beam_size():
+  drawn = Decoding(temperature=0.5)
+  assert ways.sampled(drawn, 0, 0.6, 3) is drawn
+  assert ways.sampled(drawn, 4, 0.0, 3) == Beam(4, 0.0)
+
+
+@pytest.mark.parametrize(
+  ("given", "message"),
+  [
+    ((Decoding(0.0), 0, 0.6, 2), "NUM_SAMPLES is 2 but greedy completions"),
+    (
+      (Decoding(), 2, 0.6, 3),
+      "NUM_SAMPLES is 3 but BEAM_SIZE 2 finds at most 2 completions",
+    ),
+    ((Decoding(), -1, 0.6, 1), "beam size is -1; expected 1 or more"),
+    ((Decoding(top_p=0.0), 0, 0.6, 1), "decoding top_p is 0.0"),
+  ],
+)
+def test_what_cannot_be_sampled_is_refused(given, message):
+  with pytest.raises(UserError, match=message):
+    ways.sampled(*given)
+
+
+@pytest.mark.parametrize(
+  ("way", "idle"),
+  [
+    (Beam(), ["SAMPLING_TEMPERATURE", "SAMPLING_TOP_K", "SAMPLING_TOP_P"]),
+    (Decoding(0.0), ["BEAM_ALPHA", "SAMPLING_TOP_K", "SAMPLING_TOP_P"]),
+    (Decoding(0.7), ["BEAM_ALPHA"]),
+  ],
+)
+def test_what_is_of_another_way_is_idle(way, idle, monkeypatch):
+  refused = []
+  monkeypatch.setattr(
+    ways.configuration,
+    "refuse_idle_flags",
+    lambda names, why: refused.extend(names),
+  )
+  ways.refuse_idle_flags(way)
+  assert refused == idle
