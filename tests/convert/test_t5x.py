@@ -1,0 +1,319 @@
+"""T5X's checkpoints as models: parameters, slots, step and logits as T5X's."""
+
+import hashlib
+import json
+import shutil
+
+from flax import serialization
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+
+from gkd import trees
+from gkd.convert import t5x
+from gkd.convert import t5x_folders
+from gkd.convert import t5x_trees
+from gkd.models import t5
+from gkd.types import UserError
+from tests.golden_t5x import GATED
+from tests.golden_t5x import RELU
+from tests.golden_t5x import SIZE
+from tests.golden_t5x import load
+
+# Model, layout, step, what T5X's own README says of the model.
+CHECKPOINTS = [
+  ("t5_1_1_tiny", "legacy", 0, GATED),
+  ("t5_1_1_tiny", "legacy", 10, GATED),
+  ("t5_1_1_tiny", "orbax", 10, GATED),
+  ("t5_1_0_tiny", "legacy", 0, RELU),
+  ("t5_1_0_tiny", "legacy", 10, RELU),
+  ("t5_1_1_scan_tiny", "legacy", 0, {**GATED, "bias_per_layer": True}),
+]
+
+
+def params_of(checkpoint) -> dict[str, np.ndarray]:
+  return {name: leaf.read() for name, leaf in checkpoint.leaves.items()}
+
+
+def sha256(params) -> str:
+  """As `golden/t5x/meta.json` has it: sorted path, shape, float32 bytes."""
+  digest = hashlib.sha256()
+  for name, array in sorted(params.items()):
+    digest.update(f"{name}{array.shape}".encode())
+    digest.update(array.astype(np.float32).tobytes())
+  return digest.hexdigest()
+
+
+@pytest.mark.parametrize(("model", "layout", "step", "options"), CHECKPOINTS)
+def test_config_and_step(t5x_checkpoint, model, layout, step, options):
+  path = t5x_checkpoint(model, layout, step)
+  found = t5x.open_checkpoint(path, {})
+  assert found.config == t5.T5Config(**SIZE, **options)
+  assert (found.path, found.format, found.step) == (path, "t5x", step)
+  assert list(found.leaves) == sorted(found.leaves)
+  stacked = "layers stacked" in found.layout
+  assert stacked == found.config.bias_per_layer
+  assert ("Orbax" in found.layout) == (layout == "orbax")
+
+
+@pytest.mark.parametrize("model", ["t5_1_1_tiny", "t5_1_0_tiny"])
+def test_parameters_equal_those_of_t5x(golden, t5x_checkpoint, model):
+  found = t5x.open_checkpoint(t5x_checkpoint(model, "legacy", 0), {})
+  got = params_of(found)
+  want = load(golden / "t5x" / model / "params_start.npz")
+  assert list(got) == sorted(want)
+  for name, array in want.items():
+    assert got[name].dtype == np.float32
+    assert found.leaves[name].dtype == "float32"
+    assert found.leaves[name].shape == array.shape
+    np.testing.assert_array_equal(got[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize(
+  ("model", "layout", "step", "key"),
+  [
+    ("t5_1_1_tiny", "legacy", 0, "start_sha256"),
+    ("t5_1_1_tiny", "legacy", 10, "end10_sha256"),
+    ("t5_1_1_tiny", "orbax", 10, "end10_sha256"),
+    ("t5_1_0_tiny", "legacy", 10, "end10_sha256"),
+  ],
+)
+def test_sha256_is_that_of_t5x(
+  golden, t5x_checkpoint, model, layout, step, key
+):
+  meta = json.loads((golden / "t5x" / "meta.json").read_text())
+  found = t5x.open_checkpoint(t5x_checkpoint(model, layout, step), {})
+  assert sha256(params_of(found)) == meta["models"][model][key]
+
+
+def test_layers_are_taken_out_of_the_stack(golden, t5x_checkpoint):
+  """The stacked arrays have the hash of T5X; each layer is a slice of them."""
+  path = t5x_checkpoint("t5_1_1_scan_tiny", "legacy", 0)
+  arrays, _ = t5x_trees.read(t5x_folders.find(path))
+  stacked = {
+    name.removeprefix("target/"): array.read()
+    for name, array in arrays.items()
+    if name.startswith("target/")
+  }
+  meta = json.loads((golden / "t5x" / "meta.json").read_text())
+  want = meta["models"]["t5_1_1_scan_tiny"]["start_sha256"]
+  assert sha256(stacked) == want
+  got = params_of(t5x.open_checkpoint(path, {}))
+  query = stacked["decoder/decoder/self_attention/query/kernel"]
+  out = stacked["decoder/decoder/self_attention/out/kernel"]
+  bias = stacked["encoder/encoder/relpos_bias/rel_embedding"]
+  for i in range(2):
+    layer = f"decoder/layers_{i}/self_attention"
+    np.testing.assert_array_equal(
+      got[f"{layer}/query/kernel"], query[:, i].reshape(32, 32)
+    )
+    np.testing.assert_array_equal(
+      got[f"{layer}/out/kernel"], out[:, i].reshape(32, 32)
+    )
+    np.testing.assert_array_equal(
+      got[f"encoder/layers_{i}/relpos_bias/rel_embedding"], bias[:, i]
+    )
+  embedding = "token_embedder/embedding"
+  np.testing.assert_array_equal(got[embedding], stacked[embedding])
+
+
+@pytest.mark.parametrize(
+  ("model", "layout", "step", "forward"),
+  [
+    ("t5_1_1_tiny", "orbax", 10, "forward_end10.npz"),
+    ("t5_1_0_tiny", "legacy", 0, "forward_start.npz"),
+    ("t5_1_1_scan_tiny", "legacy", 0, "forward_start.npz"),
+  ],
+)
+def test_logits_of_what_was_read_equal_t5x(
+  golden, t5x_checkpoint, model, layout, step, forward
+):
+  found = t5x.open_checkpoint(t5x_checkpoint(model, layout, step), {})
+  batch = load(golden / "t5x" / "batch.npz")
+  want = load(golden / "t5x" / model / forward)["logits"]
+  counts = batch["decoder_loss_weights"] == 1
+  got = jax.jit(t5.encoder_decoder(found.config).logits)(
+    trees.unflatten(params_of(found)),
+    batch["encoder_input_tokens"],
+    batch["decoder_target_tokens"],
+  )
+  np.testing.assert_allclose(np.asarray(got)[counts], want[counts], atol=1e-5)
+
+
+def test_slots_are_those_that_t5x_saved(t5x_checkpoint):
+  path = t5x_checkpoint("t5_1_1_tiny", "legacy", 10)
+  saved, _ = t5x_trees.read(t5x_folders.find(path))
+  found = t5x.open_checkpoint(path, {})
+  assert len(found.slots) == 4 * len(found.leaves)
+  for name, leaf in found.slots.items():
+    kind, _, parameter = name.partition("/")
+    array = saved[f"state/param_states/{parameter}/{kind}"].read()
+    assert leaf.dtype == "float32"
+    assert leaf.shape == array.shape
+    np.testing.assert_array_equal(leaf.read(), array)
+    # Nothing of 32 or 128 by 32 is factored, so v is full and used.
+    used = kind == "v"
+    shape = found.leaves[parameter].shape if used else (1,)
+    assert leaf.shape == shape
+    assert bool(leaf.read().any()) == used
+
+
+def test_slots_of_stacked_layers_are_left_out_and_said(t5x_checkpoint):
+  path = t5x_checkpoint("t5_1_1_scan_tiny", "legacy", 0)
+  found = t5x.open_checkpoint(path, {})
+  assert found.slots == {}
+  assert any("optimizer: left out, because" in s for s in found.assumed)
+
+
+def test_newest_of_a_run_is_said(t5x_checkpoint):
+  run = t5x_checkpoint("t5_1_0_tiny", "legacy", 0).parent
+  newest = t5x_checkpoint("t5_1_0_tiny", "legacy", 10)
+  found = t5x.open_checkpoint(f"{run}/", {})
+  assert (found.path, found.step) == (newest, 10)
+  assert found.assumed[0].startswith("checkpoint: checkpoint_10, the newest")
+
+
+def test_given_fields_fill_in_or_contradict(t5x_checkpoint):
+  path = t5x_checkpoint("t5_1_1_tiny", "legacy", 10)
+  given = {"mlp_activations": ("silu", "linear"), "vocabulary_size": 100}
+  found = t5x.open_checkpoint(path, given)
+  assert found.config.mlp_activations == ("silu", "linear")
+  assert found.config.vocabulary_size == 100
+  assert found.assumed == ()
+  with pytest.raises(UserError, match=f"^{path}: num_heads=4 was given"):
+    t5x.open_checkpoint(path, {"num_heads": 4})
+
+
+@pytest.fixture
+def changed(t5x_checkpoint, tmp_path):
+  """`changed(change)`: a copy whose msgpack tree `change` has edited."""
+
+  def copied(change):
+    folder = tmp_path / "checkpoint_10"
+    shutil.copytree(t5x_checkpoint("t5_1_1_tiny", "legacy", 10), folder)
+    file = folder / "checkpoint"
+    tree = serialization.msgpack_restore(file.read_bytes())
+    change(tree["optimizer"])
+    file.write_bytes(serialization.msgpack_serialize(tree, in_place=True))
+    return folder
+
+  return copied
+
+
+@pytest.mark.parametrize(
+  ("value", "step"),
+  [
+    (np.array(1_000_000, np.int32), 1_000_000),
+    (np.array(1_000_001, np.float32), 1_000_001),
+    (np.array([250], np.float32), 250),
+    (np.float32(7), 7),
+    (7, 7),
+    (np.array(128, ml_dtypes.bfloat16), 128),
+  ],
+)
+def test_step_of_any_type(changed, value, step):
+  path = changed(lambda tree: tree["state"].update(step=value))
+  found = t5x.open_checkpoint(path, {})
+  assert found.step == step
+  assert not any("step" in sentence for sentence in found.assumed)
+
+
+def test_step_that_bfloat16_rounded_is_said(changed):
+  value = np.array(1001, ml_dtypes.bfloat16)  # 1000
+  path = changed(lambda tree: tree["state"].update(step=value))
+  found = t5x.open_checkpoint(path, {})
+  assert found.step == 1000
+  assert found.assumed[-1].startswith("step: 1000 was stored as bfloat16")
+
+
+@pytest.mark.parametrize(
+  "value", [np.float32(1.5), np.float32("nan"), np.int32(-1), np.zeros(2)]
+)
+def test_step_that_is_none_is_refused(changed, value):
+  path = changed(lambda tree: tree["state"].update(step=value))
+  with pytest.raises(UserError, match=r"state/step in .*one whole number"):
+    t5x.open_checkpoint(path, {})
+
+
+def test_without_optimizer_or_state(changed):
+  path = changed(lambda tree: tree["state"].pop("param_states"))
+  found = t5x.open_checkpoint(path, {})
+  assert (found.slots, found.step, len(found.assumed)) == ({}, 10, 2)
+  shutil.rmtree(path)
+  path = changed(lambda tree: tree.pop("state"))
+  found = t5x.open_checkpoint(path, {})
+  assert (found.slots, found.step, len(found.assumed)) == ({}, None, 2)
+
+
+def _drop_a_slot(tree):
+  tree["state"]["param_states"]["token_embedder"]["embedding"]["m"] = None
+
+
+def _adam(tree):
+  state = {"mu": {"a": np.zeros(2)}, "nu": {"a": np.zeros(2)}}
+  tree["state"]["param_states"] = {"0": state, "1": {}}
+
+
+@pytest.mark.parametrize("change", [_drop_a_slot, _adam])
+def test_slots_are_adafactors_for_all_or_none(changed, change):
+  found = t5x.open_checkpoint(changed(change), {})
+  assert found.slots == {}
+  assert "it is not Adafactor's for every parameter" in found.assumed[-1]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int32", "uint16"])
+def test_other_types_are_refused_by_name(changed, dtype):
+  def change(tree):
+    scale = {"scale": np.ones(32, dtype)}
+    tree["target"]["encoder"]["encoder_norm"] = scale
+
+  message = rf"1 parameters are neither .*encoder_norm/scale \({dtype}\)"
+  with pytest.raises(UserError, match=message):
+    t5x.open_checkpoint(changed(change), {})
+
+
+def test_bfloat16_stays_bfloat16(changed):
+  def change(tree):
+    scale = {"scale": np.arange(32, dtype=ml_dtypes.bfloat16)}
+    tree["target"]["encoder"]["encoder_norm"] = scale
+
+  found = t5x.open_checkpoint(changed(change), {})
+  leaf = found.leaves["encoder/encoder_norm/scale"]
+  assert leaf.dtype == "bfloat16"
+  assert leaf.read().dtype == ml_dtypes.bfloat16
+  assert leaf.size_bytes == 64
+  np.testing.assert_array_equal(leaf.read(), np.arange(32))
+
+
+def _mutables(tree):
+  tree["flax_mutables"] = {"router": {"counts": np.ones(3, np.float32)}}
+
+
+def _no_encoder(tree):
+  del tree["target"]["encoder"]
+
+
+def _another_family(tree):
+  tree["target"] = {"conv_0": {"kernel": np.ones((3, 3), np.float32)}}
+
+
+def _odd_stack(tree):
+  tree["target"]["encoder"]["encoder"] = {"router": np.ones((2, 2), "f4")}
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (_mutables, "more than the parameters, .*: flax_mutables/router/counts;"),
+    (_no_encoder, "a decoder-only model"),
+    (_another_family, "not a T5 encoder–decoder: no embedding"),
+    (_odd_stack, "router is no parameter of T5X's scalable_t5"),
+  ],
+)
+def test_what_is_no_t5_is_refused_by_name(changed, change, message):
+  path = changed(change)
+  with pytest.raises(UserError, match=message) as error:
+    t5x.open_checkpoint(path, {})
+  assert str(error.value).startswith(str(path))
+  assert "\n" not in str(error.value)
