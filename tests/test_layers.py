@@ -31,6 +31,7 @@ LAYERS = {
   "gkd.text": 1,
   "gkd.sampling": 2,
   "gkd.training.state": 2,
+  "gkd.training.learning_rates": 2,
   "gkd.training.optimizer": 2,
   "gkd.partitioning": 2,
   "gkd.rewards": 2,
