@@ -94,13 +94,29 @@ def stacked_shape(
 
 
 def stacked(
-  name: str, layers: Sequence[np.ndarray], num_heads: int
+  name: str,
+  layers: Iterable[np.ndarray],
+  num_layers: int,
+  num_heads: int,
 ) -> np.ndarray:
-  """All layers of a parameter in one array, heads apart."""
-  shape = stacked_shape(name, layers[0].shape, len(layers), num_heads)
-  return np.stack(
-    [layer.reshape(shape[0], *shape[2:]) for layer in layers], axis=1
-  )
+  """All layers of a parameter in one array, heads apart.
+
+  Args:
+    name: of the stacked parameter.
+    layers: each as unscanned models have it; taken one by one, so that an
+      iterator which reads them holds one at a time.
+    num_layers: how many there are.
+    num_heads: of the model.
+  """
+  array = None
+  for i, layer in enumerate(layers):
+    if array is None:
+      shape = stacked_shape(name, layer.shape, num_layers, num_heads)
+      array = np.empty(shape, layer.dtype)
+    array[:, i] = layer.reshape(shape[0], *shape[2:])
+  assert array is not None
+  assert i == num_layers - 1
+  return array
 
 
 def _axes(name: str) -> tuple[str | tuple[str, str], ...]:

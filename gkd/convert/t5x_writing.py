@@ -46,7 +46,8 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     checkpoint: what to write; the step is 0 if it has none.
 
   Raises:
-    UserError: slots of a model whose layers have to be stacked.
+    UserError: slots, or layers of two types, of a model whose layers have to
+      be stacked.
   """
   is_stacked = checkpoint.config.bias_per_layer
   if is_stacked and checkpoint.slots:
@@ -98,15 +99,20 @@ def _stacked(leaves: Mapping[str, Leaf], num_heads: int) -> dict[str, Leaf]:
     else:
       layers.setdefault(place[0], {})[place[1]] = leaf
   for name, numbered in layers.items():
-    found[name] = _stack(
-      name, [numbered[i] for i in range(len(numbered))], num_heads
-    )
+    ordered = [numbered[i] for i in range(len(numbered))]
+    if len({leaf.dtype for leaf in ordered}) > 1:
+      raise UserError(
+        f"the layers of {name} are partly float32 and partly bfloat16, but T5X "
+        "keeps them in one array; convert with one dtype"
+      )
+    found[name] = _stack(name, ordered, num_heads)
   return dict(sorted(found.items()))
 
 
 def _stack(name: str, layers: list[Leaf], num_heads: int) -> Leaf:
   def read() -> np.ndarray:
-    return scanned.stacked(name, [leaf.read() for leaf in layers], num_heads)
+    one_by_one = (leaf.read() for leaf in layers)
+    return scanned.stacked(name, one_by_one, len(layers), num_heads)
 
   shape = scanned.stacked_shape(name, layers[0].shape, len(layers), num_heads)
   return Leaf(shape, layers[0].dtype, read)

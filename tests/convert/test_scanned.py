@@ -47,7 +47,8 @@ def test_stacking_undoes_it(name):
   array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
   layers = [by_hand(name, array, i) for i in range(L)]
   assert scanned.stacked_shape(name, layers[0].shape, L, H) == shape
-  np.testing.assert_array_equal(scanned.stacked(name, layers, H), array)
+  got = scanned.stacked(name, iter(layers), L, H)
+  np.testing.assert_array_equal(got, array)
   for i, layer in enumerate(scanned.layer_names(name, shape)):
     assert scanned.stacked_name(layer) == (name, i)
 

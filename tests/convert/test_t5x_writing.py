@@ -76,6 +76,17 @@ def test_slots_of_a_model_with_bias_per_layer_are_refused(
   assert list(tmp_path.iterdir()) == []
 
 
+def test_layers_of_two_types_do_not_fit_one_array(t5x_checkpoint, tmp_path):
+  path = t5x_checkpoint("t5_1_1_scan_tiny", "legacy", 0)
+  found = t5x.open_checkpoint(path, {})
+  name = "encoder/layers_1/mlp/wo/kernel"
+  half = dataclasses.replace(found.leaves[name], dtype="bfloat16")
+  found = dataclasses.replace(found, leaves={**found.leaves, name: half})
+  message = "encoder/encoder/mlp/wo/kernel are partly float32"
+  with pytest.raises(UserError, match=message):
+    t5x.write(tmp_path, found)
+
+
 def test_bfloat16_in_several_chunks_comes_back_bit_for_bit(
   t5x_checkpoint, tmp_path, monkeypatch
 ):
