@@ -114,6 +114,31 @@ def test_bfloat16_in_several_chunks_comes_back_bit_for_bit(
     )
 
 
+def test_factored_slots_are_files_and_unused_ones_are_not(
+  t5x_checkpoint, tmp_path
+):
+  """T5X partitions the slots in use; the others stay in the msgpack file."""
+  found = t5x.open_checkpoint(t5x_checkpoint("t5_1_0_tiny", "legacy", 10), {})
+  name = "token_embedder/embedding"
+  factored = {"v": 1, "v_row": 32, "v_col": 128, "m": 1}
+  arrays = {
+    f"{kind}/{name}": np.arange(size, dtype=np.float32)
+    for kind, size in factored.items()
+  }
+  slots = {
+    key: Leaf(array.shape, "float32", lambda array=array: array)
+    for key, array in arrays.items()
+  }
+  found = dataclasses.replace(found, slots={**found.slots, **slots})
+  t5x.write(tmp_path, found)
+  prefix = "state.param_states.token_embedder.embedding."
+  written = {path.name for path in tmp_path.glob(f"{prefix}*")}
+  assert written == {f"{prefix}v_row", f"{prefix}v_col"}
+  again = t5x.open_checkpoint(tmp_path, {})
+  for key, array in arrays.items():
+    np.testing.assert_array_equal(again.slots[key].read(), array)
+
+
 def test_msgpack_is_written_last(t5x_checkpoint, tmp_path):
   """A write that fails leaves what readers know to be half-written."""
   found = t5x.open_checkpoint(t5x_checkpoint("t5_1_0_tiny", "legacy", 0), {})
