@@ -28,6 +28,8 @@ from gkd.types import UserError
 # Small arrays are saved together, since each save costs 0.2 s; the tables of
 # T5 are of this size and larger.
 _GROUP_BYTES = 64 << 20
+# Others are numbers of Python and empty nodes.
+_ARRAY_TYPES = ("jax.Array", "np.ndarray")
 _STATE = "state"  # orbax's name for the one tree of a checkpoint
 
 
@@ -49,6 +51,8 @@ class Stored:
 def open_arrays(path: Path, below: str = "") -> dict[str, Stored]:
   """{slash-separated name: array} of a checkpoint, sorted; none is read.
 
+  Numbers that are no arrays are left out.
+
   Args:
     path: folder of the checkpoint.
     below: only names below this key, which is left out of the names.
@@ -61,6 +65,7 @@ def open_arrays(path: Path, below: str = "") -> dict[str, Stored]:
   keys = [
     tuple(entry["key"] for entry in leaf["key_metadata"])
     for leaf in described["tree_metadata"].values()
+    if leaf["value_metadata"].get("value_type") in _ARRAY_TYPES
   ]
   if below:
     keys = [key for key in keys if key[0] == below]
@@ -98,6 +103,7 @@ def tree_metadata(path: Path) -> dict[str, Any]:
     described = json.loads(file.read_text("utf-8"))
     for leaf in described["tree_metadata"].values():
       assert leaf["key_metadata"]
+      assert leaf["value_metadata"]
   except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
     raise UserError(
       f"damaged checkpoint {path}: {_STATE}/_METADATA is missing or not what"

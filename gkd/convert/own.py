@@ -112,10 +112,28 @@ def write(
   }
   if checkpoint.step is not None:
     metadata["step"] = checkpoint.step
-  metadata |= _write_vocabulary(path, vocabulary)
+  metadata |= write_vocabulary(path, vocabulary)
   text = json.dumps(metadata, indent=2, sort_keys=True)
   files.write_text(path / models.METADATA_FILE, text)
   integrity.write_hashes(path)
+
+
+def write_vocabulary(
+  path: Path, vocabulary: Vocabulary | None
+) -> dict[str, Any]:
+  """Writes `vocabulary/` into a model's folder; what metadata.json says of it.
+
+  Args:
+    path: folder of the model.
+    vocabulary: None for none; then nothing is written, and the result is {}.
+  """
+  if vocabulary is None:
+    return {}
+  folder = path / VOCABULARY_FOLDER
+  folder.mkdir()
+  spec = vocabulary.save(folder)
+  files.write_text(folder / VOCABULARY_FILE, json.dumps(spec, indent=2) + "\n")
+  return {"vocabulary": spec, "vocabulary_sha256": spec["sha256"]}
 
 
 def _open_model(found: trained.Located, given: Mapping[str, Any]) -> Checkpoint:
@@ -191,15 +209,3 @@ def _write_orbax(
   for entry in sorted(made.iterdir()):
     entry.rename(folder / entry.name)
   made.rmdir()
-
-
-def _write_vocabulary(
-  path: Path, vocabulary: Vocabulary | None
-) -> dict[str, Any]:
-  if vocabulary is None:
-    return {}
-  folder = path / VOCABULARY_FOLDER
-  folder.mkdir()
-  spec = vocabulary.save(folder)
-  files.write_text(folder / VOCABULARY_FILE, json.dumps(spec, indent=2) + "\n")
-  return {"vocabulary": spec, "vocabulary_sha256": spec["sha256"]}

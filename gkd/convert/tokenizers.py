@@ -31,8 +31,8 @@ def find(
   Args:
     checkpoint: whose ids it has to give.
     named: a folder (a run, a saved model, a Hugging Face folder), a
-      SentencePiece file, "bytes", "none" to have none, or None for the one
-      beside the checkpoint.
+      SentencePiece file, "bytes", "characters:…", "none" to have none, or None
+      for the one beside the checkpoint.
 
   Raises:
     UserError: nothing usable is there, or it does not fit the checkpoint.
@@ -82,6 +82,8 @@ def _load(named: str, checkpoint: Checkpoint) -> Vocabulary:
     plain = vocabulary.load(named)
     extra_ids = checkpoint.config.vocabulary_size - plain.size
     return vocabulary.load(named, max(extra_ids, 0))
+  if named.startswith("characters:"):
+    return vocabulary.load(named)
   plain = vocabulary.load(path)
   if path.suffix == ".json":
     return plain

@@ -1,0 +1,199 @@
+"""Whole or not at all, and bit for bit there and back."""
+
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import ml_dtypes
+import pytest
+
+from gkd import convert
+from gkd import locks
+from gkd.convert import converting
+from gkd.convert import own
+from gkd.types import UserError
+from tests.convert import tiny_models
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("converting") / "model"
+  folder.mkdir()
+  own.write(folder, tiny_models.make(slots=True))
+  return folder
+
+
+def left_in(folder):
+  return sorted(entry.name for entry in folder.iterdir())
+
+
+def assert_same_model(left, right):
+  left, right = convert.open_any(left), convert.open_any(right)
+  assert left.config == right.config
+  tiny_models.assert_same_arrays(left.leaves, right.leaves)
+  tiny_models.assert_same_arrays(left.slots, right.slots)
+  assert left.step == right.step
+
+
+@pytest.mark.parametrize(
+  ("name", "step"), [("t5_1_1_tiny", 10), ("t5_1_0_tiny", 10)]
+)
+def test_t5x_to_ours_and_back_is_the_same_files(
+  tmp_path, t5x_checkpoint, name, step
+):
+  """Slots included: T5X itself could have written them."""
+  source = t5x_checkpoint(name, "legacy", step)
+  convert.convert(source, tmp_path / "ours", to="gkd", slots=True)
+  convert.convert(tmp_path / "ours", tmp_path / "back", to="t5x", slots=True)
+  assert_same_model(source, tmp_path / "ours")
+  found, wanted = (
+    tiny_models.files_of(folder) for folder in (tmp_path / "back", source)
+  )
+  assert found == wanted
+  assert left_in(tmp_path) == ["back", "ours"]
+
+
+def test_what_t5x_writes_today_and_stacked_layers_come_back(
+  tmp_path, t5x_checkpoint
+):
+  scanned = t5x_checkpoint("t5_1_1_scan_tiny", "legacy", 0)
+  for i, (source, slots) in enumerate(
+    ((t5x_checkpoint("t5_1_1_tiny", "orbax", 10), True), (scanned, False))
+  ):
+    ours, back = tmp_path / f"ours{i}", tmp_path / f"back{i}"
+    convert.convert(source, ours, to="gkd", slots=slots)
+    convert.convert(ours, back, to="t5x", slots=slots)
+    assert_same_model(source, ours)
+    assert_same_model(source, back)
+  found, wanted = map(tiny_models.files_of, (back, scanned))
+  arrays = [name for name in wanted if name.startswith("target.")]
+  assert [name for name in found if name.startswith("target.")] == arrays
+  assert all(found[name] == wanted[name] for name in arrays)
+
+
+@pytest.mark.parametrize("changes", [{}, {"bias_per_layer": True}])
+def test_bfloat16_goes_through_t5x_unchanged(tmp_path, changes):
+  made = tiny_models.make(dtype=ml_dtypes.bfloat16, **changes)
+  (tmp_path / "ours").mkdir()
+  own.write(tmp_path / "ours", made)
+  convert.convert(tmp_path / "ours", tmp_path / "t5x", to="t5x")
+  convert.convert(tmp_path / "t5x", tmp_path / "again", to="gkd")
+  assert_same_model(tmp_path / "ours", tmp_path / "again")
+  again = convert.open_any(tmp_path / "again")
+  tiny_models.assert_same_arrays(again.leaves, made.leaves)
+
+
+def test_nothing_is_replaced_and_an_empty_folder_is_filled(model, tmp_path):
+  (tmp_path / "full").mkdir()
+  (tmp_path / "full" / "thesis.tex").write_text("x")
+  (tmp_path / "file").write_text("x")
+  (tmp_path / "link").symlink_to(tmp_path / "gone")
+  for name in ("full", "file", "link"):
+    with pytest.raises(UserError, match=r"exists and nothing is replaced"):
+      convert.convert(model, tmp_path / name, to="gkd")
+  (tmp_path / "empty").mkdir()
+  convert.convert(model, tmp_path / "empty", to="gkd")
+  convert.open_any(tmp_path / "empty")
+  assert left_in(tmp_path) == ["empty", "file", "full", "link"]
+  assert left_in(tmp_path / "full") == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_error_in_the_middle_leaves_nothing(model, tmp_path, error):
+  planned = converting.plan(model, to="t5x")
+  names = list(planned.checkpoint.leaves)
+  leaf = planned.checkpoint.leaves[names[20]]
+
+  def fail():
+    raise error("in the middle")
+
+  planned.checkpoint.leaves[names[20]] = type(leaf)(
+    leaf.shape, leaf.dtype, fail
+  )
+  with pytest.raises(error, match="in the middle"):
+    converting.write(planned, tmp_path / "out")
+  assert left_in(tmp_path) == []
+
+
+def test_two_at_once_are_refused(model, tmp_path):
+  with (
+    locks.hold(tmp_path / ".out.lock", "x"),
+    pytest.raises(UserError, match=r"out is in use by process"),
+  ):
+    convert.convert(model, tmp_path / "out", to="gkd")
+  assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", ["gkd", "t5x"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(model, tmp_path, to):
+  """A file system of its own, too small for the model."""
+  disk = tmp_path / "disk"
+  disk.mkdir()
+  mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+  if os.geteuid() or subprocess.run(mount, check=False).returncode:
+    pytest.skip("a small file system: only root may mount one")
+  try:
+    with pytest.raises(
+      UserError, match=r"cannot write .*/out; nothing is left of it .*space"
+    ) as error:
+      convert.convert(model, disk / "out", to=to)
+    assert "\n" not in str(error.value)
+    assert left_in(disk) == []
+  finally:
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+KILLED = """
+import sys
+from gkd.convert import converting
+planned = converting.plan(sys.argv[1], to=sys.argv[3])
+leaves = planned.checkpoint.leaves
+name = list(leaves)[int(sys.argv[4])]
+read = leaves[name].read
+
+def wait():
+  print("here", flush=True)
+  sys.stdin.read()
+  return read()
+
+leaves[name] = type(leaves[name])(leaves[name].shape, leaves[name].dtype, wait)
+converting.write(planned, sys.argv[2])
+"""
+
+
+def test_a_kill_leaves_no_destination_and_the_next_call_cleans_up(
+  model, tmp_path
+):
+  out = tmp_path / "out"
+  root = Path(convert.__file__).parents[2]
+  process = subprocess.Popen(
+    [sys.executable, "-c", KILLED, str(model), str(out), "t5x", "40"],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    cwd=root,
+  )
+  with process:
+    assert process.stdout.readline() == b"here\n"
+    process.send_signal(signal.SIGKILL)
+  assert not out.exists()
+  assert left_in(tmp_path) == [".out.lock", ".out.partial"]
+  assert any((tmp_path / ".out.partial").iterdir())
+  started = time.time()
+  convert.convert(model, out, to="t5x")
+  assert left_in(tmp_path) == ["out"]
+  assert min(f.stat().st_mtime for f in out.rglob("*")) >= started - 1
+  assert_same_model(out, convert_to(tmp_path / "straight", model, "t5x"))
+
+
+def convert_to(folder, source, to):
+  convert.convert(source, folder, to=to)
+  return folder
+
+
+def test_a_model_card_is_for_hugging_face_alone(model, tmp_path):
+  with pytest.raises(UserError, match="license: only a Hugging Face folder"):
+    convert.convert(model, tmp_path / "a", to="gkd", card={"license": "mit"})
+  assert left_in(tmp_path) == []

@@ -1,0 +1,117 @@
+"""What a folder is, or in one line why it is none of the three."""
+
+import pickle
+
+import pytest
+
+from gkd.convert import formats
+from gkd.convert import own
+from gkd.types import UserError
+from tests.convert import tiny_models
+
+
+def touch(file, content=b"{}"):
+  file.parent.mkdir(parents=True, exist_ok=True)
+  file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+  ("files", "expected"),
+  [
+    (["config.json", "model.safetensors", "spiece.model"], "hf"),
+    (["config.json", "pytorch_model.bin"], "hf"),  # refused by its reader
+    (["model.safetensors"], "hf"),
+    (["checkpoint", "target.encoder.encoder_norm.scale/0"], "t5x"),
+    (["target.encoder.encoder_norm.scale/0"], "t5x"),  # half-written
+    (["state/checkpoint"], "t5x"),
+    (["_METADATA", "checkpoint"], "t5x"),
+    (["checkpoint_10/checkpoint", "config.gin"], "t5x"),
+    (["metadata.json", "sha256.json", "state/_METADATA"], "gkd"),
+    (["checkpoints/00000001/notes.json", "run.json"], "gkd"),
+    (["notes.json", "sha256.json"], "gkd"),
+  ],
+)
+def test_the_format_follows_from_the_names_of_files(tmp_path, files, expected):
+  for name in files:
+    touch(tmp_path / name)
+  assert formats.detect(tmp_path) == expected
+
+
+def test_two_layouts_of_orbax_are_told_apart(tmp_path, t5x_checkpoint):
+  """Both have state/_METADATA; T5X's tree has a `target`."""
+  assert formats.detect(t5x_checkpoint("t5_1_1_tiny", "orbax", 10)) == "t5x"
+  own.write(tmp_path, tiny_models.make())
+  (tmp_path / "metadata.json").unlink()
+  assert formats.detect(tmp_path) == "gkd"
+
+
+def test_a_half_written_folder_of_t5x_is_known_by_its_name(tmp_path):
+  folder = tmp_path / "checkpoint_100.tmp-1700000000"
+  folder.mkdir()
+  assert formats.detect(folder) == "t5x"
+
+
+def test_steps_within_a_folder_of_checkpoints(tmp_path):
+  for name in ("checkpoint_10", "checkpoint_9", "checkpoint_20.tmp-7"):
+    (tmp_path / "t5x" / name).mkdir(parents=True)
+  (tmp_path / "run" / "checkpoints" / "00000012").mkdir(parents=True)
+  assert sorted(formats.steps_within(tmp_path / "t5x")) == [9, 10]
+  found = formats.steps_within(tmp_path / "run")
+  assert found == {12: tmp_path / "run" / "checkpoints" / "00000012"}
+  assert formats.steps_within(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+  ("path", "message"),
+  [
+    ("google/flan-t5-small", r"hf download google/flan-t5-small --local-dir"),
+    ("gs://t5-data/x/checkpoint_1", r"gsutil -m cp -r gs://t5-data/x/checkp"),
+    (
+      "https://huggingface.co/google/flan-t5-base/tree/main",
+      r"hf download google/flan-t5-base --local-dir flan-t5-base",
+    ),
+    ("s3://models/t5", r"not on this machine; download it first: copy it"),
+    ("/nowhere/at/all", r"there is no folder /nowhere/at/all; expected a run"),
+  ],
+)
+def test_what_is_not_on_this_machine_is_said(path, message):
+  with pytest.raises(UserError, match=message) as error:
+    formats.detect(path)
+  assert "\n" not in str(error.value)
+
+
+def test_files_and_foreign_folders_are_said(tmp_path):
+  def refused(path):
+    with pytest.raises(UserError) as error:
+      formats.detect(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+  (tmp_path / "empty").mkdir()
+  assert "is empty; expected a run or saved model" in refused(
+    tmp_path / "empty"
+  )
+  touch(tmp_path / "text" / "thesis.tex")
+  assert "(with thesis.tex, …) is no checkpoint" in refused(tmp_path / "text")
+  assert "is a file; give its folder" in refused(
+    tmp_path / "text" / "thesis.tex"
+  )
+  for name in ("model.ckpt-7.index", "model.ckpt-7.meta"):
+    touch(tmp_path / "mesh" / name)
+  for path in ("mesh", "mesh/model.ckpt-7", "mesh/model.ckpt-7.index"):
+    assert "Mesh TensorFlow checkpoint" in refused(tmp_path / path)
+
+
+@pytest.mark.parametrize(
+  "name", ["pytorch_model.bin", "x.pt", "x.ckpt", "x.h5", "x.pkl", "x.pth"]
+)
+def test_pickles_are_refused_with_the_command_that_converts_them(
+  tmp_path, name
+):
+  touch(tmp_path / "model" / name, pickle.dumps({}))
+  for path in (tmp_path / "model", tmp_path / "model" / name):
+    with pytest.raises(
+      UserError, match=r"can hold code.*python -c .*from_pretrained"
+    ) as error:
+      formats.detect(path)
+    assert "\n" not in str(error.value)

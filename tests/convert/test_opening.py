@@ -1,0 +1,97 @@
+"""Every difference from the model that the config describes is listed."""
+
+import dataclasses
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from gkd import convert
+from gkd import trees
+from gkd.convert import opening
+from gkd.convert import own
+from gkd.convert.checkpoint import Leaf
+from gkd.types import UserError
+from tests.convert import tiny_models
+
+
+def changed(leaves=None, **replaced):
+  made = tiny_models.make()
+  kept = {**made.leaves, **replaced, **(leaves or {})}
+  found = {name: leaf for name, leaf in kept.items() if leaf is not None}
+  return dataclasses.replace(made, leaves=dict(sorted(found.items())))
+
+
+def other(shape, dtype="float32"):
+  return Leaf(shape, dtype, lambda: None)
+
+
+def test_a_whole_model_passes():
+  opening.check_leaves(tiny_models.make())
+  opening.check_leaves(tiny_models.make(dtype=ml_dtypes.bfloat16))
+
+
+def test_all_that_is_wrong_is_in_one_line():
+  leaves = {
+    "decoder/decoder_norm/scale": None,
+    "encoder/layers_1/mlp/wo/kernel": other((16, 24)),
+    "token_embedder/embedding": other((48, 16), "float16"),
+    "visual/projection/kernel": other((3, 4)),
+  }
+  with pytest.raises(UserError) as error:
+    opening.check_leaves(changed(leaves))
+  text = str(error.value)
+  assert "\n" not in text
+  for part in (
+    "1 missing: decoder/decoder_norm/scale (16,)",
+    "1 left over: visual/projection/kernel (3, 4)",
+    "1 misshapen: encoder/layers_1/mlp/wo/kernel is (16, 24) instead of (24, 1",
+    "1 of another type: token_embedder/embedding float16, expected float32 or",
+  ):
+    assert part in text
+
+
+def test_of_many_the_first_are_listed_and_the_rest_counted():
+  gone = {f"decoder/layers_2/mlp/{n}/kernel": None for n in ("wi_0", "wi_1")}
+  gone |= {
+    f"decoder/layers_2/self_attention/{n}/kernel": None
+    for n in ("query", "key", "value", "out")
+  }
+  with pytest.raises(UserError, match=r"6 missing: .* and 2 more; give") as e:
+    opening.check_leaves(changed(gone))
+  assert str(e.value).count("decoder/layers_2") == 4
+
+
+def test_read_gives_the_config_and_a_nested_tree(tmp_path):
+  made = tiny_models.make()
+  own.write(tmp_path, made)
+  config, params = convert.read(tmp_path)
+  assert config == made.config
+  found = trees.flatten(params)
+  assert list(found) == list(made.leaves)
+  for name, leaf in made.leaves.items():
+    assert isinstance(found[name], np.ndarray)
+    np.testing.assert_array_equal(found[name], leaf.read())
+
+
+def test_read_of_t5x_takes_what_the_user_says(t5x_checkpoint, golden):
+  """Against the parameters that T5X itself printed."""
+  folder = t5x_checkpoint("t5_1_1_tiny", "legacy", 0)
+  config, params = convert.read(folder, vocabulary_size=100)
+  assert (config.vocab_size, config.vocabulary_size) == (128, 100)
+  with np.load(golden / "t5x" / "t5_1_1_tiny" / "params_start.npz") as wanted:
+    found = trees.flatten(params)
+    assert len(wanted.files) == len(found)
+    for name in wanted.files:
+      np.testing.assert_array_equal(found[name], wanted[name])
+
+
+def test_a_step_chooses_among_several(tmp_path):
+  for step in (5, 12):
+    (tmp_path / f"checkpoint_{step}").mkdir()
+  assert opening.at_step(tmp_path, 5) == tmp_path / "checkpoint_5"
+  assert opening.at_step(tmp_path, None) == tmp_path
+  with pytest.raises(UserError, match=r"no checkpoint of step 7; it has 5, 12"):
+    opening.at_step(tmp_path, 7)
+  one = tmp_path / "checkpoint_5"
+  assert opening.at_step(one, 7) == one  # compared once it is open

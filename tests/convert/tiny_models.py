@@ -1,0 +1,90 @@
+"""Small T5s on disk, made by NumPy: what comes back is compared with these."""
+
+import json
+
+import ml_dtypes
+import numpy as np
+
+from gkd.convert import opening
+from gkd.convert.checkpoint import Checkpoint
+from gkd.convert.checkpoint import Leaf
+from gkd.models.t5 import T5Config
+
+BFLOAT16 = ml_dtypes.bfloat16
+SIZE = {
+  "vocab_size": 48,
+  "emb_dim": 16,
+  "num_heads": 3,
+  "num_encoder_layers": 2,
+  "num_decoder_layers": 3,
+  "head_dim": 4,
+  "mlp_dim": 24,
+  "mlp_activations": ("gelu", "linear"),
+}
+
+
+def make_arrays(config, seed=0, dtype=np.float32) -> dict[str, np.ndarray]:
+  """{T5X name: random array} of a config, sorted."""
+  rng = np.random.default_rng(seed)
+  return {
+    name: rng.normal(size=shape).astype(dtype)
+    for name, shape in sorted(opening.expected_shapes(config).items())
+  }
+
+
+def make(seed=0, dtype=np.float32, slots=False, **changes) -> Checkpoint:
+  """A checkpoint of random arrays that no file holds yet."""
+  config = T5Config.from_size(SIZE, **changes)
+  arrays = make_arrays(config, seed, dtype)
+  kinds = ("v_row", "v_col", "v", "m") if slots else ()
+  saved = {
+    f"{kind}/{name}": array.astype(np.float32) ** 2
+    if kind == "v"
+    else np.zeros(1, np.float32)
+    for kind in kinds
+    for name, array in arrays.items()
+  }
+  return Checkpoint(
+    path="nowhere",
+    format="t5x",
+    layout="made by a test",
+    config=config,
+    leaves=as_leaves(arrays),
+    step=7,
+    slots=as_leaves(dict(sorted(saved.items()))),
+  )
+
+
+def as_leaves(arrays) -> dict[str, Leaf]:
+  return {
+    name: Leaf(array.shape, array.dtype.name, lambda array=array: array)
+    for name, array in arrays.items()
+  }
+
+
+def assert_same_arrays(found, wanted):
+  """Names, shapes, types and every bit."""
+  assert list(found) == list(wanted)
+  for name, leaf in wanted.items():
+    left, right = found[name].read(), leaf.read()
+    assert found[name].shape == left.shape == right.shape, name
+    assert found[name].dtype == str(left.dtype) == str(right.dtype), name
+    assert left.tobytes() == right.tobytes(), name
+    assert left.flags.c_contiguous
+
+
+def files_of(folder) -> dict[str, bytes]:
+  """{name: content} of all files below a folder."""
+  return {
+    str(file.relative_to(folder)): file.read_bytes()
+    for file in sorted(folder.rglob("*"))
+    if file.is_file()
+  }
+
+
+def read_json(file):
+  return json.loads(file.read_text("utf-8"))
+
+
+def rewrite_json(file, **changes):
+  file.write_text(json.dumps(read_json(file) | changes))
