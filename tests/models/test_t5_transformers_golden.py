@@ -1,4 +1,7 @@
-"""Logits and greedy tokens against transformers (golden/transformers)."""
+"""T5 against outputs of transformers (golden/transformers)."""
+
+import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -7,67 +10,113 @@ import pytest
 
 from gkd import masks
 from gkd import trees
+from gkd.losses import likelihood
 from gkd.models import t5
+from tests import encoder_states
 
-SIZE = {
-  "vocab_size": 40,
-  "emb_dim": 24,
-  "num_heads": 3,
-  "num_encoder_layers": 2,
-  "num_decoder_layers": 1,
-  "head_dim": 5,
-  "mlp_dim": 20,
-}
-# `CASES` of golden/transformers/make.py, which needs torch to be imported.
-OPTIONS = {
-  "t5_1_0": {"mlp_activations": ("relu",), "logits_via_embedding": True},
-  "t5_1_1": {"mlp_activations": ("gelu", "linear")},
-  "umt5": {
-    "mlp_activations": ("silu", "linear"),
-    "bias_per_layer": True,
-    "relative_buckets": 12,
-    "relative_max_distance": 20,
-  },
-}
+FILES = (
+  "t5_1_0",
+  "t5_1_1",
+  "umt5",
+  "ul2",
+  "gated_gelu_tied",
+  "t5_1_0_odd",
+)
 
 
-def load(golden, name):
-  """The model, its parameters and the arrays of a golden file."""
-  model = t5.encoder_decoder(t5.T5Config(**SIZE, **OPTIONS[name]))
-  with np.load(golden / "transformers" / f"{name}.npz") as file:
+@functools.cache
+def load(path):
+  """The options of a golden file, its parameters and its other arrays."""
+  with np.load(path) as file:
     arrays = dict(file)
-  params = trees.unflatten(
-    {
-      path.removeprefix("params/"): array.astype(np.float32)
-      for path, array in arrays.items()
-      if path.startswith("params/")
-    }
-  )
-  return model, params, arrays
+  options = json.loads(str(arrays.pop("options")))
+  params = {
+    name.removeprefix("params/"): arrays.pop(name).astype(np.float32)
+    for name in list(arrays)
+    if name.startswith("params/")
+  }
+  return options, trees.unflatten(params), arrays
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-def test_logits_equal_transformers(golden, name):
-  model, params, want = load(golden, name)
-  got = jax.jit(model.logits)(params, want["inputs"], want["targets"])
+@functools.cache
+def computed(path):
+  """Our encoder states and logits, by one compiled program."""
+  options, params, want = load(path)
+  model = t5.encoder_decoder(t5.T5Config.from_size(options))
+
+  @jax.jit
+  def run(params, inputs, targets):
+    states = encoder_states.encode(model.config, params, inputs)
+    return states, model.logits(params, inputs, targets)
+
+  return [np.asarray(x) for x in run(params, want["inputs"], want["targets"])]
+
+
+@pytest.fixture(params=FILES)
+def path(golden, request):
+  return golden / "transformers" / f"{request.param}.npz"
+
+
+def test_encoder_states_equal_transformers(path):
+  _, _, want = load(path)
+  got, _ = computed(path)
+  real = want["inputs"] > 0
+  np.testing.assert_allclose(got[real], want["encoded"][real], atol=1e-5)
+
+
+def test_logits_equal_transformers(path):
+  _, _, want = load(path)
+  _, got = computed(path)
   real = want["targets"] > 0
-  np.testing.assert_allclose(
-    np.asarray(got)[real], want["logits"][real], atol=1e-5
-  )
+  np.testing.assert_allclose(got[real], want["logits"][real], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-def test_greedy_tokens_equal_transformers(golden, name):
-  model, params, want = load(golden, name)
-  decode = jax.jit(model.decode)
+def test_loss_equals_transformers(path):
+  _, _, want = load(path)
+  _, logits = computed(path)
+  # Labels of −100 there are weights of 0 here.
+  share = masks.coefficients(jnp.asarray(want["targets"] > 0), "token")
+  got = jnp.sum(share * likelihood.cross_entropy(logits, want["targets"]))
+  np.testing.assert_allclose(got, want["loss"], rtol=1e-6)
+
+
+def test_greedy_tokens_equal_transformers(path):
+  options, params, want = load(path)
+  model = t5.encoder_decoder(t5.T5Config.from_size(options))
   length = want["greedy"].shape[1]
-  cache, logits = jax.jit(model.prefill, static_argnums=2)(
-    params, want["inputs"], length
-  )
-  tokens = []
-  for _ in range(length):
-    allowed = masks.mask_padded_ids(logits, 40, forbid_pad=True)
-    tokens.append(jnp.argmax(allowed, axis=-1))
-    cache, logits = decode(params, cache, tokens[-1])
-  got, _ = masks.mask_after_eos(jnp.stack(tokens, axis=1))
-  np.testing.assert_array_equal(got, want["greedy"])
+
+  @jax.jit
+  def greedy(params, inputs):
+    def step(carry, _):
+      cache, logits = carry
+      allowed = masks.mask_padded_ids(
+        logits, model.vocabulary_size, forbid_pad=True
+      )
+      token = jnp.argmax(allowed, axis=-1)
+      return model.decode(params, cache, token), token
+
+    start = model.prefill(params, inputs, length)
+    return jax.lax.scan(step, start, length=length)[1].T
+
+  tokens, _ = masks.mask_after_eos(greedy(params, want["inputs"]))
+  np.testing.assert_array_equal(tokens, want["greedy"])
+
+
+def test_bfloat16_rounds_no_more_than_transformers_does(golden):
+  options, params, want = load(golden / "transformers" / "ul2.npz")
+  config = t5.T5Config.from_size(options, dtype="bfloat16")
+  logits = jax.jit(t5.encoder_decoder(config).logits)
+  real = want["targets"] > 0
+
+  def error(logits):
+    """Root mean square distance from the float32 logits of transformers."""
+    return np.sqrt(np.mean(np.square(logits - want["logits"])[real]))
+
+  bound = error(want["logits_bfloat16"])
+  got = error(np.asarray(logits(params, want["inputs"], want["targets"])))
+  # Half precision is really used, but norms, softmax and logits are float32
+  # here, where transformers rounds them too.
+  assert 0.2 * bound < got < bound
+  # One bit less in the weights alone would be seen.
+  coarse = jax.tree.map(lambda w: jax.lax.reduce_precision(w, 8, 6), params)
+  assert error(logits(coarse, want["inputs"], want["targets"])) > bound

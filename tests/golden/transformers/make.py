@@ -1,13 +1,16 @@
 """Makes the golden files of this folder with PyTorch and transformers.
 
-  python tests/golden/transformers/make.py
+  python tests/golden/transformers/make.py [NAME …]
 
 Needs numpy, torch and transformers, not gkd: weights are drawn by NumPy, given
 T5X's names and loaded into transformers' own T5. `tests/parity` uses the same
 functions to compare live.
 """
 
+import copy
+import json
 import pathlib
+import sys
 
 import numpy as np
 import torch
@@ -39,23 +42,77 @@ CASES = {
     "relative_buckets": 12,
     "relative_max_distance": 20,
   },
+  # UL2 in small: one bias table a stack, heads that are wider together.
+  "ul2": {
+    "vocab_size": 26,
+    "emb_dim": 12,
+    "num_heads": 2,
+    "num_encoder_layers": 2,
+    "num_decoder_layers": 1,
+    "head_dim": 8,
+    "mlp_dim": 18,
+    "mlp_activations": ("silu", "linear"),
+  },
+  "gated_gelu_tied": {
+    "vocab_size": 23,
+    "emb_dim": 10,
+    "num_heads": 3,
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 1,
+    "head_dim": 4,
+    "mlp_dim": 9,
+    "mlp_activations": ("gelu", "linear"),
+    "logits_via_embedding": True,
+  },
+  "t5_1_0_odd": {
+    "vocab_size": 29,
+    "emb_dim": 11,
+    "num_heads": 5,
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 2,
+    "head_dim": 3,
+    "mlp_dim": 17,
+    "mlp_activations": ("relu",),
+    "logits_via_embedding": True,
+    "relative_buckets": 10,
+    "relative_max_distance": 29,
+  },
 }
+# Also computed in bfloat16; one is enough for the file size.
+BFLOAT16 = {"ul2"}
 
 
 def main():
   folder = pathlib.Path(__file__).parent
   for seed, (name, options) in enumerate(CASES.items()):
+    if sys.argv[1:] and name not in sys.argv[1:]:
+      continue
     weights, model = make_model(options, seed)
     inputs, targets = make_batch(options["vocab_size"], seed)
     np.savez_compressed(
       folder / f"{name}.npz",
+      options=json.dumps(options),
       inputs=inputs,
       targets=targets,
-      logits=teacher_forced(model, inputs, targets),
-      greedy=greedy(model, inputs, 16),
+      **outputs(model, inputs, targets, name in BFLOAT16),
       **{f"params/{path}": array for path, array in weights.items()},
     )
     print(name, transformers.__version__, torch.__version__)
+
+
+def outputs(model, inputs, targets, bfloat16: bool) -> dict[str, np.ndarray]:
+  """All that is kept of a model: see README.md of this folder."""
+  kept = {
+    "encoded": encoded(model, inputs),
+    "logits": teacher_forced(model, inputs, targets),
+    "loss": loss(model, inputs, targets),
+    "greedy": greedy(model, inputs, 16),
+  }
+  if bfloat16:
+    kept["logits_bfloat16"] = teacher_forced(
+      in_bfloat16(model), inputs, targets
+    )
+  return kept
 
 
 def make_model(options, seed: int):
@@ -190,25 +247,53 @@ def make_batch(vocab_size: int, seed: int):
 
 
 def teacher_forced(model, inputs, targets) -> np.ndarray:
-  """Logits [B, T, V] of transformers."""
+  """Logits [B, T, V] of transformers, as float32."""
   with torch.no_grad():
     previous = np.pad(targets[:, :-1], [(0, 0), (1, 0)])
-    return model(
+    logits = model(
       input_ids=torch.from_numpy(inputs).long(),
       attention_mask=torch.from_numpy(inputs > 0),
       decoder_input_ids=torch.from_numpy(previous).long(),
-    ).logits.numpy()
+    ).logits
+    return logits.float().numpy()
 
 
-def greedy(model, inputs, num_tokens: int) -> np.ndarray:
-  """Tokens [B, ≤ num_tokens] of transformers' greedy search; 0 is forbidden."""
+def encoded(model, inputs) -> np.ndarray:
+  """What the encoder of transformers hands to the decoder, [B, I, D]."""
+  with torch.no_grad():
+    return model.encoder(
+      input_ids=torch.from_numpy(inputs).long(),
+      attention_mask=torch.from_numpy(inputs > 0),
+    ).last_hidden_state.numpy()
+
+
+def in_bfloat16(model):
+  """A copy whose weights and computation are bfloat16 throughout."""
+  return copy.deepcopy(model).to(torch.bfloat16)
+
+
+def loss(model, inputs, targets) -> np.ndarray:
+  """The mean cross-entropy [] over labels, which are −100 at padding."""
+  labels = np.where(targets > 0, targets, -100)
+  with torch.no_grad():
+    return model(
+      input_ids=torch.from_numpy(inputs).long(),
+      attention_mask=torch.from_numpy(inputs > 0),
+      labels=torch.from_numpy(labels).long(),
+    ).loss.numpy()
+
+
+def greedy(model, inputs, num_tokens: int, forbidden=(0,)) -> np.ndarray:
+  """Tokens [B, num_tokens] of transformers' greedy search, 0 after the end."""
   tokens = model.generate(
     input_ids=torch.from_numpy(inputs).long(),
     attention_mask=torch.from_numpy(inputs > 0).long(),
     max_new_tokens=num_tokens,
     do_sample=False,
     num_beams=1,
-    suppress_tokens=[0],
+    suppress_tokens=list(forbidden),
+    # Its cache has room for as many layers as the encoder has.
+    use_cache=model.config.num_layers >= model.config.num_decoder_layers,
   )[:, 1:].numpy()
   tokens = np.pad(tokens, [(0, 0), (0, num_tokens - tokens.shape[1])])
   return tokens.astype(np.int32)
