@@ -212,8 +212,9 @@ def _state(
   """The state after `start` steps, and what was noted with it."""
   if not start:
     params = run.initial_params()
+    slots = run.student_slots() if run.student_slots else None
     state = placement.initial_state(
-      run.student, params, run.optimizer, run.mesh
+      run.student, params, run.optimizer, run.mesh, slots
     )
     return state, {}
   like = placement.abstract_state(run.student, run.optimizer, run.mesh)

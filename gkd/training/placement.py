@@ -1,9 +1,13 @@
 """The first state and frozen parameters, laid out over a mesh."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 
 from gkd import partitioning
 from gkd.training import state as states
+from gkd.training import t5x_slots
 from gkd.training.optimizer import Optimizer
 from gkd.training.state import TrainState
 from gkd.types import LanguageModel
@@ -33,8 +37,20 @@ def initial_state(
   params: Params,
   optimizer: Optimizer,
   mesh: jax.sharding.Mesh,
+  slots: Mapping[str, Any] | None = None,
 ) -> TrainState:
-  """The state before step 0; the caller's arrays are copied, so donate it."""
+  """The state before step 0; the caller's arrays are copied, so donate it.
+
+  Args:
+    model: the student.
+    params: its parameters.
+    optimizer: Adafactor where there are slots.
+    mesh: devices.
+    slots: T5X's, see `t5x_slots.put_in`; None starts with empty ones.
+
+  Raises:
+    UserError: the slots are not those of the parameters.
+  """
   transformation = optimizer.transformation()
   abstract = abstract_state(model, optimizer, mesh)
   layout = jax.tree.map(lambda leaf: leaf.sharding, abstract)
@@ -45,7 +61,11 @@ def initial_state(
     out_shardings=layout,
     donate_argnums=0,
   )
-  return create(params)
+  state = create(params)
+  if slots is None:
+    return state
+  opt_state = t5x_slots.put_in(state.opt_state, state.params, slots)
+  return state.replace(opt_state=opt_state)
 
 
 def frozen(

@@ -40,6 +40,8 @@ class Run:
     student: the model that learns.
     student_params: its parameters before step 0, or what makes them: a run that
       is resumed never asks for them.
+    student_slots: makes Adafactor's slots before step 0, see `t5x_slots`; None
+      for empty ones. With `optimizer.restore`, and never without.
     teacher: the frozen model; None for supervised fine-tuning.
     teacher_params: its parameters.
     objective: what is minimised.
@@ -69,6 +71,7 @@ class Run:
   model_dir: str
   student: LanguageModel
   student_params: Params | Callable[[], Params]
+  student_slots: Callable[[], Mapping[str, Any]] | None = None
   teacher: LanguageModel | None = None
   teacher_params: Params | None = None
   objective: Objective
@@ -100,6 +103,12 @@ class Run:
     for evaluation in self.evaluations:
       partitioning.check_division(
         evaluation.batch_size, 1, self.mesh, "EVAL_BATCH_SIZE"
+      )
+    if bool(self.optimizer.restore) != (self.student_slots is not None):
+      raise UserError(
+        f"RESTORE_OPTIMIZER is {self.optimizer.restore} but the run has"
+        f" {'no' if self.optimizer.restore else 'some'} slots; give both or"
+        " neither"
       )
     if self.objective.needs_teacher and self.teacher is None:
       raise UserError(

@@ -1,0 +1,193 @@
+"""Adafactor's slots between T5X's names and optax's state.
+
+T5X keeps v_row, v_col, v and m for every parameter, (1,) where a kind is not
+used. optax keeps the first three as trees like the parameters, with the same
+shapes and values, so nothing is computed here: names are matched and checked.
+Slots are {"v_row/<parameter>": array, …} on the outside. The step is no part of
+them, see `Optimizer.first_step`.
+
+  opt_state = put_in(opt_state, params, slots)
+  slots = taken_out(opt_state)
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from optax import FactoredState
+
+from gkd import trees
+from gkd.types import Params
+from gkd.types import UserError
+
+KINDS = ("m", "v", "v_col", "v_row")
+_OPTAX_KINDS = ("v", "v_col", "v_row")  # and no momentum
+_UNUSED = (1,)
+_MAX_LISTED = 3  # names of each kind in an error
+
+
+def put_in(opt_state: Any, params: Params, slots: Mapping[str, Any]) -> Any:
+  """The optimizer's state with the slots in it, laid out as it was.
+
+  Args:
+    opt_state: of an Adafactor of optax, before the first step.
+    params: what it belongs to; arrays or `jax.ShapeDtypeStruct`s.
+    slots: {"v/decoder/decoder_norm/scale": float32 array, …}, every kind for
+      every parameter, T5X's unscanned shapes; m only of shape (1,).
+
+  Raises:
+    UserError: momentum, another `min_dim_size_to_factor`, or names and shapes
+      that are not those of the parameters.
+  """
+  state = _factored(opt_state)
+  shapes = {name: x.shape for name, x in trees.flatten(params).items()}
+  check(shapes, _shapes(_named(state)), _shapes(slots))
+  restored = state._replace(
+    **{
+      kind: _placed(getattr(state, kind), kind, slots) for kind in _OPTAX_KINDS
+    }
+  )
+  return jax.tree.map(
+    lambda part: restored if isinstance(part, FactoredState) else part,
+    opt_state,
+    is_leaf=_is_factored,
+  )
+
+
+def taken_out(opt_state: Any) -> dict[str, np.ndarray]:
+  """T5X's slots of an optimizer's state, sorted by name; on the host.
+
+  Raises:
+    UserError: it is not the state of an Adafactor.
+  """
+  named = jax.device_get(_named(_factored(opt_state)))
+  momentum = {
+    name.replace("v/", "m/", 1): np.zeros(_UNUSED, np.float32)
+    for name in named
+    if name.startswith("v/")
+  }
+  return dict(sorted((named | momentum).items()))
+
+
+def check(
+  params: Mapping[str, tuple[int, ...]],
+  wanted: Mapping[str, tuple[int, ...]],
+  slots: Mapping[str, tuple[int, ...]],
+) -> None:
+  """Raises a UserError unless slots fit the state of an optimizer.
+
+  Args:
+    params: {name of a parameter: shape}.
+    wanted: {"v_row/<name>": shape} of optax's state for them.
+    slots: the same of the slots, m included.
+  """
+  momenta = [
+    name for name in slots if name[:2] == "m/" and slots[name] != _UNUSED
+  ]
+  if momenta:
+    raise UserError(
+      f"the slots have momentum ({_listed(momenta)}), as T5X's Adafactor has"
+      " with beta1, which ours does not; start with empty slots, without"
+      " RESTORE_OPTIMIZER"
+    )
+  wanted = dict(wanted) | {f"m/{name}": _UNUSED for name in params}
+  missing = sorted(wanted.keys() - slots.keys())
+  left_over = sorted(slots.keys() - wanted.keys())
+  if not missing and not left_over:
+    _check_factoring(params, wanted, slots)
+  misshapen = [
+    f"{name} is {slots[name]} instead of {wanted[name]}"
+    for name in sorted(wanted.keys() & slots.keys())
+    if slots[name] != wanted[name]
+  ]
+  kinds = {"missing": missing, "left over": left_over, "misshapen": misshapen}
+  wrong = [
+    f"{len(names)} {kind}: {_listed(names)}"
+    for kind, names in kinds.items()
+    if names
+  ]
+  if wrong:
+    raise UserError(
+      f"the slots are not those of the student: {'; '.join(wrong)}; start from"
+      " a checkpoint of this model, or without RESTORE_OPTIMIZER"
+    )
+
+
+def _check_factoring(
+  params: Mapping[str, tuple[int, ...]],
+  wanted: Mapping[str, tuple[int, ...]],
+  slots: Mapping[str, tuple[int, ...]],
+) -> None:
+  """Names a `min_dim_size_to_factor` that is not that of the slots."""
+  is_factored = {
+    name: slots[f"v/{name}"] != shape
+    for name, shape in params.items()
+    if len(shape) > 1
+  }
+  differs = [
+    name
+    for name, factored in is_factored.items()
+    if factored != (wanted[f"v/{name}"] != params[name])
+  ]
+  if not differs:
+    return
+  # The second largest dimension decides.
+  second = {name: sorted(params[name])[-2] for name in is_factored}
+  factored = [second[name] for name in second if is_factored[name]]
+  whole = [second[name] for name in second if not is_factored[name]]
+  low, high = max(whole, default=0) + 1, min(factored, default=None)
+  if high is not None and low > high:
+    return  # no number explains them: they are told as misshapen
+  fits = f"{low} or more" if high is None else f"from {low} to {high}"
+  raise UserError(
+    f"the slots were made with a min_dim_size_to_factor {fits}, but this run"
+    f" would factor other arrays ({_listed(differs)}); set"
+    f" optimizer.Optimizer.min_dim_size_to_factor = {high or low}"
+  )
+
+
+def _factored(opt_state: Any) -> FactoredState:
+  found = [
+    part
+    for part in jax.tree.leaves(opt_state, is_leaf=_is_factored)
+    if isinstance(part, FactoredState)
+  ]
+  if not found:
+    raise UserError(
+      "the optimizer has no slots of Adafactor; set OPTIMIZER to 'adafactor'"
+    )
+  return found[0]
+
+
+def _is_factored(part: Any) -> bool:
+  return isinstance(part, FactoredState)
+
+
+def _named(state: FactoredState) -> dict[str, Any]:
+  return {
+    f"{kind}/{name}": leaf
+    for kind in _OPTAX_KINDS
+    for name, leaf in trees.flatten(getattr(state, kind)).items()
+  }
+
+
+def _shapes(named: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+  return {name: tuple(array.shape) for name, array in named.items()}
+
+
+def _placed(tree: Any, kind: str, slots: Mapping[str, Any]) -> Any:
+  """One kind of slots where the tree's arrays are."""
+  flat = {
+    # Copied, because the state is donated and the caller's arrays are not.
+    name: jax.device_put(
+      np.asarray(slots[f"{kind}/{name}"], like.dtype), like.sharding
+    ).copy()
+    for name, like in trees.flatten(tree).items()
+  }
+  return trees.unflatten(flat)
+
+
+def _listed(names: list[str]) -> str:
+  more = len(names) - _MAX_LISTED
+  return ", ".join(names[:_MAX_LISTED]) + f" and {more} more" * (more > 0)
