@@ -26,6 +26,118 @@ def test_schedule_is_warmup_then_flat_then_linear_cooldown_to_zero():
   assert actual[100] == 0
 
 
+FACTORS = "constant * linear_warmup * rsqrt_decay"
+
+
+def test_t5x_factors_are_of_the_absolute_step_and_the_cooldown_of_this_run():
+  optimizer = Optimizer(
+    name="adamw",
+    learning_rate=0.5,
+    learning_rate_factors=FACTORS,
+    warmup_steps=1000,  # longer than the run, which T5X's may be
+    first_step=950,
+    rate_step_offset=20,
+    total_steps=100,
+    cooldown_steps=25,
+  )
+  steps = np.arange(101)
+  absolute = steps + 950 - 20
+  expected = 0.5 * np.minimum(1, absolute / 1000)
+  expected /= np.sqrt(np.maximum(absolute, 1000))
+  expected *= np.clip((100 - steps) / 25, 0, 1)
+  actual = [optimizer.schedule(step) for step in steps]
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+  assert "from step 930" in optimizer.words
+
+
+def test_without_factors_the_warmup_is_of_this_run():
+  rule = {"learning_rate": 1.0, "total_steps": 100, "warmup_steps": 10}
+  late = Optimizer(name="adafactor", first_step=1_000_000, **rule)
+  np.testing.assert_allclose(late.schedule(5), 0.5)
+
+
+def adafactor(**fields) -> Optimizer:
+  return Optimizer(
+    name="adafactor", learning_rate=1.0, total_steps=10, **fields
+  )
+
+
+@pytest.mark.parametrize(
+  ("first", "offset"), [(0, 0), (10, 0), (10, 4), (10, 10), (1_000_000, 0)]
+)
+def test_decay_is_t5x_of_the_absolute_step(first, offset):
+  """Slots after two steps of gradients 1 and 2, by the formula in float64."""
+  rule = adafactor(first_step=first, decay_step_offset=offset).transformation()
+  params = {"a": jnp.ones(3)}
+  state = rule.init(params)
+  value = 0.0
+  for step, gradient in enumerate([1.0, 2.0]):
+    _, state = rule.update({"a": jnp.full(3, gradient)}, state, params)
+    decay = 1 - (first + step - offset + 1.0) ** -0.8
+    value = decay * value + (1 - decay) * (gradient**2 + 1e-30)
+  # T5X's too: 1 - β₂ of step 1,000,000 is 1.6e-5, a difference of float32s
+  # near 1 that are 6e-8 apart.
+  rtol = 4e-3 if first > 1000 else 1e-6
+  np.testing.assert_allclose(state[0].v["a"], value, rtol=rtol)
+
+
+@pytest.mark.parametrize(
+  "step", [0, 1, 10, 1_000_000, 1_198_000, 16_777_215, 2**31 - 20]
+)
+def test_float32_decay_is_the_float64_one_to_a_rounding(step):
+  rule = adafactor(first_step=step).transformation()
+  state = rule.init({"a": jnp.ones(1)})
+  # v' = β₂ v for a gradient of 0.
+  state = (state[0]._replace(v={"a": jnp.ones(1)}), *state[1:])
+  _, state = rule.update({"a": jnp.zeros(1)}, state, {"a": jnp.ones(1)})
+  expected = 1 - np.float64(step + 1) ** -0.8
+  np.testing.assert_allclose(state[0].v["a"][0], expected, rtol=0, atol=9e-8)
+
+
+def test_words_say_what_the_decay_is_at_first():
+  words = adafactor().words
+  assert words.endswith("β₂ starts at 0, as T5X at step 0")
+  words = adafactor(first_step=10).words
+  assert words.endswith("β₂ starts at 0.85315, as T5X at step 10")
+  words = adafactor(first_step=1_000_000).words
+  assert "β₂ starts at 0.99998, as T5X at step 1,000,000; no slots" in words
+  assert "fills them in some 63,096 steps" in words
+  assert "set ADAFACTOR_STEP_OFFSET to 1000000 to start β₂ at 0" in words
+  words = adafactor(first_step=1_000_000, decay_step_offset=1_000_000).words
+  assert words.endswith("at step 1,000,000 with step_offset 1,000,000")
+  words = adafactor(restore=True).beginning_at(1_000_000).words
+  assert words.endswith("1,000,000, with the slots of the checkpoint")
+  assert "β₂ starts at 1 - 2.5e-06," in adafactor(first_step=10_000_000).words
+
+
+def test_updates_are_clipped_while_a_high_decay_fills_empty_slots():
+  """What the words warn of: a gradient a tenth as long, no shorter update."""
+  sizes = {}
+  for first in (0, 1_000_000):
+    rule = adafactor(first_step=first).transformation()
+    params = {"a": jnp.ones(4)}
+    state = rule.init(params)
+    for gradient in [1.0] * 50 + [0.1]:
+      updates, state = rule.update({"a": jnp.full(4, gradient)}, state, params)
+    sizes[first] = float(jnp.abs(updates["a"]).max())
+  assert sizes[0] < 0.2
+  assert sizes[1_000_000] == pytest.approx(1.0, rel=1e-5)
+
+
+def test_the_step_of_a_checkpoint_is_put_in():
+  rule = adafactor(first_step="checkpoint")
+  assert rule.of_checkpoint
+  assert adafactor(restore=True).of_checkpoint
+  assert not adafactor(restore=True, first_step=10).of_checkpoint
+  assert rule.beginning_at(10) == adafactor(first_step=10)
+  with pytest.raises(UserError, match=r"FIRST_STEP is 5 but .* are of step 10"):
+    adafactor(restore=True, first_step=5).beginning_at(10)
+  with pytest.raises(UserError, match="OFFSET is 11 but the run begins at"):
+    adafactor(restore=True, decay_step_offset=11).beginning_at(10)
+  with pytest.raises(UserError, match="no effect with ADAFACTOR_STEP_OFFSET 7"):
+    adafactor(restore=True, decay_step_offset=7).beginning_at(7)
+
+
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
@@ -44,6 +156,38 @@ def test_schedule_is_warmup_then_flat_then_linear_cooldown_to_zero():
       {"name": "adamw", "min_dim_size_to_factor": 128},
       "min_dim_size_to_factor is 128 but has no effect with adamw",
     ),
+    ({"learning_rate_factors": "constant * cosine_decay"}, "'cosine_decay' is"),
+    ({"learning_rate_factors": FACTORS}, "WARMUP_STEPS is 0, by which"),
+    (
+      {"learning_rate_factors": "constant", "warmup_steps": 5},
+      "WARMUP_STEPS is 5 but does nothing in",
+    ),
+    (
+      {"learning_rate_factors": "constant", "rate_step_offset": 5},
+      "LEARNING_RATE_STEP_OFFSET is 5 but LEARNING_RATE_FACTORS 'constant' has",
+    ),
+    (
+      {"warmup_steps": 3, "rate_step_offset": 5},
+      "LEARNING_RATE_STEP_OFFSET is 5 but LEARNING_RATE_FACTORS None has",
+    ),
+    (
+      {"name": "adamw", "first_step": 5},
+      "FIRST_STEP is 5 but has no effect with adamw",
+    ),
+    (
+      {"name": "adamw", "decay_step_offset": 5},
+      "ADAFACTOR_STEP_OFFSET is 5 but has no effect with adamw",
+    ),
+    (
+      {"name": "adamw", "restore": True},
+      "RESTORE_OPTIMIZER is True but has no effect with adamw",
+    ),
+    ({"first_step": -1}, "FIRST_STEP is -1; give .* 2,147,483,547, or 'check"),
+    ({"first_step": 1e6}, "FIRST_STEP is 1000000.0; give a whole number"),
+    ({"first_step": 2**31 - 100}, "FIRST_STEP is 2147483548; give a whole"),
+    ({"first_step": "latest"}, "FIRST_STEP is 'latest'; give a whole"),
+    ({"decay_step_offset": "checkpoint"}, "ADAFACTOR_STEP_OFFSET is 'check"),
+    ({"decay_step_offset": 5}, "OFFSET is 5 but the run begins at step 0"),
   ],
 )
 def test_bad_settings_are_refused_in_one_line(fields, message):

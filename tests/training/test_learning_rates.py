@@ -1,0 +1,100 @@
+"""T5X's learning rates against its formulas in float64."""
+
+import jax
+import numpy as np
+import pytest
+
+from gkd.training import learning_rates
+from gkd.types import UserError
+
+STEPS = [0, 1, 2, 9, 10, 11, 99, 9_999, 10_000, 10_001, 1_000_000, 16_777_217]
+
+
+def t5x(factors, step, rate, warmup, offset=0):
+  """`create_learning_rate_scheduler` of t5x/utils.py, written in float64."""
+  step = max(0, step - offset)
+  value = np.float64(1.0)
+  for name in factors.split("*"):
+    match name.strip():
+      case "constant":
+        value *= rate
+      case "linear_warmup":
+        value *= min(1.0, step / warmup)
+      case "rsqrt_decay":
+        value /= np.sqrt(max(step, warmup))
+      case "rsqrt_normalized_decay":
+        value *= np.sqrt(warmup) / np.sqrt(max(step, warmup))
+  return max(value, 1e-8)
+
+
+@pytest.mark.parametrize(
+  ("factors", "rate", "warmup", "offset"),
+  [
+    ("constant", 1e-3, 0, 0),
+    ("constant * linear_warmup", 1e-3, 10, 0),
+    ("constant * rsqrt_decay", 1.0, 10_000, 0),  # of T5X's pretraining
+    ("constant * linear_warmup * rsqrt_decay", 0.5, 1000, 0),  # its default
+    ("constant*linear_warmup*rsqrt_normalized_decay", 0.02, 100, 0),
+    ("rsqrt_decay * constant * linear_warmup", 1.0, 10, 1_000_000),
+    ("constant * linear_warmup * rsqrt_decay", 1.0, 10, 9_990),
+  ],
+)
+def test_factors_equal_t5x(factors, rate, warmup, offset):
+  names = learning_rates.parse(factors)
+  of_step = jax.jit(
+    lambda step: learning_rates.t5x(
+      step, names, learning_rate=rate, warmup_steps=warmup, step_offset=offset
+    )
+  )
+  steps = [*STEPS, offset, offset + 1]
+  actual = [of_step(np.int32(step)) for step in steps]
+  expected = [t5x(factors, step, rate, warmup, offset) for step in steps]
+  assert {value.dtype for value in actual} == {np.dtype(np.float32)}
+  np.testing.assert_allclose(actual, expected, rtol=3e-7)
+
+
+def test_warmup_and_cooldown_are_straight_lines():
+  steps = np.arange(101)
+  np.testing.assert_allclose(
+    [learning_rates.linear_warmup(step, 10) for step in steps],
+    np.minimum(1, steps / 10),
+    rtol=1e-6,
+  )
+  np.testing.assert_allclose(
+    [learning_rates.linear_cooldown(step, 100, 25) for step in steps],
+    np.clip((100 - steps) / 25, 0, 1),
+    rtol=1e-6,
+  )
+  assert learning_rates.linear_warmup(0, 0) == 1
+  assert learning_rates.linear_cooldown(100, 100, 0) == 1
+
+
+@pytest.mark.parametrize(
+  "name", ["linear_decay", "decay_every", "cosine_decay"]
+)
+def test_other_factors_of_t5x_are_refused_by_name(name):
+  message = (
+    f"'{name}' is T5X's but not ours; multiply constant, linear_warmup,"
+    " rsqrt_decay, rsqrt_normalized_decay, .* COOLDOWN_STEPS"
+  )
+  with pytest.raises(UserError, match=message) as error:
+    learning_rates.parse(f"constant * {name}")
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("constant * linear_warm", "'linear_warm' is unknown; multiply constant"),
+    ("", "'' is unknown"),
+    (
+      "rsqrt_decay",
+      "no 'constant', so LEARNING_RATE does nothing; give 'constant"
+      r" \* rsqrt_decay' and LEARNING_RATE = 1.0",
+    ),
+  ],
+)
+def test_bad_factors_are_refused(text, message):
+  with pytest.raises(UserError, match=message) as error:
+    learning_rates.parse(text)
+  assert "\n" not in str(error.value)
