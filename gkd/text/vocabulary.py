@@ -45,18 +45,24 @@ class SentencePieceVocabulary:
   eos_id = EOS_ID
   unk_id = UNK_ID
 
-  def __init__(self, path: str | os.PathLike, extra_ids: int = 0):
+  def __init__(
+    self,
+    path: str | os.PathLike,
+    extra_ids: int = 0,
+    content: bytes | None = None,
+  ):
+    """Reads a model file, or takes its content, for which no file is needed."""
     self.path = Path(path)
     self.extra_ids = checked_extra_ids(extra_ids)
     try:
-      content = self.path.read_bytes()
+      self.content = self.path.read_bytes() if content is None else content
     except OSError as error:
       raise UserError(
         f"vocabulary file {str(path)!r} cannot be read ({error.strerror}): "
         "expected a SentencePiece model; give the path of an existing file"
       ) from error
-    self.sha256 = hashlib.sha256(content).hexdigest()
-    self._processor = _processor(content, self.extra_ids, path)
+    self.sha256 = hashlib.sha256(self.content).hexdigest()
+    self._processor = _processor(self.content, self.extra_ids, path)
 
   @property
   def size(self) -> int:
@@ -90,15 +96,8 @@ class SentencePieceVocabulary:
     return make_spec(self, file=self.path.name)
 
   def save(self, directory: str | os.PathLike) -> dict[str, Any]:
-    """Copies the model file into `directory`; returns the spec."""
-    target = Path(directory) / self.path.name
-    content = self.path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != self.sha256:
-      raise UserError(
-        f"vocabulary file {str(self.path)!r} changed while in use: expected "
-        f"sha256 {self.sha256}; restore the file or start again"
-      )
-    _write(target, content)
+    """Writes the model file into `directory`; returns the spec."""
+    _write(Path(directory) / self.path.name, self.content)
     return self.spec()
 
 
@@ -173,13 +172,36 @@ def first_difference(left: Vocabulary, right: Vocabulary) -> str | None:
     return (
       f"{left.size} ids ({left.words}) against {right.size} ({right.words})"
     )
-  if left.sha256 != right.sha256:
+  if left.sha256 != right.sha256 and _rules(left) != _rules(right):
     # Same pieces, other scores or normaliser: the same text gets other ids.
     return (
       f"equal pieces but unequal files, sha256 {left.sha256[:12]} and "
       f"{right.sha256[:12]}"
     )
   return None
+
+
+def _rules(vocabulary: Vocabulary) -> tuple | str:
+  """All that decides which ids a text gets, beside the pieces themselves.
+
+  Two files can say the same: a tokenizer that was saved in another format and
+  rebuilt has lost the notes of its training.
+  """
+  if not isinstance(vocabulary, SentencePieceVocabulary):
+    return vocabulary.sha256
+  from sentencepiece import sentencepiece_model_pb2
+
+  model = sentencepiece_model_pb2.ModelProto.FromString(vocabulary.content)
+  normalizer, trainer = model.normalizer_spec, model.trainer_spec
+  return (
+    [(piece.score, piece.type) for piece in model.pieces],
+    normalizer.precompiled_charsmap,
+    normalizer.add_dummy_prefix,
+    normalizer.remove_extra_whitespaces,
+    normalizer.escape_whitespaces,
+    trainer.model_type,
+    trainer.byte_fallback,
+  )
 
 
 def _processor(content: bytes, extra_ids: int, path):

@@ -1,0 +1,148 @@
+"""A SentencePiece model out of the `tokenizer.json` of a Unigram tokenizer.
+
+Pieces, scores and the table of the normaliser stand in both formats, so that
+both give the same ids; notes of the training are lost, and with them the hash
+of the original file.
+
+  content, extra_ids = sentencepiece_model(json.loads(text), "tokenizer.json")
+"""
+
+import base64
+from collections.abc import Mapping
+import os
+import re
+from typing import Any
+
+from gkd.errors import UserError
+from gkd.ids import EOS_ID
+from gkd.ids import PAD_ID
+from gkd.text.characters import UNK_ID
+
+_SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_SPACE = "▁"
+
+
+def sentencepiece_model(
+  tokenizer: Mapping[str, Any], path: str | os.PathLike
+) -> tuple[bytes, int]:
+  """The model file that would give the same ids, and its number of extra ids.
+
+  Args:
+    tokenizer: content of tokenizer.json.
+    path: where it lies, for messages.
+
+  Returns:
+    A serialised `ModelProto` without T5's sentinels, and their number.
+
+  Raises:
+    UserError: not a Unigram tokenizer of T5's kind.
+  """
+  from sentencepiece import sentencepiece_model_pb2
+
+  unigram = tokenizer.get("model") or {}
+  if unigram.get("type") != "Unigram":
+    raise UserError(
+      f"{path} is a tokenizer of type {unigram.get('type')!r}; expected T5's"
+      " Unigram; put the spiece.model of the model beside it"
+    )
+  _check_spaces(tokenizer, path)
+  pieces, extra_ids = _split_sentinels(unigram["vocab"])
+  missing = _added_sentinels(tokenizer, len(pieces)) if not extra_ids else 0
+  proto = sentencepiece_model_pb2.ModelProto()
+  kinds = sentencepiece_model_pb2.ModelProto.SentencePiece
+  special = {
+    PAD_ID: kinds.CONTROL,
+    EOS_ID: kinds.CONTROL,
+    UNK_ID: kinds.UNKNOWN,
+  }
+  bytes_too = bool(unigram.get("byte_fallback"))
+  for index, (piece, score) in enumerate(pieces):
+    kind = special.get(index, kinds.NORMAL)
+    if bytes_too and _BYTE.fullmatch(piece):
+      kind = kinds.BYTE
+    elif _SENTINEL.fullmatch(piece):
+      kind = kinds.USER_DEFINED
+    proto.pieces.add(piece=piece, score=score, type=kind)
+  trainer = proto.trainer_spec
+  trainer.model_type = sentencepiece_model_pb2.TrainerSpec.UNIGRAM
+  trainer.vocab_size = len(pieces)
+  trainer.byte_fallback = bytes_too
+  trainer.pad_id, trainer.eos_id, trainer.unk_id = PAD_ID, EOS_ID, UNK_ID
+  trainer.bos_id = -1
+  # `_processor` in vocabulary.py checks what stands at the three ids.
+  trainer.pad_piece, trainer.eos_piece, trainer.unk_piece = (
+    piece for piece, _ in pieces[:3]
+  )
+  normalizer = proto.normalizer_spec
+  normalizer.name = "nmt_nfkc"
+  normalizer.precompiled_charsmap = _charsmap(tokenizer, path)
+  normalizer.add_dummy_prefix = True
+  normalizer.remove_extra_whitespaces = True
+  normalizer.escape_whitespaces = True
+  return proto.SerializeToString(), extra_ids or missing
+
+
+def _split_sentinels(
+  vocab: list[tuple[str, float]],
+) -> tuple[list[tuple[str, float]], int]:
+  """Pieces without T5's sentinels at the end, and how many there were.
+
+  They are `<extra_id_n-1>` to `<extra_id_0>`. Sentinels that a file has with
+  another order stay, they are pieces of that file.
+  """
+  count = 0
+  for piece, _ in reversed(vocab):
+    match = _SENTINEL.fullmatch(piece)
+    if not match or int(match.group(1)) != count:
+      break
+    count += 1
+  return [tuple(entry) for entry in vocab[: len(vocab) - count]], count
+
+
+def _added_sentinels(tokenizer: Mapping[str, Any], size: int) -> int:
+  """Sentinels that stand among the added tokens only."""
+  return sum(
+    token["id"] >= size and bool(_SENTINEL.fullmatch(token["content"]))
+    for token in tokenizer.get("added_tokens") or []
+  )
+
+
+def _check_spaces(tokenizer: Mapping[str, Any], path) -> None:
+  """Refuses rules for spaces that SentencePiece's two switches do not say."""
+  found = tokenizer.get("pre_tokenizer") or {}
+  parts = found.get("pretokenizers", [found])
+  metaspace = [part for part in parts if part.get("type") == "Metaspace"]
+  known = all(p.get("type") in ("Metaspace", "WhitespaceSplit") for p in parts)
+  prefix = [
+    part.get("prepend_scheme", "always")
+    if part.get("add_prefix_space", True)
+    else "never"
+    for part in metaspace
+  ]
+  if not known or prefix != ["always"] or metaspace[0]["replacement"] != _SPACE:
+    raise UserError(
+      f"{path} splits texts by rules that T5's tokenizer does not have"
+      f" ({', '.join(str(part.get('type')) for part in parts)}); put the"
+      " spiece.model of the model beside it"
+    )
+
+
+def _charsmap(tokenizer: Mapping[str, Any], path) -> bytes:
+  """The normaliser's table; empty where nothing is normalised.
+
+  Removing spaces around a text and repeated ones, which some versions write as
+  further steps, is SentencePiece's `remove_extra_whitespaces`.
+  """
+  found = tokenizer.get("normalizer") or {}
+  steps = found.get("normalizers", [found] if found else [])
+  kinds = [step.get("type") for step in steps]
+  if any(kind not in ("Precompiled", "Strip", "Replace") for kind in kinds):
+    raise UserError(
+      f"{path} normalises texts by {', '.join(map(str, kinds))}; expected the"
+      " table of SentencePiece; put the spiece.model of the model beside it"
+    )
+  tables = [
+    s["precompiled_charsmap"] for s in steps if s["type"] == "Precompiled"
+  ]
+  return base64.b64decode(tables[0]) if tables and tables[0] else b""
