@@ -139,7 +139,7 @@ def _check_factoring(
   low, high = max(whole, default=0) + 1, min(factored, default=None)
   if high is not None and low > high:
     return  # no number explains them: they are told as misshapen
-  fits = f"{low} or more" if high is None else f"from {low} to {high}"
+  fits = f"of {low} or more" if high is None else f"between {low} and {high}"
   raise UserError(
     f"the slots were made with a min_dim_size_to_factor {fits}, but this run"
     f" would factor other arrays ({_listed(differs)}); set"

@@ -1,0 +1,153 @@
+"""T5X's slots in optax's state and back, and what does not fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gkd.training import t5x_slots
+from gkd.training.optimizer import Optimizer
+from gkd.types import UserError
+
+PARAMS = {
+  "encoder": {"wide": {"kernel": jnp.ones((24, 40))}},
+  "table": jnp.ones((16, 8)),
+  "scale": jnp.ones(24),
+}
+
+
+def optimizer(**fields) -> Optimizer:
+  return Optimizer(
+    name="adafactor", learning_rate=1e-2, total_steps=9, **fields
+  )
+
+
+def t5x_slots_of(min_dim):
+  """As T5X makes them: see `init_param_state` of t5x/adafactor.py."""
+  random = np.random.default_rng(0)
+  slots = {}
+  for name, shape in {
+    "encoder/wide/kernel": (24, 40),
+    "table": (16, 8),
+    "scale": (24,),
+  }.items():
+    kinds = dict.fromkeys(("v_row", "v_col", "v", "m"), (1,))
+    if len(shape) == 2 and min(shape) >= min_dim:
+      largest, second = np.argmax(shape), np.argmin(shape)
+      kinds["v_row"] = tuple(np.delete(shape, largest))
+      kinds["v_col"] = tuple(np.delete(shape, second))
+    else:
+      kinds["v"] = shape
+    for kind, size in kinds.items():
+      filled = random.random(size, np.float32)
+      slots[f"{kind}/{name}"] = np.zeros(1, "f") if size == (1,) else filled
+  return slots
+
+
+def states(**fields):
+  """The state of a rule, bare and inside the chain that clips."""
+  for clip_norm in (None, 1.0):
+    rule = optimizer(clip_norm=clip_norm, **fields).transformation()
+    yield rule.init(PARAMS)
+
+
+@pytest.mark.parametrize("min_dim", [128, 16, 8])
+def test_slots_go_in_and_out_bit_identical(min_dim):
+  slots = t5x_slots_of(min_dim)
+  kept = {name: slot.copy() for name, slot in slots.items()}
+  for state in states(min_dim_size_to_factor=min_dim):
+    restored = t5x_slots.put_in(state, PARAMS, slots)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    again = t5x_slots.taken_out(restored)
+    assert list(again) == sorted(slots)
+    for name, slot in slots.items():
+      assert again[name].dtype == np.float32
+      np.testing.assert_array_equal(again[name], slot, err_msg=name)
+  donate = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
+  jax.block_until_ready(donate(restored))
+  for name, slot in kept.items():
+    np.testing.assert_array_equal(slots[name], slot, err_msg=name)
+
+
+def test_steps_of_optax_go_on_from_slots():
+  """Four steps, out and in again after the second one."""
+  rule = optimizer(min_dim_size_to_factor=16)
+  random = np.random.default_rng(1)
+  gradients = [
+    jax.tree.map(lambda x: jnp.float32(random.normal(size=x.shape)), PARAMS)
+    for _ in range(4)
+  ]
+
+  def steps(rule, state, params, gradients):
+    update = rule.transformation().update
+    for gradient in gradients:
+      change, state = update(gradient, state, params)
+      params = optax.apply_updates(params, change)
+    return state, params
+
+  state, params = steps(
+    rule, rule.transformation().init(PARAMS), PARAMS, gradients[:2]
+  )
+  _, whole = steps(rule, state, params, gradients[2:])
+  later = optimizer(min_dim_size_to_factor=16, first_step=2)
+  begun = later.transformation().init(params)
+  begun = t5x_slots.put_in(begun, params, t5x_slots.taken_out(state))
+  _, halves = steps(later, begun, params, gradients[2:])
+  jax.tree.map(np.testing.assert_array_equal, halves, whole)
+
+
+@pytest.mark.parametrize(
+  ("made_with", "ours", "message"),
+  [
+    (16, 128, "a min_dim_size_to_factor between 9 and 24, .*kernel.*factor = 24"),
+    (8, 16, r"between 1 and 8, but .*\(table\); set .*factor = 8$"),
+    (128, 16, "factor of 25 or more, but .*encoder/wide/kernel.*factor = 25"),
+  ],
+)
+def test_another_threshold_of_factoring_is_named(made_with, ours, message):
+  state = optimizer(min_dim_size_to_factor=ours).transformation().init(PARAMS)
+  with pytest.raises(UserError, match=message) as error:
+    t5x_slots.put_in(state, PARAMS, t5x_slots_of(made_with))
+  assert "\n" not in str(error.value)
+  number = int(str(error.value).rpartition(" ")[2])
+  state = optimizer(min_dim_size_to_factor=number).transformation().init(PARAMS)
+  t5x_slots.put_in(state, PARAMS, t5x_slots_of(made_with))
+
+
+def without(slots, name):
+  return {key: slot for key, slot in slots.items() if key != name}
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda s: without(s, "v/scale"), "student: 1 missing: v/scale; start"),
+    (lambda s: without(s, "m/scale"), "1 missing: m/scale; start"),
+    (lambda s: s | {"v/bias": s["v/scale"]}, "1 left over: v/bias"),
+    (
+      lambda s: s | {"v/scale": np.ones(23, "f")},
+      r"1 misshapen: v/scale is \(23,\) instead of \(24,\); start from a",
+    ),
+    (
+      lambda s: s | {"v_row/encoder/wide/kernel": np.ones(40, "f")},
+      r"v_row/encoder/wide/kernel is \(40,\) instead of \(24,\)",
+    ),
+    (
+      lambda s: s | {"m/table": np.ones((16, 8), "f")},
+      r"momentum \(m/table\), as T5X's Adafactor has with beta1",
+    ),
+    (lambda s: {}, "12 missing: m/encoder/wide/kernel, .* and 9 more"),
+  ],
+)
+def test_slots_of_another_model_are_listed(change, message):
+  state = optimizer(min_dim_size_to_factor=16).transformation().init(PARAMS)
+  with pytest.raises(UserError, match=message) as error:
+    t5x_slots.put_in(state, PARAMS, change(t5x_slots_of(16)))
+  assert "\n" not in str(error.value)
+
+
+def test_another_rule_has_no_such_slots():
+  rule = Optimizer(name="adamw", learning_rate=1e-2, total_steps=9)
+  with pytest.raises(UserError, match="no slots of Adafactor; set OPTIMIZER"):
+    t5x_slots.taken_out(rule.transformation().init(PARAMS))
