@@ -132,9 +132,12 @@ def _written_by(writer: dict) -> str:
     ("temperature", "temperature {}", None),
     ("top_k", "top-k {}", 0),
     ("top_p", "top-p {}", 1),
+    ("beam_size", "beams {}", None),
+    ("beam_alpha", "alpha {}", None),
     ("num_samples", "{} a prompt", None),
     ("seed", "seed {}", None),
     ("truncated", "{:,} cut without EOS", 0),
+    ("missing", "{:,} missing, as fewer beams ended", 0),
     ("date", "{}", None),
   ):
     if (value := writer.get(field, usual)) != usual:

@@ -19,6 +19,7 @@ from gkd.commands import outputs
 from gkd.commands import parameters
 from gkd.commands import scoring
 from gkd.commands import settings
+from gkd.commands import ways
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import open_cache
 from gkd.commands.training import check_vocabularies
@@ -27,6 +28,7 @@ from gkd.data.cache import TokenCache
 from gkd.data.completions import Completions
 from gkd.data.subset import rising
 from gkd.sampling.filters import Decoding
+from gkd.sampling.ways import Way
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
@@ -44,6 +46,8 @@ class Sampling:
     data: where the prompts are.
     decoding: temperature, top-k, top-p.
     num_samples: completions of each prompt.
+    beam_size: of a search that finds them instead; 0 draws.
+    beam_alpha: exponent of its length penalty.
     batch_size: prompts at once.
     seed: of the draws.
     writer: what the model is to those who train on its completions.
@@ -58,6 +62,8 @@ class Sampling:
   data: settings.Data
   decoding: Decoding
   num_samples: int = 1
+  beam_size: int = 0
+  beam_alpha: float = 0.6
   batch_size: int = 32
   seed: int = 0
   writer: Literal["teacher", "student"] = "teacher"
@@ -73,12 +79,14 @@ class Sampling:
     if self.shard_prompts is not None:
       settings.at_least_one("SHARD_PROMPTS", self.shard_prompts)
     settings.check_seed(self.seed)
-    self.decoding.validate()
-    if self.num_samples > 1 and self.decoding.temperature == 0:
-      raise UserError(
-        f"NUM_SAMPLES is {self.num_samples} but greedy completions are all the"
-        " same; give a SAMPLING_TEMPERATURE above 0"
-      )
+    _ = self.way  # what cannot be is refused now
+
+  @property
+  def way(self) -> Way:
+    """How completions come about."""
+    return ways.sampled(
+      self.decoding, self.beam_size, self.beam_alpha, self.num_samples
+    )
 
 
 def sample(folders: Folders) -> str:
@@ -86,10 +94,7 @@ def sample(folders: Folders) -> str:
   asked = configuration.build(Sampling)
   outputs.check_folder(asked.output, "OUTPUT_DIR")
   scoring.refuse_idle_names(asked.data, None)
-  if asked.decoding.temperature == 0:
-    names = ("SAMPLING_TOP_K", "SAMPLING_TOP_P")
-    why = "SAMPLING_TEMPERATURE is 0, which is greedy"
-    configuration.refuse_idle_flags(names, why)
+  ways.refuse_idle_flags(asked.way)
   found = parameters.locate(asked.checkpoint, _CHECKPOINT)
   cache = open_cache(asked.data, folders)
   check_vocabularies({"student": asked.model}, cache.info["vocabulary"]["size"])
@@ -112,7 +117,7 @@ def plan(asked: Sampling, cache: TokenCache, found: Located) -> Completions:
     prompts=cache,
     lengths=asked.data.lengths,
     rows=rising(asked.data.subset.of(cache, asked.seed)),
-    decoding=asked.decoding,
+    decoding=asked.way,
     num_samples=asked.num_samples,
     seed=asked.seed,
     writer=asked.writer,

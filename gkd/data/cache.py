@@ -55,6 +55,7 @@ class Row(NamedTuple):
   targets: np.ndarray  # [≤ T] int32; empty where there is only a prompt
   prompt: str
   reference: Any  # postprocessed target: str, number, list … as JSON has it
+  score: float | None = None  # of targets that a beam search found
 
 
 class Tokens(NamedTuple):
@@ -246,6 +247,7 @@ def _decode(record: bytes) -> Row:
     targets=np.frombuffer(fields["targets"], _TOKEN),
     prompt=fields["prompt"],
     reference=json.loads(fields["reference"]),
+    score=fields.get("score"),
   )
 
 

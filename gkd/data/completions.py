@@ -22,6 +22,8 @@ import numpy as np
 from gkd import partitioning
 from gkd.data.cache import TokenCache
 from gkd.sampling.filters import Decoding
+from gkd.sampling.ways import Beam
+from gkd.sampling.ways import Way
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
@@ -42,9 +44,10 @@ class Completions:
     prompts: the cache whose prompts are completed.
     lengths: {"inputs": I, "targets": T}; a completion has at most T tokens.
     rows: rows of `prompts`, ascending; None for all.
-    decoding: temperature, top-k, top-p; host numbers.
+    decoding: how they come about: drawn, or the best of a search; host
+      numbers.
     num_samples: completions of each prompt.
-    seed: of the draws.
+    seed: of the draws; a search has none.
     writer: what the model is to those who train on the completions.
     batch_size: prompts at once; changes nothing but the time.
     shard_prompts: prompts whose completions are written at a time; None for a
@@ -57,7 +60,7 @@ class Completions:
   prompts: TokenCache
   lengths: Mapping[str, int]
   rows: Sequence[int] | None = None
-  decoding: Decoding = dataclasses.field(default_factory=Decoding)
+  decoding: Way = dataclasses.field(default_factory=Decoding)
   num_samples: int = 1
   seed: int = 0
   writer: Literal["teacher", "student"] = "teacher"
@@ -70,6 +73,12 @@ class Completions:
       object.__setattr__(self, "mesh", partitioning.make_mesh())
     partitioning.check_division(self.batch_size, 1, self.mesh)
     self.decoding.validate()
+    if self._searches and self.num_samples > self.decoding.size:
+      raise UserError(
+        f"num_samples is {self.num_samples}, but a search finds at most as many"
+        f" completions of a prompt as it has beams, {self.decoding.size}; give"
+        " no more"
+      )
     if not len(self.prompts) or not self.num_prompts:
       raise UserError(
         f"cache {self.prompts.path} has no prompts to complete; check the task"
@@ -82,6 +91,21 @@ class Completions:
         f" which has a prompt of {longest} tokens; set TASK_FEATURE_LENGTHS to"
         f" {longest} inputs or more, or make a cache with the shorter length"
       )
+
+  @property
+  def _searches(self) -> bool:
+    return isinstance(self.decoding, Beam)
+
+  @property
+  def passes(self) -> int:
+    """How often a batch of prompts is answered."""
+    return 1 if self._searches else self.num_samples
+
+  @property
+  def counted(self) -> tuple[str, ...]:
+    """What is added up over the completions, see `Result`."""
+    more = ("missing", "same_text") if self._searches else ()
+    return ("tokens", "truncated", *more)
 
   @property
   def num_prompts(self) -> int:
@@ -106,7 +130,12 @@ class Completions:
     if self.num_prompts < len(self.prompts):
       content = np.asarray(self.rows, "<i8").tobytes()
       chosen = hashlib.sha256(content).hexdigest()
-    info = self.prompts.info
+    info, way = self.prompts.info, self.decoding
+    if isinstance(way, Beam):
+      numbers = {"beam_size": way.size, "beam_alpha": way.alpha}
+    else:
+      names = "temperature", "top_k", "top_p"
+      numbers = {name: getattr(way, name) for name in names}
     key = {
       "source": self.writer,
       "parameters": dict(self.parameters),
@@ -117,11 +146,9 @@ class Completions:
         "chosen": chosen,
       },
       "lengths": dict(self.lengths),
-      "temperature": self.decoding.temperature,
-      "top_k": self.decoding.top_k,
-      "top_p": self.decoding.top_p,
+      **numbers,
       "num_samples": self.num_samples,
-      "seed": self.seed,
+      **({} if self._searches else {"seed": self.seed}),
       "shard_prompts": self.prompts_per_shard,
     }
     return json.loads(json.dumps(key))  # lists for tuples, as it comes back
@@ -132,10 +159,12 @@ class Completions:
     info = self.prompts.info
     each = "a completion" if self.num_samples == 1 else "completions"
     count = "" if self.num_samples == 1 else f"{self.num_samples:,} "
+    found = "found" if self._searches else "drawn"
+    seed = "" if self._searches else f", seed {self.seed}"
     return (
       f"{count}{each} of each of {self.num_prompts:,} prompts of"
-      f" {info['task']} {info['split']}, drawn {self.decoding.words}, at most"
-      f" {self.lengths['targets']:,} tokens, seed {self.seed}; written"
+      f" {info['task']} {info['split']}, {found} {self.decoding.words}, at most"
+      f" {self.lengths['targets']:,} tokens{seed}; written"
       f" {self.prompts_per_shard:,} prompts at a time"
     )
 
@@ -158,6 +187,8 @@ class Result(NamedTuple):
   completions: int
   tokens: int  # EOS included
   truncated: int  # completions that ended without EOS
+  missing: int  # fewer than were asked for, as a search ended too few beams
+  same_text: int  # other tokens, but the text of a better one of the prompt
   new_completions: int  # by this call; the others were there already
   new_tokens: int
   seconds: float  # of this call, from the moment that parameters are loaded
@@ -172,6 +203,10 @@ class Result(NamedTuple):
       f" {self.tokens / self.completions:.1f},"
       f" {self.truncated / self.completions:.1%} cut without EOS"
     )
+    if self.missing:
+      text += f", {self.missing:,} missing, as fewer beams ended"
+    if self.same_text:
+      text += f", {self.same_text:,} with the text of a better one"
     if not self.new_completions:
       return f"{text}; complete, nothing to do"
     now = ""

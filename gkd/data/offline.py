@@ -6,6 +6,9 @@ follow one another. Completion k of prompt n depends only on (seed, n, k), where
 n is the prompt's row in its cache: neither on the batch nor on which other
 prompts are completed. What was killed goes on behind its last shard.
 
+A beam search writes its best completions, the best first, each with its score.
+A prompt of which fewer than n ended has fewer rows, which is counted.
+
   plan = Completions(model=model, parameters={"sha256": "…"}, prompts=cache,
                      lengths={"inputs": 64, "targets": 32}, num_samples=4)
   result = write_completions("answers", plan, lambda: params)
@@ -15,35 +18,28 @@ prompts are completed. What was killed goes on behind its last shard.
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Sequence
-import functools
 import itertools
 import logging
 import os
 from pathlib import Path
 import time
 from typing import Any
-from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from gkd import keys
 from gkd import partitioning
 from gkd.data import cache as caches
+from gkd.data import generation
 from gkd.data.builder import CacheBuilder
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
 from gkd.data.completions import Completions
 from gkd.data.completions import Result
+from gkd.data.generation import Part
 from gkd.data.hashes import content_hash
-from gkd.data.loader import collate
 from gkd.data.provenance import differences
 from gkd.progress import Progress
-from gkd.sampling import sampler
-from gkd.sampling.filters import Decoding
-from gkd.types import Array
+from gkd.sampling.ways import Beam
 from gkd.types import Params
 from gkd.types import UserError
 
@@ -76,7 +72,7 @@ def write_completions(
     log.info("sampling %s", plan.words)
     before = sum(builder.finished.values()), builder.counts.get("tokens", 0)
     spent = _sample_missing(builder, plan, load_params)
-    counts = builder.counts
+    counts, total = builder.counts, sum(builder.finished.values())
     info = plan.prompts.info
     written_by = {**plan.key, **counts, **(provenance or {})}
     builder.finish(
@@ -91,13 +87,14 @@ def write_completions(
         "written_by": written_by,
       }
     )
-  total = plan.num_prompts * plan.num_samples
   return Result(
     str(path),
     plan.num_prompts,
     total,
     counts["tokens"],
     counts["truncated"],
+    counts.get("missing", 0),
+    counts.get("same_text", 0),
     total - before[0],
     counts["tokens"] - before[1],
     *spent,
@@ -124,6 +121,8 @@ def _recognised(cache: TokenCache, plan: Completions) -> Result:
     len(cache),
     found["tokens"],
     found["truncated"],
+    found.get("missing", 0),
+    found.get("same_text", 0),
     0,
     0,
     0.0,
@@ -144,14 +143,13 @@ def _sample_missing(
   params = partitioning.place(params, partitioning.shardings(axes, plan.mesh))
   start = time.monotonic()
   # One stream over all shards: the device has work while one is written out.
-  started = _started(plan, params, missing)
+  started = generation.started(plan, params, missing)
   first = next(started)  # dispatched once it is compiled
   compiled = time.monotonic()
-  drawn = _one_ahead(itertools.chain([first], started))
+  parts = generation.one_ahead(itertools.chain([first], started))
   total = plan.num_prompts * plan.num_samples
-  with Progress(
-    total, sum(finished.values()), "sample", unit="completion"
-  ) as progress:
+  done = sum(len(plan.shard(i)) for i in finished) * plan.num_samples
+  with Progress(total, done, "sample", unit="completion") as progress:
     tokens_done = 0
 
     def report(completions: int, tokens: int) -> None:
@@ -161,95 +159,24 @@ def _sample_missing(
       progress.update(completions, {"tokens/s": rate})
 
     for index in missing:
-      counts = {"tokens": 0, "truncated": 0}
+      counts = dict.fromkeys(plan.counted, 0)
       batches = -(-len(plan.shard(index)) // plan.batch_size)
-      parts = itertools.islice(drawn, batches * plan.num_samples)
-      rows = _rows(parts, plan, counts, report)
-      builder.add(index, rows, counts)
+      of_shard = itertools.islice(parts, batches * plan.passes)
+      builder.add(index, _rows(of_shard, plan, counts, report), counts)
   return time.monotonic() - start, compiled - start
 
 
-class _Drawn(NamedTuple):
-  """One completion of each prompt of a batch, on the device."""
-
-  rows: list[Row]  # the prompts, without fillers
-  tokens: Array  # [B, T] int32
-  lengths: Array  # [B] int32
-  truncated: Array  # [B] bool
-  finite: Array  # [] bool
-
-
-def _started(
-  plan: Completions, params: Params, missing: Sequence[int]
-) -> Iterator[_Drawn]:
-  """Dispatches batch after batch, the completions of one in turn."""
-  sharding = partitioning.batch_sharding(plan.mesh)
-  # As the compiled program knows them: 1 and 1.0 are two types for it.
-  decoding = Decoding(
-    temperature=np.float32(plan.decoding.temperature),
-    top_k=np.int32(plan.decoding.top_k),
-    top_p=np.float32(plan.decoding.top_p),
-  )
-  for index in missing:
-    shard = plan.shard(index)
-    for start in range(0, len(shard), plan.batch_size):
-      ids = list(shard[start : start + plan.batch_size])
-      rows = plan.prompts.read(ids)
-      prompts = [row._replace(targets=row.targets[:0]) for row in rows]
-      widths = {"inputs": plan.width, "targets": 1}
-      batch = collate(prompts, ids, widths, plan.batch_size)
-      inputs, row_ids = jax.device_put((batch.inputs, batch.rows), sharding)
-      for k in range(plan.num_samples):
-        yield _Drawn(
-          rows,
-          *_generate(
-            plan.model,
-            params,
-            inputs,
-            row_ids,
-            np.int32(plan.seed),
-            np.int32(k),
-            decoding,
-            max_length=plan.lengths["targets"],
-          ),
-        )
-
-
-@functools.partial(jax.jit, static_argnames=("model", "max_length"))
-def _generate(
-  model, params, inputs, rows, seed, k, decoding, max_length
-) -> tuple[Array, Array, Array, Array]:
-  """Completion k of each prompt; see `_Drawn`."""
-  samples = sampler.sample(
-    model,
-    params,
-    inputs,
-    rows,
-    keys.stream(seed, k, keys.Role.OFFLINE_SAMPLE),
-    decoding,
-    max_length=max_length,
-  )
-  finite = jnp.all(jnp.isfinite(samples.log_probs))
-  return samples.tokens, samples.lengths, samples.truncated, finite
-
-
-def _one_ahead(started: Iterator[_Drawn]) -> Iterator[_Drawn]:
-  """In order, on the host; the device works on the next one meanwhile."""
-  waiting = next(started, None)
-  while waiting is not None:
-    following = next(started, None)
-    yield _Drawn(waiting.rows, *jax.device_get(waiting[1:]))
-    waiting = following
-
-
 def _rows(
-  parts: Iterator[_Drawn],
+  parts: Iterator[Part],
   plan: Completions,
   counts: dict[str, int],
   report: Callable[[int, int], None],
 ) -> Iterator[Row]:
-  """The rows of a shard, completions of one prompt together; adds up counts."""
-  while batch := list(itertools.islice(parts, plan.num_samples)):
+  """The rows of a shard, completions of one prompt together; adds up counts.
+
+  Drawn ones come in the order of k, those of a search the best first.
+  """
+  while batch := list(itertools.islice(parts, plan.passes)):
     for part in batch:
       if not part.finite:
         raise FloatingPointError(
@@ -260,9 +187,22 @@ def _rows(
       tokens = int(part.lengths[real].sum())
       counts["tokens"] += tokens
       counts["truncated"] += int(part.truncated[real].sum())
-      report(len(part.rows), tokens)
-    for place, row in enumerate(batch[0].rows):
-      for part in batch:
-        # The reference stays the task's own.
-        kept = part.tokens[place, : part.lengths[place]]
-        yield row._replace(targets=np.asarray(kept, np.int32))
+      report(part.lengths[real].size, tokens)
+    for place in range(len(batch[0].rows)):
+      rows = [row for part in batch for row in _completed(part, place)]
+      if isinstance(plan.decoding, Beam):
+        texts = [plan.prompts.vocabulary.decode(r.targets) for r in rows]
+        counts["missing"] += plan.num_samples - len(rows)
+        counts["same_text"] += len(texts) - len(set(texts))
+      yield from rows
+
+
+def _completed(part: Part, place: int) -> Iterator[Row]:
+  """The row of a prompt, once for each completion in this part."""
+  for n, length in enumerate(part.lengths[place]):
+    if length:
+      # The reference stays the task's own.
+      yield part.rows[place]._replace(
+        targets=np.asarray(part.tokens[place, n, :length], np.int32),
+        score=None if part.scores is None else float(part.scores[place, n]),
+      )

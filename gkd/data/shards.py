@@ -205,11 +205,12 @@ def _write_array(path: Path, values: np.ndarray) -> None:
 
 
 def _encode(row: Row) -> bytes:
-  return msgpack.packb(
-    {
-      "inputs": np.asarray(row.inputs, "<i4").tobytes(),
-      "targets": np.asarray(row.targets, "<i4").tobytes(),
-      "prompt": row.prompt,
-      "reference": _as_json(row.reference),
-    }
-  )
+  fields = {
+    "inputs": np.asarray(row.inputs, "<i4").tobytes(),
+    "targets": np.asarray(row.targets, "<i4").tobytes(),
+    "prompt": row.prompt,
+    "reference": _as_json(row.reference),
+  }
+  if row.score is not None:
+    fields["score"] = row.score
+  return msgpack.packb(fields)

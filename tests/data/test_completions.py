@@ -6,6 +6,7 @@ import pytest
 
 from gkd.data.completions import Completions
 from gkd.data.completions import Result
+from gkd.sampling.ways import Beam
 from gkd.types import UserError
 from tests.training import tiny_run
 
@@ -23,11 +24,21 @@ def plan(tmp_path_factory):
 
 
 def test_summary_says_what_was_written_and_how_fast():
-  result = Result("answers", 500, 2000, 50_000, 100, 500, 13_000, 5.0, 1.0)
+  result = Result(
+    "answers", 500, 2000, 50_000, 100, 0, 0, 500, 13_000, 5.0, 1.0
+  )
   assert result.words == (
     "2,000 completions of 500 prompts in answers: 50,000 tokens, mean length"
     " 25.0, 5.0% cut without EOS; 500 of them now, in 5.0 s, of which 1.0 s"
     " compiling: a rate of 125.0 completions/s, 3,250 tokens/s"
+  )
+
+
+def test_summary_of_a_search_says_what_it_did_not_find():
+  result = Result("answers", 500, 1990, 50_000, 0, 10, 3, 0, 0, 0.0, 0.0)
+  assert result.words.endswith(
+    "cut without EOS, 10 missing, as fewer beams ended, 3 with the text of a"
+    " better one; complete, nothing to do"
   )
 
 
@@ -70,6 +81,32 @@ def test_plan_in_words(plan):
   )
   some = dataclasses.replace(plan, rows=[1, 2], num_samples=1000, seed=3)
   assert some.words.startswith("1,000 completions of each of 2 prompts of sums")
+
+
+def test_a_search_in_words_and_in_the_key(plan):
+  search = dataclasses.replace(plan, decoding=Beam(4, 0.6), num_samples=2)
+  assert search.words == (
+    "2 completions of each of 10 prompts of sums train, found by a search with"
+    " 4 beams, alpha 0.6, at most 16 tokens; written 256 prompts at a time"
+  )
+  key = search.key
+  assert (key["beam_size"], key["beam_alpha"], key["num_samples"]) == (
+    4,
+    0.6,
+    2,
+  )
+  # Nothing else that its rows do not depend on.
+  assert not {"seed", "temperature", "top_k", "top_p"} & set(key)
+  assert dataclasses.replace(search, seed=3).key == key
+  for other in (Beam(3, 0.6), Beam(4, 0.5)):
+    assert dataclasses.replace(search, decoding=other).key != key
+
+
+def test_more_completions_than_beams_are_refused(plan):
+  with pytest.raises(
+    UserError, match=r"num_samples is 3, but a search .* it has beams, 2; give"
+  ):
+    dataclasses.replace(plan, decoding=Beam(2), num_samples=3)
 
 
 def test_all_rows_are_the_same_plan_however_they_are_named(plan):

@@ -11,13 +11,17 @@ import pytest
 from gkd import keys
 from gkd import locks
 from gkd import partitioning
+from gkd.data import generation
 from gkd.data import offline
 from gkd.data import shards
 from gkd.data.cache import TokenCache
 from gkd.data.completions import Completions
 from gkd.data.offline import write_completions
+from gkd.data.subset import Subset
+from gkd.sampling import beam
 from gkd.sampling import sampler
 from gkd.sampling.filters import Decoding
+from gkd.sampling.ways import Beam
 from gkd.types import UserError
 from tests.training import tiny_run
 
@@ -152,10 +156,10 @@ class Stopped(BaseException):
   """As a KeyboardInterrupt."""
 
 
-def stop_after(patch, count, path, plan):
+def stop_after(patch, count, path, plan, name="_generate"):
   """Writes completions and stops when `count` batches have been dispatched."""
   calls = []
-  original = offline._generate
+  original = getattr(generation, name)
 
   def generate(*args, **kwargs):
     calls.append(None)
@@ -164,7 +168,7 @@ def stop_after(patch, count, path, plan):
     return original(*args, **kwargs)
 
   with patch.context() as local:
-    local.setattr(offline, "_generate", generate)
+    local.setattr(generation, name, generate)
     with pytest.raises(Stopped):
       write_completions(path, plan, params)
 
@@ -208,7 +212,7 @@ def fail():
 def test_same_plan_again_finds_it_complete(plan, tmp_path):
   first = write_completions(tmp_path / "c", plan, params)
   again = write_completions(tmp_path / "c", plan, fail)
-  assert again[:5] == first[:5]
+  assert again[:7] == first[:7]
   assert again.words.endswith("; complete, nothing to do")
 
 
@@ -335,3 +339,113 @@ def test_info_says_who_wrote_it_and_how(plan, expected, tmp_path):
   cut = sum(tokens[-1] != 1 for tokens in expected.values())
   assert 0 < cut < len(expected)
   assert by["truncated"] == cut
+
+
+@pytest.fixture
+def search(plan):
+  """The three best of four beams."""
+  return dataclasses.replace(plan, decoding=Beam(4, 0.6), num_samples=3)
+
+
+def test_drawn_and_searched_are_not_mixed(plan, search, tmp_path):
+  write_completions(tmp_path / "drawn", plan, params)
+  write_completions(tmp_path / "searched", search, params)
+  message = "completions made with beam_size none, not 4; beam_alpha none, not"
+  with pytest.raises(UserError, match=message):
+    write_completions(tmp_path / "drawn", search, fail)
+  message = "completions made with temperature none, not 1.0; top_k none, not 0"
+  with pytest.raises(UserError, match=message):
+    write_completions(tmp_path / "searched", plan, fail)
+
+
+@pytest.fixture(scope="module")
+def searched(prompts):
+  """{prompt: [(tokens, score)]} found prompt by prompt, without any batch."""
+  search = jax.jit(
+    beam.beam_search,
+    static_argnums=0,
+    static_argnames=("num_beams", "max_length"),
+  )
+  found = {}
+  for row in prompts.read(range(ROWS)):
+    beams = search(
+      tiny_run.TEACHER,
+      params(),
+      np.pad(row.inputs, (0, 8 - len(row.inputs)))[None],
+      np.array([0], np.int32),
+      num_beams=4,
+      alpha=0.6,
+      max_length=12,
+    )
+    found[row.prompt] = [
+      (beams.tokens[0, k, :length].tolist(), float(beams.scores[0, k]))
+      for k, length in enumerate(beams.lengths[0, :3])
+      if length
+    ]
+  return found
+
+
+@pytest.mark.parametrize("layout", [{}, {"batch_size": 16, "shard_prompts": 5}])
+def test_a_search_writes_its_best_ones_best_first(
+  search, searched, tmp_path, layout
+):
+  search = dataclasses.replace(search, **layout)
+  result = write_completions(tmp_path / "c", search, params)
+  cache = TokenCache(result.path)
+  found = {}
+  for row in cache.read(range(len(cache))):
+    found.setdefault(row.prompt, []).append((row.targets.tolist(), row.score))
+  assert list(found) == list(searched)
+  for prompt, expected in searched.items():
+    tokens, scores = zip(*found[prompt], strict=True)
+    assert list(tokens) == [ids for ids, _ in expected]
+    np.testing.assert_allclose(scores, [s for _, s in expected], rtol=1e-5)
+  missing = 3 * ROWS - sum(map(len, searched.values()))
+  assert missing > 0  # or this shows nothing
+  by = cache.info["written_by"]
+  assert (result.missing, by["missing"], by["same_text"]) == (
+    missing,
+    missing,
+    0,
+  )
+  assert result.completions == len(cache) == 3 * ROWS - missing
+  truncated = sum(ids[-1] != 1 for rows in searched.values() for ids, _ in rows)
+  assert result.truncated == by["truncated"] == truncated
+  again = write_completions(tmp_path / "c", search, fail)
+  assert again[:7] == result[:7]
+
+
+def test_the_first_target_of_each_prompt_is_the_best(
+  search, searched, tmp_path
+):
+  write_completions(tmp_path / "c", search, params)
+  cache = TokenCache(tmp_path / "c")
+  rows = cache.read(list(Subset(targets_per_prompt=1).of(cache, seed=0)))
+  assert {row.prompt: row.targets.tolist() for row in rows} == {
+    prompt: best for prompt, ((best, _), *_) in searched.items()
+  }
+  with pytest.raises(UserError, match="have fewer than 3 targets"):
+    Subset(targets_per_prompt=3).of(cache, seed=0)
+
+
+def test_texts_that_are_alike_are_counted(search, tmp_path, monkeypatch):
+  kind = type(search.prompts.vocabulary)
+  monkeypatch.setattr(kind, "decode", lambda self, ids: "the same")
+  result = write_completions(tmp_path / "c", search, params)
+  assert result.same_text == result.completions - ROWS
+
+
+def test_an_interrupted_search_goes_on(search, tmp_path, monkeypatch):
+  write_completions(tmp_path / "whole", search, params)
+  stop_after(monkeypatch, 3, tmp_path / "c", search, "_search")
+  assert len(shards.sidecars(tmp_path / ".c.partial")) == 2
+  write_completions(tmp_path / "c", search, params)
+  assert files(tmp_path / "c") == files(tmp_path / "whole")
+  infos = [TokenCache(tmp_path / name).info for name in ("c", "whole")]
+  assert infos[0] == infos[1]
+
+
+def test_a_search_with_numbers_that_are_not_finite_stops(search, tmp_path):
+  broken = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), params())
+  with pytest.raises(FloatingPointError, match=r"logits .* are not finite"):
+    write_completions(tmp_path / "c", search, lambda: broken)

@@ -62,3 +62,51 @@ def toy_model(config: ToyConfig = ToyConfig(), on_decode=None) -> LanguageModel:
     decode=decode,
     axes=lambda params: {"table": (None, None, None)},
   )
+
+
+# A number of the tokens so far, of which few collide.
+NUM_STATES = 1009
+
+
+def next_state(state, token):
+  """Of one token more; the state of none is 0."""
+  return (state * 31 + token + 7) % NUM_STATES
+
+
+def history_model(config: ToyConfig = ToyConfig()) -> LanguageModel:
+  """One whose logits depend on all tokens so far: `table[p % P, state]`.
+
+  Sequences of the same tokens in another order differ in probability, and a
+  cache that follows the wrong beam is seen. Params are {"table": [P, S, V]}.
+  """
+
+  def init(key):
+    shape = (config.num_prompts, NUM_STATES, config.width)
+    return {"table": 2.0 * jax.random.normal(key, shape)}
+
+  def at(params, inputs, state):
+    return params["table"][inputs[:, 0] % config.num_prompts, state]
+
+  def prefill(params, inputs, max_length):
+    del max_length
+    state = jnp.zeros(inputs.shape[:1], jnp.int32)
+    return (inputs, state), at(params, inputs, state)
+
+  def decode(params, cache, tokens):
+    inputs, state = cache
+    state = next_state(state, tokens)
+    return (inputs, state), at(params, inputs, state)
+
+  def unused(*args, **kwargs):
+    raise NotImplementedError
+
+  return LanguageModel(
+    config=config,
+    vocabulary_size=config.vocabulary_size,
+    init=init,
+    hidden=unused,
+    head=unused,
+    prefill=prefill,
+    decode=decode,
+    axes=lambda params: {"table": (None, None, None)},
+  )

@@ -1,0 +1,379 @@
+"""Beam search on a model whose probabilities are known exactly."""
+
+import functools
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from gkd import keys
+from gkd import partitioning
+from gkd.sampling import beam
+from gkd.sampling import sampler
+from gkd.sampling.filters import Decoding
+from gkd.sampling.ways import Beam
+from gkd.types import EOS_ID
+from gkd.types import UserError
+from tests.sampling.toy_model import ToyConfig
+from tests.sampling.toy_model import history_model
+from tests.sampling.toy_model import next_state
+from tests.sampling.toy_model import toy_model
+
+T = 6
+ROWS = 16
+HISTORY = history_model()
+MODEL = toy_model()  # 12 columns, of which 1 to 9 may be chosen
+PARAMS = [jax.device_get(MODEL.init(jax.random.key(seed))) for seed in range(4)]
+
+_search = jax.jit(
+  beam.beam_search,
+  static_argnames=("model", "num_beams", "max_length", "mask_ids"),
+)
+search = functools.partial(_search, MODEL, num_beams=4, alpha=0.6, max_length=T)
+
+
+def _prompts(num_rows=ROWS):
+  inputs = np.zeros((num_rows, 4), np.int32)
+  inputs[:, 0] = 2 + np.arange(num_rows) % 3
+  inputs[:, 1] = EOS_ID
+  return inputs
+
+
+def _log_probs(params, prompt, mask=True):
+  """[V, V] float64: log-probability of the second id after the first."""
+  logits = np.asarray(params["table"], np.float64)[prompt[0] % 3].copy()
+  if mask:
+    logits[:, 0] = logits[:, 10:] = -np.inf
+  shifted = logits - logits.max(-1, keepdims=True)
+  with np.errstate(divide="ignore"):
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def _score(log_prob, length, alpha):
+  return log_prob / ((5 + length) / 6) ** alpha
+
+
+def _after_last(log_probs):
+  """Log-probabilities after some ids, by the table of `toy_model`."""
+  return lambda ids: log_probs[ids[-1] if ids else 0]
+
+
+def _after_all(log_probs):
+  """Log-probabilities after some ids, by the table of `history_model`."""
+  return lambda ids: log_probs[functools.reduce(next_state, ids, 0)]
+
+
+def _reference(after, num_beams, alpha, max_length):
+  """[(score, ids)] by lists and sorting, one prompt at a time; best first.
+
+  Independent of the code it checks: it keeps what lives and what ended in plain
+  lists and never stops early.
+  """
+  live, ended = [(0.0, [])], []
+  for _ in range(max_length):
+    longer = [
+      (score + step, [*ids, token])
+      for score, ids in live
+      for token, step in enumerate(after(ids))
+      if np.isfinite(step)
+    ]
+    longer.sort(key=lambda pair: -pair[0])
+    longer = longer[: 2 * num_beams]
+    ended += [
+      (_score(score, len(ids), alpha), ids)
+      for score, ids in longer
+      if ids[-1] == EOS_ID
+    ]
+    ended = sorted(ended, key=lambda pair: -pair[0])[:num_beams]
+    live = [pair for pair in longer if pair[1][-1] != EOS_ID][:num_beams]
+  return ended or live
+
+
+def _check(beams, row, expected):
+  """Equality of one row with [(score, ids)]."""
+  for k, (score, ids) in enumerate(expected):
+    length = int(beams.lengths[row, k])
+    assert beams.tokens[row, k].tolist() == ids + [0] * (T - len(ids))
+    assert length == len(ids)
+    assert beams.weights[row, k].tolist() == [1.0] * length + [0.0] * (
+      T - length
+    )
+    assert beams.truncated[row, k] == (ids[-1] != EOS_ID)
+    np.testing.assert_allclose(beams.scores[row, k], score, rtol=1e-5)
+  for k in range(len(expected), beams.tokens.shape[1]):
+    assert not beams.tokens[row, k].any()
+    assert not beams.weights[row, k].any()
+    assert not beams.truncated[row, k]
+    assert (beams.lengths[row, k], beams.scores[row, k]) == (0, -np.inf)
+
+
+@pytest.mark.parametrize("num_beams", [1, 2, 4, 9])
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+def test_beams_equal_a_search_by_lists(num_beams, alpha):
+  inputs = _prompts(3)
+  for seed in range(3):
+    params = jax.device_get(HISTORY.init(jax.random.key(seed)))
+    got = _search(
+      HISTORY,
+      params,
+      inputs,
+      np.arange(3),
+      num_beams=num_beams,
+      alpha=alpha,
+      max_length=T,
+    )
+    for row in range(3):
+      after = _after_all(_log_probs(params, inputs[row]))
+      _check(got, row, _reference(after, num_beams, alpha, T))
+
+
+def test_a_wide_search_finds_the_best_of_all_sequences():
+  """Two tokens and EOS: 9 beams are all there are."""
+  inputs = _prompts(1)
+  log_probs = _log_probs(PARAMS[0], inputs[0])
+  found = []
+  for length in (1, 2, 3):
+    for ids in itertools.product(range(2, 10), repeat=length - 1):
+      ids = [*ids, EOS_ID]
+      steps = zip([0, *ids], ids, strict=False)
+      found.append((_score(sum(log_probs[s] for s in steps), length, 0.6), ids))
+  best = max(found)
+  got = search(PARAMS[0], inputs, [0], num_beams=9, max_length=3)
+  assert got.tokens[0, 0].tolist() == best[1] + [0] * (3 - len(best[1]))
+  np.testing.assert_allclose(got.scores[0, 0], best[0], rtol=1e-5)
+
+
+def test_one_beam_without_penalty_is_greedy_where_greedy_ends():
+  """One beam may go on where greedy decoding ends: see T5X's second candidate.
+
+  So EOS is made certain where it is likely at all.
+  """
+  table = PARAMS[0]["table"].copy()
+  likely = table[..., EOS_ID] >= table[..., 2:10].max(-1)
+  table[..., EOS_ID] = np.where(likely, 1e3, -1e3)
+  table[:, 5, EOS_ID] = 1e3  # so that rows end at all
+  params = {"table": table}
+  inputs = _prompts()
+  got = search(params, inputs, np.arange(ROWS), num_beams=1, alpha=0.0)
+  greedy = jax.jit(
+    sampler.sample, static_argnums=0, static_argnames="max_length"
+  )(
+    MODEL,
+    params,
+    inputs,
+    np.arange(ROWS),
+    keys.stream(0, 0, keys.Role.EVALUATION),
+    Decoding(0.0),
+    max_length=T,
+  )
+  assert not np.asarray(greedy.truncated[:3]).all()
+  np.testing.assert_array_equal(got.best.tokens, greedy.tokens)
+  np.testing.assert_array_equal(got.best.lengths, greedy.lengths)
+  np.testing.assert_array_equal(got.best.weights, greedy.weights)
+  np.testing.assert_array_equal(got.best.truncated, greedy.truncated)
+  np.testing.assert_allclose(
+    got.best.scores, greedy.log_probs.sum(-1), rtol=1e-5, atol=1e-5
+  )
+
+
+def test_a_row_depends_neither_on_its_neighbours_nor_on_the_batch():
+  inputs = _prompts(9)
+  whole = search(PARAMS[1], inputs, np.arange(9))
+  for row in range(3):
+    alone = search(PARAMS[1], inputs[row : row + 1], [row])
+    turned = search(PARAMS[1], inputs[::-1].copy(), np.arange(9)[::-1].copy())
+    for other, place in ((alone, 0), (turned, 8 - row)):
+      jax.tree.map(
+        lambda a, b, row=row, place=place: np.testing.assert_array_equal(
+          a[row], b[place]
+        ),
+        whole,
+        other,
+      )
+
+
+def test_four_devices_search_as_one():
+  inputs, rows = _prompts(8), np.arange(8, dtype=np.int32)
+  alone = search(PARAMS[1], inputs, rows)
+  mesh = partitioning.make_mesh()
+  assert mesh.shape["data"] == 4
+  sharding = partitioning.batch_sharding(mesh)
+  placed = jax.device_put((inputs, rows), sharding)
+  jax.tree.map(np.testing.assert_array_equal, search(PARAMS[1], *placed), alone)
+
+
+def test_the_loop_ends_with_the_last_row_that_can_change():
+  """Fillers have no beams, and rows that are done wait for nobody."""
+  steps = []
+  model = toy_model(on_decode=lambda: steps.append(1))
+  count = functools.partial(
+    _search, model, num_beams=2, alpha=0.0, max_length=T
+  )
+  # Prompt 2 % 3 never ends, the others end at once: their two best are
+  # [EOS] and, with the second candidate, [x, EOS].
+  table = np.zeros((3, 12, 12), np.float32)
+  table[:, :, EOS_ID] = 50.0
+  table[2, :, EOS_ID] = -50.0
+  params = {"table": table}
+  inputs = _prompts(3)
+
+  def calls(rows):
+    steps.clear()
+    beams = count(params, inputs, np.asarray(rows, np.int32))
+    jax.block_until_ready(beams)
+    jax.effects_barrier()
+    return len(steps), beams
+
+  assert inputs[0, 0] % 3 == 2
+  long, whole = calls([0, 1, 2])
+  assert long == T - 1
+  short, beams = calls([-1, 1, 2])
+  assert short == 1
+  # The filler got nothing, and the others what they get beside it.
+  assert not np.asarray(beams.tokens[0]).any()
+  assert not np.asarray(beams.weights[0]).any()
+  assert np.isneginf(beams.scores[0]).all()
+  assert not np.asarray(beams.truncated[0]).any()
+  jax.tree.map(
+    lambda a, b: np.testing.assert_array_equal(a[1:], b[1:]), beams, whole
+  )
+  none, _ = calls([-1, -1, -1])
+  assert none == 0
+
+
+def test_pad_and_padded_ids_are_never_chosen_however_likely():
+  table = PARAMS[0]["table"].copy()
+  table[..., 0] = table[..., 10:] = 30.0
+  got = search({"table": table}, _prompts(), np.arange(ROWS))
+  tokens = np.asarray(got.tokens)[np.asarray(got.weights) > 0]
+  assert tokens.size
+  assert ((tokens > 0) & (tokens < 10)).all()
+  # And the others' probabilities are not those of a vocabulary that has them.
+  after = _after_last(_log_probs(PARAMS[0], _prompts(1)[0]))
+  _check(got, 0, _reference(after, 4, 0.6, T))
+  table[..., EOS_ID] = -np.inf
+  unmasked = search(
+    {"table": table}, _prompts(), np.arange(ROWS), mask_ids=False
+  )
+  assert (np.asarray(unmasked.tokens) >= 10).any()
+
+
+def test_without_an_end_live_beams_come_with_their_log_probability():
+  table = PARAMS[2]["table"].copy()
+  table[..., EOS_ID] = -np.inf
+  params = {"table": table}
+  got = search(params, _prompts(3), np.arange(3))
+  assert np.asarray(got.truncated).all()
+  assert (np.asarray(got.lengths) == T).all()
+  for row in range(3):
+    log_probs = _log_probs(params, _prompts(3)[row])
+    for k in range(4):
+      steps = itertools.pairwise([0, *got.tokens[row, k].tolist()])
+      expected = sum(log_probs[step] for step in steps)
+      # Not divided by the penalty, as in T5X.
+      np.testing.assert_allclose(got.scores[row, k], expected, rtol=1e-5)
+  scores = np.asarray(got.scores)
+  assert (np.diff(scores, axis=-1) <= 0).all()
+
+
+def test_one_token_is_eos_or_the_most_likely_ones():
+  table = PARAMS[0]["table"].copy()
+  table[:2, 0, EOS_ID] = 9.0
+  table[2, 0, EOS_ID] = -50.0
+  params = {"table": table}
+  inputs = _prompts(3)
+  got = search(params, inputs, np.arange(3), max_length=1)
+  assert got.tokens.shape == (3, 4, 1)
+  best = np.argsort(-_log_probs(params, inputs[0])[0])[:4]
+  assert got.tokens[0, :, 0].tolist() == best.tolist()
+  assert np.asarray(got.truncated[0]).all()
+  for row in (1, 2):
+    assert got.tokens[row, :, 0].tolist() == [EOS_ID, 0, 0, 0]
+    assert got.lengths[row].tolist() == [1, 0, 0, 0]
+    expected = _log_probs(params, inputs[row])[0, EOS_ID]
+    np.testing.assert_allclose(got.scores[row, 0], expected, atol=1e-6)
+
+
+def test_another_id_may_end_a_sequence():
+  got = search(PARAMS[0], _prompts(3), np.arange(3), eos_id=7)
+  tokens, lengths = np.asarray(got.tokens), np.asarray(got.lengths)
+  ended = ~np.asarray(got.truncated) & (lengths > 0)
+  assert ended.any()
+  last = np.take_along_axis(tokens, np.maximum(lengths - 1, 0)[..., None], -1)
+  assert (last[..., 0][ended] == 7).all()
+
+
+def test_alpha_is_traced_and_favours_long_answers():
+  _search.clear_cache()
+  # EOS at once has a half; 5, 6, EOS have a little less together.
+  table = np.full((3, 12, 12), -50.0, np.float32)
+  table[:, 0, [EOS_ID, 5]] = 0.0
+  table[:, 5, [6, 7]] = 0.0, -3.0
+  table[:, 6, EOS_ID] = 0.0
+  lengths = [
+    int(search({"table": table}, _prompts(1), [0], alpha=alpha).best.lengths[0])
+    for alpha in (0.0, 1.0)
+  ]
+  assert _search._cache_size() == 1
+  assert lengths == [1, 3]
+
+
+def test_logits_that_are_not_finite_are_told_by_the_scores():
+  table = PARAMS[0]["table"].copy()
+  table[2] = np.nan
+  got = search({"table": table}, _prompts(3), np.arange(3))
+  assert np.isnan(got.scores[0]).all()
+  assert np.isfinite(got.scores[1:, 0]).all()
+  fillers = search({"table": table}, _prompts(3), np.array([-1, 0, 1]))
+  assert np.isneginf(fillers.scores[0]).all()
+
+
+def test_more_beams_than_ids_are_refused():
+  message = "beam size is 10, but the model chooses among 9 ids; give at most 9"
+  with pytest.raises(UserError, match=message):
+    search(PARAMS[0], _prompts(1), [0], num_beams=10)
+  got = search(PARAMS[0], _prompts(1), [0], num_beams=12, mask_ids=False)
+  assert got.tokens.shape == (1, 12, T)
+
+
+def test_narrow_vocabularies_leave_places_empty():
+  """Three ids, EOS among them, and three beams: 2K is more than there are."""
+  model = history_model(ToyConfig(width=4, vocabulary_size=4))
+  params = jax.device_get(model.init(jax.random.key(0)))
+  got = _search(
+    model,
+    params,
+    _prompts(3),
+    np.arange(3),
+    num_beams=3,
+    alpha=0.6,
+    max_length=T,
+  )
+  for row in range(3):
+    logits = np.asarray(params["table"], np.float64)[_prompts(3)[row, 0] % 3]
+    logits = np.where(np.arange(4) == 0, -np.inf, logits)
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    _check(got, row, _reference(_after_all(log_probs), 3, 0.6, T))
+
+
+def test_no_gradient_flows_through_a_search():
+  def loss(table):
+    return beam.beam_search(
+      MODEL,
+      {"table": table},
+      _prompts(1),
+      np.arange(1),
+      num_beams=1,
+      alpha=0.0,
+      max_length=1,
+    ).scores.sum()
+
+  gradient = jax.jit(jax.grad(loss))(PARAMS[0]["table"])
+  assert not np.asarray(gradient).any()
+
+
+def test_ways_in_words():
+  assert Beam().words == "by a search with 4 beams, alpha 0.6"
+  assert Beam(1, 0.0).words == "by a search with 1 beam, alpha 0"
+  assert (Beam().label, Beam().is_random) == ("beam4", False)

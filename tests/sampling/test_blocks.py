@@ -1,0 +1,40 @@
+"""The k largest of many, block by block."""
+
+import jax
+import numpy as np
+import pytest
+
+from gkd.sampling import blocks
+
+top_k = jax.jit(blocks.top_k, static_argnums=1)
+
+
+@pytest.mark.parametrize("width", [3, 128, 129, 1000])
+@pytest.mark.parametrize("k", [1, 8])
+def test_top_k_equals_a_stable_sort_with_ties(width, k):
+  rng = np.random.default_rng(width)
+  # Few different numbers, so that many are equal.
+  logits = rng.integers(-3, 4, (5, 2, width)).astype(np.float32)
+  logits[0, 0, 1:] = -np.inf
+  values, ids = top_k(logits, k)
+  order = np.argsort(-logits, axis=-1, kind="stable")[..., :k]
+  expected = np.take_along_axis(logits, order, -1)
+  there = np.isfinite(expected)
+  assert values.shape == ids.shape == (5, 2, k)
+  n = order.shape[-1]
+  np.testing.assert_array_equal(values[..., :n], expected)
+  np.testing.assert_array_equal(np.asarray(ids)[..., :n][there], order[there])
+  assert np.isneginf(np.asarray(values)[..., n:]).all()
+  assert (np.asarray(ids) < width).all()
+
+
+def test_split_and_take_keep_every_number_in_its_place():
+  logits = np.arange(2 * 300, dtype=np.float32).reshape(2, 300)
+  found = blocks.split(logits)
+  assert found.shape == (2, 3, 128)
+  flat = np.asarray(found).reshape(2, -1)
+  np.testing.assert_array_equal(flat[:, :300], logits)
+  assert np.isneginf(flat[:, 300:]).all()
+  taken = blocks.take(found, np.array([2, 0]))
+  np.testing.assert_array_equal(taken[0], found[0, 2])
+  np.testing.assert_array_equal(taken[1], found[1, 0])
