@@ -283,7 +283,9 @@ def loss(model, inputs, targets) -> np.ndarray:
     ).loss.numpy()
 
 
-def greedy(model, inputs, num_tokens: int, forbidden=(0,)) -> np.ndarray:
+def greedy(
+  model, inputs, num_tokens: int, *, forbidden=(0,), eos_id: int = 1
+) -> np.ndarray:
   """Tokens [B, num_tokens] of transformers' greedy search, 0 after the end."""
   tokens = model.generate(
     input_ids=torch.from_numpy(inputs).long(),
@@ -291,6 +293,7 @@ def greedy(model, inputs, num_tokens: int, forbidden=(0,)) -> np.ndarray:
     max_new_tokens=num_tokens,
     do_sample=False,
     num_beams=1,
+    eos_token_id=eos_id,
     suppress_tokens=list(forbidden),
     # Its cache has room for as many layers as the encoder has.
     use_cache=model.config.num_layers >= model.config.num_decoder_layers,
