@@ -10,7 +10,9 @@ them, see `Optimizer.first_step`.
   slots = taken_out(opt_state)
 """
 
+from collections.abc import Iterable
 from collections.abc import Mapping
+import re
 from typing import Any
 
 import jax
@@ -21,7 +23,6 @@ from gkd import trees
 from gkd.types import Params
 from gkd.types import UserError
 
-KINDS = ("m", "v", "v_col", "v_row")
 _OPTAX_KINDS = ("v", "v_col", "v_row")  # and no momentum
 _UNUSED = (1,)
 _MAX_LISTED = 3  # names of each kind in an error
@@ -62,12 +63,30 @@ def taken_out(opt_state: Any) -> dict[str, np.ndarray]:
     UserError: it is not the state of an Adafactor.
   """
   named = jax.device_get(_named(_factored(opt_state)))
-  momentum = {
-    name.replace("v/", "m/", 1): np.zeros(_UNUSED, np.float32)
-    for name in named
+  return dict(sorted((named | unused_momenta(named)).items()))
+
+
+def saved_names(names: Iterable[str]) -> dict[str, str]:
+  """{name of a slot: name in `opt_state`}, sorted, of a run's checkpoint.
+
+  Args:
+    names: slash-separated, of the arrays below `opt_state`.
+
+  Returns:
+    v, v_col and v_row, where the run was one of Adafactor; else nothing.
+  """
+  pattern = re.compile(rf"(?:\d+/)*((?:{'|'.join(_OPTAX_KINDS)})/.+)")
+  found = {m[1]: name for name in names if (m := pattern.fullmatch(name))}
+  return dict(sorted(found.items()))
+
+
+def unused_momenta(names: Iterable[str]) -> dict[str, np.ndarray]:
+  """T5X's m without beta1, one for each v among the names of slots."""
+  return {
+    f"m/{name.removeprefix('v/')}": np.zeros(_UNUSED, np.float32)
+    for name in names
     if name.startswith("v/")
   }
-  return dict(sorted((named | momentum).items()))
 
 
 def check(
