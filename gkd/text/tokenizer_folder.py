@@ -52,9 +52,12 @@ def load(folder: str | os.PathLike) -> Vocabulary | None:
       return load_vocabulary(spec)
   settings = _read_json(folder / CONFIG_FILE)
   if str(settings.get("tokenizer_class", "")).startswith("ByT5"):
-    _refuse_added(folder, _added(settings))
+    added = _added(settings)
+    _refuse_added(folder, added)
+    # transformers 5 writes "extra_ids": 0 beside a list of them.
+    listed = len({token for token in added if _SENTINEL.fullmatch(token)})
     extra_ids = _extra_ids(folder, settings, _BYT5_EXTRA_IDS)
-    return ByteVocabulary(extra_ids)
+    return ByteVocabulary(extra_ids or listed)
   model, tokenizer = folder / SENTENCEPIECE_FILE, folder / TOKENIZER_FILE
   if not model.is_file() and not tokenizer.is_file():
     return None

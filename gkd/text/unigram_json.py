@@ -146,3 +146,92 @@ def _charsmap(tokenizer: Mapping[str, Any], path) -> bytes:
     s["precompiled_charsmap"] for s in steps if s["type"] == "Precompiled"
   ]
   return base64.b64decode(tables[0]) if tables and tables[0] else b""
+
+
+def tokenizer_json(content: bytes, extra_ids: int) -> dict[str, Any]:
+  """The inverse: `tokenizer.json` of a Unigram model file with T5's sentinels.
+
+  transformers makes one by itself from T5's own file; it leaves the byte
+  fallback out of others.
+
+  Args:
+    content: of a SentencePiece file.
+    extra_ids: sentinels behind its pieces.
+
+  Raises:
+    UserError: not a Unigram model with SentencePiece's usual rules for spaces.
+  """
+  from sentencepiece import sentencepiece_model_pb2
+
+  proto = sentencepiece_model_pb2.ModelProto.FromString(content)
+  normalizer, trainer = proto.normalizer_spec, proto.trainer_spec
+  usual = (
+    trainer.model_type == sentencepiece_model_pb2.TrainerSpec.UNIGRAM
+    and normalizer.add_dummy_prefix
+    and normalizer.remove_extra_whitespaces
+    and normalizer.escape_whitespaces
+  )
+  if not usual:
+    raise UserError(
+      "the SentencePiece file is not a Unigram model with the usual rules for"
+      " spaces, so that transformers cannot stand for it; write the model"
+      " without a tokenizer"
+    )
+  vocab = [[piece.piece, piece.score] for piece in proto.pieces]
+  special = [PAD_ID, EOS_ID, UNK_ID]
+  added = [(index, vocab[index][0]) for index in special]
+  for i in reversed(range(extra_ids)):
+    added.append((len(vocab), f"<extra_id_{i}>"))
+    vocab.append([f"<extra_id_{i}>", 0.0])
+  metaspace = {
+    "type": "Metaspace",
+    "replacement": _SPACE,
+    "prepend_scheme": "always",
+    "split": True,
+  }
+  table = base64.b64encode(normalizer.precompiled_charsmap).decode()
+  eos = vocab[EOS_ID][0]
+  end = {"SpecialToken": {"id": eos, "type_id": 0}}
+  first = {"Sequence": {"id": "A", "type_id": 0}}
+  second = {"Sequence": {"id": "B", "type_id": 0}}
+  return {
+    "version": "1.0",
+    "truncation": None,
+    "padding": None,
+    "added_tokens": [_added_token(index, text) for index, text in added],
+    "normalizer": {"type": "Precompiled", "precompiled_charsmap": table}
+    if table
+    else None,
+    "pre_tokenizer": {
+      "type": "Sequence",
+      "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace],
+    },
+    "post_processor": {
+      "type": "TemplateProcessing",
+      "single": [first, end],
+      "pair": [first, end, second, end],
+      "special_tokens": {eos: {"id": eos, "ids": [EOS_ID], "tokens": [eos]}},
+    },
+    "decoder": {
+      "type": "Sequence",
+      "decoders": [{"type": "ByteFallback"}, metaspace],
+    },
+    "model": {
+      "type": "Unigram",
+      "unk_id": UNK_ID,
+      "vocab": vocab,
+      "byte_fallback": trainer.byte_fallback,
+    },
+  }
+
+
+def _added_token(index: int, text: str) -> dict[str, Any]:
+  return {
+    "id": index,
+    "content": text,
+    "single_word": False,
+    "lstrip": False,
+    "rstrip": False,
+    "normalized": False,
+    "special": True,
+  }

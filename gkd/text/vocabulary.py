@@ -70,6 +70,11 @@ class SentencePieceVocabulary:
     return self._processor.get_piece_size()
 
   @property
+  def byte_fallback(self) -> bool:
+    """Whether characters without a piece become bytes."""
+    return self._processor.piece_to_id("<0x00>") != UNK_ID
+
+  @property
   def words(self) -> str:
     return (
       f"SentencePiece {self.path.name}, {self.size} ids of which "

@@ -1,0 +1,64 @@
+"""Tokenizer files that transformers' `AutoTokenizer` opens.
+
+write("exported", vocabulary)     # spiece.model, tokenizer_config.json, …
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gkd import files
+from gkd.text import tokenizer_folder
+from gkd.text import unigram_json
+from gkd.text.characters import ByteVocabulary
+from gkd.text.vocabulary import SentencePieceVocabulary
+from gkd.text.vocabulary import Vocabulary
+from gkd.types import UserError
+
+_SPECIAL = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+
+
+def check(vocabulary: Vocabulary) -> None:
+  """Raises a UserError unless transformers has a tokenizer of the same ids."""
+  if not isinstance(vocabulary, SentencePieceVocabulary | ByteVocabulary):
+    raise UserError(
+      f"the vocabulary ({vocabulary.words}) has no tokenizer in transformers;"
+      " give --tokenizer=none to write the model without one"
+    )
+
+
+def write(folder: Path, vocabulary: Vocabulary) -> None:
+  """Writes the tokenizer of a vocabulary into a folder.
+
+  T5's for a SentencePiece file, with the extra ids as its sentinels, ByT5's for
+  bytes.
+
+  Raises:
+    UserError: transformers has no tokenizer for it.
+  """
+  check(vocabulary)
+  settings: dict[str, Any] = {**_SPECIAL, "extra_ids": vocabulary.extra_ids}
+  if isinstance(vocabulary, SentencePieceVocabulary):
+    settings["tokenizer_class"] = "T5Tokenizer"
+    target = folder / tokenizer_folder.SENTENCEPIECE_FILE
+    target.write_bytes(vocabulary.content)
+    if vocabulary.byte_fallback:
+      # transformers would make it of the file by itself, but for T5's own
+      # tokenizer, which knows no bytes.
+      settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+      _write_json(
+        folder / tokenizer_folder.TOKENIZER_FILE,
+        unigram_json.tokenizer_json(vocabulary.content, vocabulary.extra_ids),
+      )
+  else:
+    settings["tokenizer_class"] = "ByT5Tokenizer"
+  named = [f"<extra_id_{i}>" for i in range(vocabulary.extra_ids)]
+  # A tokenizer without sentinels must not be given T5's hundred.
+  special = {"additional_special_tokens": named}
+  _write_json(folder / tokenizer_folder.CONFIG_FILE, {**settings, **special})
+  _write_json(folder / "special_tokens_map.json", {**_SPECIAL, **special})
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+  text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+  files.write_text(file, text + "\n")
