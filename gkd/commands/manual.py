@@ -83,10 +83,10 @@ writes:
   metrics compare), length in tokens, truncated (never ended), sample (of many)
 knobs:
   EVAL_SPLIT, EVAL_ALSO (more tasks and splits), EVAL_EXAMPLES, EVAL_BATCH_SIZE,
-  EVAL_TEMPERATURES (0 is greedy), EVAL_SAMPLES, RANDOM_SEED. A teacher's score
-  on the same examples and the distances to it: add
-  --gin_file=runs/evaluate_against.gin. All of them: the headers of
-  runs/evaluate.gin and runs/scoring.gin
+  EVAL_TEMPERATURES (0 is greedy), EVAL_SAMPLES, RANDOM_SEED, EVAL_BEAM_SIZE and
+  EVAL_BEAM_ALPHA (a beam search beside them). A teacher's score on the same
+  examples and the distances to it: add --gin_file=runs/evaluate_against.gin.
+  All of them: the headers of runs/evaluate.gin and runs/scoring.gin
 resume:
   nothing to resume: given again it scores again, with the same result
 """,
@@ -110,7 +110,8 @@ writes:
 knobs:
   OUTPUT_DIR, STUDENT_MODEL (the size of who writes), WRITER, NUM_SAMPLES,
   TRAIN_LIMIT or TRAIN_FRACTION (which prompts), SAMPLING_TEMPERATURE,
-  SAMPLING_TOP_K, SAMPLING_TOP_P, RANDOM_SEED, BATCH_SIZE, SHARD_PROMPTS (a kill
+  SAMPLING_TOP_K, SAMPLING_TOP_P, RANDOM_SEED, or BEAM_SIZE and BEAM_ALPHA (the
+  NUM_SAMPLES best of a beam search instead), BATCH_SIZE, SHARD_PROMPTS (a kill
   loses at most the completions of so many). All of them: the headers of
   runs/sample.gin and runs/data.gin
 resume:

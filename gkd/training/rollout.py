@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from gkd import keys
 from gkd.metrics import Mean
 from gkd.sampling.filters import Decoding
+from gkd.sampling.ways import Beam
 from gkd.training import answering
 from gkd.training import schedules
 from gkd.training.schedules import Constant
@@ -72,6 +73,12 @@ class Rollout:
           f"{name} is {getattr(self, name)!r}; expected one of {allowed}"
         )
     self.decoding.validate()
+    if isinstance(self.decoding, Beam):
+      raise UserError(
+        f"decoding of a rollout is {self.decoding}; expected a Decoding: the"
+        " targets of a step are drawn, beam search is for EVAL_BEAM_SIZE and"
+        " for BEAM_SIZE of `gkd sample`"
+      )
     buckets = tuple(self.input_buckets)
     if any(b < 1 for b in buckets) or list(buckets) != sorted(set(buckets)):
       raise UserError(

@@ -160,6 +160,46 @@ def test_samples_are_voted_on_and_no_intervals_if_not_asked_for(
   }
 
 
+def test_a_beam_search_beside_greedy_and_alone(
+  against, caches, tmp_path, capsys
+):
+  given = [*against, "--gin.EVAL_BEAM_SIZE=4", "--gin.EVAL_BOOTSTRAP=20"]
+  folder = tmp_path / "scores"
+  assert command.main(given) == 0
+  out = capsys.readouterr().out
+  assert "  greedily\n  …_beam4: by a search with 4 beams, alpha 0.6\n" in out
+  both = json.loads((folder / "metrics.json").read_text())
+  names = {name.split("/")[2] for name in both if "_ci_" not in name}
+  own = {"accuracy", "length", "truncation_rate"}
+  own |= {f"{name}_beam4" for name in own}
+  kls = {
+    f"{d}_kl{unit}"
+    for d in ("forward", "reverse")
+    for unit in ("", "_per_token")
+  }
+  assert names == own | {f"teacher_{name}" for name in own} | kls
+  # The teacher is the model itself.
+  assert (
+    both["eval/chain_addition_easy/length_beam4"]
+    == (both["eval/chain_addition_easy/teacher_length_beam4"])
+  )
+  stem = "chain_addition_easy-validation"
+  texts = (folder / "predictions" / f"{stem}-beam4-00000000.jsonl").read_text()
+  assert (folder / "predictions" / f"{stem}-00000000.jsonl").exists()
+  records = [json.loads(line) for line in texts.splitlines()]
+  assert [record["row"] for record in records] == list(range(8))
+  page = tmp_path / "page.html"
+  assert command.main(["report", str(folder), f"--output={page}"]) == 0
+  assert "accuracy beam4" in page.read_text("utf-8")
+
+  assert command.main([*given, "--gin.EVAL_TEMPERATURES=()"]) == 0
+  values = json.loads((folder / "metrics.json").read_text())
+  expected = {n: v for n, v in both.items() if "_beam4" in n or "_kl" in n}
+  assert values == expected
+  names = {path.name for path in (folder / "predictions").iterdir()}
+  assert names == {f"{stem}-beam4-00000000.jsonl"}
+
+
 def test_nothing_of_an_earlier_evaluation_stays(
   arguments, caches, tmp_path, monkeypatch
 ):
@@ -228,6 +268,19 @@ MISTAKES = {
     ["--gin.EVAL_CHUNK_SIZE=8"],
     "--gin.EVAL_CHUNK_SIZE has no effect: there is no teacher",
   ),
+  "alpha of no search": (
+    ["--gin.EVAL_BEAM_ALPHA=0.0"],
+    "--gin.EVAL_BEAM_ALPHA has no effect: EVAL_BEAM_SIZE is 0, so there is no",
+  ),
+  "no way of decoding": (
+    ["--gin.EVAL_TEMPERATURES=()"],
+    "EVAL_TEMPERATURES is empty and EVAL_BEAM_SIZE 0, so nothing would be",
+  ),
+  "a negative search": (
+    ["--gin.EVAL_BEAM_SIZE=-4"],
+    "beam size is -4; expected 1 or more",
+  ),
+  "half a beam": (["--gin.EVAL_BEAM_SIZE=1.5"], "EVAL_BEAM_SIZE"),
   "the split of a cache": (
     ["--gin.EVAL_SPLIT=test"],
     "EVAL_SPLIT has no effect: EVAL_CACHE is given and holds its task",

@@ -296,6 +296,18 @@ MISTAKES = {
     ],
     "SAMPLING_TOP_K has no effect: SAMPLING_TEMPERATURE is 0, which is greedy",
   ),
+  "a search at a temperature": (
+    ["--gin.BEAM_SIZE=4", "--gin.SAMPLING_TEMPERATURE=0.5"],
+    "SAMPLING_TEMPERATURE has no effect: BEAM_SIZE is 4, and a beam search",
+  ),
+  "alpha of no search": (
+    ["--gin.BEAM_ALPHA=0.5"],
+    "BEAM_ALPHA has no effect: BEAM_SIZE is 0, so there is no beam search",
+  ),
+  "more than there are beams": (
+    ["--gin.BEAM_SIZE=1"],
+    "NUM_SAMPLES is 2 but BEAM_SIZE 1 finds at most 1 completions of a prompt",
+  ),
   "the split of a cache": (
     ["--gin.TRAIN_SPLIT=test"],
     "TRAIN_SPLIT has no effect: TRAIN_CACHE is given and holds its split",
@@ -370,6 +382,30 @@ def test_folders_that_cannot_be_written_to(
   line = error_of([*sample, f"--gin.OUTPUT_DIR={tmp_path / 'new'}"], capsys)
   assert "cannot be written to; give another folder" in line
   assert not (tmp_path / "new").exists()
+
+
+def test_a_search_writes_the_best_and_says_so(sample, tmp_path, capsys):
+  given = [*sample, "--gin.BEAM_SIZE=3", "--gin.BEAM_ALPHA=0.5"]
+  assert command.main([*given, "--gin.TRAIN_LIMIT=8"]) == 0
+  assert " completions of 8 prompts in " in capsys.readouterr().out
+  cache = TokenCache(tmp_path / "answers")
+  by = cache.info["written_by"]
+  assert (by["beam_size"], by["beam_alpha"], by["num_samples"]) == (3, 0.5, 2)
+  assert len(cache) == 16 - by["missing"]
+  scores = {}
+  for row in cache.read(range(len(cache))):
+    scores.setdefault(row.prompt, []).append(row.score)
+  assert len(scores) == 8
+  assert all(found == sorted(found)[::-1] for found in scores.values())
+  assert max(map(len, scores.values())) == 2
+  assert command.main(["cache", "check", str(cache.path)]) == 0
+  out = capsys.readouterr().out
+  assert "targets written by the teacher, checkpoint " in out
+  assert ", beams 3, alpha 0.5, 2 a prompt, " in out
+  # Another RANDOM_SEED changes nothing in a search over the same prompts.
+  again = [*given, "--gin.RANDOM_SEED=5", "--gin.SUBSET_SEED=0"]
+  assert command.main([*again, "--gin.TRAIN_LIMIT=8"]) == 0
+  assert "; complete, nothing to do" in capsys.readouterr().out
 
 
 def test_training_reads_exactly_what_was_sampled(sample, folder, tmp_path):

@@ -18,7 +18,9 @@ from gkd.evaluation import decode
 from gkd.evaluation import generation
 from gkd.evaluation import predictions
 from gkd.evaluation.evaluation import Evaluation
+from gkd.sampling import beam
 from gkd.sampling.sampler import Decoding
+from gkd.sampling.ways import Beam
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
@@ -359,6 +361,64 @@ def test_teacher_is_left_out_where_not_asked_for(writers):
   assert not any("teacher" in name for name in values)
 
 
+def test_a_search_answers_with_the_best_of_its_beams(tmp_path):
+  """EOS is likely at once, but what is longer is better by its penalty."""
+  params = _params(2)
+  table = np.array(params["table"])
+  table[:, 1] = table[:, 2:].max(-1) + 0.5
+  params["table"] = jnp.asarray(table)
+  evaluation = _evaluation(decoding=Beam(3, 2.0), label="beam3")
+  values = _evaluate(params, evaluation, predictions_dir=str(tmp_path))
+  (file,) = tmp_path.iterdir()
+  assert file.name == "toy-test-beam3-00000000.jsonl"
+  records = [json.loads(line) for line in file.read_text().splitlines()]
+  search = jax.jit(
+    beam.beam_search,
+    static_argnums=0,
+    static_argnames=("num_beams", "max_length"),
+  )
+  for row, record in enumerate(records):
+    beams = search(
+      MODEL,
+      params,
+      np.array([[2 + row % 6, 1, 0]], np.int32),
+      np.array([row], np.int32),
+      num_beams=3,
+      alpha=2.0,
+      max_length=LENGTH,
+    )
+    ids = beams.tokens[0, 0, : beams.lengths[0, 0] - 1]
+    assert record["text"] == "".join(map(str, ids.tolist()))
+    assert record["length"] == beams.lengths[0, 0]
+  greedy = _evaluate(params, _evaluation())
+  assert greedy["eval/toy/length"] == 1
+  assert values["eval/toy/length_beam3"] > 1
+
+
+def test_a_search_does_not_depend_on_the_batch_size_nor_the_seed():
+  params = _params(echo=1.0)
+  runs = [
+    _evaluate(params, _evaluation(decoding=Beam(3), batch_size=size), seed=size)
+    for size in (1, 2, 8)
+  ]
+  assert all(run == runs[0] for run in runs)
+
+
+def test_distances_are_of_drawn_sequences_whatever_the_decoding(writers):
+  kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
+  by_search = _evaluate(
+    _params(0), _evaluation(decoding=Beam(2), score_teacher=True), **kwargs
+  )
+  assert set(writers) == {"teacher", "student"}  # for the distances alone
+  greedily = _evaluate(_params(0), _evaluation(), **kwargs)
+  for name in ("forward_kl", "reverse_kl"):
+    assert by_search[f"eval/toy/{name}"] == greedily[f"eval/toy/{name}"]
+  alone = _evaluate(_params(1), _evaluation(decoding=Beam(2)))
+  for name in ("accuracy", "length"):
+    own = alone[f"eval/toy/{name}"]
+    assert by_search[f"eval/toy/teacher_{name}"] == own
+
+
 def test_an_altered_copy_measures_on_its_own_rows():
   # The teacher's sequences depend on row ids and number of rows; those of the
   # whole split must not serve for a part of it.
@@ -532,6 +592,11 @@ def test_evaluation_draws_from_its_own_stream_alone(monkeypatch):
     ({"batch_size": 0}, "batch_size is 0; expected 1 or more"),
     ({"num_examples": 0}, "num_examples is 0; expected 1 or more"),
     ({"num_samples": 2}, "2 answers to each prompt greedily are all the same"),
+    (
+      {"num_samples": 2, "decoding": Beam()},
+      "2 answers to each prompt by a search with 4 beams, alpha 0.6 are all",
+    ),
+    ({"decoding": Beam(0)}, "beam size is 0; expected 1 or more"),
     ({"cache": _Cache(0)}, "split 'test' has no rows"),
     ({"decoding": Decoding(temperature=-1.0)}, "temperature"),
   ],

@@ -57,6 +57,7 @@ def test_headlines_go_task_by_task_with_the_distances_last():
     (f"{TOY}forward_kl", "forward KL (nats a sequence)"),
     (f"{TOY}forward_kl_per_token", "forward KL per token (nats a token)"),
     (f"{TOY}accuracy_t1", "accuracy, T = 1 (%)"),
+    (f"{TOY}accuracy_beam4", "accuracy beam4 (%)"),
     (f"{TOY}majority_accuracy_t0.7", "majority accuracy, T = 0.7 (%)"),
     (f"{TOY}teacher_accuracy", "teacher's accuracy (%)"),
     (f"{TOY}rouge2", "rouge2"),

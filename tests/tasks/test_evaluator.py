@@ -126,8 +126,12 @@ def _made(task, module, folder, rows_dir, pieces):
 def _partly_right(monkeypatch, path):
   """Every other row is answered by its target, the rest by the model."""
   cache = TokenCache(path)
-  generate = generation._generate
+  for name in ("_generate", "_search"):
+    half = _half_right(getattr(generation, name), cache)
+    monkeypatch.setattr(generation, name, half)
 
+
+def _half_right(generate, cache):
   def answer(model, params, inputs, rows, *args, **kwargs):
     samples = jax.device_get(
       generate(model, params, inputs, rows, *args, **kwargs)
@@ -141,7 +145,7 @@ def _partly_right(monkeypatch, path):
         lengths[place] = len(ids)
     return samples.replace(tokens=tokens, lengths=lengths)
 
-  monkeypatch.setattr(generation, "_generate", answer)
+  return answer
 
 
 def _arguments(task, saved, pieces, rows_dir, folder):
@@ -177,15 +181,16 @@ def test_the_command_compares_with_seqio(
   _partly_right(monkeypatch, path)
   arguments = _arguments(task, saved, pieces, rows_dir, tmp_path)
   more = ["--gin.EVAL_TEMPERATURES=(0.0, 1.0)", "--gin.EVAL_SAMPLES=2"]
+  more.append("--gin.EVAL_BEAM_SIZE=2")
   assert command.main([*arguments, *more]) == 0
   values = json.loads((tmp_path / "scores" / "metrics.json").read_text())
   out = capsys.readouterr().out
   for name in metrics:
-    for label in ("", "_t1"):
+    for label in ("", "_t1", "_beam2"):
       full = f"eval/{task}/{name}{label}"
       assert 0 < values[full] < 100
       assert f"seqio.Evaluator gives the same {full}: {values[full]!r}" in out
-  assert out.count("seqio.Evaluator") == 2 * len(metrics)
+  assert out.count("seqio.Evaluator") == 3 * len(metrics)
 
 
 def test_a_cache_of_other_references_is_found_out(

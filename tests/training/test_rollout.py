@@ -11,6 +11,7 @@ from gkd import partitioning
 from gkd.models import t5
 from gkd.sampling import sampler
 from gkd.sampling.filters import Decoding
+from gkd.sampling.ways import Beam
 from gkd.training import answering
 from gkd.training import rollout
 from gkd.training.rollout import Constant
@@ -387,6 +388,10 @@ def test_a_packed_batch_is_refused():
     ({"granularity": "row"}, "granularity is 'row'; expected one of"),
     ({"fixed_source": "student"}, "fixed_source is 'student'; expected one of"),
     ({"decoding": Decoding(-1.0)}, "temperature is -1.0"),
+    (
+      {"decoding": Beam(4)},
+      r"rollout is Beam\(size=4, alpha=0.6\); expected a Decoding: the targets",
+    ),
     ({"input_buckets": (8, 4)}, r"input_buckets are \(8, 4\); expected"),
   ],
 )
