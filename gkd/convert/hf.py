@@ -1,0 +1,219 @@
+"""Hugging Face folders: T5, mT5 and umT5, read and written array by array.
+
+Read are config.json and safetensors files; nothing that could hold code.
+Written is what today's transformers writes, with tokenizer and model card.
+
+  found = open_checkpoint(Path("flan-t5-small"), {})
+  write(Path("exported"), found, vocabulary=words, card={"license": "mit"})
+"""
+
+from collections.abc import Mapping
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gkd import files
+from gkd.convert import card as model_card
+from gkd.convert import formats
+from gkd.convert import hf_config
+from gkd.convert import hf_heads
+from gkd.convert import hf_names
+from gkd.convert import hf_tokenizer
+from gkd.convert import opening
+from gkd.convert import safetensors_file
+from gkd.convert.checkpoint import Checkpoint
+from gkd.convert.checkpoint import Leaf
+from gkd.models.t5 import T5Config
+from gkd.text.vocabulary import Vocabulary
+from gkd.types import UserError
+
+# Weights that are not safetensors, and how transformers is told to read them.
+_OTHER_WEIGHTS = {
+  "flax_model.msgpack": "from_flax=True",
+  "tf_model.h5": "from_tf=True",
+}
+_PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt")
+_READABLE = ("float32", "bfloat16")
+_LISTED = 4
+
+
+def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
+  """Opens a folder that transformers saved; arrays are read later.
+
+  Only tensors that may be the embedding once more are read, to compare them.
+
+  Args:
+    path: the folder.
+    given: fields of T5Config; dropout_rate and dtype replace what was saved,
+      others must agree with it.
+
+  Raises:
+    UserError: not a T5 encoder–decoder in safetensors files, damaged, or with
+      tensors that are missing, left over, misshapen or of another type.
+  """
+  saved = hf_config.load(path)
+  _check_weights_are_safetensors(path)
+  tensors = dict(safetensors_file.open_folder(path))
+  _check_stacks(path, tensors)
+  _check_types(path, tensors)
+  said = hf_heads.take_copies(path, tensors)
+  via_embedding, about_head = hf_heads.take_head(path, tensors, saved)
+  config, assumed = hf_config.read(path, saved, via_embedding, given)
+  _check_tensors(path, config, tensors)
+  leaves = {
+    ours: _turned(tensors[theirs.theirs])
+    if theirs.transposed
+    else tensors[theirs.theirs]
+    for ours, theirs in hf_names.table(config).items()
+  }
+  sharded = (path / safetensors_file.INDEX_FILE).is_file()
+  return Checkpoint(
+    path=path,
+    format="hf",
+    layout=f"Hugging Face {saved['model_type']}, safetensors in"
+    f" {'several files' if sharded else 'one file'}",
+    config=config,
+    leaves=leaves,
+    assumed=(*assumed, *said, *about_head),
+    about={"hf": {"model_type": saved["model_type"]}},
+  )
+
+
+def write(
+  path: Path,
+  checkpoint: Checkpoint,
+  *,
+  vocabulary: Vocabulary | None = None,
+  card: Mapping[str, str] | None = None,
+  shard_bytes: int = safetensors_file.SHARD_BYTES,
+) -> None:
+  """Writes a folder that transformers opens, array by array.
+
+  Args:
+    path: an existing empty folder.
+    checkpoint: what to write; its slots and step have no place there.
+    vocabulary: its tokenizer; None for a folder without one.
+    card: licences for the model card, see `card.text`.
+    shard_bytes: most bytes of arrays in a file.
+
+  Raises:
+    UserError: transformers has no such model or tokenizer.
+  """
+  if vocabulary is not None:
+    hf_tokenizer.check(vocabulary)
+  config = checkpoint.config
+  types = {leaf.dtype for leaf in checkpoint.leaves.values()}
+  dtype = "bfloat16" if types == {"bfloat16"} else "float32"
+  came_as = checkpoint.about.get("hf", {}).get("model_type")
+  described = hf_config.as_json(config, dtype, came_as)
+  table = hf_names.table(config)
+  tensors = {
+    table[ours].theirs: _turned(leaf) if table[ours].transposed else leaf
+    for ours, leaf in checkpoint.leaves.items()
+  }
+  safetensors_file.write_folder(
+    path, dict(sorted(tensors.items())), shard_bytes
+  )
+  _write_json(path / hf_config.FILE, described)
+  _write_json(path / hf_config.GENERATION_FILE, hf_config.generation_json())
+  if vocabulary is not None:
+    hf_tokenizer.write(path, vocabulary)
+  model_card.write(path, checkpoint, card or {})
+
+
+def stored(
+  config: T5Config, name: str, shape: tuple[int, ...]
+) -> tuple[str, tuple[int, ...]]:
+  """Name and shape that a parameter of ours has in their files."""
+  theirs = hf_names.table(config)[name]
+  return theirs.theirs, shape[::-1] if theirs.transposed else shape
+
+
+def _check_weights_are_safetensors(path: Path) -> None:
+  """Other files are never opened; says how to convert them."""
+  if any(path.glob("*.safetensors")) or any(path.glob("*.safetensors.*")):
+    return
+  pickles = sorted(f for kind in _PICKLES for f in path.glob(kind))
+  if pickles:
+    raise UserError(formats.pickle_refusal(pickles[0]))
+  for name, option in _OTHER_WEIGHTS.items():
+    if (path / name).is_file():
+      raise UserError(
+        f"{path / name} is not a safetensors file, which is all that gkd reads;"
+        ' convert it with transformers 4: python -c "from transformers import'
+        f" AutoModelForSeq2SeqLM as M; M.from_pretrained('{path}', {option})"
+        f".save_pretrained('{path}-safetensors')\""
+      )
+
+
+def _check_stacks(path: Path, tensors: Mapping[str, Leaf]) -> None:
+  for stack, other in (("decoder", "encoder"), ("encoder", "decoder")):
+    if not any(name.startswith(f"{stack}.block.") for name in tensors):
+      raise UserError(
+        f"{path} is not a T5 encoder–decoder: no tensor below {stack}.block."
+        f" among its {len(tensors)} ({_some(sorted(tensors))});"
+        f" {other}-only models and other names are not converted"
+      )
+
+
+def _check_types(path: Path, tensors: Mapping[str, Leaf]) -> None:
+  others = [
+    f"{n} ({t.dtype})" for n, t in tensors.items() if t.dtype not in _READABLE
+  ]
+  if others:
+    raise UserError(
+      f"{path}: {len(others)} tensors are neither F32 nor BF16:"
+      f" {_some(others)}; gkd keeps these two types exactly and rounds nothing"
+      " in silence; save the model in one of them: model.float()"
+      ".save_pretrained(…)"
+    )
+
+
+def _check_tensors(
+  path: Path, config: T5Config, tensors: Mapping[str, Leaf]
+) -> None:
+  """Every tensor of the config is there, with its shape, and no other."""
+  wanted = dict(
+    stored(config, name, shape)
+    for name, shape in opening.expected_shapes(config).items()
+  )
+  missing = [f"{n} {wanted[n]}" for n in sorted(wanted.keys() - tensors.keys())]
+  left_over = [
+    f"{n} {tensors[n].shape}" for n in sorted(tensors.keys() - wanted.keys())
+  ]
+  misshapen = [
+    f"{n} is {tensors[n].shape} instead of {wanted[n]}"
+    for n in sorted(wanted.keys() & tensors.keys())
+    if tensors[n].shape != wanted[n]
+  ]
+  kinds = {"missing": missing, "left over": left_over, "misshapen": misshapen}
+  wrong = [
+    f"{len(names)} {kind}: {_some(names)}"
+    for kind, names in kinds.items()
+    if names
+  ]
+  if wrong:
+    raise UserError(
+      f"{path} is not the T5 of its {hf_config.FILE}: {'; '.join(wrong)};"
+      " give a whole checkpoint of one model"
+    )
+
+
+def _turned(leaf: Leaf) -> Leaf:
+  """The transpose."""
+
+  def read() -> np.ndarray:
+    return np.ascontiguousarray(leaf.read().T)
+
+  return Leaf(leaf.shape[::-1], leaf.dtype, read)
+
+
+def _some(names: list[str]) -> str:
+  more = len(names) - _LISTED
+  return ", ".join(names[:_LISTED]) + f" and {more} more" * (more > 0)
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+  files.write_text(file, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,278 @@
+"""config.json of transformers and our T5Config, both ways.
+
+How the head is meant, which the file says in three ways, is in `hf_heads.py`.
+
+  config, assumed = read(path, load(path), via_embedding=False, given={})
+  text = json.dumps(as_json(config, "float32"))
+"""
+
+from collections.abc import Mapping
+import json
+from pathlib import Path
+from typing import Any
+
+from gkd.convert import sizes
+from gkd.ids import EOS_ID
+from gkd.ids import PAD_ID
+from gkd.models.t5 import T5Config
+from gkd.text import tokenizer_folder
+from gkd.types import UserError
+
+FILE = "config.json"
+GENERATION_FILE = "generation_config.json"
+
+# field of T5Config: (theirs, their default; None where it must be there).
+_FIELDS: dict[str, tuple[str, Any]] = {
+  "vocab_size": ("vocab_size", None),
+  "emb_dim": ("d_model", None),
+  "num_heads": ("num_heads", None),
+  "num_encoder_layers": ("num_layers", None),
+  "head_dim": ("d_kv", None),
+  "mlp_dim": ("d_ff", None),
+  "dropout_rate": ("dropout_rate", 0.1),
+  "relative_buckets": ("relative_attention_num_buckets", 32),
+  "relative_max_distance": ("relative_attention_max_distance", 128),
+  "layer_norm_epsilon": ("layer_norm_epsilon", 1e-6),
+}
+_CLASSES = {
+  "t5": "T5ForConditionalGeneration",
+  "mt5": "MT5ForConditionalGeneration",
+  "umt5": "UMT5ForConditionalGeneration",
+}
+_OLD_CLASS = "T5WithLMHeadModel"  # what version 2 called it
+_DEFAULT_MLP = {"t5": "relu", "mt5": "gated-gelu", "umt5": "gated-gelu"}
+# Their feed_forward_proj: ours. Their plain "gelu" is the exact one; only of
+# "gated-gelu" they mean T5's tanh form, which they call gelu_new elsewhere.
+_ACTIVATIONS = {
+  "relu": ("relu",),
+  "silu": ("silu",),
+  "swish": ("silu",),
+  "gelu_new": ("gelu",),
+  "gated-gelu": ("gelu", "linear"),
+  "gated-gelu_new": ("gelu", "linear"),
+  "gated-silu": ("silu", "linear"),
+  "gated-swish": ("silu", "linear"),
+  "gated-relu": ("relu", "linear"),
+}
+_THEIRS = {
+  ("relu",): "relu",
+  ("silu",): "silu",
+  ("gelu",): "gelu_new",
+  ("gelu", "linear"): "gated-gelu",
+  ("silu", "linear"): "gated-silu",
+  ("relu", "linear"): "gated-relu",
+}
+_FUNCTIONS = {"gelu": "gelu_new"}
+# Of the program that runs the model, not of its parameters.
+_FREE = ("dropout_rate", "dtype")
+
+
+def load(folder: Path) -> dict[str, Any]:
+  """config.json of a T5 encoder–decoder.
+
+  Raises:
+    UserError: missing, damaged, of another family, or with options that no T5
+      of T5X has.
+  """
+  file = folder / FILE
+  if not file.is_file():
+    raise UserError(
+      f"{folder} has no {FILE}, which says what model it is; download it too"
+    )
+  try:
+    saved = json.loads(file.read_text("utf-8"))
+    assert isinstance(saved, dict)
+  except (ValueError, AssertionError) as error:
+    raise UserError(
+      f"{file} is not a JSON object; download it again"
+    ) from error
+  _check_family(file, saved)
+  _check_ids(file, saved)
+  for key in ("quantization_config", "pruned_heads", "tie_encoder_decoder"):
+    if saved.get(key):
+      raise UserError(
+        f"{file} has {key} {saved[key]!r}, which gkd does not compute; give the"
+        " model without it"
+      )
+  return saved
+
+
+def read(
+  folder: Path,
+  saved: Mapping[str, Any],
+  via_embedding: bool,
+  given: Mapping[str, Any],
+) -> tuple[T5Config, tuple[str, ...]]:
+  """The config, and sentences about what was assumed.
+
+  Args:
+    folder: whose tokenizer tells the number of real ids.
+    saved: its config.json, see `load`.
+    via_embedding: whether the head is the embedding, and scaled.
+    given: fields of T5Config; those of the program replace what was saved,
+      others must agree with it.
+
+  Raises:
+    UserError: a size is missing, or `given` contradicts the file.
+  """
+  file = folder / FILE
+  told: dict[str, Any] = {}
+  for ours, (theirs, default) in _FIELDS.items():
+    value = saved.get(theirs, default)
+    if value is None or isinstance(value, bool | str):
+      raise UserError(
+        f"{file} has {theirs} {value!r}; expected a number; download it again"
+      )
+    told[ours] = value
+  depth = saved.get("num_decoder_layers")
+  told["num_decoder_layers"] = (
+    told["num_encoder_layers"] if depth is None else depth
+  )
+  told["mlp_activations"] = _activations(file, saved)
+  told["bias_per_layer"] = saved["model_type"] == "umt5"
+  told["logits_via_embedding"] = via_embedding
+  given = {name: value for name, value in given.items() if value is not None}
+  assumed = []
+  if "vocabulary_size" not in given:
+    told["vocabulary_size"], sentence = _real_ids(folder, told["vocab_size"])
+    assumed.append(sentence)
+  try:
+    config = T5Config.from_size(told)
+    wanted = T5Config.from_size({**told, **given})
+  except UserError as error:
+    raise UserError(f"{file}: {error}") from error
+  for name in given:
+    was, is_given = getattr(config, name), getattr(wanted, name)
+    if name in told and name not in _FREE and was != is_given:
+      raise UserError(
+        f"{name}={is_given!r} was given, but {file} says {was!r}; leave it out"
+        " or give the right checkpoint"
+      )
+  return wanted, tuple(filter(None, assumed))
+
+
+def as_json(
+  config: T5Config, dtype: str, model_type: str | None = None
+) -> dict[str, Any]:
+  """config.json of a model, for versions 4 and 5 of transformers.
+
+  Args:
+    config: of the model.
+    dtype: "float32" or "bfloat16", of the parameters.
+    model_type: that it had, if it came from there.
+
+  Raises:
+    UserError: transformers has no such activations.
+  """
+  if config.mlp_activations not in _THEIRS:
+    raise UserError(
+      f"transformers has no T5 with the activations {config.mlp_activations};"
+      f" expected one of {', '.join(map(str, _THEIRS))}"
+    )
+  kind = "umt5" if config.bias_per_layer else "t5"
+  # mT5's class never scales, so that it can only stand for untied models.
+  if model_type == "mt5" and kind == "t5" and not config.logits_via_embedding:
+    kind = "mt5"
+  projection = _THEIRS[config.mlp_activations]
+  activation = config.mlp_activations[0]
+  tied = config.logits_via_embedding
+  written = {theirs: getattr(config, n) for n, (theirs, _) in _FIELDS.items()}
+  written |= {
+    "architectures": [_CLASSES[kind]],
+    "model_type": kind,
+    "num_decoder_layers": config.num_decoder_layers,
+    "feed_forward_proj": projection,
+    "dense_act_fn": _FUNCTIONS.get(activation, activation),
+    "is_gated_act": projection.startswith("gated-"),
+    "tie_word_embeddings": tied,
+    "torch_dtype": dtype,
+    "is_encoder_decoder": True,
+    "use_cache": True,
+    "initializer_factor": 1.0,
+    **_ids(),
+  }
+  if kind == "t5":
+    written["scale_decoder_outputs"] = tied
+  return dict(sorted(written.items()))
+
+
+def generation_json() -> dict[str, Any]:
+  """generation_config.json: where `generate` starts and ends."""
+  return dict(sorted(_ids().items()))
+
+
+def _ids() -> dict[str, int]:
+  return {
+    "decoder_start_token_id": PAD_ID,
+    "eos_token_id": EOS_ID,
+    "pad_token_id": PAD_ID,
+  }
+
+
+def _check_family(file: Path, saved: Mapping[str, Any]) -> None:
+  kind = saved.get("model_type")
+  if kind not in _CLASSES:
+    raise UserError(
+      f"{file} is of a model of type {kind!r}; expected an encoder–decoder of"
+      f" the T5 family ({', '.join(_CLASSES)})"
+    )
+  classes = saved.get("architectures") or []
+  others = [name for name in classes if name not in _CLASSES.values()]
+  others = [name for name in others if name != _OLD_CLASS]
+  if others or saved.get("is_encoder_decoder") is False:
+    what = others[0] if others else "a model with is_encoder_decoder false"
+    raise UserError(
+      f"{file} is of {what}; expected a whole encoder–decoder with a head"
+      f" ({_CLASSES[kind]})"
+    )
+
+
+def _check_ids(file: Path, saved: Mapping[str, Any]) -> None:
+  for key, expected in _ids().items():
+    value = saved.get(key)
+    if value not in (None, expected, [expected]) or isinstance(value, bool):
+      raise UserError(
+        f"{file} has {key} {value!r}; expected {expected}, as T5 has it; gkd"
+        " computes no other"
+      )
+
+
+def _activations(file: Path, saved: Mapping[str, Any]) -> tuple[str, ...]:
+  projection = saved.get("feed_forward_proj")
+  function, gated = saved.get("dense_act_fn"), saved.get("is_gated_act")
+  if projection is None and function is not None:
+    # "gelu_new" as it is; a plain "gelu" stays the exact one, and is refused.
+    projection = f"gated-{function}" if gated else function
+    if projection == "gated-gelu":
+      projection = "gated-gelu (exact)"
+  projection = projection or _DEFAULT_MLP[saved["model_type"]]
+  found = _ACTIVATIONS.get(projection)
+  if found is None:
+    raise UserError(
+      f"{file} has the activation {projection!r}; expected one of"
+      f" {', '.join(_ACTIVATIONS)}"
+    )
+  if function is not None and gated is not None:
+    other = _ACTIVATIONS.get(f"gated-{function}" if gated else function)
+    if function == "gelu" or other != found:
+      raise UserError(
+        f"{file} contradicts itself: feed_forward_proj {projection!r}, but"
+        f" dense_act_fn {function!r} and is_gated_act {gated}; correct it"
+      )
+  return found
+
+
+def _real_ids(folder: Path, rows: int) -> tuple[int, str]:
+  """Real ids among the rows, and where that comes from."""
+  vocabulary = tokenizer_folder.load(folder)
+  if vocabulary is None:
+    known = sizes.known_vocabulary_size(rows)
+    return known, (
+      f"vocabulary_size: {known}, for want of a tokenizer in the folder"
+    )
+  if vocabulary.size > rows:
+    raise UserError(
+      f"the tokenizer in {folder} ({vocabulary.words}) has more ids than the"
+      f" {rows} rows of the model; give the folder of one model"
+    )
+  return vocabulary.size, ""

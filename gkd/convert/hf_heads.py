@@ -1,0 +1,146 @@
+"""The embedding of a T5 and its head, which may be the embedding once more.
+
+Whether states are scaled by d_model^-0.5 before the head, as T5 1.0 does it,
+hangs on `tie_word_embeddings` in version 4 of transformers. Version 5 ties
+every head whose weights are not in the file, and asks for the scale apart:
+
+            scaled in version 4      scaled in version 5
+  t5        tie_word_embeddings      scale_decoder_outputs, else as in 4
+  mt5       tie_word_embeddings      never
+  umt5      tie_word_embeddings      always
+
+The last is not what umT5 is: version 5 computes other logits than version 4 and
+T5X for the published umT5. Here its head is what config.json says it is.
+"""
+
+from collections.abc import Mapping
+import enum
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gkd.convert import hf_names
+from gkd.convert.checkpoint import Leaf
+from gkd.convert.hf_config import FILE as CONFIG_FILE
+from gkd.types import UserError
+
+
+class _Head(enum.Enum):
+  """What config.json says of the head."""
+
+  SCALED = "the embedding, after states times d_model^-0.5"
+  OWN = "has weights of its own"
+  UNSCALED = "its own weights or the embedding, whichever the file has"
+
+
+def take_copies(path: Path, tensors: dict[str, Leaf]) -> list[str]:
+  """Removes what a file has twice, or for nothing.
+
+  Args:
+    path: the folder, for messages.
+    tensors: of it; copies of the embedding are taken out.
+
+  Returns:
+    Sentences about what was taken out.
+
+  Raises:
+    UserError: a copy is not one.
+  """
+  said = []
+  if tensors.pop(hf_names.UNREAD, None):
+    said.append(f"left out: {hf_names.UNREAD}, which no attention reads")
+  found = [name for name in hf_names.COPIES if name in tensors]
+  if hf_names.EMBEDDING not in tensors and found:
+    tensors[hf_names.EMBEDDING] = tensors.pop(found.pop(0))
+  for name in found:
+    if not _equal(tensors[name], tensors[hf_names.EMBEDDING]):
+      raise UserError(
+        f"{path}: {name} differs from {hf_names.EMBEDDING}, which a T5 has only"
+        " once; give a model whose encoder and decoder share it"
+      )
+    del tensors[name]
+  if found:
+    said.append(
+      f"copies: {', '.join(found)} equal {hf_names.EMBEDDING} and are not"
+      " written again"
+    )
+  return said
+
+
+def take_head(
+  path: Path, tensors: dict[str, Leaf], saved: Mapping[str, Any]
+) -> tuple[bool, list[str]]:
+  """Finds the weights of the head.
+
+  Args:
+    path: the folder, for messages.
+    tensors: of it; after this they have a head if and only if the model has one
+      of its own.
+    saved: config.json.
+
+  Returns:
+    Whether the head is the embedding, after scaled states; sentences.
+
+  Raises:
+    UserError: weights of a head that config.json has no use for.
+  """
+  rule = _rule(saved)
+  head, embedding = (
+    tensors.get(name) for name in (hf_names.HEAD, hf_names.EMBEDDING)
+  )
+  if embedding is None or rule == _Head.OWN:
+    return False, []
+  if rule == _Head.UNSCALED:
+    if head is not None:
+      return False, []
+    tensors[hf_names.HEAD] = embedding
+    return False, [
+      f"head: {hf_names.EMBEDDING} once more, since states are not scaled"
+      " before it"
+    ]
+  if head is None:
+    return True, []
+  if not _equal(head, embedding):
+    raise UserError(
+      f"{path}: {hf_names.HEAD} differs from {hf_names.EMBEDDING}, but"
+      f" {CONFIG_FILE} ties them and scales the states; if the model is T5"
+      " 1.1, mT5 or umT5, whose head is its own, set tie_word_embeddings (and"
+      " scale_decoder_outputs, if it is there) to false in it"
+    )
+  del tensors[hf_names.HEAD]
+  return True, [
+    f"copies: {hf_names.HEAD} equals {hf_names.EMBEDDING} and is not written"
+    " again"
+  ]
+
+
+def _rule(saved: Mapping[str, Any]) -> _Head:
+  kind, tied = saved["model_type"], saved.get("tie_word_embeddings", True)
+  scaled = bool(tied)
+  if kind == "t5" and saved.get("scale_decoder_outputs") is not None:
+    scaled = bool(saved["scale_decoder_outputs"])
+  if kind == "mt5" and _version(saved) >= 5:
+    scaled = False
+  if scaled:
+    return _Head.SCALED
+  return _Head.UNSCALED if tied else _Head.OWN
+
+
+def _version(saved: Mapping[str, Any]) -> int:
+  """Major version of transformers that wrote the file; 0 if it is silent."""
+  major = str(saved.get("transformers_version", "")).partition(".")[0]
+  return int(major) if major.isdecimal() else 0
+
+
+def _equal(one: Leaf, other: Leaf) -> bool:
+  """Bit by bit, holding one of the two at a time."""
+  if (one.shape, one.dtype) != (other.shape, other.dtype):
+    return False
+  return _digest(one) == _digest(other)
+
+
+def _digest(leaf: Leaf) -> bytes:
+  content = leaf.read().reshape(-1).view(np.uint8)
+  return hashlib.sha256(content.data).digest()
