@@ -2,7 +2,7 @@
 
   stored = open_arrays("runs/sft/checkpoints/00001000", below="params")
   kernel = stored["encoder/layers_0/mlp/wo/kernel"].read()
-  write_arrays("folder", ((name, leaf.read()) for name, leaf in stored.items()))
+  write_arrays("folder", stored)
 
 What is written is an orbax checkpoint like any other (`arrays.load` reads it),
 and what is read may be one that was saved in one piece, from any number of
@@ -10,11 +10,11 @@ devices. Nothing here checks hashes: see `integrity`.
 """
 
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ import tensorstore as ts
 from gkd import trees
 from gkd.types import UserError
 
-# Small arrays are saved together, since each save costs 0.2 s; the tables of
-# T5 are of this size and larger.
-_GROUP_BYTES = 64 << 20
+_CHUNK_BYTES = 16 << 20  # what is encoded at once
+_SMALL_BYTES = 1 << 20  # saved by orbax, all together
+_ZSTD_LEVEL = 3  # of orbax
 # Others are numbers of Python and empty nodes.
 _ARRAY_TYPES = ("jax.Array", "np.ndarray")
 _STATE = "state"  # orbax's name for the one tree of a checkpoint
@@ -69,7 +69,7 @@ def open_arrays(path: Path, below: str = "") -> dict[str, Stored]:
   ]
   if below:
     keys = [key for key in keys if key[0] == below]
-  context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
+  context = _context()
   driver = "zarr3" if described.get("use_zarr3") else "zarr"
   opening = {
     "/".join(key[bool(below) :]): ts.open(
@@ -112,24 +112,35 @@ def tree_metadata(path: Path) -> dict[str, Any]:
   return described
 
 
-def write_arrays(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
-  """Writes a checkpoint array by array.
+def write_arrays(
+  path: Path, arrays: Mapping[str, Stored], content: "ContentHash | None" = None
+) -> None:
+  """Writes a checkpoint, holding one array and a few chunks at a time.
+
+  Orbax copies what it saves, twice. So it saves the tree with the small arrays
+  and an empty one in place of each large one, which TensorStore then writes.
 
   Args:
     path: of the checkpoint, a folder that does not exist yet.
-    arrays: (slash-separated name, array), taken one after the other.
+    arrays: {slash-separated name: array}; read in the order of names.
+    content: takes each array as well.
   """
-  group: dict[str, np.ndarray] = {}
-  size_bytes = 0
-  for name, array in arrays:
-    if group and size_bytes + array.nbytes > _GROUP_BYTES:
-      ocp.partial.save(path, trees.unflatten(group))
-      group, size_bytes = {}, 0
-    group[name] = array
-    size_bytes += array.nbytes
+  small = _read_small(arrays)
+  empty = np.zeros(1, np.float32)
+  ocp.save(
+    path, trees.unflatten({name: small.get(name, empty) for name in arrays})
+  )
+  folder, described = Path(path).absolute() / _STATE, tree_metadata(path)
+  # What is fsynced here, file by file, is fsynced once more at the end.
+  context = _context(file_io_sync=False)
+  for name in sorted(arrays):
+    array = small[name] if name in small else arrays[name].read()
+    if content is not None:
+      content.add(name, array)
+    if name not in small:
+      kvstore = _kvstore(folder, described, tuple(name.split("/")))
+      _write_chunks(kvstore, array, context)
     del array
-  ocp.partial.save(path, trees.unflatten(group))
-  ocp.partial.finalize(path)
 
 
 class ContentHash:
@@ -158,6 +169,55 @@ def content_sha256(params: Any) -> str:
   for name, leaf in trees.flatten(params).items():
     content.add(name, np.asarray(leaf))
   return content.hexdigest()
+
+
+def _read_small(arrays: Mapping[str, Stored]) -> dict[str, np.ndarray]:
+  """Small arrays, all together no more than a few chunks."""
+  small, size_bytes = {}, 0
+  for name in sorted(arrays):
+    # None has more than four bytes a number.
+    expected = 4 * math.prod(arrays[name].shape)
+    if expected <= _SMALL_BYTES and size_bytes + expected <= _CHUNK_BYTES:
+      small[name] = arrays[name].read()
+      size_bytes += expected
+  return small
+
+
+def _write_chunks(
+  kvstore: dict[str, Any], array: np.ndarray, context: ts.Context
+) -> None:
+  row_bytes = max(array.nbytes // array.shape[0], 1)
+  rows = min(max(_CHUNK_BYTES // row_bytes, 1), array.shape[0])
+  spec = {
+    "driver": "zarr3",
+    "kvstore": kvstore,
+    "metadata": _zarr_metadata(array, rows),
+    "store_data_equal_to_fill_value": True,  # orbax misses them otherwise
+  }
+  stored = ts.open(
+    spec, create=True, delete_existing=True, context=context
+  ).result()
+  for start in range(0, array.shape[0], rows):
+    part = array[start : start + rows]
+    stored[start : start + len(part)].write(part).result()
+
+
+def _context(**options: Any) -> ts.Context:
+  """Nothing that was read or written is kept in memory."""
+  return ts.Context({"cache_pool": {"total_bytes_limit": 0}, **options})
+
+
+def _zarr_metadata(array: np.ndarray, rows: int) -> dict[str, Any]:
+  chunk = [rows, *array.shape[1:]]
+  return {
+    "shape": list(array.shape),
+    "data_type": array.dtype.name,
+    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
+    "codecs": [
+      {"name": "bytes", "configuration": {"endian": "little"}},
+      {"name": "zstd", "configuration": {"level": _ZSTD_LEVEL}},
+    ],
+  }
 
 
 def _kvstore(

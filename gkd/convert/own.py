@@ -3,21 +3,18 @@
 A saved model is an orbax folder of float32 or bfloat16 arrays with
 metadata.json (sizes, step, where it came from), sha256.json (the mark that it
 is whole), and, where there are any, `slots/` (Adafactor's, another orbax
-folder) and `vocabulary/`. Of a training checkpoint only the parameters are
-read; what the run says of itself stands in its run.json.
+folder) and `vocabulary/`. Of a training checkpoint the parameters and
+Adafactor's slots are read; what the run says of itself stands in its run.json.
 
   checkpoint = open_checkpoint(Path("runs/gkd"), {})
   write(Path("model"), checkpoint)
 """
 
-from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
 import json
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from gkd import files
 from gkd.checkpoints import integrity
@@ -29,6 +26,7 @@ from gkd.convert.checkpoint import Checkpoint
 from gkd.convert.checkpoint import Leaf
 from gkd.models.t5 import T5Config
 from gkd.text.vocabulary import Vocabulary
+from gkd.training import t5x_slots
 from gkd.types import UserError
 
 SLOTS_FOLDER = "slots"
@@ -77,7 +75,9 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
     layout="checkpoint of a gkd run (orbax)",
     config=config,
     leaves=leaves,
-    step=found.step,
+    # Absolute, where the run went on from the step of a checkpoint.
+    step=found.step and described.get("first_step", 0) + found.step,
+    slots=_run_slots(found.path),
     assumed=assumed,
     about=about,
   )
@@ -94,11 +94,11 @@ def write(
     vocabulary: kept beside the parameters.
   """
   content = one_by_one.ContentHash()
-  _write_orbax(path, _read_all(checkpoint.leaves, content))
+  _write_orbax(path, checkpoint.leaves, content)
   if checkpoint.slots:
     folder = path / SLOTS_FOLDER
     folder.mkdir()
-    _write_orbax(folder, _read_all(checkpoint.slots))
+    _write_orbax(folder, checkpoint.slots)
   kept = {k: v for k, v in checkpoint.about.items() if k not in _OWN_KEYS}
   metadata = kept | {
     "model": dataclasses.asdict(checkpoint.config),
@@ -167,6 +167,19 @@ def _leaves(path: Path, below: str = "") -> dict[str, Leaf]:
   }
 
 
+def _run_slots(path: Path) -> dict[str, Leaf]:
+  """T5X's slots of a run's checkpoint; {} for another rule than Adafactor."""
+  stored = one_by_one.open_arrays(path, "opt_state")
+  saved = t5x_slots.saved_names(stored)
+  slots = {
+    name: Leaf(stored[where].shape, stored[where].dtype, stored[where].read)
+    for name, where in saved.items()
+  }
+  for name, zeros in t5x_slots.unused_momenta(saved).items():
+    slots[name] = Leaf(zeros.shape, "float32", zeros.copy)
+  return dict(sorted(slots.items()))
+
+
 def _config(
   path: Path,
   leaves: Mapping[str, Leaf],
@@ -190,22 +203,14 @@ def _config(
   return wanted, ()
 
 
-def _read_all(
-  leaves: Mapping[str, Leaf], content: one_by_one.ContentHash | None = None
-) -> Iterator[tuple[str, np.ndarray]]:
-  for name in sorted(leaves):
-    array = leaves[name].read()
-    if content is not None:
-      content.add(name, array)
-    yield name, array
-
-
 def _write_orbax(
-  folder: Path, arrays: Iterator[tuple[str, np.ndarray]]
+  folder: Path,
+  leaves: Mapping[str, Leaf],
+  content: one_by_one.ContentHash | None = None,
 ) -> None:
   """Into a folder that exists, where orbax wants to make its own."""
   made = folder / "orbax"
-  one_by_one.write_arrays(made, arrays)
+  one_by_one.write_arrays(made, leaves, content)
   for entry in sorted(made.iterdir()):
     entry.rename(folder / entry.name)
   made.rmdir()

@@ -6,19 +6,13 @@ vocabulary, said = find(checkpoint, "spiece.model")
 import os
 from pathlib import Path
 
-from gkd.convert import own
 from gkd.convert.checkpoint import Checkpoint
+from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
 
 NONE = "none"
-_TOKENIZER_FILES = (
-  own.VOCABULARY_FILE,
-  "spiece.model",
-  "tokenizer.json",
-  "tokenizer_config.json",
-)
 # The file of T5's tokenizer does not hold them, the model has rows for them.
 _SENTINELS = 100
 
@@ -52,24 +46,13 @@ def find(
 
 def beside(checkpoint: Checkpoint) -> Vocabulary | None:
   """The tokenizer that the source keeps; None if it has none."""
-  return _of_folder(Path(checkpoint.about.get("run_dir", checkpoint.path)))
-
-
-def _of_folder(folder: Path) -> Vocabulary | None:
-  kept = folder / own.VOCABULARY_FOLDER / own.VOCABULARY_FILE
-  if kept.is_file():
-    return vocabulary.load(kept)
-  if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-    return None
-  from gkd.text import tokenizer_folder
-
-  return tokenizer_folder.load(folder)
+  return tokenizer_folder.load(checkpoint.about.get("run_dir", checkpoint.path))
 
 
 def _load(named: str, checkpoint: Checkpoint) -> Vocabulary:
   path = Path(named).expanduser()
   if path.is_dir():
-    found = _of_folder(path)
+    found = tokenizer_folder.load(path)
     if found is None:
       raise UserError(
         f"tokenizer {named}: has neither spiece.model, tokenizer.json"

@@ -1,6 +1,10 @@
 """Arrays one at a time are those that orbax saves and loads at once."""
 
+from typing import ClassVar
+import weakref
+
 import jax
+import ml_dtypes
 import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
 import pytest
@@ -10,50 +14,58 @@ from gkd.checkpoints import one_by_one
 from gkd.types import UserError
 from tests.checkpoints.test_store import make_state
 
-ARRAYS = {
+ARRAYS: dict[str, np.ndarray] = {
   "a/kernel": np.arange(12, dtype=np.float32).reshape(3, 4),
   "a/layers_1/scale": np.arange(5, dtype=np.float32),
-  "b": np.arange(4, dtype=np.int32),
+  "a/zeros": np.zeros((6, 2), np.float32),
+  "b": np.arange(14, dtype=ml_dtypes.bfloat16).reshape(7, 2),
 }
 
 
-def test_each_array_is_taken_when_the_one_before_is_let_go(
-  tmp_path, monkeypatch
+class Kept:
+  """An array that knows when it is read, and which others are then held."""
+
+  held: ClassVar[list] = []
+
+  def __init__(self, array):
+    self.array = array
+    self.shape, self.dtype = array.shape, array.dtype.name
+
+  def read(self):
+    """Only what is small may be held meanwhile."""
+    alive = [ref() for ref in self.held if ref() is not None]
+    assert sum(x.nbytes for x in alive) <= one_by_one._CHUNK_BYTES
+    assert all(x.nbytes <= one_by_one._SMALL_BYTES for x in alive)
+    copy = self.array.copy()
+    self.held.append(weakref.ref(copy))
+    return copy
+
+
+def kept(arrays):
+  return {name: Kept(array) for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize(("small", "chunk"), [(0, 16), (0, 99), (40, 50)])
+def test_orbax_loads_what_is_written_one_array_at_a_time(
+  tmp_path, monkeypatch, small, chunk
 ):
-  """At most one group is held, which is one array when arrays are large."""
-  monkeypatch.setattr(one_by_one, "_GROUP_BYTES", 1)
-  saved = []
-  save = ocp.partial.save
-
-  def counting(path, tree):
-    saved.append(list(trees.flatten(tree)))
-    save(path, tree)
-
-  monkeypatch.setattr(one_by_one.ocp.partial, "save", counting)
-  given = []
-
-  def arrays():
-    for name, array in ARRAYS.items():
-      given.append(len(saved))
-      yield name, array
-
-  one_by_one.write_arrays(tmp_path / "c", arrays())
-  assert saved == [["a/kernel"], ["a/layers_1/scale"], ["b"]]
-  assert given == [0, 0, 1]  # the next is looked at to know the group's end
+  monkeypatch.setattr(one_by_one, "_SMALL_BYTES", small)
+  monkeypatch.setattr(one_by_one, "_CHUNK_BYTES", chunk)
+  one_by_one.write_arrays(tmp_path / "c", kept(ARRAYS))
   found = trees.flatten(jax.device_get(ocp.load(tmp_path / "c")))
-  assert list(found) == list(ARRAYS)
+  again = one_by_one.open_arrays(tmp_path / "c")
+  assert list(found) == list(again) == list(ARRAYS)
   for name, array in ARRAYS.items():
-    np.testing.assert_array_equal(found[name], array)
+    for loaded in (np.asarray(found[name]), again[name].read()):
+      assert (loaded.dtype, loaded.shape) == (array.dtype, array.shape)
+      assert loaded.tobytes() == array.tobytes()
 
 
-def test_small_arrays_are_saved_together(tmp_path, monkeypatch):
-  saved = []
-  monkeypatch.setattr(
-    one_by_one.ocp.partial, "save", lambda _, tree: saved.append(tree)
-  )
-  monkeypatch.setattr(one_by_one.ocp.partial, "finalize", lambda _: None)
-  one_by_one.write_arrays(tmp_path / "c", iter(ARRAYS.items()))
-  assert [list(trees.flatten(tree)) for tree in saved] == [list(ARRAYS)]
+def test_the_hash_is_that_of_the_whole_tree(tmp_path):
+  content = one_by_one.ContentHash()
+  one_by_one.write_arrays(tmp_path / "c", kept(ARRAYS), content)
+  wanted = one_by_one.content_sha256(trees.unflatten(ARRAYS))
+  assert content.hexdigest() == wanted
 
 
 def test_any_tree_of_orbax_is_read_and_a_part_of_it(tmp_path):
@@ -73,7 +85,7 @@ def test_any_tree_of_orbax_is_read_and_a_part_of_it(tmp_path):
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"tree_metadata": {"x": {}}}'])
 def test_damaged_names_are_one_line(tmp_path, text):
-  one_by_one.write_arrays(tmp_path / "c", iter(ARRAYS.items()))
+  one_by_one.write_arrays(tmp_path / "c", kept(ARRAYS))
   (tmp_path / "c" / "state" / "_METADATA").write_text(text)
   with pytest.raises(UserError, match=r"_METADATA is missing or not") as error:
     one_by_one.open_arrays(tmp_path / "c")
@@ -81,7 +93,7 @@ def test_damaged_names_are_one_line(tmp_path, text):
 
 
 def test_a_missing_file_is_one_line(tmp_path):
-  one_by_one.write_arrays(tmp_path / "c", iter(ARRAYS.items()))
+  one_by_one.write_arrays(tmp_path / "c", kept(ARRAYS))
   (tmp_path / "c" / "state" / "manifest.ocdbt").unlink()
   with pytest.raises(UserError, match=r"the array a/kernel cannot") as error:
     one_by_one.open_arrays(tmp_path / "c")

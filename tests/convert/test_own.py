@@ -29,8 +29,8 @@ def write(folder, checkpoint, **options):
 
 @pytest.mark.parametrize("dtype", [np.float32, tiny_models.BFLOAT16])
 def test_what_is_written_comes_back(tmp_path, dtype, monkeypatch):
-  # Several saves, also of a group of arrays.
-  monkeypatch.setattr(one_by_one, "_GROUP_BYTES", 20000)
+  monkeypatch.setattr(one_by_one, "_SMALL_BYTES", 1000)
+  monkeypatch.setattr(one_by_one, "_CHUNK_BYTES", 1500)  # several an array
   made = tiny_models.make(dtype=dtype, slots=True)
   found = own.open_checkpoint(write(tmp_path / "a", made), {})
   tiny_models.assert_same_arrays(found.leaves, made.leaves)

@@ -1,0 +1,264 @@
+"""What converting a large model costs: memory beside its largest array, time.
+
+A T5 of random float32 arrays is generated, array by array, as a Hugging Face
+folder, then converted to our layout, to T5X and back; at the end the files of
+both folders are compared byte by byte. Each step is a process of its own, which
+converts a tiny model first, so that libraries and threads are there before the
+clock starts. Another process watches it: files that are mapped into memory
+count as resident though the system may drop them at any time, so anonymous
+memory (RssAnon of /proc/PID/status), which it may not, is told apart.
+
+Usage:
+  python -m gkd.bench.conversion --size=large --output=memory.json
+"""
+
+import argparse
+import datetime
+import filecmp
+import json
+import os
+from pathlib import Path
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+import zlib
+
+import jax
+import numpy as np
+
+from gkd import files
+from gkd.convert import converting
+from gkd.convert import families
+from gkd.convert import opening
+from gkd.convert.checkpoint import Checkpoint
+from gkd.convert.checkpoint import Format
+from gkd.convert.checkpoint import Leaf
+from gkd.convert.planning import Plan
+from gkd.models.t5 import T5Config
+
+# First the format that is generated; the last has to equal it.
+ROUTE: tuple[Format, ...] = ("hf", "gkd", "t5x", "hf")
+_SIZES = {
+  "tiny": (96, 16, 2, 1, 4, 24),
+  "small": (32128, 512, 6, 8, 64, 1024),
+  "base": (32128, 768, 12, 12, 64, 2048),
+  "large": (32128, 1024, 16, 24, 64, 2816),
+  "xl": (32128, 2048, 32, 24, 64, 5120),
+}
+_GENERATED = "generated"
+# Names the folders that it was made from, and so differs.
+_CARD = "README.md"
+_PAUSE_SECONDS = 0.005
+
+
+def random_model(size: str) -> Checkpoint:
+  """A T5 1.1 whose arrays are drawn when they are read, and not kept."""
+  vocab, width, heads, layers, head_dim, mlp = _SIZES[size]
+  config = T5Config(
+    vocab_size=vocab,
+    vocabulary_size=32100 if vocab == 32128 else vocab,
+    emb_dim=width,
+    num_heads=heads,
+    num_encoder_layers=layers,
+    num_decoder_layers=layers,
+    head_dim=head_dim,
+    mlp_dim=mlp,
+    mlp_activations=("gelu", "linear"),
+  )
+  return Checkpoint(
+    path=Path(_GENERATED),
+    format="hf",
+    layout="random numbers",
+    config=config,
+    leaves={
+      name: Leaf(shape, "float32", _drawn(name, shape))
+      for name, shape in opening.expected_shapes(config).items()
+    },
+  )
+
+
+def measure(size: str, scratch: Path) -> dict[str, Any]:
+  """All steps of the route, and whether the last folder equals the first.
+
+  Args:
+    size: one of T5 1.1's.
+    scratch: an existing folder with space for four models; emptied again.
+  """
+  model = random_model(size)
+  sizes_bytes = [leaf.size_bytes for leaf in model.leaves.values()]
+  folders = [scratch / f"{i}_{to}" for i, to in enumerate(ROUTE)]
+  sources = [Path(_GENERATED), *folders]
+  steps = []
+  try:
+    for source, folder, to in zip(sources, folders, ROUTE, strict=False):
+      steps.append(_watched(size, source, folder, to))
+      said = steps[-1]
+      print(f"{said['step']}: {said['seconds']:.1f} s", file=sys.stderr)
+    same = _compared(folders[0], folders[-1])
+  finally:
+    for folder in folders:
+      shutil.rmtree(folder, ignore_errors=True)
+  largest = max(sizes_bytes) / 1e6
+  for step in steps:
+    over = step["peak_anonymous_mb"] - step["before"]["anonymous_mb"]
+    step["anonymous_over_baseline_mb"] = over
+    step["over_baseline_in_largest_arrays"] = over / largest
+  return {
+    "model": families.in_words(model.config),
+    "megabytes": sum(sizes_bytes) / 1e6,
+    "arrays": len(sizes_bytes),
+    "largest_array_mb": largest,
+    "steps": steps,
+    "equal_files": same,
+    "date": datetime.date.today().isoformat(),
+    "hardware": _hardware(),
+    "load_average": os.getloadavg()[1],  # of five minutes
+    "python": platform.python_version(),
+  }
+
+
+def _drawn(name: str, shape: tuple[int, ...]):
+  def read() -> np.ndarray:
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    return rng.standard_normal(shape, np.float32)
+
+  return read
+
+
+def _step(size: str, source: str, destination: str, to: Format) -> None:
+  """One conversion, in the process that is watched."""
+  jax.config.update("jax_platforms", "cpu")
+  with tempfile.TemporaryDirectory() as folder:
+    tiny = Path(folder) / "tiny"
+    format = ROUTE[0] if source == _GENERATED else _format_of(Path(source))
+    converting.write(Plan(random_model("tiny"), format, None, ()), tiny)
+    _convert("tiny", str(tiny), str(Path(folder) / "converted"), to)
+  print("ready", flush=True)
+  sys.stdin.readline()
+  start, cpu = time.perf_counter(), time.process_time()
+  _convert(size, source, destination, to)
+  seconds = time.perf_counter() - start
+  used = time.process_time() - cpu
+  print(json.dumps({"seconds": seconds, "cpu_seconds": used}), flush=True)
+  sys.stdin.readline()
+
+
+def _convert(size: str, source: str, destination: str, to: Format) -> None:
+  if source == _GENERATED:
+    planned = Plan(random_model(size), to, None, ())
+    converting.write(planned, destination)
+    return
+  tokenizer = None if to == "t5x" else "none"
+  converting.convert(source, destination, to=to, tokenizer=tokenizer)
+
+
+def _format_of(folder: Path) -> Format:
+  return ROUTE[int(folder.name.partition("_")[0])]
+
+
+def _watched(
+  size: str, source: Path, destination: Path, to: Format
+) -> dict[str, Any]:
+  """Runs one step in a process, and reads its memory every few ms."""
+  command = [sys.executable, "-m", "gkd.bench.conversion", f"--size={size}"]
+  command += ["--step", str(source), str(destination), to]
+  with subprocess.Popen(
+    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+  ) as process:
+    assert process.stdout is not None
+    assert process.stdin is not None
+    if process.stdout.readline() != "ready\n":
+      raise RuntimeError(f"step to {to} ended before it began, see above")
+    before = _memory(process.pid)
+    _forget_peak(process.pid)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    os.set_blocking(process.stdout.fileno(), False)
+    peaks = dict(before)
+    line = ""
+    while not line.endswith("\n") and process.poll() is None:
+      now = _memory(process.pid)
+      peaks = {name: max(peaks[name], now.get(name, 0)) for name in peaks}
+      line += process.stdout.readline() or ""
+      time.sleep(_PAUSE_SECONDS)
+    if not line:
+      raise RuntimeError(f"step to {to} failed, see above")
+    peak = _memory(process.pid)["peak_mb"]
+    process.stdin.write("\n")
+    process.stdin.flush()
+  return {
+    "step": f"{'generate' if str(source) == _GENERATED else source.name}"
+    f" → {to}",
+    **json.loads(line),
+    "before": before,
+    "peak_anonymous_mb": peaks["anonymous_mb"],
+    "peak_mapped_mb": peaks["mapped_mb"],
+    "peak_mb": peak,
+  }
+
+
+def _memory(pid: int) -> dict[str, float]:
+  """Anonymous, file-backed, and peak resident memory of a process; Linux."""
+  kept = {"RssAnon": "anonymous_mb", "RssFile": "mapped_mb", "VmHWM": "peak_mb"}
+  lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+  found = (line.split() for line in lines)
+  return {
+    kept[words[0].rstrip(":")]: int(words[1]) * 1024 / 1e6
+    for words in found
+    if words and words[0].rstrip(":") in kept
+  }
+
+
+def _forget_peak(pid: int) -> None:
+  """Starts VmHWM anew, so that it is of what comes."""
+  Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def _compared(first: Path, last: Path) -> int:
+  """How many files there are, all of which are equal byte by byte."""
+  names = [
+    sorted(
+      str(file.relative_to(folder))
+      for file in folder.rglob("*")
+      if file.is_file() and file.name != _CARD
+    )
+    for folder in (first, last)
+  ]
+  if names[0] != names[1]:
+    raise RuntimeError(f"{first} and {last} have other files")
+  _, unequal, unread = filecmp.cmpfiles(first, last, names[0], shallow=False)
+  if unequal or unread:
+    raise RuntimeError(f"{len(unequal + unread)} files of {first} differ")
+  return len(names[0])
+
+
+def _hardware() -> str:
+  from gkd.bench import caches
+
+  return caches.hardware()
+
+
+def main() -> None:
+  """Measures, prints and writes the results."""
+  parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+  parser.add_argument("--size", choices=_SIZES, default="large")
+  parser.add_argument("--scratch", help="default: a temporary folder")
+  parser.add_argument("--output", default="memory.json")
+  parser.add_argument("--step", nargs=3, help=argparse.SUPPRESS)
+  args = parser.parse_args()
+  if args.step:
+    _step(args.size, *args.step)
+    return
+  with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
+    results = measure(args.size, Path(scratch))
+  text = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
+  files.write_text(Path(args.output), text)
+  print(text)
+
+
+if __name__ == "__main__":
+  main()
