@@ -57,7 +57,7 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
   """
   made_by = dict(checkpoint.about.get("run", {}).get("card", {}))
   run_dir = checkpoint.about.get("run_dir")
-  scores = _last_scores(Path(run_dir)) if run_dir else {}
+  scores = _evaluation(run_dir, checkpoint.step) if run_dir else {}
   parts = [
     _front_matter(made_by, fields),
     f"# {_title(checkpoint, made_by)}",
@@ -158,23 +158,23 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
   return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _last_scores(run_dir: Path) -> dict[str, float]:
-  """The last line of evaluation of a run, with its step as "eval_step"."""
+def _evaluation(run_dir: str, step: int | None) -> dict[str, float]:
+  """The run's evaluation at a step, or its last; the step as "eval_step"."""
   found: dict[str, float] = {}
-  file = run_dir / _METRICS_FILE
-  if not file.is_file():
-    return found
-  with open(file, encoding="utf-8") as lines:
-    for line in lines:
-      try:
-        record = json.loads(line)
-      except ValueError:  # a line that a kill cut off
-        continue
-      scores = {
-        name: value
-        for name, value in record.items()
-        if name.startswith("eval/") and isinstance(value, int | float)
-      }
-      if scores:
-        found = {**scores, "eval_step": record["step"]}
+  file = Path(run_dir) / _METRICS_FILE
+  lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+  for line in lines:
+    try:
+      record = json.loads(line)
+    except ValueError:  # a line that a kill cut off
+      continue
+    scores = {
+      name: value
+      for name, value in record.items()
+      if name.startswith("eval/") and isinstance(value, int | float)
+    }
+    if scores:
+      found = {**scores, "eval_step": record["step"]}
+      if record["step"] == step:
+        break
   return {n: v for n, v in found.items() if math.isfinite(v)}

@@ -1,0 +1,88 @@
+"""The model card: what is known, what is not, nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gkd.convert import card
+from gkd.convert.checkpoint import Checkpoint
+from gkd.models.t5 import T5Config
+
+FACTS = {
+  "teacher": "runs/teacher, T5 1.1 large",
+  "teacher_parameters": 783150080,
+  "objective": "reverse KL | KL(q ‖ p)",
+  "steps": 400,
+  "seed": 0,
+}
+
+
+def checkpoint(step=None, **about):
+  return Checkpoint(
+    path=Path("somewhere"),
+    format="gkd",
+    layout="checkpoint of a gkd run (orbax)",
+    config=T5Config(vocab_size=32128, vocabulary_size=32100),
+    leaves={},
+    step=step,
+    about=about,
+  )
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+  lines = [
+    {"step": 100, "train/loss": 1.0},
+    {
+      "step": 200,
+      "eval/sums/accuracy": 40.0,
+      "eval/sums/accuracy_ci_low": 35.0,
+      "eval/sums/accuracy_ci_high": 45.25,
+      "eval/sums/empty": None,
+    },
+    {"step": 400, "eval/sums/accuracy": 61.5},
+    {"step": 500, "train/loss": 0.5},
+  ]
+  text = "\n".join(map(json.dumps, lines)) + '\n{"step": 60'  # a kill
+  (tmp_path / "metrics.jsonl").write_text(text)
+  return str(tmp_path)
+
+
+def test_a_run_is_told_with_its_last_scores(run_dir):
+  page = card.text(
+    checkpoint(500, run={"card": FACTS}, run_dir=run_dir),
+    {"license": "apache-2.0", "teacher_license": "mit"},
+  )
+  assert page.startswith('---\nlicense: "apache-2.0"\nlibrary_name: transform')
+  assert "- distillation" in page
+  assert "| Teacher | runs/teacher, T5 1.1 large |" in page
+  assert "| Parameters of the teacher | 783,150,080 |" in page
+  assert r"| Objective | reverse KL \| KL(q ‖ p) |" in page
+  assert "after step 400, not at step 500 of this checkpoint" in page
+  assert "| sums/accuracy | 61.5 |  |" in page
+  assert "| Teacher | mit |" in page
+  assert "| Data | unknown: not given when it was exported |" in page
+
+
+def test_scores_of_its_own_step_are_preferred(run_dir):
+  page = card.text(checkpoint(200, run={"card": FACTS}, run_dir=run_dir), {})
+  assert "Evaluated after step 200; bootstrap" in page
+  assert "| sums/accuracy | 40 | 35 to 45.25 |" in page
+  assert "empty" not in page
+  assert not page.startswith("---\nlicense")
+
+
+def test_what_is_unknown_is_said_to_be():
+  page = card.text(checkpoint(), {})
+  assert "- distillation" not in page
+  assert "| Teacher | unknown |" in page
+  assert "Scores: unknown; no evaluation was found" in page
+  assert "How the model was trained: unknown to the converter" in page
+
+
+def test_it_is_written_as_the_readme_of_the_folder(tmp_path):
+  card.write(tmp_path, checkpoint(), {"license": "mit"})
+  assert (tmp_path / "README.md").read_text("utf-8") == card.text(
+    checkpoint(), {"license": "mit"}
+  )

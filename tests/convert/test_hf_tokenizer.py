@@ -1,0 +1,44 @@
+"""Tokenizer files for transformers; opened by it in tests/parity."""
+
+import json
+
+import pytest
+
+from gkd.convert import hf_tokenizer
+from gkd.text import sentencepiece_training
+from gkd.text import tokenizer_folder
+from gkd.text import vocabulary
+from gkd.types import UserError
+
+
+@pytest.mark.parametrize("byte_fallback", [False, True])
+def test_a_sentencepiece_vocabulary_comes_back(tmp_path, byte_fallback):
+  path = tmp_path / "own.model"
+  texts = [f"{n} cats and {n + 1} dogs" for n in range(200)]
+  sentencepiece_training.train_sentencepiece(
+    texts, 290 if byte_fallback else 40, path, byte_fallback
+  )
+  wanted = vocabulary.load(path, 3)
+  folder = tmp_path / "exported"
+  folder.mkdir()
+  hf_tokenizer.write(folder, wanted)
+  found = tokenizer_folder.load(folder)
+  assert vocabulary.first_difference(found, wanted) is None
+  assert (folder / "spiece.model").read_bytes() == path.read_bytes()
+  # Only what transformers would lose needs the second form.
+  assert (folder / "tokenizer.json").exists() == byte_fallback
+
+
+@pytest.mark.parametrize("extra_ids", [0, 125])
+def test_bytes_come_back(tmp_path, extra_ids):
+  hf_tokenizer.write(tmp_path, vocabulary.load("bytes", extra_ids))
+  assert tokenizer_folder.load(tmp_path).size == 259 + extra_ids
+  settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+  assert settings["tokenizer_class"] == "ByT5Tokenizer"
+
+
+def test_characters_have_no_tokenizer_in_transformers(tmp_path):
+  characters = vocabulary.load("characters:0123+=")
+  with pytest.raises(UserError, match="give --tokenizer=none to write"):
+    hf_tokenizer.write(tmp_path, characters)
+  assert not any(tmp_path.iterdir())

@@ -1,0 +1,183 @@
+"""Tokenizers of folders: which files are read, which ids they give."""
+
+import json
+
+import pytest
+
+from gkd.errors import UserError
+from gkd.text import sentencepiece_training
+from gkd.text import tokenizer_folder
+from gkd.text import unigram_json
+from gkd.text import vocabulary
+
+TEXTS = (
+  "the cat sat on the mat, and 17 dogs looked at it.",
+  "two  spaces, a tab\tand a line\nbreak; ﬁne ½ Ünïcode 中",
+  "  leading and trailing  ",
+)
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+  """A small SentencePiece file, trained here."""
+  path = tmp_path_factory.mktemp("sp") / "spiece.model"
+  words = [
+    f"{a} {b} sat on the mat {n}"
+    for a in TEXTS
+    for b in TEXTS
+    for n in range(9)
+  ]
+  sentencepiece_training.train_sentencepiece(words, 300, path)
+  return path
+
+
+@pytest.fixture
+def folder(tmp_path, model_file):
+  (tmp_path / "spiece.model").write_bytes(model_file.read_bytes())
+  return tmp_path
+
+
+def settle(folder, **settings):
+  (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def test_a_folder_without_tokenizer_has_none(tmp_path):
+  assert tokenizer_folder.load(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+  ("settings", "extra_ids"), [({}, 100), ({"extra_ids": 7}, 7)]
+)
+def test_extra_ids_are_those_of_the_settings_or_a_hundred(
+  folder, settings, extra_ids
+):
+  settle(folder, **settings)
+  found = tokenizer_folder.load(folder)
+  assert found.size == 300 + extra_ids
+  assert found.piece(found.size - 1) == "▁<extra_id_0>"
+
+
+def test_sentinels_inside_the_file_are_not_added_again(folder):
+  from sentencepiece import sentencepiece_model_pb2
+
+  path = folder / "spiece.model"
+  proto = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())
+  for i in reversed(range(100)):  # as in the file of mT5
+    proto.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=4)
+  path.write_bytes(proto.SerializeToString())
+  assert tokenizer_folder.load(folder).size == 400
+
+
+@pytest.mark.parametrize("extra_ids", [0, 100])
+def test_a_lone_tokenizer_json_gives_the_same_ids(
+  tmp_path, model_file, extra_ids
+):
+  """There and back: what we write for transformers is what we can read."""
+  settings = unigram_json.tokenizer_json(model_file.read_bytes(), extra_ids)
+  (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+  found = tokenizer_folder.load(tmp_path)
+  want = vocabulary.load(model_file, extra_ids)
+  assert vocabulary.first_difference(found, want) is None
+  assert found.encode_batch(TEXTS) == want.encode_batch(TEXTS)
+  assert [found.decode(ids) for ids in found.encode_batch(TEXTS)] == [
+    want.decode(ids) for ids in want.encode_batch(TEXTS)
+  ]
+
+
+def test_other_scores_are_another_vocabulary(tmp_path, model_file):
+  settings = unigram_json.tokenizer_json(model_file.read_bytes(), 0)
+  settings["model"]["vocab"][290][1] -= 1.0
+  (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+  found = tokenizer_folder.load(tmp_path)
+  difference = vocabulary.first_difference(found, vocabulary.load(model_file))
+  assert "equal pieces but unequal files" in difference
+
+
+@pytest.mark.parametrize(
+  ("settings", "size"),
+  [
+    ({}, 384),
+    ({"extra_ids": 0}, 259),
+    # As transformers 5 saves it.
+    (
+      {
+        "extra_ids": 0,
+        "extra_special_tokens": [f"<extra_id_{i}>" for i in range(125)],
+      },
+      384,
+    ),
+  ],
+)
+def test_bytes_as_byt5(tmp_path, settings, size):
+  settle(tmp_path, tokenizer_class="ByT5Tokenizer", **settings)
+  found = tokenizer_folder.load(tmp_path)
+  assert found.size == size
+  assert found.encode("a") == [100]
+
+
+def test_our_own_spec_is_read_from_the_folder_or_below_it(tmp_path, model_file):
+  kept = tmp_path / "vocabulary"
+  kept.mkdir()
+  spec = vocabulary.load(model_file, 5).save(kept)
+  (kept / "vocabulary.json").write_text(json.dumps(spec))
+  assert tokenizer_folder.load(tmp_path).size == 305
+  assert tokenizer_folder.load(kept).size == 305
+
+
+def refused(folder, match):
+  with pytest.raises(UserError, match=match):
+    tokenizer_folder.load(folder)
+
+
+def test_added_tokens_are_refused(folder):
+  added = {"300": {"content": "<extra_id_0>"}, "400": {"content": "<tool>"}}
+  settle(folder, added_tokens_decoder=added)
+  refused(folder, "tokens that somebody added, '<tool>'; expected T5's own")
+
+
+def test_added_tokens_of_tokenizer_json_are_refused(folder, model_file):
+  settings = unigram_json.tokenizer_json(model_file.read_bytes(), 0)
+  settings["added_tokens"].append({"id": 300, "content": "\n"})
+  (folder / "tokenizer.json").write_text(json.dumps(settings))
+  refused(folder, r"tokens that somebody added, '\\n'")
+
+
+@pytest.mark.parametrize(
+  ("change", "match"),
+  [
+    ({"model": {"type": "BPE"}}, "of type 'BPE'; expected T5's Unigram"),
+    (
+      {"pre_tokenizer": {"type": "ByteLevel"}},
+      r"splits texts by rules that T5's tokenizer does not have \(ByteLevel\)",
+    ),
+    (
+      {
+        "pre_tokenizer": {
+          "type": "Metaspace",
+          "replacement": "▁",
+          "prepend_scheme": "first",
+        }
+      },
+      "splits texts by rules",
+    ),
+    ({"normalizer": {"type": "Lowercase"}}, "normalises texts by Lowercase"),
+  ],
+)
+def test_another_kind_of_tokenizer_is_refused(
+  tmp_path, model_file, change, match
+):
+  settings = unigram_json.tokenizer_json(model_file.read_bytes(), 0) | change
+  (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+  refused(tmp_path, match)
+
+
+def test_damaged_files_are_one_line(folder):
+  (folder / "tokenizer_config.json").write_text("{")
+  refused(folder, r"tokenizer_config.json is not JSON \(.*\); download it")
+  (folder / "tokenizer_config.json").write_text("[]")
+  refused(folder, "is not a JSON object; download it again")
+  settle(folder, extra_ids="many")
+  refused(folder, "has extra_ids 'many'; expected a whole number")
+  settle(folder)
+  (folder / "spiece.model").write_bytes(b"\x80\x04version https://git-lfs")
+  refused(folder, "is not a SentencePiece model")
