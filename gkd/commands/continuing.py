@@ -1,0 +1,105 @@
+"""RESTORE_OPTIMIZER and FIRST_STEP = 'checkpoint': going on from another.
+
+Not the resumption of a run in its own folder, which needs none of this: slots
+and step are those of INITIAL_CHECKPOINT_PATH, read when a run first starts.
+"""
+
+from collections.abc import Callable
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from gkd import convert
+from gkd.checkpoints import trained
+from gkd.checkpoints.trained import Located
+from gkd.convert.checkpoint import Checkpoint
+from gkd.training.optimizer import Optimizer
+from gkd.training.resumption import has_checkpoint
+from gkd.types import UserError
+
+log = logging.getLogger("gkd")
+
+# Of run.json: the absolute step of the run's step 0.
+FIRST_STEP = "first_step"
+_NAME = "INITIAL_CHECKPOINT_PATH"
+
+Slots = Callable[[], dict[str, np.ndarray]]
+
+
+def of_checkpoint(
+  optimizer: Optimizer, path: str, located: Located | None, model_dir: str
+) -> tuple[Optimizer, Slots | None]:
+  """The optimizer with the step that it begins at, and what reads its slots.
+
+  Args:
+    optimizer: as configured.
+    path: INITIAL_CHECKPOINT_PATH: of T5X, a run of ours, or a saved model.
+    located: the one checkpoint of ours that it is, of a run the newest.
+    model_dir: folder of the run. Of one that goes on the step is known, and the
+      first checkpoint may be gone.
+
+  Raises:
+    UserError: no checkpoint, one without a step, or with slots asked for and
+      none there.
+  """
+  if not optimizer.of_checkpoint and not optimizer.restore:
+    return optimizer, None
+  restore = bool(optimizer.restore)
+  asks = (
+    "RESTORE_OPTIMIZER is True" if restore else "FIRST_STEP is 'checkpoint'"
+  )
+  if not path:
+    raise UserError(
+      f"{asks} but {_NAME} is empty; give the checkpoint to go on from"
+    )
+
+  def opened() -> Checkpoint:
+    ours = located is not None and convert.detect(path) == "gkd"
+    return convert.open_any(located.path if ours else path)
+
+  slots = (lambda: _read_slots(opened())) if restore else None
+  if has_checkpoint(model_dir):
+    return optimizer.beginning_at(_step_of_run(model_dir)), slots
+  checkpoint = opened()
+  if checkpoint.step is None:
+    raise UserError(
+      f"{asks} but {_NAME} {path!r} does not say its step; give a number as"
+      " FIRST_STEP" + ", without RESTORE_OPTIMIZER" * restore
+    )
+  if restore:
+    _check_slots(checkpoint)
+  return optimizer.beginning_at(checkpoint.step), slots
+
+
+def _step_of_run(model_dir: str) -> int:
+  step = trained.describe_run(Path(model_dir).expanduser()).get(FIRST_STEP)
+  if step is None:
+    raise UserError(
+      f"{model_dir}/{trained.DESCRIPTION_FILE} does not say {FIRST_STEP!r}, the"
+      " step that the run began at; restore that file"
+    )
+  return step
+
+
+def _read_slots(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+  _check_slots(checkpoint)
+  log.info(
+    "%s: %d optimizer slots of step %s",
+    _NAME,
+    len(checkpoint.slots),
+    format(checkpoint.step, ","),
+  )
+  return {name: leaf.read() for name, leaf in checkpoint.slots.items()}
+
+
+def _check_slots(checkpoint: Checkpoint) -> None:
+  if checkpoint.slots:
+    return
+  start = "optimizer: "
+  said = [text for text in checkpoint.assumed if text.startswith(start)]
+  reason = said[0].removeprefix(start) if said else "it has none"
+  raise UserError(
+    f"RESTORE_OPTIMIZER is True but {checkpoint.path} has no slots to go on"
+    f" with ({reason}); leave RESTORE_OPTIMIZER out, or give another checkpoint"
+  )
