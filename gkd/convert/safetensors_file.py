@@ -42,6 +42,14 @@ _SIZES |= {"U16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
 _LENGTH = struct.Struct("<Q")
 _LFS_POINTER = b"version https://git-lfs"
+# What JSON of a damaged file ends in, or in looking into it.
+_UNREADABLE = (
+  ValueError,
+  KeyError,
+  TypeError,
+  AttributeError,
+  RecursionError,
+)
 _LISTED = 3
 
 
@@ -195,7 +203,7 @@ def _header(file: Path) -> tuple[dict[str, Any], int]:
     header.pop("__metadata__", None)
     for entry in header.values():
       _check_entry(entry)
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+  except _UNREADABLE as error:
     raise _damaged(file, "its header cannot be read") from error
   return header, _LENGTH.size + length
 
@@ -222,7 +230,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     names = list(weight_map.values())
     if not names or not all(Path(n).name == n for n in names):
       raise ValueError("no names of files")
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+  except _UNREADABLE as error:
     raise UserError(
       f"{index} is not an index of safetensors files; download it again"
     ) from error
