@@ -92,6 +92,7 @@ def write(
       f"{', '.join(card)}: only a Hugging Face folder has a model card; leave"
       " it out"
     )
+  _check_space(planned, Path(destination).expanduser().absolute())
   with (
     _whole_folder(destination) as partial,
     _progress(planned.checkpoint) as told,
@@ -108,6 +109,24 @@ def check_free(destination: str | os.PathLike) -> None:
     raise UserError(
       f"{path} exists and nothing is replaced; give another folder, or remove"
       " it"
+    )
+
+
+def _check_space(planned: Plan, path: Path) -> None:
+  """Refuses what cannot fit, before hours of work end with a full disk."""
+  leaves = [
+    *planned.checkpoint.leaves.values(),
+    *planned.checkpoint.slots.values(),
+  ]
+  needed = sum(leaf.size_bytes for leaf in leaves)
+  if planned.to != "hf":  # the others are compressed, seldom to a half
+    needed //= 2
+  nearest = next(folder for folder in path.parents if folder.is_dir())
+  free = shutil.disk_usage(nearest).free
+  if needed > free:
+    raise UserError(
+      f"{path} would take at least {needed / 1e6:,.2f} MB, and"
+      f" {free / 1e6:,.2f} MB are free there; free space or give another place"
     )
 
 

@@ -12,8 +12,12 @@ import pytest
 
 from gkd import convert
 from gkd import locks
+from gkd.checkpoints import one_by_one
 from gkd.convert import converting
+from gkd.convert import hf
 from gkd.convert import own
+from gkd.text import sentencepiece_training
+from gkd.text import vocabulary
 from gkd.types import UserError
 from tests.convert import tiny_models
 
@@ -86,6 +90,55 @@ def test_bfloat16_goes_through_t5x_unchanged(tmp_path, changes):
   tiny_models.assert_same_arrays(again.leaves, made.leaves)
 
 
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+  """A SentencePiece tokenizer with T5's sentinels, 400 ids."""
+  file = tmp_path_factory.mktemp("words") / "spiece.model"
+  texts = [f"{n} + {n * 7} = {n * 8}" for n in range(200)]
+  sentencepiece_training.train_sentencepiece(texts, 300, file)
+  return vocabulary.load(file, 100)
+
+
+FAMILIES = {
+  "t5_1_1": {},
+  "t5_1_0": {"mlp_activations": ("relu",), "logits_via_embedding": True},
+  "ul2": {"mlp_activations": ("silu", "linear")},
+  "umt5": {"bias_per_layer": True},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("through", ["gkd", "t5x"])
+def test_hugging_face_through_another_format_is_the_same_files(
+  tmp_path, words, family, through
+):
+  """All but the card, which says where the folder came from."""
+  dtype = ml_dtypes.bfloat16 if family == "ul2" else "float32"
+  made = tiny_models.make(
+    dtype=dtype, vocab_size=416, vocabulary_size=400, **FAMILIES[family]
+  )
+  first, middle, last = (tmp_path / name for name in ("hf", "middle", "back"))
+  first.mkdir()
+  hf.write(first, made, vocabulary=words)
+  config = convert.open_any(first).config
+  assert config == made.config
+  # What T5X does not say, and what Hugging Face does not.
+  given = {"mlp_activations": config.mlp_activations, "vocabulary_size": 400}
+  convert.convert(first, middle, to=through)
+  convert.convert(
+    middle,
+    last,
+    to="hf",
+    given=given if through == "t5x" else None,
+    tokenizer=first if through == "t5x" else None,
+  )
+  found, wanted = map(tiny_models.files_of, (last, first))
+  del found["README.md"], wanted["README.md"]
+  assert "model.safetensors" in wanted
+  assert found == wanted
+  tiny_models.assert_same_arrays(convert.open_any(last).leaves, made.leaves)
+
+
 def test_nothing_is_replaced_and_an_empty_folder_is_filled(model, tmp_path):
   (tmp_path / "full").mkdir()
   (tmp_path / "full" / "thesis.tex").write_text("x")
@@ -127,23 +180,52 @@ def test_two_at_once_are_refused(model, tmp_path):
   assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("to", ["gkd", "t5x"])
-def test_a_full_disk_is_one_line_and_leaves_nothing(model, tmp_path, to):
-  """A file system of its own, too small for the model."""
-  disk = tmp_path / "disk"
-  disk.mkdir()
-  mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-  if os.geteuid() or subprocess.run(mount, check=False).returncode:
-    pytest.skip("a small file system: only root may mount one")
-  try:
-    with pytest.raises(
-      UserError, match=r"cannot write .*/out; nothing is left of it .*space"
-    ) as error:
-      convert.convert(model, disk / "out", to=to)
-    assert "\n" not in str(error.value)
-    assert left_in(disk) == []
-  finally:
-    subprocess.run(["umount", str(disk)], check=True)
+@pytest.fixture
+def small_disk(tmp_path):
+  """`small_disk("64k")`: a folder with a file system of its own."""
+  folder = tmp_path / "disk"
+  folder.mkdir()
+
+  def mount(size):
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
+    if (
+      os.geteuid()
+      or subprocess.run([*command, str(folder)], check=False).returncode
+    ):
+      pytest.skip("a small disk: only root may mount one")
+    return folder
+
+  yield mount
+  subprocess.run(["umount", "--lazy", str(folder)], check=False)
+
+
+@pytest.mark.parametrize("to", ["gkd", "t5x", "hf"])
+def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(
+  model, small_disk, to, monkeypatch
+):
+  monkeypatch.setattr(converting, "_check_space", lambda *_: None)
+  # Orbax's threads would tell of their errors on top of ours.
+  monkeypatch.setattr(one_by_one, "_SMALL_BYTES", 0)
+  disk = small_disk("60k" if to != "gkd" else "400k")
+  slots = to == "gkd"
+  tokenizer = None if to == "t5x" else "none"
+  with pytest.raises(
+    UserError, match=r"cannot write .*/out; nothing is left of it .*space"
+  ) as error:
+    convert.convert(
+      model, disk / "out", to=to, slots=slots, tokenizer=tokenizer
+    )
+  assert "\n" not in str(error.value)
+  assert left_in(disk) == []
+
+
+@pytest.mark.parametrize("to", ["gkd", "t5x", "hf"])
+def test_what_cannot_fit_is_refused_before_it_is_begun(model, small_disk, to):
+  disk = small_disk("16k")
+  tokenizer = None if to == "t5x" else "none"
+  with pytest.raises(UserError, match=r"would take at least .* MB are free"):
+    convert.convert(model, disk / "deep" / "out", to=to, tokenizer=tokenizer)
+  assert left_in(disk) == []
 
 
 KILLED = """

@@ -93,10 +93,10 @@ def test_the_same_parameters_count_as_the_same_model(tmp_path):
   assert trained.locate(changed).sha256 not in hashes
 
 
-def make_run(folder):
+def make_run(folder, **changes):
   """A run with the checkpoints 2 and 4, as training saves them."""
   saves = store.Store(folder / "checkpoints")
-  made = {step: tiny_models.make(seed=step) for step in (2, 4)}
+  made = {step: tiny_models.make(seed=step, **changes) for step in (2, 4)}
   for step, checkpoint in made.items():
     params = trees.unflatten(
       {name: leaf.read() for name, leaf in checkpoint.leaves.items()}
