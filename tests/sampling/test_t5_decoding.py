@@ -1,6 +1,7 @@
 """The sampler on T5: equal to T5X's decodes, and to teacher-forced scores."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -77,12 +78,31 @@ def test_greedy_decodes_equal_t5x(golden, name, which):
     assert not np.asarray(got.truncated).all()
 
 
-@pytest.mark.parametrize("name", _MODELS)
+def _case(golden, name):
+  """Model with padded ids, parameters and prompts of golden/{t5x,transformers}.
+
+  umT5 is the one with a bias per layer.
+  """
+  if name in _MODELS:
+    model = _model(name, vocabulary_size=127)
+    inputs = _load(golden / "t5x" / "batch.npz")["encoder_input_tokens"]
+    return model, _params(golden, name, "trained160"), inputs
+  arrays = _load(golden / "transformers" / f"{name}.npz")
+  config = t5.T5Config.from_size(
+    json.loads(str(arrays["options"])), vocabulary_size=39
+  )
+  params = {
+    path.removeprefix("params/"): array.astype(np.float32)
+    for path, array in arrays.items()
+    if path.startswith("params/")
+  }
+  return t5.encoder_decoder(config), trees.unflatten(params), arrays["inputs"]
+
+
+@pytest.mark.parametrize("name", [*_MODELS, "umt5"])
 def test_cached_log_probs_equal_teacher_forced_ones(golden, name):
   """Also for a row that ends early, and with padded ids masked."""
-  model = _model(name, vocabulary_size=127)
-  params = _params(golden, name, "trained160")
-  inputs = _load(golden / "t5x" / "batch.npz")["encoder_input_tokens"]
+  model, params, inputs = _case(golden, name)
   temperature = 0.8
   got = _sample(
     model,
@@ -95,7 +115,7 @@ def test_cached_log_probs_equal_teacher_forced_ones(golden, name):
   )
   assert len(set(np.asarray(got.lengths).tolist())) > 1
   logits = jax.jit(model.logits)(params, inputs, got.tokens) / temperature
-  logits = masks.mask_padded_ids(logits, 127, forbid_pad=True)
+  logits = masks.mask_padded_ids(logits, model.vocabulary_size, forbid_pad=True)
   log_probs = jnp.take_along_axis(
     jax.nn.log_softmax(logits), got.tokens[..., None], axis=-1
   )[..., 0]
