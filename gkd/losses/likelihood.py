@@ -10,7 +10,11 @@ Source: t5x/losses.py (`cross_entropy_with_logits`,
 import jax
 import jax.numpy as jnp
 
+from gkd.losses.chunked import sum_over_chunks
 from gkd.types import Array
+from gkd.types import Batch
+from gkd.types import LanguageModel
+from gkd.types import Params
 
 
 def cross_entropy(
@@ -77,6 +81,45 @@ def sequence_log_probs(logits: Array, targets: Array, weights: Array) -> Array:
   """
   log_probs = token_log_probs(logits, targets)
   return jnp.sum(jnp.where(weights > 0, log_probs * weights, 0.0), axis=-1)
+
+
+def score_batch(
+  model: LanguageModel,
+  params: Params,
+  batch: Batch,
+  *,
+  chunk_size: int | None = None,
+) -> Array:
+  """Log p(targets | inputs) of each row of a batch, as T5X's `score_batch`.
+
+  A row of a packed batch scores the sum of its sequences, as in T5X.
+
+  Args:
+    model: what scores; dropout is off.
+    params: its parameters.
+    batch: the weights choose the targets that count.
+    chunk_size: number of positions whose logits exist at once; None for all.
+
+  Returns:
+    [B] float32 nats.
+  """
+
+  def of_positions(positions) -> Array:
+    hidden, targets, weights = positions
+    logits = model.head(params, hidden)
+    return sequence_log_probs(logits, targets, weights)
+
+  hidden = model.hidden(
+    params,
+    batch.inputs,
+    batch.targets,
+    segments=batch.segments,
+    positions=batch.positions,
+  )
+  positions = (hidden, batch.targets, batch.weights)
+  if chunk_size is None:
+    return of_positions(positions)
+  return sum_over_chunks(of_positions, positions, chunk_size)
 
 
 def _select(values: Array, ids: Array) -> Array:

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from gkd import masks
+from gkd import trees
 from gkd.losses import likelihood
+from gkd.models import t5
+from gkd.types import Batch
+from gkd.types import Pair
+from tests import golden_t5x
 
 MODELS = ("t5_1_1_tiny", "t5_1_0_tiny", "t5_1_1_scan_tiny")
 Z_LOSS = 1e-4  # of the fixtures
@@ -84,7 +89,7 @@ def test_sequence_scores_equal_t5x(forward):
 
 @pytest.mark.parametrize("model", ["t5_1_1_tiny", "t5_1_0_tiny"])
 def test_packed_losses_equal_t5x_and_the_unpacked(golden, model):
-  """T5X divides by the real tokens; per sequence it cannot see the packing."""
+  """On T5X's logits; a packed row counts as the sequences in it."""
   folder = golden / "t5x"
   packed = np.load(folder / "packed_batch.npz")
   outputs = np.load(folder / model / "forward_start_packed.npz")
@@ -108,6 +113,103 @@ def test_packed_losses_equal_t5x_and_the_unpacked(golden, model):
     alone["loss_AVERAGE_PER_SEQUENCE"],
     rtol=1e-5,
   )
+
+
+# Outputs of T5X, the batch, and the parameters that made them.
+SCORED = [
+  ("forward_start", "batch", "params_start.npz"),
+  ("forward_end10", "batch", "legacy_checkpoint_10.tar.gz"),
+  ("forward_start_packed", "packed_batch", "params_start.npz"),
+]
+
+
+@pytest.fixture(scope="module", params=MODELS[:2])
+def scored(request, golden):
+  """`scored(outputs, batch, params)`: T5X's outputs, our batch and model."""
+  name = request.param
+  config = t5.T5Config(**golden_t5x.SIZE, **golden_t5x.MODELS[name][0])
+  model = t5.encoder_decoder(config)
+
+  def scored(outputs, batch, params):
+    folder = golden / "t5x"
+    file = folder / name / params
+    is_archive = file.suffix == ".gz"
+    read = golden_t5x.checkpoint_target if is_archive else golden_t5x.load
+    arrays = golden_t5x.load(folder / f"{batch}.npz")
+    expected = golden_t5x.load(folder / name / f"{outputs}.npz")
+    return expected, packed_batch(arrays), model, trees.unflatten(read(file))
+
+  return scored
+
+
+def packed_batch(arrays) -> Batch:
+  """One of T5X's batches; packed where it has segments."""
+  segments = positions = None
+  if "decoder_segment_ids" in arrays:
+    segments, positions = (
+      Pair(arrays[f"encoder_{name}"], arrays[f"decoder_{name}"])
+      for name in ("segment_ids", "positions")
+    )
+  rows = len(arrays["encoder_input_tokens"])
+  return Batch(
+    inputs=arrays["encoder_input_tokens"],
+    targets=arrays["decoder_target_tokens"],
+    weights=np.float32(arrays["decoder_loss_weights"]),
+    rows=np.arange(rows, dtype=np.int32),
+    source=np.zeros(rows, np.int32),
+    segments=segments,
+    positions=positions,
+  )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def values_and_scores(model, params, batch):
+  """Cross-entropy per token; `score_batch`, at once and in chunks."""
+  logits = model.logits(
+    params, batch.inputs, batch.targets, segments=batch.segments
+  )
+  return (
+    cross_entropy(logits, batch.targets, z_loss=Z_LOSS),
+    likelihood.score_batch(model, params, batch),
+    likelihood.score_batch(model, params, batch, chunk_size=4),
+  )
+
+
+@pytest.mark.parametrize(("outputs", "batch", "params"), SCORED)
+def test_the_models_losses_and_scores_equal_t5x(scored, outputs, batch, params):
+  """From parameters and tokens to each number that T5X wrote."""
+  expected, batch, model, params = scored(outputs, batch, params)
+  values, scores, chunked = values_and_scores(model, params, batch)
+  weights = batch.weights
+  segments = batch.segments.targets if batch.segments else None
+  reductions = {
+    "loss": coefficients_of(weights, "sum"),
+    "loss_NUM_REAL_TARGET_TOKENS": coefficients_of(weights, "token"),
+    "loss_NUM_TOTAL_TARGET_TOKENS": weights / weights.size,
+    "loss_AVERAGE_PER_SEQUENCE": coefficients_of(weights, "sequence", segments),
+  }
+  for name, coefficients in reductions.items():
+    np.testing.assert_allclose(
+      jnp.sum(coefficients * values), expected[name], rtol=1e-5, err_msg=name
+    )
+  for ours in (scores, chunked):
+    np.testing.assert_allclose(ours, expected["sequence_scores"], rtol=1e-5)
+
+
+def test_a_packed_batch_equals_the_unpacked(scored):
+  """The same four examples, two to a row: losses and scores."""
+  _, alone, model, params = scored(*SCORED[0])
+  _, packed, _, _ = scored(*SCORED[2])
+  found = []
+  for batch in (alone, packed):
+    values, scores, _ = values_and_scores(model, params, batch)
+    segments = batch.segments.targets if batch.segments else None
+    losses = [
+      jnp.sum(coefficients_of(batch.weights, reduction, segments) * values)
+      for reduction in ("sum", "token", "sequence")
+    ]
+    found.append([*losses, *scores.reshape(2, -1).sum(axis=1)])
+  np.testing.assert_allclose(*found, rtol=1e-5)
 
 
 def numpy_cross_entropy(logits, targets, z_loss, label_smoothing):
