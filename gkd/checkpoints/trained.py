@@ -21,6 +21,8 @@ from gkd.checkpoints import arrays
 from gkd.checkpoints import integrity
 from gkd.checkpoints import models
 from gkd.checkpoints import store
+from gkd.text import tokenizer_folder
+from gkd.text.vocabulary import Vocabulary
 from gkd.types import Params
 from gkd.types import UserError
 
@@ -117,6 +119,19 @@ def write_description(
   """Writes down what a run's parameters belong to, such as the vocabulary."""
   text = json.dumps(about, indent=2, sort_keys=True) + "\n"
   files.write_text(Path(model_dir) / DESCRIPTION_FILE, text)
+
+
+def write_vocabulary(
+  model_dir: str | os.PathLike, vocabulary: Vocabulary
+) -> None:
+  """Keeps a run's vocabulary beside its checkpoints, for who takes them away.
+
+  `tokenizer_folder.load(model_dir)` reads it.
+  """
+  folder = Path(model_dir) / tokenizer_folder.SPEC_FOLDER
+  folder.mkdir(parents=True, exist_ok=True)
+  text = json.dumps(vocabulary.save(folder), indent=2) + "\n"
+  files.write_text(folder / tokenizer_folder.SPEC_FILE, text)
 
 
 def describe_run(model_dir: str | os.PathLike) -> dict[str, Any]:

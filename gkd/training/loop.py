@@ -27,12 +27,14 @@ from gkd import partitioning
 from gkd.checkpoints.store import Store
 from gkd.checkpoints.trained import describe_run
 from gkd.checkpoints.trained import write_description
+from gkd.checkpoints.trained import write_vocabulary
 from gkd.evaluation.decode import evaluate
 from gkd.progress import Progress
 from gkd.training import dumps
 from gkd.training import periods
 from gkd.training import placement
 from gkd.training import resumption
+from gkd.training import teacher_check
 from gkd.training import writers
 from gkd.training.interruption import Stop
 from gkd.training.recorder import Listener
@@ -90,6 +92,10 @@ def train(
       return state
     _describe(run, resumed=bool(start))
     teacher_params = placement.frozen(run.teacher, run.teacher_params, run.mesh)
+    if not start and run.teacher is not None:
+      spots = partitioning.batch_sharding(run.mesh)
+      batch = jax.device_put(run.loader.batch(0), spots)
+      teacher_check.say_likelihood(run.teacher, teacher_params, batch)
     plan = run.plan
     scoring_params = None if plan.teacher is None else teacher_params
     sharding = partitioning.batch_sharding(run.mesh)
@@ -252,6 +258,7 @@ def _describe(run: Run, *, resumed: bool = False) -> None:
     if before:
       about["contents"] = before | about.get("contents", {})
     write_description(run.folder, about)
+  write_vocabulary(run.folder, run.loader.vocabulary)
   files.write_text(run.folder / resumption.CONFIG_FILE, run.config_text)
   text = placement.description(run.student, run.abstract_params, run.mesh)
   files.write_text(run.folder / "model-info.txt", text)
