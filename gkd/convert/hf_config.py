@@ -81,11 +81,10 @@ def load(folder: Path) -> dict[str, Any]:
     )
   try:
     saved = json.loads(file.read_text("utf-8"))
-    assert isinstance(saved, dict)
-  except (ValueError, AssertionError) as error:
-    raise UserError(
-      f"{file} is not a JSON object; download it again"
-    ) from error
+  except ValueError as error:
+    raise UserError(f"{file} is not JSON; download it again") from error
+  if not isinstance(saved, dict):
+    raise UserError(f"{file} is not a JSON object; download it again")
   _check_family(file, saved)
   _check_ids(file, saved)
   for key in ("quantization_config", "pruned_heads", "tie_encoder_decoder"):
@@ -116,18 +115,7 @@ def read(
     UserError: a size is missing, or `given` contradicts the file.
   """
   file = folder / FILE
-  told: dict[str, Any] = {}
-  for ours, (theirs, default) in _FIELDS.items():
-    value = saved.get(theirs, default)
-    if value is None or isinstance(value, bool | str):
-      raise UserError(
-        f"{file} has {theirs} {value!r}; expected a number; download it again"
-      )
-    told[ours] = value
-  depth = saved.get("num_decoder_layers")
-  told["num_decoder_layers"] = (
-    told["num_encoder_layers"] if depth is None else depth
-  )
+  told = _numbers(file, saved)
   told["mlp_activations"] = _activations(file, saved)
   told["bias_per_layer"] = saved["model_type"] == "umt5"
   told["logits_via_embedding"] = via_embedding
@@ -237,6 +225,25 @@ def _check_ids(file: Path, saved: Mapping[str, Any]) -> None:
       )
 
 
+def _numbers(file: Path, saved: Mapping[str, Any]) -> dict[str, Any]:
+  told = {}
+  for ours, (theirs, default) in _FIELDS.items():
+    told[ours] = _number(file, theirs, saved.get(theirs, default))
+  depth = saved.get("num_decoder_layers")
+  if depth is None:  # as many as the encoder has
+    depth = told["num_encoder_layers"]
+  told["num_decoder_layers"] = _number(file, "num_decoder_layers", depth)
+  return told
+
+
+def _number(file: Path, name: str, value: Any) -> int | float:
+  if not isinstance(value, int | float) or isinstance(value, bool):
+    raise UserError(
+      f"{file} has {name} {value!r}; expected a number; download it again"
+    )
+  return value
+
+
 def _activations(file: Path, saved: Mapping[str, Any]) -> tuple[str, ...]:
   projection = saved.get("feed_forward_proj")
   function, gated = saved.get("dense_act_fn"), saved.get("is_gated_act")
@@ -245,7 +252,7 @@ def _activations(file: Path, saved: Mapping[str, Any]) -> tuple[str, ...]:
     projection = f"gated-{function}" if gated else function
     if projection == "gated-gelu":
       projection = "gated-gelu (exact)"
-  projection = projection or _DEFAULT_MLP[saved["model_type"]]
+  projection = str(projection or _DEFAULT_MLP[saved["model_type"]])
   found = _ACTIVATIONS.get(projection)
   if found is None:
     raise UserError(

@@ -1,0 +1,346 @@
+"""config.json: what it says, what is refused, what is written."""
+
+import json
+
+import pytest
+
+from gkd.convert import hf_config
+from gkd.models.t5 import T5Config
+from gkd.text import sentencepiece_training
+from gkd.types import UserError
+from tests.convert import tiny_models
+
+# google/flan-t5-small, as the hub has it, without its task_specific_params.
+FLAN_SMALL = {
+  "architectures": ["T5ForConditionalGeneration"],
+  "d_ff": 1024,
+  "d_kv": 64,
+  "d_model": 512,
+  "decoder_start_token_id": 0,
+  "dropout_rate": 0.1,
+  "eos_token_id": 1,
+  "feed_forward_proj": "gated-gelu",
+  "initializer_factor": 1.0,
+  "is_encoder_decoder": True,
+  "layer_norm_epsilon": 1e-06,
+  "model_type": "t5",
+  "n_positions": 512,
+  "num_decoder_layers": 8,
+  "num_heads": 6,
+  "num_layers": 8,
+  "output_past": True,
+  "pad_token_id": 0,
+  "relative_attention_max_distance": 128,
+  "relative_attention_num_buckets": 32,
+  "tie_word_embeddings": False,
+  "transformers_version": "4.23.1",
+  "use_cache": True,
+  "vocab_size": 32128,
+}
+SMALL = T5Config(
+  vocab_size=32128,
+  emb_dim=512,
+  num_heads=6,
+  num_encoder_layers=8,
+  num_decoder_layers=8,
+  head_dim=64,
+  mlp_dim=1024,
+  mlp_activations=("gelu", "linear"),
+  vocabulary_size=32100,
+)
+
+
+@pytest.fixture
+def read(tmp_path):
+  """`read(saved, via_embedding, **given)` of a folder with that config.json."""
+
+  def run(saved, via_embedding=False, **given):
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    loaded = hf_config.load(tmp_path)
+    return hf_config.read(tmp_path, loaded, via_embedding, given)
+
+  return run
+
+
+def without(*names, **changes):
+  kept = {n: v for n, v in FLAN_SMALL.items() if n not in names}
+  return kept | changes
+
+
+def test_flan_t5_small(read):
+  config, assumed = read(FLAN_SMALL)
+  assert config == SMALL
+  assert assumed == (
+    "vocabulary_size: 32100, for want of a tokenizer in the folder",
+  )
+
+
+def test_an_old_file_says_less(read):
+  """t5-small of version 2: neither activation nor ties nor distances."""
+  old = without(
+    "feed_forward_proj",
+    "tie_word_embeddings",
+    "relative_attention_max_distance",
+    "num_decoder_layers",
+    architectures=["T5WithLMHeadModel"],
+    num_layers=6,
+  )
+  config, _ = read(old, via_embedding=True)
+  assert config.mlp_activations == ("relu",)
+  assert config.logits_via_embedding
+  assert config.relative_max_distance == 128
+  assert (config.num_encoder_layers, config.num_decoder_layers) == (6, 6)
+
+
+def test_null_decoder_layers_are_as_many_as_the_encoder_has(read):
+  config, _ = read(without(num_decoder_layers=None, num_layers=3))
+  assert config.num_decoder_layers == 3
+  config, _ = read(without(num_decoder_layers=5, num_layers=3))
+  assert (config.num_encoder_layers, config.num_decoder_layers) == (3, 5)
+
+
+def test_every_number_has_its_place(read):
+  numbers = {
+    "vocab_size": 11,
+    "d_model": 12,
+    "num_heads": 13,
+    "num_layers": 14,
+    "num_decoder_layers": 15,
+    "d_kv": 16,
+    "d_ff": 17,
+    "relative_attention_num_buckets": 18,
+    "relative_attention_max_distance": 19,
+    "dropout_rate": 0.2,
+    "layer_norm_epsilon": 1e-5,
+  }
+  config, _ = read(without(**numbers), vocabulary_size=10)
+  assert config == T5Config(
+    vocab_size=11,
+    emb_dim=12,
+    num_heads=13,
+    num_encoder_layers=14,
+    num_decoder_layers=15,
+    head_dim=16,
+    mlp_dim=17,
+    mlp_activations=("gelu", "linear"),
+    relative_buckets=18,
+    relative_max_distance=19,
+    dropout_rate=0.2,
+    layer_norm_epsilon=1e-5,
+    vocabulary_size=10,
+  )
+
+
+@pytest.mark.parametrize(
+  ("saved", "expected"),
+  [
+    ({"feed_forward_proj": "relu"}, ("relu",)),
+    ({"feed_forward_proj": "gated-gelu"}, ("gelu", "linear")),
+    ({"feed_forward_proj": "gated-silu"}, ("silu", "linear")),
+    (
+      {
+        "feed_forward_proj": "gated-gelu",
+        "dense_act_fn": "gelu_new",
+        "is_gated_act": True,
+      },
+      ("gelu", "linear"),
+    ),
+    (
+      {"dense_act_fn": "silu", "is_gated_act": True},
+      ("silu", "linear"),
+    ),
+    ({"dense_act_fn": "relu", "is_gated_act": False}, ("relu",)),
+    (
+      {"dense_act_fn": "gelu_new", "is_gated_act": True},
+      ("gelu", "linear"),
+    ),
+  ],
+)
+def test_activations_in_old_and_new_words(read, saved, expected):
+  config, _ = read(without("feed_forward_proj") | saved)
+  assert config.mlp_activations == expected
+
+
+@pytest.mark.parametrize(
+  ("kind", "activations", "per_layer"),
+  [
+    ("t5", ("relu",), False),
+    ("mt5", ("gelu", "linear"), False),
+    ("umt5", ("gelu", "linear"), True),
+  ],
+)
+def test_defaults_are_those_of_the_family(read, kind, activations, per_layer):
+  saved = without("feed_forward_proj", "architectures", model_type=kind)
+  config, _ = read(saved)
+  assert config.mlp_activations == activations
+  assert config.bias_per_layer is per_layer
+
+
+@pytest.mark.parametrize(
+  ("changes", "told"),
+  [
+    ({"model_type": "bert"}, "of a model of type 'bert'; expected an encoder"),
+    ({"model_type": "llama"}, r"'llama'; expected .* \(t5, mt5, umt5\)"),
+    ({"model_type": "longt5"}, "of a model of type 'longt5'"),
+    ({"model_type": None}, "of a model of type None"),
+    ({"architectures": ["T5EncoderModel"]}, "is of T5EncoderModel; expected"),
+    ({"architectures": ["T5Model"]}, "is of T5Model; expected a whole"),
+    ({"is_encoder_decoder": False}, "with is_encoder_decoder false; expected"),
+    ({"decoder_start_token_id": 2}, "decoder_start_token_id 2; expected 0"),
+    ({"pad_token_id": 3}, "has pad_token_id 3; expected 0, as T5 has it"),
+    ({"pad_token_id": False}, "has pad_token_id False; expected 0"),
+    ({"eos_token_id": 2}, "has eos_token_id 2; expected 1"),
+    ({"eos_token_id": [1, 2]}, r"has eos_token_id \[1, 2\]; expected 1"),
+    ({"quantization_config": {"bits": 4}}, "has quantization_config"),
+    ({"pruned_heads": {"0": [1]}}, "has pruned_heads"),
+    ({"tie_encoder_decoder": True}, "which gkd does not compute"),
+    ({"d_model": None}, "has d_model None; expected a number"),
+    ({"d_model": "512"}, "has d_model '512'; expected a number"),
+    ({"d_kv": True}, "has d_kv True; expected a number"),
+    ({"num_decoder_layers": []}, r"has num_decoder_layers \[\]; expected a n"),
+    ({"d_ff": 0}, r"config\.json: .*mlp_dim"),
+    ({"d_ff": 10.5}, r"config\.json: .*mlp_dim"),
+    ({"feed_forward_proj": "gelu"}, "has the activation 'gelu'; expected one"),
+    ({"feed_forward_proj": "gated-tanh"}, "has the activation 'gated-tanh'"),
+    ({"feed_forward_proj": 7}, "has the activation '7'"),
+    (
+      {"dense_act_fn": "silu", "is_gated_act": True},
+      "contradicts itself: feed_forward_proj 'gated-gelu', but .* 'silu'",
+    ),
+    (
+      {"dense_act_fn": "gelu_new", "is_gated_act": False},
+      "contradicts itself: .* is_gated_act False; correct it",
+    ),
+    # The exact GELU, which T5 never had: another function by 1e-3.
+    (
+      {"dense_act_fn": "gelu", "is_gated_act": True},
+      "contradicts itself: .* dense_act_fn 'gelu'",
+    ),
+    (
+      {
+        "feed_forward_proj": None,
+        "dense_act_fn": "gelu",
+        "is_gated_act": True,
+      },
+      r"has the activation 'gated-gelu \(exact\)'",
+    ),
+  ],
+)
+def test_what_no_t5_is(read, tmp_path, changes, told):
+  with pytest.raises(UserError, match=told) as error:
+    read(without(**changes))
+  assert str(error.value).startswith(str(tmp_path / "config.json"))
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("content", "told"),
+  [
+    (b"", "is not JSON; download it again"),
+    (b"{", "is not JSON"),
+    (b"\xff\xfe", "is not JSON"),
+    (b"[" * 100_000, "is not JSON"),
+    (b"[]", "is not a JSON object"),
+    (b"version https://git-lfs.github.com/spec/v1", "is not JSON"),
+  ],
+)
+def test_a_damaged_file_is_named(tmp_path, content, told):
+  (tmp_path / "config.json").write_bytes(content)
+  with pytest.raises(UserError, match=f"config.json {told}"):
+    hf_config.load(tmp_path)
+
+
+def test_a_folder_without_it_is_refused(tmp_path):
+  with pytest.raises(UserError, match=r"has no config\.json, which says what"):
+    hf_config.load(tmp_path)
+
+
+def test_what_is_given_replaces_options_and_agrees_with_sizes(read):
+  config, assumed = read(
+    FLAN_SMALL, dtype="bfloat16", dropout_rate=0.0, emb_dim=512, head_dim=None
+  )
+  assert (config.dtype, config.dropout_rate) == ("bfloat16", 0.0)
+  assert len(assumed) == 1
+  config, assumed = read(FLAN_SMALL, vocabulary_size=32000)
+  assert config.vocabulary_size == 32000
+  assert assumed == ()
+  with pytest.raises(UserError, match=r"emb_dim=8 was given, but .* says 512;"):
+    read(FLAN_SMALL, emb_dim=8)
+  told = r"mlp_activations=\('silu', 'linear'\) was given, but"
+  with pytest.raises(UserError, match=told):
+    read(FLAN_SMALL, mlp_activations=("silu", "linear"))
+
+
+def test_the_tokenizer_of_the_folder_counts_the_ids(read, tmp_path):
+  texts = [f"{n} cats and {n + 1} dogs" for n in range(200)]
+  sentencepiece_training.train_sentencepiece(
+    texts, 40, tmp_path / "spiece.model"
+  )
+  (tmp_path / "tokenizer_config.json").write_text('{"extra_ids": 3}')
+  config, assumed = read(without(vocab_size=64))
+  assert config.vocabulary_size == 43
+  assert assumed == ()
+  told = r"the tokenizer in .* has more ids than the 42 rows of the model"
+  with pytest.raises(UserError, match=told):
+    read(without(vocab_size=42))
+
+
+def test_what_is_written_says_the_same_to_both_versions():
+  written = hf_config.as_json(SMALL, "float32")
+  shared = FLAN_SMALL.keys() & written.keys()
+  assert {n: written[n] for n in shared} == {n: FLAN_SMALL[n] for n in shared}
+  unused = {"n_positions", "output_past", "transformers_version"}
+  assert FLAN_SMALL.keys() - shared == unused
+  # Version 5 reads the first, version 4 the second: no scale before the head.
+  assert written["scale_decoder_outputs"] is False
+  assert written["tie_word_embeddings"] is False
+  assert (written["dense_act_fn"], written["is_gated_act"]) == (
+    "gelu_new",
+    True,
+  )
+  assert written["torch_dtype"] == "float32"
+  assert hf_config.as_json(SMALL, "bfloat16")["torch_dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+  ("changes", "came_as", "kind", "tied"),
+  [
+    ({}, None, "t5", False),
+    ({}, "mt5", "mt5", False),
+    ({"logits_via_embedding": True}, None, "t5", True),
+    # MT5ForConditionalGeneration of version 5 never scales.
+    ({"logits_via_embedding": True}, "mt5", "t5", True),
+    ({"bias_per_layer": True}, None, "umt5", False),
+    ({"bias_per_layer": True}, "mt5", "umt5", False),
+    ({"mlp_activations": ("silu", "linear")}, "t5", "t5", False),
+    ({"mlp_activations": ("relu",)}, "umt5", "t5", False),
+  ],
+)
+def test_what_is_written_is_read_as_the_same(
+  read, changes, came_as, kind, tied
+):
+  config = T5Config.from_size(tiny_models.SIZE, **changes)
+  written = hf_config.as_json(config, "float32", came_as)
+  assert written["model_type"] == kind
+  assert written["architectures"] == [
+    {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}[kind]
+    + "ForConditionalGeneration"
+  ]
+  assert written["tie_word_embeddings"] is tied
+  assert read(written, tied)[0] == config
+
+
+def test_activations_that_transformers_lacks_are_refused():
+  config = T5Config.from_size(
+    tiny_models.SIZE, mlp_activations=("gelu", "gelu")
+  )
+  with pytest.raises(UserError, match=r"has no T5 with the activations \('gel"):
+    hf_config.as_json(config, "float32")
+
+
+def test_generation_starts_and_ends_as_t5_does():
+  assert hf_config.generation_json() == {
+    "decoder_start_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+  }

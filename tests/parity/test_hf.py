@@ -1,0 +1,246 @@
+"""Hugging Face folders against transformers itself, live: `make parity`."""
+
+import gzip
+import itertools
+import json
+import runpy
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from gkd import convert
+from gkd import trees
+from gkd.convert import hf
+from gkd.convert import safetensors_file
+from gkd.models import t5
+from gkd.text import tokenizer_folder
+from gkd.text import vocabulary
+
+pytestmark = pytest.mark.parity
+
+SIZE = {
+  "vocab_size": 37,
+  "emb_dim": 18,  # not a power of two: its root is no short number
+  "num_heads": 3,
+  "num_encoder_layers": 2,
+  "num_decoder_layers": 3,
+  "head_dim": 5,
+  "mlp_dim": 22,
+}
+GATED_GELU = {"mlp_activations": ("gelu", "linear")}
+PER_LAYER = {"bias_per_layer": True}
+TIED = {"logits_via_embedding": True}
+MODELS = {
+  "1.0": TIED | {"mlp_activations": ("relu",)},
+  "1.1": GATED_GELU,
+  "1.1 tied": GATED_GELU | TIED,
+  "ul2": {"mlp_activations": ("silu", "linear")},
+  "odd buckets": GATED_GELU
+  | {"relative_buckets": 10, "relative_max_distance": 29},
+  "umt5": GATED_GELU | PER_LAYER,
+  "umt5 tied": GATED_GELU | PER_LAYER | TIED,
+}
+
+
+@pytest.fixture(scope="module")
+def torch():
+  return pytest.importorskip("torch", reason="parity needs torch: make parity")
+
+
+@pytest.fixture(scope="module")
+def transformers(torch):
+  return pytest.importorskip(
+    "transformers", reason="parity needs transformers: make parity"
+  )
+
+
+@pytest.fixture(scope="module")
+def reference(golden, transformers):
+  """The functions of golden/transformers/make.py."""
+  path = golden / "transformers" / "make.py"
+  return types.SimpleNamespace(**runpy.run_path(str(path)))
+
+
+def reopened(transformers, folder):
+  """What transformers makes of a folder, and that it missed nothing."""
+  said = json.loads((folder / "config.json").read_text())
+  cls = getattr(transformers, said["architectures"][0])
+  model, info = cls.from_pretrained(
+    folder, output_loading_info=True, dtype="auto"
+  )
+  assert not any(info.values()), info
+  if said["model_type"] == "umt5":
+    # Version 5 scales the states of every umT5, tied or not.
+    model.config.tie_word_embeddings = said["tie_word_embeddings"]
+  return model.eval()
+
+
+def our_logits(config, params, inputs, targets):
+  model = t5.encoder_decoder(config)
+  return np.asarray(jax.jit(model.logits)(params, inputs, targets))
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", MODELS)
+def test_there_and_back(
+  reference, torch, transformers, tmp_path, name, dtype, sharded
+):
+  options = SIZE | MODELS[name]
+  weights, theirs = reference.make_model(options, seed=5)
+  theirs = theirs.to(getattr(torch, dtype))
+  most = 6000 if sharded else 10**9
+  theirs.save_pretrained(tmp_path / "theirs", max_shard_size=most)
+  shards = list((tmp_path / "theirs").glob("*.safetensors"))
+  assert (len(shards) > 2) == sharded
+
+  config, params = convert.read(tmp_path / "theirs")
+  assert config == t5.T5Config.from_size(options)
+  found = trees.flatten(params)
+  assert found.keys() == weights.keys()
+  for path, array in found.items():
+    assert array.dtype.name == dtype
+    want = weights[path].astype(np.float32).astype(array.dtype)
+    np.testing.assert_array_equal(array, want, err_msg=path)
+  inputs, targets = reference.make_batch(options["vocab_size"], 5)
+  real = targets > 0
+  want = reference.teacher_forced(theirs.float(), inputs, targets)
+  if dtype == "float32" and not sharded:  # the same arrays need it once
+    got = our_logits(config, params, inputs, targets)
+    np.testing.assert_allclose(got[real], want[real], atol=1e-5)
+
+  opened = convert.open_any(tmp_path / "theirs")
+  (tmp_path / "ours").mkdir()
+  hf.write(tmp_path / "ours", opened, shard_bytes=most)
+  names = sorted(f.name for f in (tmp_path / "ours").glob("model*"))
+  if not sharded:
+    # Not only each tensor: the whole file.
+    assert names == ["model.safetensors"]
+    assert (tmp_path / "ours" / names[0]).read_bytes() == shards[0].read_bytes()
+  back = reopened(transformers, tmp_path / "ours")
+  assert back.dtype == getattr(torch, dtype)
+  before = theirs.to(getattr(torch, dtype)).state_dict()
+  for key, tensor in back.state_dict().items():
+    assert torch.equal(tensor, before[key]), key
+  got = reference.teacher_forced(back.float(), inputs, targets)
+  np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(
+  ("kind", "tied", "projection"),
+  [
+    ("T5", True, "relu"),
+    ("T5", False, "gated-gelu"),
+    ("MT5", True, "gated-silu"),
+    ("MT5", False, "gated-gelu"),
+    ("UMT5", True, "gated-silu"),
+    ("UMT5", False, "relu"),
+  ],
+)
+def test_models_built_from_a_config_compute_what_they_computed(
+  reference, torch, transformers, tmp_path, kind, tied, projection
+):
+  """Version 5 ties what it builds, and scales or not by rules of its own."""
+  torch.manual_seed(3)
+  config = getattr(transformers, f"{kind}Config")(
+    vocab_size=40,
+    d_model=12,
+    d_kv=4,
+    d_ff=20,
+    num_layers=2,
+    num_heads=3,
+    feed_forward_proj=projection,
+    tie_word_embeddings=tied,
+    initializer_factor=0.5,
+    decoder_start_token_id=0,
+  )
+  theirs = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
+  theirs.eval().save_pretrained(tmp_path / "theirs")
+  inputs, targets = reference.make_batch(40, 2)
+  real = targets > 0
+  want = reference.teacher_forced(theirs, inputs, targets)
+  read = convert.read(tmp_path / "theirs")
+  got = our_logits(*read, inputs, targets)
+  np.testing.assert_allclose(got[real], want[real], atol=1e-5)
+
+  (tmp_path / "ours").mkdir()
+  hf.write(tmp_path / "ours", convert.open_any(tmp_path / "theirs"))
+  back = reopened(transformers, tmp_path / "ours")
+  got = reference.teacher_forced(back, inputs, targets)
+  np.testing.assert_array_equal(got, want)
+  for key, tensor in back.state_dict().items():
+    assert torch.equal(tensor, theirs.state_dict()[key]), key
+
+
+def test_version_5_scales_the_states_of_an_untied_umt5(
+  reference, transformers, tmp_path
+):
+  """If this turns red, transformers has mended it: simplify `reopened`."""
+  options = SIZE | MODELS["umt5"]
+  _, theirs = reference.make_model(options, seed=5)
+  theirs.save_pretrained(tmp_path)
+  inputs, targets = reference.make_batch(options["vocab_size"], 5)
+  want = reference.teacher_forced(theirs, inputs, targets)
+  cls = transformers.UMT5ForConditionalGeneration
+  got = reference.teacher_forced(cls.from_pretrained(tmp_path), inputs, targets)
+  np.testing.assert_allclose(got, want / np.sqrt(18), atol=1e-6)
+
+
+def test_the_safetensors_package_reads_what_we_write(
+  reference, transformers, tmp_path
+):
+  from safetensors.numpy import load_file
+
+  options = SIZE | MODELS["1.1"]
+  _, theirs = reference.make_model(options, seed=1)
+  theirs.save_pretrained(tmp_path / "theirs")
+  tensors = safetensors_file.open_folder(tmp_path / "theirs")
+  file = tmp_path / "model.safetensors"
+  safetensors_file.write_file(file, tensors)
+  found = load_file(file)
+  assert found.keys() == tensors.keys()
+  for name, array in found.items():
+    np.testing.assert_array_equal(array, tensors[name].read())
+
+
+def real_texts(folder):
+  """Every 40th row of each file, inputs and targets."""
+  texts = []
+  for file in sorted(folder.rglob("*.jsonl.gz")):
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+      for line in itertools.islice(lines, 0, None, 40):
+        row = json.loads(line)
+        texts += [row[key] for key in ("inputs", "targets") if key in row]
+  return [text for text in texts if isinstance(text, str)]
+
+
+@pytest.mark.parametrize("what", ["t5_spiece", "bytes"])
+def test_an_exported_folder_opens_whole(
+  reference, transformers, tmp_path, what, data_dir
+):
+  """Model and tokenizer by the Auto classes, and equal ids on real rows."""
+  file = data_dir / "vocab" / "t5_spiece.model"
+  words = (
+    vocabulary.load("bytes", 125)
+    if what == "bytes"
+    else vocabulary.load(file, 100)
+  )
+  rows = {"bytes": 384, "t5_spiece": 32128}[what]
+  options = SIZE | MODELS["1.1"] | {"vocab_size": rows}
+  _, theirs = reference.make_model(options, seed=1)
+  theirs.save_pretrained(tmp_path / "theirs")
+  opened = convert.open_any(tmp_path / "theirs")
+  (tmp_path / "ours").mkdir()
+  hf.write(tmp_path / "ours", opened, vocabulary=words)
+
+  model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "ours")
+  assert type(model) is transformers.T5ForConditionalGeneration
+  tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
+  texts = real_texts(data_dir)
+  assert len(texts) > 1000
+  again = tokenizer_folder.load(tmp_path / "ours")
+  assert vocabulary.first_difference(words, again) is None
+  for text in texts:
+    assert tokenizer(text)["input_ids"] == [*words.encode(text), 1], text
