@@ -15,6 +15,7 @@ from gkd import locks
 from gkd import partitioning
 from gkd.checkpoints.trained import Located
 from gkd.commands import configuration
+from gkd.commands import continuing
 from gkd.commands import outputs
 from gkd.commands import parameters
 from gkd.commands import scoring
@@ -78,6 +79,13 @@ def prepare(settings: Training, folders: Folders) -> Run:
   )
   # Once, so that what is written down is what is loaded: they may grow.
   found = _locate(settings)
+  optimizer, slots = continuing.of_checkpoint(
+    settings.optimizer,
+    settings.initial_checkpoint,
+    found.get("initial_checkpoint"),
+    settings.model_dir,
+  )
+  settings = dataclasses.replace(settings, optimizer=optimizer)
   teacher = found.get("teacher_checkpoint")
   teacher_params = parameters.load_teacher(
     str(teacher.path) if teacher else "", settings.teacher, cache
@@ -87,11 +95,12 @@ def prepare(settings: Training, folders: Folders) -> Run:
     student=settings.student,
     # Made where they are needed: in a run that is not resumed.
     student_params=lambda: initial_params(settings, found, cache),
+    student_slots=slots,
     teacher=settings.teacher,
     teacher_params=teacher_params,
     objective=settings.objective,
     rollout=settings.rollout,
-    optimizer=settings.optimizer,
+    optimizer=optimizer,
     loader=loader,
     evaluations=evaluations,
     train_steps=settings.train_steps,
@@ -111,6 +120,7 @@ def prepare(settings: Training, folders: Folders) -> Run:
       "vocabulary_sha256": cache.info["vocabulary"]["sha256"],
       "model": dataclasses.asdict(settings.student.config),
       "contents": _contents(found, mixture, evaluations),
+      continuing.FIRST_STEP: optimizer.begins_at,
       "training_text": _writers(mixture),
     },
   )
