@@ -12,6 +12,7 @@ import re
 from gkd.checkpoints import models
 from gkd.checkpoints import one_by_one
 from gkd.checkpoints import store
+from gkd.checkpoints import trained
 from gkd.convert.checkpoint import Format
 from gkd.types import UserError
 
@@ -50,7 +51,11 @@ def detect(path: str | os.PathLike) -> Format:
     return "t5x"  # which says what is wrong with it
   if not names:
     raise UserError(f"{folder} is empty; {_EXPECTED}")
-  if models.METADATA_FILE in names or (folder / "checkpoints").is_dir():
+  has_tensors = any(name.endswith(".safetensors") for name in names)
+  if has_tensors and "config.json" in names:
+    return "hf"  # whatever else lies there
+  ours = {models.METADATA_FILE, trained.DESCRIPTION_FILE}
+  if names & ours or (folder / "checkpoints").is_dir():
     return "gkd"
   if (folder / "state" / "_METADATA").is_file():
     keys = one_by_one.tree_metadata(folder)["tree_metadata"].values()
@@ -60,7 +65,7 @@ def detect(path: str | os.PathLike) -> Format:
     return "gkd"
   if {"checkpoint", "_METADATA"} & names or _looks_like_t5x(folder, names):
     return "t5x"
-  if "config.json" in names or any(n.endswith(".safetensors") for n in names):
+  if has_tensors or "config.json" in names:
     return "hf"
   raise UserError(_refusal(folder, names))
 

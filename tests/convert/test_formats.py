@@ -21,6 +21,8 @@ def touch(file, content=b"{}"):
     (["config.json", "model.safetensors", "spiece.model"], "hf"),
     (["config.json", "pytorch_model.bin"], "hf"),  # refused by its reader
     (["model.safetensors"], "hf"),
+    (["config.json", "model.safetensors", "metadata.json"], "hf"),
+    (["run.json"], "gkd"),  # that has no checkpoint yet
     (["checkpoint", "target.encoder.encoder_norm.scale/0"], "t5x"),
     (["target.encoder.encoder_norm.scale/0"], "t5x"),  # half-written
     (["state/checkpoint"], "t5x"),
