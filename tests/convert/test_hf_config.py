@@ -274,7 +274,7 @@ def test_what_is_given_replaces_options_and_agrees_with_sizes(read):
 def test_the_tokenizer_of_the_folder_counts_the_ids(read, tmp_path):
   texts = [f"{n} cats and {n + 1} dogs" for n in range(200)]
   sentencepiece_training.train_sentencepiece(
-    texts, 40, tmp_path / "spiece.model"
+    texts, 40, tmp_path / "spiece.model", byte_fallback=False
   )
   (tmp_path / "tokenizer_config.json").write_text('{"extra_ids": 3}')
   config, assumed = read(without(vocab_size=64))

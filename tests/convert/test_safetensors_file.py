@@ -111,12 +111,25 @@ BROKEN = {
   "long": (by_hand(GOOD, DATA + b"x"), r"speaks of 28 bytes .* it has 29"),
   "no json": (by_hand(b"{]" * 9, DATA), r"its header cannot be read"),
   "a list": (by_hand(b"[1]", DATA), r"its header cannot be read"),
+  "deep": (by_hand(b"[" * 100_000, DATA), r"its header cannot be read"),
   "twice": (
     by_hand(b'{"a":{},"a":{}}', DATA),
     r"its header cannot be read",
   ),
   "half an entry": (
     by_hand({"a": {"dtype": "F32", "shape": [1]}}, DATA),
+    r"its header cannot be read",
+  ),
+  "no number": (
+    by_hand({"a": entry("F32", [1.0], 0, 4)}, DATA),
+    r"its header cannot be read",
+  ),
+  "backwards": (
+    by_hand({"a": entry("F32", [1], 4, 0)}, DATA),
+    r"its header cannot be read",
+  ),
+  "no type": (
+    by_hand({"a": entry(4, [1], 0, 4)}, DATA),
     r"its header cannot be read",
   ),
   "negative": (
@@ -126,6 +139,10 @@ BROKEN = {
   "too small": (
     by_hand({"a": entry("F32", [3], 0, 8)}, DATA),
     r"a \(3,\) F32 has 8 bytes",
+  ),
+  "a gap": (
+    by_hand({"a": entry("F32", [1], 4, 8)}, DATA[:8]),
+    r"a does not begin where the one before ends",
   ),
   "overlap": (
     by_hand({"a": entry("F32", [2], 0, 8), "b": entry("F32", [1], 4, 8)}, DATA),
@@ -142,6 +159,14 @@ def test_a_broken_file_is_named(tmp_path, kind):
     UserError, match=rf"model.safetensors is damaged .*{why}.*; download it ag"
   ):
     safetensors_file.open_folder(tmp_path)
+
+
+def test_a_file_cut_anywhere_is_noticed(tmp_path):
+  file, whole = tmp_path / "model.safetensors", by_hand(GOOD, DATA)
+  for length in range(len(whole)):
+    file.write_bytes(whole[:length])
+    with pytest.raises(UserError, match="is damaged or only half there"):
+      safetensors_file.open_folder(tmp_path)
 
 
 def test_a_pointer_of_git_lfs_is_told_from_a_damaged_file(tmp_path):
@@ -203,7 +228,16 @@ def test_an_index_must_agree_with_its_shards(sharded):
 
 @pytest.mark.parametrize(
   "text",
-  ["[]", "{", "{}", '{"weight_map": {}}', '{"weight_map": {"a": "../x"}}'],
+  [
+    "[]",
+    "{",
+    "{}",
+    "[" * 100_000,
+    '{"weight_map": {}}',
+    '{"weight_map": {"a": 3}}',
+    '{"weight_map": {"a": "../x"}}',
+  ],
+  ids=range(7),
 )
 def test_an_index_that_is_none_is_named(sharded, text):
   (sharded / "model.safetensors.index.json").write_text(text)
