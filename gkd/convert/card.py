@@ -62,7 +62,7 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
     _front_matter(made_by, fields),
     f"# {_title(checkpoint, made_by)}",
     _origin(checkpoint, made_by),
-    _usage(),
+    _usage(checkpoint),
     "## How it was made",
     _facts(checkpoint, made_by),
     "## Scores",
@@ -78,6 +78,9 @@ def _front_matter(made_by: Mapping[str, Any], fields: Mapping[str, str]) -> str:
   if license_ := fields.get("license"):
     lines.insert(0, f"license: {json.dumps(license_)}")
   tags = ["t5"] + ["distillation"] * bool(made_by.get("teacher"))
+  lines += ["pipeline_tag: text2text-generation"]
+  # The hub's base_model and datasets want names of the hub, which a run that
+  # was started from folders does not know.
   lines += ["tags:", *(f"- {tag}" for tag in tags)]
   return "\n".join(["---", *lines, "---"])
 
@@ -99,13 +102,17 @@ def _origin(checkpoint: Checkpoint, made_by: Mapping[str, Any]) -> str:
   )
 
 
-def _usage() -> str:
+def _usage(checkpoint: Checkpoint) -> str:
+  config = checkpoint.config
+  own_head = config.bias_per_layer and not config.logits_via_embedding
+  # Version 5 scales the states of every umT5 as if its head were tied.
+  told = "model.config.tie_word_embeddings = False  # for transformers 5\n"
   return (
     "```python\n"
     "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n"
     'tokenizer = AutoTokenizer.from_pretrained("path/of/this/folder")\n'
     'model = AutoModelForSeq2SeqLM.from_pretrained("path/of/this/folder")\n'
-    "```"
+    f"{told * own_head}```"
   )
 
 

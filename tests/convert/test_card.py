@@ -1,5 +1,6 @@
 """The model card: what is known, what is not, nothing else."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -79,6 +80,24 @@ def test_what_is_unknown_is_said_to_be():
   assert "| Teacher | unknown |" in page
   assert "Scores: unknown; no evaluation was found" in page
   assert "How the model was trained: unknown to the converter" in page
+
+
+@pytest.mark.parametrize(
+  ("bias_per_layer", "logits_via_embedding", "told"),
+  [(True, False, True), (True, True, False), (False, False, False)],
+)
+def test_transformers_has_to_be_told_of_an_untied_umt5(
+  bias_per_layer, logits_via_embedding, told
+):
+  config = T5Config(
+    vocab_size=64,
+    bias_per_layer=bias_per_layer,
+    logits_via_embedding=logits_via_embedding,
+  )
+  page = card.text(dataclasses.replace(checkpoint(), config=config), {})
+  line = "model.config.tie_word_embeddings = False"
+  assert (line in page) == told
+  assert "pipeline_tag: text2text-generation" in page
 
 
 def test_it_is_written_as_the_readme_of_the_folder(tmp_path):
