@@ -313,7 +313,7 @@ def test_flag_of_a_component_that_is_not_chosen_is_refused():
 
 
 def test_scoped_flag_reaches_its_model_alone():
-  width = "student/t5.T5Config.from_size.dropout_rate=0.2"
+  width = "student/models.t5.dropout_rate=0.2"
   configuration.load(["test/distill.gin"], [*DISTILL_PATHS, width])
   built = configuration.build(Training)
   assert built.student.config.dropout_rate == 0.2

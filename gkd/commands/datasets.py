@@ -16,6 +16,8 @@ import logging
 from pathlib import Path
 
 from gkd.commands import splits
+from gkd.commands import vocabularies
+from gkd.commands.folders import Folders as Folders
 from gkd.commands.settings import Data
 from gkd.data import cache as caches
 from gkd.data import finding
@@ -24,23 +26,10 @@ from gkd.data import mixture_file
 from gkd.data import repeats
 from gkd.data.cache import TokenCache
 from gkd.data.mixture import Mixture
-from gkd.text import vocabulary as vocabularies
+from gkd.text.vocabulary import first_difference
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
-
-
-@dataclasses.dataclass(frozen=True)
-class Folders:
-  """Where raw files and token caches are on this machine.
-
-  Attributes:
-    data_dir: files that tasks read; "" where none is set.
-    cache_dir: token caches.
-  """
-
-  data_dir: str
-  cache_dir: str
 
 
 def open_cache(data: Data, folders: Folders) -> TokenCache:
@@ -121,7 +110,7 @@ def make(
     lengths=dict(data.lengths),
     task_module=data.module,
     data_dir=folders.data_dir,
-    vocabulary=load_vocabulary(data, folders),
+    vocabulary=vocabularies.of(data, folders),
     overlong=data.overlong,
     num_workers=num_workers,
     check=check,
@@ -135,32 +124,9 @@ def _find(data: Data, folders: Folders) -> str | None:
     data.task,
     data.split,
     data.lengths,
-    load_vocabulary(data, folders),
+    vocabularies.of(data, folders),
     data.overlong,
     folders.data_dir,
-  )
-
-
-def load_vocabulary(data: Data, folders: Folders) -> vocabularies.Vocabulary:
-  """The vocabulary that VOCABULARY and EXTRA_IDS name."""
-  name = data.vocabulary
-  if not name:
-    raise UserError(
-      "VOCABULARY is empty; give 'bytes', 'characters:…' or the path of a"
-      " SentencePiece model"
-    )
-  if name == "bytes" or name.startswith("characters:"):
-    return vocabularies.load(name, data.extra_ids)
-  places = [Path(name).expanduser()]
-  if folders.data_dir:
-    places.append(Path(folders.data_dir) / name)
-  for place in places:
-    if place.is_file():
-      return vocabularies.load(place, data.extra_ids)
-  raise UserError(
-    f"VOCABULARY {name!r} is not a file here nor in the data folder"
-    f" {folders.data_dir or '(none is set)'}; give its path, or --data_dir or"
-    " GKD_DATA_DIR"
   )
 
 
@@ -175,7 +141,7 @@ def check_before_opening(
   if evaluation is not None and not (train.cache or evaluation.cache):
     for task in train.mixture or [train.task]:
       _refuse_shared_rows(task, train.split, evaluation.task, evaluation.split)
-  return load_vocabulary(train, folders).size if train.vocabulary else None
+  return vocabularies.of(train, folders).size if train.vocabulary else None
 
 
 def check_disjoint(train: Mixture, evaluation: TokenCache) -> None:
@@ -231,7 +197,7 @@ def _registered(
     from gkd.tasks import mixtures
   except ImportError:  # said by whoever makes the cache of the task
     return None
-  vocabulary = load_vocabulary(data, folders)
+  vocabulary = vocabularies.of(data, folders)
   mixture = mixtures.find(data.task, data.module, folders.data_dir, vocabulary)
   if mixture is None:
     return None
@@ -273,10 +239,10 @@ def _check_same_vocabulary(
   """A cache that was named must hold tokens of the configured vocabulary."""
   if not data.vocabulary:
     return
-  vocabulary = load_vocabulary(data, folders)
+  vocabulary = vocabularies.of(data, folders)
   if caches.same_vocabulary(cache.info, vocabulary):
     return
-  difference = vocabularies.first_difference(vocabulary, cache.vocabulary)
+  difference = first_difference(vocabulary, cache.vocabulary)
   raise UserError(
     f"cache {cache.path} was made with another vocabulary than VOCABULARY"
     f" {data.vocabulary!r}: {difference}; set VOCABULARY and EXTRA_IDS to the"

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import json
 import math
 from pathlib import Path
 
 from gkd import files
 from gkd import locks
+from gkd.checkpoints.trained import Located
 from gkd.commands import configuration
+from gkd.commands import models
 from gkd.commands import outputs
 from gkd.commands import parameters
 from gkd.commands import score_table
@@ -16,11 +19,15 @@ from gkd.commands import scoring
 from gkd.commands import through_seqio
 from gkd.commands.datasets import Folders
 from gkd.commands.settings import Evaluating
-from gkd.commands.training import check_vocabularies
+from gkd.data.cache import TokenCache
 from gkd.evaluation import predictions
 from gkd.evaluation.decode import evaluate as evaluate_once
 from gkd.evaluation.evaluation import Evaluation
+from gkd.types import LanguageModel
 from gkd.types import UserError
+
+_CHECKPOINT = "INITIAL_CHECKPOINT_PATH"
+_TEACHER = "TEACHER_CHECKPOINT_PATH"
 
 
 def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
@@ -35,23 +42,27 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   _check_output(settings.output)
   scoring.refuse_idle_flags(settings.teacher, settings.scoring)
   scoring.refuse_idle_names(None, settings.scoring, module=not seqio)
+  found = _locate(settings, folders)
+  settings = _with_tokenizer(settings, found)
   caches = scoring.open_caches(settings.scoring, folders)
-  models = {"student": settings.model}
-  if settings.teacher is not None:
-    models["teacher"] = settings.teacher
+  for name, one in found.items():
+    parameters.check_tokenizer(one, name, caches[0].vocabulary)
+  settings, both = _with_models(settings, found, caches[0])
   for cache in caches:
-    check_vocabularies(models, cache.info["vocabulary"]["size"])
+    models.check_vocabularies(both, cache.info["vocabulary"]["size"])
   evaluations = scoring.make_evaluations(settings.scoring, caches)
   check = None
   if seqio:
     splits = zip(settings.scoring.splits, caches, strict=True)
     check = through_seqio.Comparison(list(splits), folders)
   params = parameters.load(
-    settings.checkpoint, settings.model, "INITIAL_CHECKPOINT_PATH", caches[0]
+    str(found[_CHECKPOINT].path), settings.model, _CHECKPOINT
   )
-  teacher_params = parameters.load_teacher(
-    settings.teacher_checkpoint, settings.teacher, caches[0]
-  )
+  teacher_params = None
+  if settings.teacher is not None:
+    teacher_params = parameters.load(
+      str(found[_TEACHER].path), settings.teacher, _TEACHER
+    )
   output = Path(settings.output).expanduser()
   values: dict[str, float] = {}
   with locks.hold(output / ".lock", f"MODEL_DIR {settings.output}"):
@@ -74,6 +85,43 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   if check is not None:
     print(check.words(values))
   return values
+
+
+def _locate(settings: Evaluating, folders: Folders) -> dict[str, Located]:
+  """The checkpoints by the names of their macros."""
+  paths = {_CHECKPOINT: settings.checkpoint}
+  if settings.teacher is not None:
+    paths[_TEACHER] = settings.teacher_checkpoint
+  return {
+    name: parameters.locate(path, name, folders.cache_dir)
+    for name, path in paths.items()
+  }
+
+
+def _with_tokenizer(
+  settings: Evaluating, found: Mapping[str, Located]
+) -> Evaluating:
+  """Where VOCABULARY is empty, that of the checkpoint."""
+  data = parameters.with_tokenizer(settings.scoring.data, found)
+  scored = dataclasses.replace(settings.scoring, data=data)
+  return dataclasses.replace(settings, scoring=scored)
+
+
+def _with_models(
+  settings: Evaluating, found: Mapping[str, Located], cache: TokenCache
+) -> tuple[Evaluating, dict[str, LanguageModel]]:
+  """The settings with models of their checkpoints, and these by their role."""
+  size = cache.info["vocabulary"]["size"]
+  model = models.of(settings.model, found[_CHECKPOINT], "STUDENT_MODEL", size)
+  both = {"student": model}
+  if settings.teacher is not None:
+    both["teacher"] = models.of(
+      settings.teacher, found[_TEACHER], "TEACHER_MODEL", size
+    )
+  settings = dataclasses.replace(
+    settings, model=model, teacher=both.get("teacher")
+  )
+  return settings, both
 
 
 def _check_output(path: str) -> None:

@@ -15,6 +15,7 @@ import gkd
 from gkd import partitioning
 from gkd.checkpoints.trained import Located
 from gkd.commands import configuration
+from gkd.commands import models
 from gkd.commands import outputs
 from gkd.commands import parameters
 from gkd.commands import scoring
@@ -22,14 +23,12 @@ from gkd.commands import settings
 from gkd.commands import ways
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import open_cache
-from gkd.commands.training import check_vocabularies
 from gkd.data import offline
 from gkd.data.cache import TokenCache
 from gkd.data.completions import Completions
 from gkd.data.subset import rising
 from gkd.sampling.filters import Decoding
 from gkd.sampling.ways import Way
-from gkd.types import LanguageModel
 from gkd.types import UserError
 
 _CHECKPOINT = "INITIAL_CHECKPOINT_PATH"
@@ -57,7 +56,7 @@ class Sampling:
   """
 
   output: str
-  model: LanguageModel
+  model: models.Model
   checkpoint: str
   data: settings.Data
   decoding: Decoding
@@ -95,13 +94,18 @@ def sample(folders: Folders) -> str:
   outputs.check_folder(asked.output, "OUTPUT_DIR")
   scoring.refuse_idle_names(asked.data, None)
   ways.refuse_idle_flags(asked.way)
-  found = parameters.locate(asked.checkpoint, _CHECKPOINT)
-  cache = open_cache(asked.data, folders)
-  check_vocabularies({"student": asked.model}, cache.info["vocabulary"]["size"])
+  found = parameters.locate(asked.checkpoint, _CHECKPOINT, folders.cache_dir)
+  data = parameters.with_tokenizer(asked.data, {_CHECKPOINT: found})
+  cache = open_cache(data, folders)
+  parameters.check_tokenizer(found, _CHECKPOINT, cache.vocabulary)
+  size = cache.info["vocabulary"]["size"]
+  model = models.of(asked.model, found, "STUDENT_MODEL", size)
+  models.check_vocabularies({"student": model}, size)
+  asked = dataclasses.replace(asked, model=model, data=data)
   result = offline.write_completions(
     Path(asked.output).expanduser(),
     plan(asked, cache, found),
-    lambda: parameters.load(str(found.path), asked.model, _CHECKPOINT, cache),
+    lambda: parameters.load(str(found.path), asked.model, _CHECKPOINT),
     provenance(found),
   )
   print(result.words)

@@ -14,13 +14,13 @@ from gkd.checkpoints.retention import Keep
 from gkd.checkpoints.retention import Mode
 from gkd.commands import ways
 from gkd.commands.also import named
+from gkd.commands.models import Model
 from gkd.data.subset import Subset
 from gkd.evaluation.bootstrap import RESAMPLES
 from gkd.losses.objective import Objective
 from gkd.sampling.ways import Way
 from gkd.training.optimizer import Optimizer
 from gkd.training.rollout import Rollout
-from gkd.types import LanguageModel
 from gkd.types import UserError
 
 
@@ -33,9 +33,10 @@ class Data:
     split: its split; of a TFDS task also a slice, "train[:90%]".
     lengths: TASK_FEATURE_LENGTHS, {"inputs": I, "targets": T}.
     module: module that registers the task; only read when a cache is made.
-    vocabulary: "bytes", "characters:…", or a SentencePiece file, relative to
-      the working folder or to the data folder.
-    extra_ids: T5's sentinels at the end of the vocabulary (100 for T5).
+    vocabulary: "bytes", "characters:…", a SentencePiece file, relative to the
+      working folder or to the data folder, or a folder with a tokenizer;
+      "" or None takes that of the model's checkpoint.
+    extra_ids: T5's sentinels at the end (100 for T5); a folder says its own.
     overlong: "truncate" rows beyond `lengths` (counted) or "refuse" them.
     cache: folder of a token cache to read instead, several to mix, or folders
       with their rates; "" finds or makes the one of task, split, lengths and
@@ -52,7 +53,7 @@ class Data:
   split: str
   lengths: Mapping[str, int]
   module: str = ""
-  vocabulary: str = ""
+  vocabulary: str | None = ""
   extra_ids: int = 0
   overlong: str = "truncate"
   cache: str | Sequence[str] | Mapping[str, float] = ""
@@ -167,12 +168,12 @@ class Scoring:
     return [self.data, *more]
 
 
-_PERIODS = (
+_PERIODS = [
   "EVAL_PERIOD",
   "EVAL_LOG_STEPS",
   "CHECKPOINT_PERIOD",
   "SAMPLE_PERIOD",
-)
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,6 +183,8 @@ class Training:
   Attributes:
     initial_checkpoint: the student's parameters, INITIAL_CHECKPOINT_PATH; ""
       starts from random weights, and says so.
+    every_kth_layer: of it, or of the teacher's if it is "", take layers 0, k,
+      2k, …; (k of the encoder, k of the decoder), or None for all.
     teacher_checkpoint: TEACHER_CHECKPOINT_PATH.
     data: the training split.
     scoring: None never evaluates.
@@ -194,9 +197,10 @@ class Training:
   """
 
   model_dir: str
-  student: LanguageModel
+  student: Model
   initial_checkpoint: str = ""
-  teacher: LanguageModel | None = None
+  every_kth_layer: int | Sequence[int] | None = None
+  teacher: Model | None = None
   teacher_checkpoint: str = ""
   objective: Objective
   rollout: Rollout | None = None
@@ -274,9 +278,9 @@ class Evaluating:
   """
 
   output: str
-  model: LanguageModel
+  model: Model
   checkpoint: str
-  teacher: LanguageModel | None = None
+  teacher: Model | None = None
   teacher_checkpoint: str = ""
   scoring: Scoring
   seed: int = 0

@@ -14,11 +14,15 @@ from gkd import keys
 from gkd import locks
 from gkd import partitioning
 from gkd.checkpoints.trained import Located
+from gkd.commands import card_facts
 from gkd.commands import configuration
 from gkd.commands import continuing
+from gkd.commands import models
 from gkd.commands import outputs
 from gkd.commands import parameters
 from gkd.commands import scoring
+from gkd.commands import starting
+from gkd.commands import vocabularies
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import check_before_opening
 from gkd.commands.datasets import check_disjoint
@@ -31,12 +35,10 @@ from gkd.data.mixture import Mixture
 from gkd.evaluation.evaluation import Evaluation
 from gkd.training import loop
 from gkd.training.interruption import Stop
-from gkd.training.resumption import has_checkpoint
 from gkd.training.rollout import Rollout
 from gkd.training.run import LOCK_FILE
 from gkd.training.run import Run
-from gkd.types import LanguageModel
-from gkd.types import UserError
+from gkd.types import Params
 
 log = logging.getLogger("gkd")
 
@@ -68,7 +70,12 @@ def prepare(settings: Training, folders: Folders) -> Run:
     UserError: something is missing or impossible; nothing was compiled.
   """
   mesh = partitioning.make_mesh(model=settings.model_parallelism)
-  mixture, evaluations = _open_data(settings, folders)
+  starting.check_strides(settings)
+  _check_names(settings, folders)
+  # Once, so that what is written down is what is loaded: they may grow.
+  found = starting.locate(settings, folders)
+  settings = starting.with_tokenizer(settings, found)
+  settings, mixture, evaluations = _open_data(settings, found, folders)
   cache = mixture.caches[0]  # of the vocabulary of them all
   loader = Loader(
     mixture,
@@ -77,8 +84,6 @@ def prepare(settings: Training, folders: Folders) -> Run:
     seed=settings.seed,
     subset=settings.data.subset,
   )
-  # Once, so that what is written down is what is loaded: they may grow.
-  found = _locate(settings)
   optimizer, slots = continuing.of_checkpoint(
     settings.optimizer,
     settings.initial_checkpoint,
@@ -87,14 +92,16 @@ def prepare(settings: Training, folders: Folders) -> Run:
   )
   settings = dataclasses.replace(settings, optimizer=optimizer)
   teacher = found.get("teacher_checkpoint")
-  teacher_params = parameters.load_teacher(
-    str(teacher.path) if teacher else "", settings.teacher, cache
-  )
+  teacher_params = None
+  if settings.teacher is not None:
+    teacher_params = parameters.load(
+      str(teacher.path), settings.teacher, "TEACHER_CHECKPOINT_PATH"
+    )
   return Run(
     model_dir=str(Path(settings.model_dir).expanduser()),
     student=settings.student,
     # Made where they are needed: in a run that is not resumed.
-    student_params=lambda: initial_params(settings, found, cache),
+    student_params=lambda: initial_params(settings, found),
     student_slots=slots,
     teacher=settings.teacher,
     teacher_params=teacher_params,
@@ -122,86 +129,69 @@ def prepare(settings: Training, folders: Folders) -> Run:
       "contents": _contents(found, mixture, evaluations),
       continuing.FIRST_STEP: optimizer.begins_at,
       "training_text": _writers(mixture),
+      "card": card_facts.facts(settings, found, loader),
     },
   )
 
 
-def _open_data(
-  settings: Training, folders: Folders
-) -> tuple[Mixture, list[Evaluation]]:
-  """What the run trains on and what it is evaluated on, checked."""
-  models = {"student": settings.student}
-  if settings.teacher is not None:
-    models["teacher"] = settings.teacher
+def _check_names(settings: Training, folders: Folders) -> None:
+  """What needs neither data nor checkpoints, before any of them is made."""
   splits = settings.scoring.splits if settings.scoring else [None]
+  given = {
+    role: model
+    for role, model in starting.roles(settings).items()
+    if not isinstance(model, models.OfCheckpoint)
+  }
   for split in splits:
     size = check_before_opening(settings.data, split, folders)
   if size is not None:
-    check_vocabularies(models, size)
-  mixture = open_mixture(settings.data, folders)
-  # Its own file is read: a damaged one would be found at the first dump.
-  check_vocabularies(models, mixture.caches[0].vocabulary.size)
+    models.check_vocabularies(given, size)
+
+
+def _open_data(
+  settings: Training, found: Mapping[str, Located], folders: Folders
+) -> tuple[Training, Mixture, list[Evaluation]]:
+  """The settings with their models, and the data, all of it checked."""
+  mixture = None
+  if settings.data.cache:
+    mixture = open_mixture(settings.data, folders)
+    # Its own file is read: a damaged one would be found at the first dump.
+    vocabulary = mixture.caches[0].vocabulary
+  else:
+    vocabulary = vocabularies.of(settings.data, folders)
+  starting.check_tokenizers(found, vocabulary)
+  settings = starting.with_models(settings, found, vocabulary.size)
+  both = starting.roles(settings)
+  models.check_vocabularies(both, vocabulary.size)
+  models.say_widths(both, vocabulary.size)
+  if mixture is None:  # made only for models that can read it
+    mixture = open_mixture(settings.data, folders)
+    _ = mixture.caches[0].vocabulary
   if settings.scoring is None:
-    return mixture, []
+    return settings, mixture, []
   caches = scoring.open_caches(settings.scoring, folders)
   for scored in caches:
-    check_vocabularies(models, scored.info["vocabulary"]["size"])
+    models.check_vocabularies(both, scored.info["vocabulary"]["size"])
     check_disjoint(mixture, scored)
-  return mixture, scoring.make_evaluations(settings.scoring, caches)
+  made = scoring.make_evaluations(settings.scoring, caches)
+  return settings, mixture, made
 
 
-def initial_params(
-  settings: Training, found: Mapping[str, Located], cache: TokenCache
-):
+def initial_params(settings: Training, found: Mapping[str, Located]) -> Params:
   """The student before step 0."""
-  if settings.initial_checkpoint:
-    student = found.get("initial_checkpoint")
-    return parameters.load(
-      str(student.path) if student else settings.initial_checkpoint,
-      settings.student,
-      "INITIAL_CHECKPOINT_PATH",
-      cache,
-    )
+  field = starting.source(settings)
+  if field in found:
+    path, name = str(found[field].path), starting.MACROS[field]
+    strides = starting.strides(settings)
+    if strides is None:
+      return parameters.load(path, settings.student, name)
+    config = models.described(found[field]).config
+    return parameters.load_every_kth(path, config, name, strides)
   log.warning(
     "INITIAL_CHECKPOINT_PATH is empty: the student starts from RANDOM weights"
   )
   key = keys.stream(settings.seed, 0, keys.Role.INIT)
   return jax.jit(settings.student.init)(key)
-
-
-def check_vocabularies(models: dict[str, LanguageModel], size: int) -> None:
-  """All models must have as many real ids as the data's vocabulary."""
-  for role, model in models.items():
-    if model.vocabulary_size != size:
-      raise UserError(
-        f"the {role} has {model.vocabulary_size} ids but VOCABULARY has {size}:"
-        f" different vocabularies; set 'vocabulary_size': {size} in"
-        f" {role.upper()}_MODEL if only its table is wider, or choose another"
-        " model or VOCABULARY"
-      )
-
-
-def _locate(settings: Training) -> dict[str, Located]:
-  """The checkpoints that the run starts from, by their field.
-
-  A run that goes on does not load its first student: nothing of it is read
-  but its mark, and one that is gone is not missed.
-  """
-  found = {}
-  if path := settings.teacher_checkpoint:
-    name = "TEACHER_CHECKPOINT_PATH"
-    found["teacher_checkpoint"] = parameters.locate(path, name)
-  if path := settings.initial_checkpoint:
-    begun = has_checkpoint(settings.model_dir)
-    try:
-      found["initial_checkpoint"] = parameters.locate(
-        path, "INITIAL_CHECKPOINT_PATH", verify=not begun
-      )
-    except UserError as error:
-      if not begun:
-        raise
-      log.warning("%s; this run goes on without it", error)
-  return found
 
 
 def _contents(

@@ -115,9 +115,25 @@ _Contents = tuple[Mapping[str, str], Mapping[str, str]]
 _NOT_SET = "not set"
 
 
+# Bindings of models as earlier versions of the program wrote them.
+_EARLIER = re.compile(r"(student|teacher)/t5\.T5Config\.from_size\.")
+_EARLIER_ALONE = re.compile(r"(student|teacher)/t5\.encoder_decoder\.config")
+
+
 def _parsed(text: str) -> dict[str, str]:
-  """{binding: value as it is written}, on one line."""
-  return {k: " ".join(v.split()) for k, v in bindings.parse(text).items()}
+  """{binding: value as it is written}, on one line, under today's names."""
+  values = {k: " ".join(v.split()) for k, v in bindings.parse(text).items()}
+  return {
+    _EARLIER.sub(r"\1/models.t5.", name): _of_today(value)
+    for name, value in values.items()
+    if not _EARLIER_ALONE.fullmatch(name)
+  }
+
+
+def _of_today(value: str) -> str:
+  return re.sub(
+    r"@(student|teacher)/t5\.encoder_decoder\(\)", r"@\1/models.t5()", value
+  )
 
 
 def _resolved(parsed: Mapping[str, str]) -> dict[str, str]:
