@@ -81,7 +81,7 @@ def load(folder: Path) -> dict[str, Any]:
     )
   try:
     saved = json.loads(file.read_text("utf-8"))
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise UserError(f"{file} is not JSON; download it again") from error
   if not isinstance(saved, dict):
     raise UserError(f"{file} is not a JSON object; download it again")
