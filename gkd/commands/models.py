@@ -24,6 +24,11 @@ from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
+_NOT_IN_SHAPES = (
+  "mlp_activations",
+  "relative_max_distance",
+  "layer_norm_epsilon",
+)
 _PATHS = {
   "STUDENT_MODEL": "INITIAL_CHECKPOINT_PATH",
   "TEACHER_MODEL": "TEACHER_CHECKPOINT_PATH",
@@ -139,9 +144,31 @@ def built(
 def of(
   model: Model, found: Located, name: str, vocabulary_size: int
 ) -> LanguageModel:
-  """`built`, with what a checkpoint says where that is asked for."""
-  told = described(found) if isinstance(model, OfCheckpoint) else None
+  """`built`, with what a checkpoint says where that is asked for.
+
+  Raises:
+    UserError: given sizes contradict it in what shapes do not tell.
+  """
+  told = described(found)
+  if not isinstance(model, OfCheckpoint):
+    _check_agrees(model, told, name)
   return built(model, told, name, vocabulary_size)
+
+
+def _check_agrees(model: LanguageModel, told: Described, name: str) -> None:
+  """Other activations or buckets compute something else, and load all the same.
+
+  Shapes are compared when the parameters are loaded.
+  """
+  assumed = {text.partition(":")[0] for text in told.assumed}
+  for field in _NOT_IN_SHAPES:
+    given = getattr(model.config, field, None)
+    saved = getattr(told.config, field)
+    if field not in assumed and given not in (None, saved):
+      raise UserError(
+        f"{name} has {field}={given!r}, but {_PATHS[name]} was trained with"
+        f" {saved!r}; leave {name} out to take the checkpoint's"
+      )
 
 
 def check_vocabularies(models: Mapping[str, LanguageModel], size: int) -> None:

@@ -85,7 +85,11 @@ def with_models(
   if isinstance(student, models.OfCheckpoint):
     told = _student(settings, found)
     student = models.built(student, told, "STUDENT_MODEL", vocabulary_size)
-  if isinstance(teacher, models.OfCheckpoint):
+  elif STUDENT in found:
+    student = models.of(
+      student, found[STUDENT], "STUDENT_MODEL", vocabulary_size
+    )
+  if teacher is not None:
     teacher = models.of(
       teacher, found[TEACHER], "TEACHER_MODEL", vocabulary_size
     )

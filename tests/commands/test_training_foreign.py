@@ -369,6 +369,17 @@ def test_a_given_size_is_not_looked_up(prepare):
   size |= {"num_encoder_layers": 1}
   student = prepare(f"STUDENT_MODEL={size}").student
   assert student.config.num_encoder_layers == config.num_encoder_layers
+  other = {**size, "mlp_activations": ("silu", "linear")}
+  # T5X does not say them, a Hugging Face folder does.
+  assert prepare(f"STUDENT_MODEL={other}").student.config.mlp_activations == (
+    "silu",
+    "linear",
+  )
+  other |= {"vocab_size": 272, "num_encoder_layers": 2}
+  with pytest.raises(
+    UserError, match=r"TEACHER_MODEL has mlp_activations=.* was trained with"
+  ):
+    prepare(f"TEACHER_MODEL={other}")
   size["num_decoder_layers"] = 2
   run = prepare(f"STUDENT_MODEL={size}")
   with pytest.raises(UserError, match="does not fit the model"):

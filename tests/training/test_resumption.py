@@ -111,6 +111,22 @@ def test_a_macro_behind_a_macro_is_followed(kept):
   )
 
 
+def test_models_as_an_earlier_version_wrote_them_are_the_same(kept):
+  earlier = "student/t5.T5Config.from_size.size = %STUDENT_MODEL"
+  today = "student/models.t5.size = %STUDENT_MODEL"
+  model = "settings.Training.student = "
+  built = f"{model}@student/t5.encoder_decoder()"
+  config = (
+    "student/t5.encoder_decoder.config = @student/t5.T5Config.from_size()"
+  )
+  assert kept((earlier, today)) == []
+  assert resumption._parsed("\n".join([earlier, built, config])) == (
+    resumption._parsed(f"{today}\n{model}@student/models.t5()")
+  )
+  message = refused(kept, (earlier, today), ("'emb_dim': 16", "'emb_dim': 32"))
+  assert "STUDENT_MODEL: {'emb_dim': 16" in message
+
+
 def test_a_value_that_only_one_of_them_has_is_a_difference(kept):
   message = refused(kept, ("optimizer.Optimizer.learning_rate", "x.Y.z"))
   assert "optimizer.Optimizer.learning_rate: 0.003 → not set" in message
