@@ -100,7 +100,7 @@ def test_steps_of_optax_go_on_from_slots():
 @pytest.mark.parametrize(
   ("made_with", "ours", "message"),
   [
-    (16, 128, "a min_dim_size_to_factor between 9 and 24, .*kernel.*factor = 24"),
+    (16, 128, "to_factor between 9 and 24, .*kernel.*factor = 24"),
     (8, 16, r"between 1 and 8, but .*\(table\); set .*factor = 8$"),
     (128, 16, "factor of 25 or more, but .*encoder/wide/kernel.*factor = 25"),
   ],
