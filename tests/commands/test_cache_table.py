@@ -180,3 +180,11 @@ def test_caches_are_found_in_folders_of_folders(cache_dir):
   for place in (cache_dir, cache_dir / "toy", path):
     assert cache_table.found(place) == [path]
   assert cache_table.found(cache_dir / "none") == []
+
+
+def test_copies_of_foreign_checkpoints_are_no_caches(tmp_path):
+  (tmp_path / "models" / "flan-t5-small-0123456789ab").mkdir(parents=True)
+  (tmp_path / "gsm8k" / "train-0123456789ab").mkdir(parents=True)
+  listed = list(cache_table.entries(tmp_path, ""))
+  assert len(listed) == 1
+  assert "gsm8k" in listed[0]
