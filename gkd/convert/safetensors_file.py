@@ -74,6 +74,12 @@ def open_folder(folder: Path) -> dict[str, Leaf]:
     return _open_sharded(folder, _weight_map(index))
   if single.is_file():
     return dict(sorted(open_file(single).items()))
+  for file in (single, index):
+    if file.is_symlink():
+      raise UserError(
+        f"{file} is a link to {file.readlink()}, which is not there; download"
+        " the folder again"
+      )
   others = sorted(file.name for file in folder.glob("*.safetensors"))
   if others:
     raise UserError(

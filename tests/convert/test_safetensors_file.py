@@ -263,6 +263,18 @@ def test_a_folder_with_too_much_or_too_little_is_refused(sharded, tmp_path):
     safetensors_file.open_folder(empty)
 
 
+@pytest.mark.parametrize(
+  "name", ["model.safetensors", "model.safetensors.index.json"]
+)
+def test_a_link_to_nothing_is_told(tmp_path, name):
+  """As a cache of the hub holds one after its blobs were removed."""
+  (tmp_path / name).symlink_to("../blobs/4d7a")
+  with pytest.raises(
+    UserError, match=rf"{name} is a link to ../blobs/4d7a, which is not there"
+  ):
+    safetensors_file.open_folder(tmp_path)
+
+
 def test_other_types_are_named_as_the_file_names_them(tmp_path):
   header = {"a": entry("F16", [2], 0, 4), "b": entry("F8_E4M3", [2], 4, 6)}
   (tmp_path / "model.safetensors").write_bytes(by_hand(header, b"123456"))
