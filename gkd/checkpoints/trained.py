@@ -122,16 +122,18 @@ def write_description(
 
 
 def write_vocabulary(
-  model_dir: str | os.PathLike, vocabulary: Vocabulary
-) -> None:
-  """Keeps a run's vocabulary beside its checkpoints, for who takes them away.
+  folder: str | os.PathLike, vocabulary: Vocabulary
+) -> dict[str, Any]:
+  """Keeps the vocabulary of a run or a model in its folder; returns its spec.
 
-  `tokenizer_folder.load(model_dir)` reads it.
+  `tokenizer_folder.load(folder)` reads it.
   """
-  folder = Path(model_dir) / tokenizer_folder.SPEC_FOLDER
-  folder.mkdir(parents=True, exist_ok=True)
-  text = json.dumps(vocabulary.save(folder), indent=2) + "\n"
-  files.write_text(folder / tokenizer_folder.SPEC_FILE, text)
+  place = Path(folder) / tokenizer_folder.SPEC_FOLDER
+  place.mkdir(parents=True, exist_ok=True)
+  spec = vocabulary.save(place)
+  text = json.dumps(spec, indent=2) + "\n"
+  files.write_text(place / tokenizer_folder.SPEC_FILE, text)
+  return spec
 
 
 def describe_run(model_dir: str | os.PathLike) -> dict[str, Any]:

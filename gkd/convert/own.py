@@ -30,8 +30,6 @@ from gkd.training import t5x_slots
 from gkd.types import UserError
 
 SLOTS_FOLDER = "slots"
-VOCABULARY_FOLDER = "vocabulary"
-VOCABULARY_FILE = "vocabulary.json"
 
 # Of the program that runs the model, not of its parameters.
 _FREE = ("dropout_rate", "dtype")
@@ -112,28 +110,12 @@ def write(
   }
   if checkpoint.step is not None:
     metadata["step"] = checkpoint.step
-  metadata |= write_vocabulary(path, vocabulary)
+  if vocabulary is not None:
+    spec = trained.write_vocabulary(path, vocabulary)
+    metadata |= {"vocabulary": spec, "vocabulary_sha256": spec["sha256"]}
   text = json.dumps(metadata, indent=2, sort_keys=True)
   files.write_text(path / models.METADATA_FILE, text)
   integrity.write_hashes(path)
-
-
-def write_vocabulary(
-  path: Path, vocabulary: Vocabulary | None
-) -> dict[str, Any]:
-  """Writes `vocabulary/` into a model's folder; what metadata.json says of it.
-
-  Args:
-    path: folder of the model.
-    vocabulary: None for none; then nothing is written, and the result is {}.
-  """
-  if vocabulary is None:
-    return {}
-  folder = path / VOCABULARY_FOLDER
-  folder.mkdir()
-  spec = vocabulary.save(folder)
-  files.write_text(folder / VOCABULARY_FILE, json.dumps(spec, indent=2) + "\n")
-  return {"vocabulary": spec, "vocabulary_sha256": spec["sha256"]}
 
 
 def _open_model(found: trained.Located, given: Mapping[str, Any]) -> Checkpoint:

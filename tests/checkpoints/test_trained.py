@@ -10,6 +10,8 @@ import pytest
 from gkd.checkpoints import models
 from gkd.checkpoints import store
 from gkd.checkpoints import trained
+from gkd.text import tokenizer_folder
+from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import UserError
 
 PARAMS = {"a": np.arange(3, dtype=np.float32)}
@@ -85,3 +87,14 @@ def test_nothing_there_is_one_line(run, tmp_path):
   (tmp_path / "new" / "checkpoints").mkdir(parents=True)
   with pytest.raises(UserError, match="has no finished checkpoint yet"):
     trained.locate(tmp_path / "new")
+
+
+def test_a_vocabulary_that_was_kept_is_found_again(tmp_path):
+  """Also by a run that goes on, which writes it a second time."""
+  vocabulary = ByteVocabulary(7)
+  for _ in range(2):
+    spec = trained.write_vocabulary(tmp_path / "run", vocabulary)
+    assert spec["sha256"] == vocabulary.sha256
+    found = tokenizer_folder.load(tmp_path / "run")
+    assert found.spec() == vocabulary.spec()
+    assert found.size == 3 + 256 + 7

@@ -7,6 +7,7 @@ import pytest
 
 from gkd import convert
 from gkd import main as command
+from gkd.checkpoints import trained
 from gkd.commands import converting
 from gkd.convert import own
 from gkd.text import sentencepiece_training
@@ -190,7 +191,7 @@ def test_a_run_leaves_as_a_hugging_face_folder_with_its_card(gkd, tmp_path):
   file = tmp_path / "spiece.model"
   sentencepiece_training.train_sentencepiece(texts, 300, file)
   words = vocabulary.load(file, 100)
-  own.write_vocabulary(run, words)
+  trained.write_vocabulary(run, words)
   tiny_models.rewrite_json(run / "run.json", vocabulary_sha256=words.sha256)
   score = {"step": 4, "eval/sums/accuracy": 0.5}
   (run / "metrics.jsonl").write_text(json.dumps(score) + "\n")

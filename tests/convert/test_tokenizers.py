@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from gkd.convert import own
+from gkd.checkpoints import trained
 from gkd.convert import tokenizers
 from gkd.models.t5 import T5Config
 from gkd.text import vocabulary
@@ -24,7 +24,7 @@ def checkpoint(ids, rows=512, **about):
 
 def save(folder, words):
   folder.mkdir(parents=True)
-  own.write_vocabulary(folder, words)
+  trained.write_vocabulary(folder, words)
   return folder
 
 
