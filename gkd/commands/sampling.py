@@ -97,8 +97,10 @@ def sample(folders: Folders) -> str:
   found = parameters.locate(asked.checkpoint, _CHECKPOINT, folders.cache_dir)
   data = parameters.with_tokenizer(asked.data, {_CHECKPOINT: found})
   cache = open_cache(data, folders)
-  parameters.check_tokenizer(found, _CHECKPOINT, cache.vocabulary)
   size = cache.info["vocabulary"]["size"]
+  if not isinstance(asked.model, models.OfCheckpoint):
+    models.check_vocabularies({"student": asked.model}, size)
+  parameters.check_tokenizer(found, _CHECKPOINT, cache.vocabulary)
   model = models.of(asked.model, found, "STUDENT_MODEL", size)
   models.check_vocabularies({"student": model}, size)
   asked = dataclasses.replace(asked, model=model, data=data)
