@@ -34,9 +34,9 @@ def say_likelihood(
 
   A batch without counted targets is passed over in silence.
   """
-  total, count = map(float, _log_likelihood(teacher, params, batch))
-  if not count:
+  if not jnp.any(batch.weights > 0):
     return
+  total, count = map(float, _log_likelihood(teacher, params, batch))
   value, uniform = -total / count, math.log(teacher.vocabulary_size)
   log.info(
     "teacher:   %.2f nats a token on the references of the first batch; a"

@@ -1,6 +1,7 @@
 """The loop ends in the same state however it got there, and needs no TF."""
 
 import json
+import logging
 import os
 import pathlib
 import subprocess
@@ -16,6 +17,7 @@ from gkd.checkpoints.store import Store
 from gkd.data.loader import Loader
 from gkd.evaluation.metric_names import metric_names
 from gkd.losses.objective import CrossEntropy
+from gkd.text import tokenizer_folder
 from gkd.training import loop
 from gkd.training import placement
 from gkd.training import t5x_slots
@@ -26,6 +28,7 @@ from tests.training.tiny_run import LENGTHS
 from tests.training.tiny_run import STEPS
 from tests.training.tiny_run import STUDENT
 from tests.training.tiny_run import TEACHER
+from tests.training.tiny_run import VOCABULARY
 from tests.training.tiny_run import lines
 from tests.training.tiny_run import make_cache
 from tests.training.tiny_run import make_evaluation
@@ -81,6 +84,22 @@ def test_stopped_and_resumed_run_is_bit_identical(tmp_path, caches, straight):
   assert [record["step"] for record in records(tmp_path)] == [1, 2, 3, 4, 5, 6]
   both = {record["train/lambda"] for record in records(tmp_path)}
   assert both == {0.0, 1.0}  # λ = 0.5: both kinds of steps were resumed
+
+
+def test_the_first_start_keeps_the_vocabulary_and_asks_the_teacher(
+  tmp_path, caches, caplog
+):
+  """Once: a run that goes on knows its teacher."""
+  caplog.set_level(logging.INFO, logger="gkd")
+  with pytest.raises(Stop):
+    loop.train(make_run(tmp_path, caches), listener=stop_at(3))
+  assert tokenizer_folder.load(tmp_path).spec() == VOCABULARY.spec()
+  asked = [m for m in caplog.messages if "nats a token on the ref" in m]
+  assert len(asked) == 1
+  with pytest.raises(Stop):
+    loop.train(make_run(tmp_path, caches), listener=stop_at(3))
+  assert "resuming after step 2" in caplog.text
+  assert caplog.text.count("nats a token on the ref") == 1
 
 
 def test_a_run_resumes_on_other_devices(tmp_path, caches, straight):
