@@ -10,8 +10,12 @@ import sys
 import numpy as np
 import pytest
 
+from gkd import convert
 from gkd import main as command
+from gkd.convert import hf
 from gkd.data.cache import TokenCache
+from gkd.text import vocabulary
+from tests.convert import tiny_models
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(
@@ -127,3 +131,37 @@ def test_own_divergence_is_right_and_trains(own_folder, chain):
   assert "DIVERGENCE = @hellinger.Hellinger()" in text
   line = (own_folder / "run" / "metrics.jsonl").read_text().splitlines()[-1]
   assert 0 < json.loads(line)["train/loss"] < 1
+
+
+def test_three_commands_bring_a_t5_in_and_out(own_folder):
+  """From Hugging Face folders to a distilled one, on small random models."""
+  byt5 = vocabulary.load("bytes", 125)
+  for name, width in (("flan-t5-base", 24), ("flan-t5-small", 16)):
+    (own_folder / name).mkdir()
+    model = tiny_models.make(
+      vocab_size=384, emb_dim=width, num_encoder_layers=1, num_decoder_layers=1
+    )
+    hf.write(own_folder / name, model, vocabulary=byt5)
+  (block,) = [commands(b) for b in BLOCKS if "--to=gkd --dry_run" in b]
+  look, train, export = block
+  # The settings that are other than the README's; the last of a flag counts.
+  train = [
+    x.replace("tasks/gsm8k.gin", "tasks/chain_addition.gin") for x in train
+  ]
+  train += [
+    "--gin.BATCH_SIZE=4",
+    "--gin.TRAIN_STEPS=2",
+    "--gin.TRAIN_LIMIT=8",
+    "--gin.EVAL_EXAMPLES=4",
+    "--gin.EVAL_BATCH_SIZE=4",
+  ]
+  for arguments in (look, train, export):
+    assert command.main(arguments) == 0, arguments
+  config, params = convert.read(own_folder / "student")
+  assert (config.emb_dim, config.vocabulary_size) == (16, 384)
+  before = convert.read(own_folder / "flan-t5-small")[1]
+  table = params["token_embedder"]["embedding"]
+  assert not np.array_equal(table, before["token_embedder"]["embedding"])
+  card = (own_folder / "student" / "README.md").read_text("utf-8")
+  assert 'license: "apache-2.0"' in card
+  assert "| Teacher | flan-t5-base |" in card

@@ -39,10 +39,13 @@ _TEACHER = (
   "  gkd train --gin_file=test/sft.gin --gin.MODEL_DIR=/tmp/gkd/teacher"
 )
 
-PAGES = manual_caches.PAGES | manual_convert.PAGES | {
-  "train": Page(
-    "train a student: fine-tuning or distillation",
-    f"""
+PAGES = (
+  manual_caches.PAGES
+  | manual_convert.PAGES
+  | {
+    "train": Page(
+      "train a student: fine-tuning or distillation",
+      f"""
 {GIN.strip()}
 
 reads:
@@ -61,16 +64,16 @@ resume:
   if it had never been stopped. Another configuration is refused, with what is
   different; TRAIN_STEPS, periods, KEEP…, EVAL… and folders may change
 """,
-    f"""
+      f"""
 {_TEACHER}
   gkd train --gin_file=test/distill.gin --gin.MODEL_DIR=/tmp/gkd/student \\
     --gin.TEACHER_CHECKPOINT_PATH=/tmp/gkd/teacher
 """,
-    _TRAINING_CODES,
-  ),
-  "evaluate": Page(
-    "score a checkpoint on a task by generation",
-    f"""
+      _TRAINING_CODES,
+    ),
+    "evaluate": Page(
+      "score a checkpoint on a task by generation",
+      f"""
 {GIN.strip()}
 
 reads:
@@ -90,15 +93,15 @@ knobs:
 resume:
   nothing to resume: given again it scores again, with the same result
 """,
-    f"""
+      f"""
 {_TEACHER}
   gkd evaluate --gin_file=test/evaluate.gin --gin.MODEL_DIR=/tmp/gkd/scores \\
     --gin.INITIAL_CHECKPOINT_PATH=/tmp/gkd/teacher
 """,
-  ),
-  "sample": Page(
-    "write completions of prompts into a cache that training reads",
-    f"""
+    ),
+    "sample": Page(
+      "write completions of prompts into a cache that training reads",
+      f"""
 {GIN.strip()}
 
 reads:
@@ -119,22 +122,22 @@ resume:
   doubled. Until then they are in .NAME.partial/ beside OUTPUT_DIR, and a
   command that would write other rows is refused
 """,
-    f"""
+      f"""
 {_TEACHER}
   gkd sample --gin_file=test/sample.gin --gin.OUTPUT_DIR=/tmp/gkd/answers \\
     --gin.INITIAL_CHECKPOINT_PATH=/tmp/gkd/teacher
   gkd train --gin_file=test/sft.gin --gin.TRAIN_CACHE=/tmp/gkd/answers \\
     --gin.TRAIN_LIMIT=None --gin.MODEL_DIR=/tmp/gkd/seqkd
 """,
-    """
+      """
 exit code:
   0 done, or done before; 2 a mistake that you can mend, in one line; 1 the
   model's numbers were not finite; 130 ctrl-C; 143 ended by SIGTERM
 """,
-  ),
-  "report": Page(
-    "turn run folders into one self-contained HTML page",
-    """
+    ),
+    "report": Page(
+      "turn run folders into one self-contained HTML page",
+      """
 reads:
   of each run or evaluation in the folders given, or up to two folders below:
   metrics.jsonl or metrics.json, config.gin, run.json, model-info.txt,
@@ -148,14 +151,14 @@ resume:
   nothing to resume: drawn anew from the files each time, also of a run that is
   still going on or was killed; what is missing is said in the page
 """,
-    """
+      """
   gkd report runs/sft runs/gkd --output=report.html
   gkd report runs --output=report.html --plots=plots
 """,
-  ),
-  "bench": Page(
-    "time sampling and updates of a distillation run",
-    f"""
+    ),
+    "bench": Page(
+      "time sampling and updates of a distillation run",
+      f"""
 {GIN.strip()}
 
 reads:
@@ -168,15 +171,15 @@ knobs:
 resume:
   nothing to resume: given again it measures again
 """,
-    f"""
+      f"""
 {_TEACHER}
   gkd bench --gin_file=test/distill.gin --gin.MODEL_DIR=/tmp/gkd/bench \\
     --gin.TEACHER_CHECKPOINT_PATH=/tmp/gkd/teacher --rounds=20
 """,
-  ),
-  "quickstart": Page(
-    "distil a small T5 on this machine and compare the methods",
-    """
+    ),
+    "quickstart": Page(
+      "distil a small T5 on this machine and compare the methods",
+      """
 reads:
   nothing: the problems are generated and the teacher comes along
 writes:
@@ -188,8 +191,9 @@ knobs:
 resume:
   give the same command again: finished runs are kept
 """,
-    """
+      """
   gkd quickstart --output=runs/quickstart
 """,
-  ),
-}
+    ),
+  }
+)
