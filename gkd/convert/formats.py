@@ -71,7 +71,13 @@ def detect(path: str | os.PathLike) -> Format:
 
 
 def steps_within(folder: Path) -> dict[int, Path]:
-  """{step: checkpoint} of a run's folder, ours or T5X's; {} of any other."""
+  """{step: checkpoint} of a run's folder, ours or T5X's; {} of any other.
+
+  Of ours the steps are those of the run, as its folders are numbered; one of
+  these folders is its own only checkpoint.
+  """
+  if folder.parent.name == "checkpoints" and folder.name.isdecimal():
+    return {int(folder.name): folder}
   ours = [f for f in folder.glob("checkpoints/*") if f.name.isdecimal()]
   if ours:
     return {int(f.name): f for f in ours}

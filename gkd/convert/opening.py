@@ -63,7 +63,9 @@ def read(
 def at_step(path: str | os.PathLike, step: int | None) -> Path:
   """The checkpoint of a step, of a run's folder (ours or T5X's) with several.
 
-  Any other folder is returned as it is, and so is each where step is None.
+  Of a run of ours that went on from a checkpoint, the step is that of the run,
+  as its folders are numbered. Any other folder is returned as it is, and so is
+  each where step is None.
 
   Raises:
     UserError: no folder, or no checkpoint of that step in it.

@@ -73,8 +73,7 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
     layout="checkpoint of a gkd run (orbax)",
     config=config,
     leaves=leaves,
-    # Absolute, where the run went on from the step of a checkpoint.
-    step=found.step and described.get("first_step", 0) + found.step,
+    step=_absolute(found.step, run_dir, described),
     slots=_run_slots(found.path),
     assumed=assumed,
     about=about,
@@ -134,6 +133,20 @@ def _open_model(found: trained.Located, given: Mapping[str, Any]) -> Checkpoint:
     assumed=(*about.get("assumed", ()), *assumed),
     about=about,
   )
+
+
+def _absolute(
+  step: int | None, run_dir: Path, described: Mapping[str, Any]
+) -> int | None:
+  """The step with those before the run, where it went on from a checkpoint."""
+  first = described.get("first_step", 0)
+  if not isinstance(first, int) or isinstance(first, bool) or first < 0:
+    raise UserError(
+      f"damaged {run_dir / trained.DESCRIPTION_FILE}: its first_step is"
+      f" {first!r}; expected the number of steps before the run; restore that"
+      " file"
+    )
+  return None if step is None else first + step
 
 
 def _leaves(path: Path, below: str = "") -> dict[str, Leaf]:

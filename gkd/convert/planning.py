@@ -12,6 +12,7 @@ from typing import get_args
 import ml_dtypes
 import numpy as np
 
+from gkd.convert import formats
 from gkd.convert import opening
 from gkd.convert import tokenizers
 from gkd.convert.checkpoint import Checkpoint
@@ -67,8 +68,12 @@ def plan(
       f"tokenizer {tokenizer} has no effect: a T5X checkpoint holds none; leave"
       " it out"
     )
-  opened = opening.open_any(opening.at_step(source, step), **(given or {}))
-  opened, about_step = _with_step(opened, step, to)
+  chosen = opening.at_step(source, step)
+  opened = opening.open_any(chosen, **(given or {}))
+  # Its number has chosen the checkpoint of a run of ours, whose step is another
+  # where the run went on from a checkpoint.
+  is_ours = opened.format == "gkd" and step in formats.steps_within(chosen)
+  opened, about_step = _with_step(opened, None if is_ours else step, to)
   opened, about_slots = _with_slots(opened, slots, to)
   opened, about_types = _with_dtype(opened, dtype)
   vocabulary, about_tokenizer = None, ""

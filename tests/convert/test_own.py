@@ -134,6 +134,22 @@ def test_of_a_run_the_newest_sound_checkpoint_is_read(tmp_path):
   assert again.about["converted_from"]["path"] == str(one.path)
 
 
+def test_steps_before_the_run_are_counted(tmp_path):
+  make_run(tmp_path)
+  checkpoints = tmp_path / "checkpoints"
+  (checkpoints / "00000002").rename(checkpoints / "00000000")
+  tiny_models.rewrite_json(tmp_path / "run.json", first_step=1000)
+  steps = [
+    own.open_checkpoint(checkpoints / name, {}).step
+    for name in ("00000000", "00000004")
+  ]
+  assert steps == [1000, 1004]
+  for wrong in (None, "1000", -1):
+    tiny_models.rewrite_json(tmp_path / "run.json", first_step=wrong)
+    with pytest.raises(UserError, match=r"run.json: its first_step is .*resto"):
+      own.open_checkpoint(tmp_path, {})
+
+
 def test_fields_of_the_program_may_be_given_others_must_agree(tmp_path):
   folder = write(tmp_path / "a", tiny_models.make())
   given = {"dtype": "bfloat16", "dropout_rate": 0.0, "head_dim": 4}

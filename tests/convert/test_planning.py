@@ -9,6 +9,7 @@ import pytest
 from gkd.convert import own
 from gkd.convert import planning
 from gkd.types import UserError
+from tests.convert import test_own
 from tests.convert import tiny_models
 
 
@@ -92,6 +93,18 @@ def test_the_step_is_checked_or_told(model, stepless):
   planned = planning.plan(stepless, to="gkd", step=9)
   assert planned.checkpoint.step == 9
   assert "step: 9, as given" in remarks(planned)
+
+
+@pytest.mark.parametrize("below", ["", "checkpoints/00000002"])
+def test_of_a_run_the_number_of_the_folder_chooses(tmp_path, below):
+  """What is written is the absolute step."""
+  made = test_own.make_run(tmp_path)
+  tiny_models.rewrite_json(tmp_path / "run.json", first_step=1_000_000)
+  planned = planning.plan(tmp_path / below, to="t5x", step=2)
+  assert planned.checkpoint.step == 1_000_002
+  tiny_models.assert_same_arrays(planned.checkpoint.leaves, made[2].leaves)
+  with pytest.raises(UserError, match=r"no checkpoint of step 1000002; it has"):
+    planning.plan(tmp_path / below, to="t5x", step=1_000_002)
 
 
 def test_impossible_requests_are_one_line(model):
