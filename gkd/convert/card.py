@@ -57,7 +57,9 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
   """
   made_by = dict(checkpoint.about.get("run", {}).get("card", {}))
   run_dir = checkpoint.about.get("run_dir")
-  scores = _evaluation(run_dir, checkpoint.step) if run_dir else {}
+  # The run counts its own steps, the checkpoint all of them.
+  first = checkpoint.about.get("run", {}).get("first_step", 0)
+  scores = _evaluation(run_dir, checkpoint.step, first) if run_dir else {}
   parts = [
     _front_matter(made_by, fields),
     f"# {_title(checkpoint, made_by)}",
@@ -165,8 +167,13 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
   return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _evaluation(run_dir: str, step: int | None) -> dict[str, float]:
-  """The run's evaluation at a step, or its last; the step as "eval_step"."""
+def _evaluation(
+  run_dir: str, step: int | None, first_step: int
+) -> dict[str, float]:
+  """The run's evaluation at a step, or its last; the step as "eval_step".
+
+  Steps are absolute here; the first one of the run is `first_step`.
+  """
   found: dict[str, float] = {}
   file = Path(run_dir) / _METRICS_FILE
   lines = file.read_text("utf-8").splitlines() if file.is_file() else []
@@ -175,13 +182,15 @@ def _evaluation(run_dir: str, step: int | None) -> dict[str, float]:
       record = json.loads(line)
     except ValueError:  # a line that a kill cut off
       continue
+    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+      continue
     scores = {
       name: value
       for name, value in record.items()
       if name.startswith("eval/") and isinstance(value, int | float)
     }
     if scores:
-      found = {**scores, "eval_step": record["step"]}
-      if record["step"] == step:
+      found = {**scores, "eval_step": first_step + record["step"]}
+      if found["eval_step"] == step:
         break
   return {n: v for n, v in found.items() if math.isfinite(v)}

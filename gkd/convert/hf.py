@@ -108,6 +108,8 @@ def write(
   dtype = "bfloat16" if types == {"bfloat16"} else "float32"
   came_as = checkpoint.about.get("hf", {}).get("model_type")
   described = hf_config.as_json(config, dtype, came_as)
+  # Before the hours that the arrays may take.
+  model_card.write(path, checkpoint, card or {})
   table = hf_names.table(config)
   tensors = {
     table[ours].theirs: _turned(leaf) if table[ours].transposed else leaf
@@ -120,7 +122,6 @@ def write(
   _write_json(path / hf_config.GENERATION_FILE, hf_config.generation_json())
   if vocabulary is not None:
     hf_tokenizer.write(path, vocabulary)
-  model_card.write(path, checkpoint, card or {})
 
 
 def stored(

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from gkd.convert import card
+from gkd.convert import hf
 from gkd.convert.checkpoint import Checkpoint
 from gkd.models.t5 import T5Config
+from tests.convert import tiny_models
 
 FACTS = {
   "teacher": "runs/teacher, T5 1.1 large",
@@ -74,6 +76,23 @@ def test_scores_of_its_own_step_are_preferred(run_dir):
   assert not page.startswith("---\nlicense")
 
 
+def test_the_steps_before_the_run_are_counted(run_dir):
+  run = {"card": FACTS, "first_step": 1000}
+  page = card.text(checkpoint(1200, run=run, run_dir=run_dir), {})
+  assert "Evaluated after step 1,200; bootstrap" in page
+  assert "| sums/accuracy | 40 | 35 to 45.25 |" in page
+  page = card.text(checkpoint(200, run=run, run_dir=run_dir), {})
+  assert "after step 1,400, not at step 200 of this checkpoint" in page
+
+
+def test_lines_that_are_no_evaluation_are_passed_over(run_dir):
+  with (Path(run_dir) / "metrics.jsonl").open("a") as file:
+    file.write('0}\n[1]\n7\nnull\n{"eval/sums/accuracy": 1.0}\n')
+    file.write('{"step": null, "eval/sums/accuracy": 2.0}\n')
+  page = card.text(checkpoint(None, run={"card": FACTS}, run_dir=run_dir), {})
+  assert "| sums/accuracy | 61.5 |  |" in page
+
+
 def test_what_is_unknown_is_said_to_be():
   page = card.text(checkpoint(), {})
   assert "- distillation" not in page
@@ -98,6 +117,18 @@ def test_transformers_has_to_be_told_of_an_untied_umt5(
   line = "model.config.tie_word_embeddings = False"
   assert (line in page) == told
   assert "pipeline_tag: text2text-generation" in page
+
+
+def test_an_export_writes_it_before_the_arrays(tmp_path, monkeypatch):
+  """What is wrong with a card does not cost the hours that they take."""
+
+  def fail(*_):
+    raise RuntimeError("no card")
+
+  monkeypatch.setattr(card, "text", fail)
+  with pytest.raises(RuntimeError, match="no card"):
+    hf.write(tmp_path, tiny_models.make())
+  assert list(tmp_path.iterdir()) == []
 
 
 def test_it_is_written_as_the_readme_of_the_folder(tmp_path):
