@@ -28,49 +28,37 @@ _PAUSE_SECONDS = 0.05
 
 @contextlib.contextmanager
 def hold(
-  path: str | os.PathLike, what: str, *, wait: bool = False
+  path: str | os.PathLike,
+  what: str,
+  *,
+  wait: bool = False,
+  remove: bool = False,
 ) -> Iterator[None]:
   """Holds the lock of a file, made if missing, while the block runs.
 
   Args:
     path: the lock's file; its folder is made. It stays behind, harmless: who
-      deletes it could delete the lock that another process has just taken.
+      deletes it without holding it could delete the lock that another process
+      has just taken.
     what: is protected, for messages.
     wait: wait for the other process, saying so, instead of refusing.
+    remove: delete the file in the end, while it is still held.
 
   Raises:
     UserError: another process holds it, the folder cannot be written, or its
       file system has no locks.
   """
   path = Path(path)
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+", encoding="utf-8")
-  except OSError as error:
-    raise UserError(
-      f"cannot write to {path.parent} ({error.strerror}); give a folder that"
-      " can be written"
-    ) from error
-  with file:
+  with _locked(path, what, wait) as file:
     try:
-      if not _taken(file):
-        if not wait:
-          raise UserError(
-            f"{what} is in use by {_owner(file)}; wait until it is done, stop"
-            " it, or choose another folder"
-          )
-        log.info("waiting for %s, which has %s", _owner(file), what)
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError as error:
-      raise UserError(
-        f"cannot lock {path} ({error.strerror}), which keeps a second process"
-        " out; give a folder on a file system with locks (flock)"
-      ) from error
-    file.seek(0)
-    file.truncate()
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    file.flush()
-    yield
+      file.seek(0)
+      file.truncate()
+      file.write(f"process {os.getpid()} on {socket.gethostname()}")
+      file.flush()
+      yield
+    finally:
+      if remove:
+        path.unlink(missing_ok=True)
 
 
 def holder(path: str | os.PathLike) -> str | None:
@@ -83,6 +71,56 @@ def holder(path: str | os.PathLike) -> str | None:
     except BlockingIOError:
       return _owner(file)
   return None
+
+
+def _locked(path: Path, what: str, wait: bool):
+  """The open file; once more where its last holder has removed it."""
+  while True:
+    file = _opened(path)
+    try:
+      _take(file, path, what, wait)
+      if _is_still(path, file):
+        return file
+    except BaseException:
+      file.close()
+      raise
+    file.close()
+
+
+def _opened(path: Path):
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("a+", encoding="utf-8")
+  except OSError as error:
+    raise UserError(
+      f"cannot write to {path.parent} ({error.strerror}); give a folder that"
+      " can be written"
+    ) from error
+
+
+def _take(file, path: Path, what: str, wait: bool) -> None:
+  try:
+    if not _taken(file):
+      if not wait:
+        raise UserError(
+          f"{what} is in use by {_owner(file)}; wait until it is done, stop it,"
+          " or choose another folder"
+        )
+      log.info("waiting for %s, which has %s", _owner(file), what)
+      fcntl.flock(file, fcntl.LOCK_EX)
+  except OSError as error:
+    raise UserError(
+      f"cannot lock {path} ({error.strerror}), which keeps a second process"
+      " out; give a folder on a file system with locks (flock)"
+    ) from error
+
+
+def _is_still(path: Path, file) -> bool:
+  """False if who held it before has removed it from the path."""
+  try:
+    return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+  except FileNotFoundError:
+    return False
 
 
 def _taken(file) -> bool:

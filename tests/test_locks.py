@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -85,6 +86,29 @@ def test_who_only_asks_makes_nobody_fail(tmp_path, monkeypatch):
     with locks.hold(lock, "the run"):
       assert str(os.getpid()) in lock.read_text()
   assert pauses == [0.05]
+
+
+def test_one_that_is_removed_keeps_the_others_out_as_well(tmp_path):
+  """Who waited for it has a file that is gone, and takes the next one."""
+  lock = tmp_path / ".lock"
+  inside, most, done = [], [], []
+
+  def work():
+    for _ in range(20):
+      with locks.hold(lock, "it", wait=True, remove=True):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.001)
+        inside.pop()
+    done.append(1)
+
+  threads = [threading.Thread(target=work) for _ in range(4)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join(60)
+  assert (len(done), len(most), max(most)) == (4, 80, 1)
+  assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("wait", [False, True])

@@ -33,7 +33,7 @@ def convert(args: argparse.Namespace) -> None:
   card = {name: value for name in CARD_FIELDS if (value := getattr(args, name))}
   _check_flags(args, card)
   if args.destination:
-    converting.check_free(args.destination)
+    converting.check_destination(args.source, args.destination)
   planned = planning.plan(
     args.source,
     to=args.to,

@@ -60,7 +60,7 @@ def convert(
     UserError: the source cannot be read or the destination not be written;
       then nothing is left at `destination`.
   """
-  check_free(destination)
+  check_destination(source, destination)
   planned = plan(
     source,
     to=to,
@@ -92,17 +92,49 @@ def write(
       f"{', '.join(card)}: only a Hugging Face folder has a model card; leave"
       " it out"
     )
-  _check_space(planned, Path(destination).expanduser().absolute())
-  with (
-    _whole_folder(destination) as partial,
-    _progress(planned.checkpoint) as told,
-  ):
-    writer.write(partial, told, **extra)
+  with _whole_folder(destination) as partial:
+    _check_space(planned, Path(destination).expanduser().absolute())
+    with _progress(planned.checkpoint) as told:
+      writer.write(partial, told, **extra)
 
 
-def check_free(destination: str | os.PathLike) -> None:
-  """Raises a UserError unless nothing, or an empty folder, is there."""
+def check_destination(
+  source: str | os.PathLike, destination: str | os.PathLike
+) -> None:
+  """Refuses, before any work, a folder that could not take its name.
+
+  Raises:
+    UserError: something is there, it lies in the source, or it cannot be made.
+  """
   path = Path(destination).expanduser().absolute()
+  try:
+    _check_free(path)
+    _partial(path).exists()  # the longer name
+    folder = Path(os.path.realpath(Path(source).expanduser()))
+    below = Path(os.path.realpath(path)).is_relative_to(folder)
+    nearest = next(above for above in path.parents if above.exists())
+  except OSError as error:
+    raise UserError(
+      f"cannot write {path} ({error.strerror}); give another folder"
+    ) from error
+  if below:
+    raise UserError(
+      f"{path} is in {folder}, the folder to convert, which stays as it is;"
+      " give a folder outside of it"
+    )
+  if not nearest.is_dir():
+    raise UserError(
+      f"cannot write {path}, since {nearest} is a file; give another folder"
+    )
+  if not os.access(nearest, os.W_OK | os.X_OK):
+    raise UserError(
+      f"cannot write {path}, since {nearest} may not be written to; give"
+      " another folder"
+    )
+
+
+def _check_free(path: Path) -> None:
+  """Raises a UserError unless nothing, or an empty folder, is there."""
   if path.is_dir() and not any(path.iterdir()):
     return
   if path.exists() or path.is_symlink():
@@ -110,6 +142,11 @@ def check_free(destination: str | os.PathLike) -> None:
       f"{path} exists and nothing is replaced; give another folder, or remove"
       " it"
     )
+
+
+def _partial(path: Path) -> Path:
+  """The temporary name."""
+  return path.with_name(f".{path.name}.partial")
 
 
 def _check_space(planned: Plan, path: Path) -> None:
@@ -121,8 +158,7 @@ def _check_space(planned: Plan, path: Path) -> None:
   needed = sum(leaf.size_bytes for leaf in leaves)
   if planned.to != "hf":  # the others are compressed, seldom to a half
     needed //= 2
-  nearest = next(folder for folder in path.parents if folder.is_dir())
-  free = shutil.disk_usage(nearest).free
+  free = shutil.disk_usage(path.parent).free
   if needed > free:
     raise UserError(
       f"{path} would take at least {needed / 1e6:,.2f} MB, and"
@@ -134,24 +170,37 @@ def _check_space(planned: Plan, path: Path) -> None:
 def _whole_folder(destination: str | os.PathLike) -> Iterator[Path]:
   """A folder under a temporary name that takes its place when all went well."""
   path = Path(destination).expanduser().absolute()
-  check_free(path)
-  partial = path.with_name(f".{path.name}.partial")
+  partial = _partial(path)
   lock = path.with_name(f".{path.name}.lock")
   with (
     files.explaining(f"cannot write {path}; nothing is left of it"),
-    locks.hold(lock, f"{path}"),
+    _parents(path),
+    locks.hold(lock, f"{path}", remove=True),
   ):
+    _check_free(path)
     try:
       shutil.rmtree(partial, ignore_errors=True)  # of a call that was killed
       partial.mkdir()
       yield partial
       _sync(partial)
-      check_free(path)
+      _check_free(path)
       os.rename(partial, path)
       _sync_folder(path.parent)
     finally:
       shutil.rmtree(partial, ignore_errors=True)
-      lock.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _parents(path: Path) -> Iterator[None]:
+  """Folders above it that the block made go again when it failed."""
+  missing = [folder for folder in path.parents if not folder.exists()]
+  try:
+    yield
+  except BaseException:
+    with contextlib.suppress(OSError):  # another process has put something in
+      for folder in missing:
+        folder.rmdir()
+    raise
 
 
 def _sync(folder: Path) -> None:

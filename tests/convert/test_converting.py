@@ -154,6 +154,69 @@ def test_nothing_is_replaced_and_an_empty_folder_is_filled(model, tmp_path):
   assert left_in(tmp_path / "full") == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("to", ["gkd", "t5x", "hf"])
+def test_the_source_stays_as_it_is(model, tmp_path, to):
+  """A folder in it would be no part of what its hashes say."""
+  (tmp_path / "link").symlink_to(model)
+  before = tiny_models.files_of(model)
+  for source, out in (
+    (model, model / "out"),
+    (model, model / "deep" / "er" / "out"),
+    (model, tmp_path / "link" / "out"),
+    (tmp_path / "link", model / ".." / model.name / "out"),
+  ):
+    with pytest.raises(UserError, match=r"is in .*/model, the folder to conv"):
+      convert.convert(source, out, to=to, tokenizer="none")
+  assert tiny_models.files_of(model) == before
+  assert not (model / "deep").exists()
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("n" * 250, r"cannot write .*\(File name too long\); give another"),
+    ("n" * 300 + "/out", r"cannot write .*\(File name too long\); give"),
+    ("file/deep/out", r"cannot write .*/out, since .*/file is a file; give"),
+    ("loop/out", r"cannot write .*; give a"),
+    ("/proc/foo", r"cannot write to /proc \(.*; give a folder that can be"),
+  ],
+)
+def test_a_place_where_nothing_can_be_is_one_line(
+  model, tmp_path, name, message
+):
+  (tmp_path / "file").write_text("x")
+  (tmp_path / "loop").symlink_to("loop")
+  with pytest.raises(UserError, match=message) as error:
+    convert.convert(model, tmp_path / name, to="gkd")
+  assert "\n" not in str(error.value)
+  assert left_in(tmp_path) == ["file", "loop"]
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused(
+  model, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(converting.os, "access", lambda *_: False)
+  with pytest.raises(UserError, match=r"since .* may not be written to; give"):
+    convert.convert(model, tmp_path / "deep" / "out", to="gkd")
+
+
+def test_what_others_put_there_meanwhile_is_kept(model, tmp_path):
+  out = tmp_path / "deep" / "out"
+  planned = converting.plan(model, to="t5x")
+  name, leaf = list(planned.checkpoint.leaves.items())[-1]
+
+  def read():
+    out.mkdir()
+    (out / "thesis.tex").write_text("x")
+    return leaf.read()
+
+  planned.checkpoint.leaves[name] = type(leaf)(leaf.shape, leaf.dtype, read)
+  with pytest.raises(UserError, match="exists and nothing is replaced"):
+    converting.write(planned, out)
+  assert left_in(tmp_path / "deep") == ["out"]
+  assert left_in(out) == ["thesis.tex"]
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_error_in_the_middle_leaves_nothing(model, tmp_path, error):
   planned = converting.plan(model, to="t5x")
@@ -167,7 +230,7 @@ def test_an_error_in_the_middle_leaves_nothing(model, tmp_path, error):
     leaf.shape, leaf.dtype, fail
   )
   with pytest.raises(error, match="in the middle"):
-    converting.write(planned, tmp_path / "out")
+    converting.write(planned, tmp_path / "deep" / "er" / "out")
   assert left_in(tmp_path) == []
 
 
