@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from gkd.convert import converting
+from gkd.convert import destinations
 from gkd.convert import families
 from gkd.convert import names
 from gkd.convert import planning
@@ -33,7 +34,7 @@ def convert(args: argparse.Namespace) -> None:
   card = {name: value for name in CARD_FIELDS if (value := getattr(args, name))}
   _check_flags(args, card)
   if args.destination:
-    converting.check_destination(args.source, args.destination)
+    destinations.check(args.source, args.destination)
   planned = planning.plan(
     args.source,
     to=args.to,

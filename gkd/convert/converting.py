@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gkd import files
-from gkd import locks
+from gkd.convert import destinations
 from gkd.convert import opening
 from gkd.convert.checkpoint import Checkpoint
 from gkd.convert.checkpoint import Format
@@ -60,7 +59,7 @@ def convert(
     UserError: the source cannot be read or the destination not be written;
       then nothing is left at `destination`.
   """
-  check_destination(source, destination)
+  destinations.check(source, destination)
   planned = plan(
     source,
     to=to,
@@ -92,61 +91,10 @@ def write(
       f"{', '.join(card)}: only a Hugging Face folder has a model card; leave"
       " it out"
     )
-  with _whole_folder(destination) as partial:
+  with destinations.whole_folder(destination) as partial:
     _check_space(planned, Path(destination).expanduser().absolute())
     with _progress(planned.checkpoint) as told:
       writer.write(partial, told, **extra)
-
-
-def check_destination(
-  source: str | os.PathLike, destination: str | os.PathLike
-) -> None:
-  """Refuses, before any work, a folder that could not take its name.
-
-  Raises:
-    UserError: something is there, it lies in the source, or it cannot be made.
-  """
-  path = Path(destination).expanduser().absolute()
-  try:
-    _check_free(path)
-    _partial(path).exists()  # the longer name
-    folder = Path(os.path.realpath(Path(source).expanduser()))
-    below = Path(os.path.realpath(path)).is_relative_to(folder)
-    nearest = next(above for above in path.parents if above.exists())
-  except OSError as error:
-    raise UserError(
-      f"cannot write {path} ({error.strerror}); give another folder"
-    ) from error
-  if below:
-    raise UserError(
-      f"{path} is in {folder}, the folder to convert, which stays as it is;"
-      " give a folder outside of it"
-    )
-  if not nearest.is_dir():
-    raise UserError(
-      f"cannot write {path}, since {nearest} is a file; give another folder"
-    )
-  if not os.access(nearest, os.W_OK | os.X_OK):
-    raise UserError(
-      f"cannot write {path}, since {nearest} may not be written to; give"
-      " another folder"
-    )
-
-
-def _check_free(path: Path) -> None:
-  """Raises a UserError unless nothing, or an empty folder, is there."""
-  if path.is_dir() and not any(path.iterdir()):
-    return
-  if path.exists() or path.is_symlink():
-    raise UserError(
-      f"{path} exists and nothing is replaced; give another folder, or remove"
-      " it"
-    )
-
-
-def _partial(path: Path) -> Path:
-  """The temporary name."""
-  return path.with_name(f".{path.name}.partial")
 
 
 def _check_space(planned: Plan, path: Path) -> None:
@@ -164,60 +112,6 @@ def _check_space(planned: Plan, path: Path) -> None:
       f"{path} would take at least {needed / 1e6:,.2f} MB, and"
       f" {free / 1e6:,.2f} MB are free there; free space or give another place"
     )
-
-
-@contextlib.contextmanager
-def _whole_folder(destination: str | os.PathLike) -> Iterator[Path]:
-  """A folder under a temporary name that takes its place when all went well."""
-  path = Path(destination).expanduser().absolute()
-  partial = _partial(path)
-  lock = path.with_name(f".{path.name}.lock")
-  with (
-    files.explaining(f"cannot write {path}; nothing is left of it"),
-    _parents(path),
-    locks.hold(lock, f"{path}", remove=True),
-  ):
-    _check_free(path)
-    try:
-      shutil.rmtree(partial, ignore_errors=True)  # of a call that was killed
-      partial.mkdir()
-      yield partial
-      _sync(partial)
-      _check_free(path)
-      os.rename(partial, path)
-      _sync_folder(path.parent)
-    finally:
-      shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _parents(path: Path) -> Iterator[None]:
-  """Folders above it that the block made go again when it failed."""
-  missing = [folder for folder in path.parents if not folder.exists()]
-  try:
-    yield
-  except BaseException:
-    with contextlib.suppress(OSError):  # another process has put something in
-      for folder in missing:
-        folder.rmdir()
-    raise
-
-
-def _sync(folder: Path) -> None:
-  """Returns when all files are on the disk, under their names."""
-  for directory, _, names in os.walk(folder):
-    for name in names:
-      with open(os.path.join(directory, name), "rb") as file:
-        os.fsync(file.fileno())
-    _sync_folder(directory)
-
-
-def _sync_folder(folder: str | os.PathLike) -> None:
-  descriptor = os.open(folder, os.O_RDONLY)
-  try:
-    os.fsync(descriptor)
-  finally:
-    os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ import ml_dtypes
 import pytest
 
 from gkd import convert
-from gkd import locks
 from gkd.checkpoints import one_by_one
 from gkd.convert import converting
 from gkd.convert import hf
@@ -139,84 +138,6 @@ def test_hugging_face_through_another_format_is_the_same_files(
   tiny_models.assert_same_arrays(convert.open_any(last).leaves, made.leaves)
 
 
-def test_nothing_is_replaced_and_an_empty_folder_is_filled(model, tmp_path):
-  (tmp_path / "full").mkdir()
-  (tmp_path / "full" / "thesis.tex").write_text("x")
-  (tmp_path / "file").write_text("x")
-  (tmp_path / "link").symlink_to(tmp_path / "gone")
-  for name in ("full", "file", "link"):
-    with pytest.raises(UserError, match=r"exists and nothing is replaced"):
-      convert.convert(model, tmp_path / name, to="gkd")
-  (tmp_path / "empty").mkdir()
-  convert.convert(model, tmp_path / "empty", to="gkd")
-  convert.open_any(tmp_path / "empty")
-  assert left_in(tmp_path) == ["empty", "file", "full", "link"]
-  assert left_in(tmp_path / "full") == ["thesis.tex"]
-
-
-@pytest.mark.parametrize("to", ["gkd", "t5x", "hf"])
-def test_the_source_stays_as_it_is(model, tmp_path, to):
-  """A folder in it would be no part of what its hashes say."""
-  (tmp_path / "link").symlink_to(model)
-  before = tiny_models.files_of(model)
-  for source, out in (
-    (model, model / "out"),
-    (model, model / "deep" / "er" / "out"),
-    (model, tmp_path / "link" / "out"),
-    (tmp_path / "link", model / ".." / model.name / "out"),
-  ):
-    with pytest.raises(UserError, match=r"is in .*/model, the folder to conv"):
-      convert.convert(source, out, to=to, tokenizer="none")
-  assert tiny_models.files_of(model) == before
-  assert not (model / "deep").exists()
-
-
-@pytest.mark.parametrize(
-  ("name", "message"),
-  [
-    ("n" * 250, r"cannot write .*\(File name too long\); give another"),
-    ("n" * 300 + "/out", r"cannot write .*\(File name too long\); give"),
-    ("file/deep/out", r"cannot write .*/out, since .*/file is a file; give"),
-    ("loop/out", r"cannot write .*; give a"),
-    ("/proc/foo", r"cannot write to /proc \(.*; give a folder that can be"),
-  ],
-)
-def test_a_place_where_nothing_can_be_is_one_line(
-  model, tmp_path, name, message
-):
-  (tmp_path / "file").write_text("x")
-  (tmp_path / "loop").symlink_to("loop")
-  with pytest.raises(UserError, match=message) as error:
-    convert.convert(model, tmp_path / name, to="gkd")
-  assert "\n" not in str(error.value)
-  assert left_in(tmp_path) == ["file", "loop"]
-
-
-def test_a_folder_that_may_not_be_written_to_is_refused(
-  model, tmp_path, monkeypatch
-):
-  monkeypatch.setattr(converting.os, "access", lambda *_: False)
-  with pytest.raises(UserError, match=r"since .* may not be written to; give"):
-    convert.convert(model, tmp_path / "deep" / "out", to="gkd")
-
-
-def test_what_others_put_there_meanwhile_is_kept(model, tmp_path):
-  out = tmp_path / "deep" / "out"
-  planned = converting.plan(model, to="t5x")
-  name, leaf = list(planned.checkpoint.leaves.items())[-1]
-
-  def read():
-    out.mkdir()
-    (out / "thesis.tex").write_text("x")
-    return leaf.read()
-
-  planned.checkpoint.leaves[name] = type(leaf)(leaf.shape, leaf.dtype, read)
-  with pytest.raises(UserError, match="exists and nothing is replaced"):
-    converting.write(planned, out)
-  assert left_in(tmp_path / "deep") == ["out"]
-  assert left_in(out) == ["thesis.tex"]
-
-
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_error_in_the_middle_leaves_nothing(model, tmp_path, error):
   planned = converting.plan(model, to="t5x")
@@ -232,15 +153,6 @@ def test_an_error_in_the_middle_leaves_nothing(model, tmp_path, error):
   with pytest.raises(error, match="in the middle"):
     converting.write(planned, tmp_path / "deep" / "er" / "out")
   assert left_in(tmp_path) == []
-
-
-def test_two_at_once_are_refused(model, tmp_path):
-  with (
-    locks.hold(tmp_path / ".out.lock", "x"),
-    pytest.raises(UserError, match=r"out is in use by process"),
-  ):
-    convert.convert(model, tmp_path / "out", to="gkd")
-  assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture

@@ -1,0 +1,124 @@
+"""The folder that a conversion writes: there whole or not at all.
+
+check(source, "model")
+with whole_folder("model") as partial:
+  …
+"""
+
+from collections.abc import Iterator
+import contextlib
+import os
+from pathlib import Path
+import shutil
+
+from gkd import files
+from gkd import locks
+from gkd.types import UserError
+
+
+def check(source: str | os.PathLike, destination: str | os.PathLike) -> None:
+  """Refuses, before any work, a folder that could not take its name.
+
+  Raises:
+    UserError: something is there, it lies in the source, or it cannot be made.
+  """
+  path = Path(destination).expanduser().absolute()
+  try:
+    _check_free(path)
+    _partial(path).exists()  # the longer name
+    folder = Path(os.path.realpath(Path(source).expanduser()))
+    below = Path(os.path.realpath(path)).is_relative_to(folder)
+    nearest = next(above for above in path.parents if above.exists())
+  except OSError as error:
+    raise UserError(
+      f"cannot write {path} ({error.strerror}); give another folder"
+    ) from error
+  if below:
+    raise UserError(
+      f"{path} is in {folder}, the folder to convert, which stays as it is;"
+      " give a folder outside of it"
+    )
+  if not nearest.is_dir():
+    raise UserError(
+      f"cannot write {path}, since {nearest} is a file; give another folder"
+    )
+  if not os.access(nearest, os.W_OK | os.X_OK):
+    raise UserError(
+      f"cannot write {path}, since {nearest} may not be written to; give"
+      " another folder"
+    )
+
+
+@contextlib.contextmanager
+def whole_folder(destination: str | os.PathLike) -> Iterator[Path]:
+  """A folder under a temporary name that takes its place when all went well.
+
+  Raises:
+    UserError: another process is at it, something is there, or the disk is full
+      or may not be written to; nothing is left.
+  """
+  path = Path(destination).expanduser().absolute()
+  partial = _partial(path)
+  lock = path.with_name(f".{path.name}.lock")
+  with (
+    files.explaining(f"cannot write {path}; nothing is left of it"),
+    _parents(path),
+    locks.hold(lock, f"{path}", remove=True),
+  ):
+    _check_free(path)
+    try:
+      shutil.rmtree(partial, ignore_errors=True)  # of a call that was killed
+      partial.mkdir()
+      yield partial
+      _sync(partial)
+      _check_free(path)
+      os.rename(partial, path)
+      _sync_folder(path.parent)
+    finally:
+      shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_free(path: Path) -> None:
+  """Raises a UserError unless nothing, or an empty folder, is there."""
+  if path.is_dir() and not any(path.iterdir()):
+    return
+  if path.exists() or path.is_symlink():
+    raise UserError(
+      f"{path} exists and nothing is replaced; give another folder, or remove"
+      " it"
+    )
+
+
+def _partial(path: Path) -> Path:
+  """The temporary name."""
+  return path.with_name(f".{path.name}.partial")
+
+
+@contextlib.contextmanager
+def _parents(path: Path) -> Iterator[None]:
+  """Folders above it that the block made go again when it failed."""
+  missing = [folder for folder in path.parents if not folder.exists()]
+  try:
+    yield
+  except BaseException:
+    with contextlib.suppress(OSError):  # another process has put something in
+      for folder in missing:
+        folder.rmdir()
+    raise
+
+
+def _sync(folder: Path) -> None:
+  """Returns when all files are on the disk, under their names."""
+  for directory, _, names in os.walk(folder):
+    for name in names:
+      with open(os.path.join(directory, name), "rb") as file:
+        os.fsync(file.fileno())
+    _sync_folder(directory)
+
+
+def _sync_folder(folder: str | os.PathLike) -> None:
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
