@@ -50,14 +50,18 @@ PAGES = (
 
 reads:
   the task's token cache, made now if there is none (see gkd cache --help);
-  the parameters in INITIAL_CHECKPOINT_PATH and TEACHER_CHECKPOINT_PATH
+  INITIAL_CHECKPOINT_PATH and TEACHER_CHECKPOINT_PATH: a run, a saved model, or
+  a T5X or Hugging Face folder, copied once into CACHE_DIR/models; the sizes of
+  the models come from them
 writes:
   MODEL_DIR/: config.gin (what was in force, runnable again), metrics.jsonl,
   checkpoints/, predictions/, samples/, tensorboard/, model-info.txt
 knobs:
   MODEL_DIR, BATCH_SIZE, TRAIN_STEPS, LEARNING_RATE, RANDOM_SEED, EVAL_PERIOD,
   CHECKPOINT_PERIOD; for distillation also STUDENT_DATA_FRACTION (the share of
-  steps on text that the student writes) and DIVERGENCE. All of them: the
+  steps on text that the student writes) and DIVERGENCE; VOCABULARY (a file, or
+  the folder of a model), EVERY_KTH_LAYER (a student out of the teacher),
+  RESTORE_OPTIMIZER and FIRST_STEP (to go on as T5X does). All of them: the
   headers of runs/train.gin, runs/distill.gin and runs/data.gin
 resume:
   give the same command again: it goes on from the last checkpoint and ends as
@@ -77,8 +81,8 @@ resume:
 {GIN.strip()}
 
 reads:
-  INITIAL_CHECKPOINT_PATH, a run folder (its newest checkpoint), one checkpoint
-  or saved parameters; the token cache of EVAL_SPLIT, made if there is none
+  INITIAL_CHECKPOINT_PATH, a run folder (its newest checkpoint), one checkpoint,
+  a saved model, or a T5X or Hugging Face folder; the token cache of EVAL_SPLIT, made if there is none
 writes:
   a table on the terminal; MODEL_DIR/: metrics.json (eval/TASK/METRIC, and its
   95 % interval as …_ci_low and …_ci_high), config.gin, predictions/, an object
@@ -105,13 +109,13 @@ resume:
 {GIN.strip()}
 
 reads:
-  INITIAL_CHECKPOINT_PATH, a run folder (its newest checkpoint), one checkpoint
-  or saved parameters; the prompts of TRAIN_SPLIT, from its token cache
+  INITIAL_CHECKPOINT_PATH, a run folder (its newest checkpoint), one checkpoint,
+  a saved model, or a T5X or Hugging Face folder; the prompts of TRAIN_SPLIT, from its token cache
 writes:
   OUTPUT_DIR/: a token cache of NUM_SAMPLES completions of each prompt, and in
   its info.json which model wrote them, how and when (gkd cache check shows it)
 knobs:
-  OUTPUT_DIR, STUDENT_MODEL (the size of who writes), WRITER, NUM_SAMPLES,
+  OUTPUT_DIR, STUDENT_MODEL (if not the checkpoint's), WRITER, NUM_SAMPLES,
   TRAIN_LIMIT or TRAIN_FRACTION (which prompts), SAMPLING_TEMPERATURE,
   SAMPLING_TOP_K, SAMPLING_TOP_P, RANDOM_SEED, or BEAM_SIZE and BEAM_ALPHA (the
   NUM_SAMPLES best of a beam search instead), BATCH_SIZE, SHARD_PROMPTS (a kill

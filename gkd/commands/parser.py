@@ -82,7 +82,8 @@ def _add_folder_flags(parser, folders) -> None:
     "--cache_dir",
     default=cache_dir,
     metavar="DIR",
-    help="token caches (default: GKD_CACHE_DIR or ~/.cache/gkd/data)",
+    help="token caches, and copies of foreign checkpoints in models/ (default:"
+    " GKD_CACHE_DIR or ~/.cache/gkd/data)",
   )
 
 
