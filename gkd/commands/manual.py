@@ -61,8 +61,8 @@ knobs:
   CHECKPOINT_PERIOD; for distillation also STUDENT_DATA_FRACTION (the share of
   steps on text that the student writes) and DIVERGENCE; VOCABULARY (a file, or
   the folder of a model), EVERY_KTH_LAYER (a student out of the teacher),
-  RESTORE_OPTIMIZER and FIRST_STEP (to go on as T5X does). All of them: the
-  headers of runs/train.gin, runs/distill.gin and runs/data.gin
+  RESTORE_OPTIMIZER and FIRST_STEP (to go on where the first checkpoint was).
+  All of them: the headers of runs/train.gin, runs/distill.gin and runs/data.gin
 resume:
   give the same command again: it goes on from the last checkpoint and ends as
   if it had never been stopped. Another configuration is refused, with what is
@@ -82,7 +82,8 @@ resume:
 
 reads:
   INITIAL_CHECKPOINT_PATH, a run folder (its newest checkpoint), one checkpoint,
-  a saved model, or a T5X or Hugging Face folder; the token cache of EVAL_SPLIT, made if there is none
+  a saved model, or a T5X or Hugging Face folder; the token cache of EVAL_SPLIT,
+  made if there is none
 writes:
   a table on the terminal; MODEL_DIR/: metrics.json (eval/TASK/METRIC, and its
   95 % interval as …_ci_low and …_ci_high), config.gin, predictions/, an object
@@ -110,7 +111,8 @@ resume:
 
 reads:
   INITIAL_CHECKPOINT_PATH, a run folder (its newest checkpoint), one checkpoint,
-  a saved model, or a T5X or Hugging Face folder; the prompts of TRAIN_SPLIT, from its token cache
+  a saved model, or a T5X or Hugging Face folder; the prompts of TRAIN_SPLIT,
+  from its token cache
 writes:
   OUTPUT_DIR/: a token cache of NUM_SAMPLES completions of each prompt, and in
   its info.json which model wrote them, how and when (gkd cache check shows it)
