@@ -4,7 +4,8 @@
 
 The copy is a saved model of ours, float32, in `<cache_dir>/models`. Its name
 has a hash of the path, names, sizes and times of the foreign files, so that a
-checkpoint that was changed is converted anew. Old copies are never deleted.
+checkpoint that was changed is converted anew, and so is each where a later gkd
+converts it otherwise. Old copies are never deleted.
 """
 
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ log = logging.getLogger("gkd")
 
 # Below the folder of the token caches.
 FOLDER = "models"
+# Raise it when the same files are converted to another copy than before.
+_VERSION = 1
 _WORDS = {"t5x": "a T5X checkpoint", "hf": "a Hugging Face folder"}
 
 
@@ -70,7 +73,8 @@ def _place(
   folder: Path, cache_dir: str | os.PathLike, given: Mapping[str, Any]
 ) -> Path:
   """Where the copy of these very files is, or will be."""
-  text = json.dumps([str(folder), given, _files(folder)], default=list)
+  about = [_VERSION, str(folder), given, _files(folder)]
+  text = json.dumps(about, default=list)
   key = hashlib.sha256(text.encode()).hexdigest()[:12]
   name = folder.name
   if re.fullmatch(r"checkpoint_\d+", name):  # the parent says of which model

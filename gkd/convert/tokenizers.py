@@ -50,6 +50,9 @@ def beside(checkpoint: Checkpoint) -> Vocabulary | None:
 
 
 def _load(named: str, checkpoint: Checkpoint) -> Vocabulary:
+  # First, as it may be longer than the name of a file.
+  if named.startswith("characters:"):
+    return vocabulary.load(named)
   path = Path(named).expanduser()
   if path.is_dir():
     found = tokenizer_folder.load(path)
@@ -65,8 +68,6 @@ def _load(named: str, checkpoint: Checkpoint) -> Vocabulary:
     plain = vocabulary.load(named)
     extra_ids = checkpoint.config.vocabulary_size - plain.size
     return vocabulary.load(named, max(extra_ids, 0))
-  if named.startswith("characters:"):
-    return vocabulary.load(named)
   plain = vocabulary.load(path)
   if path.suffix == ".json":
     return plain

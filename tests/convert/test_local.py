@@ -64,6 +64,15 @@ def test_it_is_converted_once_and_then_reused(
   assert len(conversions) == 1
 
 
+def test_a_gkd_that_converts_otherwise_does_so(
+  foreign, tmp_path, conversions, monkeypatch
+):
+  first = copy_of(foreign, tmp_path)
+  monkeypatch.setattr(local, "_VERSION", local._VERSION + 1)
+  assert copy_of(foreign, tmp_path) != first
+  assert len(conversions) == 2
+
+
 def test_changed_files_are_another_checkpoint(foreign, tmp_path, conversions):
   first = copy_of(foreign, tmp_path)
   file = foreign / "checkpoint"

@@ -63,6 +63,12 @@ def test_another_folder_may_hold_it(tmp_path):
     tokenizers.find(checkpoint(21), str(tmp_path / "empty"))
 
 
+def test_characters_may_be_more_than_the_name_of_a_file_has():
+  named = "characters:" + "".join(chr(0x4E00 + i) for i in range(2000))
+  size = vocabulary.load(named).size
+  assert tokenizers.find(checkpoint(size, 2048), named)[0].size == size
+
+
 def test_bytes_fill_the_real_ids_with_extra_ones():
   found, _ = tokenizers.find(checkpoint(384), "bytes")
   assert (found.kind, found.size, found.extra_ids) == ("bytes", 384, 125)
