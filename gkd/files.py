@@ -1,14 +1,18 @@
 """Files that are there whole or not at all, and what a full disk looks like.
 
 files.write_text(folder / "config.gin", text)
+about = files.read_json(folder / "metadata.json", {"step": int})
 """
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import errno
+import json
 import os
 from pathlib import Path
 import threading
+from typing import Any
 
 from gkd.errors import UserError
 
@@ -20,6 +24,13 @@ _MENDABLE = {
   errno.ENOSPC,
   errno.EPERM,
   errno.EROFS,
+}
+_JSON_TYPES = {
+  bool: "true or false",
+  dict: "an object",
+  int: "a whole number",
+  list: "a list",
+  str: "text",
 }
 
 
@@ -41,6 +52,71 @@ def write_text(path: str | os.PathLike, text: str) -> None:
   except BaseException:
     partial.unlink(missing_ok=True)
     raise
+
+
+def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+  """Writes an object, its names sorted, as `write_text` does."""
+  text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+  write_text(path, text + "\n")
+
+
+def read_json(
+  path: str | os.PathLike,
+  types: Mapping[str, type | tuple[type, ...]],
+  remedy: str = "download it again",
+) -> dict[str, Any]:
+  """The object in a JSON file.
+
+  Args:
+    path: of the file.
+    types: of the fields that are used, see `check_types`.
+    remedy: what to do with a damaged one.
+
+  Raises:
+    UserError: unreadable, no object, or a field of another type.
+  """
+  try:
+    content = json.loads(Path(path).read_text("utf-8"))
+  except OSError as error:
+    raise UserError(
+      f"{path} cannot be read ({error.strerror}); {remedy}"
+    ) from error
+  except (ValueError, RecursionError) as error:
+    raise UserError(f"{path} is not JSON ({error}); {remedy}") from error
+  if not isinstance(content, dict):
+    raise UserError(f"{path} is not a JSON object; {remedy}")
+  check_types(path, content, types, remedy)
+  return content
+
+
+def check_types(
+  where: str | os.PathLike,
+  content: Mapping[str, Any],
+  types: Mapping[str, type | tuple[type, ...]],
+  remedy: str,
+) -> None:
+  """Raises a UserError where a field is neither absent, null nor of its type.
+
+  JSON's true and false are no numbers.
+  """
+  for name, allowed in types.items():
+    value = content.get(name)
+    allowed = allowed if isinstance(allowed, tuple) else (allowed,)
+    if value is not None and type(value) not in allowed:
+      expected = " or ".join(_JSON_TYPES[one] for one in allowed)
+      raise UserError(
+        f"{where} has {name} {value!r:.60}; expected {expected}; {remedy}"
+      )
+
+
+def is_plain_name(name: Any) -> bool:
+  """Whether it names a file of the same folder: no path, and not `..`."""
+  return (
+    isinstance(name, str)
+    and name not in ("", "..")
+    and "\0" not in name
+    and Path(name).name == name
+  )
 
 
 @contextlib.contextmanager

@@ -107,3 +107,32 @@ def test_the_name_on_the_way_is_the_process_own(tmp_path, monkeypatch):
   files.write_text(tmp_path / "a", "")
   assert seen[0] != seen[1]
   assert seen[1].name.startswith(".a.7-")
+
+
+@pytest.mark.parametrize(
+  ("content", "told"),
+  [
+    ('{"n": ', r"a\.json is not JSON \(.*\); restore it"),
+    ("[1]", r"a\.json is not a JSON object; restore it"),
+    ('{"n": true}', "has n True; expected a whole number; restore it"),
+    ('{"n": 1.5}', "has n 1.5; expected a whole number; restore it"),
+    ('{"tied": "no"}', "has tied 'no'; expected true or false; restore it"),
+    ('{"names": 5}', "has names 5; expected a list or an object; restore it"),
+  ],
+)
+def test_json_of_another_kind_is_one_line(tmp_path, content, told):
+  file = tmp_path / "a.json"
+  types = {"n": int, "tied": bool, "names": (list, dict)}
+  with pytest.raises(UserError, match="cannot be read"):
+    files.read_json(file, types, "restore it")
+  file.write_text(content)
+  with pytest.raises(UserError, match=told):
+    files.read_json(file, types, "restore it")
+  files.write_json(file, {"tied": None, "n": 3})
+  assert files.read_json(file, types) == {"n": 3, "tied": None}
+
+
+def test_a_plain_name_is_no_path():
+  assert files.is_plain_name("spiece.model")
+  for name in ("", ".", "..", "/etc/passwd", "../a", "a/b", "a/", "a\0", 5):
+    assert not files.is_plain_name(name), name

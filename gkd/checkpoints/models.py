@@ -24,6 +24,17 @@ from gkd.types import UserError
 METADATA_FILE = "metadata.json"
 # In the metadata: `one_by_one.ContentHash` of the parameters.
 CONTENT_KEY = "content_sha256"
+# Of what is used again when a model is opened.
+_TYPES = {
+  "assumed": list,
+  CONTENT_KEY: str,
+  "hf": dict,
+  "model": dict,
+  "run": dict,
+  "run_dir": str,
+  "step": int,
+  "vocabulary_sha256": str,
+}
 
 
 def save_params(
@@ -106,13 +117,4 @@ def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
       f" {integrity.HASHES_FILE}); give the folder that a run or `gkd convert`"
       " wrote"
     )
-  try:
-    about = json.loads(file.read_text("utf-8"))
-  except ValueError:
-    about = None
-  if not isinstance(about, dict):
-    raise UserError(
-      f"damaged checkpoint {path}: {METADATA_FILE} is not a JSON object;"
-      " restore its files"
-    )
-  return about
+  return files.read_json(file, _TYPES, "damaged checkpoint: restore its files")

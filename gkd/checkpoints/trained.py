@@ -28,6 +28,7 @@ from gkd.types import UserError
 
 # What a run says of itself, beside its checkpoints.
 DESCRIPTION_FILE = "run.json"
+_TYPES = {"contents": dict, "model": dict, "vocabulary_sha256": str}
 
 
 class Located(NamedTuple):
@@ -145,13 +146,8 @@ def describe_run(model_dir: str | os.PathLike) -> dict[str, Any]:
   file = Path(model_dir) / DESCRIPTION_FILE
   if not file.is_file():
     return {}
-  try:
-    about = json.loads(file.read_text("utf-8"))
-  except ValueError:
-    about = None
-  if not isinstance(about, dict):
-    raise UserError(
-      f"damaged {file}: it should be JSON that says what the run was made from;"
-      " restore it, or delete it to go on without comparing"
-    )
-  return about
+  remedy = (
+    "it says what the run was made from: restore it, or delete it to go on"
+    " without comparing"
+  )
+  return files.read_json(file, _TYPES, remedy)

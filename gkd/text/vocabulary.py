@@ -17,11 +17,11 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from gkd import files
 from gkd.errors import UserError
 from gkd.ids import EOS_ID
 from gkd.ids import PAD_ID
@@ -31,6 +31,22 @@ from gkd.text.characters import CharacterVocabulary
 from gkd.text.characters import checked_extra_ids
 from gkd.text.characters import make_spec
 from gkd.text.characters import until_eos
+
+_REMEDY = "restore it or make the cache again"
+# Of what `save` returns: types, and the fields that each kind needs.
+_SPEC_TYPES = {
+  "kind": str,
+  "file": str,
+  "extra_ids": int,
+  "characters": str,
+  "sha256": str,
+  "size": int,
+}
+_SPEC_FIELDS = {
+  "sentencepiece": ("file", "extra_ids"),
+  "bytes": ("extra_ids",),
+  "characters": ("characters",),
+}
 
 
 class SentencePieceVocabulary:
@@ -134,16 +150,31 @@ def load(
     return CharacterVocabulary(name.removeprefix("characters:"))
   if name.endswith(".json"):
     path = Path(name)
-    return from_spec(json.loads(path.read_text("utf-8")), path.parent)
+    return from_spec(files.read_json(path, {}, _REMEDY), path.parent)
   return SentencePieceVocabulary(name, extra_ids)
 
 
 def from_spec(
   spec: Mapping[str, Any], directory: str | os.PathLike
 ) -> Vocabulary:
-  """The inverse of `save`: rebuilds a vocabulary and checks its hash."""
+  """The inverse of `save`: rebuilds a vocabulary and checks its hash.
+
+  Raises:
+    UserError: damaged, a changed file, or one that is not in `directory`: a
+      spec may come from a stranger, whom no other file is to be shown to.
+  """
+  where = f"the vocabulary in {str(directory)!r}"
+  files.check_types(where, spec, _SPEC_TYPES, _REMEDY)
   kind = spec.get("kind")
+  for name in _SPEC_FIELDS.get(kind, ()):
+    if spec.get(name) is None:
+      raise UserError(f"{where} is of {kind} and has no {name}; {_REMEDY}")
   if kind == SentencePieceVocabulary.kind:
+    if not files.is_plain_name(spec["file"]):
+      raise UserError(
+        f"{where} has the file {spec['file']!r}; expected the name of a file"
+        f" in the same folder, without a path; {_REMEDY}"
+      )
     path = Path(directory) / spec["file"]
     vocabulary = SentencePieceVocabulary(path, spec["extra_ids"])
   elif kind == ByteVocabulary.kind:
@@ -160,7 +191,7 @@ def from_spec(
       raise UserError(
         f"vocabulary in {str(directory)!r} has {name} "
         f"{getattr(vocabulary, name)}, expected {spec[name]}: the file was "
-        "changed; restore it or make the cache again"
+        f"changed; {_REMEDY}"
       )
   return vocabulary
 

@@ -65,8 +65,25 @@ def test_a_description_that_is_no_json_is_one_line(tmp_path):
   for text in ("{", "[]", "\udcff"):
     file = tmp_path / "a" / "metadata.json"
     file.write_text(text, "utf-8", "surrogateescape")
-    with pytest.raises(UserError, match=r"metadata\.json is not a JSON object"):
+    with pytest.raises(UserError, match=r"metadata\.json is not (a )?JSON"):
       models.load_metadata(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+  ("changes", "told"),
+  [
+    ({"model": 5}, "has model 5; expected an object"),
+    ({"assumed": 5}, "has assumed 5; expected a list"),
+    ({"hf": [5]}, r"has hf \[5\]; expected an object"),
+    ({"run": 5}, "has run 5; expected an object"),
+    ({"step": "x"}, "has step 'x'; expected a whole number"),
+    ({"step": 1.5}, "has step 1.5; expected a whole number"),
+  ],
+)
+def test_a_description_of_other_types_is_one_line(tmp_path, changes, told):
+  models.save_params(tmp_path / "a", {"x": jnp.zeros(1)}, changes)
+  with pytest.raises(UserError, match=f"metadata.json {told}; damaged check"):
+    models.load_metadata(tmp_path / "a")
 
 
 def test_checkpoint_can_be_moved(tmp_path):

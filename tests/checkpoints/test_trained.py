@@ -60,11 +60,13 @@ def test_the_hash_is_that_of_the_files(run):
   assert trained.locate(path).sha256 == expected
 
 
-@pytest.mark.parametrize("text", ['{"contents": {', "[]", "\udcff"])
+@pytest.mark.parametrize(
+  "text", ['{"contents": {', "[]", "\udcff", '{"model": 5}']
+)
 def test_a_damaged_description_is_one_line(tmp_path, text):
   (tmp_path / "run.json").write_text(text, "utf-8", "surrogateescape")
   with pytest.raises(
-    UserError, match=r"damaged .*run\.json: it should"
+    UserError, match=r"run\.json (is not (a )?JSON|has model 5).*: restore it"
   ) as error:
     trained.describe_run(tmp_path)
   assert "\n" not in str(error.value)

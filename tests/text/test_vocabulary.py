@@ -113,6 +113,38 @@ def test_changed_vocabulary_file_is_noticed(trained, tmp_path):
     from_spec(spec, tmp_path)
 
 
+@pytest.mark.parametrize("where", ["absolute", "../kept/{name}", "..", ""])
+def test_a_spec_names_no_file_of_another_folder(trained, tmp_path, where):
+  kept, here = tmp_path / "kept", tmp_path / "here"
+  kept.mkdir()
+  here.mkdir()
+  spec = trained.save(kept)
+  name = spec["file"]
+  spec["file"] = str(kept / name) if where == "absolute" else where
+  spec["file"] = spec["file"].format(name=name)
+  with pytest.raises(UserError, match="name of a file in the same folder"):
+    from_spec(spec, here)
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    ("{", "is not JSON"),
+    ("[]", "is not a JSON object"),
+    ('{"kind": "bytes"}', "is of bytes and has no extra_ids; restore it or"),
+    ('{"kind": ["bytes"]}', r"has kind \['bytes'\]; expected text"),
+    ('{"kind": "bytes", "extra_ids": true}', "expected a whole number"),
+    ('{"kind": "characters"}', "is of characters and has no characters"),
+    ('{"kind": "sentencepiece", "extra_ids": 0}', "has no file"),
+  ],
+)
+def test_a_damaged_spec_is_one_line(tmp_path, content, message):
+  file = tmp_path / "vocabulary.json"
+  file.write_text(content)
+  with pytest.raises(UserError, match=message):
+    load(file)
+
+
 def test_load_takes_what_a_config_writes(trained):
   assert load("bytes", 3).spec() == ByteVocabulary(3).spec()
   characters = load("characters:01+")
