@@ -14,6 +14,7 @@ import jax
 import gkd
 from gkd import partitioning
 from gkd.checkpoints.trained import Located
+from gkd.commands import checks
 from gkd.commands import configuration
 from gkd.commands import models
 from gkd.commands import outputs
@@ -72,12 +73,12 @@ class Sampling:
   def __post_init__(self):
     if not self.output:
       raise UserError("OUTPUT_DIR is empty; give the folder to write")
-    settings.at_least_one("NUM_SAMPLES", self.num_samples)
-    settings.at_least_one("BATCH_SIZE", self.batch_size)
-    settings.at_least_one("MODEL_PARALLELISM", self.model_parallelism)
+    checks.at_least_one("NUM_SAMPLES", self.num_samples)
+    checks.at_least_one("BATCH_SIZE", self.batch_size)
+    checks.at_least_one("MODEL_PARALLELISM", self.model_parallelism)
     if self.shard_prompts is not None:
-      settings.at_least_one("SHARD_PROMPTS", self.shard_prompts)
-    settings.check_seed(self.seed)
+      checks.at_least_one("SHARD_PROMPTS", self.shard_prompts)
+    checks.seed(self.seed)
     _ = self.way  # what cannot be is refused now
 
   @property

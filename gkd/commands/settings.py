@@ -12,6 +12,7 @@ import dataclasses
 from gkd import masks
 from gkd.checkpoints.retention import Keep
 from gkd.checkpoints.retention import Mode
+from gkd.commands import checks
 from gkd.commands import ways
 from gkd.commands.also import named
 from gkd.commands.models import Model
@@ -133,7 +134,7 @@ class Scoring:
   teacher: bool = True
 
   def __post_init__(self):
-    at_least_one("EVAL_BATCH_SIZE", self.batch_size)
+    checks.at_least_one("EVAL_BATCH_SIZE", self.batch_size)
     if self.bootstrap < 0:
       raise UserError(
         f"EVAL_BOOTSTRAP is {self.bootstrap}; give a number of resamples, or 0"
@@ -148,10 +149,10 @@ class Scoring:
         " EVAL_SPLIT or EVAL_CACHE and the others in EVAL_ALSO"
       )
     if self.num_examples is not None:
-      at_least_one("EVAL_EXAMPLES", self.num_examples)
-    at_least_one("EVAL_SAMPLES", self.num_samples)
+      checks.at_least_one("EVAL_EXAMPLES", self.num_examples)
+    checks.at_least_one("EVAL_SAMPLES", self.num_samples)
     if self.chunk_size is not None:
-      at_least_one("EVAL_CHUNK_SIZE", self.chunk_size)
+      checks.at_least_one("EVAL_CHUNK_SIZE", self.chunk_size)
     _ = self.ways
 
   @property
@@ -237,12 +238,12 @@ class Training:
     )
 
   def __post_init__(self):
-    at_least_one("BATCH_SIZE", self.batch_size)
-    at_least_one("TRAIN_STEPS", self.train_steps)
-    at_least_one("MODEL_PARALLELISM", self.model_parallelism)
-    check_seed(self.seed)
+    checks.at_least_one("BATCH_SIZE", self.batch_size)
+    checks.at_least_one("TRAIN_STEPS", self.train_steps)
+    checks.at_least_one("MODEL_PARALLELISM", self.model_parallelism)
+    checks.seed(self.seed)
     _ = self.kept  # what cannot be is refused now
-    at_least_one("REPORT_PERIOD", self.report_period)
+    checks.at_least_one("REPORT_PERIOD", self.report_period)
     for name in _PERIODS:
       if (value := getattr(self, name.lower())) < 0:
         raise UserError(
@@ -286,18 +287,6 @@ class Evaluating:
   seed: int = 0
 
   def __post_init__(self):
-    check_seed(self.seed)
+    checks.seed(self.seed)
     if not self.output:
       raise UserError("MODEL_DIR is empty; give the folder of the results")
-
-
-def at_least_one(name: str, value: int) -> None:
-  """Refuses a number below 1; `name` is that of its macro."""
-  if value < 1:
-    raise UserError(f"{name} is {value}; give at least 1")
-
-
-def check_seed(seed: int) -> None:
-  """Refuses a RANDOM_SEED that is no signed number of 32 bits, as compiled."""
-  if not 0 <= seed < 1 << 31:
-    raise UserError(f"RANDOM_SEED is {seed}; give 0 to {(1 << 31) - 1}")
