@@ -8,7 +8,6 @@ Written is what today's transformers writes, with tokenizer and model card.
 """
 
 from collections.abc import Mapping
-import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from gkd.convert import safetensors_file
 from gkd.convert.checkpoint import Checkpoint
 from gkd.convert.checkpoint import Leaf
 from gkd.models.t5 import T5Config
+from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
 
@@ -37,6 +37,8 @@ _OTHER_WEIGHTS = {
 _PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt")
 _READABLE = ("float32", "bfloat16")
 _LISTED = 4
+# What about["hf"] keeps on the way through our own format.
+_KEPT = {"model_type": str, "model_max_length": int}
 
 
 def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
@@ -69,6 +71,9 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
     for ours, theirs in hf_names.table(config).items()
   }
   sharded = (path / safetensors_file.INDEX_FILE).is_file()
+  about = {"model_type": saved["model_type"]}
+  if (longest := tokenizer_folder.max_length(path)) is not None:
+    about["model_max_length"] = longest
   return Checkpoint(
     path=path,
     format="hf",
@@ -77,7 +82,7 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
     config=config,
     leaves=leaves,
     assumed=(*assumed, *said, *about_head),
-    about={"hf": {"model_type": saved["model_type"]}},
+    about={"hf": about},
   )
 
 
@@ -101,13 +106,13 @@ def write(
   Raises:
     UserError: transformers has no such model or tokenizer.
   """
-  if vocabulary is not None:
-    hf_tokenizer.check(vocabulary)
+  check(checkpoint, vocabulary)
   config = checkpoint.config
   types = {leaf.dtype for leaf in checkpoint.leaves.values()}
   dtype = "bfloat16" if types == {"bfloat16"} else "float32"
-  came_as = checkpoint.about.get("hf", {}).get("model_type")
-  described = hf_config.as_json(config, dtype, came_as)
+  came_from = checkpoint.about.get("hf", {})
+  files.check_types(checkpoint.path, came_from, _KEPT, "restore its files")
+  described = hf_config.as_json(config, dtype, came_from.get("model_type"))
   # Before the hours that the arrays may take.
   model_card.write(path, checkpoint, card or {})
   table = hf_names.table(config)
@@ -118,10 +123,18 @@ def write(
   safetensors_file.write_folder(
     path, dict(sorted(tensors.items())), shard_bytes
   )
-  _write_json(path / hf_config.FILE, described)
-  _write_json(path / hf_config.GENERATION_FILE, hf_config.generation_json())
+  files.write_json(path / hf_config.FILE, described)
+  generation = hf_config.generation_json()
+  files.write_json(path / hf_config.GENERATION_FILE, generation)
   if vocabulary is not None:
-    hf_tokenizer.write(path, vocabulary)
+    hf_tokenizer.write(path, vocabulary, came_from.get("model_max_length"))
+
+
+def check(checkpoint: Checkpoint, vocabulary: Vocabulary | None) -> None:
+  """Raises a UserError unless transformers has such a model and tokenizer."""
+  if vocabulary is not None:
+    hf_tokenizer.check(vocabulary)
+  hf_config.as_json(checkpoint.config, "float32")
 
 
 def stored(
@@ -214,7 +227,3 @@ def _turned(leaf: Leaf) -> Leaf:
 def _some(names: list[str]) -> str:
   more = len(names) - _LISTED
   return ", ".join(names[:_LISTED]) + f" and {more} more" * (more > 0)
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-  files.write_text(file, json.dumps(content, indent=2) + "\n")

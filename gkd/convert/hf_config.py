@@ -7,10 +7,10 @@ How the head is meant, which the file says in three ways, is in `hf_heads.py`.
 """
 
 from collections.abc import Mapping
-import json
 from pathlib import Path
 from typing import Any
 
+from gkd import files
 from gkd.convert import sizes
 from gkd.ids import EOS_ID
 from gkd.ids import PAD_ID
@@ -63,6 +63,18 @@ _THEIRS = {
   ("relu", "linear"): "gated-relu",
 }
 _FUNCTIONS = {"gelu": "gelu_new"}
+# Others than numbers; "no" and 0 would be taken for truth, or not.
+_TYPES = {
+  "architectures": list,
+  "dense_act_fn": str,
+  "feed_forward_proj": str,
+  "is_encoder_decoder": bool,
+  "is_gated_act": bool,
+  "model_type": str,
+  "scale_decoder_outputs": bool,
+  "tie_word_embeddings": bool,
+}
+_MOST = 2**31  # of any size: what an int32 holds
 # Of the program that runs the model, not of its parameters.
 _FREE = ("dropout_rate", "dtype")
 
@@ -79,12 +91,7 @@ def load(folder: Path) -> dict[str, Any]:
     raise UserError(
       f"{folder} has no {FILE}, which says what model it is; download it too"
     )
-  try:
-    saved = json.loads(file.read_text("utf-8"))
-  except (ValueError, RecursionError) as error:
-    raise UserError(f"{file} is not JSON; download it again") from error
-  if not isinstance(saved, dict):
-    raise UserError(f"{file} is not a JSON object; download it again")
+  saved = files.read_json(file, _TYPES)
   _check_family(file, saved)
   _check_ids(file, saved)
   for key in ("quantization_config", "pruned_heads", "tie_encoder_decoder"):
@@ -241,6 +248,11 @@ def _number(file: Path, name: str, value: Any) -> int | float:
     raise UserError(
       f"{file} has {name} {value!r}; expected a number; download it again"
     )
+  if value >= _MOST:
+    raise UserError(
+      f"{file} has {name} {value!r:.30}; expected less than {_MOST};"
+      " download it again"
+    )
   return value
 
 
@@ -252,7 +264,7 @@ def _activations(file: Path, saved: Mapping[str, Any]) -> tuple[str, ...]:
     projection = f"gated-{function}" if gated else function
     if projection == "gated-gelu":
       projection = "gated-gelu (exact)"
-  projection = str(projection or _DEFAULT_MLP[saved["model_type"]])
+  projection = projection or _DEFAULT_MLP[saved["model_type"]]
   found = _ACTIVATIONS.get(projection)
   if found is None:
     raise UserError(

@@ -3,7 +3,6 @@
 write("exported", vocabulary)     # spiece.model, tokenizer_config.json, …
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,26 @@ def check(vocabulary: Vocabulary) -> None:
     )
 
 
-def write(folder: Path, vocabulary: Vocabulary) -> None:
+def write(
+  folder: Path, vocabulary: Vocabulary, max_length: int | None = None
+) -> None:
   """Writes the tokenizer of a vocabulary into a folder.
 
   T5's for a SentencePiece file, with the extra ids as its sentinels, ByT5's for
   bytes.
+
+  Args:
+    folder: exists.
+    vocabulary: to write.
+    max_length: where `truncation=True` cuts; None for nowhere.
 
   Raises:
     UserError: transformers has no tokenizer for it.
   """
   check(vocabulary)
   settings: dict[str, Any] = {**_SPECIAL, "extra_ids": vocabulary.extra_ids}
+  if max_length is not None:
+    settings["model_max_length"] = max_length
   if isinstance(vocabulary, SentencePieceVocabulary):
     settings["tokenizer_class"] = "T5Tokenizer"
     target = folder / tokenizer_folder.SENTENCEPIECE_FILE
@@ -46,7 +54,7 @@ def write(folder: Path, vocabulary: Vocabulary) -> None:
       # transformers would make it of the file by itself, but for T5's own
       # tokenizer, which knows no bytes.
       settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-      _write_json(
+      files.write_json(
         folder / tokenizer_folder.TOKENIZER_FILE,
         unigram_json.tokenizer_json(vocabulary.content, vocabulary.extra_ids),
       )
@@ -55,10 +63,7 @@ def write(folder: Path, vocabulary: Vocabulary) -> None:
   named = [f"<extra_id_{i}>" for i in range(vocabulary.extra_ids)]
   # A tokenizer without sentinels must not be given T5's hundred.
   special = {"additional_special_tokens": named}
-  _write_json(folder / tokenizer_folder.CONFIG_FILE, {**settings, **special})
-  _write_json(folder / "special_tokens_map.json", {**_SPECIAL, **special})
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-  text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
-  files.write_text(file, text + "\n")
+  files.write_json(
+    folder / tokenizer_folder.CONFIG_FILE, {**settings, **special}
+  )
+  files.write_json(folder / "special_tokens_map.json", {**_SPECIAL, **special})

@@ -232,9 +232,11 @@ def _check_entry(entry: Mapping[str, Any]) -> None:
 def _weight_map(index: Path) -> dict[str, str]:
   """{tensor: file} of an index."""
   try:
-    weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
+    text = index.read_text("utf-8")
+    content = json.loads(text, object_pairs_hook=_without_repeats)
+    weight_map = content["weight_map"]
     names = list(weight_map.values())
-    if not names or not all(Path(n).name == n for n in names):
+    if not names or not all(map(files.is_plain_name, names)):
       raise ValueError("no names of files")
   except _UNREADABLE as error:
     raise UserError(

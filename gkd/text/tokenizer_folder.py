@@ -10,12 +10,11 @@ as tokens that somebody added, is refused and never left out silently.
 
 from collections.abc import Iterable
 from collections.abc import Mapping
-import json
 import os
 from pathlib import Path
-import re
 from typing import Any
 
+from gkd import files
 from gkd.errors import UserError
 from gkd.text import unigram_json
 from gkd.text.characters import ByteVocabulary
@@ -32,8 +31,16 @@ CONFIG_FILE = "tokenizer_config.json"
 # transformers' defaults where tokenizer_config.json does not say.
 _T5_EXTRA_IDS = 100
 _BYT5_EXTRA_IDS = 125
-_SENTINEL = re.compile(r"▁?<extra_id_\d+>")
 _SPECIAL = {"<pad>", "</s>", "<unk>"}
+_CONFIG_TYPES = {
+  "added_tokens_decoder": dict,
+  "additional_special_tokens": list,
+  "extra_ids": int,
+  "extra_special_tokens": (list, dict),
+  "tokenizer_class": str,
+}
+_JSON_TYPES = {"added_tokens": list, "model": dict}
+_MOST = 2**31  # transformers writes 1e30 where there is no longest text
 
 
 def load(folder: str | os.PathLike) -> Vocabulary | None:
@@ -48,54 +55,80 @@ def load(folder: str | os.PathLike) -> Vocabulary | None:
   """
   folder = Path(folder)
   for spec in (folder / SPEC_FILE, folder / SPEC_FOLDER / SPEC_FILE):
-    if spec.is_file():
+    if os.path.lexists(spec):
       return load_vocabulary(spec)
-  settings = _read_json(folder / CONFIG_FILE)
-  if str(settings.get("tokenizer_class", "")).startswith("ByT5"):
-    added = _added(settings)
+  settings = _read_json(folder / CONFIG_FILE, _CONFIG_TYPES)
+  added = _added(settings)
+  if (settings.get("tokenizer_class") or "").startswith("ByT5"):
     _refuse_added(folder, added)
-    # transformers 5 writes "extra_ids": 0 beside a list of them.
-    listed = len({token for token in added if _SENTINEL.fullmatch(token)})
-    extra_ids = _extra_ids(folder, settings, _BYT5_EXTRA_IDS)
-    return ByteVocabulary(extra_ids or listed)
+    return ByteVocabulary(_extra_ids(folder, settings, _BYT5_EXTRA_IDS))
   model, tokenizer = folder / SENTENCEPIECE_FILE, folder / TOKENIZER_FILE
-  if not model.is_file() and not tokenizer.is_file():
+  # A link to nowhere is there: a damaged tokenizer is not taken for none.
+  if not os.path.lexists(model) and not os.path.lexists(tokenizer):
     return None
-  fast = _read_json(tokenizer)
-  _refuse_added(folder, [*_added(settings), *_added_to_json(fast)])
-  if not model.is_file():
+  fast = _read_json(tokenizer, _JSON_TYPES)
+  _refuse_added(folder, [*added, *_added_to_json(fast)])
+  if not os.path.lexists(model):
     content, extra_ids = unigram_json.sentencepiece_model(fast, tokenizer)
     return SentencePieceVocabulary(model, extra_ids, content)
   plain = SentencePieceVocabulary(model)
-  inside = bool(_SENTINEL.fullmatch(plain.piece(plain.size - 1)))
-  # The sentinels of mT5 are among the pieces of its file.
-  extra_ids = _extra_ids(folder, settings, 0 if inside else _T5_EXTRA_IDS)
+  _check_same_pieces(tokenizer, fast, plain)
+  if unigram_json.SENTINEL.fullmatch(plain.piece(plain.size - 1)):
+    # The sentinels of mT5 are among the pieces of its file.
+    return SentencePieceVocabulary(model, settings.get("extra_ids") or 0)
+  extra_ids = _extra_ids(folder, settings, _T5_EXTRA_IDS)
   return SentencePieceVocabulary(model, extra_ids)
 
 
+def max_length(folder: str | os.PathLike) -> int | None:
+  """Tokens at which a Hugging Face tokenizer cuts; None if it never does."""
+  settings = _read_json(Path(folder) / CONFIG_FILE, {})
+  length = settings.get("model_max_length")
+  return length if type(length) is int and 0 < length < _MOST else None
+
+
 def _extra_ids(folder: Path, settings: Mapping[str, Any], default: int) -> int:
-  extra_ids = settings.get("extra_ids", default)
-  if not isinstance(extra_ids, int) or extra_ids < 0:
+  """As many as are listed: transformers adds no others to a list of them."""
+  found = map(unigram_json.SENTINEL.fullmatch, _added(settings))
+  listed = len({match.group(1) for match in found if match})
+  stated = settings.get("extra_ids")
+  if stated is not None and stated < 0:
     raise UserError(
-      f"{folder / CONFIG_FILE} has extra_ids {extra_ids!r}; expected a whole"
+      f"{folder / CONFIG_FILE} has extra_ids {stated}; expected a whole"
       " number of at least 0; correct the file"
     )
-  return extra_ids
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-  """{} where there is no such file."""
-  if not file.is_file():
-    return {}
-  try:
-    content = json.loads(file.read_text("utf-8"))
-  except ValueError as error:
+  if stated and listed and stated != listed:
     raise UserError(
-      f"{file} is not JSON ({error}); download it again"
-    ) from error
-  if not isinstance(content, dict):
-    raise UserError(f"{file} is not a JSON object; download it again")
-  return content
+      f"{folder / CONFIG_FILE} has extra_ids {stated}, but lists {listed}"
+      " <extra_id_…>; correct the file"
+    )
+  return listed or (default if stated is None else stated)
+
+
+def _check_same_pieces(
+  file: Path, tokenizer: Mapping[str, Any], plain: SentencePieceVocabulary
+) -> None:
+  """Refuses a tokenizer.json of other pieces than the file beside it."""
+  vocab = (tokenizer.get("model") or {}).get("vocab")
+  if vocab is None:
+    return
+  known = isinstance(vocab, list) and all(
+    isinstance(entry, list) and entry for entry in vocab
+  )
+  theirs = [entry[0] for entry in vocab] if known else []
+  for index in range(plain.size):
+    piece = plain.piece(index)
+    other = theirs[index] if index < len(theirs) else None
+    if other != piece:
+      raise UserError(
+        f"{file} has {other!r} as piece {index} and {SENTENCEPIECE_FILE} beside"
+        f" it {piece!r}; remove the one that is not of this model"
+      )
+
+
+def _read_json(file: Path, types: Mapping[str, Any]) -> dict[str, Any]:
+  """{} where there is no such file."""
+  return files.read_json(file, types) if os.path.lexists(file) else {}
 
 
 def _added(settings: Mapping[str, Any]) -> list[str]:
@@ -113,12 +146,16 @@ def _added_to_json(tokenizer: Mapping[str, Any]) -> list[str]:
 
 
 def _text(entry: Any) -> str:
-  return entry.get("content", "") if isinstance(entry, Mapping) else str(entry)
+  return str(entry.get("content", "") if isinstance(entry, Mapping) else entry)
 
 
 def _refuse_added(folder: Path, tokens: Iterable[str]) -> None:
   others = sorted(
-    {t for t in tokens if t not in _SPECIAL and not _SENTINEL.fullmatch(t)}
+    {
+      t
+      for t in tokens
+      if t not in _SPECIAL and not unigram_json.SENTINEL.fullmatch(t)
+    }
   )
   if others:
     more = f" and {len(others) - 3} more" * (len(others) > 3)

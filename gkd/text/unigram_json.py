@@ -18,9 +18,16 @@ from gkd.ids import EOS_ID
 from gkd.ids import PAD_ID
 from gkd.text.characters import UNK_ID
 
-_SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")
+SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _SPACE = "▁"
+# What other JSON ends in.
+_UNREADABLE = (
+  ValueError,
+  LookupError,
+  TypeError,
+  AttributeError,
+)
 
 
 def sentencepiece_model(
@@ -38,6 +45,20 @@ def sentencepiece_model(
   Raises:
     UserError: not a Unigram tokenizer of T5's kind.
   """
+  try:
+    return _sentencepiece_model(tokenizer, path)
+  except UserError:
+    raise
+  except _UNREADABLE as error:
+    raise UserError(
+      f"{path} is not a tokenizer.json as transformers writes it"
+      f" ({type(error).__name__}: {error}); download it again"
+    ) from error
+
+
+def _sentencepiece_model(
+  tokenizer: Mapping[str, Any], path: str | os.PathLike
+) -> tuple[bytes, int]:
   from sentencepiece import sentencepiece_model_pb2
 
   unigram = tokenizer.get("model") or {}
@@ -61,7 +82,7 @@ def sentencepiece_model(
     kind = special.get(index, kinds.NORMAL)
     if bytes_too and _BYTE.fullmatch(piece):
       kind = kinds.BYTE
-    elif _SENTINEL.fullmatch(piece):
+    elif SENTINEL.fullmatch(piece):
       kind = kinds.USER_DEFINED
     proto.pieces.add(piece=piece, score=score, type=kind)
   trainer = proto.trainer_spec
@@ -93,7 +114,7 @@ def _split_sentinels(
   """
   count = 0
   for piece, _ in reversed(vocab):
-    match = _SENTINEL.fullmatch(piece)
+    match = SENTINEL.fullmatch(piece)
     if not match or int(match.group(1)) != count:
       break
     count += 1
@@ -103,7 +124,7 @@ def _split_sentinels(
 def _added_sentinels(tokenizer: Mapping[str, Any], size: int) -> int:
   """Sentinels that stand among the added tokens only."""
   return sum(
-    token["id"] >= size and bool(_SENTINEL.fullmatch(token["content"]))
+    token["id"] >= size and bool(SENTINEL.fullmatch(token["content"]))
     for token in tokenizer.get("added_tokens") or []
   )
 

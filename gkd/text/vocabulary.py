@@ -255,7 +255,13 @@ def _processor(content: bytes, extra_ids: int, path):
   user_defined = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
   for i in reversed(range(extra_ids)):
     model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=user_defined)
-  processor = SentencePieceProcessor(model_proto=model.SerializeToString())
+  try:
+    processor = SentencePieceProcessor(model_proto=model.SerializeToString())
+  except RuntimeError as error:
+    raise UserError(
+      f"vocabulary file {str(path)!r} is refused by SentencePiece ({error});"
+      " give a whole file of T5's kind"
+    ) from error
   found = (processor.pad_id(), processor.eos_id(), processor.unk_id())
   if found != (PAD_ID, EOS_ID, UNK_ID):
     raise UserError(

@@ -202,7 +202,15 @@ def test_defaults_are_those_of_the_family(read, kind, activations, per_layer):
     ({"d_ff": 10.5}, r"config\.json: .*mlp_dim"),
     ({"feed_forward_proj": "gelu"}, "has the activation 'gelu'; expected one"),
     ({"feed_forward_proj": "gated-tanh"}, "has the activation 'gated-tanh'"),
-    ({"feed_forward_proj": 7}, "has the activation '7'"),
+    ({"feed_forward_proj": 7}, "has feed_forward_proj 7; expected text"),
+    ({"model_type": ["t5"]}, r"has model_type \['t5'\]; expected text"),
+    ({"architectures": 5}, "has architectures 5; expected a list"),
+    ({"architectures": "T5"}, "has architectures 'T5'; expected a list"),
+    ({"dense_act_fn": ["relu"]}, r"dense_act_fn \['relu'\]; expected text"),
+    ({"is_gated_act": "no"}, "is_gated_act 'no'; expected true or false"),
+    ({"tie_word_embeddings": "false"}, "'false'; expected true or false"),
+    ({"scale_decoder_outputs": "no"}, "'no'; expected true or false"),
+    ({"vocab_size": 10**20}, r"vocab_size 1000.*expected less than 2147483648"),
     (
       {"dense_act_fn": "silu", "is_gated_act": True},
       "contradicts itself: feed_forward_proj 'gated-gelu', but .* 'silu'",
@@ -236,7 +244,7 @@ def test_what_no_t5_is(read, tmp_path, changes, told):
 @pytest.mark.parametrize(
   ("content", "told"),
   [
-    (b"", "is not JSON; download it again"),
+    (b"", "is not JSON .*; download it again"),
     (b"{", "is not JSON"),
     (b"\xff\xfe", "is not JSON"),
     (b"[" * 100_000, "is not JSON"),

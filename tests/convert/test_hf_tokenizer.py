@@ -1,14 +1,18 @@
 """Tokenizer files for transformers; opened by it in tests/parity."""
 
+import dataclasses
 import json
 
 import pytest
 
+from gkd.convert import hf
 from gkd.convert import hf_tokenizer
+from gkd.convert import own
 from gkd.text import sentencepiece_training
 from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
 from gkd.types import UserError
+from tests.convert import tiny_models
 
 
 @pytest.mark.parametrize("byte_fallback", [False, True])
@@ -42,3 +46,23 @@ def test_characters_have_no_tokenizer_in_transformers(tmp_path):
   with pytest.raises(UserError, match="give --tokenizer=none to write"):
     hf_tokenizer.write(tmp_path, characters)
   assert not any(tmp_path.iterdir())
+
+
+def test_texts_are_cut_where_they_were_also_on_the_way_through_ours(tmp_path):
+  for name in ("theirs", "ours", "again"):
+    (tmp_path / name).mkdir()
+  made = tiny_models.make(vocab_size=384)
+  words = vocabulary.load("bytes", 61)
+  hf.write(tmp_path / "theirs", made, vocabulary=words)
+  file = tmp_path / "theirs" / "tokenizer_config.json"
+  settings = json.loads(file.read_text())
+  assert "model_max_length" not in settings
+  file.write_text(json.dumps({**settings, "model_max_length": 512}))
+  own.write(tmp_path / "ours", hf.open_checkpoint(tmp_path / "theirs", {}))
+  kept = own.open_checkpoint(tmp_path / "ours", {})
+  hf.write(tmp_path / "again", kept, vocabulary=words)
+  settings = json.loads((tmp_path / "again" / file.name).read_text())
+  assert settings["model_max_length"] == 512
+  bad = dataclasses.replace(made, about={"hf": {"model_max_length": "x"}})
+  with pytest.raises(UserError, match="model_max_length 'x'; expected a whole"):
+    hf.write(tmp_path / "again", bad, vocabulary=words)

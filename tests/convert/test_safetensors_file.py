@@ -236,8 +236,10 @@ def test_an_index_must_agree_with_its_shards(sharded):
     '{"weight_map": {}}',
     '{"weight_map": {"a": 3}}',
     '{"weight_map": {"a": "../x"}}',
+    '{"weight_map": {"a": ".."}}',
+    '{"weight_map": {"a": "x", "a": "y"}}',
   ],
-  ids=range(7),
+  ids=range(9),
 )
 def test_an_index_that_is_none_is_named(sharded, text):
   (sharded / "model.safetensors.index.json").write_text(text)

@@ -46,7 +46,15 @@ def test_a_folder_without_tokenizer_has_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("settings", "extra_ids"), [({}, 100), ({"extra_ids": 7}, 7)]
+  ("settings", "extra_ids"),
+  [
+    ({}, 100),
+    ({"extra_ids": 7}, 7),
+    ({"extra_ids": 0}, 0),
+    # transformers adds none to those that are listed.
+    ({"extra_ids": 0, "additional_special_tokens": ["<extra_id_0>"]}, 1),
+    ({"extra_special_tokens": ["<extra_id_0>", "<extra_id_1>"]}, 2),
+  ],
 )
 def test_extra_ids_are_those_of_the_settings_or_a_hundred(
   folder, settings, extra_ids
@@ -54,7 +62,8 @@ def test_extra_ids_are_those_of_the_settings_or_a_hundred(
   settle(folder, **settings)
   found = tokenizer_folder.load(folder)
   assert found.size == 300 + extra_ids
-  assert found.piece(found.size - 1) == "▁<extra_id_0>"
+  if extra_ids:
+    assert found.piece(found.size - 1) == "▁<extra_id_0>"
 
 
 def test_sentinels_inside_the_file_are_not_added_again(folder):
@@ -169,6 +178,99 @@ def test_another_kind_of_tokenizer_is_refused(
   settings = unigram_json.tokenizer_json(model_file.read_bytes(), 0) | change
   (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
   refused(tmp_path, match)
+
+
+def test_a_contradiction_of_sentinels_is_refused(folder):
+  settle(folder, extra_ids=7, additional_special_tokens=["<extra_id_0>"])
+  refused(folder, "has extra_ids 7, but lists 1 <extra_id_…>; correct")
+
+
+def test_a_tokenizer_json_has_the_pieces_of_the_file_beside_it(
+  folder, model_file
+):
+  settings = unigram_json.tokenizer_json(model_file.read_bytes(), 100)
+  (folder / "tokenizer.json").write_text(json.dumps(settings))
+  assert tokenizer_folder.load(folder).size == 400
+  piece = settings["model"]["vocab"][9][0]
+  settings["model"]["vocab"][9][0] = "other"
+  (folder / "tokenizer.json").write_text(json.dumps(settings))
+  refused(
+    folder, f"has 'other' as piece 9 and spiece.model beside it '{piece}'"
+  )
+
+
+@pytest.mark.parametrize("name", ["spiece.model", "tokenizer.json"])
+def test_a_link_to_nowhere_or_a_folder_is_not_no_tokenizer(tmp_path, name):
+  (tmp_path / name).symlink_to("nowhere")
+  refused(tmp_path, f"{name}.* cannot be read .No such file")
+  (tmp_path / name).unlink()
+  (tmp_path / name).mkdir()
+  refused(tmp_path, f"{name}.* cannot be read .Is a directory")
+
+
+@pytest.mark.parametrize(
+  ("settings", "match"),
+  [
+    ({"added_tokens_decoder": [1]}, r"added_tokens_decoder \[1\]; expected an"),
+    ({"additional_special_tokens": 5}, "tokens 5; expected a list"),
+    ({"extra_ids": "100"}, "extra_ids '100'; expected a whole number"),
+    ({"extra_ids": True}, "extra_ids True; expected a whole number"),
+    ({"extra_ids": -1}, "extra_ids -1; expected a whole number of at least 0"),
+    ({"tokenizer_class": 5}, "tokenizer_class 5; expected text"),
+  ],
+)
+def test_settings_of_other_types_are_one_line(folder, settings, match):
+  settle(folder, **settings)
+  refused(folder, match)
+
+
+@pytest.mark.parametrize(
+  "vocab",
+  [
+    None,
+    5,
+    [1, 2],
+    [["<pad>", 0.0]],
+    [["<pad>"], ["</s>"], ["<unk>"]],
+    [["<pad>", "x"], ["</s>", 0.0], ["<unk>", 0.0]],
+    {"a": 0},
+  ],
+)
+def test_odd_pieces_of_a_tokenizer_json_are_one_line(
+  tmp_path, model_file, vocab
+):
+  settings = unigram_json.tokenizer_json(model_file.read_bytes(), 0)
+  settings["model"]["vocab"] = vocab
+  (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+  refused(tmp_path, "tokenizer.json is not a tokenizer.json as transformers")
+
+
+@pytest.mark.parametrize(
+  ("byte_fallback", "told"),
+  [(True, "is refused by SentencePiece"), (False, "SentencePiece")],
+)
+def test_pieces_of_another_model_are_one_line(
+  tmp_path, model_file, byte_fallback, told
+):
+  settings = unigram_json.tokenizer_json(model_file.read_bytes(), 0)
+  settings["model"]["vocab"] = [["a", 0.0], ["b", 0.0], ["b", 0.0]]
+  settings["model"]["byte_fallback"] = byte_fallback
+  (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+  refused(tmp_path, told)
+
+
+@pytest.mark.parametrize("model", ["x", [], 5])
+def test_a_model_of_another_kind_is_one_line(tmp_path, model):
+  (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+  refused(tmp_path, "tokenizer.json has model .*; expected an object")
+
+
+@pytest.mark.parametrize(
+  ("stated", "expected"), [(512, 512), (10**30, None), (None, None)]
+)
+def test_the_longest_text_is_that_of_the_settings(tmp_path, stated, expected):
+  settle(tmp_path, model_max_length=stated)
+  assert tokenizer_folder.max_length(tmp_path) == expected
 
 
 def test_damaged_files_are_one_line(folder):
