@@ -46,7 +46,14 @@ def find(
 
 def beside(checkpoint: Checkpoint) -> Vocabulary | None:
   """The tokenizer that the source keeps; None if it has none."""
-  return tokenizer_folder.load(checkpoint.about.get("run_dir", checkpoint.path))
+  return tokenizer_folder.load(home(checkpoint))
+
+
+def home(checkpoint: Checkpoint) -> Path:
+  """Where its tokenizer lies: of a run's checkpoint the folder of the run."""
+  path = Path(checkpoint.path)
+  run = checkpoint.about.get("run_dir")
+  return Path(run) if run and path.is_relative_to(run) else path
 
 
 def _load(named: str, checkpoint: Checkpoint) -> Vocabulary:

@@ -36,9 +36,18 @@ def test_of_a_saved_model_or_a_run_it_is_the_one_beside_it(tmp_path):
   assert vocabulary.first_difference(found, words) is None
   assert said.endswith("of the source")
   run = dataclasses.replace(
-    checkpoint(21, run_dir=str(tmp_path / "model")), path=tmp_path / "elsewhere"
+    checkpoint(21, run_dir=str(tmp_path / "model")),
+    path=tmp_path / "model" / "checkpoints" / "00000004",
   )
   assert tokenizers.find(run, None)[0].sha256 == words.sha256
+
+
+def test_a_saved_model_keeps_its_own_when_its_run_is_gone(tmp_path):
+  folder = save(tmp_path / "model", vocabulary.load(CHARACTERS))
+  model = dataclasses.replace(
+    checkpoint(21, run_dir=str(tmp_path / "gone")), path=folder
+  )
+  assert tokenizers.find(model, None)[0].size == 21
 
 
 def test_none_beside_it_and_none_wanted_are_said(tmp_path):
