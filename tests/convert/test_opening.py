@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from gkd import trees
 from gkd.convert import opening
 from gkd.convert import own
 from gkd.convert.checkpoint import Leaf
+from gkd.models import t5
+from gkd.models.t5 import T5Config
 from gkd.types import UserError
 from tests.convert import tiny_models
 
@@ -49,6 +52,81 @@ def test_all_that_is_wrong_is_in_one_line():
     "1 of another type: token_embedder/embedding float16, expected float32 or",
   ):
     assert part in text
+
+
+@pytest.mark.parametrize(
+  "fields",
+  [
+    {},
+    {"mlp_activations": ("relu",), "logits_via_embedding": True},
+    {"bias_per_layer": True, "relative_buckets": 8, "num_heads": 1},
+    {"mlp_activations": ("gelu", "linear", "relu"), "head_dim": 7},
+  ],
+)
+def test_shapes_are_those_of_the_model(fields):
+  config = T5Config.from_size(tiny_models.SIZE, **fields)
+  init = t5.encoder_decoder(config).init
+  params = trees.flatten(jax.eval_shape(init, jax.random.key(0)))
+  wanted = {name: leaf.shape for name, leaf in params.items()}
+  found = opening.expected_shapes(config)
+  assert found == wanted
+  assert list(found) == sorted(found)
+
+
+def test_absurd_numbers_of_layers_are_refused_at_once():
+  made = tiny_models.make()
+  config = dataclasses.replace(made.config, num_encoder_layers=10**9)
+  with pytest.raises(UserError, match=r"1000000003 layers, but holds \d+ par"):
+    opening.check_leaves(dataclasses.replace(made, config=config))
+
+
+def slots_of(name="encoder/layers_1/mlp/wo/kernel", **shapes):
+  """Slots of a whole model, some of one parameter (24, 16) replaced."""
+  made = tiny_models.make(slots=True)
+  slots = dict(made.slots)
+  for kind, leaf in shapes.items():
+    slots[f"{kind}/{name}"] = leaf if isinstance(leaf, Leaf) else other(leaf)
+  return dataclasses.replace(made, slots=slots)
+
+
+@pytest.mark.parametrize(
+  "shapes",
+  [
+    {},
+    {"m": (24, 16)},
+    {"v": (1,), "v_row": (16,), "v_col": (24,)},
+    {"v": (1,), "v_row": (24,), "v_col": (16,)},
+  ],
+)
+def test_slots_of_adafactor_pass(shapes):
+  opening.check_leaves(slots_of(**shapes))
+
+
+@pytest.mark.parametrize(
+  ("shapes", "message"),
+  [
+    ({"v": (7, 5)}, r"1 slots misshapen: v, .* \(24, 16\) are \(7, 5\), \(1"),
+    ({"v": (1,)}, "1 slots misshapen: v, v_row and v_col of encoder/layers_1"),
+    ({"v": (1,), "v_row": (16,), "v_col": (16,)}, "1 slots misshapen"),
+    ({"v_row": (16,), "v_col": (24,)}, "1 slots misshapen"),
+    ({"m": (16, 24)}, r"m/enc.* is \(16, 24\) instead of \(24, 16\)"),
+    ({"u": (1,)}, r"1 slots left over: u/encoder/layers_1/mlp/wo/kernel \(1,"),
+    (
+      {"m": other((1,), "float64")},
+      "1 slots of another type: m/.* float64, expected float32",
+    ),
+  ],
+)
+def test_slots_of_something_else_are_listed(shapes, message):
+  with pytest.raises(UserError, match=message):
+    opening.check_leaves(slots_of(**shapes))
+
+
+def test_missing_slots_are_listed():
+  made = slots_of()
+  slots = {n: leaf for n, leaf in made.slots.items() if n[:5] != "v_row"}
+  with pytest.raises(UserError, match=r"\d+ slots missing: v_row/decoder/dec"):
+    opening.check_leaves(dataclasses.replace(made, slots=slots))
 
 
 def test_of_many_the_first_are_listed_and_the_rest_counted():
