@@ -17,6 +17,7 @@ import json
 import math
 from pathlib import Path
 import posixpath
+import sys
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ from gkd.types import UserError
 
 _OCDBT = "manifest.ocdbt"
 # Decoded chunks that stay in memory: layers stacked in one array are read one
-# by one, and a chunk holds a part of each of them.
+# by one, and a chunk holds a part of each of them. Of a larger stack each layer
+# decodes the chunks anew, which takes time instead of memory.
 _CACHE_BYTES = 1 << 30
 _MISSING_NAMED = 3
 
@@ -107,6 +109,8 @@ class Store:
         about["chunks"]
       ):
         raise ValueError("not an array of zarr format 2")
+      if math.prod(about["shape"]) > sys.maxsize:
+        raise ValueError(f"no array has the shape {about['shape']}")
       dtype = about["dtype"]
       return {
         "shape": [_size(n, 0) for n in about["shape"]],
@@ -117,18 +121,24 @@ class Store:
 
   def _check_chunks(self, name, shape, chunks, separator) -> None:
     grid = [math.ceil(n / c) for n, c in zip(shape, chunks, strict=True)]
+    count = math.prod(grid)
+    # No more than there are files, and as many as are named: a damaged shape
+    # may have billions.
+    most = len(self.keys) + _MISSING_NAMED + 1
+    numbers = np.arange(min(count, most))
+    # The 1 is for scalars, which have an empty grid.
+    corners = np.stack(np.unravel_index(numbers, (1, *grid)), axis=-1)[:, 1:]
     wanted = [
-      f"{name}/{separator.join(map(str, index)) or '0'}"
-      for index in np.ndindex(*grid)
+      f"{name}/{separator.join(map(str, index)) or '0'}" for index in corners
     ]
     missing = [key for key in wanted if key not in self.keys]
     if missing:
-      some = ", ".join(key.rpartition("/")[2] for key in missing)
-      if len(missing) > _MISSING_NAMED:
-        some = ", ".join(key.rpartition("/")[2] for key in missing[:3]) + ", …"
+      named = [key.rpartition("/")[2] for key in missing[:_MISSING_NAMED]]
+      some = ", ".join(named) + ", …" * (len(missing) > _MISSING_NAMED)
+      least = "at least " * (count > most)
       raise UserError(
-        f"{self.folder / name} lacks {len(missing)} of its {len(wanted)} chunk "
-        f"files ({some}), so the checkpoint is not whole; copy it again"
+        f"{self.folder / name} lacks {least}{len(missing)} of its {count} "
+        f"chunk files ({some}), so the checkpoint is not whole; copy it again"
       )
 
 

@@ -92,6 +92,12 @@ def _say(folder, **changes):
     (lambda f: _say(f, chunks=[2]), "not an array of zarr format 2"),
     (lambda f: _say(f, chunks=[2, 0]), "0 is no size"),
     (lambda f: _say(f, shape=[6, -4]), "-4 is no size"),
+    # Named without counting through the grid.
+    (
+      lambda f: _say(f, shape=[1 << 40, 4]),
+      r"at least \d+ of its 1099511627776 chunk files \(3\.0, 3\.1, 4\.0, …\)",
+    ),
+    (lambda f: _say(f, shape=[1 << 62, 4]), "no array has the shape"),
     (lambda f: _say(f, dtype="<q9"), r"\.zarray cannot be read"),
   ],
 )
