@@ -2,7 +2,8 @@
 
 T5X's scalable_t5, and so the public umT5, keeps the layers of a stack in one
 array per parameter, with the layer at axis 1 and the heads as an axis of their
-own. Each layer has its own relative bias there.
+own. Each layer has its own relative bias there. Such an array is as large as
+all layers together, and `stacked` makes it in memory.
 
   encoder/encoder/attention/query/kernel   (D, L, H, K)
   encoder/layers_3/attention/query/kernel  (D, H·K)

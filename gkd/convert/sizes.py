@@ -2,13 +2,14 @@
 
 T5X keeps no config beside its arrays. All sizes can be read off the shapes;
 what cannot (which activation, how many rows are real ids) is assumed as the
-public models have it, and said.
+public models have it, and said. `not_kept` says beforehand what would be lost.
 
   shapes = {"token_embedder/embedding": (32128, 512), …}
   config, assumed = config_of(shapes, {"mlp_activations": ("silu", "linear")})
 """
 
 from collections.abc import Mapping
+import dataclasses
 import re
 from typing import Any
 
@@ -20,6 +21,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 # Rows of the public embedding tables -> real ids among them: T5, mT5, umT5 and
 # ByT5 (`docs/models.md` of T5X; the rest pads the table for partitioning).
 _REAL_IDS = {32128: 32100, 250112: 250100, 256384: 256300, 384: 384}
+
+# Input kernels of an MLP -> activations of the public models with as many.
+_ACTIVATIONS = {1: ("relu",), 2: ("gelu", "linear")}
+# What T5's own code fixes; the defaults of T5Config.
+_OF_T5 = {
+  field.name: field.default
+  for field in dataclasses.fields(T5Config)
+  if field.name in ("relative_max_distance", "layer_norm_epsilon")
+}
 
 _EMBEDDING = "token_embedder/embedding"
 _BIAS = r"(en|de)coder/(layers_\d+/)?relpos_bias/rel_embedding"
@@ -72,9 +82,29 @@ def config_of(
   if "vocabulary_size" not in given:
     assumed["vocabulary_size"], sentence = _real_ids(told["vocab_size"])
     sentences.append(sentence)
+  sentences += [
+    f"{name}: {value}, as T5 has it"
+    for name, value in _OF_T5.items()
+    if name not in given
+  ]
   config = T5Config.from_size({**told, **assumed}, **given)
   _check_activations(config, shapes)
   return config, tuple(sentences)
+
+
+def not_kept(config: T5Config) -> dict[str, Any]:
+  """{field: value} that `config_of` of the parameters alone would get wrong."""
+  assumed = {
+    "mlp_activations": _ACTIVATIONS.get(len(config.mlp_activations)),
+    "vocabulary_size": known_vocabulary_size(config.vocab_size),
+    "dropout_rate": T5Config.dropout_rate,
+    **_OF_T5,
+  }
+  return {
+    name: getattr(config, name)
+    for name, value in assumed.items()
+    if getattr(config, name) != value
+  }
 
 
 def _check_family(shapes: Shapes) -> None:
@@ -151,9 +181,9 @@ def _num_layers(shapes: Shapes, stack: str) -> int:
 def _activations(shapes: Shapes) -> tuple[tuple[str, ...], list[str]]:
   branches = _num_branches(shapes)
   if branches == 1:
-    return ("relu",), ["mlp_activations: relu, as T5 1.0 (one kernel wi)"]
+    return _ACTIVATIONS[1], ["mlp_activations: relu, as T5 1.0 (one kernel wi)"]
   if branches == 2:
-    return ("gelu", "linear"), [
+    return _ACTIVATIONS[2], [
       "mlp_activations: gelu and linear, as T5 1.1, Flan-T5 and mT5 (two "
       "kernels wi_0, wi_1); UL2 has silu and linear"
     ]

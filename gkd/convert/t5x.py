@@ -8,6 +8,10 @@ today (Orbax), and the generations between; layers one by one or stacked
   t5x.write(Path("out/checkpoint_1000000"), found)
 
 Names and shapes are T5X's: `encoder/layers_0/attention/query/kernel`.
+
+Memory: an array at a time. Of stacked layers that is the stack, all layers of a
+parameter: to write, it is put together whole; to read, up to 1 GiB of its
+decoded chunks are kept for the next layer (see `zarr_arrays.py`).
 """
 
 from collections.abc import Mapping
@@ -22,6 +26,7 @@ from gkd.convert import t5x_folders
 from gkd.convert import t5x_trees
 from gkd.convert.checkpoint import Checkpoint
 from gkd.convert.checkpoint import Leaf
+from gkd.convert.t5x_writing import check as check
 from gkd.convert.t5x_writing import write as write
 from gkd.convert.zarr_arrays import Stored
 from gkd.types import UserError
@@ -68,6 +73,7 @@ def open_checkpoint(
     config, assumed = sizes.config_of(
       {name: leaf.shape for name, leaf in leaves.items()}, given
     )
+    _check_heads(params, config.num_heads)
   except UserError as error:
     raise UserError(f"{found.path}: {error}") from error
   step, about_step = _step(arrays.get(_STEP))
@@ -116,14 +122,36 @@ def _listed(names: list[str]) -> str:
 
 def _leaves(params: Mapping[str, Stored]) -> dict[str, Leaf]:
   """Parameters by unscanned name, sorted."""
-  leaves = {}
+  leaves: dict[str, Leaf] = {}
+  twice = []
   for name, array in params.items():
     layers = scanned.layer_names(name, array.shape)
-    for i, layer in enumerate(layers):
-      leaves[layer] = _layer(name, array, i)
-    if not layers:
-      leaves[name] = Leaf(array.shape, array.dtype, array.read)
+    found = {layer: _layer(name, array, i) for i, layer in enumerate(layers)}
+    found = found or {name: Leaf(array.shape, array.dtype, array.read)}
+    twice += sorted(found.keys() & leaves.keys())
+    leaves |= found
+  if twice:
+    raise UserError(
+      f"{len(twice)} parameters are there twice, in a stack of layers and on"
+      f" their own: {_listed(twice)}; save the model in one of the two ways"
+    )
   return dict(sorted(leaves.items()))
+
+
+def _check_heads(params: Mapping[str, Stored], num_heads: int) -> None:
+  """Joined, kernels of other heads than the bias has would look the same."""
+  wrong = []
+  for name, array in params.items():
+    if scanned.is_scanned([name]):
+      layer = scanned.layer_shape(name, array.shape)
+      wanted = scanned.stacked_shape(name, layer, array.shape[1], num_heads)
+      if wanted != array.shape:
+        wrong.append(f"{name} is {array.shape} instead of {wanted}")
+  if wrong:
+    raise UserError(
+      f"{len(wrong)} stacked parameters have other heads than the relative"
+      f" bias, which has {num_heads}: {_listed(wrong)}; save them of one model"
+    )
 
 
 def _layer(name: str, array: Stored, i: int) -> Leaf:
@@ -171,10 +199,22 @@ def _slots(
       "optimizer: left out, because it is not Adafactor's for every parameter "
       f"({saved[0]}, …)"
     )
+  others = [
+    f"{name.removeprefix(_SLOTS)} {arrays[name].dtype}"
+    for name in saved
+    if arrays[name].dtype not in _KEPT_EXACTLY
+  ]
+  if others:
+    return {}, (
+      "optimizer: left out, because slots are neither float32 nor bfloat16 "
+      f"({_listed(others)})"
+    )
   return dict(sorted(slots.items())), ""
 
 
 def _slot(array: Stored) -> Leaf:
+  """In float32, which holds every bfloat16."""
+
   def read() -> np.ndarray:
     return array.read().astype(np.float32, copy=False)
 

@@ -7,6 +7,7 @@ become {"target/encoder/…": array not read yet, "state/step": …}.
 Nothing is ever unpickled: msgpack holds numbers, text and raw arrays only.
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import json
@@ -50,7 +51,7 @@ def _msgpack(found: Found) -> tuple[dict[str, Stored], str]:
     if not isinstance(tree, dict):
       raise ValueError(f"it holds {type(tree).__name__}, no tree")
     tree, version = _state(tree, found.index)
-    leaves = dict(_leaves(tree))
+  leaves = _each_once(_leaves(tree), found.index)
   if any(_is_placeholder(value) for value in leaves.values()):
     layout = "msgpack and zarr (an early Orbax generation)"
   else:
@@ -96,6 +97,18 @@ def _leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
       yield from _leaves(value, f"{name}/")
     elif value is not None:
       yield name, value
+
+
+def _each_once(pairs: Iterable[tuple[str, Any]], index: Path) -> dict[str, Any]:
+  """A dict; keys that hold a slash could give two arrays one name."""
+  named: dict[str, Any] = {}
+  for name, value in pairs:
+    if name in named:
+      raise UserError(
+        f"{index} has {name} twice; give a checkpoint that T5X has written"
+      )
+    named[name] = value
+  return named
 
 
 def _is_placeholder(value: Any) -> bool:
@@ -147,8 +160,9 @@ def _orbax(found: Found) -> dict[str, Stored]:
       "save the checkpoint with use_zarr3=False"
     )
   store = zarr_arrays.open_store(found.arrays)
-  return {
-    "/".join(keys): store.array(".".join(keys))
+  pairs = (
+    ("/".join(keys), store.array(".".join(keys)))
     for keys, kind in entries
     if kind not in _NOTHING
-  }
+  )
+  return _each_once(pairs, found.index)

@@ -47,20 +47,12 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 
   Raises:
     UserError: slots, or layers of two types, of a model whose layers have to
-      be stacked.
+      be stacked; a step that T5X does not count to.
   """
-  is_stacked = checkpoint.config.bias_per_layer
-  if is_stacked and checkpoint.slots:
-    raise UserError(
-      f"{checkpoint.path} has optimizer slots, which T5X factors differently "
-      "for a model with one bias per layer; convert it without slots"
-    )
-  leaves = checkpoint.leaves
-  if is_stacked:
-    leaves = _stacked(leaves, checkpoint.config.num_heads)
+  _check_step(checkpoint.step)
   target = {
     name: _write_array(path, f"target/{name}", leaf)
-    for name, leaf in leaves.items()
+    for name, leaf in _as_written(checkpoint).items()
   }
   state = _state(path, checkpoint)
   tree = {
@@ -70,6 +62,33 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
   # Last: a folder without it is known to be half-written.
   packed = serialization.msgpack_serialize(tree, in_place=True)
   (path / "checkpoint").write_bytes(packed)
+
+
+def check(checkpoint: Checkpoint) -> None:
+  """Raises a UserError for what `write` refuses; reads no array."""
+  _check_step(checkpoint.step)
+  _as_written(checkpoint)
+
+
+def _as_written(checkpoint: Checkpoint) -> Mapping[str, Leaf]:
+  if not checkpoint.config.bias_per_layer:
+    return checkpoint.leaves
+  if checkpoint.slots:
+    raise UserError(
+      f"{checkpoint.path} has optimizer slots, which T5X factors differently "
+      "for a model with one bias per layer; convert it without slots"
+    )
+  return _stacked(checkpoint.leaves, checkpoint.config.num_heads)
+
+
+def _check_step(step: int | None) -> None:
+  """Raises a UserError for a step that T5X, with its int32, cannot have."""
+  largest = np.iinfo(np.int32).max
+  if step is not None and not 0 <= step <= largest:
+    raise UserError(
+      f"step {step} does not fit into a T5X checkpoint; expected 0 to"
+      f" {largest}, give the right step"
+    )
 
 
 def _state(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:

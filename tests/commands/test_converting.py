@@ -68,6 +68,8 @@ def test_what_is_given_is_not_assumed(gkd, t5x_checkpoint, tmp_path):
     "--to=gkd",
     "--set=mlp_activations=silu,linear",
     "--set=vocabulary_size=100",
+    "--set=relative_max_distance=64",
+    "--set=layer_norm_epsilon=1e-5",
     "--set=dropout_rate=0.0",
     "--dtype=bfloat16",
     "--slots",

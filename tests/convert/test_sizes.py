@@ -72,6 +72,8 @@ def test_what_is_given_is_not_assumed():
   given = {
     "mlp_activations": ("silu", "linear"),
     "vocabulary_size": 100,
+    "relative_max_distance": 64,
+    "layer_norm_epsilon": 1e-5,
     "dtype": "bfloat16",
     "emb_dim": 32,
     "head_dim": None,
@@ -84,7 +86,10 @@ def test_what_is_given_is_not_assumed():
 
 def test_assumptions_are_said():
   _, assumed = sizes.config_of(shapes_of(**TINY, **GATED), {})
-  assert len(assumed) == 2
+  assert assumed[2:] == (
+    "relative_max_distance: 128, as T5 has it",
+    "layer_norm_epsilon: 1e-06, as T5 has it",
+  )
   assert assumed[0].startswith("mlp_activations: gelu and linear")
   assert assumed[1] == "vocabulary_size: each of the 128 rows is a real id"
   _, assumed = sizes.config_of(shapes_of(**TINY, **RELU), {})
@@ -149,3 +154,35 @@ def test_a_missing_layer_is_left_for_the_caller_to_list():
   shapes = _without(shapes_of(**TINY, **GATED), "decoder/layers_2/")
   config, _ = sizes.config_of(shapes, {})
   assert config.num_decoder_layers == 4
+
+
+@pytest.mark.parametrize(
+  "fields",
+  [
+    GATED,
+    RELU,
+    {"mlp_activations": ("silu", "linear"), "dropout_rate": 0.0},
+    {**RELU, "relative_max_distance": 64, "layer_norm_epsilon": 1e-5},
+    {**GATED, "vocab_size": 32128},
+    {**GATED, "vocab_size": 32128, "vocabulary_size": 32100},
+    {**GATED, "vocabulary_size": 100, "bias_per_layer": True},
+  ],
+)
+def test_what_is_not_kept_brings_the_config_back(fields):
+  config = t5.T5Config(**{**TINY, **fields})
+  lost = sizes.not_kept(config)
+  found, assumed = sizes.config_of(shapes_of(**{**TINY, **fields}), lost)
+  assert found == config
+  for sentence in assumed:
+    assert sentence.partition(":")[0] not in lost
+  for name in lost:
+    fewer = {field: lost[field] for field in lost if field != name}
+    other, _ = sizes.config_of(shapes_of(**{**TINY, **fields}), fewer)
+    assert getattr(other, name) != getattr(config, name)
+
+
+def test_of_a_public_model_nothing_is_lost():
+  public = {**TINY, **GATED, "vocab_size": 32128, "vocabulary_size": 32100}
+  assert sizes.not_kept(t5.T5Config(**public)) == {}
+  lost = sizes.not_kept(t5.T5Config(**{**public, "vocabulary_size": 32000}))
+  assert lost == {"vocabulary_size": 32000}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 from flax import serialization
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from gkd import trees
+from gkd.convert import planning
 from gkd.convert import t5x
 from gkd.convert import t5x_folders
 from gkd.convert import t5x_trees
@@ -177,6 +179,7 @@ def test_newest_of_a_run_is_said(t5x_checkpoint):
 def test_given_fields_fill_in_or_contradict(t5x_checkpoint):
   path = t5x_checkpoint("t5_1_1_tiny", "legacy", 10)
   given = {"mlp_activations": ("silu", "linear"), "vocabulary_size": 100}
+  given |= {"relative_max_distance": 64, "layer_norm_epsilon": 1e-5}
   found = t5x.open_checkpoint(path, given)
   assert found.config.mlp_activations == ("silu", "linear")
   assert found.config.vocabulary_size == 100
@@ -189,9 +192,9 @@ def test_given_fields_fill_in_or_contradict(t5x_checkpoint):
 def changed(t5x_checkpoint, tmp_path):
   """`changed(change)`: a copy whose msgpack tree `change` has edited."""
 
-  def copied(change):
-    folder = tmp_path / "checkpoint_10"
-    shutil.copytree(t5x_checkpoint("t5_1_1_tiny", "legacy", 10), folder)
+  def copied(change, model="t5_1_1_tiny", step=10):
+    folder = tmp_path / f"checkpoint_{step}"
+    shutil.copytree(t5x_checkpoint(model, "legacy", step), folder)
     file = folder / "checkpoint"
     tree = serialization.msgpack_restore(file.read_bytes())
     change(tree["optimizer"])
@@ -239,11 +242,11 @@ def test_step_that_is_none_is_refused(changed, value):
 def test_without_optimizer_or_state(changed):
   path = changed(lambda tree: tree["state"].pop("param_states"))
   found = t5x.open_checkpoint(path, {})
-  assert (found.slots, found.step, len(found.assumed)) == ({}, 10, 2)
+  assert (found.slots, found.step, len(found.assumed)) == ({}, 10, 4)
   shutil.rmtree(path)
   path = changed(lambda tree: tree.pop("state"))
   found = t5x.open_checkpoint(path, {})
-  assert (found.slots, found.step, len(found.assumed)) == ({}, None, 2)
+  assert (found.slots, found.step, len(found.assumed)) == ({}, None, 4)
 
 
 def _drop_a_slot(tree):
@@ -260,6 +263,34 @@ def test_slots_are_adafactors_for_all_or_none(changed, change):
   found = t5x.open_checkpoint(changed(change), {})
   assert found.slots == {}
   assert "it is not Adafactor's for every parameter" in found.assumed[-1]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int32"])
+def test_slots_of_other_types_are_left_out_by_name(changed, dtype):
+  def change(tree):
+    slots = tree["state"]["param_states"]["decoder"]["decoder_norm"]["scale"]
+    slots["v"] = np.ones(32, dtype)
+
+  path = changed(change)
+  found = t5x.open_checkpoint(path, {})
+  message = rf"optimizer: left .*\(decoder/decoder_norm/scale/v {dtype}\)"
+  assert found.slots == {}
+  assert re.fullmatch(message, found.assumed[-1])
+  with pytest.raises(UserError, match=f"asked for, .*norm/scale/v {dtype}"):
+    planning.plan(path, to="gkd", slots=True)
+
+
+def test_bfloat16_slots_become_float32(changed):
+  values = np.linspace(0, 1, 32).astype(ml_dtypes.bfloat16)
+
+  def change(tree):
+    slots = tree["state"]["param_states"]["decoder"]["decoder_norm"]["scale"]
+    slots["v"] = values
+
+  found = t5x.open_checkpoint(changed(change), {})
+  leaf = found.slots["v/decoder/decoder_norm/scale"]
+  assert leaf.dtype == leaf.read().dtype == "float32"
+  np.testing.assert_array_equal(leaf.read(), values.astype(np.float32))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "int32", "uint16"])
@@ -317,3 +348,34 @@ def test_what_is_no_t5_is_refused_by_name(changed, change, message):
     t5x.open_checkpoint(path, {})
   assert str(error.value).startswith(str(path))
   assert "\n" not in str(error.value)
+
+
+def _layer_beside_the_stack(tree):
+  kernel = {"kernel": np.full((48, 32), 9, np.float32)}
+  tree["target"]["encoder"]["layers_1"] = {"mlp": {"wo": kernel}}
+
+
+def _other_heads(tree):
+  """2 heads of 16, kept as 4 of 8."""
+  attention = tree["target"]["encoder"]["encoder"]["attention"]
+  attention["query"]["kernel"] = np.ones((32, 2, 4, 8), np.float32)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (
+      _layer_beside_the_stack,
+      r"1 parameters are there twice, .*: encoder/layers_1/mlp/wo/kernel; save",
+    ),
+    (
+      _other_heads,
+      r"1 stacked .* has 2: encoder/encoder/attention/query/kernel is"
+      r" \(32, 2, 4, 8\) instead of \(32, 2, 2, 16\)",
+    ),
+  ],
+)
+def test_stacked_layers_that_contradict_are_listed(changed, change, message):
+  path = changed(change, "t5_1_1_scan_tiny", 0)
+  with pytest.raises(UserError, match=message):
+    t5x.open_checkpoint(path, {})

@@ -295,3 +295,16 @@ def test_missing_data_of_ocdbt_is_noticed(orbax):
 
 def _read_all(folder):
   return [array.read() for array in read(folder)[0].values()]
+
+
+def test_a_name_that_is_there_twice_is_refused(t5x_checkpoint, tmp_path):
+  """Keys with a slash: the later array would take the place of the first."""
+  folder = tmp_path / "checkpoint_10"
+  shutil.copytree(t5x_checkpoint("t5_1_1_tiny", "legacy", 10), folder)
+  file = folder / "checkpoint"
+  tree = serialization.msgpack_restore(file.read_bytes())
+  scale = np.ones(32, np.float32)
+  tree["optimizer"]["target"]["encoder"]["encoder_norm/scale"] = scale
+  file.write_bytes(serialization.msgpack_serialize(tree, in_place=True))
+  with pytest.raises(UserError, match=f"checkpoint has {NAME} twice; give"):
+    read(folder)

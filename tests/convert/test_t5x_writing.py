@@ -172,3 +172,13 @@ def test_msgpack_is_written_last(t5x_checkpoint, tmp_path):
 def test_chunks_are_those_of_t5x(shape, elements, chunks):
   """Expected: what T5X's own `_choose_chunk_shape` returned."""
   assert t5x_writing.chunk_shape(shape, elements) == chunks
+
+
+@pytest.mark.parametrize("step", [-1, 2**31])
+def test_a_step_beyond_int32_is_refused(t5x_checkpoint, tmp_path, step):
+  found = t5x.open_checkpoint(t5x_checkpoint("t5_1_0_tiny", "legacy", 0), {})
+  with pytest.raises(
+    UserError, match=rf"step {step} does not fit .* 214748364"
+  ):
+    t5x.write(tmp_path, dataclasses.replace(found, step=step))
+  assert list(tmp_path.iterdir()) == []
