@@ -14,10 +14,12 @@ import numpy as np
 
 from gkd.convert import formats
 from gkd.convert import opening
+from gkd.convert import sizes
 from gkd.convert import tokenizers
 from gkd.convert.checkpoint import Checkpoint
 from gkd.convert.checkpoint import Format
 from gkd.convert.checkpoint import Leaf
+from gkd.models.t5 import T5Config
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
 
@@ -25,6 +27,13 @@ DTYPES = {
   "float32": np.dtype("float32"),
   "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
+# Fields of T5Config that are of no use to a reader, or are the tokenizer's.
+_NOT_KEPT = {
+  "gkd": (),
+  "t5x": ("dropout_rate", "dtype", "vocabulary_size"),
+  "hf": ("dtype",),
+}
+_KEEPER = {"t5x": "a T5X checkpoint", "hf": "a Hugging Face folder"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +72,14 @@ def plan(
     raise UserError(f"to {to!r}; expected {', '.join(get_args(Format))}")
   if dtype is not None and dtype not in DTYPES:
     raise UserError(f"dtype {dtype!r}; expected {' or '.join(DTYPES)}")
+  if step is not None and step < 0:
+    raise UserError(f"step {step}; expected 0 or more, as steps are counted")
   if to == "t5x" and tokenizer is not None:
     raise UserError(
       f"tokenizer {tokenizer} has no effect: a T5X checkpoint holds none; leave"
       " it out"
     )
+  _check_kept(given or {}, to)
   chosen = opening.at_step(source, step)
   opened = opening.open_any(chosen, **(given or {}))
   # Its number has chosen the checkpoint of a run of ours, whose step is another
@@ -76,17 +88,47 @@ def plan(
   opened, about_step = _with_step(opened, None if is_ours else step, to)
   opened, about_slots = _with_slots(opened, slots, to)
   opened, about_types = _with_dtype(opened, dtype)
-  vocabulary, about_tokenizer = None, ""
-  if to != "t5x":
-    vocabulary, about_tokenizer = tokenizers.find(opened, tokenizer)
-    if to == "hf" and vocabulary is None and tokenizer is None:
-      raise UserError(
-        f"no tokenizer is beside {opened.path}, and a Hugging Face folder needs"
-        " one; give tokenizer as a folder or SentencePiece file, or none to go"
-        " without"
-      )
-  remarks = (about_step, about_slots, about_types, about_tokenizer)
+  vocabulary, about_tokenizer = _with_tokenizer(opened, tokenizer, to)
+  # What the writer would refuse, of which a dry run has to tell.
+  if to == "hf":
+    opening.module_of(to).check(opened, vocabulary)
+  elif to == "t5x":
+    opening.module_of(to).check(opened)
+  about_config = _about_config(opened.config) if to == "t5x" else ""
+  remarks = (
+    *(about_step, about_slots, about_types),
+    *(about_config, about_tokenizer),
+  )
   return Plan(opened, to, vocabulary, tuple(filter(None, remarks)))
+
+
+def _check_kept(given: Mapping[str, Any], to: Format) -> None:
+  """Refuses fields that no reader asks for and the format does not keep."""
+  lost = [name for name in _NOT_KEPT[to] if given.get(name) is not None]
+  if lost:
+    raise UserError(
+      f"{lost[0]}={given[lost[0]]!r} has no effect: {_KEEPER[to]} keeps no"
+      f" {lost[0]}; leave it out"
+    )
+
+
+def _with_tokenizer(
+  checkpoint: Checkpoint, named: str | os.PathLike | None, to: Format
+) -> tuple[Vocabulary | None, str]:
+  if to == "t5x":
+    found = tokenizers.beside(checkpoint)
+    if found is None:
+      return None, ""
+    where = tokenizers.home(checkpoint)
+    return None, f"tokenizer: T5X keeps none; {found.words} stays in {where}"
+  found, said = tokenizers.find(checkpoint, named)
+  if to == "hf" and found is None and named is None:
+    raise UserError(
+      f"no tokenizer is beside {checkpoint.path}, and a Hugging Face folder"
+      " needs one; give tokenizer as a folder or SentencePiece file, or none to"
+      " go without"
+    )
+  return found, said
 
 
 def _with_step(
@@ -105,6 +147,20 @@ def _with_step(
     told = "step: 0, since the source does not say one"
     return dataclasses.replace(checkpoint, step=0), told
   return checkpoint, ""
+
+
+def _about_config(config: T5Config) -> str:
+  """What the next reader of a T5X checkpoint has to be told."""
+  flags = [
+    f"--set {name}={','.join(value) if isinstance(value, tuple) else value}"
+    for name, value in sizes.not_kept(config).items()
+  ]
+  if not flags:
+    return ""
+  return (
+    "config: T5X keeps none, and this one is not T5's own; to convert it on,"
+    f" give {' '.join(flags)}"
+  )
 
 
 def _with_slots(

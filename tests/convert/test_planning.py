@@ -1,16 +1,24 @@
 """What will be written: step, slots, types, tokenizer, each said or refused."""
 
 import dataclasses
+import re
+import shutil
 
 import ml_dtypes
 import numpy as np
 import pytest
 
+from gkd.commands import converting as command
+from gkd.convert import converting
+from gkd.convert import hf
 from gkd.convert import own
 from gkd.convert import planning
+from gkd.text import vocabulary
 from gkd.types import UserError
 from tests.convert import test_own
 from tests.convert import tiny_models
+
+BARE = {"hf": "none", "t5x": None}  # a model without a tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +115,48 @@ def test_of_a_run_the_number_of_the_folder_chooses(tmp_path, below):
     planning.plan(tmp_path / below, to="t5x", step=1_000_002)
 
 
+@pytest.mark.parametrize(
+  ("to", "name", "value"),
+  [
+    ("hf", "dtype", "bfloat16"),
+    ("t5x", "dtype", "bfloat16"),
+    ("t5x", "dropout_rate", 0.0),
+    ("t5x", "vocabulary_size", 40),
+  ],
+)
+def test_a_field_that_the_format_does_not_keep_is_refused(
+  model, to, name, value
+):
+  with pytest.raises(UserError, match=rf"{name}=.* has no effect: a .* keeps"):
+    planning.plan(model, to=to, given={name: value})
+  planning.plan(model, to=to, given={name: None}, tokenizer=BARE[to])
+
+
+def test_a_tokenizer_that_t5x_does_not_keep_is_told(tmp_path):
+  words = vocabulary.load("characters:0123456789+=abcdef")
+  own.write(tmp_path, tiny_models.make(vocabulary_size=21), vocabulary=words)
+  said = rf"tokenizer: T5X keeps none; characters.* stays in {tmp_path}"
+  assert re.search(said, remarks(planning.plan(tmp_path, to="t5x")))
+
+
+def test_a_plan_refuses_what_its_writer_would(tmp_path):
+  """A dry run does not promise it."""
+  words = vocabulary.load("characters:0123456789+=abcdef")
+  made = tiny_models.make(
+    slots=True,
+    bias_per_layer=True,
+    vocabulary_size=21,
+    mlp_activations=("gelu", "gelu"),
+  )
+  own.write(tmp_path, made, vocabulary=words)
+  with pytest.raises(UserError, match="has no tokenizer in transformers"):
+    planning.plan(tmp_path, to="hf")
+  with pytest.raises(UserError, match="has no T5 with the activations"):
+    planning.plan(tmp_path, to="hf", tokenizer="none")
+  with pytest.raises(UserError, match="which T5X factors differently"):
+    planning.plan(tmp_path, to="t5x", slots=True)
+
+
 def test_impossible_requests_are_one_line(model):
   with pytest.raises(UserError, match=r"to 'pt'; expected gkd, t5x, hf"):
     planning.plan(model, to="pt")
@@ -117,3 +167,37 @@ def test_impossible_requests_are_one_line(model):
   with pytest.raises(UserError, match=r"no tokenizer is beside .* give toke"):
     planning.plan(model, to="hf")
   assert planning.plan(model, to="hf", tokenizer="none").vocabulary is None
+
+
+def test_what_t5x_does_not_keep_comes_back_as_it_is_told(golden, tmp_path):
+  source = tmp_path / "hf"
+  shutil.copytree(golden / "hf" / "t5_1_1_bfloat16", source)
+  tiny_models.rewrite_json(
+    source / "config.json",
+    feed_forward_proj="gated-silu",
+    dense_act_fn="silu",
+    layer_norm_epsilon=1e-5,
+    relative_attention_max_distance=64,
+    dropout_rate=0.0,
+  )
+  first = converting.convert(source, tmp_path / "t5x", to="t5x")
+  remark = planning.plan(source, to="t5x").remarks[-1]
+  assert remark.startswith("config: T5X keeps none, and this one is not T5's")
+  given = command.fields_of(re.findall(r"--set (\S+)", remark))
+  assert {"mlp_activations", "layer_norm_epsilon", "dropout_rate"} <= set(given)
+  back = tmp_path / "back"
+  converting.convert(
+    tmp_path / "t5x", back, to="hf", given=given, tokenizer="none"
+  )
+  found = hf.open_checkpoint(back, {})
+  assert found.config == first.config
+  assert (found.config.layer_norm_epsilon, given["dropout_rate"]) == (1e-5, 0.0)
+  # T5's own is not told.
+  plain = planning.plan(golden / "hf" / "t5_1_0", to="t5x")
+  assert "config:" not in remarks(plain)
+
+
+@pytest.mark.parametrize("step", [-4, 2**31])
+def test_a_step_that_t5x_cannot_count_is_refused(stepless, step):
+  with pytest.raises(UserError, match=rf"^step {step}.*expected 0 "):
+    planning.plan(stepless, to="t5x", step=step)
