@@ -210,7 +210,8 @@ def _add_convert(commands) -> None:
     type=int,
     metavar="N",
     help="of the checkpoint: chooses one of a folder of several (default: the"
-    " newest), or says it where the source does not",
+    " newest; of a run the number of its checkpoint), or says it where the"
+    " source does not",
   )
   parser.add_argument(
     "--slots",

@@ -161,9 +161,11 @@ def _refusal(folder: Path, names: set[str]) -> str:
 
 def pickle_refusal(file: Path) -> str:
   """One line about a file whose format can hold code."""
+  source, made = f"{file.parent}", f"{file.parent}-safetensors"
   return (
     f"{file} can hold code that runs when it is read, so gkd does not open it;"
-    ' convert it where you trust it: python -c "from transformers import'
-    f" AutoModelForSeq2SeqLM as M; M.from_pretrained('{file.parent}')"
-    f".save_pretrained('{file.parent}-safetensors')\""
+    " convert it where you trust it and have transformers and torch: python -c"
+    ' "from transformers import AutoModelForSeq2SeqLM as M, AutoTokenizer as T;'
+    f" [x.from_pretrained('{source}').save_pretrained('{made}')"
+    ' for x in (M, T)]"'
   )

@@ -125,8 +125,8 @@ def _with_tokenizer(
   if to == "hf" and found is None and named is None:
     raise UserError(
       f"no tokenizer is beside {checkpoint.path}, and a Hugging Face folder"
-      " needs one; give tokenizer as a folder or SentencePiece file, or none to"
-      " go without"
+      " needs one; give --tokenizer=PATH, a folder or SentencePiece file, or"
+      " --tokenizer=none to go without"
     )
   return found, said
 
