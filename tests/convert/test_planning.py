@@ -164,7 +164,9 @@ def test_impossible_requests_are_one_line(model):
     planning.plan(model, to="gkd", dtype="float16")
   with pytest.raises(UserError, match="tokenizer x has no effect: a T5X check"):
     planning.plan(model, to="t5x", tokenizer="x")
-  with pytest.raises(UserError, match=r"no tokenizer is beside .* give toke"):
+  with pytest.raises(
+    UserError, match=r"no tokenizer is beside .* give --tokenizer=PATH"
+  ):
     planning.plan(model, to="hf")
   assert planning.plan(model, to="hf", tokenizer="none").vocabulary is None
 
