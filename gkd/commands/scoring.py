@@ -15,6 +15,7 @@ from gkd.commands.settings import Scoring
 from gkd.data.cache import TokenCache
 from gkd.evaluation import predictions
 from gkd.evaluation.evaluation import Evaluation
+from gkd.sampling.ways import check_beams
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
@@ -33,6 +34,9 @@ def make_evaluations(
     UserError: a cache cannot serve an evaluation; without this it would be
       found only when the first one runs, maybe hours later.
   """
+  if scoring.beam_size:
+    num_ids = caches[0].info["vocabulary"]["size"]  # and of the models
+    check_beams(scoring.beam_size, num_ids - 1)  # PAD is never taken
   tasks = Counter(cache.info["task"] for cache in caches)
   evaluations: list[Evaluation] = []
   for cache in caches:

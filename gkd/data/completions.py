@@ -24,6 +24,7 @@ from gkd.data.cache import TokenCache
 from gkd.sampling.filters import Decoding
 from gkd.sampling.ways import Beam
 from gkd.sampling.ways import Way
+from gkd.sampling.ways import check_beams
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
@@ -73,6 +74,8 @@ class Completions:
       object.__setattr__(self, "mesh", partitioning.make_mesh())
     partitioning.check_division(self.batch_size, 1, self.mesh)
     self.decoding.validate()
+    if self._searches:
+      check_beams(self.decoding.size, self.model.vocabulary_size - 1)  # no PAD
     if self._searches and self.num_samples > self.decoding.size:
       raise UserError(
         f"num_samples is {self.num_samples}, but a search finds at most as many"

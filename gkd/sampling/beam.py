@@ -31,13 +31,13 @@ import jax.numpy as jnp
 
 from gkd import masks
 from gkd.sampling import blocks
+from gkd.sampling import ways
 from gkd.types import EOS_ID
 from gkd.types import PAD_ID
 from gkd.types import Array
 from gkd.types import Cache
 from gkd.types import LanguageModel
 from gkd.types import Params
-from gkd.types import UserError
 
 
 @flax.struct.dataclass
@@ -120,11 +120,7 @@ def beam_search(
   inputs = jnp.asarray(inputs)
   cache, logits = model.prefill(params, inputs, max_length)
   num_ids = model.vocabulary_size - 1 if mask_ids else logits.shape[-1]
-  if num_beams > num_ids:
-    raise UserError(
-      f"beam size is {num_beams}, but the model chooses among {num_ids} ids;"
-      f" give at most {num_ids}"
-    )
+  ways.check_beams(num_beams, num_ids)
 
   def advance(state: _State, logits: Array) -> tuple[_State, Array]:
     if mask_ids:

@@ -64,5 +64,19 @@ class Beam:
     return False
 
 
+def check_beams(num_beams: int, num_ids: int) -> None:
+  """Refuses a search with more beams than there are first tokens.
+
+  Args:
+    num_beams: K.
+    num_ids: ids to choose among, without those that are masked.
+  """
+  if num_beams > num_ids:
+    raise UserError(
+      f"beam size is {num_beams}, but the model chooses among {num_ids} ids;"
+      f" give at most {num_ids}"
+    )
+
+
 # Both have `validate`, `words`, `label` and `is_random`.
 Way = Decoding | Beam

@@ -125,6 +125,12 @@ def parse(text: str) -> tuple[str, ...]:
       f" {', '.join(FACTORS)}, and let the rate fall in a straight line with"
       " COOLDOWN_STEPS"
     )
+  repeated = sorted({name for name in names if names.count(name) > 1})
+  if repeated:
+    raise UserError(
+      f"LEARNING_RATE_FACTORS {text!r} has {', '.join(repeated)} more than"
+      " once; give each factor once"
+    )
   if "constant" not in names:
     raise UserError(
       f"LEARNING_RATE_FACTORS {text!r} has no 'constant', so LEARNING_RATE does"

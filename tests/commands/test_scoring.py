@@ -25,7 +25,7 @@ class _Cache:
       "task": task,
       "split": split,
       "longest": {"inputs": longest, "targets": 4},
-      "vocabulary": {"sha256": "0"},
+      "vocabulary": {"sha256": "0", "size": 9},
     }
 
   def __len__(self):
@@ -92,6 +92,15 @@ def test_a_beam_search_is_one_evaluation_more_or_the_only_one():
   assert made[1].decoding == Beam(4, 0.5)
   (alone,) = make(_Cache("a", "test"), beam_size=2, temperatures=())
   assert (alone.label, alone.distance) == ("beam2", True)
+
+
+def test_more_beams_than_ids_are_refused():
+  """Not when the first evaluation is compiled."""
+  assert make(_Cache("a", "test"), beam_size=8)
+  with pytest.raises(
+    UserError, match=r"beam size is 9, but .*; give at most 8"
+  ):
+    make(_Cache("a", "test"), beam_size=9)
 
 
 def test_several_answers_leave_the_search_alone():

@@ -109,6 +109,13 @@ def test_more_completions_than_beams_are_refused(plan):
     dataclasses.replace(plan, decoding=Beam(2), num_samples=3)
 
 
+def test_more_beams_than_ids_are_refused(plan):
+  most = plan.model.vocabulary_size - 1  # PAD is never taken
+  dataclasses.replace(plan, decoding=Beam(most))
+  with pytest.raises(UserError, match=f"chooses among {most} ids; give at"):
+    dataclasses.replace(plan, decoding=Beam(most + 1))
+
+
 def test_all_rows_are_the_same_plan_however_they_are_named(plan):
   named = dataclasses.replace(plan, rows=list(range(10)))
   assert named.key == plan.key

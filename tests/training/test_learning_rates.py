@@ -87,6 +87,7 @@ def test_other_factors_of_t5x_are_refused_by_name(name):
   [
     ("constant * linear_warm", "'linear_warm' is unknown; multiply constant"),
     ("", "'' is unknown"),
+    ("constant * rsqrt_decay*constant", "has constant more than once; give"),
     (
       "rsqrt_decay",
       "no 'constant', so LEARNING_RATE does nothing; give 'constant"
