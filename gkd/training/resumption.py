@@ -11,6 +11,7 @@ is another one, a teacher that was moved is the same.
 """
 
 from collections.abc import Mapping
+import json
 import os
 from pathlib import Path
 import re
@@ -51,6 +52,10 @@ BY_CONTENT = {
   "train/Data.module": "training_data",
   "train/Data.vocabulary": "training_data",
 }
+# Given or of the checkpoint, the same sizes are the same model. What else there
+# is in run.json["model"] has bindings of its own.
+_SIZES = "student/models.t5.size"
+_NOT_SIZES = ("dropout_rate", "dtype")
 # What only measures the run.
 _CONTENT_MAY_CHANGE = {"evaluation_data"}
 _CHANGEABLE = (
@@ -84,8 +89,11 @@ def changes(
   before, now = (_parsed(x) for x in (file.read_text("utf-8"), config_text))
   if not before or not now:
     before = now = {}
-  described = trained.describe_run(model_dir).get("contents", {})
-  contents = (described, about.get("contents", {}))
+  described = trained.describe_run(model_dir)
+  if _same_sizes(described.get("model"), about.get("model")):
+    for parsed in (before, now):
+      parsed.pop(_SIZES, None)
+  contents = (described.get("contents", {}), about.get("contents", {}))
   different, allowed = _differences(before, now, contents)
   if different:
     more = len(different) - _MAX_LISTED
@@ -96,6 +104,18 @@ def changes(
       f" goes on only {_CHANGEABLE} may change"
     )
   return allowed
+
+
+def _same_sizes(before: Any, now: Any) -> bool:
+  """Whether two models of run.json are known to have the same sizes."""
+  if not before or not now:
+    return False
+  now = json.loads(json.dumps(now))  # lists for tuples, as it was saved
+  names = (before.keys() | now.keys()) - set(_NOT_SIZES)
+  return all(
+    name in before and name in now and before[name] == now[name]
+    for name in names
+  )
 
 
 def has_checkpoint(model_dir: str | os.PathLike) -> bool:

@@ -127,6 +127,30 @@ def test_models_as_an_earlier_version_wrote_them_are_the_same(kept):
   assert "STUDENT_MODEL: {'emb_dim': 16" in message
 
 
+@pytest.mark.parametrize("given_first", [True, False])
+def test_sizes_of_the_checkpoint_or_given_are_the_same(
+  tmp_path, kept, given_first
+):
+  model = {"emb_dim": 16, "mlp_activations": ("gelu",), "dropout_rate": 0.0}
+  size = "student/models.t5.size = "
+  texts = f"{size}None\n", f"{size}{{'emb_dim': 16}}\n"
+  before, now = texts[::-1] if given_first else texts
+  (tmp_path / "config.gin").write_text(CONFIG + before)
+  about = json.dumps({"model": model, "contents": CONTENTS})
+  (tmp_path / "run.json").write_text(about)
+
+  def ask(**changed):
+    asked = {"model": model | changed, "contents": CONTENTS}
+    return resumption.changes(tmp_path, CONFIG + now, asked)
+
+  assert ask() == []
+  assert ask(dropout_rate=0.1) == []  # a binding of its own says it
+  with pytest.raises(UserError, match=r"student/models\.t5\.size: .* → "):
+    ask(emb_dim=32)
+  with pytest.raises(UserError, match=r"student/models\.t5\.size: .* → "):
+    ask(more=1)
+
+
 def test_a_value_that_only_one_of_them_has_is_a_difference(kept):
   message = refused(kept, ("optimizer.Optimizer.learning_rate", "x.Y.z"))
   assert "optimizer.Optimizer.learning_rate: 0.003 → not set" in message
