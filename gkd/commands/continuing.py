@@ -8,14 +8,17 @@ from collections.abc import Callable
 import logging
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from gkd import convert
 from gkd.checkpoints import trained
 from gkd.checkpoints.trained import Located
 from gkd.convert.checkpoint import Checkpoint
+from gkd.training import t5x_slots
 from gkd.training.optimizer import Optimizer
 from gkd.training.resumption import has_checkpoint
+from gkd.types import LanguageModel
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
@@ -28,7 +31,11 @@ Slots = Callable[[], dict[str, np.ndarray]]
 
 
 def of_checkpoint(
-  optimizer: Optimizer, path: str, located: Located | None, model_dir: str
+  optimizer: Optimizer,
+  path: str,
+  located: Located | None,
+  model_dir: str,
+  student: LanguageModel,
 ) -> tuple[Optimizer, Slots | None]:
   """The optimizer with the step that it begins at, and what reads its slots.
 
@@ -38,10 +45,11 @@ def of_checkpoint(
     located: the one checkpoint of ours that it is, of a run the newest.
     model_dir: folder of the run. Of one that goes on the step is known, and the
       first checkpoint may be gone.
+    student: whose parameters the slots belong to.
 
   Raises:
     UserError: no checkpoint, one without a step, or with slots asked for and
-      none there.
+      none there that fit the student.
   """
   if not optimizer.of_checkpoint and not optimizer.restore:
     return optimizer, None
@@ -67,9 +75,11 @@ def of_checkpoint(
       f"{asks} but {_NAME} {path!r} does not say its step; give a number as"
       " FIRST_STEP" + ", without RESTORE_OPTIMIZER" * restore
     )
+  optimizer = optimizer.beginning_at(checkpoint.step)
   if restore:
     _check_slots(checkpoint)
-  return optimizer.beginning_at(checkpoint.step), slots
+    _check_fit(checkpoint, student, optimizer)
+  return optimizer, slots
 
 
 def _step_of_run(model_dir: str) -> int:
@@ -103,3 +113,15 @@ def _check_slots(checkpoint: Checkpoint) -> None:
     f"RESTORE_OPTIMIZER is True but {checkpoint.path} has no slots to go on"
     f" with ({reason}); leave RESTORE_OPTIMIZER out, or give another checkpoint"
   )
+
+
+def _check_fit(
+  checkpoint: Checkpoint, student: LanguageModel, optimizer: Optimizer
+) -> None:
+  """By shapes alone: the slots are put in after MODEL_DIR was made."""
+  params = jax.eval_shape(student.init, jax.random.key(0))
+  state = jax.eval_shape(optimizer.transformation().init, params)
+  try:
+    t5x_slots.check_fits(state, params, checkpoint.slots)
+  except UserError as error:
+    raise UserError(f"{_NAME}: {error}") from error

@@ -15,9 +15,11 @@ from gkd.checkpoints.trained import Located
 from gkd.commands import models
 from gkd.commands import parameters
 from gkd.commands.datasets import Folders
+from gkd.commands.settings import Data
 from gkd.commands.settings import Training
 from gkd.models import t5_layers
 from gkd.models.t5 import T5Config
+from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.training.resumption import has_checkpoint
 from gkd.types import LanguageModel
@@ -58,13 +60,24 @@ def locate(settings: Training, folders: Folders) -> dict[str, Located]:
 def with_tokenizer(
   settings: Training, found: Mapping[str, Located]
 ) -> Training:
-  """Where VOCABULARY is empty, that of the student's or the teacher's."""
+  """Where VOCABULARY is empty, that of the student's or the teacher's.
+
+  A run that goes on keeps its own, whatever became of its first checkpoint.
+  """
   named = {MACROS[f]: found[f] for f in (STUDENT, TEACHER) if f in found}
-  data = parameters.with_tokenizer(settings.data, named)
+  run = Path(settings.model_dir).expanduser()
+  kept = has_checkpoint(run) and tokenizer_folder.load(run) is not None
+
+  def chosen(data: Data) -> Data:
+    if kept and not data.vocabulary and not data.cache:
+      log.info("VOCABULARY: the tokenizer of this run, which goes on")
+      return dataclasses.replace(data, vocabulary=str(run))
+    return parameters.with_tokenizer(data, named)
+
   scoring = settings.scoring
   if scoring is not None:
-    scored = parameters.with_tokenizer(scoring.data, named)
-    scoring = dataclasses.replace(scoring, data=scored)
+    scoring = dataclasses.replace(scoring, data=chosen(scoring.data))
+  data = chosen(settings.data)
   return dataclasses.replace(settings, data=data, scoring=scoring)
 
 
@@ -151,6 +164,12 @@ def check_strides(settings: Training) -> None:
     raise UserError(
       f"EVERY_KTH_LAYER is {given!r} and STUDENT_MODEL is given: the sizes"
       " follow from the layers; set STUDENT_MODEL to None"
+    )
+  if settings.optimizer.restore:
+    raise UserError(
+      f"EVERY_KTH_LAYER is {given!r} and RESTORE_OPTIMIZER is True, but the"
+      " checkpoint's slots belong to all its layers; leave RESTORE_OPTIMIZER"
+      " out"
     )
 
 

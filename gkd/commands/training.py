@@ -89,6 +89,7 @@ def prepare(settings: Training, folders: Folders) -> Run:
     settings.initial_checkpoint,
     found.get("initial_checkpoint"),
     settings.model_dir,
+    settings.student,
   )
   settings = dataclasses.replace(settings, optimizer=optimizer)
   teacher = found.get("teacher_checkpoint")

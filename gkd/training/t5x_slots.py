@@ -41,9 +41,8 @@ def put_in(opt_state: Any, params: Params, slots: Mapping[str, Any]) -> Any:
     UserError: momentum, another `min_dim_size_to_factor`, or names and shapes
       that are not those of the parameters.
   """
+  check_fits(opt_state, params, slots)
   state = _factored(opt_state)
-  shapes = {name: x.shape for name, x in trees.flatten(params).items()}
-  check(shapes, _shapes(_named(state)), _shapes(slots))
   restored = state._replace(
     **{
       kind: _placed(getattr(state, kind), kind, slots) for kind in _OPTAX_KINDS
@@ -54,6 +53,14 @@ def put_in(opt_state: Any, params: Params, slots: Mapping[str, Any]) -> Any:
     opt_state,
     is_leaf=_is_factored,
   )
+
+
+def check_fits(
+  opt_state: Any, params: Params, slots: Mapping[str, Any]
+) -> None:
+  """Raises what `put_in` would; all it reads is shapes."""
+  shapes = {name: x.shape for name, x in trees.flatten(params).items()}
+  check(shapes, _shapes(_named(_factored(opt_state))), _shapes(slots))
 
 
 def taken_out(opt_state: Any) -> dict[str, np.ndarray]:

@@ -12,9 +12,11 @@ from gkd.checkpoints import models
 from gkd.checkpoints import trained
 from gkd.checkpoints.store import Store
 from gkd.commands import configuration
+from gkd.commands import continuing
 from gkd.commands import settings
 from gkd.commands import training
 from gkd.commands.datasets import Folders
+from gkd.models import t5
 from gkd.training import loop
 from gkd.training import state as states
 from gkd.training import t5x_slots
@@ -162,12 +164,15 @@ def test_what_cannot_go_on_is_refused(prepare, before, bindings, message):
 
 
 def test_slots_of_another_threshold_are_refused_at_the_first_start(
-  prepare, before
+  prepare, before, tmp_path
 ):
+  """Before anything is compiled or written."""
   path = f"INITIAL_CHECKPOINT_PATH={before[0]}"
-  run = prepare(RESTORE, path, "optimizer.Optimizer.min_dim_size_to_factor=12")
-  with pytest.raises(UserError, match="min_dim_size_to_factor of 25 or more"):
-    first_slots(run)
+  with pytest.raises(
+    UserError, match=r"^INITIAL_CH.*: .* min_dim_size_to_factor of 25 or more"
+  ):
+    prepare(RESTORE, path, "optimizer.Optimizer.min_dim_size_to_factor=12")
+  assert not (tmp_path / "run").exists()
 
 
 def test_a_checkpoint_without_slots_or_step_is_refused(
@@ -194,7 +199,7 @@ def test_a_scanned_checkpoint_with_slots_is_refused(prepare, golden, tmp_path):
   path = str(tmp_path / "checkpoint_0")
   message = r"no slots to go on with \(.*stacked layers are factored different"
   with pytest.raises(UserError, match=message) as error:
-    training.continuing.of_checkpoint(rule, path, None, str(tmp_path / "run"))
+    continuing.of_checkpoint(rule, path, None, str(tmp_path / "run"), None)
   assert "\n" not in str(error.value)
 
 
@@ -205,11 +210,13 @@ def test_a_t5x_checkpoint_gives_slots_and_step(golden, tmp_path):
     name="adafactor", learning_rate=1.0, total_steps=9, restore=True
   )
   path = str(tmp_path / "checkpoint_10")
-  rule, slots = training.continuing.of_checkpoint(
-    rule, path, None, str(tmp_path / "run")
+  config, params = convert.read(path)
+  student = t5.encoder_decoder(config)
+  rule, slots = continuing.of_checkpoint(
+    rule, path, None, str(tmp_path / "run"), student
   )
   assert rule.begins_at == 10
   found = slots()
-  params = trees.flatten(convert.read(path)[1])
+  params = trees.flatten(params)
   assert len(found) == 4 * len(params)
   assert all(found[f"v/{n}"].shape == x.shape for n, x in params.items())

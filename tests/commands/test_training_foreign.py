@@ -4,6 +4,7 @@ Teacher and student come from folders of those formats, the tokenizer too; the
 student may be made of the teacher's layers.
 """
 
+import dataclasses
 import json
 import logging
 
@@ -18,6 +19,7 @@ from gkd.checkpoints import models as saved_models
 from gkd.commands import configuration
 from gkd.commands import parameters
 from gkd.commands import settings
+from gkd.commands import starting
 from gkd.commands import training
 from gkd.commands.datasets import Folders
 from gkd.convert import converting
@@ -202,6 +204,12 @@ def test_a_run_goes_on_without_its_first_student(
   assert "goes on without it" in caplog.text
   assert run.student.config.num_encoder_layers == 1
   assert run.student.config.vocab_size == STUDENT_ROWS
+  # Nor without the tokenizer that it brought.
+  built = configuration.build(settings.Training)
+  data = dataclasses.replace(built.data, cache="", vocabulary="")
+  built = dataclasses.replace(built, data=data)
+  assert starting.with_tokenizer(built, {}).data.vocabulary == str(run.folder)
+  assert tokenizer_folder.load(run.folder).spec() == VOCABULARY.spec()
 
 
 def test_another_first_student_is_refused_when_a_run_goes_on(prepare, tmp_path):
@@ -248,6 +256,10 @@ def test_every_second_layer_of_the_teacher(prepare, folders, caplog):
     (
       ["EVERY_KTH_LAYER=2", "STUDENT_MODEL={'vocab_size': 266}"],
       r"STUDENT_MODEL is given: the sizes follow",
+    ),
+    (
+      ["EVERY_KTH_LAYER=2", "OPTIMIZER=adafactor", "RESTORE_OPTIMIZER=True"],
+      r"EVERY_KTH_LAYER is 2 and RESTORE_OPTIMIZER is True, .* leave RESTORE",
     ),
     (
       ["INITIAL_CHECKPOINT_PATH="],

@@ -115,6 +115,16 @@ def test_another_threshold_of_factoring_is_named(made_with, ours, message):
   t5x_slots.put_in(state, PARAMS, t5x_slots_of(made_with))
 
 
+def test_a_threshold_that_alone_explains_the_slots_is_named():
+  """One array of 8 is whole, one of 9 is factored: 9 and no other."""
+  rule = optimizer(min_dim_size_to_factor=9)
+  params = {"a": jnp.ones((8, 40)), "b": jnp.ones((9, 40))}
+  slots = t5x_slots.taken_out(rule.transformation().init(params))
+  state = optimizer(min_dim_size_to_factor=8).transformation().init(params)
+  with pytest.raises(UserError, match=r"between 9 and 9, .*to_factor = 9$"):
+    t5x_slots.put_in(state, params, slots)
+
+
 def without(slots, name):
   return {key: slot for key, slot in slots.items() if key != name}
 
