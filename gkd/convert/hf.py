@@ -189,10 +189,18 @@ def _check_tensors(
   path: Path, config: T5Config, tensors: Mapping[str, Leaf]
 ) -> None:
   """Every tensor of the config is there, with its shape, and no other."""
-  wanted = dict(
-    stored(config, name, shape)
-    for name, shape in opening.expected_shapes(config).items()
-  )
+  layers = config.num_encoder_layers + config.num_decoder_layers
+  if layers > len(tensors):  # before anything is made for each of them
+    raise UserError(
+      f"{path}: config.json has {layers} layers but the files hold"
+      f" {len(tensors)} tensors; give the whole folder of one model"
+    )
+  table = hf_names.table(config)
+  shapes = opening.expected_shapes(config)
+  wanted = {
+    theirs.theirs: shapes[ours][::-1] if theirs.transposed else shapes[ours]
+    for ours, theirs in table.items()
+  }
   missing = [f"{n} {wanted[n]}" for n in sorted(wanted.keys() - tensors.keys())]
   left_over = [
     f"{n} {tensors[n].shape}" for n in sorted(tensors.keys() - wanted.keys())

@@ -230,6 +230,14 @@ def test_wrong_tensors_are_listed_by_their_names(untied):
   )
 
 
+def test_more_layers_than_tensors_are_refused_at_once(untied):
+  config = tiny_models.read_json(untied / "config.json")
+  config |= {"num_layers": 10**6}
+  (untied / "config.json").write_text(json.dumps(config))
+  with pytest.raises(UserError, match=r"has 10000\d\d layers but the files"):
+    hf.open_checkpoint(untied, {})
+
+
 def test_a_family_is_told_by_its_stacks(untied):
   names = safetensors_file.open_folder(untied)
   change_tensors(untied, [n for n in names if n.startswith("decoder.")])
