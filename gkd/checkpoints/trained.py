@@ -40,6 +40,22 @@ class Located(NamedTuple):
   # same; of a run's checkpoint, all files together.
   sha256: str
 
+  @property
+  def is_model(self) -> bool:
+    """Whether it is what `models.save_params` wrote, not part of a run."""
+    return (self.path / models.METADATA_FILE).is_file()
+
+  @property
+  def home(self) -> Path:
+    """Folder of all that belongs to it: its own, or that of its run."""
+    return self.path if self.is_model else self.path.parent.parent
+
+  def describe(self) -> dict[str, Any]:
+    """What was written down of it: its metadata, or that of its run."""
+    if self.is_model:
+      return models.load_metadata(self.path)
+    return describe_run(self.home)
+
 
 def load_trained(
   path: str | os.PathLike, like: Any
@@ -53,8 +69,9 @@ def load_trained(
   Raises:
     UserError: nothing there, damaged files, or leaves unlike `like`.
   """
-  path = locate(path).path
-  if (path / models.METADATA_FILE).is_file():
+  found = locate(path)
+  path = found.path
+  if found.is_model:
     return models.load_params(path, like)
   integrity.verify(path)
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -77,7 +94,7 @@ def load_trained(
   context.pytree.loading.partial_load = True
   with context:
     params = ocp.load(path, like)["params"]
-  return params, describe_run(path.parent.parent)
+  return params, found.describe()
 
 
 def locate(path: str | os.PathLike, *, verify: bool = True) -> Located:

@@ -12,9 +12,7 @@ import logging
 from typing import Any
 from typing import NamedTuple
 
-from gkd.checkpoints import models as saved_models
 from gkd.checkpoints import one_by_one
-from gkd.checkpoints import trained
 from gkd.checkpoints.trained import Located
 from gkd.convert import sizes
 from gkd.models import t5 as family
@@ -83,16 +81,12 @@ def described(found: Located) -> Described:
 
   One that wrote down none (gkd's first ones) is measured by its shapes.
   """
-  is_model = (found.path / saved_models.METADATA_FILE).is_file()
-  if is_model:
-    about = saved_models.load_metadata(found.path)
-  else:
-    about = trained.describe_run(found.path.parent.parent)
+  about = found.describe()
   assumed = tuple(about.get("assumed", ()))
   if size := about.get("model"):
     config = T5Config.from_size(size)
   else:
-    below = "" if is_model else "params"
+    below = "" if found.is_model else "params"
     leaves = one_by_one.open_arrays(found.path, below)
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
     config, assumed = sizes.config_of(shapes, {})

@@ -8,7 +8,6 @@ from pathlib import Path
 import jax
 
 from gkd import trees
-from gkd.checkpoints import models as saved_models
 from gkd.checkpoints import trained
 from gkd.checkpoints.trained import Located
 from gkd.commands.settings import Data
@@ -93,14 +92,7 @@ def load_every_kth(
 
 def tokenizer(found: Located) -> Vocabulary | None:
   """The one that a checkpoint brings; None where it brings none."""
-  return tokenizer_folder.load(tokenizer_place(found))
-
-
-def tokenizer_place(found: Located) -> Path:
-  """The folder in which a checkpoint's tokenizer would be."""
-  if (found.path / saved_models.METADATA_FILE).is_file():
-    return found.path
-  return found.path.parent.parent  # of the run
+  return tokenizer_folder.load(found.home)
 
 
 def with_tokenizer(data: Data, found: Mapping[str, Located]) -> Data:
@@ -115,7 +107,7 @@ def with_tokenizer(data: Data, found: Mapping[str, Located]) -> Data:
   for name, one in found.items():
     if tokenizer(one) is not None:
       log.info("VOCABULARY: the tokenizer of %s", name)
-      folder = str(tokenizer_place(one))
+      folder = str(one.home)
       return dataclasses.replace(data, vocabulary=folder)
   return data
 
@@ -136,7 +128,7 @@ def check_tokenizer(found: Located, name: str, vocabulary: Vocabulary) -> None:
         f" {different}; set VOCABULARY to the checkpoint's folder"
       )
     return
-  made_with = _about(found).get("vocabulary_sha256")
+  made_with = found.describe().get("vocabulary_sha256")
   if made_with and made_with != vocabulary.sha256:
     raise UserError(
       f"{name} {str(found.path)!r} was trained with another vocabulary (sha256"
@@ -167,12 +159,6 @@ def differences(left: Vocabulary, right: Vocabulary) -> str | None:
     for i in unlike[:_MAX_PIECES]
   )
   return f"{shown} ({len(unlike):,} of {shared:,} ids differ)"
-
-
-def _about(found: Located) -> dict:
-  if (found.path / saved_models.METADATA_FILE).is_file():
-    return saved_models.load_metadata(found.path)
-  return trained.describe_run(found.path.parent.parent)
 
 
 def _may_be_foreign(path: str) -> bool:

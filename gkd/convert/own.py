@@ -58,10 +58,9 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
   """
   found = trained.locate(path)
   integrity.verify(found.path)
-  if (found.path / models.METADATA_FILE).is_file():
+  if found.is_model:
     return _open_model(found, given)
-  run_dir = found.path.parent.parent
-  described = trained.describe_run(run_dir)
+  run_dir, described = found.home, found.describe()
   leaves = _leaves(found.path, "params")
   config, assumed = _config(found.path, leaves, described.get("model"), given)
   about = {"run": described, "run_dir": str(run_dir)} if described else {}

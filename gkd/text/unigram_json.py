@@ -211,10 +211,6 @@ def tokenizer_json(content: bytes, extra_ids: int) -> dict[str, Any]:
     "split": True,
   }
   table = base64.b64encode(normalizer.precompiled_charsmap).decode()
-  eos = vocab[EOS_ID][0]
-  end = {"SpecialToken": {"id": eos, "type_id": 0}}
-  first = {"Sequence": {"id": "A", "type_id": 0}}
-  second = {"Sequence": {"id": "B", "type_id": 0}}
   return {
     "version": "1.0",
     "truncation": None,
@@ -227,12 +223,7 @@ def tokenizer_json(content: bytes, extra_ids: int) -> dict[str, Any]:
       "type": "Sequence",
       "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace],
     },
-    "post_processor": {
-      "type": "TemplateProcessing",
-      "single": [first, end],
-      "pair": [first, end, second, end],
-      "special_tokens": {eos: {"id": eos, "ids": [EOS_ID], "tokens": [eos]}},
-    },
+    "post_processor": _ending_in(vocab[EOS_ID][0]),
     "decoder": {
       "type": "Sequence",
       "decoders": [{"type": "ByteFallback"}, metaspace],
@@ -243,6 +234,19 @@ def tokenizer_json(content: bytes, extra_ids: int) -> dict[str, Any]:
       "vocab": vocab,
       "byte_fallback": trainer.byte_fallback,
     },
+  }
+
+
+def _ending_in(eos: str) -> dict[str, Any]:
+  """The rule that puts the end of sequence behind each text."""
+  end = {"SpecialToken": {"id": eos, "type_id": 0}}
+  first = {"Sequence": {"id": "A", "type_id": 0}}
+  second = {"Sequence": {"id": "B", "type_id": 0}}
+  return {
+    "type": "TemplateProcessing",
+    "single": [first, end],
+    "pair": [first, end, second, end],
+    "special_tokens": {eos: {"id": eos, "ids": [EOS_ID], "tokens": [eos]}},
   }
 
 
