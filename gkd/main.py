@@ -26,7 +26,7 @@ import tempfile
 from gkd import files
 from gkd.commands import parser
 from gkd.errors import UserError
-from gkd.training import interruption
+from gkd.training import preemption
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"--gin.{bindings[0]}: `gkd {args.command}` takes no gin values; leave"
         " it out"
       )
-    with interruption.terminable():
+    with preemption.terminable():
       _COMMANDS[args.command](args)
   except UserError as error:
     return _say(error, 2)
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   except FloatingPointError as error:
     return _say(error, 1)
   except KeyboardInterrupt as error:
-    code = getattr(error, "exit_code", 130)  # of `interruption.Interrupted`
+    code = getattr(error, "exit_code", 130)  # of `preemption.Interrupted`
     said = str(error) or "interrupted; the same command goes on where it was"
     return _say(said, code)
   return 0

@@ -42,7 +42,7 @@ LAYERS = {
   "gkd.tasks": 3,
   "gkd.convert": 4,
   "gkd.training.run": 4,
-  "gkd.training.resumption": 4,
+  "gkd.training.resume_check": 4,
   "gkd.training.loop": 4,
   "gkd.main": 5,
   "gkd.__main__": 5,

@@ -20,7 +20,7 @@ import numpy as np
 
 from gkd import partitioning
 from gkd.losses.objective import Distillation
-from gkd.training import placement
+from gkd.training import init_state
 from gkd.training.rollout import Constant
 from gkd.training.rollout import Rollout
 from gkd.training.rollout import roll_out
@@ -54,10 +54,10 @@ def measure(run: Run, rounds: int = 20) -> dict[str, Any]:
     )
   if rounds < 1:
     raise UserError(f"--rounds is {rounds}; give at least 1")
-  state = placement.initial_state(
+  state = init_state.initial_state(
     run.student, run.initial_params(), run.optimizer, run.mesh
   )
-  teacher_params = placement.frozen(run.teacher, run.teacher_params, run.mesh)
+  teacher_params = init_state.frozen(run.teacher, run.teacher_params, run.mesh)
   on_policy = dataclasses.replace(
     run.rollout or Rollout(student_fraction=Constant(1.0)),
     student_fraction=Constant(1.0),

@@ -17,7 +17,7 @@ from gkd.checkpoints.trained import Located
 from gkd.convert.checkpoint import Checkpoint
 from gkd.training import t5x_slots
 from gkd.training.optimizer import Optimizer
-from gkd.training.resumption import has_checkpoint
+from gkd.training.resume_check import has_checkpoint
 from gkd.types import LanguageModel
 from gkd.types import UserError
 

@@ -21,7 +21,7 @@ from gkd.models import t5_layers
 from gkd.models.t5 import T5Config
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
-from gkd.training.resumption import has_checkpoint
+from gkd.training.resume_check import has_checkpoint
 from gkd.types import LanguageModel
 from gkd.types import UserError
 

@@ -34,7 +34,7 @@ from gkd.data.loader import Loader
 from gkd.data.mixture import Mixture
 from gkd.evaluation.evaluation import Evaluation
 from gkd.training import loop
-from gkd.training.interruption import Stop
+from gkd.training.preemption import Stop
 from gkd.training.rollout import Rollout
 from gkd.training.run import LOCK_FILE
 from gkd.training.run import Run

@@ -30,13 +30,13 @@ from gkd.checkpoints.trained import write_description
 from gkd.checkpoints.trained import write_vocabulary
 from gkd.evaluation.decode import evaluate
 from gkd.progress import Progress
-from gkd.training import dumps
+from gkd.training import init_state
 from gkd.training import periods
-from gkd.training import placement
-from gkd.training import resumption
+from gkd.training import resume_check
+from gkd.training import sample_logging
 from gkd.training import teacher_check
 from gkd.training import writers
-from gkd.training.interruption import Stop
+from gkd.training.preemption import Stop
 from gkd.training.recorder import Listener
 from gkd.training.recorder import Recorder
 from gkd.training.rollout import roll_out
@@ -78,7 +78,7 @@ def train(
     enter(locks.hold(run.folder / LOCK_FILE, f"MODEL_DIR {run.folder}"))
     enter(files.explaining(_DISK.format(run.folder)))
     enter(stop)
-    for change in resumption.changes(run.folder, run.config_text, run.about):
+    for change in resume_check.changes(run.folder, run.config_text, run.about):
       log.warning("the run goes on with another %s", change)
     store = enter(Store(run.folder / "checkpoints", run.keep))
     store.values = writers.read_values(run.folder, run.keep.metric)
@@ -91,7 +91,9 @@ def train(
       log.info("%s is complete: all %d steps are done", run.folder, start)
       return state
     _describe(run, resumed=bool(start))
-    teacher_params = placement.frozen(run.teacher, run.teacher_params, run.mesh)
+    teacher_params = init_state.frozen(
+      run.teacher, run.teacher_params, run.mesh
+    )
     if not start and run.teacher is not None:
       spots = partitioning.batch_sharding(run.mesh)
       batch = jax.device_put(run.loader.batch(0), spots)
@@ -179,7 +181,10 @@ def train(
       if periods.due(done, run.sample_period):
         vocabulary = run.loader.vocabulary
         recorder.writers.samples(
-          done, dumps.describe(batch, vocabulary, run.teacher, teacher_params)
+          done,
+          sample_logging.describe(
+            batch, vocabulary, run.teacher, teacher_params
+          ),
         )
       leaving = conclude(done)
   stop.check(f"after step {done} of {run.train_steps}")
@@ -219,11 +224,11 @@ def _state(
   if not start:
     params = run.initial_params()
     slots = run.student_slots() if run.student_slots else None
-    state = placement.initial_state(
+    state = init_state.initial_state(
       run.student, params, run.optimizer, run.mesh, slots
     )
     return state, {}
-  like = placement.abstract_state(run.student, run.optimizer, run.mesh)
+  like = init_state.abstract_state(run.student, run.optimizer, run.mesh)
   state = store.restore(start, like)
   store.prune(start)
   log.info("resuming after step %d", start)
@@ -259,8 +264,8 @@ def _describe(run: Run, *, resumed: bool = False) -> None:
       about["contents"] = before | about.get("contents", {})
     write_description(run.folder, about)
   write_vocabulary(run.folder, run.loader.vocabulary)
-  files.write_text(run.folder / resumption.CONFIG_FILE, run.config_text)
-  text = placement.description(run.student, run.abstract_params, run.mesh)
+  files.write_text(run.folder / resume_check.CONFIG_FILE, run.config_text)
+  text = init_state.description(run.student, run.abstract_params, run.mesh)
   files.write_text(run.folder / "model-info.txt", text)
 
 

@@ -18,9 +18,9 @@ from gkd.commands import configuration
 from gkd.commands import settings
 from gkd.commands import training
 from gkd.commands.datasets import Folders
-from gkd.training import interruption
 from gkd.training import loop
-from gkd.training import resumption
+from gkd.training import preemption
+from gkd.training import resume_check
 from gkd.types import UserError
 from tests.test_main import write_cache
 
@@ -70,7 +70,7 @@ def begun(prepare, tmp_path):
 
 
 def changes(run):
-  return resumption.changes(run.folder, run.config_text, run.about)
+  return resume_check.changes(run.folder, run.config_text, run.about)
 
 
 @pytest.fixture(autouse=True)
@@ -269,12 +269,12 @@ def test_the_best_by_an_unknown_metric_lists_the_known(prepare):
   ("error", "code", "said"),
   [
     (
-      interruption.Interrupted(signal.SIGTERM, "after step 3 of 20"),
+      preemption.Interrupted(signal.SIGTERM, "after step 3 of 20"),
       143,
       "stopped by SIGTERM after step 3 of 20; the same command goes on",
     ),
     (
-      interruption.Interrupted(signal.SIGINT, "after step 3 of 20"),
+      preemption.Interrupted(signal.SIGINT, "after step 3 of 20"),
       130,
       "stopped by ctrl-C after step 3",
     ),

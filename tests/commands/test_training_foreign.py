@@ -28,7 +28,7 @@ from gkd.models import t5
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.training import loop
-from gkd.training import resumption
+from gkd.training import resume_check
 from gkd.types import UserError
 from tests.convert import tiny_models
 from tests.data import tiny_caches
@@ -218,7 +218,7 @@ def test_another_first_student_is_refused_when_a_run_goes_on(prepare, tmp_path):
   write(tmp_path / "other", to="hf", seed=3, **size)
   run = prepare(f"INITIAL_CHECKPOINT_PATH={tmp_path / 'other'}")
   with pytest.raises(UserError, match="content of the initial checkpoint: "):
-    resumption.changes(run.folder, run.config_text, run.about)
+    resume_check.changes(run.folder, run.config_text, run.about)
 
 
 def test_every_second_layer_of_the_teacher(prepare, folders, caplog):

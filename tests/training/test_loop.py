@@ -18,8 +18,8 @@ from gkd.data.loader import Loader
 from gkd.evaluation.metric_names import metric_names
 from gkd.losses.objective import CrossEntropy
 from gkd.text import tokenizer_folder
+from gkd.training import init_state
 from gkd.training import loop
-from gkd.training import placement
 from gkd.training import t5x_slots
 from gkd.training.optimizer import Optimizer
 from gkd.training.rollout import Rollout
@@ -112,7 +112,9 @@ def test_a_run_resumes_on_other_devices(tmp_path, caches, straight):
   split, whole = (
     store.restore(
       4,
-      placement.initial_state(STUDENT, run.student_params, run.optimizer, mesh),
+      init_state.initial_state(
+        STUDENT, run.student_params, run.optimizer, mesh
+      ),
     )
     for mesh in (run.mesh, partitioning.make_mesh(devices=jax.devices()[:1]))
   )

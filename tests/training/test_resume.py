@@ -18,9 +18,9 @@ from gkd.checkpoints import integrity
 from gkd.checkpoints import trained
 from gkd.checkpoints.retention import Keep
 from gkd.checkpoints.store import Store
+from gkd.training import init_state
 from gkd.training import loop
-from gkd.training import placement
-from gkd.training.interruption import Interrupted
+from gkd.training.preemption import Interrupted
 from gkd.types import UserError
 from tests.training.tiny_run import STEPS
 from tests.training.tiny_run import STUDENT
@@ -385,7 +385,7 @@ def test_the_hash_of_what_is_no_longer_read_is_kept(tmp_path, make, quick, at):
 def test_two_processes_in_one_folder(tmp_path, make, monkeypatch):
   run = make(tmp_path)
   made = []
-  monkeypatch.setattr(placement, "initial_state", lambda *_: made.append(1))
+  monkeypatch.setattr(init_state, "initial_state", lambda *_: made.append(1))
   with (
     locks.hold(tmp_path / ".lock", "it"),
     pytest.raises(UserError, match=r"MODEL_DIR .* is in use by process"),
@@ -409,7 +409,7 @@ def test_another_number_of_devices_goes_on_with_the_same_values(
   restored = []
   for mesh in meshes.values():
     run = make(tmp_path, mesh=mesh)
-    like = placement.initial_state(
+    like = init_state.initial_state(
       STUDENT, run.student_params, run.optimizer, mesh
     )
     state = Store(tmp_path / "copy").restore(4, like)

@@ -14,7 +14,7 @@ from gkd.losses import divergence
 from gkd.losses.objective import CrossEntropy
 from gkd.losses.objective import Distillation
 from gkd.models import t5
-from gkd.training import placement
+from gkd.training import init_state
 from gkd.training import state as states
 from gkd.training.optimizer import Optimizer
 from gkd.training.step import Update
@@ -194,7 +194,7 @@ def test_a_state_split_over_devices_compiles_once(rule):
     objective=CrossEntropy(),
     optimizer=optimizer,
   )
-  state = placement.initial_state(STUDENT, start(), optimizer, mesh)
+  state = init_state.initial_state(STUDENT, start(), optimizer, mesh)
   layout = jax.tree.map(lambda x: x.sharding, state)
   batch = jax.device_put(make_batch(), partitioning.batch_sharding(mesh))
   counts = []

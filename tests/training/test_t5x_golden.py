@@ -13,7 +13,7 @@ from gkd import partitioning
 from gkd import trees
 from gkd.losses.objective import CrossEntropy
 from gkd.models import t5
-from gkd.training import placement
+from gkd.training import init_state
 from gkd.training import t5x_slots
 from gkd.training.optimizer import Optimizer
 from gkd.training.step import Update
@@ -58,7 +58,7 @@ def train(golden, name, rule, params, slots=None, steps=10):
   )
   mesh = partitioning.make_mesh(devices=jax.devices()[:1])
   params = jax.tree.map(jnp.asarray, trees.unflatten(params))
-  state = placement.initial_state(student, params, rule, mesh, slots)
+  state = init_state.initial_state(student, params, rule, mesh, slots)
   losses = []
   for _ in range(steps):
     state, metrics = update_step(plan, state, None, batch, np.int32(0))

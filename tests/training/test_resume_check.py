@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gkd.training import resumption
+from gkd.training import resume_check
 from gkd.types import UserError
 
 CONFIG = """
@@ -64,7 +64,7 @@ def kept(tmp_path):
     for before, now in replaced:
       assert before in text
       text = text.replace(before, now)
-    return resumption.changes(tmp_path, text, {"contents": contents})
+    return resume_check.changes(tmp_path, text, {"contents": contents})
 
   return ask
 
@@ -120,8 +120,8 @@ def test_models_as_an_earlier_version_wrote_them_are_the_same(kept):
     "student/t5.encoder_decoder.config = @student/t5.T5Config.from_size()"
   )
   assert kept((earlier, today)) == []
-  assert resumption._parsed("\n".join([earlier, built, config])) == (
-    resumption._parsed(f"{today}\n{model}@student/models.t5()")
+  assert resume_check._parsed("\n".join([earlier, built, config])) == (
+    resume_check._parsed(f"{today}\n{model}@student/models.t5()")
   )
   message = refused(kept, (earlier, today), ("'emb_dim': 16", "'emb_dim': 32"))
   assert "STUDENT_MODEL: {'emb_dim': 16" in message
@@ -141,7 +141,7 @@ def test_sizes_of_the_checkpoint_or_given_are_the_same(
 
   def ask(**changed):
     asked = {"model": model | changed, "contents": CONTENTS}
-    return resumption.changes(tmp_path, CONFIG + now, asked)
+    return resume_check.changes(tmp_path, CONFIG + now, asked)
 
   assert ask() == []
   assert ask(dropout_rate=0.1) == []  # a binding of its own says it
@@ -231,7 +231,7 @@ def test_another_content_at_the_same_path_is_refused(kept):
 def test_a_folder_without_checkpoints_has_nothing_to_lose(kept, tmp_path):
   (tmp_path / "checkpoints" / "00000010").rmdir()
   assert kept(("RATE = 0.003", "RATE = 0.001")) == []
-  assert resumption.changes(tmp_path / "new", CONFIG, {}) == []
+  assert resume_check.changes(tmp_path / "new", CONFIG, {}) == []
 
 
 def test_lines_alone_are_something_to_lose(kept, tmp_path):
@@ -257,6 +257,6 @@ def test_other_evaluation_data_is_told(kept, tmp_path):
 def test_a_run_that_was_built_in_a_program_has_no_text_to_compare(
   kept, tmp_path
 ):
-  assert resumption.changes(tmp_path, "", {"contents": CONTENTS}) == []
+  assert resume_check.changes(tmp_path, "", {"contents": CONTENTS}) == []
   with pytest.raises(UserError, match="content of the training data"):
-    resumption.changes(tmp_path, "", {"contents": {"training_data": "x"}})
+    resume_check.changes(tmp_path, "", {"contents": {"training_data": "x"}})

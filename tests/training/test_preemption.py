@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from gkd.training.interruption import Interrupted
-from gkd.training.interruption import Stop
-from gkd.training.interruption import terminable
+from gkd.training.preemption import Interrupted
+from gkd.training.preemption import Stop
+from gkd.training.preemption import terminable
 
 
 def test_sigterm_leaves_work_that_may_be_left():

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from gkd.training import dumps
+from gkd.training import sample_logging
 from gkd.types import Batch
 from gkd.types import Source
 from tests.sampling.toy_model import ToyConfig
@@ -41,11 +41,11 @@ def make_batch():
 
 @pytest.mark.parametrize("chunk_size", [3, 32])
 def test_the_teachers_score_is_that_of_the_real_ids(chunk_size, monkeypatch):
-  monkeypatch.setattr(dumps, "_CHUNK_SIZE", chunk_size)
+  monkeypatch.setattr(sample_logging, "_CHUNK_SIZE", chunk_size)
   model = dataclasses.replace(MODEL, init=lambda key: None)  # nothing compiled
   params = MODEL.init(jax.random.key(0))
   batch = make_batch()
-  records = dumps.describe(batch, Digits(), model, params)
+  records = sample_logging.describe(batch, Digits(), model, params)
 
   table = np.float64(params["table"])[..., :10]  # two columns are padding
   for row, record in enumerate(records):
@@ -62,14 +62,16 @@ def test_the_teachers_score_is_that_of_the_real_ids(chunk_size, monkeypatch):
 
 
 def test_logits_of_all_positions_never_exist_at_once(monkeypatch):
-  monkeypatch.setattr(dumps, "_CHUNK_SIZE", 2)
+  monkeypatch.setattr(sample_logging, "_CHUNK_SIZE", 2)
   # A head of its own, as the toy's hidden states are its logits.
   model = dataclasses.replace(
     MODEL, head=lambda params, hidden: hidden @ params["table"][0, :, :11]
   )
   params = MODEL.init(jax.random.key(0))
   jaxpr = str(
-    jax.make_jaxpr(lambda p, b: dumps._score(model, p, b))(params, make_batch())
+    jax.make_jaxpr(lambda p, b: sample_logging._score(model, p, b))(
+      params, make_batch()
+    )
   )
   assert "[3,2,11]" in jaxpr
   assert "[3,7,11]" not in jaxpr
@@ -77,5 +79,5 @@ def test_logits_of_all_positions_never_exist_at_once(monkeypatch):
 
 
 def test_without_a_teacher_there_is_no_score():
-  (first, *_) = dumps.describe(make_batch(), Digits())
+  (first, *_) = sample_logging.describe(make_batch(), Digits())
   assert "teacher_log_prob" not in first
