@@ -62,7 +62,7 @@ setup(
   packages=[*find_packages(include=["gkd", "gkd.*"]), "gkd.configs"],
   package_dir={"gkd.configs": "configs"},
   package_data={
-    "gkd": ["experiments/**/*", "bench/**/*", "report/**/*"],
+    "gkd": ["experiments/**/*", "report/**/*"],
     "gkd.configs": ["**/*.gin"],
   },
   exclude_package_data={"": ["**/__pycache__/*", "**/*.pyc"]},

@@ -9,7 +9,7 @@ count as resident though the system may drop them at any time, so anonymous
 memory (RssAnon of /proc/PID/status), which it may not, is told apart.
 
 Usage:
-  python -m gkd.bench.conversion --size=large --output=memory.json
+  python -m benchmarks.conversion --size=large --output=memory.json
 """
 
 import argparse
@@ -164,7 +164,7 @@ def _watched(
   size: str, source: Path, destination: Path, to: Format
 ) -> dict[str, Any]:
   """Runs one step in a process, and reads its memory every few ms."""
-  command = [sys.executable, "-m", "gkd.bench.conversion", f"--size={size}"]
+  command = [sys.executable, "-m", "benchmarks.conversion", f"--size={size}"]
   command += ["--step", str(source), str(destination), to]
   with subprocess.Popen(
     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -237,7 +237,7 @@ def _compared(first: Path, last: Path) -> int:
 
 
 def _hardware() -> str:
-  from gkd.bench import caches
+  from benchmarks import caches
 
   return caches.hardware()
 

@@ -6,7 +6,7 @@ is then its own too. Wall time and the CPU time of all processes are both given:
 on a shared machine only the second can be compared.
 
 Usage:
-  python -m gkd.bench.caches --data_dir=data --output=results.json
+  python -m benchmarks.caches --data_dir=data --output=results.json
 """
 
 import argparse
@@ -148,7 +148,7 @@ def _making(
       split,
       cache_dir=folder,
       lengths=LENGTHS,
-      task_module="gkd.bench.caches",
+      task_module="benchmarks.caches",
       data_dir=data_dir,
       vocabulary=vocabulary,
       num_workers=workers,
@@ -262,7 +262,7 @@ def main() -> None:
       files.write_text(output, json.dumps(results, indent=2) + "\n")
       print(name, json.dumps(results[name], indent=2))
     else:
-      command = [sys.executable, "-m", "gkd.bench.caches", "--in_this_process"]
+      command = [sys.executable, "-m", "benchmarks.caches", "--in_this_process"]
       command += [f"--data_dir={args.data_dir}", f"--workers={args.workers}"]
       command += [f"--output={args.output}", f"--only={name}"]
       subprocess.run(command, check=True)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gkd.bench import reading
+from benchmarks import reading
 from tests.data import tiny_caches
 
 

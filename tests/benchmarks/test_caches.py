@@ -7,7 +7,7 @@ import sys
 import pytest
 import seqio
 
-from gkd.bench import caches
+from benchmarks import caches
 from gkd.data import shards
 from gkd.text.vocabulary import ByteVocabulary
 

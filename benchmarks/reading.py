@@ -4,7 +4,7 @@ Each measurement is `loader.batch(step)` in a process of its own, with the
 global shuffle of training. Rows a second are given per second of CPU time, all
 threads together: what one core does, also on a machine that others use.
 
-Usage: python -m gkd.bench.reading CACHE… --output=results/cache/reading.json
+Usage: python -m benchmarks.reading CACHE… --output=results/cache/reading.json
 """
 
 import argparse
@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 from gkd import files
-from gkd.bench.caches import hardware
+from benchmarks.caches import hardware
 from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
 
@@ -80,7 +80,7 @@ def measure_all(
   found = []
   for path in paths:
     for batch_size in batch_sizes:
-      command = [sys.executable, "-m", "gkd.bench.reading", path]
+      command = [sys.executable, "-m", "benchmarks.reading", path]
       command += [f"--batch_sizes={batch_size}", f"--rows={rows}", "--here"]
       done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
       found.append(json.loads(done.stdout))

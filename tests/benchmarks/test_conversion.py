@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from gkd.bench import conversion
+from benchmarks import conversion
 from gkd.convert import opening
 
 
