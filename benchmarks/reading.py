@@ -20,8 +20,8 @@ import sys
 import time
 from typing import Any
 
-from gkd import files
 from benchmarks.caches import hardware
+from gkd import files
 from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
 
