@@ -14,16 +14,16 @@ Paper: Raffel et al. 2020 (arXiv:1910.10683); code: `t5x/examples/t5`.
 from collections.abc import Mapping
 import dataclasses
 import functools
-import re
 from typing import Any
 
 import jax.numpy as jnp
 
 from gkd import trees
 from gkd.models import layers
+from gkd.models import sizes
 from gkd.models import t5_network
+from gkd.models import t5_params
 from gkd.types import PAD_ID
-from gkd.types import Axes
 from gkd.types import LanguageModel
 from gkd.types import Pair
 from gkd.types import Params
@@ -72,9 +72,10 @@ class T5Config:
   bias_per_layer: bool = False
 
   @classmethod
-  def from_size(cls, size: Mapping[str, Any], **overrides) -> "T5Config":
-    """Config from a plain mapping of field names, e.g. out of a JSON file."""
-    values = {**size, **overrides}
+  def from_size(cls, size: str | Mapping[str, Any], **overrides) -> "T5Config":
+    """Config from a name of `sizes.NAMES` or a mapping of field names."""
+    fields_of_size = sizes.named(size) if isinstance(size, str) else size
+    values = {**fields_of_size, **overrides}
     fields = [field.name for field in dataclasses.fields(cls)]
     unknown = sorted(set(values) - set(fields))
     if unknown:
@@ -151,7 +152,8 @@ def encoder_decoder(config: T5Config) -> LanguageModel:
 
 def logical_axes(params: Params) -> dict[str, Any]:
   """T5X's logical axis names, one tuple per array, in the shape of params."""
-  return trees.unflatten({name: _axes(name) for name in trees.flatten(params)})
+  names = trees.flatten(params)
+  return trees.unflatten({name: t5_params.axes_of(name) for name in names})
 
 
 _POSITIVE = (
@@ -168,24 +170,6 @@ _POSITIVE = (
 )
 
 _DTYPES = ("float32", "bfloat16")
-
-_AXES = (
-  (r"token_embedder/embedding", ("vocab", "embed")),
-  (r"relpos_bias/rel_embedding", ("heads", "relpos_buckets")),
-  (r"(query|key|value)/kernel", ("embed", "joined_kv")),
-  (r"out/kernel", ("joined_kv", "embed")),
-  (r"mlp/wi(_\d+)?/kernel", ("embed", "mlp")),
-  (r"mlp/wo/kernel", ("mlp", "embed")),
-  (r"logits_dense/kernel", ("embed", "vocab")),
-  (r"norm/scale", ("embed",)),
-)
-
-
-def _axes(name: str) -> Axes:
-  for pattern, axes in _AXES:
-    if re.search(pattern + "$", name):
-      return axes
-  raise ValueError(f"no logical axes for the parameter {name!r}")
 
 
 def _names(activations: Any) -> tuple[str, ...]:

@@ -1,0 +1,189 @@
+"""Published sizes of T5 and its descendants, by name, and a config in words.
+
+  config = T5Config.from_size(named("T5_1_1_SMALL"), dropout_rate=0.1)
+  describe(config)  # "T5 1.1 small (76.96M parameters)"
+
+T5 1.1, its LM-adapted variants and Flan-T5 have the same shapes, so that
+nothing on disk tells them apart.
+
+Sources: t5x/examples/t5 (T5 1.0, T5 1.1, mT5, umT5, ByT5), google/ul2.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from typing import NamedTuple
+
+from gkd.models import t5_params
+from gkd.types import UserError
+
+_FIELDS = (
+  "emb_dim",
+  "num_heads",
+  "num_encoder_layers",
+  "num_decoder_layers",
+  "head_dim",
+  "mlp_dim",
+)
+# Values of _FIELDS, by the name of the size.
+_T5_1_0 = {
+  "small": (512, 8, 6, 6, 64, 2048),
+  "base": (768, 12, 12, 12, 64, 3072),
+  "large": (1024, 16, 24, 24, 64, 4096),
+  "3B": (1024, 32, 24, 24, 128, 16384),
+  "11B": (1024, 128, 24, 24, 128, 65536),
+}
+_T5_1_1 = {
+  "small": (512, 6, 8, 8, 64, 1024),
+  "base": (768, 12, 12, 12, 64, 2048),
+  "large": (1024, 16, 24, 24, 64, 2816),
+  "xl": (2048, 32, 24, 24, 64, 5120),
+  "xxl": (4096, 64, 24, 24, 64, 10240),
+}
+_UMT5 = {size: row for size, row in _T5_1_1.items() if size != "large"}
+_BYT5 = {
+  "small": (1472, 6, 12, 4, 64, 3584),
+  "base": (1536, 12, 18, 6, 64, 3968),
+  "large": (1536, 16, 36, 12, 64, 3840),
+  "xl": (2560, 32, 36, 12, 64, 6720),
+  "xxl": (4672, 64, 36, 12, 64, 12352),
+}
+_UL2 = {"20B": (4096, 16, 32, 32, 256, 16384)}
+# Trained from nothing, for a vocabulary that is made from the run's own data.
+_SCRATCH = {
+  "mini": (64, 4, 2, 2, 16, 128),
+  "small": (128, 4, 2, 2, 32, 256),
+}
+_GATED_GELU = ("gelu", "linear")
+_GATED_SILU = ("silu", "linear")
+
+
+class _Variant(NamedTuple):
+  """One published series of models.
+
+  `rows` of the embedding table hold `ids` real ids; the rest pads the table
+  for partitioning (`docs/models.md` of T5X).
+  """
+
+  sizes: Mapping[str, tuple[int, ...]]
+  rows: int
+  ids: int
+  activations: tuple[str, ...] = _GATED_GELU
+  tied: bool = False
+  bias_per_layer: bool = False
+
+
+_VARIANTS = {
+  "T5_1_0": _Variant(_T5_1_0, 32128, 32100, ("relu",), tied=True),
+  "T5_1_1": _Variant(_T5_1_1, 32128, 32100),
+  "MT5": _Variant(_T5_1_1, 250112, 250100),
+  "UMT5": _Variant(_UMT5, 256384, 256300, bias_per_layer=True),
+  "BYT5": _Variant(_BYT5, 384, 384),
+  "UL2": _Variant(_UL2, 32128, 32100, _GATED_SILU),
+  "SCRATCH": _Variant(_SCRATCH, 4096, 4096),
+}
+# Trained further, of the same sizes.
+_SAME_SIZES = {
+  "T5_1_1_LM100K": "T5_1_1",
+  "FLAN_T5": "T5_1_1",
+  "MT5_LM_ADAPTED": "MT5",
+  "FLAN_UL2": "UL2",
+}
+_REAL_IDS = {
+  variant.rows: variant.ids
+  for name, variant in _VARIANTS.items()
+  if name != "SCRATCH"
+}
+
+
+def _all_names() -> dict[str, tuple[str, str]]:
+  """{"FLAN_T5_SMALL": ("T5_1_1", "small"), …}."""
+  series = {name: name for name in _VARIANTS} | _SAME_SIZES
+  return {
+    f"{name}_{size.upper()}": (variant, size)
+    for name, variant in series.items()
+    for size in _VARIANTS[variant].sizes
+  }
+
+
+_NAMES = _all_names()
+NAMES = tuple(_NAMES)
+
+
+def named(name: str) -> dict[str, Any]:
+  """Fields of `T5Config` of a size such as "T5_1_1_SMALL".
+
+  Raises:
+    UserError: no such size.
+  """
+  if name not in _NAMES:
+    raise UserError(
+      f"there is no model size {name!r}; give one of {', '.join(NAMES)}, or the"
+      " fields of T5Config"
+    )
+  series, size = _NAMES[name]
+  variant = _VARIANTS[series]
+  return {
+    "vocab_size": variant.rows,
+    "vocabulary_size": variant.ids,
+    **dict(zip(_FIELDS, variant.sizes[size], strict=True)),
+    "mlp_activations": variant.activations,
+    "logits_via_embedding": variant.tied,
+    "bias_per_layer": variant.bias_per_layer,
+  }
+
+
+def known_vocabulary_size(rows: int) -> int:
+  """Real ids among the rows of a public embedding table; `rows` if unknown."""
+  return _REAL_IDS.get(rows, rows)
+
+
+def is_public_table(rows: int) -> bool:
+  """Whether a published model has a table of so many rows."""
+  return rows in _REAL_IDS
+
+
+def describe(config: Any) -> str:
+  """Family, size and number of parameters of a `T5Config`.
+
+  A size that was not published is described by its numbers.
+  """
+  family, sizes = _family(config)
+  row = tuple(getattr(config, field) for field in _FIELDS)
+  size = {numbers: name for name, numbers in sizes.items()}.get(row)
+  if size is None:
+    size = (
+      f"of width {config.emb_dim}, {config.num_encoder_layers} +"
+      f" {config.num_decoder_layers} layers, {config.num_heads} heads of"
+      f" {config.head_dim}, MLP {config.mlp_dim}"
+    )
+  count = short_number(t5_params.num_parameters(config))
+  return f"{family} {size} ({count} parameters)"
+
+
+def short_number(count: int) -> str:
+  """76961152 as "76.96M", as papers write sizes."""
+  for scale, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+    if count >= scale:
+      digits = 3 if letter == "B" else 2
+      return f"{count / scale:.{digits}f}{letter}"
+  return str(count)
+
+
+def _family(config: Any) -> tuple[str, Mapping[str, tuple[int, ...]]]:
+  activations = config.mlp_activations
+  if config.logits_via_embedding and activations == ("relu",):
+    return "T5 1.0", _T5_1_0
+  if config.logits_via_embedding:
+    return f"T5 with tied embeddings and {'·'.join(activations)}", {}
+  if activations == _GATED_SILU:
+    return "UL2-style T5 (gated SiLU)", _UL2
+  if activations != _GATED_GELU:
+    return f"T5 with its own head and {'·'.join(activations)}", {}
+  if config.bias_per_layer:
+    kind = "umT5" if config.vocab_size == 256384 else "umT5-style T5"
+    return f"{kind} (a bias per layer)", _T5_1_1
+  if config.vocab_size == 250112:
+    return "mT5", _T5_1_1
+  if config.vocab_size == 384:
+    return "ByT5", _BYT5
+  return "T5 1.1", _T5_1_1
