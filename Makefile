@@ -14,6 +14,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
+WORKERS ?= 2
 EXTRAS ?= data
 # On Linux the plain name brings the CUDA libraries along, about 3 GB. A CPU
 # build: make parity TORCH="torch --index-url=https://download.pytorch.org/whl/cpu"
@@ -22,6 +23,8 @@ TRANSFORMERS ?= transformers>=5.0,<6
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The files of the suite are dealt out to so many processes.
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 comma := ,
 VENV_STAMP := $(VENV)/.stamp-$(subst $(comma),-,$(EXTRAS))
 
@@ -32,13 +35,13 @@ quickstart: venv
 	$(BIN)/gkd quickstart $(ARGS)
 
 test: $(VENV)/.stamp-test
-	$(BIN)/python -m pytest -m "not parity" $(ARGS)
+	$(PYTEST) -m "not parity" $(ARGS)
 
 soak: $(VENV)/.stamp-test
 	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 parity: $(VENV)/.stamp-parity
-	$(BIN)/python -m pytest -m parity $(ARGS)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m parity $(ARGS)
 
 lint: $(VENV)/.stamp-lint
 	$(BIN)/ruff check .

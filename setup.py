@@ -41,7 +41,7 @@ DATA = [
   "tensorflow-datasets>=4.9.9,<5",
 ]
 LINT = ["ruff>=0.15,<0.18"]
-TEST = ["pytest>=9,<10", *LINT, *DATA]
+TEST = ["pytest>=9,<10", "pytest-xdist>=3.8,<4", *LINT, *DATA]
 PARITY = ["torch>=2.8", "transformers>=5.0,<6"]
 
 
