@@ -27,8 +27,8 @@ import time
 from typing import Any
 
 from gkd import files
+from gkd.data.build.build_cache import find_or_build
 from gkd.data.cache import TokenCache
-from gkd.data.materialise import materialise
 from gkd.text import vocabulary as vocabularies
 
 TASK = "tatoeba_ende"
@@ -143,7 +143,7 @@ def _making(
 
   imported, memory_before = time.perf_counter() - start, _peak_memory()
   with tempfile.TemporaryDirectory() as folder, _Memory() as memory:
-    path = materialise(
+    path = find_or_build(
       task,
       split,
       cache_dir=folder,

@@ -58,7 +58,7 @@ TORCH = {"torch", "transformers", "safetensors"}
 # Who may import what the layers below the top may not.
 LEAVES = {
   "gkd.tasks": TENSORFLOW,
-  "gkd.data.seqio_task": TENSORFLOW,
+  "gkd.data.build.seqio_source": TENSORFLOW,
   "gkd.convert.hf": TORCH,
 }
 GIN = {"gkd.commands.configuration", "gkd.commands.gin_table"}
@@ -154,7 +154,7 @@ def test_a_wrong_import_is_noticed(module, source):
   ("module", "source"),
   [
     ("gkd.tasks.arithmetic", "import seqio"),
-    ("gkd.data.seqio_task", "def f():\n  import seqio"),
+    ("gkd.data.build.seqio_source", "def f():\n  import seqio"),
     ("gkd.convert.hf", "def f():\n  import torch"),
     ("gkd.losses.objective", "from gkd.losses import divergence"),
     ("gkd.commands.configuration", "from gin import config"),

@@ -18,8 +18,8 @@ from gkd.commands import training
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
 from gkd.data.writer import write_rows
-from gkd.text.arithmetic import CHARACTERS
-from gkd.text.arithmetic import ChainAddition
+from gkd.text.chain_addition import CHARACTERS
+from gkd.text.chain_addition import ChainAddition
 from gkd.text.vocabulary import load
 from gkd.training import loop
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from gkd import locks
 from gkd.convert import local
 from gkd.data import cache as caches
-from gkd.data import freshness
-from gkd.data import mixture_file
 from gkd.data import shards
+from gkd.data.build import mixture_rates
+from gkd.data.build import staleness
 from gkd.data.cache import TokenCache
 from gkd.types import UserError
 
@@ -55,7 +55,7 @@ def entries(cache_dir: str | os.PathLike, data_dir: str) -> Iterator[str]:
     for folder in sorted(task.iterdir())
   ]
   for folder in folders:
-    if folder.name == mixture_file.NAME:
+    if folder.name == mixture_rates.NAME:
       yield _mixture(folder, data_dir)
     elif _is_partial(folder):
       yield _half_made(folder)
@@ -90,7 +90,7 @@ def size_words(size: float) -> str:
 
 def _state(cache: TokenCache, data_dir: str, verified: bool) -> str:
   parts = ["sound, every byte was read"] if verified else []
-  change = freshness.changed(cache.info, data_dir)
+  change = staleness.changed(cache.info, data_dir)
   if change is not None:
     parts.append(f"STALE, {change} has changed since it was made")
   elif "sources" in cache.info:
@@ -168,7 +168,7 @@ def _half_made(folder: Path) -> str:
 
 
 def _mixture(path: Path, data_dir: str) -> str:
-  rates = mixture_file.find(path.parent.parent, path.parent.name, data_dir)
+  rates = mixture_rates.find(path.parent.parent, path.parent.name, data_dir)
   if rates is None:
     state = "STALE; gkd cache make computes its rates anew"
     return f"mixture {path.parent.name}: {state}\n  {path}"

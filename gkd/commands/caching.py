@@ -16,7 +16,7 @@ from gkd.commands import outputs
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import open_mixture
 from gkd.commands.settings import Data
-from gkd.data import repeats
+from gkd.data.build import contamination
 from gkd.data.cache import TokenCache
 from gkd.progress import Progress
 from gkd.text.sentencepiece_training import train_sentencepiece
@@ -135,7 +135,7 @@ def _print_repeats(made: Iterable[TokenCache]) -> None:
   """Prompts that stand twice within a cache, or in two of them."""
   made = list({cache.path: cache for cache in made}.values())
   for cache in made:
-    found = repeats.within(cache)
+    found = contamination.within(cache)
     # Several completions of each prompt are what `gkd sample` is for.
     if found.rows and "written_by" not in cache.info:
       print(
@@ -146,7 +146,7 @@ def _print_repeats(made: Iterable[TokenCache]) -> None:
   pairs = list(itertools.combinations(made, 2))
   any_shared = False
   for left, right in pairs:
-    found = repeats.shared(left, right)
+    found = contamination.shared(left, right)
     if found.rows:
       any_shared = True
       verb = "is" if found.prompts == 1 else "are"

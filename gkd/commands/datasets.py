@@ -1,7 +1,7 @@
 """Finds or makes the token caches that a command reads.
 
 An existing cache is found without TensorFlow; only making a new one imports
-seqio, inside `materialise`. So are the rates of a mixture that seqio registers.
+seqio, inside `build_cache`. So are the rates of a mixture that seqio registers.
 
   folders = Folders(data_dir="…", cache_dir="…")
   cache = open_cache(data, folders)           one task, as evaluation reads it
@@ -20,10 +20,10 @@ from gkd.commands import vocabularies
 from gkd.commands.folders import Folders as Folders
 from gkd.commands.settings import Data
 from gkd.data import cache as caches
-from gkd.data import finding
-from gkd.data import materialise
-from gkd.data import mixture_file
-from gkd.data import repeats
+from gkd.data.build import build_cache
+from gkd.data.build import contamination
+from gkd.data.build import lookup
+from gkd.data.build import mixture_rates
 from gkd.data.cache import TokenCache
 from gkd.data.mixture import Mixture
 from gkd.text.vocabulary import first_difference
@@ -103,7 +103,7 @@ def make(
       f" {folders.cache_dir} and TASK_MODULE is empty; give the module that"
       " registers the task, or TRAIN_CACHE and EVAL_CACHE"
     )
-  return materialise.materialise(
+  return build_cache.find_or_build(
     data.task,
     data.split,
     cache_dir=folders.cache_dir,
@@ -119,7 +119,7 @@ def make(
 
 def _find(data: Data, folders: Folders) -> str | None:
   """Path of an existing cache of the split."""
-  return finding.find(
+  return lookup.find(
     folders.cache_dir,
     data.task,
     data.split,
@@ -156,7 +156,7 @@ def check_disjoint(train: Mixture, evaluation: TokenCache) -> None:
     _refuse_shared_rows(
       left["task"], left["split"], right["task"], right["split"]
     )
-    found = repeats.shared(cache, evaluation)
+    found = contamination.shared(cache, evaluation)
     if found.prompts:
       log.warning(
         "%d prompts of %s (%s) also occur in the training data (%s %s), such as"
@@ -186,7 +186,7 @@ def _registered(
   The caches of its tasks are made on the way: rates may depend on their sizes.
   """
   if not check:
-    known = mixture_file.find(
+    known = mixture_rates.find(
       folders.cache_dir, data.task, folders.data_dir, data.split
     )
     if known is not None or _find(data, folders):
@@ -204,7 +204,7 @@ def _registered(
   caches = {task.name: open_part(task.name) for task in mixture.tasks}
   rows = {name: len(cache) for name, cache in caches.items()}
   rates = mixtures.rates(mixture, data.split, rows)
-  path = mixture_file.write(
+  path = mixture_rates.write(
     folders.cache_dir, data.task, rates, caches.values(), data.split
   )
   log.info("mixture %s: rates written to %s", data.task, path)
@@ -215,7 +215,7 @@ def _refuse_several(data: Data, folders: Folders) -> None:
   """Scores and completions are of one task each."""
   several = data.mixture or ({} if isinstance(data.cache, str) else data.cache)
   if not several and not data.cache and data.task:
-    several = mixture_file.find(folders.cache_dir, data.task, folders.data_dir)
+    several = mixture_rates.find(folders.cache_dir, data.task, folders.data_dir)
   if several:
     raise UserError(
       f"{data.task if not data.cache else 'TRAIN_CACHE'} is a mixture, which is"

@@ -1,7 +1,7 @@
 """`gkd sample`: completions of a task's prompts, as a token cache.
 
 Training reads the result like any other cache (TRAIN_CACHE). See
-`gkd.data.offline` for what it guarantees.
+`gkd.data.completions.write` for what it guarantees.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ from gkd.commands import settings
 from gkd.commands import ways
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import open_cache
-from gkd.data import offline
 from gkd.data.cache import TokenCache
-from gkd.data.completions import Completions
+from gkd.data.completions import write
+from gkd.data.completions.spec import Completions
 from gkd.data.subset import rising
 from gkd.sampling.filters import Decoding
 from gkd.sampling.ways import Way
@@ -105,7 +105,7 @@ def sample(folders: Folders) -> str:
   model = models.of(asked.model, found, "STUDENT_MODEL", size)
   models.check_vocabularies({"student": model}, size)
   asked = dataclasses.replace(asked, model=model, data=data)
-  result = offline.write_completions(
+  result = write.write_completions(
     Path(asked.output).expanduser(),
     plan(asked, cache, found),
     lambda: parameters.load(str(found.path), asked.model, _CHECKPOINT),

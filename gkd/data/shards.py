@@ -4,7 +4,7 @@ A shard in the making is a temporary file; it gets its name when every byte is
 on disk, and a sidecar with its numbers and sha256 follows last. So a shard that
 has a sidecar is finished, whatever was killed. Any process may write one.
 
-The layout of the folder of a cache in the making, see `gkd.data.builder`:
+The layout of the folder of a cache in the making, see `gkd.data.writer`:
 
   00000.json, 00000.npy            sidecar and prompt hashes of shard 0
   cache/rows-00000.array_record    the shard; `cache/` is what gets moved

@@ -1,25 +1,218 @@
-"""Writes token caches, without TensorFlow.
+"""A token cache in the making: a kill loses at most the shard being written.
 
-For rows that a program has: generated problems, tests. What takes long goes
-through `builder`, which survives a kill; training reads all of them alike.
+Shards are collected in `<parent>/.<name>.partial/`; the last step moves the
+finished cache into place, so that it is there whole or not at all. A process
+that starts again with the same key goes on behind the finished shards; with
+another key it starts anew, and says so.
 
 Usage:
-  rows = [Row(inputs, targets, prompt="1+1=", reference="2"), …]
-  write_rows(path, rows, {"task": "sums", "split": "train", "lengths":
-    {"inputs": 8, "targets": 4}, "vocabulary": vocabulary})
+  with CacheWriter(path, key) as writer:
+    for index in range(8):
+      if index not in writer.finished:
+        writer.add(index, rows_of(index))
+    writer.finish(info)
 """
 
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import itertools
+import json
+import logging
 import os
+from pathlib import Path
+import shutil
 from typing import Any
 
+import numpy as np
+
+from gkd import files
+from gkd import locks
+from gkd.data import cache
+from gkd.data import hashes
+from gkd.data import provenance
 from gkd.data import shards
-from gkd.data.builder import CacheBuilder
 from gkd.data.cache import Row
-from gkd.types import UserError
+from gkd.errors import UserError
+
+log = logging.getLogger("gkd")
+
+_KEY_FILE = "key.json"
+
+
+class CacheWriter:
+  """Writes one cache folder; a context manager that holds its lock.
+
+  Attributes:
+    path: the folder to make.
+    folder: of the shards until then. Other processes may write shards there
+      with `shards.write(writer.folder, index, rows)` while the lock is held.
+  """
+
+  def __init__(
+    self,
+    path: str | os.PathLike,
+    key: Any = None,
+    *,
+    wait: bool = False,
+    spare: bool = False,
+  ):
+    """Touches nothing yet.
+
+    Args:
+      path: the folder to make.
+      key: JSON of all that the rows depend on. What a killed process left is
+        continued if its key is equal. None: it is never continued.
+      wait: for another process that makes the same cache, instead of refusing.
+      spare: what was left with another key, for hours of work may be in it: an
+        error instead of throwing it away.
+    """
+    self.path = Path(path)
+    self.folder = self.path.with_name(f".{self.path.name}.partial")
+    self._key = key
+    self._wait = wait
+    self._spare = spare
+    self._lock = contextlib.ExitStack()
+
+  @property
+  def exists(self) -> bool:
+    """Whether a finished cache stands at the path: then add nothing to it."""
+    return cache.is_complete(self.path)
+
+  @property
+  def finished(self) -> dict[int, int]:
+    """{shard: rows} of the shards that are whole on disk, read from there."""
+    found = shards.sidecars(self.folder)
+    return {index: numbers["rows"] for index, numbers in found.items()}
+
+  @property
+  def counts(self) -> dict[str, int]:
+    """Sums of the `counts` of the finished shards."""
+    total: dict[str, int] = {}
+    for numbers in shards.sidecars(self.folder).values():
+      for name, count in numbers["counts"].items():
+        total[name] = total.get(name, 0) + count
+    return total
+
+  def __enter__(self) -> "CacheWriter":
+    """Takes the lock and drops what cannot be continued.
+
+    Raises:
+      UserError: another process makes this cache, the folder cannot be written,
+        other files than a cache are in it, or what was left is to be spared.
+    """
+    lock = self.path.with_name(f".{self.path.name}.lock")
+    self._lock.enter_context(
+      locks.hold(lock, f"cache {self.path}", wait=self._wait)
+    )
+    try:
+      _check_replaceable(self.path)
+      self._open()
+    except OSError as error:
+      self._lock.close()
+      raise UserError(
+        f"cannot write a cache to {self.path} ({error.strerror}); give a folder"
+        " that can be written"
+      ) from error
+    except BaseException:
+      self._lock.close()
+      raise
+    return self
+
+  def __exit__(self, *exception: Any) -> None:
+    """Keeps finished shards that can be continued, and nothing else."""
+    with self._lock:
+      if self._key is None or not self.finished:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+  def add(
+    self,
+    index: int,
+    rows: Iterable[Row],
+    counts: Mapping[str, int] | None = None,
+  ) -> None:
+    """Writes shard `index`, whole or not at all; see `shards.write`."""
+    shards.write(self.folder, index, rows, counts)
+
+  def discard(self) -> None:
+    """Throws the shards away: a cache of them is not wanted any more."""
+    shutil.rmtree(self.folder, ignore_errors=True)
+
+  def finish(self, info: Mapping[str, Any]) -> str:
+    """Moves the shards into place as a cache; returns its path.
+
+    Args:
+      info: as `write_rows` documents it.
+
+    Raises:
+      UserError: a row is longer than the lengths in `info`, a shard was lost
+        meanwhile, or a full disk.
+    """
+    found = shards.sidecars(self.folder)
+    assert list(found) == list(range(len(found))), f"shards {list(found)}"
+    content = {"postprocess": None, "metrics": [], **info, **_numbers(found)}
+    _check_lengths(content)
+    made = self.folder / shards.CACHE_FOLDER
+    _check_present(self.path, made, found)
+    try:
+      np.save(made / cache.PROMPTS_FILE, shards.prompt_hashes(self.folder))
+      content["vocabulary"] = info["vocabulary"].save(made)
+      content["format"] = cache.FORMAT
+      content["files"] = _files(made, found)
+      content.setdefault("hash", hashes.content_hash(content))
+      files.write_text(made / cache.INFO_FILE, json.dumps(content, indent=2))
+      shutil.rmtree(self.path, ignore_errors=True)
+      os.rename(made, self.path)
+    except OSError as error:
+      raise UserError(
+        f"cannot write the cache {self.path} ({error.strerror}); its"
+        f" {len(found)} finished shards stay: make room and run the same"
+        " command again"
+      ) from error
+    shutil.rmtree(self.folder, ignore_errors=True)
+    return str(self.path)
+
+  def _open(self) -> None:
+    """The folder with the shards that can be continued, made if missing."""
+    made = self.folder / shards.CACHE_FOLDER
+    # Without `cache/` a killed process had already moved it into place.
+    if not made.is_dir() or not self._continues():
+      shutil.rmtree(self.folder, ignore_errors=True)
+    made.mkdir(parents=True, exist_ok=True)
+    if torn := shards.drop_torn(self.folder):
+      log.warning(
+        "%s: damaged shards %s are made again", self.path, _words(torn)
+      )
+    if done := self.finished:
+      log.info(
+        "continuing cache %s: %d rows are done", self.path, sum(done.values())
+      )
+    files.write_text(self.folder / _KEY_FILE, json.dumps(self._key))
+
+  def _continues(self) -> bool:
+    """Whether what a killed process left belongs to this cache."""
+    try:
+      old = json.loads((self.folder / _KEY_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+      return False  # killed before the first shard
+    # Through JSON and back, as the old one went.
+    key = json.loads(json.dumps(self._key))
+    if self._key is not None and old == key:
+      return True
+    if done := sum(self.finished.values()):
+      made_with = provenance.differences(old, key)
+      if self._spare:
+        raise UserError(
+          f"{self.folder} holds {done:,} finished rows made with {made_with};"
+          " give the same settings again to go on, or delete that folder or"
+          " choose another one to start anew"
+        )
+      log.warning(
+        "the half-made cache %s is thrown away: it was made with %s",
+        *(self.path, made_with),
+      )
+    return False
 
 
 def write_rows(
@@ -40,21 +233,21 @@ def write_rows(
   Returns:
     The path.
   """
-  builder = CacheBuilder(path)
-  _refuse_existing(builder)
-  with builder:
-    _refuse_existing(builder)  # made while this process waited for the lock
+  writer = CacheWriter(path)
+  _refuse_existing(writer)
+  with writer:
+    _refuse_existing(writer)  # made while this process waited for the lock
     rows = _checked(rows, info["lengths"])
     for index, first in enumerate(rows):
       rest = itertools.islice(rows, shards.rows_in(index) - 1)
-      builder.add(index, itertools.chain([first], rest))
-    return builder.finish(info)
+      writer.add(index, itertools.chain([first], rest))
+    return writer.finish(info)
 
 
-def _refuse_existing(builder: CacheBuilder) -> None:
-  if builder.exists:
+def _refuse_existing(writer: CacheWriter) -> None:
+  if writer.exists:
     raise UserError(
-      f"cache {builder.path} exists already; delete it first or choose another"
+      f"cache {writer.path} exists already; delete it first or choose another"
       " folder"
     )
 
@@ -70,3 +263,75 @@ def _checked(rows: Iterable[Row], lengths: Mapping[str, int]) -> Iterator[Row]:
           f" {length}; give longer lengths or shorten the row"
         )
     yield row
+
+
+def _check_replaceable(path: Path) -> None:
+  """Refuses to delete a folder that is not the rest of a cache."""
+  names = [file.name for file in path.iterdir()] if path.is_dir() else []
+  if names and not any(
+    name == cache.INFO_FILE or name.endswith(shards.SUFFIX) for name in names
+  ):
+    raise UserError(
+      f"{path} holds other files than a cache ({sorted(names)[0]}, …); choose"
+      " another folder"
+    )
+
+
+def _numbers(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+  """What info.json says of all shards together."""
+  return {
+    "rows": sum(numbers["rows"] for numbers in found.values()),
+    "has_targets": all(numbers["has_targets"] for numbers in found.values()),
+    "longest": {
+      name: max([numbers["longest"][name] for numbers in found.values()] or [0])
+      for name in ("inputs", "targets")
+    },
+    "shards": [
+      {"file": shards.name(index), "rows": numbers["rows"]}
+      for index, numbers in found.items()
+    ],
+  }
+
+
+def _check_lengths(content: Mapping[str, Any]) -> None:
+  for name, longest in content["longest"].items():
+    if longest > content["lengths"][name]:
+      raise UserError(
+        f"a row has {longest} {name} tokens and the cache holds"
+        f" {content['lengths'][name]}; give longer lengths or shorten the row"
+      )
+
+
+def _check_present(
+  path: Path, made: Path, found: Mapping[int, Mapping[str, Any]]
+) -> None:
+  """A cache that stands at the path is replaced by a whole one alone."""
+  for index, numbers in found.items():
+    file = made / shards.name(index)
+    size = file.stat().st_size if file.is_file() else None
+    if size != numbers["bytes"]:
+      wrong = "is missing" if size is None else f"has {size} bytes"
+      raise UserError(
+        f"cannot finish the cache {path}: its shard {file} {wrong}, not"
+        f" {numbers['bytes']} bytes; run the same command again, which makes"
+        " that shard anew"
+      )
+
+
+def _files(made: Path, found: Mapping[int, Mapping[str, Any]]) -> dict:
+  """{file: bytes and sha256}; those of shards were taken when written."""
+  files = {
+    shards.name(index): {"bytes": numbers["bytes"], "sha256": numbers["sha256"]}
+    for index, numbers in found.items()
+  }
+  for file in sorted(made.iterdir()):
+    if file.name not in files and file.name != cache.INFO_FILE:
+      files[file.name] = {
+        "bytes": file.stat().st_size,
+        "sha256": hashes.file_hash(file),
+      }
+  return dict(sorted(files.items()))
+
+
+def _words(indices: list[int]) -> str:
+  return ", ".join(map(str, indices))

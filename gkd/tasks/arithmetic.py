@@ -16,8 +16,8 @@ from gkd.text import metrics
 from gkd.text import numbers
 from gkd.text import postprocess
 from gkd.text import solutions
-from gkd.text.arithmetic import SPLITS
-from gkd.text.arithmetic import ChainAddition
+from gkd.text.chain_addition import SPLITS
+from gkd.text.chain_addition import ChainAddition
 
 CHAINS: Mapping[str, ChainAddition] = {
   "chain_addition": ChainAddition(min_terms=4, max_terms=4, digits=2),
@@ -79,7 +79,7 @@ def register_chains(
   Args:
     name: name in seqio's registry.
     chains: the difficulty.
-    vocabulary: any that has the characters of `gkd.text.arithmetic`.
+    vocabulary: any that has the characters of `gkd.text.chain_addition`.
     sizes: different problems per split; those of a smaller size are the first
       of a larger one.
     seed: another seed, other problems of the same splits.

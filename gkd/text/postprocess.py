@@ -8,7 +8,7 @@ on machines without TensorFlow.
 from collections.abc import Mapping
 from typing import Any
 
-from gkd.text import arithmetic
+from gkd.text import chain_addition
 
 
 def strip(text: str, example: Mapping | None = None, is_target: bool = False):
@@ -38,7 +38,7 @@ def chain_answer(
 ) -> str:
   """The number behind the answer mark of a generated chain, or empty."""
   del example, is_target
-  return arithmetic.parse_answer(text) or ""
+  return chain_addition.parse_answer(text) or ""
 
 
 def _string(value: Any) -> str:

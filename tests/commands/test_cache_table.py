@@ -9,11 +9,11 @@ import pytest
 
 from gkd import locks
 from gkd.commands import cache_table
-from gkd.data import freshness
 from gkd.data import hashes
-from gkd.data import mixture_file
-from gkd.data.builder import CacheBuilder
+from gkd.data.build import mixture_rates
+from gkd.data.build import staleness
 from gkd.data.cache import TokenCache
+from gkd.data.writer import CacheWriter
 from gkd.data.writer import write_rows
 from gkd.text.vocabulary import ByteVocabulary
 from tests.data import tiny_caches
@@ -39,7 +39,7 @@ def cache_dir(tmp_path, raw):
     "lengths": tiny_caches.LENGTHS,
     "vocabulary": ByteVocabulary(extra_ids=3),
     "sources": {MODULE: hashes.source_hash(MODULE)},
-    "raw_files": freshness.describe({raw.name: raw}),
+    "raw_files": staleness.describe({raw.name: raw}),
     "truncated_inputs": 0,
     "truncated_targets": 2,
   }
@@ -104,9 +104,9 @@ def test_a_torn_file_is_damage(cache_dir):
 def test_how_far_a_half_made_cache_is(cache_dir):
   one = np.ones(1, np.int32)
   row = tiny_caches.Row(one, one, "x", None)
-  with CacheBuilder(cache_dir / "toy" / "test-1", {"a": 1}) as builder:
-    builder.add(0, [row] * 3)
-    builder.add(1, [row] * 2)
+  with CacheWriter(cache_dir / "toy" / "test-1", {"a": 1}) as writer:
+    writer.add(0, [row] * 3)
+    writer.add(1, [row] * 2)
     text = listed(cache_dir)
     assert f"toy test-1: in the making by process {os.getpid()}" in text
     assert "5 rows in 2 shards are done" in text
@@ -153,7 +153,9 @@ def test_completions_say_who_wrote_them(tmp_path):
 
 def test_a_mixture_is_listed_with_its_rates(cache_dir, raw):
   cache = TokenCache(cache_dir / "toy" / "train-0")
-  mixture_file.write(cache_dir, "mix", {"toy": 3.0, "b": 0.5}, [cache], "train")
+  mixture_rates.write(
+    cache_dir, "mix", {"toy": 3.0, "b": 0.5}, [cache], "train"
+  )
   text = listed(cache_dir, raw.parent)
   assert "mixture mix: fresh\n  rates toy 3, b 0.5" in text
   raw.write_text("something else")

@@ -9,7 +9,7 @@ import pytest
 from gkd.commands import datasets
 from gkd.commands.datasets import Folders
 from gkd.commands.settings import Data
-from gkd.data import materialise
+from gkd.data.build import build_cache
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import UserError
 from tests.data import tiny_caches
@@ -134,7 +134,7 @@ def test_a_mixture_of_the_registry(write_module, folders, monkeypatch, caplog):
 
   # Found again where nothing can be made.
   with monkeypatch.context() as patch:
-    patch.setattr(materialise, "materialise", None)
+    patch.setattr(build_cache, "find_or_build", None)
     patch.setitem(sys.modules, "gkd.tasks.mixtures", None)
     again = datasets.open_mixture(data, folders)
     assert contents(again) == contents(mixture)

@@ -14,8 +14,8 @@ from gkd.commands import evaluating
 from gkd.commands import settings
 from gkd.data.cache import Row
 from gkd.data.writer import write_rows
-from gkd.text.arithmetic import CHARACTERS
-from gkd.text.arithmetic import ChainAddition
+from gkd.text.chain_addition import CHARACTERS
+from gkd.text.chain_addition import ChainAddition
 from gkd.text.vocabulary import load
 
 LENGTHS = {"inputs": 16, "targets": 32}

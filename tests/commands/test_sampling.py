@@ -24,8 +24,8 @@ from gkd.commands import sampling
 from gkd.commands import settings
 from gkd.commands import training
 from gkd.commands.datasets import Folders
-from gkd.data import generation
 from gkd.data.cache import TokenCache
+from gkd.data.completions import generation
 from gkd.models import t5
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import Source

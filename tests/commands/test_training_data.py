@@ -6,7 +6,7 @@ from gkd.commands import configuration
 from gkd.commands import training
 from gkd.commands.datasets import Folders
 from gkd.commands.settings import Training
-from gkd.text.arithmetic import CHARACTERS
+from gkd.text.chain_addition import CHARACTERS
 from gkd.text.vocabulary import CharacterVocabulary
 from gkd.types import UserError
 from tests.data import tiny_caches

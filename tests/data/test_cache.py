@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from gkd.data import cache as caches
-from gkd.data import finding
 from gkd.data import shards
 from gkd.data import writer
+from gkd.data.build import lookup
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
 from gkd.text.vocabulary import ByteVocabulary
@@ -177,7 +177,7 @@ def test_find_returns_only_what_fits(tmp_path):
   made = make_cache(
     tmp_path / "toy" / "train-0123", make_rows(3), overlong="truncate"
   )
-  found = finding.find(tmp_path, "toy", "train", LENGTHS, vocabulary)
+  found = lookup.find(tmp_path, "toy", "train", LENGTHS, vocabulary)
   assert found == str(made.path)
   for args in (
     ("other", "train", LENGTHS, vocabulary),
@@ -186,9 +186,9 @@ def test_find_returns_only_what_fits(tmp_path):
     ("toy", "train", LENGTHS, ByteVocabulary(extra_ids=1)),
     ("toy", "train", LENGTHS, vocabulary, "refuse"),
   ):
-    assert finding.find(tmp_path, *args) is None
+    assert lookup.find(tmp_path, *args) is None
   (made.path / "info.json").unlink()
-  assert finding.find(tmp_path, "toy", "train", LENGTHS, vocabulary) is None
+  assert lookup.find(tmp_path, "toy", "train", LENGTHS, vocabulary) is None
 
 
 def test_reads_and_batches_without_tensorflow_seqio_or_torch(tmp_path):
@@ -209,12 +209,12 @@ def test_reads_and_batches_without_tensorflow_seqio_or_torch(tmp_path):
     sys.meta_path.insert(0, Blocker())
     from gkd.data.loader import Loader
     from gkd.data.cache import TokenCache
-    from gkd.data.materialise import materialise
+    from gkd.data.build.build_cache import find_or_build
     from gkd.text.vocabulary import ByteVocabulary
     from gkd.types import UserError
 
     def made(split):
-      return materialise(
+      return find_or_build(
         "toy", split, cache_dir={str(tmp_path)!r}, lengths={LENGTHS!r},
         task_module="nowhere", data_dir=None, vocabulary=ByteVocabulary())
 

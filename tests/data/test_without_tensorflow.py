@@ -11,8 +11,8 @@ import numpy as np
 from gkd.data import hashes
 from gkd.data import writer
 from gkd.data.cache import Row
-from gkd.text.arithmetic import CHARACTERS
-from gkd.text.arithmetic import ChainAddition
+from gkd.text.chain_addition import CHARACTERS
+from gkd.text.chain_addition import ChainAddition
 from gkd.text.vocabulary import CharacterVocabulary
 
 ABSENT = ("tensorflow", "tensorflow_datasets", "tensorflow_text", "seqio")
@@ -41,7 +41,7 @@ def write_cache(folder, split):
     "metrics": ["gkd.text.metrics:accuracy"],
     # Made where this package is; it stands on no machine but that one.
     "sources": {
-      "gkd.text.arithmetic": hashes.source_hash("gkd.text.arithmetic"),
+      "gkd.text.chain_addition": hashes.source_hash("gkd.text.chain_addition"),
       "package_of_another_machine.tasks": "0" * 64,
     },
   }

@@ -13,16 +13,16 @@ from gkd.commands import configuration
 from gkd.commands import evaluating
 from gkd.commands import settings
 from gkd.commands import through_seqio
+from gkd.data.build.build_cache import find_or_build
 from gkd.data.cache import TokenCache
-from gkd.data.materialise import materialise
 from gkd.data.writer import write_rows
 from gkd.evaluation import generation
 from gkd.tasks import arithmetic
 from gkd.tasks import evaluator
 from gkd.tasks import summarization
 from gkd.tasks import translation
-from gkd.text.arithmetic import CHARACTERS
-from gkd.text.arithmetic import ChainAddition
+from gkd.text.chain_addition import CHARACTERS
+from gkd.text.chain_addition import ChainAddition
 from gkd.text.vocabulary import CharacterVocabulary
 from gkd.types import UserError
 
@@ -112,7 +112,7 @@ def saved(tmp_path_factory):
 
 
 def _made(task, module, folder, rows_dir, pieces):
-  return materialise(
+  return find_or_build(
     task,
     "validation",
     cache_dir=folder,

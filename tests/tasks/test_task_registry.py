@@ -7,15 +7,15 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from gkd.data.build.build_cache import find_or_build
 from gkd.data.cache import TokenCache
-from gkd.data.materialise import materialise
 from gkd.tasks import arithmetic
 from gkd.tasks import sources
 from gkd.tasks import summarization
 from gkd.tasks import translation
 from gkd.text import numbers
-from gkd.text.arithmetic import CHARACTERS
-from gkd.text.arithmetic import ChainAddition
+from gkd.text.chain_addition import CHARACTERS
+from gkd.text.chain_addition import ChainAddition
 from gkd.text.vocabulary import CharacterVocabulary
 from gkd.types import UserError
 
@@ -143,7 +143,7 @@ def test_slices_of_tfds_tasks_reach_tfds_as_they_are(split, pieces, tmp_path):
 
   # TFDS's own mock gives the same rows whatever the slice is.
   with tfds.testing.mock_data(as_dataset_fn=as_dataset):
-    path = _materialise("wmt14_ende", split, tmp_path, pieces)
+    path = _build("wmt14_ende", split, tmp_path, pieces)
   assert asked == [split]
   cache = TokenCache(path)
   assert cache.info["split"] == split
@@ -153,13 +153,13 @@ def test_slices_of_tfds_tasks_reach_tfds_as_they_are(split, pieces, tmp_path):
 def test_a_part_that_tfds_does_not_have_is_named(pieces, tmp_path):
   for split in ("dev[:50%]", "train[:50%]+dev"):
     with pytest.raises(UserError, match=r"no split .*dev.*'train'"):
-      _materialise("wmt14_ende", split, tmp_path, pieces)
+      _build("wmt14_ende", split, tmp_path, pieces)
 
 
 def test_slices_of_other_tasks_are_refused_with_the_reason(pieces, tmp_path):
   for split in ("train[:90%]", "train+validation"):
     with pytest.raises(UserError, match=r"slices and sums are for tasks with"):
-      _materialise("gsm8k", split, tmp_path, pieces, module="arithmetic")
+      _build("gsm8k", split, tmp_path, pieces, module="arithmetic")
 
 
 def test_xsum_without_its_files_says_manual_dir(tmp_path, monkeypatch):
@@ -222,8 +222,8 @@ def test_real_rows_load(name, split, number, data_dir, pieces):
   assert all(row["inputs"] and row["targets"] for row in rows)
 
 
-def _materialise(name, split, folder, pieces, module="translation"):
-  return materialise(
+def _build(name, split, folder, pieces, module="translation"):
+  return find_or_build(
     name,
     split,
     cache_dir=folder,

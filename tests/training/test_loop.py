@@ -370,11 +370,11 @@ def seqio_caches(tmp_path_factory):
   )
   script = """
     import sys
-    from gkd.data.materialise import materialise
+    from gkd.data.build.build_cache import find_or_build
     from tests.training import tiny_run
 
     for split in ("train", "validation"):
-      print(materialise(
+      print(find_or_build(
         "sums", split, cache_dir=sys.argv[1], lengths=tiny_run.LENGTHS,
         task_module="sums_task", data_dir=None,
         vocabulary=tiny_run.VOCABULARY))

@@ -21,8 +21,8 @@ from gkd.losses import divergence
 from gkd.losses.objective import Distillation
 from gkd.models import t5
 from gkd.sampling.filters import Decoding
-from gkd.text.arithmetic import CHARACTERS
-from gkd.text.arithmetic import ChainAddition
+from gkd.text.chain_addition import CHARACTERS
+from gkd.text.chain_addition import ChainAddition
 from gkd.text.vocabulary import CharacterVocabulary
 from gkd.training.optimizer import Optimizer
 from gkd.training.rollout import Rollout

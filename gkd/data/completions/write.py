@@ -29,15 +29,15 @@ import numpy as np
 
 from gkd import partitioning
 from gkd.data import cache as caches
-from gkd.data import generation
-from gkd.data.builder import CacheBuilder
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
-from gkd.data.completions import Completions
-from gkd.data.completions import Result
-from gkd.data.generation import Part
+from gkd.data.completions import generation
+from gkd.data.completions.generation import Part
+from gkd.data.completions.spec import Completions
+from gkd.data.completions.spec import Result
 from gkd.data.hashes import content_hash
 from gkd.data.provenance import differences
+from gkd.data.writer import CacheWriter
 from gkd.progress import Progress
 from gkd.sampling.ways import Beam
 from gkd.types import Params
@@ -66,16 +66,16 @@ def write_completions(
     FloatingPointError: the model's logits were not finite.
   """
   path = Path(path)
-  with CacheBuilder(path, plan.key, spare=True) as builder:
+  with CacheWriter(path, plan.key, spare=True) as writer:
     if (path / caches.INFO_FILE).exists():
       return _recognised(TokenCache(path), plan)
     log.info("sampling %s", plan.words)
-    before = sum(builder.finished.values()), builder.counts.get("tokens", 0)
-    spent = _sample_missing(builder, plan, load_params)
-    counts, total = builder.counts, sum(builder.finished.values())
+    before = sum(writer.finished.values()), writer.counts.get("tokens", 0)
+    spent = _sample_missing(writer, plan, load_params)
+    counts, total = writer.counts, sum(writer.finished.values())
     info = plan.prompts.info
     written_by = {**plan.key, **counts, **(provenance or {})}
-    builder.finish(
+    writer.finish(
       {
         "task": info["task"],
         "split": info["split"],
@@ -131,10 +131,10 @@ def _recognised(cache: TokenCache, plan: Completions) -> Result:
 
 
 def _sample_missing(
-  builder: CacheBuilder, plan: Completions, load_params: Callable[[], Params]
+  writer: CacheWriter, plan: Completions, load_params: Callable[[], Params]
 ) -> tuple[float, float]:
   """Adds the shards that are not there yet; seconds, and of those compiling."""
-  finished = builder.finished
+  finished = writer.finished
   missing = [i for i in range(plan.num_shards) if i not in finished]
   if not missing:  # killed while the cache was moved into place
     return 0.0, 0.0
@@ -162,7 +162,7 @@ def _sample_missing(
       counts = dict.fromkeys(plan.counted, 0)
       batches = -(-len(plan.shard(index)) // plan.batch_size)
       of_shard = itertools.islice(parts, batches * plan.passes)
-      builder.add(index, _rows(of_shard, plan, counts, report), counts)
+      writer.add(index, _rows(of_shard, plan, counts, report), counts)
   return time.monotonic() - start, compiled - start
 
 

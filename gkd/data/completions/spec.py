@@ -1,6 +1,6 @@
 """Who completes which prompts, and how, and what came of it in words.
 
-`gkd.data.offline` carries it out.
+`gkd.data.completions.write` carries it out.
 
 plan = Completions(model=model, parameters={"sha256": "…"}, prompts=cache,
                    lengths={"inputs": 64, "targets": 32}, num_samples=4)

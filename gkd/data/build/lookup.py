@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from gkd.data import cache
-from gkd.data import freshness
+from gkd.data.build import staleness
 from gkd.errors import UserError
 from gkd.text import vocabulary as vocabularies
 
@@ -36,7 +36,7 @@ def find(
 
   The task is not asked, for that would import TensorFlow: arguments of a task
   that come from elsewhere than from code, such as an environment variable, are
-  compared by `materialise(…, check=True)` alone.
+  compared by `find_or_build(…, check=True)` alone.
   """
   wanted = {
     "format": cache.FORMAT,
@@ -54,7 +54,7 @@ def find(
     if (
       all(info.get(name) == value for name, value in wanted.items())
       and cache.same_vocabulary(info, vocabulary)
-      and freshness.is_fresh(folder, info, data_dir)
+      and staleness.is_fresh(folder, info, data_dir)
     ):
       return str(folder)
   return None

@@ -18,9 +18,9 @@ from multiprocessing import connection
 import os
 import signal
 
-from gkd.data import tokenising
-from gkd.data.tokenising import Job
-from gkd.data.tokenising import Recipe
+from gkd.data.build import tokenise
+from gkd.data.build.tokenise import Job
+from gkd.data.build.tokenise import Recipe
 from gkd.errors import UserError
 
 _MOST = 16  # more only wait for the process that reads the source
@@ -51,7 +51,7 @@ def run(
   first = list(itertools.islice(jobs, 2))
   if len(first) < 2:
     for job in first:
-      yield job.index, tokenising.write(recipe, job)
+      yield job.index, tokenise.write(recipe, job)
     return
   with _started(recipe, count) as workers:
     idle, busy = list(workers), {}
@@ -128,7 +128,7 @@ def _serve(far, recipe: Recipe) -> None:
     while True:
       job = far.recv()
       try:
-        result = tokenising.write(recipe, job)
+        result = tokenise.write(recipe, job)
       except UserError as error:
         result = error
       far.send(result)

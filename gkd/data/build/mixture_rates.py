@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 
 from gkd import files
-from gkd.data import freshness
+from gkd.data.build import staleness
 from gkd.data.cache import TokenCache
 
 log = logging.getLogger("gkd")
@@ -75,6 +75,6 @@ def find(
     return None
   if not known or split not in (None, content.get("split")):
     return None
-  if not freshness.is_fresh(path, content, data_dir):
+  if not staleness.is_fresh(path, content, data_dir):
     return None
   return content["rates"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from gkd.data import cache as caches
-from gkd.data import finding
+from gkd.data.build import lookup
 from gkd.data.cache import TokenCache
-from gkd.data.materialise import materialise
+from gkd.data.build.build_cache import find_or_build
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import UserError
 
@@ -78,7 +78,7 @@ inner = _make()
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
-  """Writes the task's modules and materialises with them."""
+  """Writes the task's modules and builds caches with them."""
   monkeypatch.syspath_prepend(str(tmp_path))
   names = ("toy_task", "toy_functions")
 
@@ -108,7 +108,7 @@ def toy(tmp_path, monkeypatch):
       "vocabulary": ByteVocabulary(),
       **kwargs,
     }
-    return materialise("toy", split, **options)
+    return find_or_build("toy", split, **options)
 
   yield make
   forget()
@@ -258,13 +258,13 @@ def register(data_dir, vocabulary):
 
 @pytest.fixture
 def prompts(tmp_path, monkeypatch):
-  """Materialises splits of a task whose rows are prompts."""
+  """Builds caches of splits of a task whose rows are prompts."""
   monkeypatch.syspath_prepend(str(tmp_path))
   (tmp_path / "prompt_task.py").write_text(PROMPTS)
   importlib.invalidate_caches()
 
   def make(split):
-    return materialise(
+    return find_or_build(
       "prompts",
       split,
       cache_dir=tmp_path / "caches",
@@ -304,11 +304,11 @@ def test_rows_without_texts_are_named(prompts):
 
 
 def test_generated_arithmetic_of_the_project(tmp_path):
-  from gkd.text import arithmetic
+  from gkd.text import chain_addition
   from gkd.text.vocabulary import CharacterVocabulary
 
   vocabulary = CharacterVocabulary(arithmetic.CHARACTERS)
-  path = materialise(
+  path = find_or_build(
     "chain_addition",
     "validation",
     cache_dir=tmp_path,
@@ -323,7 +323,7 @@ def test_generated_arithmetic_of_the_project(tmp_path):
   assert cache.vocabulary.decode(row.inputs) == row.prompt
   target = cache.vocabulary.decode(row.targets)
   assert cache.postprocess(target, is_target=True) == row.reference
-  assert "gkd.text.arithmetic" in cache.info["sources"]
+  assert "gkd.text.chain_addition" in cache.info["sources"]
   assert "gkd.tasks.arithmetic" in cache.info["sources"]
   # Metrics leave nothing in a cache: a change of theirs keeps it.
   assert "gkd.text.metrics" not in cache.info["sources"]

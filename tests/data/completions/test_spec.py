@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from gkd.data.completions import Completions
-from gkd.data.completions import Result
+from gkd.data.completions.spec import Completions
+from gkd.data.completions.spec import Result
 from gkd.sampling.ways import Beam
 from gkd.types import UserError
 from tests.training import tiny_run

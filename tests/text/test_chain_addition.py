@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from gkd.text.arithmetic import CHARACTERS
-from gkd.text.arithmetic import SPLITS
-from gkd.text.arithmetic import ChainAddition
-from gkd.text.arithmetic import parse_answer
-from gkd.text.arithmetic import split_of
+from gkd.text.chain_addition import CHARACTERS
+from gkd.text.chain_addition import SPLITS
+from gkd.text.chain_addition import ChainAddition
+from gkd.text.chain_addition import parse_answer
+from gkd.text.chain_addition import split_of
 from gkd.types import UserError
 
 MIXED = ChainAddition(min_terms=2, max_terms=5, digits=3, operators="+-")
@@ -70,7 +70,7 @@ def test_problems_are_distinct_and_a_prefix_of_more():
 
 def test_same_problems_in_another_process():
   code = (
-    "from gkd.text.arithmetic import ChainAddition\n"
+    "from gkd.text.chain_addition import ChainAddition\n"
     "chains = ChainAddition(min_terms=2, max_terms=5, digits=3,"
     " operators='+-')\n"
     "print([row.inputs for row in chains.problems('test', 5)])"

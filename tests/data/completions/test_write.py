@@ -11,12 +11,12 @@ import pytest
 from gkd import keys
 from gkd import locks
 from gkd import partitioning
-from gkd.data import generation
-from gkd.data import offline
 from gkd.data import shards
 from gkd.data.cache import TokenCache
-from gkd.data.completions import Completions
-from gkd.data.offline import write_completions
+from gkd.data.completions import generation
+from gkd.data.completions import write
+from gkd.data.completions.spec import Completions
+from gkd.data.completions.write import write_completions
 from gkd.data.subset import Subset
 from gkd.sampling import beam
 from gkd.sampling import sampler
@@ -194,7 +194,7 @@ def test_an_interrupt_at_any_batch_loses_no_finished_shard(
 
 def test_stopped_when_all_shards_are_there(plan, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
-    patch.setattr(offline.CacheBuilder, "finish", stop)
+    patch.setattr(write.CacheWriter, "finish", stop)
     with pytest.raises(Stopped):
       write_completions(tmp_path / "c", plan, params)
   result = write_completions(tmp_path / "c", plan, fail)

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from gkd.data import freshness
+from gkd.data.build import staleness
 from gkd.data import hashes
-from gkd.data import mixture_file
+from gkd.data.build import mixture_rates
 from tests.data import tiny_caches
 
 RATES = {"a": 3.0, "b": 1.0}
@@ -23,7 +23,7 @@ def caches(tmp_path):
     raw.write_text(name)
     cache = tiny_caches.numbered(tmp_path / name, 3, task=name)
     cache.info["sources"] = {"gkd.text.numbers": source("gkd.text.numbers")}
-    cache.info["raw_files"] = freshness.describe({raw.name: raw})
+    cache.info["raw_files"] = staleness.describe({raw.name: raw})
     made.append(cache)
   return made
 
@@ -33,28 +33,28 @@ def source(module):
 
 
 def find(tmp_path):
-  return mixture_file.find(tmp_path, "mix", tmp_path / "raw")
+  return mixture_rates.find(tmp_path, "mix", tmp_path / "raw")
 
 
 def test_what_was_written_is_found(tmp_path, caches):
   assert find(tmp_path) is None
-  path = mixture_file.write(tmp_path, "mix", RATES, caches, "train")
+  path = mixture_rates.write(tmp_path, "mix", RATES, caches, "train")
   assert path == tmp_path / "mix" / "mixture.json"
   assert find(tmp_path) == RATES
 
 
 def test_rates_are_of_one_split(tmp_path, caches):
-  mixture_file.write(tmp_path, "mix", RATES, caches, "train")
+  mixture_rates.write(tmp_path, "mix", RATES, caches, "train")
   raw = tmp_path / "raw"
-  assert mixture_file.find(tmp_path, "mix", raw, "train") == RATES
-  assert mixture_file.find(tmp_path, "mix", raw, "validation") is None
+  assert mixture_rates.find(tmp_path, "mix", raw, "train") == RATES
+  assert mixture_rates.find(tmp_path, "mix", raw, "validation") is None
 
 
 @pytest.mark.parametrize("name", ["a.txt", "b.txt"])
 def test_a_changed_raw_file_of_any_cache_is_noticed(
   tmp_path, caches, name, caplog
 ):
-  mixture_file.write(tmp_path, "mix", RATES, caches, "train")
+  mixture_rates.write(tmp_path, "mix", RATES, caches, "train")
   raw = tmp_path / "raw" / name
   raw.write_text("c")
   os.utime(raw, ns=(1, 1))
@@ -66,7 +66,7 @@ def test_a_changed_raw_file_of_any_cache_is_noticed(
 
 def test_changed_code_is_noticed(tmp_path, caches, caplog):
   caches[1].info["sources"] = {"gkd.text.metrics": "another hash"}
-  mixture_file.write(tmp_path, "mix", RATES, caches, "train")
+  mixture_rates.write(tmp_path, "mix", RATES, caches, "train")
   caplog.set_level("INFO")
   assert find(tmp_path) is None
   assert "is stale: the code of gkd.text.metrics has changed" in caplog.text
@@ -74,7 +74,7 @@ def test_changed_code_is_noticed(tmp_path, caches, caplog):
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"format": 0})])
 def test_a_file_that_says_nothing_is_passed_over(tmp_path, caches, content):
-  mixture_file.write(tmp_path, "mix", RATES, caches, "train").write_text(
+  mixture_rates.write(tmp_path, "mix", RATES, caches, "train").write_text(
     content
   )
   assert find(tmp_path) is None

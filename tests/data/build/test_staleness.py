@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from gkd.data import freshness
+from gkd.data.build import staleness
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def raw(tmp_path):
   file = tmp_path / "data" / "sub" / "train.gz"
   file.parent.mkdir(parents=True)
   file.write_bytes(b"one\ntwo\n")
-  info = {"raw_files": freshness.describe({"sub/train.gz": file})}
+  info = {"raw_files": staleness.describe({"sub/train.gz": file})}
   return tmp_path / "data", file, info
 
 
@@ -23,7 +23,7 @@ def fresh(tmp_path, caplog):
   caplog.set_level(logging.INFO, "gkd")
 
   def ask(info, data_dir):
-    return freshness.is_fresh(tmp_path / "cache", info, data_dir)
+    return staleness.is_fresh(tmp_path / "cache", info, data_dir)
 
   return ask
 
@@ -31,7 +31,7 @@ def fresh(tmp_path, caplog):
 def test_an_unchanged_file_is_not_even_read(raw, fresh, monkeypatch):
   data_dir, _, info = raw
   monkeypatch.setattr(
-    freshness.hashes, "file_hash", lambda file: pytest.fail("reads it")
+    staleness.hashes, "file_hash", lambda file: pytest.fail("reads it")
   )
   assert fresh(info, data_dir)
 
@@ -48,7 +48,7 @@ def test_a_copy_with_another_date_is_read_once(raw, fresh, monkeypatch):
   read = []
   digest = info["raw_files"]["sub/train.gz"]["sha256"]
   monkeypatch.setattr(
-    freshness.hashes, "file_hash", lambda file: read.append(file) or digest
+    staleness.hashes, "file_hash", lambda file: read.append(file) or digest
   )
   assert fresh(info, data_dir)
   assert fresh(info, data_dir)
@@ -76,7 +76,7 @@ def test_without_the_file_the_cache_stands_and_says_so_once(raw, fresh, caplog):
 
 
 def test_changed_code_is_stale(fresh, caplog):
-  code = freshness.hashes.source_hash("gkd.text.postprocess")
+  code = staleness.hashes.source_hash("gkd.text.postprocess")
   assert fresh({"sources": {"gkd.text.postprocess": code}}, None)
   assert not fresh({"sources": {"gkd.text.postprocess": "0"}}, None)
   assert "the code of gkd.text.postprocess has changed" in caplog.text
@@ -90,8 +90,8 @@ def test_without_the_code_the_cache_stands_and_says_so_once(
   (tmp_path / "torn_package" / "__init__.py").write_text("1 / 0\n")
   monkeypatch.syspath_prepend(str(tmp_path))
   info = {"sources": {module: "0"}}
-  assert freshness.changed(info, None) is None
-  assert freshness.missing(info, None) == [f"the code of {module}"]
+  assert staleness.changed(info, None) is None
+  assert staleness.missing(info, None) == [f"the code of {module}"]
   for _ in range(2):
     assert fresh(info, None)
   said = f"is used as it is: the code of {module} is not here"

@@ -1,6 +1,6 @@
 """Completions of prompts on the device, one batch after the other.
 
-Which, and how, a `Completions` says; `gkd.data.offline` writes them down.
+`Completions` says which and how; `gkd.data.completions.write` writes them.
 
 for part in one_ahead(started(plan, params, shards=[0, 1])):
   part.tokens   # [B, n, T]
@@ -18,7 +18,7 @@ import numpy as np
 from gkd import keys
 from gkd import partitioning
 from gkd.data.cache import Row
-from gkd.data.completions import Completions
+from gkd.data.completions.spec import Completions
 from gkd.data.loader import collate
 from gkd.sampling import beam
 from gkd.sampling import sampler

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import seqio
 
-from gkd.data import seqio_task
-from gkd.data import tokenising
+from gkd.data.build import seqio_source
+from gkd.data.build import tokenise
 from gkd.tasks import features
 from gkd.tasks import sources
 from gkd.text import metrics
@@ -87,17 +87,17 @@ def _unregistered():
 
 def converted(task, vocabulary):
   """Rows through `read` and a worker's code; whether texts were read."""
-  examples = seqio_task.read(task, "train", LENGTHS, vocabulary)
-  recipe = tokenising.Recipe(
+  examples = seqio_source.read(task, "train", LENGTHS, vocabulary)
+  recipe = tokenise.Recipe(
     "",
     LENGTHS,
     vocabulary,
     "gkd.text.postprocess:references",
     examples.add_eos,
   )
-  counts = tokenising.collections.Counter()
-  job = tokenising.Job(0, 0, list(examples.rows))
-  rows = list(tokenising.rows(recipe, job, counts))
+  counts = tokenise.collections.Counter()
+  job = tokenise.Job(0, 0, list(examples.rows))
+  rows = list(tokenise.rows(recipe, job, counts))
   return rows, counts, examples.add_eos is not None
 
 
@@ -142,7 +142,7 @@ def test_tokens_texts_and_references_are_those_of_seqio(
     np.testing.assert_array_equal(row.targets, cut["targets"])
     reference = task.postprocess_fn(target, example=whole, is_target=True)
     assert row.reference == reference
-  for name in tokenising.FEATURES:
+  for name in tokenise.FEATURES:
     lengths = [len(whole[name]) for _, whole in expected]
     cuts = sum(length > LENGTHS[name] for length in lengths)
     assert counts[f"truncated_{name}"] == cuts > 0
@@ -204,7 +204,7 @@ def test_only_what_is_known_is_tokenised_here(vocabularies):
   plain = register(vocabulary)
   for steps, known in _odd_preprocessors():
     task = changed(plain, preprocessors=steps)
-    found = seqio_task._before_tokenising(task, vocabulary)
+    found = seqio_source._before_tokenising(task, vocabulary)
     assert (found is not None) == known, steps
     if known:
       assert found == steps[: steps.index(seqio.preprocessors.tokenize)]
@@ -214,9 +214,9 @@ def test_only_what_is_known_is_tokenised_here(vocabularies):
 def test_a_vocabulary_is_known_by_its_content(vocabularies, kind):
   ours = vocabularies[kind]
   twin = features.seqio_vocabulary(ours)
-  assert seqio_task._gives_the_ids_of(twin, ours)
+  assert seqio_source._gives_the_ids_of(twin, ours)
   for other in vocabularies.values():
-    same = seqio_task._gives_the_ids_of(twin, other)
+    same = seqio_source._gives_the_ids_of(twin, other)
     assert same == (other is ours)
   if kind == "sentencepiece":
     for change in (
@@ -225,14 +225,14 @@ def test_a_vocabulary_is_known_by_its_content(vocabularies, kind):
       {"extra_ids": 100, "use_fast_tokenizer": True},
     ):
       theirs = seqio.SentencePieceVocabulary(str(ours.path), **change)
-      assert not seqio_task._gives_the_ids_of(theirs, ours)
+      assert not seqio_source._gives_the_ids_of(theirs, ours)
 
 
 def test_examples_of_any_shape_come_as_seqio_gives_them(vocabularies):
   """Numbers and lists of any length beside the texts, in more than a batch."""
   import tensorflow as tf
 
-  size = seqio_task._ROWS_AT_ONCE + 3
+  size = seqio_source._ROWS_AT_ONCE + 3
   given = [
     {
       "inputs": f"i{n}".encode(),
@@ -253,8 +253,8 @@ def test_examples_of_any_shape_come_as_seqio_gives_them(vocabularies):
   dataset = tf.data.Dataset.from_generator(
     lambda: iter(given), output_signature=spec
   )
-  assert seqio_task._has_texts(dataset.element_spec)
-  found = list(seqio_task._in_batches(dataset))
+  assert seqio_source._has_texts(dataset.element_spec)
+  found = list(seqio_source._in_batches(dataset))
   assert len(found) == size
   plain = dataset.as_numpy_iterator()
   for left, right in zip(found, plain, strict=True):
@@ -263,6 +263,6 @@ def test_examples_of_any_shape_come_as_seqio_gives_them(vocabularies):
       np.testing.assert_array_equal(left[name], value)
       assert type(left[name]) is type(value)
   nested = {**spec, "inner": {"a": spec["many"]}}
-  assert not seqio_task._has_texts(nested)
-  assert not seqio_task._has_texts({"inputs": spec["inputs"]})
-  assert not seqio_task._has_texts({**spec, "inputs": spec["many"]})
+  assert not seqio_source._has_texts(nested)
+  assert not seqio_source._has_texts({"inputs": spec["inputs"]})
+  assert not seqio_source._has_texts({**spec, "inputs": spec["many"]})

@@ -10,11 +10,11 @@ import time
 import pytest
 
 from gkd.data import shards
-from gkd.data import workers
-from gkd.data.builder import CacheBuilder
+from gkd.data.build import workers
+from gkd.data.writer import CacheWriter
 from gkd.data.cache import TokenCache
-from gkd.data.tokenising import Job
-from gkd.data.tokenising import Recipe
+from gkd.data.build.tokenise import Job
+from gkd.data.build.tokenise import Recipe
 from gkd.errors import UserError
 from gkd.text.vocabulary import ByteVocabulary
 
@@ -58,16 +58,16 @@ def jobs(sizes):
 
 
 def make(path, sizes, count, function="plain"):
-  with CacheBuilder(path, key=function) as builder:
+  with CacheWriter(path, key=function) as writer:
     recipe = Recipe(
-      str(builder.folder),
+      str(writer.folder),
       LENGTHS,
       ByteVocabulary(),
       f"worker_functions:{function}",
       add_eos={"inputs": True, "targets": True},
     )
     done = dict(workers.run(jobs(sizes), recipe, count))
-    builder.finish(
+    writer.finish(
       {
         "task": "toy",
         "split": "train",
@@ -119,16 +119,16 @@ def test_a_worker_that_dies_leaves_finished_shards(tmp_path, functions):
   )
   with pytest.raises(UserError, match=message):
     make(tmp_path / "c", [4, 4, 4, 4, 4], 1, "dies")
-  with CacheBuilder(tmp_path / "c", "dies") as builder:
-    assert builder.finished == {0: 4}
+  with CacheWriter(tmp_path / "c", "dies") as writer:
+    assert writer.finished == {0: 4}
 
 
 def test_workers_end_with_the_process_that_started_them(tmp_path):
   """Also where it is killed: then their pipe has no other end any more."""
   code = """
     import time
-    from gkd.data import workers
-    from gkd.data.tokenising import Recipe
+    from gkd.data.build import workers
+    from gkd.data.build.tokenise import Recipe
 
     with workers._started(Recipe("", {}, None, None, None), 1) as processes:
       print(*(process.pid for process in processes.values()), flush=True)

@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from gkd.data import identity
+from gkd.data.build import cache_key
 from gkd.text import postprocess
 
 
@@ -36,7 +36,7 @@ def task(source=dataset, steps=()):
 
 
 def key(source=dataset, data_dir=None, steps=()):
-  found = identity.preprocessing(task(source, steps), data_dir)
+  found = cache_key.preprocessing(task(source, steps), data_dir)
   assert " at 0x" not in json.dumps(found)
   return found
 
@@ -113,7 +113,7 @@ def modules(tmp_path, monkeypatch):
 
 
 def test_constants_from_other_modules_count(modules):
-  found = identity.sources(task(), "own_task")
+  found = cache_key.sources(task(), "own_task")
   own = {name for name in found if name.startswith("own_")}
   assert own == {
     "own_task",
@@ -126,10 +126,10 @@ def test_constants_from_other_modules_count(modules):
 
 
 def test_the_code_that_makes_rows_counts(modules, monkeypatch):
-  before = identity.sources(task(), "own_task")
-  for name in ("gkd.data.seqio_task", "gkd.data.tokenising"):
-    known = identity.hashes.source_hash(name)
+  before = cache_key.sources(task(), "own_task")
+  for name in ("gkd.data.build.seqio_source", "gkd.data.build.tokenise"):
+    known = cache_key.hashes.source_hash(name)
     assert before[name] == known
     with monkeypatch.context() as patch:
-      patch.setattr(identity.hashes, "source_hash", lambda module: "another")
-      assert identity.sources(task(), "own_task")[name] == "another"
+      patch.setattr(cache_key.hashes, "source_hash", lambda module: "another")
+      assert cache_key.sources(task(), "own_task")[name] == "another"

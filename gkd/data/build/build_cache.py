@@ -12,7 +12,7 @@ shuffles. Shards are written by worker processes; a killed command goes on
 behind those that are finished.
 
 Usage:
-  path = materialise("gsm8k", "train", cache_dir="cache", lengths={"inputs":
+  path = find_or_build("gsm8k", "train", cache_dir="cache", lengths={"inputs":
     128, "targets": 256}, task_module="gkd.tasks.arithmetic", data_dir=data_dir,
     vocabulary=vocabulary)
 """
@@ -29,17 +29,17 @@ from typing import Literal
 from typing import get_args
 
 from gkd.data import cache
-from gkd.data import finding
-from gkd.data import freshness
+from gkd.data.build import lookup
+from gkd.data.build import staleness
 from gkd.data import hashes
-from gkd.data import identity
-from gkd.data import seqio_task
+from gkd.data.build import cache_key
+from gkd.data.build import seqio_source
 from gkd.data import shards
-from gkd.data import workers
-from gkd.data.builder import CacheBuilder
-from gkd.data.tokenising import FEATURES
-from gkd.data.tokenising import Job
-from gkd.data.tokenising import Recipe
+from gkd.data.build import workers
+from gkd.data.writer import CacheWriter
+from gkd.data.build.tokenise import FEATURES
+from gkd.data.build.tokenise import Job
+from gkd.data.build.tokenise import Recipe
 from gkd.errors import UserError
 from gkd.progress import Progress
 from gkd.text import raw_files
@@ -51,7 +51,7 @@ Overlong = Literal["truncate", "refuse"]
 _QUIET_SECONDS = 1.0  # a small cache needs no progress line
 
 
-def materialise(
+def find_or_build(
   task_name: str,
   split: str,
   *,
@@ -89,7 +89,7 @@ def materialise(
       a full disk.
   """
   _check_arguments(lengths, overlong, num_workers)
-  found = finding.find(
+  found = lookup.find(
     cache_dir, task_name, split, lengths, vocabulary, overlong, data_dir
   )
   if found is not None and not check:
@@ -97,37 +97,37 @@ def materialise(
   if found is not None and not _can_be_made(found, data_dir):
     cache.TokenCache(found).verify()
     return found  # a cache that was brought here, or outlived its files
-  task = seqio_task.load(task_name, split, task_module, data_dir, vocabulary)
+  task = seqio_source.load(task_name, split, task_module, data_dir, vocabulary)
   with raw_files.noting() as opened:
-    examples = seqio_task.read(task, split, lengths, vocabulary)
+    examples = seqio_source.read(task, split, lengths, vocabulary)
     examples = _checked(examples, f"{task_name} {split}", data_dir)
-    opened |= seqio_task.raw_files(task, split, data_dir)
-    raw = freshness.describe(opened)
+    opened |= seqio_source.raw_files(task, split, data_dir)
+    raw = staleness.describe(opened)
     info = {
       "task": task_name,
       "split": split,
       "lengths": dict(lengths),
       "overlong": overlong,
-      "sources": identity.sources(task, task_module),
-      **identity.functions(task),
+      "sources": cache_key.sources(task, task_module),
+      **cache_key.functions(task),
       # Then there are no raw files that could change.
       "generated": getattr(task.source, "generated", False),
     }
     key = _key(info, task, vocabulary, raw, data_dir)
     info |= {"hash": hashes.content_hash(key), "vocabulary": vocabulary}
-    name = f"{finding.folder_name(split)}-{info['hash'][:12]}"
+    name = f"{lookup.folder_name(split)}-{info['hash'][:12]}"
     path = Path(cache_dir) / task_name / name
     key["rows_per_shard"] = shards.FIRST_ROWS
-    with CacheBuilder(path, key, wait=True) as builder:
+    with CacheWriter(path, key, wait=True) as writer:
       # Another process may have made it while this one waited.
-      if builder.exists and _is_usable(path, data_dir, check):
-        builder.discard()
+      if writer.exists and _is_usable(path, data_dir, check):
+        writer.discard()
         return str(path)
-      _write_shards(builder, examples, info, num_workers)
-      _check_lengths(builder, info)
+      _write_shards(writer, examples, info, num_workers)
+      _check_lengths(writer, info)
       # A source may open a file later than its first row.
-      info["raw_files"] = freshness.describe(opened) | raw
-      return builder.finish(info)
+      info["raw_files"] = staleness.describe(opened) | raw
+      return writer.finish(info)
 
 
 def _key(
@@ -142,7 +142,7 @@ def _key(
     **info,
     "format": cache.FORMAT,
     "vocabulary": vocabulary.spec(),
-    "preprocessing": identity.preprocessing(task, data_dir),
+    "preprocessing": cache_key.preprocessing(task, data_dir),
     "raw_files": {name: noted["sha256"] for name, noted in raw.items()},
   }
 
@@ -161,8 +161,8 @@ def _check_arguments(lengths, overlong, num_workers) -> None:
 
 
 def _checked(
-  examples: seqio_task.Examples, what: str, data_dir: str | None
-) -> seqio_task.Examples:
+  examples: seqio_source.Examples, what: str, data_dir: str | None
+) -> seqio_source.Examples:
   """The same, if there are any; opens the files of a source on the way."""
   first = list(itertools.islice(examples.rows, 1))
   if not first:
@@ -175,8 +175,8 @@ def _checked(
 
 def _can_be_made(path: str, data_dir: str | None) -> bool:
   """Whether this machine has what a cache was made of."""
-  lacking = freshness.missing(cache.TokenCache(path).info, data_dir)
-  return seqio_task.is_possible() and not lacking
+  lacking = staleness.missing(cache.TokenCache(path).info, data_dir)
+  return seqio_source.is_possible() and not lacking
 
 
 def _is_sound(path: str | os.PathLike) -> bool:
@@ -195,7 +195,7 @@ def _is_usable(path: Path, data_dir: str | None, check: bool) -> bool:
   Its raw files are in its key, but not those that a source opens later on.
   """
   info = cache.TokenCache(path).info
-  if not freshness.is_fresh(path, info, data_dir):
+  if not staleness.is_fresh(path, info, data_dir):
     return False
   if check and not _is_sound(path):
     log.warning("cache %s is made anew", path)
@@ -205,21 +205,21 @@ def _is_usable(path: Path, data_dir: str | None, check: bool) -> bool:
 
 
 def _write_shards(
-  builder: CacheBuilder,
-  examples: seqio_task.Examples,
+  writer: CacheWriter,
+  examples: seqio_source.Examples,
   info: Mapping[str, Any],
   num_workers: int | None,
 ) -> None:
   """Writes the shards that are not there yet."""
   log.info("tokenising %s, split %s", info["task"], info["split"])
   recipe = Recipe(
-    folder=str(builder.folder),
+    folder=str(writer.folder),
     lengths=info["lengths"],
     vocabulary=info["vocabulary"],
     postprocess=info["postprocess"],
     add_eos=examples.add_eos,
   )
-  finished = builder.finished
+  finished = writer.finished
   jobs = _jobs(examples.rows, finished)
   progress = Progress(
     examples.total,
@@ -250,13 +250,13 @@ def _jobs(
     first_row += len(examples)
 
 
-def _check_lengths(builder: CacheBuilder, info: dict[str, Any]) -> None:
+def _check_lengths(writer: CacheWriter, info: dict[str, Any]) -> None:
   """Counts what was cut and rows without targets; adds that to `info`."""
-  counts, lengths = builder.counts, info["lengths"]
+  counts, lengths = writer.counts, info["lengths"]
   what = f"{info['task']} {info['split']}"
   long = {name: counts[f"truncated_{name}"] for name in FEATURES}
   if info["overlong"] == "refuse" and any(long.values()):
-    builder.discard()
+    writer.discard()
     raise UserError(
       f"{what}: "
       + " and ".join(

@@ -14,9 +14,9 @@ import pytest
 
 from gkd.data import shards
 from gkd.data import writer
-from gkd.data.builder import CacheBuilder
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
+from gkd.data.writer import CacheWriter
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import UserError
 
@@ -52,22 +52,22 @@ def rows_of(shard, count=5):
 def build(path, count, key=KEY):
   """Adds what is missing of `count` shards; returns the ones added."""
   added = []
-  with CacheBuilder(path, key) as builder:
+  with CacheWriter(path, key) as writer:
     for index in range(count):
-      if index not in builder.finished:
-        builder.add(index, rows_of(index))
+      if index not in writer.finished:
+        writer.add(index, rows_of(index))
         added.append(index)
-    builder.finish(info())
+    writer.finish(info())
   return added
 
 
 def interrupted(path, done, key=KEY):
   """The folder of a build that stopped after these shards."""
-  with CacheBuilder(path, key) as builder:
+  with CacheWriter(path, key) as writer:
     for index in done:
-      builder.add(index, rows_of(index))
-    assert builder.finished == dict.fromkeys(done, 5)
-  return builder.folder
+      writer.add(index, rows_of(index))
+    assert writer.finished == dict.fromkeys(done, 5)
+  return writer.folder
 
 
 def files(path):
@@ -131,7 +131,7 @@ def test_what_a_killed_process_was_writing_goes(tmp_path):
   kept = {file.name for file in folder.iterdir()}
   for name in (".00001-123", ".00001.json.123-4567.partial"):
     (folder / name).write_text("")
-  with CacheBuilder(tmp_path / "c", KEY):
+  with CacheWriter(tmp_path / "c", KEY):
     assert {file.name for file in folder.iterdir()} == kept
 
 
@@ -139,20 +139,20 @@ def test_what_a_killed_process_was_writing_goes(tmp_path):
 def test_a_shard_that_is_lost_leaves_the_old_cache_alone(tmp_path, damage):
   build(tmp_path / "c", 2)
   before = files(tmp_path / "c")
-  with CacheBuilder(tmp_path / "c", KEY) as builder:
+  with CacheWriter(tmp_path / "c", KEY) as writer:
     for index in range(2):
-      builder.add(index, rows_of(index, count=3))
-    shard = builder.folder / shards.CACHE_FOLDER / shards.name(1)
+      writer.add(index, rows_of(index, count=3))
+    shard = writer.folder / shards.CACHE_FOLDER / shards.name(1)
     content = shard.read_bytes()
     shard.unlink()
     if damage == "cut":
       shard.write_bytes(content[:-1])
     message = r"shard .*rows-00001.array_record (is missing|has \d+ bytes), not"
     with pytest.raises(UserError, match=message + r".*same command again"):
-      builder.finish(info())
+      writer.finish(info())
   assert files(tmp_path / "c") == before
-  with CacheBuilder(tmp_path / "c", KEY) as builder:
-    assert list(builder.finished) == [0]
+  with CacheWriter(tmp_path / "c", KEY) as writer:
+    assert list(writer.finished) == [0]
 
 
 def test_making_a_damaged_cache_anew_is_continued(tmp_path):
@@ -175,7 +175,7 @@ def test_another_key_starts_anew_and_says_so(tmp_path, caplog):
 def test_another_key_can_be_refused_and_nothing_is_lost(tmp_path):
   folder = interrupted(tmp_path / "c", [0, 1])
   before = files(folder / shards.CACHE_FOLDER)
-  other = CacheBuilder(tmp_path / "c", KEY | {"seed": 1}, spare=True)
+  other = CacheWriter(tmp_path / "c", KEY | {"seed": 1}, spare=True)
   message = (
     rf"{folder} holds 10 finished rows made with seed 0, not 1; give the same"
     " settings again to go on, or delete that folder"
@@ -199,8 +199,8 @@ def test_killed_between_and_within_shards(tmp_path):
   code = f"""
     import itertools, sys, time
     sys.path.insert(0, {os.path.dirname(__file__)!r})
-    import test_builder as t
-    from gkd.data.builder import CacheBuilder
+    import test_writer as t
+    from gkd.data.writer import CacheWriter
 
     def slow():
       for row in itertools.cycle(t.rows_of(2)):
@@ -208,10 +208,10 @@ def test_killed_between_and_within_shards(tmp_path):
         time.sleep(0.01)
         yield row
 
-    with CacheBuilder({str(path)!r}, t.KEY) as builder:
-      builder.add(0, t.rows_of(0))
-      builder.add(1, t.rows_of(1))
-      builder.add(2, slow())
+    with CacheWriter({str(path)!r}, t.KEY) as writer:
+      writer.add(0, t.rows_of(0))
+      writer.add(1, t.rows_of(1))
+      writer.add(2, slow())
   """
   child = subprocess.Popen(
     [sys.executable, "-c", textwrap.dedent(code)],
@@ -233,34 +233,34 @@ def test_killed_after_the_cache_was_moved_into_place(tmp_path, caplog):
   folder = interrupted(tmp_path / "d", [0])
   shutil.rmtree(folder / shards.CACHE_FOLDER)
   folder.rename(tmp_path / ".c.partial")
-  with CacheBuilder(tmp_path / "c", KEY) as builder:
-    assert builder.exists
-    assert not builder.finished
+  with CacheWriter(tmp_path / "c", KEY) as writer:
+    assert writer.exists
+    assert not writer.finished
   assert not (tmp_path / ".c.partial").exists()
   assert "damaged" not in caplog.text
 
 
 def test_one_build_at_a_time(tmp_path):
-  with CacheBuilder(tmp_path / "c", KEY) as builder:
-    builder.add(0, rows_of(0))
+  with CacheWriter(tmp_path / "c", KEY) as writer:
+    writer.add(0, rows_of(0))
     with pytest.raises(UserError, match=r"cache .*c is in use by process"):
-      CacheBuilder(tmp_path / "c", KEY).__enter__()
-    assert builder.finished == {0: 5}
+      CacheWriter(tmp_path / "c", KEY).__enter__()
+    assert writer.finished == {0: 5}
 
 
 def test_counts_add_up_over_shards_and_a_kill(tmp_path):
-  with CacheBuilder(tmp_path / "c", KEY) as builder:
-    builder.add(0, rows_of(0), {"cut": 2})
-    builder.add(1, rows_of(1), {"cut": 1, "alone": 4})
-  with CacheBuilder(tmp_path / "c", KEY) as builder:
-    assert builder.counts == {"cut": 3, "alone": 4}
+  with CacheWriter(tmp_path / "c", KEY) as writer:
+    writer.add(0, rows_of(0), {"cut": 2})
+    writer.add(1, rows_of(1), {"cut": 1, "alone": 4})
+  with CacheWriter(tmp_path / "c", KEY) as writer:
+    assert writer.counts == {"cut": 3, "alone": 4}
 
 
 def test_row_beyond_the_lengths_is_refused(tmp_path):
-  with CacheBuilder(tmp_path / "c", KEY) as builder:
-    builder.add(0, rows_of(0, count=10))
+  with CacheWriter(tmp_path / "c", KEY) as writer:
+    writer.add(0, rows_of(0, count=10))
     with pytest.raises(UserError, match="a row has 10 inputs tokens and the"):
-      builder.finish(info())
+      writer.finish(info())
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_finished_shards(
@@ -269,18 +269,18 @@ def test_a_full_disk_is_one_line_and_leaves_the_finished_shards(
   def full(path, target):
     raise OSError(28, "No space left on device")
 
-  with CacheBuilder(tmp_path / "c", KEY) as builder:
-    builder.add(0, rows_of(0))
+  with CacheWriter(tmp_path / "c", KEY) as writer:
+    writer.add(0, rows_of(0))
     with monkeypatch.context() as patch:
       patch.setattr(shards.os, "replace", full)
       with pytest.raises(
         UserError,
         match=r"\(No space left on device\); its 1 finished shards stay",
       ):
-        builder.add(1, rows_of(1))
+        writer.add(1, rows_of(1))
       with pytest.raises(UserError, match=r"No space .* 1 finished shards"):
-        builder.finish(info())
-    assert builder.finished == {0: 5}
+        writer.finish(info())
+    assert writer.finished == {0: 5}
   assert build(tmp_path / "c", 2) == [1]
 
 
@@ -289,18 +289,18 @@ def test_records_that_do_not_fit_on_the_disk_are_noticed(tmp_path):
   code = f"""
     import itertools, resource, signal, sys
     sys.path.insert(0, {os.path.dirname(__file__)!r})
-    import test_builder as t
-    from gkd.data.builder import CacheBuilder
+    import test_writer as t
+    from gkd.data.writer import CacheWriter
     from gkd.types import UserError
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    with CacheBuilder({str(tmp_path / "c")!r}, t.KEY) as builder:
+    with CacheWriter({str(tmp_path / "c")!r}, t.KEY) as writer:
       resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
       try:
-        builder.add(0, itertools.islice(itertools.cycle(t.rows_of(0)), 4000))
+        writer.add(0, itertools.islice(itertools.cycle(t.rows_of(0)), 4000))
       except UserError as error:
         assert "File too large" in str(error), error
-        print("refused", builder.finished)
+        print("refused", writer.finished)
   """
   done = subprocess.run(
     [sys.executable, "-c", textwrap.dedent(code)],
@@ -318,16 +318,16 @@ def test_an_error_of_the_source_stays_what_it_is(tmp_path):
     raise FileNotFoundError(2, "No such file", "raw.gz")
 
   with (
-    CacheBuilder(tmp_path / "c", KEY) as builder,
+    CacheWriter(tmp_path / "c", KEY) as writer,
     pytest.raises(FileNotFoundError),
   ):
-    builder.add(0, rows())
+    writer.add(0, rows())
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match=r"cannot write to .*give a folder"):
-    CacheBuilder(tmp_path / "file" / "c", KEY).__enter__()
+    CacheWriter(tmp_path / "file" / "c", KEY).__enter__()
 
 
 def test_waiting_takes_turns(tmp_path):
@@ -335,14 +335,14 @@ def test_waiting_takes_turns(tmp_path):
   code = f"""
     import sys, time
     sys.path.insert(0, {os.path.dirname(__file__)!r})
-    import test_builder as t
-    from gkd.data.builder import CacheBuilder
+    import test_writer as t
+    from gkd.data.writer import CacheWriter
 
-    with CacheBuilder({str(tmp_path / "c")!r}, t.KEY) as builder:
-      builder.add(0, t.rows_of(0))
+    with CacheWriter({str(tmp_path / "c")!r}, t.KEY) as writer:
+      writer.add(0, t.rows_of(0))
       print("ready", flush=True)
       time.sleep(1)
-      builder.finish(t.info())
+      writer.finish(t.info())
   """
   child = subprocess.Popen(
     [sys.executable, "-c", textwrap.dedent(code)],
@@ -351,8 +351,8 @@ def test_waiting_takes_turns(tmp_path):
   )
   assert child.stdout.readline() == b"ready\n"
   start = time.monotonic()
-  with CacheBuilder(tmp_path / "c", KEY, wait=True) as builder:
+  with CacheWriter(tmp_path / "c", KEY, wait=True) as writer:
     assert time.monotonic() - start > 0.5
-    assert builder.exists
+    assert writer.exists
   assert child.wait() == 0
   assert len(TokenCache(tmp_path / "c")) == 5

@@ -18,7 +18,7 @@ import pytest
 import seqio
 
 from gkd import locks
-from gkd.data import materialise as making
+from gkd.data.build import build_cache as making
 from gkd.data import shards
 from gkd.data.cache import TokenCache
 from gkd.text.vocabulary import ByteVocabulary
@@ -99,7 +99,7 @@ def make(folder, name="caches", **changes):
     "num_workers": 1,
     **changes,
   }
-  return making.materialise("faults", "train", **options)
+  return making.find_or_build("faults", "train", **options)
 
 
 def files(path):
@@ -120,7 +120,7 @@ def test_kill_9_keeps_finished_shards(tmp_path, caplog):
     import sys
     sys.path.insert(0, {str(Path(__file__).parent)!r})
     import pathlib
-    import test_materialise_faults as t
+    import test_build_cache_faults as t
 
     t.shards.FIRST_ROWS = t.ROWS_PER_SHARD
     t.make(pathlib.Path({str(tmp_path)!r}), num_workers=2)
@@ -200,7 +200,7 @@ def test_a_full_disk_leaves_the_finished_shards(tmp_path, monkeypatch, caplog):
 
   def inline(jobs, recipe, count):
     for job in jobs:
-      yield job.index, making.workers.tokenising.write(recipe, job)
+      yield job.index, making.workers.tokenise.write(recipe, job)
 
   with monkeypatch.context() as patch:
     patch.setattr(shards.os, "replace", fail)
@@ -267,7 +267,7 @@ def test_a_damaged_cache_is_kept_until_the_new_one_stands(
     raise KeyboardInterrupt
 
   with monkeypatch.context() as patch:
-    patch.setattr(making.CacheBuilder, "finish", killed)
+    patch.setattr(making.CacheWriter, "finish", killed)
     with pytest.raises(KeyboardInterrupt):
       make(tmp_path, check=True)
   assert shard(path, 9).exists()

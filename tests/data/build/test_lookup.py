@@ -2,7 +2,7 @@
 
 import os
 
-from gkd.data import finding
+from gkd.data.build import lookup
 from gkd.data import writer
 from gkd.data.cache import Row
 from gkd.text.vocabulary import ByteVocabulary
@@ -24,7 +24,7 @@ def make(path, **info):
 
 
 def find(folder, data_dir=None):
-  return finding.find(
+  return lookup.find(
     folder, "toy", "train", LENGTHS, ByteVocabulary(), data_dir=data_dir
   )
 
@@ -40,7 +40,7 @@ def test_the_newest_of_several_is_taken(tmp_path):
 
 def test_a_changed_raw_file_makes_a_cache_stale(tmp_path):
   (tmp_path / "x.gz").write_bytes(b"one")
-  described = finding.freshness.describe({"x.gz": tmp_path / "x.gz"})
+  described = staleness.describe({"x.gz": tmp_path / "x.gz"})
   made = make(tmp_path / "toy" / "train-0", raw_files=described)
   assert find(tmp_path, tmp_path) == find(tmp_path) == str(made)
   (tmp_path / "x.gz").write_bytes(b"two")

@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import pytest
 
-from gkd.data import repeats
+from gkd.data.build import contamination
 from tests.data import tiny_caches
 
 LEFT = ["a", "b", "a", "c", "a", "b"]
@@ -26,7 +26,7 @@ def caches(tmp_path_factory):
 
 def test_within_a_cache_the_first_of_each_does_not_count(caches):
   counts = collections.Counter(LEFT)
-  found = repeats.within(caches[0])
+  found = contamination.within(caches[0])
   assert found.prompts == sum(n > 1 for n in counts.values()) == 2
   assert found.rows == sum(n - 1 for n in counts.values()) == 3
   assert found.examples == ("a", "b")
@@ -35,12 +35,12 @@ def test_within_a_cache_the_first_of_each_does_not_count(caches):
 
 def test_between_caches_rows_are_those_of_the_second(caches):
   left, right = caches
-  found = repeats.shared(left, right)
+  found = contamination.shared(left, right)
   assert (found.prompts, found.rows) == (2, 3)
   assert found.examples == ("b", "c")
-  found = repeats.shared(right, left)
+  found = contamination.shared(right, left)
   assert (found.prompts, found.rows) == (2, 3)
-  found = repeats.shared(left, left)
+  found = contamination.shared(left, left)
   assert (found.prompts, found.rows) == (3, 6)
 
 
@@ -48,12 +48,12 @@ def test_nothing_found_has_no_examples(caches, tmp_path):
   one = np.ones(1, np.int32)
   rows = [tiny_caches.Row(one, one, text, None) for text in "pq"]
   other = tiny_caches.write(tmp_path / "c", rows)
-  for found in (repeats.within(other), repeats.shared(caches[0], other)):
+  for found in (contamination.within(other), contamination.shared(caches[0], other)):
     assert (found.prompts, found.rows, found.examples) == (0, 0, ())
 
 
 def test_long_examples_are_cut(tmp_path):
   one = np.ones(1, np.int32)
   rows = [tiny_caches.Row(one, one, "z" * 100, None)] * 2
-  found = repeats.within(tiny_caches.write(tmp_path / "c", rows))
+  found = contamination.within(tiny_caches.write(tmp_path / "c", rows))
   assert found.examples == ("z" * 59 + "…",)
