@@ -31,13 +31,13 @@ import jax
 import numpy as np
 
 from gkd import files
-from gkd.convert import converting
-from gkd.convert import families
-from gkd.convert import opening
-from gkd.convert.checkpoint import Checkpoint
-from gkd.convert.checkpoint import Format
-from gkd.convert.checkpoint import Leaf
-from gkd.convert.planning import Plan
+from gkd.checkpoints import conversion
+from gkd.checkpoints import model_names
+from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.checkpoints.checkpoint import Format
+from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.conversion_plan import Plan
+from gkd.checkpoints.source import expected_shapes
 from gkd.models.t5 import T5Config
 
 # First the format that is generated; the last has to equal it.
@@ -76,7 +76,7 @@ def random_model(size: str) -> Checkpoint:
     config=config,
     leaves={
       name: Leaf(shape, "float32", _drawn(name, shape))
-      for name, shape in opening.expected_shapes(config).items()
+      for name, shape in expected_shapes(config).items()
     },
   )
 
@@ -108,7 +108,7 @@ def measure(size: str, scratch: Path) -> dict[str, Any]:
     step["anonymous_over_baseline_mb"] = over
     step["over_baseline_in_largest_arrays"] = over / largest
   return {
-    "model": families.in_words(model.config),
+    "model": model_names.in_words(model.config),
     "megabytes": sum(sizes_bytes) / 1e6,
     "arrays": len(sizes_bytes),
     "largest_array_mb": largest,
@@ -135,7 +135,7 @@ def _step(size: str, source: str, destination: str, to: Format) -> None:
   with tempfile.TemporaryDirectory() as folder:
     tiny = Path(folder) / "tiny"
     format = ROUTE[0] if source == _GENERATED else _format_of(Path(source))
-    converting.write(Plan(random_model("tiny"), format, None, ()), tiny)
+    conversion.write(Plan(random_model("tiny"), format, None, ()), tiny)
     _convert("tiny", str(tiny), str(Path(folder) / "converted"), to)
   print("ready", flush=True)
   sys.stdin.readline()
@@ -150,10 +150,10 @@ def _step(size: str, source: str, destination: str, to: Format) -> None:
 def _convert(size: str, source: str, destination: str, to: Format) -> None:
   if source == _GENERATED:
     planned = Plan(random_model(size), to, None, ())
-    converting.write(planned, destination)
+    conversion.write(planned, destination)
     return
   tokenizer = None if to == "t5x" else "none"
-  converting.convert(source, destination, to=to, tokenizer=tokenizer)
+  conversion.convert(source, destination, to=to, tokenizer=tokenizer)
 
 
 def _format_of(folder: Path) -> Format:

@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from gkd import convert
 from gkd import main as command
-from gkd.convert import hf
+from gkd.checkpoints import source
+from gkd.checkpoints.hf import hf_folder
 from gkd.data.cache import TokenCache
 from gkd.text import vocabulary
 from tests.convert import tiny_models
@@ -141,7 +141,7 @@ def test_three_commands_bring_a_t5_in_and_out(own_folder):
     model = tiny_models.make(
       vocab_size=384, emb_dim=width, num_encoder_layers=1, num_decoder_layers=1
     )
-    hf.write(own_folder / name, model, vocabulary=byt5)
+    hf_folder.write(own_folder / name, model, vocabulary=byt5)
   (block,) = [commands(b) for b in BLOCKS if "--to=gkd --dry_run" in b]
   look, train, export = block
   # The settings that are other than the README's; the last of a flag counts.
@@ -157,9 +157,9 @@ def test_three_commands_bring_a_t5_in_and_out(own_folder):
   ]
   for arguments in (look, train, export):
     assert command.main(arguments) == 0, arguments
-  config, params = convert.read(own_folder / "student")
+  config, params = source.read(own_folder / "student")
   assert (config.emb_dim, config.vocabulary_size) == (16, 384)
-  before = convert.read(own_folder / "flan-t5-small")[1]
+  before = source.read(own_folder / "flan-t5-small")[1]
   table = params["token_embedder"]["embedding"]
   assert not np.array_equal(table, before["token_embedder"]["embedding"])
   card = (own_folder / "student" / "README.md").read_text("utf-8")

@@ -6,7 +6,7 @@ vocabulary, said = find(checkpoint, "spiece.model")
 import os
 from pathlib import Path
 
-from gkd.convert.checkpoint import Checkpoint
+from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
 from gkd.text.vocabulary import Vocabulary

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from gkd.convert import destinations
-from gkd.convert import opening
-from gkd.convert.checkpoint import Checkpoint
-from gkd.convert.checkpoint import Format
-from gkd.convert.checkpoint import Leaf
-from gkd.convert.planning import Plan
-from gkd.convert.planning import plan
+from gkd.checkpoints import atomic_dir
+from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.checkpoints.checkpoint import Format
+from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.conversion_plan import Plan
+from gkd.checkpoints.conversion_plan import plan
+from gkd.checkpoints.source import module_of
 from gkd.progress import Progress
 from gkd.types import UserError
 
@@ -59,7 +59,7 @@ def convert(
     UserError: the source cannot be read or the destination not be written;
       then nothing is left at `destination`.
   """
-  destinations.check(source, destination)
+  atomic_dir.check(source, destination)
   planned = plan(
     source,
     to=to,
@@ -80,7 +80,7 @@ def write(
   card: Mapping[str, str] | None = None,
 ) -> None:
   """Writes what was planned, whole or not at all; see `convert`."""
-  writer = opening.module_of(planned.to)
+  writer = module_of(planned.to)
   extra: dict[str, Any] = {}
   if planned.to != "t5x":
     extra["vocabulary"] = planned.vocabulary
@@ -91,7 +91,7 @@ def write(
       f"{', '.join(card)}: only a Hugging Face folder has a model card; leave"
       " it out"
     )
-  with destinations.whole_folder(destination) as partial:
+  with atomic_dir.whole_folder(destination) as partial:
     _check_space(planned, Path(destination).expanduser().absolute())
     with _progress(planned.checkpoint) as told:
       writer.write(partial, told, **extra)

@@ -12,13 +12,15 @@ from typing import get_args
 import ml_dtypes
 import numpy as np
 
-from gkd.convert import formats
-from gkd.convert import opening
-from gkd.convert import sizes
-from gkd.convert import tokenizers
-from gkd.convert.checkpoint import Checkpoint
-from gkd.convert.checkpoint import Format
-from gkd.convert.checkpoint import Leaf
+from gkd.checkpoints import checkpoint_tokenizer
+from gkd.checkpoints import config_from_shapes
+from gkd.checkpoints import format_detection
+from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.checkpoints.checkpoint import Format
+from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.source import at_step
+from gkd.checkpoints.source import module_of
+from gkd.checkpoints.source import open_any
 from gkd.models.t5 import T5Config
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
@@ -80,20 +82,22 @@ def plan(
       " it out"
     )
   _check_kept(given or {}, to)
-  chosen = opening.at_step(source, step)
-  opened = opening.open_any(chosen, **(given or {}))
+  chosen = at_step(source, step)
+  opened = open_any(chosen, **(given or {}))
   # Its number has chosen the checkpoint of a run of ours, whose step is another
   # where the run went on from a checkpoint.
-  is_ours = opened.format == "gkd" and step in formats.steps_within(chosen)
+  is_ours = opened.format == "gkd" and step in format_detection.steps_within(
+    chosen
+  )
   opened, about_step = _with_step(opened, None if is_ours else step, to)
   opened, about_slots = _with_slots(opened, slots, to)
   opened, about_types = _with_dtype(opened, dtype)
   vocabulary, about_tokenizer = _with_tokenizer(opened, tokenizer, to)
   # What the writer would refuse, of which a dry run has to tell.
   if to == "hf":
-    opening.module_of(to).check(opened, vocabulary)
+    module_of(to).check(opened, vocabulary)
   elif to == "t5x":
-    opening.module_of(to).check(opened)
+    module_of(to).check(opened)
   about_config = _about_config(opened.config) if to == "t5x" else ""
   remarks = (
     *(about_step, about_slots, about_types),
@@ -116,12 +120,12 @@ def _with_tokenizer(
   checkpoint: Checkpoint, named: str | os.PathLike | None, to: Format
 ) -> tuple[Vocabulary | None, str]:
   if to == "t5x":
-    found = tokenizers.beside(checkpoint)
+    found = checkpoint_tokenizer.beside(checkpoint)
     if found is None:
       return None, ""
-    where = tokenizers.home(checkpoint)
+    where = checkpoint_tokenizer.home(checkpoint)
     return None, f"tokenizer: T5X keeps none; {found.words} stays in {where}"
-  found, said = tokenizers.find(checkpoint, named)
+  found, said = checkpoint_tokenizer.find(checkpoint, named)
   if to == "hf" and found is None and named is None:
     raise UserError(
       f"no tokenizer is beside {checkpoint.path}, and a Hugging Face folder"
@@ -153,7 +157,7 @@ def _about_config(config: T5Config) -> str:
   """What the next reader of a T5X checkpoint has to be told."""
   flags = [
     f"--set {name}={','.join(value) if isinstance(value, tuple) else value}"
-    for name, value in sizes.not_kept(config).items()
+    for name, value in config_from_shapes.not_kept(config).items()
   ]
   if not flags:
     return ""

@@ -13,7 +13,7 @@ from gkd.checkpoints import models
 from gkd.checkpoints import one_by_one
 from gkd.checkpoints import store
 from gkd.checkpoints import trained
-from gkd.convert.checkpoint import Format
+from gkd.checkpoints.checkpoint import Format
 from gkd.types import UserError
 
 _EXPECTED = (

@@ -18,10 +18,10 @@ import re
 from typing import Any
 
 from gkd import locks
+from gkd.checkpoints import conversion
+from gkd.checkpoints import format_detection
 from gkd.checkpoints import integrity
 from gkd.checkpoints import models
-from gkd.convert import converting
-from gkd.convert import formats
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
@@ -51,8 +51,8 @@ def localized(
     UserError: none of the three formats, or it cannot be converted; then no
       copy is left.
   """
-  folder = formats.existing_folder(path)
-  found = formats.detect(folder)
+  folder = format_detection.existing_folder(path)
+  found = format_detection.detect(folder)
   if found == "gkd":
     return folder
   given = {k: v for k, v in (given or {}).items() if v is not None}
@@ -63,7 +63,7 @@ def localized(
     with locks.hold(lock, f"the conversion of {folder}", wait=True):
       if not _is_whole(copy):
         log.info("%s is %s: converting it to %s", path, _WORDS[found], copy)
-        converting.convert(folder, copy, to="gkd", given=given, dtype="float32")
+        conversion.convert(folder, copy, to="gkd", given=given, dtype="float32")
         return copy
   log.info("%s is %s: using its copy %s", path, _WORDS[found], copy)
   return copy

@@ -7,7 +7,7 @@ shapes, so that nothing on disk tells them apart.
 
 import math
 
-from gkd.convert.opening import expected_shapes
+from gkd.checkpoints.source import expected_shapes
 from gkd.models.t5 import T5Config
 
 # (emb_dim, num_heads, encoder layers, decoder layers, head_dim, mlp_dim)

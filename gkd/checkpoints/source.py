@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from gkd import trees
-from gkd.convert import formats
-from gkd.convert.checkpoint import Checkpoint
-from gkd.convert.checkpoint import Format
-from gkd.convert.checkpoint import Leaf
+from gkd.checkpoints import format_detection
+from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.checkpoints.checkpoint import Format
+from gkd.checkpoints.checkpoint import Leaf
 from gkd.models.t5 import T5Config
 from gkd.types import UserError
 
@@ -42,8 +42,8 @@ def open_any(path: str | os.PathLike, **given: Any) -> Checkpoint:
     UserError: none of the three formats, damaged, a given field that it
       contradicts, or leaves that its config does not have.
   """
-  folder = formats.existing_folder(path)
-  open_checkpoint = module_of(formats.detect(folder)).open_checkpoint
+  folder = format_detection.existing_folder(path)
+  open_checkpoint = module_of(format_detection.detect(folder)).open_checkpoint
   checkpoint = open_checkpoint(folder, given)
   check_leaves(checkpoint)
   return checkpoint
@@ -77,10 +77,10 @@ def at_step(path: str | os.PathLike, step: int | None) -> Path:
   Raises:
     UserError: no folder, or no checkpoint of that step in it.
   """
-  folder = formats.existing_folder(path)
+  folder = format_detection.existing_folder(path)
   if step is None:
     return folder
-  steps = formats.steps_within(folder)
+  steps = format_detection.steps_within(folder)
   if steps and step not in steps:
     newest = ", ".join(map(str, sorted(steps)[-_MAX_LISTED:]))
     raise UserError(
@@ -93,16 +93,16 @@ def at_step(path: str | os.PathLike, step: int | None) -> Path:
 def module_of(format: Format):
   """The module of a format: `open_checkpoint` and `write`."""
   if format == "gkd":
-    from gkd.convert import own
+    from gkd.checkpoints.native import native_checkpoint
 
-    return own
+    return native_checkpoint
   if format == "t5x":
-    from gkd.convert import t5x
+    from gkd.checkpoints.t5x import t5x_reader
 
-    return t5x
-  from gkd.convert import hf
+    return t5x_reader
+  from gkd.checkpoints.hf import hf_folder
 
-  return hf
+  return hf_folder
 
 
 def expected_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:

@@ -3,8 +3,8 @@
 stored("t5x", config, "encoder/layers_3/mlp/wo/kernel", (1024, 512))
 """
 
-from gkd.convert import scanned
-from gkd.convert.checkpoint import Format
+from gkd.checkpoints.checkpoint import Format
+from gkd.checkpoints.t5x import stacked_layers
 from gkd.models.t5 import T5Config
 
 Shape = tuple[int, ...]
@@ -22,16 +22,18 @@ def stored(
     shape: our shape of it.
   """
   if format == "hf":
-    from gkd.convert import hf
+    from gkd.checkpoints.hf import hf_folder
 
-    return hf.stored(config, name, shape)
+    return hf_folder.stored(config, name, shape)
   if format == "t5x":
-    place = scanned.stacked_name(name) if config.bias_per_layer else None
+    place = stacked_layers.stacked_name(name) if config.bias_per_layer else None
     if place is None:
       return "target." + name.replace("/", "."), shape
     layers = config.num_encoder_layers
     if name.startswith("decoder/"):
       layers = config.num_decoder_layers
-    stacked = scanned.stacked_shape(place[0], shape, layers, config.num_heads)
+    stacked = stacked_layers.stacked_shape(
+      place[0], shape, layers, config.num_heads
+    )
     return f"target.{place[0].replace('/', '.')}[:, {place[1]}]", stacked
   return name, shape

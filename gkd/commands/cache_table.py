@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from gkd import locks
-from gkd.convert import local
+from gkd.checkpoints import local_copy
 from gkd.data import cache as caches
 from gkd.data import shards
 from gkd.data.build import mixture_rates
@@ -51,7 +51,7 @@ def entries(cache_dir: str | os.PathLike, data_dir: str) -> Iterator[str]:
   folders = [
     folder
     for task in (sorted(tasks.iterdir()) if tasks.is_dir() else ())
-    if task.is_dir() and task.name != local.FOLDER  # copies of checkpoints
+    if task.is_dir() and task.name != local_copy.FOLDER  # copies of checkpoints
     for folder in sorted(task.iterdir())
   ]
   for folder in folders:

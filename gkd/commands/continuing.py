@@ -11,11 +11,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gkd import convert
+from gkd.checkpoints import format_detection
+from gkd.checkpoints import source
 from gkd.checkpoints import trained
+from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.trained import Located
-from gkd.convert.checkpoint import Checkpoint
-from gkd.training import t5x_slots
+from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
 from gkd.training.resume_check import has_checkpoint
 from gkd.types import LanguageModel
@@ -63,8 +64,8 @@ def of_checkpoint(
     )
 
   def opened() -> Checkpoint:
-    ours = located is not None and convert.detect(path) == "gkd"
-    return convert.open_any(located.path if ours else path)
+    ours = located is not None and format_detection.detect(path) == "gkd"
+    return source.open_any(located.path if ours else path)
 
   slots = (lambda: _read_slots(opened())) if restore else None
   if has_checkpoint(model_dir):
@@ -122,6 +123,6 @@ def _check_fit(
   params = jax.eval_shape(student.init, jax.random.key(0))
   state = jax.eval_shape(optimizer.transformation().init, params)
   try:
-    t5x_slots.check_fits(state, params, checkpoint.slots)
+    t5x_adafactor_state.check_fits(state, params, checkpoint.slots)
   except UserError as error:
     raise UserError(f"{_NAME}: {error}") from error

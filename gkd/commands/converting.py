@@ -7,12 +7,12 @@ import dataclasses
 import re
 from typing import Any
 
-from gkd.convert import converting
-from gkd.convert import destinations
-from gkd.convert import families
-from gkd.convert import names
-from gkd.convert import planning
-from gkd.convert.checkpoint import Checkpoint
+from gkd.checkpoints import atomic_dir
+from gkd.checkpoints import conversion
+from gkd.checkpoints import conversion_plan
+from gkd.checkpoints import model_names
+from gkd.checkpoints import stored_names
+from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.models.t5 import T5Config
 from gkd.types import UserError
 
@@ -29,13 +29,13 @@ def convert(args: argparse.Namespace) -> None:
   """Runs the command with its parsed flags.
 
   Raises:
-    UserError: see `gkd.convert.convert`; nothing is left of the destination.
+    UserError: see `conversion.convert`; nothing is left of the destination.
   """
   card = {name: value for name in CARD_FIELDS if (value := getattr(args, name))}
   _check_flags(args, card)
   if args.destination:
-    destinations.check(args.source, args.destination)
-  planned = planning.plan(
+    atomic_dir.check(args.source, args.destination)
+  planned = conversion_plan.plan(
     args.source,
     to=args.to,
     given=fields_of(args.set),
@@ -52,7 +52,7 @@ def convert(args: argparse.Namespace) -> None:
     print("nothing was written (--dry_run)")
     return
   try:
-    converting.write(planned, args.destination, card=card)
+    conversion.write(planned, args.destination, card=card)
   except KeyboardInterrupt as stopped:
     stopped.args = (
       f"stopped before it was done; nothing is left at {args.destination}, and"
@@ -90,7 +90,7 @@ def description(checkpoint: Checkpoint) -> list[str]:
   size_bytes = sum(leaf.size_bytes for leaf in checkpoint.leaves.values())
   types = sorted({leaf.dtype for leaf in checkpoint.leaves.values()})
   facts = [
-    families.in_words(checkpoint.config),
+    model_names.in_words(checkpoint.config),
     " and ".join(types),
     f"{size_bytes / 1e6:,.1f} MB",
   ]
@@ -110,15 +110,15 @@ def _told(sentence: str) -> str:
   return sentence
 
 
-def table(planned: planning.Plan) -> list[str]:
+def table(planned: conversion_plan.Plan) -> list[str]:
   """A line for each array: its name there and here, its shape and type."""
   checkpoint = planned.checkpoint
   rows = [("source", "destination", "shape", "type")]
   for name, leaf in checkpoint.leaves.items():
-    was, _ = names.stored(
+    was, _ = stored_names.stored(
       checkpoint.format, checkpoint.config, name, leaf.shape
     )
-    will_be, shape = names.stored(
+    will_be, shape = stored_names.stored(
       planned.to, checkpoint.config, name, leaf.shape
     )
     will_be = "the same" if will_be == was else will_be
@@ -131,7 +131,7 @@ def table(planned: planning.Plan) -> list[str]:
     "  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]])
     for row in rows
   ]
-  count = families.num_parameters(checkpoint.config)
+  count = model_names.num_parameters(checkpoint.config)
   leaves = [*checkpoint.leaves.values(), *checkpoint.slots.values()]
   size_bytes = sum(leaf.size_bytes for leaf in leaves)
   lines.append(

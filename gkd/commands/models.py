@@ -12,9 +12,9 @@ import logging
 from typing import Any
 from typing import NamedTuple
 
+from gkd.checkpoints import config_from_shapes
 from gkd.checkpoints import one_by_one
 from gkd.checkpoints.trained import Located
-from gkd.convert import sizes
 from gkd.models import t5 as family
 from gkd.models.t5 import T5Config
 from gkd.types import LanguageModel
@@ -89,7 +89,7 @@ def described(found: Located) -> Described:
     below = "" if found.is_model else "params"
     leaves = one_by_one.open_arrays(found.path, below)
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
-    config, assumed = sizes.config_of(shapes, {})
+    config, assumed = config_from_shapes.config_of(shapes, {})
   guessed = any(text.startswith("vocabulary_size:") for text in assumed)
   padded = config.vocabulary_size < config.vocab_size
   made_with = about.get("vocabulary_sha256")

@@ -8,10 +8,10 @@ from pathlib import Path
 import jax
 
 from gkd import trees
+from gkd.checkpoints import local_copy
 from gkd.checkpoints import trained
 from gkd.checkpoints.trained import Located
 from gkd.commands.settings import Data
-from gkd.convert import local
 from gkd.models import t5_layers
 from gkd.models.t5 import T5Config
 from gkd.models.t5 import encoder_decoder
@@ -48,7 +48,7 @@ def locate(
     )
   try:
     if _may_be_foreign(path):
-      path = str(local.localized(path, cache_dir))
+      path = str(local_copy.localized(path, cache_dir))
     return trained.locate(path, verify=verify)
   except UserError as error:
     raise UserError(f"{name}: {error}") from error

@@ -5,10 +5,10 @@ vocabulary = of(settings.data, folders)
 
 from pathlib import Path
 
+from gkd.checkpoints import local_copy
 from gkd.commands import configuration
 from gkd.commands.folders import Folders
 from gkd.commands.settings import Data
-from gkd.convert import local
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.text.vocabulary import load
@@ -63,7 +63,7 @@ def _on_disk(vocabulary: Vocabulary, folders: Folders) -> Vocabulary:
   if vocabulary.kind != "sentencepiece" or vocabulary.path.is_file():
     return vocabulary
   key = vocabulary.sha256[:12]
-  place = Path(folders.cache_dir) / local.FOLDER / f"tokenizer-{key}"
+  place = Path(folders.cache_dir) / local_copy.FOLDER / f"tokenizer-{key}"
   vocabulary.save(place)
   file = place / vocabulary.path.name
   return load(file, vocabulary.extra_ids)

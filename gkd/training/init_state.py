@@ -7,7 +7,7 @@ import jax
 
 from gkd import partitioning
 from gkd.training import state as states
-from gkd.training import t5x_slots
+from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
 from gkd.training.state import TrainState
 from gkd.types import LanguageModel
@@ -46,7 +46,7 @@ def initial_state(
     params: its parameters.
     optimizer: Adafactor where there are slots.
     mesh: devices.
-    slots: T5X's, see `t5x_slots.put_in`; None starts with empty ones.
+    slots: T5X's, see `t5x_adafactor_state.restore`; None for empty ones.
 
   Raises:
     UserError: the slots are not those of the parameters.
@@ -64,7 +64,7 @@ def initial_state(
   state = create(params)
   if slots is None:
     return state
-  opt_state = t5x_slots.put_in(state.opt_state, state.params, slots)
+  opt_state = t5x_adafactor_state.restore(state.opt_state, state.params, slots)
   return state.replace(opt_state=opt_state)
 
 

@@ -40,8 +40,8 @@ class Run:
     student: the model that learns.
     student_params: its parameters before step 0, or what makes them: a run that
       is resumed never asks for them.
-    student_slots: makes Adafactor's slots before step 0, see `t5x_slots`; None
-      for empty ones. With `optimizer.restore`, and never without.
+    student_slots: makes Adafactor's slots before step 0; None for empty ones.
+      See `t5x_adafactor_state`. With `optimizer.restore`, and never without.
     teacher: the frozen model; None for supervised fine-tuning.
     teacher_params: its parameters.
     objective: what is minimised.

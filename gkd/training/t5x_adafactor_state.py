@@ -6,8 +6,8 @@ shapes and values, so nothing is computed here: names are matched and checked.
 Slots are {"v_row/<parameter>": array, …} on the outside. The step is no part of
 them, see `Optimizer.first_step`.
 
-  opt_state = put_in(opt_state, params, slots)
-  slots = taken_out(opt_state)
+  opt_state = restore(opt_state, params, slots)
+  slots = export(opt_state)
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ _UNUSED = (1,)
 _MAX_LISTED = 3  # names of each kind in an error
 
 
-def put_in(opt_state: Any, params: Params, slots: Mapping[str, Any]) -> Any:
+def restore(opt_state: Any, params: Params, slots: Mapping[str, Any]) -> Any:
   """The optimizer's state with the slots in it, laid out as it was.
 
   Args:
@@ -58,12 +58,12 @@ def put_in(opt_state: Any, params: Params, slots: Mapping[str, Any]) -> Any:
 def check_fits(
   opt_state: Any, params: Params, slots: Mapping[str, Any]
 ) -> None:
-  """Raises what `put_in` would; all it reads is shapes."""
+  """Raises what `restore` would; all it reads is shapes."""
   shapes = {name: x.shape for name, x in trees.flatten(params).items()}
   check(shapes, _shapes(_named(_factored(opt_state))), _shapes(slots))
 
 
-def taken_out(opt_state: Any) -> dict[str, np.ndarray]:
+def export(opt_state: Any) -> dict[str, np.ndarray]:
   """T5X's slots of an optimizer's state, sorted by name; on the host.
 
   Raises:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from benchmarks import conversion
-from gkd.convert import opening
+from gkd.checkpoints import source
 
 
 def test_a_model_is_drawn_array_by_array_and_the_same_again():
   model = conversion.random_model("tiny")
-  opening.check_leaves(model)
+  source.check_leaves(model)
   for leaf in model.leaves.values():
     array = leaf.read()
     assert (array.shape, array.dtype) == (leaf.shape, np.float32)
@@ -27,7 +27,7 @@ def test_a_step_is_watched_in_a_process_of_its_own(tmp_path):
   assert found["seconds"] > 0
   assert found["cpu_seconds"] > 0
   assert found["peak_anonymous_mb"] >= found["before"]["anonymous_mb"] > 10
-  opened = opening.open_any(tmp_path / "0_hf")
+  opened = source.open_any(tmp_path / "0_hf")
   wanted = conversion.random_model("tiny").leaves
   assert list(opened.leaves) == list(wanted)
   for name, leaf in wanted.items():

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from gkd import convert
 from gkd import trees
+from gkd.checkpoints import conversion
 from gkd.checkpoints import models
+from gkd.checkpoints import source
 from gkd.checkpoints import trained
 from gkd.checkpoints.store import Store
 from gkd.commands import configuration
@@ -19,7 +20,7 @@ from gkd.commands.datasets import Folders
 from gkd.models import t5
 from gkd.training import loop
 from gkd.training import state as states
-from gkd.training import t5x_slots
+from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
 from gkd.types import UserError
 from tests.test_main import write_cache
@@ -65,9 +66,9 @@ def before(tmp_path_factory, caches):
     name: random.random(slot.shape, np.float32)
     if name.startswith("v/")
     else slot
-    for name, slot in t5x_slots.taken_out(state.opt_state).items()
+    for name, slot in t5x_adafactor_state.export(state.opt_state).items()
   }
-  opt_state = t5x_slots.put_in(state.opt_state, params, slots)
+  opt_state = t5x_adafactor_state.restore(state.opt_state, params, slots)
   with Store(folder / "checkpoints") as store:
     store.save(5, state.replace(opt_state=opt_state))
   trained.write_description(folder, {"first_step": 40})
@@ -82,7 +83,7 @@ def assert_same(slots, expected):
 
 def first_slots(run):
   state, _ = loop._state(run, Store(run.folder / "checkpoints"), 0)
-  return t5x_slots.taken_out(state.opt_state)
+  return t5x_adafactor_state.export(state.opt_state)
 
 
 def test_a_run_of_ours_goes_on_at_its_absolute_step(prepare, before):
@@ -100,8 +101,8 @@ def test_a_run_of_ours_leaves_with_slots_and_step(
 ):
   """And comes back: T5X's layout and a saved model hold the same."""
   folder, slots = before
-  convert.convert(folder, tmp_path / "out", to=to, slots=True)
-  found = convert.open_any(tmp_path / "out")
+  conversion.convert(folder, tmp_path / "out", to=to, slots=True)
+  found = source.open_any(tmp_path / "out")
   assert found.step == 45
   assert_same({n: leaf.read() for n, leaf in found.slots.items()}, slots)
 
@@ -210,7 +211,7 @@ def test_a_t5x_checkpoint_gives_slots_and_step(golden, tmp_path):
     name="adafactor", learning_rate=1.0, total_steps=9, restore=True
   )
   path = str(tmp_path / "checkpoint_10")
-  config, params = convert.read(path)
+  config, params = source.read(path)
   student = t5.encoder_decoder(config)
   rule, slots = continuing.of_checkpoint(
     rule, path, None, str(tmp_path / "run"), student

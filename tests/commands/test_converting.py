@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from gkd import convert
 from gkd import main as command
+from gkd.checkpoints import source
 from gkd.checkpoints import trained
+from gkd.checkpoints.native import native_checkpoint
 from gkd.commands import converting
-from gkd.convert import own
 from gkd.text import sentencepiece_training
 from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
@@ -27,7 +27,7 @@ def model(tmp_path_factory):
   folder.mkdir()
   made = tiny_models.make(slots=True, vocabulary_size=21)
   words = vocabulary.load("characters:0123456789+=abcdef")
-  own.write(folder, made, vocabulary=words)
+  native_checkpoint.write(folder, made, vocabulary=words)
   return folder
 
 
@@ -57,7 +57,7 @@ def test_it_says_what_it_found_assumed_and_wrote(gkd, t5x_checkpoint, tmp_path):
     f"written: {tmp_path}/a, a model of gkd",
   ):
     assert part in out
-  assert convert.open_any(tmp_path / "a").step == 10
+  assert source.open_any(tmp_path / "a").step == 10
 
 
 def test_what_is_given_is_not_assumed(gkd, t5x_checkpoint, tmp_path):
@@ -78,7 +78,7 @@ def test_what_is_given_is_not_assumed(gkd, t5x_checkpoint, tmp_path):
   assert "assumed" not in out
   assert "UL2-style" in out
   assert "dtype: float32 to bfloat16, which rounds" in out
-  found = convert.open_any(tmp_path / "a")
+  found = source.open_any(tmp_path / "a")
   assert found.config.mlp_activations == ("silu", "linear")
   assert (found.config.vocabulary_size, found.config.dropout_rate) == (100, 0.0)
   assert {leaf.dtype for leaf in found.leaves.values()} == {"bfloat16"}
@@ -177,7 +177,7 @@ def test_ctrl_c_says_that_nothing_is_left(gkd, model, tmp_path, monkeypatch):
   def interrupt(*_, **__):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(own, "write", interrupt)
+  monkeypatch.setattr(native_checkpoint, "write", interrupt)
   code, _, errors = gkd(model, tmp_path / "out", "--to=gkd")
   assert (code, len(errors)) == (130, 1)
   assert f"nothing is left at {tmp_path}/out" in errors[0]
@@ -201,7 +201,7 @@ def test_a_run_leaves_as_a_hugging_face_folder_with_its_card(gkd, tmp_path):
   assert (code, errors) == (0, [])
   assert "step 4" in out
   assert f"written: {tmp_path}/student, a Hugging Face folder" in out
-  found = convert.open_any(tmp_path / "student")
+  found = source.open_any(tmp_path / "student")
   tiny_models.assert_same_arrays(found.leaves, made[4].leaves)
   card = (tmp_path / "student" / "README.md").read_text("utf-8")
   for part in ("Flan", 'license: "mit"', "sums/accuracy", "0.5"):

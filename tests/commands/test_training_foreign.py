@@ -12,18 +12,18 @@ import jax
 import numpy as np
 import pytest
 
-from gkd import convert
 from gkd import main as command
 from gkd import trees
+from gkd.checkpoints import conversion
 from gkd.checkpoints import models as saved_models
+from gkd.checkpoints import source
+from gkd.checkpoints.native import native_checkpoint
 from gkd.commands import configuration
 from gkd.commands import parameters
 from gkd.commands import settings
 from gkd.commands import starting
 from gkd.commands import training
 from gkd.commands.datasets import Folders
-from gkd.convert import converting
-from gkd.convert import own
 from gkd.models import t5
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import ByteVocabulary
@@ -83,11 +83,11 @@ def write(path, *, to, vocabulary=VOCABULARY, seed=0, **changes):
     config=made.config,
     leaves=tiny_models.as_leaves(scaled),
   )
-  own.write(saved, model, vocabulary=vocabulary)
+  native_checkpoint.write(saved, model, vocabulary=vocabulary)
   if to == "gkd":
     saved.rename(path)
   else:
-    converting.convert(saved, path, to=to, step=7 if to == "t5x" else None)
+    conversion.convert(saved, path, to=to, step=7 if to == "t5x" else None)
   return trees.unflatten(scaled)
 
 
@@ -164,15 +164,15 @@ def test_a_run_from_foreign_folders_starts_trains_goes_on_and_leaves(
   assert command.main(["train", *arguments, "--gin.TRAIN_STEPS=3"]) == 0
   assert "resuming after step 2" in caplog.text
   assert "converting it" not in caplog.text
-  convert.convert(run, tmp_path / "out", to="hf")
+  conversion.convert(run, tmp_path / "out", to="hf")
   assert tokenizer_folder.load(tmp_path / "out").spec() == VOCABULARY.spec()
 
 
 def test_parameters_are_those_of_the_folders(prepare, folders):
   run = prepare()
-  _, teacher = convert.read(folders / "teacher")
+  _, teacher = source.read(folders / "teacher")
   jax.tree.map(np.testing.assert_array_equal, run.teacher_params, teacher)
-  _, student = convert.read(folders / "checkpoint_7")
+  _, student = source.read(folders / "checkpoint_7")
   jax.tree.map(np.testing.assert_array_equal, run.initial_params(), student)
   assert run.teacher.config.dropout_rate == 0.0
 
@@ -226,7 +226,7 @@ def test_every_second_layer_of_the_teacher(prepare, folders, caplog):
   config = run.student.config
   assert (config.num_encoder_layers, config.num_decoder_layers) == (2, 2)
   params = trees.flatten(run.initial_params())
-  _, teacher = convert.read(folders / "teacher")
+  _, teacher = source.read(folders / "teacher")
   teacher = trees.flatten(teacher)
   assert "encoder layers 0, 1 of 2, decoder layers 0, 2 of 3" in caplog.text
   mlp = "mlp/wo/kernel"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gkd.convert import card
-from gkd.convert import hf
-from gkd.convert.checkpoint import Checkpoint
+from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.checkpoints.hf import hf_folder
+from gkd.checkpoints.hf import model_card
 from gkd.models.t5 import T5Config
 from tests.convert import tiny_models
 
@@ -53,7 +53,7 @@ def run_dir(tmp_path):
 
 
 def test_a_run_is_told_with_its_last_scores(run_dir):
-  page = card.text(
+  page = model_card.text(
     checkpoint(500, run={"card": FACTS}, run_dir=run_dir),
     {"license": "apache-2.0", "teacher_license": "mit"},
   )
@@ -69,7 +69,9 @@ def test_a_run_is_told_with_its_last_scores(run_dir):
 
 
 def test_scores_of_its_own_step_are_preferred(run_dir):
-  page = card.text(checkpoint(200, run={"card": FACTS}, run_dir=run_dir), {})
+  page = model_card.text(
+    checkpoint(200, run={"card": FACTS}, run_dir=run_dir), {}
+  )
   assert "Evaluated after step 200; bootstrap" in page
   assert "| sums/accuracy | 40 | 35 to 45.25 |" in page
   assert "empty" not in page
@@ -78,10 +80,10 @@ def test_scores_of_its_own_step_are_preferred(run_dir):
 
 def test_the_steps_before_the_run_are_counted(run_dir):
   run = {"card": FACTS, "first_step": 1000}
-  page = card.text(checkpoint(1200, run=run, run_dir=run_dir), {})
+  page = model_card.text(checkpoint(1200, run=run, run_dir=run_dir), {})
   assert "Evaluated after step 1,200; bootstrap" in page
   assert "| sums/accuracy | 40 | 35 to 45.25 |" in page
-  page = card.text(checkpoint(200, run=run, run_dir=run_dir), {})
+  page = model_card.text(checkpoint(200, run=run, run_dir=run_dir), {})
   assert "after step 1,400, not at step 200 of this checkpoint" in page
 
 
@@ -89,12 +91,14 @@ def test_lines_that_are_no_evaluation_are_passed_over(run_dir):
   with (Path(run_dir) / "metrics.jsonl").open("a") as file:
     file.write('0}\n[1]\n7\nnull\n{"eval/sums/accuracy": 1.0}\n')
     file.write('{"step": null, "eval/sums/accuracy": 2.0}\n')
-  page = card.text(checkpoint(None, run={"card": FACTS}, run_dir=run_dir), {})
+  page = model_card.text(
+    checkpoint(None, run={"card": FACTS}, run_dir=run_dir), {}
+  )
   assert "| sums/accuracy | 61.5 |  |" in page
 
 
 def test_what_is_unknown_is_said_to_be():
-  page = card.text(checkpoint(), {})
+  page = model_card.text(checkpoint(), {})
   assert "- distillation" not in page
   assert "| Teacher | unknown |" in page
   assert "Scores: unknown; no evaluation was found" in page
@@ -113,7 +117,7 @@ def test_transformers_has_to_be_told_of_an_untied_umt5(
     bias_per_layer=bias_per_layer,
     logits_via_embedding=logits_via_embedding,
   )
-  page = card.text(dataclasses.replace(checkpoint(), config=config), {})
+  page = model_card.text(dataclasses.replace(checkpoint(), config=config), {})
   line = "model.config.tie_word_embeddings = False"
   assert (line in page) == told
   assert "pipeline_tag: text2text-generation" in page
@@ -125,14 +129,14 @@ def test_an_export_writes_it_before_the_arrays(tmp_path, monkeypatch):
   def fail(*_):
     raise RuntimeError("no card")
 
-  monkeypatch.setattr(card, "text", fail)
+  monkeypatch.setattr(model_card, "text", fail)
   with pytest.raises(RuntimeError, match="no card"):
-    hf.write(tmp_path, tiny_models.make())
+    hf_folder.write(tmp_path, tiny_models.make())
   assert list(tmp_path.iterdir()) == []
 
 
 def test_it_is_written_as_the_readme_of_the_folder(tmp_path):
-  card.write(tmp_path, checkpoint(), {"license": "mit"})
-  assert (tmp_path / "README.md").read_text("utf-8") == card.text(
+  model_card.write(tmp_path, checkpoint(), {"license": "mit"})
+  assert (tmp_path / "README.md").read_text("utf-8") == model_card.text(
     checkpoint(), {"license": "mit"}
   )

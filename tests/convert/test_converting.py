@@ -10,11 +10,11 @@ import time
 import ml_dtypes
 import pytest
 
-from gkd import convert
+from gkd.checkpoints import conversion
 from gkd.checkpoints import one_by_one
-from gkd.convert import converting
-from gkd.convert import hf
-from gkd.convert import own
+from gkd.checkpoints import source
+from gkd.checkpoints.hf import hf_folder
+from gkd.checkpoints.native import native_checkpoint
 from gkd.text import sentencepiece_training
 from gkd.text import vocabulary
 from gkd.types import UserError
@@ -25,7 +25,7 @@ from tests.convert import tiny_models
 def model(tmp_path_factory):
   folder = tmp_path_factory.mktemp("converting") / "model"
   folder.mkdir()
-  own.write(folder, tiny_models.make(slots=True))
+  native_checkpoint.write(folder, tiny_models.make(slots=True))
   return folder
 
 
@@ -34,7 +34,7 @@ def left_in(folder):
 
 
 def assert_same_model(left, right):
-  left, right = convert.open_any(left), convert.open_any(right)
+  left, right = source.open_any(left), source.open_any(right)
   assert left.config == right.config
   tiny_models.assert_same_arrays(left.leaves, right.leaves)
   tiny_models.assert_same_arrays(left.slots, right.slots)
@@ -49,8 +49,8 @@ def test_t5x_to_ours_and_back_is_the_same_files(
 ):
   """Slots included: T5X itself could have written them."""
   source = t5x_checkpoint(name, "legacy", step)
-  convert.convert(source, tmp_path / "ours", to="gkd", slots=True)
-  convert.convert(tmp_path / "ours", tmp_path / "back", to="t5x", slots=True)
+  conversion.convert(source, tmp_path / "ours", to="gkd", slots=True)
+  conversion.convert(tmp_path / "ours", tmp_path / "back", to="t5x", slots=True)
   assert_same_model(source, tmp_path / "ours")
   found, wanted = (
     tiny_models.files_of(folder) for folder in (tmp_path / "back", source)
@@ -63,14 +63,14 @@ def test_what_t5x_writes_today_and_stacked_layers_come_back(
   tmp_path, t5x_checkpoint
 ):
   scanned = t5x_checkpoint("t5_1_1_scan_tiny", "legacy", 0)
-  for i, (source, slots) in enumerate(
+  for i, (written, slots) in enumerate(
     ((t5x_checkpoint("t5_1_1_tiny", "orbax", 10), True), (scanned, False))
   ):
     ours, back = tmp_path / f"ours{i}", tmp_path / f"back{i}"
-    convert.convert(source, ours, to="gkd", slots=slots)
-    convert.convert(ours, back, to="t5x", slots=slots)
-    assert_same_model(source, ours)
-    assert_same_model(source, back)
+    conversion.convert(written, ours, to="gkd", slots=slots)
+    conversion.convert(ours, back, to="t5x", slots=slots)
+    assert_same_model(written, ours)
+    assert_same_model(written, back)
   found, wanted = map(tiny_models.files_of, (back, scanned))
   arrays = [name for name in wanted if name.startswith("target.")]
   assert [name for name in found if name.startswith("target.")] == arrays
@@ -81,11 +81,11 @@ def test_what_t5x_writes_today_and_stacked_layers_come_back(
 def test_bfloat16_goes_through_t5x_unchanged(tmp_path, changes):
   made = tiny_models.make(dtype=ml_dtypes.bfloat16, **changes)
   (tmp_path / "ours").mkdir()
-  own.write(tmp_path / "ours", made)
-  convert.convert(tmp_path / "ours", tmp_path / "t5x", to="t5x")
-  convert.convert(tmp_path / "t5x", tmp_path / "again", to="gkd")
+  native_checkpoint.write(tmp_path / "ours", made)
+  conversion.convert(tmp_path / "ours", tmp_path / "t5x", to="t5x")
+  conversion.convert(tmp_path / "t5x", tmp_path / "again", to="gkd")
   assert_same_model(tmp_path / "ours", tmp_path / "again")
-  again = convert.open_any(tmp_path / "again")
+  again = source.open_any(tmp_path / "again")
   tiny_models.assert_same_arrays(again.leaves, made.leaves)
 
 
@@ -118,13 +118,13 @@ def test_hugging_face_through_another_format_is_the_same_files(
   )
   first, middle, last = (tmp_path / name for name in ("hf", "middle", "back"))
   first.mkdir()
-  hf.write(first, made, vocabulary=words)
-  config = convert.open_any(first).config
+  hf_folder.write(first, made, vocabulary=words)
+  config = source.open_any(first).config
   assert config == made.config
   # What T5X does not say, and what Hugging Face does not.
   given = {"mlp_activations": config.mlp_activations, "vocabulary_size": 400}
-  convert.convert(first, middle, to=through)
-  convert.convert(
+  conversion.convert(first, middle, to=through)
+  conversion.convert(
     middle,
     last,
     to="hf",
@@ -135,12 +135,12 @@ def test_hugging_face_through_another_format_is_the_same_files(
   del found["README.md"], wanted["README.md"]
   assert "model.safetensors" in wanted
   assert found == wanted
-  tiny_models.assert_same_arrays(convert.open_any(last).leaves, made.leaves)
+  tiny_models.assert_same_arrays(source.open_any(last).leaves, made.leaves)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_error_in_the_middle_leaves_nothing(model, tmp_path, error):
-  planned = converting.plan(model, to="t5x")
+  planned = conversion.plan(model, to="t5x")
   names = list(planned.checkpoint.leaves)
   leaf = planned.checkpoint.leaves[names[20]]
 
@@ -151,7 +151,7 @@ def test_an_error_in_the_middle_leaves_nothing(model, tmp_path, error):
     leaf.shape, leaf.dtype, fail
   )
   with pytest.raises(error, match="in the middle"):
-    converting.write(planned, tmp_path / "deep" / "er" / "out")
+    conversion.write(planned, tmp_path / "deep" / "er" / "out")
   assert left_in(tmp_path) == []
 
 
@@ -178,7 +178,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(
   model, small_disk, to, monkeypatch
 ):
-  monkeypatch.setattr(converting, "_check_space", lambda *_: None)
+  monkeypatch.setattr(conversion, "_check_space", lambda *_: None)
   # Orbax's threads would tell of their errors on top of ours.
   monkeypatch.setattr(one_by_one, "_SMALL_BYTES", 0)
   disk = small_disk("60k" if to != "gkd" else "400k")
@@ -187,7 +187,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(
   with pytest.raises(
     UserError, match=r"cannot write .*/out; nothing is left of it .*space"
   ) as error:
-    convert.convert(
+    conversion.convert(
       model, disk / "out", to=to, slots=slots, tokenizer=tokenizer
     )
   assert "\n" not in str(error.value)
@@ -199,14 +199,14 @@ def test_what_cannot_fit_is_refused_before_it_is_begun(model, small_disk, to):
   disk = small_disk("16k")
   tokenizer = None if to == "t5x" else "none"
   with pytest.raises(UserError, match=r"would take at least .* MB are free"):
-    convert.convert(model, disk / "deep" / "out", to=to, tokenizer=tokenizer)
+    conversion.convert(model, disk / "deep" / "out", to=to, tokenizer=tokenizer)
   assert left_in(disk) == []
 
 
 KILLED = """
 import sys
-from gkd.convert import converting
-planned = converting.plan(sys.argv[1], to=sys.argv[3])
+from gkd.checkpoints import conversion
+planned = conversion.plan(sys.argv[1], to=sys.argv[3])
 leaves = planned.checkpoint.leaves
 name = list(leaves)[int(sys.argv[4])]
 read = leaves[name].read
@@ -217,7 +217,7 @@ def wait():
   return read()
 
 leaves[name] = type(leaves[name])(leaves[name].shape, leaves[name].dtype, wait)
-converting.write(planned, sys.argv[2])
+conversion.write(planned, sys.argv[2])
 """
 
 
@@ -225,7 +225,7 @@ def test_a_kill_leaves_no_destination_and_the_next_call_cleans_up(
   model, tmp_path
 ):
   out = tmp_path / "out"
-  root = Path(convert.__file__).parents[2]
+  root = Path(conversion.__file__).parents[2]
   process = subprocess.Popen(
     [sys.executable, "-c", KILLED, str(model), str(out), "t5x", "40"],
     stdin=subprocess.PIPE,
@@ -239,18 +239,18 @@ def test_a_kill_leaves_no_destination_and_the_next_call_cleans_up(
   assert left_in(tmp_path) == [".out.lock", ".out.partial"]
   assert any((tmp_path / ".out.partial").iterdir())
   started = time.time()
-  convert.convert(model, out, to="t5x")
+  conversion.convert(model, out, to="t5x")
   assert left_in(tmp_path) == ["out"]
   assert min(f.stat().st_mtime for f in out.rglob("*")) >= started - 1
   assert_same_model(out, convert_to(tmp_path / "straight", model, "t5x"))
 
 
 def convert_to(folder, source, to):
-  convert.convert(source, folder, to=to)
+  conversion.convert(source, folder, to=to)
   return folder
 
 
 def test_a_model_card_is_for_hugging_face_alone(model, tmp_path):
   with pytest.raises(UserError, match="license: only a Hugging Face folder"):
-    convert.convert(model, tmp_path / "a", to="gkd", card={"license": "mit"})
+    conversion.convert(model, tmp_path / "a", to="gkd", card={"license": "mit"})
   assert left_in(tmp_path) == []

@@ -2,11 +2,11 @@
 
 import pytest
 
-from gkd import convert
 from gkd import locks
-from gkd.convert import converting
-from gkd.convert import destinations
-from gkd.convert import own
+from gkd.checkpoints import atomic_dir
+from gkd.checkpoints import conversion
+from gkd.checkpoints import source
+from gkd.checkpoints.native import native_checkpoint
 from gkd.types import UserError
 from tests.convert import tiny_models
 
@@ -15,7 +15,7 @@ from tests.convert import tiny_models
 def model(tmp_path_factory):
   folder = tmp_path_factory.mktemp("destinations") / "model"
   folder.mkdir()
-  own.write(folder, tiny_models.make())
+  native_checkpoint.write(folder, tiny_models.make())
   return folder
 
 
@@ -30,10 +30,10 @@ def test_nothing_is_replaced_and_an_empty_folder_is_filled(model, tmp_path):
   (tmp_path / "link").symlink_to(tmp_path / "gone")
   for name in ("full", "file", "link"):
     with pytest.raises(UserError, match=r"exists and nothing is replaced"):
-      convert.convert(model, tmp_path / name, to="gkd")
+      conversion.convert(model, tmp_path / name, to="gkd")
   (tmp_path / "empty").mkdir()
-  convert.convert(model, tmp_path / "empty", to="gkd")
-  convert.open_any(tmp_path / "empty")
+  conversion.convert(model, tmp_path / "empty", to="gkd")
+  source.open_any(tmp_path / "empty")
   assert left_in(tmp_path) == ["empty", "file", "full", "link"]
   assert left_in(tmp_path / "full") == ["thesis.tex"]
 
@@ -43,14 +43,14 @@ def test_the_source_stays_as_it_is(model, tmp_path, to):
   """A folder in it would be no part of what its hashes say."""
   (tmp_path / "link").symlink_to(model)
   before = tiny_models.files_of(model)
-  for source, out in (
+  for folder, out in (
     (model, model / "out"),
     (model, model / "deep" / "er" / "out"),
     (model, tmp_path / "link" / "out"),
     (tmp_path / "link", model / ".." / model.name / "out"),
   ):
     with pytest.raises(UserError, match=r"is in .*/model, the folder to conv"):
-      convert.convert(source, out, to=to, tokenizer="none")
+      conversion.convert(folder, out, to=to, tokenizer="none")
   assert tiny_models.files_of(model) == before
   assert not (model / "deep").exists()
 
@@ -71,7 +71,7 @@ def test_a_place_where_nothing_can_be_is_one_line(
   (tmp_path / "file").write_text("x")
   (tmp_path / "loop").symlink_to("loop")
   with pytest.raises(UserError, match=message) as error:
-    convert.convert(model, tmp_path / name, to="gkd")
+    conversion.convert(model, tmp_path / name, to="gkd")
   assert "\n" not in str(error.value)
   assert left_in(tmp_path) == ["file", "loop"]
 
@@ -79,14 +79,14 @@ def test_a_place_where_nothing_can_be_is_one_line(
 def test_a_folder_that_may_not_be_written_to_is_refused(
   model, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(destinations.os, "access", lambda *_: False)
+  monkeypatch.setattr(atomic_dir.os, "access", lambda *_: False)
   with pytest.raises(UserError, match=r"since .* may not be written to; give"):
-    convert.convert(model, tmp_path / "deep" / "out", to="gkd")
+    conversion.convert(model, tmp_path / "deep" / "out", to="gkd")
 
 
 def test_what_others_put_there_meanwhile_is_kept(model, tmp_path):
   out = tmp_path / "deep" / "out"
-  planned = converting.plan(model, to="t5x")
+  planned = conversion.plan(model, to="t5x")
   name, leaf = list(planned.checkpoint.leaves.items())[-1]
 
   def read():
@@ -96,7 +96,7 @@ def test_what_others_put_there_meanwhile_is_kept(model, tmp_path):
 
   planned.checkpoint.leaves[name] = type(leaf)(leaf.shape, leaf.dtype, read)
   with pytest.raises(UserError, match="exists and nothing is replaced"):
-    converting.write(planned, out)
+    conversion.write(planned, out)
   assert left_in(tmp_path / "deep") == ["out"]
   assert left_in(out) == ["thesis.tex"]
 
@@ -106,5 +106,5 @@ def test_two_at_once_are_refused(model, tmp_path):
     locks.hold(tmp_path / ".out.lock", "x"),
     pytest.raises(UserError, match=r"out is in use by process"),
   ):
-    convert.convert(model, tmp_path / "out", to="gkd")
+    conversion.convert(model, tmp_path / "out", to="gkd")
   assert not (tmp_path / "out").exists()

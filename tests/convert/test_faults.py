@@ -13,10 +13,10 @@ import msgpack
 import numpy as np
 import pytest
 
-from gkd import convert
 from gkd import main as command
-from gkd.convert import hf
-from gkd.convert import own
+from gkd.checkpoints import conversion
+from gkd.checkpoints.hf import hf_folder
+from gkd.checkpoints.native import native_checkpoint
 from tests.convert import conftest
 from tests.convert import tiny_models
 
@@ -30,9 +30,9 @@ def sound(tmp_path_factory):
   made = tiny_models.make(slots=True)
   for name in ("gkd", "hf"):
     (root / name).mkdir()
-  own.write(root / "gkd", made)
-  hf.write(root / "hf", made)
-  convert.convert(root / "gkd", root / "t5x", to="t5x", slots=True)
+  native_checkpoint.write(root / "gkd", made)
+  hf_folder.write(root / "hf", made)
+  conversion.convert(root / "gkd", root / "t5x", to="t5x", slots=True)
   return root
 
 
@@ -130,7 +130,7 @@ def test_a_flipped_bit_of_safetensors_cannot_be_noticed(copied, tmp_path):
   content = bytearray(file.read_bytes())
   content[-5] ^= 1
   file.write_bytes(bytes(content))
-  convert.convert(folder, tmp_path / "out", to="gkd")
+  conversion.convert(folder, tmp_path / "out", to="gkd")
 
 
 def test_a_half_written_t5x_folder(sound, tmp_path, refused):

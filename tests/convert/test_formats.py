@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
-from gkd.convert import formats
-from gkd.convert import own
+from gkd.checkpoints import format_detection
+from gkd.checkpoints.native import native_checkpoint
 from gkd.types import UserError
 from tests.convert import tiny_models
 
@@ -36,31 +36,33 @@ def touch(file, content=b"{}"):
 def test_the_format_follows_from_the_names_of_files(tmp_path, files, expected):
   for name in files:
     touch(tmp_path / name)
-  assert formats.detect(tmp_path) == expected
+  assert format_detection.detect(tmp_path) == expected
 
 
 def test_two_layouts_of_orbax_are_told_apart(tmp_path, t5x_checkpoint):
   """Both have state/_METADATA; T5X's tree has a `target`."""
-  assert formats.detect(t5x_checkpoint("t5_1_1_tiny", "orbax", 10)) == "t5x"
-  own.write(tmp_path, tiny_models.make())
+  assert (
+    format_detection.detect(t5x_checkpoint("t5_1_1_tiny", "orbax", 10)) == "t5x"
+  )
+  native_checkpoint.write(tmp_path, tiny_models.make())
   (tmp_path / "metadata.json").unlink()
-  assert formats.detect(tmp_path) == "gkd"
+  assert format_detection.detect(tmp_path) == "gkd"
 
 
 def test_a_half_written_folder_of_t5x_is_known_by_its_name(tmp_path):
   folder = tmp_path / "checkpoint_100.tmp-1700000000"
   folder.mkdir()
-  assert formats.detect(folder) == "t5x"
+  assert format_detection.detect(folder) == "t5x"
 
 
 def test_steps_within_a_folder_of_checkpoints(tmp_path):
   for name in ("checkpoint_10", "checkpoint_9", "checkpoint_20.tmp-7"):
     (tmp_path / "t5x" / name).mkdir(parents=True)
   (tmp_path / "run" / "checkpoints" / "00000012").mkdir(parents=True)
-  assert sorted(formats.steps_within(tmp_path / "t5x")) == [9, 10]
-  found = formats.steps_within(tmp_path / "run")
+  assert sorted(format_detection.steps_within(tmp_path / "t5x")) == [9, 10]
+  found = format_detection.steps_within(tmp_path / "run")
   assert found == {12: tmp_path / "run" / "checkpoints" / "00000012"}
-  assert formats.steps_within(tmp_path) == {}
+  assert format_detection.steps_within(tmp_path) == {}
 
 
 @pytest.mark.parametrize(
@@ -78,14 +80,14 @@ def test_steps_within_a_folder_of_checkpoints(tmp_path):
 )
 def test_what_is_not_on_this_machine_is_said(path, message):
   with pytest.raises(UserError, match=message) as error:
-    formats.detect(path)
+    format_detection.detect(path)
   assert "\n" not in str(error.value)
 
 
 def test_files_and_foreign_folders_are_said(tmp_path):
   def refused(path):
     with pytest.raises(UserError) as error:
-      formats.detect(path)
+      format_detection.detect(path)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -115,5 +117,5 @@ def test_pickles_are_refused_with_the_command_that_converts_them(
     with pytest.raises(
       UserError, match=r"can hold code.*python -c .*from_pretrained"
     ) as error:
-      formats.detect(path)
+      format_detection.detect(path)
     assert "\n" not in str(error.value)

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from gkd import convert
-from gkd.convert import hf
-from gkd.convert import hf_names
-from gkd.convert import safetensors_file
+from gkd.checkpoints import source
+from gkd.checkpoints.hf import hf_folder
+from gkd.checkpoints.hf import hf_names
+from gkd.checkpoints.hf import safetensors_file
 from gkd.models import t5
 from gkd.text import vocabulary
 from gkd.types import UserError
@@ -21,7 +21,7 @@ SAVED = ("t5_1_0", "t5_1_1_bfloat16", "umt5_sharded")
 
 def write(folder, checkpoint, **options):
   folder.mkdir()
-  hf.write(folder, checkpoint, **options)
+  hf_folder.write(folder, checkpoint, **options)
   return folder
 
 
@@ -39,7 +39,7 @@ def change_tensors(folder, drop=(), **arrays):
 
 @pytest.mark.parametrize("name", SAVED)
 def test_logits_equal_those_of_transformers(golden, name):
-  config, params = convert.read(golden / "hf" / name)
+  config, params = source.read(golden / "hf" / name)
   wanted = np.load(golden / "hf" / f"{name}.npz")
   model = t5.encoder_decoder(config)
   logits = jax.jit(model.logits)(params, wanted["inputs"], wanted["targets"])
@@ -53,7 +53,7 @@ def test_logits_equal_those_of_transformers(golden, name):
 def test_there_and_back_is_the_same_folder(golden, tmp_path, name):
   """Each tensor; of a model in one file, the file."""
   source = golden / "hf" / name
-  found = hf.open_checkpoint(source, {})
+  found = hf_folder.open_checkpoint(source, {})
   folder = write(tmp_path / "a", found)
   wanted = safetensors_file.open_folder(source)
   written = safetensors_file.open_folder(folder)
@@ -61,7 +61,7 @@ def test_there_and_back_is_the_same_folder(golden, tmp_path, name):
   if (source / "model.safetensors").exists():
     content = (source / "model.safetensors").read_bytes()
     assert (folder / "model.safetensors").read_bytes() == content
-  again = hf.open_checkpoint(folder, {})
+  again = hf_folder.open_checkpoint(folder, {})
   assert again.config == found.config
   ours = tiny_models.read_json(folder / "config.json")
   theirs = tiny_models.read_json(source / "config.json")
@@ -94,11 +94,11 @@ def test_ours_there_and_back_is_bit_identical(
   )
   folder = write(tmp_path / "a", made, shard_bytes=3000)
   assert (folder / "model.safetensors.index.json").exists()
-  found = convert.open_any(folder)
+  found = source.open_any(folder)
   tiny_models.assert_same_arrays(found.leaves, made.leaves)
   assert found.config == made.config
   for name, leaf in made.leaves.items():
-    theirs, shape = hf.stored(made.config, name, leaf.shape)
+    theirs, shape = hf_folder.stored(made.config, name, leaf.shape)
     assert safetensors_file.open_folder(folder)[theirs].shape == shape
 
 
@@ -108,20 +108,20 @@ def test_the_tokenizer_tells_the_real_ids_and_the_card_is_there(tmp_path):
   folder = write(
     tmp_path / "a", made, vocabulary=words, card={"license": "mit"}
   )
-  found = hf.open_checkpoint(folder, {})
+  found = hf_folder.open_checkpoint(folder, {})
   assert found.config.vocabulary_size == 320
   assert not any("vocabulary_size" in told for told in found.assumed)
   assert 'license: "mit"' in (folder / "README.md").read_text()
   # Given, it is not asked; without one, the public sizes are assumed.
-  asked = hf.open_checkpoint(folder, {"vocabulary_size": 300})
+  asked = hf_folder.open_checkpoint(folder, {"vocabulary_size": 300})
   assert asked.config.vocabulary_size == 300
   (folder / "tokenizer_config.json").unlink()
-  found = hf.open_checkpoint(folder, {})
+  found = hf_folder.open_checkpoint(folder, {})
   assert found.config.vocabulary_size == 384
   assert found.assumed[0].startswith("vocabulary_size: 384, for want of a tok")
-  hf.hf_tokenizer.write(folder, vocabulary.load("bytes", 200))
+  hf_folder.hf_tokenizer.write(folder, vocabulary.load("bytes", 200))
   with pytest.raises(UserError, match=r"has more ids than the 384 rows"):
-    hf.open_checkpoint(folder, {})
+    hf_folder.open_checkpoint(folder, {})
 
 
 @pytest.fixture
@@ -147,11 +147,11 @@ def embedding_of(folder):
 
 def test_copies_of_the_embedding_must_be_copies(tied):
   table = embedding_of(tied)
-  wanted = read_now(hf.open_checkpoint(tied, {}))
+  wanted = read_now(hf_folder.open_checkpoint(tied, {}))
   change_tensors(
     tied, encoder__embed_tokens__weight=table, lm_head__weight=table
   )
-  found = hf.open_checkpoint(tied, {})
+  found = hf_folder.open_checkpoint(tied, {})
   tiny_models.assert_same_arrays(found.leaves, wanted)
   said = " ".join(found.assumed)
   assert "encoder.embed_tokens.weight equal shared.weight" in said
@@ -162,23 +162,23 @@ def test_copies_of_the_embedding_must_be_copies(tied):
   with pytest.raises(
     UserError, match=r"lm_head.weight differs from .* set tie_word_embeddings"
   ):
-    hf.open_checkpoint(tied, {})
+    hf_folder.open_checkpoint(tied, {})
   change_tensors(
     tied, ["lm_head.weight"], encoder__embed_tokens__weight=flipped
   )
   with pytest.raises(
     UserError, match=r"encoder.embed_tokens.weight differs fr"
   ):
-    hf.open_checkpoint(tied, {})
+    hf_folder.open_checkpoint(tied, {})
 
 
 def test_the_embedding_may_have_the_name_of_its_copy(tied):
   table = embedding_of(tied)
-  wanted = read_now(hf.open_checkpoint(tied, {}))
+  wanted = read_now(hf_folder.open_checkpoint(tied, {}))
   change_tensors(
     tied, [hf_names.EMBEDDING], decoder__embed_tokens__weight=table
   )
-  found = hf.open_checkpoint(tied, {})
+  found = hf_folder.open_checkpoint(tied, {})
   tiny_models.assert_same_arrays(found.leaves, wanted)
 
 
@@ -186,7 +186,7 @@ def test_a_bias_that_nothing_reads_is_left_out_and_said(tied):
   change_tensors(tied, **{hf_names.UNREAD: np.zeros((32, 3), np.float32)})
   assert any(
     told.startswith("left out: decoder.block.0.layer.1.EncDecAttention")
-    for told in hf.open_checkpoint(tied, {}).assumed
+    for told in hf_folder.open_checkpoint(tied, {}).assumed
   )
 
 
@@ -205,7 +205,7 @@ def test_a_head_without_weights_is_scaled_as_its_class_scales(
   config = tiny_models.read_json(tied / "config.json")
   del config["scale_decoder_outputs"], config["transformers_version"]
   (tied / "config.json").write_text(json.dumps(config | changes))
-  found = convert.open_any(tied)
+  found = source.open_any(tied)
   assert found.config.logits_via_embedding == via_embedding
   if not via_embedding:
     head = found.leaves["decoder/logits_dense/kernel"].read()
@@ -222,7 +222,7 @@ def test_wrong_tensors_are_listed_by_their_names(untied):
     **{norm: np.zeros(5, np.float32)},
   )
   with pytest.raises(UserError) as raised:
-    hf.open_checkpoint(untied, {})
+    hf_folder.open_checkpoint(untied, {})
   assert (
     "1 missing: lm_head.weight (48, 16); 1 left over: decoder.surplus (2, 2);"
     f" 1 misshapen: {norm} is (5,) instead of (16,); give a whole"
@@ -235,7 +235,7 @@ def test_more_layers_than_tensors_are_refused_at_once(untied):
   config |= {"num_layers": 10**6}
   (untied / "config.json").write_text(json.dumps(config))
   with pytest.raises(UserError, match=r"has 10000\d\d layers but the files"):
-    hf.open_checkpoint(untied, {})
+    hf_folder.open_checkpoint(untied, {})
 
 
 def test_a_family_is_told_by_its_stacks(untied):
@@ -244,7 +244,7 @@ def test_a_family_is_told_by_its_stacks(untied):
   with pytest.raises(
     UserError, match=r"no tensor below decoder.block. .*encoder"
   ):
-    hf.open_checkpoint(untied, {})
+    hf_folder.open_checkpoint(untied, {})
 
 
 def test_half_precision_is_refused_by_name(untied):
@@ -254,7 +254,7 @@ def test_half_precision_is_refused_by_name(untied):
     UserError,
     match=r"1 tensors are neither F32 nor BF16: .* \(I32\); .*float()",
   ):
-    hf.open_checkpoint(untied, {})
+    hf_folder.open_checkpoint(untied, {})
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_other_weights_are_refused_with_the_command_that_converts_them(
 ):
   (untied / "model.safetensors").rename(untied / name)
   with pytest.raises(UserError, match=rf"{name} {how}"):
-    hf.open_checkpoint(untied, {})
+    hf_folder.open_checkpoint(untied, {})
 
 
 def test_nothing_is_written_that_transformers_cannot_open(tmp_path):
@@ -292,7 +292,7 @@ def test_nothing_is_written_that_transformers_cannot_open(tmp_path):
 def test_an_mt5_stays_one_and_a_umt5_is_told_by_its_biases(tmp_path):
   folder = write(tmp_path / "a", tiny_models.make())
   change_config(folder, model_type="mt5")
-  again = write(tmp_path / "b", hf.open_checkpoint(folder, {}))
+  again = write(tmp_path / "b", hf_folder.open_checkpoint(folder, {}))
   assert tiny_models.read_json(again / "config.json")["architectures"] == [
     "MT5ForConditionalGeneration"
   ]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gkd.convert import hf_config
+from gkd.checkpoints.hf import hf_config
 from gkd.models.t5 import T5Config
 from gkd.text import sentencepiece_training
 from gkd.types import UserError

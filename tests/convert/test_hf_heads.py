@@ -10,8 +10,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gkd.convert import hf_heads
-from gkd.convert import hf_names
+from gkd.checkpoints.hf import hf_head
+from gkd.checkpoints.hf import hf_names
 from gkd.types import UserError
 from tests.convert import tiny_models
 
@@ -47,14 +47,14 @@ def tensors(**arrays):
 @pytest.mark.parametrize("saved", [TIED_1_0, MT5_TIED_BY_4, UMT5_TIED])
 def test_a_tied_head_is_the_embedding_and_scaled(saved):
   found = tensors(shared=EMBEDDING)
-  assert hf_heads.take_head(FOLDER, found, saved) == (True, [])
+  assert hf_head.take_head(FOLDER, found, saved) == (True, [])
   assert list(found) == [hf_names.EMBEDDING]
 
 
 @pytest.mark.parametrize("saved", [UNTIED_1_1, UMT5, SAVED_BY_5, MT5_BY_5])
 def test_a_head_of_its_own_is_kept(saved):
   found = tensors(shared=EMBEDDING, head=OWN)
-  assert hf_heads.take_head(FOLDER, found, saved) == (False, [])
+  assert hf_head.take_head(FOLDER, found, saved) == (False, [])
   np.testing.assert_array_equal(found[hf_names.HEAD].read(), OWN)
 
 
@@ -62,7 +62,7 @@ def test_a_head_of_its_own_is_kept(saved):
 def test_a_head_of_its_own_may_equal_the_embedding(saved):
   """Equal weights, but not scaled: dropping them would change the logits."""
   found = tensors(shared=EMBEDDING, head=EMBEDDING.copy())
-  assert hf_heads.take_head(FOLDER, found, saved) == (False, [])
+  assert hf_head.take_head(FOLDER, found, saved) == (False, [])
   assert hf_names.HEAD in found
 
 
@@ -70,7 +70,7 @@ def test_a_head_of_its_own_may_equal_the_embedding(saved):
 def test_version_5_ties_without_scaling_and_that_is_said(saved):
   """What a T5 1.1 is that version 5 built from a config: it drops the head."""
   found = tensors(shared=EMBEDDING)
-  via_embedding, said = hf_heads.take_head(FOLDER, found, saved)
+  via_embedding, said = hf_head.take_head(FOLDER, found, saved)
   assert not via_embedding
   assert "once more, since states are not scaled" in said[0]
   np.testing.assert_array_equal(found[hf_names.HEAD].read(), EMBEDDING)
@@ -80,14 +80,14 @@ def test_version_5_ties_without_scaling_and_that_is_said(saved):
 def test_a_missing_head_is_not_made_up(saved):
   """It is listed as missing later."""
   found = tensors(shared=EMBEDDING)
-  assert hf_heads.take_head(FOLDER, found, saved) == (False, [])
+  assert hf_head.take_head(FOLDER, found, saved) == (False, [])
   assert hf_names.HEAD not in found
 
 
 @pytest.mark.parametrize("saved", [TIED_1_0, MT5_TIED_BY_4, UMT5_TIED])
 def test_a_copy_of_a_tied_head_is_left_out_and_said(saved):
   found = tensors(shared=EMBEDDING, head=EMBEDDING.copy())
-  via_embedding, said = hf_heads.take_head(FOLDER, found, saved)
+  via_embedding, said = hf_head.take_head(FOLDER, found, saved)
   assert via_embedding
   assert hf_names.HEAD not in found
   assert "equals shared.weight" in said[0]
@@ -106,7 +106,7 @@ def test_a_copy_of_a_tied_head_is_left_out_and_said(saved):
 def test_a_tied_config_with_another_head_is_a_contradiction(saved, head):
   found = tensors(shared=EMBEDDING, head=head)
   with pytest.raises(UserError, match="set tie_word_embeddings") as error:
-    hf_heads.take_head(FOLDER, found, saved)
+    hf_head.take_head(FOLDER, found, saved)
   assert str(error.value).startswith(
     f"{FOLDER}: lm_head.weight differs from shared.weight, but config.json ties"
   )
@@ -115,12 +115,12 @@ def test_a_tied_config_with_another_head_is_a_contradiction(saved, head):
 def test_zero_and_minus_zero_are_not_the_same_bits():
   zeros = np.zeros((4, 3), np.float32)
   with pytest.raises(UserError, match=r"lm_head\.weight differs"):
-    hf_heads.take_head(FOLDER, tensors(shared=zeros, head=-zeros), TIED_1_0)
+    hf_head.take_head(FOLDER, tensors(shared=zeros, head=-zeros), TIED_1_0)
 
 
 def test_copies_are_left_out_and_said():
   found = tensors(shared=EMBEDDING, encoder=EMBEDDING, decoder=EMBEDDING)
-  said = hf_heads.take_copies(FOLDER, found)
+  said = hf_head.take_copies(FOLDER, found)
   assert list(found) == [hf_names.EMBEDDING]
   assert said == [
     f"copies: {ENCODER}, {DECODER} equal shared.weight and are not written"
@@ -132,18 +132,18 @@ def test_copies_are_left_out_and_said():
 def test_a_copy_that_differs_is_refused(other):
   found = tensors(shared=EMBEDDING, **{other: OWN})
   with pytest.raises(UserError, match="which a T5 has only once") as error:
-    hf_heads.take_copies(FOLDER, found)
+    hf_head.take_copies(FOLDER, found)
   assert f"{other}.embed_tokens.weight differs from shared" in str(error.value)
 
 
 def test_an_embedding_under_the_name_of_its_copy_is_found():
   """Safetensors keeps one name of what is shared, and may take any."""
   found = tensors(encoder=EMBEDDING, decoder=EMBEDDING)
-  hf_heads.take_copies(FOLDER, found)
+  hf_head.take_copies(FOLDER, found)
   assert list(found) == [hf_names.EMBEDDING]
   found = tensors(encoder=EMBEDDING, decoder=OWN)
   with pytest.raises(UserError, match="which a T5 has only once"):
-    hf_heads.take_copies(FOLDER, found)
+    hf_head.take_copies(FOLDER, found)
 
 
 def test_a_bias_that_nothing_reads_is_left_out_and_said():
@@ -151,12 +151,12 @@ def test_a_bias_that_nothing_reads_is_left_out_and_said():
   bias = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias"
   found = tensors(shared=EMBEDDING)
   found |= tiny_models.as_leaves({f"{bias}.weight": OWN})
-  (said,) = hf_heads.take_copies(FOLDER, found)
+  (said,) = hf_head.take_copies(FOLDER, found)
   assert said == f"left out: {bias}.weight, which no attention reads"
   assert list(found) == [hf_names.EMBEDDING]
 
 
 def test_nothing_twice_is_nothing_to_say():
   found = tensors(shared=EMBEDDING, head=OWN)
-  assert hf_heads.take_copies(FOLDER, found) == []
+  assert hf_head.take_copies(FOLDER, found) == []
   assert list(found) == [hf_names.EMBEDDING, hf_names.HEAD]

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from gkd.convert import hf
-from gkd.convert import hf_tokenizer
-from gkd.convert import own
+from gkd.checkpoints.hf import hf_folder
+from gkd.checkpoints.hf import hf_tokenizer
+from gkd.checkpoints.native import native_checkpoint
 from gkd.text import sentencepiece_training
 from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
@@ -53,16 +53,18 @@ def test_texts_are_cut_where_they_were_also_on_the_way_through_ours(tmp_path):
     (tmp_path / name).mkdir()
   made = tiny_models.make(vocab_size=384)
   words = vocabulary.load("bytes", 61)
-  hf.write(tmp_path / "theirs", made, vocabulary=words)
+  hf_folder.write(tmp_path / "theirs", made, vocabulary=words)
   file = tmp_path / "theirs" / "tokenizer_config.json"
   settings = json.loads(file.read_text())
   assert "model_max_length" not in settings
   file.write_text(json.dumps({**settings, "model_max_length": 512}))
-  own.write(tmp_path / "ours", hf.open_checkpoint(tmp_path / "theirs", {}))
-  kept = own.open_checkpoint(tmp_path / "ours", {})
-  hf.write(tmp_path / "again", kept, vocabulary=words)
+  native_checkpoint.write(
+    tmp_path / "ours", hf_folder.open_checkpoint(tmp_path / "theirs", {})
+  )
+  kept = native_checkpoint.open_checkpoint(tmp_path / "ours", {})
+  hf_folder.write(tmp_path / "again", kept, vocabulary=words)
   settings = json.loads((tmp_path / "again" / file.name).read_text())
   assert settings["model_max_length"] == 512
   bad = dataclasses.replace(made, about={"hf": {"model_max_length": "x"}})
   with pytest.raises(UserError, match="model_max_length 'x'; expected a whole"):
-    hf.write(tmp_path / "again", bad, vocabulary=words)
+    hf_folder.write(tmp_path / "again", bad, vocabulary=words)

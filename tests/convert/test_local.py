@@ -9,11 +9,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gkd import convert
+from gkd.checkpoints import conversion
+from gkd.checkpoints import local_copy
+from gkd.checkpoints import source
 from gkd.checkpoints import trained
-from gkd.convert import converting
-from gkd.convert import local
-from gkd.convert import t5x
+from gkd.checkpoints.t5x import t5x_reader
 from gkd.types import UserError
 from tests.convert import tiny_models
 
@@ -28,18 +28,18 @@ def foreign(t5x_checkpoint, tmp_path):
 @pytest.fixture
 def conversions(monkeypatch):
   """What was converted, one entry a conversion."""
-  made, convert_really = [], converting.convert
+  made, convert_really = [], conversion.convert
 
   def counting(source, *args, **named):
     made.append(source)
     return convert_really(source, *args, **named)
 
-  monkeypatch.setattr(converting, "convert", counting)
+  monkeypatch.setattr(conversion, "convert", counting)
   return made
 
 
 def copy_of(path, tmp_path, **named):
-  return local.localized(path, tmp_path / "cache", **named)
+  return local_copy.localized(path, tmp_path / "cache", **named)
 
 
 def test_it_is_converted_once_and_then_reused(
@@ -52,8 +52,8 @@ def test_it_is_converted_once_and_then_reused(
   assert f"{foreign} is a T5X checkpoint: converting it to {copy}" in (
     caplog.messages
   )
-  wanted = t5x.open_checkpoint(foreign, {})
-  tiny_models.assert_same_arrays(convert.open_any(copy).leaves, wanted.leaves)
+  wanted = t5x_reader.open_checkpoint(foreign, {})
+  tiny_models.assert_same_arrays(source.open_any(copy).leaves, wanted.leaves)
   assert trained.locate(copy).step == 10
   before = tiny_models.files_of(copy)
   assert copy_of(foreign, tmp_path) == copy
@@ -68,7 +68,7 @@ def test_a_gkd_that_converts_otherwise_does_so(
   foreign, tmp_path, conversions, monkeypatch
 ):
   first = copy_of(foreign, tmp_path)
-  monkeypatch.setattr(local, "_VERSION", local._VERSION + 1)
+  monkeypatch.setattr(local_copy, "_VERSION", local_copy._VERSION + 1)
   assert copy_of(foreign, tmp_path) != first
   assert len(conversions) == 2
 
@@ -86,7 +86,7 @@ def test_changed_files_are_another_checkpoint(foreign, tmp_path, conversions):
     foreign, tmp_path, given={"mlp_activations": ["silu", "gelu"]}
   )
   assert given not in (first, second)
-  assert convert.open_any(given).config.mlp_activations == ("silu", "gelu")
+  assert source.open_any(given).config.mlp_activations == ("silu", "gelu")
 
 
 def test_files_of_download_programs_do_not_count(foreign, tmp_path):
@@ -100,10 +100,10 @@ def test_bfloat16_becomes_float32_exactly(tmp_path):
   made = tiny_models.make(dtype=ml_dtypes.bfloat16)
   folder = tmp_path / "checkpoint_7"
   folder.mkdir()
-  t5x.write(folder, made)
+  t5x_reader.write(folder, made)
   copy = copy_of(folder, tmp_path)
   assert copy.name.startswith(f"{tmp_path.name}_checkpoint_7-")
-  _, params = convert.read(copy)
+  _, params = source.read(copy)
   table = params["token_embedder"]["embedding"]
   wanted = made.leaves["token_embedder/embedding"].read().astype(np.float32)
   assert table.dtype == np.float32
@@ -112,7 +112,7 @@ def test_bfloat16_becomes_float32_exactly(tmp_path):
 
 def test_ours_is_used_where_it_is(foreign, tmp_path, conversions):
   copy = copy_of(foreign, tmp_path)
-  assert local.localized(copy, tmp_path / "other") == copy
+  assert local_copy.localized(copy, tmp_path / "other") == copy
   assert not (tmp_path / "other").exists()
   assert len(conversions) == 1
 
@@ -126,7 +126,7 @@ def test_a_conversion_that_failed_leaves_no_copy(foreign, tmp_path):
   left = [f for f in (tmp_path / "cache" / "models").iterdir() if f.is_dir()]
   assert left == []
   chunk.write_bytes(content)
-  assert convert.open_any(copy_of(foreign, tmp_path)).step == 10
+  assert source.open_any(copy_of(foreign, tmp_path)).step == 10
 
 
 def test_what_a_killed_conversion_left_is_not_used(
@@ -144,14 +144,14 @@ def test_the_second_of_two_waits_and_reuses(
   foreign, tmp_path, conversions, monkeypatch
 ):
   inside, go_on = threading.Event(), threading.Event()
-  convert_counted = converting.convert
+  convert_counted = conversion.convert
 
   def slow(*args, **named):
     inside.set()
     assert go_on.wait(60)
     return convert_counted(*args, **named)
 
-  monkeypatch.setattr(converting, "convert", slow)
+  monkeypatch.setattr(conversion, "convert", slow)
   found = []
 
   def ask():

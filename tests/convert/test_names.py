@@ -2,9 +2,9 @@
 
 import pytest
 
-from gkd import convert
-from gkd.convert import names
-from gkd.convert import own
+from gkd.checkpoints import conversion
+from gkd.checkpoints import stored_names
+from gkd.checkpoints.native import native_checkpoint
 from tests.convert import tiny_models
 
 
@@ -13,11 +13,11 @@ def test_t5x_has_the_arrays_that_are_announced(tmp_path, bias_per_layer):
   """T5X's folders, one an array; of stacked layers each is named once."""
   made = tiny_models.make(bias_per_layer=bias_per_layer)
   (tmp_path / "ours").mkdir()
-  own.write(tmp_path / "ours", made)
-  convert.convert(tmp_path / "ours", tmp_path / "t5x", to="t5x")
+  native_checkpoint.write(tmp_path / "ours", made)
+  conversion.convert(tmp_path / "ours", tmp_path / "t5x", to="t5x")
   announced = {}
   for name, leaf in made.leaves.items():
-    stored, shape = names.stored("t5x", made.config, name, leaf.shape)
+    stored, shape = stored_names.stored("t5x", made.config, name, leaf.shape)
     announced[stored.partition("[")[0]] = list(shape)
   metadata = {
     file.parent.name: tiny_models.read_json(file)["shape"]
@@ -29,4 +29,4 @@ def test_t5x_has_the_arrays_that_are_announced(tmp_path, bias_per_layer):
 def test_ours_are_the_names_of_design():
   config = tiny_models.make().config
   name = "encoder/layers_0/mlp/wo/kernel"
-  assert names.stored("gkd", config, name, (24, 16)) == (name, (24, 16))
+  assert stored_names.stored("gkd", config, name, (24, 16)) == (name, (24, 16))

@@ -7,11 +7,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gkd import convert
 from gkd import trees
-from gkd.convert import opening
-from gkd.convert import own
-from gkd.convert.checkpoint import Leaf
+from gkd.checkpoints import source
+from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.native import native_checkpoint
 from gkd.models import t5
 from gkd.models.t5 import T5Config
 from gkd.types import UserError
@@ -30,8 +29,8 @@ def other(shape, dtype="float32"):
 
 
 def test_a_whole_model_passes():
-  opening.check_leaves(tiny_models.make())
-  opening.check_leaves(tiny_models.make(dtype=ml_dtypes.bfloat16))
+  source.check_leaves(tiny_models.make())
+  source.check_leaves(tiny_models.make(dtype=ml_dtypes.bfloat16))
 
 
 def test_all_that_is_wrong_is_in_one_line():
@@ -42,7 +41,7 @@ def test_all_that_is_wrong_is_in_one_line():
     "visual/projection/kernel": other((3, 4)),
   }
   with pytest.raises(UserError) as error:
-    opening.check_leaves(changed(leaves))
+    source.check_leaves(changed(leaves))
   text = str(error.value)
   assert "\n" not in text
   for part in (
@@ -68,7 +67,7 @@ def test_shapes_are_those_of_the_model(fields):
   init = t5.encoder_decoder(config).init
   params = trees.flatten(jax.eval_shape(init, jax.random.key(0)))
   wanted = {name: leaf.shape for name, leaf in params.items()}
-  found = opening.expected_shapes(config)
+  found = source.expected_shapes(config)
   assert found == wanted
   assert list(found) == sorted(found)
 
@@ -77,7 +76,7 @@ def test_absurd_numbers_of_layers_are_refused_at_once():
   made = tiny_models.make()
   config = dataclasses.replace(made.config, num_encoder_layers=10**9)
   with pytest.raises(UserError, match=r"1000000003 layers, but holds \d+ par"):
-    opening.check_leaves(dataclasses.replace(made, config=config))
+    source.check_leaves(dataclasses.replace(made, config=config))
 
 
 def slots_of(name="encoder/layers_1/mlp/wo/kernel", **shapes):
@@ -99,7 +98,7 @@ def slots_of(name="encoder/layers_1/mlp/wo/kernel", **shapes):
   ],
 )
 def test_slots_of_adafactor_pass(shapes):
-  opening.check_leaves(slots_of(**shapes))
+  source.check_leaves(slots_of(**shapes))
 
 
 @pytest.mark.parametrize(
@@ -119,14 +118,14 @@ def test_slots_of_adafactor_pass(shapes):
 )
 def test_slots_of_something_else_are_listed(shapes, message):
   with pytest.raises(UserError, match=message):
-    opening.check_leaves(slots_of(**shapes))
+    source.check_leaves(slots_of(**shapes))
 
 
 def test_missing_slots_are_listed():
   made = slots_of()
   slots = {n: leaf for n, leaf in made.slots.items() if n[:5] != "v_row"}
   with pytest.raises(UserError, match=r"\d+ slots missing: v_row/decoder/dec"):
-    opening.check_leaves(dataclasses.replace(made, slots=slots))
+    source.check_leaves(dataclasses.replace(made, slots=slots))
 
 
 def test_of_many_the_first_are_listed_and_the_rest_counted():
@@ -136,14 +135,14 @@ def test_of_many_the_first_are_listed_and_the_rest_counted():
     for n in ("query", "key", "value", "out")
   }
   with pytest.raises(UserError, match=r"6 missing: .* and 2 more; give") as e:
-    opening.check_leaves(changed(gone))
+    source.check_leaves(changed(gone))
   assert str(e.value).count("decoder/layers_2") == 4
 
 
 def test_read_gives_the_config_and_a_nested_tree(tmp_path):
   made = tiny_models.make()
-  own.write(tmp_path, made)
-  config, params = convert.read(tmp_path)
+  native_checkpoint.write(tmp_path, made)
+  config, params = source.read(tmp_path)
   assert config == made.config
   found = trees.flatten(params)
   assert list(found) == list(made.leaves)
@@ -155,7 +154,7 @@ def test_read_gives_the_config_and_a_nested_tree(tmp_path):
 def test_read_of_t5x_takes_what_the_user_says(t5x_checkpoint, golden):
   """Against the parameters that T5X itself printed."""
   folder = t5x_checkpoint("t5_1_1_tiny", "legacy", 0)
-  config, params = convert.read(folder, vocabulary_size=100)
+  config, params = source.read(folder, vocabulary_size=100)
   assert (config.vocab_size, config.vocabulary_size) == (128, 100)
   with np.load(golden / "t5x" / "t5_1_1_tiny" / "params_start.npz") as wanted:
     found = trees.flatten(params)
@@ -167,9 +166,9 @@ def test_read_of_t5x_takes_what_the_user_says(t5x_checkpoint, golden):
 def test_a_step_chooses_among_several(tmp_path):
   for step in (5, 12):
     (tmp_path / f"checkpoint_{step}").mkdir()
-  assert opening.at_step(tmp_path, 5) == tmp_path / "checkpoint_5"
-  assert opening.at_step(tmp_path, None) == tmp_path
+  assert source.at_step(tmp_path, 5) == tmp_path / "checkpoint_5"
+  assert source.at_step(tmp_path, None) == tmp_path
   with pytest.raises(UserError, match=r"no checkpoint of step 7; it has 5, 12"):
-    opening.at_step(tmp_path, 7)
+    source.at_step(tmp_path, 7)
   one = tmp_path / "checkpoint_5"
-  assert opening.at_step(one, 7) == one  # compared once it is open
+  assert source.at_step(one, 7) == one  # compared once it is open

@@ -14,7 +14,7 @@ from gkd.checkpoints import models
 from gkd.checkpoints import one_by_one
 from gkd.checkpoints import store
 from gkd.checkpoints import trained
-from gkd.convert import own
+from gkd.checkpoints.native import native_checkpoint
 from gkd.text import vocabulary
 from gkd.types import UserError
 from tests.checkpoints.test_store import flip_a_bit
@@ -23,7 +23,7 @@ from tests.convert import tiny_models
 
 def write(folder, checkpoint, **options):
   folder.mkdir()
-  own.write(folder, checkpoint, **options)
+  native_checkpoint.write(folder, checkpoint, **options)
   return folder
 
 
@@ -32,7 +32,7 @@ def test_what_is_written_comes_back(tmp_path, dtype, monkeypatch):
   monkeypatch.setattr(one_by_one, "_SMALL_BYTES", 1000)
   monkeypatch.setattr(one_by_one, "_CHUNK_BYTES", 1500)  # several an array
   made = tiny_models.make(dtype=dtype, slots=True)
-  found = own.open_checkpoint(write(tmp_path / "a", made), {})
+  found = native_checkpoint.open_checkpoint(write(tmp_path / "a", made), {})
   tiny_models.assert_same_arrays(found.leaves, made.leaves)
   tiny_models.assert_same_arrays(found.slots, made.slots)
   assert (found.config, found.step, found.format) == (made.config, 7, "gkd")
@@ -69,7 +69,7 @@ def test_a_model_saved_in_one_piece_is_read_array_by_array(tmp_path):
   params = trees.unflatten({n: place(x.read()) for n, x in made.leaves.items()})
   about = {"model": dataclasses.asdict(made.config)}
   models.save_params(tmp_path / "a", params, about)
-  found = own.open_checkpoint(tmp_path / "a", {})
+  found = native_checkpoint.open_checkpoint(tmp_path / "a", {})
   tiny_models.assert_same_arrays(found.leaves, made.leaves)
   assert (found.config, found.step) == (made.config, None)
 
@@ -116,19 +116,19 @@ def make_run(folder, **changes):
 def test_of_a_run_the_newest_sound_checkpoint_is_read(tmp_path):
   run = tmp_path / "run"
   made = make_run(run)
-  found = own.open_checkpoint(run, {})
+  found = native_checkpoint.open_checkpoint(run, {})
   tiny_models.assert_same_arrays(found.leaves, made[4].leaves)
   assert (found.step, found.config) == (4, made[4].config)
   assert found.about["run"]["card"] == {"teacher": "Flan"}
   assert found.about["run_dir"] == str(run)
-  one = own.open_checkpoint(run / "checkpoints" / "00000002", {})
+  one = native_checkpoint.open_checkpoint(run / "checkpoints" / "00000002", {})
   tiny_models.assert_same_arrays(one.leaves, made[2].leaves)
   assert (one.step, one.about) == (2, found.about)
   flip_a_bit(run / "checkpoints" / "00000004")
-  assert own.open_checkpoint(run, {}).step == 2
+  assert native_checkpoint.open_checkpoint(run, {}).step == 2
   # The same model written on: what the run says stays known.
   folder = write(tmp_path / "model", one)
-  again = own.open_checkpoint(folder, {})
+  again = native_checkpoint.open_checkpoint(folder, {})
   assert again.about["run"] == found.about["run"]
   assert again.about["vocabulary_sha256"] == "abc"
   assert again.about["converted_from"]["path"] == str(one.path)
@@ -140,35 +140,37 @@ def test_steps_before_the_run_are_counted(tmp_path):
   (checkpoints / "00000002").rename(checkpoints / "00000000")
   tiny_models.rewrite_json(tmp_path / "run.json", first_step=1000)
   steps = [
-    own.open_checkpoint(checkpoints / name, {}).step
+    native_checkpoint.open_checkpoint(checkpoints / name, {}).step
     for name in ("00000000", "00000004")
   ]
   assert steps == [1000, 1004]
   for wrong in (None, "1000", -1):
     tiny_models.rewrite_json(tmp_path / "run.json", first_step=wrong)
     with pytest.raises(UserError, match=r"run.json: its first_step is .*resto"):
-      own.open_checkpoint(tmp_path, {})
+      native_checkpoint.open_checkpoint(tmp_path, {})
 
 
 def test_fields_of_the_program_may_be_given_others_must_agree(tmp_path):
   folder = write(tmp_path / "a", tiny_models.make())
   given = {"dtype": "bfloat16", "dropout_rate": 0.0, "head_dim": 4}
   given["mlp_activations"] = ["gelu", "linear"]
-  config = own.open_checkpoint(folder, given | {"emb_dim": None}).config
+  config = native_checkpoint.open_checkpoint(
+    folder, given | {"emb_dim": None}
+  ).config
   assert (config.dtype, config.dropout_rate, config.head_dim) == (
     "bfloat16",
     0.0,
     4,
   )
   with pytest.raises(UserError, match=r"head_dim=8 was given.*saved with 4"):
-    own.open_checkpoint(folder, {"head_dim": 8})
+    native_checkpoint.open_checkpoint(folder, {"head_dim": 8})
 
 
 def test_a_model_without_its_sizes_is_read_by_its_shapes(tmp_path):
   made = tiny_models.make()
   params = trees.unflatten({n: x.read() for n, x in made.leaves.items()})
   models.save_params(tmp_path / "a", params, {})
-  found = own.open_checkpoint(tmp_path / "a", {})
+  found = native_checkpoint.open_checkpoint(tmp_path / "a", {})
   assert found.config == made.config
   assert any(x.startswith("mlp_activations") for x in found.assumed)
 
@@ -178,7 +180,7 @@ def test_the_tokenizer_lies_beside_the_parameters(tmp_path):
   folder = write(tmp_path / "a", tiny_models.make(), vocabulary=words)
   again = vocabulary.load(folder / "vocabulary" / "vocabulary.json")
   assert vocabulary.first_difference(again, words) is None
-  about = own.open_checkpoint(folder, {}).about
+  about = native_checkpoint.open_checkpoint(folder, {}).about
   assert about["vocabulary_sha256"] == words.sha256
   assert about["vocabulary"] == words.spec()
 
@@ -194,14 +196,16 @@ def test_one_flipped_bit_is_refused_wherever_it_is(tmp_path):
       flipped[at] ^= 1
       file.write_bytes(bytes(flipped))
       with pytest.raises(UserError, match=r"damaged checkpoint|no finished"):
-        own.open_checkpoint(folder, {})
+        native_checkpoint.open_checkpoint(folder, {})
     file.write_bytes(content)
-  own.open_checkpoint(folder, {})
+  native_checkpoint.open_checkpoint(folder, {})
 
 
 def test_arrays_that_go_while_they_are_read_are_one_line(tmp_path):
   folder = write(tmp_path / "a", tiny_models.make())
-  leaf = own.open_checkpoint(folder, {}).leaves["token_embedder/embedding"]
+  leaf = native_checkpoint.open_checkpoint(folder, {}).leaves[
+    "token_embedder/embedding"
+  ]
   for file in folder.rglob("d/*"):
     file.unlink()
   with pytest.raises(UserError, match=r"embedding cannot be read") as error:
@@ -214,4 +218,4 @@ def test_a_folder_without_parameters_is_refused(tmp_path):
   saves.save(1, {"other": np.zeros(2)})
   saves.wait()
   with pytest.raises(UserError, match="holds no parameters"):
-    own.open_checkpoint(tmp_path, {})
+    native_checkpoint.open_checkpoint(tmp_path, {})

@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 
-from gkd.convert import safetensors_file
-from gkd.convert.checkpoint import Leaf
+from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.hf import safetensors_file
 from gkd.types import UserError
 from tests.convert import tiny_models
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gkd.convert import scanned
+from gkd.checkpoints.t5x import stacked_layers
 from gkd.types import UserError
 
 D, L, H, K, F = 6, 3, 2, 4, 5
@@ -31,13 +31,13 @@ def by_hand(name: str, array: np.ndarray, i: int) -> np.ndarray:
 def test_layers_are_those_of_indexing(name):
   shape = SHAPES[name]
   array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-  names = scanned.layer_names(name, shape)
+  names = stacked_layers.layer_names(name, shape)
   stack, _, rest = name.split("/", 2)
   assert names == [f"{stack}/layers_{i}/{rest}" for i in range(L)]
   for i in range(L):
-    layer = scanned.layer_of(name, array[:, i])
+    layer = stacked_layers.layer_of(name, array[:, i])
     np.testing.assert_array_equal(layer, by_hand(name, array, i))
-    assert layer.shape == scanned.layer_shape(name, shape)
+    assert layer.shape == stacked_layers.layer_shape(name, shape)
     assert layer.flags.c_contiguous
 
 
@@ -46,28 +46,32 @@ def test_stacking_undoes_it(name):
   shape = SHAPES[name]
   array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
   layers = [by_hand(name, array, i) for i in range(L)]
-  assert scanned.stacked_shape(name, layers[0].shape, L, H) == shape
-  got = scanned.stacked(name, iter(layers), L, H)
+  assert stacked_layers.stacked_shape(name, layers[0].shape, L, H) == shape
+  got = stacked_layers.stacked(name, iter(layers), L, H)
   np.testing.assert_array_equal(got, array)
-  for i, layer in enumerate(scanned.layer_names(name, shape)):
-    assert scanned.stacked_name(layer) == (name, i)
+  for i, layer in enumerate(stacked_layers.layer_names(name, shape)):
+    assert stacked_layers.stacked_name(layer) == (name, i)
 
 
 def test_what_is_not_of_a_layer_stays():
   names = ("token_embedder/embedding", "encoder/encoder_norm/scale")
-  assert not scanned.is_scanned([*names, "encoder/layers_0/mlp/wo/kernel"])
-  assert scanned.is_scanned([*names, "decoder/decoder/mlp/wo/kernel"])
+  assert not stacked_layers.is_scanned(
+    [*names, "encoder/layers_0/mlp/wo/kernel"]
+  )
+  assert stacked_layers.is_scanned([*names, "decoder/decoder/mlp/wo/kernel"])
   for name in names:
-    assert scanned.layer_names(name, (3, 4)) == []
-    assert scanned.stacked_name(name) is None
+    assert stacked_layers.layer_names(name, (3, 4)) == []
+    assert stacked_layers.stacked_name(name) is None
 
 
 def test_wrong_number_of_axes_is_refused():
   with pytest.raises(UserError, match=r"shape \(6, 3, 8\); expected 4 axes"):
-    scanned.layer_names("encoder/encoder/attention/query/kernel", (6, 3, 8))
+    stacked_layers.layer_names(
+      "encoder/encoder/attention/query/kernel", (6, 3, 8)
+    )
 
 
 def test_unknown_parameter_is_refused():
   name = "encoder/encoder/mlp/router/kernel_2"
   with pytest.raises(UserError, match="router/kernel_2 is no parameter of"):
-    scanned.layer_names(name, (6, 3, 8))
+    stacked_layers.layer_names(name, (6, 3, 8))

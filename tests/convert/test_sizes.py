@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from gkd import trees
-from gkd.convert import sizes
+from gkd.checkpoints import config_from_shapes
 from gkd.models import t5
 from gkd.types import UserError
 
@@ -37,7 +37,7 @@ def shapes_of(**fields) -> dict[str, tuple[int, ...]]:
   ],
 )
 def test_config_is_read_off_the_shapes(fields):
-  config, _ = sizes.config_of(shapes_of(**fields), {})
+  config, _ = config_from_shapes.config_of(shapes_of(**fields), {})
   assert config == t5.T5Config(**fields)
 
 
@@ -52,7 +52,7 @@ def test_sizes_of_the_11_billion_model():
     "mlp_dim": 10240,
     **GATED,
   }
-  config, _ = sizes.config_of(shapes_of(**fields), {})
+  config, _ = config_from_shapes.config_of(shapes_of(**fields), {})
   assert config == t5.T5Config(**fields, vocabulary_size=32100)
 
 
@@ -61,9 +61,9 @@ def test_sizes_of_the_11_billion_model():
   [(32128, 32100), (250112, 250100), (256384, 256300), (384, 384), (99, 99)],
 )
 def test_real_ids_of_the_public_tables(rows, real):
-  assert sizes.known_vocabulary_size(rows) == real
+  assert config_from_shapes.known_vocabulary_size(rows) == real
   shapes = shapes_of(**{**TINY, **GATED, "vocab_size": rows})
-  config, assumed = sizes.config_of(shapes, {})
+  config, assumed = config_from_shapes.config_of(shapes, {})
   assert config.vocabulary_size == real
   assert any(str(rows) in sentence for sentence in assumed)
 
@@ -78,21 +78,23 @@ def test_what_is_given_is_not_assumed():
     "emb_dim": 32,
     "head_dim": None,
   }
-  config, assumed = sizes.config_of(shapes_of(**TINY, **GATED), given)
+  config, assumed = config_from_shapes.config_of(
+    shapes_of(**TINY, **GATED), given
+  )
   assert assumed == ()
   assert config.mlp_activations == ("silu", "linear")
   assert (config.vocabulary_size, config.dtype) == (100, "bfloat16")
 
 
 def test_assumptions_are_said():
-  _, assumed = sizes.config_of(shapes_of(**TINY, **GATED), {})
+  _, assumed = config_from_shapes.config_of(shapes_of(**TINY, **GATED), {})
   assert assumed[2:] == (
     "relative_max_distance: 128, as T5 has it",
     "layer_norm_epsilon: 1e-06, as T5 has it",
   )
   assert assumed[0].startswith("mlp_activations: gelu and linear")
   assert assumed[1] == "vocabulary_size: each of the 128 rows is a real id"
-  _, assumed = sizes.config_of(shapes_of(**TINY, **RELU), {})
+  _, assumed = config_from_shapes.config_of(shapes_of(**TINY, **RELU), {})
   assert assumed[0].startswith("mlp_activations: relu")
 
 
@@ -109,7 +111,7 @@ def test_assumptions_are_said():
 )
 def test_given_field_that_contradicts_is_refused(given, message):
   with pytest.raises(UserError, match=message):
-    sizes.config_of(shapes_of(**TINY, **GATED), given)
+    config_from_shapes.config_of(shapes_of(**TINY, **GATED), given)
 
 
 def _without(shapes, part):
@@ -147,12 +149,12 @@ def _without(shapes, part):
 def test_other_models_are_refused(change, message):
   shapes = change(shapes_of(**TINY, **GATED))
   with pytest.raises(UserError, match=message):
-    sizes.config_of(shapes, {})
+    config_from_shapes.config_of(shapes, {})
 
 
 def test_a_missing_layer_is_left_for_the_caller_to_list():
   shapes = _without(shapes_of(**TINY, **GATED), "decoder/layers_2/")
-  config, _ = sizes.config_of(shapes, {})
+  config, _ = config_from_shapes.config_of(shapes, {})
   assert config.num_decoder_layers == 4
 
 
@@ -170,19 +172,25 @@ def test_a_missing_layer_is_left_for_the_caller_to_list():
 )
 def test_what_is_not_kept_brings_the_config_back(fields):
   config = t5.T5Config(**{**TINY, **fields})
-  lost = sizes.not_kept(config)
-  found, assumed = sizes.config_of(shapes_of(**{**TINY, **fields}), lost)
+  lost = config_from_shapes.not_kept(config)
+  found, assumed = config_from_shapes.config_of(
+    shapes_of(**{**TINY, **fields}), lost
+  )
   assert found == config
   for sentence in assumed:
     assert sentence.partition(":")[0] not in lost
   for name in lost:
     fewer = {field: lost[field] for field in lost if field != name}
-    other, _ = sizes.config_of(shapes_of(**{**TINY, **fields}), fewer)
+    other, _ = config_from_shapes.config_of(
+      shapes_of(**{**TINY, **fields}), fewer
+    )
     assert getattr(other, name) != getattr(config, name)
 
 
 def test_of_a_public_model_nothing_is_lost():
   public = {**TINY, **GATED, "vocab_size": 32128, "vocabulary_size": 32100}
-  assert sizes.not_kept(t5.T5Config(**public)) == {}
-  lost = sizes.not_kept(t5.T5Config(**{**public, "vocabulary_size": 32000}))
+  assert config_from_shapes.not_kept(t5.T5Config(**public)) == {}
+  lost = config_from_shapes.not_kept(
+    t5.T5Config(**{**public, "vocabulary_size": 32000})
+  )
   assert lost == {"vocabulary_size": 32000}

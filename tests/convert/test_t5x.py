@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from gkd import trees
-from gkd.convert import planning
-from gkd.convert import t5x
-from gkd.convert import t5x_folders
-from gkd.convert import t5x_trees
+from gkd.checkpoints import conversion_plan
+from gkd.checkpoints.t5x import t5x_folders
+from gkd.checkpoints.t5x import t5x_index
+from gkd.checkpoints.t5x import t5x_reader
 from gkd.models import t5
 from gkd.types import UserError
 from tests.golden_t5x import GATED
@@ -50,7 +50,7 @@ def sha256(params) -> str:
 @pytest.mark.parametrize(("model", "layout", "step", "options"), CHECKPOINTS)
 def test_config_and_step(t5x_checkpoint, model, layout, step, options):
   path = t5x_checkpoint(model, layout, step)
-  found = t5x.open_checkpoint(path, {})
+  found = t5x_reader.open_checkpoint(path, {})
   assert found.config == t5.T5Config(**SIZE, **options)
   assert (found.path, found.format, found.step) == (path, "t5x", step)
   assert list(found.leaves) == sorted(found.leaves)
@@ -61,7 +61,7 @@ def test_config_and_step(t5x_checkpoint, model, layout, step, options):
 
 @pytest.mark.parametrize("model", ["t5_1_1_tiny", "t5_1_0_tiny"])
 def test_parameters_equal_those_of_t5x(golden, t5x_checkpoint, model):
-  found = t5x.open_checkpoint(t5x_checkpoint(model, "legacy", 0), {})
+  found = t5x_reader.open_checkpoint(t5x_checkpoint(model, "legacy", 0), {})
   got = params_of(found)
   want = load(golden / "t5x" / model / "params_start.npz")
   assert list(got) == sorted(want)
@@ -85,14 +85,14 @@ def test_sha256_is_that_of_t5x(
   golden, t5x_checkpoint, model, layout, step, key
 ):
   meta = json.loads((golden / "t5x" / "meta.json").read_text())
-  found = t5x.open_checkpoint(t5x_checkpoint(model, layout, step), {})
+  found = t5x_reader.open_checkpoint(t5x_checkpoint(model, layout, step), {})
   assert sha256(params_of(found)) == meta["models"][model][key]
 
 
 def test_layers_are_taken_out_of_the_stack(golden, t5x_checkpoint):
   """The stacked arrays have the hash of T5X; each layer is a slice of them."""
   path = t5x_checkpoint("t5_1_1_scan_tiny", "legacy", 0)
-  arrays, _ = t5x_trees.read(t5x_folders.find(path))
+  arrays, _ = t5x_index.read(t5x_folders.find(path))
   stacked = {
     name.removeprefix("target/"): array.read()
     for name, array in arrays.items()
@@ -101,7 +101,7 @@ def test_layers_are_taken_out_of_the_stack(golden, t5x_checkpoint):
   meta = json.loads((golden / "t5x" / "meta.json").read_text())
   want = meta["models"]["t5_1_1_scan_tiny"]["start_sha256"]
   assert sha256(stacked) == want
-  got = params_of(t5x.open_checkpoint(path, {}))
+  got = params_of(t5x_reader.open_checkpoint(path, {}))
   query = stacked["decoder/decoder/self_attention/query/kernel"]
   out = stacked["decoder/decoder/self_attention/out/kernel"]
   bias = stacked["encoder/encoder/relpos_bias/rel_embedding"]
@@ -131,7 +131,7 @@ def test_layers_are_taken_out_of_the_stack(golden, t5x_checkpoint):
 def test_logits_of_what_was_read_equal_t5x(
   golden, t5x_checkpoint, model, layout, step, forward
 ):
-  found = t5x.open_checkpoint(t5x_checkpoint(model, layout, step), {})
+  found = t5x_reader.open_checkpoint(t5x_checkpoint(model, layout, step), {})
   batch = load(golden / "t5x" / "batch.npz")
   want = load(golden / "t5x" / model / forward)["logits"]
   counts = batch["decoder_loss_weights"] == 1
@@ -145,8 +145,8 @@ def test_logits_of_what_was_read_equal_t5x(
 
 def test_slots_are_those_that_t5x_saved(t5x_checkpoint):
   path = t5x_checkpoint("t5_1_1_tiny", "legacy", 10)
-  saved, _ = t5x_trees.read(t5x_folders.find(path))
-  found = t5x.open_checkpoint(path, {})
+  saved, _ = t5x_index.read(t5x_folders.find(path))
+  found = t5x_reader.open_checkpoint(path, {})
   assert len(found.slots) == 4 * len(found.leaves)
   for name, leaf in found.slots.items():
     kind, _, parameter = name.partition("/")
@@ -163,7 +163,7 @@ def test_slots_are_those_that_t5x_saved(t5x_checkpoint):
 
 def test_slots_of_stacked_layers_are_left_out_and_said(t5x_checkpoint):
   path = t5x_checkpoint("t5_1_1_scan_tiny", "legacy", 0)
-  found = t5x.open_checkpoint(path, {})
+  found = t5x_reader.open_checkpoint(path, {})
   assert found.slots == {}
   assert any("optimizer: left out, because" in s for s in found.assumed)
 
@@ -171,7 +171,7 @@ def test_slots_of_stacked_layers_are_left_out_and_said(t5x_checkpoint):
 def test_newest_of_a_run_is_said(t5x_checkpoint):
   run = t5x_checkpoint("t5_1_0_tiny", "legacy", 0).parent
   newest = t5x_checkpoint("t5_1_0_tiny", "legacy", 10)
-  found = t5x.open_checkpoint(f"{run}/", {})
+  found = t5x_reader.open_checkpoint(f"{run}/", {})
   assert (found.path, found.step) == (newest, 10)
   assert found.assumed[0].startswith("checkpoint: checkpoint_10, the newest")
 
@@ -180,12 +180,12 @@ def test_given_fields_fill_in_or_contradict(t5x_checkpoint):
   path = t5x_checkpoint("t5_1_1_tiny", "legacy", 10)
   given = {"mlp_activations": ("silu", "linear"), "vocabulary_size": 100}
   given |= {"relative_max_distance": 64, "layer_norm_epsilon": 1e-5}
-  found = t5x.open_checkpoint(path, given)
+  found = t5x_reader.open_checkpoint(path, given)
   assert found.config.mlp_activations == ("silu", "linear")
   assert found.config.vocabulary_size == 100
   assert found.assumed == ()
   with pytest.raises(UserError, match=f"^{path}: num_heads=4 was given"):
-    t5x.open_checkpoint(path, {"num_heads": 4})
+    t5x_reader.open_checkpoint(path, {"num_heads": 4})
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def changed(t5x_checkpoint, tmp_path):
 )
 def test_step_of_any_type(changed, value, step):
   path = changed(lambda tree: tree["state"].update(step=value))
-  found = t5x.open_checkpoint(path, {})
+  found = t5x_reader.open_checkpoint(path, {})
   assert found.step == step
   assert not any("step" in sentence for sentence in found.assumed)
 
@@ -225,7 +225,7 @@ def test_step_of_any_type(changed, value, step):
 def test_step_that_bfloat16_rounded_is_said(changed):
   value = np.array(1001, ml_dtypes.bfloat16)  # 1000
   path = changed(lambda tree: tree["state"].update(step=value))
-  found = t5x.open_checkpoint(path, {})
+  found = t5x_reader.open_checkpoint(path, {})
   assert found.step == 1000
   assert found.assumed[-1].startswith("step: 1000 was stored as bfloat16")
 
@@ -236,16 +236,16 @@ def test_step_that_bfloat16_rounded_is_said(changed):
 def test_step_that_is_none_is_refused(changed, value):
   path = changed(lambda tree: tree["state"].update(step=value))
   with pytest.raises(UserError, match=r"state/step in .*one whole number"):
-    t5x.open_checkpoint(path, {})
+    t5x_reader.open_checkpoint(path, {})
 
 
 def test_without_optimizer_or_state(changed):
   path = changed(lambda tree: tree["state"].pop("param_states"))
-  found = t5x.open_checkpoint(path, {})
+  found = t5x_reader.open_checkpoint(path, {})
   assert (found.slots, found.step, len(found.assumed)) == ({}, 10, 4)
   shutil.rmtree(path)
   path = changed(lambda tree: tree.pop("state"))
-  found = t5x.open_checkpoint(path, {})
+  found = t5x_reader.open_checkpoint(path, {})
   assert (found.slots, found.step, len(found.assumed)) == ({}, None, 4)
 
 
@@ -260,7 +260,7 @@ def _adam(tree):
 
 @pytest.mark.parametrize("change", [_drop_a_slot, _adam])
 def test_slots_are_adafactors_for_all_or_none(changed, change):
-  found = t5x.open_checkpoint(changed(change), {})
+  found = t5x_reader.open_checkpoint(changed(change), {})
   assert found.slots == {}
   assert "it is not Adafactor's for every parameter" in found.assumed[-1]
 
@@ -272,12 +272,12 @@ def test_slots_of_other_types_are_left_out_by_name(changed, dtype):
     slots["v"] = np.ones(32, dtype)
 
   path = changed(change)
-  found = t5x.open_checkpoint(path, {})
+  found = t5x_reader.open_checkpoint(path, {})
   message = rf"optimizer: left .*\(decoder/decoder_norm/scale/v {dtype}\)"
   assert found.slots == {}
   assert re.fullmatch(message, found.assumed[-1])
   with pytest.raises(UserError, match=f"asked for, .*norm/scale/v {dtype}"):
-    planning.plan(path, to="gkd", slots=True)
+    conversion_plan.plan(path, to="gkd", slots=True)
 
 
 def test_bfloat16_slots_become_float32(changed):
@@ -287,7 +287,7 @@ def test_bfloat16_slots_become_float32(changed):
     slots = tree["state"]["param_states"]["decoder"]["decoder_norm"]["scale"]
     slots["v"] = values
 
-  found = t5x.open_checkpoint(changed(change), {})
+  found = t5x_reader.open_checkpoint(changed(change), {})
   leaf = found.slots["v/decoder/decoder_norm/scale"]
   assert leaf.dtype == leaf.read().dtype == "float32"
   np.testing.assert_array_equal(leaf.read(), values.astype(np.float32))
@@ -301,7 +301,7 @@ def test_other_types_are_refused_by_name(changed, dtype):
 
   message = rf"1 parameters are neither .*encoder_norm/scale \({dtype}\)"
   with pytest.raises(UserError, match=message):
-    t5x.open_checkpoint(changed(change), {})
+    t5x_reader.open_checkpoint(changed(change), {})
 
 
 def test_bfloat16_stays_bfloat16(changed):
@@ -309,7 +309,7 @@ def test_bfloat16_stays_bfloat16(changed):
     scale = {"scale": np.arange(32, dtype=ml_dtypes.bfloat16)}
     tree["target"]["encoder"]["encoder_norm"] = scale
 
-  found = t5x.open_checkpoint(changed(change), {})
+  found = t5x_reader.open_checkpoint(changed(change), {})
   leaf = found.leaves["encoder/encoder_norm/scale"]
   assert leaf.dtype == "bfloat16"
   assert leaf.read().dtype == ml_dtypes.bfloat16
@@ -345,7 +345,7 @@ def _odd_stack(tree):
 def test_what_is_no_t5_is_refused_by_name(changed, change, message):
   path = changed(change)
   with pytest.raises(UserError, match=message) as error:
-    t5x.open_checkpoint(path, {})
+    t5x_reader.open_checkpoint(path, {})
   assert str(error.value).startswith(str(path))
   assert "\n" not in str(error.value)
 
@@ -378,4 +378,4 @@ def _other_heads(tree):
 def test_stacked_layers_that_contradict_are_listed(changed, change, message):
   path = changed(change, "t5_1_1_scan_tiny", 0)
   with pytest.raises(UserError, match=message):
-    t5x.open_checkpoint(path, {})
+    t5x_reader.open_checkpoint(path, {})

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gkd.convert import t5x_folders
+from gkd.checkpoints.t5x import t5x_folders
 from gkd.types import UserError
 
 

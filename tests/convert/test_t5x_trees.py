@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gkd.convert import t5x_folders
-from gkd.convert import t5x_trees
+from gkd.checkpoints.t5x import t5x_folders
+from gkd.checkpoints.t5x import t5x_index
 from gkd.types import UserError
 
 NAME = "target/encoder/encoder_norm/scale"
@@ -17,7 +17,7 @@ FOLDER = "target.encoder.encoder_norm.scale"
 
 
 def read(path):
-  return t5x_trees.read(t5x_folders.find(path))
+  return t5x_index.read(t5x_folders.find(path))
 
 
 def values(path) -> dict[str, np.ndarray]:

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
+from gkd.checkpoints import checkpoint_tokenizer
 from gkd.checkpoints import trained
-from gkd.convert import tokenizers
 from gkd.models.t5 import T5Config
 from gkd.text import vocabulary
 from gkd.types import UserError
@@ -32,14 +32,14 @@ def test_of_a_saved_model_or_a_run_it_is_the_one_beside_it(tmp_path):
   words = vocabulary.load(CHARACTERS)
   save(tmp_path / "model", words)
   model = dataclasses.replace(checkpoint(21), path=tmp_path / "model")
-  found, said = tokenizers.find(model, None)
+  found, said = checkpoint_tokenizer.find(model, None)
   assert vocabulary.first_difference(found, words) is None
   assert said.endswith("of the source")
   run = dataclasses.replace(
     checkpoint(21, run_dir=str(tmp_path / "model")),
     path=tmp_path / "model" / "checkpoints" / "00000004",
   )
-  assert tokenizers.find(run, None)[0].sha256 == words.sha256
+  assert checkpoint_tokenizer.find(run, None)[0].sha256 == words.sha256
 
 
 def test_a_saved_model_keeps_its_own_when_its_run_is_gone(tmp_path):
@@ -47,16 +47,16 @@ def test_a_saved_model_keeps_its_own_when_its_run_is_gone(tmp_path):
   model = dataclasses.replace(
     checkpoint(21, run_dir=str(tmp_path / "gone")), path=folder
   )
-  assert tokenizers.find(model, None)[0].size == 21
+  assert checkpoint_tokenizer.find(model, None)[0].size == 21
 
 
 def test_none_beside_it_and_none_wanted_are_said(tmp_path):
   bare = dataclasses.replace(checkpoint(21), path=tmp_path)
-  assert tokenizers.find(bare, None) == (
+  assert checkpoint_tokenizer.find(bare, None) == (
     None,
     "tokenizer: none is beside the source",
   )
-  assert tokenizers.find(bare, "none")[1] == (
+  assert checkpoint_tokenizer.find(bare, "none")[1] == (
     "tokenizer: left out, as was asked"
   )
 
@@ -65,21 +65,23 @@ def test_another_folder_may_hold_it(tmp_path):
   folder = save(tmp_path / "model", vocabulary.load(CHARACTERS))
   spec = folder / "vocabulary" / "vocabulary.json"
   for named in (folder, spec):
-    found, said = tokenizers.find(checkpoint(21), str(named))
+    found, said = checkpoint_tokenizer.find(checkpoint(21), str(named))
     assert (found.size, said.endswith(f"from {named}")) == (21, True)
   (tmp_path / "empty").mkdir()
   with pytest.raises(UserError, match=r"has neither spiece.model, tokenizer"):
-    tokenizers.find(checkpoint(21), str(tmp_path / "empty"))
+    checkpoint_tokenizer.find(checkpoint(21), str(tmp_path / "empty"))
 
 
 def test_characters_may_be_more_than_the_name_of_a_file_has():
   named = "characters:" + "".join(chr(0x4E00 + i) for i in range(2000))
   size = vocabulary.load(named).size
-  assert tokenizers.find(checkpoint(size, 2048), named)[0].size == size
+  assert (
+    checkpoint_tokenizer.find(checkpoint(size, 2048), named)[0].size == size
+  )
 
 
 def test_bytes_fill_the_real_ids_with_extra_ones():
-  found, _ = tokenizers.find(checkpoint(384), "bytes")
+  found, _ = checkpoint_tokenizer.find(checkpoint(384), "bytes")
   assert (found.kind, found.size, found.extra_ids) == ("bytes", 384, 125)
 
 
@@ -90,17 +92,17 @@ def test_sentinels_are_added_to_a_file_that_lacks_them(tmp_path):
   file = tmp_path / "spiece.model"
   texts = [f"{n} + {n * 7} = {n * 8}" for n in range(200)]
   sentencepiece_training.train_sentencepiece(texts, 300, file)
-  found, _ = tokenizers.find(checkpoint(400), str(file))
+  found, _ = checkpoint_tokenizer.find(checkpoint(400), str(file))
   assert (found.size, found.extra_ids) == (400, 100)
-  found, _ = tokenizers.find(checkpoint(300), str(file))
+  found, _ = checkpoint_tokenizer.find(checkpoint(300), str(file))
   assert (found.size, found.extra_ids) == (300, 0)
   with pytest.raises(UserError, match=r"does not fit .* 420 real ids in 512 r"):
-    tokenizers.find(checkpoint(420), str(file))
+    checkpoint_tokenizer.find(checkpoint(420), str(file))
 
 
 def test_another_tokenizer_than_the_one_trained_with_is_refused():
   words = vocabulary.load(CHARACTERS)
   trained = checkpoint(21, vocabulary_sha256=words.sha256)
-  assert tokenizers.find(trained, CHARACTERS)[0].size == 21
+  assert checkpoint_tokenizer.find(trained, CHARACTERS)[0].size == 21
   with pytest.raises(UserError, match="was trained with another tokenizer"):
-    tokenizers.find(trained, CHARACTERS.replace("f", "g"))
+    checkpoint_tokenizer.find(trained, CHARACTERS.replace("f", "g"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
-from gkd.convert import zarr_arrays
+from gkd.checkpoints.t5x import zarr_arrays
 from gkd.types import UserError
 
 ARRAY = np.arange(24, dtype=np.float32).reshape(6, 4) + 1

@@ -5,9 +5,9 @@ import json
 import ml_dtypes
 import numpy as np
 
-from gkd.convert import opening
-from gkd.convert.checkpoint import Checkpoint
-from gkd.convert.checkpoint import Leaf
+from gkd.checkpoints import source
+from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.checkpoints.checkpoint import Leaf
 from gkd.models.t5 import T5Config
 
 BFLOAT16 = ml_dtypes.bfloat16
@@ -28,7 +28,7 @@ def make_arrays(config, seed=0, dtype=np.float32) -> dict[str, np.ndarray]:
   rng = np.random.default_rng(seed)
   return {
     name: rng.normal(size=shape).astype(dtype)
-    for name, shape in sorted(opening.expected_shapes(config).items())
+    for name, shape in sorted(source.expected_shapes(config).items())
   }
 
 

@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from gkd import convert
 from gkd import trees
-from gkd.convert import hf
-from gkd.convert import safetensors_file
+from gkd.checkpoints import source
+from gkd.checkpoints.hf import hf_folder
+from gkd.checkpoints.hf import safetensors_file
 from gkd.models import t5
 from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
@@ -96,7 +96,7 @@ def test_there_and_back(
   shards = list((tmp_path / "theirs").glob("*.safetensors"))
   assert (len(shards) > 2) == sharded
 
-  config, params = convert.read(tmp_path / "theirs")
+  config, params = source.read(tmp_path / "theirs")
   assert config == t5.T5Config.from_size(options)
   found = trees.flatten(params)
   assert found.keys() == weights.keys()
@@ -111,9 +111,9 @@ def test_there_and_back(
     got = our_logits(config, params, inputs, targets)
     np.testing.assert_allclose(got[real], want[real], atol=1e-5)
 
-  opened = convert.open_any(tmp_path / "theirs")
+  opened = source.open_any(tmp_path / "theirs")
   (tmp_path / "ours").mkdir()
-  hf.write(tmp_path / "ours", opened, shard_bytes=most)
+  hf_folder.write(tmp_path / "ours", opened, shard_bytes=most)
   names = sorted(f.name for f in (tmp_path / "ours").glob("model*"))
   if not sharded:
     # Not only each tensor: the whole file.
@@ -161,12 +161,12 @@ def test_models_built_from_a_config_compute_what_they_computed(
   inputs, targets = reference.make_batch(40, 2)
   real = targets > 0
   want = reference.teacher_forced(theirs, inputs, targets)
-  read = convert.read(tmp_path / "theirs")
+  read = source.read(tmp_path / "theirs")
   got = our_logits(*read, inputs, targets)
   np.testing.assert_allclose(got[real], want[real], atol=1e-5)
 
   (tmp_path / "ours").mkdir()
-  hf.write(tmp_path / "ours", convert.open_any(tmp_path / "theirs"))
+  hf_folder.write(tmp_path / "ours", source.open_any(tmp_path / "theirs"))
   back = reopened(transformers, tmp_path / "ours")
   got = reference.teacher_forced(back, inputs, targets)
   np.testing.assert_array_equal(got, want)
@@ -231,9 +231,9 @@ def test_an_exported_folder_opens_whole(
   options = SIZE | MODELS["1.1"] | {"vocab_size": rows}
   _, theirs = reference.make_model(options, seed=1)
   theirs.save_pretrained(tmp_path / "theirs")
-  opened = convert.open_any(tmp_path / "theirs")
+  opened = source.open_any(tmp_path / "theirs")
   (tmp_path / "ours").mkdir()
-  hf.write(tmp_path / "ours", opened, vocabulary=words)
+  hf_folder.write(tmp_path / "ours", opened, vocabulary=words)
 
   model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "ours")
   assert type(model) is transformers.T5ForConditionalGeneration

@@ -20,7 +20,7 @@ from gkd.losses.objective import CrossEntropy
 from gkd.text import tokenizer_folder
 from gkd.training import init_state
 from gkd.training import loop
-from gkd.training import t5x_slots
+from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
 from gkd.training.rollout import Rollout
 from gkd.types import UserError
@@ -159,7 +159,7 @@ def test_slots_are_those_of_the_first_start(tmp_path, caches):
     name="adafactor", learning_rate=1e-2, total_steps=3, restore=True
   ).beginning_at(1000)
   state = rule.transformation().init(params)
-  slots = t5x_slots.taken_out(state)
+  slots = t5x_adafactor_state.export(state)
   slots |= {n: x + 1e-8 for n, x in slots.items() if n.startswith("v/")}
   asked = []
 
@@ -182,7 +182,7 @@ def test_slots_are_those_of_the_first_start(tmp_path, caches):
   assert_identical(loop.train(make("stopped")), straight)
   assert asked == ["straight", "stopped"]
   # β₂ is 0.996 there: most of what was given is in what came out.
-  found = t5x_slots.taken_out(straight.opt_state)
+  found = t5x_adafactor_state.export(straight.opt_state)
   scale = found["v/decoder/decoder_norm/scale"]
   assert np.all(scale > 0.95e-8)
   with pytest.raises(UserError, match=r"RESTORE_OPTIMIZER is True .* no slots"):

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gkd import convert
 from gkd import partitioning
 from gkd import trees
+from gkd.checkpoints import source
 from gkd.losses.objective import CrossEntropy
 from gkd.models import t5
 from gkd.training import init_state
-from gkd.training import t5x_slots
+from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
 from gkd.training.step import Update
 from gkd.training.step import update_step
@@ -64,7 +64,7 @@ def train(golden, name, rule, params, slots=None, steps=10):
     state, metrics = update_step(plan, state, None, batch, np.int32(0))
     losses.append(metrics["loss"].compute())
   after = trees.flatten(jax.device_get(state.params))
-  return losses, after, t5x_slots.taken_out(state.opt_state)
+  return losses, after, t5x_adafactor_state.export(state.opt_state)
 
 
 def start(golden, name):
@@ -80,7 +80,7 @@ def opened(golden, folder, name, layout):
   archive = golden / "t5x" / name / f"{layout}_checkpoint_10.tar.gz"
   with tarfile.open(archive) as tar:
     tar.extractall(folder, filter="data")
-  checkpoint = convert.open_any(folder / "checkpoint_10")
+  checkpoint = source.open_any(folder / "checkpoint_10")
   params, slots = (
     {path: leaf.read() for path, leaf in leaves.items()}
     for leaves in (checkpoint.leaves, checkpoint.slots)

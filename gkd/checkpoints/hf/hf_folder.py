@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 
 from gkd import files
-from gkd.convert import card as model_card
-from gkd.convert import formats
-from gkd.convert import hf_config
-from gkd.convert import hf_heads
-from gkd.convert import hf_names
-from gkd.convert import hf_tokenizer
-from gkd.convert import opening
-from gkd.convert import safetensors_file
-from gkd.convert.checkpoint import Checkpoint
-from gkd.convert.checkpoint import Leaf
+from gkd.checkpoints import format_detection
+from gkd.checkpoints import source
+from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.hf import hf_config
+from gkd.checkpoints.hf import hf_head
+from gkd.checkpoints.hf import hf_names
+from gkd.checkpoints.hf import hf_tokenizer
+from gkd.checkpoints.hf import model_card as model_card
+from gkd.checkpoints.hf import safetensors_file
 from gkd.models.t5 import T5Config
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
@@ -60,8 +60,8 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
   tensors = dict(safetensors_file.open_folder(path))
   _check_stacks(path, tensors)
   _check_types(path, tensors)
-  said = hf_heads.take_copies(path, tensors)
-  via_embedding, about_head = hf_heads.take_head(path, tensors, saved)
+  said = hf_head.take_copies(path, tensors)
+  via_embedding, about_head = hf_head.take_head(path, tensors, saved)
   config, assumed = hf_config.read(path, saved, via_embedding, given)
   _check_tensors(path, config, tensors)
   leaves = {
@@ -151,7 +151,7 @@ def _check_weights_are_safetensors(path: Path) -> None:
     return
   pickles = sorted(f for kind in _PICKLES for f in path.glob(kind))
   if pickles:
-    raise UserError(formats.pickle_refusal(pickles[0]))
+    raise UserError(format_detection.pickle_refusal(pickles[0]))
   for name, option in _OTHER_WEIGHTS.items():
     if (path / name).is_file():
       raise UserError(
@@ -196,7 +196,7 @@ def _check_tensors(
       f" {len(tensors)} tensors; give the whole folder of one model"
     )
   table = hf_names.table(config)
-  shapes = opening.expected_shapes(config)
+  shapes = source.expected_shapes(config)
   wanted = {
     theirs.theirs: shapes[ours][::-1] if theirs.transposed else shapes[ours]
     for ours, theirs in table.items()

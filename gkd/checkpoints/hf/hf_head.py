@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from gkd.convert import hf_names
-from gkd.convert.checkpoint import Leaf
-from gkd.convert.hf_config import FILE as CONFIG_FILE
+from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.hf import hf_names
+from gkd.checkpoints.hf.hf_config import FILE as CONFIG_FILE
 from gkd.types import UserError
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import gkd
 from gkd import files
-from gkd.convert import families
-from gkd.convert.checkpoint import Checkpoint
+from gkd.checkpoints import model_names
+from gkd.checkpoints.checkpoint import Checkpoint
 
 CARD_FILE = "README.md"
 _METRICS_FILE = "metrics.jsonl"
@@ -89,7 +89,7 @@ def _front_matter(made_by: Mapping[str, Any], fields: Mapping[str, str]) -> str:
 
 def _title(checkpoint: Checkpoint, made_by: Mapping[str, Any]) -> str:
   kind = "distilled with gkd" if made_by.get("teacher") else "from gkd"
-  return f"{families.in_words(checkpoint.config)}, {kind}"
+  return f"{model_names.in_words(checkpoint.config)}, {kind}"
 
 
 def _origin(checkpoint: Checkpoint, made_by: Mapping[str, Any]) -> str:
@@ -119,7 +119,7 @@ def _usage(checkpoint: Checkpoint) -> str:
 
 
 def _facts(checkpoint: Checkpoint, made_by: Mapping[str, Any]) -> str:
-  rows = [("Parameters", families.num_parameters(checkpoint.config))]
+  rows = [("Parameters", model_names.num_parameters(checkpoint.config))]
   for name, label in _FACTS:
     rows.append((label, made_by.get(name)))
   if checkpoint.step is not None:

@@ -21,7 +21,7 @@ import ml_dtypes
 import numpy as np
 
 from gkd import files
-from gkd.convert.checkpoint import Leaf
+from gkd.checkpoints.checkpoint import Leaf
 from gkd.types import UserError
 
 FILE = "model.safetensors"

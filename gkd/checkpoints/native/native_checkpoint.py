@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from gkd import files
+from gkd.checkpoints import config_from_shapes
 from gkd.checkpoints import integrity
 from gkd.checkpoints import models
 from gkd.checkpoints import one_by_one
 from gkd.checkpoints import trained
-from gkd.convert import sizes
-from gkd.convert.checkpoint import Checkpoint
-from gkd.convert.checkpoint import Leaf
+from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.checkpoints.checkpoint import Leaf
 from gkd.models.t5 import T5Config
 from gkd.text.vocabulary import Vocabulary
-from gkd.training import t5x_slots
+from gkd.training import t5x_adafactor_state
 from gkd.types import UserError
 
 SLOTS_FOLDER = "slots"
@@ -164,12 +164,12 @@ def _leaves(path: Path, below: str = "") -> dict[str, Leaf]:
 def _run_slots(path: Path) -> dict[str, Leaf]:
   """T5X's slots of a run's checkpoint; {} for another rule than Adafactor."""
   stored = one_by_one.open_arrays(path, "opt_state")
-  saved = t5x_slots.saved_names(stored)
+  saved = t5x_adafactor_state.saved_names(stored)
   slots = {
     name: Leaf(stored[where].shape, stored[where].dtype, stored[where].read)
     for name, where in saved.items()
   }
-  for name, zeros in t5x_slots.unused_momenta(saved).items():
+  for name, zeros in t5x_adafactor_state.unused_momenta(saved).items():
     slots[name] = Leaf(zeros.shape, "float32", zeros.copy)
   return dict(sorted(slots.items()))
 
@@ -184,7 +184,7 @@ def _config(
   given = {name: value for name, value in given.items() if value is not None}
   if saved is None:
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
-    return sizes.config_of(shapes, given)
+    return config_from_shapes.config_of(shapes, given)
   config = T5Config.from_size(saved)
   wanted = T5Config.from_size({**saved, **given})
   for name in given:

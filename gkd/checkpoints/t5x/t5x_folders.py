@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 import re
 
-from gkd.convert import zarr_arrays
+from gkd.checkpoints.t5x import zarr_arrays
 from gkd.types import UserError
 
 _STEP_FOLDER = re.compile(r"checkpoint_(\d+)")

@@ -18,10 +18,10 @@ from flax import serialization
 import ml_dtypes
 import numpy as np
 
-from gkd.convert import zarr_arrays
-from gkd.convert.t5x_folders import Found
-from gkd.convert.zarr_arrays import Store
-from gkd.convert.zarr_arrays import Stored
+from gkd.checkpoints.t5x import zarr_arrays
+from gkd.checkpoints.t5x.t5x_folders import Found
+from gkd.checkpoints.t5x.zarr_arrays import Store
+from gkd.checkpoints.t5x.zarr_arrays import Stored
 from gkd.types import UserError
 
 _SPEC_KEYS = {"driver", "kvstore", "metadata"}

@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from gkd.convert import scanned
-from gkd.convert import sizes
-from gkd.convert import t5x_folders
-from gkd.convert import t5x_trees
-from gkd.convert.checkpoint import Checkpoint
-from gkd.convert.checkpoint import Leaf
-from gkd.convert.t5x_writing import check as check
-from gkd.convert.t5x_writing import write as write
-from gkd.convert.zarr_arrays import Stored
+from gkd.checkpoints import config_from_shapes
+from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.t5x import stacked_layers
+from gkd.checkpoints.t5x import t5x_folders
+from gkd.checkpoints.t5x import t5x_index
+from gkd.checkpoints.t5x.t5x_writer import check as check
+from gkd.checkpoints.t5x.t5x_writer import write as write
+from gkd.checkpoints.t5x.zarr_arrays import Stored
 from gkd.types import UserError
 
 _TARGET = "target/"
@@ -47,7 +47,8 @@ def open_checkpoint(
 
   Args:
     path: the folder of a checkpoint, or of a run: then its newest one.
-    given: fields of T5Config that shapes do not tell, see `sizes.config_of`.
+    given: fields of T5Config that shapes do not tell, see
+      `config_from_shapes.config_of`.
 
   Returns:
     The checkpoint, unscanned. `slots` are Adafactor's, in float32, for every
@@ -59,7 +60,7 @@ def open_checkpoint(
       `given`.
   """
   found = t5x_folders.find(path)
-  arrays, layout = t5x_trees.read(found)
+  arrays, layout = t5x_index.read(found)
   params = {
     name.removeprefix(_TARGET): array
     for name, array in arrays.items()
@@ -68,9 +69,9 @@ def open_checkpoint(
   _check_nothing_else(arrays, found.path)
   _check_types(params, found.path)
   try:
-    is_scanned = scanned.is_scanned(params)
+    is_scanned = stacked_layers.is_scanned(params)
     leaves = _leaves(params)
-    config, assumed = sizes.config_of(
+    config, assumed = config_from_shapes.config_of(
       {name: leaf.shape for name, leaf in leaves.items()}, given
     )
     _check_heads(params, config.num_heads)
@@ -125,7 +126,7 @@ def _leaves(params: Mapping[str, Stored]) -> dict[str, Leaf]:
   leaves: dict[str, Leaf] = {}
   twice = []
   for name, array in params.items():
-    layers = scanned.layer_names(name, array.shape)
+    layers = stacked_layers.layer_names(name, array.shape)
     found = {layer: _layer(name, array, i) for i, layer in enumerate(layers)}
     found = found or {name: Leaf(array.shape, array.dtype, array.read)}
     twice += sorted(found.keys() & leaves.keys())
@@ -142,9 +143,11 @@ def _check_heads(params: Mapping[str, Stored], num_heads: int) -> None:
   """Joined, kernels of other heads than the bias has would look the same."""
   wrong = []
   for name, array in params.items():
-    if scanned.is_scanned([name]):
-      layer = scanned.layer_shape(name, array.shape)
-      wanted = scanned.stacked_shape(name, layer, array.shape[1], num_heads)
+    if stacked_layers.is_scanned([name]):
+      layer = stacked_layers.layer_shape(name, array.shape)
+      wanted = stacked_layers.stacked_shape(
+        name, layer, array.shape[1], num_heads
+      )
       if wanted != array.shape:
         wrong.append(f"{name} is {array.shape} instead of {wanted}")
   if wrong:
@@ -156,9 +159,9 @@ def _check_heads(params: Mapping[str, Stored], num_heads: int) -> None:
 
 def _layer(name: str, array: Stored, i: int) -> Leaf:
   def read() -> np.ndarray:
-    return scanned.layer_of(name, array.read(i))
+    return stacked_layers.layer_of(name, array.read(i))
 
-  return Leaf(scanned.layer_shape(name, array.shape), array.dtype, read)
+  return Leaf(stacked_layers.layer_shape(name, array.shape), array.dtype, read)
 
 
 def _step(array: Stored | None) -> tuple[int | None, str]:

@@ -20,9 +20,9 @@ import numpy as np
 import tensorstore as ts
 
 from gkd import trees
-from gkd.convert import scanned
-from gkd.convert.checkpoint import Checkpoint
-from gkd.convert.checkpoint import Leaf
+from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.t5x import stacked_layers
 from gkd.types import UserError
 
 VERSION = 3
@@ -112,7 +112,7 @@ def _stacked(leaves: Mapping[str, Leaf], num_heads: int) -> dict[str, Leaf]:
   found: dict[str, Leaf] = {}
   layers: dict[str, dict[int, Leaf]] = {}
   for name, leaf in leaves.items():
-    place = scanned.stacked_name(name)
+    place = stacked_layers.stacked_name(name)
     if place is None:
       found[name] = leaf
     else:
@@ -131,9 +131,11 @@ def _stacked(leaves: Mapping[str, Leaf], num_heads: int) -> dict[str, Leaf]:
 def _stack(name: str, layers: list[Leaf], num_heads: int) -> Leaf:
   def read() -> np.ndarray:
     one_by_one = (leaf.read() for leaf in layers)
-    return scanned.stacked(name, one_by_one, len(layers), num_heads)
+    return stacked_layers.stacked(name, one_by_one, len(layers), num_heads)
 
-  shape = scanned.stacked_shape(name, layers[0].shape, len(layers), num_heads)
+  shape = stacked_layers.stacked_shape(
+    name, layers[0].shape, len(layers), num_heads
+  )
   return Leaf(shape, layers[0].dtype, read)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from gkd.training import t5x_slots
+from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
 from gkd.types import UserError
 
@@ -57,9 +57,9 @@ def test_slots_go_in_and_out_bit_identical(min_dim):
   slots = t5x_slots_of(min_dim)
   kept = {name: slot.copy() for name, slot in slots.items()}
   for state in states(min_dim_size_to_factor=min_dim):
-    restored = t5x_slots.put_in(state, PARAMS, slots)
+    restored = t5x_adafactor_state.restore(state, PARAMS, slots)
     assert jax.tree.structure(restored) == jax.tree.structure(state)
-    again = t5x_slots.taken_out(restored)
+    again = t5x_adafactor_state.export(restored)
     assert list(again) == sorted(slots)
     for name, slot in slots.items():
       assert again[name].dtype == np.float32
@@ -92,7 +92,9 @@ def test_steps_of_optax_go_on_from_slots():
   _, whole = steps(rule, state, params, gradients[2:])
   later = optimizer(min_dim_size_to_factor=16, first_step=2)
   begun = later.transformation().init(params)
-  begun = t5x_slots.put_in(begun, params, t5x_slots.taken_out(state))
+  begun = t5x_adafactor_state.restore(
+    begun, params, t5x_adafactor_state.export(state)
+  )
   _, halves = steps(later, begun, params, gradients[2:])
   jax.tree.map(np.testing.assert_array_equal, halves, whole)
 
@@ -108,21 +110,21 @@ def test_steps_of_optax_go_on_from_slots():
 def test_another_threshold_of_factoring_is_named(made_with, ours, message):
   state = optimizer(min_dim_size_to_factor=ours).transformation().init(PARAMS)
   with pytest.raises(UserError, match=message) as error:
-    t5x_slots.put_in(state, PARAMS, t5x_slots_of(made_with))
+    t5x_adafactor_state.restore(state, PARAMS, t5x_slots_of(made_with))
   assert "\n" not in str(error.value)
   number = int(str(error.value).rpartition(" ")[2])
   state = optimizer(min_dim_size_to_factor=number).transformation().init(PARAMS)
-  t5x_slots.put_in(state, PARAMS, t5x_slots_of(made_with))
+  t5x_adafactor_state.restore(state, PARAMS, t5x_slots_of(made_with))
 
 
 def test_a_threshold_that_alone_explains_the_slots_is_named():
   """One array of 8 is whole, one of 9 is factored: 9 and no other."""
   rule = optimizer(min_dim_size_to_factor=9)
   params = {"a": jnp.ones((8, 40)), "b": jnp.ones((9, 40))}
-  slots = t5x_slots.taken_out(rule.transformation().init(params))
+  slots = t5x_adafactor_state.export(rule.transformation().init(params))
   state = optimizer(min_dim_size_to_factor=8).transformation().init(params)
   with pytest.raises(UserError, match=r"between 9 and 9, .*to_factor = 9$"):
-    t5x_slots.put_in(state, params, slots)
+    t5x_adafactor_state.restore(state, params, slots)
 
 
 def without(slots, name):
@@ -153,11 +155,11 @@ def without(slots, name):
 def test_slots_of_another_model_are_listed(change, message):
   state = optimizer(min_dim_size_to_factor=16).transformation().init(PARAMS)
   with pytest.raises(UserError, match=message) as error:
-    t5x_slots.put_in(state, PARAMS, change(t5x_slots_of(16)))
+    t5x_adafactor_state.restore(state, PARAMS, change(t5x_slots_of(16)))
   assert "\n" not in str(error.value)
 
 
 def test_another_rule_has_no_such_slots():
   rule = Optimizer(name="adamw", learning_rate=1e-2, total_steps=9)
   with pytest.raises(UserError, match="no slots of Adafactor; set OPTIMIZER"):
-    t5x_slots.taken_out(rule.transformation().init(PARAMS))
+    t5x_adafactor_state.export(rule.transformation().init(PARAMS))
