@@ -5,9 +5,9 @@ import pytest
 from gkd.bench import steps
 from gkd.losses.objective import CrossEntropy
 from gkd.types import UserError
-from tests.training.tiny_run import LENGTHS
-from tests.training.tiny_run import make_cache
-from tests.training.tiny_run import make_run
+from tests.tiny import LENGTHS
+from tests.tiny import make_cache
+from tests.tiny import make_run
 
 
 @pytest.fixture(scope="module")

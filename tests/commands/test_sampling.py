@@ -29,10 +29,10 @@ from gkd.data.completions import generation
 from gkd.models import t5
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import Source
+from tests import tiny
 from tests.data import tiny_caches
-from tests.training import tiny_run
 
-LENGTHS = tiny_run.LENGTHS
+LENGTHS = tiny.LENGTHS
 TINY = [f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}", "--gin.TRAIN_LIMIT=None"]
 ROWS = 288  # so many that a signal comes before the end
 STEP = 6
@@ -46,14 +46,14 @@ CONTEXT.set_forkserver_preload(["gkd.commands.sampling", "gkd.main"])
 def folder(tmp_path_factory):
   """Prompts, a model saved alone, and a run with two checkpoints of it."""
   folder = tmp_path_factory.mktemp("sampling")
-  tiny_run.make_cache(folder / "prompts", rows=ROWS)
+  tiny.make_cache(folder / "prompts", rows=ROWS)
   configuration.load(
     ["test/sample.gin"], ["OUTPUT_DIR=x", "INITIAL_CHECKPOINT_PATH=x"]
   )
   model = configuration.build(sampling.Sampling).model
   assert isinstance(model.config, t5.T5Config)
   params = jax.jit(model.init)(jax.random.key(1))
-  about = {"vocabulary_sha256": tiny_run.VOCABULARY.spec()["sha256"]}
+  about = {"vocabulary_sha256": tiny.VOCABULARY.spec()["sha256"]}
   models.save_params(folder / "alone", params, about | {"step": STEP})
   with Store(folder / "run" / "checkpoints") as store:
     for step in (2, STEP):
@@ -347,7 +347,7 @@ def test_mistakes_are_one_line(name, sample, tmp_path, capsys, monkeypatch):
 
 def test_data_that_cannot_be_completed(sample, tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(generation, "_generate", fail)
-  tiny_run.make_cache(tmp_path / "empty", rows=0)
+  tiny.make_cache(tmp_path / "empty", rows=0)
   line = error_of([*sample, f"--gin.TRAIN_CACHE={tmp_path / 'empty'}"], capsys)
   assert "has no prompts to complete; check the task and its split" in line
   tiny_caches.numbered(tmp_path / "bytes", 4)
@@ -412,7 +412,7 @@ def test_training_reads_exactly_what_was_sampled(sample, folder, tmp_path):
   """SeqKD: the targets of a batch are the model's, and are counted as such."""
   assert command.main(sample) == 0
   answers = TokenCache(tmp_path / "answers")
-  validation = tiny_run.make_cache(tmp_path / "e", split="validation")
+  validation = tiny.make_cache(tmp_path / "e", split="validation")
   given = [
     "test/sft.gin",
     f"TASK_FEATURE_LENGTHS={LENGTHS}",

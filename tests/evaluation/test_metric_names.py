@@ -5,8 +5,8 @@ That an evaluation reports these is seen where one runs, in test_loop.py.
 
 from gkd.evaluation.metric_names import metric_names
 from gkd.sampling.filters import Decoding
-from tests.training.tiny_run import make_cache
-from tests.training.tiny_run import make_evaluation
+from tests.tiny import make_cache
+from tests.tiny import make_evaluation
 
 KLS = [
   f"{direction}_kl{unit}"

@@ -13,9 +13,9 @@ import sys
 import tempfile
 from typing import Any
 
-from tests.faults.harms import FAULTS
-from tests.faults.harms import verdict
-from tests.faults.scene import Scene
+from tests.faults.fault_injection import FAULTS
+from tests.faults.fault_injection import verdict
+from tests.faults.harness import Scene
 
 
 def main() -> int:

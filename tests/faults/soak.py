@@ -26,7 +26,7 @@ import tempfile
 import time
 from typing import Any
 
-from tests.faults.scene import Scene
+from tests.faults.harness import Scene
 
 PHASES = (
   "sample",

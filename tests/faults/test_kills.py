@@ -7,10 +7,10 @@ import random
 
 import pytest
 
-from tests.faults import harms
+from tests.faults import fault_injection
 from tests.faults import soak
-from tests.faults.scene import Scene
-from tests.faults.scene import differences
+from tests.faults.harness import Scene
+from tests.faults.harness import differences
 
 
 @pytest.fixture(scope="module")
@@ -77,5 +77,5 @@ def test_the_summary_counts_what_differs():
 )
 def test_a_fault_that_is_dealt_with_badly_is_seen(change):
   row = {"exit_code": 2, "said": "no", "stderr": [], "again": "bit-identical"}
-  assert harms.verdict(row, 2) is None
-  assert harms.verdict(row | change, 2)
+  assert fault_injection.verdict(row, 2) is None
+  assert fault_injection.verdict(row | change, 2)

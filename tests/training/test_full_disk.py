@@ -17,9 +17,9 @@ from gkd.checkpoints.store import Store
 from gkd.training import loop
 from gkd.training import writers
 from gkd.types import UserError
-from tests.training.tiny_run import make_cache
-from tests.training.tiny_run import make_run
-from tests.training.tiny_run import records
+from tests.tiny import make_cache
+from tests.tiny import make_run
+from tests.tiny import records
 
 FULL = r"cannot write to .*; the last checkpoint stands, and the same command"
 

@@ -24,17 +24,17 @@ from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
 from gkd.training.rollout import Rollout
 from gkd.types import UserError
-from tests.training.tiny_run import LENGTHS
-from tests.training.tiny_run import STEPS
-from tests.training.tiny_run import STUDENT
-from tests.training.tiny_run import TEACHER
-from tests.training.tiny_run import VOCABULARY
-from tests.training.tiny_run import lines
-from tests.training.tiny_run import make_cache
-from tests.training.tiny_run import make_evaluation
-from tests.training.tiny_run import make_run
-from tests.training.tiny_run import parameters
-from tests.training.tiny_run import records
+from tests.tiny import LENGTHS
+from tests.tiny import STEPS
+from tests.tiny import STUDENT
+from tests.tiny import TEACHER
+from tests.tiny import VOCABULARY
+from tests.tiny import lines
+from tests.tiny import make_cache
+from tests.tiny import make_evaluation
+from tests.tiny import make_run
+from tests.tiny import parameters
+from tests.tiny import records
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -360,24 +360,24 @@ def seqio_caches(tmp_path_factory):
   (folder / "sums_task.py").write_text(
     textwrap.dedent("""
       from gkd.tasks import arithmetic
-      from tests.training import tiny_run
+      from tests import tiny
 
       def register(data_dir, vocabulary):
         arithmetic.register_chains(
-          "sums", tiny_run.CHAINS, vocabulary,
+          "sums", tiny.CHAINS, vocabulary,
           sizes={"train": 40, "validation": 8})
     """)
   )
   script = """
     import sys
     from gkd.data.build.build_cache import find_or_build
-    from tests.training import tiny_run
+    from tests import tiny
 
     for split in ("train", "validation"):
       print(find_or_build(
-        "sums", split, cache_dir=sys.argv[1], lengths=tiny_run.LENGTHS,
+        "sums", split, cache_dir=sys.argv[1], lengths=tiny.LENGTHS,
         task_module="sums_task", data_dir=None,
-        vocabulary=tiny_run.VOCABULARY))
+        vocabulary=tiny.VOCABULARY))
   """
   return run_python(script, str(folder), path=folder).split()
 
@@ -395,13 +395,13 @@ def test_trains_and_evaluates_where_tensorflow_cannot_be_imported(
     from gkd.data.cache import TokenCache
     from gkd.training import loop
     from gkd.training.rollout import Rollout
-    from tests.training import tiny_run
+    from tests import tiny
 
     folder, *paths = sys.argv[1:]
     train, validation = map(TokenCache, paths)
-    run = tiny_run.make_run(
+    run = tiny.make_run(
       folder, {"train": train}, rollout=Rollout(1.0), train_steps=2,
-      evaluations=(tiny_run.make_evaluation(validation),))
+      evaluations=(tiny.make_evaluation(validation),))
     loop.train(run)
     assert not any(name.startswith("tensorflow.") for name in sys.modules)
   """

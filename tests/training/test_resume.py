@@ -22,12 +22,12 @@ from gkd.training import init_state
 from gkd.training import loop
 from gkd.training.preemption import Interrupted
 from gkd.types import UserError
-from tests.training.tiny_run import STEPS
-from tests.training.tiny_run import STUDENT
-from tests.training.tiny_run import make_cache
-from tests.training.tiny_run import make_evaluation
-from tests.training.tiny_run import make_run
-from tests.training.tiny_run import records
+from tests.tiny import STEPS
+from tests.tiny import STUDENT
+from tests.tiny import make_cache
+from tests.tiny import make_evaluation
+from tests.tiny import make_run
+from tests.tiny import records
 
 # Reports, evaluations, checkpoints and dumps at steps of their own, and the
 # best checkpoint beside the newest.

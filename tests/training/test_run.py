@@ -4,9 +4,9 @@ import pytest
 
 from gkd.checkpoints.retention import Keep
 from gkd.types import UserError
-from tests.training.tiny_run import make_cache
-from tests.training.tiny_run import make_evaluation
-from tests.training.tiny_run import make_run
+from tests.tiny import make_cache
+from tests.tiny import make_evaluation
+from tests.tiny import make_run
 
 BEST = Keep(latest=1, best=1, metric="eval/sums/accuracy")
 

@@ -8,17 +8,17 @@ from gkd.data.completions.spec import Completions
 from gkd.data.completions.spec import Result
 from gkd.sampling.ways import Beam
 from gkd.types import UserError
-from tests.training import tiny_run
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
   folder = tmp_path_factory.mktemp("prompts")
   return Completions(
-    model=tiny_run.TEACHER,
+    model=tiny.TEACHER,
     parameters={},
-    prompts=tiny_run.make_cache(folder / "c", rows=10),
-    lengths=tiny_run.LENGTHS,
+    prompts=tiny.make_cache(folder / "c", rows=10),
+    lengths=tiny.LENGTHS,
     batch_size=4,
   )
 
@@ -67,7 +67,7 @@ def test_prompts_that_cannot_be_completed_are_refused(plan, tmp_path):
     UserError, match=r"inputs length 2 is too short for .*more"
   ):
     dataclasses.replace(plan, lengths=short)
-  empty = tiny_run.make_cache(tmp_path / "empty", rows=0)
+  empty = tiny.make_cache(tmp_path / "empty", rows=0)
   with pytest.raises(UserError, match="has no prompts to complete"):
     dataclasses.replace(plan, prompts=empty)
   with pytest.raises(UserError, match="BATCH_SIZE 3 does not split into 4"):

@@ -23,9 +23,9 @@ from gkd.sampling import sampler
 from gkd.sampling.filters import Decoding
 from gkd.sampling.ways import Beam
 from gkd.types import UserError
-from tests.training import tiny_run
+from tests import tiny
 
-LENGTHS = tiny_run.LENGTHS | {"targets": 12}
+LENGTHS = tiny.LENGTHS | {"targets": 12}
 ROWS = 22
 
 
@@ -36,16 +36,14 @@ def _messages(caplog):
 
 @pytest.fixture(scope="module")
 def prompts(tmp_path_factory):
-  return tiny_run.make_cache(
-    tmp_path_factory.mktemp("prompts") / "c", rows=ROWS
-  )
+  return tiny.make_cache(tmp_path_factory.mktemp("prompts") / "c", rows=ROWS)
 
 
 @pytest.fixture
 def plan(prompts):
   """Two completions of each prompt, four prompts a shard."""
   return Completions(
-    model=tiny_run.TEACHER,
+    model=tiny.TEACHER,
     parameters={"sha256": "a" * 64, "step": 3},
     prompts=prompts,
     lengths=LENGTHS,
@@ -57,7 +55,7 @@ def plan(prompts):
 
 
 def params():
-  return tiny_run.parameters(tiny_run.TEACHER, 1)
+  return tiny.parameters(tiny.TEACHER, 1)
 
 
 def written(path, plan) -> dict[tuple[str, int], list[int]]:
@@ -97,7 +95,7 @@ def expected(prompts):
   for n, row in enumerate(prompts.read(range(ROWS))):
     for k in range(2):
       samples = draw(
-        tiny_run.TEACHER,
+        tiny.TEACHER,
         params(),
         np.pad(row.inputs, (0, 8 - len(row.inputs)))[None],
         np.array([n], np.int32),
@@ -225,7 +223,7 @@ CHANGES = {
   ),
   "number of completions": ({"num_samples": 3}, "num_samples 2, not 3"),
   "length": (
-    {"lengths": tiny_run.LENGTHS},
+    {"lengths": tiny.LENGTHS},
     r"lengths\.targets 12, not 16",
   ),
   "checkpoint": (
@@ -263,7 +261,7 @@ def test_a_folder_with_something_else_is_refused(plan, tmp_path):
   (tmp_path / "notes" / "todo.txt").write_text("")
   with pytest.raises(UserError, match="holds other files than a cache"):
     write_completions(tmp_path / "notes", plan, fail)
-  tiny_run.make_cache(tmp_path / "task", rows=3)
+  tiny.make_cache(tmp_path / "task", rows=3)
   with pytest.raises(
     UserError, match="cache of sums train that no model wrote"
   ):
@@ -312,7 +310,7 @@ def test_numbers_that_are_not_finite_stop_it(plan, tmp_path):
 
 def test_prompts_without_targets_are_enough(plan, expected, tmp_path):
   """And their reference, if there is one, stays the task's own."""
-  alone = tiny_run.make_cache(tmp_path / "p", targets=False, rows=ROWS)
+  alone = tiny.make_cache(tmp_path / "p", targets=False, rows=ROWS)
   plan = dataclasses.replace(plan, prompts=alone)
   assert written(tmp_path / "c", plan) == expected
   assert TokenCache(tmp_path / "c").info["has_targets"]
@@ -328,7 +326,7 @@ def test_info_says_who_wrote_it_and_how(plan, expected, tmp_path):
   by = info["written_by"]
   assert by["source"] == "teacher"
   assert by["parameters"] == {"sha256": "a" * 64, "step": 3}
-  assert by["model"]["emb_dim"] == tiny_run.TEACHER.config.emb_dim
+  assert by["model"]["emb_dim"] == tiny.TEACHER.config.emb_dim
   assert by["prompts"]["hash"] == plan.prompts.info["hash"]
   assert (by["prompts"]["task"], by["prompts"]["split"]) == ("sums", "train")
   assert (by["temperature"], by["top_k"], by["top_p"]) == (1, 0, 1.0)
@@ -369,7 +367,7 @@ def searched(prompts):
   found = {}
   for row in prompts.read(range(ROWS)):
     beams = search(
-      tiny_run.TEACHER,
+      tiny.TEACHER,
       params(),
       np.pad(row.inputs, (0, 8 - len(row.inputs)))[None],
       np.array([0], np.int32),

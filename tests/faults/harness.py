@@ -15,7 +15,7 @@ import subprocess
 import sys
 from typing import Any
 
-from tests.training import tiny_run
+from tests import tiny
 
 ROOT = Path(__file__).parents[2]
 # Dropout, both kinds of data, several saves and evaluations at T = 1, reports
@@ -43,7 +43,7 @@ class Scene:
     folder: where everything is.
     teacher: MODEL_DIR of the teacher.
     alone: fingerprint of the undisturbed run.
-    seconds: {phase: seconds of each time} in it, see `victim`.
+    seconds: {phase: seconds of each time} in it, see `child`.
   """
 
   def __init__(self, folder: Path):
@@ -51,7 +51,7 @@ class Scene:
     self.folder = folder
     self.teacher = folder / "teacher"
     for split in ("train", "validation"):
-      tiny_run.make_cache(folder / split, split=split)
+      tiny.make_cache(folder / split, split=split)
     self.must("train", "--gin_file=test/sft.gin", "--gin.TRAIN_STEPS=4",
       f"--gin.MODEL_DIR={self.teacher}", *self.data())  # fmt: skip
     self.must(*self.arguments("warm"))  # compiles everything
@@ -90,7 +90,7 @@ class Scene:
     )
     return subprocess.Popen(
       [
-        *(sys.executable, "-m", "tests.faults.victim"),
+        *(sys.executable, "-m", "tests.faults.child"),
         *(json.dumps(moment or {}), *arguments),
       ],
       cwd=ROOT,
@@ -142,7 +142,7 @@ class Scene:
     return [
       f"--gin.TRAIN_CACHE={self.folder / 'train'}",
       f"--gin.EVAL_CACHE={self.folder / 'validation'}",
-      f"--gin.TASK_FEATURE_LENGTHS={tiny_run.LENGTHS}",
+      f"--gin.TASK_FEATURE_LENGTHS={tiny.LENGTHS}",
       "--gin.TRAIN_LIMIT=None",
     ]
 

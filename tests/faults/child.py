@@ -4,7 +4,7 @@ Nothing in the library knows of this: the phases of the loop are found by
 wrapping the timer that the loop itself uses, and the background half of a save
 by wrapping what the store calls.
 
-  python -m tests.faults.victim \
+  python -m tests.faults.child \
     '{"phase": "sample", "count": 3, "delay": 0.01}' \
     train --gin_file=test/distill.gin …
 

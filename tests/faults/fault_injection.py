@@ -18,8 +18,8 @@ import subprocess
 import time
 from typing import Any
 
-from tests.faults.scene import Scene
-from tests.faults.scene import checkpoints
+from tests.faults.harness import Scene
+from tests.faults.harness import checkpoints
 
 Row = dict[str, Any]
 _SAMPLE = {"phase": "sample", "count": 8, "delay": 0.0}
