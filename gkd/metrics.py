@@ -1,7 +1,13 @@
-"""Metrics as mergeable (total, count) pairs: never an average of averages."""
+"""Metrics as mergeable (total, count) pairs, and what a metric's value means.
+
+Never an average of averages.
+"""
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+import dataclasses
+from typing import Any
+from typing import Literal
 
 import flax.struct
 import jax.numpy as jnp
@@ -36,6 +42,34 @@ class Mean:
     """The mean; NaN if nothing was counted."""
     count = float(self.count)
     return float(self.total) / count if count else float("nan")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MetricInfo:
+  """What one value of an evaluation is; JSON as it stands.
+
+  Attributes:
+    metric: its name within the task, such as "accuracy".
+    task: the task.
+    split: the split of the task.
+    decoding: {"strategy": name, …} and the numbers of the strategy.
+    label: tells decodings of one split apart; "" for the only one or for
+      greedy.
+    unit: "%", "tokens", "nats per sequence", …; "" for a plain number.
+    direction: whether more or less is better; "" for neither.
+    role: the model that the value belongs to.
+    compared_with: the role of the other model, of a divergence; "" otherwise.
+  """
+
+  metric: str
+  task: str
+  split: str
+  decoding: Mapping[str, Any]
+  label: str = ""
+  unit: str = ""
+  direction: Literal["max", "min", ""] = ""
+  role: Literal["student", "teacher"] = "student"
+  compared_with: str = ""
 
 
 def merge(states: Iterable[Mapping[str, Mean]]) -> dict[str, Mean]:

@@ -20,7 +20,7 @@ from gkd.evaluation.evaluation import Evaluation
 from gkd.losses import divergence
 from gkd.losses.objective import Distillation
 from gkd.models import t5
-from gkd.sampling.filters import Decoding
+from gkd.sampling.params import SamplingParams
 from gkd.text.chain_addition import CHARACTERS
 from gkd.text.chain_addition import ChainAddition
 from gkd.text.vocabulary import CharacterVocabulary
@@ -105,7 +105,7 @@ def make_evaluation(cache, **changes) -> Evaluation:
     "split": "validation",
     "cache": cache,
     "lengths": LENGTHS,
-    "decoding": Decoding(temperature=1.0),
+    "decoding": SamplingParams(temperature=1.0),
     "batch_size": 8,
   }
   return Evaluation(**(fields | changes))

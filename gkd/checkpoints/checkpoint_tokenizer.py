@@ -35,13 +35,13 @@ def find(
     found = beside(checkpoint)
     if found is not None:
       _check_fits(found, checkpoint)
-      return found, f"tokenizer: {found.words}, of the source"
+      return found, f"tokenizer: {found.describe()}, of the source"
     return None, "tokenizer: none is beside the source"
   if os.fspath(named) == NONE:
     return None, "tokenizer: left out, as was asked"
   found = _load(os.fspath(named), checkpoint)
   _check_fits(found, checkpoint)
-  return found, f"tokenizer: {found.words}, from {named}"
+  return found, f"tokenizer: {found.describe()}, from {named}"
 
 
 def beside(checkpoint: Checkpoint) -> Vocabulary | None:
@@ -87,14 +87,14 @@ def _check_fits(found: Vocabulary, checkpoint: Checkpoint) -> None:
   config = checkpoint.config
   if found.size != config.vocabulary_size:
     raise UserError(
-      f"the tokenizer ({found.words}) does not fit {checkpoint.path}, which has"
-      f" {config.vocabulary_size} real ids in {config.vocab_size} rows; give"
+      f"the tokenizer ({found.describe()}) does not fit {checkpoint.path},"
+      f" which has {config.vocabulary_size} real ids in {config.vocab_size} rows; give"
       " another tokenizer, or the number of ids as vocabulary_size"
     )
   made_with = checkpoint.about.get("vocabulary_sha256")
   if made_with and made_with != found.sha256:
     raise UserError(
       f"{checkpoint.path} was trained with another tokenizer (sha256"
-      f" {made_with[:12]}) than the one given ({found.words}, sha256"
+      f" {made_with[:12]}) than the one given ({found.describe()}, sha256"
       f" {found.sha256[:12]}); give that one"
     )

@@ -124,7 +124,8 @@ def _with_tokenizer(
     if found is None:
       return None, ""
     where = checkpoint_tokenizer.home(checkpoint)
-    return None, f"tokenizer: T5X keeps none; {found.words} stays in {where}"
+    words = found.describe()
+    return None, f"tokenizer: T5X keeps none; {words} stays in {where}"
   found, said = checkpoint_tokenizer.find(checkpoint, named)
   if to == "hf" and found is None and named is None:
     raise UserError(

@@ -37,7 +37,7 @@ _COMPONENTS = (
   "from gkd.losses import divergence",
   "from gkd.losses import objective",
   "from gkd.models import t5",
-  "from gkd.sampling import filters",
+  "from gkd.sampling import params",
   "from gkd.training import optimizer",
   "from gkd.training import rollout",
   "from gkd.training import schedules",

@@ -20,8 +20,9 @@ from gkd.commands import through_seqio
 from gkd.commands.datasets import Folders
 from gkd.commands.settings import Evaluating
 from gkd.data.cache import TokenCache
+from gkd.evaluation import metric_infos
 from gkd.evaluation import predictions
-from gkd.evaluation.decode import evaluate as evaluate_once
+from gkd.evaluation.evaluate import evaluate as evaluate_once
 from gkd.evaluation.evaluation import Evaluation
 from gkd.types import LanguageModel
 from gkd.types import UserError
@@ -79,6 +80,8 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
         teacher_params=teacher_params,
         on_answers=check and check.keeping(evaluation),
       )
+    has_teacher = settings.teacher is not None
+    metric_infos.write(output, evaluations, teacher=has_teacher)
     _write(output, values)
   print(score_table.table(evaluations, values))
   print(f"\npredictions/ and metrics.json are in {output}")

@@ -28,8 +28,8 @@ from gkd.data.cache import TokenCache
 from gkd.data.completions import write
 from gkd.data.completions.spec import Completions
 from gkd.data.subset import rising
-from gkd.sampling.filters import Decoding
-from gkd.sampling.ways import Way
+from gkd.sampling.params import SamplingParams
+from gkd.sampling.strategies import Strategy
 from gkd.types import UserError
 
 _CHECKPOINT = "INITIAL_CHECKPOINT_PATH"
@@ -60,7 +60,7 @@ class Sampling:
   model: models.Model
   checkpoint: str
   data: settings.Data
-  decoding: Decoding
+  decoding: SamplingParams
   num_samples: int = 1
   beam_size: int = 0
   beam_alpha: float = 0.6
@@ -82,7 +82,7 @@ class Sampling:
     _ = self.way  # what cannot be is refused now
 
   @property
-  def way(self) -> Way:
+  def way(self) -> Strategy:
     """How completions come about."""
     return ways.sampled(
       self.decoding, self.beam_size, self.beam_alpha, self.num_samples

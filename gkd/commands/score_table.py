@@ -85,7 +85,7 @@ def _title(evaluations: Sequence[Evaluation]) -> list[str]:
 def _way(evaluation: Evaluation) -> str:
   number = evaluation.num_samples
   answers = f", {number} answers each" if number > 1 else ""
-  return f"{evaluation.decoding.words}{answers}"
+  return f"{evaluation.decoding.describe()}{answers}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

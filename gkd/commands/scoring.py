@@ -15,7 +15,7 @@ from gkd.commands.settings import Scoring
 from gkd.data.cache import TokenCache
 from gkd.evaluation import predictions
 from gkd.evaluation.evaluation import Evaluation
-from gkd.sampling.ways import check_beams
+from gkd.sampling.strategies import check_beams
 from gkd.types import LanguageModel
 from gkd.types import UserError
 

@@ -19,7 +19,7 @@ from gkd.commands.models import Model
 from gkd.data.subset import Subset
 from gkd.evaluation.bootstrap import RESAMPLES
 from gkd.losses.objective import Objective
-from gkd.sampling.ways import Way
+from gkd.sampling.strategies import Strategy
 from gkd.training.optimizer import Optimizer
 from gkd.training.rollout import Rollout
 from gkd.types import UserError
@@ -156,7 +156,7 @@ class Scoring:
     _ = self.ways
 
   @property
-  def ways(self) -> list[Way]:
+  def ways(self) -> list[Strategy]:
     """Of decoding, one evaluation each."""
     return ways.evaluated(
       self.temperatures, self.beam_size, self.beam_alpha, self.num_samples

@@ -1,15 +1,15 @@
 """From macros to ways of decoding: what `gkd evaluate` and `gkd sample` ask.
 
 evaluated((0.0, 0.7), beam_size=4, beam_alpha=0.6, num_samples=1)
-# [Decoding(temperature=0.0), Decoding(temperature=0.7), Beam(4, 0.6)]
+# [SamplingParams(0.0), SamplingParams(0.7), BeamSearch(4, 0.6)]
 """
 
 from collections.abc import Sequence
 
 from gkd.commands import configuration
-from gkd.sampling.filters import Decoding
-from gkd.sampling.ways import Beam
-from gkd.sampling.ways import Way
+from gkd.sampling.params import SamplingParams
+from gkd.sampling.strategies import BeamSearch
+from gkd.sampling.strategies import Strategy
 from gkd.types import UserError
 
 
@@ -18,13 +18,15 @@ def evaluated(
   beam_size: int,
   beam_alpha: float,
   num_samples: int,
-) -> list[Way]:
+) -> list[Strategy]:
   """One way for each temperature, then the beam search unless its size is 0.
 
   Raises:
     UserError: a wrong value, none at all, or one that does nothing.
   """
-  found: list[Way] = [Decoding(temperature=float(t)) for t in temperatures]
+  found: list[Strategy] = [
+    SamplingParams(temperature=float(t)) for t in temperatures
+  ]
   found += _searches(beam_size, beam_alpha)
   for way in found:
     way.validate()
@@ -49,8 +51,8 @@ def evaluated(
 
 
 def sampled(
-  decoding: Decoding, beam_size: int, beam_alpha: float, num_samples: int
-) -> Way:
+  decoding: SamplingParams, beam_size: int, beam_alpha: float, num_samples: int
+) -> Strategy:
   """How the completions of a prompt come about.
 
   Raises:
@@ -58,12 +60,12 @@ def sampled(
   """
   way = next(iter(_searches(beam_size, beam_alpha)), decoding)
   way.validate()
-  if isinstance(way, Beam) and num_samples > way.size:
+  if isinstance(way, BeamSearch) and num_samples > way.size:
     raise UserError(
       f"NUM_SAMPLES is {num_samples} but BEAM_SIZE {beam_size} finds at most"
       f" {beam_size} completions of a prompt; raise BEAM_SIZE"
     )
-  if isinstance(way, Decoding) and num_samples > 1 and not way.is_random:
+  if isinstance(way, SamplingParams) and num_samples > 1 and not way.is_random:
     raise UserError(
       f"NUM_SAMPLES is {num_samples} but greedy completions are all the"
       " same; give a SAMPLING_TEMPERATURE above 0, or a BEAM_SIZE"
@@ -71,9 +73,9 @@ def sampled(
   return way
 
 
-def refuse_idle_flags(way: Way) -> None:
+def refuse_idle_flags(way: Strategy) -> None:
   """What `gkd sample` was given for another way than this one."""
-  if isinstance(way, Beam):
+  if isinstance(way, BeamSearch):
     names = ("SAMPLING_TEMPERATURE", "SAMPLING_TOP_K", "SAMPLING_TOP_P")
     why = f"BEAM_SIZE is {way.size}, and a beam search draws nothing"
     configuration.refuse_idle_flags(names, why)
@@ -86,6 +88,6 @@ def refuse_idle_flags(way: Way) -> None:
     configuration.refuse_idle_flags(names, why)
 
 
-def _searches(size: int, alpha: float) -> list[Beam]:
+def _searches(size: int, alpha: float) -> list[BeamSearch]:
   """The beam search, or none where the size is 0."""
-  return [] if size == 0 else [Beam(size, alpha)]
+  return [] if size == 0 else [BeamSearch(size, alpha)]

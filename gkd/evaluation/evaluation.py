@@ -5,8 +5,8 @@ import dataclasses
 
 from gkd.evaluation import predictions
 from gkd.evaluation.bootstrap import RESAMPLES
-from gkd.evaluation.memo import TeacherMemo
-from gkd.sampling.ways import Way
+from gkd.evaluation.teacher_cache import TeacherCache
+from gkd.sampling.strategies import Strategy
 from gkd.types import EOS_ID
 from gkd.types import UserError
 
@@ -42,7 +42,7 @@ class Evaluation:
   split: str
   cache: predictions.Cache
   lengths: Mapping[str, int]
-  decoding: Way
+  decoding: Strategy
   batch_size: int
   num_examples: int | None = None
   num_samples: int = 1
@@ -55,8 +55,8 @@ class Evaluation:
   eos_id: int = EOS_ID
   # Not an argument of __init__: `dataclasses.replace` would hand the memo of
   # other rows and lengths on to the new evaluation.
-  memo: TeacherMemo = dataclasses.field(
-    init=False, default_factory=TeacherMemo, compare=False, repr=False
+  memo: TeacherCache = dataclasses.field(
+    init=False, default_factory=TeacherCache, compare=False, repr=False
   )
 
   def __post_init__(self):
@@ -70,8 +70,8 @@ class Evaluation:
     if self.num_samples > 1 and not self.decoding.is_random:
       raise UserError(
         f"evaluation of {self.name}: {self.num_samples} answers to each prompt"
-        f" {self.decoding.words} are all the same; set num_samples to 1 or draw"
-        " at a temperature above 0"
+        f" {self.decoding.describe()} are all the same; set num_samples to"
+        " 1 or draw at a temperature above 0"
       )
     if self.bootstrap < 0:
       raise UserError(

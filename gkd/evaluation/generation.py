@@ -3,7 +3,6 @@
 `answer` is the only place that turns prompts into tokens.
 """
 
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -18,10 +17,11 @@ import numpy as np
 from gkd.evaluation.predictions import Answered
 from gkd.evaluation.predictions import Cache
 from gkd.progress import Progress
-from gkd.sampling import beam
+from gkd.sampling import beam_search
 from gkd.sampling import sampler
-from gkd.sampling.ways import Beam
-from gkd.sampling.ways import Way
+from gkd.sampling.generate import prefetch
+from gkd.sampling.strategies import BeamSearch
+from gkd.sampling.strategies import Strategy
 from gkd.types import Batch
 from gkd.types import Key
 from gkd.types import LanguageModel
@@ -98,7 +98,7 @@ def answer(
   params: Params,
   examples: Sequence[Examples],
   key: Key,
-  decoding: Way,
+  decoding: Strategy,
   *,
   max_length: int,
   eos_id: int,
@@ -111,11 +111,11 @@ def answer(
 
   def started(batch: Batch) -> Answered:
     asked = model, params, batch.inputs, batch.rows
-    if isinstance(decoding, Beam):
+    if isinstance(decoding, BeamSearch):
       return _search(*asked, decoding, **limits)
     return _generate(*asked, key, decoding, **limits)
 
-  return one_ahead(started(example.batch) for example in examples)
+  return prefetch(started(example.batch) for example in examples)
 
 
 def followed(
@@ -131,20 +131,6 @@ def followed(
     for example, result in zip(examples, results, strict=True):
       yield example, result
       progress.update(len(example.rows))
-
-
-def one_ahead(started: Iterable[_T]) -> Iterator[_T]:
-  """Results in order, each complete; the device works on the next meanwhile.
-
-  Args:
-    started: yields a result as soon as its computation is dispatched.
-  """
-  waiting: list[_T] = []
-  for result in started:
-    waiting.append(result)
-    if len(waiting) > 1:
-      yield jax.block_until_ready(waiting.pop(0))
-  yield from map(jax.block_until_ready, waiting)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "max_length", "eos_id"))
@@ -164,8 +150,8 @@ def _generate(model, params, inputs, rows, key, decoding, max_length, eos_id):
 
 @functools.partial(jax.jit, static_argnames=("model", "max_length", "eos_id"))
 def _search(model, params, inputs, rows, decoding, max_length, eos_id):
-  """The best of `beam.beam_search`, compiled once per model, size and shape."""
-  beams = beam.beam_search(
+  """The best of `beam_search`, compiled once per model, size and shape."""
+  beams = beam_search.beam_search(
     model,
     params,
     inputs,

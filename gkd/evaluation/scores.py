@@ -125,6 +125,31 @@ def scores(
   return measured(measures, len(answers[0]), resamples=resamples, seed=seed)
 
 
+def describe(cache: Cache, num_samples: int) -> dict[str, tuple[str, str]]:
+  """Units and directions of the metrics that `scores` returns.
+
+  Scores empty answers to the first examples: which metrics there are, not how
+  good they are.
+
+  Returns:
+    {name: (unit, "max", "min" or "")}.
+  """
+  found = {}
+  if cache.info["has_targets"]:
+    prediction = ""
+    if cache.postprocess is not None:
+      prediction = cache.postprocess("", example=None, is_target=False)
+    rows = cache.read(range(min(2, len(cache))))
+    targets = [row.reference for row in rows]
+    draws = [[prediction] * len(rows)] * num_samples
+    for function in cache.metric_fns:
+      unit = getattr(function, "unit", "")
+      direction = getattr(function, "direction", "max")
+      for measure in _measures(function, targets, draws):
+        found |= dict.fromkeys(measure.value(), (unit, direction))
+  return found | {"length": ("tokens", ""), "truncation_rate": ("", "min")}
+
+
 def measured(
   measures: Sequence[Measure], num_prompts: int, *, resamples: int, seed: int
 ) -> dict[str, Score]:

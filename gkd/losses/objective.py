@@ -147,7 +147,7 @@ class Distillation:
     """
 
     def of_positions(positions: Positions) -> Sums:
-      student, teacher = over_real_ids(
+      student, teacher = mask_padded_vocab(
         student_head(positions.student),
         jax.lax.stop_gradient(teacher_head(positions.teacher)),
         vocabulary_size,
@@ -236,7 +236,7 @@ class CrossEntropy:
       student = masks.mask_padded_ids(logits, vocabulary_size)
       metrics = _compare(student, None, batch.weights)
     else:
-      student, teacher = over_real_ids(
+      student, teacher = mask_padded_vocab(
         logits,
         jax.lax.stop_gradient(teacher_head(teacher_hidden)),
         vocabulary_size,
@@ -248,7 +248,7 @@ class CrossEntropy:
     return _reduce(values, coefficients, batch.source, metrics)
 
 
-def over_real_ids(
+def mask_padded_vocab(
   first: Array, second: Array, vocabulary_size: int
 ) -> tuple[Array, Array]:
   """Two models' float32 logits [..., V] over one width, padded ids at -inf."""

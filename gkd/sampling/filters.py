@@ -1,6 +1,4 @@
-"""Temperature, top-k and top-p, as values that may be traced.
-
-The model's logits become the logits of the distribution that is drawn from:
+"""Temperature, top-k and top-p on logits, with values that may be traced.
 
   x = top_p(top_k(logits / temperature))
 
@@ -8,120 +6,52 @@ Neither filter sorts. The k-th largest logit and the nucleus threshold are found
 by bisection on the order-preserving integer image of float32, one comparison
 and one sum over the vocabulary a bit, and entries tied with the threshold stay,
 as in T5X (`t5x/binary_search.py`). A filter that is off costs nothing, and a
-new value never compiles anew.
-
-  filters.apply(logits, Decoding(temperature=0.7, top_k=40))
+new value does not recompile.
 """
 
 from collections.abc import Callable
-import math
-import numbers
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from gkd.types import Array
-from gkd.types import UserError
 
-# T5X takes anything colder as greedy (`t5x/decoding.py`, MIN_TEMPERATURE).
+# T5X treats a lower temperature as greedy (`t5x/decoding.py`, MIN_TEMPERATURE).
 MIN_TEMPERATURE = 1e-4
 
 
-@flax.struct.dataclass
-class Decoding:
-  """How tokens are chosen. All values are traced: none of them compiles.
-
-  Attributes:
-    temperature: 1 is the model's own distribution, 0 is greedy.
-    top_k: keep the k largest logits and their ties; 0 keeps all.
-    top_p: keep the smallest set of ids, ties included, whose probability is at
-      least p, after temperature and top-k; 1 keeps all.
-  """
-
-  temperature: float | Array = 1.0
-  top_k: int | Array = 0
-  top_p: float | Array = 1.0
-
-  def validate(self) -> None:
-    """Checks a user's values (host numbers).
-
-    Raises:
-      UserError: a value of the wrong type or out of range.
-    """
-    for name in ("temperature", "top_k", "top_p"):
-      value = getattr(self, name)
-      wanted = numbers.Integral if name == "top_k" else numbers.Real
-      if isinstance(value, bool) or not isinstance(value, wanted):
-        raise UserError(
-          f"decoding {name} is {value!r}; expected"
-          f" {'an integer' if name == 'top_k' else 'a number'}"
-        )
-    cold = not MIN_TEMPERATURE <= self.temperature < math.inf
-    if cold and self.temperature != 0:
-      raise UserError(
-        f"decoding temperature is {self.temperature}; expected 0 (greedy) or a"
-        f" finite number of at least {MIN_TEMPERATURE}"
-      )
-    if self.top_k < 0:
-      raise UserError(
-        f"decoding top_k is {self.top_k}; expected a positive number of ids, or"
-        " 0 to keep all"
-      )
-    if not 0 < self.top_p <= 1:
-      raise UserError(
-        f"decoding top_p is {self.top_p}; expected a probability above 0, or 1"
-        " to keep all"
-      )
-
-  @property
-  def words(self) -> str:
-    """One phrase for the start-up print (host numbers)."""
-    if self.temperature == 0:
-      return "greedily"
-    words = f"at temperature {self.temperature:g}"
-    if self.top_k:
-      words += f", top-k {self.top_k}"
-    if self.top_p < 1:
-      words += f", top-p {self.top_p:g}"
-    return words
-
-  @property
-  def label(self) -> str:
-    """What tells its metrics from those of other ways; none when greedy."""
-    return f"t{self.temperature:g}" if self.temperature else ""
-
-  @property
-  def is_random(self) -> bool:
-    """Whether a second answer to a prompt can differ from the first."""
-    return self.temperature != 0
-
-
-def is_greedy(decoding: Decoding) -> Array:
+def is_greedy(temperature: float | Array) -> Array:
   """Scalar bool: the largest logit is taken, filters do not matter."""
-  return jnp.asarray(decoding.temperature, jnp.float32) < MIN_TEMPERATURE
+  return jnp.asarray(temperature, jnp.float32) < MIN_TEMPERATURE
 
 
-def apply(logits: Array, decoding: Decoding) -> Array:
+def filter_logits(
+  logits: Array,
+  temperature: float | Array,
+  top_k: int | Array,
+  top_p: float | Array,
+) -> Array:
   """Logits of the distribution to draw from; the largest is 0.
 
   Args:
     logits: [..., V], −inf where an id is not allowed.
-    decoding: temperature and filters. When greedy, the model's own distribution
-      is returned: temperature 1, no filter.
+    temperature: see `SamplingParams`. When it is 0 (greedy), the model's own
+      distribution is returned: temperature 1, no filter.
+    top_k: number of ids to keep, 0 for all.
+    top_p: probability to keep, 1 for all.
 
   Returns:
     [..., V] float32, −inf where an id cannot be drawn; the largest is 0 (up to
     rounding, if XLA fuses this into the caller).
   """
-  greedy = is_greedy(decoding)
+  greedy = is_greedy(temperature)
   logits = logits.astype(jnp.float32)
   # The maximum goes first: a small temperature must not overflow.
   logits -= jnp.max(logits, axis=-1, keepdims=True)
-  temperature = jnp.asarray(decoding.temperature, jnp.float32)
+  temperature = jnp.asarray(temperature, jnp.float32)
   logits /= jnp.where(greedy, 1.0, temperature)
-  top_k = jnp.asarray(decoding.top_k, jnp.int32)
-  top_p = jnp.asarray(decoding.top_p, jnp.float32)
+  top_k = jnp.asarray(top_k, jnp.int32)
+  top_p = jnp.asarray(top_p, jnp.float32)
   logits = jax.lax.cond(
     (top_k > 0) & ~greedy,
     keep_top_k,

@@ -3,10 +3,10 @@
 A row's draws depend on (caller's key, global row id, position) only, so a row
 is answered alike alone, in any batch and in any order. The forward pass is in
 inference mode. Not jitted here: callers jit with `model` and `max_length`
-static. Beam search is in `beam.py`.
+static. Beam search is in `beam_search.py`.
 
   samples = sample(model, params, inputs, rows, stream(seed, step, role),
-                   Decoding(), max_length=32)
+                   SamplingParams(), max_length=32)
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from gkd import keys
 from gkd import masks
 from gkd.sampling import blocks
 from gkd.sampling import filters
-from gkd.sampling.filters import Decoding
+from gkd.sampling.params import SamplingParams
 from gkd.types import EOS_ID
 from gkd.types import PAD_ID
 from gkd.types import Array
@@ -72,7 +72,7 @@ def sample(
   inputs: Array,
   rows: Array,
   key: Key,
-  decoding: Decoding,
+  decoding: SamplingParams,
   *,
   max_length: int,
   eos_id: int | Array = EOS_ID,
@@ -131,7 +131,7 @@ def sample(
 
 
 def choose(
-  logits: Array, row_keys: Key, decoding: Decoding
+  logits: Array, row_keys: Key, decoding: SamplingParams
 ) -> tuple[Array, Array]:
   """One token per row.
 
@@ -144,11 +144,13 @@ def choose(
   Returns:
     tokens [B] int32 and log_probs [B] float32, see `Samples.log_probs`.
   """
-  logits = filters.apply(logits, decoding)
+  logits = filters.filter_logits(
+    logits, decoding.temperature, decoding.top_k, decoding.top_p
+  )
   parts = blocks.split(logits)
   block_mass = jnp.sum(jnp.exp(parts), axis=-1)
   tokens = jax.lax.cond(
-    filters.is_greedy(decoding),
+    filters.is_greedy(decoding.temperature),
     lambda: _largest(parts),
     lambda: _draw(parts, block_mass, row_keys),
   )

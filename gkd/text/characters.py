@@ -36,8 +36,7 @@ class ByteVocabulary:
   def size(self) -> int:
     return NUM_SPECIAL + 256 + self.extra_ids
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     return f"UTF-8 bytes, {self.size} ids of which {self.extra_ids} extra"
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -91,8 +90,7 @@ class CharacterVocabulary:
   def size(self) -> int:
     return NUM_SPECIAL + len(self.characters)
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     return f"characters {self.characters!r}, {self.size} ids"
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:

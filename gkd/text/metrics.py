@@ -13,6 +13,9 @@ attributes of it; a function of your own needs none of them.
                for its interval, `evaluation.scores.CALLS` by default; 0: never
   answer       `(prediction) -> str`, what a majority vote over several samples
                counts, "" for none; adds `majority_<metric>`
+  unit         of its values, such as "%"; none by default
+  direction    "max" (default) if more is better, "min" if less is, "" for
+               neither
 """
 
 from collections.abc import Sequence
@@ -42,6 +45,7 @@ def _accuracy(targets, predictions) -> Statistics:
 
 
 accuracy.statistics = _accuracy
+accuracy.unit = "%"
 accuracy.answer = str
 
 
@@ -57,6 +61,7 @@ def _exact_match(targets, predictions) -> Statistics:
 
 
 exact_match.statistics = _exact_match
+exact_match.unit = "%"
 
 
 def answer_accuracy(targets: Sequence[Target], predictions: Sequence[str]):
@@ -74,6 +79,7 @@ def _answer(text: str) -> str:
 
 
 answer_accuracy.statistics = _answer_accuracy
+answer_accuracy.unit = "%"
 answer_accuracy.answer = _answer
 
 
@@ -95,6 +101,7 @@ def _recomputed_answer(text: str) -> str:
 
 
 answer_accuracy_with_calculator.statistics = _with_calculator
+answer_accuracy_with_calculator.unit = "%"
 answer_accuracy_with_calculator.answer = _recomputed_answer
 
 

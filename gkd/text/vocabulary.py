@@ -90,8 +90,7 @@ class SentencePieceVocabulary:
     """Whether characters without a piece become bytes."""
     return self._processor.piece_to_id("<0x00>") != UNK_ID
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     return (
       f"SentencePiece {self.path.name}, {self.size} ids of which "
       f"{self.extra_ids} extra"
@@ -201,13 +200,12 @@ def first_difference(left: Vocabulary, right: Vocabulary) -> str | None:
   for index in range(min(left.size, right.size)):
     if left.piece(index) != right.piece(index):
       return (
-        f"id {index} is {left.piece(index)!r} in one ({left.words}) and "
-        f"{right.piece(index)!r} in the other ({right.words})"
+        f"id {index} is {left.piece(index)!r} in one ({left.describe()}) and "
+        f"{right.piece(index)!r} in the other ({right.describe()})"
       )
   if left.size != right.size:
-    return (
-      f"{left.size} ids ({left.words}) against {right.size} ({right.words})"
-    )
+    return f"{left.size} ids ({left.describe()}) against {right.size}"
+      f" ({right.describe()})"
   if left.sha256 != right.sha256 and _rules(left) != _rules(right):
     # Same pieces, other scores or normaliser: the same text gets other ids.
     return (

@@ -17,7 +17,7 @@ import numpy as np
 from gkd import keys
 from gkd.metrics import Mean
 from gkd.sampling import sampler
-from gkd.sampling.filters import Decoding
+from gkd.sampling.params import SamplingParams
 from gkd.types import PAD_ID
 from gkd.types import Array
 from gkd.types import Batch
@@ -36,7 +36,7 @@ def answer(
   step: int,
   seed: int,
   role: keys.Role,
-  decoding: Decoding,
+  decoding: SamplingParams,
   input_buckets: Sequence[int],
   eos_id: int,
 ) -> tuple[Batch, dict[str, Mean]]:
@@ -72,7 +72,7 @@ def answer(
   if input_buckets:
     buckets = [b for b in input_buckets if b < width] + [width]
     width = sampler.bucket_length(_longest_prompt(batch.inputs), buckets)
-  decoding = Decoding(
+  decoding = SamplingParams(
     temperature=np.float32(decoding.temperature),
     top_k=np.int32(decoding.top_k),
     top_p=np.float32(decoding.top_p),

@@ -28,7 +28,8 @@ from gkd.checkpoints.store import Store
 from gkd.checkpoints.trained import describe_run
 from gkd.checkpoints.trained import write_description
 from gkd.checkpoints.trained import write_vocabulary
-from gkd.evaluation.decode import evaluate
+from gkd.evaluation import metric_infos
+from gkd.evaluation.evaluate import evaluate
 from gkd.progress import Progress
 from gkd.training import init_state
 from gkd.training import periods
@@ -263,6 +264,9 @@ def _describe(run: Run, *, resumed: bool = False) -> None:
     if before:
       about["contents"] = before | about.get("contents", {})
     write_description(run.folder, about)
+  metric_infos.write(
+    run.folder, run.evaluations, teacher=run.teacher is not None
+  )
   write_vocabulary(run.folder, run.loader.vocabulary)
   files.write_text(run.folder / resume_check.CONFIG_FILE, run.config_text)
   text = init_state.description(run.student, run.abstract_params, run.mesh)

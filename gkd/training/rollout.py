@@ -23,8 +23,8 @@ import jax.numpy as jnp
 
 from gkd import keys
 from gkd.metrics import Mean
-from gkd.sampling.filters import Decoding
-from gkd.sampling.ways import Beam
+from gkd.sampling.params import SamplingParams
+from gkd.sampling.strategies import BeamSearch
 from gkd.training import answering
 from gkd.training import schedules
 from gkd.training.schedules import Constant
@@ -59,7 +59,7 @@ class Rollout:
   student_fraction: float | Schedule
   granularity: Granularity = "step"
   fixed_source: FixedSource = "dataset"
-  decoding: Decoding = dataclasses.field(default_factory=Decoding)
+  decoding: SamplingParams = dataclasses.field(default_factory=SamplingParams)
   input_buckets: tuple[int, ...] = ()
 
   def __post_init__(self):
@@ -73,10 +73,10 @@ class Rollout:
           f"{name} is {getattr(self, name)!r}; expected one of {allowed}"
         )
     self.decoding.validate()
-    if isinstance(self.decoding, Beam):
+    if isinstance(self.decoding, BeamSearch):
       raise UserError(
-        f"decoding of a rollout is {self.decoding}; expected a Decoding: the"
-        " targets of a step are drawn, beam search is for EVAL_BEAM_SIZE and"
+        f"decoding of a rollout is {self.decoding}; expected a SamplingParams:"
+        " the targets of a step are drawn, beam search is for EVAL_BEAM_SIZE and"
         " for BEAM_SIZE of `gkd sample`"
       )
     buckets = tuple(self.input_buckets)
@@ -106,7 +106,7 @@ class Rollout:
   @property
   def words(self) -> str:
     """One sentence for the start-up print."""
-    how = self.decoding.words
+    how = self.decoding.describe()
     unit = "the whole batch" if self.granularity == "step" else "each example"
     student = f"answered by the current student {how}"
     fixed = {

@@ -15,7 +15,7 @@ from gkd import trees
 from gkd.checkpoints.retention import Keep
 from gkd.data.loader import Loader
 from gkd.evaluation.evaluation import Evaluation
-from gkd.evaluation.metric_names import metric_names
+from gkd.evaluation.metric_infos import metric_infos
 from gkd.losses.objective import Objective
 from gkd.training import periods
 from gkd.training.optimizer import Optimizer
@@ -182,7 +182,7 @@ class Run:
     names = [
       name
       for evaluation in self.evaluations
-      for name in metric_names(evaluation, teacher=self.teacher is not None)
+      for name in metric_infos(evaluation, teacher=self.teacher is not None)
     ]
     if self.keep.metric not in names:
       raise UserError(

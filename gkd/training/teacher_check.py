@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from gkd.losses.chunked import sum_over_chunks
 from gkd.losses.likelihood import token_log_probs
-from gkd.losses.objective import over_real_ids
+from gkd.losses.objective import mask_padded_vocab
 from gkd.types import Array
 from gkd.types import Batch
 from gkd.types import LanguageModel
@@ -61,7 +61,7 @@ def _log_likelihood(
   def of_positions(positions) -> tuple[Array, Array]:
     hidden, targets, weights = positions
     logits = teacher.head(params, hidden)
-    logits, _ = over_real_ids(logits, logits, teacher.vocabulary_size)
+    logits, _ = mask_padded_vocab(logits, logits, teacher.vocabulary_size)
     log_probs = token_log_probs(logits, targets)
     counts = weights > 0
     return jnp.sum(jnp.where(counts, log_probs, 0.0)), jnp.sum(counts)

@@ -2,12 +2,12 @@
 
 from gkd.commands import score_table
 from gkd.evaluation.evaluation import Evaluation
-from gkd.sampling.filters import Decoding
+from gkd.sampling.params import SamplingParams
 
 
 def _evaluation(name="sums", split="test", temperature=0.0, **kwargs):
   lengths = {"inputs": 4, "targets": 4}
-  decoding = Decoding(temperature=temperature)
+  decoding = SamplingParams(temperature=temperature)
   rows = range(1319)  # whatever has a length
   return Evaluation(name, split, rows, lengths, decoding, 8, **kwargs)
 

@@ -6,7 +6,7 @@ import pytest
 
 from gkd.commands import scoring
 from gkd.commands import settings
-from gkd.sampling.ways import Beam
+from gkd.sampling.strategies import BeamSearch
 from gkd.types import UserError
 
 DATA = settings.Data(
@@ -89,7 +89,7 @@ def test_a_beam_search_is_one_evaluation_more_or_the_only_one():
   made = make(_Cache("a", "test"), beam_size=4, beam_alpha=0.5)
   assert [evaluation.label for evaluation in made] == ["", "beam4"]
   assert [evaluation.distance for evaluation in made] == [True, False]
-  assert made[1].decoding == Beam(4, 0.5)
+  assert made[1].decoding == BeamSearch(4, 0.5)
   (alone,) = make(_Cache("a", "test"), beam_size=2, temperatures=())
   assert (alone.label, alone.distance) == ("beam2", True)
 

@@ -3,19 +3,19 @@
 import pytest
 
 from gkd.commands import ways
-from gkd.sampling.filters import Decoding
-from gkd.sampling.ways import Beam
+from gkd.sampling.params import SamplingParams
+from gkd.sampling.strategies import BeamSearch
 from gkd.types import UserError
 
 
 def test_an_evaluation_for_each_temperature_and_for_the_search():
   assert ways.evaluated((0.0, 0.7), 4, 0.6, 2) == [
-    Decoding(temperature=0.0),
-    Decoding(temperature=0.7),
-    Beam(4, 0.6),
+    SamplingParams(temperature=0.0),
+    SamplingParams(temperature=0.7),
+    BeamSearch(4, 0.6),
   ]
-  assert ways.evaluated((0.0,), 0, 0.6, 1) == [Decoding(temperature=0.0)]
-  assert ways.evaluated((), 2, 0.0, 1) == [Beam(2, 0.0)]
+  assert ways.evaluated((0.0,), 0, 0.6, 1) == [SamplingParams(temperature=0.0)]
+  assert ways.evaluated((), 2, 0.0, 1) == [BeamSearch(2, 0.0)]
 
 
 @pytest.mark.parametrize(
@@ -40,21 +40,24 @@ def test_what_cannot_be_evaluated_is_refused(given, message):
 
 
 def test_completions_are_drawn_unless_there_is_a_beam_size():
-  drawn = Decoding(temperature=0.5)
+  drawn = SamplingParams(temperature=0.5)
   assert ways.sampled(drawn, 0, 0.6, 3) is drawn
-  assert ways.sampled(drawn, 4, 0.0, 3) == Beam(4, 0.0)
+  assert ways.sampled(drawn, 4, 0.0, 3) == BeamSearch(4, 0.0)
 
 
 @pytest.mark.parametrize(
   ("given", "message"),
   [
-    ((Decoding(0.0), 0, 0.6, 2), "NUM_SAMPLES is 2 but greedy completions"),
     (
-      (Decoding(), 2, 0.6, 3),
+      (SamplingParams(0.0), 0, 0.6, 2),
+      "NUM_SAMPLES is 2 but greedy completions",
+    ),
+    (
+      (SamplingParams(), 2, 0.6, 3),
       "NUM_SAMPLES is 3 but BEAM_SIZE 2 finds at most 2 completions",
     ),
-    ((Decoding(), -1, 0.6, 1), "beam size is -1; expected 1 or more"),
-    ((Decoding(top_p=0.0), 0, 0.6, 1), "decoding top_p is 0.0"),
+    ((SamplingParams(), -1, 0.6, 1), "beam size is -1; expected 1 or more"),
+    ((SamplingParams(top_p=0.0), 0, 0.6, 1), "decoding top_p is 0.0"),
   ],
 )
 def test_what_cannot_be_sampled_is_refused(given, message):
@@ -65,9 +68,12 @@ def test_what_cannot_be_sampled_is_refused(given, message):
 @pytest.mark.parametrize(
   ("way", "idle"),
   [
-    (Beam(), ["SAMPLING_TEMPERATURE", "SAMPLING_TOP_K", "SAMPLING_TOP_P"]),
-    (Decoding(0.0), ["BEAM_ALPHA", "SAMPLING_TOP_K", "SAMPLING_TOP_P"]),
-    (Decoding(0.7), ["BEAM_ALPHA"]),
+    (
+      BeamSearch(),
+      ["SAMPLING_TEMPERATURE", "SAMPLING_TOP_K", "SAMPLING_TOP_P"],
+    ),
+    (SamplingParams(0.0), ["BEAM_ALPHA", "SAMPLING_TOP_K", "SAMPLING_TOP_P"]),
+    (SamplingParams(0.7), ["BEAM_ALPHA"]),
   ],
 )
 def test_what_is_of_another_way_is_idle(way, idle, monkeypatch):

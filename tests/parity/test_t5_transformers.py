@@ -17,7 +17,7 @@ from gkd import trees
 from gkd.losses import likelihood
 from gkd.models import t5
 from gkd.sampling import sampler
-from gkd.sampling.filters import Decoding
+from gkd.sampling.params import SamplingParams
 from tests import encoder_states
 
 pytestmark = pytest.mark.parity
@@ -207,7 +207,7 @@ def test_greedy_tokens_of_100_prompts_equal_transformers(reference, pair, seed):
       inputs,
       np.arange(100),
       keys.stream(0, 0, keys.Role.EVALUATION),
-      Decoding(temperature=0.0),
+      SamplingParams(temperature=0.0),
       eos_id=eos_id,
     ).tokens
   )

@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 
 from gkd.sampling import filters
-from gkd.sampling.filters import Decoding
+from gkd.sampling.params import SamplingParams
 from gkd.types import UserError
 
-_apply = jax.jit(filters.apply)
+
+def _filter_logits(logits, params):
+  return filters.filter_logits(
+    logits, params.temperature, params.top_k, params.top_p
+  )
+
+
+_apply = jax.jit(_filter_logits)
 _top_k = jax.jit(filters.keep_top_k)
 _top_p = jax.jit(filters.keep_top_p)
 
@@ -85,10 +92,10 @@ def test_top_p_is_the_smallest_set_that_reaches_p_and_keeps_ties():
 
 def test_top_p_applies_to_what_top_k_left():
   probs = np.float32([[0.4, 0.3, 0.2, 0.1]])
-  got = _apply(np.log(probs), Decoding(1.0, 2, 0.5))
+  got = _apply(np.log(probs), SamplingParams(1.0, 2, 0.5))
   # 0.4 / 0.7 > 0.5: one id is enough once the others are gone; 0.4 < 0.5.
   np.testing.assert_array_equal(np.isfinite(got)[0], np.bool_([1, 0, 0, 0]))
-  alone = _apply(np.log(probs), Decoding(1.0, 0, 0.5))
+  alone = _apply(np.log(probs), SamplingParams(1.0, 0, 0.5))
   np.testing.assert_array_equal(
     np.isfinite(alone), [[True, True, False, False]]
   )
@@ -97,14 +104,14 @@ def test_top_p_applies_to_what_top_k_left():
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
 def test_temperature_divides_logits(temperature):
   logits = _logits(np.random.default_rng(5))
-  got = jax.nn.log_softmax(_apply(logits, Decoding(temperature)))
+  got = jax.nn.log_softmax(_apply(logits, SamplingParams(temperature)))
   expected = _log_softmax(np.float64(logits) / temperature)
   np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
 def test_greedy_leaves_the_distribution_of_the_model():
   logits = _logits(np.random.default_rng(6))
-  got = jax.nn.log_softmax(_apply(logits, Decoding(0.0, 5, 0.5)))
+  got = jax.nn.log_softmax(_apply(logits, SamplingParams(0.0, 5, 0.5)))
   np.testing.assert_allclose(got, _log_softmax(logits), atol=2e-5)
 
 
@@ -113,10 +120,10 @@ def test_never_nan_with_one_finite_logit_or_extreme_temperatures():
   logits[0, 4] = -3e4
   logits[1] = np.linspace(-3e38, 3e38, 9)
   for decoding in (
-    Decoding(1e-4, 3, 0.5),
-    Decoding(1.0, 1, 0.9),
-    Decoding(1e9, 9, 0.1),
-    Decoding(0.0),
+    SamplingParams(1e-4, 3, 0.5),
+    SamplingParams(1.0, 1, 0.9),
+    SamplingParams(1e9, 9, 0.1),
+    SamplingParams(0.0),
   ):
     got = np.asarray(_apply(logits, decoding))
     assert not np.isnan(got).any()
@@ -125,18 +132,18 @@ def test_never_nan_with_one_finite_logit_or_extreme_temperatures():
 
 
 def test_filters_work_on_one_id_and_on_bfloat16():
-  assert _apply(jnp.zeros((2, 1)), Decoding(0.5, 3, 0.5)).shape == (2, 1)
+  assert _apply(jnp.zeros((2, 1)), SamplingParams(0.5, 3, 0.5)).shape == (2, 1)
   logits = jnp.asarray([[1.0, 2.0, 3.0]], jnp.bfloat16)
-  assert _apply(logits, Decoding()).dtype == jnp.float32
+  assert _apply(logits, SamplingParams()).dtype == jnp.float32
 
 
 def test_a_new_value_does_not_compile():
   logits = _logits(np.random.default_rng(7))
-  apply = jax.jit(lambda logits, decoding: filters.apply(logits, decoding))
+  apply = jax.jit(lambda *args: _filter_logits(*args))
   for decoding in (
-    Decoding(1.0, 0, 1.0),
-    Decoding(0.0, 40, 1.0),
-    Decoding(0.3, 0, 0.9),
+    SamplingParams(1.0, 0, 1.0),
+    SamplingParams(0.0, 40, 1.0),
+    SamplingParams(0.3, 0, 0.9),
   ):
     apply(logits, decoding)
   assert apply._cache_size() == 1
@@ -145,15 +152,18 @@ def test_a_new_value_does_not_compile():
 @pytest.mark.parametrize(
   ("decoding", "message"),
   [
-    (Decoding(temperature=-1.0), "temperature is -1.0; expected 0"),
-    (Decoding(temperature=1e-5), "temperature is 1e-05; expected 0"),
-    (Decoding(temperature=float("nan")), "temperature is nan; expected 0"),
-    (Decoding(temperature="1"), "temperature is '1'; expected a number"),
-    (Decoding(top_k=1.5), "top_k is 1.5; expected an integer"),
-    (Decoding(top_k=-1), "top_k is -1; expected a positive"),
-    (Decoding(top_k=True), "top_k is True; expected an integer"),
-    (Decoding(top_p=0.0), "top_p is 0.0; expected a probability"),
-    (Decoding(top_p=1.1), "top_p is 1.1; expected a probability"),
+    (SamplingParams(temperature=-1.0), "temperature is -1.0; expected 0"),
+    (SamplingParams(temperature=1e-5), "temperature is 1e-05; expected 0"),
+    (
+      SamplingParams(temperature=float("nan")),
+      "temperature is nan; expected 0",
+    ),
+    (SamplingParams(temperature="1"), "temperature is '1'; expected a number"),
+    (SamplingParams(top_k=1.5), "top_k is 1.5; expected an integer"),
+    (SamplingParams(top_k=-1), "top_k is -1; expected a positive"),
+    (SamplingParams(top_k=True), "top_k is True; expected an integer"),
+    (SamplingParams(top_p=0.0), "top_p is 0.0; expected a probability"),
+    (SamplingParams(top_p=1.1), "top_p is 1.1; expected a probability"),
   ],
 )
 def test_wrong_values_are_named(decoding, message):
@@ -162,7 +172,7 @@ def test_wrong_values_are_named(decoding, message):
 
 
 def test_words_say_what_is_on():
-  assert Decoding().words == "at temperature 1"
-  assert Decoding(0.0, 4).words == "greedily"
-  words = Decoding(0.7, 40, 0.9).words
+  assert SamplingParams().describe() == "at temperature 1"
+  assert SamplingParams(0.0, 4).describe() == "greedily"
+  words = SamplingParams(0.7, 40, 0.9).describe()
   assert words == "at temperature 0.7, top-k 40, top-p 0.9"

@@ -8,7 +8,7 @@ import pytest
 
 from gkd import keys
 from gkd.sampling import sampler
-from gkd.sampling.filters import Decoding
+from gkd.sampling.params import SamplingParams
 from gkd.types import EOS_ID
 from gkd.types import UserError
 from tests.sampling.toy_model import ToyConfig
@@ -70,7 +70,7 @@ def test_frequencies_match_the_logits(width):
   tokens, _ = choose(
     np.tile(logits, (num_rows, 1)),
     keys.per_row(KEY, jnp.arange(num_rows)),
-    Decoding(),
+    SamplingParams(),
   )
   counts = np.bincount(tokens, minlength=width)
   statistic, bound = _chi_square(counts, np.exp(_log_softmax(logits)))
@@ -82,7 +82,9 @@ def test_sequences_follow_the_model(temperature):
   """First tokens, and second tokens given the first."""
   num_rows = 30_000
   inputs = np.tile(_prompts(1), (num_rows, 1))
-  got = sample(PARAMS, inputs, np.arange(num_rows), KEY, Decoding(temperature))
+  got = sample(
+    PARAMS, inputs, np.arange(num_rows), KEY, SamplingParams(temperature)
+  )
   tokens = np.asarray(got.tokens)
   first = np.bincount(tokens[:, 0], minlength=12)
   probs = np.exp(_reference(PARAMS, inputs[0], 0, temperature))
@@ -102,7 +104,7 @@ def test_filtered_draws_stay_in_the_set_and_are_renormalised():
   tokens, log_probs = choose(
     np.tile(np.log(probs), (num_rows, 1)),
     keys.per_row(KEY, jnp.arange(num_rows)),
-    Decoding(1.0, 2, 1.0),
+    SamplingParams(1.0, 2, 1.0),
   )
   expected = np.array([4 / 7, 3 / 7, 0, 0])
   statistic, bound = _chi_square(np.bincount(tokens, minlength=4), expected)
@@ -114,7 +116,9 @@ def test_filtered_draws_stay_in_the_set_and_are_renormalised():
 
 def test_greedy_follows_the_argmax_path():
   inputs = _prompts(ROWS)
-  got = sample(PARAMS, inputs, np.arange(ROWS), KEY, Decoding(0.0, 3, 0.1))
+  got = sample(
+    PARAMS, inputs, np.arange(ROWS), KEY, SamplingParams(0.0, 3, 0.1)
+  )
   for row in range(6):
     previous, expected, scores = 0, [], []
     while len(expected) < T and previous != EOS_ID:
@@ -132,7 +136,7 @@ def test_greedy_follows_the_argmax_path():
 
 def test_log_probs_are_those_of_the_distribution_drawn_from():
   inputs = _prompts(ROWS)
-  got = sample(PARAMS, inputs, np.arange(ROWS), KEY, Decoding(0.7))
+  got = sample(PARAMS, inputs, np.arange(ROWS), KEY, SamplingParams(0.7))
   for row in range(32):
     previous = 0
     for t in range(int(got.lengths[row])):
@@ -148,7 +152,7 @@ def test_greedy_takes_the_first_of_equals_in_any_block():
   logits[1, [250, 299]] = 2.0
   logits[2, [130, 131, 290]] = 3.0
   tokens, log_probs = choose(
-    logits, keys.per_row(KEY, jnp.arange(3)), Decoding(0.0)
+    logits, keys.per_row(KEY, jnp.arange(3)), SamplingParams(0.0)
   )
   assert tokens.tolist() == [0, 250, 130]
   expected = _log_softmax(logits)[np.arange(3), [0, 250, 130]]
@@ -163,7 +167,9 @@ def _with_bonus(ids, bonus=50.0):
 def test_pad_and_padded_ids_are_never_drawn_though_most_likely(temperature):
   params = _with_bonus([0, 10, 11])
   inputs = _prompts(ROWS)
-  got = sample(params, inputs, np.arange(ROWS), KEY, Decoding(temperature))
+  got = sample(
+    params, inputs, np.arange(ROWS), KEY, SamplingParams(temperature)
+  )
   counted = np.asarray(got.tokens)[np.asarray(got.weights) > 0]
   assert counted.min() >= 1
   assert counted.max() <= 9
@@ -173,7 +179,7 @@ def test_pad_and_padded_ids_are_never_drawn_though_most_likely(temperature):
 def test_mask_ids_off_draws_what_the_model_says():
   params = _with_bonus([11])
   got = sample(
-    params, _prompts(4), np.arange(4), KEY, Decoding(), mask_ids=False
+    params, _prompts(4), np.arange(4), KEY, SamplingParams(), mask_ids=False
   )
   assert (np.asarray(got.tokens) == 11).all()
   assert got.truncated.all()
@@ -192,7 +198,7 @@ def test_ids_of_probability_zero_are_never_drawn_at_any_uniform():
   forbidden = rng.random(logits.shape) < 0.5
   logits[forbidden] = -np.inf
   rows = keys.per_row(KEY, jnp.arange(64))
-  tokens, log_probs = choose(logits, rows, Decoding())
+  tokens, log_probs = choose(logits, rows, SamplingParams())
   assert not forbidden[np.arange(64), np.asarray(tokens)].any()
   assert np.isfinite(log_probs).all()
 
@@ -213,13 +219,15 @@ def test_an_id_of_tiny_mass_is_not_drawn_because_it_comes_first(monkeypatch):
   monkeypatch.setattr(
     jax.random, "uniform", lambda key, shape: jnp.zeros(shape)
   )
-  tokens, _ = sampler.choose(logits, row_keys, Decoding())
+  tokens, _ = sampler.choose(logits, row_keys, SamplingParams())
   assert tokens.tolist() == [200] * 4
 
 
 def test_nothing_after_eos_and_lengths_count_it():
   num_rows = ROWS
-  got = sample(PARAMS, _prompts(num_rows), np.arange(num_rows), KEY, Decoding())
+  got = sample(
+    PARAMS, _prompts(num_rows), np.arange(num_rows), KEY, SamplingParams()
+  )
   tokens, weights = np.asarray(got.tokens), np.asarray(got.weights)
   lengths, truncated = np.asarray(got.lengths), np.asarray(got.truncated)
   assert truncated.any()
@@ -237,7 +245,7 @@ def test_nothing_after_eos_and_lengths_count_it():
 
 def test_an_eos_of_the_callers_choice_ends_a_row():
   got = sample(
-    PARAMS, _prompts(ROWS), np.arange(ROWS), KEY, Decoding(), eos_id=5
+    PARAMS, _prompts(ROWS), np.arange(ROWS), KEY, SamplingParams(), eos_id=5
   )
   tokens = np.asarray(got.tokens)
   assert (tokens == 5).any()
@@ -251,24 +259,30 @@ def test_a_row_is_answered_alike_alone_and_in_any_batch():
   num_rows = ROWS
   inputs = _prompts(num_rows)
   rows = np.arange(num_rows) + 1000
-  whole = sample(PARAMS, inputs, rows, KEY, Decoding())
+  whole = sample(PARAMS, inputs, rows, KEY, SamplingParams())
   order = np.random.default_rng(0).permutation(num_rows)
-  shuffled = sample(PARAMS, inputs[order], rows[order], KEY, Decoding())
+  shuffled = sample(PARAMS, inputs[order], rows[order], KEY, SamplingParams())
   for name in ("tokens", "weights", "lengths", "truncated", "log_probs"):
     np.testing.assert_array_equal(
       getattr(shuffled, name), getattr(whole, name)[order]
     )
-  alone = sample(PARAMS, inputs[7:8], rows[7:8], KEY, Decoding())
+  alone = sample(PARAMS, inputs[7:8], rows[7:8], KEY, SamplingParams())
   np.testing.assert_array_equal(alone.tokens[0], whole.tokens[7])
-  part = sample(PARAMS, inputs[3:8], rows[3:8], KEY, Decoding())
+  part = sample(PARAMS, inputs[3:8], rows[3:8], KEY, SamplingParams())
   np.testing.assert_array_equal(part.tokens, whole.tokens[3:8])
 
 
 def test_a_longer_limit_only_appends():
   inputs = _prompts(ROWS)
-  short = sample(PARAMS, inputs, np.arange(ROWS), KEY, Decoding())
+  short = sample(PARAMS, inputs, np.arange(ROWS), KEY, SamplingParams())
   long = _sample(
-    MODEL, PARAMS, inputs, np.arange(ROWS), KEY, Decoding(), max_length=T + 5
+    MODEL,
+    PARAMS,
+    inputs,
+    np.arange(ROWS),
+    KEY,
+    SamplingParams(),
+    max_length=T + 5,
   )
   np.testing.assert_array_equal(short.tokens, long.tokens[:, :T])
 
@@ -280,7 +294,9 @@ def test_steps_roles_seeds_rows_and_positions_draw_differently():
 
   def draw(key, rows):
     inputs = np.ones((4, 1), np.int32)
-    got = _sample(model, params, inputs, rows, key, Decoding(), max_length=6)
+    got = _sample(
+      model, params, inputs, rows, key, SamplingParams(), max_length=6
+    )
     return np.asarray(got.tokens)
 
   rows = np.arange(4)
@@ -305,7 +321,7 @@ def _count_decodes(bonus, rows):
     _prompts(len(rows)),
     np.asarray(rows),
     KEY,
-    Decoding(),
+    SamplingParams(),
     max_length=T,
   )
   jax.block_until_ready(got)
@@ -340,7 +356,7 @@ def test_filler_rows_get_nothing_and_do_not_keep_the_loop_alive():
 
 def test_samples_have_no_gradient():
   def total(params):
-    got = sample(params, _prompts(ROWS), np.arange(ROWS), KEY, Decoding())
+    got = sample(params, _prompts(ROWS), np.arange(ROWS), KEY, SamplingParams())
     return jnp.sum(got.log_probs)
 
   # Forward mode: a while_loop has no reverse one.
@@ -352,7 +368,7 @@ def test_samples_have_no_gradient():
 def test_logits_that_are_not_finite_show_in_log_probs():
   params = {"table": PARAMS["table"].at[0].set(jnp.nan)}
   for temperature in (0.0, 1.0):
-    decoding = Decoding(temperature, 3, 0.9)
+    decoding = SamplingParams(temperature, 3, 0.9)
     got = sample(params, _prompts(ROWS), np.arange(ROWS), KEY, decoding)
     finite = np.isfinite(got.log_probs).all(1)
     # The second of the three kinds of prompts has id 3, its table is the first.
@@ -362,19 +378,19 @@ def test_logits_that_are_not_finite_show_in_log_probs():
 def test_a_new_decoding_or_key_does_not_compile():
   count = _sample._cache_size
   inputs, rows = _prompts(ROWS), np.arange(ROWS)
-  sample(PARAMS, inputs, rows, KEY, Decoding())
+  sample(PARAMS, inputs, rows, KEY, SamplingParams())
   before = count()
   other = keys.stream(1, 1, keys.Role.EVALUATION)
-  sample(PARAMS, inputs, rows, other, Decoding(0.0, 4, 0.5))
+  sample(PARAMS, inputs, rows, other, SamplingParams(0.0, 4, 0.5))
   assert count() == before
 
 
 def test_equal_models_share_a_program():
   inputs, rows = _prompts(ROWS), np.arange(ROWS)
-  sample(PARAMS, inputs, rows, KEY, Decoding())
+  sample(PARAMS, inputs, rows, KEY, SamplingParams())
   before = _sample._cache_size()
   again = dataclasses.replace(MODEL)
-  _sample(again, PARAMS, inputs, rows, KEY, Decoding(), max_length=T)
+  _sample(again, PARAMS, inputs, rows, KEY, SamplingParams(), max_length=T)
   assert _sample._cache_size() == before
 
 

@@ -1,4 +1,4 @@
-"""Beam search on T5: equal to T5X's, and to teacher-forced scores."""
+"""BeamSearch search on T5: equal to T5X's, and to teacher-forced scores."""
 
 import functools
 
@@ -9,11 +9,11 @@ import pytest
 
 from gkd import trees
 from gkd.models import t5
-from gkd.sampling import beam
+from gkd.sampling import beam_search
 from tests import golden_t5x
 
 search = jax.jit(
-  beam.beam_search,
+  beam_search.beam_search,
   static_argnames=("model", "num_beams", "max_length", "mask_ids"),
 )
 
@@ -130,7 +130,7 @@ def test_encoder_output_is_not_gathered_and_the_rest_follows(golden):
   def step(params, inputs):
     cache, _ = model.prefill(params, inputs, 4)
     fed, _ = model.decode(params, cache, jnp.asarray([5, 9]))
-    followed = beam._follow(cache, fed, parents)
+    followed = beam_search._follow(cache, fed, parents)
     seen["kept"] = followed.memory[0].keys is cache.memory[0].keys
     return fed, followed
 

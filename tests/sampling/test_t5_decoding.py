@@ -13,7 +13,7 @@ from gkd import masks
 from gkd import trees
 from gkd.models import t5
 from gkd.sampling import sampler
-from gkd.sampling.filters import Decoding
+from gkd.sampling.params import SamplingParams
 
 _SIZE = {
   "vocab_size": 128,
@@ -64,7 +64,7 @@ def test_greedy_decodes_equal_t5x(golden, name, which):
     inputs,
     np.arange(4),
     keys.stream(0, 0, keys.Role.EVALUATION),
-    Decoding(temperature=0.0),
+    SamplingParams(temperature=0.0),
     max_length=10,
     mask_ids=False,
   )
@@ -110,7 +110,7 @@ def test_cached_log_probs_equal_teacher_forced_ones(golden, name):
     inputs,
     np.arange(4),
     keys.stream(0, 0, keys.Role.STUDENT_SAMPLE),
-    Decoding(temperature),
+    SamplingParams(temperature),
     max_length=12,
   )
   assert len(set(np.asarray(got.lengths).tolist())) > 1
@@ -132,8 +132,12 @@ def test_a_row_of_t5_is_answered_alike_in_any_batch_and_width(golden):
   inputs = _load(golden / "t5x" / "batch.npz")["encoder_input_tokens"]
   key = keys.stream(0, 0, keys.Role.STUDENT_SAMPLE)
   draw = functools.partial(_sample, model, params)
-  whole = draw(inputs, np.arange(4), key, Decoding(), max_length=12)
+  whole = draw(inputs, np.arange(4), key, SamplingParams(), max_length=12)
   alone = draw(
-    np.pad(inputs[2:3], ((0, 0), (0, 5))), [2], key, Decoding(), max_length=12
+    np.pad(inputs[2:3], ((0, 0), (0, 5))),
+    [2],
+    key,
+    SamplingParams(),
+    max_length=12,
   )
   np.testing.assert_array_equal(alone.tokens[0], whole.tokens[2])

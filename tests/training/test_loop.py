@@ -15,7 +15,7 @@ import pytest
 from gkd import partitioning
 from gkd.checkpoints.store import Store
 from gkd.data.loader import Loader
-from gkd.evaluation.metric_names import metric_names
+from gkd.evaluation.metric_infos import metric_infos
 from gkd.losses.objective import CrossEntropy
 from gkd.text import tokenizer_folder
 from gkd.training import init_state
@@ -239,7 +239,7 @@ def test_every_promised_number_and_file_is_written(
   assert expected <= names.keys()
   reported = {x for x in names if x.startswith("eval/") and "_ci_" not in x}
   (evaluation,) = run.evaluations
-  assert set(metric_names(evaluation, teacher=True)) == reported
+  assert set(metric_infos(evaluation, teacher=True)) == reported
   assert all(names[f"time/{phase}_seconds"] > 0 for phase in phases)
   other = {"dataset": "teacher", "teacher": "dataset"}[fixed_source]
   assert f"train/loss/{other}" not in names

@@ -10,8 +10,8 @@ from gkd import keys
 from gkd import partitioning
 from gkd.models import t5
 from gkd.sampling import sampler
-from gkd.sampling.filters import Decoding
-from gkd.sampling.ways import Beam
+from gkd.sampling.params import SamplingParams
+from gkd.sampling.strategies import BeamSearch
 from gkd.training import answering
 from gkd.training import rollout
 from gkd.training.rollout import Constant
@@ -65,7 +65,7 @@ def _expected(params, role, step, batch=None):
     batch.inputs,
     batch.rows,
     keys.stream(SEED, step, role),
-    Decoding(),
+    SamplingParams(),
     max_length=T,
   )
 
@@ -299,9 +299,9 @@ def test_changed_decoding_lambda_step_and_seed_do_not_compile():
   programs = answering._sample_and_replace._cache_size()
   splits = rollout._split._cache_size()
   for seed, step, plan in (
-    (1, 5, Rollout(1.0, decoding=Decoding(0.5))),
-    (2, 6, Rollout(1.0, decoding=Decoding(0, 3, 1))),
-    (3, 7, Rollout(Constant(1), decoding=Decoding(2, 0, 0.9))),
+    (1, 5, Rollout(1.0, decoding=SamplingParams(0.5))),
+    (2, 6, Rollout(1.0, decoding=SamplingParams(0, 3, 1))),
+    (3, 7, Rollout(Constant(1), decoding=SamplingParams(2, 0, 0.9))),
   ):
     roll_out(_batch(), step=step, seed=seed, plan=plan)
   again = dataclasses.replace(MODEL)
@@ -345,7 +345,7 @@ def test_greedy_answers_of_a_split_model_equal_one_device():
   assert any(
     not x.sharding.is_fully_replicated for x in jax.tree.leaves(spread)
   )
-  plan = Rollout(1.0, decoding=Decoding(0.0))
+  plan = Rollout(1.0, decoding=SamplingParams(0.0))
   given = _batch()
   single, _ = roll_out(
     given, step=0, plan=plan, student=model, student_params=params
@@ -387,10 +387,10 @@ def test_a_packed_batch_is_refused():
     ({"student_fraction": Linear}, "minimum of the student fraction"),
     ({"granularity": "row"}, "granularity is 'row'; expected one of"),
     ({"fixed_source": "student"}, "fixed_source is 'student'; expected one of"),
-    ({"decoding": Decoding(-1.0)}, "temperature is -1.0"),
+    ({"decoding": SamplingParams(-1.0)}, "temperature is -1.0"),
     (
-      {"decoding": Beam(4)},
-      r"rollout is Beam\(size=4, alpha=0.6\); expected a Decoding: the targets",
+      {"decoding": BeamSearch(4)},
+      r"rollout is BeamSearch\(size=4, alpha=0.6\); expected a SamplingParams:",
     ),
     ({"input_buckets": (8, 4)}, r"input_buckets are \(8, 4\); expected"),
   ],
@@ -414,9 +414,9 @@ def test_the_plan_in_words():
   assert Rollout(0.0).words == (
     "off-policy: every batch is trained on the data set's targets"
   )
-  assert Rollout(0, fixed_source="teacher", decoding=Decoding(0.0)).words == (
-    "off-policy: every batch is answered by the teacher greedily"
-  )
+  assert Rollout(
+    0, fixed_source="teacher", decoding=SamplingParams(0.0)
+  ).words == ("off-policy: every batch is answered by the teacher greedily")
   assert Rollout(0.5, granularity="example").words == (
     "mixed: with probability λ = 0.5 each example is answered by the"
     " current student at temperature 1, otherwise it is trained on the data"

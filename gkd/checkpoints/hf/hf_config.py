@@ -291,7 +291,7 @@ def _real_ids(folder: Path, rows: int) -> tuple[int, str]:
     )
   if vocabulary.size > rows:
     raise UserError(
-      f"the tokenizer in {folder} ({vocabulary.words}) has more ids than the"
-      f" {rows} rows of the model; give the folder of one model"
+      f"the tokenizer in {folder} ({vocabulary.describe()}) has more ids than"
+      f" the {rows} rows of the model; give the folder of one model"
     )
   return vocabulary.size, ""

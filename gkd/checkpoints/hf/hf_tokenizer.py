@@ -21,8 +21,8 @@ def check(vocabulary: Vocabulary) -> None:
   """Raises a UserError unless transformers has a tokenizer of the same ids."""
   if not isinstance(vocabulary, SentencePieceVocabulary | ByteVocabulary):
     raise UserError(
-      f"the vocabulary ({vocabulary.words}) has no tokenizer in transformers;"
-      " give --tokenizer=none to write the model without one"
+      f"the vocabulary ({vocabulary.describe()}) has no tokenizer in"
+      " transformers; give --tokenizer=none to write the model without one"
     )
 
 

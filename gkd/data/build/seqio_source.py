@@ -89,7 +89,8 @@ def load(
     if size != vocabulary.size:
       raise UserError(
         f"task {name!r} was registered with a {feature} vocabulary of {size}"
-        f" ids, expected {vocabulary.words}; use one vocabulary in a process"
+        f" ids, expected {vocabulary.describe()}; use one vocabulary in a"
+        " process"
       )
   return task
 

@@ -2,7 +2,7 @@
 
 `Completions` says which and how; `gkd.data.completions.write` writes them.
 
-for part in one_ahead(started(plan, params, shards=[0, 1])):
+for part in prefetch(started(plan, params, shards=[0, 1])):
   part.tokens   # [B, n, T]
 """
 
@@ -20,10 +20,10 @@ from gkd import partitioning
 from gkd.data.cache import Row
 from gkd.data.completions.spec import Completions
 from gkd.data.loader import collate
-from gkd.sampling import beam
+from gkd.sampling import beam_search
 from gkd.sampling import sampler
-from gkd.sampling.filters import Decoding
-from gkd.sampling.ways import Beam
+from gkd.sampling.params import SamplingParams
+from gkd.sampling.strategies import BeamSearch
 from gkd.types import Array
 from gkd.types import Params
 
@@ -56,7 +56,7 @@ def started(
       batch = collate(prompts, ids, widths, plan.batch_size)
       arrays = jax.device_put((batch.inputs, batch.rows), sharding)
       asked = plan.model, params, *arrays
-      if isinstance(way, Beam):
+      if isinstance(way, BeamSearch):
         yield Part(
           rows, *_search(*asked, way, num_best=plan.num_samples, **limits)
         )
@@ -66,21 +66,12 @@ def started(
         yield Part(rows, *_generate(*asked, *draw, way, **limits))
 
 
-def one_ahead(parts: Iterator[Part]) -> Iterator[Part]:
-  """In order, on the host; the device works on the next one meanwhile."""
-  waiting = next(parts, None)
-  while waiting is not None:
-    following = next(parts, None)
-    yield Part(waiting.rows, *jax.device_get(waiting[1:]))
-    waiting = following
-
-
-def _as_compiled(plan: Completions) -> Decoding | Beam:
+def _as_compiled(plan: Completions) -> SamplingParams | BeamSearch:
   """Numbers as the program knows them: 1 and 1.0 are two types for it."""
   way = plan.decoding
-  if isinstance(way, Beam):
-    return Beam(way.size, np.float32(way.alpha))
-  return Decoding(
+  if isinstance(way, BeamSearch):
+    return BeamSearch(way.size, np.float32(way.alpha))
+  return SamplingParams(
     temperature=np.float32(way.temperature),
     top_k=np.int32(way.top_k),
     top_p=np.float32(way.top_p),
@@ -111,7 +102,7 @@ def _search(
   model, params, inputs, rows, way, num_best, max_length
 ) -> tuple[Array, ...]:
   """The best completions of each prompt; the arrays of a `Part`."""
-  beams = beam.beam_search(
+  beams = beam_search.beam_search(
     model,
     params,
     inputs,

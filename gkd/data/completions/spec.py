@@ -21,10 +21,10 @@ import numpy as np
 
 from gkd import partitioning
 from gkd.data.cache import TokenCache
-from gkd.sampling.filters import Decoding
-from gkd.sampling.ways import Beam
-from gkd.sampling.ways import Way
-from gkd.sampling.ways import check_beams
+from gkd.sampling.params import SamplingParams
+from gkd.sampling.strategies import BeamSearch
+from gkd.sampling.strategies import Strategy
+from gkd.sampling.strategies import check_beams
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
@@ -61,7 +61,7 @@ class Completions:
   prompts: TokenCache
   lengths: Mapping[str, int]
   rows: Sequence[int] | None = None
-  decoding: Way = dataclasses.field(default_factory=Decoding)
+  decoding: Strategy = dataclasses.field(default_factory=SamplingParams)
   num_samples: int = 1
   seed: int = 0
   writer: Literal["teacher", "student"] = "teacher"
@@ -97,7 +97,7 @@ class Completions:
 
   @property
   def _searches(self) -> bool:
-    return isinstance(self.decoding, Beam)
+    return isinstance(self.decoding, BeamSearch)
 
   @property
   def passes(self) -> int:
@@ -134,7 +134,7 @@ class Completions:
       content = np.asarray(self.rows, "<i8").tobytes()
       chosen = hashlib.sha256(content).hexdigest()
     info, way = self.prompts.info, self.decoding
-    if isinstance(way, Beam):
+    if isinstance(way, BeamSearch):
       numbers = {"beam_size": way.size, "beam_alpha": way.alpha}
     else:
       names = "temperature", "top_k", "top_p"
@@ -166,8 +166,8 @@ class Completions:
     seed = "" if self._searches else f", seed {self.seed}"
     return (
       f"{count}{each} of each of {self.num_prompts:,} prompts of"
-      f" {info['task']} {info['split']}, {found} {self.decoding.words}, at most"
-      f" {self.lengths['targets']:,} tokens{seed}; written"
+      f" {info['task']} {info['split']}, {found} {self.decoding.describe()}, at"
+      f" most {self.lengths['targets']:,} tokens{seed}; written"
       f" {self.prompts_per_shard:,} prompts at a time"
     )
 

@@ -25,6 +25,7 @@ from pathlib import Path
 import time
 from typing import Any
 
+import jax
 import numpy as np
 
 from gkd import partitioning
@@ -39,7 +40,8 @@ from gkd.data.hashes import content_hash
 from gkd.data.provenance import differences
 from gkd.data.writer import CacheWriter
 from gkd.progress import Progress
-from gkd.sampling.ways import Beam
+from gkd.sampling.generate import prefetch
+from gkd.sampling.strategies import BeamSearch
 from gkd.types import Params
 from gkd.types import UserError
 
@@ -146,7 +148,10 @@ def _sample_missing(
   started = generation.started(plan, params, missing)
   first = next(started)  # dispatched once it is compiled
   compiled = time.monotonic()
-  parts = generation.one_ahead(itertools.chain([first], started))
+  dispatched = itertools.chain([first], started)
+  parts = (
+    Part(part.rows, *jax.device_get(part[1:])) for part in prefetch(dispatched)
+  )
   total = plan.num_prompts * plan.num_samples
   done = sum(len(plan.shard(i)) for i in finished) * plan.num_samples
   with Progress(total, done, "sample", unit="completion") as progress:
@@ -190,7 +195,7 @@ def _rows(
       report(part.lengths[real].size, tokens)
     for place in range(len(batch[0].rows)):
       rows = [row for part in batch for row in _completed(part, place)]
-      if isinstance(plan.decoding, Beam):
+      if isinstance(plan.decoding, BeamSearch):
         texts = [plan.prompts.vocabulary.decode(r.targets) for r in rows]
         counts["missing"] += plan.num_samples - len(rows)
         counts["same_text"] += len(texts) - len(set(texts))

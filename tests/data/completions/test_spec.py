@@ -6,7 +6,7 @@ import pytest
 
 from gkd.data.completions.spec import Completions
 from gkd.data.completions.spec import Result
-from gkd.sampling.ways import Beam
+from gkd.sampling.strategies import BeamSearch
 from gkd.types import UserError
 from tests import tiny
 
@@ -84,7 +84,7 @@ def test_plan_in_words(plan):
 
 
 def test_a_search_in_words_and_in_the_key(plan):
-  search = dataclasses.replace(plan, decoding=Beam(4, 0.6), num_samples=2)
+  search = dataclasses.replace(plan, decoding=BeamSearch(4, 0.6), num_samples=2)
   assert search.words == (
     "2 completions of each of 10 prompts of sums train, found by a search with"
     " 4 beams, alpha 0.6, at most 16 tokens; written 256 prompts at a time"
@@ -98,7 +98,7 @@ def test_a_search_in_words_and_in_the_key(plan):
   # Nothing else that its rows do not depend on.
   assert not {"seed", "temperature", "top_k", "top_p"} & set(key)
   assert dataclasses.replace(search, seed=3).key == key
-  for other in (Beam(3, 0.6), Beam(4, 0.5)):
+  for other in (BeamSearch(3, 0.6), BeamSearch(4, 0.5)):
     assert dataclasses.replace(search, decoding=other).key != key
 
 
@@ -106,14 +106,14 @@ def test_more_completions_than_beams_are_refused(plan):
   with pytest.raises(
     UserError, match=r"num_samples is 3, but a search .* it has beams, 2; give"
   ):
-    dataclasses.replace(plan, decoding=Beam(2), num_samples=3)
+    dataclasses.replace(plan, decoding=BeamSearch(2), num_samples=3)
 
 
 def test_more_beams_than_ids_are_refused(plan):
   most = plan.model.vocabulary_size - 1  # PAD is never taken
-  dataclasses.replace(plan, decoding=Beam(most))
+  dataclasses.replace(plan, decoding=BeamSearch(most))
   with pytest.raises(UserError, match=f"chooses among {most} ids; give at"):
-    dataclasses.replace(plan, decoding=Beam(most + 1))
+    dataclasses.replace(plan, decoding=BeamSearch(most + 1))
 
 
 def test_all_rows_are_the_same_plan_however_they_are_named(plan):

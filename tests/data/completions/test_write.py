@@ -18,10 +18,10 @@ from gkd.data.completions import write
 from gkd.data.completions.spec import Completions
 from gkd.data.completions.write import write_completions
 from gkd.data.subset import Subset
-from gkd.sampling import beam
+from gkd.sampling import beam_search
 from gkd.sampling import sampler
-from gkd.sampling.filters import Decoding
-from gkd.sampling.ways import Beam
+from gkd.sampling.params import SamplingParams
+from gkd.sampling.strategies import BeamSearch
 from gkd.types import UserError
 from tests import tiny
 
@@ -100,7 +100,7 @@ def expected(prompts):
         np.pad(row.inputs, (0, 8 - len(row.inputs)))[None],
         np.array([n], np.int32),
         keys.stream(5, k, keys.Role.OFFLINE_SAMPLE),
-        Decoding(),
+        SamplingParams(),
         max_length=12,
       )
       tokens = samples.tokens[0, : samples.lengths[0]]
@@ -218,7 +218,7 @@ def test_same_plan_again_finds_it_complete(plan, tmp_path):
 CHANGES = {
   "seed": ({"seed": 6}, "seed 5, not 6"),
   "decoding": (
-    {"decoding": Decoding(temperature=0.7, top_k=4)},
+    {"decoding": SamplingParams(temperature=0.7, top_k=4)},
     r"temperature 1\.0, not 0\.7; top_k 0, not 4",
   ),
   "number of completions": ({"num_samples": 3}, "num_samples 2, not 3"),
@@ -317,7 +317,7 @@ def test_prompts_without_targets_are_enough(plan, expected, tmp_path):
 
 
 def test_info_says_who_wrote_it_and_how(plan, expected, tmp_path):
-  decoding = Decoding(temperature=1, top_k=0, top_p=1.0)
+  decoding = SamplingParams(temperature=1, top_k=0, top_p=1.0)
   plan = dataclasses.replace(plan, decoding=decoding)
   write_completions(tmp_path / "c", plan, params, {"date": "today"})
   cache = TokenCache(tmp_path / "c")
@@ -342,7 +342,7 @@ def test_info_says_who_wrote_it_and_how(plan, expected, tmp_path):
 @pytest.fixture
 def search(plan):
   """The three best of four beams."""
-  return dataclasses.replace(plan, decoding=Beam(4, 0.6), num_samples=3)
+  return dataclasses.replace(plan, decoding=BeamSearch(4, 0.6), num_samples=3)
 
 
 def test_drawn_and_searched_are_not_mixed(plan, search, tmp_path):
@@ -360,7 +360,7 @@ def test_drawn_and_searched_are_not_mixed(plan, search, tmp_path):
 def searched(prompts):
   """{prompt: [(tokens, score)]} found prompt by prompt, without any batch."""
   search = jax.jit(
-    beam.beam_search,
+    beam_search.beam_search,
     static_argnums=0,
     static_argnames=("num_beams", "max_length"),
   )

@@ -3,8 +3,8 @@
 That an evaluation reports these is seen where one runs, in test_loop.py.
 """
 
-from gkd.evaluation.metric_names import metric_names
-from gkd.sampling.filters import Decoding
+from gkd.evaluation.metric_infos import metric_infos
+from gkd.sampling.params import SamplingParams
 from tests.tiny import make_cache
 from tests.tiny import make_evaluation
 
@@ -20,7 +20,7 @@ def test_names_say_task_split_teacher_and_decoding(tmp_path):
 
   def names(teacher, **fields):
     evaluation = make_evaluation(cache, **fields)
-    return set(metric_names(evaluation, teacher=teacher))
+    return set(metric_infos(evaluation, teacher=teacher))
 
   own = ["accuracy", "length", "truncation_rate"]
   assert names(False) == {f"eval/sums/{name}" for name in own}
@@ -29,7 +29,7 @@ def test_names_say_task_split_teacher_and_decoding(tmp_path):
   assert names(True, distance=False, score_teacher=False) == names(False)
   several = names(
     False,
-    decoding=Decoding(temperature=0.5),
+    decoding=SamplingParams(temperature=0.5),
     num_samples=3,
     label="t0.5",
     name_split=True,

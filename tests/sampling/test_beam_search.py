@@ -1,4 +1,4 @@
-"""Beam search on a model whose probabilities are known exactly."""
+"""BeamSearch search on a model whose probabilities are known exactly."""
 
 import functools
 import itertools
@@ -9,10 +9,10 @@ import pytest
 
 from gkd import keys
 from gkd import partitioning
-from gkd.sampling import beam
+from gkd.sampling import beam_search
 from gkd.sampling import sampler
-from gkd.sampling.filters import Decoding
-from gkd.sampling.ways import Beam
+from gkd.sampling.params import SamplingParams
+from gkd.sampling.strategies import BeamSearch
 from gkd.types import EOS_ID
 from gkd.types import UserError
 from tests.sampling.toy_model import ToyConfig
@@ -27,7 +27,7 @@ MODEL = toy_model()  # 12 columns, of which 1 to 9 may be chosen
 PARAMS = [jax.device_get(MODEL.init(jax.random.key(seed))) for seed in range(4)]
 
 _search = jax.jit(
-  beam.beam_search,
+  beam_search.beam_search,
   static_argnames=("model", "num_beams", "max_length", "mask_ids"),
 )
 search = functools.partial(_search, MODEL, num_beams=4, alpha=0.6, max_length=T)
@@ -164,7 +164,7 @@ def test_one_beam_without_penalty_is_greedy_where_greedy_ends():
     inputs,
     np.arange(ROWS),
     keys.stream(0, 0, keys.Role.EVALUATION),
-    Decoding(0.0),
+    SamplingParams(0.0),
     max_length=T,
   )
   assert not np.asarray(greedy.truncated).all()
@@ -377,7 +377,7 @@ def test_narrow_vocabularies_leave_places_empty():
 
 def test_no_gradient_flows_through_a_search():
   def loss(table):
-    return beam.beam_search(
+    return beam_search.beam_search(
       MODEL,
       {"table": table},
       _prompts(1),
@@ -392,6 +392,6 @@ def test_no_gradient_flows_through_a_search():
 
 
 def test_ways_in_words():
-  assert Beam().words == "by a search with 4 beams, alpha 0.6"
-  assert Beam(1, 0.0).words == "by a search with 1 beam, alpha 0"
-  assert (Beam().label, Beam().is_random) == ("beam4", False)
+  assert BeamSearch().words == "by a search with 4 beams, alpha 0.6"
+  assert BeamSearch(1, 0.0).words == "by a search with 1 beam, alpha 0"
+  assert (BeamSearch().label, BeamSearch().is_random) == ("beam4", False)

@@ -14,18 +14,19 @@ import numpy as np
 import pytest
 
 from gkd import keys
-from gkd.evaluation import decode
+from gkd.evaluation import evaluate
 from gkd.evaluation import generation
 from gkd.evaluation import predictions
 from gkd.evaluation.evaluation import Evaluation
-from gkd.sampling import beam
-from gkd.sampling.sampler import Decoding
-from gkd.sampling.ways import Beam
+from gkd.sampling import beam_search
+from gkd.sampling.generate import prefetch
+from gkd.sampling.params import SamplingParams
+from gkd.sampling.strategies import BeamSearch
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
 VOCAB, WIDTH, LENGTH = 8, 3, 4
-GREEDY = Decoding(temperature=0.0)
+GREEDY = SamplingParams(temperature=0.0)
 
 
 def _table_model() -> LanguageModel:
@@ -150,7 +151,7 @@ def _evaluation(cache=None, decoding=GREEDY, **kwargs):
 
 
 def _evaluate(params, evaluation, seed=0, step=0, **kwargs):
-  return decode.evaluate(
+  return evaluate.evaluate(
     MODEL, params, evaluation, seed=seed, step=step, **kwargs
   )
 
@@ -179,7 +180,9 @@ def test_num_examples_takes_the_first_rows():
 
 def test_score_does_not_depend_on_the_batch_size():
   runs = [
-    _evaluate(_params(), _evaluation(decoding=Decoding(), batch_size=size))
+    _evaluate(
+      _params(), _evaluation(decoding=SamplingParams(), batch_size=size)
+    )
     for size in (1, 2, 5, 8)
   ]
   assert all(run == runs[0] for run in runs)
@@ -211,7 +214,9 @@ def test_predictions_file_holds_prompt_reference_and_text(tmp_path):
 
 def test_label_keeps_two_decodings_of_a_task_apart():
   greedy = _evaluate(_params(), _evaluation(label="greedy"))
-  sampled = _evaluate(_params(), _evaluation(None, Decoding(), label="sampled"))
+  sampled = _evaluate(
+    _params(), _evaluation(None, SamplingParams(), label="sampled")
+  )
   assert "eval/toy/accuracy_greedy" in greedy
   assert "eval/toy/accuracy_sampled" in sampled
   assert not greedy.keys() & sampled.keys()
@@ -219,7 +224,7 @@ def test_label_keeps_two_decodings_of_a_task_apart():
 
 def test_metrics_are_means_over_the_samples(tmp_path):
   cache = _Cache()
-  evaluation = _evaluation(cache, Decoding(), num_samples=3)
+  evaluation = _evaluation(cache, SamplingParams(), num_samples=3)
   values = _evaluate(_params(), evaluation, predictions_dir=str(tmp_path))
   assert len(cache.calls) == 3
   assert len({tuple(texts) for _, texts in cache.calls}) == 3  # other draws
@@ -237,7 +242,7 @@ def test_metrics_are_means_over_the_samples(tmp_path):
 def test_same_seed_and_step_repeat_the_draws_and_others_do_not():
   def texts(seed, step):
     cache = _Cache(num_rows=8)
-    _evaluate(_params(), _evaluation(cache, Decoding()), seed, step)
+    _evaluate(_params(), _evaluation(cache, SamplingParams()), seed, step)
     return cache.calls[0][1]
 
   assert texts(0, 10) == texts(0, 10)
@@ -334,7 +339,7 @@ def test_teacher_is_decoded_as_the_evaluation_says(writers):
   cache = _Cache()
   evaluation = _evaluation(
     cache,
-    Decoding(),
+    SamplingParams(),
     num_samples=3,
     label="t1",
     score_teacher=True,
@@ -367,13 +372,13 @@ def test_a_search_answers_with_the_best_of_its_beams(tmp_path):
   table = np.array(params["table"])
   table[:, 1] = table[:, 2:].max(-1) + 0.5
   params["table"] = jnp.asarray(table)
-  evaluation = _evaluation(decoding=Beam(3, 2.0), label="beam3")
+  evaluation = _evaluation(decoding=BeamSearch(3, 2.0), label="beam3")
   values = _evaluate(params, evaluation, predictions_dir=str(tmp_path))
   (file,) = tmp_path.iterdir()
   assert file.name == "toy-test-beam3-00000000.jsonl"
   records = [json.loads(line) for line in file.read_text().splitlines()]
   search = jax.jit(
-    beam.beam_search,
+    beam_search.beam_search,
     static_argnums=0,
     static_argnames=("num_beams", "max_length"),
   )
@@ -398,7 +403,9 @@ def test_a_search_answers_with_the_best_of_its_beams(tmp_path):
 def test_a_search_does_not_depend_on_the_batch_size_nor_the_seed():
   params = _params(echo=1.0)
   runs = [
-    _evaluate(params, _evaluation(decoding=Beam(3), batch_size=size), seed=size)
+    _evaluate(
+      params, _evaluation(decoding=BeamSearch(3), batch_size=size), seed=size
+    )
     for size in (1, 2, 8)
   ]
   assert all(run == runs[0] for run in runs)
@@ -407,13 +414,15 @@ def test_a_search_does_not_depend_on_the_batch_size_nor_the_seed():
 def test_distances_are_of_drawn_sequences_whatever_the_decoding(writers):
   kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
   by_search = _evaluate(
-    _params(0), _evaluation(decoding=Beam(2), score_teacher=True), **kwargs
+    _params(0),
+    _evaluation(decoding=BeamSearch(2), score_teacher=True),
+    **kwargs,
   )
   assert set(writers) == {"teacher", "student"}  # for the distances alone
   greedily = _evaluate(_params(0), _evaluation(), **kwargs)
   for name in ("forward_kl", "reverse_kl"):
     assert by_search[f"eval/toy/{name}"] == greedily[f"eval/toy/{name}"]
-  alone = _evaluate(_params(1), _evaluation(decoding=Beam(2)))
+  alone = _evaluate(_params(1), _evaluation(decoding=BeamSearch(2)))
   for name in ("accuracy", "length"):
     own = alone[f"eval/toy/{name}"]
     assert by_search[f"eval/toy/teacher_{name}"] == own
@@ -457,7 +466,7 @@ def test_device_works_on_the_next_batch_while_one_is_read():
       started.append(number)
       yield number
 
-  seen = [(n, len(started)) for n in generation.one_ahead(dispatch())]
+  seen = [(n, len(started)) for n in prefetch(dispatch())]
   assert seen == [(0, 2), (1, 3), (2, 4), (3, 4)]
 
 
@@ -471,7 +480,9 @@ def test_split_without_references_has_lengths_and_no_metric():
 def test_evaluation_leaves_parameters_as_they_were():
   params, teacher = _params(0), _params(1)
   before = jax.tree.map(np.array, (params, teacher))
-  evaluation = _evaluation(None, Decoding(), bootstrap=9, score_teacher=True)
+  evaluation = _evaluation(
+    None, SamplingParams(), bootstrap=9, score_teacher=True
+  )
   _evaluate(params, evaluation, teacher=TEACHER, teacher_params=teacher)
   jax.tree.map(np.testing.assert_array_equal, before, (params, teacher))
 
@@ -479,7 +490,7 @@ def test_evaluation_leaves_parameters_as_they_were():
 def test_every_number_has_its_interval_and_contains_it():
   cache = _Cache(num_rows=40)
   evaluation = _evaluation(
-    cache, Decoding(), bootstrap=50, label="t1", score_teacher=True
+    cache, SamplingParams(), bootstrap=50, label="t1", score_teacher=True
   )
   kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
   values = _evaluate(_params(echo=2.0), evaluation, **kwargs)
@@ -553,7 +564,7 @@ def test_predictions_that_do_not_fit_on_the_disk_are_one_line(
 def test_answer_to_a_row_depends_on_neither_batch_nor_number_of_examples():
   def texts(**kwargs):
     seen = []
-    evaluation = _evaluation(_Cache(num_rows=9), Decoding(), **kwargs)
+    evaluation = _evaluation(_Cache(num_rows=9), SamplingParams(), **kwargs)
     _evaluate(_params(), evaluation, on_answers=seen.append)
     return [record["text"] for record in seen[0][0]]
 
@@ -577,7 +588,7 @@ def test_evaluation_draws_from_its_own_stream_alone(monkeypatch):
   before = np.random.get_state()[1].tolist(), random.getstate()
   _evaluate(
     _params(),
-    _evaluation(None, Decoding(), bootstrap=20, score_teacher=True),
+    _evaluation(None, SamplingParams(), bootstrap=20, score_teacher=True),
     teacher=TEACHER,
     teacher_params=_params(1),
   )
@@ -593,12 +604,12 @@ def test_evaluation_draws_from_its_own_stream_alone(monkeypatch):
     ({"num_examples": 0}, "num_examples is 0; expected 1 or more"),
     ({"num_samples": 2}, "2 answers to each prompt greedily are all the same"),
     (
-      {"num_samples": 2, "decoding": Beam()},
+      {"num_samples": 2, "decoding": BeamSearch()},
       "2 answers to each prompt by a search with 4 beams, alpha 0.6 are all",
     ),
-    ({"decoding": Beam(0)}, "beam size is 0; expected 1 or more"),
+    ({"decoding": BeamSearch(0)}, "beam size is 0; expected 1 or more"),
     ({"cache": _Cache(0)}, "split 'test' has no rows"),
-    ({"decoding": Decoding(temperature=-1.0)}, "temperature"),
+    ({"decoding": SamplingParams(temperature=-1.0)}, "temperature"),
   ],
 )
 def test_impossible_evaluation_is_refused(kwargs, message):

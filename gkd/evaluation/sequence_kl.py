@@ -10,7 +10,7 @@ the same expectation, less variance, never negative. The second is measured
 here. p is the teacher (or the oracle), q the student. The forward KL needs
 targets drawn from p, the reverse KL(q||p) targets drawn from q, both at
 temperature 1 over the real ids: who drew them is the caller's business (see
-evaluation/decode.py).
+evaluation/evaluate.py).
 
   rows = sequence_estimates(teacher, teacher_params, student, params, batch)
   statistics([rows], "forward").compute()   # {"forward_kl": …, …_per_token}
@@ -28,7 +28,7 @@ import numpy as np
 from gkd.losses.chunked import sum_over_chunks
 from gkd.losses.divergence import forward_kl
 from gkd.losses.divergence import reverse_kl
-from gkd.losses.objective import over_real_ids
+from gkd.losses.objective import mask_padded_vocab
 from gkd.text.statistics import Statistics
 from gkd.types import Array
 from gkd.types import Batch
@@ -81,7 +81,7 @@ def sequence_estimates(
 
   def of_positions(positions) -> Estimates:
     p_hidden, q_hidden, weights = positions
-    p_logits, q_logits = over_real_ids(
+    p_logits, q_logits = mask_padded_vocab(
       p_model.head(p_params, p_hidden),
       q_model.head(q_params, q_hidden),
       vocabulary_size,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gkd.evaluation import distance
+from gkd.evaluation import sequence_kl
 from gkd.types import Batch
 from gkd.types import LanguageModel
 from gkd.types import UserError
@@ -57,13 +57,13 @@ compiled = functools.partial(
   static_argnums=(0, 2),
   static_argnames=("direction", "temperature", "chunk_size"),
 )
-sequence_estimates = compiled(distance.sequence_estimates)
+sequence_estimates = compiled(sequence_kl.sequence_estimates)
 
 
 def kl(*batches, direction="forward"):
   """What `statistics` makes of batches."""
   rows = [sequence_estimates(*MODELS, b, direction=direction) for b in batches]
-  return distance.statistics(rows, direction).compute()
+  return sequence_kl.statistics(rows, direction).compute()
 
 
 def sequence_log_probs(table, temperature=1.0):
@@ -156,7 +156,7 @@ def test_batches_make_the_whole():
 def test_rows_without_tokens_are_no_prompts_to_resample():
   weights = jnp.asarray([[1.0, 1, 1], [0, 0, 0], [1, 1, 0]])
   rows = sequence_estimates(*MODELS, make_batch(SEQUENCES[[5, 7, 0]], weights))
-  assert len(distance.statistics([rows], "forward").values) == 2
+  assert len(sequence_kl.statistics([rows], "forward").values) == 2
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 8])
@@ -172,7 +172,7 @@ def test_a_model_is_at_distance_zero_from_itself():
   rows = sequence_estimates(
     P_MODEL, P_PARAMS, P_MODEL, P_PARAMS, make_batch(SEQUENCES)
   )
-  assert distance.statistics([rows], "forward").compute()["forward_kl"] == 0
+  assert sequence_kl.statistics([rows], "forward").compute()["forward_kl"] == 0
 
 
 def test_an_unknown_direction_is_a_user_error():

@@ -7,7 +7,7 @@ from gkd.types import LanguageModel
 from gkd.types import Params
 
 
-class TeacherMemo:
+class TeacherCache:
   """Keeps what was made of one teacher with one seed.
 
   Its samples and its scores are the same at every step of a run. The last

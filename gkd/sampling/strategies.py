@@ -1,22 +1,23 @@
 """The ways of decoding: to draw or to search, each with its few numbers.
 
-way = Beam(4, alpha=0.6)          # or Decoding(temperature=0.7)
+way = BeamSearch(4, alpha=0.6)          # or SamplingParams(temperature=0.7)
 way.validate()
-print(f"answers {way.words}")
+print(f"answers {way.describe()}")
 """
 
 import math
 import numbers
+from typing import Any
 
 import flax.struct
 
-from gkd.sampling.filters import Decoding
+from gkd.sampling.params import SamplingParams
 from gkd.types import Array
 from gkd.types import UserError
 
 
 @flax.struct.dataclass
-class Beam:
+class BeamSearch:
   """To search the best sequences, see `sampling.beam`.
 
   Attributes:
@@ -47,8 +48,12 @@ class Beam:
         " T5's 0.6"
       )
 
-  @property
-  def words(self) -> str:
+  def settings(self) -> dict[str, Any]:
+    """The strategy and its numbers as JSON."""
+    numbers = {"beam_size": self.size, "beam_alpha": self.alpha}
+    return {"strategy": "beam_search", **numbers}
+
+  def describe(self) -> str:
     """One phrase for the start-up print (host numbers)."""
     beams = "1 beam" if self.size == 1 else f"{self.size} beams"
     return f"by a search with {beams}, alpha {self.alpha:g}"
@@ -78,5 +83,5 @@ def check_beams(num_beams: int, num_ids: int) -> None:
     )
 
 
-# Both have `validate`, `words`, `label` and `is_random`.
-Way = Decoding | Beam
+# Both have `validate`, `describe`, `label` and `is_random`.
+Strategy = SamplingParams | BeamSearch

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 
 from gkd import masks
 from gkd.sampling import blocks
-from gkd.sampling import ways
+from gkd.sampling import strategies
 from gkd.types import EOS_ID
 from gkd.types import PAD_ID
 from gkd.types import Array
@@ -120,7 +120,7 @@ def beam_search(
   inputs = jnp.asarray(inputs)
   cache, logits = model.prefill(params, inputs, max_length)
   num_ids = model.vocabulary_size - 1 if mask_ids else logits.shape[-1]
-  ways.check_beams(num_beams, num_ids)
+  strategies.check_beams(num_beams, num_ids)
 
   def advance(state: _State, logits: Array) -> tuple[_State, Array]:
     if mask_ids:

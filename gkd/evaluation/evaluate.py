@@ -11,7 +11,7 @@ Evaluation reads parameters and draws from its own random stream; it changes
 nothing and never runs TensorFlow.
 
   evaluation = Evaluation("arithmetic", "validation", cache, lengths,
-                          Decoding(temperature=0.0), batch_size=64)
+                          SamplingParams(temperature=0.0), batch_size=64)
   evaluate(student, params, evaluation, seed=0, step=100)
   # {"eval/arithmetic/accuracy": 54.2, "eval/arithmetic/accuracy_ci_low": …}
 """
@@ -24,15 +24,16 @@ import jax
 import numpy as np
 
 from gkd import keys
-from gkd.evaluation import distance
 from gkd.evaluation import generation
 from gkd.evaluation import predictions
 from gkd.evaluation import scores
+from gkd.evaluation import sequence_kl
 from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.generation import Examples
 from gkd.evaluation.predictions import Record
 from gkd.evaluation.scores import Score
-from gkd.sampling.sampler import Decoding
+from gkd.sampling.generate import prefetch
+from gkd.sampling.params import SamplingParams
 from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import Source
@@ -116,7 +117,7 @@ def evaluate(
 
 # Compiled once per pair of models and shape.
 _sequence_estimates = jax.jit(
-  distance.sequence_estimates,
+  sequence_kl.sequence_estimates,
   static_argnames=("p_model", "q_model", "direction", "chunk_size"),
 )
 
@@ -205,7 +206,9 @@ def _distances(
   """Forward KL on the teacher's sequences, reverse KL on the student's."""
 
   def sequences(model, step, draw, source):
-    drawn = _drawn(model, examples, seed, step, draw, Decoding(), evaluation)
+    drawn = _drawn(
+      model, examples, seed, step, draw, SamplingParams(), evaluation
+    )
     title = _title(evaluation, f"text of the {source.name.lower()}")
     return [
       example.batch.replace(
@@ -227,7 +230,7 @@ def _distances(
   by_student = sequences(student, step, _STUDENT_DISTANCE, Source.STUDENT)
   measures = []
   for direction, batches in (("forward", by_teacher), ("reverse", by_student)):
-    measured = generation.one_ahead(
+    measured = prefetch(
       _sequence_estimates(
         *teacher,
         *student,
@@ -239,7 +242,7 @@ def _distances(
     )
     title = _title(evaluation, f"{direction} KL")
     rows = [part for _, part in generation.followed(measured, examples, title)]
-    statistics = distance.statistics(jax.device_get(rows), direction)
+    statistics = sequence_kl.statistics(jax.device_get(rows), direction)
     measures.append(scores.Summed([statistics]))
   return scores.measured(
     measures, evaluation.num_rows, resamples=evaluation.bootstrap, seed=seed

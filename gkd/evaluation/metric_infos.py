@@ -1,0 +1,94 @@
+"""What each value of an evaluation is, known before the evaluation runs.
+
+Names of metrics are for people; whoever compares or plots values reads the
+fields of a `MetricInfo` instead (`metric_info.json` in the folder of a run or
+of `gkd evaluate`).
+
+  metric_infos(evaluation, teacher=True)
+  # {"eval/sums/accuracy": MetricInfo(task="sums", split="validation", …), …}
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from gkd import files
+from gkd.evaluation import scores
+from gkd.evaluation.evaluation import Evaluation
+from gkd.metrics import MetricInfo
+from gkd.sampling.params import SamplingParams
+
+FILE_NAME = "metric_info.json"
+_KL_UNITS = {"": "nats per sequence", "_per_token": "nats per token"}
+
+
+def metric_infos(
+  evaluation: Evaluation, *, teacher: bool
+) -> dict[str, MetricInfo]:
+  """Descriptions of the values that `evaluate` returns, by full name.
+
+  The ends of confidence intervals, `<name>_ci_low` and `<name>_ci_high`, have
+  no description of their own.
+
+  Args:
+    evaluation: the evaluation.
+    teacher: whether the model is compared with a teacher.
+  """
+  suffix = f"_{evaluation.label}" if evaluation.label else ""
+  named = {}
+  roles = ["student"]
+  if teacher and evaluation.score_teacher:
+    roles.append("teacher")
+  units = scores.describe(evaluation.cache, evaluation.num_samples)
+  for role in roles:
+    prefix = "teacher_" if role == "teacher" else ""
+    for metric, (unit, direction) in units.items():
+      named[f"{prefix}{metric}{suffix}"] = MetricInfo(
+        metric=metric,
+        unit=unit,
+        direction=direction,
+        role=role,
+        label=evaluation.label,
+        decoding=_decoding(evaluation.decoding, evaluation.num_samples),
+        task=evaluation.name,
+        split=evaluation.split,
+      )
+  if teacher and evaluation.distance:
+    for metric in ("forward_kl", "reverse_kl"):
+      for ending, unit in _KL_UNITS.items():
+        named[f"{metric}{ending}"] = MetricInfo(
+          metric=f"{metric}{ending}",
+          unit=unit,
+          direction="min",
+          role="student",
+          compared_with="teacher",
+          decoding=_decoding(SamplingParams(), 1),
+          task=evaluation.name,
+          split=evaluation.split,
+        )
+  return {f"eval/{evaluation.metric_part}/{n}": i for n, i in named.items()}
+
+
+def write(
+  folder: str | os.PathLike, evaluations: Sequence[Evaluation], *, teacher: bool
+) -> None:
+  """Writes `metric_info.json`; descriptions of other metrics in it stay.
+
+  Args:
+    folder: of a run or of `gkd evaluate`.
+    evaluations: whose values are written there.
+    teacher: whether the model is compared with a teacher.
+  """
+  path = Path(folder) / FILE_NAME
+  content = files.read_json(path, {}, "delete it") if path.exists() else {}
+  for evaluation in evaluations:
+    for name, info in metric_infos(evaluation, teacher=teacher).items():
+      content[name] = dataclasses.asdict(info)
+  if content:
+    files.write_json(path, content)
+
+
+def _decoding(strategy: Any, num_samples: int) -> dict[str, Any]:
+  return strategy.settings() | {"num_samples": num_samples}
