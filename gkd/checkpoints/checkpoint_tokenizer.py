@@ -88,8 +88,8 @@ def _check_fits(found: Vocabulary, checkpoint: Checkpoint) -> None:
   if found.size != config.vocabulary_size:
     raise UserError(
       f"the tokenizer ({found.describe()}) does not fit {checkpoint.path},"
-      f" which has {config.vocabulary_size} real ids in {config.vocab_size} rows; give"
-      " another tokenizer, or the number of ids as vocabulary_size"
+      f" which has {config.vocabulary_size} real ids in {config.vocab_size}"
+      " rows; give another tokenizer, or the number of ids as vocabulary_size"
     )
   made_with = checkpoint.about.get("vocabulary_sha256")
   if made_with and made_with != found.sha256:

@@ -204,8 +204,10 @@ def first_difference(left: Vocabulary, right: Vocabulary) -> str | None:
         f"{right.piece(index)!r} in the other ({right.describe()})"
       )
   if left.size != right.size:
-    return f"{left.size} ids ({left.describe()}) against {right.size}"
+    return (
+      f"{left.size} ids ({left.describe()}) against {right.size}"
       f" ({right.describe()})"
+    )
   if left.sha256 != right.sha256 and _rules(left) != _rules(right):
     # Same pieces, other scores or normaliser: the same text gets other ids.
     return (

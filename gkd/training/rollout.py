@@ -76,8 +76,8 @@ class Rollout:
     if isinstance(self.decoding, BeamSearch):
       raise UserError(
         f"decoding of a rollout is {self.decoding}; expected a SamplingParams:"
-        " the targets of a step are drawn, beam search is for EVAL_BEAM_SIZE and"
-        " for BEAM_SIZE of `gkd sample`"
+        " the targets of a step are drawn, beam search is for EVAL_BEAM_SIZE"
+        " and for BEAM_SIZE of `gkd sample`"
       )
     buckets = tuple(self.input_buckets)
     if any(b < 1 for b in buckets) or list(buckets) != sorted(set(buckets)):

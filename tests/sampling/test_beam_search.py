@@ -392,6 +392,6 @@ def test_no_gradient_flows_through_a_search():
 
 
 def test_ways_in_words():
-  assert BeamSearch().words == "by a search with 4 beams, alpha 0.6"
-  assert BeamSearch(1, 0.0).words == "by a search with 1 beam, alpha 0"
+  assert BeamSearch().describe() == "by a search with 4 beams, alpha 0.6"
+  assert BeamSearch(1, 0.0).describe() == "by a search with 1 beam, alpha 0"
   assert (BeamSearch().label, BeamSearch().is_random) == ("beam4", False)
