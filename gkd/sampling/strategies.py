@@ -18,7 +18,7 @@ from gkd.types import UserError
 
 @flax.struct.dataclass
 class BeamSearch:
-  """To search the best sequences, see `sampling.beam`.
+  """To search the best sequences, see `sampling.beam_search`.
 
   Attributes:
     size: K, beams of each prompt; static.
