@@ -27,7 +27,7 @@ import time
 from typing import Any
 
 from gkd import files
-from gkd.data.build.build_cache import find_or_build
+from gkd.data.builder.build_cache import find_or_build
 from gkd.data.cache import TokenCache
 from gkd.text import vocabulary as vocabularies
 

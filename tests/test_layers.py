@@ -58,7 +58,7 @@ TORCH = {"torch", "transformers"}
 # Who may import what the layers below the top may not.
 LEAVES = {
   "gkd.tasks": TENSORFLOW,
-  "gkd.data.build.seqio_source": TENSORFLOW,
+  "gkd.data.builder.seqio_source": TENSORFLOW,
 }
 GIN = {"gkd.commands.configuration", "gkd.commands.gin_table"}
 GROUND = {"jax", "numpy", "flax"}
@@ -153,7 +153,7 @@ def test_a_wrong_import_is_noticed(module, source):
   ("module", "source"),
   [
     ("gkd.tasks.arithmetic", "import seqio"),
-    ("gkd.data.build.seqio_source", "def f():\n  import seqio"),
+    ("gkd.data.builder.seqio_source", "def f():\n  import seqio"),
     ("gkd.losses.objective", "from gkd.losses import divergence"),
     ("gkd.commands.configuration", "from gin import config"),
   ],

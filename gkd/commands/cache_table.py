@@ -13,8 +13,8 @@ from gkd import locks
 from gkd.checkpoints import local_copy
 from gkd.data import cache as caches
 from gkd.data import shards
-from gkd.data.build import mixture_rates
-from gkd.data.build import staleness
+from gkd.data.builder import mixture_rates
+from gkd.data.builder import staleness
 from gkd.data.cache import TokenCache
 from gkd.types import UserError
 

@@ -16,7 +16,7 @@ from gkd.commands import outputs
 from gkd.commands.datasets import Folders
 from gkd.commands.datasets import open_mixture
 from gkd.commands.settings import Data
-from gkd.data.build import contamination
+from gkd.data.builder import contamination
 from gkd.data.cache import TokenCache
 from gkd.progress import Progress
 from gkd.text.sentencepiece_training import train_sentencepiece

@@ -20,10 +20,10 @@ from gkd.commands import vocabularies
 from gkd.commands.folders import Folders as Folders
 from gkd.commands.settings import Data
 from gkd.data import cache as caches
-from gkd.data.build import build_cache
-from gkd.data.build import contamination
-from gkd.data.build import lookup
-from gkd.data.build import mixture_rates
+from gkd.data.builder import build_cache
+from gkd.data.builder import contamination
+from gkd.data.builder import lookup
+from gkd.data.builder import mixture_rates
 from gkd.data.cache import TokenCache
 from gkd.data.mixture import Mixture
 from gkd.text.vocabulary import first_difference

@@ -10,8 +10,8 @@ import pytest
 from gkd import locks
 from gkd.commands import cache_table
 from gkd.data import hashes
-from gkd.data.build import mixture_rates
-from gkd.data.build import staleness
+from gkd.data.builder import mixture_rates
+from gkd.data.builder import staleness
 from gkd.data.cache import TokenCache
 from gkd.data.writer import CacheWriter
 from gkd.data.writer import write_rows

@@ -9,7 +9,7 @@ import pytest
 from gkd.commands import datasets
 from gkd.commands.datasets import Folders
 from gkd.commands.settings import Data
-from gkd.data.build import build_cache
+from gkd.data.builder import build_cache
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import UserError
 from tests.data import tiny_caches

@@ -12,7 +12,7 @@ import pytest
 from gkd.data import cache as caches
 from gkd.data import shards
 from gkd.data import writer
-from gkd.data.build import lookup
+from gkd.data.builder import lookup
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
 from gkd.text.vocabulary import ByteVocabulary
@@ -209,7 +209,7 @@ def test_reads_and_batches_without_tensorflow_seqio_or_torch(tmp_path):
     sys.meta_path.insert(0, Blocker())
     from gkd.data.loader import Loader
     from gkd.data.cache import TokenCache
-    from gkd.data.build.build_cache import find_or_build
+    from gkd.data.builder.build_cache import find_or_build
     from gkd.text.vocabulary import ByteVocabulary
     from gkd.types import UserError
 

@@ -107,7 +107,7 @@ def test_workers_and_readers_need_no_jax():
   """Each worker would start a second later and take 200 MB more."""
   code = (
     "import sys\n"
-    "from gkd.data.build import workers, lookup\n"
+    "from gkd.data.builder import workers, lookup\n"
     "heavy = {'jax', 'flax', 'tensorflow', 'seqio'} & set(sys.modules)\n"
     "assert not heavy, heavy\n"
   )

@@ -13,7 +13,7 @@ from gkd.commands import configuration
 from gkd.commands import evaluating
 from gkd.commands import settings
 from gkd.commands import through_seqio
-from gkd.data.build.build_cache import find_or_build
+from gkd.data.builder.build_cache import find_or_build
 from gkd.data.cache import TokenCache
 from gkd.data.writer import write_rows
 from gkd.evaluation import generation

@@ -7,7 +7,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from gkd.data.build.build_cache import find_or_build
+from gkd.data.builder.build_cache import find_or_build
 from gkd.data.cache import TokenCache
 from gkd.tasks import arithmetic
 from gkd.tasks import sources

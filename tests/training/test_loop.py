@@ -370,7 +370,7 @@ def seqio_caches(tmp_path_factory):
   )
   script = """
     import sys
-    from gkd.data.build.build_cache import find_or_build
+    from gkd.data.builder.build_cache import find_or_build
     from tests import tiny
 
     for split in ("train", "validation"):

@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 
 from gkd import files
-from gkd.data.build import staleness
+from gkd.data.builder import staleness
 from gkd.data.cache import TokenCache
 
 log = logging.getLogger("gkd")

@@ -21,7 +21,7 @@ _LIBRARIES = {"site-packages", "dist-packages"}
 # Modules that are not there where training and evaluation run.
 _TF_SIDE = ("seqio", "t5", "tensorflow", "tensorflow_datasets")
 # What makes the rows of every task.
-_MAKERS = ("gkd.data.build.seqio_source", "gkd.data.build.tokenise")
+_MAKERS = ("gkd.data.builder.seqio_source", "gkd.data.builder.tokenise")
 _DEPTH = 8  # of arguments within arguments; a function may hold itself
 
 

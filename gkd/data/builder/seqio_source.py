@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gkd.data import hashes
-from gkd.data.build.tokenise import FEATURES
+from gkd.data.builder.tokenise import FEATURES
 from gkd.errors import UserError
 from gkd.text import task_modules
 from gkd.text.vocabulary import Vocabulary

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from gkd.data.build import staleness
 from gkd.data import hashes
-from gkd.data.build import mixture_rates
+from gkd.data.builder import mixture_rates
+from gkd.data.builder import staleness
 from tests.data import tiny_caches
 
 RATES = {"a": 3.0, "b": 1.0}

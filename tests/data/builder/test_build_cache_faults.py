@@ -18,8 +18,8 @@ import pytest
 import seqio
 
 from gkd import locks
-from gkd.data.build import build_cache as making
 from gkd.data import shards
+from gkd.data.builder import build_cache as making
 from gkd.data.cache import TokenCache
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import UserError

@@ -10,11 +10,11 @@ import time
 import pytest
 
 from gkd.data import shards
-from gkd.data.build import workers
-from gkd.data.writer import CacheWriter
+from gkd.data.builder import workers
+from gkd.data.builder.tokenise import Job
+from gkd.data.builder.tokenise import Recipe
 from gkd.data.cache import TokenCache
-from gkd.data.build.tokenise import Job
-from gkd.data.build.tokenise import Recipe
+from gkd.data.writer import CacheWriter
 from gkd.errors import UserError
 from gkd.text.vocabulary import ByteVocabulary
 
@@ -127,8 +127,8 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
   """Also where it is killed: then their pipe has no other end any more."""
   code = """
     import time
-    from gkd.data.build import workers
-    from gkd.data.build.tokenise import Recipe
+    from gkd.data.builder import workers
+    from gkd.data.builder.tokenise import Recipe
 
     with workers._started(Recipe("", {}, None, None, None), 1) as processes:
       print(*(process.pid for process in processes.values()), flush=True)

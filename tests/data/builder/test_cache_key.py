@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from gkd.data.build import cache_key
+from gkd.data.builder import cache_key
 from gkd.text import postprocess
 
 
@@ -127,7 +127,7 @@ def test_constants_from_other_modules_count(modules):
 
 def test_the_code_that_makes_rows_counts(modules, monkeypatch):
   before = cache_key.sources(task(), "own_task")
-  for name in ("gkd.data.build.seqio_source", "gkd.data.build.tokenise"):
+  for name in ("gkd.data.builder.seqio_source", "gkd.data.builder.tokenise"):
     known = cache_key.hashes.source_hash(name)
     assert before[name] == known
     with monkeypatch.context() as patch:

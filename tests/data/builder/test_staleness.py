@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from gkd.data.build import staleness
+from gkd.data.builder import staleness
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from multiprocessing import connection
 import os
 import signal
 
-from gkd.data.build import tokenise
-from gkd.data.build.tokenise import Job
-from gkd.data.build.tokenise import Recipe
+from gkd.data.builder import tokenise
+from gkd.data.builder.tokenise import Job
+from gkd.data.builder.tokenise import Recipe
 from gkd.errors import UserError
 
 _MOST = 16  # more only wait for the process that reads the source

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from gkd.data import cache as caches
-from gkd.data.build import lookup
+from gkd.data.builder.build_cache import find_or_build
 from gkd.data.cache import TokenCache
-from gkd.data.build.build_cache import find_or_build
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import UserError
 
@@ -164,7 +163,7 @@ def test_second_call_finds_the_cache_without_registering(toy, monkeypatch):
 def test_a_cache_that_another_process_has_just_made_is_taken(toy, monkeypatch):
   path = toy()
   # As if it had appeared after this process had looked for it.
-  monkeypatch.setattr(finding, "find", lambda *args: None)
+  monkeypatch.setattr(lookup, "find", lambda *args: None)
   assert toy() == path
 
 
@@ -304,10 +303,9 @@ def test_rows_without_texts_are_named(prompts):
 
 
 def test_generated_arithmetic_of_the_project(tmp_path):
-  from gkd.text import chain_addition
   from gkd.text.vocabulary import CharacterVocabulary
 
-  vocabulary = CharacterVocabulary(arithmetic.CHARACTERS)
+  vocabulary = CharacterVocabulary(chain_addition.CHARACTERS)
   path = find_or_build(
     "chain_addition",
     "validation",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import seqio
 
-from gkd.data.build import seqio_source
-from gkd.data.build import tokenise
+from gkd.data.builder import seqio_source
+from gkd.data.builder import tokenise
 from gkd.tasks import features
 from gkd.tasks import sources
 from gkd.text import metrics
@@ -155,7 +155,7 @@ def test_tokens_of_seqio_give_the_same_rows(vocabularies, kind, monkeypatch):
   vocabulary = vocabularies[kind]
   task = register(vocabulary, _lower)
   fast, counts, _ = converted(task, vocabulary)
-  monkeypatch.setattr(seqio_task, "_before_tokenising", lambda *args: None)
+  monkeypatch.setattr(seqio_source, "_before_tokenising", lambda *args: None)
   slow, again, as_texts = converted(task, vocabulary)
   assert not as_texts
   assert again == counts

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from gkd.data import cache
-from gkd.data.build import staleness
+from gkd.data.builder import staleness
 from gkd.errors import UserError
 from gkd.text import vocabulary as vocabularies
 

@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import pytest
 
-from gkd.data.build import contamination
+from gkd.data.builder import contamination
 from tests.data import tiny_caches
 
 LEFT = ["a", "b", "a", "c", "a", "b"]
@@ -48,7 +48,10 @@ def test_nothing_found_has_no_examples(caches, tmp_path):
   one = np.ones(1, np.int32)
   rows = [tiny_caches.Row(one, one, text, None) for text in "pq"]
   other = tiny_caches.write(tmp_path / "c", rows)
-  for found in (contamination.within(other), contamination.shared(caches[0], other)):
+  for found in (
+    contamination.within(other),
+    contamination.shared(caches[0], other),
+  ):
     assert (found.prompts, found.rows, found.examples) == (0, 0, ())
 
 

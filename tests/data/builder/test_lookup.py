@@ -2,8 +2,9 @@
 
 import os
 
-from gkd.data.build import lookup
 from gkd.data import writer
+from gkd.data.builder import lookup
+from gkd.data.builder import staleness
 from gkd.data.cache import Row
 from gkd.text.vocabulary import ByteVocabulary
 

@@ -29,17 +29,17 @@ from typing import Literal
 from typing import get_args
 
 from gkd.data import cache
-from gkd.data.build import lookup
-from gkd.data.build import staleness
 from gkd.data import hashes
-from gkd.data.build import cache_key
-from gkd.data.build import seqio_source
 from gkd.data import shards
-from gkd.data.build import workers
+from gkd.data.builder import cache_key
+from gkd.data.builder import lookup
+from gkd.data.builder import seqio_source
+from gkd.data.builder import staleness
+from gkd.data.builder import workers
+from gkd.data.builder.tokenise import FEATURES
+from gkd.data.builder.tokenise import Job
+from gkd.data.builder.tokenise import Recipe
 from gkd.data.writer import CacheWriter
-from gkd.data.build.tokenise import FEATURES
-from gkd.data.build.tokenise import Job
-from gkd.data.build.tokenise import Recipe
 from gkd.errors import UserError
 from gkd.progress import Progress
 from gkd.text import raw_files
