@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gkd.data import cache as caches
+from gkd.data.builder import lookup
 from gkd.data.builder.build_cache import find_or_build
 from gkd.data.cache import TokenCache
 from gkd.text.vocabulary import ByteVocabulary
@@ -303,6 +304,7 @@ def test_rows_without_texts_are_named(prompts):
 
 
 def test_generated_arithmetic_of_the_project(tmp_path):
+  from gkd.text import chain_addition
   from gkd.text.vocabulary import CharacterVocabulary
 
   vocabulary = CharacterVocabulary(chain_addition.CHARACTERS)
