@@ -57,7 +57,9 @@ def measure(run: Run, rounds: int = 20) -> dict[str, Any]:
   state = init_state.initial_state(
     run.student, run.initial_params(), run.optimizer, run.mesh
   )
-  teacher_params = init_state.frozen(run.teacher, run.teacher_params, run.mesh)
+  teacher_params = init_state.place_teacher(
+    run.teacher, run.teacher_params, run.mesh
+  )
   on_policy = dataclasses.replace(
     run.rollout or Rollout(student_fraction=Constant(1.0)),
     student_fraction=Constant(1.0),

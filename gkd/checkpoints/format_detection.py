@@ -61,7 +61,7 @@ def detect(path: str | os.PathLike) -> Format:
     keys = one_by_one.tree_metadata(folder)["tree_metadata"].values()
     tops = {leaf["key_metadata"][0]["key"] for leaf in keys}
     return "t5x" if "target" in tops else "gkd"
-  if names & {store.NOTES_FILE, "sha256.json"}:
+  if names & {store.METADATA_FILE, "sha256.json"}:
     return "gkd"
   if {"checkpoint", "_METADATA"} & names or _looks_like_t5x(folder, names):
     return "t5x"

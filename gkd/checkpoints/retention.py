@@ -13,7 +13,7 @@ Mode = Literal["max", "min"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Keep:
+class PreservationPolicy:
   """The newest, the best, and some along the way; a checkpoint may be several.
 
   Attributes:

@@ -5,7 +5,7 @@ flipped byte it loads without a word, so the store writes the sha256 of every
 file after orbax has committed, and compares before it loads. Those hashes also
 mark a checkpoint as finished: without them it is the rest of a killed run.
 
-  with Store("run/checkpoints", Keep(latest=3)) as store:
+  with Store("run/checkpoints", PreservationPolicy(latest=3)) as store:
     store.save(100, state, {"note": 1})  # returns at once
     store.wait()
     state = store.restore(store.latest_step(), like=state)
@@ -26,12 +26,12 @@ import orbax.checkpoint.experimental.v1 as ocp
 from gkd import files
 from gkd.checkpoints import arrays
 from gkd.checkpoints import integrity
-from gkd.checkpoints.retention import Keep
+from gkd.checkpoints.retention import PreservationPolicy
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
-NOTES_FILE = "notes.json"
+METADATA_FILE = "metadata.json"
 # Longer waits are told, and how long they have lasted.
 _SILENT_SECONDS = 5.0
 
@@ -43,20 +43,22 @@ class Store:
 
   Attributes:
     directory: of the checkpoints.
-    keep: which ones stay.
-    values: {step: value of `keep.metric`}, filled by whoever evaluates; read at
-      the end of a save.
+    policy: which ones stay.
+    values: {step: value of `policy.metric`}, filled by the caller, read
+      at the end of a save.
   """
 
-  def __init__(self, directory: str | os.PathLike, keep: Keep | None = None):
+  def __init__(
+    self, directory: str | os.PathLike, policy: PreservationPolicy | None = None
+  ):
     """Makes nothing yet; the folder appears with the first save.
 
     Args:
       directory: folder of the run's checkpoints.
-      keep: which ones stay when a new one is complete.
+      policy: which ones stay when a new one is complete.
     """
     self.directory = Path(directory).absolute()
-    self.keep = keep or Keep()
+    self.policy = policy or PreservationPolicy()
     self.values: dict[int, float] = {}
     self._pending: futures.Future | None = None
     self._pending_step = 0
@@ -81,17 +83,17 @@ class Store:
     self,
     step: int,
     state: Any,
-    notes: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
     *,
-    passing: bool = False,
+    temporary: bool = False,
   ) -> None:
     """Starts to save a tree of arrays; the caller may donate it at once.
 
     Args:
       step: a number that no sound checkpoint has.
       state: the tree.
-      notes: JSON to keep with it, see `notes`.
-      passing: this checkpoint goes when the next is complete, and pushes out
+      metadata: JSON to keep with it, see `metadata`.
+      temporary: this checkpoint goes when the next is complete, and pushes out
         none: a run that was interrupted ends with those of one that was not.
     """
     self.wait()
@@ -103,7 +105,7 @@ class Store:
     rests += self.directory.glob("*.orbax-checkpoint-tmp*")
     for old in [path, *rests]:
       shutil.rmtree(old, ignore_errors=True)
-    text = json.dumps({**(notes or {}), "passing": passing}, indent=2)
+    text = json.dumps({**(metadata or {}), "temporary": temporary}, indent=2)
     response = arrays.save_async(path, state)
     self._pending_step = step
     self._pending = self._worker.submit(self._finish, step, response, text)
@@ -160,7 +162,7 @@ class Store:
       return step
     # A kill in the first save leaves one without a mark, see `save`; more that
     # are whole but for it were copied without their hashes.
-    whole = [f for f in unmarked if (f / NOTES_FILE).is_file()]
+    whole = [f for f in unmarked if (f / METADATA_FILE).is_file()]
     if not steps and len(whole) < 2:
       return None
     found = sorted(int(folder.name) for folder in self._folders())
@@ -184,21 +186,21 @@ class Store:
     self._verify(step)
     return arrays.load(self._path(step), like)
 
-  def notes(self, step: int) -> dict[str, Any]:
+  def metadata(self, step: int) -> dict[str, Any]:
     """What was kept with the state of a step."""
     self.wait()
     self._verify(step)
-    return self._notes(step)
+    return self._metadata(step)
 
   def prune(self, step: int) -> None:
-    """Removes those up to a step that `keep` does not keep.
+    """Removes those up to a step that the policy does not preserve.
 
     Args:
       step: of the newest sound checkpoint.
     """
     finished = [s for s in self._finished() if s <= step]
-    lasting = [s for s in finished if not self._notes(s).get("passing")]
-    kept = self.keep.choose(lasting, self.values) | {step}
+    lasting = [s for s in finished if not self._metadata(s).get("temporary")]
+    kept = self.policy.choose(lasting, self.values) | {step}
     for old in set(finished) - kept:
       _remove(self._path(old))
 
@@ -210,11 +212,13 @@ class Store:
       integrity.verify(self._path(step))
       self._verified.add(step)
 
-  def _finish(self, step: int, response: ocp.AsyncResponse, notes: str) -> None:
+  def _finish(
+    self, step: int, response: ocp.AsyncResponse, metadata: str
+  ) -> None:
     """Second half of a save, in the background."""
     response.result()
     self._verified.discard(step)
-    files.write_text(self._path(step) / NOTES_FILE, notes)
+    files.write_text(self._path(step) / METADATA_FILE, metadata)
     integrity.write_hashes(self._path(step))
     for folder in self._folders():
       # Newer ones are damaged: the run resumed before them to come here.
@@ -222,9 +226,9 @@ class Store:
         _remove(folder)
     self.prune(step)
 
-  def _notes(self, step: int) -> dict[str, Any]:
+  def _metadata(self, step: int) -> dict[str, Any]:
     try:
-      return json.loads((self._path(step) / NOTES_FILE).read_text("utf-8"))
+      return json.loads((self._path(step) / METADATA_FILE).read_text("utf-8"))
     except (FileNotFoundError, ValueError):
       return {}  # of an older version, or damaged and about to be passed over
 

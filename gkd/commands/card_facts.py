@@ -30,13 +30,13 @@ def facts(
     "student_parameters": _parameters(settings.student),
     "initial": _initial(settings, found),
     "data": loader.words,
-    "objective": settings.objective.words,
+    "objective": settings.objective.describe(),
     "targets": (
-      settings.rollout.words
+      settings.rollout.describe()
       if settings.rollout
       else "fixed data, as in the cache"
     ),
-    "optimizer": settings.optimizer.words,
+    "optimizer": settings.optimizer.describe(),
     "steps": settings.train_steps,
     "seed": settings.seed,
   }

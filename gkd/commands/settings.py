@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import dataclasses
 
 from gkd import masks
-from gkd.checkpoints.retention import Keep
 from gkd.checkpoints.retention import Mode
+from gkd.checkpoints.retention import PreservationPolicy
 from gkd.commands import checks
 from gkd.commands import ways
 from gkd.commands.also import named
@@ -227,9 +227,9 @@ class Training:
   eval_log_steps: int = 0
 
   @property
-  def kept(self) -> Keep:
+  def kept(self) -> PreservationPolicy:
     """Which checkpoints stay."""
-    return Keep(
+    return PreservationPolicy(
       latest=self.keep,
       every=self.keep_every,
       best=self.keep_best,

@@ -34,7 +34,7 @@ from gkd.data.loader import Loader
 from gkd.data.mixture import Mixture
 from gkd.evaluation.evaluation import Evaluation
 from gkd.training import loop
-from gkd.training.preemption import Stop
+from gkd.training.preemption import PreemptionHandler
 from gkd.training.rollout import Rollout
 from gkd.training.run import LOCK_FILE
 from gkd.training.run import Run
@@ -53,7 +53,7 @@ def train(folders: Folders) -> None:
   _refuse_if_in_use(settings.model_dir)
   run = prepare(settings, folders)
   # A second ctrl-C ends the process even inside a long compile.
-  stop = Stop(second=signal.SIG_DFL)
+  stop = PreemptionHandler(second=signal.SIG_DFL)
   loop.train(run, stop=stop)
   log.info(
     "done: %s holds metrics.jsonl, checkpoints/ and predictions/; see them with"
@@ -120,7 +120,7 @@ def prepare(settings: Training, folders: Folders) -> Run:
     eval_period=settings.eval_period,
     checkpoint_period=settings.checkpoint_period,
     sample_period=settings.sample_period,
-    keep=settings.kept,
+    preservation=settings.kept,
     evaluate_first=settings.evaluate_first,
     eval_log_steps=settings.eval_log_steps,
     config_text=configuration.operative(),
@@ -237,7 +237,7 @@ def _refuse_idle_rollout(rollout: Rollout | None) -> None:
   """Choices of the rollout that do nothing at this λ."""
   if rollout is None:
     return
-  schedule, source = rollout.schedule, rollout.fixed_source
+  schedule, source = rollout.schedule, rollout.off_policy_source
   if schedule.maximum == 0 and source == "dataset":
     names = ("SAMPLING_TEMPERATURE", "SAMPLING_TOP_K", "SAMPLING_TOP_P")
     why = "STUDENT_DATA_FRACTION is 0 and no step samples"

@@ -135,8 +135,7 @@ class Divergence(Protocol):
 
   def __call__(self, log_p: Array, log_q: Array) -> Array: ...
 
-  @property
-  def words(self) -> str: ...
+  def describe(self) -> str: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,8 +145,7 @@ class ForwardKL:
   def __call__(self, log_p: Array, log_q: Array) -> Array:
     return forward_kl(log_p, log_q)
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     return "forward KL, sum_v p log(p/q)"
 
 
@@ -158,8 +156,7 @@ class ReverseKL:
   def __call__(self, log_p: Array, log_q: Array) -> Array:
     return reverse_kl(log_p, log_q)
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     return "reverse KL, sum_v q log(q/p)"
 
 
@@ -180,12 +177,11 @@ class GeneralizedJSD:
   def __call__(self, log_p: Array, log_q: Array) -> Array:
     return generalized_jsd(log_p, log_q, self.beta)
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     if self.beta == 0:
-      return f"generalized JSD at beta 0 = {ForwardKL().words}"
+      return f"generalized JSD at beta 0 = {ForwardKL().describe()}"
     if self.beta == 1:
-      return f"generalized JSD at beta 1 = {ReverseKL().words}"
+      return f"generalized JSD at beta 1 = {ReverseKL().describe()}"
     return (
       f"generalized JSD, beta KL(p||m) + (1-beta) KL(q||m), "
       f"m = beta p + (1-beta) q, beta = {self.beta:g}"
@@ -199,8 +195,7 @@ class TotalVariation:
   def __call__(self, log_p: Array, log_q: Array) -> Array:
     return total_variation(log_p, log_q)
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     return "total variation, 1/2 sum_v |p - q|"
 
 

@@ -39,13 +39,11 @@ class Objective(Protocol):
 
   Attributes:
     needs_teacher: whether teacher_head and teacher_hidden must be passed.
-    words: the objective in one line, printed at start-up.
   """
 
   needs_teacher: bool
 
-  @property
-  def words(self) -> str: ...
+  def describe(self) -> str: ...
 
   def __call__(
     self,
@@ -112,10 +110,9 @@ class Distillation:
         "positions from 1 up, or None for all at once: choose for example 128"
       )
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     return (
-      f"distillation: {self.divergence.words}, "
+      f"distillation: {self.divergence.describe()}, "
       f"p = teacher at temperature {self.teacher_temperature:g}, "
       f"q = student at temperature {self.student_temperature:g}"
     )
@@ -200,8 +197,7 @@ class CrossEntropy:
         "from 0 to below 1: choose 0 for none, or for example 0.1"
       )
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     extras = ""
     if self.z_loss:
       extras += f", plus z-loss {self.z_loss:g} (log Z)^2"

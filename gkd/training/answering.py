@@ -66,7 +66,7 @@ def answer(
   if batch.segments is not None or batch.positions is not None:
     raise UserError(
       "a packed batch cannot be answered by a model; switch packing off, or set"
-      " the student fraction to 0 with fixed_source 'dataset'"
+      " the student fraction to 0 with off_policy_source 'dataset'"
     )
   width = batch.inputs.shape[1]
   if input_buckets:

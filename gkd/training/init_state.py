@@ -68,7 +68,7 @@ def initial_state(
   return state.replace(opt_state=opt_state)
 
 
-def frozen(
+def place_teacher(
   model: LanguageModel | None, params: Params | None, mesh: jax.sharding.Mesh
 ) -> Params | None:
   """Parameters of a model that does not learn; None without one."""

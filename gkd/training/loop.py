@@ -37,7 +37,7 @@ from gkd.training import resume_check
 from gkd.training import sample_logging
 from gkd.training import teacher_check
 from gkd.training import writers
-from gkd.training.preemption import Stop
+from gkd.training.preemption import PreemptionHandler
 from gkd.training.recorder import Listener
 from gkd.training.recorder import Recorder
 from gkd.training.rollout import roll_out
@@ -52,7 +52,9 @@ log = logging.getLogger("gkd")
 
 
 def train(
-  run: Run, listener: Listener | None = None, stop: Stop | None = None
+  run: Run,
+  listener: Listener | None = None,
+  stop: PreemptionHandler | None = None,
 ) -> TrainState:
   """Trains from the last checkpoint of `run.model_dir`, or from the start.
 
@@ -72,8 +74,8 @@ def train(
     Interrupted: a signal came; the step that was under way is saved.
   """
   _refuse_several_processes()
-  log.info("%s", run.words)
-  stop = stop or Stop()
+  log.info("%s", run.describe())
+  stop = stop or PreemptionHandler()
   with contextlib.ExitStack() as stack:
     enter = stack.enter_context
     enter(locks.hold(run.folder / LOCK_FILE, f"MODEL_DIR {run.folder}"))
@@ -81,24 +83,24 @@ def train(
     enter(stop)
     for change in resume_check.changes(run.folder, run.config_text, run.about):
       log.warning("the run goes on with another %s", change)
-    store = enter(Store(run.folder / "checkpoints", run.keep))
-    store.values = writers.read_values(run.folder, run.keep.metric)
+    store = enter(Store(run.folder / "checkpoints", run.preservation))
+    store.values = writers.read_values(run.folder, run.preservation.metric)
     start = _first_step(run, store)
-    state, notes = _state(run, store, start)
+    state, metadata = _state(run, store, start)
     # The evaluation of that step was cut short: it is due again.
-    owed = notes.get("owed", False)
-    missing = _missing(run, start, notes)
+    pending_eval = metadata.get("pending_eval", False)
+    missing = _missing(run, start, metadata)
     if start == run.train_steps and not missing:
       log.info("%s is complete: all %d steps are done", run.folder, start)
       return state
     _describe(run, resumed=bool(start))
-    teacher_params = init_state.frozen(
+    teacher_params = init_state.place_teacher(
       run.teacher, run.teacher_params, run.mesh
     )
     if not start and run.teacher is not None:
       spots = partitioning.batch_sharding(run.mesh)
       batch = jax.device_put(run.loader.batch(0), spots)
-      teacher_check.say_likelihood(run.teacher, teacher_params, batch)
+      teacher_check.log_teacher_nll(run.teacher, teacher_params, batch)
     plan = run.plan
     scoring_params = None if plan.teacher is None else teacher_params
     sharding = partitioning.batch_sharding(run.mesh)
@@ -106,41 +108,44 @@ def train(
       Recorder(
         run.model_dir,
         resume_step=start or None,
-        unwritten=notes.get("unwritten"),
-        owed=owed,
+        unwritten=metadata.get("unwritten"),
+        pending_eval=pending_eval,
         listener=listener,
       )
     )
 
-    def conclude(done: int) -> bool:
+    def finish_step(done: int) -> bool:
       """What is due after `done` steps; whether the run ends there."""
       evaluated: dict[str, float] | None = {}
       if run.evaluates(done):
         with recorder.timer("evaluate"):
-          evaluated = stop.interruptible(
+          evaluated = stop.run_preemptible(
             lambda: _evaluate(run, state.params, teacher_params, done)
           )
       if evaluated is not None:
         report = periods.due(done, run.report_period)
         end = done == run.train_steps
         recorder.write(done, evaluated, report=report, end=end)
-        if run.keep.metric in evaluated:
-          store.values[done] = evaluated[run.keep.metric]
+        if run.preservation.metric in evaluated:
+          store.values[done] = evaluated[run.preservation.metric]
       leaving = bool(stop.requested)  # asked once: who leaves has saved
       if done == start:  # nothing new to save
         store.prune(done)
       elif run.saves(done) or leaving:
         # Whoever resumes from here finds the lines of all steps so far.
         recorder.sync()
-        notes = {"unwritten": recorder.unwritten, "owed": evaluated is None}
+        metadata = {
+          "unwritten": recorder.unwritten,
+          "pending_eval": evaluated is None,
+        }
         with recorder.timer("checkpoint"):
-          store.save(done, state, notes, passing=not run.saves(done))
+          store.save(done, state, metadata, temporary=not run.saves(done))
       return leaving
 
     done = start
     leaving = bool(stop.requested)
-    if owed or "evaluation" in missing or done == 0:
-      leaving = conclude(done)
+    if pending_eval or "evaluation" in missing or done == 0:
+      leaving = finish_step(done)
     elif missing:
       recorder.write(done, {}, report=False, end=True)
     progress = enter(Progress(run.train_steps, start, run.folder.name))
@@ -187,7 +192,7 @@ def train(
             batch, vocabulary, run.teacher, teacher_params
           ),
         )
-      leaving = conclude(done)
+      leaving = finish_step(done)
   stop.check(f"after step {done} of {run.train_steps}")
   return state
 
@@ -233,10 +238,10 @@ def _state(
   state = store.restore(start, like)
   store.prune(start)
   log.info("resuming after step %d", start)
-  return state, store.notes(start)
+  return state, store.metadata(start)
 
 
-def _missing(run: Run, start: int, notes: Mapping[str, Any]) -> set[str]:
+def _missing(run: Run, start: int, metadata: Mapping[str, Any]) -> set[str]:
   """What the files of a run lack that has done all its steps.
 
   It was killed in its last evaluation, or was to be longer before.
@@ -244,10 +249,10 @@ def _missing(run: Run, start: int, notes: Mapping[str, Any]) -> set[str]:
   if start != run.train_steps:
     return set()
   missing = set()
-  due = notes.get("owed", False) or run.evaluates(start)
+  due = metadata.get("pending_eval", False) or run.evaluates(start)
   if due and not writers.has_values(run.folder, start, "eval/"):
     missing.add("evaluation")
-  unwritten = notes.get("unwritten", {}).get("means")
+  unwritten = metadata.get("unwritten", {}).get("means")
   if unwritten and not writers.has_values(run.folder, start, "train/"):
     missing.add("means of the last steps")
   return missing

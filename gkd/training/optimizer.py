@@ -143,8 +143,7 @@ class Optimizer:
     assert not self.of_checkpoint, "`beginning_at` comes first"
     return self.first_step or 0
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     """The rule and its schedule for the start-up print."""
     clip = f", gradient norm at most {self.clip_norm}" if self.clip_norm else ""
     if self.learning_rate_factors is None:

@@ -4,10 +4,10 @@ A handler only takes note; the loop asks `stop.requested` where it may stop.
 Work that can be done again, such as an evaluation, is left at once. Outside the
 main thread Python allows no handlers, and signals do what they did before.
 
-  with Stop() as stop:
+  with PreemptionHandler() as stop:
     while not stop.requested:
       …
-      values = stop.interruptible(evaluate)  # None if a signal cut it short
+      values = stop.run_preemptible(evaluate)  # None if a signal cut it short
   stop.check("after step 7")
 """
 
@@ -43,8 +43,8 @@ class Interrupted(KeyboardInterrupt):
 def terminable() -> Iterator[None]:
   """SIGTERM raises `Interrupted`, as ctrl-C raises KeyboardInterrupt.
 
-  For work that may be left at any moment, and so that locks, bars and worker
-  processes are closed as they should be. A `Stop` inside has precedence.
+  For work that may be left at any moment: locks, bars and worker processes are
+  closed as they should be. A `PreemptionHandler` inside has precedence.
   """
 
   def leave(number: int, frame: Any) -> None:
@@ -65,7 +65,7 @@ class _Abandoned(BaseException):
   """Leaves work that will be done again; never seen outside this module."""
 
 
-class Stop:
+class PreemptionHandler:
   """Takes note of SIGTERM and of the first ctrl-C while it is entered.
 
   Attributes:
@@ -85,7 +85,7 @@ class Stop:
     self._leave = False
     self._before: dict[int, Any] = {}
 
-  def __enter__(self) -> "Stop":
+  def __enter__(self) -> "PreemptionHandler":
     if threading.current_thread() is threading.main_thread():
       for number in (signal.SIGTERM, signal.SIGINT):
         self._before[number] = signal.signal(number, self._take_note)
@@ -95,7 +95,7 @@ class Stop:
     for number, handler in self._before.items():
       signal.signal(number, handler)
 
-  def interruptible(self, work: Callable[[], T]) -> T | None:
+  def run_preemptible(self, work: Callable[[], T]) -> T | None:
     """What `work` returns; None if a signal came before its end.
 
     Args:

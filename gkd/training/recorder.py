@@ -50,7 +50,7 @@ class Recorder:
     *,
     resume_step: int | None = None,
     unwritten: Mapping[str, Any] | None = None,
-    owed: bool = False,
+    pending_eval: bool = False,
     listener: Listener | None = None,
   ):
     """Opens the files.
@@ -59,7 +59,7 @@ class Recorder:
       model_dir: folder of the run.
       resume_step: the step that was restored; see `Writers`.
       unwritten: that property, as the checkpoint of this step has it.
-      owed: the line of this step is still to be written.
+      pending_eval: the line of this step is still to be written.
       listener: sees every record.
     """
     self.timer = PhaseTimer()
@@ -74,7 +74,7 @@ class Recorder:
       model_dir,
       resume_step=resume_step,
       partial=bool(self._means),
-      owed=owed,
+      pending_eval=pending_eval,
     )
     self._compiles = CompileCounter()
     self._listener = listener

@@ -2,9 +2,9 @@
 
 Algorithm 1 of GKD (arXiv:2306.13649): draw u ~ U(0, 1); if u < λ the current
 student answers the whole batch, otherwise the batch keeps its fixed targets.
-Fixed targets are the data set's or, with `fixed_source="teacher"`, drawn from
-the teacher at that moment. λ may follow a schedule, and may be applied to each
-example instead of the whole batch.
+Fixed targets are the data set's or, with `off_policy_source="teacher"`, drawn
+from the teacher at that step. λ may follow a schedule, and may be applied to
+each example instead of the whole batch.
 
 Sampling is a compiled program of its own; a failure in it is an error, never a
 reason to train on something else.
@@ -36,8 +36,8 @@ from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import UserError
 
-Granularity = Literal["step", "example"]
-FixedSource = Literal["dataset", "teacher"]
+Mixing = Literal["step", "example"]
+OffPolicySource = Literal["dataset", "teacher"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Rollout:
 
   Attributes:
     student_fraction: λ in [0, 1], or a `Schedule`.
-    granularity: one draw for the whole batch of a step (the paper's) or one for
+    mixing: one draw for the whole batch of a step (the paper's) or one for
       each example.
-    fixed_source: what the rest is trained on: the data set's targets, or
+    off_policy_source: what the rest is trained on: the data set's targets, or
       answers that the teacher draws at that step.
     decoding: how student and teacher draw.
     input_buckets: static input lengths, increasing: prompts are cut to the
@@ -57,16 +57,16 @@ class Rollout:
   """
 
   student_fraction: float | Schedule
-  granularity: Granularity = "step"
-  fixed_source: FixedSource = "dataset"
+  mixing: Mixing = "step"
+  off_policy_source: OffPolicySource = "dataset"
   decoding: SamplingParams = dataclasses.field(default_factory=SamplingParams)
   input_buckets: tuple[int, ...] = ()
 
   def __post_init__(self):
     schedules.check(self.schedule)
     for name, allowed in (
-      ("granularity", get_args(Granularity)),
-      ("fixed_source", get_args(FixedSource)),
+      ("mixing", get_args(Mixing)),
+      ("off_policy_source", get_args(OffPolicySource)),
     ):
       if getattr(self, name) not in allowed:
         raise UserError(
@@ -96,30 +96,29 @@ class Rollout:
   @property
   def needs_targets(self) -> bool:
     """Whether some step may train on the data set's own targets."""
-    return self.fixed_source == "dataset" and self.schedule.minimum < 1
+    return self.off_policy_source == "dataset" and self.schedule.minimum < 1
 
   @property
   def needs_teacher(self) -> bool:
     """Whether some step may have the teacher answer."""
-    return self.fixed_source == "teacher" and self.schedule.minimum < 1
+    return self.off_policy_source == "teacher" and self.schedule.minimum < 1
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     """One sentence for the start-up print."""
     how = self.decoding.describe()
-    unit = "the whole batch" if self.granularity == "step" else "each example"
+    unit = "the whole batch" if self.mixing == "step" else "each example"
     student = f"answered by the current student {how}"
     fixed = {
       "dataset": "trained on the data set's targets",
       "teacher": f"answered by the teacher {how}",
-    }[self.fixed_source]
+    }[self.off_policy_source]
     schedule = self.schedule
     if schedule.minimum == 1:
       return f"on-policy: every batch is {student}"
     if schedule.maximum == 0:
       return f"off-policy: every batch is {fixed}"
     return (
-      f"mixed: with probability λ = {schedule.words} {unit} is {student},"
+      f"mixed: with probability λ = {schedule.describe()} {unit} is {student},"
       f" otherwise it is {fixed}"
     )
 
@@ -165,11 +164,11 @@ def roll_out(
   """
   fraction = plan.schedule(step)
   assert 0 <= fraction <= 1, (step, fraction)
-  if plan.granularity == "step":
+  if plan.mixing == "step":
     # One coin for all: λ becomes 0 or 1, and both are exact below.
     fraction = float(float(_coin(seed, step)) < fraction)
   by_student, fixed, realised = _split(batch.rows, seed, step, fraction)
-  if fraction < 1 and plan.fixed_source == "dataset":
+  if fraction < 1 and plan.off_policy_source == "dataset":
     _check_targets(batch, fixed, step)
   answer = functools.partial(
     answering.answer,
@@ -186,11 +185,11 @@ def roll_out(
       batch, by_student, student, student_params, role=role
     )
     stats |= answered
-  if fraction < 1 and plan.fixed_source == "teacher":
+  if fraction < 1 and plan.off_policy_source == "teacher":
     if teacher is None or teacher_params is None:
       raise UserError(
-        "fixed_source is 'teacher' but no teacher was given; give one, or set"
-        " fixed_source to 'dataset'"
+        "off_policy_source is 'teacher' but no teacher was given; give one, or"
+        " set off_policy_source to 'dataset'"
       )
     role = keys.Role.TEACHER_SAMPLE
     batch, answered = answer(batch, fixed, teacher, teacher_params, role=role)
@@ -224,7 +223,7 @@ def _check_targets(batch: Batch, fixed: Array, step: int) -> None:
     raise UserError(
       f"step {step} trains on the data set's targets, but {count} of"
       f" {batch.rows.shape[0]} rows have none; give targets, or set the student"
-      " fraction to 1 or fixed_source to 'teacher'"
+      " fraction to 1 or off_policy_source to 'teacher'"
     )
 
 

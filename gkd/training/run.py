@@ -12,7 +12,7 @@ import jax
 from gkd import masks
 from gkd import partitioning
 from gkd import trees
-from gkd.checkpoints.retention import Keep
+from gkd.checkpoints.retention import PreservationPolicy
 from gkd.data.loader import Loader
 from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.metric_infos import metric_infos
@@ -20,7 +20,7 @@ from gkd.losses.objective import Objective
 from gkd.training import periods
 from gkd.training.optimizer import Optimizer
 from gkd.training.rollout import Rollout
-from gkd.training.step import Update
+from gkd.training.step import TrainStep
 from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import UserError
@@ -62,8 +62,8 @@ class Run:
     evaluate_first: also evaluate before the first step.
     checkpoint_period: steps between checkpoints; 0 for the last step alone.
     sample_period: steps between dumps of the batch as trained; 0 for none.
-    keep: which checkpoints stay. The best are chosen among those whose step was
-      evaluated.
+    preservation: which checkpoints stay. The best are chosen among those whose
+      step was evaluated.
     config_text: the operative configuration, kept as config.gin.
     about: JSON of what the run was made from, kept as run.json.
   """
@@ -90,7 +90,9 @@ class Run:
   evaluate_first: bool = False
   checkpoint_period: int = 1000
   sample_period: int = 0
-  keep: Keep = dataclasses.field(default_factory=Keep)
+  preservation: PreservationPolicy = dataclasses.field(
+    default_factory=PreservationPolicy
+  )
   config_text: str = ""
   about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -122,9 +124,9 @@ class Run:
       raise UserError(
         "this run trains on targets of the data set but the data has prompts"
         " only; set STUDENT_DATA_FRACTION to 1 or let the teacher write the"
-        " rest (fixed_source 'teacher')"
+        " rest (off_policy_source 'teacher')"
       )
-    if self.keep.best:
+    if self.preservation.best:
       self._check_best()
 
   @property
@@ -143,14 +145,14 @@ class Run:
     return given() if callable(given) else given
 
   @property
-  def plan(self) -> Update:
+  def plan(self) -> TrainStep:
     """The static part of an update.
 
     A teacher that the objective does not need stays out: to score it only for
     metrics would make each step of SeqKD as dear as one of distillation. The
     distances to it come from the evaluations.
     """
-    return Update(
+    return TrainStep(
       student=self.student,
       teacher=self.teacher if self.objective.needs_teacher else None,
       objective=self.objective,
@@ -184,34 +186,36 @@ class Run:
       for evaluation in self.evaluations
       for name in metric_infos(evaluation, teacher=self.teacher is not None)
     ]
-    if self.keep.metric not in names:
+    if self.preservation.metric not in names:
       raise UserError(
-        f"BEST_METRIC is {self.keep.metric!r}, which no evaluation of this run"
-        f" reports; choose one of {', '.join(names) or 'an evaluated run'}"
+        f"BEST_METRIC is {self.preservation.metric!r}, which no evaluation of"
+        f" this run reports; choose one of"
+        f" {', '.join(names) or 'an evaluated run'}"
       )
     period = self.checkpoint_period or self.train_steps
     saved = range(period, self.train_steps, period)
     if not any(self.evaluates(done) for done in saved):
       raise UserError(
-        f"KEEP_BEST is {self.keep.best} but no checkpoint before the last is"
-        f" evaluated: CHECKPOINT_PERIOD is {self.checkpoint_period},"
+        f"KEEP_BEST is {self.preservation.best} but no checkpoint before the"
+        f" last is evaluated: CHECKPOINT_PERIOD is {self.checkpoint_period},"
         f" EVAL_PERIOD {self.eval_period}, TRAIN_STEPS {self.train_steps}; make"
         " one period a multiple of the other"
       )
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     """The run in words, printed before anything is compiled."""
     count = trees.num_parameters
     lines = [f"student:   {count(self.abstract_params):,} parameters"]
     if self.teacher is not None:
       lines.append(f"teacher:   {count(self.teacher_params):,} parameters")
-    data = self.rollout.words if self.rollout else "fixed data, as in the cache"
+    data = (
+      self.rollout.describe() if self.rollout else "fixed data, as in the cache"
+    )
     lines += [
-      f"objective: {self.objective.words}",
+      f"objective: {self.objective.describe()}",
       f"targets:   {data}",
       f"reduction: {self.reduction}",
-      f"optimizer: {self.optimizer.words}",
+      f"optimizer: {self.optimizer.describe()}",
       f"data:      {_INDENT.join(self.loader.words.splitlines())}",
       f"steps:     {self.train_steps:,} of batch {self.loader.batch_size}",
       f"folder:    {self.model_dir}",

@@ -1,7 +1,7 @@
 """λ, the fraction of data that the student makes, as a function of the step.
 
-A schedule is a small frozen record; one of your own needs `words`, `minimum`,
-`maximum` and a call from step to λ, and has to be a pure function of the step.
+A schedule is a small frozen record. One of your own needs `minimum`, `maximum`,
+`describe` and a call from step to λ, a pure function of the step.
 """
 
 import dataclasses
@@ -14,12 +14,14 @@ from gkd.types import UserError
 class Schedule(Protocol):
   """λ as a function of the step of this run, a pure one."""
 
-  words: str
   minimum: float
   maximum: float
 
   def __call__(self, step: int) -> float:
     """λ at a step."""
+
+  def describe(self) -> str:
+    """λ in a few words, for the start-up print."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +45,7 @@ class Constant:
   def maximum(self) -> float:
     return float(self.value)
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     return f"{self.value:g}"
 
 
@@ -80,8 +81,7 @@ class Linear:
   def maximum(self) -> float:
     return float(max(self.start, self.end))
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     return (
       f"{self.start:g} → {self.end:g} (steps {self.begin_step}–{self.end_step})"
     )

@@ -5,7 +5,7 @@ The teacher's parameters are arguments (closed over they would be folded into
 the program as constants: minutes of compile time) and come back untouched.
 
 Usage:
-  plan = Update(student=…, teacher=…, objective=…, optimizer=…)
+  plan = TrainStep(student=…, teacher=…, objective=…, optimizer=…)
   state, metrics = update_step(plan, state, teacher_params, batch, seed)
 
 Units: the loss is Σ coefficient · value, as `masks.coefficients` have it. With
@@ -38,7 +38,7 @@ from gkd.types import Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Update:
+class TrainStep:
   """Everything static about an update; equal plans share one compilation.
 
   Attributes:
@@ -61,7 +61,7 @@ class Update:
 
 
 def update_step(
-  plan: Update,
+  plan: TrainStep,
   state: TrainState,
   teacher_params: Params | None,
   batch: Batch,
@@ -106,7 +106,7 @@ def _layout(state: TrainState) -> tuple[NamedSharding | None, ...]:
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def _update(
-  plan: Update,
+  plan: TrainStep,
   layout: tuple[NamedSharding | None, ...],
   state: TrainState,
   teacher_params: Params | None,
@@ -164,7 +164,7 @@ def _constrain(
 
 
 def _gradients(
-  plan: Update,
+  plan: TrainStep,
   params: Params,
   teacher_params: Params | None,
   batch: Batch,
@@ -204,7 +204,7 @@ def _gradients(
 
 
 def _loss(
-  plan: Update,
+  plan: TrainStep,
   params: Params,
   teacher_params: Params | None,
   batch: Batch,

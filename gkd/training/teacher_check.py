@@ -27,7 +27,7 @@ log = logging.getLogger("gkd")
 _CHUNK_SIZE = 64
 
 
-def say_likelihood(
+def log_teacher_nll(
   teacher: LanguageModel, params: Params, batch: Batch
 ) -> None:
   """Logs the teacher's NLL per token of a batch; warns of one that is odd.

@@ -37,7 +37,7 @@ class Writers:
     *,
     resume_step: int | None = None,
     partial: bool = False,
-    owed: bool = False,
+    pending_eval: bool = False,
     tensorboard: bool = True,
   ):
     """Opens the files, creating the directory.
@@ -50,15 +50,17 @@ class Writers:
       partial: the restored step lies between two reports. Training means in the
         line of that very step are of a run that ended there; they are dropped
         too, as its steps are part of the next report.
-      owed: the restored step is still to be reported and evaluated, so that its
-        lines are dropped.
+      pending_eval: the restored step is still to be reported and evaluated;
+        its lines are dropped.
       tensorboard: also write TensorBoard events.
     """
     os.makedirs(model_dir, exist_ok=True)
     self._samples_dir = os.path.join(model_dir, "samples")
     path = os.path.join(model_dir, METRICS_FILE)
     last_step = -1 if resume_step is None else resume_step
-    _edit_lines(path, lambda line: _standing(line, last_step, partial, owed))
+    _edit_lines(
+      path, lambda line: _standing(line, last_step, partial, pending_eval)
+    )
     for directory in (
       self._samples_dir,
       os.path.join(model_dir, "predictions"),
@@ -197,12 +199,12 @@ def _edit_lines(
 
 
 def _standing(
-  line: dict[str, Any], last_step: int, partial: bool, owed: bool
+  line: dict[str, Any], last_step: int, partial: bool, pending_eval: bool
 ) -> dict[str, Any] | None:
   """What of a line will not be reported again; see `Writers`."""
   if line["step"] != last_step:
     return line if line["step"] < last_step else None
-  if owed:
+  if pending_eval:
     return None
   if not partial:
     return line

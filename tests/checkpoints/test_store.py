@@ -16,7 +16,7 @@ import optax
 import pytest
 
 from gkd.checkpoints import store as stores
-from gkd.checkpoints.retention import Keep
+from gkd.checkpoints.retention import PreservationPolicy
 from gkd.types import UserError
 
 
@@ -58,10 +58,10 @@ def flip_a_bit(folder):
 
 def test_state_comes_back_bit_for_bit(tmp_path):
   state = make_state(3)
-  store = stores.Store(tmp_path / "c", Keep(latest=2))
+  store = stores.Store(tmp_path / "c", PreservationPolicy(latest=2))
   assert store.latest_step() is None
   store.save(3, state)
-  again = stores.Store(tmp_path / "c", Keep(latest=2))
+  again = stores.Store(tmp_path / "c", PreservationPolicy(latest=2))
   store.wait()
   assert again.latest_step() == 3
   assert_same(again.restore(3, make_state(1)), state)
@@ -71,7 +71,7 @@ def test_state_comes_back_bit_for_bit(tmp_path):
 def test_save_has_its_own_copy_before_the_caller_donates(tmp_path):
   state = make_state(1)
   expected = jax.tree.map(np.array, state)
-  store = stores.Store(tmp_path, Keep(latest=1))
+  store = stores.Store(tmp_path, PreservationPolicy(latest=1))
   overwrite = jax.jit(
     lambda s: jax.tree.map(lambda x: x * 0 + 7, s), donate_argnums=0
   )
@@ -81,7 +81,7 @@ def test_save_has_its_own_copy_before_the_caller_donates(tmp_path):
 
 
 def test_latest_are_kept(tmp_path):
-  store = stores.Store(tmp_path, Keep(latest=2))
+  store = stores.Store(tmp_path, PreservationPolicy(latest=2))
   for step in (1, 2, 3, 10):
     store.save(step, make_state(step))
   assert store.steps() == [3, 10]
@@ -89,12 +89,12 @@ def test_latest_are_kept(tmp_path):
 
 
 def test_flipped_bit_is_noticed_and_the_one_before_is_taken(tmp_path, caplog):
-  store = stores.Store(tmp_path, Keep(latest=3))
+  store = stores.Store(tmp_path, PreservationPolicy(latest=3))
   store.save(1, make_state(1))
   store.save(2, make_state(2))
   store.wait()
   flip_a_bit(tmp_path / "00000002")
-  again = stores.Store(tmp_path, Keep(latest=1))
+  again = stores.Store(tmp_path, PreservationPolicy(latest=1))
   with pytest.raises(
     UserError, match=r"damaged checkpoint .*00000002: .*delete"
   ):
@@ -109,12 +109,12 @@ def test_flipped_bit_is_noticed_and_the_one_before_is_taken(tmp_path, caplog):
 
 
 def test_damaged_newer_ones_do_not_push_out_good_ones(tmp_path):
-  store = stores.Store(tmp_path, Keep(latest=2))
+  store = stores.Store(tmp_path, PreservationPolicy(latest=2))
   store.save(1, make_state(1))
   store.save(5, make_state(5))
   store.wait()
   flip_a_bit(tmp_path / "00000005")
-  again = stores.Store(tmp_path, Keep(latest=1))
+  again = stores.Store(tmp_path, PreservationPolicy(latest=1))
   assert again.latest_step() == 1
   again.save(2, make_state(2))
   assert again.steps() == [2]
@@ -122,21 +122,23 @@ def test_damaged_newer_ones_do_not_push_out_good_ones(tmp_path):
 
 
 def test_all_damaged_is_an_error_and_no_silent_start(tmp_path):
-  store = stores.Store(tmp_path, Keep(latest=1))
+  store = stores.Store(tmp_path, PreservationPolicy(latest=1))
   store.save(1, make_state(1))
   store.wait()
   flip_a_bit(tmp_path / "00000001")
   with pytest.raises(UserError, match=r"all checkpoints in .* are damaged"):
-    stores.Store(tmp_path, Keep(latest=1)).latest_step()
+    stores.Store(tmp_path, PreservationPolicy(latest=1)).latest_step()
 
 
 def test_missing_file_is_noticed(tmp_path):
-  store = stores.Store(tmp_path, Keep(latest=1))
+  store = stores.Store(tmp_path, PreservationPolicy(latest=1))
   store.save(1, make_state(1))
   store.wait()
   next(f for f in tmp_path.rglob("d/*") if f.is_file()).unlink()
   with pytest.raises(UserError, match="damaged checkpoint"):
-    stores.Store(tmp_path, Keep(latest=1)).restore(1, make_state())
+    stores.Store(tmp_path, PreservationPolicy(latest=1)).restore(
+      1, make_state()
+    )
 
 
 def test_truncated_file_is_noticed(tmp_path, caplog):
@@ -155,13 +157,13 @@ def test_truncated_file_is_noticed(tmp_path, caplog):
 
 def test_notes_come_back_and_are_hashed(tmp_path):
   store = stores.Store(tmp_path)
-  notes = {"means": {"loss": [0.1 + 0.2, 3.0]}, "owed": True}
-  store.save(1, make_state(1), notes)
-  assert store.notes(1) == notes | {"passing": False}
-  file = tmp_path / "00000001" / "notes.json"
+  metadata = {"means": {"loss": [0.1 + 0.2, 3.0]}, "pending_eval": True}
+  store.save(1, make_state(1), metadata)
+  assert store.metadata(1) == metadata | {"temporary": False}
+  file = tmp_path / "00000001" / "metadata.json"
   file.write_text(file.read_text().replace("true", "false"))
-  with pytest.raises(UserError, match=r"notes\.json differs"):
-    stores.Store(tmp_path).notes(1)
+  with pytest.raises(UserError, match=r"metadata\.json differs"):
+    stores.Store(tmp_path).metadata(1)
 
 
 def test_a_long_save_says_that_it_is_under_way(tmp_path, monkeypatch, caplog):
@@ -207,7 +209,7 @@ def test_kills_in_one_save_after_the_other_leave_no_error(
     with pytest.raises(RuntimeError, match="killed"):
       store.wait()
   assert [f.name for f in tmp_path.iterdir()] == ["00000001"]
-  # An older version left several, at least all but one before the notes.
+  # An older version left several, at least all but one before the metadata.
   (tmp_path / "00000007").mkdir()
   (tmp_path / "00000009").mkdir()
   assert stores.Store(tmp_path).latest_step() is None
@@ -255,7 +257,7 @@ def test_a_file_that_cannot_be_read_is_damage(
 
 
 def test_unfinished_save_is_no_checkpoint(tmp_path, caplog):
-  store = stores.Store(tmp_path, Keep(latest=3))
+  store = stores.Store(tmp_path, PreservationPolicy(latest=3))
   store.save(1, make_state(1))
   store.save(2, make_state(2))
   store.wait()
@@ -264,7 +266,7 @@ def test_unfinished_save_is_no_checkpoint(tmp_path, caplog):
   shutil.copytree(
     tmp_path / "00000001", tmp_path / "00000003.orbax-checkpoint-tmp"
   )
-  again = stores.Store(tmp_path, Keep(latest=3))
+  again = stores.Store(tmp_path, PreservationPolicy(latest=3))
   assert again.latest_step() == 1
   assert "00000002: a save was interrupted there, or its sha256" in caplog.text
   again.save(2, make_state(7))
@@ -280,7 +282,7 @@ def test_restores_onto_another_number_of_devices(tmp_path):
   spec = jax.sharding.PartitionSpec
   split = jax.sharding.NamedSharding(mesh, spec("data"))
   values = np.arange(32, dtype=np.float32).reshape(8, 4)
-  store = stores.Store(tmp_path, Keep(latest=2))
+  store = stores.Store(tmp_path, PreservationPolicy(latest=2))
   store.save(1, {"x": jax.device_put(values, split)})
   one = jax.sharding.SingleDeviceSharding(jax.devices()[1])
   for sharding in (one, jax.sharding.NamedSharding(mesh, spec(None, "data"))):
@@ -291,7 +293,7 @@ def test_restores_onto_another_number_of_devices(tmp_path):
 
 
 def test_unlike_leaves_are_listed(tmp_path):
-  store = stores.Store(tmp_path, Keep(latest=2))
+  store = stores.Store(tmp_path, PreservationPolicy(latest=2))
   store.save(1, {"a": jnp.zeros((2, 3)), "b": jnp.zeros(4), "c": jnp.zeros(1)})
   like = {"a": jnp.zeros((3, 2)), "b": jnp.zeros(4, jnp.bfloat16)}
   with pytest.raises(UserError) as error:
@@ -303,7 +305,7 @@ def test_unlike_leaves_are_listed(tmp_path):
 
 
 def test_numpy_scalars_are_saved(tmp_path):
-  store = stores.Store(tmp_path, Keep(latest=2))
+  store = stores.Store(tmp_path, PreservationPolicy(latest=2))
   store.save(1, {"x": np.float32(2.5), "n": 3})
   restored = store.restore(1, {"x": np.float32(0), "n": 0})
   assert float(restored["x"]) == 2.5
@@ -311,15 +313,15 @@ def test_numpy_scalars_are_saved(tmp_path):
 
 
 def test_impossible_requests_say_what_to_do(tmp_path):
-  store = stores.Store(tmp_path / "c", Keep(latest=1))
+  store = stores.Store(tmp_path / "c", PreservationPolicy(latest=1))
   with pytest.raises(UserError, match="no finished checkpoint at"):
     store.restore(5, {})
   with pytest.raises(UserError, match="KEEP is 0"):
-    stores.Store(tmp_path, Keep(latest=0))
+    stores.Store(tmp_path, PreservationPolicy(latest=0))
 
 
 def test_failed_save_is_not_silent(tmp_path):
-  store = stores.Store(tmp_path / "c", Keep(latest=1))
+  store = stores.Store(tmp_path / "c", PreservationPolicy(latest=1))
   (tmp_path / "c").write_text("a file where the folder should be")
   with pytest.raises(UserError, match="cannot write checkpoints"):
     store.save(1, make_state())

@@ -353,11 +353,11 @@ def test_record_computes_its_function(record, function):
 
 
 def test_words_name_the_direction_and_the_formula():
-  assert divergence.ForwardKL().words == "forward KL, sum_v p log(p/q)"
-  assert divergence.ReverseKL().words == "reverse KL, sum_v q log(q/p)"
-  assert "forward KL" in divergence.GeneralizedJSD(0.0).words
-  assert "reverse KL" in divergence.GeneralizedJSD(1.0).words
-  assert "beta = 0.3" in divergence.GeneralizedJSD(0.3).words
+  assert divergence.ForwardKL().describe() == "forward KL, sum_v p log(p/q)"
+  assert divergence.ReverseKL().describe() == "reverse KL, sum_v q log(q/p)"
+  assert "forward KL" in divergence.GeneralizedJSD(0.0).describe()
+  assert "reverse KL" in divergence.GeneralizedJSD(1.0).describe()
+  assert "beta = 0.3" in divergence.GeneralizedJSD(0.3).describe()
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1.1, float("nan"), "0.5", True, None])

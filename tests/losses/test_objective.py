@@ -372,17 +372,19 @@ def test_infinities_at_uncounted_positions_do_no_harm():
 
 
 def test_words_say_the_objective():
-  assert Distillation(divergence.ReverseKL()).words == (
+  assert Distillation(divergence.ReverseKL()).describe() == (
     "distillation: reverse KL, sum_v q log(q/p), "
     "p = teacher at temperature 1, q = student at temperature 1"
   )
   assert "teacher at temperature 0.1" in (
-    Distillation(divergence.ForwardKL(), teacher_temperature=0.1).words
+    Distillation(divergence.ForwardKL(), teacher_temperature=0.1).describe()
   )
-  words = CrossEntropy(z_loss=1e-4, label_smoothing=0.1).words
+  words = CrossEntropy(z_loss=1e-4, label_smoothing=0.1).describe()
   assert "z-loss 0.0001" in words
   assert "label smoothing 0.1" in words
-  assert CrossEntropy().words == "cross-entropy: -log q(target), q = student"
+  assert (
+    CrossEntropy().describe() == "cross-entropy: -log q(target), q = student"
+  )
 
 
 def test_objectives_are_static_values_and_say_whether_they_need_a_teacher():

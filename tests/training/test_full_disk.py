@@ -12,7 +12,7 @@ import pytest
 from gkd import partitioning
 from gkd.checkpoints import arrays
 from gkd.checkpoints import integrity
-from gkd.checkpoints.retention import Keep
+from gkd.checkpoints.retention import PreservationPolicy
 from gkd.checkpoints.store import Store
 from gkd.training import loop
 from gkd.training import writers
@@ -31,7 +31,11 @@ def make(tmp_path_factory):
 
   def make(folder):
     return make_run(
-      folder, caches, mesh=mesh, sample_period=2, keep=Keep(latest=9)
+      folder,
+      caches,
+      mesh=mesh,
+      sample_period=2,
+      preservation=PreservationPolicy(latest=9),
     )
 
   return make

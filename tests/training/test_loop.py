@@ -205,15 +205,15 @@ def test_evaluation_leaves_training_as_it_is(tmp_path, caches, straight):
   assert {"eval/sums/forward_kl", "eval/sums/reverse_kl"} <= evaluated[0].keys()
 
 
-@pytest.mark.parametrize("fixed_source", ["dataset", "teacher"])
+@pytest.mark.parametrize("off_policy_source", ["dataset", "teacher"])
 def test_every_promised_number_and_file_is_written(
-  tmp_path, caches, fixed_source
+  tmp_path, caches, off_policy_source
 ):
   """Also where evaluation and checkpoint are only those of the last step."""
   run = make_run(
     tmp_path,
     caches,
-    rollout=Rollout(0.5, granularity="example", fixed_source=fixed_source),
+    rollout=Rollout(0.5, mixing="example", off_policy_source=off_policy_source),
     evaluations=(make_evaluation(caches["validation"]),),
     train_steps=2,
     report_period=2,
@@ -225,7 +225,7 @@ def test_every_promised_number_and_file_is_written(
   loop.train(run)
   (names,) = lines(tmp_path)
   train = (
-    f"loss loss/student loss/{fixed_source} forward_kl reverse_kl"
+    f"loss loss/student loss/{off_policy_source} forward_kl reverse_kl"
     " student_entropy teacher_entropy agreement lambda sampled_length eos_rate"
     " truncation_rate learning_rate grad_norm param_norm"
   )
@@ -241,7 +241,7 @@ def test_every_promised_number_and_file_is_written(
   (evaluation,) = run.evaluations
   assert set(metric_infos(evaluation, teacher=True)) == reported
   assert all(names[f"time/{phase}_seconds"] > 0 for phase in phases)
-  other = {"dataset": "teacher", "teacher": "dataset"}[fixed_source]
+  other = {"dataset": "teacher", "teacher": "dataset"}[off_policy_source]
   assert f"train/loss/{other}" not in names
   assert (tmp_path / "config.gin").read_text() == "# a config\n"
   assert json.loads((tmp_path / "run.json").read_text()) == {"made": "here"}
@@ -249,7 +249,7 @@ def test_every_promised_number_and_file_is_written(
   assert "encoder/layers_0/attention/query/kernel" in info
   sample = (tmp_path / "samples" / "step_00000002.jsonl").read_text()
   rows = [json.loads(line) for line in sample.splitlines()]
-  assert {row["source"] for row in rows} == {"student", fixed_source}
+  assert {row["source"] for row in rows} == {"student", off_policy_source}
   assert all(row["teacher_log_prob"] < 0 for row in rows)
   assert all(row["prompt"].endswith("=") for row in rows)
 
@@ -298,7 +298,7 @@ def test_a_teacher_that_is_not_finite_stops_the_run(tmp_path, caches):
   with pytest.raises(FloatingPointError, match="step 0: loss nan"):
     loop.train(make_run(tmp_path / "scored", caches, teacher_params=bad))
   assert not list((tmp_path / "scored" / "checkpoints").glob("*"))
-  writing = Rollout(0.0, fixed_source="teacher")
+  writing = Rollout(0.0, off_policy_source="teacher")
   with pytest.raises(FloatingPointError, match="the teacher's logits are not"):
     loop.train(
       make_run(tmp_path / "asked", caches, teacher_params=bad, rollout=writing)
@@ -312,7 +312,7 @@ def test_a_teacher_is_scored_only_for_an_objective_that_needs_it(
     raise Stop(plan.teacher, teacher_params)
 
   monkeypatch.setattr(loop, "update_step", update_step)
-  by_teacher = Rollout(0.0, fixed_source="teacher")
+  by_teacher = Rollout(0.0, off_policy_source="teacher")
   run = make_run(tmp_path, caches, objective=CrossEntropy(), rollout=by_teacher)
   with pytest.raises(Stop) as stop:
     loop.train(run)
@@ -338,7 +338,7 @@ def test_impossible_runs_are_refused(changes, message, tmp_path, caches):
 
 
 def test_objective_is_said_in_words(tmp_path, caches):
-  words = make_run(tmp_path, caches).words
+  words = make_run(tmp_path, caches).describe()
   assert "p = teacher at temperature 1" in words
   assert "λ = 0.5" in words
   sft = make_run(
@@ -349,7 +349,7 @@ def test_objective_is_said_in_words(tmp_path, caches):
     teacher_params=None,
     rollout=None,
   )
-  assert "cross-entropy" in sft.words
+  assert "cross-entropy" in sft.describe()
 
 
 @pytest.fixture(scope="module")

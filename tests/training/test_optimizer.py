@@ -47,7 +47,7 @@ def test_t5x_factors_are_of_the_absolute_step_and_the_cooldown_of_this_run():
   expected *= np.clip((100 - steps) / 25, 0, 1)
   actual = [optimizer.schedule(step) for step in steps]
   np.testing.assert_allclose(actual, expected, rtol=1e-6)
-  assert "from step 930" in optimizer.words
+  assert "from step 930" in optimizer.describe()
 
 
 def test_without_factors_the_warmup_is_of_this_run():
@@ -95,19 +95,23 @@ def test_float32_decay_is_the_float64_one_to_a_rounding(step):
 
 
 def test_words_say_what_the_decay_is_at_first():
-  words = adafactor().words
+  words = adafactor().describe()
   assert words.endswith("β₂ starts at 0, as T5X at step 0")
-  words = adafactor(first_step=10).words
+  words = adafactor(first_step=10).describe()
   assert words.endswith("β₂ starts at 0.85315, as T5X at step 10")
-  words = adafactor(first_step=1_000_000).words
+  words = adafactor(first_step=1_000_000).describe()
   assert "β₂ starts at 0.99998, as T5X at step 1,000,000; no slots" in words
   assert "fills them in some 63,096 steps" in words
   assert "set ADAFACTOR_STEP_OFFSET to 1000000 to start β₂ at 0" in words
-  words = adafactor(first_step=1_000_000, decay_step_offset=1_000_000).words
+  words = adafactor(
+    first_step=1_000_000, decay_step_offset=1_000_000
+  ).describe()
   assert words.endswith("at step 1,000,000 with step_offset 1,000,000")
-  words = adafactor(restore=True).beginning_at(1_000_000).words
+  words = adafactor(restore=True).beginning_at(1_000_000).describe()
   assert words.endswith("1,000,000, with the slots of the checkpoint")
-  assert "β₂ starts at 1 - 2.5e-06," in adafactor(first_step=10_000_000).words
+  assert (
+    "β₂ starts at 1 - 2.5e-06," in adafactor(first_step=10_000_000).describe()
+  )
 
 
 def test_updates_are_clipped_while_a_high_decay_fills_empty_slots():
@@ -201,8 +205,8 @@ def test_words_say_each_setting_once():
   rule = Optimizer(
     name="adamw", learning_rate=1e-3, total_steps=10, clip_norm=0.5
   )
-  assert rule.words.count("0.5") == 1
-  assert rule.words.count("norm") == 1
+  assert rule.describe().count("0.5") == 1
+  assert rule.describe().count("norm") == 1
 
 
 @pytest.mark.parametrize("momenta", [{}, {"b1": 0.8, "b2": 0.95}])

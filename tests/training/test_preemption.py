@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from gkd.training.preemption import Interrupted
-from gkd.training.preemption import Stop
+from gkd.training.preemption import PreemptionHandler
 from gkd.training.preemption import terminable
 
 
@@ -44,11 +44,11 @@ def asking(stop, number=signal.SIGTERM):
     return 1
 
   done = []
-  return stop.interruptible(work), done
+  return stop.run_preemptible(work), done
 
 
 def test_a_signal_is_noted_and_nothing_else_happens(capfd):
-  with Stop() as stop:
+  with PreemptionHandler() as stop:
     assert stop.requested is None
     stop.check("after step 1")
     signal.raise_signal(signal.SIGTERM)
@@ -61,19 +61,19 @@ def test_a_signal_is_noted_and_nothing_else_happens(capfd):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_work_that_is_done_again_is_left_at_once(number):
-  with Stop() as stop:
-    assert stop.interruptible(lambda: 7) == 7
+  with PreemptionHandler() as stop:
+    assert stop.run_preemptible(lambda: 7) == 7
     assert asking(stop, number) == (None, [])
     # Once asked it does not begin.
-    assert stop.interruptible(lambda: pytest.fail("it began")) is None
+    assert stop.run_preemptible(lambda: pytest.fail("it began")) is None
     assert stop.requested == number
     signal.raise_signal(signal.SIGTERM)  # and nothing is left any more
 
 
 def test_an_error_of_the_work_comes_through():
-  with Stop() as stop:
+  with PreemptionHandler() as stop:
     with pytest.raises(ZeroDivisionError):
-      stop.interruptible(lambda: 1 / 0)
+      stop.run_preemptible(lambda: 1 / 0)
     signal.raise_signal(signal.SIGTERM)  # noted, not thrown
     assert stop.requested
 
@@ -81,7 +81,7 @@ def test_an_error_of_the_work_comes_through():
 def test_the_second_interrupt_goes_to_the_handler_that_is_given(capfd):
   seen = []
   before = signal.getsignal(signal.SIGINT)
-  with Stop(second=lambda *_: seen.append(1)) as stop:
+  with PreemptionHandler(second=lambda *_: seen.append(1)) as stop:
     signal.raise_signal(signal.SIGTERM)
     signal.raise_signal(signal.SIGINT)
     assert not seen

@@ -16,7 +16,7 @@ from gkd import locks
 from gkd import partitioning
 from gkd.checkpoints import integrity
 from gkd.checkpoints import trained
-from gkd.checkpoints.retention import Keep
+from gkd.checkpoints.retention import PreservationPolicy
 from gkd.checkpoints.store import Store
 from gkd.training import init_state
 from gkd.training import loop
@@ -38,7 +38,9 @@ EVERYTHING = {
   "evaluate_first": True,
   "checkpoint_period": 2,
   "sample_period": 3,
-  "keep": Keep(latest=1, best=1, metric="eval/sums/forward_kl", mode="min"),
+  "preservation": PreservationPolicy(
+    latest=1, best=1, metric="eval/sums/forward_kl", mode="min"
+  ),
 }
 EVALUATED = [0, 1, 2, 5, 6]
 
@@ -204,7 +206,9 @@ def test_signals_at_every_step_and_evaluation_lose_nothing(
 
 
 def test_a_checkpoint_in_passing_pushes_out_none(tmp_path, make, quick, at):
-  run = make(tmp_path, checkpoint_period=2, keep=Keep(latest=2))
+  run = make(
+    tmp_path, checkpoint_period=2, preservation=PreservationPolicy(latest=2)
+  )
   at([("update_step", 3), ("update_step", 5)], terminate)
   for left in ([2, 3], [2, 4, 5]):
     with pytest.raises(Interrupted):
@@ -259,7 +263,7 @@ def test_lines_of_training_do_not_depend_on_what_else_is_done(
     evaluations=(),
     checkpoint_period=0,
     sample_period=0,
-    keep=Keep(),
+    preservation=PreservationPolicy(),
   )
   assert_same(loop.train(run), straight[0])
   trained = [
@@ -284,7 +288,14 @@ def test_periods_may_change_from_now_on(tmp_path, make, quick, at):
   at([("update_step", 6)], stop)
   with pytest.raises(Stop):
     loop.train(make(tmp_path, report_period=3))
-  loop.train(make(tmp_path, report_period=5, eval_log_steps=0, keep=Keep()))
+  loop.train(
+    make(
+      tmp_path,
+      report_period=5,
+      eval_log_steps=0,
+      preservation=PreservationPolicy(),
+    )
+  )
   # Resumed after step 4; the line of step 3 is that of the period before.
   trained = [x["step"] for x in records(tmp_path) if "train/loss" in x]
   assert trained == [3, 5, 6]
@@ -295,14 +306,14 @@ def test_periods_may_change_from_now_on(tmp_path, make, quick, at):
 def test_damaged_checkpoints_are_passed_over_and_the_run_ends_the_same(
   tmp_path, make, straight, caplog
 ):
-  loop.train(make(tmp_path, keep=Keep(latest=3)))
+  loop.train(make(tmp_path, preservation=PreservationPolicy(latest=3)))
   folder = tmp_path / "checkpoints"
-  notes = folder / "00000006" / "notes.json"
+  notes = folder / "00000006" / "metadata.json"
   notes.write_bytes(notes.read_bytes()[:-1])
   (folder / "00000004" / "sha256.json").unlink()
   caplog.set_level("INFO", "gkd")
   assert_same(loop.train(make(tmp_path)), straight[0])
-  assert "00000006: notes.json differs from what was written" in caplog.text
+  assert "00000006: metadata.json differs from what was written" in caplog.text
   assert "00000004: a save was interrupted there" in caplog.text
   assert "resuming after step 2" in caplog.text
   assert contents(tmp_path) == straight[1]
@@ -312,7 +323,7 @@ def test_fewer_steps_that_are_done_end_as_if_they_had_been_asked_for(
   tmp_path, make, straight, at
 ):
   """A checkpoint at the new end, whose evaluation and last means are due."""
-  fields = {"eval_log_steps": 0, "keep": Keep()}
+  fields = {"eval_log_steps": 0, "preservation": PreservationPolicy()}
   loop.train(make(tmp_path / "short", train_steps=2, **fields))
   fewer = tmp_path / "fewer"
   at([("update_step", 4)], stop)
@@ -334,7 +345,7 @@ def test_fewer_steps_whose_evaluation_is_there_lack_only_the_means(
     loop.train(make(tmp_path))
   at([("evaluate", 2)], stop)
   for _ in range(2):
-    loop.train(make(tmp_path, train_steps=2, keep=Keep()))
+    loop.train(make(tmp_path, train_steps=2, preservation=PreservationPolicy()))
     twos = [line for line in records(tmp_path) if line["step"] == 2]
     kinds = [{name.partition("/")[0] for name in line} for line in twos]
     assert kinds == [{"step", "eval"}, {"step", "train"}]
@@ -354,7 +365,12 @@ def test_a_failed_save_stops_the_run_at_the_next_step(
     time.sleep(0.2)  # for the thread to end
 
   monkeypatch.setattr(integrity, "write_hashes", fail)
-  run = make(tmp_path, checkpoint_period=4, report_period=1, keep=Keep())
+  run = make(
+    tmp_path,
+    checkpoint_period=4,
+    report_period=1,
+    preservation=PreservationPolicy(),
+  )
   at([("update_step", 5)], wait)
   with pytest.raises(RuntimeError, match="the disk is gone"):
     loop.train(run)

@@ -115,7 +115,7 @@ def test_a_step_is_the_students_iff_its_uniform_is_below_lambda():
 
 
 def test_lambda_per_example_mixes_within_a_batch():
-  plan = Rollout(0.3, granularity="example")
+  plan = Rollout(0.3, mixing="example")
   fractions = []
   for step in range(60):
     batch, statistics = roll_out(_batch(), step=step, plan=plan)
@@ -140,7 +140,7 @@ def test_rows_that_keep_their_targets_do_not_hold_the_loop_up():
   table = np.zeros((3, 12, 12), np.float32)
   table[2, :, 1] = 1000  # prompts of id 2 are answered by EOS at once,
   table[0, :, 4] = 1000  # those of id 3 without end
-  plan = Rollout(0.5, granularity="example")
+  plan = Rollout(0.5, mixing="example")
   source = np.asarray(roll_out(_batch(), step=4, plan=plan)[0].source)
   assert 0 < source.sum() < B
   given = _batch()
@@ -156,14 +156,14 @@ def test_rows_that_keep_their_targets_do_not_hold_the_loop_up():
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0])
 def test_lambda_per_example_is_exact_at_its_ends(fraction):
-  plan = Rollout(fraction, granularity="example")
+  plan = Rollout(fraction, mixing="example")
   for step in range(10):
     batch, _ = roll_out(_batch(), step=step, plan=plan)
     assert (np.asarray(batch.source) == fraction).all()
 
 
 def test_an_examples_lot_depends_on_its_row_not_on_its_place():
-  plan = Rollout(0.5, granularity="example")
+  plan = Rollout(0.5, mixing="example")
   batch, _ = roll_out(_batch(), step=4, plan=plan)
   order = np.random.default_rng(0).permutation(B)
   shuffled = jax.tree.map(lambda array: array[order], _batch())
@@ -175,7 +175,7 @@ def test_an_examples_lot_depends_on_its_row_not_on_its_place():
 
 
 def test_the_teacher_answers_in_place_of_the_data_set():
-  plan = Rollout(0.0, fixed_source="teacher")
+  plan = Rollout(0.0, off_policy_source="teacher")
   batch, statistics = roll_out(_batch(False), step=2, plan=plan)
   samples = _expected(TEACHER, keys.Role.TEACHER_SAMPLE, 2)
   np.testing.assert_array_equal(batch.targets, samples.tokens)
@@ -189,7 +189,7 @@ def test_the_teacher_answers_in_place_of_the_data_set():
 
 
 def test_student_and_teacher_share_a_batch_per_example():
-  plan = Rollout(0.5, granularity="example", fixed_source="teacher")
+  plan = Rollout(0.5, mixing="example", off_policy_source="teacher")
   batch, statistics = roll_out(_batch(False), step=3, plan=plan)
   source = np.asarray(batch.source)
   assert set(source.tolist()) == {Source.STUDENT, Source.TEACHER}
@@ -221,7 +221,7 @@ def test_prompts_without_targets_do_unless_a_step_needs_them():
   with pytest.raises(UserError, match=message):
     roll_out(_batch(False), step=0, plan=Rollout(0.0))
   with pytest.raises(UserError, match=r"of 8 rows have none; give targets"):
-    roll_out(_batch(False), step=0, plan=Rollout(0.5, granularity="example"))
+    roll_out(_batch(False), step=0, plan=Rollout(0.5, mixing="example"))
   partly = _batch()
   partly.weights[3] = 0
   with pytest.raises(UserError, match="1 of 8 rows have none"):
@@ -245,14 +245,14 @@ def test_needs_of_a_plan_are_known_beforehand():
   assert not Rollout(1.0).needs_targets
   assert Rollout(0.9).needs_targets
   assert Rollout(Linear(1.0, 0.5, 0, 10)).needs_targets
-  assert not Rollout(0.0, fixed_source="teacher").needs_targets
-  assert Rollout(0.0, fixed_source="teacher").needs_teacher
-  assert not Rollout(1.0, fixed_source="teacher").needs_teacher
+  assert not Rollout(0.0, off_policy_source="teacher").needs_targets
+  assert Rollout(0.0, off_policy_source="teacher").needs_teacher
+  assert not Rollout(1.0, off_policy_source="teacher").needs_teacher
   with pytest.raises(UserError, match="no teacher was given"):
     roll_out(
       _batch(),
       step=0,
-      plan=Rollout(0.0, fixed_source="teacher"),
+      plan=Rollout(0.0, off_policy_source="teacher"),
       teacher=None,
       teacher_params=None,
     )
@@ -314,7 +314,7 @@ def test_a_sharded_batch_stays_sharded_and_gets_the_same_answers():
   mesh = partitioning.make_mesh()
   sharding = partitioning.batch_sharding(mesh)
   given = jax.device_put(_batch(), sharding)
-  plan = Rollout(0.5, granularity="example")
+  plan = Rollout(0.5, mixing="example")
   batch, statistics = roll_out(given, step=3, plan=plan)
   single, expected = roll_out(_batch(), step=3, plan=plan)
   for name in ("targets", "weights", "source"):
@@ -367,7 +367,7 @@ def test_a_failure_to_generate_is_an_error():
     roll_out(
       _batch(),
       step=9,
-      plan=Rollout(0.0, fixed_source="teacher"),
+      plan=Rollout(0.0, off_policy_source="teacher"),
       teacher_params=broken,
     )
 
@@ -385,8 +385,11 @@ def test_a_packed_batch_is_refused():
     ({"student_fraction": "1"}, "student fraction is '1'; expected a number"),
     ({"student_fraction": True}, "student fraction is True; expected"),
     ({"student_fraction": Linear}, "minimum of the student fraction"),
-    ({"granularity": "row"}, "granularity is 'row'; expected one of"),
-    ({"fixed_source": "student"}, "fixed_source is 'student'; expected one of"),
+    ({"mixing": "row"}, "mixing is 'row'; expected one of"),
+    (
+      {"off_policy_source": "student"},
+      "off_policy_source is 'student'; expected one of",
+    ),
     ({"decoding": SamplingParams(-1.0)}, "temperature is -1.0"),
     (
       {"decoding": BeamSearch(4)},
@@ -408,19 +411,21 @@ def test_wrong_schedules_are_named():
 
 
 def test_the_plan_in_words():
-  assert Rollout(1.0).words == (
+  assert Rollout(1.0).describe() == (
     "on-policy: every batch is answered by the current student at temperature 1"
   )
-  assert Rollout(0.0).words == (
+  assert Rollout(0.0).describe() == (
     "off-policy: every batch is trained on the data set's targets"
   )
   assert Rollout(
-    0, fixed_source="teacher", decoding=SamplingParams(0.0)
-  ).words == ("off-policy: every batch is answered by the teacher greedily")
-  assert Rollout(0.5, granularity="example").words == (
+    0, off_policy_source="teacher", decoding=SamplingParams(0.0)
+  ).describe() == (
+    "off-policy: every batch is answered by the teacher greedily"
+  )
+  assert Rollout(0.5, mixing="example").describe() == (
     "mixed: with probability λ = 0.5 each example is answered by the"
     " current student at temperature 1, otherwise it is trained on the data"
     " set's targets"
   )
-  words = Rollout(Linear(1.0, 0.25, 0, 100)).words
+  words = Rollout(Linear(1.0, 0.25, 0, 100)).describe()
   assert "λ = 1 → 0.25 (steps 0–100) the whole batch is" in words

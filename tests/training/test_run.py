@@ -2,13 +2,13 @@
 
 import pytest
 
-from gkd.checkpoints.retention import Keep
+from gkd.checkpoints.retention import PreservationPolicy
 from gkd.types import UserError
 from tests.tiny import make_cache
 from tests.tiny import make_evaluation
 from tests.tiny import make_run
 
-BEST = Keep(latest=1, best=1, metric="eval/sums/accuracy")
+BEST = PreservationPolicy(latest=1, best=1, metric="eval/sums/accuracy")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_the_best_of_what_is_never_evaluated_is_refused(tmp_path, caches):
     "evaluations": (make_evaluation(caches["validation"]),),
     "train_steps": 30,
     "checkpoint_period": 4,
-    "keep": BEST,
+    "preservation": BEST,
   }
   make_run(tmp_path, caches, eval_period=6, **fields)  # both at 12 and 24
   make_run(tmp_path, caches, eval_period=7, **fields)  # both at 28
@@ -74,16 +74,16 @@ def test_the_best_of_what_is_never_evaluated_is_refused(tmp_path, caches):
 def test_the_best_by_an_unknown_metric_is_refused_with_the_known_ones(
   tmp_path, caches
 ):
-  keep = Keep(best=1, metric="eval/sums/acuracy")
+  keep = PreservationPolicy(best=1, metric="eval/sums/acuracy")
   with pytest.raises(
     UserError, match=r"'eval/sums/acuracy'.* choose one of eval/sums/accuracy, "
   ):
     make_run(
       tmp_path,
       caches,
-      keep=keep,
+      preservation=keep,
       eval_period=2,
       evaluations=(make_evaluation(caches["validation"]),),
     )
   with pytest.raises(UserError, match="no evaluation of this run reports"):
-    make_run(tmp_path, caches, keep=BEST)
+    make_run(tmp_path, caches, preservation=BEST)

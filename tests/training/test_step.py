@@ -17,7 +17,7 @@ from gkd.models import t5
 from gkd.training import init_state
 from gkd.training import state as states
 from gkd.training.optimizer import Optimizer
-from gkd.training.step import Update
+from gkd.training.step import TrainStep
 from gkd.training.step import update_step
 from gkd.training.telemetry import CompileCounter
 from gkd.types import Batch
@@ -39,7 +39,7 @@ STUDENT = t5.encoder_decoder(
   )
 )
 TEACHER = t5.encoder_decoder(dataclasses.replace(STUDENT.config, emb_dim=24))
-PLAN = Update(
+PLAN = TrainStep(
   student=STUDENT,
   teacher=TEACHER,
   objective=Distillation(divergence=divergence.ReverseKL()),
@@ -188,7 +188,7 @@ def test_dropout_changes_with_the_seed_and_only_then():
 def test_a_state_split_over_devices_compiles_once(rule):
   mesh = partitioning.make_mesh(data=2, model=2)
   optimizer = Optimizer(learning_rate=1e-3, total_steps=3, **rule)
-  plan = Update(
+  plan = TrainStep(
     student=STUDENT,
     teacher=None,
     objective=CrossEntropy(),

@@ -16,7 +16,7 @@ from gkd.models import t5
 from gkd.training import init_state
 from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
-from gkd.training.step import Update
+from gkd.training.step import TrainStep
 from gkd.training.step import update_step
 from gkd.types import Batch
 from tests.golden_t5x import MODELS
@@ -49,7 +49,7 @@ def train(golden, name, rule, params, slots=None, steps=10):
     rows=np.arange(rows, dtype=np.int32),
     source=np.zeros(rows, np.int32),
   )
-  plan = Update(
+  plan = TrainStep(
     student=student,
     teacher=None,
     objective=CrossEntropy(z_loss=1e-4),

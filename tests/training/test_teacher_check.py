@@ -46,7 +46,7 @@ def make_teacher(sign):
 def say(sign, weights, caplog):
   caplog.set_level(logging.INFO, "gkd")
   batch = make_batch(weights)
-  teacher_check.say_likelihood(make_teacher(sign), jnp.ones(()), batch)
+  teacher_check.log_teacher_nll(make_teacher(sign), jnp.ones(()), batch)
   return [(record.levelname, record.getMessage()) for record in caplog.records]
 
 

@@ -112,8 +112,8 @@ LINES = """\
     ({"resume_step": 8}, 4),
     ({"resume_step": 6}, 3),
     ({"resume_step": 6, "partial": True}, (0, 2)),
-    ({"resume_step": 6, "owed": True}, 1),
-    ({"resume_step": 6, "partial": True, "owed": True}, 1),
+    ({"resume_step": 6, "pending_eval": True}, 1),
+    ({"resume_step": 6, "partial": True, "pending_eval": True}, 1),
     ({"resume_step": 4, "partial": False}, 1),
   ],
 )
