@@ -91,7 +91,7 @@ def test_a_run_of_ours_goes_on_at_its_absolute_step(prepare, before):
   run = prepare(RESTORE, f"INITIAL_CHECKPOINT_PATH={folder}")
   assert run.optimizer.begins_at == 45
   assert run.about["first_step"] == 45
-  assert "as T5X at step 45, with the slots of the checkpoint" in run.words
+  assert "as T5X at step 45, with the slots of the checkpoint" in run.describe()
   assert_same(first_slots(run), slots)
 
 

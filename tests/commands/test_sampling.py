@@ -428,7 +428,8 @@ def test_training_reads_exactly_what_was_sampled(sample, folder, tmp_path):
     configuration.build(settings.Training), Folders("", "")
   )
   assert (
-    f"data:      sums train, {2 * ROWS} rows, targets written by" in run.words
+    f"data:      sums train, {2 * ROWS} rows, targets written by"
+    in run.describe()
   )
   gold = {
     row.prompt: row.targets.tolist()

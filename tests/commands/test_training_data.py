@@ -49,7 +49,7 @@ def prepared(paths, *bindings, train=None):
 
 
 def data_lines(run):
-  lines = run.words.splitlines()
+  lines = run.describe().splitlines()
   first = next(i for i, line in enumerate(lines) if line.startswith("data:"))
   last = next(i for i, line in enumerate(lines) if line.startswith("steps:"))
   return [line.removeprefix("data:").strip() for line in lines[first:last]]
@@ -58,7 +58,7 @@ def data_lines(run):
 def test_one_cache(paths):
   run = prepared(paths)
   assert data_lines(run) == ["a train, 100 rows"]
-  assert "steps:     20 of batch 16" in run.words
+  assert "steps:     20 of batch 16" in run.describe()
 
 
 def test_caches_with_rates_and_a_fraction_of_each(paths):
