@@ -32,12 +32,12 @@ import numpy as np
 
 from gkd import files
 from gkd.checkpoints import conversion
-from gkd.checkpoints import model_names
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Format
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.conversion_plan import Plan
-from gkd.checkpoints.source import expected_shapes
+from gkd.models import sizes
+from gkd.models import t5_params
 from gkd.models.t5 import T5Config
 
 # First the format that is generated; the last has to equal it.
@@ -75,8 +75,8 @@ def random_model(size: str) -> Checkpoint:
     layout="random numbers",
     config=config,
     leaves={
-      name: Leaf(shape, "float32", _drawn(name, shape))
-      for name, shape in expected_shapes(config).items()
+      name: Leaf(row.shape, "float32", _drawn(name, row.shape))
+      for name, row in t5_params.table(config).items()
     },
   )
 
@@ -108,7 +108,7 @@ def measure(size: str, scratch: Path) -> dict[str, Any]:
     step["anonymous_over_baseline_mb"] = over
     step["over_baseline_in_largest_arrays"] = over / largest
   return {
-    "model": model_names.in_words(model.config),
+    "model": sizes.describe(model.config),
     "megabytes": sum(sizes_bytes) / 1e6,
     "arrays": len(sizes_bytes),
     "largest_array_mb": largest,

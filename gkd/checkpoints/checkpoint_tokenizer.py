@@ -46,14 +46,7 @@ def find(
 
 def beside(checkpoint: Checkpoint) -> Vocabulary | None:
   """The tokenizer that the source keeps; None if it has none."""
-  return tokenizer_folder.load(home(checkpoint))
-
-
-def home(checkpoint: Checkpoint) -> Path:
-  """Where its tokenizer lies: of a run's checkpoint the folder of the run."""
-  path = Path(checkpoint.path)
-  run = checkpoint.about.get("run_dir")
-  return Path(run) if run and path.is_relative_to(run) else path
+  return tokenizer_folder.load(checkpoint.home)
 
 
 def _load(named: str, checkpoint: Checkpoint) -> Vocabulary:
@@ -91,7 +84,7 @@ def _check_fits(found: Vocabulary, checkpoint: Checkpoint) -> None:
       f" which has {config.vocabulary_size} real ids in {config.vocab_size}"
       " rows; give another tokenizer, or the number of ids as vocabulary_size"
     )
-  made_with = checkpoint.about.get("vocabulary_sha256")
+  made_with = checkpoint.metadata.get("vocabulary_sha256")
   if made_with and made_with != found.sha256:
     raise UserError(
       f"{checkpoint.path} was trained with another tokenizer (sha256"

@@ -13,14 +13,13 @@ import dataclasses
 import re
 from typing import Any
 
+from gkd.models import sizes
+from gkd.models import t5_params
 from gkd.models.t5 import T5Config
+from gkd.types import Axes
 from gkd.types import UserError
 
 Shapes = Mapping[str, tuple[int, ...]]
-
-# Rows of the public embedding tables -> real ids among them: T5, mT5, umT5 and
-# ByT5 (`docs/models.md` of T5X; the rest pads the table for partitioning).
-_REAL_IDS = {32128: 32100, 250112: 250100, 256384: 256300, 384: 384}
 
 # Input kernels of an MLP -> activations of the public models with as many.
 _ACTIVATIONS = {1: ("relu",), 2: ("gelu", "linear")}
@@ -31,17 +30,14 @@ _OF_T5 = {
   if field.name in ("relative_max_distance", "layer_norm_epsilon")
 }
 
-_EMBEDDING = "token_embedder/embedding"
-_BIAS = r"(en|de)coder/(layers_\d+/)?relpos_bias/rel_embedding"
-_QUERY = r"(en|de)coder/layers_\d+/(self_)?attention/query/kernel"
-_WI = r"(en|de)coder/layers_\d+/mlp/wi(_\d+)?/kernel"
-_LAYER = r"{stack}/layers_(\d+)/"
-_HEAD = "decoder/logits_dense/kernel"
-
-
-def known_vocabulary_size(rows: int) -> int:
-  """Real ids among the rows of an embedding table; `rows` if unknown."""
-  return _REAL_IDS.get(rows, rows)
+# What every T5 has, and the axes of the parameter that shows it.
+_REQUIRED = {
+  "embedding": ("vocab", "embed"),
+  "relative bias": ("heads", "relpos_buckets"),
+  "attention": ("embed", "joined_kv"),
+  "MLP": ("embed", "mlp"),
+}
+_MLP_INPUT = re.compile(r"(?:en|de)coder/layers_\d+/mlp/(wi(?:_\d+)?)/kernel")
 
 
 def config_of(
@@ -67,12 +63,12 @@ def config_of(
   """
   _check_family(shapes)
   given = {name: value for name, value in given.items() if value is not None}
-  told = _told(shapes)
+  read = _fields_of(shapes)
   for name, value in given.items():
-    if name in told and value != told[name]:
+    if name in read and value != read[name]:
       raise UserError(
         f"{name}={value!r} was given, but the shapes of the checkpoint say "
-        f"{told[name]!r}; leave it out or give the right checkpoint"
+        f"{read[name]!r}; leave it out or give the right checkpoint"
       )
   assumed: dict[str, Any] = {}
   sentences: list[str] = []
@@ -80,14 +76,14 @@ def config_of(
     assumed["mlp_activations"], sentence = _activations(shapes)
     sentences += sentence
   if "vocabulary_size" not in given:
-    assumed["vocabulary_size"], sentence = _real_ids(told["vocab_size"])
+    assumed["vocabulary_size"], sentence = _real_ids(read["vocab_size"])
     sentences.append(sentence)
   sentences += [
     f"{name}: {value}, as T5 has it"
     for name, value in _OF_T5.items()
     if name not in given
   ]
-  config = T5Config.from_size({**told, **assumed}, **given)
+  config = T5Config.from_size({**read, **assumed}, **given)
   _check_activations(config, shapes)
   return config, tuple(sentences)
 
@@ -96,7 +92,7 @@ def not_kept(config: T5Config) -> dict[str, Any]:
   """{field: value} that `config_of` of the parameters alone would get wrong."""
   assumed = {
     "mlp_activations": _ACTIVATIONS.get(len(config.mlp_activations)),
-    "vocabulary_size": known_vocabulary_size(config.vocab_size),
+    "vocabulary_size": sizes.known_vocabulary_size(config.vocab_size),
     "dropout_rate": T5Config.dropout_rate,
     **_OF_T5,
   }
@@ -109,20 +105,14 @@ def not_kept(config: T5Config) -> dict[str, Any]:
 
 def _check_family(shapes: Shapes) -> None:
   stacks = {name.partition("/")[0] for name in shapes}
-  if "decoder" in stacks and "encoder" not in stacks:
-    raise UserError(
-      "a decoder-only model (no parameter below encoder/); gkd converts T5 "
-      "encoder–decoders"
-    )
-  if "encoder" in stacks and "decoder" not in stacks:
-    raise UserError(
-      "an encoder-only model (no parameter below decoder/); gkd converts T5 "
-      "encoder–decoders"
-    )
-  wanted = {"embedding": re.escape(_EMBEDDING), "relative bias": _BIAS}
-  wanted |= {"attention": _QUERY, "MLP": _WI}
-  for what, pattern in wanted.items():
-    if not any(re.fullmatch(pattern, name) for name in shapes):
+  for stack, other in (("encoder", "decoder"), ("decoder", "encoder")):
+    if other in stacks and stack not in stacks:
+      raise UserError(
+        f"a{'n' * (other[0] == 'e')} {other}-only model (no parameter below"
+        f" {stack}/); gkd converts T5 encoder–decoders"
+      )
+  for what, axes in _REQUIRED.items():
+    if _first_with(axes, shapes) is None:
       some = ", ".join(sorted(shapes)[:3]) or "none at all"
       raise UserError(
         f"not a T5 encoder–decoder: no {what} under T5X's name among its "
@@ -130,52 +120,59 @@ def _check_family(shapes: Shapes) -> None:
       )
 
 
-def _told(shapes: Shapes) -> dict[str, Any]:
+def _fields_of(shapes: Shapes) -> dict[str, Any]:
   """The fields of T5Config that shapes determine."""
-  rows, width = _pair(shapes, re.escape(_EMBEDDING))
-  heads, buckets = _pair(shapes, _BIAS)
-  joined = _pair(shapes, _QUERY)[1]
+  found: dict[str, int] = {}
+  for axes in _REQUIRED.values():
+    name = _first_with(axes, shapes)
+    shape = shapes[name]
+    if len(shape) != len(axes) or not all(shape):
+      raise UserError(
+        f"{name} has the shape {tuple(shape)}; expected two dimensions, as T5X"
+        " has it"
+      )
+    found = dict(zip(axes, shape, strict=True)) | found
+  heads, joined = found["heads"], found["joined_kv"]
   if joined % heads:
     raise UserError(
       f"the query kernels have {joined} columns, which {heads} heads (the rows "
       "of the relative bias) do not divide; expected heads × head size"
     )
-  bias = next(name for name in shapes if re.fullmatch(_BIAS, name))
   return {
-    "vocab_size": rows,
-    "emb_dim": width,
+    "vocab_size": found["vocab"],
+    "emb_dim": found["embed"],
     "num_heads": heads,
     "num_encoder_layers": _num_layers(shapes, "encoder"),
     "num_decoder_layers": _num_layers(shapes, "decoder"),
     "head_dim": joined // heads,
-    "mlp_dim": _pair(shapes, _WI)[1],
-    "logits_via_embedding": _HEAD not in shapes,
-    "relative_buckets": buckets,
-    "bias_per_layer": "/layers_" in bias,
+    "mlp_dim": found["mlp"],
+    "logits_via_embedding": t5_params.HEAD not in shapes,
+    "relative_buckets": found["relpos_buckets"],
+    "bias_per_layer": "/layers_"
+    in _first_with(_REQUIRED["relative bias"], shapes),
   }
 
 
-def _pair(shapes: Shapes, pattern: str) -> tuple[int, int]:
-  """The two dimensions of the first parameter whose name matches."""
-  name = next(name for name in sorted(shapes) if re.fullmatch(pattern, name))
-  shape = shapes[name]
-  if len(shape) != 2 or not all(shape):
-    raise UserError(
-      f"{name} has the shape {tuple(shape)}; expected two dimensions, as T5X "
-      "has it"
-    )
-  return shape[0], shape[1]
+def _first_with(axes: Axes, shapes: Shapes) -> str | None:
+  """The first parameter, by name, that T5 has with these axes."""
+  for name in sorted(shapes):
+    try:
+      if t5_params.axes_of(name) == axes:
+        return name
+    except UserError:
+      continue  # no parameter of T5: for the caller to list
+  return None
 
 
 def _num_layers(shapes: Shapes, stack: str) -> int:
   """One more than the highest number: gaps are for the caller to list."""
-  pattern = re.compile(_LAYER.format(stack=stack))
-  found = [int(m.group(1)) for m in map(pattern.match, shapes) if m]
-  if not found:
+  layers = filter(None, map(t5_params.layer_of, shapes))
+  numbers = [number for of, number, _ in layers if of == stack]
+  if not numbers:
     raise UserError(
       f"no layer below {stack}/; expected {stack}/layers_0/… as T5X names them"
     )
-  return max(found) + 1
+  return max(numbers) + 1
 
 
 def _activations(shapes: Shapes) -> tuple[tuple[str, ...], list[str]]:
@@ -195,14 +192,12 @@ def _activations(shapes: Shapes) -> tuple[tuple[str, ...], list[str]]:
 
 def _num_branches(shapes: Shapes) -> int:
   """Input kernels of an MLP: 1 for wi, 2 for wi_0 and wi_1."""
-  return len(
-    {m.group(2) for m in (re.fullmatch(_WI, name) for name in shapes) if m}
-  )
+  return len({m[1] for m in map(_MLP_INPUT.fullmatch, shapes) if m})
 
 
 def _real_ids(rows: int) -> tuple[int, str]:
-  real = known_vocabulary_size(rows)
-  if rows in _REAL_IDS:
+  real = sizes.known_vocabulary_size(rows)
+  if sizes.is_public_table(rows):
     return real, f"vocabulary_size: {real} real ids in {rows} rows, as public"
   return real, f"vocabulary_size: each of the {rows} rows is a real id"
 

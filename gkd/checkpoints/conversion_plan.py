@@ -123,8 +123,7 @@ def _with_tokenizer(
     found = checkpoint_tokenizer.beside(checkpoint)
     if found is None:
       return None, ""
-    where = checkpoint_tokenizer.home(checkpoint)
-    words = found.describe()
+    words, where = found.describe(), checkpoint.home
     return None, f"tokenizer: T5X keeps none; {words} stays in {where}"
   found, said = checkpoint_tokenizer.find(checkpoint, named)
   if to == "hf" and found is None and named is None:

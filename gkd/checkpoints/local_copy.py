@@ -18,9 +18,9 @@ import re
 from typing import Any
 
 from gkd import locks
+from gkd.checkpoints import checksums
 from gkd.checkpoints import conversion
 from gkd.checkpoints import format_detection
-from gkd.checkpoints import integrity
 from gkd.checkpoints import models
 from gkd.types import UserError
 
@@ -105,4 +105,4 @@ def _files(folder: Path) -> list[tuple[str, int, int]]:
 
 def _is_whole(copy: Path) -> bool:
   """A conversion takes its name when all is written; the mark comes last."""
-  return integrity.is_marked(copy) and (copy / models.METADATA_FILE).is_file()
+  return checksums.is_marked(copy) and (copy / models.METADATA_FILE).is_file()

@@ -16,14 +16,13 @@ import orbax.checkpoint.experimental.v1 as ocp
 
 from gkd import files
 from gkd.checkpoints import arrays
-from gkd.checkpoints import integrity
-from gkd.checkpoints import one_by_one
+from gkd.checkpoints import checksums
+from gkd.checkpoints.checkpoint import CONTENT_KEY
+from gkd.checkpoints.checkpoint import content_sha256
 from gkd.types import Params
 from gkd.types import UserError
 
 METADATA_FILE = "metadata.json"
-# In the metadata: `one_by_one.ContentHash` of the parameters.
-CONTENT_KEY = "content_sha256"
 # Of what is used again when a model is opened.
 _TYPES = {
   "assumed": list,
@@ -49,7 +48,7 @@ def save_params(
       sha256 of the parameters is added to it, as "content_sha256".
   """
   path = Path(path).absolute()
-  if path.exists() and not integrity.is_marked(path):
+  if path.exists() and not checksums.is_marked(path):
     raise UserError(
       f"{path} exists and is not a checkpoint; choose another folder"
     )
@@ -62,10 +61,10 @@ def save_params(
   shutil.rmtree(aside, ignore_errors=True)
   try:
     arrays.save_async(partial, params).result()
-    about = {**metadata, CONTENT_KEY: one_by_one.content_sha256(params)}
+    about = {**metadata, CONTENT_KEY: content_sha256(params)}
     text = json.dumps(about, indent=2, sort_keys=True)
     files.write_text(partial / METADATA_FILE, text)
-    integrity.write_hashes(partial)
+    checksums.write_hashes(partial)
     if path.exists():
       os.rename(path, aside)
     os.rename(partial, path)
@@ -90,7 +89,7 @@ def load_params(
   """
   metadata = load_metadata(path)
   path = Path(path).absolute()
-  integrity.verify(path)
+  checksums.verify(path)
   if like is None:
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = jax.tree.map(
@@ -111,10 +110,10 @@ def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
       " that a run or `gkd convert` wrote"
     )
   file = path / METADATA_FILE
-  if not integrity.is_marked(path) or not file.is_file():
+  if not checksums.is_marked(path) or not file.is_file():
     raise UserError(
       f"{path} is not a model checkpoint of gkd (no {METADATA_FILE} or"
-      f" {integrity.HASHES_FILE}); give the folder that a run or `gkd convert`"
+      f" {checksums.HASHES_FILE}); give the folder that a run or `gkd convert`"
       " wrote"
     )
   return files.read_json(file, _TYPES, "damaged checkpoint: restore its files")

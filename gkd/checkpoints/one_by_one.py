@@ -6,13 +6,12 @@
 
 What is written is an orbax checkpoint like any other (`arrays.load` reads it),
 and what is read may be one that was saved in one piece, from any number of
-devices. Nothing here checks hashes: see `integrity`.
+devices. Nothing here checks hashes: see `checksums`.
 """
 
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -23,6 +22,7 @@ import orbax.checkpoint.experimental.v1 as ocp
 import tensorstore as ts
 
 from gkd import trees
+from gkd.checkpoints.checkpoint import ContentHash
 from gkd.types import UserError
 
 _CHUNK_BYTES = 16 << 20  # what is encoded at once
@@ -113,7 +113,7 @@ def tree_metadata(path: Path) -> dict[str, Any]:
 
 
 def write_arrays(
-  path: Path, arrays: Mapping[str, Stored], content: "ContentHash | None" = None
+  path: Path, arrays: Mapping[str, Stored], content: ContentHash | None = None
 ) -> None:
   """Writes a checkpoint, holding one array and a few chunks at a time.
 
@@ -141,34 +141,6 @@ def write_arrays(
       kvstore = _kvstore(folder, described, tuple(name.split("/")))
       _write_chunks(kvstore, array, context)
     del array
-
-
-class ContentHash:
-  """sha256 over parameters: name, shape, type and bytes, sorted by name.
-
-  Equal for equal parameters, however and whenever they were saved.
-  """
-
-  def __init__(self):
-    self._hash = hashlib.sha256()
-
-  def add(self, name: str, array: np.ndarray) -> None:
-    """Takes the next array; names have to come sorted."""
-    head = json.dumps([name, list(array.shape), array.dtype.name])
-    self._hash.update(head.encode() + b"\n")
-    flat = np.ascontiguousarray(array).reshape(-1)
-    self._hash.update(flat.view(np.uint8).data)
-
-  def hexdigest(self) -> str:
-    return self._hash.hexdigest()
-
-
-def content_sha256(params: Any) -> str:
-  """`ContentHash` of a tree of arrays."""
-  content = ContentHash()
-  for name, leaf in trees.flatten(params).items():
-    content.add(name, np.asarray(leaf))
-  return content.hexdigest()
 
 
 def _read_small(arrays: Mapping[str, Stored]) -> dict[str, np.ndarray]:

@@ -13,20 +13,11 @@ from gkd.checkpoints import format_detection
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Format
 from gkd.checkpoints.checkpoint import Leaf
+from gkd.models import t5_params
 from gkd.models.t5 import T5Config
 from gkd.types import UserError
 
 _MAX_LISTED = 4  # names of each kind in an error
-# Of a layer: what its norms come before, and its attentions.
-_PARTS = {
-  "encoder": (("attention", "mlp"), ("attention",)),
-  "decoder": (
-    ("self_attention", "cross_attention", "mlp"),
-    ("self_attention", "encoder_decoder_attention"),
-  ),
-}
-_SLOT_KINDS = ("m", "v", "v_row", "v_col")
-_UNUSED = (1,)  # a slot that Adafactor has no use for
 
 
 def open_any(path: str | os.PathLike, **given: Any) -> Checkpoint:
@@ -105,57 +96,6 @@ def module_of(format: Format):
   return hf_folder
 
 
-def expected_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
-  """{T5X name: shape} of all parameters of a config, sorted.
-
-  Written out, because tracing a model takes seconds, and hours where a damaged
-  file says that it has thousands of layers.
-  """
-  width = config.emb_dim
-  shapes = {"token_embedder/embedding": (config.vocab_size, width)}
-  if not config.logits_via_embedding:
-    shapes["decoder/logits_dense/kernel"] = (width, config.vocab_size)
-  bias = {
-    "relpos_bias/rel_embedding": (config.num_heads, config.relative_buckets)
-  }
-  depths = {
-    "encoder": config.num_encoder_layers,
-    "decoder": config.num_decoder_layers,
-  }
-  for stack, depth in depths.items():
-    shapes[f"{stack}/{stack}_norm/scale"] = (width,)
-    layer = _shapes_of_layer(config, stack)
-    if config.bias_per_layer:
-      layer |= bias
-    else:
-      shapes |= {f"{stack}/{name}": shape for name, shape in bias.items()}
-    shapes |= {
-      f"{stack}/layers_{i}/{name}": shape
-      for i in range(depth)
-      for name, shape in layer.items()
-    }
-  return dict(sorted(shapes.items()))
-
-
-def _shapes_of_layer(
-  config: T5Config, stack: str
-) -> dict[str, tuple[int, ...]]:
-  width, joined = config.emb_dim, config.num_heads * config.head_dim
-  norms, attentions = _PARTS[stack]
-  shapes: dict[str, tuple[int, ...]] = {
-    f"pre_{norm}_layer_norm/scale": (width,) for norm in norms
-  }
-  for attention in attentions:
-    for name in ("query", "key", "value"):
-      shapes[f"{attention}/{name}/kernel"] = (width, joined)
-    shapes[f"{attention}/out/kernel"] = (joined, width)
-  branches = len(config.mlp_activations)
-  for i in range(branches):
-    name = "wi" if branches == 1 else f"wi_{i}"
-    shapes[f"mlp/{name}/kernel"] = (width, config.mlp_dim)
-  return shapes | {"mlp/wo/kernel": (config.mlp_dim, width)}
-
-
 def check_leaves(checkpoint: Checkpoint) -> None:
   """Every parameter of the config is there, with its shape, and no other.
 
@@ -172,7 +112,8 @@ def check_leaves(checkpoint: Checkpoint) -> None:
       f"{checkpoint.path} should have {layers} layers, but holds {len(found)}"
       " parameters in all; give a whole checkpoint of one model"
     )
-  wanted = expected_shapes(config)
+  table = t5_params.table(config)
+  wanted = {name: row.shape for name, row in table.items()}
   missing = [f"{n} {wanted[n]}" for n in sorted(wanted.keys() - found.keys())]
   left_over = [
     f"{n} {found[n].shape}" for n in sorted(found.keys() - wanted.keys())
@@ -212,14 +153,15 @@ def _wrong_slots(
   """What Adafactor would not have made for these parameters, listed by kind."""
   if not slots:
     return {}
-  names = {f"{kind}/{name}" for kind in _SLOT_KINDS for name in params}
+  names = {f"{kind}/{name}" for kind in t5_params.SLOT_KINDS for name in params}
   missing = sorted(names - slots.keys())
   misshapen = []
   for name, shape in params.items():
-    m, *v = (slots.get(f"{kind}/{name}") for kind in _SLOT_KINDS)
-    if m is not None and m.shape not in (_UNUSED, shape):
+    m, *v = (slots.get(f"{kind}/{name}") for kind in t5_params.SLOT_KINDS)
+    if m is not None and m.shape not in (t5_params.UNUSED_SLOT, shape):
       misshapen.append(f"m/{name} is {m.shape} instead of {shape}")
-    if all(v) and not _is_second_moment(*(leaf.shape for leaf in v), shape):
+    shapes = [leaf.shape for leaf in v if leaf is not None]
+    if all(v) and not t5_params.is_second_moment(*shapes, shape):
       found = ", ".join(str(leaf.shape) for leaf in v)
       misshapen.append(f"v, v_row and v_col of {name} {shape} are {found}")
   return {
@@ -234,14 +176,6 @@ def _wrong_slots(
       if leaf.dtype != "float32"
     ],
   }
-
-
-def _is_second_moment(v, row, column, shape: tuple[int, ...]) -> bool:
-  """Either whole, or a row and a column, whichever T5X called which."""
-  if v == shape and row == column == _UNUSED:
-    return True
-  sides = sorted(row + column)
-  return v == _UNUSED and len(shape) == 2 and sides == sorted(shape)
 
 
 def _listed(kind: str, names: list[str]) -> str:

@@ -25,7 +25,7 @@ import orbax.checkpoint.experimental.v1 as ocp
 
 from gkd import files
 from gkd.checkpoints import arrays
-from gkd.checkpoints import integrity
+from gkd.checkpoints import checksums
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.types import UserError
 
@@ -101,7 +101,7 @@ class Store:
     _make_folder(self.directory)
     # Rests of killed runs, or a damaged one that a resumed run replaces. None
     # is under way now, so that no number of kills leaves more than one.
-    rests = [f for f in self._folders() if not integrity.is_marked(f)]
+    rests = [f for f in self._folders() if not checksums.is_marked(f)]
     rests += self.directory.glob("*.orbax-checkpoint-tmp*")
     for old in [path, *rests]:
       shutil.rmtree(old, ignore_errors=True)
@@ -146,12 +146,12 @@ class Store:
       UserError: there are checkpoints but all are damaged.
     """
     steps = self.steps()
-    unmarked = [f for f in self._folders() if not integrity.is_marked(f)]
+    unmarked = [f for f in self._folders() if not checksums.is_marked(f)]
     for folder in unmarked:
       log.warning(
         "passing over %s: a save was interrupted there, or its %s is missing",
         folder,
-        integrity.HASHES_FILE,
+        checksums.HASHES_FILE,
       )
     for step in reversed(steps):
       try:
@@ -209,7 +209,7 @@ class Store:
 
   def _verify(self, step: int) -> None:
     if step not in self._verified:
-      integrity.verify(self._path(step))
+      checksums.verify(self._path(step))
       self._verified.add(step)
 
   def _finish(
@@ -219,10 +219,10 @@ class Store:
     response.result()
     self._verified.discard(step)
     files.write_text(self._path(step) / METADATA_FILE, metadata)
-    integrity.write_hashes(self._path(step))
+    checksums.write_hashes(self._path(step))
     for folder in self._folders():
       # Newer ones are damaged: the run resumed before them to come here.
-      if int(folder.name) > step or not integrity.is_marked(folder):
+      if int(folder.name) > step or not checksums.is_marked(folder):
         _remove(folder)
     self.prune(step)
 
@@ -240,13 +240,13 @@ class Store:
     return sorted(
       int(folder.name)
       for folder in self._folders()
-      if integrity.is_marked(folder)
+      if checksums.is_marked(folder)
     )
 
 
 def _remove(folder: Path) -> None:
   # The mark goes first: a half-deleted checkpoint is no checkpoint.
-  (folder / integrity.HASHES_FILE).unlink(missing_ok=True)
+  (folder / checksums.HASHES_FILE).unlink(missing_ok=True)
   shutil.rmtree(folder, ignore_errors=True)
 
 

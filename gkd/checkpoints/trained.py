@@ -18,9 +18,10 @@ import orbax.checkpoint.experimental.v1 as ocp
 
 from gkd import files
 from gkd.checkpoints import arrays
-from gkd.checkpoints import integrity
+from gkd.checkpoints import checksums
 from gkd.checkpoints import models
 from gkd.checkpoints import store
+from gkd.checkpoints.checkpoint import CONTENT_KEY
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import Params
@@ -73,7 +74,7 @@ def load_trained(
   path = found.path
   if found.is_model:
     return models.load_params(path, like)
-  integrity.verify(path)
+  checksums.verify(path)
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   like = {
     "params": jax.tree.map(
@@ -111,7 +112,7 @@ def locate(path: str | os.PathLike, *, verify: bool = True) -> Located:
   path = Path(path).expanduser().absolute()
   if (path / models.METADATA_FILE).is_file():
     about = models.load_metadata(path)
-    content = about.get(models.CONTENT_KEY) or integrity.digest(path)
+    content = about.get(CONTENT_KEY) or checksums.digest(path)
     return Located(path, about.get("step"), content)
   if (path / "checkpoints").is_dir():
     saved = store.Store(path / "checkpoints")
@@ -128,7 +129,7 @@ def locate(path: str | os.PathLike, *, verify: bool = True) -> Located:
       " a run or of one checkpoint"
     )
   step = int(path.name) if path.name.isdecimal() else None
-  return Located(path, step, integrity.digest(path))
+  return Located(path, step, checksums.digest(path))
 
 
 def write_description(

@@ -10,9 +10,10 @@ from typing import Any
 from gkd.checkpoints import atomic_dir
 from gkd.checkpoints import conversion
 from gkd.checkpoints import conversion_plan
-from gkd.checkpoints import model_names
 from gkd.checkpoints import stored_names
 from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.models import sizes
+from gkd.models import t5_params
 from gkd.models.t5 import T5Config
 from gkd.types import UserError
 
@@ -90,7 +91,7 @@ def description(checkpoint: Checkpoint) -> list[str]:
   size_bytes = sum(leaf.size_bytes for leaf in checkpoint.leaves.values())
   types = sorted({leaf.dtype for leaf in checkpoint.leaves.values()})
   facts = [
-    model_names.in_words(checkpoint.config),
+    sizes.describe(checkpoint.config),
     " and ".join(types),
     f"{size_bytes / 1e6:,.1f} MB",
   ]
@@ -114,13 +115,10 @@ def table(planned: conversion_plan.Plan) -> list[str]:
   """A line for each array: its name there and here, its shape and type."""
   checkpoint = planned.checkpoint
   rows = [("source", "destination", "shape", "type")]
+  there = stored_names.table(checkpoint.format, checkpoint.config)
+  here = stored_names.table(planned.to, checkpoint.config)
   for name, leaf in checkpoint.leaves.items():
-    was, _ = stored_names.stored(
-      checkpoint.format, checkpoint.config, name, leaf.shape
-    )
-    will_be, shape = stored_names.stored(
-      planned.to, checkpoint.config, name, leaf.shape
-    )
+    was, (will_be, shape) = there[name][0], here[name]
     will_be = "the same" if will_be == was else will_be
     rows.append((was, will_be, str(shape).replace(" ", ""), leaf.dtype))
   for name, leaf in checkpoint.slots.items():
@@ -131,7 +129,7 @@ def table(planned: conversion_plan.Plan) -> list[str]:
     "  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]])
     for row in rows
   ]
-  count = model_names.num_parameters(checkpoint.config)
+  count = t5_params.num_parameters(checkpoint.config)
   leaves = [*checkpoint.leaves.values(), *checkpoint.slots.values()]
   size_bytes = sum(leaf.size_bytes for leaf in leaves)
   lines.append(

@@ -10,6 +10,7 @@ import orbax.checkpoint.experimental.v1 as ocp
 import pytest
 
 from gkd import trees
+from gkd.checkpoints import checkpoint
 from gkd.checkpoints import one_by_one
 from gkd.types import UserError
 from tests.checkpoints.test_store import make_state
@@ -62,9 +63,9 @@ def test_orbax_loads_what_is_written_one_array_at_a_time(
 
 
 def test_the_hash_is_that_of_the_whole_tree(tmp_path):
-  content = one_by_one.ContentHash()
+  content = checkpoint.ContentHash()
   one_by_one.write_arrays(tmp_path / "c", kept(ARRAYS), content)
-  wanted = one_by_one.content_sha256(trees.unflatten(ARRAYS))
+  wanted = checkpoint.content_sha256(trees.unflatten(ARRAYS))
   assert content.hexdigest() == wanted
 
 

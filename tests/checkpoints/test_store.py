@@ -168,13 +168,13 @@ def test_notes_come_back_and_are_hashed(tmp_path):
 
 def test_a_long_save_says_that_it_is_under_way(tmp_path, monkeypatch, caplog):
   monkeypatch.setattr(stores, "_SILENT_SECONDS", 0.01)
-  write = stores.integrity.write_hashes
+  write = stores.checksums.write_hashes
 
   def slowly(path):
     time.sleep(0.1)
     write(path)
 
-  monkeypatch.setattr(stores.integrity, "write_hashes", slowly)
+  monkeypatch.setattr(stores.checksums, "write_hashes", slowly)
   caplog.set_level("INFO", "gkd")
   with stores.Store(tmp_path) as store:
     store.save(7, make_state(1))
@@ -201,7 +201,7 @@ def test_kills_in_one_save_after_the_other_leave_no_error(
   def kill(path):
     raise RuntimeError("killed")
 
-  monkeypatch.setattr(stores.integrity, "write_hashes", kill)
+  monkeypatch.setattr(stores.checksums, "write_hashes", kill)
   for step in (2, 3, 1):
     store = stores.Store(tmp_path)
     assert store.latest_step() is None
@@ -222,7 +222,7 @@ def test_a_failed_save_can_be_asked_for(tmp_path, monkeypatch):
     ended.wait(60)
     raise RuntimeError("no more space")
 
-  monkeypatch.setattr(stores.integrity, "write_hashes", fail)
+  monkeypatch.setattr(stores.checksums, "write_hashes", fail)
   store = stores.Store(tmp_path)
   store.check()
   store.save(1, make_state(1))

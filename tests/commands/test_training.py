@@ -10,7 +10,7 @@ import pytest
 
 from gkd import locks
 from gkd import main as command
-from gkd.checkpoints import integrity
+from gkd.checkpoints import checksums
 from gkd.checkpoints import models
 from gkd.checkpoints import trained
 from gkd.checkpoints.store import Store
@@ -223,13 +223,13 @@ def test_big_files_are_read_once_and_those_of_the_first_student_at_its_start(
 ):
   trained_on(2)
   read = []
-  hashed = integrity._hashes
+  hashed = checksums._hashes
 
   def counted(path, **options):
     read.append(path)
     return hashed(path, **options)
 
-  monkeypatch.setattr(integrity, "_hashes", counted)
+  monkeypatch.setattr(checksums, "_hashes", counted)
   teacher = f"TEACHER_CHECKPOINT_PATH={tmp_path / 'training'}"
   prepare(teacher)
   assert read == [tmp_path / "training/checkpoints/00000002"]

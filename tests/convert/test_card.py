@@ -29,7 +29,7 @@ def checkpoint(step=None, **about):
     config=T5Config(vocab_size=32128, vocabulary_size=32100),
     leaves={},
     step=step,
-    about=about,
+    metadata=about,
   )
 
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from gkd.checkpoints import source
 from gkd.checkpoints.hf import hf_names
+from gkd.models import t5_params
 from gkd.models.t5 import T5Config
 from tests.convert import tiny_models
 
@@ -21,7 +21,7 @@ def test_every_parameter_has_one_name(tied, per_layer, activations):
     mlp_activations=activations,
   )
   table = hf_names.table(config)
-  assert list(table) == list(source.expected_shapes(config))
+  assert list(table) == list(t5_params.table(config))
   assert len({name.theirs for name in table.values()}) == len(table)
   biases = [n for n in table if "relpos_bias" in n]
   assert len(biases) == (5 if per_layer else 2)

@@ -65,6 +65,6 @@ def test_texts_are_cut_where_they_were_also_on_the_way_through_ours(tmp_path):
   hf_folder.write(tmp_path / "again", kept, vocabulary=words)
   settings = json.loads((tmp_path / "again" / file.name).read_text())
   assert settings["model_max_length"] == 512
-  bad = dataclasses.replace(made, about={"hf": {"model_max_length": "x"}})
+  bad = dataclasses.replace(made, metadata={"hf": {"model_max_length": "x"}})
   with pytest.raises(UserError, match="model_max_length 'x'; expected a whole"):
     hf_folder.write(tmp_path / "again", bad, vocabulary=words)

@@ -16,8 +16,7 @@ def test_t5x_has_the_arrays_that_are_announced(tmp_path, bias_per_layer):
   native_checkpoint.write(tmp_path / "ours", made)
   conversion.convert(tmp_path / "ours", tmp_path / "t5x", to="t5x")
   announced = {}
-  for name, leaf in made.leaves.items():
-    stored, shape = stored_names.stored("t5x", made.config, name, leaf.shape)
+  for stored, shape in stored_names.table("t5x", made.config).values():
     announced[stored.partition("[")[0]] = list(shape)
   metadata = {
     file.parent.name: tiny_models.read_json(file)["shape"]
@@ -29,4 +28,4 @@ def test_t5x_has_the_arrays_that_are_announced(tmp_path, bias_per_layer):
 def test_ours_are_the_names_of_design():
   config = tiny_models.make().config
   name = "encoder/layers_0/mlp/wo/kernel"
-  assert stored_names.stored("gkd", config, name, (24, 16)) == (name, (24, 16))
+  assert stored_names.table("gkd", config)[name] == (name, (24, 16))

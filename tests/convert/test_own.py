@@ -77,7 +77,7 @@ def test_a_model_saved_in_one_piece_is_read_array_by_array(tmp_path):
 def test_the_same_parameters_count_as_the_same_model(tmp_path):
   """Whatever wrote them, and whatever stands beside them."""
   made = tiny_models.make()
-  other = dataclasses.replace(made, step=8, about={"note": "x"})
+  other = dataclasses.replace(made, step=8, metadata={"note": "x"})
   params = trees.unflatten({n: x.read() for n, x in made.leaves.items()})
   models.save_params(tmp_path / "at_once", params, {})
   folders = [write(tmp_path / "a", made), write(tmp_path / "b", other)]
@@ -119,19 +119,19 @@ def test_of_a_run_the_newest_sound_checkpoint_is_read(tmp_path):
   found = native_checkpoint.open_checkpoint(run, {})
   tiny_models.assert_same_arrays(found.leaves, made[4].leaves)
   assert (found.step, found.config) == (4, made[4].config)
-  assert found.about["run"]["card"] == {"teacher": "Flan"}
-  assert found.about["run_dir"] == str(run)
+  assert found.metadata["run"]["card"] == {"teacher": "Flan"}
+  assert found.metadata["run_dir"] == str(run)
   one = native_checkpoint.open_checkpoint(run / "checkpoints" / "00000002", {})
   tiny_models.assert_same_arrays(one.leaves, made[2].leaves)
-  assert (one.step, one.about) == (2, found.about)
+  assert (one.step, one.metadata) == (2, found.metadata)
   flip_a_bit(run / "checkpoints" / "00000004")
   assert native_checkpoint.open_checkpoint(run, {}).step == 2
   # The same model written on: what the run says stays known.
   folder = write(tmp_path / "model", one)
   again = native_checkpoint.open_checkpoint(folder, {})
-  assert again.about["run"] == found.about["run"]
-  assert again.about["vocabulary_sha256"] == "abc"
-  assert again.about["converted_from"]["path"] == str(one.path)
+  assert again.metadata["run"] == found.metadata["run"]
+  assert again.metadata["vocabulary_sha256"] == "abc"
+  assert again.metadata["converted_from"]["path"] == str(one.path)
 
 
 def test_steps_before_the_run_are_counted(tmp_path):
@@ -180,7 +180,7 @@ def test_the_tokenizer_lies_beside_the_parameters(tmp_path):
   folder = write(tmp_path / "a", tiny_models.make(), vocabulary=words)
   again = vocabulary.load(folder / "vocabulary" / "vocabulary.json")
   assert vocabulary.first_difference(again, words) is None
-  about = native_checkpoint.open_checkpoint(folder, {}).about
+  about = native_checkpoint.open_checkpoint(folder, {}).metadata
   assert about["vocabulary_sha256"] == words.sha256
   assert about["vocabulary"] == words.spec()
 

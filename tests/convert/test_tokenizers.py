@@ -19,7 +19,7 @@ def checkpoint(ids, rows=512, **about):
   config = T5Config.from_size(
     tiny_models.SIZE, vocab_size=rows, vocabulary_size=ids
   )
-  return dataclasses.replace(made, config=config, about=about)
+  return dataclasses.replace(made, config=config, metadata=about)
 
 
 def save(folder, words):
@@ -31,15 +31,10 @@ def save(folder, words):
 def test_of_a_saved_model_or_a_run_it_is_the_one_beside_it(tmp_path):
   words = vocabulary.load(CHARACTERS)
   save(tmp_path / "model", words)
-  model = dataclasses.replace(checkpoint(21), path=tmp_path / "model")
+  model = dataclasses.replace(checkpoint(21), home=tmp_path / "model")
   found, said = checkpoint_tokenizer.find(model, None)
   assert vocabulary.first_difference(found, words) is None
   assert said.endswith("of the source")
-  run = dataclasses.replace(
-    checkpoint(21, run_dir=str(tmp_path / "model")),
-    path=tmp_path / "model" / "checkpoints" / "00000004",
-  )
-  assert checkpoint_tokenizer.find(run, None)[0].sha256 == words.sha256
 
 
 def test_a_saved_model_keeps_its_own_when_its_run_is_gone(tmp_path):

@@ -5,9 +5,9 @@ import json
 import ml_dtypes
 import numpy as np
 
-from gkd.checkpoints import source
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
+from gkd.models import t5_params
 from gkd.models.t5 import T5Config
 
 BFLOAT16 = ml_dtypes.bfloat16
@@ -27,8 +27,8 @@ def make_arrays(config, seed=0, dtype=np.float32) -> dict[str, np.ndarray]:
   """{T5X name: random array} of a config, sorted."""
   rng = np.random.default_rng(seed)
   return {
-    name: rng.normal(size=shape).astype(dtype)
-    for name, shape in sorted(source.expected_shapes(config).items())
+    name: rng.normal(size=row.shape).astype(dtype)
+    for name, row in t5_params.table(config).items()
   }
 
 

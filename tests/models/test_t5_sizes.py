@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from gkd import trees
-from gkd.checkpoints import config_from_shapes
 from gkd.commands import configuration
 from gkd.commands import gin_table
+from gkd.models import sizes
 from gkd.models import t5
 
 # Family: rows of the table, real ids, activations, tied head, bias per layer.
@@ -154,7 +154,7 @@ def test_sizes_are_the_published_ones(configs, family, name):
     config.num_decoder_layers,
   )
   # What a checkpoint without a config file is taken for.
-  assert config_from_shapes.known_vocabulary_size(rows) == ids
+  assert sizes.known_vocabulary_size(rows) == ids
   count = count_of(family, name)
   assert count == EXACT.get(full, count)
   assert rounded(count) == ROUNDED.get(full, rounded(count))

@@ -11,7 +11,7 @@ import pytest
 
 from gkd import partitioning
 from gkd.checkpoints import arrays
-from gkd.checkpoints import integrity
+from gkd.checkpoints import checksums
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.checkpoints.store import Store
 from gkd.training import loop
@@ -115,7 +115,7 @@ def no_space_in_tensorstore(*_, **__):
     (writers.Writers, "samples", no_space),
     (writers.Writers, "sync", no_space),
     (arrays, "save_async", no_space_in_tensorstore),
-    (integrity, "write_hashes", no_space),
+    (checksums, "write_hashes", no_space),
   ],
 )
 def test_wherever_there_is_no_space(

@@ -14,7 +14,7 @@ import pytest
 
 from gkd import locks
 from gkd import partitioning
-from gkd.checkpoints import integrity
+from gkd.checkpoints import checksums
 from gkd.checkpoints import trained
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.checkpoints.store import Store
@@ -364,7 +364,7 @@ def test_a_failed_save_stops_the_run_at_the_next_step(
     assert failed.wait(60)
     time.sleep(0.2)  # for the thread to end
 
-  monkeypatch.setattr(integrity, "write_hashes", fail)
+  monkeypatch.setattr(checksums, "write_hashes", fail)
   run = make(
     tmp_path,
     checkpoint_period=4,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from gkd import files
-from gkd.checkpoints import config_from_shapes
 from gkd.ids import EOS_ID
 from gkd.ids import PAD_ID
+from gkd.models import sizes
 from gkd.models.t5 import T5Config
 from gkd.text import tokenizer_folder
 from gkd.types import UserError
@@ -285,7 +285,7 @@ def _real_ids(folder: Path, rows: int) -> tuple[int, str]:
   """Real ids among the rows, and where that comes from."""
   vocabulary = tokenizer_folder.load(folder)
   if vocabulary is None:
-    known = config_from_shapes.known_vocabulary_size(rows)
+    known = sizes.known_vocabulary_size(rows)
     return known, (
       f"vocabulary_size: {known}, for want of a tokenizer in the folder"
     )

@@ -15,7 +15,6 @@ import numpy as np
 
 from gkd import files
 from gkd.checkpoints import format_detection
-from gkd.checkpoints import source
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.hf import hf_config
@@ -24,6 +23,7 @@ from gkd.checkpoints.hf import hf_names
 from gkd.checkpoints.hf import hf_tokenizer
 from gkd.checkpoints.hf import model_card as model_card
 from gkd.checkpoints.hf import safetensors_file
+from gkd.models import t5_params
 from gkd.models.t5 import T5Config
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
@@ -37,7 +37,7 @@ _OTHER_WEIGHTS = {
 _PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt")
 _READABLE = ("float32", "bfloat16")
 _LISTED = 4
-# What about["hf"] keeps on the way through our own format.
+# What metadata["hf"] keeps on the way through our own format.
 _KEPT = {"model_type": str, "model_max_length": int}
 
 
@@ -82,7 +82,7 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
     config=config,
     leaves=leaves,
     assumed=(*assumed, *said, *about_head),
-    about={"hf": about},
+    metadata={"hf": about},
   )
 
 
@@ -110,7 +110,7 @@ def write(
   config = checkpoint.config
   types = {leaf.dtype for leaf in checkpoint.leaves.values()}
   dtype = "bfloat16" if types == {"bfloat16"} else "float32"
-  came_from = checkpoint.about.get("hf", {})
+  came_from = checkpoint.metadata.get("hf", {})
   files.check_types(checkpoint.path, came_from, _KEPT, "restore its files")
   described = hf_config.as_json(config, dtype, came_from.get("model_type"))
   # Before the hours that the arrays may take.
@@ -196,7 +196,7 @@ def _check_tensors(
       f" {len(tensors)} tensors; give the whole folder of one model"
     )
   table = hf_names.table(config)
-  shapes = source.expected_shapes(config)
+  shapes = {name: row.shape for name, row in t5_params.table(config).items()}
   wanted = {
     theirs.theirs: shapes[ours][::-1] if theirs.transposed else shapes[ours]
     for ours, theirs in table.items()

@@ -13,8 +13,9 @@ from typing import Any
 
 import gkd
 from gkd import files
-from gkd.checkpoints import model_names
 from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.models import sizes
+from gkd.models import t5_params
 
 CARD_FILE = "README.md"
 _METRICS_FILE = "metrics.jsonl"
@@ -50,15 +51,15 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
   """The page, Markdown with the front matter of the Hugging Face hub.
 
   Args:
-    checkpoint: what is exported; `about["run"]["card"]` and the run's
+    checkpoint: what is exported; `metadata["run"]["card"]` and the run's
       metrics.jsonl say how it was made, if a run made it.
     fields: "license", "teacher_license", "data_license", as the user gives
       them.
   """
-  made_by = dict(checkpoint.about.get("run", {}).get("card", {}))
-  run_dir = checkpoint.about.get("run_dir")
+  made_by = dict(checkpoint.metadata.get("run", {}).get("card", {}))
+  run_dir = checkpoint.metadata.get("run_dir")
   # The run counts its own steps, the checkpoint all of them.
-  first = checkpoint.about.get("run", {}).get("first_step", 0)
+  first = checkpoint.metadata.get("run", {}).get("first_step", 0)
   scores = _evaluation(run_dir, checkpoint.step, first) if run_dir else {}
   parts = [
     _front_matter(made_by, fields),
@@ -89,7 +90,7 @@ def _front_matter(made_by: Mapping[str, Any], fields: Mapping[str, str]) -> str:
 
 def _title(checkpoint: Checkpoint, made_by: Mapping[str, Any]) -> str:
   kind = "distilled with gkd" if made_by.get("teacher") else "from gkd"
-  return f"{model_names.in_words(checkpoint.config)}, {kind}"
+  return f"{sizes.describe(checkpoint.config)}, {kind}"
 
 
 def _origin(checkpoint: Checkpoint, made_by: Mapping[str, Any]) -> str:
@@ -119,7 +120,7 @@ def _usage(checkpoint: Checkpoint) -> str:
 
 
 def _facts(checkpoint: Checkpoint, made_by: Mapping[str, Any]) -> str:
-  rows = [("Parameters", model_names.num_parameters(checkpoint.config))]
+  rows = [("Parameters", t5_params.num_parameters(checkpoint.config))]
   for name, label in _FACTS:
     rows.append((label, made_by.get(name)))
   if checkpoint.step is not None:

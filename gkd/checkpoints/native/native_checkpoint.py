@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from gkd import files
+from gkd.checkpoints import checksums
 from gkd.checkpoints import config_from_shapes
-from gkd.checkpoints import integrity
 from gkd.checkpoints import models
 from gkd.checkpoints import one_by_one
 from gkd.checkpoints import trained
+from gkd.checkpoints.checkpoint import CONTENT_KEY
 from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.checkpoints.checkpoint import ContentHash
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.models.t5 import T5Config
 from gkd.text.vocabulary import Vocabulary
@@ -57,7 +59,7 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
     UserError: nothing there, damaged, or `given` contradicts it.
   """
   found = trained.locate(path)
-  integrity.verify(found.path)
+  checksums.verify(found.path)
   if found.is_model:
     return _open_model(found, given)
   run_dir, described = found.home, found.describe()
@@ -68,6 +70,7 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
     about["vocabulary_sha256"] = made_with
   return Checkpoint(
     path=found.path,
+    home=found.home,
     format="gkd",
     layout="checkpoint of a gkd run (orbax)",
     config=config,
@@ -75,7 +78,7 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
     step=_absolute(found.step, run_dir, described),
     slots=_run_slots(found.path),
     assumed=assumed,
-    about=about,
+    metadata=about,
   )
 
 
@@ -89,13 +92,13 @@ def write(
     checkpoint: what to write; its slots too, if it has any.
     vocabulary: kept beside the parameters.
   """
-  content = one_by_one.ContentHash()
+  content = ContentHash()
   _write_orbax(path, checkpoint.leaves, content)
   if checkpoint.slots:
     folder = path / SLOTS_FOLDER
     folder.mkdir()
     _write_orbax(folder, checkpoint.slots)
-  kept = {k: v for k, v in checkpoint.about.items() if k not in _OWN_KEYS}
+  kept = {k: v for k, v in checkpoint.metadata.items() if k not in _OWN_KEYS}
   metadata = kept | {
     "model": dataclasses.asdict(checkpoint.config),
     "converted_from": {
@@ -104,7 +107,7 @@ def write(
       "layout": checkpoint.layout,
     },
     "assumed": list(checkpoint.assumed),
-    models.CONTENT_KEY: content.hexdigest(),
+    CONTENT_KEY: content.hexdigest(),
   }
   if checkpoint.step is not None:
     metadata["step"] = checkpoint.step
@@ -113,7 +116,7 @@ def write(
     metadata |= {"vocabulary": spec, "vocabulary_sha256": spec["sha256"]}
   text = json.dumps(metadata, indent=2, sort_keys=True)
   files.write_text(path / models.METADATA_FILE, text)
-  integrity.write_hashes(path)
+  checksums.write_hashes(path)
 
 
 def _open_model(found: trained.Located, given: Mapping[str, Any]) -> Checkpoint:
@@ -130,7 +133,7 @@ def _open_model(found: trained.Located, given: Mapping[str, Any]) -> Checkpoint:
     step=found.step,
     slots=_leaves(slots) if slots.is_dir() else {},
     assumed=(*about.get("assumed", ()), *assumed),
-    about=about,
+    metadata=about,
   )
 
 
@@ -200,7 +203,7 @@ def _config(
 def _write_orbax(
   folder: Path,
   leaves: Mapping[str, Leaf],
-  content: one_by_one.ContentHash | None = None,
+  content: ContentHash | None = None,
 ) -> None:
   """Into a folder that exists, where orbax wants to make its own."""
   made = folder / "orbax"

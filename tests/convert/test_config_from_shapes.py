@@ -5,6 +5,7 @@ import pytest
 
 from gkd import trees
 from gkd.checkpoints import config_from_shapes
+from gkd.models import sizes
 from gkd.models import t5
 from gkd.types import UserError
 
@@ -61,7 +62,7 @@ def test_sizes_of_the_11_billion_model():
   [(32128, 32100), (250112, 250100), (256384, 256300), (384, 384), (99, 99)],
 )
 def test_real_ids_of_the_public_tables(rows, real):
-  assert config_from_shapes.known_vocabulary_size(rows) == real
+  assert sizes.known_vocabulary_size(rows) == real
   shapes = shapes_of(**{**TINY, **GATED, "vocab_size": rows})
   config, assumed = config_from_shapes.config_of(shapes, {})
   assert config.vocabulary_size == real

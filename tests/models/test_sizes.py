@@ -2,7 +2,7 @@
 
 import pytest
 
-from gkd.checkpoints import model_names
+from gkd.models import sizes
 from gkd.models.t5 import T5Config
 from tests.convert import tiny_models
 
@@ -38,7 +38,7 @@ def test_published_models_have_their_names(row):
     **options,
     **tied,
   )
-  assert model_names.in_words(config) == f"{words} parameters)"
+  assert sizes.describe(config) == f"{words} parameters)"
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_published_models_have_their_names(row):
 )
 def test_other_sizes_are_told_by_their_numbers(changes, family):
   config = T5Config.from_size({**tiny_models.SIZE, **changes})
-  assert model_names.in_words(config).startswith(family)
+  assert sizes.describe(config).startswith(family)
 
 
 def test_numbers_are_short():
   counts = (999, 51_710, 76_961_152, 11_135_332_352)
   words = ["999", "51.71k", "76.96M", "11.135B"]
-  assert [model_names.short_number(count) for count in counts] == words
+  assert [sizes.short_number(count) for count in counts] == words
