@@ -37,14 +37,6 @@ def test_of_a_saved_model_or_a_run_it_is_the_one_beside_it(tmp_path):
   assert said.endswith("of the source")
 
 
-def test_a_saved_model_keeps_its_own_when_its_run_is_gone(tmp_path):
-  folder = save(tmp_path / "model", vocabulary.load(CHARACTERS))
-  model = dataclasses.replace(
-    checkpoint(21, run_dir=str(tmp_path / "gone")), path=folder
-  )
-  assert checkpoint_tokenizer.find(model, None)[0].size == 21
-
-
 def test_none_beside_it_and_none_wanted_are_said(tmp_path):
   bare = dataclasses.replace(checkpoint(21), path=tmp_path)
   assert checkpoint_tokenizer.find(bare, None) == (
