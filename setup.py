@@ -75,5 +75,5 @@ setup(
     "cuda": ["jax[cuda13]>=0.10.2,<0.12"],
     "tpu": ["jax[tpu]>=0.10.2,<0.12"],
   },
-  entry_points={"console_scripts": ["gkd = gkd.main:main"]},
+  entry_points={"console_scripts": ["gkd = gkd.cli.main:main"]},
 )

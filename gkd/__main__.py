@@ -2,7 +2,7 @@
 
 import sys
 
-from gkd.main import main
+from gkd.cli.main import main
 
 if __name__ == "__main__":
   sys.exit(main())

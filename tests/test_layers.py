@@ -44,9 +44,9 @@ LAYERS = {
   "gkd.training.run": 4,
   "gkd.training.resume_check": 4,
   "gkd.training.loop": 4,
-  "gkd.main": 5,
   "gkd.__main__": 5,
-  "gkd.commands": 5,
+  "gkd.cli": 5,
+  "gkd.config": 5,
   "gkd.experiments": 5,
   "gkd.report": 5,
   "gkd.bench": 5,
@@ -60,7 +60,7 @@ LEAVES = {
   "gkd.tasks": TENSORFLOW,
   "gkd.data.builder.seqio_source": TENSORFLOW,
 }
-GIN = {"gkd.commands.configuration", "gkd.commands.gin_table"}
+GIN = {"gkd.config.configuration", "gkd.config.gin_table"}
 GROUND = {"jax", "numpy", "flax"}
 
 
@@ -137,11 +137,11 @@ def test_imports_point_downward(module):
     ("gkd.losses.divergence", "from gkd.sampling import sampler"),
     ("gkd.losses.divergence", "from gkd.models import t5"),
     ("gkd.training.step", "from gkd.training import loop"),
-    ("gkd.training.loop", "from gkd import main"),
+    ("gkd.training.loop", "from gkd.cli import main"),
     ("gkd.data.loader", "def f():\n  import tensorflow as tf"),
     ("gkd.data.loader", "import seqio.vocabularies"),
     ("gkd.models.t5", "import torch"),
-    ("gkd.main", "import gin"),
+    ("gkd.cli.main", "import gin"),
     ("gkd.masks", "import optax"),
   ],
 )
@@ -155,7 +155,7 @@ def test_a_wrong_import_is_noticed(module, source):
     ("gkd.tasks.arithmetic", "import seqio"),
     ("gkd.data.builder.seqio_source", "def f():\n  import seqio"),
     ("gkd.losses.objective", "from gkd.losses import divergence"),
-    ("gkd.commands.configuration", "from gin import config"),
+    ("gkd.config.configuration", "from gin import config"),
   ],
 )
 def test_the_leaves_are_allowed(module, source):
@@ -179,7 +179,7 @@ def test_report_reads_files_and_never_a_model():
 def test_help_imports_neither_jax_nor_gin():
   code = (
     "import sys\n"
-    "from gkd.main import main\n"
+    "from gkd.cli.main import main\n"
     "try:\n"
     "  main(['--help'])\n"
     "except SystemExit:\n"

@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from gkd import main as command
 from gkd.checkpoints import source
 from gkd.checkpoints.hf import hf_folder
+from gkd.cli import main as command
 from gkd.data.cache import TokenCache
 from gkd.text import vocabulary
 from tests.convert import tiny_models

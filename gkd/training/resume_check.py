@@ -23,7 +23,7 @@ from gkd.training.writers import METRICS_FILE
 from gkd.types import UserError
 
 CONFIG_FILE = "config.gin"
-# Fields of `commands.settings` that may change, the scope before them left out;
+# Fields of `gkd.config.records` that may change, without the scope before them;
 # all fields of the classes that stand alone.
 MAY_CHANGE = {
   "Training.best_metric",
@@ -54,7 +54,7 @@ BY_CONTENT = {
 }
 # Given or of the checkpoint, the same sizes are the same model. What else there
 # is in run.json["model"] has bindings of its own.
-_SIZES = "student/models.t5.size"
+_SIZES = "student/model_spec.t5.size"
 _NOT_SIZES = ("dropout_rate", "dtype")
 # What only measures the run.
 _CONTENT_MAY_CHANGE = {"evaluation_data"}
@@ -144,7 +144,7 @@ def _parsed(text: str) -> dict[str, str]:
   """{binding: value as it is written}, on one line, under today's names."""
   values = {k: " ".join(v.split()) for k, v in bindings.parse(text).items()}
   return {
-    _EARLIER.sub(r"\1/models.t5.", name): _of_today(value)
+    _EARLIER.sub(r"\1/model_spec.t5.", name): _of_today(value)
     for name, value in values.items()
     if not _EARLIER_ALONE.fullmatch(name)
   }
@@ -152,7 +152,7 @@ def _parsed(text: str) -> dict[str, str]:
 
 def _of_today(value: str) -> str:
   return re.sub(
-    r"@(student|teacher)/t5\.encoder_decoder\(\)", r"@\1/models.t5()", value
+    r"@(student|teacher)/t5\.encoder_decoder\(\)", r"@\1/model_spec.t5()", value
   )
 
 
@@ -216,7 +216,7 @@ def _shown(name: str, before: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _field(name: str) -> str:
-  """`eval/settings.Data.split` → `eval/Data.split`, without other scopes."""
+  """`eval/records.Data.split` → `eval/Data.split`, without other scopes."""
   scope, _, path = name.rpartition("/")
   field = ".".join(path.split(".")[-2:])
   return f"{scope}/{field}" if field.startswith("Data.") else field

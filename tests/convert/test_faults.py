@@ -13,10 +13,10 @@ import msgpack
 import numpy as np
 import pytest
 
-from gkd import main as command
 from gkd.checkpoints import conversion
 from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.native import native_checkpoint
+from gkd.cli import main as command
 from tests.convert import conftest
 from tests.convert import tiny_models
 

@@ -12,7 +12,7 @@ from gkd.checkpoints import conversion
 from gkd.checkpoints import conversion_plan
 from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.native import native_checkpoint
-from gkd.commands import converting as command
+from gkd.cli import convert_command as command
 from gkd.text import vocabulary
 from gkd.types import UserError
 from tests.convert import test_own

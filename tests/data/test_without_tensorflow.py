@@ -57,7 +57,7 @@ def test_a_run_trains_where_importing_tensorflow_raises(tmp_path):
 
     # As if they were not installed: importing raises, looking up finds None.
     sys.modules.update(dict.fromkeys({ABSENT!r}))
-    from gkd.main import main
+    from gkd.cli.main import main
 
     for name in {ABSENT!r}:
       try:

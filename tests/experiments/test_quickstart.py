@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from gkd.commands import configuration
+from gkd.config import configuration
 from gkd.experiments.quickstart import run
 from gkd.experiments.quickstart import tables
 from gkd.experiments.quickstart.stages import Stages
@@ -77,7 +77,7 @@ def test_all_arms_get_equal_updates_on_equal_batches():
     if method.distils:
       unused.append("TEACHER_CHECKPOINT_PATH=x")
     run._load(method.file, unused)
-    built = configuration.build(run.settings.Training)
+    built = configuration.build(run.records.Training)
     seen.append((built.train_steps, built.batch_size, built.optimizer))
   assert len(set(seen)) == 1
 

@@ -98,7 +98,7 @@ def run(moment: dict[str, Any], arguments: Sequence[str]) -> int:
   # As the command does, before a library that is imported here does.
   logging.basicConfig(format="%(message)s", stream=sys.stderr)
   with watch.phase("anywhere"):
-    from gkd.main import main
+    from gkd.cli.main import main
 
     install(watch)
     code = main(arguments)

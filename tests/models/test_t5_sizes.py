@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from gkd import trees
-from gkd.commands import configuration
-from gkd.commands import gin_table
+from gkd.config import configuration
+from gkd.config import gin_table
 from gkd.models import sizes
 from gkd.models import t5
 

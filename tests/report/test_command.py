@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from gkd import main
+from gkd.cli import main
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -117,7 +117,7 @@ class Absent:
       raise ImportError(name + " is absent")
 
 sys.meta_path.insert(0, Absent())
-from gkd.main import main
+from gkd.cli.main import main
 
 sys.exit(main(["report", {str(run)!r}, "--output={tmp_path}/r.html"]))
 """

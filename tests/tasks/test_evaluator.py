@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import seqio
 
-from gkd import main as command
 from gkd.checkpoints.models import save_params
-from gkd.commands import configuration
-from gkd.commands import evaluating
-from gkd.commands import settings
-from gkd.commands import through_seqio
+from gkd.cli import evaluate_command
+from gkd.cli import main as command
+from gkd.cli import seqio_check
+from gkd.config import configuration
+from gkd.config import records
 from gkd.data.builder.build_cache import find_or_build
 from gkd.data.cache import TokenCache
 from gkd.data.writer import write_rows
@@ -105,7 +105,7 @@ def saved(tmp_path_factory):
     ["runs/evaluate.gin", "tasks/gsm8k.gin"],
     ["MODEL_DIR=x", "INITIAL_CHECKPOINT_PATH=x", f"STUDENT_MODEL={text}"],
   )
-  model = configuration.build(settings.Evaluating).model
+  model = configuration.build(records.Evaluating).model
   path = tmp_path_factory.mktemp("models") / "model"
   save_params(path, jax.jit(model.init)(jax.random.key(0)), {"step": 0})
   return path
@@ -217,7 +217,7 @@ def test_a_cache_of_other_references_is_found_out(
 def test_what_seqio_needs_is_found_before_any_work(
   saved, rows_dir, pieces, tmp_path, monkeypatch, capsys
 ):
-  monkeypatch.setattr(evaluating, "evaluate_once", None)
+  monkeypatch.setattr(evaluate_command, "evaluate_once", None)
   path = _made("tatoeba_ende", "translation", tmp_path, rows_dir, pieces)
   arguments = _arguments("tatoeba_ende", saved, pieces, rows_dir, tmp_path)
 
@@ -232,14 +232,14 @@ def test_what_seqio_needs_is_found_before_any_work(
   assert "task 'tatoeba_ende' is not registered by gkd.ta" in error(own, wrong)
   cache = TokenCache(path)
   cache.info["has_targets"] = False
-  data = settings.Data(task="a", split="b", module="c", lengths=LENGTHS)
+  data = records.Data(task="a", split="b", module="c", lengths=LENGTHS)
   with pytest.raises(UserError, match="has no references and so no metrics"):
-    through_seqio.Comparison([(data, cache)], None)
+    seqio_check.Comparison([(data, cache)], None)
 
   def missing(name):
     raise ImportError(f"No module named {name!r}")
 
-  monkeypatch.setattr(through_seqio.importlib, "import_module", missing)
+  monkeypatch.setattr(seqio_check.importlib, "import_module", missing)
   message = r"--through_seqio needs seqio and TensorFlow \(No module"
   with pytest.raises(UserError, match=message):
-    through_seqio.Comparison([(data, cache)], None)
+    seqio_check.Comparison([(data, cache)], None)

@@ -9,7 +9,7 @@ from gkd.types import UserError
 
 CONFIG = """
 from __gin__ import dynamic_registration
-from gkd.commands import settings
+from gkd.config import records
 
 # Macros:
 # ==============================================================================
@@ -30,19 +30,19 @@ TRAIN_CACHE = 'caches/a'
 TRAIN_STEPS = 20
 WARM = 1.0
 
-# Parameters for settings.Training:
+# Parameters for records.Training:
 # ==============================================================================
-settings.Training.batch_size = %BATCH_SIZE
-settings.Training.keep = 3
-settings.Training.model_dir = %MODEL_DIR
-settings.Training.report_period = %REPORT_PERIOD
-settings.Training.teacher_checkpoint = %TEACHER_CHECKPOINT_PATH
-settings.Training.train_steps = %TRAIN_STEPS
-settings.Scoring.temperatures = %EVAL_TEMPERATURES
-train/settings.Data.cache = %TRAIN_CACHE
-train/settings.Data.lengths = %TASK_FEATURE_LENGTHS
-train/settings.Data.split = 'train'
-eval/settings.Data.split = 'validation'
+records.Training.batch_size = %BATCH_SIZE
+records.Training.keep = 3
+records.Training.model_dir = %MODEL_DIR
+records.Training.report_period = %REPORT_PERIOD
+records.Training.teacher_checkpoint = %TEACHER_CHECKPOINT_PATH
+records.Training.train_steps = %TRAIN_STEPS
+records.Scoring.temperatures = %EVAL_TEMPERATURES
+train/records.Data.cache = %TRAIN_CACHE
+train/records.Data.lengths = %TASK_FEATURE_LENGTHS
+train/records.Data.split = 'train'
+eval/records.Data.split = 'validation'
 student/t5.T5Config.from_size.size = %STUDENT_MODEL
 optimizer.Optimizer.cooldown_steps = %COOLDOWN_STEPS
 optimizer.Optimizer.learning_rate = %LEARNING_RATE
@@ -100,7 +100,7 @@ def test_every_difference_is_named_with_both_values(kept):
     "TASK_FEATURE_LENGTHS: {'inputs': 16, 'targets': 32} → {'inputs': 16,"
     " 'targets': 64}" in message
   )
-  assert "train/settings.Data.split: 'train' → 'test'" in message
+  assert "train/records.Data.split: 'train' → 'test'" in message
 
 
 def test_a_macro_behind_a_macro_is_followed(kept):
@@ -113,15 +113,15 @@ def test_a_macro_behind_a_macro_is_followed(kept):
 
 def test_models_as_an_earlier_version_wrote_them_are_the_same(kept):
   earlier = "student/t5.T5Config.from_size.size = %STUDENT_MODEL"
-  today = "student/models.t5.size = %STUDENT_MODEL"
-  model = "settings.Training.student = "
+  today = "student/model_spec.t5.size = %STUDENT_MODEL"
+  model = "records.Training.student = "
   built = f"{model}@student/t5.encoder_decoder()"
   config = (
     "student/t5.encoder_decoder.config = @student/t5.T5Config.from_size()"
   )
   assert kept((earlier, today)) == []
   assert resume_check._parsed("\n".join([earlier, built, config])) == (
-    resume_check._parsed(f"{today}\n{model}@student/models.t5()")
+    resume_check._parsed(f"{today}\n{model}@student/model_spec.t5()")
   )
   message = refused(kept, (earlier, today), ("'emb_dim': 16", "'emb_dim': 32"))
   assert "STUDENT_MODEL: {'emb_dim': 16" in message
@@ -132,7 +132,7 @@ def test_sizes_of_the_checkpoint_or_given_are_the_same(
   tmp_path, kept, given_first
 ):
   model = {"emb_dim": 16, "mlp_activations": ("gelu",), "dropout_rate": 0.0}
-  size = "student/models.t5.size = "
+  size = "student/model_spec.t5.size = "
   texts = f"{size}None\n", f"{size}{{'emb_dim': 16}}\n"
   before, now = texts[::-1] if given_first else texts
   (tmp_path / "config.gin").write_text(CONFIG + before)
@@ -145,9 +145,9 @@ def test_sizes_of_the_checkpoint_or_given_are_the_same(
 
   assert ask() == []
   assert ask(dropout_rate=0.1) == []  # a binding of its own says it
-  with pytest.raises(UserError, match=r"student/models\.t5\.size: .* → "):
+  with pytest.raises(UserError, match=r"student/model_spec\.t5\.size: .* → "):
     ask(emb_dim=32)
-  with pytest.raises(UserError, match=r"student/models\.t5\.size: .* → "):
+  with pytest.raises(UserError, match=r"student/model_spec\.t5\.size: .* → "):
     ask(more=1)
 
 
@@ -158,10 +158,10 @@ def test_a_value_that_only_one_of_them_has_is_a_difference(kept):
 
 
 def test_what_a_newer_version_has_besides_is_no_difference_at_none(kept):
-  split = "train/settings.Data.split = 'train'"
-  assert kept((split, f"{split}\ntrain/settings.Data.fraction = None")) == []
-  message = refused(kept, (split, f"{split}\ntrain/settings.Data.fraction = 1"))
-  assert "train/settings.Data.fraction: not set → 1" in message
+  split = "train/records.Data.split = 'train'"
+  assert kept((split, f"{split}\ntrain/records.Data.fraction = None")) == []
+  message = refused(kept, (split, f"{split}\ntrain/records.Data.fraction = 1"))
+  assert "train/records.Data.fraction: not set → 1" in message
 
 
 def test_many_differences_are_counted(kept):
@@ -176,11 +176,11 @@ def test_many_differences_are_counted(kept):
   [
     ("PERIOD = 50", "PERIOD = 10", "REPORT_PERIOD: 50 → 10"),
     ("'runs/a'", "'runs/b'", "MODEL_DIR: 'runs/a' → 'runs/b'"),
-    ("keep = 3", "keep = 5", "settings.Training.keep: 3 → 5"),
+    ("keep = 3", "keep = 5", "records.Training.keep: 3 → 5"),
     (
       "'validation'",
       "'test'",
-      "eval/settings.Data.split: 'validation' → 'test'",
+      "eval/records.Data.split: 'validation' → 'test'",
     ),
     (
       "WARM = 1.0",

@@ -29,12 +29,12 @@ import numpy as np
 from gkd import trees
 from gkd.checkpoints.models import save_params
 from gkd.checkpoints.trained import load_trained
-from gkd.commands import configuration
-from gkd.commands import evaluating
-from gkd.commands import sampling
-from gkd.commands import settings
-from gkd.commands import training
-from gkd.commands.datasets import Folders
+from gkd.cli import evaluate_command
+from gkd.cli import sample_command
+from gkd.cli import train_command
+from gkd.config import configuration
+from gkd.config import records
+from gkd.config.datasets import Folders
 from gkd.experiments.quickstart import tables
 from gkd.experiments.quickstart.stages import Stages
 from gkd.report import html
@@ -260,26 +260,26 @@ def _train(
   folder: Path, model_dir: Path, file: str, bindings: Sequence[str]
 ) -> None:
   _load(file, [*bindings, f"MODEL_DIR={model_dir}"])
-  training.train(_folders(folder))
+  train_command.train(_folders(folder))
 
 
 def _sample(folder: Path, bindings: Sequence[str]) -> None:
   _load("teacher_text.gin", bindings)
   with contextlib.redirect_stdout(None):
-    sampling.sample(_folders(folder))
+    sample_command.sample(_folders(folder))
 
 
 def _evaluate(folder: Path, bindings: Sequence[str]) -> None:
   _load("evaluate.gin", bindings)
   # A line for each number would drown the table.
   with contextlib.redirect_stdout(None):
-    evaluating.evaluate(_folders(folder))
+    evaluate_command.evaluate(_folders(folder))
 
 
 def _teacher_model() -> LanguageModel:
   unused = ("MODEL_DIR", "INITIAL_CHECKPOINT_PATH", "TEACHER_CHECKPOINT_PATH")
   _load("evaluate.gin", [f"{name}=unused" for name in unused])
-  return configuration.build(settings.Evaluating).teacher
+  return configuration.build(records.Evaluating).teacher
 
 
 def _hardware() -> str:

@@ -1,0 +1,164 @@
+"""`gkd evaluate`: scores of a checkpoint on tasks, by generation."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+from gkd import files
+from gkd import locks
+from gkd.checkpoints.trained import Located
+from gkd.cli import outputs
+from gkd.cli import score_table
+from gkd.cli import seqio_check
+from gkd.config import configuration
+from gkd.config import evaluations
+from gkd.config import model_spec
+from gkd.config import parameters
+from gkd.config.datasets import Folders
+from gkd.config.records import Evaluating
+from gkd.data.cache import TokenCache
+from gkd.evaluation import metric_infos
+from gkd.evaluation import predictions
+from gkd.evaluation.evaluate import evaluate as evaluate_once
+from gkd.evaluation.evaluation import Evaluation
+from gkd.types import LanguageModel
+from gkd.types import UserError
+
+_CHECKPOINT = "INITIAL_CHECKPOINT_PATH"
+_TEACHER = "TEACHER_CHECKPOINT_PATH"
+
+
+def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
+  """Evaluates what the loaded configuration describes; prints and writes.
+
+  Args:
+    folders: where raw files and caches are.
+    seqio: have seqio.Evaluator score the same predictions, and refuse other
+      numbers than ours.
+  """
+  settings = configuration.build(Evaluating)
+  _check_output(settings.output)
+  evaluations.refuse_idle_flags(settings.teacher, settings.scoring)
+  evaluations.refuse_idle_names(None, settings.scoring, module=not seqio)
+  found = _locate(settings, folders)
+  settings = _with_tokenizer(settings, found)
+  caches = evaluations.open_caches(settings.scoring, folders)
+  for name, one in found.items():
+    parameters.check_tokenizer(one, name, caches[0].vocabulary)
+  settings, both = _with_models(settings, found, caches[0])
+  for cache in caches:
+    model_spec.check_vocabularies(both, cache.info["vocabulary"]["size"])
+  made = evaluations.make_evaluations(settings.scoring, caches)
+  check = None
+  if seqio:
+    splits = zip(settings.scoring.splits, caches, strict=True)
+    check = seqio_check.Comparison(list(splits), folders)
+  params = parameters.load(
+    str(found[_CHECKPOINT].path), settings.model, _CHECKPOINT
+  )
+  teacher_params = None
+  if settings.teacher is not None:
+    teacher_params = parameters.load(
+      str(found[_TEACHER].path), settings.teacher, _TEACHER
+    )
+  output = Path(settings.output).expanduser()
+  values: dict[str, float] = {}
+  with locks.hold(output / ".lock", f"MODEL_DIR {settings.output}"):
+    _remove_old(output, made)
+    for evaluation in made:
+      values |= evaluate_once(
+        settings.model,
+        params,
+        evaluation,
+        seed=settings.seed,
+        step=0,
+        predictions_dir=str(output / "predictions"),
+        teacher=settings.teacher,
+        teacher_params=teacher_params,
+        on_answers=check and check.keeping(evaluation),
+      )
+    has_teacher = settings.teacher is not None
+    metric_infos.write(output, evaluations, teacher=has_teacher)
+    _write(output, values)
+  print(score_table.table(made, values))
+  print(f"\npredictions/ and metrics.json are in {output}")
+  if check is not None:
+    print(check.words(values))
+  return values
+
+
+def _locate(settings: Evaluating, folders: Folders) -> dict[str, Located]:
+  """The checkpoints by the names of their macros."""
+  paths = {_CHECKPOINT: settings.checkpoint}
+  if settings.teacher is not None:
+    paths[_TEACHER] = settings.teacher_checkpoint
+  return {
+    name: parameters.locate(path, name, folders.cache_dir)
+    for name, path in paths.items()
+  }
+
+
+def _with_tokenizer(
+  settings: Evaluating, found: Mapping[str, Located]
+) -> Evaluating:
+  """Where VOCABULARY is empty, that of the checkpoint."""
+  data = parameters.with_tokenizer(settings.scoring.data, found)
+  scored = dataclasses.replace(settings.scoring, data=data)
+  return dataclasses.replace(settings, scoring=scored)
+
+
+def _with_models(
+  settings: Evaluating, found: Mapping[str, Located], cache: TokenCache
+) -> tuple[Evaluating, dict[str, LanguageModel]]:
+  """The settings with models of their checkpoints, and these by their role."""
+  size = cache.info["vocabulary"]["size"]
+  model = model_spec.of(
+    settings.model, found[_CHECKPOINT], "STUDENT_MODEL", size
+  )
+  both = {"student": model}
+  if settings.teacher is not None:
+    both["teacher"] = model_spec.of(
+      settings.teacher, found[_TEACHER], "TEACHER_MODEL", size
+    )
+  settings = dataclasses.replace(
+    settings, model=model, teacher=both.get("teacher")
+  )
+  return settings, both
+
+
+def _check_output(path: str) -> None:
+  """Whether results can go there, before hours are spent on them."""
+  output = Path(path).expanduser()
+  for folder in (output, output / "predictions"):
+    outputs.check_folder(str(folder), "MODEL_DIR")
+  if (output / "checkpoints").is_dir():
+    raise UserError(
+      f"MODEL_DIR {path!r} is the folder of a training run, which keeps its own"
+      " config.gin and predictions; give another folder, for example"
+      f" {str(output / 'eval')!r}"
+    )
+
+
+def _remove_old(output: Path, evaluations: Sequence[Evaluation]) -> None:
+  """What an earlier command left must not pass for a result of this one."""
+  (output / "metrics.json").unlink(missing_ok=True)
+  ending = predictions.ending(0)
+  written = {predictions.stem(e.file_parts) + ending for e in evaluations}
+  for file in (output / "predictions").glob(f"*{ending}"):
+    if file.name not in written:
+      file.unlink()
+
+
+def _write(output: Path, values: Mapping[str, float]) -> None:
+  """Writes metrics.json and config.gin."""
+  # JSON has no NaN and no infinity; they are null, as in metrics.jsonl.
+  kept = {n: v if math.isfinite(v) else None for n, v in values.items()}
+  with files.explaining(
+    f"cannot write the scores to {output}; free some space"
+  ):
+    text = json.dumps(kept, indent=2, allow_nan=False)
+    files.write_text(output / "metrics.json", text + "\n")
+    files.write_text(output / "config.gin", configuration.operative())

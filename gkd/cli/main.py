@@ -1,0 +1,239 @@
+"""The `gkd` command: flags, folders and exit codes.
+
+Environment variables are read here and nowhere below. Each command imports what
+it needs when it runs, so that `gkd --help` is instant.
+
+  gkd train --gin_file=runs/sft.gin --gin_file=tasks/gsm8k.gin --gin.NAME=VALUE
+
+Exit code 0: done. 2: a mistake that the user can mend, a full disk included, in
+one line on stderr. 1: the numbers of a run were not finite, also one line;
+nothing was updated by that step and the last checkpoint stands. 130 and 143:
+stopped by ctrl-C or SIGTERM; training has saved its step. Anything else is a
+traceback: a bug.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+import platform
+import sys
+import tempfile
+
+from gkd import files
+from gkd.cli import parser
+from gkd.errors import UserError
+from gkd.training import preemption
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs one command and returns the exit code."""
+  arguments = list(sys.argv[1:] if argv is None else argv)
+  bindings, rest = _split_bindings(arguments)
+  args = parser.build(
+    data_dir=os.environ.get("GKD_DATA_DIR", ""),
+    cache_dir=os.environ.get("GKD_CACHE_DIR") or "~/.cache/gkd/data",
+  ).parse_args(rest)
+  args.bindings = bindings
+  _log_to_stderr()
+  try:
+    if bindings and not hasattr(args, "gin_file"):
+      raise UserError(
+        f"--gin.{bindings[0]}: `gkd {args.command}` takes no gin values; leave"
+        " it out"
+      )
+    with preemption.terminable():
+      _COMMANDS[args.command](args)
+  except UserError as error:
+    return _say(error, 2)
+  except OSError as error:
+    reason = files.disk_trouble(error)
+    if reason is None:
+      raise
+    mend = "free space, or give a place that may be read and written"
+    return _say(f"{reason}; {mend}", 2)
+  # Raised on purpose, with a sentence; arrays give NaN and no exception.
+  except FloatingPointError as error:
+    return _say(error, 1)
+  except KeyboardInterrupt as error:
+    code = getattr(error, "exit_code", 130)  # of `preemption.Interrupted`
+    said = str(error) or "interrupted; the same command goes on where it was"
+    return _say(said, code)
+  return 0
+
+
+def _say(error: Exception | str, code: int) -> int:
+  """The error in one line."""
+  print(f"gkd: {' '.join(str(error).split())}", file=sys.stderr)
+  return code
+
+
+def _split_bindings(arguments: list[str]) -> tuple[list[str], list[str]]:
+  """Separates --gin.NAME=VALUE, whose names argparse cannot know."""
+  bindings, rest = [], []
+  for argument in arguments:
+    if argument.startswith("--gin."):
+      bindings.append(argument.removeprefix("--gin."))
+    else:
+      rest.append(argument)
+  return bindings, rest
+
+
+def _log_to_stderr() -> None:
+  logging.basicConfig(format="%(message)s", stream=sys.stderr)
+  # What libraries log below a warning is for their authors.
+  logging.getLogger("gkd").setLevel(logging.INFO)
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _train(args) -> None:
+  folders = _prepare(args)
+  from gkd.cli import train_command
+
+  train_command.train(folders)
+
+
+def _evaluate(args) -> None:
+  folders = _prepare(args)
+  from gkd.cli import evaluate_command
+
+  evaluate_command.evaluate(folders, seqio=args.through_seqio)
+
+
+def _sample(args) -> None:
+  folders = _prepare(args)
+  from gkd.cli import sample_command
+
+  sample_command.sample(folders)
+
+
+def _bench(args) -> None:
+  folders = _prepare(args)
+  from gkd.cli import bench_command
+  from gkd.cli import outputs
+  from gkd.cli import train_command
+  from gkd.config import configuration
+  from gkd.config import records
+
+  outputs.check_file(args.output, "--output")
+  built = configuration.build(records.Training)
+  run = train_command.prepare(built, folders)
+  with tempfile.TemporaryDirectory() as scratch:
+    run = dataclasses.replace(run, model_dir=scratch)
+    result = bench_command.measure(run, rounds=args.rounds)
+  print(bench_command.words(result))
+  output = Path(args.output).expanduser()
+  files.write_text(output, json.dumps(result, indent=2) + "\n")
+  print(f"written to {args.output}")
+
+
+def _report(args) -> None:
+  from gkd.cli import outputs
+  from gkd.report import html
+
+  outputs.check_file(args.output, "--output")
+  if args.plots:
+    outputs.check_folder(args.plots, "--plots")
+  dirs = [str(Path(path).expanduser()) for path in args.dirs]
+  output = html.write_report(dirs, str(Path(args.output).expanduser()))
+  print(f"written to {output}")
+  if args.plots:
+    found = html.write_plots(dirs, str(Path(args.plots).expanduser()))
+    print(f"{len(found)} plots in {args.plots}")
+
+
+def _quickstart(args) -> None:
+  _keep_compiled_programs()
+  from gkd.experiments.quickstart import run
+
+  run.main(args)
+
+
+def _cache(args) -> None:
+  folders = _folders(args)
+  from gkd.cli import cache_command
+
+  if args.action == "make":
+    cache_command.make(
+      args.gin_file, args.bindings, args.split, folders, args.workers
+    )
+  elif args.action == "vocabulary":
+    cache_command.vocabulary(
+      args.gin_file, args.bindings, args.size, args.output, folders
+    )
+  elif args.action == "list":
+    cache_command.show(folders)
+  else:
+    cache_command.check(args.path, folders)
+
+
+def _convert(args) -> None:
+  import jax
+
+  # Names and shapes are all it is asked for; an accelerator may be in use.
+  jax.config.update("jax_platforms", "cpu")
+  from gkd.cli import convert_command
+
+  convert_command.convert(args)
+
+
+def _prepare(args):
+  """Loads the configuration; returns the folders."""
+  if not args.gin_file:
+    raise UserError(
+      f"`gkd {args.command}` needs a --gin_file, for example"
+      f" --gin_file=runs/sft.gin; see gkd {args.command} --help"
+    )
+  _keep_compiled_programs()
+  from gkd.config import configuration
+
+  configuration.load(args.gin_file, args.bindings)
+  return _folders(args)
+
+
+def _folders(args):
+  from gkd.config.datasets import Folders
+
+  def expand(path):
+    return str(Path(path).expanduser()) if path else ""
+
+  return Folders(expand(args.data_dir), expand(args.cache_dir))
+
+
+def _keep_compiled_programs() -> None:
+  """Compiled programs outlive the process: a second run starts at once."""
+  import jax
+
+  if not jax.config.jax_compilation_cache_dir:
+    cache = Path("~/.cache/gkd/compiled").expanduser() / _processor()
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def _processor() -> str:
+  """Names this kind of processor.
+
+  Programs for a CPU hold its very instructions; with a home folder shared by
+  several machines another one would fail on them.
+  """
+  text = platform.machine()
+  cpuinfo = Path("/proc/cpuinfo")
+  if cpuinfo.is_file():
+    lines = cpuinfo.read_text().splitlines()
+    kind = ("flags", "Features", "model name")
+    text += "".join(sorted({x for x in lines if x.startswith(kind)}))
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+_COMMANDS = {
+  "train": _train,
+  "evaluate": _evaluate,
+  "sample": _sample,
+  "cache": _cache,
+  "convert": _convert,
+  "report": _report,
+  "bench": _bench,
+  "quickstart": _quickstart,
+}

@@ -1,0 +1,250 @@
+"""Finds or makes the token caches that a command reads.
+
+An existing cache is found without TensorFlow; only making a new one imports
+seqio, inside `build_cache`. So are the rates of a mixture that seqio registers.
+
+  folders = Folders(data_dir="…", cache_dir="…")
+  cache = open_cache(data, folders)           one task, as evaluation reads it
+  mixture = open_mixture(data, folders)       one or several, as training does
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import logging
+from pathlib import Path
+
+from gkd.config import splits
+from gkd.config import vocabularies
+from gkd.config.folders import Folders as Folders
+from gkd.config.records import Data
+from gkd.data import cache as caches
+from gkd.data.builder import build_cache
+from gkd.data.builder import contamination
+from gkd.data.builder import lookup
+from gkd.data.builder import mixture_rates
+from gkd.data.cache import TokenCache
+from gkd.data.mixture import Mixture
+from gkd.text.vocabulary import first_difference
+from gkd.types import UserError
+
+log = logging.getLogger("gkd")
+
+
+def open_cache(data: Data, folders: Folders) -> TokenCache:
+  """The cache of a split, made now if it does not exist.
+
+  Raises:
+    UserError: vocabulary, task, split or raw files are missing, or there are
+      several caches.
+  """
+  _refuse_several(data, folders)
+  if data.cache:
+    cache = TokenCache(Path(data.cache).expanduser())
+    _check_same_vocabulary(cache, data, folders)
+    return cache
+  return TokenCache(_find(data, folders) or make(data, folders))
+
+
+def open_mixture(
+  data: Data,
+  folders: Folders,
+  *,
+  num_workers: int | None = None,
+  check: bool = False,
+) -> Mixture:
+  """The caches that a run trains on, made now if they do not exist.
+
+  Args:
+    data: names them; see `make` for the others.
+
+  Raises:
+    UserError: as `open_cache`, or the caches cannot be mixed.
+  """
+  field = "cache" if data.cache else "task"
+  opened: dict[str, TokenCache] = {}
+
+  def open_part(name: str) -> TokenCache:
+    if name not in opened:
+      part = dataclasses.replace(data, mixture=None, **{field: name})
+      if check and not data.cache:
+        path = make(part, folders, num_workers=num_workers, check=True)
+        opened[name] = TokenCache(path)
+      else:
+        opened[name] = open_cache(part, folders)
+    return opened[name]
+
+  rates = _rates(data.cache) if data.cache else data.mixture
+  if not rates:
+    rates = _registered(data, folders, open_part, check) or {data.task: 1}
+  return Mixture((open_part(name), rate) for name, rate in rates.items())
+
+
+def make(
+  data: Data,
+  folders: Folders,
+  *,
+  num_workers: int | None = None,
+  check: bool = False,
+) -> str:
+  """Tokenises a split into a cache and returns its path.
+
+  Args:
+    data: names task and split.
+    folders: where raw files are and caches go.
+    num_workers: processes that tokenise; default: one a core, at least two.
+    check: read every byte of an existing cache, and ask the task for its
+      arguments; one that is damaged or stale is made anew.
+  """
+  if not data.module:
+    raise UserError(
+      f"task {data.task!r}: no cache of split {data.split!r} in"
+      f" {folders.cache_dir} and TASK_MODULE is empty; give the module that"
+      " registers the task, or TRAIN_CACHE and EVAL_CACHE"
+    )
+  return build_cache.find_or_build(
+    data.task,
+    data.split,
+    cache_dir=folders.cache_dir,
+    lengths=dict(data.lengths),
+    task_module=data.module,
+    data_dir=folders.data_dir,
+    vocabulary=vocabularies.of(data, folders),
+    overlong=data.overlong,
+    num_workers=num_workers,
+    check=check,
+  )
+
+
+def _find(data: Data, folders: Folders) -> str | None:
+  """Path of an existing cache of the split."""
+  return lookup.find(
+    folders.cache_dir,
+    data.task,
+    data.split,
+    data.lengths,
+    vocabularies.of(data, folders),
+    data.overlong,
+    folders.data_dir,
+  )
+
+
+def check_before_opening(
+  train: Data, evaluation: Data | None, folders: Folders
+) -> int | None:
+  """What can be told from the names alone, before any cache is made.
+
+  Returns:
+    Size of the vocabulary, or None where only a cache knows it.
+  """
+  if evaluation is not None and not (train.cache or evaluation.cache):
+    for task in train.mixture or [train.task]:
+      _refuse_shared_rows(task, train.split, evaluation.task, evaluation.split)
+  return vocabularies.of(train, folders).size if train.vocabulary else None
+
+
+def check_disjoint(train: Mixture, evaluation: TokenCache) -> None:
+  """Refuses to evaluate on rows of the training split of the same task.
+
+  Prompts that merely occur in both are counted in a warning: real data sets
+  have such duplicates.
+  """
+  right = evaluation.info
+  for cache in train.caches:
+    left = cache.info
+    _refuse_shared_rows(
+      left["task"], left["split"], right["task"], right["split"]
+    )
+    found = contamination.shared(cache, evaluation)
+    if found.prompts:
+      log.warning(
+        "%d prompts of %s (%s) also occur in the training data (%s %s), such as"
+        " %s",
+        *(found.prompts, right["task"], right["split"]),
+        *(left["task"], left["split"], found.quoted),
+      )
+
+
+def _rates(
+  cache: str | Sequence[str] | Mapping[str, float],
+) -> Mapping[str, float]:
+  """{folder: rate}; all alike where none are given."""
+  if isinstance(cache, Mapping):
+    return cache
+  return dict.fromkeys([cache] if isinstance(cache, str) else cache, 1)
+
+
+def _registered(
+  data: Data,
+  folders: Folders,
+  open_part: Callable[[str], TokenCache],
+  check: bool,
+) -> Mapping[str, float] | None:
+  """{task: rate} of a mixture that seqio knows by the name; None of a task.
+
+  The caches of its tasks are made on the way: rates may depend on their sizes.
+  """
+  if not check:
+    known = mixture_rates.find(
+      folders.cache_dir, data.task, folders.data_dir, data.split
+    )
+    if known is not None or _find(data, folders):
+      return known
+  if not data.module:
+    return None
+  try:
+    from gkd.tasks import mixtures
+  except ImportError:  # said by whoever makes the cache of the task
+    return None
+  vocabulary = vocabularies.of(data, folders)
+  mixture = mixtures.find(data.task, data.module, folders.data_dir, vocabulary)
+  if mixture is None:
+    return None
+  caches = {task.name: open_part(task.name) for task in mixture.tasks}
+  rows = {name: len(cache) for name, cache in caches.items()}
+  rates = mixtures.rates(mixture, data.split, rows)
+  path = mixture_rates.write(
+    folders.cache_dir, data.task, rates, caches.values(), data.split
+  )
+  log.info("mixture %s: rates written to %s", data.task, path)
+  return rates
+
+
+def _refuse_several(data: Data, folders: Folders) -> None:
+  """Scores and completions are of one task each."""
+  several = data.mixture or ({} if isinstance(data.cache, str) else data.cache)
+  if not several and not data.cache and data.task:
+    several = mixture_rates.find(folders.cache_dir, data.task, folders.data_dir)
+  if several:
+    raise UserError(
+      f"{data.task if not data.cache else 'TRAIN_CACHE'} is a mixture, which is"
+      f" for training; name one of its parts: {', '.join(several)}"
+    )
+
+
+def _refuse_shared_rows(
+  train_task: str, train_split: str, task: str, split: str
+) -> None:
+  if train_task == task and splits.may_intersect(train_split, split):
+    raise UserError(
+      f"EVAL_SPLIT {split!r} intersects TRAIN_SPLIT {train_split!r} of task"
+      f" {task}; choose splits that share no rows"
+    )
+
+
+def _check_same_vocabulary(
+  cache: TokenCache, data: Data, folders: Folders
+) -> None:
+  """A cache that was named must hold tokens of the configured vocabulary."""
+  if not data.vocabulary:
+    return
+  vocabulary = vocabularies.of(data, folders)
+  if caches.same_vocabulary(cache.info, vocabulary):
+    return
+  difference = first_difference(vocabulary, cache.vocabulary)
+  raise UserError(
+    f"cache {cache.path} was made with another vocabulary than VOCABULARY"
+    f" {data.vocabulary!r}: {difference}; set VOCABULARY and EXTRA_IDS to the"
+    " cache's, or make the cache again"
+  )

@@ -1,0 +1,132 @@
+"""Questions about gin's table of bindings.
+
+A key is (scope, selector); a macro `NAME` has the key (NAME, "gin.macro"), and
+its value is evaluated in the scope NAME.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import gin
+from gin import config as gin_config
+from gin import config_parser
+
+from gkd.config import type_check
+from gkd.types import UserError
+
+MACRO = "gin.macro"
+_CONSTANT = "gin.constant"
+_NOTHING = object()
+
+Key = tuple[str, str]
+
+
+def is_bound(name: str) -> bool:
+  """Whether a macro has a value."""
+  value = gin_config._CONFIG.get((name, MACRO), {}).get("value", _NOTHING)
+  return value is not _NOTHING and not _is_required(value)
+
+
+def macro_names() -> set[str]:
+  """Macros that a file defines or asks for."""
+  defined = {name for name, kind in gin_config._CONFIG if kind == MACRO}
+  return defined | referenced_macros()
+
+
+def referenced_macros() -> set[str]:
+  """Macros that some binding refers to."""
+  references = gin.config.iterate_references(gin_config._CONFIG)
+  keys = [reference.config_key for reference in references]
+  return {name for name, kind in keys if kind == MACRO}
+
+
+def macros_of(path: Path) -> list[str]:
+  """Macros that a file sets itself, without those that it includes."""
+  delegate = gin_config.ParserDelegate(skip_unknown=True)
+  statements = config_parser.ConfigParser(path.read_text("utf-8"), delegate)
+  return [
+    statement.selector
+    for statement in statements
+    if isinstance(statement, config_parser.BindingStatement)
+    and not (statement.arg_name or statement.scope)
+  ]
+
+
+def keys_of(name: str) -> list[Key]:
+  """Keys of the binding that "NAME" or "scope/module.Class.field" set."""
+  scope, _, rest = name.rpartition("/")
+  selector, _, field = rest.rpartition(".")
+  if not selector:
+    return [(name, MACRO)]
+  return [
+    key
+    for key, bound in gin_config._CONFIG.items()
+    if key[0] == scope
+    and f".{key[1]}".endswith(f".{selector}")
+    and field in bound
+  ]
+
+
+def reachable(key: Key) -> set[Key]:
+  """All keys that are looked up when `key` is built."""
+  seen: set[Key] = set()
+  reached: set[Key] = set()
+  todo = [key]
+  while todo:
+    active, selector = todo.pop()
+    if (active, selector) in seen:
+      continue
+    seen.add((active, selector))
+    scopes = [active] if selector in (MACRO, _CONSTANT) else _scopes(active)
+    reached |= {(scope, selector) for scope in scopes}
+    bound: dict[str, Any] = {}
+    for scope in scopes:
+      bound |= gin_config._CONFIG.get((scope, selector), {})
+    for reference in gin.config.iterate_references(bound):
+      scope, wanted = reference.config_key
+      # A reference with a scope leaves the active one, others stay in it.
+      todo.append((scope or active, wanted))
+  return reached
+
+
+def refuse_wrong_types() -> None:
+  """Compares every bound value with the annotation of its parameter."""
+  for (_, selector), bound in gin_config._CONFIG.items():
+    if selector in (MACRO, _CONSTANT):
+      continue
+    hints = type_check.hints(gin_config._REGISTRY[selector].wrapped)
+    for parameter, given in bound.items():
+      value = _literal(given)
+      hint = hints.get(parameter)
+      if value is _NOTHING or hint is None or type_check.fits(value, hint):
+        continue
+      name = f"{selector.rpartition('.')[2]}.{parameter}"
+      if isinstance(given, gin_config.ConfigurableReference):
+        name = given.config_key[0]
+      raise UserError(
+        f"{name} is {value!r}; expected {type_check.words(hint)}:"
+        " give a value of that type"
+      )
+
+
+def _scopes(active: str) -> list[str]:
+  """In the scope a/b the bindings of "", "a" and "a/b" hold; later ones win."""
+  parts = active.split("/") if active else []
+  return ["/".join(parts[:end]) for end in range(len(parts) + 1)]
+
+
+def _literal(value: Any) -> Any:
+  """Follows macros to a plain value; _NOTHING if an object is in the way."""
+  while isinstance(value, gin_config.ConfigurableReference):
+    if value.config_key[1] != MACRO:
+      return _NOTHING
+    value = gin_config._CONFIG.get(value.config_key, {}).get("value", _NOTHING)
+  if any(True for _ in gin.config.iterate_references({"value": value})):
+    return _NOTHING
+  return value
+
+
+def _is_required(value: Any) -> bool:
+  return isinstance(
+    value, gin_config.ConfigurableReference
+  ) and value.config_key == ("gin.REQUIRED", _CONSTANT)

@@ -1,0 +1,69 @@
+"""The vocabulary that a configuration names: a word, a file or a folder.
+
+vocabulary = of(settings.data, folders)
+"""
+
+from pathlib import Path
+
+from gkd.checkpoints import local_copy
+from gkd.config import configuration
+from gkd.config.folders import Folders
+from gkd.config.records import Data
+from gkd.text import tokenizer_folder
+from gkd.text.vocabulary import Vocabulary
+from gkd.text.vocabulary import load
+from gkd.types import UserError
+
+
+def of(data: Data, folders: Folders) -> Vocabulary:
+  """The vocabulary that VOCABULARY and EXTRA_IDS name."""
+  name = data.vocabulary
+  if not name:
+    raise UserError(
+      "VOCABULARY is empty; give 'bytes', 'characters:…' or the path of a"
+      " SentencePiece model or of a folder with a tokenizer; an empty one takes"
+      " that of INITIAL_CHECKPOINT_PATH, where there is one"
+    )
+  if name == "bytes" or name.startswith("characters:"):
+    return load(name, data.extra_ids)
+  places = [Path(name).expanduser()]
+  if folders.data_dir:
+    places.append(Path(folders.data_dir) / name)
+  for place in places:
+    if place.is_dir():
+      return _of_folder(place, data, folders)
+    if place.is_file():
+      return load(place, data.extra_ids)
+  raise UserError(
+    f"VOCABULARY {name!r} is not a file or folder here nor in the data folder"
+    f" {folders.data_dir or '(none is set)'}; give its path, or --data_dir or"
+    " GKD_DATA_DIR"
+  )
+
+
+def _of_folder(folder: Path, data: Data, folders: Folders) -> Vocabulary:
+  """The tokenizer of a folder, with the extra ids that it has."""
+  found = tokenizer_folder.load(folder)
+  if found is None:
+    raise UserError(
+      f"VOCABULARY {data.vocabulary!r} is a folder without a tokenizer; give"
+      " one with spiece.model, tokenizer.json or ByT5's tokenizer_config.json,"
+      " or a run or saved model with vocabulary/"
+    )
+  extra_ids = getattr(found, "extra_ids", 0)
+  if data.extra_ids != extra_ids:
+    # That of a task's file is for the vocabulary that the file names.
+    why = f"the tokenizer in {folder} has {extra_ids} extra ids"
+    configuration.refuse_idle_flags(["EXTRA_IDS"], why)
+  return _on_disk(found, folders)
+
+
+def _on_disk(vocabulary: Vocabulary, folders: Folders) -> Vocabulary:
+  """One with a file, which seqio reads: a rebuilt one is written first."""
+  if vocabulary.kind != "sentencepiece" or vocabulary.path.is_file():
+    return vocabulary
+  key = vocabulary.sha256[:12]
+  place = Path(folders.cache_dir) / local_copy.FOLDER / f"tokenizer-{key}"
+  vocabulary.save(place)
+  file = place / vocabulary.path.name
+  return load(file, vocabulary.extra_ids)

@@ -1,0 +1,114 @@
+"""Help of every command: complete, fits a terminal, examples that load."""
+
+import argparse
+import re
+import shlex
+
+import pytest
+
+from gkd.cli import help_pages
+from gkd.cli import main as command
+from gkd.cli import parser
+from gkd.cli import sample_command
+from gkd.config import configuration
+from gkd.config import records
+
+RUNS = {
+  "train": records.Training,
+  "bench": records.Training,
+  "evaluate": records.Evaluating,
+  "sample": sample_command.Sampling,
+}
+
+
+def commands_of(found: argparse.ArgumentParser) -> dict[str, str]:
+  """{"cache make": its help} of a parser and all below it."""
+  name = found.prog.removeprefix("gkd").strip()
+  helps = {name: found.format_help()}
+  for action in found._actions:
+    if isinstance(action, argparse._SubParsersAction):
+      for below in action.choices.values():
+        helps |= commands_of(below)
+  return helps
+
+
+@pytest.fixture(scope="module")
+def helps():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("COLUMNS", "80")
+    return commands_of(parser.build("", "~/.cache/gkd/data"))
+
+
+def examples(text: str) -> list[list[str]]:
+  """Arguments of each `gkd …` of a page's example."""
+  lines = text.partition("\nexample:\n")[2].replace("\\\n", " ").splitlines()
+  return [shlex.split(line)[1:] for line in lines]
+
+
+PAGES = ["", *help_pages.PAGES]
+
+
+def test_every_command_has_a_page(helps):
+  assert sorted(helps) == sorted(PAGES)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_answers_what_a_newcomer_asks(name, helps):
+  text = helps[name]
+  assert text.startswith(f"usage: gkd {name}".rstrip())
+  asked = ["\nexit code:\n", "\nexample:\n  gkd ", "write"]
+  if name:
+    asked += ["reads", help_pages.PAGES[name].summary[1:] + "."]
+  if name and name not in ("cache list", "cache check"):
+    asked += ["\nresume:\n"]
+  for part in asked:
+    assert part in text, part
+  if "--gin_file FILE" in text:
+    assert "--gin.NAME=VALUE" in text
+    assert "\nknobs:\n" in text
+    assert re.search(r"knobs:\n(  .*\n)*.*(headers? of|gkd train --help)", text)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_80_columns(name, helps):
+  assert [line for line in helps[name].splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_examples_are_calls_that_load(name, helps):
+  found = examples(helps[name])
+  assert found
+  if name:
+    asked = [arguments[: len(name.split())] for arguments in found]
+    assert name.split() in asked or name == "cache"
+  for arguments in found:
+    bindings, rest = command._split_bindings(arguments)
+    args = parser.build("", "~/.cache").parse_args(rest)
+    if args.command == "cache" and hasattr(args, "gin_file"):
+      configuration.load(["runs/data.gin", *args.gin_file], bindings)
+      configuration.build(records.Data, scope="train")
+    elif hasattr(args, "gin_file"):
+      configuration.load(args.gin_file, bindings)
+      configuration.build(RUNS[args.command])
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_knobs_are_macros_that_the_command_knows(name):
+  """A knob that was renamed in the gin files must be renamed here too."""
+  folder = configuration.config_folder()
+  text = "".join(f.read_text("utf-8") for f in (folder / "runs").glob("*.gin"))
+  text += (folder / "models" / "t5.gin").read_text("utf-8")
+  knobs = help_pages.PAGES[name].text.partition("knobs:")[2]
+  knobs = knobs.partition("resume:")[0]
+  words = {word.strip(",.;()") for word in knobs.split()}
+  macros = {word for word in words if word.isupper() and len(word) > 2}
+  assert macros
+  assert {name for name in macros if f"%{name}" not in text} == set()
+
+
+def test_help_is_answered_with_exit_code_0(capsys):
+  for name in PAGES:
+    with pytest.raises(SystemExit) as stopped:
+      command.main([*name.split(), "--help"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: gkd")

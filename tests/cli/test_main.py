@@ -1,0 +1,553 @@
+"""The command: what works ends in files, what does not ends in one line."""
+
+import json
+from pathlib import Path
+import re
+
+import numpy as np
+import pytest
+
+from gkd.cli import evaluate_command
+from gkd.cli import main as command
+from gkd.cli import outputs
+from gkd.cli import train_command
+from gkd.config import configuration
+from gkd.config import datasets
+from gkd.config import evaluations
+from gkd.config import records
+from gkd.data.cache import Row
+from gkd.data.cache import TokenCache
+from gkd.data.writer import write_rows
+from gkd.text.chain_addition import CHARACTERS
+from gkd.text.chain_addition import ChainAddition
+from gkd.text.vocabulary import load
+from gkd.training import loop
+
+LENGTHS = {"inputs": 16, "targets": 32}
+QUICK = ["--gin.TRAIN_STEPS=3", "--gin.BATCH_SIZE=8", "--gin.TRAIN_LIMIT=32"]
+
+
+def write_cache(
+  path,
+  split,
+  *,
+  rows=48,
+  targets=True,
+  characters=CHARACTERS,
+  metric="gkd.text.metrics:accuracy",
+):
+  vocabulary = load(f"characters:{characters}")
+
+  def ids(text):
+    return np.asarray([*vocabulary.encode(text), 1], np.int32)
+
+  problems = ChainAddition(min_terms=3, max_terms=3).problems(split, rows)
+  info = {
+    "task": "chain_addition_easy",
+    "split": split,
+    "lengths": LENGTHS,
+    "vocabulary": vocabulary,
+    "postprocess": "gkd.text.postprocess:chain_answer",
+    "metrics": [metric],
+  }
+  made = (
+    Row(ids(p.inputs), ids(p.targets)[: None if targets else 0], p.inputs, "1")
+    for p in problems
+  )
+  return write_rows(path, made, info)
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("caches")
+  train = write_cache(folder / "train", "train")
+  evaluation = write_cache(folder / "eval", "validation", rows=8)
+  return [f"--gin.TRAIN_CACHE={train}", f"--gin.EVAL_CACHE={evaluation}"]
+
+
+@pytest.fixture(scope="module")
+def teacher(caches, tmp_path_factory):
+  """A run folder that `gkd train` made."""
+  folder = tmp_path_factory.mktemp("runs") / "teacher"
+  arguments = ["--gin_file=test/sft.gin", f"--gin.MODEL_DIR={folder}"]
+  never = ["--gin.CHECKPOINT_PERIOD=2", "--gin.EVAL_EXAMPLES=8"]
+  assert command.main(["train", *arguments, *caches, *QUICK, *never]) == 0
+  return folder
+
+
+@pytest.fixture
+def distill(caches, teacher, tmp_path):
+  return [
+    "train",
+    "--gin_file=test/distill.gin",
+    f"--gin.MODEL_DIR={tmp_path / 'run'}",
+    f"--gin.TEACHER_CHECKPOINT_PATH={teacher}",
+    *caches,
+    *QUICK,
+  ]
+
+
+@pytest.fixture
+def nothing_computed(monkeypatch):
+  """Fails the test if parameters are made or training starts."""
+
+  def refuse(*args, **kwargs):
+    raise AssertionError("the mistake was not found before computing")
+
+  monkeypatch.setattr(train_command, "initial_params", refuse)
+  monkeypatch.setattr(loop, "train", refuse)
+
+
+def error_of(arguments, capsys) -> str:
+  """The one line of a command that must end with exit code 2."""
+  capsys.readouterr()
+  assert command.main(arguments) == 2
+  captured = capsys.readouterr()
+  line = captured.err.strip().splitlines()[-1]
+  assert line.startswith("gkd: ")
+  assert "Traceback" not in captured.err
+  return line
+
+
+# What is wrong, and what the line must say of it.
+MISTAKES = {
+  "unknown macro": (
+    ["--gin.TRIAN_STEPS=5"],
+    r"TRIAN_STEPS.*did you mean TRAIN_STEPS",
+  ),
+  "text for a number": (
+    ["--gin.BATCH_SIZE=a"],
+    r"BATCH_SIZE is 'a'; expected a whole number",
+  ),
+  "quoted text for a number": (["--gin.BATCH_SIZE='a'"], r"BATCH_SIZE is 'a'"),
+  "fraction for a whole number": (
+    ["--gin.TRAIN_STEPS=2.5"],
+    r"TRAIN_STEPS is 2.5; expected a whole number",
+  ),
+  "lambda above 1": (
+    ["--gin.STUDENT_DATA_FRACTION=1.5"],
+    r"1\.5; expected a number from 0 to 1",
+  ),
+  "lambda below 0": (
+    ["--gin.STUDENT_DATA_FRACTION=-0.1"],
+    r"-0\.1; expected a number from 0 to 1",
+  ),
+  "unknown divergence": (
+    ["--gin.DIVERGENCE=@divergence.ReversedKL()"],
+    r"no 'ReversedKL', did you mean ReverseKL",
+  ),
+  "divergence without @": (
+    ["--gin.DIVERGENCE=ReverseKL"],
+    r"DIVERGENCE is 'ReverseKL'; expected .* @",
+  ),
+  "unknown parameter": (
+    ["--gin.rollout.Rollout.granularty=step"],
+    r"doesn't have a parameter named 'granularty'",
+  ),
+  "unknown reduction": (
+    ["--gin.REDUCTION=mean"],
+    r"REDUCTION is 'mean'; expected one of 'sequence', 'token', 'sum'",
+  ),
+  "unknown size": (["--gin.STUDENT_MODEL=%SMALL"], r"no value for SMALL"),
+  "unknown field of a model": (
+    ["--gin.STUDENT_MODEL={'vocab_size': 18, 'emb_dmi': 8}"],
+    r"unknown T5Config field.* emb_dmi",
+  ),
+  "unknown file": (
+    ["--gin_file=tasks/gsm9k.gin"],
+    r"'tasks/gsm9k.gin' does not exist.*did you mean tasks/gsm8k.gin",
+  ),
+  "no equals sign": (["--gin.BATCH_SIZE"], r"expected --gin.NAME=VALUE"),
+  "no teacher's checkpoint": (
+    ["--gin.TEACHER_CHECKPOINT_PATH=/nowhere"],
+    r"TEACHER_CHECKPOINT_PATH: no checkpoint at /nowhere",
+  ),
+  "empty teacher's checkpoint": (
+    ["--gin.TEACHER_CHECKPOINT_PATH="],
+    r"TEACHER_CHECKPOINT_PATH is empty",
+  ),
+  "teacher of another size": (
+    ["--gin.TEACHER_MODEL=%TINY"],
+    r"TEACHER_CHECKPOINT_PATH: .*does not fit the model",
+  ),
+  "another vocabulary than the models'": (
+    ["--gin.VOCABULARY=bytes", "--gin.TRAIN_CACHE=", "--gin.EVAL_CACHE="],
+    r"the student has 18 ids but VOCABULARY has 259",
+  ),
+  "another vocabulary than the cache's": (
+    ["--gin.VOCABULARY=characters:9876543210+-=;A"],
+    r"was made with another vocabulary than VOCABULARY",
+  ),
+  "student and teacher of different vocabularies": (
+    ["--gin.STUDENT_MODEL={'vocab_size': 20, 'emb_dim': 8}"],
+    r"the student has 20 ids but VOCABULARY has 18: different vocabularies",
+  ),
+  "the same split twice": (
+    ["--gin.EVAL_CACHE=", "--gin.TRAIN_CACHE=", "--gin.EVAL_SPLIT=train"],
+    r"EVAL_SPLIT 'train' intersects TRAIN_SPLIT 'train'",
+  ),
+  "longer than the cache": (
+    ["--gin.TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 64}"],
+    r"targets length 64 is beyond the cache",
+  ),
+  "one length missing": (
+    ["--gin.TASK_FEATURE_LENGTHS={'inputs': 16}"],
+    r"TASK_FEATURE_LENGTHS is \{'inputs': 16\}; expected",
+  ),
+  "batch that does not split": (
+    ["--gin.MICRO_BATCHES=3"],
+    r"BATCH_SIZE 8 does not split into 3 micro-batches",
+  ),
+  "no cache there": (["--gin.TRAIN_CACHE=/nowhere"], r"no cache at /nowhere"),
+  "warm-up longer than the run": (
+    ["--gin.WARMUP_STEPS=9"],
+    r"WARMUP_STEPS 9 .* do not fit into TRAIN_STEPS 3",
+  ),
+  "no vocabulary file": (
+    ["--gin.VOCABULARY=no.model", "--gin.TRAIN_CACHE="],
+    r"VOCABULARY 'no.model' is not a file",
+  ),
+  "empty MODEL_DIR": (["--gin.MODEL_DIR="], r"MODEL_DIR is empty"),
+  "a seed of more than 31 bits": (
+    ["--gin.RANDOM_SEED=2147483648"],
+    r"RANDOM_SEED is 2147483648; give 0 to 2147483647",
+  ),
+  "a temperature twice": (
+    ["--gin.EVAL_TEMPERATURES=(0.5, 0.5)"],
+    r"EVAL_TEMPERATURES are \(0.5, 0.5\); give each temperature once",
+  ),
+  "sampling where nothing samples": (
+    ["--gin.STUDENT_DATA_FRACTION=0", "--gin.SAMPLING_TEMPERATURE=0.5"],
+    r"--gin.SAMPLING_TEMPERATURE has no effect: STUDENT_DATA_FRACTION is 0",
+  ),
+  "a coin for each example at lambda 1": (
+    ["--gin.STUDENT_DATA_FRACTION=1.0", "--gin.GRANULARITY=example"],
+    r"--gin.GRANULARITY has no effect: at a STUDENT_DATA_FRACTION of 0 or 1",
+  ),
+  "a divergence under cross-entropy": (
+    [
+      "--gin_file=methods/seqkd.gin",
+      "--gin.DIVERGENCE=@divergence.ForwardKL()",
+    ],
+    r"--gin.DIVERGENCE has no effect",
+  ),
+  "several greedy answers": (
+    ["--gin.EVAL_SAMPLES=2"],
+    r"EVAL_SAMPLES is 2 but greedy answers are all the same",
+  ),
+  "no chunk": (["--gin.EVAL_CHUNK_SIZE=0"], r"EVAL_CHUNK_SIZE is 0"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_one_line_before_any_compile(
+  name, distill, capsys, nothing_computed
+):
+  arguments, message = MISTAKES[name]
+  line = error_of([*distill, *arguments], capsys)
+  assert re.search(message, line), line
+
+
+SHORT = "{'inputs': 5, 'targets': 32}"
+# The cache of the evaluation, more arguments, and what the line must say.
+UNUSABLE_EVALUATIONS = {
+  "inputs longer than the batch": (
+    {},
+    [f"--gin.TASK_FEATURE_LENGTHS={SHORT}", "--gin.BATCH_SIZE=4"],
+    r"inputs length 5 is too short for the cache .*eval",
+  ),
+  "a metric that cannot be imported": (
+    {"metric": "not_installed:f1"},
+    [],
+    r"needs the function 'not_installed:f1'",
+  ),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE_EVALUATIONS)
+def test_what_fails_at_the_first_evaluation_is_found_at_the_start(
+  name, distill, teacher, tmp_path, capsys, nothing_computed, monkeypatch
+):
+  changes, arguments, message = UNUSABLE_EVALUATIONS[name]
+  path = write_cache(tmp_path / "eval", "validation", rows=8, **changes)
+  cache = f"--gin.EVAL_CACHE={path}"
+  line = error_of([*distill, cache, *arguments], capsys)
+  assert re.search(message, line), line
+  monkeypatch.setattr(evaluate_command, "evaluate_once", None)
+  scores = [
+    "evaluate",
+    "--gin_file=test/evaluate.gin",
+    f"--gin.MODEL_DIR={tmp_path / 'scores'}",
+    f"--gin.INITIAL_CHECKPOINT_PATH={teacher}",
+    *(a for a in arguments if "BATCH_SIZE" not in a),
+  ]
+  line = error_of([*scores, cache], capsys)
+  assert re.search(message, line), line
+
+
+def test_folders_that_cannot_be_written_to(
+  distill, caches, teacher, tmp_path, capsys, nothing_computed, monkeypatch
+):
+  (tmp_path / "file").write_text("")
+  inside = tmp_path / "file" / "run"
+  evaluate = [
+    "evaluate",
+    "--gin_file=test/evaluate.gin",
+    f"--gin.INITIAL_CHECKPOINT_PATH={teacher}",
+    caches[1],
+  ]
+  for arguments in (distill, evaluate):
+    line = error_of([*arguments, f"--gin.MODEL_DIR={inside}"], capsys)
+    assert re.search(r"MODEL_DIR .*file is a file; give a folder", line), line
+  monkeypatch.setattr(outputs.os, "access", lambda *_: False)
+  line = error_of([*distill, f"--gin.MODEL_DIR={tmp_path / 'new'}"], capsys)
+  assert re.search(r"MODEL_DIR .* cannot be written to", line), line
+  assert not (tmp_path / "new").exists()
+
+
+def test_bench_is_refused_before_it_measures(
+  distill, tmp_path, capsys, nothing_computed
+):
+  output = tmp_path / "no" / "bench.json"
+  line = error_of(
+    ["bench", *distill[1:], f"--output={output}", "--rounds=1"], capsys
+  )
+  assert re.search(r"--output .*there is no folder .*/no; make it", line), line
+
+
+def test_a_diverged_run_is_one_line_and_exit_code_1(caches, tmp_path, capsys):
+  arguments = [
+    "train",
+    "--gin_file=test/sft.gin",
+    f"--gin.MODEL_DIR={tmp_path}",
+    *caches,
+    *QUICK,
+    "--gin.LEARNING_RATE=1e38",
+  ]
+  assert command.main(arguments) == 1
+  error = capsys.readouterr().err
+  assert "Traceback" not in error
+  line = error.strip().splitlines()[-1]
+  assert re.match(r"gkd: step \d+: .*Lower LEARNING_RATE", line), line
+
+
+def test_damaged_vocabulary_of_the_training_data_is_found_at_the_start(
+  distill, tmp_path, capsys, nothing_computed
+):
+  path = Path(write_cache(tmp_path / "train", "train"))
+  info = json.loads((path / "info.json").read_text())
+  info["vocabulary"]["characters"] = CHARACTERS[::-1]
+  (path / "info.json").write_text(json.dumps(info))
+  line = error_of([*distill, f"--gin.TRAIN_CACHE={path}"], capsys)
+  assert "vocabulary" in line
+  assert "make the cache again" in line
+
+
+def test_missing_values_are_all_named(capsys):
+  line = error_of(["train", "--gin_file=runs/distill.gin"], capsys)
+  for name in (
+    "MODEL_DIR",
+    "STUDENT_DATA_FRACTION",
+    "DIVERGENCE",
+    "TEACHER_CHECKPOINT_PATH",
+    "BATCH_SIZE",
+    "TRAIN_STEPS",
+    "MIXTURE_OR_TASK_NAME",
+  ):
+    assert name in line
+
+
+def test_no_file_at_all(capsys):
+  assert "needs a --gin_file" in error_of(["train"], capsys)
+
+
+def test_file_that_describes_no_run(capsys):
+  line = error_of(["train", "--gin_file=test/tiny.gin"], capsys)
+  assert "no --gin_file describes a 'Training'" in line
+
+
+def test_gin_value_for_a_command_without_gin(capsys):
+  line = error_of(["report", "x", "--gin.BATCH_SIZE=3"], capsys)
+  assert "takes no gin values" in line
+
+
+def test_prompts_without_targets_need_a_run_without_targets(
+  distill, tmp_path, capsys, nothing_computed
+):
+  path = write_cache(tmp_path / "prompts", "train", targets=False)
+  arguments = [*distill, f"--gin.TRAIN_CACHE={path}"]
+  line = error_of(arguments, capsys)
+  assert "the data has prompts only" in line
+  assert "STUDENT_DATA_FRACTION" in line
+  # On-policy needs none: the next thing that happens is the student's making.
+  with pytest.raises(AssertionError, match="before computing"):
+    command.main([*arguments, "--gin.STUDENT_DATA_FRACTION=1.0"])
+
+
+def test_checkpoint_of_another_vocabulary_of_the_same_size(
+  distill, tmp_path, capsys, nothing_computed
+):
+  mixed = CHARACTERS[::-1]
+  train = write_cache(tmp_path / "t", "train", characters=mixed)
+  evaluation = write_cache(tmp_path / "e", "validation", characters=mixed)
+  line = error_of(
+    [
+      *distill,
+      f"--gin.VOCABULARY=characters:{mixed}",
+      f"--gin.TRAIN_CACHE={train}",
+      f"--gin.EVAL_CACHE={evaluation}",
+    ],
+    capsys,
+  )
+  # The run keeps its vocabulary, so that the pieces can be shown.
+  first = f"id 3 is {CHARACTERS[0]!r} there and {mixed[0]!r} here"
+  assert f"has another tokenizer than the data: {first}" in line
+
+
+def test_a_bug_is_a_traceback_and_not_exit_code_2(distill, monkeypatch):
+  def broken(*args, **kwargs):
+    raise KeyError("a bug")
+
+  monkeypatch.setattr(loop, "train", broken)
+  with pytest.raises(KeyError, match="a bug"):
+    command.main(distill)
+
+
+def test_wrong_flag_is_one_line(capsys):
+  with pytest.raises(SystemExit) as stopped:
+    command.main(["train", "--gin_fiel=x"])
+  assert stopped.value.code == 2
+  assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_settings_of_the_evaluation_reach_it(caches):
+  values = ["(0.0, 0.7)", "3", "16"]
+  names = ["EVAL_TEMPERATURES", "EVAL_SAMPLES", "EVAL_CHUNK_SIZE"]
+  configuration.load(
+    ["test/sft.gin"],
+    [
+      "MODEL_DIR=run",
+      *(f"{n}={v}" for n, v in zip(names, values, strict=True)),
+    ],
+  )
+  settled = configuration.build(records.Training).scoring
+  cache = TokenCache(caches[1].partition("=")[2])
+  greedy, drawn = evaluations.make_evaluations(settled, [cache])
+  assert (greedy.num_samples, drawn.num_samples) == (1, 3)
+  assert greedy.chunk_size == drawn.chunk_size == 16
+  assert (greedy.label, drawn.label) == ("", "t0.7")
+
+
+def test_metrics_json_has_null_where_a_number_is_not_finite(
+  caches, teacher, tmp_path, monkeypatch
+):
+  values = {"eval/x/forward_kl": float("inf"), "eval/x/accuracy": 0.5}
+  monkeypatch.setattr(
+    evaluate_command, "evaluate_once", lambda *_, **__: values
+  )
+  arguments = [
+    "evaluate",
+    "--gin_file=test/evaluate.gin",
+    f"--gin.MODEL_DIR={tmp_path}",
+    f"--gin.INITIAL_CHECKPOINT_PATH={teacher}",
+    caches[1],
+  ]
+  assert command.main(arguments) == 0
+  # json reads the word Infinity, which other readers refuse.
+  text = (tmp_path / "metrics.json").read_text()
+  kept = json.loads(text, parse_constant=fail)
+  assert kept == {"eval/x/forward_kl": None, "eval/x/accuracy": 0.5}
+
+
+def fail(text):
+  raise AssertionError(f"{text} is not JSON")
+
+
+def test_cache_in_the_home_folder(caches, monkeypatch):
+  path = Path(caches[1].partition("=")[2])
+  monkeypatch.setenv("HOME", str(path.parent))
+  data = records.Data(
+    task="x", split="x", lengths=LENGTHS, cache=f"~/{path.name}"
+  )
+  folders = datasets.Folders(data_dir="", cache_dir="")
+  assert datasets.open_cache(data, folders).path == path
+
+
+def test_run_leaves_the_promised_files(teacher):
+  for name in ("config.gin", "model-info.txt", "metrics.jsonl", "checkpoints"):
+    assert (teacher / name).exists(), name
+  lines = (teacher / "metrics.jsonl").read_text().splitlines()
+  assert json.loads(lines[-1])["step"] == 3
+
+
+def test_distill_evaluate_sample_and_train_on_the_samples(
+  distill, caches, teacher, tmp_path, capsys
+):
+  assert command.main([*distill, "--gin.EVAL_EXAMPLES=8"]) == 0
+  # What the run kept is a configuration of its own, and resumes at the end.
+  kept = tmp_path / "run" / "config.gin"
+  before = kept.read_text()
+  assert command.main(["train", f"--gin_file={kept}"]) == 0
+  assert kept.read_text() == before
+
+  scores = tmp_path / "scores"
+  first = teacher / "checkpoints" / "00000002"
+  arguments = [
+    "evaluate",
+    "--gin_file=test/evaluate.gin",
+    f"--gin.MODEL_DIR={scores}",
+    f"--gin.INITIAL_CHECKPOINT_PATH={first}",
+    "--gin.EVAL_EXAMPLES=8",
+    "--gin.EVAL_TEMPERATURES=(0.0,)",
+    caches[1],
+  ]
+  assert command.main(arguments) == 0
+  values = json.loads((scores / "metrics.json").read_text())
+  assert 0 <= values["eval/chain_addition_easy/accuracy"] <= 1
+  assert len(list((scores / "predictions").iterdir())) == 1
+
+  answers = tmp_path / "answers"
+  arguments = [
+    "sample",
+    "--gin_file=test/sample.gin",
+    f"--gin.OUTPUT_DIR={answers}",
+    f"--gin.INITIAL_CHECKPOINT_PATH={teacher}",
+    "--gin.TRAIN_LIMIT=10",
+    "--gin.BATCH_SIZE=8",
+    "--gin.NUM_SAMPLES=2",
+    caches[0],
+  ]
+  assert command.main(arguments) == 0
+  cache = TokenCache(answers)
+  assert len(cache) == 20
+  rows = cache.read(range(20))
+  assert [r.prompt for r in rows[::2]] == [r.prompt for r in rows[1::2]]
+  assert any(
+    a.targets.tolist() != b.targets.tolist()
+    for a, b in zip(rows[::2], rows[1::2], strict=True)
+  )
+  assert command.main(["cache", "check", str(answers)]) == 0
+  assert "sound" in capsys.readouterr().out
+
+  seqkd = [
+    "train",
+    "--gin_file=test/sft.gin",
+    f"--gin.MODEL_DIR={tmp_path / 'seqkd'}",
+    *caches,
+    *QUICK,
+    "--gin.TRAIN_LIMIT=None",
+    "--gin.EVAL_EXAMPLES=8",
+    f"--gin.TRAIN_CACHE={answers}",
+  ]
+  assert command.main(seqkd) == 0
+
+
+def test_an_interrupt_is_one_line_and_the_usual_exit_code(monkeypatch, capsys):
+  def interrupt(args):
+    raise KeyboardInterrupt
+
+  monkeypatch.setitem(command._COMMANDS, "report", interrupt)
+  assert command.main(["report", "anywhere"]) == 130
+  said = capsys.readouterr().err
+  assert said.count("\n") == 1
+  assert "goes on where it was" in said

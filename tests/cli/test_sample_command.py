@@ -1,0 +1,467 @@
+"""`gkd sample`: killed, continued, refused, and read back by training."""
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+import random
+import signal
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import gkd
+from gkd.checkpoints import models
+from gkd.checkpoints import trained
+from gkd.checkpoints.store import Store
+from gkd.cli import main as command
+from gkd.cli import outputs
+from gkd.cli import sample_command
+from gkd.cli import train_command
+from gkd.config import configuration
+from gkd.config import records
+from gkd.config.datasets import Folders
+from gkd.data.cache import TokenCache
+from gkd.data.completions import generation
+from gkd.models import t5
+from gkd.text.vocabulary import ByteVocabulary
+from gkd.types import Source
+from tests import tiny
+from tests.data import tiny_caches
+
+LENGTHS = tiny.LENGTHS
+TINY = [f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}", "--gin.TRAIN_LIMIT=None"]
+ROWS = 288  # so many that a signal comes before the end
+STEP = 6
+
+# Processes that have imported everything already, but hold no device yet.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["gkd.cli.sample_command", "gkd.cli.main"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """Prompts, a model saved alone, and a run with two checkpoints of it."""
+  folder = tmp_path_factory.mktemp("sampling")
+  tiny.make_cache(folder / "prompts", rows=ROWS)
+  configuration.load(
+    ["test/sample.gin"], ["OUTPUT_DIR=x", "INITIAL_CHECKPOINT_PATH=x"]
+  )
+  model = configuration.build(sample_command.Sampling).model
+  assert isinstance(model.config, t5.T5Config)
+  params = jax.jit(model.init)(jax.random.key(1))
+  about = {"vocabulary_sha256": tiny.VOCABULARY.spec()["sha256"]}
+  models.save_params(folder / "alone", params, about | {"step": STEP})
+  with Store(folder / "run" / "checkpoints") as store:
+    for step in (2, STEP):
+      store.save(step, {"params": params, "step": np.int32(step)})
+  trained.write_description(folder / "run", about)
+  return folder
+
+
+@pytest.fixture
+def sample(folder, tmp_path):
+  """Arguments of a command that writes into `tmp_path / "answers"`."""
+  return [
+    "sample",
+    "--gin_file=test/sample.gin",
+    *TINY,
+    f"--gin.TRAIN_CACHE={folder / 'prompts'}",
+    f"--gin.INITIAL_CHECKPOINT_PATH={folder / 'alone'}",
+    f"--gin.OUTPUT_DIR={tmp_path / 'answers'}",
+    "--gin.SHARD_PROMPTS=2",
+    "--gin.BATCH_SIZE=4",
+  ]
+
+
+def files(path) -> dict[str, bytes]:
+  """Every file of a cache but info.json, which holds a date."""
+  return {
+    file.name: file.read_bytes()
+    for file in path.iterdir()
+    if file.name != "info.json"
+  }
+
+
+def _run(arguments, said):
+  os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+  sys.exit(command.main(arguments))
+
+
+def started(arguments, said=os.devnull):
+  """A process of the command; `said` gets its standard error."""
+  process = CONTEXT.Process(target=_run, args=(arguments, said))
+  process.start()
+  return process
+
+
+def wait_for_shards(partial, count, process) -> None:
+  """Until so many shards are finished, or the process is."""
+  deadline = time.monotonic() + 120
+  while process.is_alive() and time.monotonic() < deadline:
+    if len(list(partial.glob("?????.json"))) >= count:
+      return
+    time.sleep(0.001)
+
+
+def test_kill_at_any_moment_loses_and_doubles_no_row(sample, tmp_path):
+  whole = [*sample, f"--gin.OUTPUT_DIR={tmp_path / 'whole'}"]
+  assert command.main(whole) == 0
+  partial = tmp_path / ".answers.partial"
+  rng = random.Random(0)
+  kills, kept = 0, 0
+  for count in (0, 3, 12, 24):
+    process = started(sample)
+    wait_for_shards(partial, count, process)
+    time.sleep(rng.uniform(0, 0.03) if count else rng.uniform(0, 1))
+    process.kill()
+    process.join()
+    if process.exitcode == 0:  # it was faster
+      break
+    assert process.exitcode == -signal.SIGKILL
+    kills += 1
+    found = len(list(partial.glob("?????.json")))
+    assert found >= kept  # nothing finished was lost
+    kept = found
+    assert not (tmp_path / "answers").exists()
+  assert kills >= 3
+  assert command.main(sample) == 0
+  assert files(tmp_path / "answers") == files(tmp_path / "whole")
+  assert len(TokenCache(tmp_path / "answers")) == 2 * ROWS
+  TokenCache(tmp_path / "answers").verify()
+  assert not partial.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_keep_finished_shards(sample, tmp_path, number):
+  partial = tmp_path / ".answers.partial"
+  process = started(sample, tmp_path / "said")
+  wait_for_shards(partial, 3, process)
+  os.kill(process.pid, number)
+  process.join()
+  assert process.exitcode == 128 + number
+  said = (tmp_path / "said").read_text()
+  assert "Traceback" not in said
+  assert said.splitlines()[-1].startswith("gkd: ")
+  assert "; the same command goes on" in said.splitlines()[-1]
+  kept = len(list(partial.glob("?????.json")))
+  assert 3 <= kept < ROWS // 2
+  assert command.main(sample) == 0
+  assert len(TokenCache(tmp_path / "answers")) == 2 * ROWS
+
+
+def error_of(arguments, capsys) -> str:
+  """The one line of a command that must end with exit code 2."""
+  capsys.readouterr()
+  assert command.main(arguments) == 2
+  captured = capsys.readouterr()
+  assert "Traceback" not in captured.err
+  line = captured.err.strip().splitlines()[-1]
+  assert line.startswith("gkd: ")
+  return line
+
+
+def fail(*args, **kwargs):
+  raise AssertionError("nothing may be sampled")
+
+
+def test_a_second_process_is_refused_at_once(sample, tmp_path, capsys):
+  process = started(sample)
+  wait_for_shards(tmp_path / ".answers.partial", 1, process)
+  os.kill(process.pid, signal.SIGSTOP)  # it would be done before we ask
+  try:
+    line = error_of(sample, capsys)
+  finally:
+    process.kill()
+    process.join()
+  assert f"answers is in use by process {process.pid}" in line
+
+
+def test_twice_is_complete_and_other_settings_are_refused(
+  sample, tmp_path, capsys, monkeypatch
+):
+  assert command.main(sample) == 0
+  said = capsys.readouterr().out
+  assert f"completions of {ROWS} prompts in {tmp_path / 'answers'}: " in said
+  assert "cut without EOS; in " in said
+  assert f"train on them with --gin.TRAIN_CACHE={tmp_path / 'answers'}" in said
+  before = files(tmp_path / "answers")
+  monkeypatch.setattr(generation, "_generate", fail)
+  assert command.main(sample) == 0
+  assert "; complete, nothing to do" in capsys.readouterr().out
+  line = error_of([*sample, "--gin.SAMPLING_TEMPERATURE=0.5"], capsys)
+  assert "completions made with temperature 1.0, not 0.5; choose" in line
+  line = error_of([*sample, "--gin.RANDOM_SEED=3"], capsys)
+  assert "completions made with seed 0, not 3; choose another folder" in line
+  assert files(tmp_path / "answers") == before
+
+
+def test_provenance_of_each_way_to_name_a_checkpoint(
+  sample, folder, tmp_path, capsys
+):
+  two = folder / "run" / "checkpoints" / "00000002"
+  newest = folder / "run" / "checkpoints" / f"{STEP:08d}"
+  answers = []
+  for number, (path, found, step) in enumerate(
+    (
+      (folder / "alone", folder / "alone", STEP),
+      (folder / "run", newest, STEP),
+      (two, two, 2),
+    )
+  ):
+    output = tmp_path / str(number)
+    arguments = [
+      *sample,
+      f"--gin.INITIAL_CHECKPOINT_PATH={path}",
+      f"--gin.OUTPUT_DIR={output}",
+      "--gin.WRITER=student",
+    ]
+    assert command.main(arguments) == 0
+    by = TokenCache(output).info["written_by"]
+    assert by["checkpoint"] == str(found)
+    assert by["parameters"] == {
+      "sha256": trained.locate(found).sha256,
+      "step": step,
+    }
+    answers.append(files(output))
+  # The three hold the same parameters, and only those matter.
+  assert answers[0] == answers[1] == answers[2]
+  assert by["source"] == "student"
+  assert (by["temperature"], by["top_k"], by["top_p"]) == (1.0, 0, 1.0)
+  assert (by["num_samples"], by["seed"]) == (2, 0)
+  assert by["prompts"]["hash"] == TokenCache(folder / "prompts").info["hash"]
+  assert f"NUM_SAMPLES = 2\nOUTPUT_DIR = '{output}'" in by["config"]
+  assert by["program"].startswith(f"gkd {gkd.__version__}, jax ")
+  assert by["date"][:2] == "20"
+  assert by["date"].endswith("+00:00")
+  # A half-made cache of another checkpoint is not continued.
+  assert "parameters.step 2, not 6" in error_of(
+    [*sample, f"--gin.OUTPUT_DIR={output}", "--gin.WRITER=student"], capsys
+  )
+
+
+def test_prompts_are_chosen_as_training_chooses_rows(sample, tmp_path):
+  """Another RANDOM_SEED draws others, unless SUBSET_SEED stays."""
+  rows = {}
+  for name, flags in {
+    "a": ["RANDOM_SEED=1", "TRAIN_LIMIT=8"],
+    "b": ["RANDOM_SEED=2", "TRAIN_LIMIT=8"],
+    "c": ["RANDOM_SEED=2", "TRAIN_LIMIT=8", "SUBSET_SEED=1"],
+    "d": ["RANDOM_SEED=2", "TRAIN_FRACTION=0.25", "SUBSET_SEED=1"],
+  }.items():
+    more = [
+      f"--gin.{flag}" for flag in [*flags, f"OUTPUT_DIR={tmp_path / name}"]
+    ]
+    assert command.main([*sample, *more]) == 0
+    cache = TokenCache(tmp_path / name)
+    rows[name] = cache.read(range(len(cache)))
+  prompts = {name: {row.prompt for row in rows[name]} for name in rows}
+  assert len(rows["a"]) == len(rows["c"]) == 16
+  assert len(prompts["d"]) == ROWS // 4
+  assert prompts["a"] == prompts["c"] != prompts["b"]
+  assert prompts["c"] < prompts["d"]
+  texts = [[row.targets.tolist() for row in rows[name]] for name in "ac"]
+  assert texts[0] != texts[1]
+  # A prompt's completions are the same whichever others were chosen.
+  by_prompt = {}
+  for row in rows["d"]:
+    by_prompt.setdefault(row.prompt, []).append(row.targets.tolist())
+  for place, row in enumerate(rows["c"]):
+    assert row.targets.tolist() == by_prompt[row.prompt][place % 2]
+
+
+# What is wrong, and what the line must say of it.
+MISTAKES = {
+  "no output": (["--gin.OUTPUT_DIR="], "OUTPUT_DIR is empty"),
+  "no checkpoint": (
+    ["--gin.INITIAL_CHECKPOINT_PATH="],
+    "INITIAL_CHECKPOINT_PATH is empty",
+  ),
+  "no checkpoint there": (
+    ["--gin.INITIAL_CHECKPOINT_PATH=/nowhere"],
+    "INITIAL_CHECKPOINT_PATH: no checkpoint at /nowhere",
+  ),
+  "greedy and many": (
+    ["--gin.SAMPLING_TEMPERATURE=0.0"],
+    "NUM_SAMPLES is 2 but greedy completions are all the same",
+  ),
+  "greedy and filtered": (
+    [
+      "--gin.SAMPLING_TEMPERATURE=0.0",
+      "--gin.NUM_SAMPLES=1",
+      "--gin.SAMPLING_TOP_K=5",
+    ],
+    "SAMPLING_TOP_K has no effect: SAMPLING_TEMPERATURE is 0, which is greedy",
+  ),
+  "a search at a temperature": (
+    ["--gin.BEAM_SIZE=4", "--gin.SAMPLING_TEMPERATURE=0.5"],
+    "SAMPLING_TEMPERATURE has no effect: BEAM_SIZE is 4, and a beam search",
+  ),
+  "alpha of no search": (
+    ["--gin.BEAM_ALPHA=0.5"],
+    "BEAM_ALPHA has no effect: BEAM_SIZE is 0, so there is no beam search",
+  ),
+  "more than there are beams": (
+    ["--gin.BEAM_SIZE=1"],
+    "NUM_SAMPLES is 2 but BEAM_SIZE 1 finds at most 1 completions of a prompt",
+  ),
+  "the split of a cache": (
+    ["--gin.TRAIN_SPLIT=test"],
+    "TRAIN_SPLIT has no effect: TRAIN_CACHE is given and holds its split",
+  ),
+  "nobody": (["--gin.WRITER=me"], "WRITER is 'me'; expected one of 'teacher'"),
+  "no shard": (
+    ["--gin.SHARD_PROMPTS=0"],
+    "SHARD_PROMPTS is 0; give at least 1",
+  ),
+  "long prompts": (
+    ["--gin.TASK_FEATURE_LENGTHS={'inputs': 3, 'targets': 16}"],
+    "inputs length 3 is too short for the cache",
+  ),
+  "a mixture": (
+    ["--gin.TRAIN_CACHE={'a': 1, 'b': 2}"],
+    "TRAIN_CACHE is a mixture, which is for training; name one of its parts",
+  ),
+  "another model": (["--gin.STUDENT_MODEL=%TINY"], "does not fit the model"),
+  "batches that do not divide": (
+    ["--gin.BATCH_SIZE=6"],
+    "BATCH_SIZE 6 does not split into 4 copies of the model",
+  ),
+  "devices that do not divide": (
+    ["--gin.MODEL_PARALLELISM=3"],
+    "model=3 does not divide the 4 devices",
+  ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_one_line(name, sample, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(generation, "_generate", fail)
+  arguments, message = MISTAKES[name]
+  assert message in error_of([*sample, *arguments], capsys)
+  assert list(tmp_path.glob(".answers.partial")) == []
+
+
+def test_data_that_cannot_be_completed(sample, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(generation, "_generate", fail)
+  tiny.make_cache(tmp_path / "empty", rows=0)
+  line = error_of([*sample, f"--gin.TRAIN_CACHE={tmp_path / 'empty'}"], capsys)
+  assert "has no prompts to complete; check the task and its split" in line
+  tiny_caches.numbered(tmp_path / "bytes", 4)
+  other = [f"--gin.TRAIN_CACHE={tmp_path / 'bytes'}", "--gin.VOCABULARY=bytes"]
+  size = ByteVocabulary().size
+  line = error_of([*sample, *other], capsys)
+  assert f"the student has 18 ids but VOCABULARY has {size}" in line
+
+
+def test_a_checkpoint_of_another_vocabulary_is_refused(
+  sample, folder, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setattr(generation, "_generate", fail)
+  params = models.load_params(folder / "alone")[0]
+  models.save_params(tmp_path / "x", params, {"vocabulary_sha256": "f" * 64})
+  line = error_of(
+    [*sample, f"--gin.INITIAL_CHECKPOINT_PATH={tmp_path / 'x'}"], capsys
+  )
+  assert "was trained with another vocabulary" in line
+
+
+def test_folders_that_cannot_be_written_to(
+  sample, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setattr(generation, "_generate", fail)
+  (tmp_path / "file").write_text("")
+  inside = tmp_path / "file" / "answers"
+  line = error_of([*sample, f"--gin.OUTPUT_DIR={inside}"], capsys)
+  assert "OUTPUT_DIR" in line
+  assert "file is a file; give a folder" in line
+  monkeypatch.setattr(outputs.os, "access", lambda *_: False)
+  line = error_of([*sample, f"--gin.OUTPUT_DIR={tmp_path / 'new'}"], capsys)
+  assert "cannot be written to; give another folder" in line
+  assert not (tmp_path / "new").exists()
+
+
+def test_a_search_writes_the_best_and_says_so(sample, tmp_path, capsys):
+  given = [*sample, "--gin.BEAM_SIZE=3", "--gin.BEAM_ALPHA=0.5"]
+  assert command.main([*given, "--gin.TRAIN_LIMIT=8"]) == 0
+  assert " completions of 8 prompts in " in capsys.readouterr().out
+  cache = TokenCache(tmp_path / "answers")
+  by = cache.info["written_by"]
+  assert (by["beam_size"], by["beam_alpha"], by["num_samples"]) == (3, 0.5, 2)
+  assert len(cache) == 16 - by["missing"]
+  scores = {}
+  for row in cache.read(range(len(cache))):
+    scores.setdefault(row.prompt, []).append(row.score)
+  assert len(scores) == 8
+  assert all(found == sorted(found)[::-1] for found in scores.values())
+  assert max(map(len, scores.values())) == 2
+  assert command.main(["cache", "check", str(cache.path)]) == 0
+  out = capsys.readouterr().out
+  assert "targets written by the teacher, checkpoint " in out
+  assert ", beams 3, alpha 0.5, 2 a prompt, " in out
+  # Another RANDOM_SEED changes nothing in a search over the same prompts.
+  again = [*given, "--gin.RANDOM_SEED=5", "--gin.SUBSET_SEED=0"]
+  assert command.main([*again, "--gin.TRAIN_LIMIT=8"]) == 0
+  assert "; complete, nothing to do" in capsys.readouterr().out
+
+
+def test_training_reads_exactly_what_was_sampled(sample, folder, tmp_path):
+  """SeqKD: the targets of a batch are the model's, and are counted as such."""
+  assert command.main(sample) == 0
+  answers = TokenCache(tmp_path / "answers")
+  validation = tiny.make_cache(tmp_path / "e", split="validation")
+  given = [
+    "test/sft.gin",
+    f"TASK_FEATURE_LENGTHS={LENGTHS}",
+    "TRAIN_LIMIT=None",
+    f"TRAIN_CACHE={answers.path}",
+    f"EVAL_CACHE={validation.path}",
+    f"MODEL_DIR={tmp_path / 'seqkd'}",
+    "TRAIN_STEPS=4",
+    "REPORT_PERIOD=4",
+  ]
+  configuration.load(given[:1], given[1:])
+  run = train_command.prepare(
+    configuration.build(records.Training), Folders("", "")
+  )
+  assert (
+    f"data:      sums train, {2 * ROWS} rows, targets written by"
+    in run.describe()
+  )
+  gold = {
+    row.prompt: row.targets.tolist()
+    for row in TokenCache(folder / "prompts").read(range(ROWS))
+  }
+  sampled = answers.read(range(len(answers)))
+  seen, same_as_gold = set(), 0
+  for step in range(2 * ROWS // 16):  # an epoch
+    batch = run.loader.batch(step)
+    assert batch.source.tolist() == [Source.TEACHER] * 16
+    for place, index in enumerate(batch.rows.tolist()):
+      count = int(batch.weights[place].sum())
+      target = batch.targets[place, :count].tolist()
+      assert target == sampled[index].targets.tolist()
+      assert not batch.targets[place, count:].any()
+      same_as_gold += target == gold[sampled[index].prompt]
+      seen.add(index)
+  assert seen == set(range(2 * ROWS))
+  assert same_as_gold < 3
+  flags = [f"--gin.{text}" for text in given[1:]]
+  assert command.main(["train", "--gin_file=test/sft.gin", *flags]) == 0
+  lines = (tmp_path / "seqkd" / "metrics.jsonl").read_text().splitlines()
+  values = json.loads(lines[-1])
+  assert values["train/loss/teacher"] > 0
+  assert "train/loss/dataset" not in values
+
+
+def test_the_example_configuration_needs_no_other_files():
+  """What the help shows: four shards of eight prompts."""
+  configuration.load(
+    ["test/sample.gin"], ["OUTPUT_DIR=x", "INITIAL_CHECKPOINT_PATH=x"]
+  )
+  built = configuration.build(sample_command.Sampling)
+  assert (built.data.limit, built.shard_prompts) == (32, 8)
+  assert Path(built.output) == Path("x")

@@ -1,0 +1,298 @@
+"""What a run was made from is known again, and what is impossible refused."""
+
+import hashlib
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from gkd import locks
+from gkd.checkpoints import checksums
+from gkd.checkpoints import models
+from gkd.checkpoints import trained
+from gkd.checkpoints.store import Store
+from gkd.cli import main as command
+from gkd.cli import train_command
+from gkd.config import configuration
+from gkd.config import records
+from gkd.config.datasets import Folders
+from gkd.training import loop
+from gkd.training import preemption
+from gkd.training import resume_check
+from gkd.types import UserError
+from tests.cli.test_main import write_cache
+
+FOLDERS = Folders(data_dir="", cache_dir="")
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("caches")
+  train = write_cache(folder / "train", "train")
+  evaluation = write_cache(folder / "eval", "validation", rows=8)
+  return [f"TRAIN_CACHE={train}", f"EVAL_CACHE={evaluation}"]
+
+
+@pytest.fixture
+def prepare(tmp_path, caches):
+  """Builds the run that a command would start, and what it says of itself."""
+  save_teacher(tmp_path / "teacher", caches, 0)
+
+  def prepare(*bindings):
+    given = [
+      f"MODEL_DIR={tmp_path / 'run'}",
+      f"TEACHER_CHECKPOINT_PATH={tmp_path / 'teacher'}",
+      *caches,
+      *bindings,
+    ]
+    configuration.load(["test/distill.gin"], given)
+    built = configuration.build(records.Training)
+    return train_command.prepare(built, FOLDERS)
+
+  return prepare
+
+
+def save_teacher(path, caches, seed):
+  configuration.load(["test/sft.gin"], ["MODEL_DIR=run", *caches])
+  model = configuration.build(records.Training).student
+  params = jax.jit(model.init)(jax.random.key(seed))
+  models.save_params(path, params, {})
+
+
+@pytest.fixture
+def begun(prepare, tmp_path):
+  """The folder of that run as its first checkpoint finds it."""
+  run = prepare()
+  loop._describe(run)
+  (run.folder / "checkpoints" / "00000010").mkdir(parents=True)
+
+
+def changes(run):
+  return resume_check.changes(run.folder, run.config_text, run.about)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path):
+  (tmp_path / "run").mkdir()
+
+
+def test_the_same_command_goes_on(prepare, begun):
+  assert changes(prepare()) == []
+
+
+def test_another_configuration_is_refused(prepare, begun):
+  with pytest.raises(UserError) as error:
+    changes(prepare("LEARNING_RATE=0.5", "STUDENT_DATA_FRACTION=1.0"))
+  message = str(error.value)
+  assert "LEARNING_RATE: 0.003 → 0.5" in message
+  assert "STUDENT_DATA_FRACTION: 0.5 → 1.0" in message
+
+
+def test_periods_length_and_evaluation_may_change(prepare, begun):
+  lines = changes(
+    prepare(
+      "TRAIN_STEPS=40",
+      "REPORT_PERIOD=7",
+      "EVAL_PERIOD=2",
+      "EVAL_LOG_STEPS=3",
+      "EVAL_FIRST=True",
+      "EVAL_EXAMPLES=4",
+      "EVAL_TEMPERATURES=(0.0, 1.0)",
+      "CHECKPOINT_PERIOD=4",
+      "SAMPLE_PERIOD=0",
+      "KEEP=5",
+      "KEEP_EVERY=8",
+      "KEEP_BEST=1",
+      "BEST_METRIC=eval/chain_addition_easy/accuracy",
+      "BEST_MODE=min",
+    )
+  )
+  assert sorted(lines) == [
+    "BEST_METRIC: '' → 'eval/chain_addition_easy/accuracy'",
+    "BEST_MODE: 'max' → 'min'",
+    "CHECKPOINT_PERIOD: 10 → 4",
+    "EVAL_EXAMPLES: 32 → 4",
+    "EVAL_FIRST: False → True",
+    "EVAL_LOG_STEPS: 0 → 3",
+    "EVAL_PERIOD: 0 → 2",
+    "EVAL_TEMPERATURES: (0.0,) → (0.0, 1.0)",
+    "KEEP: 3 → 5",
+    "KEEP_BEST: 0 → 1",
+    "KEEP_EVERY: 0 → 8",
+    "REPORT_PERIOD: 5 → 7",
+    "SAMPLE_PERIOD: 10 → 0",
+    "TRAIN_STEPS: 20 → 40",
+  ]
+
+
+def test_a_teacher_and_a_cache_may_move(prepare, begun, tmp_path, caches):
+  shutil.copytree(tmp_path / "teacher", tmp_path / "moved")
+  cache = caches[0].partition("=")[2]
+  shutil.copytree(cache, tmp_path / "cache")
+  moved = [
+    f"TEACHER_CHECKPOINT_PATH={tmp_path / 'moved'}",
+    f"TRAIN_CACHE={tmp_path / 'cache'}",
+  ]
+  assert changes(prepare(*moved)) == []
+
+
+def test_a_teacher_made_anew_at_the_same_place_is_another(
+  prepare, begun, tmp_path, caches
+):
+  save_teacher(tmp_path / "teacher", caches, 1)
+  with pytest.raises(UserError, match="content of the teacher checkpoint: "):
+    changes(prepare())
+
+
+def test_other_rows_of_the_same_task_are_another_data_set(
+  prepare, begun, tmp_path
+):
+  other = write_cache(tmp_path / "other", "train", rows=47)
+  with pytest.raises(UserError, match="content of the training data: "):
+    changes(prepare(f"TRAIN_CACHE={other}"))
+
+
+def test_other_evaluation_rows_are_told(prepare, begun, tmp_path):
+  other = write_cache(tmp_path / "other", "validation", rows=9)
+  said = [x.partition(":")[0] for x in changes(prepare(f"EVAL_CACHE={other}"))]
+  assert sorted(said) == ["EVAL_CACHE", "the content of the evaluation data"]
+
+
+def test_a_second_process_is_refused_before_anything_is_read(
+  prepare, tmp_path, monkeypatch
+):
+  prepare()
+  monkeypatch.setattr(
+    train_command, "prepare", lambda *_: pytest.fail("it read")
+  )
+  with (
+    locks.hold(tmp_path / "run" / ".lock", "the run"),
+    pytest.raises(UserError, match=r"MODEL_DIR .* is in use by process \d+ on"),
+  ):
+    train_command.train(FOLDERS)
+
+
+def test_a_student_that_is_gone_is_not_missed_once_there_is_a_checkpoint(
+  prepare, tmp_path, caches, caplog
+):
+  gone = f"INITIAL_CHECKPOINT_PATH={tmp_path / 'gone'}"
+  with pytest.raises(
+    UserError, match=r"INITIAL_CHECKPOINT_PATH: no checkpoint"
+  ):
+    prepare(gone)
+  (tmp_path / "run" / "checkpoints" / "00000010").mkdir(parents=True)
+  prepare(gone)
+  assert "goes on without it" in caplog.text
+
+
+@pytest.fixture
+def trained_on(tmp_path, caches):
+  """A teacher's run, which saves step after step."""
+  configuration.load(["test/sft.gin"], ["MODEL_DIR=run", *caches])
+  model = configuration.build(records.Training).student
+
+  def save(step):
+    params = jax.jit(model.init)(jax.random.key(step))
+    with Store(tmp_path / "training" / "checkpoints") as store:
+      store.save(step, {"params": params})
+    return params
+
+  return save
+
+
+def test_the_teacher_that_is_written_down_is_the_one_that_is_loaded(
+  prepare, tmp_path, trained_on, monkeypatch
+):
+  first = trained_on(2)
+  load = trained.load_trained
+
+  def grows(path, like):
+    trained_on(4)  # between the look and the load
+    return load(path, like)
+
+  monkeypatch.setattr(trained, "load_trained", grows)
+  run = prepare(f"TEACHER_CHECKPOINT_PATH={tmp_path / 'training'}")
+  jax.tree.map(np.testing.assert_array_equal, run.teacher_params, first)
+  marked = tmp_path / "training/checkpoints/00000002/sha256.json"
+  written = hashlib.sha256(marked.read_bytes()).hexdigest()
+  assert run.about["contents"]["teacher_checkpoint"] == written
+
+
+def test_big_files_are_read_once_and_those_of_the_first_student_at_its_start(
+  prepare, tmp_path, trained_on, monkeypatch
+):
+  trained_on(2)
+  read = []
+  hashed = checksums._hashes
+
+  def counted(path, **options):
+    read.append(path)
+    return hashed(path, **options)
+
+  monkeypatch.setattr(checksums, "_hashes", counted)
+  teacher = f"TEACHER_CHECKPOINT_PATH={tmp_path / 'training'}"
+  prepare(teacher)
+  assert read == [tmp_path / "training/checkpoints/00000002"]
+  save = shutil.copytree(tmp_path / "training", tmp_path / "student")
+  (tmp_path / "run" / "checkpoints" / "00000010").mkdir(parents=True)
+  run = prepare(teacher, f"INITIAL_CHECKPOINT_PATH={save}")
+  assert len(read) == 1
+  contents = run.about["contents"]
+  assert contents["initial_checkpoint"] == contents["teacher_checkpoint"]
+
+
+@pytest.mark.parametrize(
+  ("binding", "message"),
+  [
+    ("REPORT_PERIOD=0", "REPORT_PERIOD is 0; give at least 1"),
+    ("EVAL_PERIOD=-1", "EVAL_PERIOD is -1; give a number of steps, or 0"),
+    ("EVAL_LOG_STEPS=-1", "EVAL_LOG_STEPS is -1"),
+    ("CHECKPOINT_PERIOD=-1", "CHECKPOINT_PERIOD is -1"),
+    ("SAMPLE_PERIOD=-1", "SAMPLE_PERIOD is -1"),
+    ("KEEP=0", "KEEP is 0; give at least 1"),
+    ("KEEP_BEST=1", "KEEP_BEST is 1 but BEST_METRIC is empty"),
+    ("BEST_METRIC=x", "no effect without KEEP_BEST"),
+    ("BEST_MODE=best", "BEST_MODE is 'best'; expected one of 'max', 'min'"),
+  ],
+)
+def test_impossible_periods_and_keeps_are_refused(prepare, binding, message):
+  with pytest.raises(UserError, match=message):
+    prepare(binding)
+
+
+def test_the_best_by_an_unknown_metric_lists_the_known(prepare):
+  with pytest.raises(UserError, match="choose one of eval/chain_addition_ea"):
+    prepare("KEEP_BEST=1", "BEST_METRIC=accuracy", "EVAL_PERIOD=10")
+
+
+@pytest.mark.parametrize(
+  ("error", "code", "said"),
+  [
+    (
+      preemption.Interrupted(signal.SIGTERM, "after step 3 of 20"),
+      143,
+      "stopped by SIGTERM after step 3 of 20; the same command goes on",
+    ),
+    (
+      preemption.Interrupted(signal.SIGINT, "after step 3 of 20"),
+      130,
+      "stopped by ctrl-C after step 3",
+    ),
+    (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+    (OSError(28, "No space left on device", "x/y"), 2, "x/y: No space left"),
+    (OSError(30, "Read-only", "x/y"), 2, "x/y: Read-only file system; free"),
+  ],
+)
+def test_every_end_has_its_exit_code_and_one_line(
+  monkeypatch, capsys, error, code, said
+):
+  def end(args):
+    raise error
+
+  monkeypatch.setitem(command._COMMANDS, "report", end)
+  assert command.main(["report", "anywhere"]) == code
+  told = capsys.readouterr().err
+  assert told.count("\n") == 1
+  assert said in told

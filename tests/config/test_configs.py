@@ -1,0 +1,334 @@
+"""Every gin file parses and builds its objects; no model is made."""
+
+import jax
+import pytest
+
+from gkd import trees
+from gkd.cli.sample_command import Sampling
+from gkd.config import configuration
+from gkd.config import gin_table
+from gkd.config.records import Data
+from gkd.config.records import Evaluating
+from gkd.config.records import Training
+from gkd.losses import divergence
+from gkd.losses.objective import CrossEntropy
+from gkd.losses.objective import Distillation
+from gkd.models import t5
+from gkd.types import UserError
+
+FOLDER = configuration.config_folder()
+FILES = sorted(p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*.gin"))
+TINY = ["STUDENT_MODEL=%TINY"]
+STEPS = ["BATCH_SIZE=8", "TRAIN_STEPS=10", "LEARNING_RATE=0.1"]
+TEACHER = ["TEACHER_MODEL=%TINY_TEACHER"]
+# A config may leave these to the command line.
+PATHS = (
+  "MODEL_DIR",
+  "OUTPUT_DIR",
+  "INITIAL_CHECKPOINT_PATH",
+  "TEACHER_CHECKPOINT_PATH",
+)
+TINY_TASK = "test/tiny.gin"
+ON_POLICY = "methods/gkd_on_policy.gin"
+REVERSE = "divergences/reverse_kl.gin"
+DISTILL = ["runs/distill.gin", TINY_TASK]
+KINDS = {
+  "runs/sft.gin": Training,
+  "runs/distill.gin": Training,
+  "runs/evaluate.gin": Evaluating,
+  "runs/sample.gin": Sampling,
+}
+
+# What must stand beside a file: (files before, files after, bindings, class).
+RECIPES = {
+  "runs/sft.gin": ([], [TINY_TASK], TINY + STEPS, Training),
+  "runs/distill.gin": (
+    [],
+    [TINY_TASK, ON_POLICY, REVERSE],
+    TINY + STEPS + TEACHER,
+    Training,
+  ),
+  "runs/evaluate.gin": ([], [TINY_TASK], TINY, Evaluating),
+  "runs/evaluate_against.gin": (
+    ["runs/evaluate.gin"],
+    [TINY_TASK],
+    TINY + TEACHER,
+    Evaluating,
+  ),
+  "runs/sample.gin": ([], [TINY_TASK], TINY, Sampling),
+  "methods/sft.gin": (
+    ["runs/train.gin", TINY_TASK],
+    [],
+    TINY + STEPS,
+    Training,
+  ),
+}
+
+
+def recipe(file):
+  """How to build with a file; None for one that others include."""
+  if file in RECIPES:
+    return RECIPES[file]
+  kind = file.partition("/")[0]
+  if kind == "methods":
+    return ([*DISTILL, REVERSE], [], TINY + STEPS + TEACHER, Training)
+  if kind == "divergences":
+    return ([*DISTILL, ON_POLICY], [], TINY + STEPS + TEACHER, Training)
+  if kind in ("experiments", "test"):
+    text = (FOLDER / file).read_text("utf-8")
+    for run, cls in KINDS.items():
+      if f"include '{run}'" in text:
+        return ([], [], [], cls)
+  return None
+
+
+def build(file, bindings=()):
+  before, after, own, cls = recipe(file)
+  files = [*before, file, *after]
+  configuration.load(files, [])
+  names = gin_table.macro_names()
+  free = [n for n in PATHS if n in names and not gin_table.is_bound(n)]
+  configuration.load(files, [*own, *(f"{n}=path" for n in free), *bindings])
+  return configuration.build(cls)
+
+
+BUILT = [file for file in FILES if recipe(file) is not None]
+
+
+@pytest.mark.parametrize("file", BUILT)
+def test_builds(file):
+  built = build(file)
+  model = built.student if hasattr(built, "student") else built.model
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  assert trees.num_parameters(params) > 0
+
+
+@pytest.mark.parametrize("file", ["test/distill.gin", "runs/sft.gin"])
+def test_operative_configuration_builds_the_same_run(file, tmp_path):
+  built = build(file)
+  (tmp_path / "config.gin").write_text(configuration.operative())
+  configuration.load([str(tmp_path / "config.gin")], [])
+  assert configuration.build(Training) == built
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.startswith("tasks/")])
+def test_tasks_name_their_data(file):
+  configuration.load(["runs/data.gin", file], [])
+  scopes = ["eval"] + ["train"] * gin_table.is_bound("TRAIN_SPLIT")
+  for scope in scopes:
+    data = configuration.build(Data, scope=scope)
+    assert data.module.startswith("gkd.tasks.")
+    assert (FOLDER.parent / f"{data.module.replace('.', '/')}.py").is_file()
+
+
+def test_every_file_is_built_or_included():
+  tasks = {f for f in FILES if f.startswith("tasks/")}
+  texts = [(FOLDER / f).read_text("utf-8") for f in FILES]
+  for file in set(FILES) - set(BUILT) - tasks:
+    assert any(f"include '{file}'" in text for text in texts), file
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_header_says_how_to_use_it_and_what_to_expect(file):
+  text = (FOLDER / file).read_text("utf-8")
+  header = text.partition("\n\n")[0]
+  assert all(line.startswith("#") for line in header.splitlines())
+  uses = ("gkd ", "Included", "After runs/", "Use:", "launch/", "share")
+  assert any(word in " ".join(header.split()) for word in uses)
+  assert any(w in header for w in ("Expect:", "Metric:", "Sizes:", "Knobs:"))
+  assert max(map(len, text.splitlines())) <= 80
+
+
+# Student's share of steps, divergence, whether ground truth is needed: GKD,
+# section 4 and its table of methods.
+@pytest.mark.parametrize(
+  ("method", "fraction", "chosen", "needs_targets"),
+  [
+    ("supervised_kd", 0.0, divergence.ForwardKL(), True),
+    ("imitkd", 0.5, divergence.ForwardKL(), True),
+    ("f_distill", 0.5, divergence.TotalVariation(), True),
+    ("gkd_supervised", 0.0, divergence.ReverseKL(), True),
+    ("gkd_mixed", 0.5, divergence.ReverseKL(), True),
+    ("gkd_on_policy", 1.0, divergence.ReverseKL(), False),
+  ],
+)
+def test_methods_are_the_papers(method, fraction, chosen, needs_targets):
+  built = build(f"methods/{method}.gin")
+  assert built.objective == Distillation(divergence=chosen)
+  assert built.rollout.student_fraction == fraction
+  assert built.rollout.needs_targets is needs_targets
+  assert built.rollout.decoding.temperature == 1.0
+  assert built.reduction == "sequence"
+
+
+def test_seqkd_is_cross_entropy_on_the_teachers_text():
+  built = build("methods/seqkd.gin")
+  assert built.objective == CrossEntropy()
+  assert built.rollout.needs_teacher
+  assert not built.rollout.needs_targets
+  assert built.teacher is not None
+
+
+def test_sft_has_neither_teacher_nor_rollout():
+  built = build("runs/sft.gin")
+  assert built.objective == CrossEntropy()
+  assert built.teacher is None
+  assert built.rollout is None
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5, 0.9])
+def test_jsd_files_carry_their_beta(beta):
+  built = build(f"divergences/jsd_{beta}.gin")
+  assert built.objective.divergence == divergence.GeneralizedJSD(beta)
+
+
+def test_a_published_size_is_named_on_the_command_line():
+  # A name for another name, which has the numbers.
+  bindings = [*STEPS, "STUDENT_MODEL=%FLAN_T5_XXL", "MODEL_DIR=run"]
+  configuration.load(["runs/sft.gin", TINY_TASK], bindings)
+  student = configuration.build(Training).student
+  assert student.config.num_heads == 64
+  assert student.vocabulary_size == 32_100
+
+
+def test_later_files_override_earlier_ones():
+  configuration.load(
+    ["test/distill.gin", "divergences/jsd_0.1.gin"],
+    ["MODEL_DIR=run", "TEACHER_CHECKPOINT_PATH=y", "DTYPE=bfloat16"],
+  )
+  built = configuration.build(Training)
+  assert built.objective.divergence == divergence.GeneralizedJSD(0.1)
+  assert built.student.config.dtype == "bfloat16"
+  assert isinstance(built.student.config, t5.T5Config)
+
+
+def test_components_need_no_file_that_mentions_them():
+  built = build(
+    "test/distill.gin",
+    [
+      "DIVERGENCE=@divergence.GeneralizedJSD()",
+      "divergence.GeneralizedJSD.beta=0.3",
+      "STUDENT_DATA_FRACTION=@schedules.Linear()",
+      "schedules.Linear.start=0.0",
+      "schedules.Linear.end=1.0",
+      "schedules.Linear.begin_step=0",
+      "schedules.Linear.end_step=10",
+    ],
+  )
+  assert built.objective.divergence == divergence.GeneralizedJSD(0.3)
+  assert built.rollout.schedule(5) == pytest.approx(0.5)
+
+
+def test_a_folder_named_like_ours_does_not_hide_the_configs(
+  tmp_path, monkeypatch
+):
+  (tmp_path / "runs").mkdir()
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(tmp_path)
+  assert build("test/sft.gin").train_steps == 20
+
+
+DISTILL_PATHS = ["MODEL_DIR=run", "TEACHER_CHECKPOINT_PATH=teacher"]
+
+
+def load_own(folder, text, bindings=("MODEL_DIR=run",)):
+  """Loads a user's file, which stands outside of configs/."""
+  file = folder / "mine.gin"
+  file.write_text(text)
+  configuration.load([str(file)], bindings)
+
+
+def test_misspelt_macro_in_a_users_file_is_refused(tmp_path):
+  text = "include 'test/sft.gin'\nTRIAN_STEPS = 2\n"
+  message = r"mine.gin: nothing reads 'TRIAN_STEPS'; did you mean TRAIN_STEPS"
+  with pytest.raises(UserError, match=message):
+    load_own(tmp_path, text)
+  # Also in a file that the user's file includes.
+  (tmp_path / "part.gin").write_text("TRIAN_STEPS = 2\n")
+  with pytest.raises(UserError, match=r"part.gin: nothing reads 'TRIAN_STEPS'"):
+    load_own(tmp_path, f"include '{tmp_path / 'part.gin'}'\n", [])
+
+
+def test_names_that_a_users_file_may_set(tmp_path):
+  own = """
+include 'test/sft.gin'
+WIDTH = 8  # a name of the user's own
+STUDENT_MODEL = {'vocab_size': 18, 'emb_dim': %WIDTH, 'num_heads': 2,
+                 'head_dim': 8, 'mlp_dim': 32, 'num_encoder_layers': 1,
+                 'num_decoder_layers': 1, 'mlp_activations': ('relu',),
+                 'logits_via_embedding': True}
+OUTPUT_DIR = 'for gkd sample'
+"""
+  load_own(tmp_path, own)
+  assert configuration.build(Training).student.config.emb_dim == 8
+  # A flag may be what asks for it.
+  load_own(
+    tmp_path,
+    "include 'test/sft.gin'\nSMALLER = %TINY\n",
+    ["MODEL_DIR=run", "STUDENT_MODEL=%SMALLER"],
+  )
+  assert configuration.build(Training).student.config.emb_dim == 16
+
+
+@pytest.mark.parametrize(
+  "binding",
+  [
+    "TEACHER_TEMPERATURE=0.1",
+    "STUDENT_TEMPERATURE=0.1",
+    "CHUNK_SIZE=4",
+    "DIVERGENCE=@divergence.ForwardKL()",
+  ],
+)
+def test_choices_that_cross_entropy_does_not_read_are_refused(
+  binding, tmp_path
+):
+  name = binding.partition("=")[0]
+  files = ["test/distill.gin", "methods/seqkd.gin"]
+  configuration.load(files, [*DISTILL_PATHS, binding])
+  with pytest.raises(UserError, match=f"--gin.{name} has no effect"):
+    configuration.build(Training)
+  for run in (["test/sft.gin"], files):
+    text = f"""
+from __gin__ import dynamic_registration
+from gkd.losses import divergence
+{"".join(f"include '{file}'" + chr(10) for file in run)}
+{binding}
+"""
+    paths = DISTILL_PATHS if run == files else DISTILL_PATHS[:1]
+    load_own(tmp_path, text, paths)
+    with pytest.raises(UserError, match=f"{name} in .*mine.gin has no effect"):
+      configuration.build(Training)
+  # Where it is read it counts.
+  configuration.load(files[:1], [*DISTILL_PATHS, binding])
+  assert configuration.build(Training).objective != Distillation(
+    divergence=divergence.ReverseKL()
+  )
+
+
+def test_flag_of_a_component_that_is_not_chosen_is_refused():
+  beta = "divergence.GeneralizedJSD.beta=0.3"
+  configuration.load(["test/distill.gin"], [*DISTILL_PATHS, beta])
+  with pytest.raises(UserError, match=f"--gin.{beta[:-4]} has no effect"):
+    configuration.build(Training)
+
+
+def test_scoped_flag_reaches_its_model_alone():
+  width = "student/model_spec.t5.dropout_rate=0.2"
+  configuration.load(["test/distill.gin"], [*DISTILL_PATHS, width])
+  built = configuration.build(Training)
+  assert built.student.config.dropout_rate == 0.2
+  assert built.teacher.config.dropout_rate == 0.0
+
+
+def test_a_teacher_that_answers_must_be_there():
+  configuration.load(
+    ["test/distill.gin", "methods/seqkd.gin"],
+    [
+      "MODEL_DIR=run",
+      "records.Training.teacher=None",
+      "records.Training.teacher_checkpoint=''",
+    ],
+  )
+  message = "FIXED_SOURCE is 'teacher' but there is no teacher"
+  with pytest.raises(UserError, match=message):
+    configuration.build(Training)

@@ -1,0 +1,110 @@
+"""Evaluations of several splits: names, labels, what is measured once."""
+
+import types
+
+import pytest
+
+from gkd.config import evaluations
+from gkd.config import records
+from gkd.sampling.strategies import BeamSearch
+from gkd.types import UserError
+
+DATA = records.Data(
+  task="a", split="test", lengths={"inputs": 4, "targets": 4}, vocabulary="x"
+)
+
+
+class _Cache:
+  """As much of a cache as is looked at before anything is read."""
+
+  vocabulary = postprocess = metric_fns = None
+  path = "folder"
+
+  def __init__(self, task, split, longest=4):
+    self.info = {
+      "task": task,
+      "split": split,
+      "longest": {"inputs": longest, "targets": 4},
+      "vocabulary": {"sha256": "0", "size": 9},
+    }
+
+  def __len__(self):
+    return 3
+
+
+def make(*caches, **kwargs):
+  described = records.Scoring(data=DATA, batch_size=2, **kwargs)
+  return evaluations.make_evaluations(described, caches)
+
+
+def test_the_split_is_named_where_a_task_has_several():
+  made = make(
+    _Cache("a", "test"), _Cache("b", "test"), _Cache("a", "train[:9]")
+  )
+  parts = [evaluation.metric_part for evaluation in made]
+  assert parts == ["a-test", "b", "a-train[:9]"]
+
+
+def test_distance_is_measured_once_a_split_and_settings_reach_all():
+  made = make(
+    _Cache("a", "test"),
+    _Cache("b", "test"),
+    temperatures=(0.0, 0.7),
+    num_samples=3,
+    bootstrap=7,
+    teacher=False,
+  )
+  assert [evaluation.distance for evaluation in made] == [True, False] * 2
+  assert [evaluation.label for evaluation in made] == ["", "t0.7"] * 2
+  assert [evaluation.num_samples for evaluation in made] == [1, 3] * 2
+  assert {(e.bootstrap, e.score_teacher) for e in made} == {(7, False)}
+
+
+def test_splits_whose_files_would_have_one_name_are_refused():
+  message = r"a/train\[1%:\] has the same name as a/train\[:1%\]"
+  with pytest.raises(UserError, match=message):
+    make(_Cache("a", "train[:1%]"), _Cache("a", "train[1%:]"))
+
+
+def test_prompts_of_any_split_must_fit():
+  with pytest.raises(UserError, match="inputs length 4 is too short for the"):
+    make(_Cache("a", "test"), _Cache("b", "test", longest=5))
+
+
+def test_a_teacher_gives_its_knobs_a_meaning(monkeypatch):
+  refused = []
+  monkeypatch.setattr(
+    evaluations.configuration,
+    "refuse_idle_flags",
+    lambda names, why: refused.append(names),
+  )
+  described = records.Scoring(data=DATA, batch_size=2, beam_size=4)
+  evaluations.refuse_idle_flags(types.SimpleNamespace(), described)
+  assert refused == []
+  evaluations.refuse_idle_flags(None, None)
+  assert refused == [("EVAL_TEACHER", "EVAL_CHUNK_SIZE")]
+
+
+def test_a_beam_search_is_one_evaluation_more_or_the_only_one():
+  made = make(_Cache("a", "test"), beam_size=4, beam_alpha=0.5)
+  assert [evaluation.label for evaluation in made] == ["", "beam4"]
+  assert [evaluation.distance for evaluation in made] == [True, False]
+  assert made[1].decoding == BeamSearch(4, 0.5)
+  (alone,) = make(_Cache("a", "test"), beam_size=2, temperatures=())
+  assert (alone.label, alone.distance) == ("beam2", True)
+
+
+def test_more_beams_than_ids_are_refused():
+  """Not when the first evaluation is compiled."""
+  assert make(_Cache("a", "test"), beam_size=8)
+  with pytest.raises(
+    UserError, match=r"beam size is 9, but .*; give at most 8"
+  ):
+    make(_Cache("a", "test"), beam_size=9)
+
+
+def test_several_answers_leave_the_search_alone():
+  made = make(
+    _Cache("a", "test"), beam_size=4, temperatures=(0.5,), num_samples=3
+  )
+  assert [evaluation.num_samples for evaluation in made] == [3, 1]

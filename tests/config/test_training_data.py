@@ -1,0 +1,128 @@
+"""What a configuration says of the training data reaches the run."""
+
+import pytest
+
+from gkd.cli import train_command
+from gkd.config import configuration
+from gkd.config.datasets import Folders
+from gkd.config.records import Training
+from gkd.text.chain_addition import CHARACTERS
+from gkd.text.vocabulary import CharacterVocabulary
+from gkd.types import UserError
+from tests.data import tiny_caches
+
+NOWHERE = Folders(data_dir="", cache_dir="")
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+  """Two caches of 100 rows: 25 prompts with 4 targets each."""
+  folder = tmp_path_factory.mktemp("caches")
+  vocabulary = CharacterVocabulary(CHARACTERS)
+  made = []
+  for task in ("a", "b", "scored"):
+    rows = [
+      tiny_caches.Row([3], [3 + k], f"{task} {prompt}", "1")
+      for prompt in range(25)
+      for k in range(4)
+    ]
+    cache = tiny_caches.write(
+      folder / task, rows, task=task, vocabulary=vocabulary
+    )
+    made.append(str(cache.path))
+  return made
+
+
+def prepared(paths, *bindings, train=None):
+  configuration.load(
+    ["test/sft.gin"],
+    [
+      "MODEL_DIR=run",
+      "TRAIN_LIMIT=None",
+      f"TASK_FEATURE_LENGTHS={tiny_caches.LENGTHS}",
+      f"TRAIN_CACHE={train or paths[0]}",
+      f"EVAL_CACHE={paths[2]}",
+      *bindings,
+    ],
+  )
+  return train_command.prepare(configuration.build(Training), NOWHERE)
+
+
+def data_lines(run):
+  lines = run.describe().splitlines()
+  first = next(i for i, line in enumerate(lines) if line.startswith("data:"))
+  last = next(i for i, line in enumerate(lines) if line.startswith("steps:"))
+  return [line.removeprefix("data:").strip() for line in lines[first:last]]
+
+
+def test_one_cache(paths):
+  run = prepared(paths)
+  assert data_lines(run) == ["a train, 100 rows"]
+  assert "steps:     20 of batch 16" in run.describe()
+
+
+def test_caches_with_rates_and_a_fraction_of_each(paths):
+  rates = {paths[0]: 3, paths[1]: 1.0}
+  run = prepared(paths, "TRAIN_FRACTION=0.2", "SUBSET_SEED=7", train=rates)
+  assert data_lines(run) == [
+    "75 % a train, 20 of 100 rows, drawn by seed 7",
+    "25 % b train, 20 of 100 rows, drawn by seed 7",
+  ]
+  rows = run.loader.batch(3).rows
+  assert (rows < 100).sum() == 12
+  assert (rows >= 100).sum() == 4
+
+
+def test_fewer_prompts_at_constant_size(paths):
+  lines, prompts = [], []
+  for m in (1, 2, 4):
+    run = prepared(paths, "TRAIN_LIMIT=20", f"TARGETS_PER_PROMPT={m}")
+    lines += data_lines(run)
+    rows = {row for step in range(5) for row in run.loader.batch(step).rows}
+    assert len(rows) == 20
+    prompts.append({row // 4 for row in rows})
+  assert lines == [
+    "a train, 20 of 100 rows: 20 prompts × 1 target, drawn by seed 0",
+    "a train, 20 of 100 rows: 10 prompts × 2 targets, drawn by seed 0",
+    "a train, 20 of 100 rows: 5 prompts × 4 targets, drawn by seed 0",
+  ]
+  assert prompts[2] < prompts[1] < prompts[0]
+
+
+def test_run_says_who_wrote_its_texts(paths, tmp_path):
+  assert prepared(paths).about["training_text"] == {}
+  rows = [tiny_caches.Row([3], [4], "a", "1")]
+  written = {"checkpoint": "/runs/teacher", "seed": 3}
+  vocabulary = CharacterVocabulary(CHARACTERS)
+  tiny_caches.write(
+    tmp_path / "text", rows, vocabulary=vocabulary, written_by=written
+  )
+  rates = {paths[0]: 1, str(tmp_path / "text"): 1}
+  about = prepared(paths, train=rates).about
+  assert about["training_text"] == {"text": {"written_by": written}}
+
+
+@pytest.mark.parametrize(
+  ("bindings", "message"),
+  [
+    (["TRAIN_FRACTION=1.5"], "TRAIN_FRACTION is 1.5; give a number above 0"),
+    (["TRAIN_FRACTION=half"], "TRAIN_FRACTION is 'half'; expected a number"),
+    (["SUBSET_SEED=1"], "SUBSET_SEED is 1 but all rows are used"),
+    (["TARGETS_PER_PROMPT=5"], "25 of 25 prompts of cache .* fewer than 5"),
+    (["MIXTURE={'x': 1}"], "MIXTURE and TRAIN_CACHE .* are both given"),
+    (
+      ["MIXTURE={'x': 'y'}"],
+      "MIXTURE is .*expected a dict of text to a number",
+    ),
+  ],
+)
+def test_mistakes_are_found_before_any_compile(paths, bindings, message):
+  with pytest.raises(UserError, match=message):
+    prepared(paths, *bindings)
+
+
+def test_a_limit_of_a_mixture_is_refused(paths):
+  with pytest.raises(
+    UserError, match="TRAIN_LIMIT is 5 but 2 caches are mixed"
+  ):
+    prepared(paths, "TRAIN_LIMIT=5", train=paths[:2])

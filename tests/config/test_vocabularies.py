@@ -1,0 +1,89 @@
+"""VOCABULARY as a word, a file or a folder."""
+
+import pytest
+
+from gkd.config import configuration
+from gkd.config import vocabularies
+from gkd.config.folders import Folders
+from gkd.config.records import Data
+from gkd.text import sentencepiece_training
+from gkd.text import tokenizer_folder
+from gkd.text.vocabulary import SentencePieceVocabulary
+from gkd.types import UserError
+
+SIZE = 290
+LENGTHS = {"inputs": 4, "targets": 4}
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+  path = tmp_path_factory.mktemp("sp") / "spiece.model"
+  words = [f"the cat {n} sat on mat {n * n}" for n in range(999)]
+  sentencepiece_training.train_sentencepiece(words, SIZE, path)
+  return path
+
+
+def of(name, extra_ids=0, **places):
+  places = {"data_dir": "", "cache_dir": ""} | places
+  data = Data(
+    task="toy",
+    split="train",
+    lengths=LENGTHS,
+    vocabulary=name,
+    extra_ids=extra_ids,
+  )
+  return vocabularies.of(data, Folders(**places))
+
+
+def test_a_folder_says_its_own_extra_ids(model_file):
+  """Those of a task's file are for the vocabulary that the file names."""
+  configuration.load([], [])
+  for extra_ids in (0, 7, 100):
+    found = of(str(model_file.parent), extra_ids)
+    assert found.size == SIZE + 100
+    assert found.piece(SIZE + 99) == "▁<extra_id_0>"
+
+
+def test_a_folder_may_be_below_the_data_folder(model_file):
+  configuration.load([], [])
+  place = model_file.parent
+  found = of(place.name, data_dir=str(place.parent))
+  assert found.spec() == of(str(place)).spec()
+
+
+def test_a_rebuilt_tokenizer_is_written_where_seqio_can_read_it(
+  model_file, tmp_path, monkeypatch
+):
+  configuration.load([], [])
+  content = model_file.read_bytes()
+  rebuilt = SentencePieceVocabulary(tmp_path / "spiece.model", 9, content)
+  monkeypatch.setattr(tokenizer_folder, "load", lambda folder: rebuilt)
+  found = of(str(tmp_path), 9, cache_dir=str(tmp_path / "cache"))
+  assert found.path.is_relative_to(tmp_path / "cache")
+  assert found.path.read_bytes() == content
+  assert found.spec() == rebuilt.spec()
+  # A second time it is there.
+  again = of(str(tmp_path), 9, cache_dir=str(tmp_path / "cache"))
+  assert again.path == found.path
+
+
+def test_a_file_takes_the_extra_ids_that_are_given(model_file):
+  assert of(str(model_file), 7).size == SIZE + 7
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("", "VOCABULARY is empty; .* takes that of INITIAL_CHECKPOINT_PATH"),
+    (None, "VOCABULARY is empty"),
+    ("nowhere", "VOCABULARY 'nowhere' is not a file or folder here nor in"),
+  ],
+)
+def test_what_is_not_there_is_refused(name, message):
+  with pytest.raises(UserError, match=message):
+    of(name)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
+  with pytest.raises(UserError, match="is a folder without a tokenizer; give"):
+    of(str(tmp_path))

@@ -1,0 +1,223 @@
+"""RESTORE_OPTIMIZER and FIRST_STEP = 'checkpoint': gin to a run's state."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from gkd import trees
+from gkd.checkpoints import conversion
+from gkd.checkpoints import models
+from gkd.checkpoints import source
+from gkd.checkpoints import trained
+from gkd.checkpoints.store import Store
+from gkd.cli import train_command
+from gkd.config import configuration
+from gkd.config import records
+from gkd.config import warm_start
+from gkd.config.datasets import Folders
+from gkd.models import t5
+from gkd.training import loop
+from gkd.training import state as states
+from gkd.training import t5x_adafactor_state
+from gkd.training.optimizer import Optimizer
+from gkd.types import UserError
+from tests.cli.test_main import write_cache
+
+FOLDERS = Folders(data_dir="", cache_dir="")
+RESTORE = "RESTORE_OPTIMIZER=True"
+OF_CHECKPOINT = "FIRST_STEP='checkpoint'"
+FACTORS = "LEARNING_RATE_FACTORS='constant * linear_warmup * rsqrt_decay'"
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("caches")
+  train = write_cache(folder / "train", "train")
+  scored = write_cache(folder / "eval", "validation", rows=8)
+  return [f"TRAIN_CACHE={train}", f"EVAL_CACHE={scored}"]
+
+
+@pytest.fixture
+def prepare(tmp_path, caches):
+  def prepare(*bindings):
+    given = [f"MODEL_DIR={tmp_path / 'run'}", *caches, *bindings]
+    if not any(x.startswith("OPTIMIZER=") for x in given):
+      given.append("OPTIMIZER=adafactor")
+    configuration.load(["test/sft.gin"], given)
+    built = configuration.build(records.Training)
+    return train_command.prepare(built, FOLDERS)
+
+  return prepare
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory, caches):
+  """A run of Adafactor, begun at step 40 and saved after 5 of its own."""
+  folder = tmp_path_factory.mktemp("before")
+  configuration.load(["test/sft.gin"], ["MODEL_DIR=x", *caches])
+  student = configuration.build(records.Training).student
+  params = jax.jit(student.init)(jax.random.key(3))
+  rule = Optimizer(name="adafactor", learning_rate=1.0, total_steps=9)
+  state = states.create(params, rule.transformation())
+  random = np.random.default_rng(0)
+  slots = {
+    name: random.random(slot.shape, np.float32)
+    if name.startswith("v/")
+    else slot
+    for name, slot in t5x_adafactor_state.export(state.opt_state).items()
+  }
+  opt_state = t5x_adafactor_state.restore(state.opt_state, params, slots)
+  with Store(folder / "checkpoints") as store:
+    store.save(5, state.replace(opt_state=opt_state))
+  trained.write_description(folder, {"first_step": 40})
+  return folder, slots
+
+
+def assert_same(slots, expected):
+  assert slots.keys() == expected.keys()
+  for name, slot in expected.items():
+    np.testing.assert_array_equal(slots[name], slot, err_msg=name)
+
+
+def first_slots(run):
+  state, _ = loop._state(run, Store(run.folder / "checkpoints"), 0)
+  return t5x_adafactor_state.export(state.opt_state)
+
+
+def test_a_run_of_ours_goes_on_at_its_absolute_step(prepare, before):
+  folder, slots = before
+  run = prepare(RESTORE, f"INITIAL_CHECKPOINT_PATH={folder}")
+  assert run.optimizer.begins_at == 45
+  assert run.about["first_step"] == 45
+  assert "as T5X at step 45, with the slots of the checkpoint" in run.describe()
+  assert_same(first_slots(run), slots)
+
+
+@pytest.mark.parametrize("to", ["t5x", "gkd"])
+def test_a_run_of_ours_leaves_with_slots_and_step(
+  prepare, before, tmp_path, to
+):
+  """And comes back: T5X's layout and a saved model hold the same."""
+  folder, slots = before
+  conversion.convert(folder, tmp_path / "out", to=to, slots=True)
+  found = source.open_any(tmp_path / "out")
+  assert found.step == 45
+  assert_same({n: leaf.read() for n, leaf in found.slots.items()}, slots)
+
+
+def test_the_step_alone_leaves_the_slots_empty(prepare, before):
+  path = f"INITIAL_CHECKPOINT_PATH={before[0]}"
+  run = prepare(OF_CHECKPOINT, FACTORS, "WARMUP_STEPS=100", path)
+  assert run.optimizer.begins_at == 45
+  assert run.student_slots is None
+  rate = run.optimizer.schedule(1)
+  np.testing.assert_allclose(rate, 3e-3 * 0.46 / np.sqrt(100), rtol=1e-6)
+  assert not any(x.any() for x in first_slots(run).values())
+
+
+def test_without_these_options_nothing_is_taken(prepare, before):
+  run = prepare(f"INITIAL_CHECKPOINT_PATH={before[0]}")
+  assert run.optimizer.begins_at == 0
+  assert run.student_slots is None
+  assert run.about["first_step"] == 0
+
+
+def test_a_run_that_goes_on_knows_its_first_step(prepare, before, tmp_path):
+  first = shutil.copytree(before[0], tmp_path / "first")
+  path = f"INITIAL_CHECKPOINT_PATH={first}"
+  run = prepare(RESTORE, path)
+  run.folder.mkdir()
+  loop._describe(run)
+  (run.folder / "checkpoints" / "00000010").mkdir(parents=True)
+  shutil.rmtree(first)
+  assert prepare(RESTORE, path).optimizer.begins_at == 45
+  trained.write_description(run.folder, {})
+  with pytest.raises(UserError, match="does not say 'first_step', the step th"):
+    prepare(RESTORE, path)
+
+
+@pytest.mark.parametrize(
+  ("bindings", "message"),
+  [
+    ([RESTORE], "RESTORE_OPTIMIZER is True but INITIAL_CHECKPOINT_PATH is em"),
+    ([OF_CHECKPOINT], "FIRST_STEP is 'checkpoint' but INITIAL_CHECKPOINT_PATH"),
+    (
+      [RESTORE, "FIRST_STEP=44", "INITIAL_CHECKPOINT_PATH=%s"],
+      "FIRST_STEP is 44 but the slots .* are of step 45",
+    ),
+    (
+      [RESTORE, "INITIAL_CHECKPOINT_PATH=%s", "ADAFACTOR_STEP_OFFSET=45"],
+      "RESTORE_OPTIMIZER has no effect with ADAFACTOR_STEP_OFFSET 45",
+    ),
+    (
+      [RESTORE, "OPTIMIZER=adamw", "INITIAL_CHECKPOINT_PATH=%s"],
+      "RESTORE_OPTIMIZER is True but has no effect with adamw",
+    ),
+  ],
+)
+def test_what_cannot_go_on_is_refused(prepare, before, bindings, message):
+  given = [x.replace("%s", str(before[0])) for x in bindings]
+  with pytest.raises(UserError, match=message) as error:
+    prepare(*given)
+  assert "\n" not in str(error.value)
+
+
+def test_slots_of_another_threshold_are_refused_at_the_first_start(
+  prepare, before, tmp_path
+):
+  """Before anything is compiled or written."""
+  path = f"INITIAL_CHECKPOINT_PATH={before[0]}"
+  with pytest.raises(
+    UserError, match=r"^INITIAL_CH.*: .* min_dim_size_to_factor of 25 or more"
+  ):
+    prepare(RESTORE, path, "optimizer.Optimizer.min_dim_size_to_factor=12")
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_without_slots_or_step_is_refused(
+  prepare, before, tmp_path
+):
+  run = prepare(f"INITIAL_CHECKPOINT_PATH={before[0]}")
+  about = {"model": run.about["model"]}
+  for name, step in (("stepless", {}), ("bare", {"step": 3})):
+    models.save_params(tmp_path / name, run.initial_params(), about | step)
+  path = f"INITIAL_CHECKPOINT_PATH={tmp_path}"
+  with pytest.raises(UserError, match=r"bare has no slots .* \(it has none\)"):
+    prepare(RESTORE, f"{path}/bare")
+  assert prepare(OF_CHECKPOINT, f"{path}/bare").optimizer.begins_at == 3
+  with pytest.raises(UserError, match="does not say its step; give a number"):
+    prepare(OF_CHECKPOINT, f"{path}/stepless")
+
+
+def test_a_scanned_checkpoint_with_slots_is_refused(prepare, golden, tmp_path):
+  archive = golden / "t5x/t5_1_1_scan_tiny/legacy_checkpoint_0.tar.gz"
+  shutil.unpack_archive(archive, tmp_path, filter="data")
+  rule = Optimizer(
+    name="adafactor", learning_rate=1.0, total_steps=9, restore=True
+  )
+  path = str(tmp_path / "checkpoint_0")
+  message = r"no slots to go on with \(.*stacked layers are factored different"
+  with pytest.raises(UserError, match=message) as error:
+    warm_start.of_checkpoint(rule, path, None, str(tmp_path / "run"), None)
+  assert "\n" not in str(error.value)
+
+
+def test_a_t5x_checkpoint_gives_slots_and_step(golden, tmp_path):
+  archive = golden / "t5x/t5_1_1_tiny/legacy_checkpoint_10.tar.gz"
+  shutil.unpack_archive(archive, tmp_path, filter="data")
+  rule = Optimizer(
+    name="adafactor", learning_rate=1.0, total_steps=9, restore=True
+  )
+  path = str(tmp_path / "checkpoint_10")
+  config, params = source.read(path)
+  student = t5.encoder_decoder(config)
+  rule, slots = warm_start.of_checkpoint(
+    rule, path, None, str(tmp_path / "run"), student
+  )
+  assert rule.begins_at == 10
+  found = slots()
+  params = trees.flatten(params)
+  assert len(found) == 4 * len(params)
+  assert all(found[f"v/{n}"].shape == x.shape for n, x in params.items())
