@@ -24,6 +24,7 @@ CORE = [
   "array-record>=0.8.3,<0.9",
   "grain>=0.2.14,<0.3",
   "ml-dtypes>=0.5,<0.7",
+  "safetensors>=0.8,<0.9",
   "msgpack>=1.1,<2",
   "sentencepiece>=0.2.1,<0.3",
   "sacrebleu>=2.5,<3",

@@ -1,11 +1,15 @@
 """Names for the leaves of a parameter tree, and arithmetic over whole trees."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from gkd.errors import listed
 from gkd.types import Array
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 def flatten(tree: Any) -> dict[str, Any]:
@@ -28,6 +32,33 @@ def unflatten(named: dict[str, Any]) -> dict[str, Any]:
       node = node.setdefault(parent, {})
     node[last] = leaf
   return tree
+
+
+def shape_differences(wanted: Shapes, found: Shapes) -> dict[str, list[str]]:
+  """{"missing": ["a (4,)"], "left over": […], "misshapen": […]}.
+
+  Args:
+    wanted: {name: shape} that a model has.
+    found: {name: shape} that a checkpoint has.
+  """
+  return {
+    "missing": [f"{n} {wanted[n]}" for n in sorted(wanted.keys() - found)],
+    "left over": [f"{n} {found[n]}" for n in sorted(found.keys() - wanted)],
+    "misshapen": [
+      f"{n} is {found[n]} instead of {wanted[n]}"
+      for n in sorted(wanted.keys() & found)
+      if found[n] != wanted[n]
+    ],
+  }
+
+
+def in_one_line(differences: Mapping[str, list[str]]) -> str:
+  """Text as "1 missing: a (4,); 2 left over: b (3,), c (3,)"; "" for none."""
+  return "; ".join(
+    f"{len(names)} {kind}: {listed(names)}"
+    for kind, names in differences.items()
+    if names
+  )
 
 
 def num_parameters(tree: Any) -> int:

@@ -20,9 +20,13 @@ from gkd.checkpoints.checkpoint import Format
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.conversion_plan import Plan
 from gkd.checkpoints.conversion_plan import plan
-from gkd.checkpoints.source import module_of
+from gkd.checkpoints.hf import hf_folder
+from gkd.checkpoints.native import native_checkpoint
+from gkd.checkpoints.t5x import t5x_writer
 from gkd.progress import Progress
 from gkd.types import UserError
+
+_WRITERS = {"gkd": native_checkpoint, "t5x": t5x_writer, "hf": hf_folder}
 
 
 def convert(
@@ -80,7 +84,6 @@ def write(
   card: Mapping[str, str] | None = None,
 ) -> None:
   """Writes what was planned, whole or not at all; see `convert`."""
-  writer = module_of(planned.to)
   extra: dict[str, Any] = {}
   if planned.to != "t5x":
     extra["vocabulary"] = planned.vocabulary
@@ -94,7 +97,7 @@ def write(
   with atomic_dir.whole_folder(destination) as partial:
     _check_space(planned, Path(destination).expanduser().absolute())
     with _progress(planned.checkpoint) as told:
-      writer.write(partial, told, **extra)
+      _WRITERS[planned.to].write(partial, told, **extra)
 
 
 def _check_space(planned: Plan, path: Path) -> None:

@@ -18,9 +18,10 @@ from gkd.checkpoints import format_detection
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Format
 from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.source import at_step
-from gkd.checkpoints.source import module_of
 from gkd.checkpoints.source import open_any
+from gkd.checkpoints.t5x import t5x_writer
 from gkd.models.t5 import T5Config
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
@@ -95,9 +96,9 @@ def plan(
   vocabulary, about_tokenizer = _with_tokenizer(opened, tokenizer, to)
   # What the writer would refuse, of which a dry run has to tell.
   if to == "hf":
-    module_of(to).check(opened, vocabulary)
+    hf_folder.check(opened, vocabulary)
   elif to == "t5x":
-    module_of(to).check(opened)
+    t5x_writer.check(opened)
   about_config = _about_config(opened.config) if to == "t5x" else ""
   remarks = (
     *(about_step, about_slots, about_types),

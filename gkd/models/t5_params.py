@@ -22,6 +22,8 @@ from gkd.types import UserError
 
 EMBEDDING = "token_embedder/embedding"
 HEAD = "decoder/logits_dense/kernel"
+HF_EMBEDDING = "shared.weight"
+HF_HEAD = "lm_head.weight"
 STACKS = ("encoder", "decoder")
 
 # Adafactor's slots of a parameter in T5X: first moment, second moment, and the
@@ -180,9 +182,9 @@ def mlp_inputs(num_branches: int) -> list[str]:
 
 def _names(config: Any) -> Iterator[tuple[str, str]]:
   """Our name and Hugging Face's of all parameters."""
-  yield EMBEDDING, "shared.weight"
+  yield EMBEDDING, HF_EMBEDDING
   if not config.logits_via_embedding:
-    yield HEAD, "lm_head.weight"
+    yield HEAD, HF_HEAD
   for stack, depth in depths(config).items():
     yield f"{stack}/{stack}_norm/scale", f"{stack}.final_layer_norm.weight"
     if not config.bias_per_layer:

@@ -20,12 +20,13 @@ import numpy as np
 from optax import FactoredState
 
 from gkd import trees
+from gkd.errors import listed
+from gkd.models.t5_params import SLOT_KINDS
+from gkd.models.t5_params import UNUSED_SLOT
 from gkd.types import Params
 from gkd.types import UserError
 
-_OPTAX_KINDS = ("v", "v_col", "v_row")  # and no momentum
-_UNUSED = (1,)
-_MAX_LISTED = 3  # names of each kind in an error
+_OPTAX_KINDS = tuple(kind for kind in SLOT_KINDS if kind != "m")
 
 
 def restore(opt_state: Any, params: Params, slots: Mapping[str, Any]) -> Any:
@@ -90,7 +91,7 @@ def saved_names(names: Iterable[str]) -> dict[str, str]:
 def unused_momenta(names: Iterable[str]) -> dict[str, np.ndarray]:
   """T5X's m without beta1, one for each v among the names of slots."""
   return {
-    f"m/{name.removeprefix('v/')}": np.zeros(_UNUSED, np.float32)
+    f"m/{name.removeprefix('v/')}": np.zeros(UNUSED_SLOT, np.float32)
     for name in names
     if name.startswith("v/")
   }
@@ -109,34 +110,22 @@ def check(
     slots: the same of the slots, m included.
   """
   momenta = [
-    name for name in slots if name[:2] == "m/" and slots[name] != _UNUSED
+    name for name in slots if name[:2] == "m/" and slots[name] != UNUSED_SLOT
   ]
   if momenta:
     raise UserError(
-      f"the slots have momentum ({_listed(momenta)}), as T5X's Adafactor has"
+      f"the slots have momentum ({listed(momenta)}), as T5X's Adafactor has"
       " with beta1, which ours does not; start with empty slots, without"
       " RESTORE_OPTIMIZER"
     )
-  wanted = dict(wanted) | {f"m/{name}": _UNUSED for name in params}
-  missing = sorted(wanted.keys() - slots.keys())
-  left_over = sorted(slots.keys() - wanted.keys())
-  if not missing and not left_over:
+  wanted = dict(wanted) | {f"m/{name}": UNUSED_SLOT for name in params}
+  wrong = trees.shape_differences(wanted, slots)
+  if not wrong["missing"] and not wrong["left over"]:
     _check_factoring(params, wanted, slots)
-  misshapen = [
-    f"{name} is {slots[name]} instead of {wanted[name]}"
-    for name in sorted(wanted.keys() & slots.keys())
-    if slots[name] != wanted[name]
-  ]
-  kinds = {"missing": missing, "left over": left_over, "misshapen": misshapen}
-  wrong = [
-    f"{len(names)} {kind}: {_listed(names)}"
-    for kind, names in kinds.items()
-    if names
-  ]
-  if wrong:
+  if any(wrong.values()):
     raise UserError(
-      f"the slots are not those of the student: {'; '.join(wrong)}; start from"
-      " a checkpoint of this model, or without RESTORE_OPTIMIZER"
+      f"the slots are not those of the student: {trees.in_one_line(wrong)};"
+      " start from a checkpoint of this model, or without RESTORE_OPTIMIZER"
     )
 
 
@@ -168,7 +157,7 @@ def _check_factoring(
   fits = f"of {low} or more" if high is None else f"between {low} and {high}"
   raise UserError(
     f"the slots were made with a min_dim_size_to_factor {fits}, but this run"
-    f" would factor other arrays ({_listed(differs)}); set"
+    f" would factor other arrays ({listed(differs)}); set"
     f" optimizer.Optimizer.min_dim_size_to_factor = {high or low}"
   )
 
@@ -212,8 +201,3 @@ def _placed(tree: Any, kind: str, slots: Mapping[str, Any]) -> Any:
     for name, like in trees.flatten(tree).items()
   }
   return trees.unflatten(flat)
-
-
-def _listed(names: list[str]) -> str:
-  more = len(names) - _MAX_LISTED
-  return ", ".join(names[:_MAX_LISTED]) + f" and {more} more" * (more > 0)

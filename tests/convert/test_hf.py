@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from gkd.checkpoints import source
+from gkd.checkpoints import stored_names
 from gkd.checkpoints.hf import hf_folder
-from gkd.checkpoints.hf import hf_names
+from gkd.checkpoints.hf import hf_head
 from gkd.checkpoints.hf import safetensors_file
 from gkd.models import t5
+from gkd.models import t5_params
 from gkd.text import vocabulary
 from gkd.types import UserError
 from tests.convert import tiny_models
@@ -97,9 +99,12 @@ def test_ours_there_and_back_is_bit_identical(
   found = source.open_any(folder)
   tiny_models.assert_same_arrays(found.leaves, made.leaves)
   assert found.config == made.config
-  for name, leaf in made.leaves.items():
-    theirs, shape = hf_folder.stored(made.config, name, leaf.shape)
-    assert safetensors_file.open_folder(folder)[theirs].shape == shape
+  written = safetensors_file.open_folder(folder)
+  announced = stored_names.table("hf", made.config)
+  assert announced.keys() == made.leaves.keys()
+  assert {n: leaf.shape for n, leaf in written.items()} == dict(
+    announced.values()
+  )
 
 
 def test_the_tokenizer_tells_the_real_ids_and_the_card_is_there(tmp_path):
@@ -142,7 +147,7 @@ def read_now(checkpoint):
 
 
 def embedding_of(folder):
-  return safetensors_file.open_folder(folder)[hf_names.EMBEDDING].read()
+  return safetensors_file.open_folder(folder)[t5_params.HF_EMBEDDING].read()
 
 
 def test_copies_of_the_embedding_must_be_copies(tied):
@@ -176,14 +181,14 @@ def test_the_embedding_may_have_the_name_of_its_copy(tied):
   table = embedding_of(tied)
   wanted = read_now(hf_folder.open_checkpoint(tied, {}))
   change_tensors(
-    tied, [hf_names.EMBEDDING], decoder__embed_tokens__weight=table
+    tied, [t5_params.HF_EMBEDDING], decoder__embed_tokens__weight=table
   )
   found = hf_folder.open_checkpoint(tied, {})
   tiny_models.assert_same_arrays(found.leaves, wanted)
 
 
 def test_a_bias_that_nothing_reads_is_left_out_and_said(tied):
-  change_tensors(tied, **{hf_names.UNREAD: np.zeros((32, 3), np.float32)})
+  change_tensors(tied, **{hf_head.UNREAD: np.zeros((32, 3), np.float32)})
   assert any(
     told.startswith("left out: decoder.block.0.layer.1.EncDecAttention")
     for told in hf_folder.open_checkpoint(tied, {}).assumed

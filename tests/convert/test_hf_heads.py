@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 from gkd.checkpoints.hf import hf_head
-from gkd.checkpoints.hf import hf_names
+from gkd.models.t5_params import HF_EMBEDDING
+from gkd.models.t5_params import HF_HEAD
 from gkd.types import UserError
 from tests.convert import tiny_models
 
 FOLDER = Path("some/model")
 EMBEDDING = np.arange(12, dtype=np.float32).reshape(4, 3)
 OWN = EMBEDDING + 1
-ENCODER, DECODER = hf_names.COPIES
+ENCODER, DECODER = hf_head.COPIES
 # Whole config.json files say more; these lines alone decide.
 TIED_1_0 = {"model_type": "t5"}
 UNTIED_1_1 = {"model_type": "t5", "tie_word_embeddings": False}
@@ -39,7 +40,7 @@ UMT5_TIED = {"model_type": "umt5", "tie_word_embeddings": True}
 
 
 def tensors(**arrays):
-  names = {"shared": hf_names.EMBEDDING, "head": hf_names.HEAD}
+  names = {"shared": HF_EMBEDDING, "head": HF_HEAD}
   names |= {"encoder": ENCODER, "decoder": DECODER}
   return tiny_models.as_leaves({names[n]: a for n, a in arrays.items()})
 
@@ -48,14 +49,14 @@ def tensors(**arrays):
 def test_a_tied_head_is_the_embedding_and_scaled(saved):
   found = tensors(shared=EMBEDDING)
   assert hf_head.take_head(FOLDER, found, saved) == (True, [])
-  assert list(found) == [hf_names.EMBEDDING]
+  assert list(found) == [HF_EMBEDDING]
 
 
 @pytest.mark.parametrize("saved", [UNTIED_1_1, UMT5, SAVED_BY_5, MT5_BY_5])
 def test_a_head_of_its_own_is_kept(saved):
   found = tensors(shared=EMBEDDING, head=OWN)
   assert hf_head.take_head(FOLDER, found, saved) == (False, [])
-  np.testing.assert_array_equal(found[hf_names.HEAD].read(), OWN)
+  np.testing.assert_array_equal(found[HF_HEAD].read(), OWN)
 
 
 @pytest.mark.parametrize("saved", [UNTIED_1_1, UMT5, SAVED_BY_5, MT5_BY_5])
@@ -63,7 +64,7 @@ def test_a_head_of_its_own_may_equal_the_embedding(saved):
   """Equal weights, but not scaled: dropping them would change the logits."""
   found = tensors(shared=EMBEDDING, head=EMBEDDING.copy())
   assert hf_head.take_head(FOLDER, found, saved) == (False, [])
-  assert hf_names.HEAD in found
+  assert HF_HEAD in found
 
 
 @pytest.mark.parametrize("saved", [SAVED_BY_5, MT5_BY_5])
@@ -73,7 +74,7 @@ def test_version_5_ties_without_scaling_and_that_is_said(saved):
   via_embedding, said = hf_head.take_head(FOLDER, found, saved)
   assert not via_embedding
   assert "once more, since states are not scaled" in said[0]
-  np.testing.assert_array_equal(found[hf_names.HEAD].read(), EMBEDDING)
+  np.testing.assert_array_equal(found[HF_HEAD].read(), EMBEDDING)
 
 
 @pytest.mark.parametrize("saved", [UNTIED_1_1, UMT5])
@@ -81,7 +82,7 @@ def test_a_missing_head_is_not_made_up(saved):
   """It is listed as missing later."""
   found = tensors(shared=EMBEDDING)
   assert hf_head.take_head(FOLDER, found, saved) == (False, [])
-  assert hf_names.HEAD not in found
+  assert HF_HEAD not in found
 
 
 @pytest.mark.parametrize("saved", [TIED_1_0, MT5_TIED_BY_4, UMT5_TIED])
@@ -89,7 +90,7 @@ def test_a_copy_of_a_tied_head_is_left_out_and_said(saved):
   found = tensors(shared=EMBEDDING, head=EMBEDDING.copy())
   via_embedding, said = hf_head.take_head(FOLDER, found, saved)
   assert via_embedding
-  assert hf_names.HEAD not in found
+  assert HF_HEAD not in found
   assert "equals shared.weight" in said[0]
 
 
@@ -121,7 +122,7 @@ def test_zero_and_minus_zero_are_not_the_same_bits():
 def test_copies_are_left_out_and_said():
   found = tensors(shared=EMBEDDING, encoder=EMBEDDING, decoder=EMBEDDING)
   said = hf_head.take_copies(FOLDER, found)
-  assert list(found) == [hf_names.EMBEDDING]
+  assert list(found) == [HF_EMBEDDING]
   assert said == [
     f"copies: {ENCODER}, {DECODER} equal shared.weight and are not written"
     " again"
@@ -140,7 +141,7 @@ def test_an_embedding_under_the_name_of_its_copy_is_found():
   """Safetensors keeps one name of what is shared, and may take any."""
   found = tensors(encoder=EMBEDDING, decoder=EMBEDDING)
   hf_head.take_copies(FOLDER, found)
-  assert list(found) == [hf_names.EMBEDDING]
+  assert list(found) == [HF_EMBEDDING]
   found = tensors(encoder=EMBEDDING, decoder=OWN)
   with pytest.raises(UserError, match="which a T5 has only once"):
     hf_head.take_copies(FOLDER, found)
@@ -153,10 +154,10 @@ def test_a_bias_that_nothing_reads_is_left_out_and_said():
   found |= tiny_models.as_leaves({f"{bias}.weight": OWN})
   (said,) = hf_head.take_copies(FOLDER, found)
   assert said == f"left out: {bias}.weight, which no attention reads"
-  assert list(found) == [hf_names.EMBEDDING]
+  assert list(found) == [HF_EMBEDDING]
 
 
 def test_nothing_twice_is_nothing_to_say():
   found = tensors(shared=EMBEDDING, head=OWN)
   assert hf_head.take_copies(FOLDER, found) == []
-  assert list(found) == [hf_names.EMBEDDING, hf_names.HEAD]
+  assert list(found) == [HF_EMBEDDING, HF_HEAD]

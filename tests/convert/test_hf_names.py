@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from gkd.checkpoints.hf import hf_names
 from gkd.models import t5_params
 from gkd.models.t5 import T5Config
 from tests.convert import tiny_models
@@ -20,9 +19,8 @@ def test_every_parameter_has_one_name(tied, per_layer, activations):
     bias_per_layer=per_layer,
     mlp_activations=activations,
   )
-  table = hf_names.table(config)
-  assert list(table) == list(t5_params.table(config))
-  assert len({name.theirs for name in table.values()}) == len(table)
+  table = t5_params.table(config)
+  assert len({row.hf_name for row in table.values()}) == len(table)
   biases = [n for n in table if "relpos_bias" in n]
   assert len(biases) == (5 if per_layer else 2)
 
@@ -55,6 +53,7 @@ def test_every_parameter_has_one_name(tied, per_layer, activations):
   ],
 )
 def test_some_names_of_the_published_models(ours, theirs, transposed):
-  table = hf_names.table(T5Config.from_size(tiny_models.SIZE))
-  assert table[ours] == (theirs, transposed)
+  table = t5_params.table(T5Config.from_size(tiny_models.SIZE))
+  row = table[ours]
+  assert (row.hf_name, row.hf_transposed) == (theirs, transposed)
   assert re.search("kernel|rel_embedding", ours) is not None or not transposed

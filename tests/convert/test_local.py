@@ -14,6 +14,7 @@ from gkd.checkpoints import local_copy
 from gkd.checkpoints import source
 from gkd.checkpoints import trained
 from gkd.checkpoints.t5x import t5x_reader
+from gkd.checkpoints.t5x import t5x_writer
 from gkd.types import UserError
 from tests.convert import tiny_models
 
@@ -100,7 +101,7 @@ def test_bfloat16_becomes_float32_exactly(tmp_path):
   made = tiny_models.make(dtype=ml_dtypes.bfloat16)
   folder = tmp_path / "checkpoint_7"
   folder.mkdir()
-  t5x_reader.write(folder, made)
+  t5x_writer.write(folder, made)
   copy = copy_of(folder, tmp_path)
   assert copy.name.startswith(f"{tmp_path.name}_checkpoint_7-")
   _, params = source.read(copy)
@@ -121,7 +122,7 @@ def test_a_conversion_that_failed_leaves_no_copy(foreign, tmp_path):
   chunk = next(foreign.glob("target.decoder.layers_1.mlp.wo.kernel/0.0"))
   content = chunk.read_bytes()
   chunk.write_bytes(content[:-20])
-  with pytest.raises(UserError, match="damaged or not of T5X"):
+  with pytest.raises(UserError, match="damaged, not whole or not of T5X"):
     copy_of(foreign, tmp_path)
   left = [f for f in (tmp_path / "cache" / "models").iterdir() if f.is_dir()]
   assert left == []

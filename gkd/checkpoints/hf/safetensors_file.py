@@ -1,8 +1,9 @@
 """Arrays in safetensors files, read and written one at a time.
 
-A file is the length of a header (8 bytes), the header (JSON: type, shape and
-place of each array) and the arrays. The safetensors package is not used: its
-`save_file` wants all arrays at once, and a damaged file has to be named here.
+The safetensors package reads them lazily and refuses damaged files. Its
+`save_file` wants all arrays at once, so the writer is our own: a file is the
+length of a header (8 bytes), the header (JSON: type, shape and place of each
+array) and the arrays.
 
   tensors = open_folder(Path("flan-t5-small"))
   write_folder(Path("exported"), tensors)
@@ -10,18 +11,23 @@ place of each array) and the arrays. The safetensors package is not used: its
 Format: https://github.com/huggingface/safetensors
 """
 
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import json
 import math
 from pathlib import Path
 import struct
 from typing import Any
 
-import ml_dtypes
+import ml_dtypes  # noqa: F401 (makes bfloat16 a type of NumPy)
 import numpy as np
+from safetensors import SafetensorError
+from safetensors import safe_open
 
 from gkd import files
 from gkd.checkpoints.checkpoint import Leaf
+from gkd.errors import listed
 from gkd.types import UserError
 
 FILE = "model.safetensors"
@@ -31,26 +37,9 @@ SHARD_BYTES = 5_000_000_000
 # transformers refuses files that do not say which library they are for.
 METADATA = {"format": "pt"}
 
-_DTYPES = {
-  "F32": np.dtype("<f4"),
-  "BF16": np.dtype(ml_dtypes.bfloat16),
-}
-_NAMES = {"float32": "F32", "bfloat16": "BF16"}
-# Others that the format has; only their size is needed, to check the file.
-_SIZES = {"F64": 8, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "F16": 2, "I16": 2}
-_SIZES |= {"U16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-_MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
-_LENGTH = struct.Struct("<Q")
+_DTYPES = {"F32": "float32", "BF16": "bfloat16"}
+_NAMES = {ours: theirs for theirs, ours in _DTYPES.items()}
 _LFS_POINTER = b"version https://git-lfs"
-# What JSON of a damaged file ends in, or in looking into it.
-_UNREADABLE = (
-  ValueError,
-  KeyError,
-  TypeError,
-  AttributeError,
-  RecursionError,
-)
-_LISTED = 3
 
 
 def open_folder(folder: Path) -> dict[str, Leaf]:
@@ -73,7 +62,7 @@ def open_folder(folder: Path) -> dict[str, Leaf]:
   if index.is_file():
     return _open_sharded(folder, _weight_map(index))
   if single.is_file():
-    return dict(sorted(open_file(single).items()))
+    return open_file(single)
   for file in (single, index):
     if file.is_symlink():
       raise UserError(
@@ -90,30 +79,23 @@ def open_folder(folder: Path) -> dict[str, Leaf]:
 
 
 def open_file(file: Path) -> dict[str, Leaf]:
-  """Tensors of one file, in the order of the header.
+  """Tensors of one file, sorted by name.
 
   Raises:
     UserError: truncated, or not a safetensors file.
   """
-  header, start = _header(file)
-  total = file.stat().st_size - start
-  leaves, end = {}, 0
-  places = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
-  for name, entry in places:
-    begin, stop = entry["data_offsets"]
-    shape, kind = tuple(entry["shape"]), entry["dtype"]
-    size = _DTYPES[kind].itemsize if kind in _DTYPES else _SIZES.get(kind)
-    if size is not None and stop - begin != math.prod(shape) * size:
-      raise _damaged(file, f"{name} {shape} {kind} has {stop - begin} bytes")
-    if begin != end:
-      raise _damaged(file, f"{name} does not begin where the one before ends")
-    end = stop
-    leaves[name] = _leaf(file, start + begin, shape, kind)
-  if end != total:
-    raise _damaged(
-      file, f"its header speaks of {end} bytes of arrays, it has {total}"
-    )
-  return {name: leaves[name] for name in header}
+  with file.open("rb") as opened:
+    if opened.read(len(_LFS_POINTER)) == _LFS_POINTER:
+      raise UserError(
+        f"{file} is a pointer of git-lfs instead of the file; fetch it with git"
+        " lfs pull, or download the folder with hf download"
+      )
+  with _reading(file) as tensors:
+    slices = {name: tensors.get_slice(name) for name in tensors.offset_keys()}
+    return {
+      name: _leaf(file, name, tuple(part.get_shape()), part.get_dtype())
+      for name, part in sorted(slices.items())
+    }
 
 
 def write_folder(
@@ -145,11 +127,7 @@ def write_folder(
 
 
 def write_file(file: Path, tensors: Mapping[str, Leaf]) -> None:
-  """Writes one file, byte for byte as the safetensors package writes it.
-
-  Raises:
-    UserError: the disk refuses.
-  """
+  """Writes one file, byte for byte as the safetensors package writes it."""
   # Wider types first, so that each array is aligned.
   order = sorted(tensors, key=lambda n: (tensors[n].dtype != "float32", n))
   header: dict[str, Any] = {"__metadata__": METADATA}
@@ -166,7 +144,7 @@ def write_file(file: Path, tensors: Mapping[str, Leaf]) -> None:
   text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
   text += b" " * (-len(text) % 8)
   with file.open("wb") as out:
-    out.write(_LENGTH.pack(len(text)) + text)
+    out.write(struct.pack("<Q", len(text)) + text)
     for name in order:
       array = np.ascontiguousarray(tensors[name].read())
       assert array.nbytes == tensors[name].size_bytes, name
@@ -174,78 +152,41 @@ def write_file(file: Path, tensors: Mapping[str, Leaf]) -> None:
       del array
 
 
-def _leaf(file: Path, place: int, shape: tuple[int, ...], kind: str) -> Leaf:
-  """A tensor at a byte of a file."""
-
+def _leaf(file: Path, name: str, shape: tuple[int, ...], kind: str) -> Leaf:
   def read() -> np.ndarray:
-    dtype = _DTYPES[kind]
-    array = np.fromfile(file, dtype, math.prod(shape), offset=place)
-    if array.size != math.prod(shape):
-      raise _damaged(file, "it became shorter while it was read")
-    return array.reshape(shape)
+    # Opened anew, because a file that became shorter since would end the
+    # process: the package maps it into memory.
+    with _reading(file) as tensors:
+      return tensors.get_tensor(name)
 
-  return Leaf(shape, _DTYPES[kind].name if kind in _DTYPES else kind, read)
+  return Leaf(shape, _DTYPES.get(kind, kind), read)
 
 
-def _header(file: Path) -> tuple[dict[str, Any], int]:
-  """What each tensor is and where the first one begins."""
-  size = file.stat().st_size
-  with file.open("rb") as opened:
-    first = opened.read(len(_LFS_POINTER))
-    if first.startswith(_LFS_POINTER):
-      raise UserError(
-        f"{file} is a pointer of git-lfs instead of the file; fetch it with git"
-        " lfs pull, or download the folder with hf download"
-      )
-    if size < _LENGTH.size:
-      raise _damaged(file, f"it has {size} bytes")
-    length = _LENGTH.unpack(first[: _LENGTH.size])[0]
-    if length > min(size - _LENGTH.size, _MAX_HEADER_BYTES):
-      raise _damaged(file, f"its header would have {length} bytes")
-    opened.seek(_LENGTH.size)
-    text = opened.read(length)
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[Any]:
   try:
-    header = json.loads(text, object_pairs_hook=_without_repeats)
-    header.pop("__metadata__", None)
-    for entry in header.values():
-      _check_entry(entry)
-  except _UNREADABLE as error:
-    raise _damaged(file, "its header cannot be read") from error
-  return header, _LENGTH.size + length
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  if len({name for name, _ in pairs}) != len(pairs):
-    raise ValueError("a name occurs twice")
-  return dict(pairs)
-
-
-def _check_entry(entry: Mapping[str, Any]) -> None:
-  begin, end = entry["data_offsets"]
-  numbers = [begin, end, *entry["shape"]]
-  if not all(type(n) is int and n >= 0 for n in numbers) or begin > end:
-    raise ValueError("not sizes and places")
-  if not isinstance(entry["dtype"], str):
-    raise ValueError("not a type")
+    with safe_open(file, framework="np") as tensors:
+      yield tensors
+  except (SafetensorError, OSError) as error:
+    reason = str(error).removeprefix("Error while deserializing header: ")
+    raise UserError(
+      f"{file} is damaged or only half there ({reason}); download it again"
+    ) from error
 
 
 def _weight_map(index: Path) -> dict[str, str]:
   """{tensor: file} of an index."""
-  try:
-    text = index.read_text("utf-8")
-    content = json.loads(text, object_pairs_hook=_without_repeats)
-    weight_map = content["weight_map"]
-    names = list(weight_map.values())
-    if not names or not all(map(files.is_plain_name, names)):
-      raise ValueError("no names of files")
-  except _UNREADABLE as error:
-    raise UserError(
-      f"{index} is not an index of safetensors files; download it again"
-    ) from error
+  remedy = "it is no index of safetensors files, download it again"
+  content = files.read_json(index, {"weight_map": dict}, remedy)
+  weight_map = content.get("weight_map")
+  if not weight_map or not all(map(files.is_plain_name, weight_map.values())):
+    raise UserError(f"{index} names no files of its folder; {remedy}")
   return weight_map
 
 
-def _open_sharded(folder: Path, weight_map: Mapping[str, str]):
+def _open_sharded(
+  folder: Path, weight_map: Mapping[str, str]
+) -> dict[str, Leaf]:
   shards = {}
   for name in sorted(set(weight_map.values())):
     if not (folder / name).is_file():
@@ -256,14 +197,14 @@ def _open_sharded(folder: Path, weight_map: Mapping[str, str]):
   lost = sorted(n for n, f in weight_map.items() if n not in shards[f])
   if lost:
     raise UserError(
-      f"{folder / weight_map[lost[0]]} lacks {_some(lost)}, which {INDEX_FILE}"
+      f"{folder / weight_map[lost[0]]} lacks {listed(lost)}, which {INDEX_FILE}"
       " places in it; download both again"
     )
   for file, tensors in shards.items():
     unnamed = sorted(n for n in tensors if weight_map.get(n) != file)
     if unnamed:
       raise UserError(
-        f"{folder / file} holds {_some(unnamed)}, which {INDEX_FILE} does not"
+        f"{folder / file} holds {listed(unnamed)}, which {INDEX_FILE} does not"
         " place there; download both again"
       )
   return {name: shards[weight_map[name]][name] for name in sorted(weight_map)}
@@ -279,13 +220,3 @@ def _shards(tensors: Mapping[str, Leaf], most: int) -> list[list[str]]:
     shards[-1].append(name)
     filled += leaf.size_bytes
   return shards
-
-
-def _some(names: list[str]) -> str:
-  return ", ".join(names[:_LISTED]) + ", …" * (len(names) > _LISTED)
-
-
-def _damaged(file: Path, why: str) -> UserError:
-  return UserError(
-    f"{file} is damaged or only half there ({why}); download it again"
-  )

@@ -31,13 +31,13 @@ class Found:
     path: the checkpoint, "…/checkpoint_1100000".
     index: the file with the names of all arrays, msgpack or Orbax's JSON.
     arrays: the folder that the arrays are in.
-    said: a sentence if the path left a choice, else "".
+    choice: a sentence if the path left a choice, else "".
   """
 
   path: Path
   index: Path
   arrays: Path
-  said: str = ""
+  choice: str = ""
 
   @property
   def is_orbax(self) -> bool:
@@ -108,8 +108,8 @@ def _newest(path: Path) -> Found | None:
       "wait for the run, or give another checkpoint"
     )
   found = find(whole[-1])
-  said = f"checkpoint: {whole[-1].name}, the newest of {len(whole)} in {path}"
-  return dataclasses.replace(found, said=said)
+  choice = f"checkpoint: {whole[-1].name}, the newest of {len(whole)} in {path}"
+  return dataclasses.replace(found, choice=choice)
 
 
 def _step_folders(path: Path) -> list[Path]:

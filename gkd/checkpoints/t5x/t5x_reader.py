@@ -1,21 +1,20 @@
-"""Models that T5X saved, and models that T5X opens.
+"""Models that T5X saved.
 
 Reads what `use_orbax=False` writes (all public checkpoints), what T5X writes
 today (Orbax), and the generations between; layers one by one or stacked
-(scalable_t5, umT5). Writes the first, which every T5X opens.
+(scalable_t5, umT5).
 
-  found = t5x.open_checkpoint(Path("t5_1_1_base/checkpoint_1000000"), {})
-  t5x.write(Path("out/checkpoint_1000000"), found)
+  found = open_checkpoint(Path("t5_1_1_base/checkpoint_1000000"), {})
 
 Names and shapes are T5X's: `encoder/layers_0/attention/query/kernel`.
 
-Memory: an array at a time. Of stacked layers that is the stack, all layers of a
-parameter: to write, it is put together whole; to read, up to 1 GiB of its
-decoded chunks are kept for the next layer (see `zarr_arrays.py`).
+Memory: an array at a time. Of stacked layers up to 1 GiB of the decoded chunks
+is kept for the next layer, see `zarr_arrays.py`.
 """
 
 from collections.abc import Mapping
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,18 +25,16 @@ from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.t5x import stacked_layers
 from gkd.checkpoints.t5x import t5x_folders
 from gkd.checkpoints.t5x import t5x_index
-from gkd.checkpoints.t5x.t5x_writer import check as check
-from gkd.checkpoints.t5x.t5x_writer import write as write
 from gkd.checkpoints.t5x.zarr_arrays import Stored
+from gkd.errors import listed
+from gkd.models import t5_params
 from gkd.types import UserError
 
 _TARGET = "target/"
 _STEP = "state/step"
 _SLOTS = "state/param_states/"
-_SLOT_KINDS = ("m", "v", "v_col", "v_row")
 _KEPT_EXACTLY = ("float32", "bfloat16")
 _EXACT_STEPS = 256  # all integers up to here are bfloat16 numbers
-_NAMED = 3
 
 
 def open_checkpoint(
@@ -69,7 +66,6 @@ def open_checkpoint(
   _check_nothing_else(arrays, found.path)
   _check_types(params, found.path)
   try:
-    is_scanned = stacked_layers.is_scanned(params)
     leaves = _leaves(params)
     config, assumed = config_from_shapes.config_of(
       {name: leaf.shape for name, leaf in leaves.items()}, given
@@ -77,10 +73,11 @@ def open_checkpoint(
     _check_heads(params, config.num_heads)
   except UserError as error:
     raise UserError(f"{found.path}: {error}") from error
+  is_stacked = any(map(stacked_layers.is_stacked, params))
   step, about_step = _step(arrays.get(_STEP))
-  slots, about_slots = _slots(arrays, leaves, is_scanned)
-  stacking = "layers stacked" if is_scanned else "one array a layer"
-  sentences = (found.said, *assumed, about_step, about_slots)
+  slots, about_slots = _slots(arrays, leaves, is_stacked)
+  stacking = "layers stacked" if is_stacked else "one array a layer"
+  sentences = (found.choice, *assumed, about_step, about_slots)
   return Checkpoint(
     path=found.path,
     format="t5x",
@@ -93,18 +90,18 @@ def open_checkpoint(
   )
 
 
-def _check_nothing_else(arrays: Mapping[str, Stored], path: Any) -> None:
+def _check_nothing_else(arrays: Mapping[str, Stored], path: Path) -> None:
   """Parameters, a step and slots are what a T5 has."""
   known = (_TARGET, _STEP, _SLOTS)
   others = sorted(n for n in arrays if not n.startswith(known))
   if others:
     raise UserError(
-      f"{path} holds more than the parameters, step and optimizer of a T5: "
-      f"{_listed(others)}; gkd has no place for these, save it without them"
+      f"{path} holds more than the parameters, step and optimizer of a T5:"
+      f" {listed(others)}; gkd has no place for these, save it without them"
     )
 
 
-def _check_types(params: Mapping[str, Stored], path: Any) -> None:
+def _check_types(params: Mapping[str, Stored], path: Path) -> None:
   others = sorted(
     f"{name} ({array.dtype})"
     for name, array in params.items()
@@ -112,13 +109,9 @@ def _check_types(params: Mapping[str, Stored], path: Any) -> None:
   )
   if others:
     raise UserError(
-      f"{path}: {len(others)} parameters are neither float32 nor bfloat16: "
-      f"{_listed(others)}; save them in one of these"
+      f"{path}: {len(others)} parameters are neither float32 nor bfloat16:"
+      f" {listed(others)}; save them in one of these"
     )
-
-
-def _listed(names: list[str]) -> str:
-  return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
 
 
 def _leaves(params: Mapping[str, Stored]) -> dict[str, Leaf]:
@@ -126,42 +119,47 @@ def _leaves(params: Mapping[str, Stored]) -> dict[str, Leaf]:
   leaves: dict[str, Leaf] = {}
   twice = []
   for name, array in params.items():
-    layers = stacked_layers.layer_names(name, array.shape)
-    found = {layer: _layer(name, array, i) for i, layer in enumerate(layers)}
-    found = found or {name: Leaf(array.shape, array.dtype, array.read)}
+    if stacked_layers.is_stacked(name):
+      found = _layers(name, array)
+    else:
+      found = {name: Leaf(array.shape, array.dtype, array.read)}
     twice += sorted(found.keys() & leaves.keys())
     leaves |= found
   if twice:
     raise UserError(
       f"{len(twice)} parameters are there twice, in a stack of layers and on"
-      f" their own: {_listed(twice)}; save the model in one of the two ways"
+      f" their own: {listed(twice)}; save the model in one of the two ways"
     )
   return dict(sorted(leaves.items()))
+
+
+def _layers(name: str, array: Stored) -> dict[str, Leaf]:
+  """The layers of a stacked parameter, by unscanned name."""
+  shape = stacked_layers.layer_shape(name, array.shape)
+
+  def layer(i: int) -> Leaf:
+    def read() -> np.ndarray:
+      return np.ascontiguousarray(array.read(i)).reshape(shape)
+
+    return Leaf(shape, array.dtype, read)
+
+  names = stacked_layers.layer_names(name, array.shape[1])
+  return {layer_name: layer(i) for i, layer_name in enumerate(names)}
 
 
 def _check_heads(params: Mapping[str, Stored], num_heads: int) -> None:
   """Joined, kernels of other heads than the bias has would look the same."""
   wrong = []
   for name, array in params.items():
-    if stacked_layers.is_scanned([name]):
-      layer = stacked_layers.layer_shape(name, array.shape)
-      wanted = stacked_layers.stacked_shape(
-        name, layer, array.shape[1], num_heads
-      )
-      if wanted != array.shape:
-        wrong.append(f"{name} is {array.shape} instead of {wanted}")
+    if stacked_layers.is_stacked(name):
+      sizes = stacked_layers.stacked_sizes(name, array.shape)
+      if sizes.get("heads", num_heads) != num_heads:
+        wrong.append(f"{name} {array.shape} has {sizes['heads']}")
   if wrong:
     raise UserError(
       f"{len(wrong)} stacked parameters have other heads than the relative"
-      f" bias, which has {num_heads}: {_listed(wrong)}; save them of one model"
+      f" bias, which has {num_heads}: {listed(wrong)}; save them of one model"
     )
-
-
-def _layer(name: str, array: Stored, i: int) -> Leaf:
-  def read() -> np.ndarray:
-    return stacked_layers.layer_of(name, array.read(i))
-
-  return Leaf(stacked_layers.layer_shape(name, array.shape), array.dtype, read)
 
 
 def _step(array: Stored | None) -> tuple[int | None, str]:
@@ -180,38 +178,34 @@ def _step(array: Stored | None) -> tuple[int | None, str]:
 
 
 def _slots(
-  arrays: Mapping[str, Stored], leaves: Mapping[str, Leaf], is_scanned: bool
+  arrays: Mapping[str, Stored], leaves: Mapping[str, Leaf], is_stacked: bool
 ) -> tuple[dict[str, Leaf], str]:
-  """Adafactor's slots, or none and why."""
-  saved = [name for name in arrays if name.startswith(_SLOTS)]
+  """Adafactor's slots in float32, or none and why."""
+  saved = {n: array for n, array in arrays.items() if n.startswith(_SLOTS)}
   if not saved:
     return {}, ""
-  if is_scanned:
-    return {}, (
-      "optimizer: left out, because slots of stacked layers are factored "
-      "differently"
-    )
-  slots = {}
-  for name in leaves:
-    for kind in _SLOT_KINDS:
-      array = arrays.get(f"{_SLOTS}{name}/{kind}")
-      if array is not None:
-        slots[f"{kind}/{name}"] = _slot(array)
-  if len(slots) != len(saved) or len(slots) != len(leaves) * len(_SLOT_KINDS):
-    return {}, (
-      "optimizer: left out, because it is not Adafactor's for every parameter "
-      f"({saved[0]}, …)"
-    )
+  wanted = {
+    f"{_SLOTS}{name}/{kind}": f"{kind}/{name}"
+    for name in leaves
+    for kind in t5_params.SLOT_KINDS
+  }
   others = [
-    f"{name.removeprefix(_SLOTS)} {arrays[name].dtype}"
-    for name in saved
-    if arrays[name].dtype not in _KEPT_EXACTLY
+    f"{name.removeprefix(_SLOTS)} {array.dtype}"
+    for name, array in saved.items()
+    if array.dtype not in _KEPT_EXACTLY
   ]
-  if others:
-    return {}, (
-      "optimizer: left out, because slots are neither float32 nor bfloat16 "
-      f"({_listed(others)})"
+  reason = ""
+  if is_stacked:
+    reason = "slots of stacked layers are factored differently"
+  elif saved.keys() != wanted.keys():
+    reason = (
+      f"it is not Adafactor's for every parameter ({next(iter(saved))}, …)"
     )
+  elif others:
+    reason = f"slots are neither float32 nor bfloat16 ({listed(others)})"
+  if reason:
+    return {}, f"optimizer: left out, because {reason}"
+  slots = {wanted[name]: _slot(array) for name, array in saved.items()}
   return dict(sorted(slots.items())), ""
 
 

@@ -23,13 +23,13 @@ from gkd import trees
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.t5x import stacked_layers
+from gkd.models import t5_params
+from gkd.models.t5 import T5Config
 from gkd.types import UserError
 
 VERSION = 3
 _CHUNK_BYTES = 64 * 1024 * 1024  # T5X's
 _CHUNKS_AT_ONCE = 4
-# The shape of a slot that Adafactor does not use; T5X keeps it in the msgpack.
-_UNUSED = (1,)
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
@@ -78,7 +78,7 @@ def _as_written(checkpoint: Checkpoint) -> Mapping[str, Leaf]:
       f"{checkpoint.path} has optimizer slots, which T5X factors differently "
       "for a model with one bias per layer; convert it without slots"
     )
-  return _stacked(checkpoint.leaves, checkpoint.config.num_heads)
+  return _stacked(checkpoint.leaves, checkpoint.config)
 
 
 def _check_step(step: int | None) -> None:
@@ -97,7 +97,7 @@ def _state(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
   for name, leaf in checkpoint.slots.items():
     kind, _, parameter = name.partition("/")
     name = f"{parameter}/{kind}"
-    if leaf.shape == _UNUSED:
+    if leaf.shape == t5_params.UNUSED_SLOT:  # T5X keeps it in the msgpack
       slots[name] = leaf.read()
     else:
       slots[name] = _write_array(path, f"state/param_states/{name}", leaf)
@@ -107,41 +107,38 @@ def _state(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
   return {"param_states": trees.unflatten(slots), "step": step}
 
 
-def _stacked(leaves: Mapping[str, Leaf], num_heads: int) -> dict[str, Leaf]:
+def _stacked(leaves: Mapping[str, Leaf], config: T5Config) -> dict[str, Leaf]:
   """The parameters of scalable_t5, each read when all its layers are."""
   found: dict[str, Leaf] = {}
   layers: dict[str, dict[int, Leaf]] = {}
   for name, leaf in leaves.items():
-    place = stacked_layers.stacked_name(name)
+    place = t5_params.stacked_name(name)
     if place is None:
       found[name] = leaf
     else:
       layers.setdefault(place[0], {})[place[1]] = leaf
   for name, numbered in layers.items():
-    ordered = [numbered[i] for i in range(len(numbered))]
-    if len({leaf.dtype for leaf in ordered}) > 1:
+    if len({leaf.dtype for leaf in numbered.values()}) > 1:
       raise UserError(
         f"the layers of {name} are partly float32 and partly bfloat16, but T5X "
         "keeps them in one array; convert with one dtype"
       )
-    found[name] = _stack(name, ordered, num_heads)
+    ordered = [numbered[i] for i in range(len(numbered))]
+    found[name] = _stack(ordered, stacked_layers.stacked_shape(config, name))
   return dict(sorted(found.items()))
 
 
-def _stack(name: str, layers: list[Leaf], num_heads: int) -> Leaf:
+def _stack(layers: list[Leaf], shape: tuple[int, ...]) -> Leaf:
   def read() -> np.ndarray:
-    one_by_one = (leaf.read() for leaf in layers)
-    return stacked_layers.stacked(name, one_by_one, len(layers), num_heads)
+    return stacked_layers.stack((leaf.read() for leaf in layers), shape)
 
-  shape = stacked_layers.stacked_shape(
-    name, layers[0].shape, len(layers), num_heads
-  )
   return Leaf(shape, layers[0].dtype, read)
 
 
 def _write_array(path: Path, name: str, leaf: Leaf) -> dict[str, Any]:
   """Writes one array; returns what the msgpack file says of it."""
-  chunks = chunk_shape(leaf.shape, _CHUNK_BYTES // _itemsize(leaf))
+  itemsize = 2 if leaf.dtype == "bfloat16" else 4
+  chunks = chunk_shape(leaf.shape, _CHUNK_BYTES // itemsize)
   spec = {
     "driver": "zarr",
     "dtype": leaf.dtype,
@@ -187,7 +184,3 @@ def _chunks(
   sides = [range(0, n, c) for n, c in zip(shape, chunks, strict=True)]
   for corner in itertools.product(*sides):
     yield tuple(slice(at, at + c) for at, c in zip(corner, chunks, strict=True))
-
-
-def _itemsize(leaf: Leaf) -> int:
-  return 2 if leaf.dtype == "bfloat16" else 4
