@@ -28,6 +28,7 @@ from typing import Any
 
 from gkd import files
 from gkd.data.builder.build_cache import find_or_build
+from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.text import vocabulary as vocabularies
 
@@ -143,16 +144,16 @@ def _making(
 
   imported, memory_before = time.perf_counter() - start, _peak_memory()
   with tempfile.TemporaryDirectory() as folder, _Memory() as memory:
-    path = find_or_build(
-      task,
-      split,
+    spec = CacheSpec(
+      task=task,
+      split=split,
       cache_dir=folder,
       lengths=LENGTHS,
       task_module="benchmarks.caches",
       data_dir=data_dir,
       vocabulary=vocabulary,
-      num_workers=workers,
     )
+    path = find_or_build(spec, num_workers=workers)
     wall = time.perf_counter() - start
     rows = len(TokenCache(path))
     size = sum(f["bytes"] for f in TokenCache(path).info["files"].values())

@@ -24,6 +24,7 @@ from gkd.data.builder import build_cache
 from gkd.data.builder import contamination
 from gkd.data.builder import lookup
 from gkd.data.builder import mixture_rates
+from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.data.mixture import Mixture
 from gkd.text.vocabulary import first_difference
@@ -103,30 +104,25 @@ def make(
       f" {folders.cache_dir} and TASK_MODULE is empty; give the module that"
       " registers the task, or TRAIN_CACHE and EVAL_CACHE"
     )
-  return build_cache.find_or_build(
-    data.task,
-    data.split,
-    cache_dir=folders.cache_dir,
-    lengths=dict(data.lengths),
-    task_module=data.module,
-    data_dir=folders.data_dir,
-    vocabulary=vocabularies.of(data, folders),
-    overlong=data.overlong,
-    num_workers=num_workers,
-    check=check,
-  )
+  spec = _spec(data, folders)
+  return build_cache.find_or_build(spec, num_workers=num_workers, check=check)
 
 
 def _find(data: Data, folders: Folders) -> str | None:
   """Path of an existing cache of the split."""
-  return lookup.find(
-    folders.cache_dir,
-    data.task,
-    data.split,
-    data.lengths,
-    vocabularies.of(data, folders),
-    data.overlong,
-    folders.data_dir,
+  return lookup.find(_spec(data, folders))
+
+
+def _spec(data: Data, folders: Folders) -> CacheSpec:
+  return CacheSpec(
+    task=data.task,
+    split=data.split,
+    lengths=dict(data.lengths),
+    vocabulary=vocabularies.of(data, folders),
+    cache_dir=folders.cache_dir,
+    data_dir=folders.data_dir,
+    task_module=data.module,
+    overlong=data.overlong,
   )
 
 

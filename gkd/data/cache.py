@@ -39,6 +39,7 @@ from gkd.errors import UserError
 from gkd.text import vocabulary as vocabularies
 
 FORMAT = 1
+FEATURES = ("inputs", "targets")
 INFO_FILE = "info.json"
 PROMPTS_FILE = "prompts.npy"
 _TOKEN = np.dtype("<i4")

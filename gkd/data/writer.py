@@ -31,7 +31,6 @@ from gkd import files
 from gkd import locks
 from gkd.data import cache
 from gkd.data import hashes
-from gkd.data import provenance
 from gkd.data import shards
 from gkd.data.cache import Row
 from gkd.errors import UserError
@@ -201,7 +200,7 @@ class CacheWriter:
     if self._key is not None and old == key:
       return True
     if done := sum(self.finished.values()):
-      made_with = provenance.differences(old, key)
+      made_with = hashes.differences(old, key)
       if self._spare:
         raise UserError(
           f"{self.folder} holds {done:,} finished rows made with {made_with};"

@@ -7,6 +7,7 @@ the rest, "test" the official test set. SVAMP is a test set only.
 """
 
 from collections.abc import Mapping
+import functools
 import hashlib
 import os
 
@@ -59,7 +60,9 @@ def register(
   )
   features.add_task(
     "svamp",
-    sources.rows_source(lambda split: _svamp(data_dir, split), ("test",)),
+    sources.jsonl_source(
+      data_dir, {"test": "arithmetic/svamp_test.jsonl.gz"}, _svamp
+    ),
     vocabulary,
     postprocess=postprocess.strip,
     metrics=accuracies,
@@ -84,13 +87,8 @@ def register_chains(
       of a larger one.
     seed: another seed, other problems of the same splits.
   """
-
-  def rows(split):
-    return [
-      {"inputs": problem.inputs, "targets": problem.targets}
-      for problem in chains.problems(split, sizes[split], seed)
-    ]
-
+  # Not a closure: these arguments are part of the key of a cache.
+  rows = functools.partial(_chain_rows, chains, dict(sizes), seed)
   features.add_task(
     name,
     sources.rows_source(rows, tuple(sizes), generated=True),
@@ -98,6 +96,13 @@ def register_chains(
     postprocess=postprocess.chain_answer,
     metrics=[metrics.accuracy],
   )
+
+
+def _chain_rows(chains, sizes, seed, split: str):
+  return [
+    {"inputs": problem.inputs, "targets": problem.targets}
+    for problem in chains.problems(split, sizes[split], seed)
+  ]
 
 
 def _gsm8k(data_dir, split: str):
@@ -116,11 +121,8 @@ def _held_out(question: str) -> bool:
   return int.from_bytes(digest, "big") % 100 < _VALIDATION_PARTS
 
 
-def _svamp(data_dir, split: str):
-  assert split == "test"
-  for row in sources.read_jsonl(data_dir, "arithmetic/svamp_test.jsonl.gz"):
-    answer = numbers.canonical(row["targets"])
-    yield {
-      "inputs": solutions.plain_text(row["inputs"]),
-      "targets": solutions.answer_sentence(answer),
-    }
+def _svamp(row):
+  return {
+    "inputs": solutions.plain_text(row["inputs"]),
+    "targets": solutions.answer_sentence(numbers.canonical(row["targets"])),
+  }

@@ -78,16 +78,37 @@ class RowsSource(seqio.FunctionDataSource):
   ):
     super().__init__(dataset_fn, splits=tuple(splits))
     self.generated = generated
-    self._rows = rows
+    self.rows = rows
     self._names = names
 
   def examples(self, split: str) -> "Mapped":
     """The rows of a split as they come; its length hint is their number."""
+    return Mapped(
+      lambda row, number: _complete(row, self._names, number), self.rows(split)
+    )
 
-    def complete(row, number):
-      return _complete(row, self._names, number)
 
-    return Mapped(complete, self._rows(split))
+def jsonl_source(
+  data_dir: str | os.PathLike | None,
+  files: Mapping[str, str],
+  convert: Callable[[dict[str, Any]], Row],
+  *,
+  with_references: bool = False,
+) -> RowsSource:
+  """A seqio source over files of JSON lines, gzipped (`.gz`) or not.
+
+  Args:
+    data_dir: the data directory.
+    files: {split: path below `data_dir`, or an absolute one}.
+    convert: makes a row of the object in a line.
+    with_references: whether rows carry a list "references".
+  """
+
+  def rows(split: str) -> Mapped:
+    lines = read_jsonl(data_dir, files[split])
+    return Mapped(lambda line, number: convert(line), lines)
+
+  return rows_source(rows, files, with_references=with_references)
 
 
 class Mapped:
@@ -146,10 +167,11 @@ class JsonLines:
 
 
 def read_jsonl(data_dir: str | os.PathLike | None, relative: str) -> JsonLines:
-  """Rows of `data_dir/relative`, a gzipped file of JSON lines."""
+  """Rows of `data_dir/relative`, JSON lines, gzipped if it ends in `.gz`."""
   path = raw_files.find(data_dir, relative)
+  open_text = gzip.open if path.suffix == ".gz" else open
   try:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
+    with open_text(path, "rt", encoding="utf-8") as lines:
       return JsonLines(path, lines.readlines())
   except (OSError, EOFError, ValueError) as error:
     raise _unreadable(path, error) from error
@@ -157,8 +179,8 @@ def read_jsonl(data_dir: str | os.PathLike | None, relative: str) -> JsonLines:
 
 def _unreadable(path: Path, why: Exception | str) -> UserError:
   return UserError(
-    f"data file {path} cannot be read ({why}): expected gzipped JSON "
-    "lines; copy the file again"
+    f"data file {path} cannot be read ({why}): expected JSON lines"
+    f"{', gzipped' * (path.suffix == '.gz')}; copy the file again"
   )
 
 

@@ -18,7 +18,11 @@ NAMES = ("scitldr", "xsum")
 PREFIX = "summarize: "
 XSUM = "xsum:1.1.0"
 
-_SCITLDR_FILES = {"train": "train", "validation": "dev", "test": "test"}
+_SCITLDR_FILES = {
+  "train": "summarization/scitldr_a_train.jsonl.gz",
+  "validation": "summarization/scitldr_a_dev.jsonl.gz",
+  "test": "summarization/scitldr_a_test.jsonl.gz",
+}
 
 
 def register(
@@ -27,10 +31,8 @@ def register(
   """Registers every task of this family; again replaces them."""
   features.add_task(
     "scitldr",
-    sources.rows_source(
-      lambda split: _scitldr(data_dir, split),
-      _SCITLDR_FILES,
-      with_references=True,
+    sources.jsonl_source(
+      data_dir, _SCITLDR_FILES, _scitldr, with_references=True
     ),
     vocabulary,
     postprocess=postprocess.references,
@@ -53,14 +55,12 @@ def register(
   )
 
 
-def _scitldr(data_dir, split: str):
-  file = f"summarization/scitldr_a_{_SCITLDR_FILES[split]}.jsonl.gz"
-  for row in sources.read_jsonl(data_dir, file):
-    yield {
-      "inputs": PREFIX + row["inputs"],
-      "targets": row["targets"],
-      "references": row.get("references") or [row["targets"]],
-    }
+def _scitldr(row):
+  return {
+    "inputs": PREFIX + row["inputs"],
+    "targets": row["targets"],
+    "references": row.get("references") or [row["targets"]],
+  }
 
 
 @seqio.map_over_dataset

@@ -17,6 +17,7 @@ NAMES = ("tatoeba_ende", "flores200_ende", "wmt14_ende")
 PREFIX = "translate English to German: "
 WMT14 = "wmt_t2t_translate/de-en:1.0.0"
 
+_FLORES_FILE = "translation/flores200_devtest_ende.jsonl.gz"
 _TATOEBA_FILES = {"train": "train", "validation": "dev", "test": "test"}
 
 
@@ -37,7 +38,7 @@ def register(
   )
   features.add_task(
     "flores200_ende",
-    sources.rows_source(lambda split: _flores(data_dir, split), ("test",)),
+    sources.jsonl_source(data_dir, {"test": _FLORES_FILE}, _flores),
     vocabulary,
     postprocess=postprocess.strip,
     metrics=[metrics.bleu],
@@ -75,11 +76,8 @@ def _with_references(row, number):
   }
 
 
-def _flores(data_dir, split: str):
-  assert split == "test"
-  file = "translation/flores200_devtest_ende.jsonl.gz"
-  for row in sources.read_jsonl(data_dir, file):
-    yield {"inputs": PREFIX + row["inputs"], "targets": row["targets"]}
+def _flores(row):
+  return {"inputs": PREFIX + row["inputs"], "targets": row["targets"]}
 
 
 @seqio.map_over_dataset

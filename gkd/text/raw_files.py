@@ -1,12 +1,8 @@
-"""Files of the data directory, and a note of those that were opened.
+"""Files of the data directory; a cache records those that its task has read.
 
-A cache records which raw files it was made of. Tasks find theirs with `find`;
-who makes the cache listens.
-
-Usage:
-  with noting() as opened:
-    path = find(data_dir, "translation/train.jsonl.gz")
-  opened  # {"translation/train.jsonl.gz": path}
+with recording() as opened:
+  path = find(data_dir, "translation/train.jsonl.gz")
+opened  # {"translation/train.jsonl.gz": path}
 """
 
 from collections.abc import Iterator
@@ -16,37 +12,34 @@ from pathlib import Path
 
 from gkd.errors import UserError
 
-_listening: list[dict[str, Path]] = []
+# Of the module and not of a context: TensorFlow calls generators from threads.
+_recorders: list[dict[str, Path]] = []
 
 
 def find(data_dir: str | os.PathLike | None, relative: str) -> Path:
-  """Path of an existing file of the data directory."""
-  if not data_dir:
+  """Path of an existing file of the data directory; it may be absolute."""
+  if not data_dir and not Path(relative).is_absolute():
     raise UserError(
       f"no data directory given, expected one that holds {relative}: set "
       "--data_dir or GKD_DATA_DIR"
     )
-  path = Path(data_dir) / relative
+  path = Path(data_dir or "", relative)
   if not path.is_file():
     raise UserError(
       f"data file {relative} not found in data_dir {str(data_dir)!r}: expected "
       f"{path}; set --data_dir or GKD_DATA_DIR to the folder that holds it"
     )
-  for opened in _listening:
+  for opened in _recorders:
     opened[relative] = path
   return path
 
 
 @contextlib.contextmanager
-def noting() -> Iterator[dict[str, Path]]:
-  """Collects {relative: path} of the files found while the block runs.
-
-  A list of the module and not a context variable: TensorFlow calls generators
-  from threads of its own.
-  """
+def recording() -> Iterator[dict[str, Path]]:
+  """Collects {relative: path} of the files found while the block runs."""
   opened: dict[str, Path] = {}
-  _listening.append(opened)
+  _recorders.append(opened)
   try:
     yield opened
   finally:
-    _listening.remove(opened)
+    _recorders.remove(opened)

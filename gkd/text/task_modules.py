@@ -1,7 +1,6 @@
 """The modules that register tasks, found by their names.
 
-Usage:
-  register("gkd.tasks.arithmetic", data_dir, vocabulary)
+register("gkd.tasks.arithmetic", data_dir, vocabulary)
 """
 
 import importlib
@@ -14,17 +13,11 @@ from gkd.errors import UserError
 def register(
   task_module: str, data_dir: str | os.PathLike | None, vocabulary: Any
 ) -> None:
-  """Calls the `register(data_dir, vocabulary)` of a module.
-
-  Args:
-    task_module: its dotted name, as in an import statement.
-    data_dir: where its raw files are.
-    vocabulary: of inputs and targets.
+  """Calls `register(data_dir, vocabulary)` of the module of that dotted name.
 
   Raises:
     UserError: there is no such module, something that it imports is missing, or
-      it has no function of that name. An error within its own code stays what
-      it is.
+      it has no such function. An error within its own code stays what it is.
   """
   parts = task_module.split(".") if isinstance(task_module, str) else [""]
   if not all(map(str.isidentifier, parts)):
@@ -39,11 +32,10 @@ def register(
       f"TASK_MODULE {task_module!r} cannot be imported ({error}); correct the"
       " name, or install it or put its folder on PYTHONPATH"
     ) from error
-  function = getattr(module, "register", None)
-  if not callable(function):
+  if not callable(getattr(module, "register", None)):
     raise UserError(
       f"TASK_MODULE {task_module!r} ({getattr(module, '__file__', None)}) has"
       " no register(data_dir, vocabulary); write one that adds its tasks to"
       " seqio's registry, or name another module"
     )
-  function(data_dir, vocabulary)
+  module.register(data_dir, vocabulary)

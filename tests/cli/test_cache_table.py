@@ -9,7 +9,7 @@ import pytest
 
 from gkd import locks
 from gkd.cli import cache_table
-from gkd.data import hashes
+from gkd.data.builder import cache_key
 from gkd.data.builder import mixture_rates
 from gkd.data.builder import staleness
 from gkd.data.cache import TokenCache
@@ -38,7 +38,8 @@ def cache_dir(tmp_path, raw):
     "split": "train",
     "lengths": tiny_caches.LENGTHS,
     "vocabulary": ByteVocabulary(extra_ids=3),
-    "sources": {MODULE: hashes.source_hash(MODULE)},
+    "key_format": cache_key.FORMAT,
+    "sources": {MODULE: cache_key.source_hash(MODULE)},
     "raw_files": staleness.describe({raw.name: raw}),
     "truncated_inputs": 0,
     "truncated_targets": 2,
@@ -89,7 +90,7 @@ def test_what_made_it_stale_is_named(cache_dir, raw, monkeypatch):
   assert "toy train: fresh" in listed(cache_dir)  # not here: it stands for it
   text = listed(cache_dir, raw.parent)
   assert f"toy train: STALE, raw file {raw} has changed" in text
-  monkeypatch.setattr(hashes, "source_hash", lambda module: "another")
+  monkeypatch.setattr(cache_key, "source_hash", lambda module: "another")
   assert f"STALE, the code of {MODULE} has changed" in listed(cache_dir)
 
 

@@ -1,5 +1,6 @@
 """Rows come back as they were written, and a broken cache is noticed."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from gkd.data import cache as caches
 from gkd.data import shards
 from gkd.data import writer
 from gkd.data.builder import lookup
+from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
 from gkd.text.vocabulary import ByteVocabulary
@@ -173,22 +175,27 @@ def test_other_format_is_refused(tmp_path):
 
 
 def test_find_returns_only_what_fits(tmp_path):
-  vocabulary = ByteVocabulary()
   made = make_cache(
     tmp_path / "toy" / "train-0123", make_rows(3), overlong="truncate"
   )
-  found = lookup.find(tmp_path, "toy", "train", LENGTHS, vocabulary)
-  assert found == str(made.path)
-  for args in (
-    ("other", "train", LENGTHS, vocabulary),
-    ("toy", "test", LENGTHS, vocabulary),
-    ("toy", "train", {**LENGTHS, "inputs": 13}, vocabulary),
-    ("toy", "train", LENGTHS, ByteVocabulary(extra_ids=1)),
-    ("toy", "train", LENGTHS, vocabulary, "refuse"),
+  spec = CacheSpec(
+    task="toy",
+    split="train",
+    lengths=LENGTHS,
+    vocabulary=ByteVocabulary(),
+    cache_dir=tmp_path,
+  )
+  assert lookup.find(spec) == str(made.path)
+  for change in (
+    {"task": "other"},
+    {"split": "test"},
+    {"lengths": {**LENGTHS, "inputs": 13}},
+    {"vocabulary": ByteVocabulary(extra_ids=1)},
+    {"overlong": "refuse"},
   ):
-    assert lookup.find(tmp_path, *args) is None
+    assert lookup.find(dataclasses.replace(spec, **change)) is None
   (made.path / "info.json").unlink()
-  assert lookup.find(tmp_path, "toy", "train", LENGTHS, vocabulary) is None
+  assert lookup.find(spec) is None
 
 
 def test_reads_and_batches_without_tensorflow_seqio_or_torch(tmp_path):
@@ -210,13 +217,15 @@ def test_reads_and_batches_without_tensorflow_seqio_or_torch(tmp_path):
     from gkd.data.loader import Loader
     from gkd.data.cache import TokenCache
     from gkd.data.builder.build_cache import find_or_build
+    from gkd.data.builder.lookup import CacheSpec
     from gkd.text.vocabulary import ByteVocabulary
     from gkd.types import UserError
 
     def made(split):
-      return find_or_build(
-        "toy", split, cache_dir={str(tmp_path)!r}, lengths={LENGTHS!r},
-        task_module="nowhere", data_dir=None, vocabulary=ByteVocabulary())
+      return find_or_build(CacheSpec(
+        task="toy", split=split, cache_dir={str(tmp_path)!r},
+        lengths={LENGTHS!r}, task_module="nowhere",
+        vocabulary=ByteVocabulary()))
 
     cache = TokenCache(made("train"))
     batch = Loader(cache, batch_size=4, lengths={LENGTHS!r}, seed=0).batch(0)

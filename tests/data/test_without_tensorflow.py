@@ -8,8 +8,8 @@ import textwrap
 
 import numpy as np
 
-from gkd.data import hashes
 from gkd.data import writer
+from gkd.data.builder import cache_key
 from gkd.data.cache import Row
 from gkd.text.chain_addition import CHARACTERS
 from gkd.text.chain_addition import ChainAddition
@@ -40,8 +40,11 @@ def write_cache(folder, split):
     "postprocess": "gkd.text.postprocess:chain_answer",
     "metrics": ["gkd.text.metrics:accuracy"],
     # Made where this package is; it stands on no machine but that one.
+    "key_format": cache_key.FORMAT,
     "sources": {
-      "gkd.text.chain_addition": hashes.source_hash("gkd.text.chain_addition"),
+      "gkd.text.chain_addition": cache_key.source_hash(
+        "gkd.text.chain_addition"
+      ),
       "package_of_another_machine.tasks": "0" * 64,
     },
   }

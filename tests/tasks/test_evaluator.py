@@ -14,6 +14,7 @@ from gkd.cli import seqio_check
 from gkd.config import configuration
 from gkd.config import records
 from gkd.data.builder.build_cache import find_or_build
+from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.data.writer import write_rows
 from gkd.evaluation import generation
@@ -112,15 +113,16 @@ def saved(tmp_path_factory):
 
 
 def _made(task, module, folder, rows_dir, pieces):
-  return find_or_build(
-    task,
-    "validation",
+  spec = CacheSpec(
+    task=task,
+    split="validation",
     cache_dir=folder,
     lengths=LENGTHS,
     task_module=f"gkd.tasks.{module}",
     data_dir=str(rows_dir),
     vocabulary=pieces,
   )
+  return find_or_build(spec)
 
 
 def _partly_right(monkeypatch, path):

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from gkd.data.builder.build_cache import find_or_build
+from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.tasks import arithmetic
 from gkd.tasks import sources
@@ -223,15 +224,15 @@ def test_real_rows_load(name, split, number, data_dir, pieces):
 
 
 def _build(name, split, folder, pieces, module="translation"):
-  return find_or_build(
-    name,
-    split,
+  spec = CacheSpec(
+    task=name,
+    split=split,
     cache_dir=folder,
     lengths={"inputs": 64, "targets": 64},
     task_module=f"gkd.tasks.{module}",
-    data_dir=None,
     vocabulary=pieces,
   )
+  return find_or_build(spec)
 
 
 def _rows(name, split):

@@ -10,9 +10,9 @@ def test_found_files_are_noted_while_someone_listens(tmp_path):
   for name in ("a", "b", "c"):
     (tmp_path / name).write_text(name)
   raw_files.find(tmp_path, "a")
-  with raw_files.noting() as outer:
+  with raw_files.recording() as outer:
     raw_files.find(tmp_path, "b")
-    with raw_files.noting() as inner:
+    with raw_files.recording() as inner:
       assert raw_files.find(str(tmp_path), "c") == tmp_path / "c"
   raw_files.find(tmp_path, "a")
   assert inner == {"c": tmp_path / "c"}
@@ -20,7 +20,7 @@ def test_found_files_are_noted_while_someone_listens(tmp_path):
 
 
 def test_missing_files_and_folders_are_named(tmp_path):
-  with raw_files.noting() as opened:
+  with raw_files.recording() as opened:
     with pytest.raises(UserError, match=r"data file x\.gz not found in data_"):
       raw_files.find(tmp_path, "x.gz")
     with pytest.raises(UserError, match=r"no data directory .* holds x\.gz"):

@@ -371,13 +371,13 @@ def seqio_caches(tmp_path_factory):
   script = """
     import sys
     from gkd.data.builder.build_cache import find_or_build
+    from gkd.data.builder.lookup import CacheSpec
     from tests import tiny
 
     for split in ("train", "validation"):
-      print(find_or_build(
-        "sums", split, cache_dir=sys.argv[1], lengths=tiny.LENGTHS,
-        task_module="sums_task", data_dir=None,
-        vocabulary=tiny.VOCABULARY))
+      print(find_or_build(CacheSpec(
+        task="sums", split=split, cache_dir=sys.argv[1], lengths=tiny.LENGTHS,
+        task_module="sums_task", vocabulary=tiny.VOCABULARY)))
   """
   return run_python(script, str(folder), path=folder).split()
 

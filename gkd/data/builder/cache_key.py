@@ -1,208 +1,142 @@
-"""What a seqio task is, as names and hashes: the key of its cache.
+"""The key of a task's cache: all that its rows depend on, as JSON.
 
-Looks at a task object and imports neither seqio nor TensorFlow.
+- `FORMAT`, a number that stands for the code in `gkd.data` that makes rows;
+- the source files of the task's module, of the modules of its preprocessors
+  and its postprocessor, and of the project's modules that these import;
+- arguments: those of preprocessors and of the source that are visible without
+  running anything, above all those of `functools.partial`;
+- raw files, split, lengths and vocabulary.
+
+A value that a function closes over is not noticed; docs/data.md says so.
 """
 
 import ast
-from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
-import dataclasses
 import functools
+import importlib.util
 import inspect
 from pathlib import Path
 import sys
-import types
 from typing import Any
 
 from gkd.data import hashes
-from gkd.errors import UserError
 
+# To be raised when `seqio_source` or `tokenise` makes other rows of the same
+# task, or when the key is composed in another way.
+FORMAT = 2
 _LIBRARIES = {"site-packages", "dist-packages"}
-# Modules that are not there where training and evaluation run.
-_TF_SIDE = ("seqio", "t5", "tensorflow", "tensorflow_datasets")
-# What makes the rows of every task.
-_MAKERS = ("gkd.data.builder.seqio_source", "gkd.data.builder.tokenise")
-_DEPTH = 8  # of arguments within arguments; a function may hold itself
 
 
-def functions(task: Any) -> dict[str, Any]:
-  """Names of the task's postprocess and metric functions."""
-  if len(task.metric_objs) > len(task.metric_fns):
-    raise UserError(
-      f"task {task.name!r} has metric_objs, which need TensorFlow; give"
-      " metric_fns(targets, predictions)"
-    )
-  post = task.postprocessor
-  return {
-    "postprocess": None if post is None else _dotted(post, task.name),
-    "metrics": [_dotted(fn, task.name) for fn in task.predict_metric_fns],
-  }
+def source_hashes(task: Any, task_module: str) -> dict[str, str]:
+  """{module: sha256 of its source file} of a task and of what it imports.
+
+  Only modules of the project are followed: `gkd.text`, `gkd.tasks`, and what is
+  no installed package. A module of metric functions alone does not count, for
+  they leave nothing in a cache.
+  """
+  makers = [*task.preprocessors, task.postprocessor]
+  waiting = {task_module} | {_module(f) for f in makers if f is not None}
+  ignored = {_module(f) for f in task.predict_metric_fns} - waiting
+  found = {}
+  while waiting:
+    name = waiting.pop()
+    if name in found or name in ignored or not _is_project(name):
+      continue
+    if digest := source_hash(name):
+      found[name] = digest
+      waiting |= _imports(name)
+  return dict(sorted(found.items()))
 
 
-def preprocessing(task: Any, data_dir: str | None = None) -> dict[str, Any]:
-  """What the tokens depend on, as JSON.
+def source_hash(module: str) -> str | None:
+  """sha256 of the source file of a module; None where there is none."""
+  file = source_file(module)
+  return hashes.file_hash(file) if file else None
+
+
+def source_file(module: str) -> Path | None:
+  """The file of a module, without running it; its package is run."""
+  name = getattr(sys.modules.get(module), "__file__", None)
+  if name is None:
+    try:
+      spec = importlib.util.find_spec(module)
+    except Exception:  # the package above may raise whatever it likes
+      return None
+    name = spec.origin if spec else None
+  return Path(name) if name and Path(name).is_file() else None
+
+
+def arguments(task: Any, data_dir: str | None = None) -> dict[str, Any]:
+  """Names and arguments of the steps of a task, as JSON.
 
   Args:
     task: a seqio task.
     data_dir: left out wherever it occurs: the same files elsewhere are the same
       data.
   """
-  describe = _Describer(str(data_dir) if data_dir else None)
-  source = [type(task.source).__name__]
-  if not _has_address(str(task.source)):
-    source.append(str(task.source))
-  # What generates rows has arguments, such as sizes and seeds.
-  source.append(describe(getattr(task.source, "_dataset_fn", None)))
+  source = task.source
+  rows = getattr(source, "rows", getattr(source, "_dataset_fn", None))
+  steps = [type(source).__name__, source, rows, *task.preprocessors]
+  features = task.output_features.items()
   return {
-    "source": source,
-    "preprocessors": [describe(p) for p in task.preprocessors],
-    "features": {
-      name: [feature.add_eos, feature.dtype.name]
-      for name, feature in task.output_features.items()
-    },
+    "steps": [_described(step, str(data_dir or "")) for step in steps],
+    "features": {name: [f.add_eos, f.dtype.name] for name, f in features},
   }
 
 
-def sources(task: Any, task_module: str) -> dict[str, str]:
-  """Hashes of the source files that tokens and references depend on.
-
-  These are the code that makes the rows of every task, the task's module, those
-  of its preprocessors and postprocessor, and what they import, within
-  `gkd.text`, `gkd.tasks` and the user's own code.
-  Metric functions leave nothing in a cache, so a module of theirs alone does
-  not count. Nor do installed libraries: finding their files would import them,
-  and TensorFlow with them.
-  """
-  kept = [*task.preprocessors]
-  kept += [task.postprocessor] if task.postprocessor else []
-  waiting = {task_module} | {_module(f) for f in kept}
-  found = {name: hashes.source_hash(name) for name in _MAKERS}
-  ignored = {_module(f) for f in task.predict_metric_fns} - waiting
-  while waiting:
-    name = waiting.pop()
-    if name not in found and name not in ignored and _is_own(name):
-      found[name] = hashes.source_hash(name)
-      waiting |= _imported(sys.modules[name]) | _imports(name)
-  return dict(sorted(found.items()))
+def _described(value: Any, data_dir: str) -> Any:
+  """A value as JSON that is the same in every process."""
+  describe = functools.partial(_described, data_dir=data_dir)
+  if isinstance(value, functools.partial):
+    return [describe(v) for v in (value.func, value.args, value.keywords)]
+  if isinstance(value, Mapping):
+    return {str(k): describe(value[k]) for k in sorted(value, key=str)}
+  if isinstance(value, list | tuple):
+    return [describe(v) for v in value]
+  if inspect.isroutine(value) or isinstance(value, type):
+    return f"{value.__module__}:{value.__qualname__}"
+  if isinstance(value, str | Path):
+    return str(value).replace(data_dir, "") if data_dir else str(value)
+  text = repr(value)
+  return type(value).__qualname__ if " at 0x" in text else text
 
 
-def _module(function: Callable[..., Any]) -> str:
+def _module(function: Any) -> str:
   while isinstance(function, functools.partial):
     function = function.func
   return getattr(function, "__module__", None) or type(function).__module__
 
 
-def _is_own(name: str) -> bool:
-  """Whether a loaded module is code of the data, ours or the user's."""
+@functools.lru_cache(maxsize=1024)
+def _is_project(name: str) -> bool:
+  """Whether a module is code of the data: ours, or the user's own."""
   top = name.partition(".")[0]
   if top == "gkd":
     return name.startswith(("gkd.text.", "gkd.tasks."))
-  file = getattr(sys.modules.get(name), "__file__", None)
-  if file is None or top in sys.stdlib_module_names or top == "__main__":
+  if top in sys.stdlib_module_names or top == "__main__":
     return False
-  return _LIBRARIES.isdisjoint(Path(file).parts)
+  try:
+    spec = importlib.util.find_spec(top)
+  except ValueError:  # a module that no file was read for
+    return False
+  if spec is None:
+    return False
+  places = [spec.origin or "", *(spec.submodule_search_locations or ())]
+  return all(_LIBRARIES.isdisjoint(Path(place).parts) for place in places)
 
 
-def _dotted(function: Callable[..., Any], task_name: str) -> str:
-  """Name "module:name" of a function that evaluation can import by itself."""
-  module = getattr(function, "__module__", None)
-  name = getattr(function, "__qualname__", None)
-  wrong = None
-  if not inspect.isfunction(function) or not name.isidentifier():
-    wrong = "is not a module-level function"
-  elif getattr(inspect.getmodule(function), name, None) is not function:
-    wrong = "cannot be found under its name in its module"
-  elif _needs_tensorflow(inspect.getmodule(function)):
-    wrong = "stands in a module that imports TensorFlow or seqio"
-  if wrong:
-    raise UserError(
-      f"task {task_name!r}: {function!r} {wrong}; evaluation imports"
-      " postprocess and metric functions by name and without TensorFlow: define"
-      " it with def at the top level of such a module, as in gkd.text.metrics"
-    )
-  return f"{module}:{name}"
-
-
-def _needs_tensorflow(module: types.ModuleType) -> bool:
-  names = {module.__name__} | _imported(module)
-  return any(name.partition(".")[0] in _TF_SIDE for name in names)
-
-
-def _imported(module: types.ModuleType) -> set[str]:
-  """Names of the modules that a module's global names come from."""
-  return {
-    v.__name__ if inspect.ismodule(v) else v.__module__
-    for v in vars(module).values()
-    if inspect.ismodule(v) or inspect.isfunction(v) or inspect.isclass(v)
-  }
-
-
-def _imports(name: str) -> set[str]:
-  """Names of modules in the import statements of a module.
-
-  Constants that come from there have no module of their own to tell.
-  """
-  file = hashes.source_file(name)
-  if file is None or file.suffix != ".py":
-    return set()
-  package = getattr(sys.modules[name], "__package__", None) or ""
+def _imports(name: str) -> Iterable[str]:
+  """Names in the import statements of a module that may be modules."""
+  file = source_file(name)
+  package = name if file.stem == "__init__" else name.rpartition(".")[0]
   found = set()
   for node in ast.walk(ast.parse(file.read_bytes())):
     if isinstance(node, ast.Import):
       found |= {alias.name for alias in node.names}
     elif isinstance(node, ast.ImportFrom):
-      above = package.split(".")
-      above = above[: len(above) - node.level + 1] if node.level else []
-      base = ".".join([*above, *filter(None, [node.module])])
+      base = node.module or ""
+      if node.level:
+        base = importlib.util.resolve_name("." * node.level + base, package)
       found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-  return found & set(sys.modules)
-
-
-class _Describer:
-  """Values as JSON, the same in every process."""
-
-  def __init__(self, data_dir: str | None):
-    self._data_dir = data_dir
-
-  def __call__(self, value: Any, depth: int = _DEPTH) -> Any:
-    if not depth:
-      return type(value).__qualname__
-    inner = functools.partial(self, depth=depth - 1)
-    if isinstance(value, str) and self._data_dir:
-      return value.removeprefix(self._data_dir)
-    if value is None or isinstance(value, bool | int | float | str):
-      return value
-    if isinstance(value, functools.partial):
-      return [inner(value.func), inner(value.args), inner(value.keywords)]
-    if isinstance(value, Mapping):
-      return {str(k): inner(value[k]) for k in sorted(value, key=str)}
-    if isinstance(value, list | tuple):
-      return [inner(v) for v in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-      fields = {
-        f.name: getattr(value, f.name) for f in dataclasses.fields(value)
-      }
-      return [type(value).__qualname__, inner(fields)]
-    if callable(value):
-      return self._function(value, inner)
-    return type(value).__qualname__
-
-  def _function(self, value: Any, inner: Callable[[Any], Any]) -> Any:
-    """Name, values it closes over, and defaults."""
-    name = getattr(value, "__qualname__", type(value).__qualname__)
-    bound = inspect.getclosurevars(value).nonlocals if _closes(value) else {}
-    return [
-      f"{getattr(value, '__module__', '')}:{name}",
-      inner(bound),
-      inner(getattr(value, "__defaults__", None)),
-      inner(getattr(value, "__kwdefaults__", None)),
-    ]
-
-
-def _closes(value: Any) -> bool:
-  return inspect.isfunction(value) and value.__closure__ is not None
-
-
-def _has_address(text: str) -> bool:
-  """Whether a text names an object in memory, which no other process has."""
-  return " at 0x" in text
+  return found

@@ -2,78 +2,123 @@
 
 Caches lie in `<cache_dir>/<task>/<split>-<hash>`.
 
-Usage:
-  path = find("caches", "gsm8k", "train", lengths, vocabulary)
+path = find(CacheSpec(task="gsm8k", split="train", cache_dir="caches", …))
 """
 
+from collections.abc import Iterator
 from collections.abc import Mapping
+import dataclasses
 import logging
 import os
 from pathlib import Path
+from typing import Literal
+from typing import get_args
 
-from gkd.data import cache
+from gkd.data import cache as caches
 from gkd.data.builder import staleness
+from gkd.data.cache import FEATURES
 from gkd.errors import UserError
-from gkd.text import vocabulary as vocabularies
+from gkd.text.vocabulary import Vocabulary
 
 log = logging.getLogger("gkd")
 
+Overlong = Literal["truncate", "refuse"]
 
-def find(
-  cache_dir: str | os.PathLike,
-  task: str,
-  split: str,
-  lengths: Mapping[str, int],
-  vocabulary: vocabularies.Vocabulary,
-  overlong: str = "truncate",
-  data_dir: str | os.PathLike | None = None,
-) -> str | None:
-  """Path of an existing cache that fits, or None; imports no TensorFlow.
 
-  A cache does not fit if the code of its task, its preprocessing or the raw
-  files in `data_dir` have changed since; see `freshness`. A half-written one is
-  passed over with a warning. Of several the newest is taken.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CacheSpec:
+  """The cache of one split of a task that is wanted.
 
-  The task is not asked, for that would import TensorFlow: arguments of a task
-  that come from elsewhere than from code, such as an environment variable, are
-  compared by `find_or_build(…, check=True)` alone.
+  Attributes:
+    task: name of the seqio task.
+    split: one of its splits; of a TFDS source also slices and sums of them.
+    lengths: {"inputs": I, "targets": T} in tokens, EOS included.
+    vocabulary: of inputs and targets.
+    cache_dir: folder of all caches.
+    data_dir: raw data, as the task's `register` wants it; None: none is here.
+    task_module: module whose `register(data_dir, vocabulary)` adds the task to
+      seqio's registry.
+    overlong: cut rows that are longer than `lengths` and count them, their EOS
+      kept as `seqio.preprocessors.append_eos_after_trim` does; or refuse them.
+  """
+
+  task: str
+  split: str
+  lengths: Mapping[str, int]
+  vocabulary: Vocabulary
+  cache_dir: str | os.PathLike
+  data_dir: str | os.PathLike | None = None
+  task_module: str = ""
+  overlong: Overlong = "truncate"
+
+  def __post_init__(self):
+    if self.overlong not in get_args(Overlong):
+      raise UserError(
+        f"overlong is {self.overlong!r}; expected one of {get_args(Overlong)}"
+      )
+    if set(self.lengths) != set(FEATURES) or min(self.lengths.values()) < 1:
+      raise UserError(
+        f"lengths are {dict(self.lengths)}; give 'inputs' and 'targets', 1 or"
+        " more"
+      )
+
+  @property
+  def name(self) -> str:
+    return f"{self.task} {self.split}"
+
+  def folder(self, key_hash: str) -> Path:
+    """Where the cache with that hash of its key lies."""
+    return Path(self.cache_dir) / self.task / f"{self._prefix}-{key_hash[:12]}"
+
+  @property
+  def _prefix(self) -> str:
+    """The split as a folder may be called."""
+    kept = (c if c.isalnum() or c in "_.[]:%" else "_" for c in self.split)
+    return "".join(kept)
+
+  def candidates(self) -> Iterator[Path]:
+    """Folders that may hold the cache, the newest first."""
+    parent = Path(self.cache_dir) / self.task
+    # Compared and not globbed: TFDS split names hold brackets.
+    found = [
+      folder
+      for folder in (parent.iterdir() if parent.is_dir() else ())
+      if folder.name.rpartition("-")[0] == self._prefix
+    ]
+    yield from sorted(found, key=_age, reverse=True)
+
+
+def find(spec: CacheSpec) -> str | None:
+  """Path of an existing cache that fits, or None.
+
+  A cache does not fit if the code of its task or its raw files have changed,
+  see `staleness`. A half-written one is passed over with a warning. Of several
+  the newest is taken: only the task itself, which would import TensorFlow,
+  knows arguments that come from elsewhere than from code, such as an
+  environment variable. `build_cache.find_or_build(spec, check=True)` asks it.
   """
   wanted = {
-    "format": cache.FORMAT,
-    "task": task,
-    "split": split,
-    "lengths": dict(lengths),
-    "overlong": overlong,
+    "format": caches.FORMAT,
+    "task": spec.task,
+    "split": spec.split,
+    "lengths": dict(spec.lengths),
+    "overlong": spec.overlong,
   }
-  for folder in _newest_first(Path(cache_dir) / task, split):
+  for folder in spec.candidates():
     try:
-      info = cache.TokenCache(folder).info
+      info = caches.TokenCache(folder).info
     except UserError as error:
       log.warning("%s", error)
       continue
     if (
       all(info.get(name) == value for name, value in wanted.items())
-      and cache.same_vocabulary(info, vocabulary)
-      and staleness.is_fresh(folder, info, data_dir)
+      and caches.same_vocabulary(info, spec.vocabulary)
+      and staleness.is_fresh(folder, info, spec.data_dir)
     ):
       return str(folder)
   return None
 
 
-def folder_name(split: str) -> str:
-  """A split name as a folder may be called."""
-  return "".join(c if c.isalnum() or c in "_.[]:%" else "_" for c in split)
-
-
-def _newest_first(parent: Path, split: str) -> list[Path]:
-  """Folders of caches of a split."""
-  # Plain comparison, not glob: TFDS split names hold brackets ("train[:10%]").
-  prefix = folder_name(split)
-  found = [
-    ((folder / cache.INFO_FILE).stat().st_mtime_ns, folder)
-    if (folder / cache.INFO_FILE).is_file()
-    else (0, folder)
-    for folder in (parent.iterdir() if parent.is_dir() else ())
-    if folder.name.rpartition("-")[0] == prefix
-  ]
-  return [folder for _, folder in sorted(found, reverse=True)]
+def _age(folder: Path) -> tuple[int, Path]:
+  file = folder / caches.INFO_FILE
+  return (file.stat().st_mtime_ns if file.is_file() else 0), folder

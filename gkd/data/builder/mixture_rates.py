@@ -1,13 +1,12 @@
 """The rates of a registered mixture, beside the caches of its tasks.
 
 They are computed once, where seqio is, and for one split, since they may depend
-on its size. `<cache_dir>/<mixture>/mixture.json`
-keeps them with the code and the raw files that they depend on, so that they are
-found without TensorFlow and a change is noticed.
+on its size. `<cache_dir>/<mixture>/mixture.json` keeps them with the code and
+the raw files that they depend on, so that they are found without TensorFlow and
+a change is noticed.
 
-Usage:
-  write("caches", "my_mixture", {"gsm8k": 3.0, "svamp": 1.0}, caches, "train")
-  rates = find("caches", "my_mixture", data_dir, "train")
+write("caches", "my_mixture", {"gsm8k": 3.0, "svamp": 1.0}, caches, "train")
+rates = find("caches", "my_mixture", data_dir, "train")
 """
 
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ import os
 from pathlib import Path
 
 from gkd import files
+from gkd.data.builder import cache_key
 from gkd.data.builder import staleness
 from gkd.data.cache import TokenCache
 
@@ -34,16 +34,18 @@ def write(
   caches: Iterable[TokenCache],
   split: str,
 ) -> Path:
-  """Writes the rates of a split, with what the caches were made of.
-
-  Returns:
-    The path.
-  """
-  content = {"format": _FORMAT, "split": split, "rates": dict(rates)}
-  for field in ("sources", "raw_files"):
-    content[field] = {}
-    for cache in caches:
-      content[field] |= cache.info.get(field, {})
+  """Writes the rates of a split, with what the caches were made of."""
+  infos = [cache.info for cache in caches]
+  content = {
+    "format": _FORMAT,
+    "key_format": cache_key.FORMAT,
+    "split": split,
+    "rates": dict(rates),
+    "sources": {k: v for i in infos for k, v in i.get("sources", {}).items()},
+    "raw_files": {
+      k: v for i in infos for k, v in i.get("raw_files", {}).items()
+    },
+  }
   path = Path(cache_dir) / mixture / NAME
   path.parent.mkdir(parents=True, exist_ok=True)
   files.write_text(path, json.dumps(content, indent=2))
@@ -75,6 +77,5 @@ def find(
     return None
   if not known or split not in (None, content.get("split")):
     return None
-  if not staleness.is_fresh(path, content, data_dir):
-    return None
-  return content["rates"]
+  fresh = staleness.is_fresh(path, content, data_dir)
+  return content["rates"] if fresh else None

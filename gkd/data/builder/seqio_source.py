@@ -5,28 +5,33 @@ taken before those and tokenised by workers, at a fraction of the cost. Of any
 other task the tokens are taken, as seqio makes them.
 
 Usage:
-  task = load("gsm8k", "train", "gkd.tasks.arithmetic", data_dir, vocabulary)
-  examples = read(task, "train", lengths, vocabulary)
+  task = load(spec)
+  examples = read(task, spec)
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import inspect
 import operator
 from pathlib import Path
+import types
 from typing import Any
 from typing import NamedTuple
 
 import numpy as np
 
 from gkd.data import hashes
-from gkd.data.builder.tokenise import FEATURES
+from gkd.data.builder.lookup import CacheSpec
+from gkd.data.cache import FEATURES
 from gkd.errors import UserError
 from gkd.text import task_modules
 from gkd.text.vocabulary import Vocabulary
 
 _SEED = 0  # of preprocessors that draw: a continued cache fits together
 _ROWS_AT_ONCE = 1024
+# What is not installed where training and evaluation run.
+_TENSORFLOW = ("seqio", "t5", "tensorflow", "tensorflow_datasets")
 
 
 class Examples(NamedTuple):
@@ -53,82 +58,71 @@ def is_possible() -> bool:
   return True
 
 
-def load(
-  name: str,
-  split: str,
-  task_module: str,
-  data_dir: str | None,
-  vocabulary: Vocabulary,
-) -> Any:
+def load(spec: CacheSpec) -> Any:
   """The registered seqio task, checked."""
   try:
     import seqio
   except ImportError as error:
     raise UserError(
-      f"making the cache of {name} {split} needs seqio and TensorFlow"
-      f" ({error}); install them or copy a cache made elsewhere here"
+      f"making the cache of {spec.name} needs seqio and TensorFlow ({error});"
+      " install them or copy a cache made elsewhere here"
     ) from error
 
-  task_modules.register(task_module, data_dir, vocabulary)
+  task_modules.register(spec.task_module, spec.data_dir, spec.vocabulary)
   names = seqio.TaskRegistry.names()
-  if name not in names:
+  if spec.task not in names:
     raise UserError(
-      f"task {name!r} is not registered by {task_module}; expected one of"
-      f" {sorted(names)}"
+      f"task {spec.task!r} is not registered by {spec.task_module}; expected"
+      f" one of {sorted(names)}"
     )
-  task = seqio.TaskRegistry.get(name)
-  _check_split(task, split)
+  task = seqio.TaskRegistry.get(spec.task)
+  _check_split(task, spec.split)
   missing = [f for f in FEATURES if f not in task.output_features]
   if missing:
     raise UserError(
-      f"task {name!r} has the features {sorted(task.output_features)}; an"
+      f"task {spec.task!r} has the features {sorted(task.output_features)}; an"
       f" encoder-decoder also needs {missing}"
     )
   for feature in FEATURES:
     size = task.output_features[feature].vocabulary.vocab_size
-    if size != vocabulary.size:
+    if size != spec.vocabulary.size:
       raise UserError(
-        f"task {name!r} was registered with a {feature} vocabulary of {size}"
-        f" ids, expected {vocabulary.describe()}; use one vocabulary in a"
-        " process"
+        f"task {spec.task!r} was registered with a {feature} vocabulary of"
+        f" {size} ids, expected {spec.vocabulary.describe()}; use one"
+        " vocabulary in a process"
       )
   return task
 
 
-def read(
-  task: Any, split: str, lengths: Mapping[str, int], vocabulary: Vocabulary
-) -> Examples:
-  """The examples of a split.
+def read(task: Any, spec: CacheSpec) -> Examples:
+  """The examples of the split.
 
-  Args:
-    task: as `load` gives it.
-    split: one of its splits.
-    lengths: for preprocessors that build rows by length; others get none, so
-      that rows come whole.
-    vocabulary: the one that workers would tokenise with.
+  Preprocessors that build rows by length get the lengths of `spec`; others get
+  none, so that rows come whole.
   """
-  before = _before_tokenising(task, vocabulary)
+  lengths = spec.lengths
+  before = _before_tokenising(task, spec.vocabulary)
   if before is not None:
     add_eos = {n: task.output_features[n].add_eos for n in FEATURES}
     if not before and hasattr(task.source, "examples"):
-      rows = task.source.examples(split)
+      rows = task.source.examples(spec.split)
       return Examples(iter(rows), operator.length_hint(rows) or None, add_eos)
-    dataset = _preprocessed(task, split, before, lengths)
+    dataset = _preprocessed(task, spec.split, before, lengths)
     if _has_texts(dataset.element_spec):
-      total = task.num_input_examples(split)
+      total = task.num_input_examples(spec.split)
       return Examples(_in_batches(dataset), total, add_eos)
   dataset = task.get_dataset(
     sequence_length=_sequence_length(task.preprocessors, lengths),
-    split=split,
+    split=spec.split,
     shuffle=False,
     # Untrimmed, so that what is too long can be counted.
     trim_output_features=False,
   )
-  rows = dataset.as_numpy_iterator()
-  return Examples(rows, task.num_input_examples(split), None)
+  total = task.num_input_examples(spec.split)
+  return Examples(dataset.as_numpy_iterator(), total, None)
 
 
-def raw_files(task: Any, split: str, data_dir: str | None) -> dict[str, Path]:
+def raw_files(task: Any, spec: CacheSpec) -> dict[str, Path]:
   """{name: path} of the files that seqio's own file sources read.
 
   The name is the path within `data_dir`, or the whole path outside of it.
@@ -137,14 +131,58 @@ def raw_files(task: Any, split: str, data_dir: str | None) -> dict[str, Path]:
 
   if not isinstance(task.source, seqio.FileDataSource):
     return {}
-  root = Path(data_dir or ".").absolute()
+  root = Path(spec.data_dir or ".").absolute()
   found = {}
-  for name in task.source.list_shards(split):
+  for name in task.source.list_shards(spec.split):
     path = Path(name).absolute()
     if path.is_file():  # a bucket's are out of reach
-      inside = data_dir and path.is_relative_to(root)
+      inside = spec.data_dir and path.is_relative_to(root)
       found[str(path.relative_to(root) if inside else path)] = path
   return found
+
+
+def function_names(task: Any) -> dict[str, Any]:
+  """Names "module:function" of the task's postprocess and metric functions."""
+  if len(task.metric_objs) > len(task.metric_fns):
+    raise UserError(
+      f"task {task.name!r} has metric_objs, which need TensorFlow; give"
+      " metric_fns(targets, predictions)"
+    )
+  post = task.postprocessor
+  return {
+    "postprocess": None if post is None else _importable(post, task.name),
+    "metrics": [_importable(fn, task.name) for fn in task.predict_metric_fns],
+  }
+
+
+def _importable(function: Callable[..., Any], task_name: str) -> str:
+  """The name of a function that evaluation can import by itself."""
+  name = getattr(function, "__qualname__", None)
+  module = inspect.getmodule(function)
+  wrong = None
+  if not inspect.isfunction(function) or not name.isidentifier():
+    wrong = "is not a module-level function"
+  elif getattr(module, name, None) is not function:
+    wrong = "cannot be found under its name in its module"
+  elif _needs_tensorflow(module):
+    wrong = "stands in a module that imports TensorFlow or seqio"
+  if wrong:
+    raise UserError(
+      f"task {task_name!r}: {function!r} {wrong}; evaluation imports"
+      " postprocess and metric functions by name and without TensorFlow: define"
+      " it with def at the top level of such a module, as in gkd.text.metrics"
+    )
+  return f"{function.__module__}:{name}"
+
+
+def _needs_tensorflow(module: types.ModuleType) -> bool:
+  names = [module.__name__]
+  for value in vars(module).values():
+    if inspect.ismodule(value):
+      names.append(value.__name__)
+    elif inspect.isfunction(value) or inspect.isclass(value):
+      names.append(value.__module__)
+  return any(name.partition(".")[0] in _TENSORFLOW for name in names)
 
 
 def _check_split(task: Any, split: str) -> None:

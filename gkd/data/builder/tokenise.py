@@ -22,11 +22,11 @@ import numpy as np
 
 from gkd.data import cache
 from gkd.data import shards
+from gkd.data.cache import FEATURES
 from gkd.data.cache import Row
 from gkd.errors import UserError
 from gkd.text.vocabulary import Vocabulary
 
-FEATURES = ("inputs", "targets")
 _TEXTS_AT_ONCE = 1024
 
 

@@ -2,11 +2,11 @@
 
 Each worker holds at most one job and the caller one more, so memory does not
 grow with the data. Workers are new interpreters, not forks: a fork would carry
-TensorFlow and its threads along. They end with the process that started them.
+TensorFlow and its threads along. They end with the process that started them,
+however it dies, which those of `concurrent.futures` do not.
 
-Usage:
-  for index, rows in run(jobs, recipe, count=2):
-    …
+for rows in run(jobs, recipe, count=2):
+  …
 """
 
 from collections.abc import Iterable
@@ -32,10 +32,8 @@ def default_count() -> int:
   return max(2, min(len(os.sched_getaffinity(0)), _MOST))
 
 
-def run(
-  jobs: Iterable[Job], recipe: Recipe, count: int
-) -> Iterator[tuple[int, int]]:
-  """Writes shards in any order; yields (index, rows) of each when it is done.
+def run(jobs: Iterable[Job], recipe: Recipe, count: int) -> Iterator[int]:
+  """Writes shards in any order; yields the rows of each when it is done.
 
   A single job is done in this process: starting another takes longer.
 
@@ -51,7 +49,7 @@ def run(
   first = list(itertools.islice(jobs, 2))
   if len(first) < 2:
     for job in first:
-      yield job.index, tokenise.write(recipe, job)
+      yield tokenise.write(recipe, job)
     return
   with _started(recipe, count) as workers:
     idle, busy = list(workers), {}
@@ -60,7 +58,8 @@ def run(
         yield from _collect(workers, busy, idle)
       worker = idle.pop()
       busy[worker] = job.index
-      _send(worker, job, workers)
+      with _death_reported(workers[worker], job.index):
+        worker.send(job)
     while busy:
       yield from _collect(workers, busy, idle)
 
@@ -88,36 +87,28 @@ def _started(recipe: Recipe, count: int) -> Iterator[dict]:
       process.join(_SECONDS_TO_END)
 
 
-def _send(worker, job: Job, workers: dict) -> None:
-  try:
-    worker.send(job)
-  except OSError as error:
-    raise _died(workers[worker], job.index) from error
-
-
-def _collect(
-  workers: dict, busy: dict, idle: list
-) -> Iterator[tuple[int, int]]:
+def _collect(workers: dict, busy: dict, idle: list) -> Iterator[int]:
   """Waits for one worker or more."""
   for worker in connection.wait(busy):
-    index = busy.pop(worker)
-    try:
+    with _death_reported(workers[worker], busy.pop(worker)):
       result = worker.recv()
-    except (EOFError, OSError) as error:
-      raise _died(workers[worker], index) from error
     if isinstance(result, UserError):
       raise result
     idle.append(worker)
-    yield index, result
+    yield result
 
 
-def _died(process, index: int) -> UserError:
-  process.join(_SECONDS_TO_END)
-  return UserError(
-    f"a worker process died (exit code {process.exitcode}) with shard {index};"
-    " finished shards stay: run the same command again, with fewer --workers if"
-    " memory is short"
-  )
+@contextlib.contextmanager
+def _death_reported(process, index: int) -> Iterator[None]:
+  try:
+    yield
+  except (EOFError, OSError) as error:
+    process.join(_SECONDS_TO_END)
+    raise UserError(
+      f"a worker process died (exit code {process.exitcode}) with shard"
+      f" {index}; finished shards stay: run the same command again, with fewer"
+      " --workers if memory is short"
+    ) from error
 
 
 def _serve(far, recipe: Recipe) -> None:

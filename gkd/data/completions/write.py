@@ -37,7 +37,7 @@ from gkd.data.completions.generation import Part
 from gkd.data.completions.spec import Completions
 from gkd.data.completions.spec import Result
 from gkd.data.hashes import content_hash
-from gkd.data.provenance import differences
+from gkd.data.hashes import differences
 from gkd.data.writer import CacheWriter
 from gkd.progress import Progress
 from gkd.sampling.generate import prefetch

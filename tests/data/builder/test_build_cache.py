@@ -10,6 +10,7 @@ import pytest
 from gkd.data import cache as caches
 from gkd.data.builder import lookup
 from gkd.data.builder.build_cache import find_or_build
+from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import UserError
@@ -108,7 +109,7 @@ def toy(tmp_path, monkeypatch):
       "vocabulary": ByteVocabulary(),
       **kwargs,
     }
-    return find_or_build("toy", split, **options)
+    return find_or_build(CacheSpec(task="toy", split=split, **options))
 
   yield make
   forget()
@@ -164,7 +165,7 @@ def test_second_call_finds_the_cache_without_registering(toy, monkeypatch):
 def test_a_cache_that_another_process_has_just_made_is_taken(toy, monkeypatch):
   path = toy()
   # As if it had appeared after this process had looked for it.
-  monkeypatch.setattr(lookup, "find", lambda *args: None)
+  monkeypatch.setattr(lookup, "find", lambda spec: None)
   assert toy() == path
 
 
@@ -264,15 +265,15 @@ def prompts(tmp_path, monkeypatch):
   importlib.invalidate_caches()
 
   def make(split):
-    return find_or_build(
-      "prompts",
-      split,
+    spec = CacheSpec(
+      task="prompts",
+      split=split,
       cache_dir=tmp_path / "caches",
       lengths={"inputs": 8, "targets": 8},
       task_module="prompt_task",
-      data_dir=None,
       vocabulary=ByteVocabulary(),
     )
+    return find_or_build(spec)
 
   yield make
   sys.modules.pop("prompt_task", None)
@@ -308,17 +309,16 @@ def test_generated_arithmetic_of_the_project(tmp_path):
   from gkd.text.vocabulary import CharacterVocabulary
 
   vocabulary = CharacterVocabulary(chain_addition.CHARACTERS)
-  path = find_or_build(
-    "chain_addition",
-    "validation",
+  spec = CacheSpec(
+    task="chain_addition",
+    split="validation",
     cache_dir=tmp_path,
     lengths={"inputs": 64, "targets": 96},
     task_module="gkd.tasks.arithmetic",
-    data_dir=None,
     vocabulary=vocabulary,
     overlong="refuse",
   )
-  cache = TokenCache(path)
+  cache = TokenCache(find_or_build(spec))
   row = cache.read([0])[0]
   assert cache.vocabulary.decode(row.inputs) == row.prompt
   target = cache.vocabulary.decode(row.targets)

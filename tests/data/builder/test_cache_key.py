@@ -4,11 +4,13 @@ import dataclasses
 import functools
 import importlib
 import json
+import subprocess
 import sys
 import types
 
 import pytest
 
+from gkd.data import hashes
 from gkd.data.builder import cache_key
 from gkd.text import postprocess
 
@@ -19,15 +21,14 @@ class Family:
   operators: str = "+"
 
 
-def dataset(split, shuffle_files, seed=None):
+def rows(family, sizes, split, folder="/data/here"):
   raise AssertionError("only looked at")
 
 
-def task(source=dataset, steps=()):
+def task(source=rows, steps=()):
   """As much of a seqio task as is looked at."""
   return types.SimpleNamespace(
-    name="t",
-    source=types.SimpleNamespace(_dataset_fn=source),
+    source=types.SimpleNamespace(rows=source),
     preprocessors=list(steps),
     output_features={},
     postprocessor=postprocess.strip,
@@ -35,59 +36,40 @@ def task(source=dataset, steps=()):
   )
 
 
-def key(source=dataset, data_dir=None, steps=()):
-  found = cache_key.preprocessing(task(source, steps), data_dir)
-  assert " at 0x" not in json.dumps(found)
+def key(source=rows, data_dir=None, steps=()):
+  found = json.dumps(cache_key.arguments(task(source, steps), data_dir))
+  assert " at 0x" not in found
   return found
 
 
-def generator(family, sizes, seed, folder="/data/here"):
-  def rows(split):
-    return family, sizes, seed, folder
-
-  def dataset_fn(split, shuffle_files):
-    return rows(split)
-
-  return dataset_fn
-
-
-def test_arguments_of_a_generated_task_count():
+def test_arguments_of_source_and_steps_count():
   sizes = {"train": 10, "test": 3}
-  made = key(generator(Family(3), sizes, 0))
-  assert made == key(generator(Family(3), dict(sizes), 0))
-  for other in (
-    generator(Family(4), sizes, 0),
-    generator(Family(3, "-"), sizes, 0),
-    generator(Family(3), {**sizes, "train": 11}, 0),
-    generator(Family(3), sizes, 1),
-    functools.partial(dataset, seed=1),
-    lambda split, shuffle_files, size=3: None,
-  ):
-    assert key(other) != made
-  assert key(functools.partial(dataset, seed=1)) != key(
-    functools.partial(dataset, seed=2)
-  )
+  partial = functools.partial
+  made = key(partial(rows, Family(3), sizes))
+  assert made == key(partial(rows, Family(3), dict(sizes)))
+  others = [
+    key(source)
+    for source in (
+      rows,
+      partial(rows, Family(4), sizes),
+      partial(rows, Family(3, "-"), sizes),
+      partial(rows, Family(3), {**sizes, "train": 11}),
+      partial(rows, Family(3), sizes, folder=[1, {"a": None}]),
+      partial(rows, Family(3), sizes, folder=[1, {"a": 2}]),
+      lambda split: None,
+    )
+  ]
+  steps = [key(steps=s) for s in ([rows], [partial(rows, 1)], [key])]
+  assert len({made, *others, *steps}) == 11
+  # An object without a description of its own is named by its type.
+  assert key(partial(rows, object())) == key(partial(rows, object()))
 
 
 def test_the_place_of_the_data_does_not_count():
-  here = generator(Family(3), {}, 0, "/data/here/file.gz")
-  there = generator(Family(3), {}, 0, "/mnt/file.gz")
+  here = functools.partial(rows, folder="/data/here/file.gz")
+  there = functools.partial(rows, folder="/mnt/file.gz")
   assert key(here) != key(there)
   assert key(here, "/data/here") == key(there, "/mnt")
-
-
-def test_steps_and_their_arguments_count():
-  first = functools.partial(dataset, shuffle_files=[1, {"a": None}])
-  second = functools.partial(dataset, shuffle_files=[1, {"a": 2}])
-  keys = [key(steps=steps) for steps in ([first], [second], [dataset], [])]
-  assert len({json.dumps(k) for k in keys}) == 4
-
-
-def test_a_function_that_holds_itself_has_an_end():
-  def recursive(split, shuffle_files):
-    return recursive
-
-  assert key(recursive) == key(recursive)
 
 
 @pytest.fixture
@@ -95,7 +77,9 @@ def modules(tmp_path, monkeypatch):
   """A task's module with constants from elsewhere, and a package."""
   monkeypatch.syspath_prepend(str(tmp_path))
   files = {
-    "own_task.py": "from own_sizes import SIZE\nfrom own_package import task\n",
+    "own_task.py": (
+      "import seqio\nfrom own_sizes import SIZE\nfrom own_package import task\n"
+    ),
     "own_sizes.py": "SIZE = 3\n",
     "own_package/__init__.py": "",
     "own_package/task.py": "def f():\n  from . import constants\nf()\n",
@@ -112,24 +96,48 @@ def modules(tmp_path, monkeypatch):
     del sys.modules[name]
 
 
-def test_constants_from_other_modules_count(modules):
-  found = cache_key.sources(task(), "own_task")
-  own = {name for name in found if name.startswith("own_")}
-  assert own == {
+def test_modules_of_the_project_count_with_what_they_import(modules):
+  found = cache_key.source_hashes(task(), "own_task")
+  assert set(found) == {
+    "gkd.text.chain_addition",
+    "gkd.text.postprocess",
     "own_task",
     "own_sizes",
     "own_package",
     "own_package.task",
     "own_package.constants",
   }
-  assert all(found[name] for name in own)
+  for name, digest in found.items():
+    assert digest == hashes.file_hash(cache_key.source_file(name))
 
 
-def test_the_code_that_makes_rows_counts(modules, monkeypatch):
-  before = cache_key.sources(task(), "own_task")
-  for name in ("gkd.data.builder.seqio_source", "gkd.data.builder.tokenise"):
-    known = cache_key.hashes.source_hash(name)
-    assert before[name] == known
-    with monkeypatch.context() as patch:
-      patch.setattr(cache_key.hashes, "source_hash", lambda module: "another")
-      assert cache_key.sources(task(), "own_task")[name] == "another"
+def test_a_module_of_metrics_alone_does_not_count(modules):
+  other = task()
+  sys.modules["own_other"].count = lambda targets, predictions: {}
+  sys.modules["own_other"].count.__module__ = "own_other"
+  other.predict_metric_fns = [sys.modules["own_other"].count]
+  assert "own_other" not in cache_key.source_hashes(other, "own_task")
+  assert "own_other" in cache_key.source_hashes(other, "own_other")
+
+
+def test_a_module_is_found_without_being_run(tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(str(tmp_path))
+  (tmp_path / "some_module.py").write_text("raise RuntimeError\n")
+  (tmp_path / "torn_package").mkdir()
+  (tmp_path / "torn_package" / "__init__.py").write_text("1 / 0\n")
+  importlib.invalidate_caches()
+  found = cache_key.source_file("some_module")
+  assert found == tmp_path / "some_module.py"
+  assert cache_key.source_file("no_such_module") is None
+  assert cache_key.source_file("torn_package.tasks") is None
+
+
+def test_workers_and_readers_need_no_jax():
+  """Each worker would start a second later and take 200 MB more."""
+  code = (
+    "import sys\n"
+    "from gkd.data.builder import workers, lookup\n"
+    "heavy = {'jax', 'flax', 'tensorflow', 'seqio'} & set(sys.modules)\n"
+    "assert not heavy, heavy\n"
+  )
+  subprocess.run([sys.executable, "-c", code], check=True)

@@ -25,9 +25,15 @@ def make(path, **info):
 
 
 def find(folder, data_dir=None):
-  return lookup.find(
-    folder, "toy", "train", LENGTHS, ByteVocabulary(), data_dir=data_dir
+  spec = lookup.CacheSpec(
+    task="toy",
+    split="train",
+    lengths=LENGTHS,
+    vocabulary=ByteVocabulary(),
+    cache_dir=folder,
+    data_dir=data_dir,
   )
+  return lookup.find(spec)
 
 
 def test_the_newest_of_several_is_taken(tmp_path):

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from gkd.data import hashes
+from gkd.data.builder import cache_key
 from gkd.data.builder import mixture_rates
 from gkd.data.builder import staleness
 from tests.data import tiny_caches
@@ -29,7 +29,7 @@ def caches(tmp_path):
 
 
 def source(module):
-  return hashes.source_hash(module)
+  return cache_key.source_hash(module)
 
 
 def find(tmp_path):

@@ -6,6 +6,7 @@ import seqio
 
 from gkd.data.builder import seqio_source
 from gkd.data.builder import tokenise
+from gkd.data.builder.lookup import CacheSpec
 from gkd.tasks import features
 from gkd.tasks import sources
 from gkd.text import metrics
@@ -85,9 +86,19 @@ def _unregistered():
     seqio.TaskRegistry.remove("parity")
 
 
+def spec(vocabulary):
+  return CacheSpec(
+    task="parity",
+    split="train",
+    lengths=LENGTHS,
+    vocabulary=vocabulary,
+    cache_dir="",
+  )
+
+
 def converted(task, vocabulary):
   """Rows through `read` and a worker's code; whether texts were read."""
-  examples = seqio_source.read(task, "train", LENGTHS, vocabulary)
+  examples = seqio_source.read(task, spec(vocabulary))
   recipe = tokenise.Recipe(
     "",
     LENGTHS,

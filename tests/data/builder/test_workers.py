@@ -66,7 +66,7 @@ def make(path, sizes, count, function="plain"):
       f"worker_functions:{function}",
       add_eos={"inputs": True, "targets": True},
     )
-    done = dict(workers.run(jobs(sizes), recipe, count))
+    done = sorted(workers.run(jobs(sizes), recipe, count))
     writer.finish(
       {
         "task": "toy",
@@ -85,15 +85,15 @@ def test_the_number_of_workers_changes_no_byte(
   infos = []
   for count in (1, 3):
     path = tmp_path / str(count)
-    assert make(path, sizes, count) == dict(enumerate(sizes))
+    assert make(path, sizes, count) == sorted(sizes)
     infos.append(TokenCache(path).info)
   assert infos[0] == infos[1]  # with the sha256 of every file
   # In one process: a single shard does not wait for another to start.
   monkeypatch.setattr(
     workers.multiprocessing, "get_context", lambda kind: pytest.fail("starts")
   )
-  assert make(tmp_path / "one", [17], 2) == {0: 17}
-  assert make(tmp_path / "none", [], 2) == {}
+  assert make(tmp_path / "one", [17], 2) == [17]
+  assert make(tmp_path / "none", [], 2) == []
   left, right = TokenCache(tmp_path / "one"), TokenCache(tmp_path / "3")
   texts = [row.prompt for row in left.read(range(17))]
   assert texts == [row.prompt for row in right.read(range(17))]
