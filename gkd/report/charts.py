@@ -1,120 +1,106 @@
-"""Charts of a table of results: bars for each method, lines over λ."""
+"""Charts as data, and the colours that they are drawn in.
+
+The modules final_metrics, curves and results decide what is drawn, drawing.py
+draws it with matplotlib, svg.py makes SVG and PNG files.
+"""
 
 from collections.abc import Sequence
+import dataclasses
+from typing import Literal
 
-from gkd.report import formats
-from gkd.report import names
-from gkd.report import results as tables
-from gkd.report.plots import Chart
-from gkd.report.plots import Series
-from gkd.report.runs import Results
-from gkd.report.tables import mean
+# Searched for: any two of them, and each and the colour of text, differ clearly
+# for readers who confuse red and green, or blue and yellow; all stand out from
+# the page. tests/report/test_charts.py measures it.
+LIGHT = (
+  "#0854a2", "#d67c03", "#0ca760", "#bc7bb4", "#a80e00", "#977dff", "#8401eb",
+  "#65615d",
+)  # fmt: skip
+DARK = (
+  "#799eff", "#f1a830", "#21e589", "#9259a3", "#cb2a57", "#a1590a", "#7947ff",
+  "#959da0",
+)  # fmt: skip
+# Lengths in points: how the 9th, 17th and 25th arm differ from the 1st.
+DASHES = ((), (5, 1.5), (1.5, 1.2), (6, 1.5, 1.5, 1.5))
+REFERENCE_DASHES = (4, 2.5)
+NUM_STYLES = len(LIGHT) * len(DASHES)
 
-# Slug, title, note, columns and their names in the legend.
-_BARS = (
-  (
-    "accuracy",
-    "Accuracy on held-out problems",
-    "Per cent.",
-    {
-      "accuracy_greedy": "greedy",
-      "accuracy_sampled": "sampled at temperature 1",
-    },
-  ),
-  (
-    "divergence",
-    "Distance to the teacher",
-    "Nats a sequence; forward KL on teacher text, reverse KL on student text."
-    " Less is closer.",
-    {"forward_kl": "forward KL", "reverse_kl": "reverse KL"},
-  ),
-  (
-    "train_seconds",
-    "Training time",
-    "Seconds; what came before (teacher, SFT) is not counted again.",
-    {"train_seconds": "seconds"},
-  ),
-)
+Scale = Literal["linear", "log"]
 
 
-def from_results(results: Results) -> list[Chart]:
-  """Bars for each method, and the dependence on λ where there is one."""
-  groups = tables.groups(results)
-  accuracy, divergence, seconds = (_bars(groups, *bars) for bars in _BARS)
-  found = (accuracy, divergence, _lambda_chart(groups), seconds)
-  return [chart for chart in found if chart is not None]
+@dataclasses.dataclass(frozen=True)
+class Series:
+  """One line, or one bar of each group.
 
-
-def _bars(
-  groups: Sequence[tables.Group],
-  slug: str,
-  title: str,
-  note: str,
-  columns: dict[str, str],
-) -> Chart | None:
-  chosen = [g for g in groups if any(g.values(name) for name in columns)]
-  if not chosen:
-    return None
-  if any(len(group.rows) > 1 for group in chosen):
-    note = f"{note} Bars are means over seeds, dots single seeds."
-  series = [
-    Series(
-      name=name,
-      colour=colour,
-      ys=[mean(group.values(column)) for group in chosen],
-      points=[group.values(column) for group in chosen],
-    )
-    for colour, (column, name) in enumerate(columns.items())
-    if any(group.values(column) for group in chosen)
-  ]
-  labels = [group.label for group in chosen]
-  return Chart(slug, title, note, "bars", series, x_label="", groups=labels)
-
-
-def _lambda_chart(groups: Sequence[tables.Group]) -> Chart | None:
-  """Accuracy against λ: one line per divergence and kind of labels.
-
-  At λ = 1 labels are not used, so this point ends every line of a divergence.
-  A line whose groups differ in something else at one λ is not drawn.
+  Attributes:
+    name: as it stands in the legend.
+    colour: index into the palette; None for the colour of text.
+    ys: values; for bars one for each group.
+    xs: steps of a line; unused in bars.
+    low: lower end of the band around a line, or of the interval of each bar;
+      none if empty, and no interval where not finite.
+    high: upper end of the same.
+    points: for bars, the single values behind each mean.
+    is_reference: what the others are compared with: dashed, without a band.
+    is_broken: the values after the last one were not finite.
   """
-  at: dict[tuple[str, str], dict[float, list[list[float]]]] = {}
-  ends: dict[str, list[list[float]]] = {}
-  for group in groups:
-    fraction = group.settings["lambda"]
-    divergence = str(group.settings["divergence"] or "")
-    accuracy = group.values("accuracy_greedy")
-    if not (formats.is_number(fraction) and divergence and accuracy):
-      continue
-    if fraction == 1:
-      ends.setdefault(divergence, []).append(accuracy)
-    else:
-      key = (divergence, str(group.settings["labels"] or ""))
-      line = at.setdefault(key, {})
-      line.setdefault(float(fraction), []).append(accuracy)
-  lines = {}
-  for (divergence, labels), line in sorted(at.items()):
-    whole = line | ({1.0: ends[divergence]} if divergence in ends else {})
-    if len(whole) > 1 and all(len(found) == 1 for found in whole.values()):
-      lines[divergence, labels] = {x: whole[x][0] for x in sorted(whole)}
-  if not lines:
-    return None
-  series = [
-    Series(
-      name=", ".join(filter(None, (names.divergence(key[0]), key[1]))),
-      colour=colour,
-      ys=[mean(values) for values in line.values()],
-      xs=list(line),
-      low=[min(values) for values in line.values()],
-      high=[max(values) for values in line.values()],
+
+  name: str
+  colour: int | None
+  ys: Sequence[float]
+  xs: Sequence[float] = ()
+  low: Sequence[float] = ()
+  high: Sequence[float] = ()
+  points: Sequence[Sequence[float]] = ()
+  is_reference: bool = False
+  is_broken: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+  """What to draw.
+
+  Attributes:
+    slug: file name of the PNG, without extension.
+    title: what is shown.
+    note: how to read it; may be empty.
+    kind: "lines", "bars" (side by side) or "stacked" bars.
+    series: lines or bars.
+    x_label: name of the horizontal axis.
+    groups: names of the groups of bars.
+    x_scale: of the horizontal axis of lines.
+    y_scale: of their vertical axis.
+    is_downsampled: whether long lines are drawn in bins, see downsample.py.
+  """
+
+  slug: str
+  title: str
+  note: str
+  kind: str
+  series: Sequence[Series]
+  x_label: str = "updates"
+  groups: Sequence[str] = ()
+  x_scale: Scale = "linear"
+  y_scale: Scale = "linear"
+  is_downsampled: bool = False
+
+  def with_linear_axis(self) -> "Chart":
+    """The same curves on a linear horizontal axis."""
+    return dataclasses.replace(
+      self, x_scale="linear", slug=f"{self.slug}_linear"
     )
-    for colour, (key, line) in enumerate(lines.items())
-  ]
-  return Chart(
-    slug="lambda_dependence",
-    title="Accuracy against λ",
-    note="Per cent, greedy. λ is the share of updates on text that the student"
-    " wrote; the rest is on the labels named. At λ = 1 no labels are used.",
-    kind="lines",
-    series=series,
-    x_label="λ",
-  )
+
+
+def dashes(colour: int) -> tuple[float, ...]:
+  """Lengths of dashes and gaps of an arm; empty for a solid line."""
+  return DASHES[colour // len(LIGHT) % len(DASHES)]
+
+
+def swatch_dashes(series: Series, width: float) -> str:
+  """`dashes` of a line in a legend, as an SVG attribute.
+
+  Args:
+    series: the line.
+    width: of the stroke.
+  """
+  pattern = REFERENCE_DASHES if series.is_reference else dashes(series.colour)
+  return " ".join(f"{length * width:g}" for length in pattern) or "none"

@@ -8,17 +8,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from matplotlib.ticker import MaxNLocator
 from matplotlib.ticker import NullLocator
+from matplotlib.ticker import StrMethodFormatter
 from matplotlib.ticker import SymmetricalLogLocator
 
-from gkd.report.plots import Chart
-from gkd.report.plots import Series
-from gkd.report.plots import dashes
-from gkd.report.ticks import LogTicks
-from gkd.report.ticks import Ticks
+from gkd.report.charts import REFERENCE_DASHES
+from gkd.report.charts import Chart
+from gkd.report.charts import Series
+from gkd.report.charts import dashes
 
 _WIDTH = 4.2  # inches, about the width of a phone
 _HEIGHT = 2.6
-_REFERENCE = (4, 2.5)
+_TICKS = "{x:,.6g}"  # 0.25, 20,000, 1e-05
 _LABEL, _SMALL = 11, 9.5  # font sizes
 _NAME, _BAR, _GAP = 0.34, 0.2, 0.09  # of a group of bars
 
@@ -105,7 +105,7 @@ def _draw_reference(
   style = {
     "color": ink if is_ink else colours[series.colour % len(colours)],
     "linewidth": 1.1,
-    "dashes": _REFERENCE,
+    "dashes": REFERENCE_DASHES,
     "label": series.name,
   }
   if len(set(series.ys)) == 1:
@@ -140,8 +140,8 @@ def _scale_axes(axes: Axes, chart: Chart) -> None:
   else:
     axes.yaxis.set_major_locator(MaxNLocator(5))
     _widen_if_flat(axes, chart)
-  for axis, scale in ((axes.xaxis, chart.x_scale), (axes.yaxis, chart.y_scale)):
-    axis.set_major_formatter(LogTicks() if scale == "log" else Ticks())
+  for axis in (axes.xaxis, axes.yaxis):
+    axis.set_major_formatter(StrMethodFormatter(_TICKS))
 
 
 def _widen_if_flat(axes: Axes, chart: Chart) -> None:
@@ -207,7 +207,7 @@ def _draw_bars(
   axes.set_xlim(lowest, lowest + widest * 1.14)
   axes.set_ylim(len(chart.groups) * pitch - 0.02, -0.06)
   axes.xaxis.set_major_locator(MaxNLocator(5))
-  axes.xaxis.set_major_formatter(Ticks())
+  axes.xaxis.set_major_formatter(StrMethodFormatter(_TICKS))
 
 
 def _draw_spread(

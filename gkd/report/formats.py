@@ -1,13 +1,26 @@
-"""Numbers as text: digits, durations, mean and spread."""
+"""Numbers and names as text: digits, durations, mean and spread."""
 
 from collections.abc import Sequence
 import math
+import re
 import statistics
 from typing import Any
+
+# A longer name needs room, or places where it may break.
+_LONG_NAME = 24
+_MAX_CHARACTERS = 1200
 
 
 def is_number(value: Any) -> bool:
   return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_hash(value: Any) -> bool:
+  return isinstance(value, str) and bool(re.fullmatch(r"[0-9a-f]{32,}", value))
+
+
+def is_long(name: str) -> bool:
+  return len(name) > _LONG_NAME
 
 
 def number(value: Any) -> str:
@@ -16,9 +29,12 @@ def number(value: Any) -> str:
     return "–"
   if value == int(value) and abs(value) < 1e15:
     return f"{int(value):,}"
-  if abs(value) >= 1000:
-    return f"{value:,.0f}"
-  return f"{value:.4g}"
+  return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def fixed(value: float, decimals: int | None) -> str:
+  """A number of so many decimals; as `number` for None."""
+  return number(value) if decimals is None else f"{value:,.{decimals}f}"
 
 
 def duration(seconds: float) -> str:
@@ -45,7 +61,7 @@ def spread(values: Sequence[float], decimals: int | None = None) -> str:
     return "–"
   mean = statistics.fmean(values)
   if len(set(values)) == 1:
-    return number(mean) if decimals is None else f"{mean:,.{decimals}f}"
+    return fixed(mean, decimals)
   deviation = statistics.stdev(values)
   if decimals is None:
     decimals = 1 - math.floor(math.log10(deviation))
@@ -67,7 +83,7 @@ def interval(
     decimals: of all three; None for two digits of the width.
   """
   if not (math.isfinite(low) and math.isfinite(high)):
-    return number(value) if decimals is None else f"{value:,.{decimals}f}"
+    return fixed(value, decimals)
   if decimals is None:
     width = high - low
     decimals = max(0, 1 - math.floor(math.log10(width))) if width > 0 else 2
@@ -75,13 +91,31 @@ def interval(
   return f"{value} [{low}, {high}]"
 
 
-def text(value: Any) -> str:
-  """A number or a text; an en dash for nothing."""
+def setting(value: Any) -> str:
+  """A setting with every digit; the beginning of a hash; a dash for nothing."""
   if value is None or value == "":
     return "–"
-  return number(value) if is_number(value) else str(value)
+  if isinstance(value, (list, tuple)):
+    return ", ".join(map(str, value))
+  return f"{value[:12]}…" if is_hash(value) else str(value)
 
 
-def plain(value: Any) -> str:
-  """A setting as it is written, every digit of it; an en dash for None."""
-  return "–" if value is None else str(value)
+def excerpt(value: Any) -> str:
+  """Text of a value of a record, cut where it becomes unreadable."""
+  if isinstance(value, float):
+    return number(value)
+  if isinstance(value, (list, tuple)):
+    value = "\n".join(map(str, value))
+  text = str(value)
+  cut = text[:_MAX_CHARACTERS]
+  return text if text == cut else f"{cut} …"
+
+
+def plain(name: str) -> str:
+  """forward_kl -> forward KL."""
+  return re.sub(r"\bkl\b", "KL", name.replace("_", " "))
+
+
+def unit_sentence(unit: str) -> str:
+  """% -> Per cent."""
+  return {"%": "per cent", "s": "seconds"}.get(unit, unit).capitalize() + "."

@@ -1,22 +1,21 @@
 """How far runs got, and what is missing of them.
 
-A report knows only files: a run without its last step may have been stopped or
-be going on, and the page says no more than that.
+A report reads files only: a run without its last step may have been stopped or
+be running, and the page says no more than that.
 """
 
 from collections.abc import Sequence
 import math
-import re
 
 from gkd.report import formats
-from gkd.report.runs import Run
+from gkd.report.arms import Run
 
-# What ends a run that is not finite, see `training.loop`.
+# A run whose loss or gradient is not finite ends, see `training.loop`.
 _WATCHED = ("train/loss", "train/grad_norm")
 
 
 def updates(run: Run) -> str:
-  """1,000 where the run is complete; 12 of 1,000; – of an evaluation."""
+  """1,000 where the run is complete; 12 of 1,000; – for an evaluation."""
   if run.is_evaluation:
     return "–"
   done, planned = formats.number(run.num_steps), planned_steps(run)
@@ -26,9 +25,9 @@ def updates(run: Run) -> str:
 
 
 def planned_steps(run: Run) -> int | None:
-  """TRAIN_STEPS of the configuration; None where it is no number."""
-  text = run.config.get("TRAIN_STEPS", "")
-  return int(text) if re.fullmatch(r"\d+", text) else None
+  """`train_steps` of the settings; None where it is unknown."""
+  steps = run.settings.get("train_steps")
+  return steps if formats.is_number(steps) else None
 
 
 def diverged(run: Run) -> bool:
@@ -37,8 +36,13 @@ def diverged(run: Run) -> bool:
   return not all(math.isfinite(run.last(name)) for name in watched)
 
 
-def notes(runs: Sequence[Run], silent: Sequence[str]) -> list[tuple[str, str]]:
-  """(run, what a reader has to know of it), for all that are not whole."""
+def notes(runs: Sequence[Run], empty: Sequence[str]) -> list[tuple[str, str]]:
+  """(run, note) for all runs that are not complete.
+
+  Args:
+    runs: with metrics.
+    empty: names of runs without metrics.
+  """
   found = []
   for run in runs:
     planned = planned_steps(run)
@@ -56,11 +60,10 @@ def notes(runs: Sequence[Run], silent: Sequence[str]) -> list[tuple[str, str]]:
         (
           run.title,
           f"reported {run.num_steps:,} of {planned:,} updates"
-          f" ({share:.3g} %) so far: it was stopped or goes on",
+          f" ({share:.3g} %) so far: it was stopped or is still running",
         )
       )
     found += [(run.title, note) for note in run.notes]
-  found += [
-    (path, "has reported no numbers yet and is left out") for path in silent
+  return found + [
+    (name, "has reported no numbers yet and is left out") for name in empty
   ]
-  return found

@@ -14,10 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from gkd.report import thinning
+from gkd.report import downsample
+from gkd.report.charts import LIGHT
+from gkd.report.charts import Chart
 from gkd.report.drawing import draw
-from gkd.report.plots import LIGHT
-from gkd.report.plots import Chart
 
 # Stand-ins that no chart uses otherwise; `to_svg` puts CSS variables there.
 _INK, _GRID = "#010203", "#020304"
@@ -88,10 +88,10 @@ def with_words(chart: Chart) -> Figure:
 def drawing_notes(chart: Chart) -> list[str]:
   """How to read what the drawing adds; a page says it once for all charts."""
   notes = []
-  if chart.is_thinned:
+  if chart.is_downsampled:
     notes.append(
-      f"Curves of more than {thinning.MAX_POINTS} points are drawn in"
-      f" {thinning.STRETCHES} stretches: the line is the mean of each, the band"
+      f"Curves of more than {downsample.MAX_POINTS} points are drawn in"
+      f" {downsample.NUM_BINS} bins: the line is the mean of each, the band"
       " reaches from its lowest to its highest value."
     )
   if any(series.is_broken for series in chart.series):

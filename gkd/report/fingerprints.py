@@ -1,0 +1,140 @@
+"""What runs say of themselves in `run.json`, side by side.
+
+Settings and the content hashes of models and data, where arms differ in them,
+and which model wrote the training texts.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import os
+from typing import Any
+
+from gkd.report import formats
+from gkd.report.arms import Run
+from gkd.report.arms import by_arm
+from gkd.report.arms import flatten
+from gkd.report.tables import Cell
+from gkd.report.tables import Table
+
+# So many columns are read without scrolling.
+_MAX_ARMS = 4
+# Each run has a folder of its own; its name says which.
+_FOLDERS = ("model_dir", "output")
+# The model that wrote texts a run was trained on, at any depth of run.json.
+_WRITTEN = "written_by"
+
+Facts = Mapping[str, Mapping[str, str]]  # {arm: {dotted name: value}}
+
+
+def settings(runs: Sequence[Run]) -> tuple[Table | None, Table | None]:
+  """Settings that differ: those of all arms, then those that some lack."""
+  found = _values(
+    [run for run in runs if run.settings], lambda run: run.settings
+  )
+  names = [
+    name for name in _differing(found) if name.split(".")[-1] not in _FOLDERS
+  ]
+  shared = [n for n in names if all(n in values for values in found.values())]
+  others = [name for name in names if name not in shared]
+  note = "Settings that are alike in all runs are left out."
+  return (
+    _table("setting", shared, found, note),
+    _table("setting", others, found, "–: the run has no such setting."),
+  )
+
+
+def facts(runs: Sequence[Run]) -> Table | None:
+  """Models and data that differ, from the rest of run.json."""
+  found = _values(runs, _about)
+  names = [n for n in _differing(found) if _WRITTEN not in n.split(".")]
+  return _table("fact", names, found)
+
+
+def written(runs: Sequence[Run]) -> Table | None:
+  """The models that wrote training texts; None where no run has one."""
+  found: dict[str, dict[str, str]] = {}
+  for arm, values in _values(runs, _about).items():
+    split = [
+      (name.split(f"{_WRITTEN}."), value)
+      for name, value in values.items()
+      if f".{_WRITTEN}." in f".{name}"
+    ]
+    several = len({place for (place, _), _ in split}) > 1
+    if split:
+      found[arm] = {
+        f"{place}{fact}" if several else fact: value
+        for (place, fact), value in split
+      }
+  names = dict.fromkeys(name for values in found.values() for name in values)
+  return _table("fact", list(names), found)
+
+
+def _about(run: Run) -> dict[str, Any]:
+  about = {k: v for k, v in run.about.items() if k != "settings"}
+  return dict(flatten(about))
+
+
+def _values(
+  runs: Sequence[Run], facts_of: Callable[[Run], Mapping[str, Any]]
+) -> Facts:
+  """Texts of the facts of each arm; all of them where its seeds differ."""
+  folders = [os.path.dirname(run.path) for run in runs]
+  root = os.path.join(os.path.commonpath(folders), "") if folders else os.sep
+  found: dict[str, dict[str, str]] = {}
+  for arm, members in by_arm(runs).items():
+    facts_of_runs = [facts_of(run) for run in members]
+    found[arm] = {
+      name: " · ".join(
+        _seed_values(members, [f.get(name) for f in facts_of_runs], root)
+      )
+      for name in dict.fromkeys(n for f in facts_of_runs for n in f)
+    }
+  return found
+
+
+def _seed_values(
+  members: Sequence[Run], values: Sequence[Any], root: str
+) -> dict[str, None]:
+  """The different texts of a fact in the seeds of an arm.
+
+  Seeds start from models and texts in folders of their own, which are one text.
+  """
+  texts = [formats.setting(value) for value in values]
+  if len(set(texts)) > 1:
+    own = [set(run.name.split("/")) for run in members]
+    shared = set.intersection(*own)
+    texts = [
+      "/".join("*" if p in parts - shared else p for p in text.split("/"))
+      for text, parts in zip(texts, own, strict=True)
+    ]
+  if root != os.sep:
+    texts = [text.replace(root, "") for text in texts]
+  return dict.fromkeys(texts)
+
+
+def _differing(found: Facts) -> list[str]:
+  names = sorted({name for values in found.values() for name in values})
+  return [
+    name
+    for name in names
+    if len({values.get(name) for values in found.values()}) > 1
+  ]
+
+
+def _table(
+  first: str, names: Sequence[str], found: Facts, note: str = ""
+) -> Table | None:
+  """Names below each other; beside each other where there are more arms."""
+  if not names:
+    return None
+  rows: Sequence[Sequence[str]] = [
+    [name, *(values.get(name, "–") for values in found.values())]
+    for name in names
+  ]
+  header: Sequence[str] = [first, *found]
+  if len(found) > max(_MAX_ARMS, len(rows)):
+    header, *rows = zip(header, *rows, strict=True)
+    header = ["run", *header[1:]]
+  cells = [[Cell(text) for text in row] for row in rows]
+  return Table(f"{first.capitalize()}s of the runs", header, cells, note)

@@ -1,0 +1,209 @@
+"""What a value of an evaluation is: task, split, decoding, unit, direction.
+
+`metric_info.json` of a run describes each value by fields, see
+`gkd.metrics.MetricInfo`; nothing is read out of names. Values that depend on
+another model (its own scores, or a divergence to it) carry the content hash of
+that model as `run.json` has it, so that only values of one model are compared.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import json
+from typing import Any
+from typing import Literal
+
+from gkd.report import formats
+
+# Steps, ascending, and a value for each; NaN where a value was not finite.
+Curve = tuple[Sequence[int], Sequence[float]]
+# `gkd evaluate` and the training loop add these to the name of a value.
+_BOUNDS = {"low": "_ci_low", "high": "_ci_high"}
+# Values that are shown as curves but have no column of their own.
+_SECONDARY = (
+  "length",
+  "truncation_rate",
+  "forward_kl_per_token",
+  "reverse_kl_per_token",
+)
+DECIMALS = {"%": 1, "s": 1, "nats per sequence": 2, "nats per token": 2}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score:
+  """One value of an evaluation, equal between runs that can be compared.
+
+  Attributes:
+    metric: its name within the task, such as "accuracy".
+    task: the task.
+    split: the split of the task.
+    decoding: JSON of the decoding strategy and its numbers.
+    label: tells decodings of one split apart; "" for greedy.
+    unit: "%", "nats per sequence", …; "" for a plain number.
+    direction: whether more or less is better; "" for neither.
+    role: the model that the value belongs to.
+    compared_with: the role of the other model, of a divergence; "" otherwise.
+    model: content hash of the model that is not the student: the one that the
+      value belongs to or is compared with; "" if there is none.
+    bound: end of the confidence interval; "" for the value itself.
+  """
+
+  metric: str
+  task: str = ""
+  split: str = ""
+  decoding: str = ""
+  label: str = ""
+  unit: str = ""
+  direction: Literal["max", "min", ""] = ""
+  role: str = "student"
+  compared_with: str = ""
+  model: str = ""
+  bound: Literal["low", "high", ""] = ""
+
+  @property
+  def group(self) -> str:
+    """Task and split: scores of one group are of the same examples."""
+    return f"{self.task} {self.split}".strip()
+
+  @property
+  def bounds(self) -> tuple["Score", "Score"]:
+    """The ends of its confidence interval."""
+    low, high = (dataclasses.replace(self, bound=end) for end in _BOUNDS)
+    return low, high
+
+  @property
+  def decimals(self) -> int | None:
+    """Digits after the point in a column; None for as many as needed."""
+    return DECIMALS.get(self.unit)
+
+  @property
+  def slug(self) -> str:
+    """Names a file of it; unique among the scores of one decoding label."""
+    parts = ("eval", self.task, self.split, self.metric, self.label)
+    return "_".join([*filter(None, parts), *filter(None, [self.model[:8]])])
+
+
+# A value of an evaluation, or the name of any other metric.
+Metric = Score | str
+
+
+def structured(
+  curves: Mapping[str, Curve],
+  infos: Mapping[str, Mapping[str, Any]],
+  about: Mapping[str, Any],
+  path: str,
+) -> dict[Metric, Curve]:
+  """Curves by `Score` where metric_info.json describes them, else by name.
+
+  Args:
+    curves: {name: curve}.
+    infos: content of metric_info.json.
+    about: content of run.json; its `roles` have the hashes of models.
+    path: of the run. A model without a hash is taken for one of its own.
+  """
+  found: dict[Metric, Curve] = dict(curves)
+  fields = {field.name for field in dataclasses.fields(Score)}
+  roles = about.get("roles") or {}
+  for name, info in infos.items():
+    known = {key: info[key] for key in fields & info.keys()}
+    known["decoding"] = json.dumps(info.get("decoding"), sort_keys=True)
+    other = info.get("compared_with") or info.get("role", "student")
+    if other != "student":
+      known["model"] = roles.get(other, {}).get("content_sha256") or path
+    score = Score(**known)
+    named = {name: score}
+    for suffix, bound in zip(_BOUNDS.values(), score.bounds, strict=True):
+      named[name + suffix] = bound
+    found |= {new: found.pop(old) for old, new in named.items() if old in found}
+  return found
+
+
+def scores(metrics: Iterable[Metric]) -> list[Score]:
+  """The student's scores, group by group, divergences last."""
+  found = {
+    score
+    for score in metrics
+    if isinstance(score, Score) and score.role == "student" and not score.bound
+  }
+  return sorted(
+    found,
+    key=lambda s: (s.group, bool(s.compared_with), s.metric, s.label, s.model),
+  )
+
+
+def headlines(metrics: Iterable[Metric]) -> list[Score]:
+  """The scores that belong into a summary."""
+  return [score for score in scores(metrics) if is_headline(score)]
+
+
+def is_headline(score: Score) -> bool:
+  return score.metric not in _SECONDARY
+
+
+def groups(found: Iterable[Score]) -> list[str]:
+  """The groups of some scores, each once."""
+  return list(dict.fromkeys(score.group for score in found))
+
+
+def references(metrics: Iterable[Metric], score: Score) -> list[Score]:
+  """The same score of other models (the teacher's), on the same examples."""
+  return sorted(
+    (
+      other
+      for other in set(metrics)
+      if isinstance(other, Score)
+      and other.role != "student"
+      and dataclasses.replace(other, role=score.role, model=score.model)
+      == score
+    ),
+    key=lambda other: (other.role, other.model),
+  )
+
+
+def title(score: Score, others: Sequence[Score] = ()) -> str:
+  """`describe` with the unit: forward KL (nats per sequence)."""
+  words = describe(score, others)
+  return f"{words} ({score.unit})" if score.unit else words
+
+
+def describe(score: Score, others: Sequence[Score] = ()) -> str:
+  """Words for a score: accuracy, T = 0.7.
+
+  Args:
+    score: to be described.
+    others: beside which it stands; group and compared model are said where
+      these have several.
+  """
+  words = formats.plain(score.metric)
+  models = {s.model for s in others if s.compared_with == score.compared_with}
+  if score.compared_with and len(models) > 1:
+    words += f" to the {score.compared_with} {score.model}"
+  if score.label:
+    words += f", {_decoding(score)}"
+  return words if len(groups(others)) == 1 else f"{score.group} {words}".strip()
+
+
+def _decoding(score: Score) -> str:
+  """T = 0.7, top-p 0.9; beam size 4."""
+  numbers = json.loads(score.decoding) or {}
+  parts = []
+  if "temperature" in numbers:
+    parts.append(f"T = {numbers['temperature']:g}")
+  if numbers.get("top_k"):
+    parts.append(f"top-k {numbers['top_k']}")
+  if numbers.get("top_p", 1) < 1:
+    parts.append(f"top-p {numbers['top_p']:g}")
+  if "beam_size" in numbers:
+    parts.append(f"beam size {numbers['beam_size']}")
+  if numbers.get("num_samples", 1) > 1:
+    parts.append(f"{numbers['num_samples']} samples")
+  return ", ".join(parts) or score.label
+
+
+def best(direction: str, values: Iterable[float]) -> float:
+  """The best finite value; NaN where none is better than another."""
+  different = {value for value in values if abs(value) < float("inf")}
+  if len(different) < 2 or direction not in ("max", "min"):
+    return float("nan")
+  return max(different) if direction == "max" else min(different)

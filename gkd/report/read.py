@@ -1,0 +1,269 @@
+"""Reads what runs left behind: metrics, settings, texts, result tables.
+
+A directory may be a run (`metrics.jsonl`, `metric_info.json`, `run.json`,
+`config.gin`, `predictions/`, `samples/`), an evaluation (`metrics.json`
+instead), a set of these (directories below it), hold a table of results
+(`results.json`), or several of these. No model is loaded.
+
+  read(["runs/sft", "runs/gkd"]).runs
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import math
+import os
+import re
+from typing import Any
+from typing import NamedTuple
+
+from gkd.errors import UserError
+from gkd.report import arms
+from gkd.report import metric_info
+from gkd.report import result_files
+from gkd.report.arms import Run
+from gkd.report.metric_info import Curve
+
+# A set of runs is at most this deep: <set>/<seed>/<method>.
+_DEPTH = 2
+# Folders of a run that hold no runs.
+_OWN = {"checkpoints", "predictions", "samples", "tensorboard"}
+# A folder with one of these files is a run, also if it has no metrics yet.
+_MARKS = ("metrics.jsonl", "config.gin", "run.json")
+
+
+class Results(NamedTuple):
+  """A table of results.
+
+  Attributes:
+    rows: one object per method and seed.
+    meta: how the table was made.
+    columns: {column: {"title", "unit", "direction"}} of its numbers.
+    labels: {name of a run's folder: label of its arm}, in reading order.
+  """
+
+  rows: Sequence[Mapping[str, Any]] = ()
+  meta: Mapping[str, Any] = {}
+  columns: Mapping[str, Mapping[str, str]] = {}
+  labels: Mapping[str, str] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Collection:
+  """All that one report is about.
+
+  Attributes:
+    runs: runs and evaluations with metrics.
+    results: tables of results, joined; without rows if there is none.
+    empty: names of runs without metrics.
+  """
+
+  runs: Sequence[Run]
+  results: Results
+  empty: Sequence[str] = ()
+
+
+def read(paths: Sequence[str]) -> Collection:
+  """Reads directories of runs and results.
+
+  Raises:
+    UserError: no directory given, one does not exist or holds nothing to
+      report, or a file in it cannot be read.
+  """
+  if not paths:
+    raise UserError(
+      "no directory was given to report on; expected at least one: gkd report"
+      " DIR…"
+    )
+  found: dict[str, Run] = {}
+  results = Results()
+  for path in paths:
+    if not os.path.isdir(path):
+      raise UserError(
+        f"{path} is not a directory; expected the MODEL_DIR of a run or a"
+        " directory of runs"
+      )
+    table = _read_results(os.path.join(path, "results.json"))
+    below = {
+      run.path: dataclasses.replace(run, labels=table.labels if table else {})
+      for run in _runs_below(os.path.abspath(path))
+    }
+    if not below and table is None:
+      raise UserError(
+        f"{path} has no metrics.jsonl, no metrics.json and no results.json;"
+        " expected the MODEL_DIR of a run or a directory of runs"
+      )
+    found |= below
+    if table is not None:
+      results = Results(
+        [*results.rows, *table.rows],
+        *({**a, **b} for a, b in zip(results[1:], table[1:], strict=True)),
+      )
+  names = arms.short_names(list(found))
+  named = [
+    dataclasses.replace(run, name=name)
+    for run, name in zip(found.values(), names, strict=True)
+  ]
+  empty = [run.name for run in named if not run.metrics]
+  if len(empty) == len(named) and not results.rows:
+    raise UserError(
+      f"{next(iter(found))} is a run that has reported no numbers yet; wait for"
+      " the first line of its metrics.jsonl or give another directory"
+    )
+  runs = arms.assign([run for run in named if run.metrics])
+  return Collection(runs, results, empty)
+
+
+def read_run(path: str) -> Run:
+  """Reads the directory of one run or evaluation, by its path.
+
+  Raises:
+    UserError: a file in it cannot be read.
+  """
+  lines = result_files.json_lines(os.path.join(path, "metrics.jsonl"))
+  values = result_files.json_object(os.path.join(path, "metrics.json")) or {}
+  infos = result_files.json_object(os.path.join(path, "metric_info.json"))
+  about = result_files.json_object(os.path.join(path, "run.json")) or {}
+  curves = _curves(lines.objects)
+  is_evaluation = not curves and bool(values)
+  notes = list(_damage(lines, has_both=bool(curves and values)))
+  if is_evaluation:
+    curves = {
+      name: ([0], [_number(values[name])])
+      for name in sorted(values)
+      if "/" in name
+    }
+  metrics = metric_info.structured(curves, infos or {}, about, path)
+  has_plain_scores = any(
+    isinstance(name, str) and name.startswith("eval/") for name in metrics
+  )
+  if has_plain_scores:
+    notes.append(
+      "metric_info.json does not describe its scores (an earlier version wrote"
+      " the folder), so they are shown under plain names, without units"
+    )
+  config_text = result_files.text(os.path.join(path, "config.gin"))
+  if not (about.get("settings") or config_text.strip()):
+    notes.append(
+      "run.json has no settings and config.gin is missing, so its settings are"
+      " not shown"
+    )
+  size = re.search(
+    r"Total number of parameters: (\d+)",
+    result_files.text(os.path.join(path, "model-info.txt")),
+  )
+  return Run(
+    name=os.path.basename(path),
+    path=path,
+    metrics=metrics,
+    about=about,
+    config_text=config_text,
+    predictions=_read_predictions(os.path.join(path, "predictions")),
+    samples=_read_samples(os.path.join(path, "samples")),
+    num_parameters=int(size.group(1)) if size else None,
+    is_evaluation=is_evaluation,
+    notes=notes,
+  )
+
+
+def _runs_below(directory: str, depth: int = _DEPTH) -> Iterator[Run]:
+  """Runs at or below an absolute path, also those without metrics."""
+  run = read_run(directory)
+  is_run = bool(run.metrics) or any(
+    os.path.exists(os.path.join(directory, mark)) for mark in _MARKS
+  )
+  if is_run:
+    yield run
+  if depth:
+    for entry in sorted(_folders(directory), key=arms.natural_order):
+      if not (is_run and entry in _OWN):
+        yield from _runs_below(os.path.join(directory, entry), depth - 1)
+
+
+def _folders(directory: str) -> list[str]:
+  try:
+    with os.scandir(directory) as entries:
+      return [
+        entry.name
+        for entry in entries
+        if entry.is_dir() and not entry.name.startswith(".")
+      ]
+  except OSError as error:
+    raise UserError(
+      f"{directory} cannot be read ({error.strerror}); make it readable or give"
+      " another directory"
+    ) from error
+
+
+def _damage(lines: result_files.Lines, *, has_both: bool) -> Iterator[str]:
+  if lines.is_torn:
+    yield "the last line of metrics.jsonl is torn and was left out"
+  if lines.num_damaged:
+    yield (
+      f"{lines.num_damaged} lines of metrics.jsonl cannot be read and were left"
+      " out"
+    )
+  if has_both:
+    yield (
+      "metrics.json of an evaluation in the folder of a run is left out;"
+      " evaluate into a folder of its own"
+    )
+
+
+def _curves(lines: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
+  """{name: (steps, values)}; the later of two values of a step counts."""
+  by_name: dict[str, dict[int, float]] = {}
+  for line in lines:
+    step = line.get("step")
+    if not isinstance(step, int):
+      continue
+    for name, value in line.items():
+      if name != "step":
+        by_name.setdefault(name, {})[step] = _number(value)
+  return {
+    name: (sorted(values), [values[step] for step in sorted(values)])
+    for name, values in sorted(by_name.items())
+  }
+
+
+def _number(value: Any) -> float:
+  """A number as it is; NaN for null, which stands for what is not finite."""
+  return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def _read_results(path: str) -> Results | None:
+  content = result_files.json_object(path)
+  if content is None:
+    return None
+  rows = content.get("rows")
+  others = [content.get(name) or {} for name in Results._fields[1:]]
+  is_table = isinstance(rows, list) and all(isinstance(r, dict) for r in rows)
+  if not (is_table and all(isinstance(other, dict) for other in others)):
+    raise UserError(
+      f'{path} cannot be read as results; expected an object with "rows", a'
+      " list of objects; make it again or move it away"
+    )
+  return Results(rows, *others) if rows else None
+
+
+def _read_predictions(directory: str) -> dict[str, list[dict[str, Any]]]:
+  """The last step of each series of files `<series>-<step>.jsonl`."""
+  last: dict[str, tuple[int, str]] = {}
+  for name in result_files.names_in(directory):
+    match = re.fullmatch(r"(.+)-(\d+)\.jsonl", name)
+    if match:
+      key, step = match.group(1), int(match.group(2))
+      last[key] = max(last.get(key, (-1, "")), (step, name))
+  return {
+    key: result_files.json_lines(os.path.join(directory, name)).objects
+    for key, (_, name) in sorted(last.items())
+  }
+
+
+def _read_samples(directory: str) -> list[dict[str, Any]]:
+  names = [n for n in result_files.names_in(directory) if n.endswith(".jsonl")]
+  if not names:
+    return []
+  return result_files.json_lines(os.path.join(directory, names[-1])).objects
