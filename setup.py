@@ -33,6 +33,7 @@ CORE = [
   "tensorstore>=0.1.80,<0.2",
   "tqdm>=4.67,<5",
   "matplotlib>=3.10,<4",
+  "jinja2>=3.1,<4",
 ]
 # Only needed where a seqio task is turned into a token cache.
 DATA = [

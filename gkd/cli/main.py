@@ -132,24 +132,24 @@ def _bench(args) -> None:
 
 def _report(args) -> None:
   from gkd.cli import outputs
-  from gkd.report import html
+  from gkd.report import page
 
   outputs.check_file(args.output, "--output")
   if args.plots:
     outputs.check_folder(args.plots, "--plots")
   dirs = [str(Path(path).expanduser()) for path in args.dirs]
-  output = html.write_report(dirs, str(Path(args.output).expanduser()))
+  output = page.write_report(dirs, str(Path(args.output).expanduser()))
   print(f"written to {output}")
   if args.plots:
-    found = html.write_plots(dirs, str(Path(args.plots).expanduser()))
+    found = page.write_plots(dirs, str(Path(args.plots).expanduser()))
     print(f"{len(found)} plots in {args.plots}")
 
 
 def _quickstart(args) -> None:
   _keep_compiled_programs()
-  from gkd.experiments.quickstart import run
+  from gkd.experiments.quickstart import pipeline
 
-  run.main(args)
+  pipeline.main(args)
 
 
 def _cache(args) -> None:

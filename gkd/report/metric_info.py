@@ -44,8 +44,8 @@ class Score:
     direction: whether more or less is better; "" for neither.
     role: the model that the value belongs to.
     compared_with: the role of the other model, of a divergence; "" otherwise.
-    model: content hash of the model that is not the student: the one that the
-      value belongs to or is compared with; "" if there is none.
+    model: the model that is not the student and that the value belongs to or is
+      compared with, by its content hash, later by a name for it; "" for none.
     bound: end of the confidence interval; "" for the value itself.
   """
 
@@ -81,7 +81,7 @@ class Score:
   def slug(self) -> str:
     """Names a file of it; unique among the scores of one decoding label."""
     parts = ("eval", self.task, self.split, self.metric, self.label)
-    return "_".join([*filter(None, parts), *filter(None, [self.model[:8]])])
+    return "_".join(filter(None, (*parts, self.model)))
 
 
 # A value of an evaluation, or the name of any other metric.

@@ -6,8 +6,8 @@ import types
 import pytest
 
 from gkd.config import configuration
-from gkd.experiments.quickstart import run
-from gkd.experiments.quickstart import tables
+from gkd.experiments.quickstart import pipeline
+from gkd.experiments.quickstart import result_rows
 from gkd.experiments.quickstart.stages import Stages
 from gkd.types import UserError
 
@@ -48,11 +48,11 @@ def test_the_digest_depends_on_the_teacher_and_on_every_gin_file(
   folder.mkdir()
   (folder / "a.gin").write_text("X = 1")
   monkeypatch.setattr(configuration, "config_folder", lambda: folder)
-  first = run._made_with(False)
-  assert first == run._made_with(False)
-  assert first != run._made_with(True)
+  first = pipeline._made_with(False)
+  assert first == pipeline._made_with(False)
+  assert first != pipeline._made_with(True)
   (folder / "a.gin").write_text("X = 2")
-  assert first != run._made_with(False)
+  assert first != pipeline._made_with(False)
 
 
 def test_time_counts_the_stages_of_this_call_only(tmp_path):
@@ -64,20 +64,20 @@ def test_time_counts_the_stages_of_this_call_only(tmp_path):
 
 
 def test_every_method_has_a_configuration_that_can_be_built():
-  folder = configuration.config_folder() / run.CONFIGS
-  for method in (run.TEACHER_ROW, run.STUDENT, *run.METHODS):
+  folder = configuration.config_folder() / pipeline.CONFIGS
+  for method in (pipeline.TEACHER_ROW, pipeline.STUDENT, *pipeline.METHODS):
     assert (folder / method.file).is_file(), method
 
 
 def test_all_arms_get_equal_updates_on_equal_batches():
   """Only what an arm is about may differ between the methods."""
   seen = []
-  for method in run.METHODS:
+  for method in pipeline.METHODS:
     unused = ["MODEL_DIR=x", "INITIAL_CHECKPOINT_PATH=x"]
     if method.distils:
       unused.append("TEACHER_CHECKPOINT_PATH=x")
-    run._load(method.file, unused)
-    built = configuration.build(run.records.Training)
+    pipeline._load(method.file, unused)
+    built = configuration.build(pipeline.records.Training)
     seen.append((built.train_steps, built.batch_size, built.optimizer))
   assert len(set(seen)) == 1
 
@@ -110,7 +110,7 @@ def test_a_row_says_what_the_run_was_and_what_it_scored(tmp_path):
   (trained / "config.gin").write_text(
     "DIVERGENCE = @divergence.ForwardKL()\nSTUDENT_DATA_FRACTION = 1.0\n"
   )
-  row = tables.row("gkd_on_policy", "none", 3, trained, scores)
+  row = result_rows.row("gkd_on_policy", "none", 3, trained, scores)
   assert row == {
     "method": "gkd_on_policy",
     "run": "gkd_on_policy",
@@ -125,28 +125,29 @@ def test_a_row_says_what_the_run_was_and_what_it_scored(tmp_path):
     "train_seconds": 12.0,
     "updates": 100,
   }
-  assert "62.0" in tables.text([row])
+  assert "62.0" in result_rows.text([row])
 
 
 def test_the_shipped_teacher_is_small_and_whole():
-  files = [file for file in run.TEACHER.rglob("*") if file.is_file()]
+  files = [file for file in pipeline.TEACHER.rglob("*") if file.is_file()]
   assert sum(file.stat().st_size for file in files) < 2e6
-  model = run._teacher_model()
-  like = run.jax.eval_shape(model.init, run.jax.random.key(0))
-  params, about = run.load_trained(run.TEACHER, like)
-  assert run.trees.num_parameters(params) == run.trees.num_parameters(like)
+  model = pipeline._teacher_model()
+  like = pipeline.jax.eval_shape(model.init, pipeline.jax.random.key(0))
+  params, about = pipeline.load_trained(pipeline.TEACHER, like)
+  count = pipeline.trees.num_parameters
+  assert count(params) == count(like)
   assert about["vocabulary_sha256"]
 
 
 def test_a_teacher_made_anew_is_compared_with_the_one_that_comes_along():
-  tree = {"kernel": run.np.ones(3)}
-  assert "bit for bit" in run._compare(tree, tree)
-  other = {"kernel": run.np.ones(3) + 0.5}
-  assert "at most 0.5" in run._compare(other, tree)
+  tree = {"kernel": pipeline.np.ones(3)}
+  assert "bit for bit" in pipeline._compare(tree, tree)
+  other = {"kernel": pipeline.np.ones(3) + 0.5}
+  assert "at most 0.5" in pipeline._compare(other, tree)
 
 
 def test_the_command_in_the_results_can_be_typed():
   args = types.SimpleNamespace(seeds=[0, 1], split="test", train_teacher=True)
-  assert run._command(args) == (
+  assert pipeline._command(args) == (
     "gkd quickstart --seeds 0 1 --split=test --train_teacher"
   )

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from gkd.report import html as report
+from gkd.report import page as report
 from tests.report import browser as browsers
 
 # Of all figures: words outside of the drawing, or upon other words.

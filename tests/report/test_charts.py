@@ -1,70 +1,99 @@
-"""Charts of results show each row once and mix no two kinds of labels."""
+"""Colours that every reader tells apart, on a light and on a dark page."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
 
 from gkd.report import charts
-from gkd.report.runs import Results
+from gkd.report import page
+
+# Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
+VISIONS = {
+  "all colours": np.eye(3),
+  "protanopia": [
+    [0.152286, 1.052583, -0.204868],
+    [0.114503, 0.786281, 0.099216],
+    [-0.003882, -0.048116, 1.051998],
+  ],
+  "deuteranopia": [
+    [0.367322, 0.860646, -0.227968],
+    [0.280085, 0.672501, 0.047413],
+    [-0.011820, 0.042940, 0.968881],
+  ],
+  "tritanopia": [
+    [1.255528, -0.076749, -0.178779],
+    [-0.078411, 0.930809, 0.147602],
+    [0.004733, 0.691367, 0.303900],
+  ],
+}
+# sRGB to XYZ, D65.
+_XYZ = np.array(
+  [
+    [0.4124564, 0.3575761, 0.1804375],
+    [0.2126729, 0.7151522, 0.0721750],
+    [0.0193339, 0.1191920, 0.9503041],
+  ]
+)
 
 
-def _row(fraction, labels, accuracy, divergence="ForwardKL", seed=0, **more):
-  return {
-    "method": "gkd_mixed",
-    "lambda": fraction,
-    "labels": labels,
-    "divergence": divergence,
-    "accuracy_greedy": accuracy,
-    "seed": seed,
-    **more,
+def _linear(colour):
+  srgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+  return np.where(
+    srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4
+  )
+
+
+def _lab(linear):
+  xyz = _XYZ @ np.clip(linear, 0, 1) / [0.95047, 1.0, 1.08883]
+  x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+  return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def _contrast(one, other):
+  """Of WCAG 2: 3 for drawings, 4.5 for text."""
+  light = sorted(float(_XYZ[1] @ _linear(colour)) for colour in (one, other))
+  return (light[1] + 0.05) / (light[0] + 0.05)
+
+
+def _variables(mode):
+  """The page's colours in one mode."""
+  light, dark = page.style_sheet().split("@media (prefers-color-scheme: dark)")
+  text = light if mode == "light" else dark.split("}")[0]
+  return dict(re.findall(r"--(\w+): (#\w+);", text))
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize("vision", VISIONS)
+def test_any_two_colours_differ_for_every_kind_of_eyes(mode, vision):
+  palette = charts.LIGHT if mode == "light" else charts.DARK
+  seen = [
+    _lab(np.array(VISIONS[vision]) @ _linear(colour))
+    for colour in (*palette, _variables(mode)["ink"])
+  ]
+  nearest = min(
+    np.linalg.norm(one - other)
+    for one, other in itertools.combinations(seen, 2)
+  )
+  # 2 is just noticed when side by side; thin lines need ten times that.
+  assert nearest > 20
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_lines_and_text_stand_out_from_the_page(mode):
+  colours = _variables(mode)
+  for ground in (colours["page"], colours["card"]):
+    for name in ("ink", "soft", "good", "bad"):
+      assert _contrast(colours[name], ground) >= 4.5, name
+  for name in (f"s{number}" for number in range(len(charts.LIGHT))):
+    assert _contrast(colours[name], colours["card"]) >= 3.0, name
+
+
+def test_arms_of_one_colour_differ_in_their_dashes():
+  styles = {
+    (arm % len(charts.LIGHT), charts.dashes(arm))
+    for arm in range(charts.NUM_STYLES)
   }
-
-
-def _lines(rows):
-  found = charts.from_results(Results(rows, {}))
-  chart = next((c for c in found if c.slug == "lambda_dependence"), None)
-  return {} if chart is None else {s.name: s for s in chart.series}
-
-
-def test_labels_of_two_kinds_are_two_lines_that_end_where_none_are_used():
-  rows = [
-    _row(0.0, "teacher text", 45.0),
-    _row(0.0, "2,000 solutions", 49.5),
-    _row(0.5, "teacher text", 55.0),
-    _row(1.0, "none", 62.0),
-    _row(1.0, "none", 30.0, "ReverseKL"),
-  ]
-  lines = _lines(rows)
-  points = {
-    name: list(zip(s.xs, s.ys, strict=True)) for name, s in lines.items()
-  }
-  assert points == {
-    "forward KL, teacher text": [(0.0, 45.0), (0.5, 55.0), (1.0, 62.0)],
-    "forward KL, 2,000 solutions": [(0.0, 49.5), (1.0, 62.0)],
-  }
-
-
-def test_line_is_the_mean_over_seeds_in_a_band_of_all():
-  rows = [
-    _row(x, "text", x * 10 + s, seed=s) for x in (0.0, 1.0) for s in (1, 2, 6)
-  ]
-  (line,) = _lines(rows).values()
-  assert list(line.ys) == [3.0, 13.0]
-  assert list(line.low) == [1.0, 11.0]
-  assert list(line.high) == [6.0, 16.0]
-
-
-def test_groups_that_differ_in_something_else_are_not_joined_by_a_line():
-  rows = [
-    _row(0.0, "text", 40.0, run="cold"),
-    _row(0.0, "text", 50.0, run="hot"),
-    _row(1.0, "none", 60.0),
-  ]
-  assert _lines(rows) == {}
-
-
-def test_bars_are_means_with_the_seeds_as_points():
-  rows = [
-    _row(0.5, "text", value, seed=s) for s, value in enumerate((1.0, 4.0))
-  ]
-  chart, *_ = charts.from_results(Results(rows, {}))
-  assert chart.slug == "accuracy"
-  (series,) = chart.series
-  assert series.ys == [2.5]
-  assert series.points == [[1.0, 4.0]]
+  assert len(styles) == charts.NUM_STYLES
+  assert charts.dashes(0) == ()

@@ -1,83 +1,220 @@
-"""Which charts there are, and in which order."""
+"""Curves: which charts there are, their bands, scales and references."""
+
+import math
+
+import numpy as np
+import pytest
 
 from gkd.report import curves
-from gkd.report.runs import Run
+from tests.report.example_runs import bounds
+from tests.report.example_runs import kl
+from tests.report.example_runs import run
+from tests.report.example_runs import score
+from tests.report.example_runs import teacher
 
 
-def _run(name, names, steps=(10, 20), is_evaluation=False):
-  metrics = {
-    name: (list(steps), [float(step) + 1 for step in steps]) for name in names
-  }
-  return Run(name, name, metrics, {}, "", {}, [], is_evaluation=is_evaluation)
+def chart(runs, metric=None):
+  return curves.chart(runs, metric or score(), "Title", "Note.")
 
 
-def _titles(runs):
+def titles(runs):
   return {
     section: [chart.title for chart in charts]
-    for section, charts in curves.from_runs(runs).items()
+    for section, charts in curves.sections(runs).items()
   }
 
 
 def test_sections_come_in_reading_order_whatever_the_runs_report():
-  names = [
+  metrics = [
     "memory/peak_bytes",
     "time/update_seconds",
     "train/odd",
     "train/lambda",
     "train/loss",
-    "eval/toy/accuracy",
-    "eval/toy/accuracy_ci_low",
-    "eval/toy/accuracy_ci_high",
-    "eval/toy/teacher_accuracy",
-    "eval/toy/forward_kl",
-    "eval/toy/forward_kl_per_token",
-    "eval/toy/length",
+    score(),
+    *score().bounds,
+    teacher(),
+    kl(),
+    score(metric="length"),
+    "eval/old/accuracy",
     "train/learning_rate",
   ]
-  assert list(_titles([_run("a", names)]).items()) == [
+  found = titles([run("a", {m: ([10, 20], [11.0, 21.0]) for m in metrics})])
+  assert list(found.items()) == [
     ("Evaluation", ["Accuracy", "Forward KL"]),
     ("Training", ["Training loss"]),
-    ("Student-generated data", ["λ as realised", "Evaluation: length"]),
+    ("Student-generated data", ["λ as realised"]),
     ("Optimizer", ["Learning rate"]),
-    ("Time and memory", ["Where the time went", "Peak memory"]),
-    ("More", ["Forward KL per token", "Train/odd"]),
+    ("Time and memory", ["Peak memory", "Where the time went"]),
+    ("More", ["Evaluation: length", "eval/old/accuracy", "train/odd"]),
   ]
 
 
 def test_each_task_and_split_has_a_section():
-  names = [
-    f"eval/{task}/{metric}"
-    for task in ("svamp", "gsm8k-test", "gsm8k-validation")
+  metrics = [
+    score(task=task, metric=metric)
+    for task in ("svamp", "gsm8k")
     for metric in ("accuracy", "length")
   ]
-  assert _titles([_run("a", names)]) == {
-    "Evaluation: gsm8k-test": ["Accuracy"],
-    "Evaluation: gsm8k-validation": ["Accuracy"],
-    "Evaluation: svamp": ["Accuracy"],
+  assert titles([run("a", {key: [1.0, 2.0] for key in metrics})]) == {
+    "Evaluation: gsm8k test": ["Accuracy"],
+    "Evaluation: svamp test": ["Accuracy"],
     "More": [
-      "Evaluation: gsm8k-test length",
-      "Evaluation: gsm8k-validation length",
-      "Evaluation: svamp length",
+      "Evaluation: gsm8k test length",
+      "Evaluation: svamp test length",
     ],
   }
 
 
+def test_distances_to_different_teachers_share_no_chart():
+  runs = [run(name, {kl(name): [1.0, 2.0]}) for name in "xy"]
+  (section,) = curves.sections(runs).values()
+  assert [(c.title, [s.name for s in c.series]) for c in section] == [
+    ("Forward KL to the teacher x", ["x"]),
+    ("Forward KL to the teacher y", ["y"]),
+  ]
+  assert len({c.slug for c in section}) == 2
+
+
 def test_charts_of_a_page_have_names_of_their_own():
-  names = ["eval/toy/accuracy", "train/loss", "time/update_seconds"]
-  runs = [_run("a", names), _run("b", names[:1], [0], is_evaluation=True)]
-  slugs = [c.slug for found in curves.from_runs(runs).values() for c in found]
-  assert "eval_toy_accuracy_end" in slugs
-  assert len(set(slugs)) == len(slugs)
+  first = run("a", {m: [1.0, 2.0] for m in (score(), "train/loss")})
+  runs = [first, run("b", {score(): [1.0]}, is_evaluation=True)]
+  slugs = [c.slug for found in curves.sections(runs).values() for c in found]
+  assert slugs == [
+    "eval_toy_test_accuracy",
+    "eval_toy_test_accuracy_end",
+    "train_loss",
+  ]
 
 
-def test_legend_has_the_arms_that_have_curves_in_their_colours():
+def test_evaluation_of_a_checkpoint_is_no_point_of_a_curve():
   runs = [
-    _run("seed_0/seqkd", ["train/loss"]),
-    _run("scores", ["eval/toy/accuracy"], [0], is_evaluation=True),
-    _run("seed_0/gkd_mixed", ["train/loss"]),
-    _run("seed_1/seqkd", ["train/loss"]),
+    run("a", {score(): ([10, 20], [1.0, 2.0])}),
+    run("scores", {score(): [5.0]}, is_evaluation=True),
+    run("b", {score(): ([10, 20], [1.0, 2.0])}),
   ]
+  assert [(s.name, s.colour, list(s.xs)) for s in chart(runs).series] == [
+    ("a", 0, [10, 20]),
+    ("b", 2, [10, 20]),  # of the colour that it has in other charts
+  ]
+  assert chart(runs[1:2]) is None
   assert [(s.name, s.colour) for s in curves.legend(runs)] == [
-    ("SeqKD", 0),
-    ("Mixed GKD", 2),
+    ("a", 0),
+    ("b", 2),
   ]
+
+
+def test_interval_of_a_single_run_is_the_band_around_its_line():
+  band = bounds(score(), [4.0, 5.5, math.nan], [8.0, 6.5, math.nan])
+  found = chart([run("a", {score(): [5.0, 6.0, 7.0], **band})])
+  (line,) = found.series
+  assert list(line.low) == [4.0, 5.5, 7.0]
+  assert list(line.high) == [8.0, 6.5, 7.0]
+  assert found.note == "Note. Band: 95 % interval over the prompts."
+
+
+def test_band_of_several_seeds_is_the_seeds_and_not_their_intervals():
+  band = bounds(score(), [0.0, 0.0], [9.0, 9.0])
+  runs = [
+    run(f"{n}", {score(): [5.0 + n, 6.0 + n], **band}, arm="sft")
+    for n in range(2)
+  ]
+  found = chart(runs)
+  (line,) = found.series
+  assert (list(line.low), list(line.high)) == ([5.0, 6.0], [6.0, 7.0])
+  assert found.note == "Note."
+
+
+def test_mean_is_taken_where_every_seed_has_a_finite_value():
+  runs = [
+    run("0", {score(): ([10, 20, 30, 40], [1.0, 2, 3, 4])}, arm="sft"),
+    run("1", {score(): ([10, 20, 30], [3.0, math.nan, 5.0])}, arm="sft"),
+  ]
+  (line,) = chart(runs).series
+  assert (list(line.xs), list(line.ys)) == ([10, 30], [2.0, 4.0])
+
+
+def test_values_that_no_axis_holds_are_left_out():
+  values = [5.0, 1.7e308, -1.7e308, 7.0]
+  (line,) = chart([run("a", {score(): values})]).series
+  assert (list(line.xs), list(line.ys)) == ([0, 3], [5.0, 7.0])
+
+
+def test_teachers_are_one_line_each_by_their_hash():
+  def with_teacher(name, model, level):
+    values = {score(): [1.0, 2.0], teacher(model): [level, level]}
+    return run(name, values)
+
+  runs = [with_teacher("a", "x", 9.0), with_teacher("b", "x", 9.0)]
+  runs.append(run("c", {score(): [2.0, 3.0]}))
+  (reference,) = [s for s in chart(runs).series if s.is_reference]
+  assert (reference.name, reference.colour) == ("Teacher, same examples", None)
+  assert set(reference.ys) == {9.0}
+  runs.append(with_teacher("d", "y", 9.0))
+  references = [s for s in chart(runs).series if s.is_reference]
+  assert [(s.name, s.colour) for s in references] == [
+    ("Teacher x, same examples", 0),
+    ("Teacher y, same examples", 3),
+  ]
+
+
+def test_run_that_ended_in_nan_has_a_cross_in_its_training_curves():
+  metrics = {
+    "train/loss": ([1, 2, 3], [2.0, 5.0, math.nan]),
+    "train/sampled_length": ([1, 2, 3], [7.0, 7.0, 7.0]),
+  }
+  broken = run("a", metrics)
+  (line,) = chart([broken], "train/loss").series
+  assert line.is_broken
+  assert list(line.xs) == [1, 2]
+  (line,) = chart([broken], "train/sampled_length").series
+  assert not line.is_broken
+
+
+@pytest.mark.parametrize(
+  ("steps", "expected"),
+  [
+    ([2**n for n in range(11)], True),
+    ([0, 1, 3, 10, 30, 100, 300, 1000], True),
+    (range(0, 1001, 100), False),
+    ([1, 10, 100], False),  # too few to be a plan
+    ([*range(1, 10), 1000], True),
+  ],
+)
+def test_log_axis_is_taken_where_steps_would_be_crowded(steps, expected):
+  values = ([*steps], [1.0 + n for n in range(len(steps))])
+  found = chart([run("a", {score(): values})])
+  assert found.x_scale == ("log" if expected else "linear")
+
+
+@pytest.mark.parametrize(
+  ("values", "expected"),
+  [
+    ([1.0, 1.1, 1.2, 500.0], True),
+    ([1.0, 2.0, 3.0, 4.0], False),
+    ([0.0, 1.0, 1.0, 500.0], False),  # has no place on a log axis
+    ([-1.0, 1.0, 1.0, 500.0], False),
+  ],
+)
+def test_outlier_among_positive_values_makes_the_axis_logarithmic(
+  values, expected
+):
+  found = chart([run("a", {score(): values})])
+  assert found.y_scale == ("log" if expected else "linear")
+  assert ("Logarithmic vertical axis." in found.note) is expected
+
+
+def test_long_run_is_drawn_in_bins_and_says_so():
+  values = np.random.default_rng(0).normal(size=20_000)
+  values[1234] = 50.0
+  found = chart([run("a", {score(): values})])
+  (line,) = found.series
+  assert found.is_downsampled
+  assert len(line.xs) == 200
+  assert (min(line.low), max(line.high)) == (values.min(), 50.0)
+
+
+def test_memory_is_in_mebibytes():
+  memory = run("a", {"memory/peak_bytes": [2.0**20, 2.0**21]})
+  (line,) = chart([memory], "memory/peak_bytes").series
+  assert list(line.ys) == [1.0, 2.0]

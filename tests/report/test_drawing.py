@@ -2,10 +2,10 @@
 
 import pytest
 
+from gkd.report.charts import LIGHT
+from gkd.report.charts import Chart
+from gkd.report.charts import Series
 from gkd.report.drawing import draw
-from gkd.report.plots import LIGHT
-from gkd.report.plots import Chart
-from gkd.report.plots import Series
 
 INK = "#000001"
 

@@ -37,3 +37,22 @@ def test_spread_is_the_sample_standard_deviation():
   assert formats.spread(values, 1) == "52.6 ± 1.7"
   assert formats.spread([3.0, 3.0], 2) == "3.00"
   assert formats.spread([]) == "–"
+
+
+def test_interval_has_the_digits_of_its_width():
+  assert formats.interval(51.26, 49.0, 53.111) == "51.3 [49.0, 53.1]"
+  assert formats.interval(5.0, float("nan"), 6.0, 1) == "5.0"
+
+
+@pytest.mark.parametrize(
+  ("value", "text"),
+  [
+    (None, "–"),
+    (0.00003, "3e-05"),
+    ("ab" * 32, "abababababab…"),
+    ([1, "a"], "1, a"),
+    (True, "True"),
+  ],
+)
+def test_setting_is_shown_with_every_digit(value, text):
+  assert formats.setting(value) == text

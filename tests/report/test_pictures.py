@@ -7,8 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import pytest
 
 from gkd.report import pictures
-from gkd.report.plots import Chart
-from gkd.report.plots import Series
+from gkd.report.charts import Chart
+from gkd.report.charts import Series
 
 NAN = float("nan")
 LINES = Chart(
@@ -113,8 +113,10 @@ def test_words_of_a_png_lie_inside_the_picture(length):
 
 
 def test_what_the_drawing_adds_is_said():
-  thinned = Chart("x", "", "", "lines", [Series("a", 0, [1])], is_thinned=True)
-  (note,) = pictures.drawing_notes(thinned)
+  binned = Chart(
+    "x", "", "", "lines", [Series("a", 0, [1])], is_downsampled=True
+  )
+  (note,) = pictures.drawing_notes(binned)
   assert "more than 400 points" in note
   assert "lowest to its highest" in note
   (note,) = pictures.drawing_notes(LINES)

@@ -1,131 +1,186 @@
-"""The table of results: spread over seeds, best of a column, arms apart."""
+"""The table of results and its charts: spread over seeds, best, arms apart."""
 
 import numpy as np
 import pytest
 
 from gkd.report import results
-from gkd.report import runs
+from gkd.report.read import Results
+
+COLUMNS = {
+  "accuracy": {
+    "title": "accuracy, greedy",
+    "unit": "%",
+    "direction": "max",
+    "chart": "Accuracy",
+  },
+  "kl": {
+    "title": "forward KL",
+    "unit": "nats per sequence",
+    "direction": "min",
+    "chart": "Distance",
+  },
+  "seconds": {"title": "training", "unit": "s"},
+}
 
 
-def _row(method, seed=0, **values):
+def row(method, seed=0, **values):
   return {"method": method, "seed": seed, **values}
 
 
-def _column(table, title):
-  place = list(table.header).index(title)
-  return [row[place] for row in table.rows]
+def table(rows, **more):
+  return results.table(Results(rows, columns=COLUMNS, **more))
+
+
+def column(found, title):
+  place = list(found.header).index(title)
+  return [row[place] for row in found.rows]
 
 
 def test_seeds_become_mean_and_sample_standard_deviation():
   values = [51.0, 52.5, 54.3]
-  rows = [_row("seqkd", i, accuracy_greedy=v) for i, v in enumerate(values)]
-  table = results.results_table(runs.Results(rows, {}))
-  (cell,) = _column(table, "accuracy, greedy (%)")
+  found = table([row("seqkd", i, accuracy=v) for i, v in enumerate(values)])
+  (cell,) = column(found, "accuracy, greedy (%)")
   mean, deviation = (float(part) for part in cell.text.split(" ± "))
   assert mean == pytest.approx(np.mean(values), abs=0.05)
   assert deviation == pytest.approx(np.std(values, ddof=1), abs=0.05)
-  assert "3 seeds" in table.note
-
-
-def test_one_seed_is_shown_without_a_spread_and_says_so():
-  rows = [_row("sft", accuracy_greedy=51.25)]
-  table = results.results_table(runs.Results(rows, {}))
-  assert _column(table, "accuracy, greedy (%)")[0].text == "51.2"
-  assert "One seed" in table.note
+  assert "3 seeds" in found.note
+  single = table([row("sft", accuracy=51.25)])
+  assert column(single, "accuracy, greedy (%)")[0].text == "51.2"
+  assert "One seed" in single.note
 
 
 def test_best_student_is_marked_and_never_the_teacher():
-  rows = [
-    _row("gkd_on_policy", accuracy_greedy=50.0, forward_kl=2.0),
-    _row("teacher", accuracy_greedy=90.0, forward_kl=0.0),
-    _row("sft", accuracy_greedy=20.0, forward_kl=1.5),
-  ]
-  table = results.results_table(runs.Results(rows, {}))
-  assert [row[0].text for row in table.rows] == [
-    "Teacher",
-    "Student after SFT",
-    "On-policy GKD",
-  ]
-  best = [cell.best for cell in _column(table, "accuracy, greedy (%)")]
-  assert best == [False, False, True]
-  best = [cell.best for cell in _column(table, "forward KL (nats a sequence)")]
-  assert best == [False, True, False]  # less is better
+  found = table(
+    [
+      row("teacher", accuracy=90.0, kl=0.0, seconds=1.0),
+      row("sft", accuracy=20.0, kl=1.5, seconds=2.0),
+      row("gkd", accuracy=50.0, kl=2.0, seconds=3.0),
+    ]
+  )
+
+  def best(title):
+    return [cell.is_best for cell in column(found, title)]
+
+  assert best("accuracy, greedy (%)") == [False, False, True]
+  assert best("forward KL (nats per sequence)") == [False, True, False]
+  assert best("training (s)") == [False, False, False]  # has no direction
+  equal = table([row("sft", accuracy=0.0), row("gkd", accuracy=0.0)])
+  assert not any(c.is_best for c in column(equal, "accuracy, greedy (%)"))
+  assert "bold" not in equal.note
 
 
-def test_time_has_no_best():
-  rows = [_row("sft", train_seconds=1.0), _row("seqkd", train_seconds=2.0)]
-  table = results.results_table(runs.Results(rows, {}))
-  assert not any(cell.best for cell in _column(table, "training (s)"))
+def test_column_that_is_not_described_is_shown_by_its_plain_name():
+  found = results.table(
+    Results([row("sft", eval_kl=1.5), row("gkd", eval_kl=2.5)])
+  )
+  assert [c.text for c in column(found, "eval KL")] == ["1.5", "2.5"]
+  assert not any(cell.is_best for line in found.rows for cell in line)
+
+
+def test_missing_values_show_as_dash():
+  found = table([row("sft", kl=None, accuracy=1.0), row("seqkd", kl=3.0)])
+  cells = column(found, "forward KL (nats per sequence)")
+  assert [cell.text for cell in cells] == ["–", "3.00"]
 
 
 def test_rows_of_other_settings_are_not_averaged():
   rows = [
-    _row(
-      "gkd_mixed", **{"lambda": 0.25}, divergence="JSD", accuracy_greedy=1.0
-    ),
-    _row("gkd_mixed", **{"lambda": 0.5}, divergence="JSD", accuracy_greedy=3.0),
+    row("gkd", **{"lambda": fraction}, divergence="JSD", accuracy=accuracy)
+    for fraction, accuracy in ((0.25, 1.0), (0.5, 3.0))
   ]
-  groups = results.groups(runs.Results(rows, {}))
-  assert [group.label for group in groups] == [
-    "Mixed GKD, λ 0.25",
-    "Mixed GKD, λ 0.5",
-  ]
-  assert [group.values("accuracy_greedy") for group in groups] == [[1.0], [3.0]]
+  groups = results.groups(Results(rows))
+  assert [group.label for group in groups] == ["gkd, λ 0.25", "gkd, λ 0.5"]
+  assert [group.values("accuracy") for group in groups] == [[1.0], [3.0]]
 
 
-def test_missing_and_infinite_values_show_as_dash():
-  rows = [_row("sft", forward_kl=None, accuracy_greedy=1.0)]
-  rows.append(_row("seqkd", forward_kl=3.0))
-  table = results.results_table(runs.Results(rows, {}))
-  assert [c.text for c in _column(table, "forward KL (nats a sequence)")] == [
-    "–",
-    "3.00",
-  ]
-
-
-def test_equal_values_have_no_best():
-  rows = [_row("sft", accuracy_greedy=0.0), _row("seqkd", accuracy_greedy=0.0)]
-  table = results.results_table(runs.Results(rows, {}))
-  assert not any(cell.best for cell in _column(table, "accuracy, greedy (%)"))
-
-
-def test_rows_are_named_by_their_run_where_they_have_one():
+def test_labels_are_those_of_the_experiment():
   rows = [
-    _row("sft", run="student", labels="1,000: the start"),
-    _row("sft", run="sft_continued", labels="1,000"),
-    _row("supervised_kd", run="supervised_kd", labels="teacher text"),
-    _row("supervised_kd", run="supervised_kd_labels", labels="2,000"),
-    _row("sft", run="my_run"),
+    row("sft", run="student", labels="1,000: the start"),
+    row("sft", run="sft_continued", labels="1,000"),
   ]
-  groups = results.groups(runs.Results(rows[::-1], {}))
+  labels = {"student": "Student after SFT (start)"}
+  groups = results.groups(Results(rows, labels=labels))
   assert [group.label for group in groups] == [
     "Student after SFT (start)",
-    "SFT continued",
-    "Supervised KD",
-    "Supervised KD on solutions",
-    "my_run",
+    "sft continued",
   ]
   # Without a run the settings have to tell rows of one method apart.
-  for row in rows[:2]:
-    del row["run"]
-  groups = results.groups(runs.Results(rows[:2], {}))
-  assert [group.label for group in groups] == [
-    "Student after SFT, 1,000: the start",
-    "Student after SFT, 1,000",
+  for entry in rows:
+    del entry["run"]
+  assert [group.label for group in results.groups(Results(rows))] == [
+    "sft, 1,000: the start",
+    "sft, 1,000",
   ]
 
 
 def test_number_that_all_students_share_is_said_once():
-  rows = [_row("teacher", updates=None), _row("sft", updates=1000)]
-  rows.append(_row("seqkd", updates=1000))
-  table = results.results_table(runs.Results(rows, {}))
-  assert "updates" not in table.header
-  assert "All students: 1,000 updates." in table.note
-  rows.append(_row("gkd_mixed", updates=500))
-  table = results.results_table(runs.Results(rows, {}))
-  assert [c.text for c in _column(table, "updates")] == [
-    "–",
-    "1,000",
-    "1,000",
-    "500",
+  rows = [row("teacher", updates=None), row("sft", updates=1000)]
+  rows.append(row("seqkd", updates=1000))
+  found = table(rows)
+  assert "updates" not in found.header
+  assert "All students: 1,000 updates." in found.note
+  found = table([*rows, row("gkd", updates=500)])
+  cells = [c.text for c in column(found, "updates")]
+  assert cells == ["–", "1,000", "1,000", "500"]
+
+
+def mixed(fraction, labels, accuracy, divergence="forward KL", **more):
+  values = {"lambda": fraction, "labels": labels, "divergence": divergence}
+  return row("gkd", accuracy=accuracy, **values, **more)
+
+
+def lambda_lines(rows):
+  charts = results.charts(Results(rows, columns=COLUMNS))
+  chart = next((c for c in charts if c.slug == "lambda_dependence"), None)
+  return {} if chart is None else {s.name: s for s in chart.series}
+
+
+def test_labels_of_two_kinds_are_two_lines_that_end_where_none_are_used():
+  lines = lambda_lines(
+    [
+      mixed(0.0, "teacher text", 45.0),
+      mixed(0.0, "2,000 solutions", 49.5),
+      mixed(0.5, "teacher text", 55.0),
+      mixed(1.0, "none", 62.0),
+      mixed(1.0, "none", 30.0, "reverse KL"),
+    ]
+  )
+  points = {
+    name: list(zip(s.xs, s.ys, strict=True)) for name, s in lines.items()
+  }
+  assert points == {
+    "forward KL, teacher text": [(0.0, 45.0), (0.5, 55.0), (1.0, 62.0)],
+    "forward KL, 2,000 solutions": [(0.0, 49.5), (1.0, 62.0)],
+  }
+
+
+def test_line_is_the_mean_over_seeds_in_a_band_of_all():
+  (line,) = lambda_lines(
+    [
+      mixed(x, "text", x * 10 + s, seed=s)
+      for x in (0.0, 1.0)
+      for s in (1, 2, 6)
+    ]
+  ).values()
+  assert list(line.ys) == [3.0, 13.0]
+  assert list(line.low) == [1.0, 11.0]
+  assert list(line.high) == [6.0, 16.0]
+
+
+def test_groups_that_differ_in_something_else_are_not_joined_by_a_line():
+  rows = [
+    mixed(0.0, "text", 40.0, run="cold"),
+    mixed(0.0, "text", 50.0, run="hot"),
+    mixed(1.0, "none", 60.0),
   ]
+  assert lambda_lines(rows) == {}
+
+
+def test_columns_of_one_chart_are_bars_with_the_seeds_as_points():
+  rows = [row("sft", s, accuracy=v) for s, v in enumerate((1.0, 4.0))]
+  (chart,) = results.charts(Results(rows, columns=COLUMNS))
+  assert (chart.slug, chart.title) == ("accuracy", "Accuracy")
+  assert chart.note.startswith("Per cent.")
+  (series,) = chart.series
+  assert series.ys == [2.5]
+  assert series.points == [[1.0, 4.0]]

@@ -26,10 +26,10 @@ from gkd.report import charts
 from gkd.report import curves
 from gkd.report import fingerprints
 from gkd.report import formats
+from gkd.report import pictures
 from gkd.report import read
 from gkd.report import results
 from gkd.report import run_status
-from gkd.report import svg
 from gkd.report import tables
 from gkd.report.arms import Run
 from gkd.report.arms import by_arm
@@ -54,7 +54,7 @@ def write_report(dirs: Sequence[str], output: str) -> str:
     UserError: a directory does not exist, has nothing to report, or holds a
       file that cannot be read; the page cannot be written.
   """
-  text = page(read.read(dirs))
+  text = render(read.read(dirs))
   with _one_line_errors(output, "file"):
     os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
     files.write_text(output, text)
@@ -71,7 +71,7 @@ def write_plots(dirs: Sequence[str], directory: str) -> list[str]:
     if section.startswith(_PNG_SECTIONS):
       drawn += found
   with _one_line_errors(directory, "folder"):
-    return [svg.write_png(chart, directory) for chart in drawn]
+    return [pictures.write_png(chart, directory) for chart in drawn]
 
 
 @contextlib.contextmanager
@@ -85,22 +85,28 @@ def _one_line_errors(path: str, kind: str) -> Iterator[None]:
     ) from error
 
 
-def page(collection: read.Collection) -> str:
-  """The whole document."""
-  environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+  """Jinja with the filters of the page."""
+  made = jinja2.Environment(
     loader=jinja2.FileSystemLoader(os.path.dirname(__file__)),
     autoescape=True,
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
   )
-  environment.filters |= {
+  made.filters |= {
     "breakable": breakable,
     "cell_number": cell_number,
     "excerpt": formats.excerpt,
     "svg": _described_svg,
     "swatch_dashes": charts.swatch_dashes,
   }
+  made.globals["palette_size"] = len(charts.LIGHT)
+  return made
+
+
+def render(collection: read.Collection) -> str:
+  """The whole document."""
   runs = collection.runs
   table = collection.results
   meta = dict(table.meta)
@@ -110,33 +116,35 @@ def page(collection: read.Collection) -> str:
     "evaluation": len(runs) - num_trained,
     "row of results": len(table.rows),
   }
-  template = environment.get_template("page.html.j2")
-  text = template.render(
-    title=str(meta.pop("title", "Distillation report")),
-    style=_style(),
-    palette_size=len(charts.LIGHT),
-    counts=[_counted(one, count) for one, count in counts.items() if count],
-    meta=dict(_fact(*item) for item in meta.items()),
-    results={"table": results.table(table), "charts": results.charts(table)}
-    if table.rows
-    else None,
-    runs=runs,
-    num_trained=num_trained,
-    runs_table=tables.runs_table(runs),
-    score_tables=tables.score_tables(runs),
-    status_notes=run_status.notes(runs, collection.empty),
-    curves=_curves(runs),
-    differences=_differences(runs),
-    written=fingerprints.written(runs),
-    predictions=_predictions(runs),
-    samples=_samples(runs),
-    of_first_seed="; from the first seed" * (len(runs) > len(by_arm(runs))),
-    configurations=_configurations(runs),
+  text = (
+    environment()
+    .get_template("page.html.j2")
+    .render(
+      title=str(meta.pop("title", "Distillation report")),
+      style=style_sheet(),
+      counts=[_counted(one, count) for one, count in counts.items() if count],
+      meta=dict(_fact(*item) for item in meta.items()),
+      results={"table": results.table(table), "charts": results.charts(table)}
+      if table.rows
+      else None,
+      runs=runs,
+      num_trained=num_trained,
+      runs_table=tables.runs_table(runs),
+      score_tables=tables.score_tables(runs),
+      status_notes=run_status.notes(runs, collection.empty),
+      curves=_curves(runs),
+      differences=_differences(runs),
+      written=fingerprints.written(runs),
+      predictions=_predictions(runs),
+      samples=_samples(runs),
+      of_first_seed="; from the first seed" * (len(runs) > len(by_arm(runs))),
+      configurations=_configurations(runs),
+    )
   )
   return text.lstrip()
 
 
-def _style() -> markupsafe.Markup:
+def style_sheet() -> markupsafe.Markup:
   """The style sheet with both palettes."""
   path = os.path.join(os.path.dirname(__file__), "style.css")
   with open(path, encoding="utf-8") as file:
@@ -170,7 +178,9 @@ def _curves(runs: Sequence[Run]) -> dict[str, Any]:
       "Lines are means over the seeds; the band reaches from the lowest seed to"
       " the highest."
     )
-  notes += dict.fromkeys(n for line in lines for n in svg.drawing_notes(line))
+  notes += dict.fromkeys(
+    n for line in lines for n in pictures.drawing_notes(line)
+  )
   if len(legend) > charts.NUM_STYLES:
     notes.append(
       f"Colours and dashes repeat after {charts.NUM_STYLES} runs; report fewer"
@@ -291,7 +301,7 @@ def cell_number(text: str) -> markupsafe.Markup:
 
 def _described_svg(chart: charts.Chart) -> markupsafe.Markup:
   words = markupsafe.escape(description(chart))
-  drawing = svg.to_svg(chart)
+  drawing = pictures.to_svg(chart)
   return markupsafe.Markup(
     drawing.replace("<svg", f'<svg role="img" aria-label="{words}"', 1)
   )

@@ -35,9 +35,9 @@ from gkd.cli import train_command
 from gkd.config import configuration
 from gkd.config import records
 from gkd.config.datasets import Folders
-from gkd.experiments.quickstart import tables
+from gkd.experiments.quickstart import result_rows
 from gkd.experiments.quickstart.stages import Stages
-from gkd.report import html
+from gkd.report import page
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
@@ -109,15 +109,17 @@ def main(args: argparse.Namespace) -> None:
       "date": datetime.date.today().isoformat(),
       "hardware": _hardware(),
       "split": args.split,
-      "units": "accuracy in per cent, KL to the teacher in nats a sequence",
+      "units": "accuracy in per cent, KL to the teacher in nats per sequence",
       "title": "Quickstart: who should write the training text?",
       "seconds": stages.total_seconds,
     },
+    "columns": result_rows.COLUMNS,
+    "labels": result_rows.LABELS,
   }
   (folder / "results.json").write_text(json.dumps(result, indent=2) + "\n")
-  print(tables.text(rows))
-  report = html.write_report([str(folder)], str(folder / "report.html"))
-  plots = html.write_plots([str(folder)], str(folder / "plots"))
+  print(result_rows.text(rows))
+  report = page.write_report([str(folder)], str(folder / "report.html"))
+  plots = page.write_plots([str(folder)], str(folder / "plots"))
   print(f"table     {folder / 'results.json'}")
   print(f"pictures  {len(plots)} PNG files in {folder / 'plots'}")
   print(f"report    {report}  (open it in a browser)")
@@ -243,7 +245,7 @@ def _one_seed(
       bindings.append("STUDENT_MODEL=%QUICKSTART_TEACHER")
     words = f"score {method.run} on {split}"
     stage(f"{split}-{method.run}", words, _evaluate, bindings)
-    row = tables.row(method.name, method.labels, seed, checkpoint, scores)
+    row = result_rows.row(method.name, method.labels, seed, checkpoint, scores)
     rows.append(row)
   return rows
 

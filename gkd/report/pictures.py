@@ -26,6 +26,7 @@ _SERIES = tuple(f"#0a0b{number:02x}" for number in range(len(LIGHT)))
 
 def to_svg(chart: Chart) -> str:
   """An <svg> element whose colours are var(--ink), --grid, --s0, --s1, …"""
+  # The salt keeps the ids of a page's charts apart.
   settings = {"svg.fonttype": "none", "svg.hashsalt": chart.slug}
   with matplotlib.rc_context(settings):
     figure = draw(chart, _SERIES, _INK, _GRID)
@@ -33,11 +34,6 @@ def to_svg(chart: Chart) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True)
   svg = _slim(buffer.getvalue())
-  # Ids must differ between the charts of a page; the page sets the size.
-  svg = re.sub(r'\bid="', f'id="{chart.slug}-', svg)
-  svg = re.sub(r'(href="|url\()#', rf"\1#{chart.slug}-", svg)
-  svg = re.sub(r'^<svg([^>]*?) height="[^"]*"', r"<svg\1", svg)
-  svg = re.sub(r'^<svg([^>]*?) width="[^"]*"', r"<svg\1", svg)
   svg = svg.replace(_INK, "var(--ink)").replace(_GRID, "var(--grid)")
   for number, stand_in in enumerate(_SERIES):
     svg = svg.replace(stand_in, f"var(--s{number})")
@@ -100,32 +96,28 @@ def drawing_notes(chart: Chart) -> list[str]:
 
 
 def _slim(svg: str) -> str:
-  """The element alone, without what a page does not need; a third is left."""
+  """The <svg> element without what a page does not need: a third is left."""
   svg = svg[svg.index("<svg") :]
-  # The page's own style sheet says once what <style> says.
+  # The page sets the size, and its style sheet the fonts and line joins.
+  svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg)
+  for unused in (
+    r"<metadata>.*?</metadata>",
+    r"<!--.*?-->",
+    r"<defs>\s*<style.*?</style>\s*</defs>",
+    r"; font-family: [^;\"]*|font-family: [^;\"]*; ",
+    r' transform="rotate\(-0 [^"]*\)"',
+  ):
+    svg = re.sub(unused, "", svg, flags=re.DOTALL)
+  # A hundredth of a point is less than can be seen.
   svg = re.sub(
-    r"<metadata>.*?</metadata>|<!--.*?-->|<defs>\s*<style.*?</style>\s*</defs>",
-    "",
+    r"<[^>]+>",
+    lambda tag: re.sub(
+      r"-?\d+\.\d{3,}", lambda x: f"{float(x.group()):.2f}", tag.group()
+    ),
     svg,
-    flags=re.DOTALL,
   )
-  svg = re.sub(r"<[^>]+>", lambda tag: _slim_tag(tag.group()), svg)
   used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
   svg = re.sub(
     r' id="([^"]+)"', lambda m: m.group() * (m.group(1) in used), svg
   )
-  empty = 1
-  while empty:
-    svg, empty = re.subn(r"\s*<g>\s*</g>|\s*<g/>", "", svg)
   return re.sub(r"\s*\n\s*", "\n", svg)
-
-
-def _slim_tag(tag: str) -> str:
-  # A hundredth of a point is less than can be seen.
-  tag = re.sub(
-    r"-?\d+\.\d{3,}",
-    lambda m: f"{float(m.group()):.2f}".rstrip("0").rstrip("."),
-    tag,
-  )
-  tag = re.sub(r"; font-family: [^;\"]*|font-family: [^;\"]*; ", "", tag)
-  return re.sub(r' transform="rotate\(-0 [^"]*\)"', "", tag)

@@ -1,0 +1,128 @@
+"""Rows of the quickstart's results.json, their columns, and a printed table."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import json
+from pathlib import Path
+from typing import Any
+
+from gkd import bindings
+from gkd.report import read
+
+_PHASES = ("data", "sample", "update")
+# What the report says of the columns, and the charts that they are drawn in.
+_PERCENT = {"unit": "%", "direction": "max", "chart": "Accuracy"}
+_KL = {
+  "unit": "nats per sequence",
+  "direction": "min",
+  "chart": "Distance to the teacher",
+}
+COLUMNS = {
+  "accuracy_greedy": {"title": "accuracy, greedy", **_PERCENT},
+  "accuracy_sampled": {"title": "accuracy, sampled", **_PERCENT},
+  "forward_kl": {"title": "forward KL", **_KL},
+  "reverse_kl": {"title": "reverse KL", **_KL},
+  "train_seconds": {"title": "training", "unit": "s", "chart": "Training time"},
+}
+# By the folder of a run, in reading order.
+LABELS = {
+  "teacher": "Teacher",
+  "student": "Student after SFT (start)",
+  "sft_continued": "SFT continued",
+  "seqkd": "SeqKD",
+  "supervised_kd": "Supervised KD",
+  "supervised_kd_labels": "Supervised KD on solutions",
+  "gkd_mixed": "Mixed GKD",
+  "gkd_on_policy": "On-policy GKD",
+}
+_PRINTED = {
+  "method": "method",
+  "lambda": "λ",
+  "divergence": "divergence",
+  "labels": "labels beyond the prompts",
+  "seed": "seed",
+  "accuracy_greedy": "greedy",
+  "accuracy_sampled": "T=1",
+  "forward_kl": "fwd KL",
+  "reverse_kl": "rev KL",
+  "train_seconds": "train",
+}
+_DECIMALS = {
+  "accuracy_greedy": ".1f",
+  "accuracy_sampled": ".1f",
+  "forward_kl": ".2f",
+  "reverse_kl": ".2f",
+  "train_seconds": ".0f",
+}
+_TEXTS = ("method", "divergence", "labels")
+
+
+def row(
+  method: str, labels: str, seed: int, run: Path, scores: Path
+) -> dict[str, Any]:
+  """One row of results.json: accuracies in per cent, KLs in nats per sequence.
+
+  Args:
+    method: name of the method.
+    labels: what had to be written for it beyond the prompts.
+    seed: of the run.
+    run: folder of the training run; for a checkpoint without one, time and
+      settings are null.
+    scores: folder of `gkd evaluate`, named like the run.
+  """
+  values = json.loads((scores / "metrics.json").read_text())
+  by_name = {name.split("/")[-1]: value for name, value in values.items()}
+  made = {
+    "method": method,
+    "run": scores.name,
+    "labels": labels,
+    "seed": seed,
+    "lambda": None,
+    "divergence": None,
+    "accuracy_greedy": by_name["accuracy"],
+    "accuracy_sampled": by_name["accuracy_t1"],
+    "forward_kl": by_name.get("forward_kl"),
+    "reverse_kl": by_name.get("reverse_kl"),
+    "train_seconds": None,
+    "updates": None,
+  }
+  if (run / "metrics.jsonl").exists():
+    trained = read.read_run(str(run))
+    seconds = [trained.total(f"time/{phase}_seconds") for phase in _PHASES]
+    made["train_seconds"] = sum(s for s in seconds if s == s)
+    made["updates"] = trained.num_steps
+    macros = bindings.parse(trained.config_text)
+    made["lambda"] = json.loads(macros.get("STUDENT_DATA_FRACTION", "null"))
+    divergence = macros.get("DIVERGENCE")
+    if divergence is not None and method != "seqkd":
+      made["divergence"] = divergence.strip("@()").split(".")[-1]
+  return made
+
+
+def text(rows: Sequence[Mapping[str, Any]]) -> str:
+  """The table as it is printed; means over seeds are the report's business."""
+  cells = [list(_PRINTED.values())]
+  cells += [[_cell(name, entry[name]) for name in _PRINTED] for entry in rows]
+  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+  lines = [
+    "  ".join(
+      value.ljust(width) if name in _TEXTS else value.rjust(width)
+      for name, value, width in zip(_PRINTED, line, widths, strict=True)
+    )
+    for line in cells
+  ]
+  lines.insert(1, "-" * len(lines[0]))
+  return "\n".join(
+    [
+      "",
+      *lines,
+      "",
+      "accuracy in per cent of held-out problems; KL to the teacher in nats per"
+      " sequence; training in seconds",
+      "",
+    ]
+  )
+
+
+def _cell(name: str, value: Any) -> str:
+  return "" if value is None else format(value, _DECIMALS.get(name, ""))

@@ -1,0 +1,360 @@
+"""One page that holds everything and breaks on nothing."""
+
+import html.parser
+import itertools
+import json
+import os
+import re
+
+import jinja2
+import pytest
+
+from gkd.errors import UserError
+from gkd.report import page
+from gkd.report.charts import Chart
+from gkd.report.charts import Series
+from tests.report.example_runs import ACCURACY
+from tests.report.example_runs import KL
+from tests.report.example_runs import write
+
+_VOID = {"meta", "path", "use", "rect", "br", "wbr"}
+INFOS = {"eval/toy/accuracy": ACCURACY, "eval/toy/forward_kl": ACCURACY | KL}
+
+
+class Balance(html.parser.HTMLParser):
+  """Fails on a tag that is closed in the wrong place; collects the text."""
+
+  def __init__(self):
+    super().__init__()
+    self.stack = []
+    self.text = []
+
+  def handle_starttag(self, tag, attrs):
+    if tag not in _VOID:
+      self.stack.append(tag)
+
+  def handle_endtag(self, tag):
+    if tag not in _VOID:
+      assert self.stack.pop() == tag, self.getpos()
+
+  def handle_data(self, data):
+    self.text.append(data)
+
+
+def read(path):
+  """Source and text of a page."""
+  with open(path, encoding="utf-8") as file:
+    source = file.read()
+  parser = Balance()
+  parser.feed(source)
+  parser.close()
+  assert parser.stack == []
+  return source, " ".join(" ".join(parser.text).split())
+
+
+def report(folder):
+  return read(page.write_report([str(folder)], str(folder / "report.html")))
+
+
+def trained(directory, accuracy, *, prompt="2 + 3 = ?"):
+  lines = [
+    {
+      "step": step,
+      "train/loss": 2.0 - step / 20,
+      "train/lambda": None,
+      "train/odd": 1.0,
+      "eval/toy/accuracy": accuracy,
+      "eval/toy/forward_kl": 1.0,
+      "time/update_seconds": 2.0,
+      "memory/peak_bytes": 1e6,
+    }
+    for step in (0, 10, 20)
+  ]
+  settings = {"train_steps": 20, "rate": accuracy}
+  about = {"settings": settings}
+  write(directory, lines, infos=INFOS, about=about, config="A_MACRO = 1\n")
+  record = {
+    "row": 0,
+    "prompt": prompt,
+    "reference": "5",
+    "text": f"5 or {accuracy}",
+    "prediction": "5" if accuracy > 50 else "6",
+    "length": 3,
+    "truncated": accuracy > 50,
+  }
+  sample = {"row": 1, "source": "student", "prompt": prompt, "text": "sampled"}
+  for name, line in (
+    ("predictions/toy-test-00000020.jsonl", record),
+    ("samples/step_00000020.jsonl", sample),
+  ):
+    (directory / name).parent.mkdir()
+    (directory / name).write_text(json.dumps(line) + "\n")
+
+
+def set_of_runs(folder):
+  trained(folder / "sft", 20.0)
+  trained(folder / "gkd", 60.5)
+  content = {
+    "rows": [
+      {"method": "sft", "seed": 0, "accuracy_greedy": 20.0, "lambda": None},
+      {"method": "gkd", "seed": 0, "accuracy_greedy": 60.5, "lambda": 1.0},
+    ],
+    "meta": {"title": "A <toy>", "hardware": "2 CPU cores", "seconds": 200},
+    "columns": {
+      "accuracy_greedy": {"title": "greedy", "unit": "%", "chart": "Accuracy"}
+    },
+    "labels": {"gkd": "On-policy GKD"},
+  }
+  (folder / "results.json").write_text(json.dumps(content))
+  return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+  return set_of_runs(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+  """Source and text of the page of `runs`, drawn once."""
+  folder = set_of_runs(tmp_path_factory.mktemp("runs"))
+  output = folder / "out" / "report.html"
+  assert page.write_report([str(folder)], str(output)) == str(output)
+  return read(output)
+
+
+def test_page_holds_results_curves_settings_and_texts(drawn):
+  source, text = drawn
+  assert source.startswith("<!DOCTYPE html>")
+  for expected in (
+    "A <toy>",
+    "2 runs · 2 rows of results",
+    "time 3 min 20 s",
+    "On-policy GKD",
+    "greedy (%)",
+    "forward KL (nats per sequence)",
+    "Training loss",
+    "Where the time went",
+    "rate 60.5 20.0",
+    "5 or 60.5 ✓ right (cut)",
+    "5 or 20.0 ✗ wrong",
+    "sampled",
+    "1 more curves",
+    "A_MACRO = 1",
+  ):
+    assert expected in text, expected
+  assert "λ as realised" not in text  # all values are null
+
+
+def test_page_loads_nothing_from_outside(drawn):
+  source, _ = drawn
+  links = set(re.findall(r"https?://[^\"'\s]+", source))
+  assert links <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+  assert not re.search(
+    r"<(script|link|img|iframe)\b|@import|url\((?!#)", source
+  )
+
+
+def test_page_can_be_read_without_seeing_it(drawn):
+  source, _ = drawn
+  assert '<html lang="en">' in source
+  levels = [int(level) for level in re.findall(r"<h(\d)", source)]
+  assert levels[0] == 1
+  assert levels.count(1) == 1
+  steps = [b - a for a, b in itertools.pairwise(levels)]
+  assert max(steps) == 1  # no level is skipped on the way down
+  assert all(
+    "aria-label" in svg for svg in re.findall(r"<svg role[^>]*", source)
+  )
+  tables = re.findall(r"<table.*?</table>", source, flags=re.DOTALL)
+  assert tables
+  for table in tables:
+    assert "<caption" in table
+    assert 'scope="col"' in table
+    assert 'scope="row"' in table
+  targets = set(re.findall(r'href="#(section-\d+)"', source))
+  assert targets == set(re.findall(r'<h2 id="(section-\d+)"', source))
+  assert len(targets) > 5
+  ids = re.findall(r'\bid="([^"]+)"', source)
+  assert len(set(ids)) == len(ids)
+
+
+def test_text_of_a_model_cannot_change_the_page(tmp_path):
+  trained(tmp_path / "run", 1.0, prompt='<script>alert("&amp;")</script>')
+  source, text = report(tmp_path)
+  assert "<script" not in source
+  assert '<script>alert("&amp;")</script>' in text
+
+
+def test_rows_on_which_runs_disagree_are_shown_first():
+  first, second = (
+    {row: {"prediction": p} for row, p in enumerate(predictions)}
+    for predictions in ("aaaaaaaaaa", "aaaaaaaaba")
+  )
+  assert page.interesting([first, second]) == [0, 1, 2, 3, 4, 8]
+
+
+def test_page_says_which_runs_are_not_complete(runs):
+  with open(runs / "sft" / "metrics.jsonl", "a") as file:
+    file.write('{"step": 30, "tr')
+  (runs / "sft" / "run.json").write_text('{"settings": {"train_steps": 40}}')
+  with open(runs / "gkd" / "metrics.jsonl", "a") as file:
+    file.write('{"step": 21, "train/loss": null}\n')
+  write(runs / "new", config="TRAIN_STEPS = 40\n")
+  _, text = report(runs)
+  for expected in (
+    "20 of 40",
+    "sft reported 20 of 40 updates (50 %) so far: it was stopped",
+    "sft the last line of metrics.jsonl is torn",
+    "On-policy GKD stopped at update 21: its loss or gradient was not finite.",
+    "new has reported no numbers yet",
+    "× marks where the next value was not finite.",
+  ):
+    assert expected in text, expected
+
+
+def test_page_shows_intervals_teacher_tasks_and_evaluations(tmp_path):
+  teacher = {"content_sha256": "12" * 32, "path": "/models/teacher"}
+  for name, value in (("sft", 40.0), ("gkd", 50.0)):
+    values, infos = {}, {}
+    for split in ("test", "validation"):
+      prefix = f"eval/toy-{split}/"
+      values |= {
+        f"{prefix}accuracy": value,
+        f"{prefix}accuracy_ci_low": value - 2,
+        f"{prefix}accuracy_ci_high": value + 3,
+        f"{prefix}teacher_accuracy": 80.0,
+      }
+      info = ACCURACY | {"split": split}
+      infos[f"{prefix}accuracy"] = info
+      infos[f"{prefix}teacher_accuracy"] = info | {"role": "teacher"}
+    about = {"roles": {"teacher": teacher}}
+    write(tmp_path / name, values=values, infos=infos, about=about)
+  source, text = report(tmp_path)
+  for expected in (
+    "2 evaluations",
+    "Evaluation: toy test",
+    "Evaluation: toy validation",
+    "50.0 [48.0, 53.0]",
+    "Teacher, same examples 80.0",
+    "Accuracy at the end",
+  ):
+    assert expected in text, expected
+  assert "ci_low" not in source
+  assert "teacher_" not in source
+
+
+def test_scores_of_an_earlier_version_are_shown_by_plain_names(tmp_path):
+  write(tmp_path, values={"eval/toy/accuracy": 50.0}, config="A = 1\n")
+  _, text = report(tmp_path)
+  assert "eval/toy/accuracy 50" in text
+  assert "metric_info.json does not describe its scores" in text
+
+
+def test_long_run_makes_a_small_page_that_says_how_it_is_drawn(tmp_path):
+  values = [(step * 7919) % 1000 / 1000 for step in range(20_000)]  # like noise
+  names = [f"train/{name}" for name in ("loss", "forward_kl", "odd")]
+  write(
+    tmp_path,
+    [{"step": n} | dict.fromkeys(names, v) for n, v in enumerate(values)],
+  )
+  _, text = report(tmp_path)
+  assert os.path.getsize(tmp_path / "report.html") < 150_000
+  assert "Curves of more than 400 points are drawn in 200 bins" in text
+
+
+def test_page_of_one_bare_run_has_no_empty_section(tmp_path):
+  write(tmp_path, [{"step": 1, "train/loss": 1.0}])
+  _, text = report(tmp_path)
+  for title in ("Results", "What differs", "Predictions", "Configurations"):
+    assert title not in text
+
+
+def test_plots_are_written_as_png(runs):
+  paths = page.write_plots([str(runs)], str(runs / "plots"))
+  names = {os.path.basename(path) for path in paths}
+  assert names >= {
+    "accuracy.png",
+    "train_loss.png",
+    "eval_toy_test_accuracy.png",
+  }
+  assert all(os.path.getsize(path) > 1000 for path in paths)
+
+
+def test_missing_directory_leaves_an_older_report_alone(runs):
+  path = runs / "report.html"
+  path.write_text("older")
+  with pytest.raises(UserError, match="nowhere is not a directory"):
+    page.write_report([str(runs), str(runs / "nowhere")], str(path))
+  assert path.read_text() == "older"
+
+
+def figure(chart):
+  """Source of a figure of the page."""
+  lenient = page.environment().overlay(undefined=jinja2.ChainableUndefined)
+  return str(lenient.get_template("page.html.j2").module.figure(chart))
+
+
+def legend_of(source):
+  found = re.search(r'<ul class="legend">(.*?)</ul>', source)
+  items = found.group(1).split("<li>")[1:] if found else []
+  return [(re.search(r"var\(--(\w+)\)", item).group(1), item) for item in items]
+
+
+def test_figure_of_bars_names_several_series_beside_their_colours():
+  series = [Series("greedy & t0", 0, [1.0]), Series("sampled", 1, [2.0])]
+  found = legend_of(figure(Chart("b", "B", "", "bars", series, groups=["SFT"])))
+  assert [colour for colour, _ in found] == ["s0", "s1"]
+  assert "greedy &amp; t0" in found[0][1]
+  # A single one is what the title says.
+  assert not legend_of(
+    figure(Chart("b", "B", "", "bars", series[:1], groups=["SFT"]))
+  )
+
+
+LINES = Chart(
+  "loss",
+  "Training <loss>",
+  "",
+  "lines",
+  [
+    Series("a & b", 0, [3.0, 1.25], [1, 10]),
+    Series("c", 9, [2.0, 1.0], [1, 10]),
+    Series("Teacher", None, [0.5, 0.5], [1, 10], is_reference=True),
+  ],
+  x_scale="log",
+)
+
+
+def test_figure_of_lines_names_the_teacher_and_says_where_lines_end():
+  source = figure(LINES)
+  ((colour, item),) = legend_of(source)
+  assert colour == "ink"
+  assert "stroke-dasharray:6 3.75" in item
+  first, _ = re.findall(r'<svg role="img" aria-label="([^"]*)"', source)
+  assert first == (
+    "Training &lt;loss&gt;. a &amp; b: from 3 to 1.25, 1 to 10."
+    " c: from 2 to 1, 1 to 10. Teacher: from 0.5 to 0.5, 1 to 10."
+  )
+
+
+def test_log_axis_comes_with_a_linear_one():
+  steps = [1, 10, 100]
+  series = [Series("a", 0, steps, steps)]
+  source = figure(Chart("x", "X", "", "lines", series, x_scale="log"))
+  log, linear = re.findall(r"<svg role.*?</svg>", source, flags=re.DOTALL)
+  for svg, share in ((log, 1 / 2), (linear, 1 / 11)):
+    first, second, third = map(
+      float, re.findall(r'<use[^>]* x="([\d.]+)"', svg)
+    )
+    assert abs((second - first) / (third - first) - share) < 0.01
+  assert "<summary>on a linear axis of updates</summary>" in source
+
+
+def test_interval_may_break_away_from_its_value_and_long_names_anywhere():
+  found = page.cell_number("5.0 ± 1 [4.0, 6.0]")
+  assert found == '5.0&nbsp;±&nbsp;1 <span class="range">[4.0, 6.0]</span>'
+  found = page.breakable("gkd_on_policy-with-a-rather-long-<name>")
+  assert found.startswith("gkd_<wbr>on_<wbr>policy-<wbr>with-<wbr>a")
+  assert found.endswith("&lt;name&gt;")
+  assert page.breakable("On-policy") == "On-policy"
