@@ -1,7 +1,7 @@
-"""The folder that a conversion writes: there whole or not at all.
+"""A folder that is there whole or not at all.
 
 check(source, "model")
-with whole_folder("model") as partial:
+with create("model") as partial:
   …
 """
 
@@ -17,7 +17,7 @@ from gkd.types import UserError
 
 
 def check(source: str | os.PathLike, destination: str | os.PathLike) -> None:
-  """Refuses, before any work, a folder that could not take its name.
+  """Refuses, before any work, a folder that could not be written.
 
   Raises:
     UserError: something is there, it lies in the source, or it cannot be made.
@@ -38,20 +38,20 @@ def check(source: str | os.PathLike, destination: str | os.PathLike) -> None:
       f"{path} is in {folder}, the folder to convert, which stays as it is;"
       " give a folder outside of it"
     )
+  reason = ""
   if not nearest.is_dir():
+    reason = "is a file"
+  elif not os.access(nearest, os.W_OK | os.X_OK):
+    reason = "may not be written to"
+  if reason:
     raise UserError(
-      f"cannot write {path}, since {nearest} is a file; give another folder"
-    )
-  if not os.access(nearest, os.W_OK | os.X_OK):
-    raise UserError(
-      f"cannot write {path}, since {nearest} may not be written to; give"
-      " another folder"
+      f"cannot write {path}, since {nearest} {reason}; give another folder"
     )
 
 
 @contextlib.contextmanager
-def whole_folder(destination: str | os.PathLike) -> Iterator[Path]:
-  """A folder under a temporary name that takes its place when all went well.
+def create(destination: str | os.PathLike) -> Iterator[Path]:
+  """A folder under a temporary name that is renamed when all went well.
 
   Raises:
     UserError: another process is at it, something is there, or the disk is full
@@ -70,10 +70,12 @@ def whole_folder(destination: str | os.PathLike) -> Iterator[Path]:
       shutil.rmtree(partial, ignore_errors=True)  # of a call that was killed
       partial.mkdir()
       yield partial
-      _sync(partial)
+      for directory, _, names in os.walk(partial):
+        for name in [*names, "."]:
+          _sync(os.path.join(directory, name))
       _check_free(path)
       os.rename(partial, path)
-      _sync_folder(path.parent)
+      _sync(path.parent)
     finally:
       shutil.rmtree(partial, ignore_errors=True)
 
@@ -96,7 +98,7 @@ def _partial(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _parents(path: Path) -> Iterator[None]:
-  """Folders above it that the block made go again when it failed."""
+  """Removes the folders above that the block made, if it fails."""
   missing = [folder for folder in path.parents if not folder.exists()]
   try:
     yield
@@ -107,17 +109,9 @@ def _parents(path: Path) -> Iterator[None]:
     raise
 
 
-def _sync(folder: Path) -> None:
-  """Returns when all files are on the disk, under their names."""
-  for directory, _, names in os.walk(folder):
-    for name in names:
-      with open(os.path.join(directory, name), "rb") as file:
-        os.fsync(file.fileno())
-    _sync_folder(directory)
-
-
-def _sync_folder(folder: str | os.PathLike) -> None:
-  descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: str | os.PathLike) -> None:
+  """Returns when a file, or the names in a folder, are on the disk."""
+  descriptor = os.open(path, os.O_RDONLY)
   try:
     os.fsync(descriptor)
   finally:

@@ -63,16 +63,14 @@ def _load(named: str, checkpoint: Checkpoint) -> Vocabulary:
         " SentencePiece file"
       )
     return found
+  plain = vocabulary.load(named if named == "bytes" else path)
+  extra_ids = checkpoint.config.vocabulary_size - plain.size
   if named == "bytes":
     # As ByT5 has it: the rows behind the bytes are extra ids.
-    plain = vocabulary.load(named)
-    extra_ids = checkpoint.config.vocabulary_size - plain.size
     return vocabulary.load(named, max(extra_ids, 0))
-  plain = vocabulary.load(path)
-  if path.suffix == ".json":
-    return plain
-  extra_ids = checkpoint.config.vocabulary_size - plain.size
-  return vocabulary.load(path, extra_ids) if extra_ids == _SENTINELS else plain
+  if path.suffix != ".json" and extra_ids == _SENTINELS:
+    return vocabulary.load(path, extra_ids)
+  return plain
 
 
 def _check_fits(found: Vocabulary, checkpoint: Checkpoint) -> None:

@@ -26,35 +26,25 @@ from gkd.checkpoints.t5x import t5x_writer
 from gkd.progress import Progress
 from gkd.types import UserError
 
-_WRITERS = {"gkd": native_checkpoint, "t5x": t5x_writer, "hf": hf_folder}
-
 
 def convert(
   source: str | os.PathLike,
   destination: str | os.PathLike,
   *,
   to: Format,
-  given: Mapping[str, Any] | None = None,
-  dtype: str | None = None,
-  step: int | None = None,
-  slots: bool = False,
-  tokenizer: str | os.PathLike | None = None,
   card: Mapping[str, str] | None = None,
+  **options: Any,
 ) -> Checkpoint:
   """Converts a checkpoint; memory stays near its largest array.
 
   Args:
-    source: of any format, see `open_any`.
+    source: of any format, see `source.open_checkpoint`.
     destination: a folder that does not exist or is empty; there whole or not
       at all.
     to: format to write.
-    given: fields of T5Config that the source does not say.
-    dtype: cast to "float32" or "bfloat16"; as stored when None.
-    step: of the checkpoint: chooses among several, is checked where there is
-      one, and is told where the format has none.
-    slots: write Adafactor's slots as well.
-    tokenizer: see `tokenizers.find`; by default the one beside the source.
-    card: fields of the model card of a Hugging Face folder, see `card.text`.
+    card: fields of the model card of a Hugging Face folder, see
+      `model_card.text`.
+    **options: given, dtype, step, slots and tokenizer, see `plan`.
 
   Returns:
     What was written; its arrays are read from the source.
@@ -64,15 +54,7 @@ def convert(
       then nothing is left at `destination`.
   """
   atomic_dir.check(source, destination)
-  planned = plan(
-    source,
-    to=to,
-    given=given,
-    dtype=dtype,
-    step=step,
-    slots=slots,
-    tokenizer=tokenizer,
-  )
+  planned = plan(source, to=to, **options)
   write(planned, destination, card=card)
   return planned.checkpoint
 
@@ -84,28 +66,27 @@ def write(
   card: Mapping[str, str] | None = None,
 ) -> None:
   """Writes what was planned, whole or not at all; see `convert`."""
-  extra: dict[str, Any] = {}
-  if planned.to != "t5x":
-    extra["vocabulary"] = planned.vocabulary
-  if planned.to == "hf":
-    extra["card"] = dict(card or {})
-  elif card:
+  if card and planned.to != "hf":
     raise UserError(
       f"{', '.join(card)}: only a Hugging Face folder has a model card; leave"
       " it out"
     )
-  with atomic_dir.whole_folder(destination) as partial:
+  words = planned.vocabulary
+  with atomic_dir.create(destination) as partial:
     _check_space(planned, Path(destination).expanduser().absolute())
-    with _progress(planned.checkpoint) as told:
-      _WRITERS[planned.to].write(partial, told, **extra)
+    with _progress(planned.checkpoint) as checkpoint:
+      if planned.to == "t5x":
+        t5x_writer.write(partial, checkpoint)
+      elif planned.to == "gkd":
+        native_checkpoint.write(partial, checkpoint, vocabulary=words)
+      else:
+        hf_folder.write(partial, checkpoint, vocabulary=words, card=card)
 
 
 def _check_space(planned: Plan, path: Path) -> None:
   """Refuses what cannot fit, before hours of work end with a full disk."""
-  leaves = [
-    *planned.checkpoint.leaves.values(),
-    *planned.checkpoint.slots.values(),
-  ]
+  checkpoint = planned.checkpoint
+  leaves = [*checkpoint.leaves.values(), *checkpoint.slots.values()]
   needed = sum(leaf.size_bytes for leaf in leaves)
   if planned.to != "hf":  # the others are compressed, seldom to a half
     needed //= 2
@@ -119,15 +100,14 @@ def _check_space(planned: Plan, path: Path) -> None:
 
 @contextlib.contextmanager
 def _progress(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
-  """The same checkpoint, telling how much of it has been read."""
-  leaves = checkpoint.leaves
-  total = sum(leaf.size_bytes for leaf in leaves.values())
+  """The same checkpoint, which shows how much of it has been read."""
+  total = sum(leaf.size_bytes for leaf in checkpoint.leaves.values())
   done = 0
   with Progress(
     round(total / 1e6), description="converting", unit="megabyte", delay=2.0
   ) as progress:
 
-    def telling(leaf: Leaf) -> Leaf:
+    def counted(leaf: Leaf) -> Leaf:
       def read() -> np.ndarray:
         nonlocal done
         array = leaf.read()
@@ -137,5 +117,5 @@ def _progress(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
 
       return Leaf(leaf.shape, leaf.dtype, read)
 
-    told = {name: telling(leaf) for name, leaf in leaves.items()}
-    yield dataclasses.replace(checkpoint, leaves=told)
+    leaves = {name: counted(leaf) for name, leaf in checkpoint.leaves.items()}
+    yield dataclasses.replace(checkpoint, leaves=leaves)

@@ -82,9 +82,14 @@ def plan(
       f"tokenizer {tokenizer} has no effect: a T5X checkpoint holds none; leave"
       " it out"
     )
-  _check_kept(given or {}, to)
+  given = {n: value for n, value in (given or {}).items() if value is not None}
+  if lost := [name for name in _NOT_KEPT[to] if name in given]:
+    raise UserError(
+      f"{lost[0]}={given[lost[0]]!r} has no effect: {_KEEPER[to]} keeps no"
+      f" {lost[0]}; leave it out"
+    )
   chosen = at_step(source, step)
-  opened = open_any(chosen, **(given or {}))
+  opened = open_any(chosen, **given)
   # Its number has chosen the checkpoint of a run of ours, whose step is another
   # where the run went on from a checkpoint.
   is_ours = opened.format == "gkd" and step in format_detection.steps_within(
@@ -93,28 +98,17 @@ def plan(
   opened, about_step = _with_step(opened, None if is_ours else step, to)
   opened, about_slots = _with_slots(opened, slots, to)
   opened, about_types = _with_dtype(opened, dtype)
-  vocabulary, about_tokenizer = _with_tokenizer(opened, tokenizer, to)
+  words, about_tokenizer = _with_tokenizer(opened, tokenizer, to)
   # What the writer would refuse, of which a dry run has to tell.
   if to == "hf":
-    hf_folder.check(opened, vocabulary)
+    hf_folder.check(opened, words)
   elif to == "t5x":
     t5x_writer.check(opened)
   about_config = _about_config(opened.config) if to == "t5x" else ""
-  remarks = (
-    *(about_step, about_slots, about_types),
-    *(about_config, about_tokenizer),
+  remarks = (about_step, about_slots, about_types, about_config)
+  return Plan(
+    opened, to, words, tuple(filter(None, (*remarks, about_tokenizer)))
   )
-  return Plan(opened, to, vocabulary, tuple(filter(None, remarks)))
-
-
-def _check_kept(given: Mapping[str, Any], to: Format) -> None:
-  """Refuses fields that no reader asks for and the format does not keep."""
-  lost = [name for name in _NOT_KEPT[to] if given.get(name) is not None]
-  if lost:
-    raise UserError(
-      f"{lost[0]}={given[lost[0]]!r} has no effect: {_KEEPER[to]} keeps no"
-      f" {lost[0]}; leave it out"
-    )
 
 
 def _with_tokenizer(
@@ -139,19 +133,17 @@ def _with_tokenizer(
 def _with_step(
   checkpoint: Checkpoint, step: int | None, to: Format
 ) -> tuple[Checkpoint, str]:
-  if checkpoint.step is not None:
-    if step is not None and step != checkpoint.step:
-      raise UserError(
-        f"step {step} was given, but {checkpoint.path} is of step"
-        f" {checkpoint.step}; leave it out or give the right checkpoint"
-      )
+  if checkpoint.step is not None and step not in (None, checkpoint.step):
+    raise UserError(
+      f"step {step} was given, but {checkpoint.path} is of step"
+      f" {checkpoint.step}; leave it out or give the right checkpoint"
+    )
+  if checkpoint.step is not None or (step is None and to != "t5x"):
     return checkpoint, ""
-  if step is not None:
-    return dataclasses.replace(checkpoint, step=step), f"step: {step}, as given"
-  if to == "t5x":
-    told = "step: 0, since the source does not say one"
-    return dataclasses.replace(checkpoint, step=0), told
-  return checkpoint, ""
+  remark = f"step: {step}, as given"
+  if step is None:
+    step, remark = 0, "step: 0, since the source does not say one"
+  return dataclasses.replace(checkpoint, step=step), remark
 
 
 def _about_config(config: T5Config) -> str:
@@ -171,41 +163,40 @@ def _about_config(config: T5Config) -> str:
 def _with_slots(
   checkpoint: Checkpoint, slots: bool, to: Format
 ) -> tuple[Checkpoint, str]:
-  if not slots:
-    said = "optimizer: its slots are left out; --slots keeps them"
-    if not checkpoint.slots:
-      return checkpoint, ""
-    bare = dataclasses.replace(checkpoint, slots={})
-    return bare, "" if to == "hf" else said
-  if to == "hf":
+  if slots and to == "hf":
     raise UserError(
       "slots have no effect: a Hugging Face folder holds no optimizer; leave"
       " them out"
     )
-  if not checkpoint.slots:
-    why = [x for x in checkpoint.assumed if x.startswith("optimizer: ")]
-    reason = why[0].removeprefix("optimizer: ") if why else "it has none"
+  if slots and not checkpoint.slots:
+    reasons = [
+      text.removeprefix("optimizer: ")
+      for text in checkpoint.assumed
+      if text.startswith("optimizer: ")
+    ]
     raise UserError(
       f"{checkpoint.path}: slots were asked for, but there are none to convert"
-      f" ({reason}); leave them out"
+      f" ({(*reasons, 'it has none')[0]}); leave them out"
     )
-  return checkpoint, ""
+  if slots or not checkpoint.slots:
+    return checkpoint, ""
+  remark = "optimizer: its slots are left out; --slots keeps them"
+  bare = dataclasses.replace(checkpoint, slots={})
+  return bare, "" if to == "hf" else remark
 
 
 def _with_dtype(
   checkpoint: Checkpoint, dtype: str | None
 ) -> tuple[Checkpoint, str]:
-  stored = {leaf.dtype for leaf in checkpoint.leaves.values()}
-  if dtype is None or stored == {dtype}:
+  leaves = checkpoint.leaves
+  if dtype is None or {leaf.dtype for leaf in leaves.values()} == {dtype}:
     return checkpoint, ""
-  leaves = {
-    name: _cast(leaf, dtype) for name, leaf in checkpoint.leaves.items()
-  }
   if dtype == "bfloat16":
-    said = "dtype: float32 to bfloat16, which rounds to 8 of 24 bits"
+    remark = "dtype: float32 to bfloat16, which rounds to 8 of 24 bits"
   else:
-    said = "dtype: bfloat16 to float32, which is exact"
-  return dataclasses.replace(checkpoint, leaves=leaves), said
+    remark = "dtype: bfloat16 to float32, which is exact"
+  cast = {name: _cast(leaf, dtype) for name, leaf in leaves.items()}
+  return dataclasses.replace(checkpoint, leaves=cast), remark
 
 
 def _cast(leaf: Leaf, dtype: str) -> Leaf:

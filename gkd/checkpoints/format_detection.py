@@ -63,7 +63,7 @@ def detect(path: str | os.PathLike) -> Format:
     return "t5x" if "target" in tops else "gkd"
   if names & {store.METADATA_FILE, "sha256.json"}:
     return "gkd"
-  if {"checkpoint", "_METADATA"} & names or _looks_like_t5x(folder, names):
+  if _looks_like_t5x(folder, names):
     return "t5x"
   if has_tensors or "config.json" in names:
     return "hf"
@@ -98,14 +98,10 @@ def existing_folder(path: str | os.PathLike) -> Path:
   folder = Path(text).expanduser().absolute()
   if folder.is_dir():
     return folder
-  if folder.with_name(folder.name + ".index").is_file():
-    raise UserError(
-      f"{text} is a Mesh TensorFlow checkpoint (.index), which gkd does not"
-      " read; T5X's checkpoint of the same model is at"
-      " gs://t5-data/pretrained_models/t5x/"
-    )
-  if folder.is_file():
-    raise UserError(_file_refusal(folder))
+  index = folder.with_name(folder.name + ".index")
+  for file in (folder, index):
+    if file.is_file():
+      raise UserError(_refusal(file, {file.name}))
   if _HUB_NAME.fullmatch(text) and not folder.parent.is_dir():
     raise UserError(
       f"there is no folder {text}; if it is a model of the Hugging Face hub,"
@@ -115,48 +111,41 @@ def existing_folder(path: str | os.PathLike) -> Path:
   raise UserError(f"there is no folder {folder}; {_EXPECTED}")
 
 
-def _download(text: str) -> str:
-  scheme, _, rest = text.partition("://")
-  name = rest.rstrip("/").rpartition("/")[2] or "checkpoint"
+def _download(url: str) -> str:
+  scheme, _, rest = url.partition("://")
   if scheme == "gs":
-    return f"gsutil -m cp -r {text.rstrip('/')} ."
+    return f"gsutil -m cp -r {url.rstrip('/')} ."
   if "huggingface.co/" in rest or scheme == "hf":
     model = "/".join(rest.removeprefix("huggingface.co/").split("/")[:2])
     return f"hf download {model} --local-dir {model.rpartition('/')[2]}"
-  return f"copy it to ./{name}"
+  return f"copy it to ./{rest.rstrip('/').rpartition('/')[2] or 'checkpoint'}"
 
 
 def _looks_like_t5x(folder: Path, names: set[str]) -> bool:
   return (
-    any(n.startswith("target.") for n in names)
+    any(n.startswith("target.") or _T5X_NAME.match(n) for n in names)
+    or bool({"checkpoint", "_METADATA"} & names)
     or (folder / "state" / "checkpoint").is_file()
-    or any(_T5X_NAME.match(n) for n in names)
   )
 
 
-def _file_refusal(file: Path) -> str:
-  if file.suffix in _PICKLES:
-    return pickle_refusal(file)
-  if file.suffix == ".index":
+def _refusal(path: Path, names: set[str]) -> str:
+  """Why a file, or a folder with these names in it, is no checkpoint."""
+  kinds = {Path(name).suffix: name for name in sorted(names, reverse=True)}
+  for suffix in _PICKLES:
+    if suffix in kinds:
+      file = path if path.is_file() else path / kinds[suffix]
+      return pickle_refusal(file)
+  if ".index" in kinds:
     return (
-      f"{file} is of a Mesh TensorFlow checkpoint, which gkd does not read;"
-      " T5X's checkpoint of the same model is at"
+      f"{path} is of a Mesh TensorFlow checkpoint (.index), which gkd does not"
+      " read; T5X's checkpoint of the same model is at"
       " gs://t5-data/pretrained_models/t5x/"
     )
-  return f"{file} is a file; give its folder: {_EXPECTED}"
-
-
-def _refusal(folder: Path, names: set[str]) -> str:
-  pickles = sorted(n for n in names if Path(n).suffix in _PICKLES)
-  if pickles:
-    return pickle_refusal(folder / pickles[0])
-  index = sorted(n for n in names if n.endswith(".index"))
-  if index:
-    return _file_refusal(folder / index[0])
+  if path.is_file():
+    return f"{path} is a file; give its folder: {_EXPECTED}"
   some = ", ".join(sorted(names)[:3])
-  return (
-    f"{folder} (with {some}, …) is no checkpoint that gkd reads; {_EXPECTED}"
-  )
+  return f"{path} (with {some}, …) is no checkpoint that gkd reads; {_EXPECTED}"
 
 
 def pickle_refusal(file: Path) -> str:

@@ -105,7 +105,7 @@ def test_assumptions_are_said():
     ({"emb_dim": 64}, "emb_dim=64 was given, but .* say 32"),
     ({"num_heads": 6}, "num_heads=6 was given, but .* say 3"),
     ({"logits_via_embedding": True}, "=True was given, but .* say False"),
-    ({"mlp_activations": ("relu",)}, r"but the MLP has 2 input kernel"),
+    ({"mlp_activations": ("relu",)}, r"the MLP has 2 input kernel"),
     ({"vocabulary_size": 129}, "129, but the table has vocab_size=128"),
     ({"num_layers": 2}, "unknown T5Config field.* num_layers"),
   ],
@@ -123,7 +123,10 @@ def _without(shapes, part):
   ("change", "message"),
   [
     (lambda s: _without(s, "encoder/"), "no parameter below encoder/"),
-    (lambda s: _without(s, "decoder/"), "encoder-only model"),
+    (
+      lambda s: _without(s, "decoder/"),
+      "model is encoder-only: no param",
+    ),
     (lambda s: _without(s, "relpos_bias"), "no relative bias"),
     (lambda s: _without(s, "token_embedder"), "no embedding"),
     (lambda s: _without(s, "mlp/wi"), "no MLP"),
@@ -143,7 +146,7 @@ def _without(shapes, part):
     ),
     (
       lambda s: {**s, "encoder/layers_0/mlp/wi_2/kernel": (32, 48)},
-      "an MLP with 3 input kernels; give mlp_activations",
+      "the MLP has 3 input kernel",
     ),
   ],
 )

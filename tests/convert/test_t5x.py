@@ -337,7 +337,7 @@ def _odd_stack(tree):
   ("change", "message"),
   [
     (_mutables, "more than the parameters, .*: flax_mutables/router/counts;"),
-    (_no_encoder, "a decoder-only model"),
+    (_no_encoder, "the model is decoder-only"),
     (_another_family, "not a T5 encoder–decoder: no embedding"),
     (_odd_stack, "router is no parameter of a T5 enc"),
   ],

@@ -27,7 +27,6 @@ def test_legacy_folder(tmp_path):
   index = touch(tmp_path / "checkpoint_7" / "checkpoint")
   found = t5x_folders.find(f"{tmp_path}/checkpoint_7/")
   assert (found.path, found.index) == (index.parent, index)
-  assert found.arrays == index.parent
   assert (found.is_orbax, found.choice) == (False, "")
 
 
@@ -37,7 +36,6 @@ def test_orbax_folder(tmp_path, given):
   found = t5x_folders.find(folder / given)
   assert found.path == folder
   assert found.index == folder / "state" / "_METADATA"
-  assert found.arrays == folder / "state"
   assert found.is_orbax
 
 
@@ -46,7 +44,6 @@ def test_generation_between(tmp_path):
   index = touch(tmp_path / "checkpoint_7" / "state" / "checkpoint")
   found = t5x_folders.find(tmp_path / "checkpoint_7")
   assert (found.path, found.index) == (tmp_path / "checkpoint_7", index)
-  assert found.arrays == index.parent
   assert not found.is_orbax
 
 

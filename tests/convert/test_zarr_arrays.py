@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def test_array_of_several_chunks(folder):
-  stored = zarr_arrays.open_store(folder).array("a.b/")
+  stored = zarr_arrays.open_array(folder, "a.b/")
   assert (stored.shape, stored.dtype) == ((6, 4), "float32")
   assert stored.place == str(folder / "a.b")
   np.testing.assert_array_equal(stored.read(), ARRAY)
@@ -54,7 +54,7 @@ def test_chunks_cut_short_at_the_edge(folder):
     (folder / "a.b" / f"2.{column}").unlink()
   about["chunks"] = [4, 2]
   (folder / "a.b" / ".zarray").write_text(json.dumps(about))
-  stored = zarr_arrays.open_store(folder).array("a.b")
+  stored = zarr_arrays.open_array(folder, "a.b")
   np.testing.assert_array_equal(stored.read(), ARRAY)
 
 
@@ -92,7 +92,7 @@ def test_what_is_damaged_or_missing_is_never_read_as_zeros(
 ):
   damage(folder / "a.b")
   with pytest.raises(UserError, match=message) as error:
-    zarr_arrays.open_store(folder).array("a.b").read()
+    zarr_arrays.open_array(folder, "a.b").read()
   assert "\n" not in str(error.value)
   assert str(error.value).startswith(f"{folder / 'a.b'} cannot be read (")
 
@@ -113,7 +113,7 @@ def _truncate(file):
 )
 def test_damaged_chunk_is_an_error_when_read(folder, damage):
   damage(folder / "a.b" / "1.0")
-  stored = zarr_arrays.open_store(folder).array("a.b")
+  stored = zarr_arrays.open_array(folder, "a.b")
   with pytest.raises(
     UserError, match=r"a\.b cannot be read .*copy it"
   ) as error:
@@ -128,11 +128,11 @@ def test_flipped_byte_in_a_chunk_is_noticed(folder):
   data[-8] ^= 1  # of the checksum
   file.write_bytes(data)
   with pytest.raises(UserError, match=r"a\.b cannot be read"):
-    zarr_arrays.open_store(folder).array("a.b").read()
+    zarr_arrays.open_array(folder, "a.b").read()
 
 
 def test_a_path_does_not_lead_out_of_the_folder(folder):
   inner = folder / "inner"
   inner.mkdir()
   with pytest.raises(UserError, match="leads out of the checkpoint's folder"):
-    zarr_arrays.open_store(inner).array("../a.b")
+    zarr_arrays.open_array(inner, "../a.b")

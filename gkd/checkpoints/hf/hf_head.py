@@ -44,37 +44,32 @@ class _Head(enum.Enum):
 
 
 def take_copies(path: Path, tensors: dict[str, Leaf]) -> list[str]:
-  """Removes what a file has twice, or for nothing.
-
-  Args:
-    path: the folder, for messages.
-    tensors: of it; copies of the embedding are taken out.
+  """Removes what a folder has twice, or for nothing, from `tensors`.
 
   Returns:
     Sentences about what was taken out.
 
   Raises:
-    UserError: a copy is not one.
+    UserError: a copy of the embedding is not one.
   """
-  said = []
+  sentences = []
   if tensors.pop(UNREAD, None):
-    said.append(f"left out: {UNREAD}, which no attention reads")
-  found = [name for name in COPIES if name in tensors]
-  if HF_EMBEDDING not in tensors and found:
-    tensors[HF_EMBEDDING] = tensors.pop(found.pop(0))
-  for name in found:
-    if not _equal(tensors[name], tensors[HF_EMBEDDING]):
+    sentences.append(f"left out: {UNREAD}, which no attention reads")
+  copies = [name for name in COPIES if name in tensors]
+  if HF_EMBEDDING not in tensors and copies:
+    tensors[HF_EMBEDDING] = tensors.pop(copies.pop(0))
+  for name in copies:
+    if not _equal(tensors.pop(name), tensors[HF_EMBEDDING]):
       raise UserError(
-        f"{path}: {name} differs from {HF_EMBEDDING}, which a T5 has only"
-        " once; give a model whose encoder and decoder share it"
+        f"{path}: {name} differs from {HF_EMBEDDING}, which a T5 has only once;"
+        " give a model whose encoder and decoder share it"
       )
-    del tensors[name]
-  if found:
-    said.append(
-      f"copies: {', '.join(found)} equal {HF_EMBEDDING} and are not"
-      " written again"
+  if copies:
+    sentences.append(
+      f"copies: {', '.join(copies)} equal {HF_EMBEDDING} and are not written"
+      " again"
     )
-  return said
+  return sentences
 
 
 def take_head(
@@ -95,7 +90,7 @@ def take_head(
     UserError: weights of a head that config.json has no use for.
   """
   rule = _rule(saved)
-  head, embedding = (tensors.get(name) for name in (HF_HEAD, HF_EMBEDDING))
+  head, embedding = tensors.get(HF_HEAD), tensors.get(HF_EMBEDDING)
   if embedding is None or rule == _Head.OWN:
     return False, []
   if rule == _Head.UNSCALED:
@@ -109,10 +104,10 @@ def take_head(
     return True, []
   if not _equal(head, embedding):
     raise UserError(
-      f"{path}: {HF_HEAD} differs from {HF_EMBEDDING}, but"
-      f" {CONFIG_FILE} ties them and scales the states; if the model is T5"
-      " 1.1, mT5 or umT5, whose head is its own, set tie_word_embeddings (and"
-      " scale_decoder_outputs, if it is there) to false in it"
+      f"{path}: {HF_HEAD} differs from {HF_EMBEDDING}, but {CONFIG_FILE} ties"
+      " them and scales the states; if the model is T5 1.1, mT5 or umT5, whose"
+      " head is its own, set tie_word_embeddings (and scale_decoder_outputs, if"
+      " it is there) to false in it"
     )
   del tensors[HF_HEAD]
   return True, [
@@ -125,26 +120,21 @@ def _rule(saved: Mapping[str, Any]) -> _Head:
   scaled = bool(tied)
   if kind == "t5" and saved.get("scale_decoder_outputs") is not None:
     scaled = bool(saved["scale_decoder_outputs"])
-  if kind == "mt5" and _version(saved) >= 5:
+  # Version of transformers that wrote the file; older ones are silent.
+  major = str(saved.get("transformers_version", "")).partition(".")[0]
+  if kind == "mt5" and major.isdecimal() and int(major) >= 5:
     scaled = False
   if scaled:
     return _Head.SCALED
   return _Head.UNSCALED if tied else _Head.OWN
 
 
-def _version(saved: Mapping[str, Any]) -> int:
-  """Major version of transformers that wrote the file; 0 if it is silent."""
-  major = str(saved.get("transformers_version", "")).partition(".")[0]
-  return int(major) if major.isdecimal() else 0
-
-
 def _equal(one: Leaf, other: Leaf) -> bool:
   """Bit by bit, holding one of the two at a time."""
   if (one.shape, one.dtype) != (other.shape, other.dtype):
     return False
-  return _digest(one) == _digest(other)
-
-
-def _digest(leaf: Leaf) -> bytes:
-  content = leaf.read().reshape(-1).view(np.uint8)
-  return hashlib.sha256(content.data).digest()
+  digests = [
+    hashlib.sha256(leaf.read().reshape(-1).view(np.uint8).data).digest()
+    for leaf in (one, other)
+  ]
+  return digests[0] == digests[1]

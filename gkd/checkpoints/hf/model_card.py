@@ -17,7 +17,7 @@ from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.models import sizes
 from gkd.models import t5_params
 
-CARD_FILE = "README.md"
+_FILE = "README.md"
 _METRICS_FILE = "metrics.jsonl"
 _UNKNOWN = "unknown"
 # Field of a run's description, its label on the page.
@@ -44,7 +44,7 @@ def write(
   folder: Path, checkpoint: Checkpoint, fields: Mapping[str, str]
 ) -> None:
   """Writes README.md into the folder; see `text`."""
-  files.write_text(folder / CARD_FILE, text(checkpoint, fields))
+  files.write_text(folder / _FILE, text(checkpoint, fields))
 
 
 def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
@@ -56,127 +56,91 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
     fields: "license", "teacher_license", "data_license", as the user gives
       them.
   """
-  made_by = dict(checkpoint.metadata.get("run", {}).get("card", {}))
-  run_dir = checkpoint.metadata.get("run_dir")
-  # The run counts its own steps, the checkpoint all of them.
-  first = checkpoint.metadata.get("run", {}).get("first_step", 0)
-  scores = _evaluation(run_dir, checkpoint.step, first) if run_dir else {}
+  run = checkpoint.metadata.get("run", {})
+  made_by = dict(run.get("card", {}))
+  is_student = bool(made_by.get("teacher"))
+  kind = "distilled with gkd" if is_student else "from gkd"
+  facts = [("Parameters", t5_params.num_parameters(checkpoint.config))]
+  facts += [(label, made_by.get(name)) for name, label in _FACTS]
+  if checkpoint.step is not None:
+    facts.append(("Step of this checkpoint", checkpoint.step))
+  licenses = [
+    (label, fields.get(name) or f"{_UNKNOWN}: not given when it was exported")
+    for name, label in _LICENSES
+  ]
   parts = [
-    _front_matter(made_by, fields),
-    f"# {_title(checkpoint, made_by)}",
-    _origin(checkpoint, made_by),
+    _front_matter(fields.get("license"), is_student),
+    f"# {sizes.describe(checkpoint.config)}, {kind}",
+    f"Trained by gkd {gkd.__version__}, a trainer for on-policy distillation"
+    " (Agarwal et al., ICLR 2024)."
+    if made_by
+    else f"Converted by gkd {gkd.__version__} from {checkpoint.layout}. How the"
+    f" model was trained: {_UNKNOWN} to the converter.",
     _usage(checkpoint),
     "## How it was made",
-    _facts(checkpoint, made_by),
+    _table(("what", ""), [(label, _cell(value)) for label, value in facts]),
     "## Scores",
-    _scores(scores, checkpoint.step),
+    _scores(checkpoint),
     "## Licences",
-    _licenses(fields),
+    _table(("of what", "licence"), licenses),
   ]
   return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(made_by: Mapping[str, Any], fields: Mapping[str, str]) -> str:
-  lines = ["library_name: transformers"]
-  if license_ := fields.get("license"):
-    lines.insert(0, f"license: {json.dumps(license_)}")
-  tags = ["t5"] + ["distillation"] * bool(made_by.get("teacher"))
-  lines += ["pipeline_tag: text2text-generation"]
+def _front_matter(license_name: str | None, is_student: bool) -> str:
   # The hub's base_model and datasets want names of the hub, which a run that
   # was started from folders does not know.
-  lines += ["tags:", *(f"- {tag}" for tag in tags)]
+  lines = [f"license: {json.dumps(license_name)}"] * bool(license_name)
+  lines += ["library_name: transformers"]
+  lines += ["pipeline_tag: text2text-generation", "tags:", "- t5"]
+  lines += ["- distillation"] * is_student
   return "\n".join(["---", *lines, "---"])
-
-
-def _title(checkpoint: Checkpoint, made_by: Mapping[str, Any]) -> str:
-  kind = "distilled with gkd" if made_by.get("teacher") else "from gkd"
-  return f"{sizes.describe(checkpoint.config)}, {kind}"
-
-
-def _origin(checkpoint: Checkpoint, made_by: Mapping[str, Any]) -> str:
-  if made_by:
-    return (
-      f"Trained by gkd {gkd.__version__}, a trainer for on-policy distillation"
-      " (Agarwal et al., ICLR 2024)."
-    )
-  return (
-    f"Converted by gkd {gkd.__version__} from {checkpoint.layout}. How the"
-    f" model was trained: {_UNKNOWN} to the converter."
-  )
 
 
 def _usage(checkpoint: Checkpoint) -> str:
   config = checkpoint.config
   own_head = config.bias_per_layer and not config.logits_via_embedding
   # Version 5 scales the states of every umT5 as if its head were tied.
-  told = "model.config.tie_word_embeddings = False  # for transformers 5\n"
+  untie = "model.config.tie_word_embeddings = False  # for transformers 5\n"
   return (
     "```python\n"
     "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n"
     'tokenizer = AutoTokenizer.from_pretrained("path/of/this/folder")\n'
     'model = AutoModelForSeq2SeqLM.from_pretrained("path/of/this/folder")\n'
-    f"{told * own_head}```"
+    f"{untie * own_head}```"
   )
 
 
-def _facts(checkpoint: Checkpoint, made_by: Mapping[str, Any]) -> str:
-  rows = [("Parameters", t5_params.num_parameters(checkpoint.config))]
-  for name, label in _FACTS:
-    rows.append((label, made_by.get(name)))
-  if checkpoint.step is not None:
-    rows.append(("Step of this checkpoint", checkpoint.step))
-  return _table(("what", ""), [(label, _told(value)) for label, value in rows])
-
-
-def _told(value: Any) -> str:
-  if value is None or value == "":
-    return _UNKNOWN
-  if isinstance(value, int) and not isinstance(value, bool):
-    return f"{value:,}"
-  return " ".join(str(value).split()).replace("|", "\\|")
-
-
-def _scores(scores: Mapping[str, float], step: int | None) -> str:
+def _scores(checkpoint: Checkpoint) -> str:
   """A row a metric; the bounds of an interval go beside it."""
-  names = [n for n in scores if not n.endswith((*_BOUNDS, "_step"))]
+  evaluated_at, scores = _evaluation(checkpoint)
+  names = sorted(name for name in scores if not name.endswith(_BOUNDS))
   if not names:
     return f"Scores: {_UNKNOWN}; no evaluation was found beside the model."
   rows = []
-  for name in sorted(names):
+  for name in names:
     low, high = (scores.get(name + bound) for bound in _BOUNDS)
-    interval = ""
-    if low is not None and high is not None:
-      interval = f"{low:.4g} to {high:.4g}"
+    is_bounded = low is not None and high is not None
+    interval = f"{low:.4g} to {high:.4g}" if is_bounded else ""
     rows.append((name.removeprefix("eval/"), f"{scores[name]:.4g}", interval))
-  told = f"Evaluated after step {int(scores['eval_step']):,}"
-  if step is not None and scores["eval_step"] != step:
-    told += f", not at step {step:,} of this checkpoint"
+  sentence = f"Evaluated after step {evaluated_at:,}"
+  if checkpoint.step not in (None, evaluated_at):
+    sentence += f", not at step {checkpoint.step:,} of this checkpoint"
   table = _table(("metric", "value", "95 % interval"), rows)
-  return f"{told}; bootstrap intervals over prompts.\n\n{table}"
+  return f"{sentence}; bootstrap intervals over prompts.\n\n{table}"
 
 
-def _licenses(fields: Mapping[str, str]) -> str:
-  rows = [
-    (label, fields.get(name) or f"{_UNKNOWN}: not given when it was exported")
-    for name, label in _LICENSES
-  ]
-  return _table(("of what", "licence"), rows)
+def _evaluation(checkpoint: Checkpoint) -> tuple[int, dict[str, float]]:
+  """The run's evaluation at the checkpoint's step, or its last.
 
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-  lines = [head, ("---",) * len(head), *rows]
-  return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _evaluation(
-  run_dir: str, step: int | None, first_step: int
-) -> dict[str, float]:
-  """The run's evaluation at a step, or its last; the step as "eval_step".
-
-  Steps are absolute here; the first one of the run is `first_step`.
+  Returns:
+    The absolute step, and {name of a metric: value}.
   """
-  found: dict[str, float] = {}
-  file = Path(run_dir) / _METRICS_FILE
+  # The run counts its own steps, the checkpoint all of them.
+  run = checkpoint.metadata.get("run", {})
+  initial_step = run.get("initial_step", run.get("first_step", 0))
+  step, found = 0, {}
+  file = Path(checkpoint.metadata.get("run_dir") or "/dev/null", _METRICS_FILE)
   lines = file.read_text("utf-8").splitlines() if file.is_file() else []
   for line in lines:
     try:
@@ -191,7 +155,20 @@ def _evaluation(
       if name.startswith("eval/") and isinstance(value, int | float)
     }
     if scores:
-      found = {**scores, "eval_step": first_step + record["step"]}
-      if found["eval_step"] == step:
+      step, found = initial_step + record["step"], scores
+      if step == checkpoint.step:
         break
-  return {n: v for n, v in found.items() if math.isfinite(v)}
+  return step, {n: value for n, value in found.items() if math.isfinite(value)}
+
+
+def _cell(value: Any) -> str:
+  if value is None or value == "":
+    return _UNKNOWN
+  if isinstance(value, int) and not isinstance(value, bool):
+    return f"{value:,}"
+  return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+  lines = [head, ("---",) * len(head), *rows]
+  return "\n".join(f"| {' | '.join(line)} |" for line in lines)

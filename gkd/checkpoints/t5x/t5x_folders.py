@@ -21,6 +21,7 @@ _MSGPACK = "checkpoint"
 _ORBAX_INDEX = "_METADATA"
 _COMMITTED = "commit_success.txt"
 _TOP_METADATA = "_CHECKPOINT_METADATA"
+_NOT_WHOLE = "half-written or not wholly copied; copy it again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,14 +30,13 @@ class Found:
 
   Attributes:
     path: the checkpoint, "…/checkpoint_1100000".
-    index: the file with the names of all arrays, msgpack or Orbax's JSON.
-    arrays: the folder that the arrays are in.
+    index: the file with the names of all arrays, msgpack or Orbax's JSON; the
+      arrays are in its folder.
     choice: a sentence if the path left a choice, else "".
   """
 
   path: Path
   index: Path
-  arrays: Path
   choice: str = ""
 
   @property
@@ -57,14 +57,19 @@ def find(path: str | os.PathLike) -> Found:
     raise UserError(
       f"{path} does not exist; expected the folder of a T5X checkpoint or run"
     )
-  _check_finished(path)
+  for part in (path, path.parent):
+    if _HALF_WRITTEN.search(part.name):
+      raise UserError(
+        f"{part} is a half-written checkpoint, as its name says; give one that "
+        "is whole"
+      )
   found = _of_folder(path) or _newest(path)
   if found is not None:
     return found
   if any(_ARRAY_FOLDER.fullmatch(child.name) for child in path.iterdir()):
     raise UserError(
-      f"{path} has arrays, but not the file {_MSGPACK!r} that T5X writes last: "
-      "it is half-written or not wholly copied; copy it again"
+      f"{path} has arrays, but not the file {_MSGPACK!r} that T5X writes last:"
+      f" it is {_NOT_WHOLE}"
     )
   raise UserError(
     f"{path} holds no T5X checkpoint: neither {_MSGPACK!r} nor "
@@ -87,51 +92,36 @@ def _of_folder(path: Path) -> Found | None:
     for index in (folder / _ORBAX_INDEX, folder / _MSGPACK):
       if index.is_file():
         _check_committed(path)
-        return Found(path, index, folder)
+        return Found(path, index)
   if state.is_dir() and _STEP_FOLDER.fullmatch(path.name):
     raise UserError(
-      f"{state} has neither {_ORBAX_INDEX!r} nor {_MSGPACK!r}: it is "
-      "half-written or not wholly copied; copy it again"
+      f"{state} has neither {_ORBAX_INDEX!r} nor {_MSGPACK!r}: it is"
+      f" {_NOT_WHOLE}"
     )
   return None
 
 
 def _newest(path: Path) -> Found | None:
   """The newest whole checkpoint of a run's folder."""
-  folders = _step_folders(path)
-  if not folders:
-    return None
-  whole = [child for child in folders if not _HALF_WRITTEN.search(child.name)]
-  if not whole:
-    raise UserError(
-      f"{path} holds only half-written checkpoints ({folders[-1].name}, …); "
-      "wait for the run, or give another checkpoint"
-    )
-  found = find(whole[-1])
-  choice = f"checkpoint: {whole[-1].name}, the newest of {len(whole)} in {path}"
-  return dataclasses.replace(found, choice=choice)
-
-
-def _step_folders(path: Path) -> list[Path]:
-  """checkpoint_<step> folders by step, half-written ones included."""
-  found = []
+  whole: dict[int, Path] = {}
+  half_written = []
   for child in path.iterdir():
     match = _STEP_FOLDER.match(child.name)
-    if match is None or not child.is_dir():
-      continue
-    rest = child.name[match.end() :]
-    if not rest or _HALF_WRITTEN.match(rest):
-      found.append((int(match.group(1)), child))
-  return [child for _, child in sorted(found)]
-
-
-def _check_finished(path: Path) -> None:
-  for part in (path, path.parent):
-    if _HALF_WRITTEN.search(part.name):
-      raise UserError(
-        f"{part} is a half-written checkpoint, as its name says; give one that "
-        "is whole"
-      )
+    if match and child.is_dir():
+      if match.end() == len(child.name):
+        whole[int(match[1])] = child
+      elif _HALF_WRITTEN.match(child.name, match.end()):
+        half_written.append(child.name)
+  if whole:
+    newest = whole[max(whole)]
+    choice = f"checkpoint: {newest.name}, the newest of {len(whole)} in {path}"
+    return dataclasses.replace(find(newest), choice=choice)
+  if half_written:
+    raise UserError(
+      f"{path} holds only half-written checkpoints ({max(half_written)}, …); "
+      "wait for the run, or give another checkpoint"
+    )
+  return None
 
 
 def _check_committed(path: Path) -> None:
@@ -144,12 +134,11 @@ def _check_committed(path: Path) -> None:
     for folder in (path, path / "state", path / "dataset")
     if folder.is_dir()
   ]
-  marked = [(folder / _COMMITTED).exists() for folder in folders]
-  if any(marked) and not all(marked):
-    missing = folders[marked.index(False)] / _COMMITTED
+  unmarked = [f for f in folders if not (f / _COMMITTED).exists()]
+  if unmarked and len(unmarked) < len(folders):
     raise UserError(
-      f"{missing} is missing, so the checkpoint is half-written or not wholly "
-      "copied; copy it again"
+      f"{unmarked[0] / _COMMITTED} is missing, so the checkpoint is"
+      f" {_NOT_WHOLE}"
     )
   top = path / _TOP_METADATA
   if top.exists():

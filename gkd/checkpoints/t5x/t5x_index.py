@@ -20,7 +20,6 @@ import numpy as np
 
 from gkd.checkpoints.t5x import zarr_arrays
 from gkd.checkpoints.t5x.t5x_folders import Found
-from gkd.checkpoints.t5x.zarr_arrays import Store
 from gkd.checkpoints.t5x.zarr_arrays import Stored
 from gkd.types import UserError
 
@@ -38,32 +37,31 @@ def read(found: Found) -> tuple[dict[str, Stored], str]:
   """All arrays of a checkpoint, and its layout in words.
 
   Raises:
-    UserError: the index is damaged or not T5X's, an array is not whole.
+    UserError: the index is damaged or not T5X's, an array is missing.
   """
   if found.is_orbax:
-    return _orbax(found), "Orbax (what T5X writes today)"
-  return _msgpack(found)
+    return _orbax(found.index), "Orbax (what T5X writes today)"
+  return _msgpack(found.index)
 
 
-def _msgpack(found: Found) -> tuple[dict[str, Stored], str]:
-  with zarr_arrays.reading(str(found.index)):
-    tree = serialization.msgpack_restore(found.index.read_bytes())
+def _msgpack(index: Path) -> tuple[dict[str, Stored], str]:
+  with zarr_arrays.reading(str(index)):
+    tree = serialization.msgpack_restore(index.read_bytes())
     if not isinstance(tree, dict):
       raise ValueError(f"it holds {type(tree).__name__}, no tree")
-    tree, version = _state(tree, found.index)
-  leaves = _each_once(_leaves(tree), found.index)
-  if any(_is_placeholder(value) for value in leaves.values()):
-    layout = "msgpack and zarr (an early Orbax generation)"
-  else:
-    layout = f"msgpack and zarr (version {version})"
-  store = None
+    tree, version = _state(tree, index)
+  leaves = _each_once(_leaves(tree), index)
+  layout = f"msgpack and zarr (version {version})"
   arrays = {}
   for name, value in leaves.items():
-    if not isinstance(value, np.ndarray | np.generic | int | float):
-      store = store or zarr_arrays.open_store(found.arrays)
-      array = _elsewhere(value, name, store, found.index)
+    if isinstance(value, np.ndarray | np.generic | int | float):
+      array = zarr_arrays.in_memory(value, f"{name} in {index}")
+    elif isinstance(value, str) and value.startswith(_PLACEHOLDER):
+      layout = "msgpack and zarr (an early Orbax generation)"
+      file = value.removeprefix(_PLACEHOLDER)
+      array = zarr_arrays.open_array(index.parent, file)
     else:
-      array = zarr_arrays.in_memory(value, f"{name} in {found.index}")
+      array = _of_spec(value, name, index)
     if version == _BFLOAT16_AS_UINT16 and array.dtype == "uint16":
       array = _viewed_as_bfloat16(array)
     arrays[name] = array
@@ -111,20 +109,14 @@ def _each_once(pairs: Iterable[tuple[str, Any]], index: Path) -> dict[str, Any]:
   return named
 
 
-def _is_placeholder(value: Any) -> bool:
-  return isinstance(value, str) and value.startswith(_PLACEHOLDER)
-
-
-def _elsewhere(value: Any, name: str, store: Store, index: Path) -> Stored:
-  """The array that a spec or a placeholder stands for."""
-  if _is_placeholder(value):
-    return store.array(value.removeprefix(_PLACEHOLDER))
+def _of_spec(spec: Any, name: str, index: Path) -> Stored:
+  """The array that an array spec of the msgpack file stands for."""
   with zarr_arrays.reading(f"the entry of {name} in {index}"):
     # The driver and the bucket are those of the machine that wrote it.
-    path = value["kvstore"].get("path") or value["path"]
-    shape = tuple(value["metadata"]["shape"])
-    dtype = value.get("dtype")
-  array = store.array(path)
+    path = spec["kvstore"].get("path") or spec["path"]
+    shape = tuple(spec["metadata"]["shape"])
+    dtype = spec.get("dtype")
+  array = zarr_arrays.open_array(index.parent, path)
   # What version 2 calls bfloat16 is kept as uint16.
   types = {dtype, "uint16"} if dtype == "bfloat16" else {dtype or array.dtype}
   if array.shape != shape or array.dtype not in types:
@@ -144,25 +136,21 @@ def _viewed_as_bfloat16(array: Stored) -> Stored:
   return Stored(array.shape, "bfloat16", read, array.place)
 
 
-def _orbax(found: Found) -> dict[str, Stored]:
-  with zarr_arrays.reading(str(found.index)):
-    index = json.loads(found.index.read_text("utf-8"))
-    entries = [
-      (
-        [str(part["key"]) for part in entry["key_metadata"]],
-        entry["value_metadata"]["value_type"],
-      )
-      for entry in index["tree_metadata"].values()
+def _orbax(index: Path) -> dict[str, Stored]:
+  with zarr_arrays.reading(str(index)):
+    tree = json.loads(index.read_text("utf-8"))
+    leaves = [
+      [str(part["key"]) for part in entry["key_metadata"]]
+      for entry in tree["tree_metadata"].values()
+      if entry["value_metadata"]["value_type"] not in _NOTHING
     ]
-  if index.get("use_zarr3"):
+  if tree.get("use_zarr3"):
     raise UserError(
-      f"{found.index} names arrays of zarr format 3, which T5X does not write; "
+      f"{index} names arrays of zarr format 3, which T5X does not write; "
       "save the checkpoint with use_zarr3=False"
     )
-  store = zarr_arrays.open_store(found.arrays)
-  pairs = (
-    ("/".join(keys), store.array(".".join(keys)))
-    for keys, kind in entries
-    if kind not in _NOTHING
-  )
-  return _each_once(pairs, found.index)
+  names = _each_once((("/".join(k), ".".join(k)) for k in leaves), index)
+  return {
+    name: zarr_arrays.open_array(index.parent, folder)
+    for name, folder in names.items()
+  }

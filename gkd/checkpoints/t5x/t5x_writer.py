@@ -49,7 +49,6 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     UserError: slots, or layers of two types, of a model whose layers have to
       be stacked; a step that T5X does not count to.
   """
-  _check_step(checkpoint.step)
   target = {
     name: _write_array(path, f"target/{name}", leaf)
     for name, leaf in _as_written(checkpoint).items()
@@ -66,11 +65,17 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 
 def check(checkpoint: Checkpoint) -> None:
   """Raises a UserError for what `write` refuses; reads no array."""
-  _check_step(checkpoint.step)
   _as_written(checkpoint)
 
 
 def _as_written(checkpoint: Checkpoint) -> Mapping[str, Leaf]:
+  """Parameters under the names that T5X has for them."""
+  step, largest = checkpoint.step, np.iinfo(np.int32).max
+  if step is not None and not 0 <= step <= largest:
+    raise UserError(
+      f"step {step} does not fit into a T5X checkpoint; expected 0 to"
+      f" {largest}, give the right step"
+    )
   if not checkpoint.config.bias_per_layer:
     return checkpoint.leaves
   if checkpoint.slots:
@@ -79,16 +84,6 @@ def _as_written(checkpoint: Checkpoint) -> Mapping[str, Leaf]:
       "for a model with one bias per layer; convert it without slots"
     )
   return _stacked(checkpoint.leaves, checkpoint.config)
-
-
-def _check_step(step: int | None) -> None:
-  """Raises a UserError for a step that T5X, with its int32, cannot have."""
-  largest = np.iinfo(np.int32).max
-  if step is not None and not 0 <= step <= largest:
-    raise UserError(
-      f"step {step} does not fit into a T5X checkpoint; expected 0 to"
-      f" {largest}, give the right step"
-    )
 
 
 def _state(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -153,7 +148,7 @@ def _write_array(path: Path, name: str, leaf: Leaf) -> dict[str, Any]:
   array = leaf.read()
   store = ts.open({**spec, "kvstore": place}, create=True, open=False).result()
   pending: list[Any] = []
-  for part in _chunks(leaf.shape, chunks):
+  for part in _slices(leaf.shape, chunks):
     # Each is copied and compressed in memory.
     if len(pending) == _CHUNKS_AT_ONCE:
       pending.pop(0).result()
@@ -178,7 +173,7 @@ def chunk_shape(shape: tuple[int, ...], max_elements: int) -> tuple[int, ...]:
   return tuple(sizes)
 
 
-def _chunks(
+def _slices(
   shape: tuple[int, ...], chunks: tuple[int, ...]
 ) -> Iterator[tuple[slice, ...]]:
   sides = [range(0, n, c) for n, c in zip(shape, chunks, strict=True)]

@@ -1,7 +1,7 @@
 """zarr arrays in a folder, or in an OCDBT store, read one at a time.
 
-  store = zarr_arrays.open_store(Path("checkpoint_10"))
-  array = store.array("target.encoder.encoder_norm.scale").read()
+  stored = open_array(folder, "target.decoder.decoder_norm.scale")
+  array = stored.read()
 
 TensorStore would read a chunk that is not there as zeros; here it is an error.
 Both of T5X's layouts keep zarr format 2; nothing else is read.
@@ -9,12 +9,10 @@ Both of T5X's layouts keep zarr format 2; nothing else is read.
 
 from collections.abc import Callable
 from collections.abc import Iterator
-from collections.abc import Mapping
 import contextlib
 import dataclasses
 from pathlib import Path
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 import tensorstore as ts
@@ -57,66 +55,54 @@ def in_memory(array: np.ndarray, place: str) -> Stored:
   return Stored(array.shape, array.dtype.name, read, place)
 
 
-@dataclasses.dataclass(frozen=True)
-class Store:
-  """A folder of zarr arrays; `open_store` makes it.
+def open_array(folder: Path, name: str) -> Stored:
+  """The array of a folder name such as "target.encoder.…".
 
-  Attributes:
-    folder: of the arrays.
-    kvstore: TensorStore's key-value store of the folder.
+  Args:
+    folder: of all arrays: plain folders of zarr, or an OCDBT store.
+    name: of one.
+
+  Raises:
+    UserError: it is not there, or not zarr of format 2. A missing or damaged
+      chunk raises when it is read.
   """
-
-  folder: Path
-  kvstore: Mapping[str, Any]
-
-  def array(self, name: str) -> Stored:
-    """The array of a folder name such as "target.encoder.…".
-
-    Raises:
-      UserError: it is not there, or not zarr of format 2. A missing or damaged
-        chunk raises when it is read.
-    """
-    name = name.strip("/")
-    place = str(self.folder / name)
-    if ".." in PurePosixPath(name).parts:
-      raise UserError(
-        f"{place} leads out of the checkpoint's folder; give a checkpoint that"
-        " T5X has written"
-      )
-    path = f"{self.kvstore.get('path', '')}{name}/"
-    spec = {
-      "driver": "zarr",
-      "kvstore": {**self.kvstore, "path": path},
-      "fill_missing_data_reads": False,
-      "recheck_cached_data": "open",
-    }
-
-    def opened(context: ts.Context) -> ts.TensorStore:
-      return ts.open(spec, read=True, open=True, context=context).result()
-
-    def read(layer: int | None = None) -> np.ndarray:
-      with reading(place):
-        if layer is None:  # read once: nothing of it is worth keeping
-          part = opened(ts.Context())
-        else:
-          part = opened(_CONTEXT)[:, layer]
-        # TensorStore would end the process where a damaged shape asks for more
-        # memory than there is; NumPy raises.
-        array = np.empty(part.shape, part.dtype.numpy_dtype)
-        ts.array(array, copy=False).write(part).result()
-        return array
-
-    with reading(place):
-      found = opened(ts.Context())
-    return Stored(tuple(found.shape), found.dtype.name, read, place)
-
-
-def open_store(folder: Path) -> Store:
-  """All arrays of a folder: plain folders of zarr, or OCDBT."""
-  kvstore = {"driver": "file", "path": f"{folder.absolute()}/"}
+  name = name.strip("/")
+  place = str(folder / name)
+  if ".." in PurePosixPath(name).parts:
+    raise UserError(
+      f"{place} leads out of the checkpoint's folder; give a checkpoint that"
+      " T5X has written"
+    )
+  files = {"driver": "file", "path": f"{folder.absolute()}/"}
   if (folder / _OCDBT).exists():
-    return Store(folder, {"driver": "ocdbt", "base": kvstore})
-  return Store(folder, kvstore)
+    kvstore = {"driver": "ocdbt", "base": files, "path": f"{name}/"}
+  else:
+    kvstore = files | {"path": f"{files['path']}{name}/"}
+  spec = {
+    "driver": "zarr",
+    "kvstore": kvstore,
+    "fill_missing_data_reads": False,
+    "recheck_cached_data": "open",
+  }
+
+  def opened(context: ts.Context) -> ts.TensorStore:
+    return ts.open(spec, read=True, open=True, context=context).result()
+
+  def read(layer: int | None = None) -> np.ndarray:
+    with reading(place):
+      if layer is None:  # read once: nothing of it is worth keeping
+        part = opened(ts.Context())
+      else:
+        part = opened(_CONTEXT)[:, layer]
+      # TensorStore would end the process where a damaged shape asks for more
+      # memory than there is; NumPy raises.
+      array = np.empty(part.shape, part.dtype.numpy_dtype)
+      ts.array(array, copy=False).write(part).result()
+      return array
+
+  with reading(place):
+    found = opened(ts.Context())
+  return Stored(tuple(found.shape), found.dtype.name, read, place)
 
 
 @contextlib.contextmanager
