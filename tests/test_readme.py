@@ -15,7 +15,7 @@ from gkd.checkpoints.hf import hf_folder
 from gkd.cli import main as command
 from gkd.data.cache import TokenCache
 from gkd.text import vocabulary
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(

@@ -14,9 +14,9 @@ from gkd.text import sentencepiece_training
 from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
 from gkd.types import UserError
-from tests.convert import conftest
-from tests.convert import test_own
-from tests.convert import tiny_models
+from tests.checkpoints import conftest
+from tests.checkpoints import tiny_models
+from tests.checkpoints.native import test_native_checkpoint
 
 t5x_checkpoint = conftest.t5x_checkpoint
 
@@ -188,7 +188,7 @@ def test_a_run_leaves_as_a_hugging_face_folder_with_its_card(gkd, tmp_path):
   """The newest sound checkpoint, the run's tokenizer, what the run says."""
   run = tmp_path / "run"
   changes = {"vocab_size": 416, "vocabulary_size": 400}
-  made = test_own.make_run(run, **changes)
+  made = test_native_checkpoint.make_run(run, **changes)
   texts = [f"{n} + {n * 7} = {n * 8}" for n in range(200)]
   file = tmp_path / "spiece.model"
   sentencepiece_training.train_sentencepiece(texts, 300, file)

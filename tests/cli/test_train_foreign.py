@@ -30,7 +30,7 @@ from gkd.text.vocabulary import ByteVocabulary
 from gkd.training import loop
 from gkd.training import resume_check
 from gkd.types import UserError
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 from tests.data import tiny_caches
 
 EXTRA_IDS = 5

@@ -4,7 +4,7 @@ import pytest
 
 from gkd.models import sizes
 from gkd.models.t5 import T5Config
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 GATED = {"mlp_activations": ("gelu", "linear")}
 # Google's numbers: T5 paper, T5X's models.md, ByT5 and UL2 papers; the counts

@@ -16,7 +16,7 @@ from gkd.models import t5
 from gkd.models import t5_params
 from gkd.text import vocabulary
 from gkd.types import UserError
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 SAVED = ("t5_1_0", "t5_1_1_bfloat16", "umt5_sharded")
 

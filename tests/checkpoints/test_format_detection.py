@@ -7,7 +7,7 @@ import pytest
 from gkd.checkpoints import format_detection
 from gkd.checkpoints.native import native_checkpoint
 from gkd.types import UserError
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 
 def touch(file, content=b"{}"):

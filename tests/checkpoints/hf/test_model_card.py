@@ -10,7 +10,7 @@ from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.hf import model_card
 from gkd.models.t5 import T5Config
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 FACTS = {
   "teacher": "runs/teacher, T5 1.1 large",

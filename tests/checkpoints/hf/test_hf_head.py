@@ -14,7 +14,7 @@ from gkd.checkpoints.hf import hf_head
 from gkd.models.t5_params import HF_EMBEDDING
 from gkd.models.t5_params import HF_HEAD
 from gkd.types import UserError
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 FOLDER = Path("some/model")
 EMBEDDING = np.arange(12, dtype=np.float32).reshape(4, 3)

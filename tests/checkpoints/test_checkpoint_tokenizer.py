@@ -9,7 +9,7 @@ from gkd.checkpoints import trained
 from gkd.models.t5 import T5Config
 from gkd.text import vocabulary
 from gkd.types import UserError
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 CHARACTERS = "characters:0123456789+=abcdef"  # 21 ids
 

@@ -16,7 +16,7 @@ from gkd.checkpoints import trained
 from gkd.checkpoints.t5x import t5x_reader
 from gkd.checkpoints.t5x import t5x_writer
 from gkd.types import UserError
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from gkd.checkpoints import source
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.native import native_checkpoint
 from gkd.types import UserError
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 
 def changed(leaves=None, **replaced):

@@ -12,7 +12,7 @@ from gkd.text import sentencepiece_training
 from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
 from gkd.types import UserError
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 
 @pytest.mark.parametrize("byte_fallback", [False, True])

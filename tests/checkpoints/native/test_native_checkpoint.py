@@ -17,8 +17,8 @@ from gkd.checkpoints import trained
 from gkd.checkpoints.native import native_checkpoint
 from gkd.text import vocabulary
 from gkd.types import UserError
+from tests.checkpoints import tiny_models
 from tests.checkpoints.test_store import flip_a_bit
-from tests.convert import tiny_models
 
 
 def write(folder, checkpoint, **options):

@@ -17,8 +17,8 @@ from gkd.checkpoints import conversion
 from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.native import native_checkpoint
 from gkd.cli import main as command
-from tests.convert import conftest
-from tests.convert import tiny_models
+from tests.checkpoints import conftest
+from tests.checkpoints import tiny_models
 
 t5x_checkpoint = conftest.t5x_checkpoint
 

@@ -18,7 +18,7 @@ from gkd.checkpoints.native import native_checkpoint
 from gkd.text import sentencepiece_training
 from gkd.text import vocabulary
 from gkd.types import UserError
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from gkd.checkpoints.hf import hf_config
 from gkd.models.t5 import T5Config
 from gkd.text import sentencepiece_training
 from gkd.types import UserError
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 # google/flan-t5-small, as the hub has it, without its task_specific_params.
 FLAN_SMALL = {

@@ -5,7 +5,7 @@ import pytest
 from gkd.checkpoints import conversion
 from gkd.checkpoints import stored_names
 from gkd.checkpoints.native import native_checkpoint
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 
 @pytest.mark.parametrize("bias_per_layer", [False, True])

@@ -6,7 +6,7 @@ import pytest
 
 from gkd.models import t5_params
 from gkd.models.t5 import T5Config
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -9,7 +9,7 @@ import pytest
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.hf import safetensors_file
 from gkd.types import UserError
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 ARRAYS = {
   "b": np.arange(6, dtype=np.float32).reshape(2, 3),

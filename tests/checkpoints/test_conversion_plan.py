@@ -15,8 +15,8 @@ from gkd.checkpoints.native import native_checkpoint
 from gkd.cli import convert_command as command
 from gkd.text import vocabulary
 from gkd.types import UserError
-from tests.convert import test_own
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
+from tests.checkpoints.native import test_native_checkpoint
 
 BARE = {"hf": "none", "t5x": None}  # a model without a tokenizer
 
@@ -110,7 +110,7 @@ def test_the_step_is_checked_or_told(model, stepless):
 @pytest.mark.parametrize("below", ["", "checkpoints/00000002"])
 def test_of_a_run_the_number_of_the_folder_chooses(tmp_path, below):
   """What is written is the absolute step."""
-  made = test_own.make_run(tmp_path)
+  made = test_native_checkpoint.make_run(tmp_path)
   tiny_models.rewrite_json(tmp_path / "run.json", first_step=1_000_000)
   planned = conversion_plan.plan(tmp_path / below, to="t5x", step=2)
   assert planned.checkpoint.step == 1_000_002

@@ -8,7 +8,7 @@ from gkd.checkpoints import conversion
 from gkd.checkpoints import source
 from gkd.checkpoints.native import native_checkpoint
 from gkd.types import UserError
-from tests.convert import tiny_models
+from tests.checkpoints import tiny_models
 
 
 @pytest.fixture(scope="module")
