@@ -13,9 +13,9 @@ from gkd.cli import cache_table
 from gkd.cli import outputs
 from gkd.config import configuration
 from gkd.config import gin_table
-from gkd.config.datasets import Folders
 from gkd.config.datasets import open_mixture
-from gkd.config.records import Data
+from gkd.config.records import DataConfig
+from gkd.config.records import Folders
 from gkd.data.builder import contamination
 from gkd.data.cache import TokenCache
 from gkd.progress import Progress
@@ -42,7 +42,7 @@ def make(
   # A task that is only evaluated, as SVAMP, names no training split.
   scopes = {"train": "TRAIN_SPLIT", "eval": "EVAL_SPLIT"}
   wanted = [
-    configuration.build(Data, scope=scope)
+    configuration.build(DataConfig, scope=scope)
     for scope, name in scopes.items()
     if gin_table.is_bound(name)
   ]
@@ -201,7 +201,7 @@ def vocabulary(
   """Trains a SentencePiece vocabulary on a task's training texts."""
   outputs.check_folder(str(Path(output).parent), "--output")
   configuration.load([_RUN_FILE, *files], bindings)
-  data = configuration.build(Data, scope="train")
+  data = configuration.build(DataConfig, scope="train")
   # As bytes, whatever VOCABULARY says: the texts come back unharmed.
   data = dataclasses.replace(
     data,

@@ -17,8 +17,8 @@ from gkd.config import configuration
 from gkd.config import evaluations
 from gkd.config import model_spec
 from gkd.config import parameters
-from gkd.config.datasets import Folders
-from gkd.config.records import Evaluating
+from gkd.config.command_records import EvaluateConfig
+from gkd.config.records import Folders
 from gkd.data.cache import TokenCache
 from gkd.evaluation import metric_infos
 from gkd.evaluation import predictions
@@ -39,22 +39,21 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
     seqio: have seqio.Evaluator score the same predictions, and refuse other
       numbers than ours.
   """
-  settings = configuration.build(Evaluating)
+  settings = configuration.build(EvaluateConfig)
   _check_output(settings.output)
-  evaluations.refuse_idle_flags(settings.teacher, settings.scoring)
-  evaluations.refuse_idle_names(None, settings.scoring, module=not seqio)
+  configuration.refuse_idle_flags(settings.idle(through_seqio=seqio))
   found = _locate(settings, folders)
   settings = _with_tokenizer(settings, found)
-  caches = evaluations.open_caches(settings.scoring, folders)
+  caches = evaluations.open_caches(settings.evaluation, folders)
   for name, one in found.items():
     parameters.check_tokenizer(one, name, caches[0].vocabulary)
   settings, both = _with_models(settings, found, caches[0])
   for cache in caches:
     model_spec.check_vocabularies(both, cache.info["vocabulary"]["size"])
-  made = evaluations.make_evaluations(settings.scoring, caches)
+  made = evaluations.make_evaluations(settings.evaluation, caches)
   check = None
   if seqio:
-    splits = zip(settings.scoring.splits, caches, strict=True)
+    splits = zip(settings.evaluation.splits, caches, strict=True)
     check = seqio_check.Comparison(list(splits), folders)
   params = parameters.load(
     str(found[_CHECKPOINT].path), settings.model, _CHECKPOINT
@@ -90,7 +89,7 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   return values
 
 
-def _locate(settings: Evaluating, folders: Folders) -> dict[str, Located]:
+def _locate(settings: EvaluateConfig, folders: Folders) -> dict[str, Located]:
   """The checkpoints by the names of their macros."""
   paths = {_CHECKPOINT: settings.checkpoint}
   if settings.teacher is not None:
@@ -102,17 +101,17 @@ def _locate(settings: Evaluating, folders: Folders) -> dict[str, Located]:
 
 
 def _with_tokenizer(
-  settings: Evaluating, found: Mapping[str, Located]
-) -> Evaluating:
+  settings: EvaluateConfig, found: Mapping[str, Located]
+) -> EvaluateConfig:
   """Where VOCABULARY is empty, that of the checkpoint."""
-  data = parameters.with_tokenizer(settings.scoring.data, found)
-  scored = dataclasses.replace(settings.scoring, data=data)
-  return dataclasses.replace(settings, scoring=scored)
+  data = parameters.with_tokenizer(settings.evaluation.data, found)
+  scored = dataclasses.replace(settings.evaluation, data=data)
+  return dataclasses.replace(settings, evaluation=scored)
 
 
 def _with_models(
-  settings: Evaluating, found: Mapping[str, Located], cache: TokenCache
-) -> tuple[Evaluating, dict[str, LanguageModel]]:
+  settings: EvaluateConfig, found: Mapping[str, Located], cache: TokenCache
+) -> tuple[EvaluateConfig, dict[str, LanguageModel]]:
   """The settings with models of their checkpoints, and these by their role."""
   size = cache.info["vocabulary"]["size"]
   model = model_spec.of(

@@ -61,7 +61,7 @@ knobs:
   CHECKPOINT_PERIOD; for distillation also STUDENT_DATA_FRACTION (the share of
   steps on text that the student writes) and DIVERGENCE; VOCABULARY (a file, or
   the folder of a model), EVERY_KTH_LAYER (a student out of the teacher),
-  RESTORE_OPTIMIZER and FIRST_STEP (to go on where the first checkpoint was).
+  RESTORE_OPTIMIZER and INITIAL_STEP (to go on where the first checkpoint was).
   All of them: the headers of runs/train.gin, runs/distill.gin and runs/data.gin
 resume:
   give the same command again: it goes on from the last checkpoint and ends as
@@ -90,7 +90,7 @@ writes:
   a line: row, prompt, reference, text (as written), prediction (what of it the
   metrics compare), length in tokens, truncated (never ended), sample (of many)
 knobs:
-  EVAL_SPLIT, EVAL_ALSO (more tasks and splits), EVAL_EXAMPLES, EVAL_BATCH_SIZE,
+  EVAL_SPLIT, EVAL_SPLITS (more of them), EVAL_EXAMPLES, EVAL_BATCH_SIZE,
   EVAL_TEMPERATURES (0 is greedy), EVAL_SAMPLES, RANDOM_SEED, EVAL_BEAM_SIZE and
   EVAL_BEAM_ALPHA (a beam search beside them). A teacher's score on the same
   examples and the distances to it: add --gin_file=runs/evaluate_against.gin.

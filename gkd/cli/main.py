@@ -115,11 +115,11 @@ def _bench(args) -> None:
   from gkd.cli import bench_command
   from gkd.cli import outputs
   from gkd.cli import train_command
+  from gkd.config import command_records
   from gkd.config import configuration
-  from gkd.config import records
 
   outputs.check_file(args.output, "--output")
-  built = configuration.build(records.Training)
+  built = configuration.build(command_records.TrainConfig)
   run = train_command.prepare(built, folders)
   with tempfile.TemporaryDirectory() as scratch:
     run = dataclasses.replace(run, model_dir=scratch)
@@ -195,7 +195,7 @@ def _prepare(args):
 
 
 def _folders(args):
-  from gkd.config.datasets import Folders
+  from gkd.config.records import Folders
 
   def expand(path):
     return str(Path(path).expanduser()) if path else ""

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gkd.config.datasets import Folders
-from gkd.config.records import Data
+from gkd.config.records import DataConfig
+from gkd.config.records import Folders
 from gkd.data.cache import TokenCache
 from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.predictions import Record
@@ -30,7 +30,7 @@ class Comparison:
   """Keeps the answers of a command and has seqio score them."""
 
   def __init__(
-    self, splits: Sequence[tuple[Data, TokenCache]], folders: Folders
+    self, splits: Sequence[tuple[DataConfig, TokenCache]], folders: Folders
   ):
     """Registers the tasks, so that what is missing is found before any work.
 

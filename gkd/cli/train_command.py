@@ -23,11 +23,11 @@ from gkd.config import parameters
 from gkd.config import setup
 from gkd.config import vocabularies
 from gkd.config import warm_start
-from gkd.config.datasets import Folders
+from gkd.config.command_records import TrainConfig
 from gkd.config.datasets import check_before_opening
 from gkd.config.datasets import check_disjoint
 from gkd.config.datasets import open_mixture
-from gkd.config.records import Training
+from gkd.config.records import Folders
 from gkd.data import hashes
 from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
@@ -35,7 +35,6 @@ from gkd.data.mixture import Mixture
 from gkd.evaluation.evaluation import Evaluation
 from gkd.training import loop
 from gkd.training.preemption import PreemptionHandler
-from gkd.training.rollout import Rollout
 from gkd.training.run import LOCK_FILE
 from gkd.training.run import Run
 from gkd.types import Params
@@ -45,11 +44,9 @@ log = logging.getLogger("gkd")
 
 def train(folders: Folders) -> None:
   """Trains what the loaded configuration describes."""
-  settings = configuration.build(Training)
+  settings = configuration.build(TrainConfig)
   outputs.check_folder(settings.model_dir, "MODEL_DIR")
-  _refuse_idle_rollout(settings.rollout)
-  evaluations.refuse_idle_flags(settings.teacher, settings.scoring)
-  evaluations.refuse_idle_names(settings.data, settings.scoring)
+  configuration.refuse_idle_flags(settings.idle())
   _refuse_if_in_use(settings.model_dir)
   run = prepare(settings, folders)
   # A second ctrl-C ends the process even inside a long compile.
@@ -63,7 +60,7 @@ def train(folders: Folders) -> None:
   )
 
 
-def prepare(settings: Training, folders: Folders) -> Run:
+def prepare(settings: TrainConfig, folders: Folders) -> Run:
   """Opens data and checkpoints and checks that all of it fits together.
 
   Raises:
@@ -120,7 +117,7 @@ def prepare(settings: Training, folders: Folders) -> Run:
     eval_period=settings.eval_period,
     checkpoint_period=settings.checkpoint_period,
     sample_period=settings.sample_period,
-    preservation=settings.kept,
+    preservation=settings.preservation,
     evaluate_first=settings.evaluate_first,
     eval_log_steps=settings.eval_log_steps,
     config_text=configuration.operative(),
@@ -135,9 +132,9 @@ def prepare(settings: Training, folders: Folders) -> Run:
   )
 
 
-def _check_names(settings: Training, folders: Folders) -> None:
+def _check_names(settings: TrainConfig, folders: Folders) -> None:
   """What needs neither data nor checkpoints, before any of them is made."""
-  splits = settings.scoring.splits if settings.scoring else [None]
+  splits = settings.evaluation.splits if settings.evaluation else [None]
   given = {
     role: model
     for role, model in setup.roles(settings).items()
@@ -150,8 +147,8 @@ def _check_names(settings: Training, folders: Folders) -> None:
 
 
 def _open_data(
-  settings: Training, found: Mapping[str, Located], folders: Folders
-) -> tuple[Training, Mixture, list[Evaluation]]:
+  settings: TrainConfig, found: Mapping[str, Located], folders: Folders
+) -> tuple[TrainConfig, Mixture, list[Evaluation]]:
   """The settings with their models, and the data, all of it checked."""
   mixture = None
   if settings.data.cache:
@@ -168,17 +165,19 @@ def _open_data(
   if mixture is None:  # made only for models that can read it
     mixture = open_mixture(settings.data, folders)
     _ = mixture.caches[0].vocabulary
-  if settings.scoring is None:
+  if settings.evaluation is None:
     return settings, mixture, []
-  caches = evaluations.open_caches(settings.scoring, folders)
+  caches = evaluations.open_caches(settings.evaluation, folders)
   for scored in caches:
     model_spec.check_vocabularies(both, scored.info["vocabulary"]["size"])
     check_disjoint(mixture, scored)
-  made = evaluations.make_evaluations(settings.scoring, caches)
+  made = evaluations.make_evaluations(settings.evaluation, caches)
   return settings, mixture, made
 
 
-def initial_params(settings: Training, found: Mapping[str, Located]) -> Params:
+def initial_params(
+  settings: TrainConfig, found: Mapping[str, Located]
+) -> Params:
   """The student before step 0."""
   field = setup.source(settings)
   if field in found:
@@ -231,17 +230,3 @@ def _refuse_if_in_use(model_dir: str) -> None:
   if lock.exists():
     with locks.hold(lock, f"MODEL_DIR {model_dir}"):
       pass
-
-
-def _refuse_idle_rollout(rollout: Rollout | None) -> None:
-  """Choices of the rollout that do nothing at this λ."""
-  if rollout is None:
-    return
-  schedule, source = rollout.schedule, rollout.off_policy_source
-  if schedule.maximum == 0 and source == "dataset":
-    names = ("SAMPLING_TEMPERATURE", "SAMPLING_TOP_K", "SAMPLING_TOP_P")
-    why = "STUDENT_DATA_FRACTION is 0 and no step samples"
-    configuration.refuse_idle_flags(names, why)
-  if schedule.maximum == 0 or schedule.minimum == 1:
-    why = "at a STUDENT_DATA_FRACTION of 0 or 1 there is nothing to draw"
-    configuration.refuse_idle_flags(("GRANULARITY",), why)

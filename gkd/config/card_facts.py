@@ -8,13 +8,13 @@ import jax
 from gkd import trees
 from gkd.checkpoints.trained import Located
 from gkd.config import setup
-from gkd.config.records import Training
+from gkd.config.command_records import TrainConfig
 from gkd.data.loader import Loader
 from gkd.types import LanguageModel
 
 
 def facts(
-  settings: Training, found: Mapping[str, Located], loader: Loader
+  settings: TrainConfig, found: Mapping[str, Located], loader: Loader
 ) -> dict[str, Any]:
   """`run.json["card"]`: strings and numbers.
 
@@ -42,7 +42,7 @@ def facts(
   }
 
 
-def _initial(settings: Training, found: Mapping[str, Located]) -> str:
+def _initial(settings: TrainConfig, found: Mapping[str, Located]) -> str:
   path = settings.initial_checkpoint
   if strides := setup.strides(settings):
     start = _checkpoint(path, found, "initial") if path else "the teacher"

@@ -1,11 +1,11 @@
-"""Gin, tamed: only this module and `gin_table` import it.
+"""Gin: parsing, checks and building; only this module and `gin_table` use it.
 
 gin builds objects from the files of `configs/`; everything that gin would let
 pass or report in a page of text becomes one line here: unknown macro names,
 missing values, values that nothing reads, wrong types.
 
   configuration.load(["runs/distill.gin"], ["BATCH_SIZE=8"])
-  settings = configuration.build(Training)
+  config = configuration.build(TrainConfig)
   text = configuration.operative()   # parses again: --gin_file=config.gin
 """
 
@@ -13,11 +13,14 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
+import importlib
 
 # gin 0.5.0's dynamic registration uses it without importing it.
-import importlib.util  # noqa: F401
+import importlib.util
+import inspect
 import os
 from pathlib import Path
+import re
 from typing import Any
 
 import gin
@@ -26,12 +29,13 @@ from gin import config_parser
 
 import gkd
 from gkd.config import gin_table
-from gkd.config import messages
-from gkd.config.overrides import Given
+from gkd.config import overrides
+from gkd.config.overrides import Overrides
+from gkd.models import sizes
 from gkd.types import UserError
 
 # Beside gin's own global state: what of it the user wrote.
-_given = Given()
+_overrides = Overrides()
 _DYNAMIC = "from __gin__ import dynamic_registration"
 _COMPONENTS = (
   "from gkd.losses import divergence",
@@ -42,6 +46,8 @@ _COMPONENTS = (
   "from gkd.training import rollout",
   "from gkd.training import schedules",
 )
+# --gin.STUDENT_MODEL=%T5_1_1_SMALL is the same as =T5_1_1_SMALL.
+_SIZES = [f"{name} = {name!r}" for name in sizes.NAMES]
 
 
 def config_folder() -> Path:
@@ -63,29 +69,31 @@ def load(files: Sequence[str], bindings: Sequence[str]) -> None:
     UserError: an unknown file, name or component, or a wrong type.
   """
   gin.clear_config()
-  _given.files.clear()
-  _given.flags.clear()
-  _given.in_files.clear()
+  for values in (_overrides.files, _overrides.flags, _overrides.with_value):
+    values.clear()
   opened: list[str] = []
 
   def reader(path):
     opened.append(path)
     return open(path, encoding="utf-8")
 
-  gin_config._LOCATION_PREFIXES[:] = ["", str(config_folder())]
+  ours = config_folder()
+  gin_config._LOCATION_PREFIXES[:] = ["", str(ours)]
   # gin also takes paths for resources of Python packages: it logs a miss as an
   # error, and a folder `runs` in the working folder makes it fail.
   gin_config._FILE_READERS[:] = [(reader, os.path.isfile)]
+  gin.parse_config(_SIZES)
   for file in files:
     _parse_file(file)
   for path in map(Path, opened):
-    if not path.resolve().is_relative_to(config_folder().resolve()):
-      _given.files.update(dict.fromkeys(gin_table.macros_of(path), str(path)))
-  macros = [s for s, selector in gin_config._CONFIG if selector == "gin.macro"]
-  _given.in_files.update(macros)
+    if not path.resolve().is_relative_to(ours.resolve()):
+      names = gin_table.macros_of(path)
+      _overrides.files.update(dict.fromkeys(names, str(path)))
+  gin_table.bind_defaults()
+  _overrides.with_value.update(gin_table.bound_macros())
   for binding in bindings:
     _parse_binding(binding)
-  _given.refuse_unknown(gin_table.referenced_macros(), config_folder())
+  _overrides.refuse_unknown(gin_table.referenced_macros(), ours)
   gin_table.refuse_wrong_types()
 
 
@@ -108,7 +116,8 @@ def build(cls: type, scope: str = "") -> Any:
     )
   _refuse_missing((scope, selector))
   if not scope:  # with one it is a part, which does not read everything
-    _given.refuse_idle(gin_table.reachable(("", selector)), cls.__name__)
+    reached = gin_table.reachable(("", selector))
+    _overrides.refuse_unread(reached, cls.__name__)
   where = f"the configuration of {cls.__name__}"
   with _one_line(where), gin.config_scope(scope or None):
     return gin.get_configurable(cls)()
@@ -119,19 +128,23 @@ def operative() -> str:
   return gin.operative_config_str()
 
 
-def refuse_idle_flags(names: Iterable[str], why: str) -> None:
-  """Refuses macros on the command line that do nothing in this run."""
-  _given.refuse_idle_flags(names, why)
+def refuse_idle_flags(idle: Iterable[tuple[Sequence[str], str]]) -> None:
+  """Refuses flags for macros that have no effect in this run.
+
+  Args:
+    idle: macros, and the reason why they have none.
+  """
+  for names, why in idle:
+    _overrides.refuse_idle_flags(names, why)
 
 
 def _parse_file(file: str) -> None:
-  found = any(
-    (Path(prefix) / file).is_file() for prefix in gin_config._LOCATION_PREFIXES
-  )
-  if not found:
+  ours = config_folder()
+  if not any((folder / file).is_file() for folder in (Path(), ours)):
+    known = [p.relative_to(ours).as_posix() for p in ours.rglob("*.gin")]
     raise UserError(
-      f"--gin_file {file!r} does not exist here nor in {config_folder()};"
-      f" did you mean {messages.nearest(file, _all_files())}?"
+      f"--gin_file {file!r} does not exist here nor in {ours}; did you mean"
+      f" {overrides.nearest(file, known)}?"
     )
   with _one_line(f"--gin_file {file}"):
     gin.parse_config_file(file)
@@ -145,24 +158,19 @@ def _parse_binding(binding: str) -> None:
     raise UserError(
       f"--gin.{binding}: expected --gin.NAME=VALUE, without spaces around ="
     )
-  known = gin_table.macro_names()
+  overrides.refuse_renamed(name, f"--gin.{binding}")
+  known = gin_table.bound_macros() | gin_table.referenced_macros()
   if "." not in name and name not in known:
     raise UserError(
       f"--gin.{name}: no gin file of this command defines {name!r}; did you"
-      f" mean {messages.nearest(name, known)}?"
+      f" mean {overrides.nearest(name, known)}?"
     )
+  # gin knows only components that some file imports; here ours are known too.
+  imported = {statement.format() for statement in gin_config._IMPORTS}
+  imports = sorted((imported | set(_COMPONENTS)) - {_DYNAMIC})
   with _one_line(f"--gin.{binding}"):
-    gin.parse_config([*_imports(), f"{name} = {_quoted(value)}"])
-  _given.flags.update(dict.fromkeys(gin_table.keys_of(name), name))
-
-
-def _imports() -> list[str]:
-  """Import lines for the command line: of our components and of all files.
-
-  Without them gin knows only the components that some file already mentions.
-  """
-  known = {statement.format() for statement in gin_config._IMPORTS}
-  return [_DYNAMIC, *sorted((known | set(_COMPONENTS)) - {_DYNAMIC})]
+    gin.parse_config([_DYNAMIC, *imports, f"{name} = {_quoted(value)}"])
+  _overrides.flags.update(dict.fromkeys(gin_table.keys_of(name), name))
 
 
 def _quoted(value: str) -> str:
@@ -177,7 +185,7 @@ def _quoted(value: str) -> str:
   return value if value else "''"
 
 
-def _refuse_missing(key: tuple[str, str]) -> None:
+def _refuse_missing(key: gin_table.Key) -> None:
   """One line with all names that need a value and have none."""
   missing = sorted(
     name
@@ -200,19 +208,10 @@ def _one_line(where: str) -> Iterator[None]:
     # gin appends where it was; the message itself is already a sentence.
     text = str(error).split("\n  In call to configurable")[0]
     raise UserError(text) from None
-  except (
-    ValueError,
-    TypeError,
-    SyntaxError,
-    NameError,
-    AttributeError,
-    ImportError,
-    RuntimeError,
-    OSError,
-  ) as error:
+  except Exception as error:
     if _is_bug(error):
       raise
-    text = messages.plain(str(error))
+    text = _plain(str(error))
     raise UserError(f"{where}: {text}; correct the name or value") from error
 
 
@@ -226,6 +225,24 @@ def _is_bug(error: Exception) -> bool:
   return not (module.split(".")[0] == "gin" or file.startswith("<"))
 
 
-def _all_files() -> list[str]:
-  folder = config_folder()
-  return [path.relative_to(folder).as_posix() for path in folder.rglob("*.gin")]
+def _plain(message: str) -> str:
+  """Gin's message without its places in our own import lines."""
+  message = " ".join(message.split("\n  In call to")[0].split())
+  for noise in (" In bindings string line", " No values supplied by Gin"):
+    message = message.split(noise)[0]
+  message = message.rstrip(". ")
+  match = re.match(
+    r"Couldn't resolve selector \S+; <module '([\w.]+)'.* has no attribute"
+    r" (\w+)",
+    message,
+  )
+  if match is None:
+    return message
+  module, name = match.groups()
+  classes = {
+    key
+    for key, value in vars(importlib.import_module(module)).items()
+    if inspect.isclass(value) and value.__module__ == module
+  }
+  near = overrides.nearest(name, classes)
+  return f"{module} has no {name!r}, did you mean {near}?"

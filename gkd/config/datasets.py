@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import dataclasses
 import logging
 from pathlib import Path
+import re
 
-from gkd.config import splits
 from gkd.config import vocabularies
-from gkd.config.folders import Folders as Folders
-from gkd.config.records import Data
+from gkd.config.records import DataConfig
+from gkd.config.records import Folders
 from gkd.data import cache as caches
 from gkd.data.builder import build_cache
 from gkd.data.builder import contamination
@@ -33,7 +33,7 @@ from gkd.types import UserError
 log = logging.getLogger("gkd")
 
 
-def open_cache(data: Data, folders: Folders) -> TokenCache:
+def open_cache(data: DataConfig, folders: Folders) -> TokenCache:
   """The cache of a split, made now if it does not exist.
 
   Raises:
@@ -49,7 +49,7 @@ def open_cache(data: Data, folders: Folders) -> TokenCache:
 
 
 def open_mixture(
-  data: Data,
+  data: DataConfig,
   folders: Folders,
   *,
   num_workers: int | None = None,
@@ -83,7 +83,7 @@ def open_mixture(
 
 
 def make(
-  data: Data,
+  data: DataConfig,
   folders: Folders,
   *,
   num_workers: int | None = None,
@@ -108,7 +108,7 @@ def make(
   return build_cache.find_or_build(spec, num_workers=num_workers, check=check)
 
 
-def _find(data: Data, folders: Folders) -> str | None:
+def _find(data: DataConfig, folders: Folders) -> str | None:
   """Path of an existing cache of the split."""
   return lookup.find(_spec(data, folders))
 
@@ -127,7 +127,7 @@ def _spec(data: Data, folders: Folders) -> CacheSpec:
 
 
 def check_before_opening(
-  train: Data, evaluation: Data | None, folders: Folders
+  train: DataConfig, evaluation: DataConfig | None, folders: Folders
 ) -> int | None:
   """What can be told from the names alone, before any cache is made.
 
@@ -172,7 +172,7 @@ def _rates(
 
 
 def _registered(
-  data: Data,
+  data: DataConfig,
   folders: Folders,
   open_part: Callable[[str], TokenCache],
   check: bool,
@@ -207,7 +207,7 @@ def _registered(
   return rates
 
 
-def _refuse_several(data: Data, folders: Folders) -> None:
+def _refuse_several(data: DataConfig, folders: Folders) -> None:
   """Scores and completions are of one task each."""
   several = data.mixture or ({} if isinstance(data.cache, str) else data.cache)
   if not several and not data.cache and data.task:
@@ -222,7 +222,7 @@ def _refuse_several(data: Data, folders: Folders) -> None:
 def _refuse_shared_rows(
   train_task: str, train_split: str, task: str, split: str
 ) -> None:
-  if train_task == task and splits.may_intersect(train_split, split):
+  if train_task == task and may_intersect(train_split, split):
     raise UserError(
       f"EVAL_SPLIT {split!r} intersects TRAIN_SPLIT {train_split!r} of task"
       f" {task}; choose splits that share no rows"
@@ -230,7 +230,7 @@ def _refuse_shared_rows(
 
 
 def _check_same_vocabulary(
-  cache: TokenCache, data: Data, folders: Folders
+  cache: TokenCache, data: DataConfig, folders: Folders
 ) -> None:
   """A cache that was named must hold tokens of the configured vocabulary."""
   if not data.vocabulary:
@@ -244,3 +244,46 @@ def _check_same_vocabulary(
     f" {data.vocabulary!r}: {difference}; set VOCABULARY and EXTRA_IDS to the"
     " cache's, or make the cache again"
   )
+
+
+def may_intersect(left: str, right: str) -> bool:
+  """Whether two TFDS split names of one task can share rows.
+
+  Slices are compared where both are in percent or both in rows; a mix of the
+  two may intersect, since the number of rows is not known here.
+  """
+  return any(
+    _parts_intersect(a, b) for a in _parts(left) for b in _parts(right)
+  )
+
+
+def _parts_intersect(a: tuple, b: tuple) -> bool:
+  (name_a, unit_a, *range_a), (name_b, unit_b, *range_b) = a, b
+  if "all" not in (name_a, name_b) and name_a != name_b:
+    return False
+  if "all" in (name_a, name_b) or None in (unit_a, unit_b):
+    return True
+  if unit_a != unit_b:
+    return True
+  return max(range_a[0], range_b[0]) < min(range_a[1], range_b[1])
+
+
+def _parts(split: str) -> list[tuple]:
+  """(name, unit, start, end) of each part; unit None is the whole split."""
+  parts = []
+  for text in split.split("+"):
+    match = re.fullmatch(
+      r"\s*([\w.\-]+)\s*(?:\[(\d*)(%?):(\d*)(%?)\])?\s*", text
+    )
+    if match is None:  # a form that only TFDS understands
+      parts.append((text.strip().partition("[")[0], None))
+      continue
+    name, start, start_unit, end, end_unit = match.groups()
+    if not start and not end:
+      parts.append((name, None))
+      continue
+    unit = "%" if "%" in (start_unit, end_unit) else "rows"
+    first = int(start) if start else 0
+    last = int(end) if end else (100 if unit == "%" else float("inf"))
+    parts.append((name, unit, first, last))
+  return parts

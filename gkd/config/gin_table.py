@@ -1,9 +1,10 @@
-"""Questions about gin's table of bindings.
+"""Queries of gin's table of bindings, and the defaults of macros.
 
 A key is (scope, selector); a macro `NAME` has the key (NAME, "gin.macro"), and
 its value is evaluated in the scope NAME.
 """
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ Key = tuple[str, str]
 def is_bound(name: str) -> bool:
   """Whether a macro has a value."""
   value = gin_config._CONFIG.get((name, MACRO), {}).get("value", _NOTHING)
-  return value is not _NOTHING and not _is_required(value)
+  is_reference = isinstance(value, gin_config.ConfigurableReference)
+  is_required = is_reference and value.config_key == ("gin.REQUIRED", _CONSTANT)
+  return value is not _NOTHING and not is_required
 
 
-def macro_names() -> set[str]:
-  """Macros that a file defines or asks for."""
-  defined = {name for name, kind in gin_config._CONFIG if kind == MACRO}
-  return defined | referenced_macros()
+def bound_macros() -> set[str]:
+  """Macros that some file or flag sets."""
+  return {name for name, kind in gin_config._CONFIG if kind == MACRO}
 
 
 def referenced_macros() -> set[str]:
@@ -41,7 +43,7 @@ def referenced_macros() -> set[str]:
 
 
 def macros_of(path: Path) -> list[str]:
-  """Macros that a file sets itself, without those that it includes."""
+  """Macros that a file sets itself, without those of files it includes."""
   delegate = gin_config.ParserDelegate(skip_unknown=True)
   statements = config_parser.ConfigParser(path.read_text("utf-8"), delegate)
   return [
@@ -50,6 +52,32 @@ def macros_of(path: Path) -> list[str]:
     if isinstance(statement, config_parser.BindingStatement)
     and not (statement.arg_name or statement.scope)
   ]
+
+
+def bind_defaults() -> None:
+  """Gives each macro without a value the default of the parameter it sets.
+
+  So a default stands once, in the field of a record, and a file that binds
+  `keep = %KEEP` makes `--gin.KEEP=5` possible without repeating it.
+  """
+  defaults: dict[str, Any] = {}
+  for (_, selector), bound in gin_config._CONFIG.items():
+    if selector in (MACRO, _CONSTANT):
+      continue
+    parameters = inspect.signature(
+      gin_config._REGISTRY[selector].wrapped
+    ).parameters
+    for field, value in bound.items():
+      name = _macro_name(value)
+      if name is None or (name, MACRO) in gin_config._CONFIG:
+        continue
+      if field not in parameters:  # of a callable that takes **kwargs
+        continue
+      default = parameters[field].default
+      # A dataclass hides what its `default_factory` makes.
+      if default is not inspect.Parameter.empty and _is_literal(default):
+        assert defaults.setdefault(name, default) == default, name
+  gin.parse_config([f"{name} = {value!r}" for name, value in defaults.items()])
 
 
 def keys_of(name: str) -> list[Key]:
@@ -95,16 +123,13 @@ def refuse_wrong_types() -> None:
     if selector in (MACRO, _CONSTANT):
       continue
     hints = type_check.hints(gin_config._REGISTRY[selector].wrapped)
-    for parameter, given in bound.items():
-      value = _literal(given)
-      hint = hints.get(parameter)
+    for field, given in bound.items():
+      value, hint = _literal(given), hints.get(field)
       if value is _NOTHING or hint is None or type_check.fits(value, hint):
         continue
-      name = f"{selector.rpartition('.')[2]}.{parameter}"
-      if isinstance(given, gin_config.ConfigurableReference):
-        name = given.config_key[0]
+      name = _macro_name(given) or f"{selector.rpartition('.')[2]}.{field}"
       raise UserError(
-        f"{name} is {value!r}; expected {type_check.words(hint)}:"
+        f"{name} is {value!r}; expected {type_check.describe(hint)}:"
         " give a value of that type"
       )
 
@@ -115,18 +140,21 @@ def _scopes(active: str) -> list[str]:
   return ["/".join(parts[:end]) for end in range(len(parts) + 1)]
 
 
+def _macro_name(value: Any) -> str | None:
+  """The macro that a bound value refers to; None if it is something else."""
+  if not isinstance(value, gin_config.ConfigurableReference):
+    return None
+  name, kind = value.config_key
+  return name if kind == MACRO else None
+
+
 def _literal(value: Any) -> Any:
   """Follows macros to a plain value; _NOTHING if an object is in the way."""
-  while isinstance(value, gin_config.ConfigurableReference):
-    if value.config_key[1] != MACRO:
-      return _NOTHING
-    value = gin_config._CONFIG.get(value.config_key, {}).get("value", _NOTHING)
-  if any(True for _ in gin.config.iterate_references({"value": value})):
-    return _NOTHING
-  return value
+  while name := _macro_name(value):
+    value = gin_config._CONFIG.get((name, MACRO), {}).get("value", _NOTHING)
+  has_reference = any(gin.config.iterate_references({"value": value}))
+  return _NOTHING if has_reference else value
 
 
-def _is_required(value: Any) -> bool:
-  return isinstance(
-    value, gin_config.ConfigurableReference
-  ) and value.config_key == ("gin.REQUIRED", _CONSTANT)
+def _is_literal(value: Any) -> bool:
+  return value is None or isinstance(value, (bool, int, float, str, tuple))

@@ -59,14 +59,14 @@ class Described(NamedTuple):
 
 
 def t5(
-  size: Mapping[str, Any] | None = None,
+  size: Mapping[str, Any] | str | None = None,
   dropout_rate: float = 0.0,
   dtype: str = "float32",
 ) -> Model:
   """A T5 of given sizes, or with None the one of the checkpoint.
 
   Args:
-    size: fields of T5Config.
+    size: a name of `models.sizes.NAMES`, or fields of T5Config.
     dropout_rate: see T5Config.
     dtype: see T5Config.
   """

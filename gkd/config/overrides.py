@@ -1,4 +1,4 @@
-"""What the user wrote into a configuration, and whether anything reads it.
+"""Values that a user set, and whether anything in the run reads them.
 
 gin accepts a value that nobody asks for: a misspelt `TRIAN_STEPS = 2` in a file
 trains for another number of steps, and a temperature of the teacher does
@@ -9,24 +9,30 @@ shared by several runs and may hold more than one of them reads.
 from collections.abc import Iterable
 from collections.abc import Set
 import dataclasses
+import difflib
 from pathlib import Path
 import re
 
-from gkd.config import messages
 from gkd.types import UserError
 
 # (scope, selector) of a binding, as gin has it; a macro's scope is its name.
 Key = tuple[str, str]
 _MACRO = "gin.macro"
+_RENAMED = {
+  "EVAL_ALSO": "EVAL_SPLITS",
+  "FIRST_STEP": "INITIAL_STEP",
+  "FIXED_SOURCE": "OFF_POLICY_SOURCE",
+  "GRANULARITY": "MIXING",
+}
 # Choices of a method: one that the method does not read was meant for another.
 _OF_METHODS = {
   "BEAM_ALPHA",
   "BEAM_SIZE",
   "CHUNK_SIZE",
   "DIVERGENCE",
-  "FIXED_SOURCE",
-  "GRANULARITY",
   "LABEL_SMOOTHING",
+  "MIXING",
+  "OFF_POLICY_SOURCE",
   "SAMPLING_TEMPERATURE",
   "SAMPLING_TOP_K",
   "SAMPLING_TOP_P",
@@ -38,21 +44,21 @@ _OF_METHODS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
+class Overrides:
   """What stands in the user's own files and on the command line.
 
   Attributes:
     files: {name of a macro: file that sets it last}.
     flags: {key of a binding: its name as it was written}.
-    in_files: macros with a value in any file, ours included.
+    with_value: macros that have a value without the flags.
   """
 
   files: dict[str, str] = dataclasses.field(default_factory=dict)
   flags: dict[Key, str] = dataclasses.field(default_factory=dict)
-  in_files: set[str] = dataclasses.field(default_factory=set)
+  with_value: set[str] = dataclasses.field(default_factory=set)
 
   def refuse_unknown(self, referenced: Set[str], folder: Path) -> None:
-    """Every name of the user's files must be one that something asks for.
+    """Refuses names in the user's files that no binding refers to.
 
     Args:
       referenced: names of macros that some binding refers to.
@@ -60,18 +66,17 @@ class Given:
         command that reads the same file.
     """
     unread = [name for name in self.files if name not in referenced]
-    if not unread:
-      return
-    known = referenced | _names_in(folder)
+    known = referenced | _names_in(folder) if unread else referenced
     for name in unread:
+      refuse_renamed(name, self.files[name])
       if name not in known:
         raise UserError(
           f"{self.files[name]}: nothing reads {name!r}; did you mean"
-          f" {messages.nearest(name, known)}? Correct the name or leave it out"
+          f" {nearest(name, known)}? Correct the name or leave it out"
         )
 
-  def refuse_idle(self, reached: Set[Key], what: str) -> None:
-    """Nothing that was given for this run may do nothing.
+  def refuse_unread(self, reached: Set[Key], what: str) -> None:
+    """Refuses values that building this run does not read.
 
     On the command line that is every value, in files the choices of a method.
 
@@ -79,29 +84,43 @@ class Given:
       reached: keys of all bindings that building the run reads.
       what: is built, for the message.
     """
-    idle = [
-      f"--gin.{text}" for key, text in self.flags.items() if key not in reached
-    ]
     macros = {name for name, selector in reached if selector == _MACRO}
-    idle += [
-      f"{name} in {file}"
-      for name, file in self.files.items()
-      if name in _OF_METHODS and name not in macros
+    unread = [
+      *(f"--gin.{name}" for k, name in self.flags.items() if k not in reached),
+      *(
+        f"{name} in {file}"
+        for name, file in self.files.items()
+        if name in _OF_METHODS - macros
+      ),
     ]
-    if idle:
+    if unread:
       raise UserError(
-        f"{idle[0]} has no effect: nothing in this {what} reads it; leave it"
+        f"{unread[0]} has no effect: nothing in this {what} reads it; leave it"
         " out, or choose the method, component or file that does"
       )
 
   def refuse_idle_flags(self, names: Iterable[str], why: str) -> None:
-    """Refuses these macros on the command line.
+    """Refuses flags for these macros.
 
-    Not those that stand in no file: without a value gin builds nothing.
+    A macro without any other value is excepted: gin would build nothing.
     """
     for name in names:
-      if (name, _MACRO) in self.flags and name in self.in_files:
+      if (name, _MACRO) in self.flags and name in self.with_value:
         raise UserError(f"--gin.{name} has no effect: {why}; leave it out")
+
+
+def refuse_renamed(name: str, where: str) -> None:
+  """Refuses the earlier name of a macro with the one it has now."""
+  if name in _RENAMED:
+    raise UserError(
+      f"{where}: {name} is called {_RENAMED[name]} now; give {_RENAMED[name]}"
+    )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """The names that were probably meant."""
+  names = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.4)
+  return " or ".join(names or sorted(known)[:12]) or "another file"
 
 
 def _names_in(folder: Path) -> set[str]:

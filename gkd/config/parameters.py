@@ -11,7 +11,7 @@ from gkd import trees
 from gkd.checkpoints import local_copy
 from gkd.checkpoints import trained
 from gkd.checkpoints.trained import Located
-from gkd.config.records import Data
+from gkd.config.records import DataConfig
 from gkd.models import t5_layers
 from gkd.models.t5 import T5Config
 from gkd.models.t5 import encoder_decoder
@@ -95,7 +95,9 @@ def tokenizer(found: Located) -> Vocabulary | None:
   return tokenizer_folder.load(found.home)
 
 
-def with_tokenizer(data: Data, found: Mapping[str, Located]) -> Data:
+def with_tokenizer(
+  data: DataConfig, found: Mapping[str, Located]
+) -> DataConfig:
   """Where VOCABULARY is empty, the tokenizer that a checkpoint brings.
 
   Args:

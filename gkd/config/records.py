@@ -1,32 +1,47 @@
-"""What a gin file describes: the records that the commands read.
+"""Records of a configuration: data and evaluation, as gin binds them.
 
-Objects (models, objective, rollout, optimizer) come in built; numbers and names
-stay plain, so that everything can be checked before anything is compiled.
-Attributes named like a T5X macro mean the same; see `configs/runs/`.
+Fields are set by the macros of `configs/runs/`, whose headers document them; a
+default stands in a field here and nowhere else. What a whole command reads is
+in `command_records`.
 """
 
+from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import re
 
-from gkd import masks
-from gkd.checkpoints.retention import Mode
-from gkd.checkpoints.retention import PreservationPolicy
-from gkd.config import checks
-from gkd.config import decoding
-from gkd.config.also import named
-from gkd.config.model_spec import Model
 from gkd.data.subset import Subset
 from gkd.evaluation.bootstrap import RESAMPLES
-from gkd.losses.objective import Objective
+from gkd.sampling.params import SamplingParams
+from gkd.sampling.strategies import BeamSearch
 from gkd.sampling.strategies import Strategy
-from gkd.training.optimizer import Optimizer
-from gkd.training.rollout import Rollout
 from gkd.types import UserError
+
+# Macros that have no effect in a run, and the reason.
+Idle = Iterator[tuple[Sequence[str], str]]
+
+_EVAL_SPLIT = re.compile(
+  r"(?:(?P<module>[\w.]+):)?(?P<task>[^/:\s]+)/(?P<split>[^/\s]+)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Folders:
+  """Where raw files and token caches are on this machine.
+
+  Attributes:
+    data_dir: files that tasks read; "" where none is set.
+    cache_dir: token caches.
+  """
+
+  data_dir: str
+  cache_dir: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
+class DataConfig:
   """One split of one task, tokenised.
 
   Attributes:
@@ -43,11 +58,7 @@ class Data:
       with their rates; "" finds or makes the one of task, split, lengths and
       vocabulary.
     mixture: MIXTURE, tasks of `module` with their rates, instead of `task`.
-    limit: use only so many rows, TRAIN_LIMIT; None for all.
-    fraction: use only this share of the rows, TRAIN_FRACTION; None for all.
-    targets_per_prompt: the first so many targets of each prompt; None takes
-      rows as they come.
-    subset_seed: draws the rows in use; None for the seed of the run.
+    subset: the part of the rows that is used.
   """
 
   task: str
@@ -59,23 +70,9 @@ class Data:
   overlong: str = "truncate"
   cache: str | Sequence[str] | Mapping[str, float] = ""
   mixture: Mapping[str, float] | None = None
-  limit: int | None = None
-  fraction: float | None = None
-  targets_per_prompt: int | None = None
-  subset_seed: int | None = None
-
-  @property
-  def subset(self) -> Subset:
-    """The part of the rows that is used."""
-    return Subset(
-      limit=self.limit,
-      fraction=self.fraction,
-      targets_per_prompt=self.targets_per_prompt,
-      seed=self.subset_seed,
-    )
+  subset: Subset = dataclasses.field(default_factory=Subset)
 
   def __post_init__(self):
-    _ = self.subset  # what cannot be is refused now
     if sorted(self.lengths) != ["inputs", "targets"] or not all(
       length >= 1 for length in self.lengths.values()
     ):
@@ -101,13 +98,14 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Scoring:
+class EvalConfig:
   """How a model is evaluated by generation.
 
   Attributes:
     data: where the prompts and references are.
-    also: more splits to evaluate on, see `gkd.config.also`; lengths and
-      vocabulary are those of `data`.
+    eval_splits: more splits: "task/split" of the module of `data`,
+      "module:task/split", or the folder of a token cache, beginning with / or
+      ./ or ~; lengths and vocabulary are those of `data`.
     batch_size: prompts decoded at once.
     num_examples: the first examples of each split only; None for all.
     temperatures: one evaluation each; 0 is greedy.
@@ -121,172 +119,123 @@ class Scoring:
     teacher: also score the answers of the teacher, where there is one.
   """
 
-  data: Data
-  also: Sequence[str] = ()
-  batch_size: int
+  data: DataConfig
+  eval_splits: Sequence[str] = ()
+  batch_size: int = 32
   num_examples: int | None = None
   temperatures: Sequence[float] = (0.0,)
   beam_size: int = 0
   beam_alpha: float = 0.6
   num_samples: int = 1
-  chunk_size: int | None = None
+  chunk_size: int | None = 64
   bootstrap: int = RESAMPLES
   teacher: bool = True
 
   def __post_init__(self):
-    checks.at_least_one("EVAL_BATCH_SIZE", self.batch_size)
+    at_least_one(
+      EVAL_BATCH_SIZE=self.batch_size,
+      EVAL_EXAMPLES=self.num_examples,
+      EVAL_SAMPLES=self.num_samples,
+      EVAL_CHUNK_SIZE=self.chunk_size,
+    )
     if self.bootstrap < 0:
       raise UserError(
         f"EVAL_BOOTSTRAP is {self.bootstrap}; give a number of resamples, or 0"
         " for no confidence intervals"
       )
-    if len(set(self.also)) < len(self.also):
-      raise UserError(f"EVAL_ALSO is {tuple(self.also)}; give each split once")
-    _ = self.splits  # what cannot be read is refused now
+    given = tuple(self.eval_splits)
+    if len(set(given)) < len(given):
+      raise UserError(f"EVAL_SPLITS is {given}; give each split once")
     if self.data.mixture is not None or not isinstance(self.data.cache, str):
       raise UserError(
         "evaluation is of one task and split at a time; name one in EVAL_TASK,"
-        " EVAL_SPLIT or EVAL_CACHE and the others in EVAL_ALSO"
+        " EVAL_SPLIT or EVAL_CACHE and the others in EVAL_SPLITS"
       )
-    if self.num_examples is not None:
-      checks.at_least_one("EVAL_EXAMPLES", self.num_examples)
-    checks.at_least_one("EVAL_SAMPLES", self.num_samples)
-    if self.chunk_size is not None:
-      checks.at_least_one("EVAL_CHUNK_SIZE", self.chunk_size)
-    _ = self.ways
+    _ = self.splits, self.strategies  # both refuse what they cannot read
 
   @property
-  def ways(self) -> list[Strategy]:
-    """Of decoding, one evaluation each."""
-    return decoding.evaluated(
-      self.temperatures, self.beam_size, self.beam_alpha, self.num_samples
-    )
+  def splits(self) -> list[DataConfig]:
+    """`data`, then one for each entry of `eval_splits`."""
+    more = map(_named_split, self.eval_splits)
+    return [self.data, *(dataclasses.replace(self.data, **x) for x in more)]
 
   @property
-  def splits(self) -> list[Data]:
-    """`data`, then one for each entry of `also`."""
-    more = (dataclasses.replace(self.data, **named(x)) for x in self.also)
-    return [self.data, *more]
+  def strategies(self) -> list[Strategy]:
+    """Decoding strategies, one evaluation each: temperatures, then the beams.
 
-
-_PERIODS = [
-  "EVAL_PERIOD",
-  "EVAL_LOG_STEPS",
-  "CHECKPOINT_PERIOD",
-  "SAMPLE_PERIOD",
-]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Training:
-  """`gkd train`: see `gkd.training.run.Run` for what is not said here.
-
-  Attributes:
-    initial_checkpoint: the student's parameters, INITIAL_CHECKPOINT_PATH; ""
-      starts from random weights, and says so.
-    every_kth_layer: of it, or of the teacher's if it is "", take layers 0, k,
-      2k, …; (k of the encoder, k of the decoder), or None for all.
-    teacher_checkpoint: TEACHER_CHECKPOINT_PATH.
-    data: the training split.
-    scoring: None never evaluates.
-    model_parallelism: devices that share one copy of the parameters.
-    keep: number of the newest checkpoints that stay.
-    keep_every: those of such steps stay too; 0 for none.
-    keep_best: number of the best ones that stay too; 0 for none.
-    best_metric: what "best" means, "eval/gsm8k/accuracy".
-    best_mode: "max" or "min" of it.
-  """
-
-  model_dir: str
-  student: Model
-  initial_checkpoint: str = ""
-  every_kth_layer: int | Sequence[int] | None = None
-  teacher: Model | None = None
-  teacher_checkpoint: str = ""
-  objective: Objective
-  rollout: Rollout | None = None
-  optimizer: Optimizer
-  data: Data
-  batch_size: int
-  scoring: Scoring | None = None
-  train_steps: int
-  seed: int = 0
-  reduction: masks.Reduction = "sequence"
-  micro_batches: int = 1
-  model_parallelism: int = 1
-  report_period: int = 50
-  eval_period: int = 1000
-  checkpoint_period: int = 1000
-  sample_period: int = 0
-  keep: int = 3
-  keep_every: int = 0
-  keep_best: int = 0
-  best_metric: str = ""
-  best_mode: Mode = "max"
-  evaluate_first: bool = False
-  eval_log_steps: int = 0
-
-  @property
-  def kept(self) -> PreservationPolicy:
-    """Which checkpoints stay."""
-    return PreservationPolicy(
-      latest=self.keep,
-      every=self.keep_every,
-      best=self.keep_best,
-      metric=self.best_metric,
-      mode=self.best_mode,
-    )
-
-  def __post_init__(self):
-    checks.at_least_one("BATCH_SIZE", self.batch_size)
-    checks.at_least_one("TRAIN_STEPS", self.train_steps)
-    checks.at_least_one("MODEL_PARALLELISM", self.model_parallelism)
-    checks.seed(self.seed)
-    _ = self.kept  # what cannot be is refused now
-    checks.at_least_one("REPORT_PERIOD", self.report_period)
-    for name in _PERIODS:
-      if (value := getattr(self, name.lower())) < 0:
-        raise UserError(
-          f"{name} is {value}; give a number of steps, or 0 for none"
-        )
-    if not self.model_dir:
-      raise UserError("MODEL_DIR is empty; give the folder of the run")
-    if self.teacher is not None and not self.teacher_checkpoint:
+    Raises:
+      UserError: a wrong value, none at all, or one that does nothing.
+    """
+    temperatures = tuple(self.temperatures)
+    made: list[Strategy] = [SamplingParams(float(t)) for t in temperatures]
+    if self.beam_size:
+      made.append(BeamSearch(self.beam_size, self.beam_alpha))
+    for strategy in made:
+      strategy.validate()
+    if not made:
       raise UserError(
-        "TEACHER_CHECKPOINT_PATH is empty but a teacher is configured; give"
-        " the checkpoint of the teacher"
+        "EVAL_TEMPERATURES is empty and EVAL_BEAM_SIZE 0, so nothing would be"
+        " decoded; give a temperature or a beam size"
       )
-    asks = self.rollout is not None and self.rollout.needs_teacher
-    if asks and self.teacher is None:
+    # Metrics and files are named by the label.
+    if len({strategy.label for strategy in made}) < len(made):
       raise UserError(
-        "FIXED_SOURCE is 'teacher' but there is no teacher; use"
-        " runs/distill.gin and set TEACHER_MODEL and TEACHER_CHECKPOINT_PATH"
+        f"EVAL_TEMPERATURES are {temperatures}; give each temperature once,"
+        " EVAL_SAMPLES for several answers"
       )
+    if self.num_samples > 1 and not any(x.is_random for x in made):
+      greedy = "greedy answers" if temperatures else "the answers"
+      raise UserError(
+        f"EVAL_SAMPLES is {self.num_samples} but {greedy} are all the same;"
+        " give a temperature above 0 in EVAL_TEMPERATURES"
+      )
+    return made
+
+  def idle(self, *, has_teacher: bool) -> Idle:
+    """Macros that have no effect."""
+    if not self.beam_size:
+      why = "EVAL_BEAM_SIZE is 0, so there is no beam search"
+      yield ["EVAL_BEAM_ALPHA"], why
+    if not has_teacher:
+      yield ["EVAL_TEACHER", "EVAL_CHUNK_SIZE"], "there is no teacher"
+    if self.data.cache:
+      why = "EVAL_CACHE is given and holds its task and split"
+      yield ["EVAL_SPLIT", "EVAL_TASK"], why
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluating:
-  """`gkd evaluate`.
+def idle_in_caches(
+  train: DataConfig | None, evaluation: Iterable[DataConfig] = ()
+) -> Idle:
+  """Macros that only the making of a token cache reads, where all are given."""
+  if train is not None and train.cache:
+    yield ["TRAIN_SPLIT"], "TRAIN_CACHE is given and holds its split"
+  if all(data.cache for data in [train, *evaluation] if data is not None):
+    names = ["MIXTURE_OR_TASK_NAME", "OVERLONG", "TASK_MODULE"]
+    yield names, "token caches are given, and nothing is tokenised"
 
-  Attributes:
-    output: folder of metrics.json and predictions/.
-    model: the model to evaluate.
-    checkpoint: its parameters.
-    teacher: optional model to compare with: its score, the distances to it.
-    teacher_checkpoint: its parameters.
-    scoring: the task and how it is decoded.
-    seed: of the draws at temperatures above 0.
-  """
 
-  output: str
-  model: Model
-  checkpoint: str
-  teacher: Model | None = None
-  teacher_checkpoint: str = ""
-  scoring: Scoring
-  seed: int = 0
+def at_least_one(**values: int | None) -> None:
+  """Refuses numbers below 1, by the names of their macros."""
+  for name, value in values.items():
+    if value is not None and value < 1:
+      raise UserError(f"{name} is {value}; give at least 1")
 
-  def __post_init__(self):
-    checks.seed(self.seed)
-    if not self.output:
-      raise UserError("MODEL_DIR is empty; give the folder of the results")
+
+def check_seed(value: int) -> None:
+  """Refuses what compiled programs cannot take as a signed 32-bit number."""
+  if not 0 <= value < 1 << 31:
+    raise UserError(f"RANDOM_SEED is {value}; give 0 to {(1 << 31) - 1}")
+
+
+def _named_split(entry: str) -> dict[str, str]:
+  """The fields of `DataConfig` that an entry of EVAL_SPLITS sets."""
+  if entry.startswith(("/", "./", "../", "~")):
+    return {"task": "", "split": "", "module": "", "cache": entry}
+  match = _EVAL_SPLIT.fullmatch(entry)
+  if match is None:
+    raise UserError(
+      f"EVAL_SPLITS has {entry!r}; expected 'task/split', 'module:task/split'"
+      " or the folder of a token cache, beginning with / or ./ or ~"
+    )
+  fields = {name: value for name, value in match.groupdict().items() if value}
+  return {**fields, "cache": ""}

@@ -14,9 +14,9 @@ from gkd.checkpoints import trained
 from gkd.checkpoints.trained import Located
 from gkd.config import model_spec
 from gkd.config import parameters
-from gkd.config.datasets import Folders
-from gkd.config.records import Data
-from gkd.config.records import Training
+from gkd.config.command_records import TrainConfig
+from gkd.config.records import DataConfig
+from gkd.config.records import Folders
 from gkd.models import t5_layers
 from gkd.models.t5 import T5Config
 from gkd.text import tokenizer_folder
@@ -35,7 +35,7 @@ MACROS = {
 }
 
 
-def locate(settings: Training, folders: Folders) -> dict[str, Located]:
+def locate(settings: TrainConfig, folders: Folders) -> dict[str, Located]:
   """The checkpoints that the run starts from, by their field.
 
   A run that goes on does not load its first student: nothing of it is read
@@ -58,8 +58,8 @@ def locate(settings: Training, folders: Folders) -> dict[str, Located]:
 
 
 def with_tokenizer(
-  settings: Training, found: Mapping[str, Located]
-) -> Training:
+  settings: TrainConfig, found: Mapping[str, Located]
+) -> TrainConfig:
   """Where VOCABULARY is empty, that of the student's or the teacher's.
 
   A run that goes on keeps its own, whatever became of its first checkpoint.
@@ -68,22 +68,22 @@ def with_tokenizer(
   run = Path(settings.model_dir).expanduser()
   kept = has_checkpoint(run) and tokenizer_folder.load(run) is not None
 
-  def chosen(data: Data) -> Data:
+  def chosen(data: DataConfig) -> DataConfig:
     if kept and not data.vocabulary and not data.cache:
       log.info("VOCABULARY: the tokenizer of this run, which goes on")
       return dataclasses.replace(data, vocabulary=str(run))
     return parameters.with_tokenizer(data, named)
 
-  scoring = settings.scoring
+  scoring = settings.evaluation
   if scoring is not None:
     scoring = dataclasses.replace(scoring, data=chosen(scoring.data))
   data = chosen(settings.data)
-  return dataclasses.replace(settings, data=data, scoring=scoring)
+  return dataclasses.replace(settings, data=data, evaluation=scoring)
 
 
 def with_models(
-  settings: Training, found: Mapping[str, Located], vocabulary_size: int
-) -> Training:
+  settings: TrainConfig, found: Mapping[str, Located], vocabulary_size: int
+) -> TrainConfig:
   """Student and teacher as models, of their checkpoints where none is given.
 
   Args:
@@ -109,7 +109,7 @@ def with_models(
   return dataclasses.replace(settings, student=student, teacher=teacher)
 
 
-def roles(settings: Training) -> dict[str, LanguageModel]:
+def roles(settings: TrainConfig) -> dict[str, LanguageModel]:
   """The models by the words for them."""
   both = {"student": settings.student}
   if settings.teacher is not None:
@@ -125,7 +125,7 @@ def check_tokenizers(
     parameters.check_tokenizer(one, MACROS[field], vocabulary)
 
 
-def strides(settings: Training) -> t5_layers.Strides | None:
+def strides(settings: TrainConfig) -> t5_layers.Strides | None:
   """EVERY_KTH_LAYER for encoder and decoder; None for all layers."""
   given = settings.every_kth_layer
   if given is None:
@@ -133,7 +133,7 @@ def strides(settings: Training) -> t5_layers.Strides | None:
   return (given, given) if isinstance(given, int) else tuple(given)
 
 
-def check_strides(settings: Training) -> None:
+def check_strides(settings: TrainConfig) -> None:
   """EVERY_KTH_LAYER must be such a number and do something.
 
   Args:
@@ -173,7 +173,7 @@ def check_strides(settings: Training) -> None:
     )
 
 
-def source(settings: Training) -> str:
+def source(settings: TrainConfig) -> str:
   """Field of the checkpoint that the student's parameters come from."""
   if settings.initial_checkpoint or settings.every_kth_layer is None:
     return STUDENT
@@ -181,7 +181,7 @@ def source(settings: Training) -> str:
 
 
 def _student(
-  settings: Training, found: Mapping[str, Located]
+  settings: TrainConfig, found: Mapping[str, Located]
 ) -> model_spec.Described | None:
   """Sizes of the student; of a run that goes on those it began with."""
   if has_checkpoint(settings.model_dir):

@@ -1,7 +1,7 @@
-"""Annotations of parameters, compared with literals of a configuration.
+"""Type annotations of parameters, compared with literals of a configuration.
 
 gin passes any value to any parameter; BATCH_SIZE = 'a' would fail somewhere
-inside. Only literals are judged, never objects.
+inside. Only literals are checked, never objects.
 """
 
 import collections.abc
@@ -10,6 +10,19 @@ import types
 import typing
 from typing import Any
 from typing import Literal
+
+_UNIONS = (typing.Union, types.UnionType)
+_LISTS = (tuple, list, collections.abc.Sequence)
+_DICTS = (dict, collections.abc.Mapping)
+_NAMES = {
+  int: "a whole number",
+  float: "a number",
+  str: "text",
+  bool: "True or False",
+  Any: "anything",
+  type(None): "None",
+  None: "None",
+}
 
 
 def hints(function: Any) -> dict[str, Any]:
@@ -24,56 +37,43 @@ def hints(function: Any) -> dict[str, Any]:
 
 
 def fits(value: Any, hint: Any) -> bool:
-  """Whether a literal is of an annotated type. Objects are not judged."""
+  """Whether a literal has the annotated type."""
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-  if origin in (typing.Union, types.UnionType):
+  if origin in _UNIONS:
     return any(fits(value, option) for option in arguments)
   if origin is Literal:
     return value in arguments
   if hint is None or hint is type(None):
     return value is None
-  if hint is bool:
-    return isinstance(value, bool)
-  if hint is int:
-    return isinstance(value, int) and not isinstance(value, bool)
-  if hint is float:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-  if hint is str:
-    return isinstance(value, str)
-  if origin in (tuple, list, collections.abc.Sequence):
+  if hint in (int, float):
+    kinds = int if hint is int else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool)
+  if hint in (bool, str):
+    return isinstance(value, hint)
+  if origin in _LISTS:
     return isinstance(value, (tuple, list)) and (
       not arguments or all(fits(item, arguments[0]) for item in value)
     )
-  if origin in (dict, collections.abc.Mapping):
+  if origin in _DICTS:
     return isinstance(value, dict) and all(
       fits(key, arguments[0]) and fits(item, arguments[1])
       for key, item in value.items()
     )
-  if hint is Any:
-    return True
-  # A class of ours: a literal in its place is a forgotten @.
-  return not inspect.isclass(hint)
+  # A literal in the place of a class of ours is a forgotten @.
+  return hint is Any or not inspect.isclass(hint)
 
 
-def words(hint: Any) -> str:
-  """An annotation as a newcomer reads it."""
-  plain = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    bool: "True or False",
-    type(None): "None",
-    None: "None",
-  }
-  if hint in plain:
-    return plain[hint]
+def describe(hint: Any) -> str:
+  """An annotation in words for an error message."""
+  if hint in _NAMES:
+    return _NAMES[hint]
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-  if origin in (typing.Union, types.UnionType):
-    return " or ".join(words(option) for option in arguments)
+  if origin in _UNIONS:
+    return " or ".join(map(describe, arguments))
   if origin is Literal:
-    return "one of " + ", ".join(repr(option) for option in arguments)
-  if origin in (tuple, list, collections.abc.Sequence):
-    return f"a list of items, each {words(arguments[0])}"
-  if origin in (dict, collections.abc.Mapping):
-    return f"a dict of {words(arguments[0])} to {words(arguments[1])}"
+    return "one of " + ", ".join(map(repr, arguments))
+  if origin in _LISTS:
+    return f"a list of items, each {describe(arguments[0])}"
+  if origin in _DICTS:
+    return f"a dict of {describe(arguments[0])} to {describe(arguments[1])}"
   return f"a {getattr(hint, '__name__', hint)} object, written @module.Name()"

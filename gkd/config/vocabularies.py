@@ -7,15 +7,15 @@ from pathlib import Path
 
 from gkd.checkpoints import local_copy
 from gkd.config import configuration
-from gkd.config.folders import Folders
-from gkd.config.records import Data
+from gkd.config.records import DataConfig
+from gkd.config.records import Folders
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.text.vocabulary import load
 from gkd.types import UserError
 
 
-def of(data: Data, folders: Folders) -> Vocabulary:
+def of(data: DataConfig, folders: Folders) -> Vocabulary:
   """The vocabulary that VOCABULARY and EXTRA_IDS name."""
   name = data.vocabulary
   if not name:
@@ -41,7 +41,7 @@ def of(data: Data, folders: Folders) -> Vocabulary:
   )
 
 
-def _of_folder(folder: Path, data: Data, folders: Folders) -> Vocabulary:
+def _of_folder(folder: Path, data: DataConfig, folders: Folders) -> Vocabulary:
   """The tokenizer of a folder, with the extra ids that it has."""
   found = tokenizer_folder.load(folder)
   if found is None:
@@ -54,7 +54,7 @@ def _of_folder(folder: Path, data: Data, folders: Folders) -> Vocabulary:
   if data.extra_ids != extra_ids:
     # That of a task's file is for the vocabulary that the file names.
     why = f"the tokenizer in {folder} has {extra_ids} extra ids"
-    configuration.refuse_idle_flags(["EXTRA_IDS"], why)
+    configuration.refuse_idle_flags([(["EXTRA_IDS"], why)])
   return _on_disk(found, folders)
 
 

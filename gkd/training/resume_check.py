@@ -26,31 +26,31 @@ CONFIG_FILE = "config.gin"
 # Fields of `gkd.config.records` that may change, without the scope before them;
 # all fields of the classes that stand alone.
 MAY_CHANGE = {
-  "Training.best_metric",
-  "Training.best_mode",
-  "Training.checkpoint_period",
-  "Training.eval_log_steps",
-  "Training.eval_period",
-  "Training.evaluate_first",
-  "Training.keep",
-  "Training.keep_best",
-  "Training.keep_every",
-  "Training.model_dir",
-  "Training.model_parallelism",
-  "Training.report_period",
-  "Training.sample_period",
-  "Training.scoring",
-  "Training.train_steps",
-  "Scoring",
-  "eval/Data",
+  "TrainConfig.best_metric",
+  "TrainConfig.best_mode",
+  "TrainConfig.checkpoint_period",
+  "TrainConfig.eval_log_steps",
+  "TrainConfig.eval_period",
+  "TrainConfig.evaluate_first",
+  "TrainConfig.keep",
+  "TrainConfig.keep_best",
+  "TrainConfig.keep_every",
+  "TrainConfig.model_dir",
+  "TrainConfig.model_parallelism",
+  "TrainConfig.report_period",
+  "TrainConfig.sample_period",
+  "TrainConfig.evaluation",
+  "TrainConfig.train_steps",
+  "EvalConfig",
+  "eval/DataConfig",
 }
 # Paths, and what in run.json says that they hold the same.
 BY_CONTENT = {
-  "Training.initial_checkpoint": "initial_checkpoint",
-  "Training.teacher_checkpoint": "teacher_checkpoint",
-  "train/Data.cache": "training_data",
-  "train/Data.module": "training_data",
-  "train/Data.vocabulary": "training_data",
+  "TrainConfig.initial_checkpoint": "initial_checkpoint",
+  "TrainConfig.teacher_checkpoint": "teacher_checkpoint",
+  "train/DataConfig.cache": "training_data",
+  "train/DataConfig.module": "training_data",
+  "train/DataConfig.vocabulary": "training_data",
 }
 # Given or of the checkpoint, the same sizes are the same model. What else there
 # is in run.json["model"] has bindings of its own.
@@ -216,10 +216,10 @@ def _shown(name: str, before: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _field(name: str) -> str:
-  """`eval/records.Data.split` → `eval/Data.split`, without other scopes."""
+  """`eval/records.DataConfig.split` → `eval/DataConfig.split`."""
   scope, _, path = name.rpartition("/")
   field = ".".join(path.split(".")[-2:])
-  return f"{scope}/{field}" if field.startswith("Data.") else field
+  return f"{scope}/{field}" if field.startswith("DataConfig.") else field
 
 
 def _same_content(field: str, contents: _Contents) -> bool:

@@ -10,8 +10,8 @@ from gkd import locks
 from gkd.checkpoints.models import save_params
 from gkd.cli import evaluate_command
 from gkd.cli import main as command
+from gkd.config import command_records
 from gkd.config import configuration
-from gkd.config import records
 from gkd.data.cache import Row
 from gkd.data.writer import write_rows
 from gkd.text.chain_addition import CHARACTERS
@@ -60,7 +60,7 @@ def saved(tmp_path_factory):
   """The model of test/evaluate.gin, never trained."""
   names = ("MODEL_DIR", "INITIAL_CHECKPOINT_PATH")
   configuration.load(["test/evaluate.gin"], [f"{name}=x" for name in names])
-  model = configuration.build(records.Evaluating).model
+  model = configuration.build(command_records.EvaluateConfig).model
   path = tmp_path_factory.mktemp("models") / "model"
   save_params(path, jax.jit(model.init)(jax.random.key(0)), {"step": 0})
   return path
@@ -107,7 +107,7 @@ def error_of(arguments, capsys) -> str:
 def test_several_tasks_and_splits_with_a_teacher(
   against, caches, tmp_path, capsys
 ):
-  also = f"--gin.EVAL_ALSO=('{caches['test']}', '{caches['other']}')"
+  also = f"--gin.EVAL_SPLITS=('{caches['test']}', '{caches['other']}')"
   more = [also, "--gin.EVAL_BOOTSTRAP=50", "--gin.EVAL_EXAMPLES=6"]
   assert command.main([*against, *more]) == 0
   values = json.loads((tmp_path / "scores" / "metrics.json").read_text())
@@ -250,16 +250,22 @@ MISTAKES = {
     ["--gin.EVAL_BOOTSTRAP=-1"],
     "EVAL_BOOTSTRAP is -1; give a number of resamples, or 0",
   ),
-  "no list": (["--gin.EVAL_ALSO=svamp/test"], "EVAL_ALSO is 'svamp/test'; exp"),
+  "no list": (
+    ["--gin.EVAL_SPLITS=svamp/test"],
+    "EVAL_SPLITS is 'svamp/test'; exp",
+  ),
   "no split": (
-    ["--gin.EVAL_ALSO=('svamp',)"],
-    "EVAL_ALSO has 'svamp'; expecte",
+    ["--gin.EVAL_SPLITS=('svamp',)"],
+    "EVAL_SPLITS has 'svamp'; expecte",
   ),
   "a split twice": (
-    ["--gin.EVAL_ALSO=('a/b', 'a/b')"],
-    "EVAL_ALSO is ('a/b', 'a/b'); give each split once",
+    ["--gin.EVAL_SPLITS=('a/b', 'a/b')"],
+    "EVAL_SPLITS is ('a/b', 'a/b'); give each split once",
   ),
-  "no such cache": (["--gin.EVAL_ALSO=('/nowhere',)"], "no cache at /nowhere"),
+  "no such cache": (
+    ["--gin.EVAL_SPLITS=('/nowhere',)"],
+    "no cache at /nowhere",
+  ),
   "no teacher": (
     ["--gin.EVAL_TEACHER=True"],
     "--gin.EVAL_TEACHER has no effect: there is no teacher; leave it out",
@@ -305,7 +311,7 @@ def test_mistakes_are_one_line(name, arguments, capsys, nothing_computed):
 def test_a_split_is_not_evaluated_twice(
   arguments, caches, capsys, nothing_computed
 ):
-  also = f"--gin.EVAL_ALSO=('{caches['validation']}',)"
+  also = f"--gin.EVAL_SPLITS=('{caches['validation']}',)"
   line = error_of([*arguments, also], capsys)
   assert "chain_addition_easy/validation has the same name as" in line
 
@@ -316,13 +322,13 @@ def test_caches_of_two_vocabularies(
   path = write_cache(tmp_path / "c", "test", characters=CHARACTERS[::-1])
   # Where VOCABULARY is given, opening the cache finds it.
   none = "--gin.VOCABULARY="
-  line = error_of([*arguments, none, f"--gin.EVAL_ALSO=('{path}',)"], capsys)
+  line = error_of([*arguments, none, f"--gin.EVAL_SPLITS=('{path}',)"], capsys)
   assert "was made with another vocabulary than" in line
 
 
 def test_an_empty_split(arguments, tmp_path, capsys, nothing_computed):
   path = write_cache(tmp_path / "empty", "test", rows=0)
-  line = error_of([*arguments, f"--gin.EVAL_ALSO=('{path}',)"], capsys)
+  line = error_of([*arguments, f"--gin.EVAL_SPLITS=('{path}',)"], capsys)
   assert "split 'test' has no rows; choose another split" in line
 
 
@@ -362,10 +368,10 @@ def test_every_split_is_compared_with_the_training_data(
     f"--gin.TRAIN_CACHE={caches['train']}",
     f"--gin.EVAL_CACHE={caches['validation']}",
   ]
-  line = error_of([*train, f"--gin.EVAL_ALSO=('{caches['train']}',)"], capsys)
+  line = error_of([*train, f"--gin.EVAL_SPLITS=('{caches['train']}',)"], capsys)
   assert "EVAL_SPLIT 'train' intersects TRAIN_SPLIT 'train'" in line
   # By the names alone, before any cache is made.
   names = ["--gin.TRAIN_CACHE=", "--gin.EVAL_CACHE="]
-  same = "--gin.EVAL_ALSO=('chain_addition_easy/train',)"
+  same = "--gin.EVAL_SPLITS=('chain_addition_easy/train',)"
   line = error_of([*train, *names, same], capsys)
   assert "EVAL_SPLIT 'train' intersects TRAIN_SPLIT 'train'" in line

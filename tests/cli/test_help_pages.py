@@ -9,15 +9,15 @@ import pytest
 from gkd.cli import help_pages
 from gkd.cli import main as command
 from gkd.cli import parser
-from gkd.cli import sample_command
+from gkd.config import command_records
 from gkd.config import configuration
 from gkd.config import records
 
 RUNS = {
-  "train": records.Training,
-  "bench": records.Training,
-  "evaluate": records.Evaluating,
-  "sample": sample_command.Sampling,
+  "train": command_records.TrainConfig,
+  "bench": command_records.TrainConfig,
+  "evaluate": command_records.EvaluateConfig,
+  "sample": command_records.SampleConfig,
 }
 
 
@@ -86,7 +86,7 @@ def test_examples_are_calls_that_load(name, helps):
     args = parser.build("", "~/.cache").parse_args(rest)
     if args.command == "cache" and hasattr(args, "gin_file"):
       configuration.load(["runs/data.gin", *args.gin_file], bindings)
-      configuration.build(records.Data, scope="train")
+      configuration.build(records.DataConfig, scope="train")
     elif hasattr(args, "gin_file"):
       configuration.load(args.gin_file, bindings)
       configuration.build(RUNS[args.command])

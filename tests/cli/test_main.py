@@ -11,6 +11,7 @@ from gkd.cli import evaluate_command
 from gkd.cli import main as command
 from gkd.cli import outputs
 from gkd.cli import train_command
+from gkd.config import command_records
 from gkd.config import configuration
 from gkd.config import datasets
 from gkd.config import evaluations
@@ -221,8 +222,8 @@ MISTAKES = {
     r"--gin.SAMPLING_TEMPERATURE has no effect: STUDENT_DATA_FRACTION is 0",
   ),
   "a coin for each example at lambda 1": (
-    ["--gin.STUDENT_DATA_FRACTION=1.0", "--gin.GRANULARITY=example"],
-    r"--gin.GRANULARITY has no effect: at a STUDENT_DATA_FRACTION of 0 or 1",
+    ["--gin.STUDENT_DATA_FRACTION=1.0", "--gin.MIXING=example"],
+    r"--gin.MIXING has no effect: at a STUDENT_DATA_FRACTION of 0 or 1",
   ),
   "a divergence under cross-entropy": (
     [
@@ -430,7 +431,7 @@ def test_settings_of_the_evaluation_reach_it(caches):
       *(f"{n}={v}" for n, v in zip(names, values, strict=True)),
     ],
   )
-  settled = configuration.build(records.Training).scoring
+  settled = configuration.build(command_records.TrainConfig).evaluation
   cache = TokenCache(caches[1].partition("=")[2])
   greedy, drawn = evaluations.make_evaluations(settled, [cache])
   assert (greedy.num_samples, drawn.num_samples) == (1, 3)
@@ -466,10 +467,10 @@ def fail(text):
 def test_cache_in_the_home_folder(caches, monkeypatch):
   path = Path(caches[1].partition("=")[2])
   monkeypatch.setenv("HOME", str(path.parent))
-  data = records.Data(
+  data = records.DataConfig(
     task="x", split="x", lengths=LENGTHS, cache=f"~/{path.name}"
   )
-  folders = datasets.Folders(data_dir="", cache_dir="")
+  folders = records.Folders(data_dir="", cache_dir="")
   assert datasets.open_cache(data, folders).path == path
 
 

@@ -19,11 +19,10 @@ from gkd.checkpoints import trained
 from gkd.checkpoints.store import Store
 from gkd.cli import main as command
 from gkd.cli import outputs
-from gkd.cli import sample_command
 from gkd.cli import train_command
+from gkd.config import command_records
 from gkd.config import configuration
-from gkd.config import records
-from gkd.config.datasets import Folders
+from gkd.config.records import Folders
 from gkd.data.cache import TokenCache
 from gkd.data.completions import generation
 from gkd.models import t5
@@ -50,7 +49,7 @@ def folder(tmp_path_factory):
   configuration.load(
     ["test/sample.gin"], ["OUTPUT_DIR=x", "INITIAL_CHECKPOINT_PATH=x"]
   )
-  model = configuration.build(sample_command.Sampling).model
+  model = configuration.build(command_records.SampleConfig).model
   assert isinstance(model.config, t5.T5Config)
   params = jax.jit(model.init)(jax.random.key(1))
   about = {"vocabulary_sha256": tiny.VOCABULARY.spec()["sha256"]}
@@ -425,7 +424,7 @@ def test_training_reads_exactly_what_was_sampled(sample, folder, tmp_path):
   ]
   configuration.load(given[:1], given[1:])
   run = train_command.prepare(
-    configuration.build(records.Training), Folders("", "")
+    configuration.build(command_records.TrainConfig), Folders("", "")
   )
   assert (
     f"data:      sums train, {2 * ROWS} rows, targets written by"
@@ -462,6 +461,6 @@ def test_the_example_configuration_needs_no_other_files():
   configuration.load(
     ["test/sample.gin"], ["OUTPUT_DIR=x", "INITIAL_CHECKPOINT_PATH=x"]
   )
-  built = configuration.build(sample_command.Sampling)
+  built = configuration.build(command_records.SampleConfig)
   assert (built.data.limit, built.shard_prompts) == (32, 8)
   assert Path(built.output) == Path("x")

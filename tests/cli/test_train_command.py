@@ -15,9 +15,9 @@ from gkd.checkpoints import trained
 from gkd.checkpoints.store import Store
 from gkd.cli import main as command
 from gkd.cli import train_command
+from gkd.config import command_records
 from gkd.config import configuration
-from gkd.config import records
-from gkd.config.datasets import Folders
+from gkd.config.records import Folders
 from gkd.training import loop
 from gkd.training import preemption
 from gkd.training import resume_check
@@ -48,7 +48,7 @@ def prepare(tmp_path, caches):
       *bindings,
     ]
     configuration.load(["test/distill.gin"], given)
-    built = configuration.build(records.Training)
+    built = configuration.build(command_records.TrainConfig)
     return train_command.prepare(built, FOLDERS)
 
   return prepare
@@ -56,7 +56,7 @@ def prepare(tmp_path, caches):
 
 def save_teacher(path, caches, seed):
   configuration.load(["test/sft.gin"], ["MODEL_DIR=run", *caches])
-  model = configuration.build(records.Training).student
+  model = configuration.build(command_records.TrainConfig).student
   params = jax.jit(model.init)(jax.random.key(seed))
   models.save_params(path, params, {})
 
@@ -191,7 +191,7 @@ def test_a_student_that_is_gone_is_not_missed_once_there_is_a_checkpoint(
 def trained_on(tmp_path, caches):
   """A teacher's run, which saves step after step."""
   configuration.load(["test/sft.gin"], ["MODEL_DIR=run", *caches])
-  model = configuration.build(records.Training).student
+  model = configuration.build(command_records.TrainConfig).student
 
   def save(step):
     params = jax.jit(model.init)(jax.random.key(step))

@@ -19,11 +19,12 @@ from gkd.checkpoints import source
 from gkd.checkpoints.native import native_checkpoint
 from gkd.cli import main as command
 from gkd.cli import train_command
+from gkd.config import command_records
 from gkd.config import configuration
 from gkd.config import parameters
 from gkd.config import records
 from gkd.config import setup
-from gkd.config.datasets import Folders
+from gkd.config.records import Folders
 from gkd.models import t5
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import ByteVocabulary
@@ -127,7 +128,7 @@ def prepare(given, cache_dir, caplog):
 
   def prepare(*bindings, cache_dir=cache_dir):
     configuration.load(["test/distill.gin"], [*given, *bindings])
-    built = configuration.build(records.Training)
+    built = configuration.build(command_records.TrainConfig)
     return train_command.prepare(built, Folders("", str(cache_dir)))
 
   return prepare
@@ -205,7 +206,7 @@ def test_a_run_goes_on_without_its_first_student(
   assert run.student.config.num_encoder_layers == 1
   assert run.student.config.vocab_size == STUDENT_ROWS
   # Nor without the tokenizer that it brought.
-  built = configuration.build(records.Training)
+  built = configuration.build(command_records.TrainConfig)
   data = dataclasses.replace(built.data, cache="", vocabulary="")
   built = dataclasses.replace(built, data=data)
   assert setup.with_tokenizer(built, {}).data.vocabulary == str(run.folder)
@@ -288,7 +289,7 @@ def test_layers_of_a_random_student_are_refused(given):
     ["test/sft.gin"],
     [*bindings, "INITIAL_CHECKPOINT_PATH=", "EVERY_KTH_LAYER=2"],
   )
-  built = configuration.build(records.Training)
+  built = configuration.build(command_records.TrainConfig)
   with pytest.raises(UserError, match="starts from random weights; give INIT"):
     train_command.prepare(built, Folders("", ""))
 
@@ -339,7 +340,7 @@ def test_gkd_evaluate_and_sample_read_foreign_folders(
 def test_the_tokenizer_of_the_checkpoint_where_none_is_named(
   prepare, caches, tmp_path
 ):
-  data = records.Data(task="toy", split="train", lengths=LENGTHS)
+  data = records.DataConfig(task="toy", split="train", lengths=LENGTHS)
   write(
     tmp_path / "model",
     to="gkd",
@@ -352,7 +353,7 @@ def test_the_tokenizer_of_the_checkpoint_where_none_is_named(
   named = {"INITIAL_CHECKPOINT_PATH": found}
   chosen = parameters.with_tokenizer(data, named)
   assert chosen.vocabulary == str(tmp_path / "model")
-  own_choice = records.Data(
+  own_choice = records.DataConfig(
     task="toy", split="train", lengths=LENGTHS, vocabulary="bytes"
   )
   assert parameters.with_tokenizer(own_choice, named) is own_choice

@@ -4,12 +4,12 @@ import jax
 import pytest
 
 from gkd import trees
-from gkd.cli.sample_command import Sampling
 from gkd.config import configuration
 from gkd.config import gin_table
-from gkd.config.records import Data
-from gkd.config.records import Evaluating
-from gkd.config.records import Training
+from gkd.config.command_records import EvaluateConfig
+from gkd.config.command_records import SampleConfig
+from gkd.config.command_records import TrainConfig
+from gkd.config.records import DataConfig
 from gkd.losses import divergence
 from gkd.losses.objective import CrossEntropy
 from gkd.losses.objective import Distillation
@@ -33,34 +33,34 @@ ON_POLICY = "methods/gkd_on_policy.gin"
 REVERSE = "divergences/reverse_kl.gin"
 DISTILL = ["runs/distill.gin", TINY_TASK]
 KINDS = {
-  "runs/sft.gin": Training,
-  "runs/distill.gin": Training,
-  "runs/evaluate.gin": Evaluating,
-  "runs/sample.gin": Sampling,
+  "runs/sft.gin": TrainConfig,
+  "runs/distill.gin": TrainConfig,
+  "runs/evaluate.gin": EvaluateConfig,
+  "runs/sample.gin": SampleConfig,
 }
 
 # What must stand beside a file: (files before, files after, bindings, class).
 RECIPES = {
-  "runs/sft.gin": ([], [TINY_TASK], TINY + STEPS, Training),
+  "runs/sft.gin": ([], [TINY_TASK], TINY + STEPS, TrainConfig),
   "runs/distill.gin": (
     [],
     [TINY_TASK, ON_POLICY, REVERSE],
     TINY + STEPS + TEACHER,
-    Training,
+    TrainConfig,
   ),
-  "runs/evaluate.gin": ([], [TINY_TASK], TINY, Evaluating),
+  "runs/evaluate.gin": ([], [TINY_TASK], TINY, EvaluateConfig),
   "runs/evaluate_against.gin": (
     ["runs/evaluate.gin"],
     [TINY_TASK],
     TINY + TEACHER,
-    Evaluating,
+    EvaluateConfig,
   ),
-  "runs/sample.gin": ([], [TINY_TASK], TINY, Sampling),
+  "runs/sample.gin": ([], [TINY_TASK], TINY, SampleConfig),
   "methods/sft.gin": (
     ["runs/train.gin", TINY_TASK],
     [],
     TINY + STEPS,
-    Training,
+    TrainConfig,
   ),
 }
 
@@ -71,9 +71,9 @@ def recipe(file):
     return RECIPES[file]
   kind = file.partition("/")[0]
   if kind == "methods":
-    return ([*DISTILL, REVERSE], [], TINY + STEPS + TEACHER, Training)
+    return ([*DISTILL, REVERSE], [], TINY + STEPS + TEACHER, TrainConfig)
   if kind == "divergences":
-    return ([*DISTILL, ON_POLICY], [], TINY + STEPS + TEACHER, Training)
+    return ([*DISTILL, ON_POLICY], [], TINY + STEPS + TEACHER, TrainConfig)
   if kind in ("experiments", "test"):
     text = (FOLDER / file).read_text("utf-8")
     for run, cls in KINDS.items():
@@ -86,7 +86,7 @@ def build(file, bindings=()):
   before, after, own, cls = recipe(file)
   files = [*before, file, *after]
   configuration.load(files, [])
-  names = gin_table.macro_names()
+  names = gin_table.referenced_macros()
   free = [n for n in PATHS if n in names and not gin_table.is_bound(n)]
   configuration.load(files, [*own, *(f"{n}=path" for n in free), *bindings])
   return configuration.build(cls)
@@ -108,7 +108,7 @@ def test_operative_configuration_builds_the_same_run(file, tmp_path):
   built = build(file)
   (tmp_path / "config.gin").write_text(configuration.operative())
   configuration.load([str(tmp_path / "config.gin")], [])
-  assert configuration.build(Training) == built
+  assert configuration.build(TrainConfig) == built
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if f.startswith("tasks/")])
@@ -116,7 +116,7 @@ def test_tasks_name_their_data(file):
   configuration.load(["runs/data.gin", file], [])
   scopes = ["eval"] + ["train"] * gin_table.is_bound("TRAIN_SPLIT")
   for scope in scopes:
-    data = configuration.build(Data, scope=scope)
+    data = configuration.build(DataConfig, scope=scope)
     assert data.module.startswith("gkd.tasks.")
     assert (FOLDER.parent / f"{data.module.replace('.', '/')}.py").is_file()
 
@@ -186,7 +186,7 @@ def test_a_published_size_is_named_on_the_command_line():
   # A name for another name, which has the numbers.
   bindings = [*STEPS, "STUDENT_MODEL=%FLAN_T5_XXL", "MODEL_DIR=run"]
   configuration.load(["runs/sft.gin", TINY_TASK], bindings)
-  student = configuration.build(Training).student
+  student = configuration.build(TrainConfig).student
   assert student.config.num_heads == 64
   assert student.vocabulary_size == 32_100
 
@@ -196,7 +196,7 @@ def test_later_files_override_earlier_ones():
     ["test/distill.gin", "divergences/jsd_0.1.gin"],
     ["MODEL_DIR=run", "TEACHER_CHECKPOINT_PATH=y", "DTYPE=bfloat16"],
   )
-  built = configuration.build(Training)
+  built = configuration.build(TrainConfig)
   assert built.objective.divergence == divergence.GeneralizedJSD(0.1)
   assert built.student.config.dtype == "bfloat16"
   assert isinstance(built.student.config, t5.T5Config)
@@ -260,14 +260,14 @@ STUDENT_MODEL = {'vocab_size': 18, 'emb_dim': %WIDTH, 'num_heads': 2,
 OUTPUT_DIR = 'for gkd sample'
 """
   load_own(tmp_path, own)
-  assert configuration.build(Training).student.config.emb_dim == 8
+  assert configuration.build(TrainConfig).student.config.emb_dim == 8
   # A flag may be what asks for it.
   load_own(
     tmp_path,
     "include 'test/sft.gin'\nSMALLER = %TINY\n",
     ["MODEL_DIR=run", "STUDENT_MODEL=%SMALLER"],
   )
-  assert configuration.build(Training).student.config.emb_dim == 16
+  assert configuration.build(TrainConfig).student.config.emb_dim == 16
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_choices_that_cross_entropy_does_not_read_are_refused(
   files = ["test/distill.gin", "methods/seqkd.gin"]
   configuration.load(files, [*DISTILL_PATHS, binding])
   with pytest.raises(UserError, match=f"--gin.{name} has no effect"):
-    configuration.build(Training)
+    configuration.build(TrainConfig)
   for run in (["test/sft.gin"], files):
     text = f"""
 from __gin__ import dynamic_registration
@@ -297,10 +297,10 @@ from gkd.losses import divergence
     paths = DISTILL_PATHS if run == files else DISTILL_PATHS[:1]
     load_own(tmp_path, text, paths)
     with pytest.raises(UserError, match=f"{name} in .*mine.gin has no effect"):
-      configuration.build(Training)
+      configuration.build(TrainConfig)
   # Where it is read it counts.
   configuration.load(files[:1], [*DISTILL_PATHS, binding])
-  assert configuration.build(Training).objective != Distillation(
+  assert configuration.build(TrainConfig).objective != Distillation(
     divergence=divergence.ReverseKL()
   )
 
@@ -309,13 +309,13 @@ def test_flag_of_a_component_that_is_not_chosen_is_refused():
   beta = "divergence.GeneralizedJSD.beta=0.3"
   configuration.load(["test/distill.gin"], [*DISTILL_PATHS, beta])
   with pytest.raises(UserError, match=f"--gin.{beta[:-4]} has no effect"):
-    configuration.build(Training)
+    configuration.build(TrainConfig)
 
 
 def test_scoped_flag_reaches_its_model_alone():
   width = "student/model_spec.t5.dropout_rate=0.2"
   configuration.load(["test/distill.gin"], [*DISTILL_PATHS, width])
-  built = configuration.build(Training)
+  built = configuration.build(TrainConfig)
   assert built.student.config.dropout_rate == 0.2
   assert built.teacher.config.dropout_rate == 0.0
 
@@ -325,10 +325,10 @@ def test_a_teacher_that_answers_must_be_there():
     ["test/distill.gin", "methods/seqkd.gin"],
     [
       "MODEL_DIR=run",
-      "records.Training.teacher=None",
-      "records.Training.teacher_checkpoint=''",
+      "command_records.TrainConfig.teacher=None",
+      "command_records.TrainConfig.teacher_checkpoint=''",
     ],
   )
-  message = "FIXED_SOURCE is 'teacher' but there is no teacher"
+  message = "OFF_POLICY_SOURCE is 'teacher' but there is no teacher"
   with pytest.raises(UserError, match=message):
-    configuration.build(Training)
+    configuration.build(TrainConfig)

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from gkd.config import datasets
-from gkd.config.datasets import Folders
-from gkd.config.records import Data
+from gkd.config.records import DataConfig
+from gkd.config.records import Folders
 from gkd.data.builder import build_cache
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import UserError
@@ -67,7 +67,7 @@ def write_module(tmp_path, monkeypatch):
 
 def make_data(**fields):
   common = {"task": "", "split": "train", "lengths": LENGTHS}
-  return Data(**{**common, "vocabulary": "bytes", **fields})
+  return DataConfig(**{**common, "vocabulary": "bytes", **fields})
 
 
 def contents(mixture):
@@ -173,3 +173,23 @@ def test_caches_of_two_vocabularies_are_not_mixed(named, folders, tmp_path):
   message = f"cache {other.path} was made with another vocabulary"
   with pytest.raises(UserError, match=message):
     datasets.open_mixture(data, folders)
+
+
+@pytest.mark.parametrize(
+  ("left", "right", "expected"),
+  [
+    ("train", "train", True),
+    ("train", "validation", False),
+    ("train[:90%]", "train[90%:]", False),
+    ("train[:90%]", "train[80%:]", True),
+    ("train[:100]", "train[100:200]", False),
+    ("train[:101]", "train[100:200]", True),
+    ("train[100:]", "train", True),
+    ("train[:10]", "train[50%:]", True),
+    ("train+validation", "validation", True),
+    ("all", "test", True),
+  ],
+)
+def test_splits_that_may_share_rows(left, right, expected):
+  assert datasets.may_intersect(left, right) is expected
+  assert datasets.may_intersect(right, left) is expected

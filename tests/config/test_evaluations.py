@@ -1,7 +1,5 @@
 """Evaluations of several splits: names, labels, what is measured once."""
 
-import types
-
 import pytest
 
 from gkd.config import evaluations
@@ -9,7 +7,7 @@ from gkd.config import records
 from gkd.sampling.strategies import BeamSearch
 from gkd.types import UserError
 
-DATA = records.Data(
+DATA = records.DataConfig(
   task="a", split="test", lengths={"inputs": 4, "targets": 4}, vocabulary="x"
 )
 
@@ -33,7 +31,7 @@ class _Cache:
 
 
 def make(*caches, **kwargs):
-  described = records.Scoring(data=DATA, batch_size=2, **kwargs)
+  described = records.EvalConfig(data=DATA, batch_size=2, **kwargs)
   return evaluations.make_evaluations(described, caches)
 
 
@@ -69,20 +67,6 @@ def test_splits_whose_files_would_have_one_name_are_refused():
 def test_prompts_of_any_split_must_fit():
   with pytest.raises(UserError, match="inputs length 4 is too short for the"):
     make(_Cache("a", "test"), _Cache("b", "test", longest=5))
-
-
-def test_a_teacher_gives_its_knobs_a_meaning(monkeypatch):
-  refused = []
-  monkeypatch.setattr(
-    evaluations.configuration,
-    "refuse_idle_flags",
-    lambda names, why: refused.append(names),
-  )
-  described = records.Scoring(data=DATA, batch_size=2, beam_size=4)
-  evaluations.refuse_idle_flags(types.SimpleNamespace(), described)
-  assert refused == []
-  evaluations.refuse_idle_flags(None, None)
-  assert refused == [("EVAL_TEACHER", "EVAL_CHUNK_SIZE")]
 
 
 def test_a_beam_search_is_one_evaluation_more_or_the_only_one():

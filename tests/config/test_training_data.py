@@ -4,8 +4,8 @@ import pytest
 
 from gkd.cli import train_command
 from gkd.config import configuration
-from gkd.config.datasets import Folders
-from gkd.config.records import Training
+from gkd.config.command_records import TrainConfig
+from gkd.config.records import Folders
 from gkd.text.chain_addition import CHARACTERS
 from gkd.text.vocabulary import CharacterVocabulary
 from gkd.types import UserError
@@ -45,7 +45,7 @@ def prepared(paths, *bindings, train=None):
       *bindings,
     ],
   )
-  return train_command.prepare(configuration.build(Training), NOWHERE)
+  return train_command.prepare(configuration.build(TrainConfig), NOWHERE)
 
 
 def data_lines(run):

@@ -4,8 +4,8 @@ import pytest
 
 from gkd.config import configuration
 from gkd.config import vocabularies
-from gkd.config.folders import Folders
-from gkd.config.records import Data
+from gkd.config.records import DataConfig
+from gkd.config.records import Folders
 from gkd.text import sentencepiece_training
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import SentencePieceVocabulary
@@ -25,7 +25,7 @@ def model_file(tmp_path_factory):
 
 def of(name, extra_ids=0, **places):
   places = {"data_dir": "", "cache_dir": ""} | places
-  data = Data(
+  data = DataConfig(
     task="toy",
     split="train",
     lengths=LENGTHS,

@@ -1,4 +1,4 @@
-"""RESTORE_OPTIMIZER and FIRST_STEP = 'checkpoint': gin to a run's state."""
+"""RESTORE_OPTIMIZER and INITIAL_STEP = 'checkpoint': gin to a run's state."""
 
 import shutil
 
@@ -13,10 +13,10 @@ from gkd.checkpoints import source
 from gkd.checkpoints import trained
 from gkd.checkpoints.store import Store
 from gkd.cli import train_command
+from gkd.config import command_records
 from gkd.config import configuration
-from gkd.config import records
 from gkd.config import warm_start
-from gkd.config.datasets import Folders
+from gkd.config.records import Folders
 from gkd.models import t5
 from gkd.training import loop
 from gkd.training import state as states
@@ -27,7 +27,7 @@ from tests.cli.test_main import write_cache
 
 FOLDERS = Folders(data_dir="", cache_dir="")
 RESTORE = "RESTORE_OPTIMIZER=True"
-OF_CHECKPOINT = "FIRST_STEP='checkpoint'"
+OF_CHECKPOINT = "INITIAL_STEP='checkpoint'"
 FACTORS = "LEARNING_RATE_FACTORS='constant * linear_warmup * rsqrt_decay'"
 
 
@@ -46,7 +46,7 @@ def prepare(tmp_path, caches):
     if not any(x.startswith("OPTIMIZER=") for x in given):
       given.append("OPTIMIZER=adafactor")
     configuration.load(["test/sft.gin"], given)
-    built = configuration.build(records.Training)
+    built = configuration.build(command_records.TrainConfig)
     return train_command.prepare(built, FOLDERS)
 
   return prepare
@@ -57,7 +57,7 @@ def before(tmp_path_factory, caches):
   """A run of Adafactor, begun at step 40 and saved after 5 of its own."""
   folder = tmp_path_factory.mktemp("before")
   configuration.load(["test/sft.gin"], ["MODEL_DIR=x", *caches])
-  student = configuration.build(records.Training).student
+  student = configuration.build(command_records.TrainConfig).student
   params = jax.jit(student.init)(jax.random.key(3))
   rule = Optimizer(name="adafactor", learning_rate=1.0, total_steps=9)
   state = states.create(params, rule.transformation())
@@ -142,10 +142,10 @@ def test_a_run_that_goes_on_knows_its_first_step(prepare, before, tmp_path):
   ("bindings", "message"),
   [
     ([RESTORE], "RESTORE_OPTIMIZER is True but INITIAL_CHECKPOINT_PATH is em"),
-    ([OF_CHECKPOINT], "FIRST_STEP is 'checkpoint' but INITIAL_CHECKPOINT_PATH"),
+    ([OF_CHECKPOINT], "INITIAL_STEP is 'checkpoint' but INITIAL_CHECKPOINT_PATH"),
     (
-      [RESTORE, "FIRST_STEP=44", "INITIAL_CHECKPOINT_PATH=%s"],
-      "FIRST_STEP is 44 but the slots .* are of step 45",
+      [RESTORE, "INITIAL_STEP=44", "INITIAL_CHECKPOINT_PATH=%s"],
+      "INITIAL_STEP is 44 but the slots .* are of step 45",
     ),
     (
       [RESTORE, "INITIAL_CHECKPOINT_PATH=%s", "ADAFACTOR_STEP_OFFSET=45"],

@@ -77,7 +77,7 @@ def test_all_arms_get_equal_updates_on_equal_batches():
     if method.distils:
       unused.append("TEACHER_CHECKPOINT_PATH=x")
     pipeline._load(method.file, unused)
-    built = configuration.build(pipeline.records.Training)
+    built = configuration.build(pipeline.command_records.TrainConfig)
     seen.append((built.train_steps, built.batch_size, built.optimizer))
   assert len(set(seen)) == 1
 

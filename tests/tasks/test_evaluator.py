@@ -11,6 +11,7 @@ from gkd.checkpoints.models import save_params
 from gkd.cli import evaluate_command
 from gkd.cli import main as command
 from gkd.cli import seqio_check
+from gkd.config import command_records
 from gkd.config import configuration
 from gkd.config import records
 from gkd.data.builder.build_cache import find_or_build
@@ -106,7 +107,7 @@ def saved(tmp_path_factory):
     ["runs/evaluate.gin", "tasks/gsm8k.gin"],
     ["MODEL_DIR=x", "INITIAL_CHECKPOINT_PATH=x", f"STUDENT_MODEL={text}"],
   )
-  model = configuration.build(records.Evaluating).model
+  model = configuration.build(command_records.EvaluateConfig).model
   path = tmp_path_factory.mktemp("models") / "model"
   save_params(path, jax.jit(model.init)(jax.random.key(0)), {"step": 0})
   return path
@@ -234,7 +235,7 @@ def test_what_seqio_needs_is_found_before_any_work(
   assert "task 'tatoeba_ende' is not registered by gkd.ta" in error(own, wrong)
   cache = TokenCache(path)
   cache.info["has_targets"] = False
-  data = records.Data(task="a", split="b", module="c", lengths=LENGTHS)
+  data = records.DataConfig(task="a", split="b", module="c", lengths=LENGTHS)
   with pytest.raises(UserError, match="has no references and so no metrics"):
     seqio_check.Comparison([(data, cache)], None)
 

@@ -9,7 +9,7 @@ from gkd.types import UserError
 
 CONFIG = """
 from __gin__ import dynamic_registration
-from gkd.config import records
+from gkd.config import command_records
 
 # Macros:
 # ==============================================================================
@@ -30,19 +30,19 @@ TRAIN_CACHE = 'caches/a'
 TRAIN_STEPS = 20
 WARM = 1.0
 
-# Parameters for records.Training:
+# Parameters for command_records.TrainConfig:
 # ==============================================================================
-records.Training.batch_size = %BATCH_SIZE
-records.Training.keep = 3
-records.Training.model_dir = %MODEL_DIR
-records.Training.report_period = %REPORT_PERIOD
-records.Training.teacher_checkpoint = %TEACHER_CHECKPOINT_PATH
-records.Training.train_steps = %TRAIN_STEPS
-records.Scoring.temperatures = %EVAL_TEMPERATURES
-train/records.Data.cache = %TRAIN_CACHE
-train/records.Data.lengths = %TASK_FEATURE_LENGTHS
-train/records.Data.split = 'train'
-eval/records.Data.split = 'validation'
+command_records.TrainConfig.batch_size = %BATCH_SIZE
+command_records.TrainConfig.keep = 3
+command_records.TrainConfig.model_dir = %MODEL_DIR
+command_records.TrainConfig.report_period = %REPORT_PERIOD
+command_records.TrainConfig.teacher_checkpoint = %TEACHER_CHECKPOINT_PATH
+command_records.TrainConfig.train_steps = %TRAIN_STEPS
+records.EvalConfig.temperatures = %EVAL_TEMPERATURES
+train/records.DataConfig.cache = %TRAIN_CACHE
+train/records.DataConfig.lengths = %TASK_FEATURE_LENGTHS
+train/records.DataConfig.split = 'train'
+eval/records.DataConfig.split = 'validation'
 student/t5.T5Config.from_size.size = %STUDENT_MODEL
 optimizer.Optimizer.cooldown_steps = %COOLDOWN_STEPS
 optimizer.Optimizer.learning_rate = %LEARNING_RATE
@@ -100,7 +100,7 @@ def test_every_difference_is_named_with_both_values(kept):
     "TASK_FEATURE_LENGTHS: {'inputs': 16, 'targets': 32} → {'inputs': 16,"
     " 'targets': 64}" in message
   )
-  assert "train/records.Data.split: 'train' → 'test'" in message
+  assert "train/records.DataConfig.split: 'train' → 'test'" in message
 
 
 def test_a_macro_behind_a_macro_is_followed(kept):
@@ -114,7 +114,7 @@ def test_a_macro_behind_a_macro_is_followed(kept):
 def test_models_as_an_earlier_version_wrote_them_are_the_same(kept):
   earlier = "student/t5.T5Config.from_size.size = %STUDENT_MODEL"
   today = "student/model_spec.t5.size = %STUDENT_MODEL"
-  model = "records.Training.student = "
+  model = "command_records.TrainConfig.student = "
   built = f"{model}@student/t5.encoder_decoder()"
   config = (
     "student/t5.encoder_decoder.config = @student/t5.T5Config.from_size()"
@@ -158,10 +158,11 @@ def test_a_value_that_only_one_of_them_has_is_a_difference(kept):
 
 
 def test_what_a_newer_version_has_besides_is_no_difference_at_none(kept):
-  split = "train/records.Data.split = 'train'"
-  assert kept((split, f"{split}\ntrain/records.Data.fraction = None")) == []
-  message = refused(kept, (split, f"{split}\ntrain/records.Data.fraction = 1"))
-  assert "train/records.Data.fraction: not set → 1" in message
+  part = "train/records.DataConfig"
+  split = f"{part}.split = 'train'"
+  assert kept((split, f"{split}\n{part}.fraction = None")) == []
+  message = refused(kept, (split, f"{split}\n{part}.fraction = 1"))
+  assert f"{part}.fraction: not set → 1" in message
 
 
 def test_many_differences_are_counted(kept):
@@ -176,11 +177,11 @@ def test_many_differences_are_counted(kept):
   [
     ("PERIOD = 50", "PERIOD = 10", "REPORT_PERIOD: 50 → 10"),
     ("'runs/a'", "'runs/b'", "MODEL_DIR: 'runs/a' → 'runs/b'"),
-    ("keep = 3", "keep = 5", "records.Training.keep: 3 → 5"),
+    ("keep = 3", "keep = 5", "command_records.TrainConfig.keep: 3 → 5"),
     (
       "'validation'",
       "'test'",
-      "eval/records.Data.split: 'validation' → 'test'",
+      "eval/records.DataConfig.split: 'validation' → 'test'",
     ),
     (
       "WARM = 1.0",

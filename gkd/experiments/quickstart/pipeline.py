@@ -32,9 +32,9 @@ from gkd.checkpoints.trained import load_trained
 from gkd.cli import evaluate_command
 from gkd.cli import sample_command
 from gkd.cli import train_command
+from gkd.config import command_records
 from gkd.config import configuration
-from gkd.config import records
-from gkd.config.datasets import Folders
+from gkd.config.records import Folders
 from gkd.experiments.quickstart import result_rows
 from gkd.experiments.quickstart.stages import Stages
 from gkd.report import page
@@ -281,7 +281,7 @@ def _evaluate(folder: Path, bindings: Sequence[str]) -> None:
 def _teacher_model() -> LanguageModel:
   unused = ("MODEL_DIR", "INITIAL_CHECKPOINT_PATH", "TEACHER_CHECKPOINT_PATH")
   _load("evaluate.gin", [f"{name}=unused" for name in unused])
-  return configuration.build(records.Evaluating).teacher
+  return configuration.build(command_records.EvaluateConfig).teacher
 
 
 def _hardware() -> str:

@@ -1,0 +1,254 @@
+"""Records of the commands: what `gkd train`, `evaluate` and `sample` read.
+
+Objects (models, objective, rollout, optimizer) come in built; numbers and names
+stay plain, so that everything is checked before anything is compiled. `idle`
+lists the macros that have no effect in a run; flags for them are refused.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Literal
+
+from gkd import masks
+from gkd.checkpoints.retention import Mode
+from gkd.checkpoints.retention import PreservationPolicy
+from gkd.config.model_spec import Model
+from gkd.config.records import DataConfig
+from gkd.config.records import EvalConfig
+from gkd.config.records import Idle
+from gkd.config.records import at_least_one
+from gkd.config.records import check_seed
+from gkd.config.records import idle_in_caches
+from gkd.losses.objective import Objective
+from gkd.sampling.params import SamplingParams
+from gkd.sampling.strategies import BeamSearch
+from gkd.sampling.strategies import Strategy
+from gkd.training.optimizer import Optimizer
+from gkd.training.rollout import Rollout
+from gkd.types import UserError
+
+_PERIODS = (
+  "eval_period",
+  "eval_log_steps",
+  "checkpoint_period",
+  "sample_period",
+)
+_SAMPLING = ("SAMPLING_TEMPERATURE", "SAMPLING_TOP_K", "SAMPLING_TOP_P")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+  """`gkd train`: see `gkd.training.run.Run` for what is not said here.
+
+  Attributes:
+    initial_checkpoint: the student's parameters, INITIAL_CHECKPOINT_PATH; ""
+      starts from random weights, and says so.
+    every_kth_layer: of it, or of the teacher's if it is "", take layers 0, k,
+      2k, …; (k of the encoder, k of the decoder), or None for all.
+    teacher_checkpoint: TEACHER_CHECKPOINT_PATH.
+    data: the training split.
+    evaluation: None never evaluates.
+    model_parallelism: devices that share one copy of the parameters.
+    keep: number of the newest checkpoints that stay.
+    keep_every: those of such steps stay too; 0 for none.
+    keep_best: number of the best ones that stay too; 0 for none.
+    best_metric: what "best" means, "eval/gsm8k/accuracy".
+    best_mode: "max" or "min" of it.
+  """
+
+  model_dir: str
+  student: Model
+  initial_checkpoint: str = ""
+  every_kth_layer: int | Sequence[int] | None = None
+  teacher: Model | None = None
+  teacher_checkpoint: str = ""
+  objective: Objective
+  rollout: Rollout | None = None
+  optimizer: Optimizer
+  data: DataConfig
+  batch_size: int
+  evaluation: EvalConfig | None = None
+  train_steps: int
+  seed: int = 0
+  reduction: masks.Reduction = "sequence"
+  micro_batches: int = 1
+  model_parallelism: int = 1
+  report_period: int = 50
+  eval_period: int = 1000
+  checkpoint_period: int = 1000
+  sample_period: int = 0
+  keep: int = 3
+  keep_every: int = 0
+  keep_best: int = 0
+  best_metric: str = ""
+  best_mode: Mode = "max"
+  evaluate_first: bool = False
+  eval_log_steps: int = 0
+
+  @property
+  def preservation(self) -> PreservationPolicy:
+    """Which checkpoints stay."""
+    return PreservationPolicy(
+      latest=self.keep,
+      every=self.keep_every,
+      best=self.keep_best,
+      metric=self.best_metric,
+      mode=self.best_mode,
+    )
+
+  def __post_init__(self):
+    at_least_one(
+      BATCH_SIZE=self.batch_size,
+      TRAIN_STEPS=self.train_steps,
+      MODEL_PARALLELISM=self.model_parallelism,
+      REPORT_PERIOD=self.report_period,
+    )
+    check_seed(self.seed)
+    _ = self.preservation  # refuses what cannot be kept
+    for name in _PERIODS:
+      if (value := getattr(self, name)) < 0:
+        raise UserError(
+          f"{name.upper()} is {value}; give a number of steps, or 0 for none"
+        )
+    if not self.model_dir:
+      raise UserError("MODEL_DIR is empty; give the folder of the run")
+    if self.teacher is not None and not self.teacher_checkpoint:
+      raise UserError(
+        "TEACHER_CHECKPOINT_PATH is empty but a teacher is configured; give"
+        " the checkpoint of the teacher"
+      )
+    needs_teacher = self.rollout is not None and self.rollout.needs_teacher
+    if needs_teacher and self.teacher is None:
+      raise UserError(
+        "OFF_POLICY_SOURCE is 'teacher' but there is no teacher; use"
+        " runs/distill.gin and set TEACHER_MODEL and TEACHER_CHECKPOINT_PATH"
+      )
+
+  def idle(self) -> Idle:
+    """Macros that have no effect in this run."""
+    splits = self.evaluation.splits if self.evaluation else []
+    yield from idle_in_caches(self.data, splits)
+    if self.evaluation:
+      yield from self.evaluation.idle(has_teacher=self.teacher is not None)
+    if self.rollout is None:
+      return
+    schedule, source = self.rollout.schedule, self.rollout.off_policy_source
+    if schedule.maximum == 0 and source == "dataset":
+      yield _SAMPLING, "STUDENT_DATA_FRACTION is 0 and no step samples"
+    if schedule.maximum == 0 or schedule.minimum == 1:
+      why = "at a STUDENT_DATA_FRACTION of 0 or 1 there is nothing to draw"
+      yield ["MIXING"], why
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+  """`gkd evaluate`.
+
+  Attributes:
+    output: folder of metrics.json and predictions/.
+    model: the model to evaluate.
+    checkpoint: its parameters.
+    teacher: optional model to compare with: its score, the distances to it.
+    teacher_checkpoint: its parameters.
+    evaluation: the task and how it is decoded.
+    seed: of the draws at temperatures above 0.
+  """
+
+  output: str
+  model: Model
+  checkpoint: str
+  teacher: Model | None = None
+  teacher_checkpoint: str = ""
+  evaluation: EvalConfig
+  seed: int = 0
+
+  def __post_init__(self):
+    check_seed(self.seed)
+    if not self.output:
+      raise UserError("MODEL_DIR is empty; give the folder of the results")
+
+  def idle(self, *, through_seqio: bool = False) -> Idle:
+    """Macros that have no effect; seqio reads TASK_MODULE from caches too."""
+    for names, why in idle_in_caches(None, self.evaluation.splits):
+      yield (
+        [n for n in names if not (through_seqio and n == "TASK_MODULE")],
+        why,
+      )
+    yield from self.evaluation.idle(has_teacher=self.teacher is not None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+  """`gkd sample`.
+
+  Attributes:
+    output: folder of the token cache that is written.
+    model: who writes.
+    checkpoint: its parameters.
+    data: where the prompts are.
+    decoding: temperature, top-k, top-p.
+    num_samples: completions of each prompt.
+    beam_size: of a search that finds them instead; 0 draws.
+    beam_alpha: exponent of its length penalty.
+    batch_size: prompts at once.
+    seed: of the draws.
+    writer: what the model is to those who train on its completions.
+    shard_prompts: prompts whose completions are written at a time, which is
+      what a kill may lose; None for a 256th of them, at least 256.
+    model_parallelism: devices that share one copy of the parameters.
+  """
+
+  output: str
+  model: Model
+  checkpoint: str
+  data: DataConfig
+  decoding: SamplingParams = dataclasses.field(default_factory=SamplingParams)
+  num_samples: int = 1
+  beam_size: int = 0
+  beam_alpha: float = 0.6
+  batch_size: int = 32
+  seed: int = 0
+  writer: Literal["teacher", "student"] = "teacher"
+  shard_prompts: int | None = None
+  model_parallelism: int = 1
+
+  def __post_init__(self):
+    if not self.output:
+      raise UserError("OUTPUT_DIR is empty; give the folder to write")
+    at_least_one(
+      NUM_SAMPLES=self.num_samples,
+      BATCH_SIZE=self.batch_size,
+      MODEL_PARALLELISM=self.model_parallelism,
+      SHARD_PROMPTS=self.shard_prompts,
+    )
+    check_seed(self.seed)
+    self.strategy.validate()
+    if self.beam_size and self.num_samples > self.beam_size:
+      raise UserError(
+        f"NUM_SAMPLES is {self.num_samples} but BEAM_SIZE {self.beam_size}"
+        f" finds at most {self.beam_size} completions of a prompt; raise"
+        " BEAM_SIZE"
+      )
+    if self.num_samples > 1 and not (self.beam_size or self.decoding.is_random):
+      raise UserError(
+        f"NUM_SAMPLES is {self.num_samples} but greedy completions are all the"
+        " same; give a SAMPLING_TEMPERATURE above 0, or a BEAM_SIZE"
+      )
+
+  @property
+  def strategy(self) -> Strategy:
+    """How completions come about."""
+    if self.beam_size:
+      return BeamSearch(self.beam_size, self.beam_alpha)
+    return self.decoding
+
+  def idle(self) -> Idle:
+    """Macros that have no effect."""
+    yield from idle_in_caches(self.data)
+    if self.beam_size:
+      why = f"BEAM_SIZE is {self.beam_size}, and a beam search draws nothing"
+      yield _SAMPLING, why
+      return
+    yield ["BEAM_ALPHA"], "BEAM_SIZE is 0, so there is no beam search"
+    if not self.decoding.is_random:
+      yield _SAMPLING[1:], "SAMPLING_TEMPERATURE is 0, which is greedy"

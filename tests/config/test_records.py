@@ -1,0 +1,170 @@
+"""Records of a configuration: what they refuse, and what has no effect."""
+
+import dataclasses
+
+import pytest
+
+from gkd.config import command_records
+from gkd.config import records
+from gkd.sampling.params import SamplingParams
+from gkd.sampling.strategies import BeamSearch
+from gkd.types import UserError
+
+DATA = records.DataConfig(
+  task="gsm8k",
+  split="test",
+  module="gkd.tasks.arithmetic",
+  lengths={"inputs": 4, "targets": 4},
+  cache="/here",
+)
+
+
+def evaluation(**kwargs):
+  return records.EvalConfig(data=DATA, **kwargs)
+
+
+def sampling(**kwargs):
+  return command_records.SampleConfig(
+    **{"output": "x", "model": None, "checkpoint": "y", "data": DATA, **kwargs}
+  )
+
+
+@pytest.mark.parametrize(
+  ("entry", "expected"),
+  [
+    ("svamp/test", (DATA.module, "svamp", "test", "")),
+    ("x.y:svamp/test[:1%]", ("x.y", "svamp", "test[:1%]", "")),
+    ("a/train+test[3:]", (DATA.module, "a", "train+test[3:]", "")),
+    ("/caches/a", ("", "", "", "/caches/a")),
+    ("~/caches/a", ("", "", "", "~/caches/a")),
+    ("../a", ("", "", "", "../a")),
+  ],
+)
+def test_an_entry_of_eval_splits_names_a_split_or_a_cache(entry, expected):
+  first, second = evaluation(eval_splits=(entry,)).splits
+  assert first == DATA
+  assert second.lengths == DATA.lengths
+  named = (second.module, second.task, second.split, second.cache)
+  assert named == expected
+
+
+@pytest.mark.parametrize("entry", ["svamp", "a/", "a/b/c", "a b/c", "x:", ""])
+def test_an_entry_that_names_nothing_is_refused(entry):
+  message = r"EVAL_SPLITS has .*; expected 'task/split', 'module:task/split' or"
+  with pytest.raises(UserError, match=message):
+    evaluation(eval_splits=(entry,))
+
+
+def test_a_seed_is_a_positive_number_of_32_bits_with_a_sign():
+  for value in (0, 2**31 - 1):
+    assert sampling(seed=value).seed == value
+  for value in (-1, 2**31):
+    message = rf"SEED is {value}; give 0 to 2147483647"
+    with pytest.raises(UserError, match=message):
+      sampling(seed=value)
+
+
+def test_one_evaluation_for_each_temperature_and_one_for_the_search():
+  def strategies(temperatures, beam_size, beam_alpha, num_samples):
+    return evaluation(
+      temperatures=temperatures,
+      beam_size=beam_size,
+      beam_alpha=beam_alpha,
+      num_samples=num_samples,
+    ).strategies
+
+  greedy = SamplingParams(temperature=0.0)
+  assert strategies((0.0, 0.7), 4, 0.6, 2) == [
+    greedy,
+    SamplingParams(temperature=0.7),
+    BeamSearch(4, 0.6),
+  ]
+  assert strategies((0.0,), 0, 0.6, 1) == [greedy]
+  assert strategies((), 2, 0.0, 1) == [BeamSearch(2, 0.0)]
+
+
+@pytest.mark.parametrize(
+  ("given", "message"),
+  [
+    ({"temperatures": ()}, "EVAL_TEMPERATURES is empty and EVAL_BEAM_SIZE 0"),
+    ({"temperatures": (-1.0,)}, "decoding temperature is -1.0"),
+    ({"temperatures": (0.5, 0.5)}, "give each temperature once"),
+    ({"num_samples": 2}, "EVAL_SAMPLES is 2 but greedy answers"),
+    (
+      {"temperatures": (), "beam_size": 4, "num_samples": 2},
+      "EVAL_SAMPLES is 2 but the answers are all the same",
+    ),
+    ({"beam_size": -1}, "beam size is -1; expected 1 or more"),
+    ({"beam_size": 2.5}, "beam size is 2.5; expected an integer"),
+    ({"beam_size": True}, "beam size is True; expected an integer"),
+    (
+      {"beam_size": 4, "beam_alpha": -0.5},
+      r"beam alpha is -0.5; expected 0 \(no length",
+    ),
+    ({"beam_size": 4, "beam_alpha": float("inf")}, "beam alpha is inf; exp"),
+    ({"beam_size": 4, "beam_alpha": "x"}, "beam alpha is 'x'; expected a num"),
+    ({"batch_size": 0}, "EVAL_BATCH_SIZE is 0; give at least 1"),
+  ],
+)
+def test_what_cannot_be_evaluated_is_refused(given, message):
+  with pytest.raises(UserError, match=message):
+    evaluation(**given)
+
+
+def test_completions_are_drawn_unless_there_is_a_beam_size():
+  drawn = SamplingParams(temperature=0.5)
+  assert sampling(decoding=drawn, num_samples=3).strategy is drawn
+  search = sampling(decoding=drawn, beam_size=4, beam_alpha=0.0, num_samples=3)
+  assert search.strategy == BeamSearch(4, 0.0)
+
+
+@pytest.mark.parametrize(
+  ("given", "message"),
+  [
+    (
+      {"decoding": SamplingParams(0.0), "num_samples": 2},
+      "NUM_SAMPLES is 2 but greedy completions",
+    ),
+    (
+      {"beam_size": 2, "num_samples": 3},
+      "NUM_SAMPLES is 3 but BEAM_SIZE 2 finds at most 2 completions",
+    ),
+    ({"beam_size": -1}, "beam size is -1; expected 1 or more"),
+    ({"decoding": SamplingParams(top_p=0.0)}, "decoding top_p is 0.0"),
+  ],
+)
+def test_what_cannot_be_sampled_is_refused(given, message):
+  with pytest.raises(UserError, match=message):
+    sampling(**given)
+
+
+@pytest.mark.parametrize(
+  ("given", "expected"),
+  [
+    (
+      {"beam_size": 4},
+      ["SAMPLING_TEMPERATURE", "SAMPLING_TOP_K", "SAMPLING_TOP_P"],
+    ),
+    (
+      {"decoding": SamplingParams(0.0)},
+      ["BEAM_ALPHA", "SAMPLING_TOP_K", "SAMPLING_TOP_P"],
+    ),
+    ({"decoding": SamplingParams(0.7)}, ["BEAM_ALPHA"]),
+  ],
+)
+def test_values_of_another_strategy_have_no_effect(given, expected):
+  data = dataclasses.replace(DATA, cache="")
+  idle = sampling(data=data, **given).idle()
+  assert [name for names, _ in idle for name in names] == expected
+
+
+def test_only_a_teacher_or_a_search_gives_some_values_an_effect():
+  def idle(config, has_teacher):
+    listed = config.idle(has_teacher=has_teacher)
+    return [name for names, _ in listed for name in names]
+
+  data = dataclasses.replace(DATA, cache="")
+  search = records.EvalConfig(data=data, beam_size=4)
+  assert idle(search, True) == []
+  assert idle(search, False) == ["EVAL_TEACHER", "EVAL_CHUNK_SIZE"]
+  assert idle(records.EvalConfig(data=data), True) == ["EVAL_BEAM_ALPHA"]
