@@ -80,7 +80,7 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
         on_answers=check and check.keeping(evaluation),
       )
     has_teacher = settings.teacher is not None
-    metric_infos.write(output, evaluations, teacher=has_teacher)
+    metric_infos.write(output, made, teacher=has_teacher)
     _write(output, values)
   print(score_table.table(made, values))
   print(f"\npredictions/ and metrics.json are in {output}")

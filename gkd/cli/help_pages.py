@@ -7,9 +7,9 @@ the command is given again, and how a call looks. Lines fit 80 columns.
 
 from gkd.cli import manual_caches
 from gkd.cli import manual_convert
-from gkd.cli.page import CODES
-from gkd.cli.page import GIN
-from gkd.cli.page import Page
+from gkd.cli.help_page import CODES
+from gkd.cli.help_page import GIN
+from gkd.cli.help_page import Page
 
 _TRAINING_CODES = """
 exit code:

@@ -1,7 +1,7 @@
 """Help of `gkd cache` and its actions, see `gkd.cli.help_pages`."""
 
-from gkd.cli.page import GIN
-from gkd.cli.page import Page
+from gkd.cli.help_page import GIN
+from gkd.cli.help_page import Page
 
 PAGES = {
   "cache": Page(

@@ -1,6 +1,6 @@
 """Help of `gkd convert`, see `gkd.cli.help_pages`."""
 
-from gkd.cli.page import Page
+from gkd.cli.help_page import Page
 
 PAGES = {
   "convert": Page(

@@ -113,7 +113,7 @@ def _find(data: DataConfig, folders: Folders) -> str | None:
   return lookup.find(_spec(data, folders))
 
 
-def _spec(data: Data, folders: Folders) -> CacheSpec:
+def _spec(data: DataConfig, folders: Folders) -> CacheSpec:
   return CacheSpec(
     task=data.task,
     split=data.split,

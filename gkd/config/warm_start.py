@@ -1,4 +1,4 @@
-"""RESTORE_OPTIMIZER and FIRST_STEP = 'checkpoint': going on from another.
+"""RESTORE_OPTIMIZER and INITIAL_STEP = 'checkpoint': going on from another.
 
 Not the resumption of a run in its own folder, which needs none of this: slots
 and step are those of INITIAL_CHECKPOINT_PATH, read when a run first starts.
@@ -56,7 +56,7 @@ def of_checkpoint(
     return optimizer, None
   restore = bool(optimizer.restore)
   asks = (
-    "RESTORE_OPTIMIZER is True" if restore else "FIRST_STEP is 'checkpoint'"
+    "RESTORE_OPTIMIZER is True" if restore else "INITIAL_STEP is 'checkpoint'"
   )
   if not path:
     raise UserError(
@@ -74,7 +74,7 @@ def of_checkpoint(
   if checkpoint.step is None:
     raise UserError(
       f"{asks} but {_NAME} {path!r} does not say its step; give a number as"
-      " FIRST_STEP" + ", without RESTORE_OPTIMIZER" * restore
+      " INITIAL_STEP" + ", without RESTORE_OPTIMIZER" * restore
     )
   optimizer = optimizer.beginning_at(checkpoint.step)
   if restore:

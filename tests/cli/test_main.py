@@ -364,7 +364,7 @@ def test_no_file_at_all(capsys):
 
 def test_file_that_describes_no_run(capsys):
   line = error_of(["train", "--gin_file=test/tiny.gin"], capsys)
-  assert "no --gin_file describes a 'Training'" in line
+  assert "no --gin_file describes a 'TrainConfig'" in line
 
 
 def test_gin_value_for_a_command_without_gin(capsys):

@@ -142,7 +142,7 @@ def test_a_run_that_goes_on_knows_its_first_step(prepare, before, tmp_path):
   ("bindings", "message"),
   [
     ([RESTORE], "RESTORE_OPTIMIZER is True but INITIAL_CHECKPOINT_PATH is em"),
-    ([OF_CHECKPOINT], "INITIAL_STEP is 'checkpoint' but INITIAL_CHECKPOINT_PATH"),
+    ([OF_CHECKPOINT], "INITIAL_STEP is 'checkpoint' but INITIAL_CHECK"),
     (
       [RESTORE, "INITIAL_STEP=44", "INITIAL_CHECKPOINT_PATH=%s"],
       "INITIAL_STEP is 44 but the slots .* are of step 45",
