@@ -3,9 +3,12 @@
 The cache is shared by the workers of pytest-xdist and by child processes.
 """
 
+from collections.abc import Callable
+import fcntl
 import gc
 import os
 import pathlib
+import shutil
 import signal
 
 # A shell starts background jobs with ctrl-C ignored, and so would be ours.
@@ -44,6 +47,53 @@ def _room_for_programs():
   if _MAPS.exists() and len(_MAPS.read_bytes().splitlines()) > _MANY_MAPS:
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory) -> Callable[..., pathlib.Path]:
+  """`shared_folder(name, make)`: a folder that `make(folder)` fills.
+
+  It is made once for all workers of pytest-xdist; tests only read it.
+  """
+  base = tmp_path_factory.getbasetemp()
+  if "PYTEST_XDIST_WORKER" in os.environ:
+    base = base.parent
+
+  def shared(name: str, make: Callable[[pathlib.Path], object]):
+    folder, done = base / f"shared_{name}", base / f"shared_{name}.done"
+    with (base / f"shared_{name}.lock").open("w") as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      if not done.exists():
+        folder.mkdir()
+        make(folder)
+        done.touch()
+    return folder
+
+  return shared
+
+
+@pytest.fixture(scope="session")
+def caches(shared_folder):
+  """Caches of the tiny sums: 40 rows to train on, with and without targets."""
+  from tests import tiny
+
+  folder = shared_folder("caches", tiny.make_caches)
+  return {name: tiny.TokenCache(folder / name) for name in tiny.CACHES}
+
+
+@pytest.fixture(scope="session")
+def undisturbed(shared_folder, tmp_path_factory, caches):
+  """State and folder of `tiny.make_run` that nothing stopped."""
+  from gkd.training import loop
+  from tests import tiny
+
+  made = shared_folder(
+    "undisturbed", lambda folder: loop.train(tiny.make_run(folder, caches))
+  )
+  folder = tmp_path_factory.mktemp("undisturbed")
+  shutil.copytree(made, folder, dirs_exist_ok=True)
+  # A complete run is left as it is; this restores its state.
+  return loop.train(tiny.make_run(folder, caches)), folder
 
 
 @pytest.fixture(scope="session")

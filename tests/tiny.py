@@ -12,6 +12,7 @@ import pathlib
 import jax
 import numpy as np
 
+from gkd import partitioning
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
@@ -53,8 +54,16 @@ CHAINS = ChainAddition(min_terms=2, max_terms=2, digits=2)
 
 @functools.cache
 def parameters(model, seed):
-  """Start values; a run copies what it changes."""
-  return jax.device_get(jax.jit(model.init)(jax.random.key(seed)))
+  """Start values of about T5's scale; a run copies what it changes."""
+  rng = np.random.default_rng(seed)
+
+  def draw(leaf):
+    if leaf.ndim == 1:  # the scale of a norm
+      return np.ones(leaf.shape, leaf.dtype)
+    values = rng.normal(size=leaf.shape) / np.sqrt(leaf.shape[0])
+    return values.astype(leaf.dtype)
+
+  return jax.tree.map(draw, jax.eval_shape(model.init, jax.random.key(0)))
 
 
 def make_cache(path, *, targets=True, rows=40, split="train"):
@@ -77,6 +86,19 @@ def make_cache(path, *, targets=True, rows=40, split="train"):
   return TokenCache(write_rows(path, made, info))
 
 
+CACHES = {
+  "train": {},
+  "prompts": {"targets": False},
+  "validation": {"rows": 8, "split": "validation"},
+}
+
+
+def make_caches(folder) -> None:
+  """The caches of the fixture `caches`."""
+  for name, options in CACHES.items():
+    make_cache(folder / name, **options)
+
+
 def make_run(folder, caches, **changes) -> Run:
   fields = {
     "model_dir": str(folder),
@@ -95,6 +117,8 @@ def make_run(folder, caches, **changes) -> Run:
     "report_period": 1,
     "eval_period": 0,
     "checkpoint_period": 2,
+    # Programs for one device compile in half the time.
+    "mesh": partitioning.make_mesh(devices=jax.devices()[:1]),
   }
   return Run(**(fields | changes))
 

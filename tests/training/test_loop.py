@@ -30,7 +30,6 @@ from tests.tiny import STUDENT
 from tests.tiny import TEACHER
 from tests.tiny import VOCABULARY
 from tests.tiny import lines
-from tests.tiny import make_cache
 from tests.tiny import make_evaluation
 from tests.tiny import make_run
 from tests.tiny import parameters
@@ -51,36 +50,22 @@ def stop_at(stopped):
   return listener
 
 
-@pytest.fixture(scope="module")
-def caches(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("caches")
-  return {
-    "train": make_cache(folder / "train"),
-    "prompts": make_cache(folder / "prompts", targets=False),
-    "validation": make_cache(folder / "validation", rows=8, split="validation"),
-  }
-
-
 def assert_identical(actual, expected):
   jax.tree.map(
     np.testing.assert_array_equal, *jax.device_get((actual, expected))
   )
 
 
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory, caches):
-  folder = tmp_path_factory.mktemp("straight")
-  return loop.train(make_run(folder, caches)), folder
-
-
-def test_stopped_and_resumed_run_is_bit_identical(tmp_path, caches, straight):
+def test_stopped_and_resumed_run_is_bit_identical(
+  tmp_path, caches, undisturbed
+):
   run = make_run(tmp_path, caches)
   with pytest.raises(Stop):
     # After the checkpoint of step 4: step 5 is done twice.
     loop.train(run, listener=stop_at(5))
   resumed = loop.train(run)
-  assert_identical(resumed, straight[0])
-  assert records(tmp_path) == records(straight[1])
+  assert_identical(resumed, undisturbed[0])
+  assert records(tmp_path) == records(undisturbed[1])
   assert [record["step"] for record in records(tmp_path)] == [1, 2, 3, 4, 5, 6]
   both = {record["train/lambda"] for record in records(tmp_path)}
   assert both == {0.0, 1.0}  # λ = 0.5: both kinds of steps were resumed
@@ -102,7 +87,7 @@ def test_the_first_start_keeps_the_vocabulary_and_asks_the_teacher(
   assert caplog.text.count("nats a token on the ref") == 1
 
 
-def test_a_run_resumes_on_other_devices(tmp_path, caches, straight):
+def test_a_run_resumes_on_other_devices(tmp_path, caches, undisturbed):
   """Four copies of the model, then two that are each split over two."""
   with pytest.raises(Stop):
     loop.train(make_run(tmp_path, caches), listener=stop_at(5))
@@ -126,16 +111,16 @@ def test_a_run_resumes_on_other_devices(tmp_path, caches, straight):
   jax.tree.map(
     # AdamW divides by the root of tiny squares, which magnifies rounding.
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-    *jax.device_get((resumed, straight[0])),
+    *jax.device_get((resumed, undisturbed[0])),
   )
   names = ("step", "train/lambda", "train/sampled_length")
   assert [[line.get(n) for n in names] for line in records(tmp_path)] == [
-    [line.get(n) for n in names] for line in records(straight[1])
+    [line.get(n) for n in names] for line in records(undisturbed[1])
   ]
 
 
-def test_a_complete_run_is_left_alone(caches, straight):
-  state, folder = straight
+def test_a_complete_run_is_left_alone(caches, undisturbed):
+  state, folder = undisturbed
 
   def files():
     found = [x for x in sorted(folder.rglob("*")) if x.name != ".lock"]
@@ -189,7 +174,7 @@ def test_slots_are_those_of_the_first_start(tmp_path, caches):
     make("none", student_slots=None)
 
 
-def test_evaluation_leaves_training_as_it_is(tmp_path, caches, straight):
+def test_evaluation_leaves_training_as_it_is(tmp_path, caches, undisturbed):
   evaluation = make_evaluation(caches["validation"])
   run = make_run(
     tmp_path,
@@ -199,7 +184,7 @@ def test_evaluation_leaves_training_as_it_is(tmp_path, caches, straight):
     evaluate_first=True,
     sample_period=3,
   )
-  assert_identical(loop.train(run), straight[0])
+  assert_identical(loop.train(run), undisturbed[0])
   evaluated = [r for r in records(tmp_path) if "eval/sums/accuracy" in r]
   assert [record["step"] for record in evaluated] == [0, 2, 4, 6]
   assert {"eval/sums/forward_kl", "eval/sums/reverse_kl"} <= evaluated[0].keys()
@@ -352,38 +337,8 @@ def test_objective_is_said_in_words(tmp_path, caches):
   assert "cross-entropy" in sft.describe()
 
 
-@pytest.fixture(scope="module")
-def seqio_caches(tmp_path_factory):
-  """Caches of both splits of a seqio task, made by another process."""
-  pytest.importorskip("seqio")
-  folder = tmp_path_factory.mktemp("seqio")
-  (folder / "sums_task.py").write_text(
-    textwrap.dedent("""
-      from gkd.tasks import arithmetic
-      from tests import tiny
-
-      def register(data_dir, vocabulary):
-        arithmetic.register_chains(
-          "sums", tiny.CHAINS, vocabulary,
-          sizes={"train": 40, "validation": 8})
-    """)
-  )
-  script = """
-    import sys
-    from gkd.data.builder.build_cache import find_or_build
-    from gkd.data.builder.lookup import CacheSpec
-    from tests import tiny
-
-    for split in ("train", "validation"):
-      print(find_or_build(CacheSpec(
-        task="sums", split=split, cache_dir=sys.argv[1], lengths=tiny.LENGTHS,
-        task_module="sums_task", vocabulary=tiny.VOCABULARY)))
-  """
-  return run_python(script, str(folder), path=folder).split()
-
-
 def test_trains_and_evaluates_where_tensorflow_cannot_be_imported(
-  tmp_path, seqio_caches
+  tmp_path, caches
 ):
   """A child process whose imports of the data side and of torch raise."""
   script = """
@@ -405,7 +360,8 @@ def test_trains_and_evaluates_where_tensorflow_cannot_be_imported(
     loop.train(run)
     assert not any(name.startswith("tensorflow.") for name in sys.modules)
   """
-  run_python(script, str(tmp_path), *seqio_caches)
+  paths = [str(caches[name].path) for name in ("train", "validation")]
+  run_python(script, str(tmp_path), *paths)
   last = records(tmp_path)[-1]
   assert {"eval/sums/accuracy", "eval/sums/reverse_kl"} <= last.keys()
   assert last["train/lambda"] == 1
@@ -424,7 +380,7 @@ def test_importing_the_loop_is_light():
   assert any(float(run_python(script)) < 2.0 for _ in range(3))
 
 
-def run_python(script, *arguments, path=ROOT) -> str:
+def run_python(script, *arguments) -> str:
   """What a script prints that runs in a process of its own."""
   done = subprocess.run(
     [sys.executable, "-c", textwrap.dedent(script), *arguments],
@@ -432,6 +388,6 @@ def run_python(script, *arguments, path=ROOT) -> str:
     stdout=subprocess.PIPE,
     text=True,
     cwd=ROOT,
-    env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{path}"},
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
   )
   return done.stdout
