@@ -1,9 +1,11 @@
-"""Imports point downward, and heavy packages stay in their leaves.
+"""Imports point downward without cycles; files and functions stay small.
 
-The table is that of the README. Imports inside functions count as well.
+Imports inside functions count as well.
 """
 
 import ast
+import collections
+import graphlib
 import pathlib
 import subprocess
 import sys
@@ -16,15 +18,6 @@ PACKAGE = ROOT / "gkd"
 # Longest matching prefix wins.
 LAYERS = {
   "gkd": 0,
-  "gkd.errors": 0,
-  "gkd.ids": 0,
-  "gkd.types": 0,
-  "gkd.keys": 0,
-  "gkd.masks": 0,
-  "gkd.trees": 0,
-  "gkd.metrics": 0,
-  "gkd.files": 0,
-  "gkd.bindings": 0,
   "gkd.progress": 1,
   "gkd.losses": 1,
   "gkd.models": 1,
@@ -44,24 +37,30 @@ LAYERS = {
   "gkd.training.run": 4,
   "gkd.training.resume_check": 4,
   "gkd.training.loop": 4,
-  "gkd.__main__": 5,
-  "gkd.cli": 5,
   "gkd.config": 5,
-  "gkd.experiments": 5,
   "gkd.report": 5,
-  "gkd.bench": 5,
-  "gkd.plan": 5,
+  "gkd.cli": 6,
+  "gkd.__main__": 6,
+  "gkd.experiments": 6,
 }
-TOP = 5
+TOP = 6
 TENSORFLOW = {"tensorflow", "tensorflow_datasets", "tensorflow_text", "seqio"}
-TORCH = {"torch", "transformers"}
-# Who may import what the layers below the top may not.
+HEAVY = TENSORFLOW | {"torch", "transformers"}
+# Who may import what no other module below the command line may.
 LEAVES = {
   "gkd.tasks": TENSORFLOW,
   "gkd.data.builder.seqio_source": TENSORFLOW,
 }
 GIN = {"gkd.config.configuration", "gkd.config.gin_table"}
-GROUND = {"jax", "numpy", "flax"}
+GROUND = {"jax", "numpy", "flax", "gkd"} | sys.stdlib_module_names
+# What the report may import; it reads files and never a model.
+REPORT = {"gkd", "gkd.bindings", "gkd.errors", "gkd.files"}
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+LONG_FUNCTIONS = {"gkd.training.loop.train": 150}
+# Recorded by name in caches on disk and in users' tasks.
+SHARED_NAMES = {"metrics"}
 
 
 def module_name(path: pathlib.Path) -> str:
@@ -70,9 +69,10 @@ def module_name(path: pathlib.Path) -> str:
 
 
 MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+SOURCES = {name: path.read_text("utf-8") for name, path in MODULES.items()}
 
 
-def imports(source: str, modules=MODULES) -> set[str]:
+def imports(source: str) -> set[str]:
   """Absolute names of all modules that a source imports, at any depth."""
   found = set()
   for node in ast.walk(ast.parse(source)):
@@ -82,15 +82,18 @@ def imports(source: str, modules=MODULES) -> set[str]:
       assert node.level == 0, "imports are absolute"
       for alias in node.names:
         full = f"{node.module}.{alias.name}"
-        found.add(full if full in modules else node.module)
+        found.add(full if full in MODULES else node.module)
   return found
 
 
-def layer(module: str) -> int:
-  while module not in LAYERS:
-    module, _, rest = module.rpartition(".")
-    assert rest, "not a module of gkd"
-  return LAYERS[module]
+IMPORTS = {name: imports(source) for name, source in SOURCES.items()}
+
+
+def prefix_value(table, module: str, default=None):
+  """Value of the longest prefix of a module's name in a table."""
+  while module and module not in table:
+    module = module.rpartition(".")[0]
+  return table.get(module, default)
 
 
 def folder(module: str) -> str:
@@ -98,82 +101,89 @@ def folder(module: str) -> str:
   return ".".join(module.split(".")[:2])
 
 
-def violations(module: str, source: str) -> list[str]:
+def violations(module: str, imported: set[str]) -> list[str]:
   """What is wrong with the imports of one module."""
   wrong = []
-  own = layer(module)
-  for name in sorted(imports(source)):
+  own = prefix_value(LAYERS, module)
+  for name in sorted(imported):
     top = name.partition(".")[0]
     if top == "gkd" and name != "gkd":
-      other = layer(name)
+      other = prefix_value(LAYERS, name)
       sideways = other == own and folder(name) != folder(module)
       if other > own or (sideways and own not in (0, TOP)):
         wrong.append(f"{module} (L{own}) imports {name} (L{other})")
     elif top == "gin" and module not in GIN:
       wrong.append(f"{module} imports gin")
-    elif top in TENSORFLOW | TORCH and own < TOP and not allowed(module, top):
-      wrong.append(f"{module} imports {top}")
-    elif own == 0 and top not in GROUND | {"gkd"} | sys.stdlib_module_names:
+    elif top in HEAVY and own < TOP:
+      allowed = top in prefix_value(LEAVES, module, ())
+      wrong += [] if allowed else [f"{module} imports {top}"]
+    elif own == 0 and top not in GROUND:
       wrong.append(f"{module} (L0) imports {top}")
+    if module.startswith("gkd.report") and top in ("gkd", "jax", "flax"):
+      ours = name in REPORT or name.startswith("gkd.report")
+      wrong += [] if ours else [f"{module} imports {name}"]
   return wrong
 
 
-def allowed(module: str, package: str) -> bool:
-  return any(
-    package in packages
-    for leaf, packages in LEAVES.items()
-    if module == leaf or module.startswith(f"{leaf}.")
+def test_imports_point_downward():
+  assert [w for m in IMPORTS for w in violations(m, IMPORTS[m])] == []
+
+
+@pytest.mark.parametrize(
+  ("module", "source", "count"),
+  [
+    ("gkd.losses.divergence", "from gkd.sampling import sampler", 1),
+    ("gkd.losses.divergence", "from gkd.models import t5", 1),
+    ("gkd.training.step", "from gkd.training import loop", 1),
+    ("gkd.training.loop", "from gkd.cli import main", 1),
+    ("gkd.config.setup", "from gkd.cli import main", 1),
+    ("gkd.data.loader", "def f():\n  import tensorflow as tf", 1),
+    ("gkd.data.loader", "import seqio.vocabularies", 1),
+    ("gkd.models.t5", "import torch", 1),
+    ("gkd.cli.main", "import gin", 1),
+    ("gkd.masks", "import optax", 1),
+    ("gkd.report.read", "import jax", 1),
+    ("gkd.tasks.arithmetic", "import seqio", 0),
+    ("gkd.data.builder.seqio_source", "def f():\n  import seqio", 0),
+    ("gkd.losses.objective", "from gkd.losses import divergence", 0),
+    ("gkd.config.configuration", "from gin import config", 0),
+  ],
+)
+def test_a_wrong_import_is_noticed(module, source, count):
+  assert len(violations(module, imports(source))) == count
+
+
+def test_there_are_no_import_cycles():
+  graph = {m: {n for n in IMPORTS[m] if n in MODULES and n != m}
+           for m in MODULES}  # fmt: skip
+  # A package's __init__ runs before its modules; nothing else is in it.
+  list(graphlib.TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.xfail(reason="the move is under way")
+def test_no_two_modules_have_one_basename():
+  names = collections.Counter(
+    path.stem for path in MODULES.values() if not path.stem.startswith("__")
   )
+  twice = {name for name, count in names.items() if count > 1}
+  assert twice - SHARED_NAMES == set()
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_imports_point_downward(module):
-  assert violations(module, MODULES[module].read_text("utf-8")) == []
-
-
-@pytest.mark.parametrize(
-  ("module", "source"),
-  [
-    ("gkd.losses.divergence", "from gkd.sampling import sampler"),
-    ("gkd.losses.divergence", "from gkd.models import t5"),
-    ("gkd.training.step", "from gkd.training import loop"),
-    ("gkd.training.loop", "from gkd.cli import main"),
-    ("gkd.data.loader", "def f():\n  import tensorflow as tf"),
-    ("gkd.data.loader", "import seqio.vocabularies"),
-    ("gkd.models.t5", "import torch"),
-    ("gkd.cli.main", "import gin"),
-    ("gkd.masks", "import optax"),
-  ],
-)
-def test_a_wrong_import_is_noticed(module, source):
-  assert len(violations(module, source)) == 1
-
-
-@pytest.mark.parametrize(
-  ("module", "source"),
-  [
-    ("gkd.tasks.arithmetic", "import seqio"),
-    ("gkd.data.builder.seqio_source", "def f():\n  import seqio"),
-    ("gkd.losses.objective", "from gkd.losses import divergence"),
-    ("gkd.config.configuration", "from gin import config"),
-  ],
-)
-def test_the_leaves_are_allowed(module, source):
-  assert violations(module, source) == []
-
-
-def test_report_reads_files_and_never_a_model():
-  for module, path in MODULES.items():
-    if module.startswith("gkd.report"):
-      names = imports(path.read_text("utf-8"))
-      own = {n for n in names if n.partition(".")[0] in ("gkd", "jax", "flax")}
-      allowed_names = {n for n in own if n.startswith("gkd.report")}
-      assert own - allowed_names <= {
-        "gkd",
-        "gkd.bindings",
-        "gkd.errors",
-        "gkd.files",
-      }, module
+@pytest.mark.xfail(reason="the move is under way")
+def test_files_and_functions_are_small():
+  long = {
+    module: lines
+    for module, source in SOURCES.items()
+    if (lines := len(source.splitlines())) > MAX_FILE_LINES
+  }
+  for module, source in SOURCES.items():
+    for node in ast.walk(ast.parse(source)):
+      if isinstance(node, ast.FunctionDef):
+        name = f"{module}.{node.name}"
+        lines = node.end_lineno - node.lineno + 1
+        if lines > LONG_FUNCTIONS.get(name, MAX_FUNCTION_LINES):
+          long[name] = lines
+  assert long == {}
 
 
 def test_help_imports_neither_jax_nor_gin():
