@@ -10,6 +10,7 @@ import os
 import pathlib
 import shutil
 import signal
+import tarfile
 
 # A shell starts background jobs with ctrl-C ignored, and so would be ours.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -109,3 +110,22 @@ def data_dir() -> pathlib.Path:
   if not folder or not pathlib.Path(folder).is_dir():
     pytest.skip("real data: set GKD_DATA_DIR to a folder that holds it")
   return pathlib.Path(folder)
+
+
+@pytest.fixture(scope="session")
+def t5x_checkpoint(golden, tmp_path_factory):
+  """`t5x_checkpoint("t5_1_1_tiny", "legacy", 10)`: a folder that T5X wrote.
+
+  Unpacked once and read-only by agreement.
+  """
+  root = tmp_path_factory.mktemp("t5x")
+
+  def unpacked(model: str, layout: str, step: int) -> pathlib.Path:
+    folder = root / model / layout / f"checkpoint_{step}"
+    if not folder.exists():
+      file = golden / "t5x" / model / f"{layout}_checkpoint_{step}.tar.gz"
+      with tarfile.open(file) as tar:
+        tar.extractall(folder.parent, filter="data")
+    return folder
+
+  return unpacked

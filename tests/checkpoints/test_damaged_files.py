@@ -17,10 +17,7 @@ from gkd.checkpoints import conversion
 from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.native import native_checkpoint
 from gkd.cli import main as command
-from tests.checkpoints import conftest
 from tests.checkpoints import tiny_models
-
-t5x_checkpoint = conftest.t5x_checkpoint
 
 
 @pytest.fixture(scope="module")

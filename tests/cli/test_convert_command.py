@@ -14,11 +14,8 @@ from gkd.text import sentencepiece_training
 from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
 from gkd.types import UserError
-from tests.checkpoints import conftest
 from tests.checkpoints import tiny_models
 from tests.checkpoints.native import test_native_checkpoint
-
-t5x_checkpoint = conftest.t5x_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -41,13 +41,6 @@ def test_bytes_come_back(tmp_path, extra_ids):
   assert settings["tokenizer_class"] == "ByT5Tokenizer"
 
 
-def test_characters_have_no_tokenizer_in_transformers(tmp_path):
-  characters = vocabulary.load("characters:0123+=")
-  with pytest.raises(UserError, match="give --tokenizer=none to write"):
-    hf_tokenizer.write(tmp_path, characters)
-  assert not any(tmp_path.iterdir())
-
-
 def test_texts_are_cut_where_they_were_also_on_the_way_through_ours(tmp_path):
   for name in ("theirs", "ours", "again"):
     (tmp_path / name).mkdir()

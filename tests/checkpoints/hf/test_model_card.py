@@ -68,23 +68,29 @@ def test_a_run_is_told_with_its_last_scores(run_dir):
   assert "| Data | unknown: not given when it was exported |" in page
 
 
-def test_scores_of_its_own_step_are_preferred(run_dir):
-  page = model_card.text(
-    checkpoint(200, run={"card": FACTS}, run_dir=run_dir), {}
-  )
-  assert "Evaluated after step 200; bootstrap" in page
-  assert "| sums/accuracy | 40 | 35 to 45.25 |" in page
+@pytest.mark.parametrize(
+  ("run", "step", "sentence", "row"),
+  [
+    ({}, 200, "Evaluated after step 200; bootstrap", "40 | 35 to 45.25"),
+    # Steps before the run are counted.
+    ({"initial_step": 1000}, 1200, "after step 1,200; ", "40 | 35 to 45.25"),
+    (
+      {"first_step": 1000},
+      200,
+      "step 1,400, not at step 200 of this",
+      "61.5 | ",
+    ),
+  ],
+)
+def test_scores_of_its_own_step_are_preferred(
+  run_dir, run, step, sentence, row
+):
+  run = {"card": FACTS, **run}
+  page = model_card.text(checkpoint(step, run=run, run_dir=run_dir), {})
+  assert sentence in page
+  assert f"| sums/accuracy | {row} |" in page
   assert "empty" not in page
   assert not page.startswith("---\nlicense")
-
-
-def test_the_steps_before_the_run_are_counted(run_dir):
-  run = {"card": FACTS, "first_step": 1000}
-  page = model_card.text(checkpoint(1200, run=run, run_dir=run_dir), {})
-  assert "Evaluated after step 1,200; bootstrap" in page
-  assert "| sums/accuracy | 40 | 35 to 45.25 |" in page
-  page = model_card.text(checkpoint(200, run=run, run_dir=run_dir), {})
-  assert "after step 1,400, not at step 200 of this checkpoint" in page
 
 
 def test_lines_that_are_no_evaluation_are_passed_over(run_dir):
@@ -133,10 +139,3 @@ def test_an_export_writes_it_before_the_arrays(tmp_path, monkeypatch):
   with pytest.raises(RuntimeError, match="no card"):
     hf_folder.write(tmp_path, tiny_models.make())
   assert list(tmp_path.iterdir()) == []
-
-
-def test_it_is_written_as_the_readme_of_the_folder(tmp_path):
-  model_card.write(tmp_path, checkpoint(), {"license": "mit"})
-  assert (tmp_path / "README.md").read_text("utf-8") == model_card.text(
-    checkpoint(), {"license": "mit"}
-  )

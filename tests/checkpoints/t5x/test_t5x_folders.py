@@ -23,28 +23,25 @@ def orbax(folder):
   return folder
 
 
-def test_legacy_folder(tmp_path):
-  index = touch(tmp_path / "checkpoint_7" / "checkpoint")
-  found = t5x_folders.find(f"{tmp_path}/checkpoint_7/")
-  assert (found.path, found.index) == (index.parent, index)
-  assert (found.is_orbax, found.choice) == (False, "")
-
-
-@pytest.mark.parametrize("given", ["", "state"])
-def test_orbax_folder(tmp_path, given):
-  folder = orbax(tmp_path / "checkpoint_7")
-  found = t5x_folders.find(folder / given)
-  assert found.path == folder
-  assert found.index == folder / "state" / "_METADATA"
-  assert found.is_orbax
-
-
-def test_generation_between(tmp_path):
-  """A msgpack file in `state`, and nothing marked as committed."""
-  index = touch(tmp_path / "checkpoint_7" / "state" / "checkpoint")
-  found = t5x_folders.find(tmp_path / "checkpoint_7")
-  assert (found.path, found.index) == (tmp_path / "checkpoint_7", index)
-  assert not found.is_orbax
+@pytest.mark.parametrize(
+  ("index", "given"),
+  [
+    ("checkpoint", ""),
+    ("state/_METADATA", ""),
+    ("state/_METADATA", "state"),
+    # A generation between, in which nothing is marked as committed.
+    ("state/checkpoint", ""),
+  ],
+)
+def test_the_index_of_each_generation_is_found(tmp_path, index, given):
+  folder = tmp_path / "checkpoint_7"
+  if "_METADATA" in index:
+    orbax(folder)
+  touch(folder / index)
+  found = t5x_folders.find(f"{folder / given}/")
+  assert (found.path, found.index) == (folder, folder / index)
+  assert found.is_orbax == ("_METADATA" in index)
+  assert found.choice == ""
 
 
 def test_newest_of_a_run_by_number_and_said(tmp_path):
@@ -60,87 +57,75 @@ def test_newest_of_a_run_by_number_and_said(tmp_path):
   )
 
 
-def test_home_folder_is_expanded(tmp_path, monkeypatch):
-  monkeypatch.setenv("HOME", str(tmp_path))
-  touch(tmp_path / "run" / "checkpoint_1" / "checkpoint")
-  assert t5x_folders.find("~/run").path == tmp_path / "run" / "checkpoint_1"
+def _files(*names, given="."):
+  def make(tmp_path):
+    for name in names:
+      touch(tmp_path / name)
+    return tmp_path / given
+
+  return make
 
 
-def _half_written(tmp_path):
-  return touch(tmp_path / "checkpoint_7.tmp-17" / "checkpoint").parent
-
-
-def _half_written_orbax(tmp_path):
-  name = "checkpoint_7.orbax-checkpoint-tmp-12"
-  return touch(tmp_path / name / "state" / "_METADATA").parent.parent
-
-
-def _item_of_half_written(tmp_path):
-  name = "state.orbax-checkpoint-tmp"
-  return touch(tmp_path / name / "_METADATA").parent
-
-
-def _half_written_alone(tmp_path):
-  return _half_written(tmp_path).parent
-
-
-def _no_msgpack(tmp_path):
-  array = touch(tmp_path / "checkpoint_7" / "target.a.b" / ".zarray")
-  return array.parent.parent
-
-
-def _no_index_in_state(tmp_path):
-  return touch(tmp_path / "checkpoint_7" / "state" / "d" / "0").parents[2]
-
-
-def _uncommitted(name):
+def _orbax(change):
   def make(tmp_path):
     folder = orbax(tmp_path / "checkpoint_7")
-    (folder / name / "commit_success.txt").unlink()
+    change(folder)
     return folder
 
   return make
 
 
-def _never_finished(tmp_path):
-  folder = orbax(tmp_path / "checkpoint_7")
-  about = {"commit_timestamp_nsecs": None}
-  touch(folder / "_CHECKPOINT_METADATA", json.dumps(about))
-  return folder
+def _uncommitted(name):
+  return _orbax(lambda folder: (folder / name / "commit_success.txt").unlink())
 
 
-def _damaged_metadata(tmp_path):
-  folder = orbax(tmp_path / "checkpoint_7")
-  touch(folder / "_CHECKPOINT_METADATA", '{"commit_times')
-  return folder
+def _metadata(text):
+  return _orbax(lambda folder: touch(folder / "_CHECKPOINT_METADATA", text))
 
 
-def _tensorflow(tmp_path):
-  touch(tmp_path / "model.ckpt-0.index")
-  return touch(tmp_path / "checkpoint", "model_checkpoint_path: …").parent
-
-
-def _another(tmp_path):
-  return touch(tmp_path / "notes.txt").parent
+HALF = "checkpoint_7.tmp-17"
+ORBAX_HALF = "checkpoint_7.orbax-checkpoint-tmp-12"
+STATE_HALF = "state.orbax-checkpoint-tmp"
 
 
 @pytest.mark.parametrize(
   ("make", "message"),
   [
-    (lambda path: path / "none", "none does not exist"),
-    (_half_written, "checkpoint_7.tmp-17 is a half-written checkpoint"),
-    (_half_written_orbax, "tmp-12 is a half-written checkpoint"),
-    (_item_of_half_written, "state.orbax-checkpoint-tmp is a half-written"),
-    (_half_written_alone, r"only half-written .*\(checkpoint_7.tmp-17, …\)"),
-    (_no_msgpack, "has arrays, but not the file 'checkpoint'"),
-    (_no_index_in_state, "state has neither '_METADATA' nor 'checkpoint'"),
+    (_files(given="none"), "none does not exist"),
+    (
+      _files(f"{HALF}/checkpoint", given=HALF),
+      "checkpoint_7.tmp-17 is a half-written checkpoint",
+    ),
+    (
+      _files(f"{ORBAX_HALF}/state/_METADATA", given=ORBAX_HALF),
+      "tmp-12 is a half-written checkpoint",
+    ),
+    (
+      _files(f"{STATE_HALF}/_METADATA", given=STATE_HALF),
+      "state.orbax-checkpoint-tmp is a half-written",
+    ),
+    (
+      _files(f"{HALF}/checkpoint"),
+      r"only half-written .*\(checkpoint_7.tmp-17, …\)",
+    ),
+    (_files("target.a.b/.zarray"), "has arrays, but not the file 'checkpoint'"),
+    (
+      _files("checkpoint_7/state/d/0", given="checkpoint_7"),
+      "state has neither '_METADATA' nor 'checkpoint'",
+    ),
     (_uncommitted("."), "checkpoint_7/commit_success.txt is missing"),
     (_uncommitted("state"), "state/commit_success.txt is missing"),
     (_uncommitted("dataset"), "dataset/commit_success.txt is missing"),
-    (_never_finished, "_CHECKPOINT_METADATA says .* never finished"),
-    (_damaged_metadata, "_CHECKPOINT_METADATA cannot be read"),
-    (_tensorflow, "is a TensorFlow checkpoint .*convert_tf_checkpoint.py"),
-    (_another, "holds no T5X checkpoint"),
+    (
+      _metadata('{"commit_timestamp_nsecs": null}'),
+      "_CHECKPOINT_METADATA says .* never finished",
+    ),
+    (_metadata('{"commit_times'), "_CHECKPOINT_METADATA cannot be read"),
+    (
+      _files("model.ckpt-0.index", "checkpoint"),
+      "is a TensorFlow checkpoint .*convert_tf_checkpoint.py",
+    ),
+    (_files("notes.txt"), "holds no T5X checkpoint"),
   ],
 )
 def test_what_is_not_whole_is_refused_in_one_line(tmp_path, make, message):

@@ -97,18 +97,11 @@ def test_specs_of_other_drivers_and_of_old_tensorstore(legacy):
   assert_same(values(legacy), want)
 
 
-def test_array_in_the_msgpack_file(legacy):
+def test_arrays_in_the_msgpack_file_and_nodes_that_hold_nothing(legacy):
   want = values(legacy)
   tree = restore(legacy)
   tree["optimizer"]["target"]["encoder"]["encoder_norm"]["scale"] = want[NAME]
   shutil.rmtree(legacy / FOLDER)
-  save(legacy, tree)
-  assert_same(values(legacy), want)
-
-
-def test_what_is_none_or_empty_is_no_array(legacy):
-  tree = restore(legacy)
-  want = values(legacy)
   state = tree["optimizer"]["state"]
   state["param_states"]["encoder"]["encoder_norm"]["scale"]["v"] = None
   tree["optimizer"]["flax_mutables"] = {}
@@ -140,32 +133,26 @@ def test_placeholders_in_an_ocdbt_store(t5x_checkpoint, tmp_path):
   assert_same(values(folder), values(orbax))
 
 
-def test_version_2_kept_bfloat16_as_uint16(legacy):
+@pytest.mark.parametrize("in_msgpack", [False, True])
+def test_version_2_kept_bfloat16_as_uint16(legacy, in_msgpack):
   array = values(legacy)[NAME].astype(ml_dtypes.bfloat16)
+  bits = array.view(np.uint16)
   tree = restore(legacy)
   tree["version"] = 2
-  spec = tree["optimizer"]["target"]["encoder"]["encoder_norm"]["scale"]
-  spec["dtype"] = "uint16"
-  bits = array.view(np.uint16)
-  about = json.loads((legacy / FOLDER / ".zarray").read_text())
-  about = {**about, "dtype": "<u2", "compressor": None}
-  (legacy / FOLDER / ".zarray").write_text(json.dumps(about))
-  (legacy / FOLDER / "0").write_bytes(bits.astype("<u2").tobytes())
+  norm = tree["optimizer"]["target"]["encoder"]["encoder_norm"]
+  if in_msgpack:
+    norm["scale"] = bits
+  else:
+    norm["scale"]["dtype"] = "uint16"
+    about = json.loads((legacy / FOLDER / ".zarray").read_text())
+    about |= {"dtype": "<u2", "compressor": None}
+    (legacy / FOLDER / ".zarray").write_text(json.dumps(about))
+    (legacy / FOLDER / "0").write_bytes(bits.astype("<u2").tobytes())
   save(legacy, tree)
   arrays, layout = read(legacy)
   assert layout == "msgpack and zarr (version 2)"
   assert arrays[NAME].dtype == "bfloat16"
   np.testing.assert_array_equal(arrays[NAME].read(), array)
-
-
-def test_version_2_in_the_msgpack_file(legacy):
-  array = values(legacy)[NAME].astype(ml_dtypes.bfloat16)
-  tree = restore(legacy)
-  tree["version"] = 2
-  scale = {"scale": array.view(np.uint16)}
-  tree["optimizer"]["target"]["encoder"]["encoder_norm"] = scale
-  save(legacy, tree)
-  np.testing.assert_array_equal(read(legacy)[0][NAME].read(), array)
 
 
 def _change(change):
@@ -175,6 +162,12 @@ def _change(change):
     save(folder, tree)
 
   return damage
+
+
+def _twice(tree):
+  """Keys with a slash: the later array would take the place of the first."""
+  scale = np.ones(32, np.float32)
+  tree["optimizer"]["target"]["encoder"]["encoder_norm/scale"] = scale
 
 
 def _spec(change):
@@ -217,6 +210,7 @@ def _bytes(change):
       lambda f: save(f, {"step": 1, "params": {"a": np.ones(2)}}),
       "of version 0, with step, params; expected .* version 2 or 3",
     ),
+    (_change(_twice), f"checkpoint has {NAME} twice; give"),
     (_change(lambda t: t.update(version=1)), "is of version 1, with"),
     (_change(lambda t: t.update(version=4)), "is of version 4, with"),
     (
@@ -241,13 +235,6 @@ def test_damage_is_refused_in_one_line(legacy, damage, message):
     values(legacy)
   assert "\n" not in str(error.value)
   assert str(legacy) in str(error.value)
-
-
-@pytest.fixture
-def orbax(t5x_checkpoint, tmp_path):
-  folder = tmp_path / "checkpoint_10"
-  shutil.copytree(t5x_checkpoint("t5_1_1_tiny", "orbax", 10), folder)
-  return folder / "state"
 
 
 def _metadata(change):
@@ -276,35 +263,16 @@ def _extra(tree):
     (lambda s: (s / "manifest.ocdbt").unlink(), r"/\.zarray.* does not ex"),
     (lambda s: (s / "manifest.ocdbt").write_bytes(b"x"), "cannot be read"),
     (lambda s: shutil.rmtree(s / "d"), "cannot be read"),
+    (lambda s: shutil.rmtree(s / "ocdbt.process_0" / "d"), "cannot be read"),
   ],
 )
-def test_damaged_orbax_is_refused_in_one_line(orbax, damage, message):
-  damage(orbax)
-  with pytest.raises(UserError, match=message) as error:
-    read(orbax)
-  assert "\n" not in str(error.value)
-  assert str(orbax) in str(error.value)
-
-
-def test_missing_data_of_ocdbt_is_noticed(orbax):
-  shutil.rmtree(orbax / "ocdbt.process_0" / "d")
-  with pytest.raises(UserError, match="cannot be read") as error:
-    _read_all(orbax)
-  assert "\n" not in str(error.value)
-
-
-def _read_all(folder):
-  return [array.read() for array in read(folder)[0].values()]
-
-
-def test_a_name_that_is_there_twice_is_refused(t5x_checkpoint, tmp_path):
-  """Keys with a slash: the later array would take the place of the first."""
+def test_damaged_orbax_is_refused_in_one_line(
+  t5x_checkpoint, tmp_path, damage, message
+):
   folder = tmp_path / "checkpoint_10"
-  shutil.copytree(t5x_checkpoint("t5_1_1_tiny", "legacy", 10), folder)
-  file = folder / "checkpoint"
-  tree = serialization.msgpack_restore(file.read_bytes())
-  scale = np.ones(32, np.float32)
-  tree["optimizer"]["target"]["encoder"]["encoder_norm/scale"] = scale
-  file.write_bytes(serialization.msgpack_serialize(tree, in_place=True))
-  with pytest.raises(UserError, match=f"checkpoint has {NAME} twice; give"):
-    read(folder)
+  shutil.copytree(t5x_checkpoint("t5_1_1_tiny", "orbax", 10), folder)
+  damage(folder / "state")
+  with pytest.raises(UserError, match=message) as error:
+    values(folder / "state")
+  assert "\n" not in str(error.value)
+  assert str(folder / "state") in str(error.value)
