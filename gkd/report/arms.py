@@ -5,6 +5,7 @@ seed alone, and whose names differ in one folder, are the seeds of one arm and
 shown as their mean. An experiment may give its arms labels (`results.json`).
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -86,6 +87,10 @@ def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
   for run in runs:
     found.setdefault(run.arm or run.name, []).append(run)
   return found
+
+
+def metrics_of(runs: Iterable[Run]) -> set[Metric]:
+  return {metric for run in runs for metric in run.metrics}
 
 
 def assign(runs: Sequence[Run]) -> list[Run]:

@@ -118,4 +118,5 @@ def plain(name: str) -> str:
 
 def unit_sentence(unit: str) -> str:
   """% -> Per cent."""
-  return {"%": "per cent", "s": "seconds"}.get(unit, unit).capitalize() + "."
+  words = {"%": "per cent", "s": "seconds"}.get(unit, unit)
+  return f"{words.capitalize()}." if unit else ""

@@ -94,7 +94,10 @@ def structured(
   about: Mapping[str, Any],
   path: str,
 ) -> dict[Metric, Curve]:
-  """Curves by `Score` where metric_info.json describes them, else by name.
+  """Curves by `Score` for the values of evaluations, by name for the others.
+
+  A value that metric_info.json does not describe (an earlier version wrote the
+  folder) is a score without task, called by its whole name.
 
   Args:
     curves: {name: curve}.
@@ -102,21 +105,25 @@ def structured(
     about: content of run.json; its `roles` have the hashes of models.
     path: of the run. A model without a hash is taken for one of its own.
   """
-  found: dict[Metric, Curve] = dict(curves)
   fields = {field.name for field in dataclasses.fields(Score)}
   roles = about.get("roles") or {}
+  described: dict[str, Score] = {}
   for name, info in infos.items():
     known = {key: info[key] for key in fields & info.keys()}
     known["decoding"] = json.dumps(info.get("decoding"), sort_keys=True)
     other = info.get("compared_with") or info.get("role", "student")
     if other != "student":
       known["model"] = roles.get(other, {}).get("content_sha256") or path
-    score = Score(**known)
-    named = {name: score}
+    described[name] = score = Score(**known)
     for suffix, bound in zip(_BOUNDS.values(), score.bounds, strict=True):
-      named[name + suffix] = bound
-    found |= {new: found.pop(old) for old, new in named.items() if old in found}
-  return found
+      described[name + suffix] = bound
+
+  def key(name: str) -> Metric:
+    if name in described:
+      return described[name]
+    return Score(metric=name) if name.startswith("eval/") else name
+
+  return {key(name): curve for name, curve in curves.items()}
 
 
 def scores(metrics: Iterable[Metric]) -> list[Score]:
@@ -132,33 +139,13 @@ def scores(metrics: Iterable[Metric]) -> list[Score]:
   )
 
 
-def headlines(metrics: Iterable[Metric]) -> list[Score]:
-  """The scores that belong into a summary."""
-  return [score for score in scores(metrics) if is_headline(score)]
-
-
 def is_headline(score: Score) -> bool:
+  """Whether it belongs into a summary."""
   return score.metric not in _SECONDARY
 
 
-def groups(found: Iterable[Score]) -> list[str]:
-  """The groups of some scores, each once."""
-  return list(dict.fromkeys(score.group for score in found))
-
-
-def references(metrics: Iterable[Metric], score: Score) -> list[Score]:
-  """The same score of other models (the teacher's), on the same examples."""
-  return sorted(
-    (
-      other
-      for other in set(metrics)
-      if isinstance(other, Score)
-      and other.role != "student"
-      and dataclasses.replace(other, role=score.role, model=score.model)
-      == score
-    ),
-    key=lambda other: (other.role, other.model),
-  )
+def groups(found: Iterable[Score]) -> set[str]:
+  return {score.group for score in found}
 
 
 def title(score: Score, others: Sequence[Score] = ()) -> str:

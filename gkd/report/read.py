@@ -139,10 +139,7 @@ def read_run(path: str) -> Run:
       if "/" in name
     }
   metrics = metric_info.structured(curves, infos or {}, about, path)
-  has_plain_scores = any(
-    isinstance(name, str) and name.startswith("eval/") for name in metrics
-  )
-  if has_plain_scores:
+  if any(isinstance(key, Score) and not key.task for key in metrics):
     notes.append(
       "metric_info.json does not describe its scores (an earlier version wrote"
       " the folder), so they are shown under plain names, without units"

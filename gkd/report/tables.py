@@ -1,5 +1,6 @@
 """Tables of runs as data: the text of each cell, and the best of a column."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -12,6 +13,7 @@ from gkd.report import metric_info
 from gkd.report import run_status
 from gkd.report.arms import Run
 from gkd.report.arms import by_arm
+from gkd.report.arms import metrics_of
 from gkd.report.metric_info import Metric
 from gkd.report.metric_info import Score
 
@@ -60,20 +62,24 @@ def runs_table(runs: Sequence[Run]) -> Table | None:
   """
   scores = _summary(runs)
   arms = by_arm([run for run in runs if scores or not run.is_evaluation])
-  parameters = [_parameters(members) for members in arms.values()]
+
+  def column(text_of) -> list[Cell]:
+    return [Cell(text_of(members)) for members in arms.values()]
+
+  parameters = column(_parameters)
   sizes = {cell.text for cell in parameters} - {"–"}
   columns = {
     **_score_columns(arms, scores),
-    "training loss": [
-      Cell(formats.spread(last_values(members, "train/loss")))
-      for members in arms.values()
-    ],
+    "training loss": column(
+      lambda members: formats.spread(last_values(members, "train/loss"))
+    ),
     **({} if len(sizes) == 1 else {"parameters": parameters}),
-    "updates": [_updates(members) for members in arms.values()],
-    "time": [
-      Cell(formats.duration(mean(finite(map(total_seconds, members)))))
-      for members in arms.values()
-    ],
+    "updates": column(_updates),
+    "time": column(
+      lambda members: formats.duration(
+        mean(finite(map(total_seconds, members)))
+      )
+    ),
   }
   # Evaluations alone have neither loss nor time.
   columns = {
@@ -98,40 +104,60 @@ def score_tables(runs: Sequence[Run]) -> list[Table]:
   where there are several: distances to different teachers do not compare. What
   is to be said of all tables is the note of the last.
   """
-  headlines = metric_info.headlines({m for run in runs for m in run.metrics})
   tables = []
+  headlines = _headlines(runs)
   for scores in () if _summary(runs) else _comparable(headlines):
-    arms = {
-      arm: members
-      for arm, members in by_arm(runs).items()
-      if any(score in run.metrics for score in scores for run in members)
-    }
-    title = scores[0].group
-    if scores[0].compared_with and _num_models(headlines) > 1:
+    arms = by_arm([run for run in runs if run.metrics.keys() & {*scores}])
+    title = scores[0].group or "Scores"
+    if scores[0].compared_with and len(_models(headlines)) > 1:
       title += f": distance to the {scores[0].compared_with} {scores[0].model}"
     columns = _score_columns(arms, scores)
-    is_last = scores[-1] == headlines[-1]
-    note = _note(runs, headlines) if is_last else ""
+    note = _note(runs, headlines) if scores[-1] == headlines[-1] else ""
     tables.append(_joined(title, arms, columns, scores, note))
-  plain = _plain_table(runs)
-  return tables + ([plain] if plain else [])
+  return tables
+
+
+def references(
+  runs: Sequence[Run], scores: Sequence[Score]
+) -> dict[str, dict[Score, Score]]:
+  """Scores of other models on the same examples, by content hash of the model.
+
+  Returns:
+    {name of the model: {score of the student: the same of this model}}.
+  """
+  found: dict[tuple[str, str], dict[Score, Score]] = {}
+  others = [
+    metric
+    for metric in metrics_of(runs)
+    if isinstance(metric, Score) and metric.role != "student"
+  ]
+  for other in sorted(others, key=lambda other: (other.role, other.model)):
+    own = dataclasses.replace(other, role="student", model="")
+    if own in scores:
+      found.setdefault((other.role, other.model), {})[own] = other
+  roles = [role for role, _ in found]
+  return {
+    f"{role.capitalize()} {model if roles.count(role) > 1 else ''}".strip()
+    + ", same examples": pairs
+    for (role, model), pairs in found.items()
+  }
 
 
 def total_seconds(run: Run) -> float:
   """Time that the run accounts for."""
   times = [
-    name
+    run.total(name)
     for name in run.metrics
     if isinstance(name, str) and re.fullmatch(r"time/\w+_seconds", name)
   ]
-  return sum(run.total(name) for name in times) if times else math.nan
+  return sum(times) if times else math.nan
 
 
 def mean(values: Sequence[float]) -> float:
   return statistics.fmean(values) if values else math.nan
 
 
-def finite(values) -> list[float]:
+def finite(values: Iterable[float]) -> list[float]:
   return [value for value in values if math.isfinite(value)]
 
 
@@ -140,59 +166,30 @@ def last_values(members: Sequence[Run], metric: Metric) -> list[float]:
   return finite([run.last(metric) for run in members])
 
 
+def _headlines(runs: Sequence[Run]) -> list[Score]:
+  scores = metric_info.scores(metrics_of(runs))
+  return [score for score in scores if metric_info.is_headline(score)]
+
+
 def _summary(runs: Sequence[Run]) -> list[Score]:
-  """The scores, if they are few, of one group and comparable."""
-  found = metric_info.headlines({m for run in runs for m in run.metrics})
-  is_one = len(_comparable(found)) <= 1
-  return found if is_one and len(found) <= _MAX_SCORES else []
+  """The scores, if they are few and have a place in one table."""
+  found = _headlines(runs)
+  is_small = len(found) <= _MAX_SCORES and len(_comparable(found)) <= 1
+  return found if is_small else []
 
 
-def _num_models(scores: Sequence[Score]) -> int:
-  return len({score.model for score in scores if score.compared_with})
+def _models(scores: Sequence[Score]) -> set[str]:
+  return {score.model for score in scores if score.compared_with}
 
 
 def _comparable(scores: Sequence[Score]) -> list[list[Score]]:
   """Scores in tables: by group, and by model where there are several."""
-  several = _num_models(scores) > 1
+  several = len(_models(scores)) > 1
   found: dict[tuple[str, str], list[Score]] = {}
   for score in scores:
-    model = score.model if several and score.compared_with else ""
+    model = score.model if several else ""
     found.setdefault((score.group, model), []).append(score)
   return list(found.values())
-
-
-def _plain_table(runs: Sequence[Run]) -> Table | None:
-  """Last values of scores that no metric_info.json describes."""
-  names = sorted(
-    {
-      name
-      for run in runs
-      for name in run.metrics
-      if isinstance(name, str) and name.startswith("eval/")
-    }
-  )
-  arms = {
-    arm: members
-    for arm, members in by_arm(runs).items()
-    if any(name in run.metrics for name in names for run in members)
-  }
-  rows = [
-    [
-      Cell(name),
-      *(
-        Cell(formats.spread(last_values(members, name)))
-        for members in arms.values()
-      ),
-    ]
-    for name in names
-  ]
-  numeric = [False] + [True] * len(arms)
-  header = ["metric", *arms]
-  return (
-    Table("Scores without description", header, rows, "", numeric)
-    if names
-    else None
-  )
 
 
 def _joined(
@@ -202,13 +199,19 @@ def _joined(
   scores: Sequence[Score],
   note: str,
 ) -> Table:
-  """One row per arm below the rows of the models that they learn from."""
-  rows = [
+  """One row per arm, below the rows of the models that they learn from."""
+  runs = [run for members in arms.values() for run in members]
+  titles = {metric_info.title(score, scores): score for score in scores}
+  rows = []
+  for name, others in references(runs, scores).items():
+    found = [others.get(titles.get(column)) for column in columns]
+    texts = ["–" if other is None else _score(runs, other) for other in found]
+    rows.append([Cell(name), *map(Cell, texts)])
+  rows += [
     [Cell(arm), *cells]
     for arm, *cells in zip(arms, *columns.values(), strict=True)
   ]
   numeric = [False] + [True] * len(columns)
-  rows = _reference_rows(arms, scores, list(columns)) + rows
   return Table(title, ["run", *columns], rows, note, numeric)
 
 
@@ -227,32 +230,6 @@ def _score_columns(
   return columns
 
 
-def _reference_rows(
-  arms: Arms, scores: Sequence[Score], header: Sequence[str]
-) -> list[list[Cell]]:
-  """A row for each other model, by its content hash."""
-  runs = [run for members in arms.values() for run in members]
-  metrics = {metric for run in runs for metric in run.metrics}
-  texts: dict[tuple[str, str], dict[str, str]] = {}
-  for score in scores:
-    for other in metric_info.references(metrics, score):
-      row = texts.setdefault((other.role, other.model), {})
-      row[metric_info.title(score, scores)] = _score(runs, other)
-  roles = [role for role, _ in texts]
-  return [
-    [
-      Cell(reference_name(role, model if roles.count(role) > 1 else "")),
-      *(Cell(row.get(title, "–")) for title in header),
-    ]
-    for (role, model), row in texts.items()
-  ]
-
-
-def reference_name(role: str, model: str) -> str:
-  """Name of another model that answered the same examples."""
-  return f"{role.capitalize()} {model}".strip() + ", same examples"
-
-
 def _score(members: Sequence[Run], score: Score) -> str:
   """Spread over seeds; of a single value, the interval over its examples."""
   values = last_values(members, score)
@@ -264,14 +241,14 @@ def _score(members: Sequence[Run], score: Score) -> str:
   return formats.spread(values, score.decimals)
 
 
-def _parameters(members: Sequence[Run]) -> Cell:
+def _parameters(members: Sequence[Run]) -> str:
   sizes = {run.num_parameters for run in members} - {None}
-  return Cell(" · ".join(map(formats.number, sorted(sizes))) or "–")
+  return " · ".join(map(formats.number, sorted(sizes))) or "–"
 
 
-def _updates(members: Sequence[Run]) -> Cell:
+def _updates(members: Sequence[Run]) -> str:
   steps = {run_status.updates(run): run.num_steps for run in members}
-  return Cell(" · ".join(sorted(steps, key=steps.get)))
+  return " · ".join(sorted(steps, key=steps.get))
 
 
 def _note(runs: Sequence[Run], scores: Sequence[Score]) -> str:

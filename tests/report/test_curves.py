@@ -36,7 +36,6 @@ def test_sections_come_in_reading_order_whatever_the_runs_report():
     teacher(),
     kl(),
     score(metric="length"),
-    "eval/old/accuracy",
     "train/learning_rate",
   ]
   found = titles([run("a", {m: ([10, 20], [11.0, 21.0]) for m in metrics})])
@@ -46,7 +45,7 @@ def test_sections_come_in_reading_order_whatever_the_runs_report():
     ("Student-generated data", ["λ as realised"]),
     ("Optimizer", ["Learning rate"]),
     ("Time and memory", ["Peak memory", "Where the time went"]),
-    ("More", ["Evaluation: length", "eval/old/accuracy", "train/odd"]),
+    ("More", ["Evaluation: length", "train/odd"]),
   ]
 
 

@@ -16,22 +16,11 @@ def test_bounds_and_other_models_are_no_scores_of_their_own():
   low, high = score().bounds
   found = [score(), low, high, teacher(), teacher().bounds[0], "train/loss"]
   assert metric_info.scores(found) == [score()]
-  assert metric_info.references(found, score()) == [teacher()]
-  assert metric_info.references(found, score(split="dev")) == []
 
 
-def test_headlines_go_group_by_group_with_the_divergences_last():
-  found = [
-    fields(task=task, split="test")
-    for task in "ba"
-    for fields in (
-      kl,
-      score,
-      lambda **f: score(**f | {"metric": "length"}),
-      lambda **f: score(**f | {"metric": "truncation_rate"}),
-    )
-  ]
-  names = [(s.group, s.metric) for s in metric_info.headlines(found)]
+def test_scores_go_group_by_group_with_the_divergences_last():
+  found = [make(task=task) for task in "ba" for make in (kl, score)]
+  names = [(s.group, s.metric) for s in metric_info.scores(found)]
   assert names == [
     ("a test", "accuracy"),
     ("a test", "forward_kl"),

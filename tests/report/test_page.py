@@ -247,7 +247,7 @@ def test_page_shows_intervals_teacher_tasks_and_evaluations(tmp_path):
 def test_scores_of_an_earlier_version_are_shown_by_plain_names(tmp_path):
   write(tmp_path, values={"eval/toy/accuracy": 50.0}, config="A = 1\n")
   _, text = report(tmp_path)
-  assert "eval/toy/accuracy 50" in text
+  assert "run eval/toy/accuracy" in text
   assert "metric_info.json does not describe its scores" in text
 
 

@@ -8,6 +8,7 @@ import pytest
 from gkd.errors import UserError
 from gkd.report import read
 from gkd.report import result_files
+from gkd.report.metric_info import Score
 from tests.report.example_runs import ACCURACY
 from tests.report.example_runs import BEAM
 from tests.report.example_runs import KL
@@ -87,7 +88,7 @@ def test_splits_are_told_apart_by_their_fields_with_beam_search_too(tmp_path):
 def test_scores_of_an_earlier_version_keep_plain_names_and_it_is_said(tmp_path):
   write(tmp_path, values={"eval/toy/accuracy": 50.0}, config="A = 1\n")
   (run,) = read.read([str(tmp_path)]).runs
-  assert run.metrics.keys() == {"eval/toy/accuracy"}
+  assert run.metrics.keys() == {Score(metric="eval/toy/accuracy")}
   (note,) = run.notes
   assert "metric_info.json does not describe its scores" in note
 

@@ -133,16 +133,6 @@ def test_several_tasks_are_tables_of_their_own():
   assert tables.score_tables(found[:1]) == []
 
 
-def test_scores_without_description_are_a_table_by_their_names():
-  old = run("a", {"eval/toy/accuracy": [5.0], "eval/toy/accuracy_ci_low": [4]})
-  (table,) = tables.score_tables([old, run("b", {"train/loss": [1.0]})])
-  assert table.header == ["metric", "a"]
-  assert column(table, "metric") == [
-    "eval/toy/accuracy",
-    "eval/toy/accuracy_ci_low",
-  ]
-
-
 def test_size_of_the_model_is_a_column_only_where_it_differs():
   loss = {"train/loss": ([4], [1.0])}
   alike = [run(name, loss, num_parameters=1234) for name in "ab"]
