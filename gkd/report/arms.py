@@ -14,6 +14,7 @@ import itertools
 import json
 import math
 import os
+from pathlib import Path
 import re
 from typing import Any
 
@@ -169,7 +170,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
   A folder inside another of them is called after that one: sft, sft/scores.
   """
   parents = {
-    path: next((p for p in _parents(path) if p in paths), None)
+    path: next((str(p) for p in Path(path).parents if str(p) in paths), None)
     for path in paths
   }
   tops = [path for path in paths if parents[path] is None]
@@ -180,12 +181,6 @@ def short_names(paths: Sequence[str]) -> list[str]:
       parent = parents[path]
       named[path] = f"{named[parent]}/{os.path.relpath(path, parent)}"
   return [named[path] for path in paths]
-
-
-def _parents(path: str) -> list[str]:
-  """The folders that a path is in, the nearest first."""
-  parts = path.split(os.sep)
-  return [os.sep.join(parts[:end]) for end in range(len(parts) - 1, 0, -1)]
 
 
 def endings(paths: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ _HEIGHT = 2.6
 _TICKS = "{x:,.6g}"  # 0.25, 20,000, 1e-05
 _LABEL, _SMALL = 11, 9.5  # font sizes
 _NAME, _BAR, _GAP = 0.34, 0.2, 0.09  # of a group of bars
+_LONGEST = 48  # letters of the name of a group
 
 
 def draw(chart: Chart, colours: Sequence[str], ink: str, grid: str) -> Figure:
@@ -38,7 +39,8 @@ def draw(chart: Chart, colours: Sequence[str], ink: str, grid: str) -> Figure:
     _draw_lines(axes, chart, colours, ink)
     axes.grid(axis="y", color=grid, linewidth=0.8)
   else:
-    bars = 1 if chart.kind == "stacked" else len(_bars(chart))
+    side_by_side = [one for one in chart.series if not one.is_reference]
+    bars = 1 if chart.kind == "stacked" else len(side_by_side)
     height = 0.35 + len(chart.groups) * (_NAME + _BAR * bars)
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     axes = figure.add_subplot()
@@ -158,110 +160,80 @@ def _draw_bars(
 ) -> None:
   """Horizontal bars, the name of a group above its bars, values at the end."""
   stacked = chart.kind == "stacked"
-  bars = _bars(chart)
+  bars = [series for series in chart.series if not series.is_reference]
   pitch = _NAME + _BAR * (1 if stacked else len(bars))
-  reach = [_reach(chart, group) for group in range(len(chart.groups))]
-  lowest = min([0.0, *(low for low, _ in reach)])
-  widest = max(high for _, high in reach) - lowest or 1.0
-  for group, name in enumerate(chart.groups):
-    top = group * pitch
-    axes.text(
-      lowest, top + _GAP, _fitting(name), color=ink, fontsize=10.5, va="center"
-    )
-    left = 0.0
-    for place, series in enumerate(bars):
-      value = _finite(series.ys[group])
-      middle = top + 0.3 + (0 if stacked else place * _BAR)
-      axes.barh(
-        middle,
-        value,
-        left=left,
-        height=_BAR * 0.86,
-        color=colours[series.colour % len(colours)],
-        label=series.name if group == 0 else None,
+  tops = [group * pitch for group in range(len(chart.groups))]
+  lefts = [0.0] * len(tops)
+  for place, series in enumerate(chart.series):
+    values = [y if math.isfinite(y) else 0.0 for y in series.ys]
+    if series.is_reference:
+      axes.vlines(
+        series.ys,
+        [top + 0.19 for top in tops],
+        [top + pitch - 0.02 for top in tops],
+        color=ink,
+        linewidth=1.1,
+        linestyles=[(0, (2, 1.2))],
+        label=series.name,
       )
-      if stacked:
-        left += value
-        continue
-      end = max(value, 0.0, *_draw_spread(axes, series, group, middle, ink))
+      continue
+    middles = [top + 0.3 + (0 if stacked else place * _BAR) for top in tops]
+    axes.barh(
+      middles,
+      values,
+      left=lefts if stacked else 0.0,
+      height=_BAR * 0.86,
+      color=colours[series.colour % len(colours)],
+      label=series.name,
+    )
+    if stacked:
+      lefts = [left + value for left, value in zip(lefts, values, strict=True)]
+      continue
+    for group, middle in enumerate(middles):
+      spread = _draw_spread(axes, series, group, middle, ink)
       if math.isfinite(series.ys[group]):
-        axes.text(
-          end + 0.015 * widest,
-          middle,
+        axes.annotate(
           _three_digits(series.ys[group]),
+          (max(values[group], 0.0, *spread), middle),
+          (4, 0),
+          textcoords="offset points",
           color=ink,
           fontsize=_SMALL,
           va="center",
         )
-    for series in chart.series:
-      if series.is_reference and math.isfinite(series.ys[group]):
-        axes.plot(
-          [series.ys[group]] * 2,
-          [top + 0.19, top + pitch - 0.02],
-          color=ink,
-          linewidth=1.1,
-          dashes=(2, 1.2),
-          label=series.name if group == 0 else None,
-        )
+  for top, name in zip(tops, chart.groups, strict=True):
+    # A bar chart has room for so many letters; the end tells runs apart.
+    name = name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}"
+    axes.text(
+      0.0,
+      top + _GAP,
+      name,
+      transform=axes.get_yaxis_transform(),
+      color=ink,
+      fontsize=10.5,
+      va="center",
+    )
   axes.set_yticks([])
-  axes.set_xlim(lowest, lowest + widest * 1.14)
-  axes.set_ylim(len(chart.groups) * pitch - 0.02, -0.06)
+  axes.margins(x=0.14)
+  axes.set_ylim(len(tops) * pitch - 0.02, -0.06)
   axes.xaxis.set_major_locator(MaxNLocator(5))
   axes.xaxis.set_major_formatter(StrMethodFormatter(_TICKS))
 
 
 def _draw_spread(
   axes: Axes, series: Series, group: int, middle: float, ink: str
-) -> list[float]:
+) -> Sequence[float]:
   """Single values as dots or an interval as a line; returns what is drawn."""
-  points = list(_points(series, group))
+  style = {"color": ink, "linewidth": 1.2, "marker": "|", "markersize": 5}
+  points = series.points[group] if series.points else ()
   if len(points) > 1:
-    axes.plot(points, [middle] * len(points), "o", color=ink, markersize=2.6)
-    return points
-  ends = _interval(series, group)
-  if ends:
-    axes.plot(
-      ends, [middle] * 2, color=ink, linewidth=1.2, marker="|", markersize=5
-    )
-  return ends
-
-
-def _bars(chart: Chart) -> list[Series]:
-  return [series for series in chart.series if not series.is_reference]
-
-
-def _reach(chart: Chart, group: int) -> tuple[float, float]:
-  """Lowest and highest number of a group."""
-  if chart.kind == "stacked":
-    return 0.0, sum(_finite(series.ys[group]) for series in chart.series)
-  values = [
-    value
-    for series in chart.series
-    for value in (
-      _finite(series.ys[group]),
-      *_points(series, group),
-      *_interval(series, group),
-    )
-  ]
-  return min(values), max(values)
-
-
-def _interval(series: Series, group: int) -> list[float]:
-  ends = [series.low[group], series.high[group]] if series.low else []
-  return ends if all(map(math.isfinite, ends)) else []
-
-
-def _points(series: Series, group: int) -> Sequence[float]:
-  return series.points[group] if series.points else ()
-
-
-def _finite(value: float) -> float:
-  return value if math.isfinite(value) else 0.0
-
-
-def _fitting(name: str, longest: int = 48) -> str:
-  """A name that a bar chart has room for; its end tells runs apart."""
-  return name if len(name) <= longest else f"…{name[-longest + 1 :]}"
+    style |= {"linewidth": 0, "marker": "o", "markersize": 2.6}
+  else:
+    points = [series.low[group], series.high[group]] if series.low else []
+    points = points if all(map(math.isfinite, points)) else []
+  if points:
+    axes.plot(points, [middle] * len(points), **style)
+  return points
 
 
 def _three_digits(value: float) -> str:

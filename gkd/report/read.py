@@ -125,26 +125,34 @@ def read_run(path: str) -> Run:
   Raises:
     UserError: a file in it cannot be read.
   """
-  lines = result_files.json_lines(os.path.join(path, "metrics.jsonl"))
-  values = result_files.json_object(os.path.join(path, "metrics.json")) or {}
-  infos = result_files.json_object(os.path.join(path, "metric_info.json"))
-  about = result_files.json_object(os.path.join(path, "run.json")) or {}
-  curves = _curves(lines.objects)
-  is_evaluation = not curves and bool(values)
-  notes = list(_damage(lines, has_both=bool(curves and values)))
+
+  def file(name: str) -> str:
+    return os.path.join(path, name)
+
+  lines, notes = result_files.json_lines(file("metrics.jsonl"))
+  values = result_files.json_object(file("metrics.json"))
+  infos = result_files.json_object(file("metric_info.json"))
+  about = result_files.json_object(
+    file("run.json"), {"settings": dict, "roles": dict}
+  )
+  config_text = result_files.text(file("config.gin"))
+  curves = _curves(lines)
+  is_evaluation = bool(values) and not curves
   if is_evaluation:
-    curves = {
-      name: ([0], [_number(values[name])])
-      for name in sorted(values)
-      if "/" in name
-    }
-  metrics = metric_info.structured(curves, infos or {}, about, path)
+    curves = _curves(
+      [{"step": 0} | {n: v for n, v in values.items() if "/" in n}]
+    )
+  elif values:
+    notes.append(
+      "metrics.json of an evaluation in the folder of a run is left out;"
+      " evaluate into a folder of its own"
+    )
+  metrics = metric_info.structured(curves, infos, about, path)
   if any(isinstance(key, Score) and not key.task for key in metrics):
     notes.append(
       "metric_info.json does not describe its scores (an earlier version wrote"
       " the folder), so they are shown under plain names, without units"
     )
-  config_text = result_files.text(os.path.join(path, "config.gin"))
   if not (about.get("settings") or config_text.strip()):
     notes.append(
       "run.json has no settings and config.gin is missing, so its settings are"
@@ -152,16 +160,17 @@ def read_run(path: str) -> Run:
     )
   size = re.search(
     r"Total number of parameters: (\d+)",
-    result_files.text(os.path.join(path, "model-info.txt")),
+    result_files.text(file("model-info.txt")),
   )
+  samples = result_files.last_of_series(file("samples")).values()
   return Run(
     name=os.path.basename(path),
     path=path,
     metrics=metrics,
     about=about,
     config_text=config_text,
-    predictions=_read_predictions(os.path.join(path, "predictions")),
-    samples=_read_samples(os.path.join(path, "samples")),
+    predictions=result_files.last_of_series(file("predictions")),
+    samples=next(iter(samples), ()),
     num_parameters=int(size.group(1)) if size else None,
     is_evaluation=is_evaluation,
     notes=notes,
@@ -226,21 +235,6 @@ def _folders(directory: str) -> list[str]:
     ) from error
 
 
-def _damage(lines: result_files.Lines, *, has_both: bool) -> Iterator[str]:
-  if lines.is_torn:
-    yield "the last line of metrics.jsonl is torn and was left out"
-  if lines.num_damaged:
-    yield (
-      f"{lines.num_damaged} lines of metrics.jsonl cannot be read and were left"
-      " out"
-    )
-  if has_both:
-    yield (
-      "metrics.json of an evaluation in the folder of a run is left out;"
-      " evaluate into a folder of its own"
-    )
-
-
 def _curves(lines: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
   """{name: (steps, values)}; the later of two values of a step counts."""
   by_name: dict[str, dict[int, float]] = {}
@@ -263,36 +257,15 @@ def _number(value: Any) -> float:
 
 
 def _read_results(path: str) -> Results | None:
-  content = result_files.json_object(path)
-  if content is None:
-    return None
-  rows = content.get("rows")
-  others = [content.get(name) or {} for name in Results._fields[1:]]
-  is_table = isinstance(rows, list) and all(isinstance(r, dict) for r in rows)
-  if not (is_table and all(isinstance(other, dict) for other in others)):
+  types = {"rows": list, "meta": dict, "columns": dict, "labels": dict}
+  content = result_files.json_object(path, types)
+  rows = content.get("rows", ())
+  if content and not (
+    "rows" in content and all(isinstance(r, dict) for r in rows)
+  ):
     raise UserError(
       f'{path} cannot be read as results; expected an object with "rows", a'
       " list of objects; make it again or move it away"
     )
+  others = [content.get(name) or {} for name in Results._fields[1:]]
   return Results(rows, *others) if rows else None
-
-
-def _read_predictions(directory: str) -> dict[str, list[dict[str, Any]]]:
-  """The last step of each series of files `<series>-<step>.jsonl`."""
-  last: dict[str, tuple[int, str]] = {}
-  for name in result_files.names_in(directory):
-    match = re.fullmatch(r"(.+)-(\d+)\.jsonl", name)
-    if match:
-      key, step = match.group(1), int(match.group(2))
-      last[key] = max(last.get(key, (-1, "")), (step, name))
-  return {
-    key: result_files.json_lines(os.path.join(directory, name)).objects
-    for key, (_, name) in sorted(last.items())
-  }
-
-
-def _read_samples(directory: str) -> list[dict[str, Any]]:
-  names = [n for n in result_files.names_in(directory) if n.endswith(".jsonl")]
-  if not names:
-    return []
-  return result_files.json_lines(os.path.join(directory, names[-1])).objects

@@ -8,60 +8,59 @@ are written atomically.
 from collections.abc import Mapping
 import json
 import os
+import re
 from typing import Any
-from typing import NamedTuple
 
+from gkd import files
 from gkd.errors import UserError
 
 
-class Lines(NamedTuple):
-  """A JSONL file: its objects, and what could not be read."""
-
-  objects: list[dict[str, Any]]
-  is_torn: bool  # the last line, without an end
-  num_damaged: int  # other lines
-
-
-def json_lines(path: str) -> Lines:
-  """The objects of a JSONL file; none where there is no file."""
+def json_lines(path: str) -> tuple[list[dict[str, Any]], list[str]]:
+  """Objects of a JSONL file, and in words what of it cannot be read."""
   whole, _, rest = text(path).rpartition("\n")
-  parsed = [_parsed(line) for line in whole.split("\n") if line.strip()]
-  objects = [value for value in parsed if value is not None]
-  last = _parsed(rest) if rest.strip() else None
-  if last is not None:
-    objects.append(last)
-  is_torn = bool(rest.strip()) and last is None
-  return Lines(objects, is_torn, parsed.count(None))
+  parsed = [_object(line) for line in whole.split("\n") if line.strip()]
+  damage = []
+  if rest.strip():
+    parsed.append(_object(rest))
+    if parsed[-1] is None:
+      parsed.pop()
+      damage.append("the last line of {} is torn and was left out")
+  if None in parsed:
+    damage.append(
+      f"{parsed.count(None)} lines of {{}} cannot be read and were left out"
+    )
+  name = os.path.basename(path)
+  objects = [found for found in parsed if found is not None]
+  return objects, [words.format(name) for words in damage]
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
+def _object(line: str) -> dict[str, Any] | None:
   try:
-    value = json.loads(line)
+    found = json.loads(line)
   except ValueError:
     return None
-  return value if isinstance(value, dict) else None
+  return found if isinstance(found, dict) else None
 
 
-def json_object(path: str) -> Mapping[str, Any] | None:
-  """One object over a whole file; None where there is no file."""
+def json_object(
+  path: str, types: Mapping[str, type] | None = None
+) -> Mapping[str, Any]:
+  """One object over a whole file; empty where there is no file.
+
+  Raises:
+    UserError: it is damaged, or a field is not of its type.
+  """
   if not os.path.exists(path):
-    return None
-  try:
-    value = json.loads(text(path))
-  except ValueError as error:
-    raise UserError(
-      f"{path} cannot be read as JSON ({error}); make it again or move it away"
-    ) from error
-  if not isinstance(value, dict):
-    raise UserError(
-      f"{path} cannot be read: expected an object in braces, found"
-      f" {type(value).__name__}; make it again or move it away"
-    )
-  return value
+    return {}
+  return files.read_json(path, types or {}, "make it again or move it away")
 
 
 def text(path: str) -> str:
-  """What is in a file; "" where there is none."""
+  """What is in a file; "" where there is none.
+
+  Raises:
+    UserError: it cannot be opened.
+  """
   try:
     with open(path, encoding="utf-8", errors="replace") as file:
       return file.read()
@@ -74,6 +73,16 @@ def text(path: str) -> str:
     ) from error
 
 
-def names_in(directory: str) -> list[str]:
-  """Sorted names; none where there is no directory."""
-  return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+def last_of_series(directory: str) -> dict[str, list[dict[str, Any]]]:
+  """{series: records of its last step} of files `<series>[-_]<step>.jsonl`."""
+  last: dict[str, tuple[int, str]] = {}
+  names = os.listdir(directory) if os.path.isdir(directory) else []
+  for name in names:
+    match = re.fullmatch(r"(.+)[-_](\d+)\.jsonl", name)
+    if match:
+      series, step = match.group(1), int(match.group(2))
+      last[series] = max(last.get(series, (-1, "")), (step, name))
+  return {
+    series: json_lines(os.path.join(directory, name))[0]
+    for series, (_, name) in sorted(last.items())
+  }

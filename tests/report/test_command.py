@@ -62,7 +62,7 @@ def test_nothing_to_report_is_refused(tmp_path, capsys):
 def test_unreadable_json_is_refused_with_its_path(run, tmp_path, capsys):
   (run / "run.json").write_text('{"model": ')
   line = _error(capsys, run, f"--output={tmp_path / 'r.html'}")
-  assert f"{run / 'run.json'} cannot be read as JSON" in line
+  assert f"{run / 'run.json'} is not JSON" in line
   assert "make it again or move it away" in line
 
 
