@@ -113,7 +113,9 @@ def assign(runs: Sequence[Run]) -> list[Run]:
 
 
 def flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-  """Leaves of nested mappings with their dotted names."""
+  """Leaves of nested mappings and lists of these, with dotted names."""
+  if isinstance(value, list) and any(isinstance(x, Mapping) for x in value):
+    value = {str(place): item for place, item in enumerate(value)}
   if isinstance(value, Mapping) and (value or not name):
     for key, item in value.items():
       yield from flatten(item, f"{name}.{key}" if name else str(key))
@@ -159,7 +161,7 @@ def _fingerprint(run: Run, folder: str) -> str:
     if isinstance(value, str)
     else value
     for name, value in run.settings.items()
-    if name != _SEED and not formats.is_hash(value)
+    if name.split(".")[-1] != _SEED and not formats.is_hash(value)
   }
   return json.dumps([run.is_evaluation, settings], sort_keys=True)
 
@@ -174,7 +176,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
     for path in paths
   }
   tops = [path for path in paths if parents[path] is None]
-  named = dict(zip(tops, endings(tops), strict=True))
+  named = dict(zip(tops, _endings(tops), strict=True))
   # A folder comes after the one that it is in.
   for path in sorted(paths):
     if path not in named:
@@ -183,7 +185,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
   return [named[path] for path in paths]
 
 
-def endings(paths: Sequence[str]) -> list[str]:
+def _endings(paths: Sequence[str]) -> list[str]:
   """The shortest endings of paths, of one length, that are all different."""
   parts = [path.split(os.sep) for path in paths]
   for length in range(1, max(map(len, parts), default=0) + 1):

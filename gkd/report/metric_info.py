@@ -44,8 +44,8 @@ class Score:
     direction: whether more or less is better; "" for neither.
     role: the model that the value belongs to.
     compared_with: the role of the other model, of a divergence; "" otherwise.
-    model: the model that is not the student and that the value belongs to or is
-      compared with, by its content hash, later by a name for it; "" for none.
+    model: beginning of the content hash of the model that is not the student
+      and that the value belongs to or is compared with; "" for none.
     bound: end of the confidence interval; "" for the value itself.
   """
 
@@ -113,7 +113,8 @@ def structured(
     known["decoding"] = json.dumps(info.get("decoding"), sort_keys=True)
     other = info.get("compared_with") or info.get("role", "student")
     if other != "student":
-      known["model"] = roles.get(other, {}).get("content_sha256") or path
+      sha256 = roles.get(other, {}).get("content_sha256")
+      known["model"] = sha256[:8] if sha256 else f"of {path}"
     described[name] = score = Score(**known)
     for suffix, bound in zip(_BOUNDS.values(), score.bounds, strict=True):
       described[name + suffix] = bound

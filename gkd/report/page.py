@@ -35,8 +35,6 @@ from gkd.report.arms import Run
 from gkd.report.arms import by_arm
 
 _NUM_EXAMPLES = 6
-# A longer reference is no answer that is right or wrong as a whole.
-_SHORT_ANSWER = 20
 _PNG_SECTIONS = ("Evaluation", "Training", "Time and memory")
 
 
@@ -97,11 +95,16 @@ def environment() -> jinja2.Environment:
   made.filters |= {
     "breakable": breakable,
     "cell_number": cell_number,
+    "duration": formats.duration,
     "excerpt": formats.excerpt,
+    "json": lambda x: json.dumps(x, indent=2, ensure_ascii=False),
     "svg": _described_svg,
     "swatch_dashes": charts.swatch_dashes,
   }
-  made.globals["palette_size"] = len(charts.LIGHT)
+  made.globals |= {
+    "palettes": {"light": charts.LIGHT, "dark": charts.DARK},
+    "num_examples": _NUM_EXAMPLES,
+  }
   return made
 
 
@@ -109,62 +112,28 @@ def render(collection: read.Collection) -> str:
   """The whole document."""
   runs = collection.runs
   table = collection.results
-  meta = dict(table.meta)
-  num_trained = sum(not run.is_evaluation for run in runs)
-  counts = {
-    "run": num_trained,
-    "evaluation": len(runs) - num_trained,
-    "row of results": len(table.rows),
-  }
-  text = (
-    environment()
-    .get_template("page.html.j2")
-    .render(
-      title=str(meta.pop("title", "Distillation report")),
-      style=style_sheet(),
-      counts=[_counted(one, count) for one, count in counts.items() if count],
-      meta=dict(_fact(*item) for item in meta.items()),
-      results={"table": results.table(table), "charts": results.charts(table)}
-      if table.rows
-      else None,
-      runs=runs,
-      num_trained=num_trained,
-      runs_table=tables.runs_table(runs),
-      score_tables=tables.score_tables(runs),
-      status_notes=run_status.notes(runs, collection.empty),
-      curves=_curves(runs),
-      differences=_differences(runs),
-      written=fingerprints.written(runs),
-      predictions=_predictions(runs),
-      samples=_samples(runs),
-      of_first_seed="; from the first seed" * (len(runs) > len(by_arm(runs))),
-      configurations=_configurations(runs),
-    )
+  counts = (
+    (sum(not run.is_evaluation for run in runs), "run", "runs"),
+    (sum(run.is_evaluation for run in runs), "evaluation", "evaluations"),
+    (len(table.rows), "row of results", "rows of results"),
   )
-  return text.lstrip()
-
-
-def style_sheet() -> markupsafe.Markup:
-  """The style sheet with both palettes."""
-  path = os.path.join(os.path.dirname(__file__), "style.css")
-  with open(path, encoding="utf-8") as file:
-    text = file.read()
-  for name, palette in (("light", charts.LIGHT), ("dark", charts.DARK)):
-    colours = " ".join(f"--s{n}: {c};" for n, c in enumerate(palette))
-    text = text.replace(f"/* {name} palette */", colours)
-  return markupsafe.Markup(text)
-
-
-def _counted(one: str, count: int) -> str:
-  """1 run, 2 rows of results."""
-  many = one.replace("row", "rows") if "row" in one else f"{one}s"
-  return f"{count} {one if count == 1 else many}"
-
-
-def _fact(key: str, value: Any) -> tuple[str, str]:
-  if key == "seconds" and formats.is_number(value):
-    return "time", formats.duration(value)
-  return key.replace("_", " "), formats.excerpt(value)
+  first_seeds = [members[0] for members in by_arm(runs).values()]
+  template = environment().get_template("page.html.j2")
+  return template.render(
+    meta=table.meta,
+    counts=[f"{n} {one if n == 1 else many}" for n, one, many in counts if n],
+    results_table=table.rows and results.table(table),
+    results_charts=results.charts(table),
+    runs=runs,
+    runs_table=tables.runs_table(runs),
+    score_tables=tables.score_tables(runs),
+    status_notes=run_status.notes(runs, collection.empty),
+    curves=_curves(runs),
+    differences=_differences(runs),
+    written=fingerprints.written(runs),
+    predictions=_predictions(first_seeds),
+    first_seeds=first_seeds,
+  ).lstrip()
 
 
 def _curves(runs: Sequence[Run]) -> dict[str, Any]:
@@ -206,30 +175,22 @@ def _differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
   return parts
 
 
-def _predictions(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
-  """The same prompts, answered by each run, for each series of predictions."""
-  first = [members[0] for members in by_arm(runs).values()]
+def _predictions(
+  first_seeds: Sequence[Run],
+) -> dict[str, list[list[tuple[str, Mapping]]]]:
+  """{series: examples}, each the records of one prompt by arm."""
   found = {}
-  for name in sorted({name for run in first for name in run.predictions}):
+  for name in sorted({name for run in first_seeds for name in run.predictions}):
     answers = {
       run.arm: {r.get("row"): r for r in reversed(run.predictions[name])}
-      for run in first
+      for run in first_seeds
       if name in run.predictions
     }
-    examples = [
-      {
-        "prompt": records[0].get("prompt", ""),
-        "reference": records[0].get("reference"),
-        "answers": [
-          (arm, r.get("text", ""), _verdict(r), bool(r.get("truncated")))
-          for arm, r in zip(answers, records, strict=True)
-        ],
-      }
-      for row in interesting(list(answers.values()))
-      for records in [[by_row[row] for by_row in answers.values()]]
-    ]
-    if examples:
-      found[name] = examples
+    if rows := interesting(list(answers.values())):
+      found[name] = [
+        [(arm, records[row]) for arm, records in answers.items()]
+        for row in rows
+      ]
   return found
 
 
@@ -242,44 +203,6 @@ def interesting(answers: Sequence[Mapping[Any, Mapping]]) -> list[Any]:
 
   chosen = sorted(common, key=agree)[:_NUM_EXAMPLES]
   return [row for row in common if row in chosen]
-
-
-def _verdict(record: Mapping[str, Any]) -> str:
-  """Right or wrong where the reference is a short answer."""
-  reference = record.get("reference")
-  if reference is None or len(str(reference)) > _SHORT_ANSWER:
-    return ""
-  return "right" if str(reference) == str(record.get("prediction")) else "wrong"
-
-
-def _samples(runs: Sequence[Run]) -> list[tables.Table]:
-  """The last dump of each run's training batch."""
-  found = []
-  for run in (members[0] for members in by_arm(runs).values()):
-    rows = run.samples[:_NUM_EXAMPLES]
-    if rows:
-      names = ["prompt", "text"]
-      names += [n for n in rows[0] if n not in ("row", *names)]
-      cells = [
-        [tables.Cell(formats.excerpt(row.get(name, ""))) for name in names]
-        for row in rows
-      ]
-      header = [name.replace("_", " ") for name in names]
-      found.append(tables.Table(run.title, header, cells))
-  return found
-
-
-def _configurations(runs: Sequence[Run]) -> dict[str, list[str]]:
-  """The whole configuration of each run, and what it says of its model."""
-  found = {}
-  for run in runs:
-    texts = [run.config_text.strip()]
-    if run.about:
-      content = json.dumps(run.about, indent=2, ensure_ascii=False)
-      texts.append(f"# run.json\n{content}")
-    if any(texts):
-      found[run.title] = [text for text in texts if text]
-  return found
 
 
 def breakable(name: str) -> markupsafe.Markup:

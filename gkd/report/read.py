@@ -103,12 +103,10 @@ def read(paths: Sequence[str]) -> Collection:
         *({**a, **b} for a, b in zip(results[1:], table[1:], strict=True)),
       )
   names = arms.short_names(list(found))
-  named = _name_models(
-    [
-      dataclasses.replace(run, name=name)
-      for run, name in zip(found.values(), names, strict=True)
-    ]
-  )
+  named = [
+    dataclasses.replace(run, name=name)
+    for run, name in zip(found.values(), names, strict=True)
+  ]
   empty = [run.name for run in named if not run.metrics]
   if len(empty) == len(named) and not results.rows:
     raise UserError(
@@ -189,35 +187,6 @@ def _runs_below(directory: str, depth: int = _DEPTH) -> Iterator[Run]:
     for entry in sorted(_folders(directory), key=arms.natural_order):
       if not (is_run and entry in _OWN):
         yield from _runs_below(os.path.join(directory, entry), depth - 1)
-
-
-def _name_models(runs: Sequence[Run]) -> list[Run]:
-  """Scores with readable names of other models in place of their hashes."""
-  roles = [r for run in runs for r in (run.about.get("roles") or {}).values()]
-  paths = {role.get("content_sha256"): role.get("path") for role in roles[::-1]}
-  hashes = {
-    score.model
-    for run in runs
-    for score in run.metrics
-    if isinstance(score, Score) and score.model
-  }
-  # A model of unknown content is called by the path of its run.
-  known = {model: str(paths.get(model) or model) for model in sorted(hashes)}
-  if len(set(known.values())) < len(known):
-    known = {model: f"{path}/{model[:8]}" for model, path in known.items()}
-  names = dict(zip(known, arms.endings(list(known.values())), strict=True))
-  return [
-    dataclasses.replace(
-      run,
-      metrics={
-        dataclasses.replace(metric, model=names[metric.model])
-        if isinstance(metric, Score) and metric.model
-        else metric: curve
-        for metric, curve in run.metrics.items()
-      },
-    )
-    for run in runs
-  ]
 
 
 def _folders(directory: str) -> list[str]:

@@ -7,7 +7,6 @@ direction, and the chart that a column is drawn in.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import math
 import re
 from typing import Any
 
@@ -21,8 +20,7 @@ from gkd.report.tables import Cell
 from gkd.report.tables import Table
 
 # What tells the arms of a table apart, besides their names.
-_SETTINGS = ("lambda", "divergence", "labels")
-_TEACHER = "teacher"
+_SETTINGS = {"lambda": "λ", "divergence": "divergence", "labels": "labels"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Group:
   """Rows of a results table that differ in the seed alone."""
 
   label: str
-  method: str
+  is_teacher: bool
   settings: Mapping[str, Any]
   rows: Sequence[Mapping[str, Any]]
 
@@ -43,6 +41,22 @@ class Group:
     return tables.mean(self.values(column))
 
 
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """Numbers of a results table, as the experiment describes them."""
+
+  name: str
+  title: str = ""
+  unit: str = ""
+  direction: str = ""
+  chart: str = ""
+
+  @property
+  def header(self) -> str:
+    title = self.title or formats.plain(self.name)
+    return f"{title} ({self.unit})" if self.unit else title
+
+
 def groups(results: Results) -> list[Group]:
   """Rows of one run (or method) and settings, in the order of the table."""
   collected: dict[tuple, list[Mapping[str, Any]]] = {}
@@ -52,8 +66,9 @@ def groups(results: Results) -> list[Group]:
     collected.setdefault(key, []).append(row)
   return [
     Group(
-      label=_label(key, collected, results.labels),
-      method=str(rows[0].get("method", "?")),
+      label=results.labels.get(key[0], formats.plain(key[0]))
+      + _details(key, [other for other in collected if other[0] == key[0]]),
+      is_teacher=rows[0].get("method") == "teacher",
       settings=dict(zip(_SETTINGS, key[1:], strict=True)),
       rows=rows,
     )
@@ -64,29 +79,34 @@ def groups(results: Results) -> list[Group]:
 def table(results: Results) -> Table:
   """One row per arm: mean and spread over the seeds, then settings."""
   found = groups(results)
-  students = [group for group in found if group.method != _TEACHER]
-  columns, shared = _columns(results, found, students)
+  students = [group for group in found if not group.is_teacher]
+  columns = [
+    column
+    for column in _columns(results)
+    if any(group.values(column.name) for group in found)
+  ]
   settings = [
     name
     for name in _SETTINGS
     if any(group.settings[name] not in (None, "") for group in found)
   ]
   best = {
-    name: metric_info.best(
-      results.columns.get(name, {}).get("direction", ""),
-      [group.mean(name) for group in students],
+    column: metric_info.best(
+      column.direction, [group.mean(column.name) for group in students]
     )
-    for name in columns
+    for column in columns
   }
   rows = [
     [
       Cell(group.label),
       *(
         Cell(
-          formats.spread(group.values(name), _decimals(results, name)),
-          is_best=group in students and group.mean(name) == best[name],
+          formats.spread(
+            group.values(column.name), metric_info.DECIMALS.get(column.unit)
+          ),
+          is_best=group in students and group.mean(column.name) == best[column],
         )
-        for name in columns
+        for column in columns
       ),
       *(Cell(formats.setting(group.settings[name])) for name in settings),
     ]
@@ -98,159 +118,113 @@ def table(results: Results) -> Table:
     if num_seeds > 1
     else "One seed: differences of a few points may be chance."
   )
-  if not all(math.isnan(value) for value in best.values()):
+  if any(cell.is_best for row in rows for cell in row):
     note += " The best student of a column is bold."
-  for name, value in shared.items():
-    note += f" All students: {formats.number(value)} {formats.plain(name)}."
   return Table(
     title="Results",
     header=[
       "method",
-      *(_title(results, name) for name in columns),
-      *(name.replace("lambda", "λ") for name in settings),
+      *(column.header for column in columns),
+      *(_SETTINGS[name] for name in settings),
     ],
     rows=rows,
     note=note,
-    numeric=[False]
-    + [True] * len(columns)
-    + [name == "lambda" for name in settings],
+    numeric=[False, *[True] * len(columns), *(n == "lambda" for n in settings)],
   )
 
 
 def charts(results: Results) -> list[Chart]:
   """Bars for each chart that columns name, and the dependence on λ."""
   found = groups(results)
-  names: dict[str, list[str]] = {}
-  for column, described in results.columns.items():
-    if described.get("chart"):
-      names.setdefault(described["chart"], []).append(column)
-  bars = [_bars(results, found, *chart) for chart in names.items()]
-  drawn = [*bars, _lambda_chart(results, found)]
-  return [chart for chart in drawn if chart is not None]
+  by_chart: dict[str, list[Column]] = {}
+  for column in _columns(results):
+    if any(group.values(column.name) for group in found):
+      by_chart.setdefault(column.chart, []).append(column)
+  by_chart.pop("", None)
+  bars = [_bars(found, title, chosen) for title, chosen in by_chart.items()]
+  first = next(iter(by_chart.values()), [])[:1]
+  return [*bars, *(chart for c in first if (chart := _lambda_chart(found, c)))]
 
 
-def _columns(
-  results: Results, found: Sequence[Group], students: Sequence[Group]
-) -> tuple[list[str], dict[str, float]]:
-  """Names of the columns, and numbers that all students share instead."""
-  names = dict.fromkeys(
-    name
-    for name in [
-      *results.columns,
-      *sorted({n for r in results.rows for n in r}),
-    ]
-    if name not in {*_SETTINGS, "seed"} and any(g.values(name) for g in found)
-  )
-  columns, shared = [], {}
-  for name in names:
-    values = {row.get(name) for group in students for row in group.rows}
-    # A single row has nothing to share a number with.
-    is_shared = len(values) == 1 and sum(len(g.rows) for g in students) > 1
-    if is_shared and name not in results.columns:
-      shared[name] = values.pop()
-    else:
-      columns.append(name)
-  return columns, shared
+def _columns(results: Results) -> list[Column]:
+  """Those that the experiment describes; without any, all with numbers."""
+  if results.columns:
+    return [Column(name, **about) for name, about in results.columns.items()]
+  names = {n for row in results.rows for n in row if formats.is_number(row[n])}
+  return [Column(name) for name in sorted(names - {*_SETTINGS, "seed"})]
 
 
-def _title(results: Results, column: str) -> str:
-  described = results.columns.get(column, {})
-  unit = described.get("unit")
-  title = described.get("title") or formats.plain(column)
-  return f"{title} ({unit})" if unit else title
-
-
-def _decimals(results: Results, column: str) -> int | None:
-  unit = results.columns.get(column, {}).get("unit", "")
-  return metric_info.DECIMALS.get(unit)
-
-
-def _label(
-  key: tuple, others: Sequence[tuple] | Mapping, labels: Mapping[str, str]
-) -> str:
-  """The run or method, with those settings that tell its rows apart."""
-  label = labels.get(key[0], formats.plain(key[0]))
-  same = [other for other in others if other[0] == key[0]]
+def _details(key: tuple, same: Sequence[tuple]) -> str:
+  """Those settings that tell rows of one run or method apart."""
+  details = ""
   for place, name in enumerate(_SETTINGS, start=1):
     if len({other[place] for other in same}) > 1 and key[place] is not None:
-      value = formats.setting(key[place])
-      label += f", λ {value}" if name == "lambda" else f", {value}"
-  return label
+      prefix = "λ " if name == "lambda" else ""
+      details += f", {prefix}{formats.setting(key[place])}"
+  return details
 
 
 def _bars(
-  results: Results,
-  found: Sequence[Group],
-  title: str,
-  columns: Sequence[str],
-) -> Chart | None:
-  shown = [g for g in found if any(g.values(name) for name in columns)]
-  if not shown:
-    return None
-  unit = results.columns[columns[0]].get("unit", "")
-  notes = [formats.unit_sentence(unit)] if unit else []
+  found: Sequence[Group], title: str, columns: Sequence[Column]
+) -> Chart:
+  shown = [g for g in found if any(g.values(c.name) for c in columns)]
+  notes = [formats.unit_sentence(columns[0].unit)]
   if any(len(group.rows) > 1 for group in shown):
     notes.append("Bars are means over seeds, dots single seeds.")
-  series = [
-    Series(
-      name=results.columns[column].get("title") or formats.plain(column),
-      colour=colour,
-      ys=[group.mean(column) for group in shown],
-      points=[group.values(column) for group in shown],
-    )
-    for colour, column in enumerate(columns)
-    if any(group.values(column) for group in shown)
-  ]
-  slug = re.sub(r"\W+", "_", title).lower()
-  labels = [group.label for group in shown]
-  note = " ".join(notes)
-  return Chart(slug, title, note, "bars", series, x_label="", groups=labels)
+  return Chart(
+    slug=re.sub(r"\W+", "_", title).lower(),
+    title=title,
+    note=" ".join(filter(None, notes)),
+    kind="bars",
+    series=[
+      Series(
+        name=column.title or formats.plain(column.name),
+        colour=colour,
+        ys=[group.mean(column.name) for group in shown],
+        points=[group.values(column.name) for group in shown],
+      )
+      for colour, column in enumerate(columns)
+    ],
+    x_label="",
+    groups=[group.label for group in shown],
+  )
 
 
-def _lambda_chart(results: Results, found: Sequence[Group]) -> Chart | None:
-  """First column against λ: one line per divergence and kind of labels.
+def _lambda_chart(found: Sequence[Group], column: Column) -> Chart | None:
+  """A column against λ: one line per divergence and kind of labels.
 
   At λ = 1 labels are not used, so this point ends every line of a divergence.
   A line whose groups differ in something else at one λ is not drawn.
   """
-  column = next(iter(results.columns), "")
-  at: dict[tuple[str, str], dict[float, list[list[float]]]] = {}
-  ends: dict[str, list[list[float]]] = {}
+  points: dict[tuple[str, str], dict[float, list[list[float]]]] = {}
   for group in found:
-    fraction, values = group.settings["lambda"], group.values(column)
-    divergence = str(group.settings["divergence"] or "")
-    if not (formats.is_number(fraction) and divergence and values):
-      continue
-    if fraction == 1:
-      ends.setdefault(divergence, []).append(values)
-    else:
-      line = at.setdefault(
-        (divergence, str(group.settings["labels"] or "")), {}
-      )
+    fraction, divergence, labels = group.settings.values()
+    values = group.values(column.name)
+    if formats.is_number(fraction) and divergence and values:
+      key = (divergence, "" if fraction == 1 else labels or "")
+      line = points.setdefault(key, {})
       line.setdefault(float(fraction), []).append(values)
-  lines = {}
-  for (divergence, labels), line in sorted(at.items()):
-    whole = line | ({1.0: ends[divergence]} if divergence in ends else {})
-    if len(whole) > 1 and all(len(values) == 1 for values in whole.values()):
-      name = ", ".join(filter(None, (divergence, labels)))
-      lines[name] = {x: whole[x][0] for x in sorted(whole)}
-  if not lines:
-    return None
+  lines = {
+    ", ".join(filter(None, key)): line | points.get((key[0], ""), {})
+    for key, line in sorted(points.items())
+  }
   series = [
     Series(
       name=name,
       colour=colour,
-      ys=[tables.mean(values) for values in line.values()],
-      xs=list(line),
-      low=[min(values) for values in line.values()],
-      high=[max(values) for values in line.values()],
+      ys=[tables.mean(line[x][0]) for x in sorted(line)],
+      xs=sorted(line),
+      low=[min(line[x][0]) for x in sorted(line)],
+      high=[max(line[x][0]) for x in sorted(line)],
     )
     for colour, (name, line) in enumerate(lines.items())
+    if len(line) > 1 and all(len(values) == 1 for values in line.values())
   ]
-  title = _title(results, column)
+  if not series:
+    return None
   return Chart(
     slug="lambda_dependence",
-    title=f"{title[:1].upper()}{title[1:]} against λ",
+    title=f"{column.header[:1].upper()}{column.header[1:]} against λ",
     note="λ is the share of updates on text that the student wrote; the rest is"
     " on the labels named. At λ = 1 no labels are used.",
     kind="lines",

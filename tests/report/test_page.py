@@ -292,7 +292,9 @@ def test_missing_directory_leaves_an_older_report_alone(runs):
 def figure(chart):
   """Source of a figure of the page."""
   lenient = page.environment().overlay(undefined=jinja2.ChainableUndefined)
-  return str(lenient.get_template("page.html.j2").module.figure(chart))
+  empty = {"meta": {}, "runs": [], "first_seeds": []}
+  module = lenient.get_template("page.html.j2").make_module(empty)
+  return str(module.figure(chart))
 
 
 def legend_of(source):

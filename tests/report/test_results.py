@@ -113,17 +113,6 @@ def test_labels_are_those_of_the_experiment():
   ]
 
 
-def test_number_that_all_students_share_is_said_once():
-  rows = [row("teacher", updates=None), row("sft", updates=1000)]
-  rows.append(row("seqkd", updates=1000))
-  found = table(rows)
-  assert "updates" not in found.header
-  assert "All students: 1,000 updates." in found.note
-  found = table([*rows, row("gkd", updates=500)])
-  cells = [c.text for c in column(found, "updates")]
-  assert cells == ["–", "1,000", "1,000", "500"]
-
-
 def mixed(fraction, labels, accuracy, divergence="forward KL", **more):
   values = {"lambda": fraction, "labels": labels, "divergence": divergence}
   return row("gkd", accuracy=accuracy, **values, **more)
