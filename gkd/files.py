@@ -156,3 +156,39 @@ def disk_trouble(error: BaseException) -> str | None:
     if os.strerror(number) in str(error):
       return os.strerror(number)
   return disk_trouble(error.__cause__) if error.__cause__ is not None else None
+
+
+def check_folder(path: str, name: str) -> None:
+  """Refuses a folder that cannot be made or written to; nothing is made.
+
+  Args:
+    path: the folder; "~" is expanded.
+    name: of the macro or flag, for the message.
+  """
+  folder = Path(path).expanduser().absolute()
+  nearest = folder
+  while not nearest.exists() and nearest != nearest.parent:
+    nearest = nearest.parent
+  if not nearest.is_dir():
+    raise UserError(f"{name} {path!r}: {nearest} is a file; give a folder")
+  if not os.access(nearest, os.W_OK | os.X_OK):
+    raise UserError(
+      f"{name} {path!r}: {nearest} cannot be written to; give another folder"
+    )
+
+
+def check_file(path: str, name: str) -> None:
+  """Refuses a file that cannot be written into a folder that exists."""
+  file = Path(path).expanduser().absolute()
+  if file.is_dir():
+    raise UserError(f"{name} {path!r} is a folder; give the name of a file")
+  if not file.parent.is_dir():
+    raise UserError(
+      f"{name} {path!r}: there is no folder {file.parent}; make it or give"
+      " another file"
+    )
+  target = file if file.exists() else file.parent
+  if not os.access(target, os.W_OK):
+    raise UserError(
+      f"{name} {path!r}: {target} cannot be written to; give another file"
+    )

@@ -1,5 +1,6 @@
 """`gkd cache`: make, list and check token caches; train a vocabulary."""
 
+import argparse
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -9,8 +10,8 @@ from pathlib import Path
 import shlex
 import tempfile
 
+from gkd import files
 from gkd.cli import cache_table
-from gkd.cli import outputs
 from gkd.config import configuration
 from gkd.config import gin_table
 from gkd.config.datasets import open_mixture
@@ -27,8 +28,20 @@ _ROWS_AT_ONCE = 1024
 _QUIET_SECONDS = 2.0
 
 
+def cache(args: argparse.Namespace, folders: Folders) -> None:
+  """Runs the action with its parsed flags."""
+  if args.action == "make":
+    make(args.gin_file, args.bindings, args.split, folders, args.workers)
+  elif args.action == "vocabulary":
+    vocabulary(args.gin_file, args.bindings, args.size, args.output, folders)
+  elif args.action == "list":
+    show(folders)
+  else:
+    check(args.path, folders)
+
+
 def make(
-  files: Sequence[str],
+  gin_files: Sequence[str],
   bindings: Sequence[str],
   splits: Sequence[str],
   folders: Folders,
@@ -38,7 +51,7 @@ def make(
 
   Those that exist are read and compared; what is damaged or stale is made anew.
   """
-  configuration.load([_RUN_FILE, *files], bindings)
+  configuration.load([_RUN_FILE, *gin_files], bindings)
   # A task that is only evaluated, as SVAMP, names no training split.
   scopes = {"train": "TRAIN_SPLIT", "eval": "EVAL_SPLIT"}
   wanted = [
@@ -61,7 +74,7 @@ def make(
   _print_repeats(made)
   if splits:
     bindings = [*bindings, f"TRAIN_SPLIT={splits[0]}"]
-  print(_next(files, bindings, folders))
+  print(_next(gin_files, bindings, folders))
 
 
 def show(folders: Folders) -> None:
@@ -171,9 +184,9 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _next(
-  files: Sequence[str], bindings: Sequence[str], folders: Folders
+  gin_files: Sequence[str], bindings: Sequence[str], folders: Folders
 ) -> str:
-  flags = [f"--gin_file={file}" for file in files]
+  flags = [f"--gin_file={file}" for file in gin_files]
   flags += [f"--gin.{binding}" for binding in bindings]
   flags += [f"--cache_dir={folders.cache_dir}"]
   return (
@@ -192,15 +205,15 @@ def _quoted(flag: str) -> str:
 
 
 def vocabulary(
-  files: Sequence[str],
+  gin_files: Sequence[str],
   bindings: Sequence[str],
   size: int,
   output: str,
   folders: Folders,
 ) -> None:
   """Trains a SentencePiece vocabulary on a task's training texts."""
-  outputs.check_folder(str(Path(output).parent), "--output")
-  configuration.load([_RUN_FILE, *files], bindings)
+  files.check_folder(str(Path(output).parent), "--output")
+  configuration.load([_RUN_FILE, *gin_files], bindings)
   data = configuration.build(DataConfig, scope="train")
   # As bytes, whatever VOCABULARY says: the texts come back unharmed.
   data = dataclasses.replace(

@@ -10,7 +10,6 @@ from pathlib import Path
 from gkd import files
 from gkd import locks
 from gkd.checkpoints.trained import Located
-from gkd.cli import outputs
 from gkd.cli import score_table
 from gkd.cli import seqio_check
 from gkd.config import configuration
@@ -132,7 +131,7 @@ def _check_output(path: str) -> None:
   """Whether results can go there, before hours are spent on them."""
   output = Path(path).expanduser()
   for folder in (output, output / "predictions"):
-    outputs.check_folder(str(folder), "MODEL_DIR")
+    files.check_folder(str(folder), "MODEL_DIR")
   if (output / "checkpoints").is_dir():
     raise UserError(
       f"MODEL_DIR {path!r} is the folder of a training run, which keeps its own"

@@ -48,38 +48,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     with preemption.terminable():
       _COMMANDS[args.command](args)
   except UserError as error:
-    return _say(error, 2)
+    return _fail(error, 2)
   except OSError as error:
     reason = files.disk_trouble(error)
     if reason is None:
       raise
-    mend = "free space, or give a place that may be read and written"
-    return _say(f"{reason}; {mend}", 2)
+    remedy = "free space, or give a place that may be read and written"
+    return _fail(f"{reason}; {remedy}", 2)
   # Raised on purpose, with a sentence; arrays give NaN and no exception.
   except FloatingPointError as error:
-    return _say(error, 1)
+    return _fail(error, 1)
   except KeyboardInterrupt as error:
     code = getattr(error, "exit_code", 130)  # of `preemption.Interrupted`
-    said = str(error) or "interrupted; the same command goes on where it was"
-    return _say(said, code)
+    text = str(error) or "interrupted; the same command goes on where it was"
+    return _fail(text, code)
   return 0
 
 
-def _say(error: Exception | str, code: int) -> int:
-  """The error in one line."""
+def _fail(error: Exception | str, code: int) -> int:
+  """Prints the error in one line; returns the exit code."""
   print(f"gkd: {' '.join(str(error).split())}", file=sys.stderr)
   return code
 
 
 def _split_bindings(arguments: list[str]) -> tuple[list[str], list[str]]:
   """Separates --gin.NAME=VALUE, whose names argparse cannot know."""
-  bindings, rest = [], []
-  for argument in arguments:
-    if argument.startswith("--gin."):
-      bindings.append(argument.removeprefix("--gin."))
-    else:
-      rest.append(argument)
-  return bindings, rest
+  prefix = "--gin."
+  bindings = [a.removeprefix(prefix) for a in arguments if a.startswith(prefix)]
+  return bindings, [a for a in arguments if not a.startswith(prefix)]
 
 
 def _log_to_stderr() -> None:
@@ -112,37 +108,33 @@ def _sample(args) -> None:
 
 def _bench(args) -> None:
   folders = _prepare(args)
-  from gkd.cli import bench_command
-  from gkd.cli import outputs
   from gkd.cli import train_command
-  from gkd.config import command_records
   from gkd.config import configuration
+  from gkd.config.command_records import TrainConfig
+  from gkd.experiments import step_timing
 
-  outputs.check_file(args.output, "--output")
-  built = configuration.build(command_records.TrainConfig)
-  run = train_command.prepare(built, folders)
+  files.check_file(args.output, "--output")
+  run = train_command.prepare(configuration.build(TrainConfig), folders)
   with tempfile.TemporaryDirectory() as scratch:
     run = dataclasses.replace(run, model_dir=scratch)
-    result = bench_command.measure(run, rounds=args.rounds)
-  print(bench_command.words(result))
-  output = Path(args.output).expanduser()
-  files.write_text(output, json.dumps(result, indent=2) + "\n")
+    result = step_timing.measure(run, rounds=args.rounds)
+  print(step_timing.describe(result))
+  text = json.dumps(result, indent=2) + "\n"
+  files.write_text(_expanded(args.output), text)
   print(f"written to {args.output}")
 
 
 def _report(args) -> None:
-  from gkd.cli import outputs
   from gkd.report import page
 
-  outputs.check_file(args.output, "--output")
+  files.check_file(args.output, "--output")
   if args.plots:
-    outputs.check_folder(args.plots, "--plots")
-  dirs = [str(Path(path).expanduser()) for path in args.dirs]
-  output = page.write_report(dirs, str(Path(args.output).expanduser()))
-  print(f"written to {output}")
+    files.check_folder(args.plots, "--plots")
+  dirs = [_expanded(path) for path in args.dirs]
+  print(f"written to {page.write_report(dirs, _expanded(args.output))}")
   if args.plots:
-    found = page.write_plots(dirs, str(Path(args.plots).expanduser()))
-    print(f"{len(found)} plots in {args.plots}")
+    plots = page.write_plots(dirs, _expanded(args.plots))
+    print(f"{len(plots)} plots in {args.plots}")
 
 
 def _quickstart(args) -> None:
@@ -153,21 +145,9 @@ def _quickstart(args) -> None:
 
 
 def _cache(args) -> None:
-  folders = _folders(args)
   from gkd.cli import cache_command
 
-  if args.action == "make":
-    cache_command.make(
-      args.gin_file, args.bindings, args.split, folders, args.workers
-    )
-  elif args.action == "vocabulary":
-    cache_command.vocabulary(
-      args.gin_file, args.bindings, args.size, args.output, folders
-    )
-  elif args.action == "list":
-    cache_command.show(folders)
-  else:
-    cache_command.check(args.path, folders)
+  cache_command.cache(args, _folders(args))
 
 
 def _convert(args) -> None:
@@ -197,10 +177,12 @@ def _prepare(args):
 def _folders(args):
   from gkd.config.records import Folders
 
-  def expand(path):
-    return str(Path(path).expanduser()) if path else ""
+  return Folders(_expanded(args.data_dir), _expanded(args.cache_dir))
 
-  return Folders(expand(args.data_dir), expand(args.cache_dir))
+
+def _expanded(path: str) -> str:
+  """The path with "~" expanded; "" stays empty."""
+  return str(Path(path).expanduser()) if path else ""
 
 
 def _keep_compiled_programs() -> None:
@@ -213,7 +195,7 @@ def _keep_compiled_programs() -> None:
 
 
 def _processor() -> str:
-  """Names this kind of processor.
+  """Hash of the kind of processor.
 
   Programs for a CPU hold its very instructions; with a home folder shared by
   several machines another one would fail on them.

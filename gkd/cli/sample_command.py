@@ -11,9 +11,9 @@ from pathlib import Path
 import jax
 
 import gkd
+from gkd import files
 from gkd import partitioning
 from gkd.checkpoints.trained import Located
-from gkd.cli import outputs
 from gkd.config import configuration
 from gkd.config import model_spec
 from gkd.config import parameters
@@ -31,7 +31,7 @@ _CHECKPOINT = "INITIAL_CHECKPOINT_PATH"
 def sample(folders: Folders) -> str:
   """Samples what the loaded configuration describes; returns the folder."""
   asked = configuration.build(SampleConfig)
-  outputs.check_folder(asked.output, "OUTPUT_DIR")
+  files.check_folder(asked.output, "OUTPUT_DIR")
   configuration.refuse_idle_flags(asked.idle())
   found = parameters.locate(asked.checkpoint, _CHECKPOINT, folders.cache_dir)
   data = parameters.with_tokenizer(asked.data, {_CHECKPOINT: found})

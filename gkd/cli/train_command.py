@@ -10,11 +10,11 @@ from typing import Any
 
 import jax
 
+from gkd import files
 from gkd import keys
 from gkd import locks
 from gkd import partitioning
 from gkd.checkpoints.trained import Located
-from gkd.cli import outputs
 from gkd.config import card_facts
 from gkd.config import configuration
 from gkd.config import evaluations
@@ -45,7 +45,7 @@ log = logging.getLogger("gkd")
 def train(folders: Folders) -> None:
   """Trains what the loaded configuration describes."""
   settings = configuration.build(TrainConfig)
-  outputs.check_folder(settings.model_dir, "MODEL_DIR")
+  files.check_folder(settings.model_dir, "MODEL_DIR")
   configuration.refuse_idle_flags(settings.idle())
   _refuse_if_in_use(settings.model_dir)
   run = prepare(settings, folders)

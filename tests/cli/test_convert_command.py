@@ -41,11 +41,11 @@ def gkd(capsys):
 
 
 def test_it_says_what_it_found_assumed_and_wrote(gkd, t5x_checkpoint, tmp_path):
-  source = t5x_checkpoint("t5_1_1_tiny", "legacy", 10)
-  code, out, errors = gkd(source, tmp_path / "a", "--to=gkd")
+  folder = t5x_checkpoint("t5_1_1_tiny", "legacy", 10)
+  code, out, errors = gkd(folder, tmp_path / "a", "--to=gkd")
   assert (code, errors) == (0, [])
   for part in (
-    f"{source}: T5X, msgpack and zarr",
+    f"{folder}: T5X, msgpack and zarr",
     "T5 1.1 of width 32, 2 + 2 layers, 2 heads of 16, MLP 48 (51.71k param",
     "float32, 0.2 MB, step 10",
     "  assumed mlp_activations: gelu and linear",
@@ -58,9 +58,9 @@ def test_it_says_what_it_found_assumed_and_wrote(gkd, t5x_checkpoint, tmp_path):
 
 
 def test_what_is_given_is_not_assumed(gkd, t5x_checkpoint, tmp_path):
-  source = t5x_checkpoint("t5_1_1_tiny", "legacy", 10)
+  folder = t5x_checkpoint("t5_1_1_tiny", "legacy", 10)
   code, out, _ = gkd(
-    source,
+    folder,
     tmp_path / "a",
     "--to=gkd",
     "--set=mlp_activations=silu,linear",
@@ -106,8 +106,8 @@ def test_a_dry_run_lists_every_array_and_writes_nothing(gkd, model, tmp_path):
 
 
 def test_a_dry_run_shows_stacked_layers(gkd, t5x_checkpoint):
-  source = t5x_checkpoint("t5_1_1_scan_tiny", "legacy", 0)
-  _, out, _ = gkd(source, "--to=gkd", "--dry_run")
+  folder = t5x_checkpoint("t5_1_1_scan_tiny", "legacy", 0)
+  _, out, _ = gkd(folder, "--to=gkd", "--dry_run")
   stacked = r"target\.encoder\.encoder\.mlp\.wo\.kernel\[:, 1\] +"
   assert re.search(stacked + r"encoder/layers_1/mlp/wo/kernel +\(48,32\)", out)
   assert "optimizer: left out, because slots of stacked layers" in out

@@ -98,8 +98,7 @@ def test_knobs_are_macros_that_the_command_knows(name):
   folder = configuration.config_folder()
   text = "".join(f.read_text("utf-8") for f in (folder / "runs").glob("*.gin"))
   text += (folder / "models" / "t5.gin").read_text("utf-8")
-  knobs = help_pages.PAGES[name].text.partition("knobs:")[2]
-  knobs = knobs.partition("resume:")[0]
+  knobs = help_pages.PAGES[name].knobs
   words = {word.strip(",.;()") for word in knobs.split()}
   macros = {word for word in words if word.isupper() and len(word) > 2}
   assert macros

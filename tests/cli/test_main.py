@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
+from gkd import files
 from gkd.cli import evaluate_command
 from gkd.cli import main as command
-from gkd.cli import outputs
 from gkd.cli import train_command
 from gkd.config import command_records
 from gkd.config import configuration
@@ -300,7 +300,7 @@ def test_folders_that_cannot_be_written_to(
   for arguments in (distill, evaluate):
     line = error_of([*arguments, f"--gin.MODEL_DIR={inside}"], capsys)
     assert re.search(r"MODEL_DIR .*file is a file; give a folder", line), line
-  monkeypatch.setattr(outputs.os, "access", lambda *_: False)
+  monkeypatch.setattr(files.os, "access", lambda *_: False)
   line = error_of([*distill, f"--gin.MODEL_DIR={tmp_path / 'new'}"], capsys)
   assert re.search(r"MODEL_DIR .* cannot be written to", line), line
   assert not (tmp_path / "new").exists()

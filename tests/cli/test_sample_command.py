@@ -18,7 +18,6 @@ from gkd.checkpoints import models
 from gkd.checkpoints import trained
 from gkd.checkpoints.store import Store
 from gkd.cli import main as command
-from gkd.cli import outputs
 from gkd.cli import train_command
 from gkd.config import command_records
 from gkd.config import configuration
@@ -377,7 +376,7 @@ def test_folders_that_cannot_be_written_to(
   line = error_of([*sample, f"--gin.OUTPUT_DIR={inside}"], capsys)
   assert "OUTPUT_DIR" in line
   assert "file is a file; give a folder" in line
-  monkeypatch.setattr(outputs.os, "access", lambda *_: False)
+  monkeypatch.setattr(os, "access", lambda *_: False)
   line = error_of([*sample, f"--gin.OUTPUT_DIR={tmp_path / 'new'}"], capsys)
   assert "cannot be written to; give another folder" in line
   assert not (tmp_path / "new").exists()

@@ -87,7 +87,7 @@ def measure(run: Run, rounds: int = 20) -> dict[str, Any]:
   }
 
 
-def words(result: dict[str, Any]) -> str:
+def describe(result: dict[str, Any]) -> str:
   """The measurement as a small table."""
   lines = [f"{'':18}{'wall ms':>10}{'CPU ms':>10}   (medians)"]
   for name, kinds in result["seconds"].items():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gkd.cli import bench_command
+from gkd.experiments import step_timing
 from gkd.losses.objective import CrossEntropy
 from gkd.types import UserError
 from tests.tiny import LENGTHS
@@ -17,8 +17,8 @@ def caches(tmp_path_factory):
 
 def test_times_of_both_kinds_of_steps_are_measured(tmp_path, caches):
   folder = tmp_path / "run"
-  result = bench_command.measure(make_run(folder, caches), rounds=2)
-  assert tuple(result["seconds"]) == bench_command.PHASES
+  result = step_timing.measure(make_run(folder, caches), rounds=2)
+  assert tuple(result["seconds"]) == step_timing.PHASES
   for kinds in (*result["seconds"].values(), result["ratio"]):
     for kind in ("wall", "cpu"):
       spread = kinds[kind]
@@ -29,7 +29,7 @@ def test_times_of_both_kinds_of_steps_are_measured(tmp_path, caches):
   assert 1 <= result["sampled_length"] <= LENGTHS["targets"]
   assert (result["batch_size"], result["rounds"]) == (8, 2)
   assert result["peak_memory_bytes"] > 0
-  assert "on-policy / fixed" in bench_command.words(result)
+  assert "on-policy / fixed" in step_timing.describe(result)
   assert not folder.exists()
 
 
@@ -45,5 +45,5 @@ def test_what_cannot_be_compared_is_refused(
 ):
   run = make_run(tmp_path, caches, **changes)
   with pytest.raises(UserError, match=message) as error:
-    bench_command.measure(run, rounds=rounds)
+    step_timing.measure(run, rounds=rounds)
   assert "\n" not in str(error.value)
