@@ -28,23 +28,20 @@ def save(folder, words):
   return folder
 
 
-def test_of_a_saved_model_or_a_run_it_is_the_one_beside_it(tmp_path):
-  words = vocabulary.load(CHARACTERS)
-  save(tmp_path / "model", words)
-  model = dataclasses.replace(checkpoint(21), home=tmp_path / "model")
-  found, said = checkpoint_tokenizer.find(model, None)
-  assert vocabulary.first_difference(found, words) is None
-  assert said.endswith("of the source")
-
-
-def test_none_beside_it_and_none_wanted_are_said(tmp_path):
-  bare = dataclasses.replace(checkpoint(21), path=tmp_path)
+def test_by_default_it_is_the_one_beside_the_checkpoint(tmp_path):
+  bare = dataclasses.replace(checkpoint(21), home=tmp_path / "model")
   assert checkpoint_tokenizer.find(bare, None) == (
     None,
     "tokenizer: none is beside the source",
   )
-  assert checkpoint_tokenizer.find(bare, "none")[1] == (
-    "tokenizer: left out, as was asked"
+  words = vocabulary.load(CHARACTERS)
+  save(tmp_path / "model", words)
+  found, said = checkpoint_tokenizer.find(bare, None)
+  assert vocabulary.first_difference(found, words) is None
+  assert said.endswith("of the source")
+  assert checkpoint_tokenizer.find(bare, "none") == (
+    None,
+    "tokenizer: left out, as was asked",
   )
 
 

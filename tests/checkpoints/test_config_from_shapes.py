@@ -1,12 +1,11 @@
 """Configs read off shapes: of every public size, and what cannot be read."""
 
-import jax
 import pytest
 
-from gkd import trees
 from gkd.checkpoints import config_from_shapes
 from gkd.models import sizes
 from gkd.models import t5
+from gkd.models import t5_params
 from gkd.types import UserError
 
 TINY = {
@@ -22,10 +21,11 @@ GATED = {"mlp_activations": ("gelu", "linear")}
 RELU = {"mlp_activations": ("relu",), "logits_via_embedding": True}
 
 
-def shapes_of(**fields) -> dict[str, tuple[int, ...]]:
-  config = t5.T5Config(**fields)
-  params = jax.eval_shape(t5.encoder_decoder(config).init, jax.random.key(0))
-  return {name: leaf.shape for name, leaf in trees.flatten(params).items()}
+def shapes_of(config) -> dict[str, tuple[int, ...]]:
+  return {name: row.shape for name, row in t5_params.table(config).items()}
+
+
+TINY_SHAPES = shapes_of(t5.T5Config(**TINY, **GATED))
 
 
 @pytest.mark.parametrize(
@@ -38,38 +38,33 @@ def shapes_of(**fields) -> dict[str, tuple[int, ...]]:
   ],
 )
 def test_config_is_read_off_the_shapes(fields):
-  config, _ = config_from_shapes.config_of(shapes_of(**fields), {})
-  assert config == t5.T5Config(**fields)
-
-
-def test_sizes_of_the_11_billion_model():
-  fields = {
-    "vocab_size": 32128,
-    "emb_dim": 4096,
-    "num_heads": 64,
-    "num_encoder_layers": 24,
-    "num_decoder_layers": 24,
-    "head_dim": 64,
-    "mlp_dim": 10240,
-    **GATED,
-  }
-  config, _ = config_from_shapes.config_of(shapes_of(**fields), {})
-  assert config == t5.T5Config(**fields, vocabulary_size=32100)
+  config = t5.T5Config(**fields)
+  assert config_from_shapes.config_of(shapes_of(config), {})[0] == config
 
 
 @pytest.mark.parametrize(
-  ("rows", "real"),
-  [(32128, 32100), (250112, 250100), (256384, 256300), (384, 384), (99, 99)],
+  "name", ["T5_1_0_11B", "T5_1_1_XXL", "MT5_SMALL", "UMT5_SMALL", "BYT5_SMALL"]
 )
-def test_real_ids_of_the_public_tables(rows, real):
-  assert sizes.known_vocabulary_size(rows) == real
-  shapes = shapes_of(**{**TINY, **GATED, "vocab_size": rows})
-  config, assumed = config_from_shapes.config_of(shapes, {})
-  assert config.vocabulary_size == real
-  assert any(str(rows) in sentence for sentence in assumed)
+def test_of_a_public_model_nothing_is_lost(name):
+  config = t5.T5Config.from_size(sizes.named(name))
+  found, assumed = config_from_shapes.config_of(shapes_of(config), {})
+  assert found == config
+  assert config_from_shapes.not_kept(config) == {}
+  real = f"vocabulary_size: {config.vocabulary_size} real ids in"
+  assert any(text.startswith(real) for text in assumed)
 
 
-def test_what_is_given_is_not_assumed():
+def test_assumptions_are_said_and_what_is_given_is_not_assumed():
+  _, assumed = config_from_shapes.config_of(TINY_SHAPES, {})
+  assert assumed[0].startswith("mlp_activations: gelu and linear")
+  assert assumed[1:] == (
+    "vocabulary_size: each of the 128 rows is a real id",
+    "relative_max_distance: 128, as T5 has it",
+    "layer_norm_epsilon: 1e-06, as T5 has it",
+  )
+  relu = t5.T5Config(**TINY, **RELU)
+  _, assumed = config_from_shapes.config_of(shapes_of(relu), {})
+  assert assumed[0].startswith("mlp_activations: relu")
   given = {
     "mlp_activations": ("silu", "linear"),
     "vocabulary_size": 100,
@@ -79,24 +74,10 @@ def test_what_is_given_is_not_assumed():
     "emb_dim": 32,
     "head_dim": None,
   }
-  config, assumed = config_from_shapes.config_of(
-    shapes_of(**TINY, **GATED), given
-  )
+  config, assumed = config_from_shapes.config_of(TINY_SHAPES, given)
   assert assumed == ()
-  assert config.mlp_activations == ("silu", "linear")
-  assert (config.vocabulary_size, config.dtype) == (100, "bfloat16")
-
-
-def test_assumptions_are_said():
-  _, assumed = config_from_shapes.config_of(shapes_of(**TINY, **GATED), {})
-  assert assumed[2:] == (
-    "relative_max_distance: 128, as T5 has it",
-    "layer_norm_epsilon: 1e-06, as T5 has it",
-  )
-  assert assumed[0].startswith("mlp_activations: gelu and linear")
-  assert assumed[1] == "vocabulary_size: each of the 128 rows is a real id"
-  _, assumed = config_from_shapes.config_of(shapes_of(**TINY, **RELU), {})
-  assert assumed[0].startswith("mlp_activations: relu")
+  wanted = {n: value for n, value in given.items() if value is not None}
+  assert config == t5.T5Config(**{**TINY, **wanted})
 
 
 @pytest.mark.parametrize(
@@ -112,53 +93,46 @@ def test_assumptions_are_said():
 )
 def test_given_field_that_contradicts_is_refused(given, message):
   with pytest.raises(UserError, match=message):
-    config_from_shapes.config_of(shapes_of(**TINY, **GATED), given)
+    config_from_shapes.config_of(TINY_SHAPES, given)
 
 
-def _without(shapes, part):
-  return {name: shape for name, shape in shapes.items() if part not in name}
+def _without(part):
+  return {name: s for name, s in TINY_SHAPES.items() if part not in name}
+
+
+def _with(name, shape):
+  return {**TINY_SHAPES, name: shape}
 
 
 @pytest.mark.parametrize(
-  ("change", "message"),
+  ("shapes", "message"),
   [
-    (lambda s: _without(s, "encoder/"), "no parameter below encoder/"),
+    (_without("encoder/"), "decoder-only: no parameter below encoder/"),
+    (_without("decoder/"), "encoder-only: no parameter below decoder/"),
+    (_without("relpos_bias"), "no relative bias"),
+    (_without("token_embedder"), "no embedding"),
+    (_without("mlp/wi"), "no MLP"),
+    ({"params/conv": (3, 3)}, "no embedding .* 1 parameters"),
+    ({}, "no embedding .*none at all"),
+    (_without("decoder/layers_"), "no layer below decoder/"),
+    (_with("token_embedder/embedding", (128,)), r"has the shape \(128,\)"),
     (
-      lambda s: _without(s, "decoder/"),
-      "model is encoder-only: no param",
-    ),
-    (lambda s: _without(s, "relpos_bias"), "no relative bias"),
-    (lambda s: _without(s, "token_embedder"), "no embedding"),
-    (lambda s: _without(s, "mlp/wi"), "no MLP"),
-    (lambda s: {"params/conv": (3, 3)}, "no embedding .* 1 parameters"),
-    (lambda s: {}, "no embedding .*none at all"),
-    (
-      lambda s: _without(s, "decoder/layers_"),
-      "no layer below decoder/",
-    ),
-    (
-      lambda s: {**s, "token_embedder/embedding": (128,)},
-      r"token_embedder/embedding has the shape \(128,\)",
-    ),
-    (
-      lambda s: {**s, "decoder/relpos_bias/rel_embedding": (5, 32)},
+      _with("decoder/relpos_bias/rel_embedding", (5, 32)),
       "48 columns, which 5 heads",
     ),
     (
-      lambda s: {**s, "encoder/layers_0/mlp/wi_2/kernel": (32, 48)},
+      _with("encoder/layers_0/mlp/wi_2/kernel", (32, 48)),
       "the MLP has 3 input kernel",
     ),
   ],
 )
-def test_other_models_are_refused(change, message):
-  shapes = change(shapes_of(**TINY, **GATED))
+def test_other_models_are_refused(shapes, message):
   with pytest.raises(UserError, match=message):
     config_from_shapes.config_of(shapes, {})
 
 
 def test_a_missing_layer_is_left_for_the_caller_to_list():
-  shapes = _without(shapes_of(**TINY, **GATED), "decoder/layers_2/")
-  config, _ = config_from_shapes.config_of(shapes, {})
+  config, _ = config_from_shapes.config_of(_without("decoder/layers_2/"), {})
   assert config.num_decoder_layers == 4
 
 
@@ -166,35 +140,19 @@ def test_a_missing_layer_is_left_for_the_caller_to_list():
   "fields",
   [
     GATED,
-    RELU,
     {"mlp_activations": ("silu", "linear"), "dropout_rate": 0.0},
     {**RELU, "relative_max_distance": 64, "layer_norm_epsilon": 1e-5},
     {**GATED, "vocab_size": 32128},
-    {**GATED, "vocab_size": 32128, "vocabulary_size": 32100},
     {**GATED, "vocabulary_size": 100, "bias_per_layer": True},
   ],
 )
 def test_what_is_not_kept_brings_the_config_back(fields):
   config = t5.T5Config(**{**TINY, **fields})
   lost = config_from_shapes.not_kept(config)
-  found, assumed = config_from_shapes.config_of(
-    shapes_of(**{**TINY, **fields}), lost
-  )
+  found, assumed = config_from_shapes.config_of(shapes_of(config), lost)
   assert found == config
-  for sentence in assumed:
-    assert sentence.partition(":")[0] not in lost
+  assert not lost.keys() & {text.partition(":")[0] for text in assumed}
   for name in lost:
     fewer = {field: lost[field] for field in lost if field != name}
-    other, _ = config_from_shapes.config_of(
-      shapes_of(**{**TINY, **fields}), fewer
-    )
+    other, _ = config_from_shapes.config_of(shapes_of(config), fewer)
     assert getattr(other, name) != getattr(config, name)
-
-
-def test_of_a_public_model_nothing_is_lost():
-  public = {**TINY, **GATED, "vocab_size": 32128, "vocabulary_size": 32100}
-  assert config_from_shapes.not_kept(t5.T5Config(**public)) == {}
-  lost = config_from_shapes.not_kept(
-    t5.T5Config(**{**public, "vocabulary_size": 32000})
-  )
-  assert lost == {"vocabulary_size": 32000}

@@ -13,6 +13,7 @@ import pytest
 from gkd.checkpoints import conversion
 from gkd.checkpoints import one_by_one
 from gkd.checkpoints import source
+from gkd.checkpoints import stored_names
 from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.native import native_checkpoint
 from gkd.text import sentencepiece_training
@@ -42,51 +43,55 @@ def assert_same_model(left, right):
 
 
 @pytest.mark.parametrize(
-  ("name", "step"), [("t5_1_1_tiny", 10), ("t5_1_0_tiny", 10)]
+  ("name", "layout", "slots"),
+  [
+    ("t5_1_1_tiny", "legacy", True),
+    ("t5_1_0_tiny", "legacy", True),
+    ("t5_1_1_tiny", "orbax", True),
+    ("t5_1_1_scan_tiny", "legacy", False),
+  ],
 )
 def test_t5x_to_ours_and_back_is_the_same_files(
-  tmp_path, t5x_checkpoint, name, step
+  tmp_path, t5x_checkpoint, name, layout, slots
 ):
   """Slots included: T5X itself could have written them."""
-  source = t5x_checkpoint(name, "legacy", step)
-  conversion.convert(source, tmp_path / "ours", to="gkd", slots=True)
-  conversion.convert(tmp_path / "ours", tmp_path / "back", to="t5x", slots=True)
-  assert_same_model(source, tmp_path / "ours")
-  found, wanted = (
-    tiny_models.files_of(folder) for folder in (tmp_path / "back", source)
-  )
-  assert found == wanted
+  step = 0 if "scan" in name else 10
+  saved = t5x_checkpoint(name, layout, step)
+  ours, back = tmp_path / "ours", tmp_path / "back"
+  conversion.convert(saved, ours, to="gkd", slots=slots)
+  conversion.convert(ours, back, to="t5x", slots=slots)
+  assert_same_model(saved, ours)
+  assert_same_model(saved, back)
   assert left_in(tmp_path) == ["back", "ours"]
-
-
-def test_what_t5x_writes_today_and_stacked_layers_come_back(
-  tmp_path, t5x_checkpoint
-):
-  scanned = t5x_checkpoint("t5_1_1_scan_tiny", "legacy", 0)
-  for i, (written, slots) in enumerate(
-    ((t5x_checkpoint("t5_1_1_tiny", "orbax", 10), True), (scanned, False))
-  ):
-    ours, back = tmp_path / f"ours{i}", tmp_path / f"back{i}"
-    conversion.convert(written, ours, to="gkd", slots=slots)
-    conversion.convert(ours, back, to="t5x", slots=slots)
-    assert_same_model(written, ours)
-    assert_same_model(written, back)
-  found, wanted = map(tiny_models.files_of, (back, scanned))
-  arrays = [name for name in wanted if name.startswith("target.")]
-  assert [name for name in found if name.startswith("target.")] == arrays
-  assert all(found[name] == wanted[name] for name in arrays)
+  found = tiny_models.files_of(back)
+  wanted = tiny_models.files_of(t5x_checkpoint(name, "legacy", step))
+  if not slots:  # those of stacked layers are left out, also in the index
+    del found["checkpoint"], wanted["checkpoint"]
+    wanted = {n: wanted[n] for n in wanted if n.startswith("target.")}
+  assert found == wanted
 
 
 @pytest.mark.parametrize("changes", [{}, {"bias_per_layer": True}])
-def test_bfloat16_goes_through_t5x_unchanged(tmp_path, changes):
+def test_bfloat16_goes_through_t5x_unchanged_under_the_names_announced(
+  tmp_path, changes
+):
   made = tiny_models.make(dtype=ml_dtypes.bfloat16, **changes)
-  (tmp_path / "ours").mkdir()
-  native_checkpoint.write(tmp_path / "ours", made)
-  conversion.convert(tmp_path / "ours", tmp_path / "t5x", to="t5x")
-  conversion.convert(tmp_path / "t5x", tmp_path / "again", to="gkd")
-  assert_same_model(tmp_path / "ours", tmp_path / "again")
-  again = source.open_any(tmp_path / "again")
-  tiny_models.assert_same_arrays(again.leaves, made.leaves)
+  ours, t5x, again = (tmp_path / name for name in ("ours", "t5x", "again"))
+  ours.mkdir()
+  native_checkpoint.write(ours, made)
+  conversion.convert(ours, t5x, to="t5x")
+  conversion.convert(t5x, again, to="gkd")
+  assert_same_model(ours, again)
+  tiny_models.assert_same_arrays(source.open_any(again).leaves, made.leaves)
+  # T5X's folders, one an array; of stacked layers each is named once.
+  announced = stored_names.table("t5x", made.config)
+  metadata = {
+    file.parent.name: tuple(tiny_models.read_json(file)["shape"])
+    for file in t5x.glob("*/.zarray")
+  }
+  assert {n.partition("[")[0]: s for n, s in announced.values()} == metadata
+  name = "encoder/layers_0/mlp/wo/kernel"
+  assert stored_names.table("gkd", made.config)[name] == (name, (24, 16))
 
 
 @pytest.fixture(scope="module")
@@ -182,14 +187,11 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(
   # Orbax's threads would tell of their errors on top of ours.
   monkeypatch.setattr(one_by_one, "_SMALL_BYTES", 0)
   disk = small_disk("60k" if to != "gkd" else "400k")
-  slots = to == "gkd"
-  tokenizer = None if to == "t5x" else "none"
+  options = {"slots": to == "gkd", "tokenizer": "none" if to == "hf" else None}
   with pytest.raises(
     UserError, match=r"cannot write .*/out; nothing is left of it .*space"
   ) as error:
-    conversion.convert(
-      model, disk / "out", to=to, slots=slots, tokenizer=tokenizer
-    )
+    conversion.convert(model, disk / "out", to=to, **options)
   assert "\n" not in str(error.value)
   assert left_in(disk) == []
 

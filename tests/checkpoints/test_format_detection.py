@@ -47,12 +47,9 @@ def test_two_layouts_of_orbax_are_told_apart(tmp_path, t5x_checkpoint):
   native_checkpoint.write(tmp_path, tiny_models.make())
   (tmp_path / "metadata.json").unlink()
   assert format_detection.detect(tmp_path) == "gkd"
-
-
-def test_a_half_written_folder_of_t5x_is_known_by_its_name(tmp_path):
-  folder = tmp_path / "checkpoint_100.tmp-1700000000"
-  folder.mkdir()
-  assert format_detection.detect(folder) == "t5x"
+  half_written = tmp_path / "checkpoint_100.tmp-1700000000"
+  half_written.mkdir()  # known by its name
+  assert format_detection.detect(half_written) == "t5x"
 
 
 def test_steps_within_a_folder_of_checkpoints(tmp_path):
@@ -84,26 +81,24 @@ def test_what_is_not_on_this_machine_is_said(path, message):
   assert "\n" not in str(error.value)
 
 
-def test_files_and_foreign_folders_are_said(tmp_path):
-  def refused(path):
-    with pytest.raises(UserError) as error:
-      format_detection.detect(path)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-  (tmp_path / "empty").mkdir()
-  assert "is empty; expected a run or saved model" in refused(
-    tmp_path / "empty"
-  )
-  touch(tmp_path / "text" / "thesis.tex")
-  assert "(with thesis.tex, …) is no checkpoint" in refused(tmp_path / "text")
-  assert "is a file; give its folder" in refused(
-    tmp_path / "text" / "thesis.tex"
-  )
-  for name in ("model.ckpt-7.index", "model.ckpt-7.meta"):
-    touch(tmp_path / "mesh" / name)
-  for path in ("mesh", "mesh/model.ckpt-7", "mesh/model.ckpt-7.index"):
-    assert "Mesh TensorFlow checkpoint" in refused(tmp_path / path)
+@pytest.mark.parametrize(
+  ("names", "path", "message"),
+  [
+    ([], ".", "is empty; expected a run or saved model"),
+    (["thesis.tex"], ".", r"\(with thesis.tex, …\) is no checkpoint"),
+    (["thesis.tex"], "thesis.tex", "is a file; give its folder"),
+    *(
+      (["m.ckpt-7.index", "m.ckpt-7.meta"], path, "Mesh TensorFlow checkpoint")
+      for path in (".", "m.ckpt-7", "m.ckpt-7.index")
+    ),
+  ],
+)
+def test_files_and_foreign_folders_are_said(tmp_path, names, path, message):
+  for name in names:
+    touch(tmp_path / name)
+  with pytest.raises(UserError, match=message) as error:
+    format_detection.detect(tmp_path / path)
+  assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
