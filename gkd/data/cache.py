@@ -13,9 +13,8 @@ the folder is renamed into place) and never changed afterwards:
 Neither TensorFlow nor seqio is needed here: references were postprocessed when
 the cache was made, and metric functions are named by their place in `gkd.text`.
 
-Usage:
-  cache = TokenCache(path)
-  rows = cache.read([3, 1, 2])
+cache = TokenCache(path)
+rows = cache.read([3, 1, 2])
 """
 
 from collections.abc import Callable
@@ -143,16 +142,13 @@ class TokenCache:
   def _record(self, shard: int, place: int) -> bytes:
     # Measured: 6 µs. A call for a list of places costs 80 µs for the first, and
     # the rows of a batch lie in many shards.
-    reader = self._readers.get(shard) or self._open(shard)
-    reader.seek(place)
-    return reader.read()
-
-  def _open(self, shard: int) -> ArrayRecordReader:
-    name = self.info["shards"][shard]["file"]
-    self._compare(name)
-    reader = ArrayRecordReader(str(self.path / name), READER_OPTIONS)
-    self._readers[shard] = reader
-    return reader
+    if shard not in self._readers:
+      name = self.info["shards"][shard]["file"]
+      self._compare(name)
+      reader = ArrayRecordReader(str(self.path / name), READER_OPTIONS)
+      self._readers[shard] = reader
+    self._readers[shard].seek(place)
+    return self._readers[shard].read()
 
   def _compare(self, name: str, again: bool = False) -> None:
     """Compares a file with its sha256, once in a process unless `again`."""
@@ -164,16 +160,18 @@ class TokenCache:
         return
       same = hashes.file_hash(file) == self.info["files"][name]["sha256"]
     except OSError as error:
-      raise UserError(
-        f"file {file} of a cache cannot be read ({error.strerror});"
-        f" {_remedy(self.info)}"
+      raise self._damaged(
+        f"{file} cannot be read ({error.strerror})"
       ) from error
     if not same:
-      raise UserError(
-        f"damaged cache: {file} differs from what was written;"
-        f" {_remedy(self.info)}"
-      )
+      raise self._damaged(f"{file} differs from what was written")
     _compared.add(state)
+
+  def _damaged(self, what: str) -> UserError:
+    remedy = "copy the cache again, or delete it and make it anew"
+    if "sources" in self.info:
+      remedy = "`gkd cache make` with its --gin_file makes it anew"
+    return UserError(f"damaged cache: {what}; {remedy}")
 
 
 def same_vocabulary(
@@ -217,14 +215,20 @@ def _read_info(path: Path) -> dict[str, Any]:
 
 def _check_sizes(path: Path, info: Mapping[str, Any]) -> None:
   for name, expected in info["files"].items():
-    file = path / name
-    size = file.stat().st_size if file.is_file() else None
-    if size != expected["bytes"]:
-      found = "is missing" if size is None else f"has {size} bytes"
-      raise _incomplete(path, f"{name} {found}, not {expected['bytes']}")
+    if wrong := wrong_size(path / name, expected["bytes"]):
+      raise _incomplete(path, f"{name} {wrong}")
   rows = sum(shard["rows"] for shard in info["shards"])
   if rows != info["rows"]:
     raise _incomplete(path, f"its shards hold {rows} rows, not {info['rows']}")
+
+
+def wrong_size(file: Path, expected: int) -> str | None:
+  """What is wrong with the size of a file, in words; None: nothing."""
+  size = file.stat().st_size if file.is_file() else None
+  if size == expected:
+    return None
+  found = "is missing" if size is None else f"has {size} bytes"
+  return f"{found}, not {expected} bytes"
 
 
 def _incomplete(path: Path, why: str) -> UserError:
@@ -232,13 +236,6 @@ def _incomplete(path: Path, why: str) -> UserError:
     f"incomplete cache {path}: {why}; delete the folder and make it again with"
     " `gkd cache`"
   )
-
-
-def _remedy(info: Mapping[str, Any]) -> str:
-  """How to mend a damaged file: by whom the cache was made decides."""
-  if "sources" in info:
-    return "`gkd cache make` with its --gin_file makes it anew"
-  return "copy the cache again, or delete it and make it anew"
 
 
 def _decode(record: bytes) -> Row:
@@ -272,7 +269,7 @@ def _keep_text(text: str, example: Any = None, is_target: bool = False) -> str:
 
 
 def resolve(name: str, owner: str) -> Callable[..., Any]:
-  """The function called "package.module:function", for whom it may concern."""
+  """The function called "package.module:function"; `owner` needs it."""
   module, _, function = name.partition(":")
   try:
     return getattr(importlib.import_module(module), function)

@@ -4,13 +4,12 @@ A shard in the making is a temporary file; it gets its name when every byte is
 on disk, and a sidecar with its numbers and sha256 follows last. So a shard that
 has a sidecar is finished, whatever was killed. Any process may write one.
 
-The layout of the folder of a cache in the making, see `gkd.data.writer`:
+The folder of a cache in the making, see `gkd.data.writer`:
 
   00000.json, 00000.npy            sidecar and prompt hashes of shard 0
   cache/rows-00000.array_record    the shard; `cache/` is what gets moved
 
-Usage:
-  write(folder, 0, rows, {"truncated_inputs": 3})
+write(folder, 0, rows, {"truncated_inputs": 3})
 """
 
 from collections.abc import Iterable
@@ -36,11 +35,11 @@ from gkd.errors import UserError
 # Rows are read one by one, at random: a larger group is decoded whole.
 _WRITER_OPTIONS = "group_size:1"
 SUFFIX = ".array_record"
+CACHE_FOLDER = "cache"
 FIRST_ROWS = 1 << 14
 _SHARDS_OF_A_SIZE = 64
 _MOST_DOUBLINGS = 3
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
-CACHE_FOLDER = "cache"
 
 
 def rows_in(index: int) -> int:
@@ -50,6 +49,10 @@ def rows_in(index: int) -> int:
   every shard open, so later ones grow: 15 million rows are 256 files.
   """
   return FIRST_ROWS << min(index // _SHARDS_OF_A_SIZE, _MOST_DOUBLINGS)
+
+
+def name(index: int) -> str:
+  return f"rows-{index:05d}{SUFFIX}"
 
 
 def write(
@@ -77,16 +80,23 @@ def write(
   partial = folder / f".{index:05d}-{os.getpid()}"
   try:
     numbers, prompts = _write_records(partial, rows)
-    with _reported(folder):
-      _check_count(partial, numbers["rows"])
-      _sync(partial)
+    with _refusal_reported(folder):
+      reader = ArrayRecordReader(str(partial), cache.READER_OPTIONS)
+      if (found := reader.num_records()) != numbers["rows"]:
+        # A record lost without an error would shift all later ones.
+        raise OSError(0, f"{found} records instead of {numbers['rows']}")
+      with partial.open("rb") as file:
+        os.fsync(file.fileno())
       numbers |= {
         "bytes": partial.stat().st_size,
         "sha256": hashes.file_hash(partial),
         "counts": dict(counts or {}),
       }
       os.replace(partial, folder / CACHE_FOLDER / name(index))
-      _write_array(folder / f"{index:05d}.npy", prompts)
+      with (folder / f"{index:05d}.npy").open("wb") as file:
+        np.save(file, prompts)
+        file.flush()
+        os.fsync(file.fileno())
       files.write_text(folder / f"{index:05d}.json", json.dumps(numbers))
   finally:
     partial.unlink(missing_ok=True)
@@ -99,6 +109,12 @@ def sidecars(folder: Path) -> dict[int, dict[str, Any]]:
     int(file.stem): json.loads(file.read_text("utf-8"))
     for file in sorted(folder.glob("?????.json"))
   }
+
+
+def prompt_hashes(folder: Path) -> np.ndarray:
+  """[rows] uint64 of all finished shards, in their order."""
+  parts = [np.load(folder / f"{i:05d}.npy") for i in sidecars(folder)]
+  return np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
 def drop_torn(folder: Path) -> list[int]:
@@ -125,24 +141,14 @@ def drop_torn(folder: Path) -> list[int]:
   return torn
 
 
-def prompt_hashes(folder: Path) -> np.ndarray:
-  """[rows] uint64 of all finished shards, in their order."""
-  parts = [np.load(folder / f"{i:05d}.npy") for i in sidecars(folder)]
-  return np.concatenate([np.zeros(0, np.uint64), *parts])
-
-
-def name(index: int) -> str:
-  return f"rows-{index:05d}{SUFFIX}"
-
-
 def _write_records(
   path: Path, rows: Iterable[Row]
 ) -> tuple[dict[str, Any], np.ndarray]:
   """Writes the records; returns what the sidecar says of them, and hashes."""
   prompts = []
-  longest = {"inputs": 0, "targets": 0}
+  longest = dict.fromkeys(cache.FEATURES, 0)
   has_targets = True
-  with _reported(path.parent):
+  with _refusal_reported(path.parent):
     writer = ArrayRecordWriter(str(path), _WRITER_OPTIONS)
   try:
     for row in rows:  # what reading them raises is not about writing
@@ -152,7 +158,7 @@ def _write_records(
       writer.write(_encode(row))
       prompts.append(hashes.prompt_hash(row.prompt))
   finally:
-    with _reported(path.parent):
+    with _refusal_reported(path.parent):
       writer.close()
   assert prompts, "a shard has rows"
   numbers = {
@@ -164,44 +170,18 @@ def _write_records(
 
 
 @contextlib.contextmanager
-def _reported(folder: Path) -> Iterator[None]:
+def _refusal_reported(folder: Path) -> Iterator[None]:
   """Says in one line what could not be written."""
   try:
     yield
   # ArrayRecord raises RuntimeError with the system's words in it.
   except (OSError, RuntimeError) as error:
-    done = len(sidecars(folder))
+    reason = getattr(error, "strerror", None) or str(error).partition(";")[0]
     raise UserError(
-      f"cannot write to {folder} ({_reason(error)}); its {done} finished shards"
-      " stay: make room, or mend what is wrong with the disk, and run the same"
-      " command again"
+      f"cannot write to {folder} ({reason}); its {len(sidecars(folder))}"
+      " finished shards stay: make room, or mend what is wrong with the disk,"
+      " and run the same command again"
     ) from error
-
-
-def _reason(error: Exception) -> str:
-  return getattr(error, "strerror", None) or str(error).partition(";")[0]
-
-
-def _check_count(path: Path, rows: int) -> None:
-  """A record lost without an error would shift all later ones."""
-  found = ArrayRecordReader(str(path), cache.READER_OPTIONS).num_records()
-  if found != rows:
-    raise OSError(0, f"{path.name} has {found} records instead of {rows}")
-
-
-def _sync(path: Path) -> None:
-  handle = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(handle)
-  finally:
-    os.close(handle)
-
-
-def _write_array(path: Path, values: np.ndarray) -> None:
-  with path.open("wb") as file:
-    np.save(file, values)
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _encode(row: Row) -> bytes:

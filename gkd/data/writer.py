@@ -1,20 +1,20 @@
-"""A token cache in the making: a kill loses at most the shard being written.
+"""Writes token caches; a kill loses at most the shard being written.
 
 Shards are collected in `<parent>/.<name>.partial/`; the last step moves the
 finished cache into place, so that it is there whole or not at all. A process
 that starts again with the same key goes on behind the finished shards; with
 another key it starts anew, and says so.
 
-Usage:
-  with CacheWriter(path, key) as writer:
-    for index in range(8):
-      if index not in writer.finished:
-        writer.add(index, rows_of(index))
-    writer.finish(info)
+with CacheWriter(path, key) as writer:
+  for index in range(8):
+    if index not in writer.finished:
+      writer.add(index, rows_of(index))
+  writer.finish(info)
+
+write_rows(path, rows, info)   # rows that a program has: problems, tests
 """
 
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 import itertools
@@ -38,6 +38,33 @@ from gkd.errors import UserError
 log = logging.getLogger("gkd")
 
 _KEY_FILE = "key.json"
+
+
+def write_rows(
+  path: str | os.PathLike, rows: Iterable[Row], info: Mapping[str, Any]
+) -> str:
+  """Writes a cache, whole or not at all; returns its path.
+
+  Args:
+    path: the folder to make. A half-written one is replaced, a complete one is
+      an error.
+    rows: `Row`s, read once; memory does not grow with their number.
+    info: `task`, `split`, `lengths` {inputs, targets} and `vocabulary` (the
+      object) are required; `postprocess` (None: the text itself), `metrics`,
+      both as "module:function", and whatever else is worth keeping, such as
+      provenance. Added here: `format`, `rows`, `has_targets` (every row has
+      some), `longest` {inputs, targets}, `shards`, `files`, `hash`.
+  """
+  rows = iter(rows)
+  with CacheWriter(path) as writer:
+    if writer.exists:
+      raise UserError(
+        f"cache {path} exists already; delete it first or choose another folder"
+      )
+    for index, first in enumerate(rows):
+      rest = itertools.islice(rows, shards.rows_in(index) - 1)
+      writer.add(index, itertools.chain([first], rest))
+    return writer.finish(info)
 
 
 class CacheWriter:
@@ -69,7 +96,7 @@ class CacheWriter:
     """
     self.path = Path(path)
     self.folder = self.path.with_name(f".{self.path.name}.partial")
-    self._key = key
+    self._key = json.loads(json.dumps(key))  # as it comes back from disk
     self._wait = wait
     self._spare = spare
     self._lock = contextlib.ExitStack()
@@ -106,24 +133,23 @@ class CacheWriter:
       locks.hold(lock, f"cache {self.path}", wait=self._wait)
     )
     try:
-      _check_replaceable(self.path)
+      self._check_replaceable()
       self._open()
-    except OSError as error:
+    except BaseException as error:
       self._lock.close()
+      if not isinstance(error, OSError):
+        raise
       raise UserError(
         f"cannot write a cache to {self.path} ({error.strerror}); give a folder"
         " that can be written"
       ) from error
-    except BaseException:
-      self._lock.close()
-      raise
     return self
 
   def __exit__(self, *exception: Any) -> None:
     """Keeps finished shards that can be continued, and nothing else."""
     with self._lock:
       if self._key is None or not self.finished:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.discard()
 
   def add(
     self,
@@ -151,9 +177,14 @@ class CacheWriter:
     found = shards.sidecars(self.folder)
     assert list(found) == list(range(len(found))), f"shards {list(found)}"
     content = {"postprocess": None, "metrics": [], **info, **_numbers(found)}
-    _check_lengths(content)
+    for name, longest in content["longest"].items():
+      if longest > content["lengths"][name]:
+        raise UserError(
+          f"a row has {longest} {name} tokens and the cache holds"
+          f" {content['lengths'][name]}; give longer lengths or shorten the row"
+        )
     made = self.folder / shards.CACHE_FOLDER
-    _check_present(self.path, made, found)
+    self._check_present(found)
     try:
       np.save(made / cache.PROMPTS_FILE, shards.prompt_hashes(self.folder))
       content["vocabulary"] = info["vocabulary"].save(made)
@@ -169,7 +200,7 @@ class CacheWriter:
         f" {len(found)} finished shards stay: make room and run the same"
         " command again"
       ) from error
-    shutil.rmtree(self.folder, ignore_errors=True)
+    self.discard()
     return str(self.path)
 
   def _open(self) -> None:
@@ -177,12 +208,11 @@ class CacheWriter:
     made = self.folder / shards.CACHE_FOLDER
     # Without `cache/` a killed process had already moved it into place.
     if not made.is_dir() or not self._continues():
-      shutil.rmtree(self.folder, ignore_errors=True)
+      self.discard()
     made.mkdir(parents=True, exist_ok=True)
     if torn := shards.drop_torn(self.folder):
-      log.warning(
-        "%s: damaged shards %s are made again", self.path, _words(torn)
-      )
+      damaged = ", ".join(map(str, torn))
+      log.warning("%s: damaged shards %s are made again", self.path, damaged)
     if done := self.finished:
       log.info(
         "continuing cache %s: %d rows are done", self.path, sum(done.values())
@@ -195,12 +225,10 @@ class CacheWriter:
       old = json.loads((self.folder / _KEY_FILE).read_text("utf-8"))
     except (OSError, ValueError):
       return False  # killed before the first shard
-    # Through JSON and back, as the old one went.
-    key = json.loads(json.dumps(self._key))
-    if self._key is not None and old == key:
+    if self._key is not None and old == self._key:
       return True
     if done := sum(self.finished.values()):
-      made_with = hashes.differences(old, key)
+      made_with = hashes.differences(old, self._key)
       if self._spare:
         raise UserError(
           f"{self.folder} holds {done:,} finished rows made with {made_with};"
@@ -213,67 +241,26 @@ class CacheWriter:
       )
     return False
 
+  def _check_replaceable(self) -> None:
+    """Refuses to delete a folder that is not the rest of a cache."""
+    path = self.path
+    names = sorted(os.listdir(path)) if path.is_dir() else []
+    ours = {cache.INFO_FILE, *(n for n in names if n.endswith(shards.SUFFIX))}
+    if names and ours.isdisjoint(names):
+      raise UserError(
+        f"{path} holds other files than a cache ({names[0]}, …); choose another"
+        " folder"
+      )
 
-def write_rows(
-  path: str | os.PathLike, rows: Iterable[Row], info: Mapping[str, Any]
-) -> str:
-  """Writes a cache, whole or not at all.
-
-  Args:
-    path: the folder to make. A half-written one is replaced, a complete one is
-      an error.
-    rows: `Row`s, read once; memory does not grow with their number.
-    info: `task`, `split`, `lengths` {inputs, targets} and `vocabulary` (the
-      object) are required; `postprocess` (None: the text itself), `metrics`,
-      both as "module:function", and whatever else is worth keeping, such as
-      provenance. Added here: `format`, `rows`, `has_targets` (every row has
-      some), `longest` {inputs, targets}, `shards`, `files`, `hash`.
-
-  Returns:
-    The path.
-  """
-  writer = CacheWriter(path)
-  _refuse_existing(writer)
-  with writer:
-    _refuse_existing(writer)  # made while this process waited for the lock
-    rows = _checked(rows, info["lengths"])
-    for index, first in enumerate(rows):
-      rest = itertools.islice(rows, shards.rows_in(index) - 1)
-      writer.add(index, itertools.chain([first], rest))
-    return writer.finish(info)
-
-
-def _refuse_existing(writer: CacheWriter) -> None:
-  if writer.exists:
-    raise UserError(
-      f"cache {writer.path} exists already; delete it first or choose another"
-      " folder"
-    )
-
-
-def _checked(rows: Iterable[Row], lengths: Mapping[str, int]) -> Iterator[Row]:
-  """The rows; one that is too long ends it."""
-  for number, row in enumerate(rows):
-    for name, length in lengths.items():
-      found = len(getattr(row, name))
-      if found > length:
+  def _check_present(self, found: Mapping[int, Mapping[str, Any]]) -> None:
+    """A cache that stands at the path is replaced by a whole one alone."""
+    for index, numbers in found.items():
+      file = self.folder / shards.CACHE_FOLDER / shards.name(index)
+      if wrong := cache.wrong_size(file, numbers["bytes"]):
         raise UserError(
-          f"row {number} has {found} {name} tokens and the cache holds"
-          f" {length}; give longer lengths or shorten the row"
+          f"cannot finish the cache {self.path}: its shard {file} {wrong}; run"
+          " the same command again, which makes that shard anew"
         )
-    yield row
-
-
-def _check_replaceable(path: Path) -> None:
-  """Refuses to delete a folder that is not the rest of a cache."""
-  names = [file.name for file in path.iterdir()] if path.is_dir() else []
-  if names and not any(
-    name == cache.INFO_FILE or name.endswith(shards.SUFFIX) for name in names
-  ):
-    raise UserError(
-      f"{path} holds other files than a cache ({sorted(names)[0]}, …); choose"
-      " another folder"
-    )
 
 
 def _numbers(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
@@ -283,7 +270,7 @@ def _numbers(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     "has_targets": all(numbers["has_targets"] for numbers in found.values()),
     "longest": {
       name: max([numbers["longest"][name] for numbers in found.values()] or [0])
-      for name in ("inputs", "targets")
+      for name in cache.FEATURES
     },
     "shards": [
       {"file": shards.name(index), "rows": numbers["rows"]}
@@ -292,45 +279,16 @@ def _numbers(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
   }
 
 
-def _check_lengths(content: Mapping[str, Any]) -> None:
-  for name, longest in content["longest"].items():
-    if longest > content["lengths"][name]:
-      raise UserError(
-        f"a row has {longest} {name} tokens and the cache holds"
-        f" {content['lengths'][name]}; give longer lengths or shorten the row"
-      )
-
-
-def _check_present(
-  path: Path, made: Path, found: Mapping[int, Mapping[str, Any]]
-) -> None:
-  """A cache that stands at the path is replaced by a whole one alone."""
-  for index, numbers in found.items():
-    file = made / shards.name(index)
-    size = file.stat().st_size if file.is_file() else None
-    if size != numbers["bytes"]:
-      wrong = "is missing" if size is None else f"has {size} bytes"
-      raise UserError(
-        f"cannot finish the cache {path}: its shard {file} {wrong}, not"
-        f" {numbers['bytes']} bytes; run the same command again, which makes"
-        " that shard anew"
-      )
-
-
 def _files(made: Path, found: Mapping[int, Mapping[str, Any]]) -> dict:
   """{file: bytes and sha256}; those of shards were taken when written."""
-  files = {
-    shards.name(index): {"bytes": numbers["bytes"], "sha256": numbers["sha256"]}
-    for index, numbers in found.items()
+  known = {shards.name(index): numbers for index, numbers in found.items()}
+  return {
+    file.name: {
+      "bytes": file.stat().st_size,
+      "sha256": known[file.name]["sha256"]
+      if file.name in known
+      else hashes.file_hash(file),
+    }
+    for file in sorted(made.iterdir())
+    if file.name != cache.INFO_FILE
   }
-  for file in sorted(made.iterdir()):
-    if file.name not in files and file.name != cache.INFO_FILE:
-      files[file.name] = {
-        "bytes": file.stat().st_size,
-        "sha256": hashes.file_hash(file),
-      }
-  return dict(sorted(files.items()))
-
-
-def _words(indices: list[int]) -> str:
-  return ", ".join(map(str, indices))

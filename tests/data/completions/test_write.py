@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import logging
+import os
 
 import jax
 import numpy as np
@@ -285,15 +286,15 @@ def test_a_second_process_is_refused_at_once(plan, tmp_path):
 def test_a_full_disk_is_one_line_and_keeps_what_is_there(
   plan, tmp_path, monkeypatch
 ):
-  original = shards._sync
+  original = os.fsync
 
-  def full(path):
+  def full(handle):
     if len(shards.sidecars(tmp_path / ".c.partial")) == 2:
       raise OSError(errno.ENOSPC, "No space left on device")
-    original(path)
+    original(handle)
 
   with monkeypatch.context() as patch:
-    patch.setattr(shards, "_sync", full)
+    patch.setattr(shards.os, "fsync", full)
     with pytest.raises(
       UserError, match=r"No space left.*2 finished shards stay"
     ):
