@@ -12,6 +12,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 import enum
+import functools
 from typing import Any
 from typing import NamedTuple
 
@@ -107,3 +108,39 @@ class LanguageModel:
   def logits(self, params: Params, inputs: Array, targets: Array, **kwargs):
     """Raw float32 logits [B, T, V], aligned with targets."""
     return self.head(params, self.hidden(params, inputs, targets, **kwargs))
+
+  @property
+  def abstract_params(self) -> Params:
+    """Shapes and types of the parameters; traced once per model."""
+    return _abstract_params(self)
+
+
+@functools.lru_cache(maxsize=64)
+def _abstract_params(model: LanguageModel) -> Params:
+  return jax.eval_shape(model.init, jax.random.key(0))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+  """A language model with parameters: what a role of a run is.
+
+  Attributes:
+    lm: its functions.
+    params: nested dict of arrays; of a student also a function that makes them,
+      as a run that is resumed does not need them.
+    vocabulary: that of its checkpoint; None where it is not known.
+    path: where the parameters come from; "" if they were made in the program.
+    content_sha256: of the parameters, `checkpoint.content_sha256`; "" where it
+      is not known.
+  """
+
+  lm: LanguageModel
+  params: Params | Callable[[], Params]
+  vocabulary: Any = None
+  path: str = ""
+  content_sha256: str = ""
+
+  @property
+  def config(self) -> Any:
+    """The configuration of the family."""
+    return self.lm.config

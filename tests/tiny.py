@@ -26,8 +26,10 @@ from gkd.text.chain_addition import CHARACTERS
 from gkd.text.chain_addition import ChainAddition
 from gkd.text.vocabulary import CharacterVocabulary
 from gkd.training.optimizer import Optimizer
+from gkd.training.periods import Periods
 from gkd.training.rollout import Rollout
 from gkd.training.run import Run
+from gkd.types import Model
 
 LENGTHS = {"inputs": 8, "targets": 16}
 VOCABULARY = CharacterVocabulary(CHARACTERS)
@@ -100,12 +102,21 @@ def make_caches(folder) -> None:
 
 
 def make_run(folder, caches, **changes) -> Run:
+  """The tiny run with other fields, of its `Periods` as well.
+
+  `teacher` are the parameters of the teacher, None for a run without one.
+  """
+  roles = {"student": Model(STUDENT, parameters(STUDENT, 0))}
+  teacher = changes.pop("teacher", parameters(TEACHER, 1))
+  if teacher is not None:
+    roles["teacher"] = Model(TEACHER, teacher)
+  periods = {"report": 1, "eval": 0, "checkpoint": 2}
+  for field in dataclasses.fields(Periods):
+    if field.name in changes:
+      periods[field.name] = changes.pop(field.name)
   fields = {
     "model_dir": str(folder),
-    "student": STUDENT,
-    "student_params": parameters(STUDENT, 0),
-    "teacher": TEACHER,
-    "teacher_params": parameters(TEACHER, 1),
+    "roles": roles,
     "objective": Distillation(divergence.GeneralizedJSD(0.5)),
     "rollout": Rollout(student_fraction=0.5),
     "optimizer": Optimizer(
@@ -114,13 +125,11 @@ def make_run(folder, caches, **changes) -> Run:
     "loader": Loader(caches["train"], batch_size=8, lengths=LENGTHS, seed=0),
     "train_steps": STEPS,
     "seed": 3,
-    "report_period": 1,
-    "eval_period": 0,
-    "checkpoint_period": 2,
     # Programs for one device compile in half the time.
     "mesh": partitioning.make_mesh(devices=jax.devices()[:1]),
+    "periods": Periods(**periods),
   }
-  return Run(**(fields | changes))
+  return Run(**fields | changes)
 
 
 def make_evaluation(cache, **changes) -> Evaluation:

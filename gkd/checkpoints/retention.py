@@ -7,6 +7,7 @@ import math
 from typing import Literal
 from typing import get_args
 
+from gkd.structured_settings import setting
 from gkd.types import UserError
 
 Mode = Literal["max", "min"]
@@ -25,11 +26,11 @@ class PreservationPolicy:
     mode: "max" if more is better, "min" if less is.
   """
 
-  latest: int = 3
-  every: int = 0
-  best: int = 0
-  metric: str = ""
-  mode: Mode = "max"
+  latest: int = setting("KEEP", default=3)
+  every: int = setting("KEEP_EVERY", default=0)
+  best: int = setting("KEEP_BEST", default=0)
+  metric: str = setting("BEST_METRIC", default="")
+  mode: Mode = setting("BEST_MODE", default="max")
 
   def __post_init__(self):
     for name, value, least in (

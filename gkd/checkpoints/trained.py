@@ -165,7 +165,6 @@ def describe_run(model_dir: str | os.PathLike) -> dict[str, Any]:
   if not file.is_file():
     return {}
   remedy = (
-    "it says what the run was made from: restore it, or delete it to go on"
-    " without comparing"
+    "it says what the run was made from: restore it, or choose another folder"
   )
   return files.read_json(file, _TYPES, remedy)

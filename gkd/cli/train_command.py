@@ -1,14 +1,10 @@
 """`gkd train`: from settings to a `Run`, every check before any compile."""
 
 from collections.abc import Mapping
-from collections.abc import Sequence
 import dataclasses
 import logging
 from pathlib import Path
 import signal
-from typing import Any
-
-import jax
 
 from gkd import files
 from gkd import keys
@@ -28,15 +24,15 @@ from gkd.config.datasets import check_before_opening
 from gkd.config.datasets import check_disjoint
 from gkd.config.datasets import open_mixture
 from gkd.config.records import Folders
-from gkd.data import hashes
-from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
 from gkd.data.mixture import Mixture
 from gkd.evaluation.evaluation import Evaluation
+from gkd.training import init_state
 from gkd.training import loop
 from gkd.training.preemption import PreemptionHandler
 from gkd.training.run import LOCK_FILE
 from gkd.training.run import Run
+from gkd.types import Model
 from gkd.types import Params
 
 log = logging.getLogger("gkd")
@@ -73,7 +69,6 @@ def prepare(settings: TrainConfig, folders: Folders) -> Run:
   found = setup.locate(settings, folders)
   settings = setup.with_tokenizer(settings, found)
   settings, mixture, evaluations = _open_data(settings, found, folders)
-  cache = mixture.caches[0]  # of the vocabulary of them all
   loader = Loader(
     mixture,
     batch_size=settings.batch_size,
@@ -89,20 +84,10 @@ def prepare(settings: TrainConfig, folders: Folders) -> Run:
     settings.student,
   )
   settings = dataclasses.replace(settings, optimizer=optimizer)
-  teacher = found.get("teacher_checkpoint")
-  teacher_params = None
-  if settings.teacher is not None:
-    teacher_params = parameters.load(
-      str(teacher.path), settings.teacher, "TEACHER_CHECKPOINT_PATH"
-    )
   return Run(
     model_dir=str(Path(settings.model_dir).expanduser()),
-    student=settings.student,
-    # Made where they are needed: in a run that is not resumed.
-    student_params=lambda: initial_params(settings, found),
+    roles=_roles(settings, found),
     student_slots=slots,
-    teacher=settings.teacher,
-    teacher_params=teacher_params,
     objective=settings.objective,
     rollout=settings.rollout,
     optimizer=optimizer,
@@ -113,23 +98,38 @@ def prepare(settings: TrainConfig, folders: Folders) -> Run:
     reduction=settings.reduction,
     micro_batches=settings.micro_batches,
     mesh=mesh,
-    report_period=settings.report_period,
-    eval_period=settings.eval_period,
-    checkpoint_period=settings.checkpoint_period,
-    sample_period=settings.sample_period,
+    periods=settings.periods,
     preservation=settings.preservation,
-    evaluate_first=settings.evaluate_first,
-    eval_log_steps=settings.eval_log_steps,
     config_text=configuration.operative(),
-    about={
-      "vocabulary_sha256": cache.info["vocabulary"]["sha256"],
-      "model": dataclasses.asdict(settings.student.config),
-      "contents": _contents(found, mixture, evaluations),
-      warm_start.FIRST_STEP: optimizer.begins_at,
-      "training_text": _writers(mixture),
-      "card": card_facts.facts(settings, found, loader),
-    },
+    about={"card": card_facts.facts(settings, found, loader)},
   )
+
+
+def _roles(
+  settings: TrainConfig, found: Mapping[str, Located]
+) -> dict[str, Model]:
+  """The models with their parameters; the student's are made when needed."""
+  initial = found.get(setup.STUDENT)
+  roles = {
+    "student": Model(
+      settings.student,
+      lambda: initial_params(settings, found),
+      path=settings.initial_checkpoint,
+      content_sha256=initial.sha256 if initial else "",
+    )
+  }
+  if settings.teacher is not None:
+    one = found[setup.TEACHER]
+    params = parameters.load(
+      str(one.path), settings.teacher, setup.MACROS[setup.TEACHER]
+    )
+    roles["teacher"] = Model(
+      settings.teacher,
+      params,
+      path=settings.teacher_checkpoint,
+      content_sha256=one.sha256,
+    )
+  return roles
 
 
 def _check_names(settings: TrainConfig, folders: Folders) -> None:
@@ -191,37 +191,7 @@ def initial_params(
     "INITIAL_CHECKPOINT_PATH is empty: the student starts from RANDOM weights"
   )
   key = keys.stream(settings.seed, 0, keys.Role.INIT)
-  return jax.jit(settings.student.init)(key)
-
-
-def _contents(
-  found: Mapping[str, Located],
-  mixture: Mixture,
-  evaluations: Sequence[Evaluation],
-) -> dict[str, str]:
-  """Hashes of what the run reads, to know it again wherever it lies."""
-  data = [
-    [rate, _file_hashes(cache)]
-    for cache, rate in zip(mixture.caches, mixture.rates, strict=True)
-  ]
-  contents = {"training_data": hashes.content_hash(data)}
-  scored = {str(x.cache.path): _file_hashes(x.cache) for x in evaluations}
-  if scored:  # however often and under whatever names they are scored
-    contents["evaluation_data"] = hashes.content_hash(list(scored.values()))
-  return contents | {name: one.sha256 for name, one in found.items()}
-
-
-def _file_hashes(cache: TokenCache) -> dict[str, str]:
-  return {name: file["sha256"] for name, file in cache.info["files"].items()}
-
-
-def _writers(mixture: Mixture) -> dict[str, dict[str, Any]]:
-  """{cache: provenance} of training texts that a model wrote."""
-  return {
-    cache.path.name: {"written_by": cache.info["written_by"]}
-    for cache in mixture.caches
-    if "written_by" in cache.info
-  }
+  return init_state.random_params(settings.student, key)
 
 
 def _refuse_if_in_use(model_dir: str) -> None:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from gkd import trees
 from gkd.checkpoints.trained import Located
 from gkd.config import setup
@@ -63,5 +61,5 @@ def _checkpoint(path: str, found: Mapping[str, Located], role: str) -> str:
 
 
 def _parameters(model: LanguageModel) -> int:
-  params = jax.eval_shape(model.init, jax.random.key(0))
+  params = model.abstract_params
   return trees.num_parameters(params)

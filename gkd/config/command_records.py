@@ -10,7 +10,6 @@ import dataclasses
 from typing import Literal
 
 from gkd import masks
-from gkd.checkpoints.retention import Mode
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.config.model_spec import Model
 from gkd.config.records import DataConfig
@@ -24,15 +23,10 @@ from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.sampling.strategies import Strategy
 from gkd.training.optimizer import Optimizer
+from gkd.training.periods import Periods
 from gkd.training.rollout import Rollout
 from gkd.types import UserError
 
-_PERIODS = (
-  "eval_period",
-  "eval_log_steps",
-  "checkpoint_period",
-  "sample_period",
-)
 _SAMPLING = ("SAMPLING_TEMPERATURE", "SAMPLING_TOP_K", "SAMPLING_TOP_P")
 
 
@@ -49,11 +43,6 @@ class TrainConfig:
     data: the training split.
     evaluation: None never evaluates.
     model_parallelism: devices that share one copy of the parameters.
-    keep: number of the newest checkpoints that stay.
-    keep_every: those of such steps stay too; 0 for none.
-    keep_best: number of the best ones that stay too; 0 for none.
-    best_metric: what "best" means, "eval/gsm8k/accuracy".
-    best_mode: "max" or "min" of it.
   """
 
   model_dir: str
@@ -73,43 +62,18 @@ class TrainConfig:
   reduction: masks.Reduction = "sequence"
   micro_batches: int = 1
   model_parallelism: int = 1
-  report_period: int = 50
-  eval_period: int = 1000
-  checkpoint_period: int = 1000
-  sample_period: int = 0
-  keep: int = 3
-  keep_every: int = 0
-  keep_best: int = 0
-  best_metric: str = ""
-  best_mode: Mode = "max"
-  evaluate_first: bool = False
-  eval_log_steps: int = 0
-
-  @property
-  def preservation(self) -> PreservationPolicy:
-    """Which checkpoints stay."""
-    return PreservationPolicy(
-      latest=self.keep,
-      every=self.keep_every,
-      best=self.keep_best,
-      metric=self.best_metric,
-      mode=self.best_mode,
-    )
+  periods: Periods = dataclasses.field(default_factory=Periods)
+  preservation: PreservationPolicy = dataclasses.field(
+    default_factory=PreservationPolicy
+  )
 
   def __post_init__(self):
     at_least_one(
       BATCH_SIZE=self.batch_size,
       TRAIN_STEPS=self.train_steps,
       MODEL_PARALLELISM=self.model_parallelism,
-      REPORT_PERIOD=self.report_period,
     )
     check_seed(self.seed)
-    _ = self.preservation  # refuses what cannot be kept
-    for name in _PERIODS:
-      if (value := getattr(self, name)) < 0:
-        raise UserError(
-          f"{name.upper()} is {value}; give a number of steps, or 0 for none"
-        )
     if not self.model_dir:
       raise UserError("MODEL_DIR is empty; give the folder of the run")
     if self.teacher is not None and not self.teacher_checkpoint:

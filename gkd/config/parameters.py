@@ -5,8 +5,6 @@ import dataclasses
 import logging
 from pathlib import Path
 
-import jax
-
 from gkd import trees
 from gkd.checkpoints import local_copy
 from gkd.checkpoints import trained
@@ -60,7 +58,7 @@ def load(path: str, model: LanguageModel, name: str) -> Params:
   Raises:
     UserError: missing or damaged, or another model.
   """
-  like = jax.eval_shape(model.init, jax.random.key(0))
+  like = model.abstract_params
   try:
     params, _ = trained.load_trained(path, like)
   except UserError as error:

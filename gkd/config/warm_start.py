@@ -25,7 +25,7 @@ from gkd.types import UserError
 log = logging.getLogger("gkd")
 
 # Of run.json: the absolute step of the run's step 0.
-FIRST_STEP = "first_step"
+INITIAL_STEP = "first_step"
 _NAME = "INITIAL_CHECKPOINT_PATH"
 
 Slots = Callable[[], dict[str, np.ndarray]]
@@ -84,11 +84,11 @@ def of_checkpoint(
 
 
 def _step_of_run(model_dir: str) -> int:
-  step = trained.describe_run(Path(model_dir).expanduser()).get(FIRST_STEP)
+  step = trained.describe_run(Path(model_dir).expanduser()).get(INITIAL_STEP)
   if step is None:
     raise UserError(
-      f"{model_dir}/{trained.DESCRIPTION_FILE} does not say {FIRST_STEP!r}, the"
-      " step that the run began at; restore that file"
+      f"{model_dir}/{trained.DESCRIPTION_FILE} does not say"
+      f" {INITIAL_STEP!r}, the step that the run began at; restore that file"
     )
   return step
 
@@ -120,7 +120,7 @@ def _check_fit(
   checkpoint: Checkpoint, student: LanguageModel, optimizer: Optimizer
 ) -> None:
   """By shapes alone: the slots are put in after MODEL_DIR was made."""
-  params = jax.eval_shape(student.init, jax.random.key(0))
+  params = student.abstract_params
   state = jax.eval_shape(optimizer.transformation().init, params)
   try:
     t5x_adafactor_state.check_fits(state, params, checkpoint.slots)

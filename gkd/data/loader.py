@@ -82,7 +82,7 @@ class Loader:
     self.batch_size = batch_size
     self.lengths = dict(lengths)
     self.seed = seed
-    self._subset = subset
+    self.subset = subset
     self._rows = [subset.of(cache, seed) for cache in caches]
     self._firsts = np.cumsum([0, *map(len, caches)])
     self._sources = np.array([_source(cache) for cache in caches], np.int32)
@@ -108,7 +108,7 @@ class Loader:
       line = f"{cache.info['task']} {cache.info['split']}, "
       if len(self._rows) > 1:
         line = f"{100 * share:.4g} % {line}"
-      line += self._subset.words(rows, cache, self.seed)
+      line += self.subset.words(rows, cache, self.seed)
       if (writer := _source(cache)) != Source.DATASET:
         line += f", targets written by the {writer.name.lower()}"
       lines.append(line)

@@ -55,11 +55,9 @@ def measure(run: Run, rounds: int = 20) -> dict[str, Any]:
   if rounds < 1:
     raise UserError(f"--rounds is {rounds}; give at least 1")
   state = init_state.initial_state(
-    run.student, run.initial_params(), run.optimizer, run.mesh
+    run.student.lm, run.initial_params(), run.optimizer, run.mesh
   )
-  teacher_params = init_state.place_teacher(
-    run.teacher, run.teacher_params, run.mesh
-  )
+  teacher_params = init_state.place_teacher(run.teacher, run.mesh)
   on_policy = dataclasses.replace(
     run.rollout or Rollout(student_fraction=Constant(1.0)),
     student_fraction=Constant(1.0),
@@ -116,9 +114,9 @@ def _round(
       step=step,
       seed=run.seed,
       plan=on_policy,
-      student=run.student,
+      student=run.student.lm,
       student_params=state.params,
-      teacher=run.teacher,
+      teacher=run.teacher.lm,
       teacher_params=teacher_params,
     )
 

@@ -25,6 +25,7 @@ from gkd.losses import divergence as divergences
 from gkd.losses.chunked import sum_over_chunks
 from gkd.losses.likelihood import cross_entropy
 from gkd.metrics import Mean
+from gkd.structured_settings import setting
 from gkd.types import Array
 from gkd.types import Batch
 from gkd.types import Source
@@ -84,10 +85,10 @@ class Distillation:
       holds all of them. The loss is the same.
   """
 
-  divergence: divergences.Divergence
-  teacher_temperature: float = 1.0
-  student_temperature: float = 1.0
-  chunk_size: int | None = None
+  divergence: divergences.Divergence = setting("DIVERGENCE")
+  teacher_temperature: float = setting("TEACHER_TEMPERATURE", default=1.0)
+  student_temperature: float = setting("STUDENT_TEMPERATURE", default=1.0)
+  chunk_size: int | None = setting("CHUNK_SIZE", default=None)
 
   needs_teacher = True
 
@@ -179,8 +180,8 @@ class CrossEntropy:
     label_smoothing: mass spread over the other ids, in [0, 1).
   """
 
-  z_loss: float = 0.0
-  label_smoothing: float = 0.0
+  z_loss: float = setting("Z_LOSS", default=0.0)
+  label_smoothing: float = setting("LABEL_SMOOTHING", default=0.0)
 
   needs_teacher = False
 

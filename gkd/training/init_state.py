@@ -1,6 +1,8 @@
 """The first state and frozen parameters, laid out over a mesh."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
+import functools
 from typing import Any
 
 import jax
@@ -10,7 +12,9 @@ from gkd.training import state as states
 from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
 from gkd.training.state import TrainState
+from gkd.types import Key
 from gkd.types import LanguageModel
+from gkd.types import Model
 from gkd.types import Params
 
 
@@ -18,18 +22,7 @@ def abstract_state(
   model: LanguageModel, optimizer: Optimizer, mesh: jax.sharding.Mesh
 ) -> TrainState:
   """Shapes, types and layout of the state; nothing is computed or allocated."""
-  transformation = optimizer.transformation()
-  params = jax.eval_shape(model.init, jax.random.key(0))
-  spots = partitioning.shardings(model.axes(params), mesh)
-  abstract = jax.eval_shape(lambda p: states.create(p, transformation), params)
-  layout = states.shardings(abstract, spots, partitioning.replicated(mesh))
-  return jax.tree.map(
-    lambda leaf, spot: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=spot
-    ),
-    abstract,
-    layout,
-  )
+  return _creation(model, optimizer, mesh)[0]
 
 
 def initial_state(
@@ -51,37 +44,65 @@ def initial_state(
   Raises:
     UserError: the slots are not those of the parameters.
   """
-  transformation = optimizer.transformation()
-  abstract = abstract_state(model, optimizer, mesh)
-  layout = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-  params = partitioning.place(params, layout.params)
-  params = jax.tree.map(lambda x: x.copy(), params)
-  create = jax.jit(
-    lambda p: states.create(p, transformation),
-    out_shardings=layout,
-    donate_argnums=0,
-  )
-  state = create(params)
+  abstract, create = _creation(model, optimizer, mesh)
+  layout = jax.tree.map(lambda leaf: leaf.sharding, abstract.params)
+  params = partitioning.place(params, layout)
+  state = create(jax.tree.map(lambda x: x.copy(), params))
   if slots is None:
     return state
   opt_state = t5x_adafactor_state.restore(state.opt_state, state.params, slots)
   return state.replace(opt_state=opt_state)
 
 
+def random_params(model: LanguageModel, key: Key) -> Params:
+  """Fresh parameters; the initialisation is compiled once per model."""
+  return _init(model, key)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _init(model: LanguageModel, key: Key) -> Params:
+  return model.init(key)
+
+
+@functools.lru_cache(maxsize=32)
+def _creation(
+  model: LanguageModel, optimizer: Optimizer, mesh: jax.sharding.Mesh
+) -> tuple[TrainState, Callable[[Params], TrainState]]:
+  """The abstract state, and the compiled function that makes it."""
+  params, transformation = model.abstract_params, optimizer.transformation()
+
+  def create(params: Params) -> TrainState:
+    return states.create(params, transformation)
+
+  abstract = jax.eval_shape(create, params)
+  layout = states.shardings(
+    abstract,
+    partitioning.shardings(model.axes(params), mesh),
+    partitioning.replicated(mesh),
+  )
+  abstract = jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    abstract,
+    layout,
+  )
+  return abstract, jax.jit(create, out_shardings=layout, donate_argnums=0)
+
+
 def place_teacher(
-  model: LanguageModel | None, params: Params | None, mesh: jax.sharding.Mesh
+  model: Model | None, mesh: jax.sharding.Mesh
 ) -> Params | None:
-  """Parameters of a model that does not learn; None without one."""
+  """Parameters of a model that does not learn, laid out; None without one."""
   if model is None:
     return None
-  spots = partitioning.shardings(model.axes(params), mesh)
-  return partitioning.place(params, spots)
+  layout = partitioning.shardings(model.lm.axes(model.params), mesh)
+  return partitioning.place(model.params, layout)
 
 
-def description(
-  model: LanguageModel, params: Params, mesh: jax.sharding.Mesh
-) -> str:
+def model_info(model: LanguageModel, mesh: jax.sharding.Mesh) -> str:
   """The text of model-info.txt."""
+  params = model.abstract_params
   axes = model.axes(params)
-  spots = partitioning.shardings(axes, mesh)
-  return partitioning.model_info_text(params, axes, spots)
+  layout = partitioning.shardings(axes, mesh)
+  return partitioning.model_info_text(params, axes, layout)

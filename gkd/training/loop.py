@@ -25,15 +25,12 @@ from gkd import locks
 from gkd import metrics
 from gkd import partitioning
 from gkd.checkpoints.store import Store
-from gkd.checkpoints.trained import describe_run
-from gkd.checkpoints.trained import write_description
-from gkd.checkpoints.trained import write_vocabulary
-from gkd.evaluation import metric_infos
 from gkd.evaluation.evaluate import evaluate
 from gkd.progress import Progress
 from gkd.training import init_state
 from gkd.training import periods
 from gkd.training import resume_check
+from gkd.training import run_description
 from gkd.training import sample_logging
 from gkd.training import teacher_check
 from gkd.training import writers
@@ -81,7 +78,8 @@ def train(
     enter(locks.hold(run.folder / LOCK_FILE, f"MODEL_DIR {run.folder}"))
     enter(files.explaining(_DISK.format(run.folder)))
     enter(stop)
-    for change in resume_check.changes(run.folder, run.config_text, run.about):
+    description = run_description.describe(run)
+    for change in resume_check.changes(run, description):
       log.warning("the run goes on with another %s", change)
     store = enter(Store(run.folder / "checkpoints", run.preservation))
     store.values = writers.read_values(run.folder, run.preservation.metric)
@@ -93,17 +91,16 @@ def train(
     if start == run.train_steps and not missing:
       log.info("%s is complete: all %d steps are done", run.folder, start)
       return state
-    _describe(run, resumed=bool(start))
-    teacher_params = init_state.place_teacher(
-      run.teacher, run.teacher_params, run.mesh
-    )
-    if not start and run.teacher is not None:
-      spots = partitioning.batch_sharding(run.mesh)
-      batch = jax.device_put(run.loader.batch(0), spots)
-      teacher_check.log_teacher_nll(run.teacher, teacher_params, batch)
+    run_description.write(run, description, resumed=bool(start))
+    sharding = partitioning.batch_sharding(run.mesh)
+    student = run.student.lm
+    teacher = None if run.teacher is None else run.teacher.lm
+    teacher_params = init_state.place_teacher(run.teacher, run.mesh)
+    if not start and teacher is not None:
+      batch = jax.device_put(run.loader.batch(0), sharding)
+      teacher_check.log_teacher_nll(teacher, teacher_params, batch)
     plan = run.plan
     scoring_params = None if plan.teacher is None else teacher_params
-    sharding = partitioning.batch_sharding(run.mesh)
     recorder = enter(
       Recorder(
         run.model_dir,
@@ -123,7 +120,7 @@ def train(
             lambda: _evaluate(run, state.params, teacher_params, done)
           )
       if evaluated is not None:
-        report = periods.due(done, run.report_period)
+        report = periods.due(done, run.periods.report)
         end = done == run.train_steps
         recorder.write(done, evaluated, report=report, end=end)
         if run.preservation.metric in evaluated:
@@ -166,9 +163,9 @@ def train(
             step=step,
             seed=run.seed,
             plan=run.rollout,
-            student=run.student,
+            student=student,
             student_params=state.params,
-            teacher=run.teacher,
+            teacher=teacher,
             teacher_params=teacher_params,
           )
           jax.block_until_ready(batch)
@@ -184,13 +181,11 @@ def train(
         raise _not_finite(parts, step, run)
       recorder.add(stats | parts)
       progress.update(1, {"loss": parts["loss"].compute()})
-      if periods.due(done, run.sample_period):
+      if periods.due(done, run.periods.sample):
         vocabulary = run.loader.vocabulary
         recorder.writers.samples(
           done,
-          sample_logging.describe(
-            batch, vocabulary, run.teacher, teacher_params
-          ),
+          sample_logging.describe(batch, vocabulary, teacher, teacher_params),
         )
       leaving = finish_step(done)
   stop.check(f"after step {done} of {run.train_steps}")
@@ -231,10 +226,10 @@ def _state(
     params = run.initial_params()
     slots = run.student_slots() if run.student_slots else None
     state = init_state.initial_state(
-      run.student, params, run.optimizer, run.mesh, slots
+      run.student.lm, params, run.optimizer, run.mesh, slots
     )
     return state, {}
-  like = init_state.abstract_state(run.student, run.optimizer, run.mesh)
+  like = init_state.abstract_state(run.student.lm, run.optimizer, run.mesh)
   state = store.restore(start, like)
   store.prune(start)
   log.info("resuming after step %d", start)
@@ -258,40 +253,21 @@ def _missing(run: Run, start: int, metadata: Mapping[str, Any]) -> set[str]:
   return missing
 
 
-def _describe(run: Run, *, resumed: bool = False) -> None:
-  """Writes down what the run is, before its first step.
-
-  A run that goes on keeps the hashes of what it began with and no longer reads.
-  """
-  if run.about:
-    about = dict(run.about)
-    before = describe_run(run.folder).get("contents") if resumed else None
-    if before:
-      about["contents"] = before | about.get("contents", {})
-    write_description(run.folder, about)
-  metric_infos.write(
-    run.folder, run.evaluations, teacher=run.teacher is not None
-  )
-  write_vocabulary(run.folder, run.loader.vocabulary)
-  files.write_text(run.folder / resume_check.CONFIG_FILE, run.config_text)
-  text = init_state.description(run.student, run.abstract_params, run.mesh)
-  files.write_text(run.folder / "model-info.txt", text)
-
-
 def _evaluate(
   run: Run, params: Params, teacher_params: Params | None, done: int
 ) -> dict[str, float]:
   """Values of all evaluations after `done` steps; changes nothing."""
   values: dict[str, float] = {}
+  teacher = None if run.teacher is None else run.teacher.lm
   for evaluation in run.evaluations:
     values |= evaluate(
-      run.student,
+      run.student.lm,
       params,
       evaluation,
       seed=run.seed,
       step=done,
       predictions_dir=str(run.folder / "predictions"),
-      teacher=run.teacher,
+      teacher=teacher,
       teacher_params=teacher_params,
       batch_sharding=partitioning.batch_sharding(run.mesh),
     )

@@ -1,6 +1,56 @@
-"""When something is due: every so many steps, or evenly on a log scale."""
+"""When the loop reports, evaluates, saves and dumps samples."""
 
+import dataclasses
 import math
+
+from gkd.structured_settings import setting
+from gkd.types import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Periods:
+  """Steps between what a run does beside training; a resumed run may change it.
+
+  Attributes:
+    report: steps between lines of metrics.jsonl, at least 1.
+    eval: steps between evaluations; 0 for the last step alone.
+    eval_log_steps: also evaluate at so many steps a decade, see `log_spaced`; 0
+      for none.
+    eval_first: also evaluate before the first step.
+    checkpoint: steps between checkpoints; 0 for the last step alone.
+    sample: steps between dumps of the batch as trained; 0 for none.
+  """
+
+  report: int = setting("REPORT_PERIOD", default=50)
+  eval: int = setting("EVAL_PERIOD", default=1000)
+  eval_log_steps: int = setting("EVAL_LOG_STEPS", default=0)
+  eval_first: bool = setting("EVAL_FIRST", default=False)
+  checkpoint: int = setting("CHECKPOINT_PERIOD", default=1000)
+  sample: int = setting("SAMPLE_PERIOD", default=0)
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value, macro = getattr(self, field.name), field.metadata["macro"]
+      if field.name == "report" and value < 1:
+        raise UserError(f"{macro} is {value}; give at least 1")
+      if value < 0:
+        raise UserError(
+          f"{macro} is {value}; give a number of steps, or 0 for none"
+        )
+
+  def evaluates(self, done: int, train_steps: int) -> bool:
+    """Whether an evaluation is due after `done` of `train_steps` steps."""
+    if done == 0:
+      return self.eval_first
+    return (
+      done == train_steps
+      or due(done, self.eval)
+      or log_spaced(done, self.eval_log_steps)
+    )
+
+  def saves(self, done: int, train_steps: int) -> bool:
+    """Whether a checkpoint is due after `done` of `train_steps` steps."""
+    return done > 0 and (done == train_steps or due(done, self.checkpoint))
 
 
 def due(done: int, period: int) -> bool:

@@ -25,6 +25,7 @@ from gkd import keys
 from gkd.metrics import Mean
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
+from gkd.structured_settings import setting
 from gkd.training import answering
 from gkd.training import schedules
 from gkd.training.schedules import Constant
@@ -56,10 +57,14 @@ class Rollout:
       width of the batch is always one of them.
   """
 
-  student_fraction: float | Schedule
-  mixing: Mixing = "step"
-  off_policy_source: OffPolicySource = "dataset"
-  decoding: SamplingParams = dataclasses.field(default_factory=SamplingParams)
+  student_fraction: float | Schedule = setting("STUDENT_DATA_FRACTION")
+  mixing: Mixing = setting("MIXING", default="step")
+  off_policy_source: OffPolicySource = setting(
+    "OFF_POLICY_SOURCE", default="dataset"
+  )
+  decoding: SamplingParams = setting(
+    "SAMPLING_", default_factory=SamplingParams
+  )
   input_buckets: tuple[int, ...] = ()
 
   def __post_init__(self):

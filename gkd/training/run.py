@@ -1,4 +1,16 @@
-"""What a training run is made of: objects and numbers, checked when built."""
+"""What a training run is made of: objects and numbers, checked when built.
+
+run = Run(
+model_dir="runs/gkd",
+roles={"student": Model(lm, params), "teacher": Model(teacher, weights)},
+objective=Distillation(ReverseKL()),
+rollout=Rollout(student_fraction=1.0),
+optimizer=…,
+loader=…,
+train_steps=1000,
+)
+loop.train(run)
+"""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -17,11 +29,12 @@ from gkd.data.loader import Loader
 from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.metric_infos import metric_infos
 from gkd.losses.objective import Objective
-from gkd.training import periods
+from gkd.structured_settings import setting
 from gkd.training.optimizer import Optimizer
+from gkd.training.periods import Periods
 from gkd.training.rollout import Rollout
 from gkd.training.step import TrainStep
-from gkd.types import LanguageModel
+from gkd.types import Model
 from gkd.types import Params
 from gkd.types import UserError
 
@@ -37,64 +50,56 @@ class Run:
   Attributes:
     model_dir: folder of the run; made if missing, resumed if it has a
       checkpoint.
-    student: the model that learns.
-    student_params: its parameters before step 0, or what makes them: a run that
-      is resumed never asks for them.
-    student_slots: makes Adafactor's slots before step 0; None for empty ones.
-      See `t5x_adafactor_state`. With `optimizer.restore`, and never without.
-    teacher: the frozen model; None for supervised fine-tuning.
-    teacher_params: its parameters.
+    roles: the models: "student", which learns, and "teacher", which is frozen
+      and may be missing. The student's parameters are those before step 0: a
+      run that is resumed never asks for them.
+    student_slots: makes Adafactor's slots before step 0, see
+      `t5x_adafactor_state`; None for empty ones. With `optimizer.restore`, and
+      never without.
     objective: what is minimised.
     rollout: who writes the targets of each step; None for fixed data alone.
     optimizer: update rule and schedule.
     loader: `batch(step)`.
-    evaluations: run every `eval_period` steps, at log-spaced ones if asked for,
-      and at the end.
+    evaluations: what is evaluated, when `periods` say so and at the end.
     train_steps: steps of this run.
-    seed: of data order, λ coin, rollouts and dropout.
+    seed: of λ coin, rollouts and dropout; the loader has that of the data.
     reduction: the loss normaliser, see `masks.coefficients`.
     micro_batches: parts of a batch that are scored one after the other.
     mesh: devices; None for all of them on the data axis.
-    report_period: steps between lines of metrics.jsonl.
-    eval_period: steps between evaluations; 0 for the last step alone.
-    eval_log_steps: also evaluate at so many steps a decade, see
-      `periods.log_spaced`; 0 for none.
-    evaluate_first: also evaluate before the first step.
-    checkpoint_period: steps between checkpoints; 0 for the last step alone.
-    sample_period: steps between dumps of the batch as trained; 0 for none.
+    periods: when the run reports, evaluates, saves and dumps samples.
     preservation: which checkpoints stay. The best are chosen among those whose
       step was evaluated.
     config_text: the operative configuration, kept as config.gin.
-    about: JSON of what the run was made from, kept as run.json.
+    about: more JSON for run.json, such as the facts of a model card.
   """
 
-  model_dir: str
-  student: LanguageModel
-  student_params: Params | Callable[[], Params]
-  student_slots: Callable[[], Mapping[str, Any]] | None = None
-  teacher: LanguageModel | None = None
-  teacher_params: Params | None = None
-  objective: Objective
-  rollout: Rollout | None = None
-  optimizer: Optimizer
-  loader: Loader
-  evaluations: Sequence[Evaluation] = ()
-  train_steps: int
-  seed: int = 0
-  reduction: masks.Reduction = "sequence"
-  micro_batches: int = 1
-  mesh: jax.sharding.Mesh | None = None
-  report_period: int = 50
-  eval_period: int = 1000
-  eval_log_steps: int = 0
-  evaluate_first: bool = False
-  checkpoint_period: int = 1000
-  sample_period: int = 0
-  preservation: PreservationPolicy = dataclasses.field(
-    default_factory=PreservationPolicy
+  model_dir: str = dataclasses.field(compare=False)
+  roles: Mapping[str, Model] = dataclasses.field(compare=False)
+  student_slots: Callable[[], Mapping[str, Any]] | None = dataclasses.field(
+    default=None, compare=False
   )
-  config_text: str = ""
-  about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  objective: Objective = setting("OBJECTIVE")
+  rollout: Rollout | None = setting("ROLLOUT", default=None)
+  optimizer: Optimizer = setting("OPTIMIZER")
+  loader: Loader = dataclasses.field(compare=False)
+  evaluations: Sequence[Evaluation] = setting(
+    "EVAL_", may_change=True, default=()
+  )
+  train_steps: int = setting("TRAIN_STEPS", may_change=True)
+  seed: int = setting("RANDOM_SEED", default=0)
+  reduction: masks.Reduction = setting("REDUCTION", default="sequence")
+  micro_batches: int = setting("MICRO_BATCHES", default=1)
+  mesh: jax.sharding.Mesh | None = dataclasses.field(
+    default=None, compare=False
+  )
+  periods: Periods = setting("", may_change=True, default_factory=Periods)
+  preservation: PreservationPolicy = setting(
+    "KEEP", may_change=True, default_factory=PreservationPolicy
+  )
+  config_text: str = dataclasses.field(default="", compare=False)
+  about: Mapping[str, Any] = dataclasses.field(
+    default_factory=dict, compare=False
+  )
 
   def __post_init__(self):
     if self.mesh is None:
@@ -117,8 +122,6 @@ class Run:
         "the objective compares the student with a teacher but there is none;"
         " set TEACHER_CHECKPOINT_PATH or train by cross-entropy"
       )
-    if self.report_period < 1:
-      raise UserError(f"report_period is {self.report_period}; give 1 or more")
     needs_targets = self.rollout is None or self.rollout.needs_targets
     if needs_targets and not self.loader.has_targets:
       raise UserError(
@@ -135,13 +138,18 @@ class Run:
     return Path(self.model_dir)
 
   @property
-  def abstract_params(self) -> Params:
-    """Shapes and types of the student's parameters."""
-    return jax.eval_shape(self.student.init, jax.random.key(0))
+  def student(self) -> Model:
+    """The model that learns, with its parameters before step 0."""
+    return self.roles["student"]
+
+  @property
+  def teacher(self) -> Model | None:
+    """The frozen model, if there is one."""
+    return self.roles.get("teacher")
 
   def initial_params(self) -> Params:
     """The student's parameters before step 0."""
-    given = self.student_params
+    given = self.student.params
     return given() if callable(given) else given
 
   @property
@@ -152,9 +160,10 @@ class Run:
     metrics would make each step of SeqKD as dear as one of distillation. The
     distances to it come from the evaluations.
     """
+    teacher = self.teacher if self.objective.needs_teacher else None
     return TrainStep(
-      student=self.student,
-      teacher=self.teacher if self.objective.needs_teacher else None,
+      student=self.student.lm,
+      teacher=None if teacher is None else teacher.lm,
       objective=self.objective,
       optimizer=self.optimizer,
       reduction=self.reduction,
@@ -163,21 +172,12 @@ class Run:
 
   def evaluates(self, done: int) -> bool:
     """Whether the evaluations run after `done` steps."""
-    if done == 0:
-      scheduled = self.evaluate_first
-    else:
-      scheduled = (
-        done == self.train_steps
-        or periods.due(done, self.eval_period)
-        or periods.log_spaced(done, self.eval_log_steps)
-      )
-    return scheduled and bool(self.evaluations)
+    due = self.periods.evaluates(done, self.train_steps)
+    return due and bool(self.evaluations)
 
   def saves(self, done: int) -> bool:
     """Whether a checkpoint is due after `done` steps."""
-    return done > 0 and (
-      done == self.train_steps or periods.due(done, self.checkpoint_period)
-    )
+    return self.periods.saves(done, self.train_steps)
 
   def _check_best(self) -> None:
     """Refuses to look for the best where there will be nothing to choose."""
@@ -192,22 +192,23 @@ class Run:
         f" this run reports; choose one of"
         f" {', '.join(names) or 'an evaluated run'}"
       )
-    period = self.checkpoint_period or self.train_steps
+    period = self.periods.checkpoint or self.train_steps
     saved = range(period, self.train_steps, period)
     if not any(self.evaluates(done) for done in saved):
       raise UserError(
         f"KEEP_BEST is {self.preservation.best} but no checkpoint before the"
-        f" last is evaluated: CHECKPOINT_PERIOD is {self.checkpoint_period},"
-        f" EVAL_PERIOD {self.eval_period}, TRAIN_STEPS {self.train_steps}; make"
-        " one period a multiple of the other"
+        f" last is evaluated: CHECKPOINT_PERIOD is {self.periods.checkpoint},"
+        f" EVAL_PERIOD {self.periods.eval}, TRAIN_STEPS {self.train_steps};"
+        " make one period a multiple of the other"
       )
 
   def describe(self) -> str:
     """The run in words, printed before anything is compiled."""
     count = trees.num_parameters
-    lines = [f"student:   {count(self.abstract_params):,} parameters"]
-    if self.teacher is not None:
-      lines.append(f"teacher:   {count(self.teacher_params):,} parameters")
+    lines = [
+      f"{role + ':':11}{count(model.lm.abstract_params):,} parameters"
+      for role, model in self.roles.items()
+    ]
     data = (
       self.rollout.describe() if self.rollout else "fixed data, as in the cache"
     )

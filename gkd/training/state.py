@@ -46,19 +46,19 @@ def shardings(
     replicated: sharding for everything else.
   """
   leaves = jax.tree_util.tree_flatten_with_path(state.params)[0]
-  spots = jax.tree.leaves(
+  layouts = jax.tree.leaves(
     parameter_shardings, is_leaf=lambda x: isinstance(x, jax.sharding.Sharding)
   )
   by_path = {
-    path: (leaf.shape, spot)
-    for (path, leaf), spot in zip(leaves, spots, strict=True)
+    path: (leaf.shape, layout)
+    for (path, leaf), layout in zip(leaves, layouts, strict=True)
   }
 
   def slot(path: tuple[Any, ...], leaf: Any) -> Any:
     for start in range(len(path)):
-      shape, spot = by_path.get(path[start:], (None, None))
-      if spot is not None and shape == leaf.shape:
-        return spot
+      shape, layout = by_path.get(path[start:], (None, None))
+      if layout is not None and shape == leaf.shape:
+        return layout
     return replicated
 
   return TrainState(

@@ -18,9 +18,9 @@ from gkd.cli import train_command
 from gkd.config import command_records
 from gkd.config import configuration
 from gkd.config.records import Folders
-from gkd.training import loop
 from gkd.training import preemption
 from gkd.training import resume_check
+from gkd.training import run_description
 from gkd.types import UserError
 from tests.cli.test_main import write_cache
 
@@ -65,12 +65,12 @@ def save_teacher(path, caches, seed):
 def begun(prepare, tmp_path):
   """The folder of that run as its first checkpoint finds it."""
   run = prepare()
-  loop._describe(run)
+  run_description.write(run, run_description.describe(run), resumed=False)
   (run.folder / "checkpoints" / "00000010").mkdir(parents=True)
 
 
 def changes(run):
-  return resume_check.changes(run.folder, run.config_text, run.about)
+  return resume_check.changes(run, run_description.describe(run))
 
 
 @pytest.fixture(autouse=True)
@@ -214,10 +214,12 @@ def test_the_teacher_that_is_written_down_is_the_one_that_is_loaded(
 
   monkeypatch.setattr(trained, "load_trained", grows)
   run = prepare(f"TEACHER_CHECKPOINT_PATH={tmp_path / 'training'}")
-  jax.tree.map(np.testing.assert_array_equal, run.teacher_params, first)
+  jax.tree.map(np.testing.assert_array_equal, run.teacher.params, first)
   marked = tmp_path / "training/checkpoints/00000002/sha256.json"
   written = hashlib.sha256(marked.read_bytes()).hexdigest()
-  assert run.about["contents"]["teacher_checkpoint"] == written
+  assert (
+    run_description.describe(run)["contents"]["teacher_checkpoint"] == written
+  )
 
 
 def test_big_files_are_read_once_and_those_of_the_first_student_at_its_start(
@@ -239,7 +241,7 @@ def test_big_files_are_read_once_and_those_of_the_first_student_at_its_start(
   (tmp_path / "run" / "checkpoints" / "00000010").mkdir(parents=True)
   run = prepare(teacher, f"INITIAL_CHECKPOINT_PATH={save}")
   assert len(read) == 1
-  contents = run.about["contents"]
+  contents = run_description.describe(run)["contents"]
   assert contents["initial_checkpoint"] == contents["teacher_checkpoint"]
 
 

@@ -28,8 +28,8 @@ from gkd.config.records import Folders
 from gkd.models import t5
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import ByteVocabulary
-from gkd.training import loop
 from gkd.training import resume_check
+from gkd.training import run_description
 from gkd.types import UserError
 from tests.checkpoints import tiny_models
 from tests.data import tiny_caches
@@ -172,7 +172,7 @@ def test_a_run_from_foreign_folders_starts_trains_goes_on_and_leaves(
 def test_parameters_are_those_of_the_folders(prepare, folders):
   run = prepare()
   _, teacher = source.read(folders / "teacher")
-  jax.tree.map(np.testing.assert_array_equal, run.teacher_params, teacher)
+  jax.tree.map(np.testing.assert_array_equal, run.teacher.params, teacher)
   _, student = source.read(folders / "checkpoint_7")
   jax.tree.map(np.testing.assert_array_equal, run.initial_params(), student)
   assert run.teacher.config.dropout_rate == 0.0
@@ -184,8 +184,9 @@ def test_dropout_and_dtype_are_those_of_the_run(prepare):
 
 
 def test_a_copy_made_anew_is_the_same_teacher(prepare, tmp_path):
-  first = prepare().about["contents"]
-  assert prepare(cache_dir=tmp_path / "anew").about["contents"] == first
+  first = run_description.describe(prepare())["contents"]
+  again = prepare(cache_dir=tmp_path / "anew")
+  assert run_description.describe(again)["contents"] == first
   copies = (tmp_path / "anew" / "models").glob("*-*")
   assert len([copy for copy in copies if copy.is_dir()]) == 2
 
@@ -193,7 +194,7 @@ def test_a_copy_made_anew_is_the_same_teacher(prepare, tmp_path):
 def begin(run):
   """The folder of a run as its first checkpoint finds it."""
   (run.folder / "checkpoints" / "00000001").mkdir(parents=True)
-  loop._describe(run)
+  run_description.write(run, run_description.describe(run), resumed=False)
 
 
 def test_a_run_goes_on_without_its_first_student(
@@ -219,7 +220,7 @@ def test_another_first_student_is_refused_when_a_run_goes_on(prepare, tmp_path):
   write(tmp_path / "other", to="hf", seed=3, **size)
   run = prepare(f"INITIAL_CHECKPOINT_PATH={tmp_path / 'other'}")
   with pytest.raises(UserError, match="content of the initial checkpoint: "):
-    resume_check.changes(run.folder, run.config_text, run.about)
+    resume_check.changes(run, run_description.describe(run))
 
 
 def test_every_second_layer_of_the_teacher(prepare, folders, caplog):
@@ -365,7 +366,7 @@ def test_rows_of_a_table_are_not_taken_for_ids(prepare, tmp_path, caplog):
     tmp_path / "plain", to="gkd", vocabulary=None, vocab_size=TEACHER_ROWS
   )
   run = prepare(f"TEACHER_CHECKPOINT_PATH={tmp_path / 'plain'}")
-  assert run.teacher.vocabulary_size == NUM_IDS
+  assert run.teacher.lm.vocabulary_size == NUM_IDS
   assert "264 of the 272 rows are real ids, as the data's" in caplog.text
   saved_models.save_params(
     tmp_path / "old", params, {"vocabulary_sha256": "0" * 64}

@@ -8,6 +8,7 @@ from gkd.config.command_records import TrainConfig
 from gkd.config.records import Folders
 from gkd.text.chain_addition import CHARACTERS
 from gkd.text.vocabulary import CharacterVocabulary
+from gkd.training import run_description
 from gkd.types import UserError
 from tests.data import tiny_caches
 
@@ -90,7 +91,7 @@ def test_fewer_prompts_at_constant_size(paths):
 
 
 def test_run_says_who_wrote_its_texts(paths, tmp_path):
-  assert prepared(paths).about["training_text"] == {}
+  assert run_description.describe(prepared(paths))["training_text"] == {}
   rows = [tiny_caches.Row([3], [4], "a", "1")]
   written = {"checkpoint": "/runs/teacher", "seed": 3}
   vocabulary = CharacterVocabulary(CHARACTERS)
@@ -98,7 +99,7 @@ def test_run_says_who_wrote_its_texts(paths, tmp_path):
     tmp_path / "text", rows, vocabulary=vocabulary, written_by=written
   )
   rates = {paths[0]: 1, str(tmp_path / "text"): 1}
-  about = prepared(paths, train=rates).about
+  about = run_description.describe(prepared(paths, train=rates))
   assert about["training_text"] == {"text": {"written_by": written}}
 
 

@@ -19,6 +19,7 @@ from gkd.config import warm_start
 from gkd.config.records import Folders
 from gkd.models import t5
 from gkd.training import loop
+from gkd.training import run_description
 from gkd.training import state as states
 from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
@@ -90,7 +91,7 @@ def test_a_run_of_ours_goes_on_at_its_absolute_step(prepare, before):
   folder, slots = before
   run = prepare(RESTORE, f"INITIAL_CHECKPOINT_PATH={folder}")
   assert run.optimizer.begins_at == 45
-  assert run.about["first_step"] == 45
+  assert run_description.describe(run)["first_step"] == 45
   assert "as T5X at step 45, with the slots of the checkpoint" in run.describe()
   assert_same(first_slots(run), slots)
 
@@ -121,7 +122,7 @@ def test_without_these_options_nothing_is_taken(prepare, before):
   run = prepare(f"INITIAL_CHECKPOINT_PATH={before[0]}")
   assert run.optimizer.begins_at == 0
   assert run.student_slots is None
-  assert run.about["first_step"] == 0
+  assert run_description.describe(run)["first_step"] == 0
 
 
 def test_a_run_that_goes_on_knows_its_first_step(prepare, before, tmp_path):
@@ -129,7 +130,7 @@ def test_a_run_that_goes_on_knows_its_first_step(prepare, before, tmp_path):
   path = f"INITIAL_CHECKPOINT_PATH={first}"
   run = prepare(RESTORE, path)
   run.folder.mkdir()
-  loop._describe(run)
+  run_description.write(run, run_description.describe(run), resumed=False)
   (run.folder / "checkpoints" / "00000010").mkdir(parents=True)
   shutil.rmtree(first)
   assert prepare(RESTORE, path).optimizer.begins_at == 45
@@ -180,7 +181,7 @@ def test_a_checkpoint_without_slots_or_step_is_refused(
   prepare, before, tmp_path
 ):
   run = prepare(f"INITIAL_CHECKPOINT_PATH={before[0]}")
-  about = {"model": run.about["model"]}
+  about = {"model": run_description.describe(run)["model"]}
   for name, step in (("stepless", {}), ("bare", {"step": 3})):
     models.save_params(tmp_path / name, run.initial_params(), about | step)
   path = f"INITIAL_CHECKPOINT_PATH={tmp_path}"

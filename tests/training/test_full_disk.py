@@ -15,6 +15,7 @@ from gkd.checkpoints import checksums
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.checkpoints.store import Store
 from gkd.training import loop
+from gkd.training import run_description
 from gkd.training import writers
 from gkd.types import UserError
 from tests.tiny import make_cache
@@ -34,7 +35,7 @@ def make(tmp_path_factory):
       folder,
       caches,
       mesh=mesh,
-      sample_period=2,
+      sample=2,
       preservation=PreservationPolicy(latest=9),
     )
 
@@ -139,7 +140,7 @@ def test_a_folder_that_may_not_be_written(tmp_path, make, monkeypatch):
   def read_only(*_, **__):
     raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-  monkeypatch.setattr(loop, "write_description", read_only)
+  monkeypatch.setattr(run_description, "write", read_only)
   monkeypatch.setattr(loop.files, "write_text", read_only)
   with pytest.raises(UserError, match=FULL + r".*Read-only file system"):
     loop.train(make(tmp_path))

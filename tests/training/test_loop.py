@@ -98,7 +98,7 @@ def test_a_run_resumes_on_other_devices(tmp_path, caches, undisturbed):
     store.restore(
       4,
       init_state.initial_state(
-        STUDENT, run.student_params, run.optimizer, mesh
+        STUDENT, run.initial_params(), run.optimizer, mesh
       ),
     )
     for mesh in (run.mesh, partitioning.make_mesh(devices=jax.devices()[:1]))
@@ -151,7 +151,6 @@ def test_slots_are_those_of_the_first_start(tmp_path, caches):
   def make(name, **changes):
     fields = {
       "teacher": None,
-      "teacher_params": None,
       "objective": CrossEntropy(),
       "rollout": None,
       "optimizer": rule,
@@ -180,9 +179,9 @@ def test_evaluation_leaves_training_as_it_is(tmp_path, caches, undisturbed):
     tmp_path,
     caches,
     evaluations=(evaluation,),
-    eval_period=2,
-    evaluate_first=True,
-    sample_period=3,
+    eval=2,
+    eval_first=True,
+    sample=3,
   )
   assert_identical(loop.train(run), undisturbed[0])
   evaluated = [r for r in records(tmp_path) if "eval/sums/accuracy" in r]
@@ -201,9 +200,9 @@ def test_every_promised_number_and_file_is_written(
     rollout=Rollout(0.5, mixing="example", off_policy_source=off_policy_source),
     evaluations=(make_evaluation(caches["validation"]),),
     train_steps=2,
-    report_period=2,
-    checkpoint_period=0,
-    sample_period=2,
+    report=2,
+    checkpoint=0,
+    sample=2,
     config_text="# a config\n",
     about={"made": "here"},
   )
@@ -229,7 +228,9 @@ def test_every_promised_number_and_file_is_written(
   other = {"dataset": "teacher", "teacher": "dataset"}[off_policy_source]
   assert f"train/loss/{other}" not in names
   assert (tmp_path / "config.gin").read_text() == "# a config\n"
-  assert json.loads((tmp_path / "run.json").read_text()) == {"made": "here"}
+  described = json.loads((tmp_path / "run.json").read_text())
+  assert described["made"] == "here"
+  assert described["settings"]["train_steps"] == 2
   info = (tmp_path / "model-info.txt").read_text()
   assert "encoder/layers_0/attention/query/kernel" in info
   sample = (tmp_path / "samples" / "step_00000002.jsonl").read_text()
@@ -266,7 +267,7 @@ def test_a_step_that_is_not_finite_stops_the_run(tmp_path, caches, monkeypatch):
     return original(plan, state, teacher_params, batch, seed)
 
   monkeypatch.setattr(loop, "update_step", update_step)
-  run = make_run(tmp_path, caches, report_period=4, checkpoint_period=4)
+  run = make_run(tmp_path, caches, report=4, checkpoint=4)
   with pytest.raises(FloatingPointError, match=r"step 2: .* LEARNING_RATE"):
     loop.train(run)
   good, bad = lines(tmp_path)
@@ -281,12 +282,12 @@ def test_a_teacher_that_is_not_finite_stops_the_run(tmp_path, caches):
   """In the loss, and where it has to write; the student stays as it was."""
   bad = jax.tree.map(lambda x: x * np.nan, parameters(TEACHER, 1))
   with pytest.raises(FloatingPointError, match="step 0: loss nan"):
-    loop.train(make_run(tmp_path / "scored", caches, teacher_params=bad))
+    loop.train(make_run(tmp_path / "scored", caches, teacher=bad))
   assert not list((tmp_path / "scored" / "checkpoints").glob("*"))
   writing = Rollout(0.0, off_policy_source="teacher")
   with pytest.raises(FloatingPointError, match="the teacher's logits are not"):
     loop.train(
-      make_run(tmp_path / "asked", caches, teacher_params=bad, rollout=writing)
+      make_run(tmp_path / "asked", caches, teacher=bad, rollout=writing)
     )
 
 
@@ -313,7 +314,7 @@ def test_a_teacher_is_scored_only_for_an_objective_that_needs_it(
   [
     ({"micro_batches": 3}, "does not split into 3 micro-batches"),
     ({"teacher": None}, "there is none"),
-    ({"report_period": 0}, "report_period is 0"),
+    ({"report": 0}, "REPORT_PERIOD is 0"),
   ],
 )
 def test_impossible_runs_are_refused(changes, message, tmp_path, caches):
@@ -331,7 +332,6 @@ def test_objective_is_said_in_words(tmp_path, caches):
     caches,
     objective=CrossEntropy(),
     teacher=None,
-    teacher_params=None,
     rollout=None,
   )
   assert "cross-entropy" in sft.describe()

@@ -1,5 +1,6 @@
 """A run that was stopped anywhere ends with the files of one that was not."""
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -32,12 +33,12 @@ from tests.tiny import records
 # Reports, evaluations, checkpoints and dumps at steps of their own, and the
 # best checkpoint beside the newest.
 EVERYTHING = {
-  "report_period": 4,
-  "eval_period": 0,
+  "report": 4,
+  "eval": 0,
   "eval_log_steps": 3,
-  "evaluate_first": True,
-  "checkpoint_period": 2,
-  "sample_period": 3,
+  "eval_first": True,
+  "checkpoint": 2,
+  "sample": 3,
   "preservation": PreservationPolicy(
     latest=1, best=1, metric="eval/sums/forward_kl", mode="min"
   ),
@@ -206,9 +207,7 @@ def test_signals_at_every_step_and_evaluation_lose_nothing(
 
 
 def test_a_checkpoint_in_passing_pushes_out_none(tmp_path, make, quick, at):
-  run = make(
-    tmp_path, checkpoint_period=2, preservation=PreservationPolicy(latest=2)
-  )
+  run = make(tmp_path, checkpoint=2, preservation=PreservationPolicy(latest=2))
   at([("update_step", 3), ("update_step", 5)], terminate)
   for left in ([2, 3], [2, 4, 5]):
     with pytest.raises(Interrupted):
@@ -261,8 +260,8 @@ def test_lines_of_training_do_not_depend_on_what_else_is_done(
   run = make(
     tmp_path,
     evaluations=(),
-    checkpoint_period=0,
-    sample_period=0,
+    checkpoint=0,
+    sample=0,
     preservation=PreservationPolicy(),
   )
   assert_same(loop.train(run), straight[0])
@@ -287,11 +286,11 @@ def test_a_longer_run_has_the_lines_of_one_that_was_as_long_from_the_start(
 def test_periods_may_change_from_now_on(tmp_path, make, quick, at):
   at([("update_step", 6)], stop)
   with pytest.raises(Stop):
-    loop.train(make(tmp_path, report_period=3))
+    loop.train(make(tmp_path, report=3))
   loop.train(
     make(
       tmp_path,
-      report_period=5,
+      report=5,
       eval_log_steps=0,
       preservation=PreservationPolicy(),
     )
@@ -367,8 +366,8 @@ def test_a_failed_save_stops_the_run_at_the_next_step(
   monkeypatch.setattr(checksums, "write_hashes", fail)
   run = make(
     tmp_path,
-    checkpoint_period=4,
-    report_period=1,
+    checkpoint=4,
+    report=1,
     preservation=PreservationPolicy(),
   )
   at([("update_step", 5)], wait)
@@ -386,16 +385,20 @@ def test_several_processes_are_refused(tmp_path, make, monkeypatch):
 
 
 def test_the_hash_of_what_is_no_longer_read_is_kept(tmp_path, make, quick, at):
-  first = {"training_data": "d", "initial_checkpoint": "i"}
+  """Of the student's first checkpoint, which may be gone."""
+  run = make(tmp_path)
+  student = dataclasses.replace(run.student, content_sha256="i", path="first")
+  roles = run.roles | {"student": student}
   at([("update_step", 4)], stop)
   with pytest.raises(Stop):
-    loop.train(make(tmp_path, about={"contents": first}))
-  now = {"training_data": "d", "evaluation_data": "e"}
-  loop.train(make(tmp_path, about={"contents": now}))
-  assert trained.describe_run(tmp_path)["contents"] == first | now
-  # What starts anew is described anew.
-  loop._describe(make(tmp_path, about={"contents": now}))
-  assert trained.describe_run(tmp_path)["contents"] == now
+    loop.train(make(tmp_path, roles=roles))
+  before = trained.describe_run(tmp_path)
+  loop.train(run)
+  after = trained.describe_run(tmp_path)
+  assert after["contents"] == before["contents"]
+  assert after["contents"]["initial_checkpoint"] == "i"
+  assert after["roles"]["student"] == before["roles"]["student"]
+  assert after["roles"]["student"]["initial"]["path"] == "first"
 
 
 def test_two_processes_in_one_folder(tmp_path, make, monkeypatch):
@@ -426,7 +429,7 @@ def test_another_number_of_devices_goes_on_with_the_same_values(
   for mesh in meshes.values():
     run = make(tmp_path, mesh=mesh)
     like = init_state.initial_state(
-      STUDENT, run.student_params, run.optimizer, mesh
+      STUDENT, run.initial_params(), run.optimizer, mesh
     )
     state = Store(tmp_path / "copy").restore(4, like)
     devices = {len(x.sharding.device_set) for x in jax.tree.leaves(state)}

@@ -1,263 +1,234 @@
 """What may change when a run goes on, and what is refused with both values."""
 
+import dataclasses
 import json
 
+import jax
+import numpy as np
 import pytest
 
+from gkd.checkpoints.retention import PreservationPolicy
+from gkd.data.loader import Loader
+from gkd.losses import divergence
+from gkd.losses.objective import CrossEntropy
+from gkd.losses.objective import Distillation
+from gkd.sampling.params import SamplingParams
+from gkd.training import loop
 from gkd.training import resume_check
+from gkd.training import run_description
+from gkd.training.optimizer import Optimizer
+from gkd.training.rollout import Rollout
+from gkd.training.schedules import Linear
 from gkd.types import UserError
+from tests import tiny
 
-CONFIG = """
-from __gin__ import dynamic_registration
-from gkd.config import command_records
 
-# Macros:
-# ==============================================================================
-BATCH_SIZE = 16
-COOLDOWN_STEPS = 0
-EVAL_TEMPERATURES = (0.0, %WARM)
-EXPERT_STEPS = %TRAIN_STEPS
-LEARNING_RATE = 0.003
-MODEL_DIR = 'runs/a'
-REPORT_PERIOD = 50
-STUDENT_MODEL = %TINY
-TASK_FEATURE_LENGTHS = {'inputs': 16, 'targets': 32}
-TEACHER_CHECKPOINT_PATH = 'runs/teacher'
-TINY = \\
-    {'emb_dim': 16,
-     'vocab_size': 18}
-TRAIN_CACHE = 'caches/a'
-TRAIN_STEPS = 20
-WARM = 1.0
-
-# Parameters for command_records.TrainConfig:
-# ==============================================================================
-command_records.TrainConfig.batch_size = %BATCH_SIZE
-command_records.TrainConfig.keep = 3
-command_records.TrainConfig.model_dir = %MODEL_DIR
-command_records.TrainConfig.report_period = %REPORT_PERIOD
-command_records.TrainConfig.teacher_checkpoint = %TEACHER_CHECKPOINT_PATH
-command_records.TrainConfig.train_steps = %TRAIN_STEPS
-records.EvalConfig.temperatures = %EVAL_TEMPERATURES
-train/records.DataConfig.cache = %TRAIN_CACHE
-train/records.DataConfig.lengths = %TASK_FEATURE_LENGTHS
-train/records.DataConfig.split = 'train'
-eval/records.DataConfig.split = 'validation'
-student/t5.T5Config.from_size.size = %STUDENT_MODEL
-optimizer.Optimizer.cooldown_steps = %COOLDOWN_STEPS
-optimizer.Optimizer.learning_rate = %LEARNING_RATE
-optimizer.Optimizer.total_steps = %TRAIN_STEPS
-schedules.Linear.end_step = %EXPERT_STEPS
-"""
-CONTENTS = {"training_data": "d" * 64, "teacher_checkpoint": "a" * 64}
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("caches")
+  return {
+    "train": tiny.make_cache(folder / "train"),
+    "other": tiny.make_cache(folder / "other", rows=24),
+    "validation": tiny.make_cache(
+      folder / "validation", rows=8, split="validation"
+    ),
+  }
 
 
 @pytest.fixture
-def kept(tmp_path):
-  """A run with a checkpoint; returns what the next one is asked."""
-  (tmp_path / "config.gin").write_text(CONFIG)
-  (tmp_path / "run.json").write_text(json.dumps({"contents": CONTENTS}))
-  (tmp_path / "checkpoints" / "00000010").mkdir(parents=True)
+def begin(tmp_path, caches):
+  """Writes down a run as its first checkpoint finds it; asks for another."""
 
-  def ask(*replaced, contents=CONTENTS):
-    text = CONFIG
-    for before, now in replaced:
-      assert before in text
-      text = text.replace(before, now)
-    return resume_check.changes(tmp_path, text, {"contents": contents})
+  def begin(**fields):
+    first = tiny.make_run(tmp_path / "run", caches, **fields)
+    first.folder.mkdir()
+    description = run_description.describe(first)
+    run_description.write(first, description, resumed=False)
+    (first.folder / "checkpoints" / "00000002").mkdir(parents=True)
 
-  return ask
+    def ask(**changes) -> list[str]:
+      run = tiny.make_run(first.folder, caches, **fields | changes)
+      return resume_check.changes(run, run_description.describe(run))
+
+    return ask
+
+  return begin
 
 
-def refused(ask, *replaced, **more) -> str:
+def refused(ask, **changes) -> str:
   with pytest.raises(UserError) as error:
-    ask(*replaced, **more)
+    ask(**changes)
   message = str(error.value)
   assert "\n" not in message
-  assert "holds a run of another configuration" in message
+  assert "holds a run of another configuration: " in message
   assert "Choose another MODEL_DIR" in message
   return message
 
 
-def test_the_same_configuration_goes_on(kept):
-  assert kept() == []
-  # Written otherwise: other spaces, lines and macros, the same values.
-  assert kept(("\\\n    {'emb_dim': 16,\n     ", "{'emb_dim': 16, ")) == []
-  assert kept(("learning_rate = %LEARNING_RATE", "learning_rate = 0.003")) == []
+def adamw(**changes):
+  fields = {"learning_rate": 1e-2, "total_steps": tiny.STEPS}
+  return Optimizer(name="adamw", **fields | {"warmup_steps": 2} | changes)
 
 
-def test_every_difference_is_named_with_both_values(kept):
-  message = refused(
-    kept,
-    ("RATE = 0.003", "RATE = 0.001"),
-    ("BATCH_SIZE = 16", "BATCH_SIZE = 8"),
-    ("'targets': 32", "'targets': 64"),
-    ("split = 'train'", "split = 'test'"),
+def distil(beta=0.5, **changes):
+  return Distillation(divergence.GeneralizedJSD(beta), **changes)
+
+
+def test_the_same_run_goes_on(begin):
+  assert begin()() == []
+
+
+def test_a_run_built_in_a_program_is_compared(tmp_path, caches):
+  """Not the old model in silence, as another objective was asked for."""
+  loop.train(tiny.make_run(tmp_path, caches, train_steps=2))
+  other = tiny.make_run(
+    tmp_path,
+    caches,
+    train_steps=2,
+    objective=Distillation(divergence.ReverseKL()),
+    optimizer=adamw(learning_rate=1e-3),
   )
-  assert "LEARNING_RATE: 0.003 → 0.001" in message
-  assert "BATCH_SIZE: 16 → 8" in message
-  assert (
-    "TASK_FEATURE_LENGTHS: {'inputs': 16, 'targets': 32} → {'inputs': 16,"
-    " 'targets': 64}" in message
+  with pytest.raises(UserError, match="of another configuration") as error:
+    loop.train(other)
+  assert "DIVERGENCE: GeneralizedJSD(beta=0.5) → ReverseKL()" in str(
+    error.value
   )
-  assert "train/records.DataConfig.split: 'train' → 'test'" in message
-
-
-def test_a_macro_behind_a_macro_is_followed(kept):
-  message = refused(kept, ("'emb_dim': 16", "'emb_dim': 32"))
-  assert (
-    "STUDENT_MODEL: {'emb_dim': 16, 'vocab_size': 18} → {'emb_dim': 32"
-    in (message)
-  )
-
-
-def test_models_as_an_earlier_version_wrote_them_are_the_same(kept):
-  earlier = "student/t5.T5Config.from_size.size = %STUDENT_MODEL"
-  today = "student/model_spec.t5.size = %STUDENT_MODEL"
-  model = "command_records.TrainConfig.student = "
-  built = f"{model}@student/t5.encoder_decoder()"
-  config = (
-    "student/t5.encoder_decoder.config = @student/t5.T5Config.from_size()"
-  )
-  assert kept((earlier, today)) == []
-  assert resume_check._parsed("\n".join([earlier, built, config])) == (
-    resume_check._parsed(f"{today}\n{model}@student/model_spec.t5()")
-  )
-  message = refused(kept, (earlier, today), ("'emb_dim': 16", "'emb_dim': 32"))
-  assert "STUDENT_MODEL: {'emb_dim': 16" in message
-
-
-@pytest.mark.parametrize("given_first", [True, False])
-def test_sizes_of_the_checkpoint_or_given_are_the_same(
-  tmp_path, kept, given_first
-):
-  model = {"emb_dim": 16, "mlp_activations": ("gelu",), "dropout_rate": 0.0}
-  size = "student/model_spec.t5.size = "
-  texts = f"{size}None\n", f"{size}{{'emb_dim': 16}}\n"
-  before, now = texts[::-1] if given_first else texts
-  (tmp_path / "config.gin").write_text(CONFIG + before)
-  about = json.dumps({"model": model, "contents": CONTENTS})
-  (tmp_path / "run.json").write_text(about)
-
-  def ask(**changed):
-    asked = {"model": model | changed, "contents": CONTENTS}
-    return resume_check.changes(tmp_path, CONFIG + now, asked)
-
-  assert ask() == []
-  assert ask(dropout_rate=0.1) == []  # a binding of its own says it
-  with pytest.raises(UserError, match=r"student/model_spec\.t5\.size: .* → "):
-    ask(emb_dim=32)
-  with pytest.raises(UserError, match=r"student/model_spec\.t5\.size: .* → "):
-    ask(more=1)
-
-
-def test_a_value_that_only_one_of_them_has_is_a_difference(kept):
-  message = refused(kept, ("optimizer.Optimizer.learning_rate", "x.Y.z"))
-  assert "optimizer.Optimizer.learning_rate: 0.003 → not set" in message
-  assert "x.Y.z: not set → 0.003" in message
-
-
-def test_what_a_newer_version_has_besides_is_no_difference_at_none(kept):
-  part = "train/records.DataConfig"
-  split = f"{part}.split = 'train'"
-  assert kept((split, f"{split}\n{part}.fraction = None")) == []
-  message = refused(kept, (split, f"{split}\n{part}.fraction = 1"))
-  assert f"{part}.fraction: not set → 1" in message
-
-
-def test_many_differences_are_counted(kept):
-  more = "\n".join(f"other.Thing.field{n} = {n}" for n in range(9))
-  message = refused(kept, ("split = 'train'", f"split = 'train'\n{more}"))
-  assert message.count("not set →") == 6
-  assert "; 3 more." in message
+  assert "0.01 → 0.001" in str(error.value)
 
 
 @pytest.mark.parametrize(
-  ("before", "now", "line"),
+  ("changes", "line"),
   [
-    ("PERIOD = 50", "PERIOD = 10", "REPORT_PERIOD: 50 → 10"),
-    ("'runs/a'", "'runs/b'", "MODEL_DIR: 'runs/a' → 'runs/b'"),
-    ("keep = 3", "keep = 5", "command_records.TrainConfig.keep: 3 → 5"),
+    ({"objective": distil(0.1)}, "DIVERGENCE.beta: 0.5 → 0.1"),
     (
-      "'validation'",
-      "'test'",
-      "eval/records.DataConfig.split: 'validation' → 'test'",
+      {"objective": distil(teacher_temperature=0.1)},
+      "TEACHER_TEMPERATURE: 1.0 → 0.1",
     ),
     (
-      "WARM = 1.0",
-      "WARM = 0.5",
-      "EVAL_TEMPERATURES: (0.0, 1.0) → (0.0, 0.5)",
+      {"objective": CrossEntropy()},
+      "OBJECTIVE: Distillation(",
+    ),
+    ({"rollout": Rollout(1.0)}, "STUDENT_DATA_FRACTION: 0.5 → 1.0"),
+    ({"rollout": Rollout(0.5, mixing="example")}, "MIXING: 'step' → 'exampl"),
+    (
+      {"rollout": Rollout(0.5, decoding=SamplingParams(0.5))},
+      "SAMPLING_TEMPERATURE: 1.0 → 0.5",
+    ),
+    ({"rollout": None}, "→ None"),
+    ({"seed": 4}, "RANDOM_SEED: 3 → 4"),
+    ({"reduction": "token"}, "REDUCTION: 'sequence' → 'token'"),
+    ({"micro_batches": 2}, "MICRO_BATCHES: 1 → 2"),
+    (
+      {"teacher": None, "objective": CrossEntropy()},
+      "TEACHER_MODEL: T5Config(",
     ),
   ],
 )
-def test_what_changes_no_step_may_change(kept, before, now, line):
-  assert kept((before, now)) == [line]
+def test_what_changes_a_step_is_refused_with_both_values(begin, changes, line):
+  assert line in refused(begin(), **changes)
 
 
-def test_more_steps_say_what_else_they_change(kept, tmp_path):
-  longer = ("TRAIN_STEPS = 20", "TRAIN_STEPS = 40")
-  # The learning rate is constant: nothing to say about the optimizer.
-  length, schedule = sorted(kept(longer))
-  assert length == "TRAIN_STEPS: 20 → 40"
-  assert schedule.startswith(
-    "schedules.Linear.end_step, which follows TRAIN_STE"
-  )
-  cooling = CONFIG.replace("COOLDOWN_STEPS = 0", "COOLDOWN_STEPS = 5")
-  (tmp_path / "config.gin").write_text(cooling)
-  lines = kept(longer, ("COOLDOWN_STEPS = 0", "COOLDOWN_STEPS = 5"))
-  assert len(lines) == 3
-  assert any("moves the cooldown over the last 5 steps" in x for x in lines)
-  # A schedule of its own length is not excused by TRAIN_STEPS.
+def test_other_data_is_refused(begin, caches):
+  ask = begin()
+  sizes = {"batch_size": 4, "lengths": tiny.LENGTHS, "seed": 0}
+  message = refused(ask, loader=Loader(caches["train"], **sizes))
+  assert "BATCH_SIZE: 8 → 4" in message
   message = refused(
-    kept, longer, ("EXPERT_STEPS = %TRAIN_STEPS", "EXPERT_STEPS = 40")
+    ask, loader=Loader(caches["other"], **sizes | {"batch_size": 8})
   )
-  assert "EXPERT_STEPS: 20 → 40" in message
+  assert "the content of the training data: '" in message
 
 
-def test_a_path_may_move_if_its_content_stays(kept):
-  moved = (("'runs/teacher'", "'elsewhere'"), ("'caches/a'", "'b'"))
-  assert kept(*moved) == []
-  without = {"training_data": CONTENTS["training_data"]}
-  message = refused(kept, *moved, contents=without)
-  assert "TEACHER_CHECKPOINT_PATH: 'runs/teacher' → 'elsewhere'" in message
+def test_another_model_is_refused(begin, tmp_path, caches):
+  ask = begin()
+  run = tiny.make_run(tmp_path / "run", caches)
+  config = dataclasses.replace(run.student.config, dropout_rate=0.2)
+  lm = dataclasses.replace(run.student.lm, config=config)
+  student = dataclasses.replace(run.student, lm=lm)
+  message = refused(ask, roles=run.roles | {"student": student})
+  assert "STUDENT_MODEL.dropout_rate: 0.1 → 0.2" in message
 
 
-def test_another_content_at_the_same_path_is_refused(kept):
-  message = refused(kept, contents=CONTENTS | {"teacher_checkpoint": "b" * 64})
-  assert "content of the teacher checkpoint: aaaaaaaaaaaa → bbbbbbbbbbbb" in (
-    message
-  )
+def test_a_teacher_is_known_by_its_parameters(begin, tmp_path, caches):
+  """Wherever they lie; not by those of the initial student."""
+  ask = begin()
+  teacher = tiny.parameters(tiny.TEACHER, 1)
+  assert ask(teacher=jax.tree.map(np.array, teacher)) == []
+  message = refused(ask, teacher=tiny.parameters(tiny.TEACHER, 2))
+  assert "the content of the teacher checkpoint: '" in message
+  half = jax.tree.map(lambda x: x.astype("bfloat16"), teacher)
+  message = refused(ask, teacher=half)
+  assert "TEACHER_DTYPE: 'float32' → 'bfloat16'" in message
+  run = tiny.make_run(tmp_path / "run", caches)
+  params = tiny.parameters(tiny.STUDENT, 7)
+  student = dataclasses.replace(run.student, params=params)
+  assert ask(roles=run.roles | {"student": student}) == []
 
 
-def test_a_folder_without_checkpoints_has_nothing_to_lose(kept, tmp_path):
-  (tmp_path / "checkpoints" / "00000010").rmdir()
-  assert kept(("RATE = 0.003", "RATE = 0.001")) == []
-  assert resume_check.changes(tmp_path / "new", CONFIG, {}) == []
+@pytest.mark.parametrize(
+  ("changes", "line"),
+  [
+    ({"report": 10}, "REPORT_PERIOD: 1 → 10"),
+    ({"eval_first": True}, "EVAL_FIRST: False → True"),
+    ({"train_steps": 4}, "TRAIN_STEPS: 6 → 4"),
+    ({"preservation": PreservationPolicy(latest=5)}, "KEEP: 3 → 5"),
+    ({"config_text": "# other"}, None),
+  ],
+)
+def test_what_changes_no_step_may_change(begin, changes, line):
+  assert begin()(**changes) == ([] if line is None else [line])
 
 
-def test_lines_alone_are_something_to_lose(kept, tmp_path):
-  """Before the first checkpoint; the same command starts again freely."""
-  (tmp_path / "checkpoints" / "00000010").rmdir()
-  (tmp_path / "metrics.jsonl").write_text("")
-  other = ("RATE = 0.003", "RATE = 0.001")
-  assert kept(other) == []
-  (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/loss": 1.0}\n')
-  assert kept() == []
-  assert "LEARNING_RATE: 0.003 → 0.001" in refused(kept, other)
+def test_an_evaluation_may_change(begin, caches):
+  first = tiny.make_evaluation(caches["validation"])
+  ask = begin(evaluations=(first,))
+  other = tiny.make_evaluation(caches["validation"], num_examples=4)
+  assert ask(evaluations=(other,)) == ["EVAL_NUM_EXAMPLES: None → 4"]
+  other = tiny.make_evaluation(caches["other"])
+  (line,) = ask(evaluations=(other,))
+  assert line.startswith("the content of the evaluation data: '")
 
 
-def test_other_evaluation_data_is_told(kept, tmp_path):
-  before = CONTENTS | {"evaluation_data": "e" * 64}
-  (tmp_path / "run.json").write_text(json.dumps({"contents": before}))
-  assert kept(contents=before) == []
-  assert kept(contents=CONTENTS | {"evaluation_data": "f" * 64}) == [
-    "the content of the evaluation data: eeeeeeeeeeee → ffffffffffff"
+def test_more_steps_say_what_else_they_change(begin):
+  rollout = Rollout(Linear(1.0, 0.0, 0, tiny.STEPS))
+  ask = begin(rollout=rollout, optimizer=adamw())
+  longer = Rollout(Linear(1.0, 0.0, 0, 12))
+  lines = ask(train_steps=12, rollout=longer, optimizer=adamw(total_steps=12))
+  # The learning rate is constant: nothing to say about the optimizer.
+  assert lines == [
+    "STUDENT_DATA_FRACTION.end_step, which follows TRAIN_STEPS: 6 → 12",
+    "TRAIN_STEPS: 6 → 12",
+  ]
+  # A schedule of its own length is not excused by TRAIN_STEPS.
+  message = refused(ask, rollout=longer)
+  assert "STUDENT_DATA_FRACTION.end_step: 6 → 12" in message
+
+
+def test_a_longer_cooldown_is_told(begin):
+  ask = begin(optimizer=adamw(cooldown_steps=2))
+  rule = adamw(cooldown_steps=2, total_steps=12)
+  assert ask(train_steps=12, optimizer=rule) == [
+    "end of the cooldown, which follows TRAIN_STEPS: 6 → 12",
+    "TRAIN_STEPS: 6 → 12",
   ]
 
 
-def test_a_run_that_was_built_in_a_program_has_no_text_to_compare(
-  kept, tmp_path
-):
-  assert resume_check.changes(tmp_path, "", {"contents": CONTENTS}) == []
-  with pytest.raises(UserError, match="content of the training data"):
-    resume_check.changes(tmp_path, "", {"contents": {"training_data": "x"}})
+def test_a_folder_with_nothing_to_lose_is_free(begin, tmp_path):
+  ask, folder = begin(), tmp_path / "run"
+  (folder / "checkpoints" / "00000002").rmdir()
+  (folder / "metrics.jsonl").write_text("")
+  assert ask(seed=4) == []
+  # Lines alone are something to lose, before the first checkpoint.
+  (folder / "metrics.jsonl").write_text('{"step": 1, "train/loss": 1.0}\n')
+  assert ask() == []
+  assert "RANDOM_SEED" in refused(ask, seed=4)
+
+
+def test_a_run_of_an_earlier_version_is_refused(begin, tmp_path):
+  ask, file = begin(), tmp_path / "run" / "run.json"
+  file.write_text(json.dumps({"contents": {}}))
+  with pytest.raises(UserError, match=r"cannot be compared: its run\.json is"):
+    ask()
+  file.unlink()
+  with pytest.raises(UserError, match=r"cannot be compared: its run\.json is"):
+    ask()

@@ -29,9 +29,9 @@ def test_evaluations_and_checkpoints_have_schedules_of_their_own(
     caches,
     train_steps=27,
     evaluations=evaluations,
-    eval_period=8,
+    eval=8,
     eval_log_steps=3,
-    checkpoint_period=10,
+    checkpoint=10,
   )
   steps = range(28)
   assert list(filter(run.evaluates, steps)) == [1, 2, 5, 8, 10, 16, 22, 24, 27]
@@ -40,12 +40,12 @@ def test_evaluations_and_checkpoints_have_schedules_of_their_own(
     tmp_path,
     caches,
     evaluations=evaluations,
-    evaluate_first=True,
-    checkpoint_period=0,
+    eval_first=True,
+    checkpoint=0,
   )
   assert list(filter(run.evaluates, range(7))) == [0, 6]
   assert list(filter(run.saves, range(7))) == [6]
-  run = make_run(tmp_path, caches, evaluations=(), evaluate_first=True)
+  run = make_run(tmp_path, caches, evaluations=(), eval_first=True)
   assert not any(map(run.evaluates, range(7)))
 
 
@@ -53,21 +53,21 @@ def test_the_best_of_what_is_never_evaluated_is_refused(tmp_path, caches):
   fields = {
     "evaluations": (make_evaluation(caches["validation"]),),
     "train_steps": 30,
-    "checkpoint_period": 4,
+    "checkpoint": 4,
     "preservation": BEST,
   }
-  make_run(tmp_path, caches, eval_period=6, **fields)  # both at 12 and 24
-  make_run(tmp_path, caches, eval_period=7, **fields)  # both at 28
+  make_run(tmp_path, caches, eval=6, **fields)  # both at 12 and 24
+  make_run(tmp_path, caches, eval=7, **fields)  # both at 28
   with pytest.raises(UserError) as error:
-    make_run(tmp_path, caches, eval_period=9, **fields)
+    make_run(tmp_path, caches, eval=9, **fields)
   message = str(error.value)
   assert "CHECKPOINT_PERIOD is 4, EVAL_PERIOD 9, TRAIN_STEPS 30" in message
   with pytest.raises(UserError, match="no checkpoint before the last is"):
     make_run(
       tmp_path,
       caches,
-      eval_period=1,
-      **fields | {"checkpoint_period": 0},
+      eval=1,
+      **fields | {"checkpoint": 0},
     )
 
 
@@ -82,7 +82,7 @@ def test_the_best_by_an_unknown_metric_is_refused_with_the_known_ones(
       tmp_path,
       caches,
       preservation=keep,
-      eval_period=2,
+      eval=2,
       evaluations=(make_evaluation(caches["validation"]),),
     )
   with pytest.raises(UserError, match="no evaluation of this run reports"):

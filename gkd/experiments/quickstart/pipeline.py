@@ -173,7 +173,7 @@ def _teacher(train: bool, folder: Path, stages: Stages) -> Path:
 
   stages.run("teacher", "train the teacher", make, folder)
   model = _teacher_model()
-  like = jax.eval_shape(model.init, jax.random.key(0))
+  like = model.abstract_params
   if TEACHER.is_dir():
     print(_compare(load_trained(own, like)[0], load_trained(TEACHER, like)[0]))
   return own
@@ -182,9 +182,7 @@ def _teacher(train: bool, folder: Path, stages: Stages) -> Path:
 def export_teacher(run: Path) -> None:
   """Makes the teacher of a run the one that comes along."""
   model = _teacher_model()
-  params, about = load_trained(
-    run, jax.eval_shape(model.init, jax.random.key(0))
-  )
+  params, about = load_trained(run, model.abstract_params)
   about |= {"made_by": "gkd quickstart --train_teacher", "on": _hardware()}
   save_params(TEACHER, params, about)
 

@@ -1,0 +1,150 @@
+"""What a run is made of, as JSON: the content of its run.json.
+
+settings   the records of the `Run`, which a resumed run is compared by
+contents   sha256 of what it reads, wherever that lies
+roles      family, config and origin of each model
+…          what the checkpoints need to be opened: vocabulary, config, step
+"""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import jax
+
+from gkd import files
+from gkd import structured_settings
+from gkd.checkpoints import trained
+from gkd.checkpoints.checkpoint import content_sha256
+from gkd.data import hashes
+from gkd.data.cache import TokenCache
+from gkd.data.loader import Loader
+from gkd.data.subset import Subset
+from gkd.evaluation import metric_infos
+from gkd.models import registry
+from gkd.structured_settings import setting
+from gkd.training import init_state
+from gkd.training.run import Run
+from gkd.types import Model
+
+CONFIG_FILE = "config.gin"
+# Names of the models in "contents".
+INITIAL, TEACHER = "initial_checkpoint", "teacher_checkpoint"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+  """What a loader reads, without the data."""
+
+  tasks: Mapping[str, int] = setting("MIXTURE_OR_TASK_NAME")  # with rates
+  batch_size: int = setting("BATCH_SIZE")
+  lengths: Mapping[str, int] = setting("TASK_FEATURE_LENGTHS")
+  seed: int = setting("RANDOM_SEED of the data")
+  subset: Subset = setting("SUBSET")
+
+  @classmethod
+  def of(cls, loader: Loader) -> "DataSettings":
+    """The settings of a loader."""
+    mixture = loader.mixture
+    tasks = {
+      f"{cache.info['task']}/{cache.info['split']}": rate
+      for cache, rate in zip(mixture.caches, mixture.rates, strict=True)
+    }
+    return cls(
+      tasks, loader.batch_size, loader.lengths, loader.seed, loader.subset
+    )
+
+
+def other_settings(run: Run) -> dict[str, tuple[Any, str]]:
+  """{name: (setting, the user's name for it)} beside the run's own fields."""
+  found = {"data": (DataSettings.of(run.loader), "DATA")}
+  for role, model in run.roles.items():
+    found[role] = (model.config, f"{role.upper()}_MODEL")
+  if run.teacher is not None:
+    leaves = jax.tree.leaves(run.teacher.params)
+    dtypes = sorted({leaf.dtype.name for leaf in leaves})
+    found["teacher_dtype"] = (" ".join(dtypes), "TEACHER_DTYPE")
+  return found
+
+
+def describe(run: Run) -> dict[str, Any]:
+  """JSON for run.json; hashes a teacher's parameters where no hash is known."""
+  hashes_of = {role: model.content_sha256 for role, model in run.roles.items()}
+  if run.teacher is not None and not run.teacher.content_sha256:
+    hashes_of["teacher"] = content_sha256(run.teacher.params)
+  mixture = run.loader.mixture
+  return {
+    **run.about,
+    "family": registry.family_of(run.student.config),
+    "model": dataclasses.asdict(run.student.config),
+    "vocabulary_sha256": mixture.caches[0].info["vocabulary"]["sha256"],
+    "first_step": run.optimizer.begins_at,
+    "training_text": {
+      cache.path.name: {"written_by": cache.info["written_by"]}
+      for cache in mixture.caches
+      if "written_by" in cache.info
+    },
+    "roles": {
+      role: _role_json(role, model, hashes_of[role])
+      for role, model in run.roles.items()
+    },
+    "contents": _contents(run, hashes_of),
+    "settings": structured_settings.to_json(run)
+    | {
+      name: structured_settings.to_json(value)
+      for name, (value, _) in other_settings(run).items()
+    },
+  }
+
+
+def write(run: Run, description: dict[str, Any], *, resumed: bool) -> None:
+  """Writes the files that say what a run is, before its first step.
+
+  A run that is resumed keeps what it began with and does not read any more: the
+  hash of a student's initial checkpoint that is gone.
+  """
+  before = trained.describe_run(run.folder) if resumed else {}
+  contents = before.get("contents", {}) | description["contents"]
+  roles = dict(description["roles"])
+  if resumed and not run.student.content_sha256:
+    roles["student"] = before["roles"]["student"]
+  trained.write_description(
+    run.folder, description | {"contents": contents, "roles": roles}
+  )
+  has_teacher = run.teacher is not None
+  metric_infos.write(run.folder, run.evaluations, teacher=has_teacher)
+  trained.write_vocabulary(run.folder, run.loader.vocabulary)
+  files.write_text(run.folder / CONFIG_FILE, run.config_text)
+  text = init_state.model_info(run.student.lm, run.mesh)
+  files.write_text(run.folder / "model-info.txt", text)
+
+
+def _role_json(role: str, model: Model, sha256: str) -> dict[str, Any]:
+  """Of the student what it starts from, of another role what it is."""
+  origin = {"path": model.path, "content_sha256": sha256}
+  return {
+    "family": registry.family_of(model.config),
+    "config": dataclasses.asdict(model.config),
+    **({"initial": origin} if role == "student" else origin),
+  }
+
+
+def _contents(run: Run, hashes_of: Mapping[str, str]) -> dict[str, str]:
+  """Hashes of what the run reads, to know it again wherever it lies."""
+  mixture = run.loader.mixture
+  rates = zip(mixture.caches, mixture.rates, strict=True)
+  data = [[rate, _file_hashes(cache)] for cache, rate in rates]
+  contents = {"training_data": hashes.content_hash(data)}
+  scored = {str(x.cache.path): _file_hashes(x.cache) for x in run.evaluations}
+  if scored:  # however often and under whatever names they are scored
+    contents["evaluation_data"] = hashes.content_hash(list(scored.values()))
+  names = {"student": INITIAL, "teacher": TEACHER}
+  return contents | {
+    names[role]: sha256
+    for role, sha256 in hashes_of.items()
+    if sha256 and role in names
+  }
+
+
+def _file_hashes(cache: TokenCache) -> dict[str, str]:
+  return {name: file["sha256"] for name, file in cache.info["files"].items()}
