@@ -97,8 +97,11 @@ def differences(
         may_change or field.metadata.get("may_change", False),
       )
     return found
-  lists = isinstance(after, list) and isinstance(before, list)
-  if lists and len(before) == len(after) and all(map(_is_record, now)):
+  lists = isinstance(before, list) and isinstance(after, list)
+  if lists and now and all(map(_is_record, now)):
+    if len(before) != len(now):
+      many = f"number of {name.rstrip('_')} settings"
+      return [Difference(many, len(before), len(now), may_change)]
     pairs = zip(before, now, strict=True)
     return [
       found for pair in pairs for found in differences(*pair, name, may_change)

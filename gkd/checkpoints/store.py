@@ -31,7 +31,7 @@ from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
-METADATA_FILE = "metadata.json"
+METADATA_FILE = "notes.json"
 # Longer waits are told, and how long they have lasted.
 _SILENT_SECONDS = 5.0
 

@@ -7,6 +7,7 @@ from gkd.evaluation import predictions
 from gkd.evaluation.bootstrap import RESAMPLES
 from gkd.evaluation.teacher_cache import TeacherCache
 from gkd.sampling.strategies import Strategy
+from gkd.structured_settings import setting
 from gkd.types import EOS_ID
 from gkd.types import UserError
 
@@ -38,17 +39,17 @@ class Evaluation:
     memo: what the teacher wrote; not to be given, each evaluation has its own.
   """
 
-  name: str
+  name: str = setting("EVAL_TASK")
   split: str
   cache: predictions.Cache
   lengths: Mapping[str, int]
-  decoding: Strategy
+  decoding: Strategy = setting("EVAL_")
   batch_size: int
-  num_examples: int | None = None
-  num_samples: int = 1
+  num_examples: int | None = setting("EVAL_EXAMPLES", default=None)
+  num_samples: int = setting("EVAL_SAMPLES", default=1)
   label: str = ""
   name_split: bool = False
-  score_teacher: bool = True
+  score_teacher: bool = setting("EVAL_TEACHER", default=True)
   distance: bool = True
   chunk_size: int | None = None
   bootstrap: int = RESAMPLES

@@ -16,6 +16,7 @@ from typing import get_args
 import jax.numpy as jnp
 import optax
 
+from gkd.structured_settings import setting
 from gkd.training import learning_rates
 from gkd.types import Array
 from gkd.types import UserError
@@ -78,7 +79,7 @@ class Optimizer:
   """
 
   name: Name
-  learning_rate: float
+  learning_rate: float = setting("LEARNING_RATE")
   total_steps: int
   warmup_steps: int = 0
   cooldown_steps: int = 0
@@ -132,8 +133,8 @@ class Optimizer:
     given = self.first_step
     if given not in (None, OF_CHECKPOINT, step):
       raise UserError(
-        f"FIRST_STEP is {given} but the slots that RESTORE_OPTIMIZER takes are"
-        f" of step {step}; leave FIRST_STEP out"
+        f"INITIAL_STEP is {given} but the slots that RESTORE_OPTIMIZER takes are"
+        f" of step {step}; leave INITIAL_STEP out"
       )
     return dataclasses.replace(self, first_step=step)
 
@@ -260,16 +261,16 @@ class Optimizer:
   def _check_steps(self) -> None:
     """The absolute steps."""
     counts = {
-      "FIRST_STEP": self.first_step,
+      "INITIAL_STEP": self.first_step,
       "ADAFACTOR_STEP_OFFSET": self.decay_step_offset,
       "LEARNING_RATE_STEP_OFFSET": self.rate_step_offset,
     }
     for macro, value in counts.items():
-      if value is None or (macro, value) == ("FIRST_STEP", OF_CHECKPOINT):
+      if value is None or (macro, value) == ("INITIAL_STEP", OF_CHECKPOINT):
         continue
       limit = _STEP_LIMIT - self.total_steps
       if type(value) is not int or not 0 <= value < limit:
-        more = ", or 'checkpoint'" if macro == "FIRST_STEP" else ""
+        more = ", or 'checkpoint'" if macro == "INITIAL_STEP" else ""
         raise UserError(
           f"{macro} is {value!r}; give a whole number of steps from 0 to"
           f" {limit - 1:,}{more}"
@@ -277,7 +278,7 @@ class Optimizer:
     uses = learning_rates.use_steps(self._factors)
     if self.first_step and self.name != "adafactor" and not uses:
       raise UserError(
-        f"FIRST_STEP is {self.first_step} but has no effect with {self.name}"
+        f"INITIAL_STEP is {self.first_step} but has no effect with {self.name}"
         " and no factor of LEARNING_RATE_FACTORS that uses the step; leave it"
         " out"
       )
@@ -288,7 +289,7 @@ class Optimizer:
       raise UserError(
         f"ADAFACTOR_STEP_OFFSET is {offset} but the run begins at step"
         f" {self.begins_at}, and β₂ is not defined before its offset; give at"
-        " most FIRST_STEP"
+        " most INITIAL_STEP"
       )
     if self.restore and offset and offset == self.begins_at:
       raise UserError(

@@ -29,8 +29,8 @@ def touch(file, content=b"{}"):
     (["_METADATA", "checkpoint"], "t5x"),
     (["checkpoint_10/checkpoint", "config.gin"], "t5x"),
     (["metadata.json", "sha256.json", "state/_METADATA"], "gkd"),
-    (["checkpoints/00000001/metadata.json", "run.json"], "gkd"),
-    (["metadata.json", "sha256.json"], "gkd"),
+    (["checkpoints/00000001/notes.json", "run.json"], "gkd"),
+    (["notes.json", "sha256.json"], "gkd"),
   ],
 )
 def test_the_format_follows_from_the_names_of_files(tmp_path, files, expected):

@@ -160,9 +160,9 @@ def test_notes_come_back_and_are_hashed(tmp_path):
   metadata = {"means": {"loss": [0.1 + 0.2, 3.0]}, "pending_eval": True}
   store.save(1, make_state(1), metadata)
   assert store.metadata(1) == metadata | {"temporary": False}
-  file = tmp_path / "00000001" / "metadata.json"
+  file = tmp_path / "00000001" / "notes.json"
   file.write_text(file.read_text().replace("true", "false"))
-  with pytest.raises(UserError, match=r"metadata\.json differs"):
+  with pytest.raises(UserError, match=r"notes\.json differs"):
     stores.Store(tmp_path).metadata(1)
 
 

@@ -134,7 +134,9 @@ def test_the_step_of_a_checkpoint_is_put_in():
   assert adafactor(restore=True).of_checkpoint
   assert not adafactor(restore=True, first_step=10).of_checkpoint
   assert rule.beginning_at(10) == adafactor(first_step=10)
-  with pytest.raises(UserError, match=r"FIRST_STEP is 5 but .* are of step 10"):
+  with pytest.raises(
+    UserError, match=r"INITIAL_STEP is 5 but .* are of step 10"
+  ):
     adafactor(restore=True, first_step=5).beginning_at(10)
   with pytest.raises(UserError, match="OFFSET is 11 but the run begins at"):
     adafactor(restore=True, decay_step_offset=11).beginning_at(10)
@@ -176,7 +178,7 @@ def test_the_step_of_a_checkpoint_is_put_in():
     ),
     (
       {"name": "adamw", "first_step": 5},
-      "FIRST_STEP is 5 but has no effect with adamw",
+      "INITIAL_STEP is 5 but has no effect with adamw",
     ),
     (
       {"name": "adamw", "decay_step_offset": 5},
@@ -186,10 +188,13 @@ def test_the_step_of_a_checkpoint_is_put_in():
       {"name": "adamw", "restore": True},
       "RESTORE_OPTIMIZER is True but has no effect with adamw",
     ),
-    ({"first_step": -1}, "FIRST_STEP is -1; give .* 2,147,483,547, or 'check"),
-    ({"first_step": 1e6}, "FIRST_STEP is 1000000.0; give a whole number"),
-    ({"first_step": 2**31 - 100}, "FIRST_STEP is 2147483548; give a whole"),
-    ({"first_step": "latest"}, "FIRST_STEP is 'latest'; give a whole"),
+    (
+      {"first_step": -1},
+      "INITIAL_STEP is -1; give .* 2,147,483,547, or 'check",
+    ),
+    ({"first_step": 1e6}, "INITIAL_STEP is 1000000.0; give a whole number"),
+    ({"first_step": 2**31 - 100}, "INITIAL_STEP is 2147483548; give a whole"),
+    ({"first_step": "latest"}, "INITIAL_STEP is 'latest'; give a whole"),
     ({"decay_step_offset": "checkpoint"}, "ADAFACTOR_STEP_OFFSET is 'check"),
     ({"decay_step_offset": 5}, "OFFSET is 5 but the run begins at step 0"),
   ],

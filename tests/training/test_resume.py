@@ -307,12 +307,12 @@ def test_damaged_checkpoints_are_passed_over_and_the_run_ends_the_same(
 ):
   loop.train(make(tmp_path, preservation=PreservationPolicy(latest=3)))
   folder = tmp_path / "checkpoints"
-  notes = folder / "00000006" / "metadata.json"
+  notes = folder / "00000006" / "notes.json"
   notes.write_bytes(notes.read_bytes()[:-1])
   (folder / "00000004" / "sha256.json").unlink()
   caplog.set_level("INFO", "gkd")
   assert_same(loop.train(make(tmp_path)), straight[0])
-  assert "00000006: metadata.json differs from what was written" in caplog.text
+  assert "00000006: notes.json differs from what was written" in caplog.text
   assert "00000004: a save was interrupted there" in caplog.text
   assert "resuming after step 2" in caplog.text
   assert contents(tmp_path) == straight[1]

@@ -183,7 +183,7 @@ def test_an_evaluation_may_change(begin, caches):
   first = tiny.make_evaluation(caches["validation"])
   ask = begin(evaluations=(first,))
   other = tiny.make_evaluation(caches["validation"], num_examples=4)
-  assert ask(evaluations=(other,)) == ["EVAL_NUM_EXAMPLES: None → 4"]
+  assert ask(evaluations=(other,)) == ["EVAL_EXAMPLES: None → 4"]
   other = tiny.make_evaluation(caches["other"])
   (line,) = ask(evaluations=(other,))
   assert line.startswith("the content of the evaluation data: '")
