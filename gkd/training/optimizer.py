@@ -133,8 +133,8 @@ class Optimizer:
     given = self.first_step
     if given not in (None, OF_CHECKPOINT, step):
       raise UserError(
-        f"INITIAL_STEP is {given} but the slots that RESTORE_OPTIMIZER takes are"
-        f" of step {step}; leave INITIAL_STEP out"
+        f"INITIAL_STEP is {given} but the slots that RESTORE_OPTIMIZER takes"
+        f" are of step {step}; leave INITIAL_STEP out"
       )
     return dataclasses.replace(self, first_step=step)
 
