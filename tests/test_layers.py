@@ -36,6 +36,7 @@ LAYERS = {
   "gkd.tasks": 3,
   "gkd.training.run": 4,
   "gkd.training.resume_check": 4,
+  "gkd.training.run_description": 4,
   "gkd.training.loop": 4,
   "gkd.config": 5,
   "gkd.report": 5,
