@@ -30,28 +30,23 @@ _QUIET_SECONDS = 2.0
 
 def cache(args: argparse.Namespace, folders: Folders) -> None:
   """Runs the action with its parsed flags."""
+  if args.action in ("make", "vocabulary"):
+    configuration.load([_RUN_FILE, *args.gin_file], args.bindings)
   if args.action == "make":
-    make(args.gin_file, args.bindings, args.split, folders, args.workers)
+    make(args, folders)
   elif args.action == "vocabulary":
-    vocabulary(args.gin_file, args.bindings, args.size, args.output, folders)
+    vocabulary(args.size, args.output, folders)
   elif args.action == "list":
     show(folders)
   else:
     check(args.path, folders)
 
 
-def make(
-  gin_files: Sequence[str],
-  bindings: Sequence[str],
-  splits: Sequence[str],
-  folders: Folders,
-  num_workers: int | None = None,
-) -> None:
-  """Makes the caches of a task file; both its splits without `splits`.
+def make(args: argparse.Namespace, folders: Folders) -> None:
+  """Makes the caches of the loaded configuration; both splits without --split.
 
   Those that exist are read and compared; what is damaged or stale is made anew.
   """
-  configuration.load([_RUN_FILE, *gin_files], bindings)
   # A task that is only evaluated, as SVAMP, names no training split.
   scopes = {"train": "TRAIN_SPLIT", "eval": "EVAL_SPLIT"}
   wanted = [
@@ -63,28 +58,33 @@ def make(
     raise UserError(
       "no TRAIN_SPLIT and no EVAL_SPLIT; add a --gin_file of tasks/"
     )
-  if splits:
-    wanted = [dataclasses.replace(wanted[0], split=s) for s in splits]
+  if args.split:
+    wanted = [dataclasses.replace(wanted[0], split=s) for s in args.split]
   made: list[TokenCache] = []
   for data in wanted:
-    mixture = open_mixture(data, folders, num_workers=num_workers, check=True)
+    mixture = open_mixture(
+      data, folders, num_workers=args.workers, rebuild=True
+    )
     for cache in mixture.caches:
       print(cache_table.entry(cache, folders.data_dir))
     made += mixture.caches
   _print_repeats(made)
-  if splits:
-    bindings = [*bindings, f"TRAIN_SPLIT={splits[0]}"]
-  print(_next(gin_files, bindings, folders))
+  flags = [f"--gin_file={file}" for file in args.gin_file]
+  flags += [f"--gin.{binding}" for binding in args.bindings]
+  flags += [f"--gin.TRAIN_SPLIT={split}" for split in args.split[:1]]
+  flags.append(f"--cache_dir={folders.cache_dir}")
+  print(
+    "next: these caches are found by the same flags, without TensorFlow; add"
+    " the model and the\nknobs that the header of runs/sft.gin lists:\n"
+    f"  gkd train --gin_file=runs/sft.gin {' '.join(map(_quoted, flags))}"
+    " --gin.MODEL_DIR=… …"
+  )
 
 
 def show(folders: Folders) -> None:
   """Lists what is in the cache folder, whole, stale, damaged or half-made."""
-  count = 0
-  for text in cache_table.entries(folders.cache_dir, folders.data_dir):
-    print(text)
-    count += 1
-  if not count:
-    print(f"no caches in {folders.cache_dir}; make one with gkd cache make")
+  texts = list(cache_table.entries(folders.cache_dir, folders.data_dir))
+  print("\n".join(texts) or _none(folders))
 
 
 def check(paths: Sequence[str], folders: Folders) -> None:
@@ -98,14 +98,12 @@ def check(paths: Sequence[str], folders: Folders) -> None:
   Raises:
     UserError: some are not sound; the others were checked as well.
   """
-  given = [Path(path).expanduser() for path in paths]
-  places = [
-    place
-    for path in given or [Path(folders.cache_dir)]
-    for place in cache_table.found(path) or [path][: len(given)]
-  ]
+  places = cache_table.found(folders.cache_dir) if not paths else []
+  for path in map(Path, paths):
+    path = path.expanduser()
+    places += cache_table.found(path) or [path]
   if not places:
-    print(f"no caches in {folders.cache_dir}; make one with gkd cache make")
+    print(_none(folders))
     return
   sound, wrong = [], []
   for place in dict.fromkeys(places):
@@ -126,94 +124,9 @@ def check(paths: Sequence[str], folders: Folders) -> None:
     )
 
 
-def _verify(cache: TokenCache) -> None:
-  progress = Progress(
-    cache_table.num_bytes(cache) // 1_000_000,
-    description=f"reading {cache_table.name(cache)}",
-    unit="MB",
-    delay=_QUIET_SECONDS,
-  )
-  done = 0
-
-  def report(size: int) -> None:
-    nonlocal done
-    before, done = done, done + size
-    progress.update(done // 1_000_000 - before // 1_000_000)
-
-  with progress:
-    cache.verify(report)
-
-
-def _print_repeats(made: Iterable[TokenCache]) -> None:
-  """Prompts that stand twice within a cache, or in two of them."""
-  made = list({cache.path: cache for cache in made}.values())
-  for cache in made:
-    found = contamination.within(cache)
-    # Several completions of each prompt are what `gkd sample` is for.
-    if found.rows and "written_by" not in cache.info:
-      print(
-        f"repeated prompts: {_share(found.rows, cache)} stand after another"
-        f" with the same prompt: {_counted(found.prompts, 'prompt')}, such as"
-        f" {found.quoted}"
-      )
-  pairs = list(itertools.combinations(made, 2))
-  any_shared = False
-  for left, right in pairs:
-    found = contamination.shared(left, right)
-    if found.rows:
-      any_shared = True
-      verb = "is" if found.prompts == 1 else "are"
-      print(
-        f"shared prompts: {_share(found.rows, right)}:"
-        f" {_counted(found.prompts, 'prompt')} {verb} also in"
-        f" {cache_table.name(left)}, such as {found.quoted}"
-      )
-  if pairs and not any_shared:
-    print("shared prompts: none, no two of these caches have one in common")
-
-
-def _share(rows: int, cache: TokenCache) -> str:
-  return (
-    f"{_counted(rows, 'row')} of {cache_table.name(cache)}"
-    f" ({rows / len(cache):.2%})"
-  )
-
-
-def _counted(number: int, noun: str) -> str:
-  return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def _next(
-  gin_files: Sequence[str], bindings: Sequence[str], folders: Folders
-) -> str:
-  flags = [f"--gin_file={file}" for file in gin_files]
-  flags += [f"--gin.{binding}" for binding in bindings]
-  flags += [f"--cache_dir={folders.cache_dir}"]
-  return (
-    "next: these caches are found by the same flags, without TensorFlow; add"
-    " the model and the\nknobs that the header of runs/sft.gin lists:\n"
-    f"  gkd train --gin_file=runs/sft.gin {' '.join(map(_quoted, flags))}"
-    " --gin.MODEL_DIR=… …"
-  )
-
-
-def _quoted(flag: str) -> str:
-  """As a shell wants it; a dict of names in quotes stays readable."""
-  if "'" in flag and not set('"$`\\!') & set(flag):
-    return f'"{flag}"'
-  return shlex.quote(flag)
-
-
-def vocabulary(
-  gin_files: Sequence[str],
-  bindings: Sequence[str],
-  size: int,
-  output: str,
-  folders: Folders,
-) -> None:
+def vocabulary(size: int, output: str, folders: Folders) -> None:
   """Trains a SentencePiece vocabulary on a task's training texts."""
   files.check_folder(str(Path(output).parent), "--output")
-  configuration.load([_RUN_FILE, *gin_files], bindings)
   data = configuration.build(DataConfig, scope="train")
   # As bytes, whatever VOCABULARY says: the texts come back unharmed.
   data = dataclasses.replace(
@@ -224,11 +137,9 @@ def vocabulary(
     cache="",
   )
   with tempfile.TemporaryDirectory() as scratch:
-    mixture = open_mixture(
-      data, dataclasses.replace(folders, cache_dir=scratch)
-    )
+    scratch_folders = dataclasses.replace(folders, cache_dir=scratch)
     made = train_sentencepiece(
-      itertools.chain.from_iterable(map(_texts, mixture.caches)),
+      _texts(open_mixture(data, scratch_folders).caches),
       size,
       Path(output).expanduser(),
       split_digits=True,
@@ -237,10 +148,69 @@ def vocabulary(
   print(f"use it with --gin.VOCABULARY={output} --gin.EXTRA_IDS=0")
 
 
-def _texts(cache: TokenCache) -> Iterator[str]:
+def _none(folders: Folders) -> str:
+  return f"no caches in {folders.cache_dir}; make one with gkd cache make"
+
+
+def _verify(cache: TokenCache) -> None:
+  with Progress(
+    cache_table.num_bytes(cache),
+    description=f"reading {cache_table.name(cache)}",
+    unit="byte",
+    delay=_QUIET_SECONDS,
+  ) as progress:
+    cache.verify(progress.update)
+
+
+def _print_repeats(made: Iterable[TokenCache]) -> None:
+  """Prompts that stand twice within a cache, or in two of them."""
+  made = list({cache.path: cache for cache in made}.values())
+  for cache in made:
+    repeats = contamination.within(cache)
+    # Several completions of each prompt are what `gkd sample` is for.
+    if repeats.rows and "written_by" not in cache.info:
+      print(
+        f"repeated prompts: {_share(repeats.rows, cache)} stand after another"
+        f" with the same prompt: {_counted(repeats.prompts, 'prompt')}, such as"
+        f" {repeats.quoted}"
+      )
+  pairs = list(itertools.combinations(made, 2))
+  any_shared = False
+  for left, right in pairs:
+    repeats = contamination.shared(left, right)
+    if repeats.rows:
+      any_shared = True
+      verb = "is" if repeats.prompts == 1 else "are"
+      print(
+        f"shared prompts: {_share(repeats.rows, right)}:"
+        f" {_counted(repeats.prompts, 'prompt')} {verb} also in"
+        f" {cache_table.name(left)}, such as {repeats.quoted}"
+      )
+  if pairs and not any_shared:
+    print("shared prompts: none, no two of these caches have one in common")
+
+
+def _share(rows: int, cache: TokenCache) -> str:
+  rows_of = f"{_counted(rows, 'row')} of {cache_table.name(cache)}"
+  return f"{rows_of} ({rows / len(cache):.2%})"
+
+
+def _counted(number: int, noun: str) -> str:
+  return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _quoted(flag: str) -> str:
+  """As a shell wants it; a dict of names in quotes stays readable."""
+  if "'" in flag and not set('"$`\\!') & set(flag):
+    return f'"{flag}"'
+  return shlex.quote(flag)
+
+
+def _texts(caches: Sequence[TokenCache]) -> Iterator[str]:
   """Prompts and targets, row by row."""
-  for start in range(0, len(cache), _ROWS_AT_ONCE):
-    stop = min(start + _ROWS_AT_ONCE, len(cache))
-    for row in cache.read(range(start, stop)):
-      yield row.prompt
-      yield cache.vocabulary.decode(row.targets)
+  for cache in caches:
+    for start in range(0, len(cache), _ROWS_AT_ONCE):
+      stop = min(start + _ROWS_AT_ONCE, len(cache))
+      for row in cache.read(range(start, stop)):
+        yield row.prompt
+        yield cache.vocabulary.decode(row.targets)

@@ -1,22 +1,39 @@
-"""Token caches in words: what is in them, and in what state they are.
+"""Descriptions of token caches: what is in them, and in what state they are.
 
 print(entry(TokenCache(path), data_dir))
 for text in entries(cache_dir, data_dir): print(text)
 """
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 import datetime
 import os
 from pathlib import Path
+from typing import Any
 
 from gkd import locks
-from gkd.checkpoints import local_copy
+from gkd.config import vocabularies
 from gkd.data import cache as caches
 from gkd.data import shards
 from gkd.data.builder import mixture_rates
 from gkd.data.builder import staleness
 from gkd.data.cache import TokenCache
 from gkd.types import UserError
+
+# Of `info.json["written_by"]`: field, words, and the value that is not shown.
+_WRITER = (
+  ("checkpoint", "checkpoint {}", None),
+  ("temperature", "temperature {}", None),
+  ("top_k", "top-k {}", 0),
+  ("top_p", "top-p {}", 1),
+  ("beam_size", "beams {}", None),
+  ("beam_alpha", "alpha {}", None),
+  ("num_samples", "{} a prompt", None),
+  ("seed", "seed {}", None),
+  ("truncated", "{:,} cut without EOS", 0),
+  ("missing", "{:,} missing, as fewer beams ended", 0),
+  ("date", "{}", None),
+)
 
 
 def name(cache: TokenCache) -> str:
@@ -32,38 +49,39 @@ def entry(cache: TokenCache, data_dir: str, verified: bool = False) -> str:
     data_dir: where its raw files are on this machine, "" if nowhere.
     verified: every byte was read and compared.
   """
-  info = cache.info
+  info, spec = cache.info, cache.info["vocabulary"]
+  extra = f" ({spec['extra_ids']} extra)" if spec["extra_ids"] else ""
+  file = cache.path / caches.PROMPTS_FILE  # written last but info.json
+  made = datetime.datetime.fromtimestamp(file.stat().st_mtime)
   lines = [
-    f"{name(cache)}: {_state(cache, data_dir, verified)}",
+    f"{name(cache)}: {_state(info, data_dir, verified)}",
     f"{len(cache):,} {'rows' if info['has_targets'] else 'prompts alone'};"
-    f" tokens (longest/limit) {_lengths(cache)}",
-    f"vocabulary {_vocabulary(cache)}; {size_words(num_bytes(cache))} on disk;"
-    f" made {_made(cache)}",
+    f" tokens (longest/limit) {_lengths(info)}",
+    f"vocabulary {spec.get('file') or spec['kind']}, {spec['size']:,}"
+    f" ids{extra}; {size_words(num_bytes(cache))} on disk; made"
+    f" {made.isoformat(' ', 'minutes')}",
+    str(cache.path),
   ]
   if writer := info.get("written_by"):
     lines.insert(2, _written_by(writer))
-  return "\n  ".join([*lines, str(cache.path)])
+  return "\n  ".join(lines)
 
 
 def entries(cache_dir: str | os.PathLike, data_dir: str) -> Iterator[str]:
   """One for each cache of a folder, whole or not, and for each mixture."""
-  tasks = Path(cache_dir)
-  folders = [
-    folder
-    for task in (sorted(tasks.iterdir()) if tasks.is_dir() else ())
-    if task.is_dir() and task.name != local_copy.FOLDER  # copies of checkpoints
-    for folder in sorted(task.iterdir())
-  ]
-  for folder in folders:
-    if folder.name == mixture_rates.NAME:
+  for folder in sorted(Path(cache_dir).glob("*/*")):
+    name = folder.name
+    if folder.parent.name == vocabularies.FOLDER:
+      continue
+    if name == mixture_rates.NAME:
       yield _mixture(folder, data_dir)
-    elif _is_partial(folder):
+    elif name.startswith(".") and name.endswith(".partial") and folder.is_dir():
       yield _half_made(folder)
-    elif folder.is_dir() and not folder.name.startswith("."):
+    elif folder.is_dir() and not name.startswith("."):
       try:
         yield entry(TokenCache(folder), data_dir)
       except UserError as error:
-        yield f"{folder.parent.name} {folder.name}: DAMAGED\n  {error}"
+        yield f"{folder.parent.name} {name}: DAMAGED\n  {error}"
 
 
 def found(cache_dir: str | os.PathLike) -> list[Path]:
@@ -76,6 +94,7 @@ def found(cache_dir: str | os.PathLike) -> list[Path]:
 
 
 def num_bytes(cache: TokenCache) -> int:
+  """Size of the cache's files."""
   return sum(file["bytes"] for file in cache.info["files"].values())
 
 
@@ -88,71 +107,41 @@ def size_words(size: float) -> str:
   return f"{size:.3g} TB"
 
 
-def _state(cache: TokenCache, data_dir: str, verified: bool) -> str:
+def _state(info: Mapping[str, Any], data_dir: str, verified: bool) -> str:
   parts = ["sound, every byte was read"] if verified else []
-  change = staleness.changed(cache.info, data_dir)
+  change = staleness.changed(info, data_dir)
   if change is not None:
     parts.append(f"STALE, {change} has changed since it was made")
-  elif "sources" in cache.info:
-    known = cache.info.get("raw_files") or cache.info.get("generated")
+  elif "sources" in info:
+    known = info.get("raw_files") or info.get("generated")
     parts.append("fresh" if known else "code fresh, raw files not tracked")
   elif not verified:
     parts.append("complete")
   return "; ".join(parts)
 
 
-def _lengths(cache: TokenCache) -> str:
-  info = cache.info
+def _lengths(info: Mapping[str, Any]) -> str:
   parts = []
   for feature in ("inputs", "targets"):
-    text = f"{feature} {info['longest'][feature]}/{info['lengths'][feature]}"
-    if cut := info.get(f"truncated_{feature}"):
-      text += f" ({cut:,} rows cut)"
-    parts.append(text)
+    cut = info.get(f"truncated_{feature}")
+    parts.append(
+      f"{feature} {info['longest'][feature]}/{info['lengths'][feature]}"
+      + (f" ({cut:,} rows cut)" if cut else "")
+    )
   return ", ".join(parts)
 
 
-def _vocabulary(cache: TokenCache) -> str:
-  spec = cache.info["vocabulary"]
-  text = f"{spec.get('file') or spec['kind']}, {spec['size']:,} ids"
-  return text + f" ({spec['extra_ids']} extra)" * bool(spec["extra_ids"])
-
-
-def _made(cache: TokenCache) -> str:
-  """When the last of its files but info.json was written."""
-  file = cache.path / caches.PROMPTS_FILE
-  time = datetime.datetime.fromtimestamp(file.stat().st_mtime)
-  return time.isoformat(" ", "minutes")
-
-
-def _written_by(writer: dict) -> str:
+def _written_by(writer: Mapping[str, Any]) -> str:
   """Who wrote the targets, of `gkd sample`."""
   parts = [f"targets written by the {writer.get('source', 'model')}"]
-  for field, words, usual in (
-    ("checkpoint", "checkpoint {}", None),
-    ("temperature", "temperature {}", None),
-    ("top_k", "top-k {}", 0),
-    ("top_p", "top-p {}", 1),
-    ("beam_size", "beams {}", None),
-    ("beam_alpha", "alpha {}", None),
-    ("num_samples", "{} a prompt", None),
-    ("seed", "seed {}", None),
-    ("truncated", "{:,} cut without EOS", 0),
-    ("missing", "{:,} missing, as fewer beams ended", 0),
-    ("date", "{}", None),
-  ):
+  for field, words, usual in _WRITER:
     if (value := writer.get(field, usual)) != usual:
       parts.append(words.format(value))
   return ", ".join(parts)
 
 
-def _is_partial(folder: Path) -> bool:
-  partial = folder.name.startswith(".") and folder.name.endswith(".partial")
-  return partial and folder.is_dir()
-
-
 def _half_made(folder: Path) -> str:
-  """How far a cache in the making is, and whether somebody is at it."""
+  """How far a cache in the making is, and whether a process is at it."""
   done = shards.sidecars(folder)
   rows = sum(numbers["rows"] for numbers in done.values())
   final = folder.with_name(folder.name[1:].removesuffix(".partial"))
@@ -168,9 +157,11 @@ def _half_made(folder: Path) -> str:
 
 
 def _mixture(path: Path, data_dir: str) -> str:
-  rates = mixture_rates.find(path.parent.parent, path.parent.name, data_dir)
+  task = path.parent.name
+  rates = mixture_rates.find(path.parent.parent, task, data_dir)
   if rates is None:
-    state = "STALE; gkd cache make computes its rates anew"
-    return f"mixture {path.parent.name}: {state}\n  {path}"
-  parts = ", ".join(f"{task} {rate:g}" for task, rate in rates.items())
-  return f"mixture {path.parent.name}: fresh\n  rates {parts}\n  {path}"
+    text = "STALE; gkd cache make computes its rates anew"
+  else:
+    parts = (f"{task} {rate:g}" for task, rate in rates.items())
+    text = f"fresh\n  rates {', '.join(parts)}"
+  return f"mixture {task}: {text}\n  {path}"

@@ -10,16 +10,17 @@ seqio, inside `build_cache`. So are the rates of a mixture that seqio registers.
 
 from collections.abc import Callable
 from collections.abc import Mapping
-from collections.abc import Sequence
 import dataclasses
+import functools
 import logging
 from pathlib import Path
-import re
+from typing import Any
 
 from gkd.config import vocabularies
 from gkd.config.records import DataConfig
 from gkd.config.records import Folders
 from gkd.data import cache as caches
+from gkd.data import split_names
 from gkd.data.builder import build_cache
 from gkd.data.builder import contamination
 from gkd.data.builder import lookup
@@ -33,8 +34,21 @@ from gkd.types import UserError
 log = logging.getLogger("gkd")
 
 
-def open_cache(data: DataConfig, folders: Folders) -> TokenCache:
+def open_cache(
+  data: DataConfig,
+  folders: Folders,
+  *,
+  num_workers: int | None = None,
+  rebuild: bool = False,
+) -> TokenCache:
   """The cache of a split, made now if it does not exist.
+
+  Args:
+    data: names the cache, or task and split.
+    folders: where raw files are and caches go.
+    num_workers: processes that tokenise; default: one a core, at least two.
+    rebuild: read every byte of an existing cache, and ask the task for its
+      arguments; one that is damaged or stale is made anew.
 
   Raises:
     UserError: vocabulary, task, split or raw files are missing, or there are
@@ -45,85 +59,47 @@ def open_cache(data: DataConfig, folders: Folders) -> TokenCache:
     cache = TokenCache(Path(data.cache).expanduser())
     _check_same_vocabulary(cache, data, folders)
     return cache
-  return TokenCache(_find(data, folders) or make(data, folders))
-
-
-def open_mixture(
-  data: DataConfig,
-  folders: Folders,
-  *,
-  num_workers: int | None = None,
-  check: bool = False,
-) -> Mixture:
-  """The caches that a run trains on, made now if they do not exist.
-
-  Args:
-    data: names them; see `make` for the others.
-
-  Raises:
-    UserError: as `open_cache`, or the caches cannot be mixed.
-  """
-  field = "cache" if data.cache else "task"
-  opened: dict[str, TokenCache] = {}
-
-  def open_part(name: str) -> TokenCache:
-    if name not in opened:
-      part = dataclasses.replace(data, mixture=None, **{field: name})
-      if check and not data.cache:
-        path = make(part, folders, num_workers=num_workers, check=True)
-        opened[name] = TokenCache(path)
-      else:
-        opened[name] = open_cache(part, folders)
-    return opened[name]
-
-  rates = _rates(data.cache) if data.cache else data.mixture
-  if not rates:
-    rates = _registered(data, folders, open_part, check) or {data.task: 1}
-  return Mixture((open_part(name), rate) for name, rate in rates.items())
-
-
-def make(
-  data: DataConfig,
-  folders: Folders,
-  *,
-  num_workers: int | None = None,
-  check: bool = False,
-) -> str:
-  """Tokenises a split into a cache and returns its path.
-
-  Args:
-    data: names task and split.
-    folders: where raw files are and caches go.
-    num_workers: processes that tokenise; default: one a core, at least two.
-    check: read every byte of an existing cache, and ask the task for its
-      arguments; one that is damaged or stale is made anew.
-  """
+  spec = _spec(data, folders)
+  if not rebuild and (path := lookup.find(spec)):
+    return TokenCache(path)
   if not data.module:
     raise UserError(
       f"task {data.task!r}: no cache of split {data.split!r} in"
       f" {folders.cache_dir} and TASK_MODULE is empty; give the module that"
       " registers the task, or TRAIN_CACHE and EVAL_CACHE"
     )
-  spec = _spec(data, folders)
-  return build_cache.find_or_build(spec, num_workers=num_workers, check=check)
-
-
-def _find(data: DataConfig, folders: Folders) -> str | None:
-  """Path of an existing cache of the split."""
-  return lookup.find(_spec(data, folders))
-
-
-def _spec(data: DataConfig, folders: Folders) -> CacheSpec:
-  return CacheSpec(
-    task=data.task,
-    split=data.split,
-    lengths=dict(data.lengths),
-    vocabulary=vocabularies.of(data, folders),
-    cache_dir=folders.cache_dir,
-    data_dir=folders.data_dir,
-    task_module=data.module,
-    overlong=data.overlong,
+  return TokenCache(
+    build_cache.find_or_build(spec, num_workers=num_workers, check=rebuild)
   )
+
+
+def open_mixture(
+  data: DataConfig, folders: Folders, *, rebuild: bool = False, **options: Any
+) -> Mixture:
+  """The caches that a run trains on, made now if they do not exist.
+
+  Args:
+    data: names them; see `open_cache` for the others.
+
+  Raises:
+    UserError: as `open_cache`, or the caches cannot be mixed.
+  """
+  field = "cache" if data.cache else "task"
+
+  @functools.cache
+  def open_part(name: str) -> TokenCache:
+    part = dataclasses.replace(data, mixture=None, **{field: name})
+    return open_cache(part, folders, rebuild=rebuild, **options)
+
+  rates = data.mixture
+  if isinstance(data.cache, Mapping):
+    rates = data.cache
+  elif data.cache:
+    names = [data.cache] if isinstance(data.cache, str) else data.cache
+    rates = dict.fromkeys(names, 1)
+  if not rates:
+    rates = _registered(data, folders, open_part, rebuild) or {data.task: 1}
+  return Mixture((open_part(name), rate) for name, rate in rates.items())
 
 
 def check_before_opening(
@@ -152,40 +128,44 @@ def check_disjoint(train: Mixture, evaluation: TokenCache) -> None:
     _refuse_shared_rows(
       left["task"], left["split"], right["task"], right["split"]
     )
-    found = contamination.shared(cache, evaluation)
-    if found.prompts:
+    repeats = contamination.shared(cache, evaluation)
+    if repeats.prompts:
       log.warning(
         "%d prompts of %s (%s) also occur in the training data (%s %s), such as"
         " %s",
-        *(found.prompts, right["task"], right["split"]),
-        *(left["task"], left["split"], found.quoted),
+        *(repeats.prompts, right["task"], right["split"]),
+        *(left["task"], left["split"], repeats.quoted),
       )
 
 
-def _rates(
-  cache: str | Sequence[str] | Mapping[str, float],
-) -> Mapping[str, float]:
-  """{folder: rate}; all alike where none are given."""
-  if isinstance(cache, Mapping):
-    return cache
-  return dict.fromkeys([cache] if isinstance(cache, str) else cache, 1)
+def _spec(data: DataConfig, folders: Folders) -> CacheSpec:
+  return CacheSpec(
+    task=data.task,
+    split=data.split,
+    lengths=dict(data.lengths),
+    vocabulary=vocabularies.of(data, folders),
+    cache_dir=folders.cache_dir,
+    data_dir=folders.data_dir,
+    task_module=data.module,
+    overlong=data.overlong,
+  )
 
 
 def _registered(
   data: DataConfig,
   folders: Folders,
   open_part: Callable[[str], TokenCache],
-  check: bool,
+  rebuild: bool,
 ) -> Mapping[str, float] | None:
   """{task: rate} of a mixture that seqio knows by the name; None of a task.
 
   The caches of its tasks are made on the way: rates may depend on their sizes.
   """
-  if not check:
+  if not rebuild:
     known = mixture_rates.find(
       folders.cache_dir, data.task, folders.data_dir, data.split
     )
-    if known is not None or _find(data, folders):
+    if known is not None or lookup.find(_spec(data, folders)):
       return known
   if not data.module:
     return None
@@ -222,7 +202,7 @@ def _refuse_several(data: DataConfig, folders: Folders) -> None:
 def _refuse_shared_rows(
   train_task: str, train_split: str, task: str, split: str
 ) -> None:
-  if train_task == task and may_intersect(train_split, split):
+  if train_task == task and split_names.may_intersect(train_split, split):
     raise UserError(
       f"EVAL_SPLIT {split!r} intersects TRAIN_SPLIT {train_split!r} of task"
       f" {task}; choose splits that share no rows"
@@ -244,46 +224,3 @@ def _check_same_vocabulary(
     f" {data.vocabulary!r}: {difference}; set VOCABULARY and EXTRA_IDS to the"
     " cache's, or make the cache again"
   )
-
-
-def may_intersect(left: str, right: str) -> bool:
-  """Whether two TFDS split names of one task can share rows.
-
-  Slices are compared where both are in percent or both in rows; a mix of the
-  two may intersect, since the number of rows is not known here.
-  """
-  return any(
-    _parts_intersect(a, b) for a in _parts(left) for b in _parts(right)
-  )
-
-
-def _parts_intersect(a: tuple, b: tuple) -> bool:
-  (name_a, unit_a, *range_a), (name_b, unit_b, *range_b) = a, b
-  if "all" not in (name_a, name_b) and name_a != name_b:
-    return False
-  if "all" in (name_a, name_b) or None in (unit_a, unit_b):
-    return True
-  if unit_a != unit_b:
-    return True
-  return max(range_a[0], range_b[0]) < min(range_a[1], range_b[1])
-
-
-def _parts(split: str) -> list[tuple]:
-  """(name, unit, start, end) of each part; unit None is the whole split."""
-  parts = []
-  for text in split.split("+"):
-    match = re.fullmatch(
-      r"\s*([\w.\-]+)\s*(?:\[(\d*)(%?):(\d*)(%?)\])?\s*", text
-    )
-    if match is None:  # a form that only TFDS understands
-      parts.append((text.strip().partition("[")[0], None))
-      continue
-    name, start, start_unit, end, end_unit = match.groups()
-    if not start and not end:
-      parts.append((name, None))
-      continue
-    unit = "%" if "%" in (start_unit, end_unit) else "rows"
-    first = int(start) if start else 0
-    last = int(end) if end else (100 if unit == "%" else float("inf"))
-    parts.append((name, unit, first, last))
-  return parts

@@ -5,7 +5,6 @@ vocabulary = of(settings.data, folders)
 
 from pathlib import Path
 
-from gkd.checkpoints import local_copy
 from gkd.config import configuration
 from gkd.config.records import DataConfig
 from gkd.config.records import Folders
@@ -13,6 +12,9 @@ from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.text.vocabulary import load
 from gkd.types import UserError
+
+# Of the cache folder: tokenizers that were rebuilt from a checkpoint's files.
+FOLDER = "models"
 
 
 def of(data: DataConfig, folders: Folders) -> Vocabulary:
@@ -63,7 +65,7 @@ def _on_disk(vocabulary: Vocabulary, folders: Folders) -> Vocabulary:
   if vocabulary.kind != "sentencepiece" or vocabulary.path.is_file():
     return vocabulary
   key = vocabulary.sha256[:12]
-  place = Path(folders.cache_dir) / local_copy.FOLDER / f"tokenizer-{key}"
+  place = Path(folders.cache_dir) / FOLDER / f"tokenizer-{key}"
   vocabulary.save(place)
   file = place / vocabulary.path.name
   return load(file, vocabulary.extra_ids)

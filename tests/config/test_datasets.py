@@ -173,23 +173,3 @@ def test_caches_of_two_vocabularies_are_not_mixed(named, folders, tmp_path):
   message = f"cache {other.path} was made with another vocabulary"
   with pytest.raises(UserError, match=message):
     datasets.open_mixture(data, folders)
-
-
-@pytest.mark.parametrize(
-  ("left", "right", "expected"),
-  [
-    ("train", "train", True),
-    ("train", "validation", False),
-    ("train[:90%]", "train[90%:]", False),
-    ("train[:90%]", "train[80%:]", True),
-    ("train[:100]", "train[100:200]", False),
-    ("train[:101]", "train[100:200]", True),
-    ("train[100:]", "train", True),
-    ("train[:10]", "train[50%:]", True),
-    ("train+validation", "validation", True),
-    ("all", "test", True),
-  ],
-)
-def test_splits_that_may_share_rows(left, right, expected):
-  assert datasets.may_intersect(left, right) is expected
-  assert datasets.may_intersect(right, left) is expected
