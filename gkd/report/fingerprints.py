@@ -7,7 +7,6 @@ and which model wrote the training texts.
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import os
 from typing import Any
 
 from gkd.report import formats
@@ -79,14 +78,12 @@ def _values(
   runs: Sequence[Run], facts_of: Callable[[Run], Mapping[str, Any]]
 ) -> Facts:
   """Texts of the facts of each arm; all of them where its seeds differ."""
-  folders = [os.path.dirname(run.path) for run in runs]
-  root = os.path.join(os.path.commonpath(folders), "") if folders else os.sep
   found: dict[str, dict[str, str]] = {}
   for arm, members in by_arm(runs).items():
     facts_of_runs = [facts_of(run) for run in members]
     found[arm] = {
       name: " · ".join(
-        _seed_values(members, [f.get(name) for f in facts_of_runs], root)
+        _seed_values(members, [f.get(name) for f in facts_of_runs])
       )
       for name in dict.fromkeys(n for f in facts_of_runs for n in f)
     }
@@ -94,7 +91,7 @@ def _values(
 
 
 def _seed_values(
-  members: Sequence[Run], values: Sequence[Any], root: str
+  members: Sequence[Run], values: Sequence[Any]
 ) -> dict[str, None]:
   """The different texts of a fact in the seeds of an arm.
 
@@ -108,8 +105,6 @@ def _seed_values(
       "/".join("*" if p in parts - shared else p for p in text.split("/"))
       for text, parts in zip(texts, own, strict=True)
     ]
-  if root != os.sep:
-    texts = [text.replace(root, "") for text in texts]
   return dict.fromkeys(texts)
 
 

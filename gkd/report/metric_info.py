@@ -35,15 +35,8 @@ class Score:
   """One value of an evaluation, equal between runs that can be compared.
 
   Attributes:
-    metric: its name within the task, such as "accuracy".
-    task: the task.
-    split: the split of the task.
-    decoding: JSON of the decoding strategy and its numbers.
-    label: tells decodings of one split apart; "" for greedy.
-    unit: "%", "nats per sequence", …; "" for a plain number.
-    direction: whether more or less is better; "" for neither.
-    role: the model that the value belongs to.
-    compared_with: the role of the other model, of a divergence; "" otherwise.
+    metric: with the fields below it as in `gkd.metrics.MetricInfo`.
+    decoding: as JSON text.
     model: beginning of the content hash of the model that is not the student
       and that the value belongs to or is compared with; "" for none.
     bound: end of the confidence interval; "" for the value itself.

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import json
-import math
 import os
 import re
 from typing import Any
@@ -97,13 +96,18 @@ def environment() -> jinja2.Environment:
     "cell_number": cell_number,
     "duration": formats.duration,
     "excerpt": formats.excerpt,
+    "drawing_notes": pictures.drawing_notes,
     "json": lambda x: json.dumps(x, indent=2, ensure_ascii=False),
-    "svg": _described_svg,
+    "number": formats.number,
+    "svg": lambda chart: markupsafe.Markup(pictures.to_svg(chart)),
     "swatch_dashes": charts.swatch_dashes,
   }
   made.globals |= {
     "palettes": {"light": charts.LIGHT, "dark": charts.DARK},
     "num_examples": _NUM_EXAMPLES,
+    "num_styles": charts.NUM_STYLES,
+    "differing_settings": fingerprints.settings,
+    "differing_facts": fingerprints.facts,
   }
   return made
 
@@ -128,51 +132,12 @@ def render(collection: read.Collection) -> str:
     runs_table=tables.runs_table(runs),
     score_tables=tables.score_tables(runs),
     status_notes=run_status.notes(runs, collection.empty),
-    curves=_curves(runs),
-    differences=_differences(runs),
+    sections=curves.sections(runs),
+    legend_of_arms=curves.legend(runs),
     written=fingerprints.written(runs),
     predictions=_predictions(first_seeds),
     first_seeds=first_seeds,
   ).lstrip()
-
-
-def _curves(runs: Sequence[Run]) -> dict[str, Any]:
-  """The sections of curves, their common legend, and how to read them."""
-  sections = curves.sections(runs)
-  lines = [c for found in sections.values() for c in found if c.kind == "lines"]
-  legend = curves.legend(runs)
-  notes = []
-  if lines and len(runs) > len(by_arm(runs)):
-    notes.append(
-      "Lines are means over the seeds; the band reaches from the lowest seed to"
-      " the highest."
-    )
-  notes += dict.fromkeys(
-    n for line in lines for n in pictures.drawing_notes(line)
-  )
-  if len(legend) > charts.NUM_STYLES:
-    notes.append(
-      f"Colours and dashes repeat after {charts.NUM_STYLES} runs; report fewer"
-      " at once to tell lines apart."
-    )
-  return {
-    "sections": sections,
-    "legend": legend,
-    "has_lines": bool(lines),
-    "note": " ".join(notes),
-  }
-
-
-def _differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
-  """Tables of training runs and of evaluations, each among themselves."""
-  parts = []
-  for is_evaluation in (False, True):
-    chosen = [run for run in runs if run.is_evaluation == is_evaluation]
-    shared, more = fingerprints.settings(chosen)
-    found = fingerprints.facts(chosen)
-    if shared or more or found:
-      parts.append({"settings": shared, "more_settings": more, "facts": found})
-  return parts
 
 
 def _predictions(
@@ -220,29 +185,3 @@ def cell_number(text: str) -> markupsafe.Markup:
     return found
   span = markupsafe.Markup('{} <span class="range">[{}</span>')
   return span.format(found, ends)
-
-
-def _described_svg(chart: charts.Chart) -> markupsafe.Markup:
-  words = markupsafe.escape(description(chart))
-  drawing = pictures.to_svg(chart)
-  return markupsafe.Markup(
-    drawing.replace("<svg", f'<svg role="img" aria-label="{words}"', 1)
-  )
-
-
-def description(chart: charts.Chart) -> str:
-  """A chart in words, for screen readers: where each series ends."""
-  parts = [chart.title.rstrip(".") + "."]
-  for series in chart.series:
-    if chart.kind == "lines":
-      start, end = (formats.number(series.ys[place]) for place in (0, -1))
-      steps = f"{series.xs[0]:,} to {series.xs[-1]:,}"
-      parts.append(f"{series.name}: from {start} to {end}, {steps}.")
-    else:
-      values = ", ".join(
-        f"{group} {formats.number(value)}"
-        for group, value in zip(chart.groups, series.ys, strict=True)
-        if math.isfinite(value)
-      )
-      parts.append(f"{series.name}: {values}.")
-  return " ".join(parts)

@@ -14,18 +14,18 @@ from tests.report import browser as browsers
 _CLASHES = """(() => {
   document.querySelectorAll('details').forEach(d => d.open = true);
   const found = [];
-  for (const svg of document.querySelectorAll('figure svg[role=img]')) {
+  for (const svg of document.querySelectorAll('figure [role=img] svg')) {
     const box = svg.getBoundingClientRect();
     const words = [...svg.querySelectorAll('text')]
       .map(t => [t.getBoundingClientRect(), t.textContent]);
     for (const [i, [a, text]] of words.entries()) {
       if (a.left < box.left - 1 || a.right > box.right + 1
           || a.top < box.top - 1 || a.bottom > box.bottom + 1)
-        found.push(text + ' is outside of ' + svg.ariaLabel);
+        found.push(text + ' is outside');
       for (const [b, other] of words.slice(i + 1))
         if (a.left < b.right - 1 && b.left < a.right - 1
             && a.top < b.bottom - 2 && b.top < a.bottom - 2)
-          found.push(text + ' is upon ' + other + ' in ' + svg.ariaLabel);
+          found.push(text + ' is upon ' + other);
     }
   }
   return found; })()"""
@@ -40,7 +40,7 @@ _SMALLEST_TEXT = """(() => {
     const scale = svg ? svg.clientWidth / svg.viewBox.baseVal.width : 1;
     return parseFloat(getComputedStyle(e).fontSize) * scale; })); })()"""
 _COLOURS = """(() => {
-  const svg = document.querySelector('figure svg[role=img]');
+  const svg = document.querySelector('figure [role=img] svg');
   const of = (e, name) => getComputedStyle(e)[name];
   return [of(document.body, 'backgroundColor'), of(document.body, 'color'),
           of(svg.querySelector('text'), 'fill')]; })()"""

@@ -44,7 +44,7 @@ def test_seeds_of_an_arm_are_one_column_and_their_folders_no_difference():
   assert shared.header == ["setting", "seqkd", "gkd"]
   assert cells(shared) == [
     ["rate", "0.1", "0.2 · 1.2"],
-    ["start", "a", "*/a"],
+    ["start", "/base/a", "/base/*/a"],
   ]
 
 
