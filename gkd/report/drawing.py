@@ -190,17 +190,7 @@ def _draw_bars(
       lefts = [left + value for left, value in zip(lefts, values, strict=True)]
       continue
     for group, middle in enumerate(middles):
-      spread = _draw_spread(axes, series, group, middle, ink)
-      if math.isfinite(series.ys[group]):
-        axes.annotate(
-          _three_digits(series.ys[group]),
-          (max(values[group], 0.0, *spread), middle),
-          (4, 0),
-          textcoords="offset points",
-          color=ink,
-          fontsize=_SMALL,
-          va="center",
-        )
+      _draw_value(axes, series, group, middle, ink)
   for top, name in zip(tops, chart.groups, strict=True):
     # A bar chart has room for so many letters; the end tells runs apart.
     name = name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}"
@@ -220,10 +210,11 @@ def _draw_bars(
   axes.xaxis.set_major_formatter(StrMethodFormatter(_TICKS))
 
 
-def _draw_spread(
+def _draw_value(
   axes: Axes, series: Series, group: int, middle: float, ink: str
-) -> Sequence[float]:
-  """Single values as dots or an interval as a line; returns what is drawn."""
+) -> None:
+  """Single values as dots or an interval as a line, and the number behind."""
+  value = series.ys[group]
   style = {"color": ink, "linewidth": 1.2, "marker": "|", "markersize": 5}
   points = series.points[group] if series.points else ()
   if len(points) > 1:
@@ -233,7 +224,16 @@ def _draw_spread(
     points = points if all(map(math.isfinite, points)) else []
   if points:
     axes.plot(points, [middle] * len(points), **style)
-  return points
+  if math.isfinite(value):
+    axes.annotate(
+      _three_digits(value),
+      (max(value, 0.0, *points), middle),
+      (4, 0),
+      textcoords="offset points",
+      color=ink,
+      fontsize=_SMALL,
+      va="center",
+    )
 
 
 def _three_digits(value: float) -> str:

@@ -1,7 +1,6 @@
 """`gkd report`: its errors in one line each, and no model in sight."""
 
 import errno
-import json
 import os
 import pathlib
 import subprocess
@@ -10,18 +9,15 @@ import sys
 import pytest
 
 from gkd.cli import main
+from tests.report.example_runs import write
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
 def run(tmp_path):
-  folder = tmp_path / "run"
-  folder.mkdir()
   lines = [{"step": step, "train/loss": 1.0 / step} for step in (1, 2)]
-  text = "".join(json.dumps(line) + "\n" for line in lines)
-  (folder / "metrics.jsonl").write_text(text)
-  return folder
+  return write(tmp_path / "run", lines)
 
 
 def _error(capsys, *arguments):
@@ -44,41 +40,27 @@ def test_page_and_plots_are_where_they_were_asked_for(run, tmp_path, capsys):
   assert os.listdir(plots) == ["train_loss.png"]
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_folder_that_is_not_there_is_refused(run, tmp_path, capsys, there):
-  path = tmp_path / "nowhere"
-  if there:
-    path.write_text("a file")
-  line = _error(capsys, run, path, f"--output={tmp_path / 'r.html'}")
-  assert f"{path} is not a directory; expected the MODEL_DIR" in line
+@pytest.mark.parametrize(
+  ("directory", "output", "message"),
+  [
+    ("nowhere", "r.html", "nowhere is not a directory; expected the MODEL_DIR"),
+    ("a_file", "r.html", "a_file is not a directory; expected the MODEL_DIR"),
+    ("empty", "r.html", "empty has no metrics.jsonl, no metrics.json and no"),
+    ("torn", "r.html", "run.json is not JSON"),
+    ("run", "no/r.html", "no; make it or give"),
+    ("run", "empty", "empty' is a folder; give the name of a file"),
+    ("run", "x" * 250, "(File name too long); free some space or give another"),
+  ],
+)
+def test_mistakes_are_one_line(
+  run, tmp_path, capsys, directory, output, message
+):
+  (tmp_path / "a_file").write_text("a file")
+  (tmp_path / "empty").mkdir()
+  (write(tmp_path / "torn") / "run.json").write_text('{"model": ')
+  arguments = run, tmp_path / directory, f"--output={tmp_path / output}"
+  assert message in _error(capsys, *arguments)
   assert not (tmp_path / "r.html").exists()
-
-
-def test_nothing_to_report_is_refused(tmp_path, capsys):
-  line = _error(capsys, tmp_path, f"--output={tmp_path / 'r.html'}")
-  assert f"{tmp_path} has no metrics.jsonl, no metrics.json and no" in line
-
-
-def test_unreadable_json_is_refused_with_its_path(run, tmp_path, capsys):
-  (run / "run.json").write_text('{"model": ')
-  line = _error(capsys, run, f"--output={tmp_path / 'r.html'}")
-  assert f"{run / 'run.json'} is not JSON" in line
-  assert "make it again or move it away" in line
-
-
-def test_output_in_a_folder_that_is_not_there_is_refused(run, tmp_path, capsys):
-  line = _error(capsys, run, f"--output={tmp_path / 'no' / 'r.html'}")
-  assert f"there is no folder {tmp_path / 'no'}; make it or give" in line
-
-
-def test_output_that_is_a_folder_is_refused(run, tmp_path, capsys):
-  line = _error(capsys, run, f"--output={tmp_path}")
-  assert "is a folder; give the name of a file" in line
-
-
-def test_output_that_cannot_be_written_is_refused(run, capsys):
-  line = _error(capsys, run, f"--output={run}/{'x' * 250}.html")
-  assert "(File name too long); free some space or give another file" in line
 
 
 def test_plots_in_the_place_of_a_file_are_refused(run, tmp_path, capsys):
