@@ -21,13 +21,20 @@ from gkd.text.characters import UNK_ID
 SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _SPACE = "▁"
-# What other JSON ends in.
-_UNREADABLE = (
-  ValueError,
-  LookupError,
-  TypeError,
-  AttributeError,
+# SentencePiece's usual ones, which transformers has as well.
+_SPACE_RULES = (
+  "add_dummy_prefix",
+  "remove_extra_whitespaces",
+  "escape_whitespaces",
 )
+_METASPACE = {
+  "type": "Metaspace",
+  "replacement": _SPACE,
+  "prepend_scheme": "always",
+  "split": True,
+}
+# What other JSON ends in.
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
 
 
 def sentencepiece_model(
@@ -70,6 +77,7 @@ def _sentencepiece_model(
   _check_spaces(tokenizer, path)
   pieces, extra_ids = _split_sentinels(unigram["vocab"])
   missing = _added_sentinels(tokenizer, len(pieces)) if not extra_ids else 0
+  bytes_too = bool(unigram.get("byte_fallback"))
   proto = sentencepiece_model_pb2.ModelProto()
   kinds = sentencepiece_model_pb2.ModelProto.SentencePiece
   special = {
@@ -77,7 +85,6 @@ def _sentencepiece_model(
     EOS_ID: kinds.CONTROL,
     UNK_ID: kinds.UNKNOWN,
   }
-  bytes_too = bool(unigram.get("byte_fallback"))
   for index, (piece, score) in enumerate(pieces):
     kind = special.get(index, kinds.NORMAL)
     if bytes_too and _BYTE.fullmatch(piece):
@@ -85,22 +92,19 @@ def _sentencepiece_model(
     elif SENTINEL.fullmatch(piece):
       kind = kinds.USER_DEFINED
     proto.pieces.add(piece=piece, score=score, type=kind)
-  trainer = proto.trainer_spec
+  trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
   trainer.model_type = sentencepiece_model_pb2.TrainerSpec.UNIGRAM
   trainer.vocab_size = len(pieces)
   trainer.byte_fallback = bytes_too
-  trainer.pad_id, trainer.eos_id, trainer.unk_id = PAD_ID, EOS_ID, UNK_ID
-  trainer.bos_id = -1
   # `_processor` in vocabulary.py checks what stands at the three ids.
-  trainer.pad_piece, trainer.eos_piece, trainer.unk_piece = (
-    piece for piece, _ in pieces[:3]
-  )
-  normalizer = proto.normalizer_spec
+  for name, index in (("pad", PAD_ID), ("eos", EOS_ID), ("unk", UNK_ID)):
+    setattr(trainer, f"{name}_id", index)
+    setattr(trainer, f"{name}_piece", pieces[index][0])
+  trainer.bos_id = -1
   normalizer.name = "nmt_nfkc"
   normalizer.precompiled_charsmap = _charsmap(tokenizer, path)
-  normalizer.add_dummy_prefix = True
-  normalizer.remove_extra_whitespaces = True
-  normalizer.escape_whitespaces = True
+  for rule in _SPACE_RULES:
+    setattr(normalizer, rule, True)
   return proto.SerializeToString(), extra_ids or missing
 
 
@@ -186,48 +190,30 @@ def tokenizer_json(content: bytes, extra_ids: int) -> dict[str, Any]:
 
   proto = sentencepiece_model_pb2.ModelProto.FromString(content)
   normalizer, trainer = proto.normalizer_spec, proto.trainer_spec
-  usual = (
-    trainer.model_type == sentencepiece_model_pb2.TrainerSpec.UNIGRAM
-    and normalizer.add_dummy_prefix
-    and normalizer.remove_extra_whitespaces
-    and normalizer.escape_whitespaces
-  )
-  if not usual:
+  is_unigram = trainer.model_type == sentencepiece_model_pb2.TrainerSpec.UNIGRAM
+  if not is_unigram or not all(getattr(normalizer, r) for r in _SPACE_RULES):
     raise UserError(
       "the SentencePiece file is not a Unigram model with the usual rules for"
       " spaces, so that transformers cannot stand for it; write the model"
       " without a tokenizer"
     )
-  vocab = [[piece.piece, piece.score] for piece in proto.pieces]
-  special = [PAD_ID, EOS_ID, UNK_ID]
-  added = [(index, vocab[index][0]) for index in special]
-  for i in reversed(range(extra_ids)):
-    added.append((len(vocab), f"<extra_id_{i}>"))
-    vocab.append([f"<extra_id_{i}>", 0.0])
-  metaspace = {
-    "type": "Metaspace",
-    "replacement": _SPACE,
-    "prepend_scheme": "always",
-    "split": True,
-  }
+  pieces = [[piece.piece, piece.score] for piece in proto.pieces]
+  sentinels = [f"<extra_id_{i}>" for i in reversed(range(extra_ids))]
+  vocab = [*pieces, *([sentinel, 0.0] for sentinel in sentinels)]
+  added = [PAD_ID, EOS_ID, UNK_ID, *range(len(pieces), len(vocab))]
   table = base64.b64encode(normalizer.precompiled_charsmap).decode()
+  precompiled = {"type": "Precompiled", "precompiled_charsmap": table}
+  splitters = [{"type": "WhitespaceSplit"}, _METASPACE]
+  decoders = [{"type": "ByteFallback"}, _METASPACE]
   return {
     "version": "1.0",
     "truncation": None,
     "padding": None,
-    "added_tokens": [_added_token(index, text) for index, text in added],
-    "normalizer": {"type": "Precompiled", "precompiled_charsmap": table}
-    if table
-    else None,
-    "pre_tokenizer": {
-      "type": "Sequence",
-      "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace],
-    },
+    "added_tokens": [_added_token(index, vocab[index][0]) for index in added],
+    "normalizer": precompiled if table else None,
+    "pre_tokenizer": {"type": "Sequence", "pretokenizers": splitters},
     "post_processor": _ending_in(vocab[EOS_ID][0]),
-    "decoder": {
-      "type": "Sequence",
-      "decoders": [{"type": "ByteFallback"}, metaspace],
-    },
+    "decoder": {"type": "Sequence", "decoders": decoders},
     "model": {
       "type": "Unigram",
       "unk_id": UNK_ID,
@@ -251,12 +237,6 @@ def _ending_in(eos: str) -> dict[str, Any]:
 
 
 def _added_token(index: int, text: str) -> dict[str, Any]:
-  return {
-    "id": index,
-    "content": text,
-    "single_word": False,
-    "lstrip": False,
-    "rstrip": False,
-    "normalized": False,
-    "special": True,
-  }
+  flags = ("single_word", "lstrip", "rstrip", "normalized")
+  token = {"id": index, "content": text, **dict.fromkeys(flags, False)}
+  return {**token, "special": True}

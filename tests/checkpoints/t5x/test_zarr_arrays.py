@@ -71,9 +71,26 @@ def _say(folder, **changes):
   (folder / ".zarray").write_text(json.dumps({**about, **changes}))
 
 
+def _flip_a_bit_of_the_checksum(data):
+  return data[:-8] + bytes([data[-8] ^ 1]) + data[-7:]
+
+
+def _chunk(change):
+  def damage(folder):
+    file = folder / "1.0"
+    file.write_bytes(change(file.read_bytes()))
+
+  return damage
+
+
 @pytest.mark.parametrize(
   ("damage", "message"),
   [
+    (_chunk(lambda data: data[: len(data) // 2]), r"1\.0"),
+    (_chunk(lambda data: b""), r"1\.0"),
+    (_chunk(lambda data: b"not gzip at all"), r"1\.0"),
+    (_chunk(lambda data: gzip.compress(b"too short")), r"1\.0"),
+    (_chunk(_flip_a_bit_of_the_checksum), "cannot be read"),
     (lambda f: (f / "2.0").unlink(), r"chunk \{2, 0\} .* is missing"),
     (lambda f: (f / ".zarray").unlink(), r"a\.b/\.zarray.* does not exist"),
     (lambda f: (f / ".zarray").write_text("{"), r"\.zarray.*Invalid JSON"),
@@ -95,40 +112,6 @@ def test_what_is_damaged_or_missing_is_never_read_as_zeros(
     zarr_arrays.open_array(folder, "a.b").read()
   assert "\n" not in str(error.value)
   assert str(error.value).startswith(f"{folder / 'a.b'} cannot be read (")
-
-
-def _truncate(file):
-  data = file.read_bytes()
-  file.write_bytes(data[: len(data) // 2])
-
-
-@pytest.mark.parametrize(
-  "damage",
-  [
-    _truncate,
-    lambda file: file.write_bytes(b""),
-    lambda file: file.write_bytes(b"not gzip at all"),
-    lambda file: file.write_bytes(gzip.compress(b"too short")),
-  ],
-)
-def test_damaged_chunk_is_an_error_when_read(folder, damage):
-  damage(folder / "a.b" / "1.0")
-  stored = zarr_arrays.open_array(folder, "a.b")
-  with pytest.raises(
-    UserError, match=r"a\.b cannot be read .*copy it"
-  ) as error:
-    stored.read()
-  assert "1.0" in str(error.value)
-  assert "\n" not in str(error.value)
-
-
-def test_flipped_byte_in_a_chunk_is_noticed(folder):
-  file = folder / "a.b" / "1.0"
-  data = bytearray(file.read_bytes())
-  data[-8] ^= 1  # of the checksum
-  file.write_bytes(data)
-  with pytest.raises(UserError, match=r"a\.b cannot be read"):
-    zarr_arrays.open_array(folder, "a.b").read()
 
 
 def test_a_path_does_not_lead_out_of_the_folder(folder):
