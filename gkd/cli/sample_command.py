@@ -49,7 +49,7 @@ def sample(folders: Folders) -> str:
     lambda: parameters.load(str(found.path), asked.model, _CHECKPOINT),
     provenance(found),
   )
-  print(result.words)
+  print(result.describe())
   print(f"train on them with --gin.TRAIN_CACHE={result.path}")
   return result.path
 

@@ -97,8 +97,7 @@ class Loader:
     """Whether every row has a target."""
     return self.mixture.has_targets
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     """What is read, one line for each component."""
     lines = []
     parts = zip(
@@ -108,7 +107,7 @@ class Loader:
       line = f"{cache.info['task']} {cache.info['split']}, "
       if len(self._rows) > 1:
         line = f"{100 * share:.4g} % {line}"
-      line += self.subset.words(rows, cache, self.seed)
+      line += self.subset.describe(rows, cache, self.seed)
       if (writer := _source(cache)) != Source.DATASET:
         line += f", targets written by the {writer.name.lower()}"
       lines.append(line)

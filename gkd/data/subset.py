@@ -110,7 +110,7 @@ class Subset:
       chosen = _Drawn(prompts, size, (drawn_by, shuffle.PROMPTS))
     return _Grouped(groups, chosen)
 
-  def words(self, rows: Rows, cache: TokenCache, seed: int) -> str:
+  def describe(self, rows: Rows, cache: TokenCache, seed: int) -> str:
     """Number of rows, and how they came about."""
     text = f"{len(rows):,} rows"
     if len(rows) < len(cache):

@@ -23,7 +23,7 @@ from gkd.config import command_records
 from gkd.config import configuration
 from gkd.config.records import Folders
 from gkd.data.cache import TokenCache
-from gkd.data.completions import generation
+from gkd.data.completions import write
 from gkd.models import t5
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import Source
@@ -187,7 +187,7 @@ def test_twice_is_complete_and_other_settings_are_refused(
   assert "cut without EOS; in " in said
   assert f"train on them with --gin.TRAIN_CACHE={tmp_path / 'answers'}" in said
   before = files(tmp_path / "answers")
-  monkeypatch.setattr(generation, "_generate", fail)
+  monkeypatch.setattr(write, "_sample", fail)
   assert command.main(sample) == 0
   assert "; complete, nothing to do" in capsys.readouterr().out
   line = error_of([*sample, "--gin.SAMPLING_TEMPERATURE=0.5"], capsys)
@@ -337,14 +337,14 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes_are_one_line(name, sample, tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(generation, "_generate", fail)
+  monkeypatch.setattr(write, "_sample", fail)
   arguments, message = MISTAKES[name]
   assert message in error_of([*sample, *arguments], capsys)
   assert list(tmp_path.glob(".answers.partial")) == []
 
 
 def test_data_that_cannot_be_completed(sample, tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(generation, "_generate", fail)
+  monkeypatch.setattr(write, "_sample", fail)
   tiny.make_cache(tmp_path / "empty", rows=0)
   line = error_of([*sample, f"--gin.TRAIN_CACHE={tmp_path / 'empty'}"], capsys)
   assert "has no prompts to complete; check the task and its split" in line
@@ -358,7 +358,7 @@ def test_data_that_cannot_be_completed(sample, tmp_path, capsys, monkeypatch):
 def test_a_checkpoint_of_another_vocabulary_is_refused(
   sample, folder, tmp_path, capsys, monkeypatch
 ):
-  monkeypatch.setattr(generation, "_generate", fail)
+  monkeypatch.setattr(write, "_sample", fail)
   params = models.load_params(folder / "alone")[0]
   models.save_params(tmp_path / "x", params, {"vocabulary_sha256": "f" * 64})
   line = error_of(
@@ -370,7 +370,7 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(
 def test_folders_that_cannot_be_written_to(
   sample, tmp_path, capsys, monkeypatch
 ):
-  monkeypatch.setattr(generation, "_generate", fail)
+  monkeypatch.setattr(write, "_sample", fail)
   (tmp_path / "file").write_text("")
   inside = tmp_path / "file" / "answers"
   line = error_of([*sample, f"--gin.OUTPUT_DIR={inside}"], capsys)

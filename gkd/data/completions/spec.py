@@ -1,8 +1,6 @@
-"""Who completes which prompts, and how, and what came of it in words.
+"""Which prompts a model completes, and how; and what was written, in words.
 
-`gkd.data.completions.write` carries it out.
-
-plan = Completions(model=model, parameters={"sha256": "…"}, prompts=cache,
+spec = Completions(model=model, parameters={"sha256": "…"}, prompts=cache,
                    lengths={"inputs": 64, "targets": 32}, num_samples=4)
 """
 
@@ -39,14 +37,13 @@ class Completions:
   """Completions of the prompts of a cache.
 
   Attributes:
-    model: who writes.
+    model: writes them.
     parameters: JSON that names its parameters, such as the sha256 of their
       checkpoint; what others wrote is never continued.
     prompts: the cache whose prompts are completed.
     lengths: {"inputs": I, "targets": T}; a completion has at most T tokens.
     rows: rows of `prompts`, ascending; None for all.
-    decoding: how they come about: drawn, or the best of a search; host
-      numbers.
+    decoding: draws, or takes the best of a search; host numbers.
     num_samples: completions of each prompt.
     seed: of the draws; a search has none.
     writer: what the model is to those who train on the completions.
@@ -72,47 +69,34 @@ class Completions:
   def __post_init__(self):
     if self.mesh is None:
       object.__setattr__(self, "mesh", partitioning.make_mesh())
+    if self.rows is None:
+      object.__setattr__(self, "rows", range(len(self.prompts)))
     partitioning.check_division(self.batch_size, 1, self.mesh)
     self.decoding.validate()
-    if self._searches:
+    if self.searches:
       check_beams(self.decoding.size, self.model.vocabulary_size - 1)  # no PAD
-    if self._searches and self.num_samples > self.decoding.size:
-      raise UserError(
-        f"num_samples is {self.num_samples}, but a search finds at most as many"
-        f" completions of a prompt as it has beams, {self.decoding.size}; give"
-        " no more"
-      )
-    if not len(self.prompts) or not self.num_prompts:
+      if self.num_samples > self.decoding.size:
+        raise UserError(
+          f"num_samples is {self.num_samples}, but a search finds at most as"
+          " many completions of a prompt as it has beams,"
+          f" {self.decoding.size}; give no more"
+        )
+    if not len(self.prompts) or not len(self.rows):
       raise UserError(
         f"cache {self.prompts.path} has no prompts to complete; check the task"
         " and its split"
       )
-    longest, limit = self.width, self.lengths["inputs"]
-    if longest > limit:
+    if self.width > self.lengths["inputs"]:
       raise UserError(
-        f"inputs length {limit} is too short for the cache {self.prompts.path},"
-        f" which has a prompt of {longest} tokens; set TASK_FEATURE_LENGTHS to"
-        f" {longest} inputs or more, or make a cache with the shorter length"
+        f"inputs length {self.lengths['inputs']} is too short for the cache"
+        f" {self.prompts.path}, which has a prompt of {self.width} tokens; set"
+        f" TASK_FEATURE_LENGTHS to {self.width} inputs or more, or make a cache"
+        " with the shorter length"
       )
 
   @property
-  def _searches(self) -> bool:
+  def searches(self) -> bool:
     return isinstance(self.decoding, BeamSearch)
-
-  @property
-  def passes(self) -> int:
-    """How often a batch of prompts is answered."""
-    return 1 if self._searches else self.num_samples
-
-  @property
-  def counted(self) -> tuple[str, ...]:
-    """What is added up over the completions, see `Result`."""
-    more = ("missing", "same_text") if self._searches else ()
-    return ("tokens", "truncated", *more)
-
-  @property
-  def num_prompts(self) -> int:
-    return len(self.prompts) if self.rows is None else len(self.rows)
 
   @property
   def width(self) -> int:
@@ -124,62 +108,54 @@ class Completions:
     if self.shard_prompts is not None:
       return self.shard_prompts
     unit = max(_MIN_SHARD_PROMPTS, self.batch_size)
-    return -(-self.num_prompts // (_SHARDS * unit)) * unit
+    return -(-len(self.rows) // (_SHARDS * unit)) * unit
+
+  @property
+  def num_shards(self) -> int:
+    return -(-len(self.rows) // self.prompts_per_shard)
+
+  def shard(self, index: int) -> Sequence[int]:
+    """Rows of `prompts` whose completions go into shard `index`."""
+    size = self.prompts_per_shard
+    return self.rows[index * size : (index + 1) * size]
 
   @functools.cached_property
   def key(self) -> dict[str, Any]:
     """JSON of all that the rows depend on, and their place in shards."""
     chosen = None
-    if self.num_prompts < len(self.prompts):
+    if len(self.rows) < len(self.prompts):
       content = np.asarray(self.rows, "<i8").tobytes()
       chosen = hashlib.sha256(content).hexdigest()
-    info, way = self.prompts.info, self.decoding
-    if isinstance(way, BeamSearch):
-      numbers = {"beam_size": way.size, "beam_alpha": way.alpha}
-    else:
-      names = "temperature", "top_k", "top_p"
-      numbers = {name: getattr(way, name) for name in names}
+    info, decoding = self.prompts.info, dict(self.decoding.settings())
+    del decoding["strategy"]  # its numbers tell it
     key = {
       "source": self.writer,
       "parameters": dict(self.parameters),
       "model": dataclasses.asdict(self.model.config),
       "prompts": {
         **{name: info[name] for name in ("task", "split", "hash")},
-        "rows": self.num_prompts,
+        "rows": len(self.rows),
         "chosen": chosen,
       },
       "lengths": dict(self.lengths),
-      **numbers,
+      **decoding,
       "num_samples": self.num_samples,
-      **({} if self._searches else {"seed": self.seed}),
+      **({} if self.searches else {"seed": self.seed}),
       "shard_prompts": self.prompts_per_shard,
     }
     return json.loads(json.dumps(key))  # lists for tuples, as it comes back
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     """One sentence for the start-up print."""
-    info = self.prompts.info
-    each = "a completion" if self.num_samples == 1 else "completions"
-    count = "" if self.num_samples == 1 else f"{self.num_samples:,} "
-    found = "found" if self._searches else "drawn"
-    seed = "" if self._searches else f", seed {self.seed}"
+    info, n = self.prompts.info, self.num_samples
+    seed = "" if self.searches else f", seed {self.seed}"
     return (
-      f"{count}{each} of each of {self.num_prompts:,} prompts of"
-      f" {info['task']} {info['split']}, {found} {self.decoding.describe()}, at"
+      f"{'a completion' if n == 1 else f'{n:,} completions'} of each of"
+      f" {len(self.rows):,} prompts of {info['task']} {info['split']},"
+      f" {'found' if self.searches else 'drawn'} {self.decoding.describe()}, at"
       f" most {self.lengths['targets']:,} tokens{seed}; written"
       f" {self.prompts_per_shard:,} prompts at a time"
     )
-
-  def shard(self, index: int) -> Sequence[int]:
-    """Rows of `prompts` whose completions go into shard `index`."""
-    rows = range(len(self.prompts)) if self.rows is None else self.rows
-    size = self.prompts_per_shard
-    return rows[index * size : (index + 1) * size]
-
-  @property
-  def num_shards(self) -> int:
-    return -(-self.num_prompts // self.prompts_per_shard)
 
 
 class Result(NamedTuple):
@@ -190,15 +166,16 @@ class Result(NamedTuple):
   completions: int
   tokens: int  # EOS included
   truncated: int  # completions that ended without EOS
-  missing: int  # fewer than were asked for, as a search ended too few beams
-  same_text: int  # other tokens, but the text of a better one of the prompt
-  new_completions: int  # by this call; the others were there already
-  new_tokens: int
-  seconds: float  # of this call, from the moment that parameters are loaded
-  compile_seconds: float  # of those
+  missing: int = 0  # fewer than were asked for, as a search ended too few beams
+  same_text: int = 0  # other tokens, but the text of a better one of the prompt
+  new_completions: int = 0  # by this call; the others were there already
+  new_tokens: int = 0
+  seconds: float = (
+    0.0  # of this call, from the moment that parameters are there
+  )
+  compile_seconds: float = 0.0  # of those
 
-  @property
-  def words(self) -> str:
+  def describe(self) -> str:
     """The summary line."""
     text = (
       f"{self.completions:,} completions of {self.prompts:,} prompts in"

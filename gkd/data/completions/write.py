@@ -9,48 +9,65 @@ prompts are completed. What was killed goes on behind its last shard.
 A beam search writes its best completions, the best first, each with its score.
 A prompt of which fewer than n ended has fewer rows, which is counted.
 
-  plan = Completions(model=model, parameters={"sha256": "…"}, prompts=cache,
-                     lengths={"inputs": 64, "targets": 32}, num_samples=4)
-  result = write_completions("answers", plan, lambda: params)
-  print(result.words)
+spec = Completions(model=model, parameters={"sha256": "…"}, prompts=cache,
+                   lengths={"inputs": 64, "targets": 32}, num_samples=4)
+result = write_completions("completions", spec, lambda: params)
+print(result.describe())
 """
 
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
+import functools
 import itertools
 import logging
 import os
 from pathlib import Path
 import time
 from typing import Any
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from gkd import keys
 from gkd import partitioning
 from gkd.data import cache as caches
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
-from gkd.data.completions import generation
-from gkd.data.completions.generation import Part
 from gkd.data.completions.spec import Completions
 from gkd.data.completions.spec import Result
 from gkd.data.hashes import content_hash
 from gkd.data.hashes import differences
+from gkd.data.loader import collate
 from gkd.data.writer import CacheWriter
 from gkd.progress import Progress
+from gkd.sampling import beam_search
+from gkd.sampling import sampler
 from gkd.sampling.generate import prefetch
-from gkd.sampling.strategies import BeamSearch
+from gkd.types import Array
 from gkd.types import Params
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
 
+class _Part(NamedTuple):
+  """n completions of each prompt of a batch: one that was drawn, or n best."""
+
+  rows: list[Row]  # the prompts, without fillers
+  tokens: Array  # [B, n, T] int32
+  lengths: Array  # [B, n] int32; 0 where a search found fewer than n
+  truncated: Array  # [B, n] bool
+  scores: Array | None  # [B, n] float32 of a search
+  finite: Array  # [] bool, the model's logits
+
+
 def write_completions(
   path: str | os.PathLike,
-  plan: Completions,
+  spec: Completions,
   load_params: Callable[[], Params],
   provenance: Mapping[str, Any] | None = None,
 ) -> Result:
@@ -58,52 +75,47 @@ def write_completions(
 
   Args:
     path: the folder to make.
-    plan: what to sample.
+    spec: what to sample.
     load_params: the model's parameters; called if anything is left to do.
-    provenance: JSON to keep in `info["written_by"]` beside the plan's key.
+    provenance: JSON to keep in `info["written_by"]` beside the spec's key.
 
   Raises:
     UserError: the folder holds something else, a half-made cache of another
-      plan, or is in use; or it cannot be written.
+      spec, or is in use; or it cannot be written.
     FloatingPointError: the model's logits were not finite.
   """
   path = Path(path)
-  with CacheWriter(path, plan.key, spare=True) as writer:
+  with CacheWriter(path, spec.key, spare=True) as writer:
     if (path / caches.INFO_FILE).exists():
-      return _recognised(TokenCache(path), plan)
-    log.info("sampling %s", plan.words)
+      return _recognised(TokenCache(path), spec)
+    log.info("sampling %s", spec.describe())
     before = sum(writer.finished.values()), writer.counts.get("tokens", 0)
-    spent = _sample_missing(writer, plan, load_params)
+    seconds, compile_seconds = _add_missing(writer, spec, load_params)
     counts, total = writer.counts, sum(writer.finished.values())
-    info = plan.prompts.info
-    written_by = {**plan.key, **counts, **(provenance or {})}
+    info = spec.prompts.info
+    kept = ("task", "split", "postprocess", "metrics")
     writer.finish(
       {
-        "task": info["task"],
-        "split": info["split"],
-        "lengths": dict(plan.lengths),
-        "vocabulary": plan.prompts.vocabulary,
-        "postprocess": info["postprocess"],
-        "metrics": info["metrics"],
-        "hash": content_hash(plan.key),
-        "written_by": written_by,
+        **{name: info[name] for name in kept},
+        "lengths": dict(spec.lengths),
+        "vocabulary": spec.prompts.vocabulary,
+        "hash": content_hash(spec.key),
+        "written_by": {**spec.key, **counts, **(provenance or {})},
       }
     )
   return Result(
-    str(path),
-    plan.num_prompts,
-    total,
-    counts["tokens"],
-    counts["truncated"],
-    counts.get("missing", 0),
-    counts.get("same_text", 0),
-    total - before[0],
-    counts["tokens"] - before[1],
-    *spent,
+    path=str(path),
+    prompts=len(spec.rows),
+    completions=total,
+    **counts,
+    new_completions=total - before[0],
+    new_tokens=counts["tokens"] - before[1],
+    seconds=seconds,
+    compile_seconds=compile_seconds,
   )
 
 
-def _recognised(cache: TokenCache, plan: Completions) -> Result:
+def _recognised(cache: TokenCache, spec: Completions) -> Result:
   """The finished completions that stand at the path already."""
   found = cache.info.get("written_by")
   if found is None:
@@ -111,49 +123,42 @@ def _recognised(cache: TokenCache, plan: Completions) -> Result:
       f"{cache.path} holds a cache of {cache.info['task']}"
       f" {cache.info['split']} that no model wrote; choose another folder"
     )
-  made_with = {name: found.get(name) for name in plan.key}
-  if difference := differences(made_with, plan.key):
+  made_with = {name: found.get(name) for name in spec.key}
+  if difference := differences(made_with, spec.key):
     raise UserError(
       f"{cache.path} holds completions made with {difference}; choose another"
       " folder, or delete that one to sample anew"
     )
-  return Result(
-    str(cache.path),
-    plan.num_prompts,
-    len(cache),
-    found["tokens"],
-    found["truncated"],
-    found.get("missing", 0),
-    found.get("same_text", 0),
-    0,
-    0,
-    0.0,
-    0.0,
-  )
+  counts = {name: found[name] for name in _new_counts(spec)}
+  return Result(str(cache.path), len(spec.rows), len(cache), **counts)
 
 
-def _sample_missing(
-  writer: CacheWriter, plan: Completions, load_params: Callable[[], Params]
+def _new_counts(spec: Completions) -> dict[str, int]:
+  """What is added up over the completions, see `Result`."""
+  names = ["tokens", "truncated"]
+  names += ["missing", "same_text"] * spec.searches
+  return dict.fromkeys(names, 0)
+
+
+def _add_missing(
+  writer: CacheWriter, spec: Completions, load_params: Callable[[], Params]
 ) -> tuple[float, float]:
   """Adds the shards that are not there yet; seconds, and of those compiling."""
   finished = writer.finished
-  missing = [i for i in range(plan.num_shards) if i not in finished]
+  missing = [i for i in range(spec.num_shards) if i not in finished]
   if not missing:  # killed while the cache was moved into place
     return 0.0, 0.0
   params = load_params()
-  axes = plan.model.axes(params)
-  params = partitioning.place(params, partitioning.shardings(axes, plan.mesh))
+  axes = spec.model.axes(params)
+  params = partitioning.place(params, partitioning.shardings(axes, spec.mesh))
   start = time.monotonic()
   # One stream over all shards: the device has work while one is written out.
-  started = generation.started(plan, params, missing)
-  first = next(started)  # dispatched once it is compiled
+  dispatched = _dispatched(spec, params, missing)
+  first = next(dispatched)  # dispatched once it is compiled
   compiled = time.monotonic()
-  dispatched = itertools.chain([first], started)
-  parts = (
-    Part(part.rows, *jax.device_get(part[1:])) for part in prefetch(dispatched)
-  )
-  total = plan.num_prompts * plan.num_samples
-  done = sum(len(plan.shard(i)) for i in finished) * plan.num_samples
+  parts = prefetch(itertools.chain([first], dispatched))
+  total = len(spec.rows) * spec.num_samples
+  done = sum(len(spec.shard(i)) for i in finished) * spec.num_samples
   with Progress(total, done, "sample", unit="completion") as progress:
     tokens_done = 0
 
@@ -164,16 +169,94 @@ def _sample_missing(
       progress.update(completions, {"tokens/s": rate})
 
     for index in missing:
-      counts = dict.fromkeys(plan.counted, 0)
-      batches = -(-len(plan.shard(index)) // plan.batch_size)
-      of_shard = itertools.islice(parts, batches * plan.passes)
-      writer.add(index, _rows(of_shard, plan, counts, report), counts)
+      counts = _new_counts(spec)
+      batches = -(-len(spec.shard(index)) // spec.batch_size)
+      of_shard = itertools.islice(parts, batches * _passes(spec))
+      writer.add(index, _rows(of_shard, spec, counts, report), counts)
   return time.monotonic() - start, compiled - start
 
 
+def _passes(spec: Completions) -> int:
+  """How often the prompts of a batch are completed."""
+  return 1 if spec.searches else spec.num_samples
+
+
+def _dispatched(
+  spec: Completions, params: Params, shards: Sequence[int]
+) -> Iterator[_Part]:
+  """Dispatches the batches of these shards; of each one pass after another."""
+  sharding = partitioning.batch_sharding(spec.mesh)
+  for index in shards:
+    shard = spec.shard(index)
+    for start in range(0, len(shard), spec.batch_size):
+      ids = list(shard[start : start + spec.batch_size])
+      rows = spec.prompts.read(ids)
+      prompts = [row._replace(targets=row.targets[:0]) for row in rows]
+      widths = {"inputs": spec.width, "targets": 1}
+      batch = collate(prompts, ids, widths, spec.batch_size)
+      arrays = jax.device_put((batch.inputs, batch.rows), sharding)
+      for k in range(_passes(spec)):
+        yield _Part(rows, *_complete(spec, params, *arrays, k))
+
+
+def _complete(
+  spec: Completions, params: Params, inputs: Array, example_ids: Array, k: int
+) -> tuple[Array | None, ...]:
+  """The arrays of a `_Part`."""
+  prompts = spec.model, params, inputs, example_ids
+  # Numbers as the program knows them: 1 and 1.0 are two types for it.
+  dtypes = {"top_k": np.int32, "size": int}
+  decoding = spec.decoding.replace(
+    **{
+      name: dtypes.get(name, np.float32)(value)
+      for name, value in vars(spec.decoding).items()
+    }
+  )
+  limits = {"max_length": spec.lengths["targets"]}
+  if spec.searches:
+    return _search(*prompts, decoding, num_best=spec.num_samples, **limits)
+  return _sample(*prompts, np.int32(spec.seed), np.int32(k), decoding, **limits)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "max_length"))
+def _sample(
+  model, params, inputs, example_ids, seed, k, decoding, max_length
+) -> tuple[Array | None, ...]:
+  samples = sampler.sample(
+    model,
+    params,
+    inputs,
+    example_ids,
+    keys.stream(seed, k, keys.Role.OFFLINE_SAMPLE),
+    decoding,
+    max_length=max_length,
+  )
+  finite = jnp.all(jnp.isfinite(samples.log_probs))
+  found = samples.tokens, samples.lengths, samples.truncated
+  return *(array[:, None] for array in found), None, finite
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num_best", "max_length"))
+def _search(
+  model, params, inputs, example_ids, decoding, num_best, max_length
+) -> tuple[Array, ...]:
+  beams = beam_search.beam_search(
+    model,
+    params,
+    inputs,
+    example_ids,
+    num_beams=decoding.size,
+    alpha=decoding.alpha,
+    max_length=max_length,
+  )
+  finite = ~jnp.any(jnp.isnan(beams.scores))
+  found = beams.tokens, beams.lengths, beams.truncated, beams.scores
+  return *(array[:, :num_best] for array in found), finite
+
+
 def _rows(
-  parts: Iterator[Part],
-  plan: Completions,
+  parts: Iterator[_Part],
+  spec: Completions,
   counts: dict[str, int],
   report: Callable[[int, int], None],
 ) -> Iterator[Row]:
@@ -181,7 +264,8 @@ def _rows(
 
   Drawn ones come in the order of k, those of a search the best first.
   """
-  while batch := list(itertools.islice(parts, plan.passes)):
+  while batch := list(itertools.islice(parts, _passes(spec))):
+    batch = [_Part(part.rows, *jax.device_get(part[1:])) for part in batch]
     for part in batch:
       if not part.finite:
         raise FloatingPointError(
@@ -195,14 +279,14 @@ def _rows(
       report(part.lengths[real].size, tokens)
     for place in range(len(batch[0].rows)):
       rows = [row for part in batch for row in _completed(part, place)]
-      if isinstance(plan.decoding, BeamSearch):
-        texts = [plan.prompts.vocabulary.decode(r.targets) for r in rows]
-        counts["missing"] += plan.num_samples - len(rows)
+      if spec.searches:
+        texts = [spec.prompts.vocabulary.decode(r.targets) for r in rows]
+        counts["missing"] += spec.num_samples - len(rows)
         counts["same_text"] += len(texts) - len(set(texts))
       yield from rows
 
 
-def _completed(part: Part, place: int) -> Iterator[Row]:
+def _completed(part: _Part, place: int) -> Iterator[Row]:
   """The row of a prompt, once for each completion in this part."""
   for n, length in enumerate(part.lengths[place]):
     if length:

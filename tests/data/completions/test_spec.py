@@ -27,7 +27,7 @@ def test_summary_says_what_was_written_and_how_fast():
   result = Result(
     "answers", 500, 2000, 50_000, 100, 0, 0, 500, 13_000, 5.0, 1.0
   )
-  assert result.words == (
+  assert result.describe() == (
     "2,000 completions of 500 prompts in answers: 50,000 tokens, mean length"
     " 25.0, 5.0% cut without EOS; 500 of them now, in 5.0 s, of which 1.0 s"
     " compiling: a rate of 125.0 completions/s, 3,250 tokens/s"
@@ -36,7 +36,7 @@ def test_summary_says_what_was_written_and_how_fast():
 
 def test_summary_of_a_search_says_what_it_did_not_find():
   result = Result("answers", 500, 1990, 50_000, 0, 10, 3, 0, 0, 0.0, 0.0)
-  assert result.words.endswith(
+  assert result.describe().endswith(
     "cut without EOS, 10 missing, as fewer beams ended, 3 with the text of a"
     " better one; complete, nothing to do"
   )
@@ -75,17 +75,19 @@ def test_prompts_that_cannot_be_completed_are_refused(plan, tmp_path):
 
 
 def test_plan_in_words(plan):
-  assert plan.words == (
+  assert plan.describe() == (
     "a completion of each of 10 prompts of sums train, drawn at temperature 1,"
     " at most 16 tokens, seed 0; written 256 prompts at a time"
   )
   some = dataclasses.replace(plan, rows=[1, 2], num_samples=1000, seed=3)
-  assert some.words.startswith("1,000 completions of each of 2 prompts of sums")
+  assert some.describe().startswith(
+    "1,000 completions of each of 2 prompts of sums"
+  )
 
 
 def test_a_search_in_words_and_in_the_key(plan):
   search = dataclasses.replace(plan, decoding=BeamSearch(4, 0.6), num_samples=2)
-  assert search.words == (
+  assert search.describe() == (
     "2 completions of each of 10 prompts of sums train, found by a search with"
     " 4 beams, alpha 0.6, at most 16 tokens; written 256 prompts at a time"
   )

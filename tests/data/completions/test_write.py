@@ -14,7 +14,6 @@ from gkd import locks
 from gkd import partitioning
 from gkd.data import shards
 from gkd.data.cache import TokenCache
-from gkd.data.completions import generation
 from gkd.data.completions import write
 from gkd.data.completions.spec import Completions
 from gkd.data.completions.write import write_completions
@@ -64,7 +63,7 @@ def written(path, plan) -> dict[tuple[str, int], list[int]]:
   result = write_completions(path, plan, params)
   cache = TokenCache(result.path)
   rows = cache.read(range(len(cache)))
-  chosen = plan.rows if plan.rows is not None else range(len(plan.prompts))
+  chosen = plan.rows
   expected = [
     row for row in plan.prompts.read(chosen) for _ in range(plan.num_samples)
   ]
@@ -155,10 +154,10 @@ class Stopped(BaseException):
   """As a KeyboardInterrupt."""
 
 
-def stop_after(patch, count, path, plan, name="_generate"):
+def stop_after(patch, count, path, plan, name="_sample"):
   """Writes completions and stops when `count` batches have been dispatched."""
   calls = []
-  original = getattr(generation, name)
+  original = getattr(write, name)
 
   def generate(*args, **kwargs):
     calls.append(None)
@@ -167,7 +166,7 @@ def stop_after(patch, count, path, plan, name="_generate"):
     return original(*args, **kwargs)
 
   with patch.context() as local:
-    local.setattr(generation, name, generate)
+    local.setattr(write, name, generate)
     with pytest.raises(Stopped):
       write_completions(path, plan, params)
 
@@ -212,7 +211,7 @@ def test_same_plan_again_finds_it_complete(plan, tmp_path):
   first = write_completions(tmp_path / "c", plan, params)
   again = write_completions(tmp_path / "c", plan, fail)
   assert again[:7] == first[:7]
-  assert again.words.endswith("; complete, nothing to do")
+  assert again.describe().endswith("; complete, nothing to do")
 
 
 # A change of the plan, and what the message says of it.
