@@ -27,7 +27,7 @@ def facts(
     "teacher_parameters": _parameters(teacher) if teacher else None,
     "student_parameters": _parameters(settings.student),
     "initial": _initial(settings, found),
-    "data": loader.words,
+    "data": loader.describe(),
     "objective": settings.objective.describe(),
     "targets": (
       settings.rollout.describe()

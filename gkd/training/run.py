@@ -217,7 +217,7 @@ class Run:
       f"targets:   {data}",
       f"reduction: {self.reduction}",
       f"optimizer: {self.optimizer.describe()}",
-      f"data:      {_INDENT.join(self.loader.words.splitlines())}",
+      f"data:      {_INDENT.join(self.loader.describe().splitlines())}",
       f"steps:     {self.train_steps:,} of batch {self.loader.batch_size}",
       f"folder:    {self.model_dir}",
     ]

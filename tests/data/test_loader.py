@@ -236,8 +236,8 @@ def test_fillers_have_an_input_and_nothing_to_learn():
 
 
 def test_words_name_rows_shares_and_parts(cache, mixture):
-  assert make_loader(cache).words == "a train, 230 rows"
-  assert make_loader(mixture, subset=Subset(fraction=0.5)).words == (
+  assert make_loader(cache).describe() == "a train, 230 rows"
+  assert make_loader(mixture, subset=Subset(fraction=0.5)).describe() == (
     "66.67 % a train, 115 of 230 rows, drawn by seed 0\n"
     "22.22 % b train, 35 of 70 rows, drawn by seed 0\n"
     "11.11 % c train, 45 of 90 rows, drawn by seed 0"
@@ -252,7 +252,7 @@ def test_every_row_says_who_wrote_its_targets(cache, tmp_path):
   alone = make_loader(teacher)
   assert alone.batch(1).source.tolist() == [Source.TEACHER] * 4
   assert alone.batch(1).source.dtype == np.int32
-  assert alone.words == "t train, 9 rows, targets written by the teacher"
+  assert alone.describe() == "t train, 9 rows, targets written by the teacher"
   batch = make_loader(Mixture([(cache, 1), (teacher, 1)]), batch_size=8).batch(
     3
   )

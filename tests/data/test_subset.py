@@ -102,7 +102,7 @@ def test_a_fraction_of_the_prompts_with_their_targets(sampled):
 
 def test_words_say_how_many_and_how_drawn(cache, sampled):
   def words(subset, of):
-    return subset.words(subset.of(of, 5), of, 5)
+    return subset.describe(subset.of(of, 5), of, 5)
 
   assert words(Subset(), cache) == "400 rows"
   few = words(Subset(limit=512), cache)
