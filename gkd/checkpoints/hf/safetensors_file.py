@@ -60,7 +60,7 @@ def open_folder(folder: Path) -> dict[str, Leaf]:
       " remove the one that is older"
     )
   if index.is_file():
-    return _open_sharded(folder, _weight_map(index))
+    return _open_sharded(index)
   if single.is_file():
     return open_file(single)
   for file in (single, index):
@@ -174,40 +174,31 @@ def _reading(file: Path) -> Iterator[Any]:
     ) from error
 
 
-def _weight_map(index: Path) -> dict[str, str]:
-  """{tensor: file} of an index."""
+def _open_sharded(index: Path) -> dict[str, Leaf]:
+  """The tensors of all files that an index names."""
   remedy = "it is no index of safetensors files, download it again"
   content = files.read_json(index, {"weight_map": dict}, remedy)
   weight_map = content.get("weight_map")
   if not weight_map or not all(map(files.is_plain_name, weight_map.values())):
     raise UserError(f"{index} names no files of its folder; {remedy}")
-  return weight_map
-
-
-def _open_sharded(
-  folder: Path, weight_map: Mapping[str, str]
-) -> dict[str, Leaf]:
-  shards = {}
+  tensors: dict[str, Leaf] = {}
+  places: list[tuple[str, str]] = []
   for name in sorted(set(weight_map.values())):
-    if not (folder / name).is_file():
+    file = index.with_name(name)
+    if not file.is_file():
       raise UserError(
-        f"{folder / name} is missing, which {INDEX_FILE} names; download it"
+        f"{file} is missing, which {INDEX_FILE} names; download it"
       )
-    shards[name] = open_file(folder / name)
-  lost = sorted(n for n, f in weight_map.items() if n not in shards[f])
-  if lost:
+    found = open_file(file)
+    tensors |= found
+    places += [(tensor, name) for tensor in found]
+  if sorted(places) != sorted(weight_map.items()):
+    wrong = {tensor for tensor, _ in set(places) ^ set(weight_map.items())}
     raise UserError(
-      f"{folder / weight_map[lost[0]]} lacks {listed(lost)}, which {INDEX_FILE}"
-      " places in it; download both again"
+      f"{index} and its files disagree about the place of"
+      f" {listed(sorted(wrong))}; download all of them again"
     )
-  for file, tensors in shards.items():
-    unnamed = sorted(n for n in tensors if weight_map.get(n) != file)
-    if unnamed:
-      raise UserError(
-        f"{folder / file} holds {listed(unnamed)}, which {INDEX_FILE} does not"
-        " place there; download both again"
-      )
-  return {name: shards[weight_map[name]][name] for name in sorted(weight_map)}
+  return dict(sorted(tensors.items()))
 
 
 def _shards(tensors: Mapping[str, Leaf], most: int) -> list[list[str]]:
