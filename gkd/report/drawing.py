@@ -205,6 +205,8 @@ def _draw_bars(
     )
   axes.set_yticks([])
   axes.margins(x=0.14)
+  if not any(y for series in chart.series for y in series.ys):
+    axes.set_xlim(0, 1)
   axes.set_ylim(len(tops) * pitch - 0.02, -0.06)
   axes.xaxis.set_major_locator(MaxNLocator(5))
   axes.xaxis.set_major_formatter(StrMethodFormatter(_TICKS))

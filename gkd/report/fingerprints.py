@@ -70,8 +70,9 @@ def written(runs: Sequence[Run]) -> Table | None:
 
 
 def _about(run: Run) -> dict[str, Any]:
-  about = {k: v for k, v in run.about.items() if k != "settings"}
-  return dict(flatten(about))
+  """What is not among the settings, which have the models' sizes too."""
+  about = {k: v for k, v in run.about.items() if k not in ("settings", "model")}
+  return {k: v for k, v in flatten(about) if "config" not in k.split(".")}
 
 
 def _values(

@@ -80,6 +80,11 @@ def test_bars_of_negative_values_are_inside_the_chart():
   assert high > 1.0
 
 
+def test_bars_of_nothing_but_zeros_begin_at_the_left():
+  axes = _axes([Series("a", 0, [0.0, 0.0])], "bars", groups=["one", "two"])
+  assert axes.get_xlim() == (0.0, 1.0)
+
+
 @pytest.mark.parametrize(("first", "scale"), [(1, "log"), (0, "symlog")])
 def test_log_axis_of_steps_has_a_place_for_step_0(first, scale):
   steps = [first, 2, 4, 8, 16, 32, 64, 128]

@@ -57,15 +57,15 @@ def test_many_arms_are_rows():
 
 def test_only_facts_that_differ_are_listed_and_hashes_are_short():
   runs = [
-    about("a", model={"emb_dim": 16, "heads": 2}, sha="ab" * 32),
-    about("b", model={"emb_dim": 24, "heads": 2}, sha="cd" * 32),
+    about("a", card={"rows": 16, "heads": 2}, sha="ab" * 32),
+    about("b", card={"rows": 24, "heads": 2}, sha="cd" * 32),
     about("c", settings={"rate": 3}),
   ]
   table = fingerprints.facts(runs)
   assert table.header == ["fact", "a", "b", "c"]
   assert cells(table) == [
-    ["model.emb_dim", "16", "24", "–"],
-    ["model.heads", "2", "2", "–"],
+    ["card.heads", "2", "2", "–"],
+    ["card.rows", "16", "24", "–"],
     ["sha", "abababababab…", "cdcdcdcdcdcd…", "–"],
   ]
   assert fingerprints.facts(runs[:1]) is None

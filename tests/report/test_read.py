@@ -7,7 +7,6 @@ import pytest
 
 from gkd.errors import UserError
 from gkd.report import read
-from gkd.report import result_files
 from gkd.report.metric_info import Score
 from tests.report.example_runs import ACCURACY
 from tests.report.example_runs import BEAM
@@ -39,6 +38,10 @@ def test_metrics_are_curves_in_order_of_steps(tmp_path):
 
 def test_null_reads_as_nan_and_damaged_lines_are_left_out_and_noted(tmp_path):
   path = tmp_path / "metrics.jsonl"
+  # A whole last line without an end counts.
+  path.write_text('{"step": 1, "a": 2}\n{"step": 3, "a": 4}', "utf-8")
+  (run,) = read.read([str(tmp_path)]).runs
+  assert run.metrics["a"] == ([1, 3], [2.0, 4.0])
   path.write_text('{"step": 1, "a": null}\nx\n[1]\n{"step": 2, "a": 1', "utf-8")
   (run,) = read.read([str(tmp_path)]).runs
   (steps, values) = run.metrics["a"]
@@ -50,13 +53,6 @@ def test_null_reads_as_nan_and_damaged_lines_are_left_out_and_noted(tmp_path):
     "run.json has no settings and config.gin is missing, so its settings are"
     " not shown",
   ]
-
-
-def test_whole_last_line_without_an_end_counts(tmp_path):
-  path = tmp_path / "metrics.jsonl"
-  path.write_text('{"step": 1}\n{"step": 2}')
-  lines = result_files.json_lines(str(path))
-  assert lines == ([{"step": 1}, {"step": 2}], [])
 
 
 def test_evaluation_is_the_single_values_of_step_0(tmp_path):
@@ -93,37 +89,22 @@ def test_scores_of_an_earlier_version_keep_plain_names_and_it_is_said(tmp_path):
   assert "metric_info.json does not describe its scores" in note
 
 
-def test_divergences_to_different_teachers_are_different_scores(tmp_path):
-  found = {}
-  teachers = {"a": ("1" * 64, "/m/x/t"), "b": ("2" * 64, "/m/y/t"), "c": None}
-  for folder, known in teachers.items():
-    about = {"roles": {}}
-    if known:
-      about["roles"]["teacher"] = {"content_sha256": known[0], "path": known[1]}
+def test_teachers_are_told_apart_by_their_content_and_not_by_their_path(
+  tmp_path,
+):
+  hashes = {"x/t": "1" * 64, "y/t": "1" * 64, "z/t": "2" * 64, "u/t": None}
+  for path, sha256 in hashes.items():
     write(
-      tmp_path / folder,
+      tmp_path / path[0],
       values={"eval/toy/forward_kl": 1.0},
       infos={"eval/toy/forward_kl": ACCURACY | KL},
-      about=about,
+      about={"roles": {"teacher": {"content_sha256": sha256, "path": path}}},
     )
-  for run in read.read([str(tmp_path)]).runs:
-    (found[run.name],) = run.metrics
-  assert found["a"].model == "1" * 8
-  assert found["b"].model == "2" * 8
-  assert found["c"].model == f"of {tmp_path / 'c'}"  # unknown: its own
-
-
-def test_equal_teachers_are_one_wherever_they_lie(tmp_path):
-  for folder in "ab":
-    about = {"content_sha256": "1" * 64, "path": f"/{folder}/teacher"}
-    write(
-      tmp_path / folder,
-      values={"eval/toy/forward_kl": 1.0},
-      infos={"eval/toy/forward_kl": ACCURACY | KL},
-      about={"roles": {"teacher": about}},
-    )
-  first, second = read.read([str(tmp_path)]).runs
-  assert first.metrics.keys() == second.metrics.keys() == {kl("1" * 8)}
+  models = [
+    one.model for r in read.read([str(tmp_path)]).runs for one in r.metrics
+  ]
+  # One without a hash is taken for a model of its own.
+  assert models == [f"of {tmp_path / 'u'}", "1" * 8, "1" * 8, "2" * 8]
 
 
 def test_set_of_runs_is_found_below_in_natural_order(tmp_path):
@@ -207,20 +188,20 @@ def test_labels_of_an_experiment_are_of_the_runs_below_it(tmp_path):
   assert sorted(names) == ["The start", "student"]
 
 
-def test_directory_that_does_not_exist_is_refused(tmp_path):
-  with pytest.raises(UserError, match="nowhere is not a directory; expected"):
-    read.read([str(tmp_path / "nowhere")])
-  with pytest.raises(UserError, match="no directory was given"):
-    read.read([])
-
-
-def test_directory_without_anything_to_report_is_refused(tmp_path):
-  (tmp_path / "notes.txt").write_text("nothing")
-  with pytest.raises(UserError, match=r"has no metrics.jsonl, no metrics.json"):
-    read.read([str(tmp_path)])
-  (tmp_path / "metrics.jsonl").write_text("")
-  with pytest.raises(UserError, match=r"is a run that has reported no numbers"):
-    read.read([str(tmp_path)])
+@pytest.mark.parametrize(
+  ("folders", "message"),
+  [
+    ([], "no directory was given"),
+    (["nowhere"], "nowhere is not a directory; expected"),
+    (["notes"], r"has no metrics.jsonl, no metrics.json and no"),
+    (["started"], r"is a run that has reported no numbers"),
+  ],
+)
+def test_nothing_to_report_is_refused(tmp_path, folders, message):
+  (write(tmp_path / "notes") / "notes.txt").write_text("nothing")
+  (write(tmp_path / "started") / "metrics.jsonl").write_text("")
+  with pytest.raises(UserError, match=message):
+    read.read([str(tmp_path / folder) for folder in folders])
 
 
 @pytest.mark.parametrize(
