@@ -107,9 +107,11 @@ def test_a_row_says_what_the_run_was_and_what_it_scored(tmp_path):
   (trained / "metrics.jsonl").write_text(
     "".join(json.dumps(line) + "\n" for line in lines)
   )
-  (trained / "config.gin").write_text(
-    "DIVERGENCE = @divergence.ForwardKL()\nSTUDENT_DATA_FRACTION = 1.0\n"
-  )
+  settings = {
+    "rollout": {"student_fraction": 1.0},
+    "objective": {"divergence": {"type": "ForwardKL"}},
+  }
+  (trained / "run.json").write_text(json.dumps({"settings": settings}))
   row = result_rows.row("gkd_on_policy", "none", 3, trained, scores)
   assert row == {
     "method": "gkd_on_policy",

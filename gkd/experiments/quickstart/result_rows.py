@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gkd import bindings
 from gkd.report import read
 
 _PHASES = ("data", "sample", "update")
@@ -92,11 +91,9 @@ def row(
     seconds = [trained.total(f"time/{phase}_seconds") for phase in _PHASES]
     made["train_seconds"] = sum(s for s in seconds if s == s)
     made["updates"] = trained.num_steps
-    macros = bindings.parse(trained.config_text)
-    made["lambda"] = json.loads(macros.get("STUDENT_DATA_FRACTION", "null"))
-    divergence = macros.get("DIVERGENCE")
-    if divergence is not None and method != "seqkd":
-      made["divergence"] = divergence.strip("@()").split(".")[-1]
+    settings = trained.settings
+    made["lambda"] = settings.get("rollout.student_fraction")
+    made["divergence"] = settings.get("objective.divergence.type")
   return made
 
 
