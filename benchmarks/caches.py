@@ -116,7 +116,7 @@ def tokenising(data_dir: str, workers: int) -> dict[str, Any]:
   start = time.process_time()
   for name in texts:
     ids = vocabulary.encode_batch(texts[name][_WARM_UP:])
-    ours[name] = [i + [vocabulary.eos_id] for i in ids]
+    ours[name] = [i + [vocabulary.eos_ids[0]] for i in ids]
   in_batches = (time.process_time() - start) / _SAMPLE
   for place, example in enumerate(theirs[_WARM_UP:]):
     for name in texts:

@@ -5,38 +5,48 @@ on padding or on how a batch was split, an EOS that was never trained, padded
 vocabulary rows that were sampled. So there is one copy of each.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 from typing import get_args
 
 import jax.numpy as jnp
 
-from gkd.types import EOS_ID
-from gkd.types import PAD_ID
 from gkd.types import Array
 
 Reduction = Literal["sequence", "token", "sum"]
 
 
-def shift_right(tokens: Array) -> Array:
-  """Decoder inputs [..., T]: targets [..., T] with 0 in front, last dropped."""
-  return jnp.pad(tokens[..., :-1], [(0, 0)] * (tokens.ndim - 1) + [(1, 0)])
+def shift_right(tokens: Array, start_id: int) -> Array:
+  """Decoder inputs [..., T]: `start_id`, then targets [..., T] but the last."""
+  padding = [(0, 0)] * (tokens.ndim - 1) + [(1, 0)]
+  return jnp.pad(tokens[..., :-1], padding, constant_values=start_id)
 
 
-def mask_after_eos(tokens: Array, eos_id: int = EOS_ID) -> tuple[Array, Array]:
+def is_any(tokens: Array, ids: Sequence[int]) -> Array:
+  """Bool array in the shape of `tokens`: whether a token is one of `ids`."""
+  found = jnp.zeros(tokens.shape, bool)
+  for index in ids:
+    found |= tokens == index
+  return found
+
+
+def mask_after_eos(
+  tokens: Array, eos_ids: Sequence[int]
+) -> tuple[Array, Array]:
   """Keeps each row up to and including its first EOS.
 
   Args:
     tokens: [..., T] int ids.
-    eos_id: the id that ends a sequence.
+    eos_ids: the ids that end a sequence.
 
   Returns:
     tokens [..., T] with 0 after the first EOS, and float32 weights [..., T]
     that are 1 up to and including it. A row without EOS keeps everything.
   """
-  is_eos = (tokens == eos_id).astype(jnp.int32)
+  is_eos = is_any(tokens, eos_ids).astype(jnp.int32)
   before = jnp.cumsum(is_eos, axis=-1) - is_eos
   keep = before == 0
-  return jnp.where(keep, tokens, PAD_ID), keep.astype(jnp.float32)
+  return jnp.where(keep, tokens, 0), keep.astype(jnp.float32)
 
 
 def mask_padded_ids(
@@ -44,7 +54,7 @@ def mask_padded_ids(
   vocabulary_size: int,
   *,
   width: int | None = None,
-  forbid_pad: bool = False,
+  forbidden_ids: Sequence[int] = (),
 ) -> Array:
   """Sets the logits of ids that no tokenizer can produce to −inf.
 
@@ -53,7 +63,7 @@ def mask_padded_ids(
     vocabulary_size: number of real ids; ids from here up are padding rows.
     width: cut to this many columns first, so that a teacher and a student whose
       tables are padded differently can be compared; at least vocabulary_size.
-    forbid_pad: also mask id 0, for sampling: 0 is never drawn.
+    forbidden_ids: also mask these, for sampling: padding and decoder start.
 
   Returns:
     [..., width or V] logits.
@@ -62,9 +72,7 @@ def mask_padded_ids(
     assert width >= vocabulary_size, (width, vocabulary_size)
     logits = logits[..., :width]
   ids = jnp.arange(logits.shape[-1])
-  allowed = ids < vocabulary_size
-  if forbid_pad:
-    allowed &= ids != PAD_ID
+  allowed = (ids < vocabulary_size) & ~is_any(ids, forbidden_ids)
   return jnp.where(allowed, logits, -jnp.inf)
 
 

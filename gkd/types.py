@@ -5,7 +5,9 @@ Letters used in shapes throughout the project:
   V vocabulary width  D model width             H attention heads
   K size of a head    F width of the MLP        L layers
 
-Ids follow T5: 0 is padding and the decoder's start token, 1 is end-of-sequence.
+What pads, ends and starts a sequence is said by `Vocabulary.pad_id`,
+`Vocabulary.eos_ids` and `LanguageModel.start_id`. Which tokens are real is said
+by masks and weights, never by an id: a filler may be any id, here it is 0.
 """
 
 from collections.abc import Callable
@@ -21,8 +23,6 @@ import jax
 
 # Part of this module's names.
 from gkd.errors import UserError as UserError
-from gkd.ids import EOS_ID as EOS_ID
-from gkd.ids import PAD_ID as PAD_ID
 
 Array = jax.Array
 Key = jax.Array  # a typed key, `jax.random.key`
@@ -48,10 +48,11 @@ class Pair(NamedTuple):
 
 @flax.struct.dataclass
 class Batch:
-  """One global batch, right-padded with 0.
+  """One global batch, right-padded.
 
   Attributes:
     inputs: [B, I] int32 prompt ids, EOS included.
+    input_mask: [B, I] bool, True on prompt ids. A filler row has one True.
     targets: [B, T] int32 target ids, EOS included.
     weights: [B, T] float32; 1 where a target counts (EOS included), 0 on
       padding and on rows that have no target.
@@ -65,6 +66,7 @@ class Batch:
   """
 
   inputs: Array
+  input_mask: Array
   targets: Array
   weights: Array
   rows: Array
@@ -81,15 +83,18 @@ class LanguageModel:
   Attributes:
     config: the family's own frozen, hashable configuration.
     vocabulary_size: number of real ids; logits may be wider (padded rows).
+    start_id: the decoder's first input.
     init: `init(key) -> params`.
-    hidden: `hidden(params, inputs [B,I], targets [B,T], *, segments=None,
-      positions=None, dropout_key=None) -> [B,T,D]`, aligned with targets: state
-      t predicts `targets[:, t]`. Dropout is off without a key.
+    hidden: `hidden(params, inputs [B,I], targets [B,T], *, input_mask=None,
+      segments=None, positions=None, dropout_key=None) -> [B,T,D]`, aligned with
+      targets: state t predicts `targets[:, t]`. Dropout is off without a key.
+      `input_mask` [B,I] is True on prompt ids; without one the family follows
+      its own convention (T5: all ids but the padding).
     head: `head(params, hidden [...,D]) -> [...,V]` raw float32 logits.
-    prefill: `prefill(params, inputs [B,I], max_length) -> (cache, logits
-      [B,V])`, the logits of the first target. Arrays of the cache have B as
-      their leading axis and mix no rows, so that rows may be picked, repeated
-      and reordered; scalars hold for all rows.
+    prefill: `prefill(params, inputs [B,I], max_length, *, input_mask=None) ->
+      (cache, logits [B,V])`, the logits of the first target. Arrays of the
+      cache have B as their leading axis and mix no rows, so that rows may be
+      picked, repeated and reordered; scalars hold for all rows.
     decode: `decode(params, cache, tokens [B]) -> (cache, logits [B,V])`, feeds
       the tokens just chosen and returns the logits of the next ones. What of
       the cache does not depend on the tokens is handed on as it is.
@@ -98,12 +103,27 @@ class LanguageModel:
 
   config: Any
   vocabulary_size: int
+  start_id: int
   init: Callable[[Key], Params]
   hidden: Callable[..., Array]
   head: Callable[[Params, Array], Array]
-  prefill: Callable[[Params, Array, int], tuple[Cache, Array]]
+  prefill: Callable[..., tuple[Cache, Array]]
   decode: Callable[[Params, Cache, Array], tuple[Cache, Array]]
   axes: Callable[[Params], Any]
+
+  def hidden_of(
+    self, params: Params, batch: Batch, *, dropout_key: Key | None = None
+  ) -> Array:
+    """`hidden` [B, T, D] of a batch, with its mask, segments and positions."""
+    return self.hidden(
+      params,
+      batch.inputs,
+      batch.targets,
+      input_mask=batch.input_mask,
+      segments=batch.segments,
+      positions=batch.positions,
+      dropout_key=dropout_key,
+    )
 
   def logits(self, params: Params, inputs: Array, targets: Array, **kwargs):
     """Raw float32 logits [B, T, V], aligned with targets."""

@@ -28,13 +28,13 @@ def reduce_by_loop(values, weights, reduction):
 
 
 def test_shift_right_feeds_each_target_to_the_next_position():
-  shifted = masks.shift_right(jnp.array([[5, 6, 1, 0], [7, 1, 0, 0]]))
+  shifted = masks.shift_right(jnp.array([[5, 6, 1, 0], [7, 1, 0, 0]]), 0)
   np.testing.assert_array_equal(shifted, [[0, 5, 6, 1], [0, 7, 1, 0]])
 
 
 def test_shift_right_equals_t5x(golden):
   batch = np.load(golden / "t5x" / "batch.npz")
-  shifted = masks.shift_right(jnp.asarray(batch["decoder_target_tokens"]))
+  shifted = masks.shift_right(jnp.asarray(batch["decoder_target_tokens"]), 0)
   np.testing.assert_array_equal(shifted, batch["decoder_input_tokens"])
 
 
@@ -47,7 +47,7 @@ def test_mask_after_eos_keeps_the_first_eos_and_nothing_after():
       [2, 3, 4, 1],  # EOS at the end
     ]
   )
-  kept, weights = masks.mask_after_eos(tokens)
+  kept, weights = masks.mask_after_eos(tokens, [1])
   np.testing.assert_array_equal(
     kept, [[5, 1, 0, 0], [1, 0, 0, 0], [2, 3, 4, 5], [2, 3, 4, 1]]
   )
@@ -58,7 +58,7 @@ def test_mask_after_eos_keeps_the_first_eos_and_nothing_after():
 
 
 def test_mask_after_eos_takes_the_eos_id_that_it_is_given():
-  kept, weights = masks.mask_after_eos(jnp.array([[1, 9, 1]]), eos_id=9)
+  kept, weights = masks.mask_after_eos(jnp.array([[1, 9, 1]]), eos_ids=[9])
   np.testing.assert_array_equal(kept, [[1, 9, 0]])
   np.testing.assert_array_equal(weights, [[1, 1, 0]])
 
@@ -78,8 +78,10 @@ def test_padded_ids_get_no_probability_and_no_gradient():
   assert not np.asarray(gradient[:, 3:]).any()
 
 
-def test_width_cuts_columns_and_forbid_pad_masks_id_zero():
-  masked = masks.mask_padded_ids(jnp.zeros((1, 6)), 3, width=4, forbid_pad=True)
+def test_width_cuts_columns_and_forbidden_ids_are_masked():
+  masked = masks.mask_padded_ids(
+    jnp.zeros((1, 6)), 3, width=4, forbidden_ids=(0,)
+  )
   np.testing.assert_array_equal(masked, [[-np.inf, 0, 0, -np.inf]])
 
 

@@ -48,6 +48,7 @@ def make_batch(num_rows: int = 4) -> Batch:
   targets[0, 3:] = 0
   return Batch(
     inputs=inputs,
+    input_mask=inputs > 0,
     targets=targets,
     weights=(targets > 0).astype(np.float32),
     rows=np.arange(num_rows, dtype=np.int32),

@@ -13,7 +13,6 @@ from gkd.config.records import Folders
 from gkd.data.cache import TokenCache
 from gkd.evaluation import predictions
 from gkd.evaluation.evaluation import Evaluation
-from gkd.sampling.strategies import check_beams
 from gkd.types import UserError
 
 
@@ -31,9 +30,9 @@ def make_evaluations(
     UserError: a cache cannot serve an evaluation; without this it would be
       found only when the first one runs, maybe hours later.
   """
-  if config.beam_size:
-    num_ids = caches[0].info["vocabulary"]["size"]  # and of the models
-    check_beams(config.beam_size, num_ids - 1)  # PAD is never taken
+  num_ids = caches[0].info["vocabulary"]["size"]  # and of the models
+  for strategy in config.strategies:
+    strategy.check_num_ids(num_ids - 1)  # the padding is never generated
   tasks = Counter(cache.info["task"] for cache in caches)
   evaluations: list[Evaluation] = []
   for cache in caches:

@@ -24,7 +24,6 @@ from gkd.data.cache import Tokens
 from gkd.data.mixture import Mixture
 from gkd.data.subset import Subset
 from gkd.text.vocabulary import Vocabulary
-from gkd.types import EOS_ID
 from gkd.types import Batch
 from gkd.types import Source
 from gkd.types import UserError
@@ -174,10 +173,11 @@ def collate(
     batch_size: fill up to so many rows; default none.
   """
   size = batch_size or len(rows)
-  inputs, _ = _padded([row.inputs for row in rows], size, lengths["inputs"])
+  inputs, input_mask = _padded(
+    [row.inputs for row in rows], size, lengths["inputs"]
+  )
   # Attention over an input without any token is undefined.
-  inputs[len(rows) :, 0] = EOS_ID
-  # From the length and not from the ids: whatever the ids mean.
+  input_mask[len(rows) :, 0] = True
   targets, is_target = _padded(
     [row.targets for row in rows], size, lengths["targets"]
   )
@@ -185,6 +185,7 @@ def collate(
   row_ids[: len(rows)] = ids
   return Batch(
     inputs=inputs,
+    input_mask=input_mask,
     targets=targets,
     weights=is_target.astype(np.float32),
     rows=row_ids,

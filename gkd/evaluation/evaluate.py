@@ -1,11 +1,10 @@
-"""Evaluation by generation: answer prompts, score the texts, keep them.
+"""Evaluation by generation: scores of one model on one split.
 
-A model answers the prompts of a split, the texts are postprocessed and scored
+The model answers the prompts of a split, the texts are postprocessed and scored
 by the task's own metric functions, and every prediction is written down. With a
-teacher its own answers are scored in the same way, once, and the distance
-between the two models is measured on the same prompts: forward KL on sequences
-that the teacher wrote, reverse KL on sequences that the student wrote, both at
-temperature 1.
+teacher its own answers are scored in the same way, once, and the KLs between
+the two models are measured on the same prompts: forward KL on sequences of the
+teacher, reverse KL on sequences of the student, both at temperature 1.
 
 Evaluation reads parameters and draws from its own random stream; it changes
 nothing and never runs TensorFlow.
@@ -17,23 +16,29 @@ nothing and never runs TensorFlow.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from gkd import keys
-from gkd.evaluation import generation
 from gkd.evaluation import predictions
+from gkd.evaluation import prompts
 from gkd.evaluation import scores
 from gkd.evaluation import sequence_kl
 from gkd.evaluation.evaluation import Evaluation
-from gkd.evaluation.generation import Examples
 from gkd.evaluation.predictions import Record
+from gkd.evaluation.prompts import Examples
 from gkd.evaluation.scores import Score
+from gkd.sampling.generate import generate
 from gkd.sampling.generate import prefetch
 from gkd.sampling.params import SamplingParams
+from gkd.sampling.sampler import Samples
+from gkd.sampling.strategies import Strategy
+from gkd.types import Batch
 from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import Source
@@ -42,9 +47,9 @@ Answers = Sequence[Sequence[Record]]
 
 # Draws of one evaluation, folded into its stream: the student's answers count
 # up from 0 and the teacher's from a number far from them, the sequences for the
-# distance have fixed ones.
-_STUDENT_DISTANCE = 1 << 20
-_TEACHER_DISTANCE = (1 << 20) + 1
+# KLs have fixed ones.
+_STUDENT_SEQUENCES = 1 << 20
+_TEACHER_SEQUENCES = (1 << 20) + 1
 _TEACHER_ANSWERS = 1 << 21
 # A teacher is the same at all steps of a run.
 _TEACHER_STEP = 0
@@ -66,16 +71,16 @@ def evaluate(
   """Scores of one model on one split.
 
   Args:
-    model: who answers.
+    model: the model that is evaluated.
     params: its parameters.
-    evaluation: rows and decoding.
+    evaluation: the split and the decoding strategy.
     seed: of the run.
-    step: at which the model is; draws and file names depend on it.
+    step: of the model; draws and file names depend on it.
     predictions_dir: where to write `<task>-<split>-<label>-<step>.jsonl`.
     teacher: model to compare with.
     teacher_params: its parameters.
     batch_sharding: layout of batches over devices; default as jit places them.
-    on_answers: is given the records of all answers, to do more with them.
+    on_answers: called with the records of all answers.
 
   Returns:
     `eval/<task>/<metric>`: the task's metrics, `majority_<metric>` where
@@ -84,7 +89,7 @@ def evaluate(
     and `reverse_kl`, summed over a sequence, and the same `…_per_token`. Each
     comes with the ends of its 95 % interval, `<metric>_ci_low` and `…_ci_high`.
   """
-  examples = generation.prompts(
+  examples = prompts.batches(
     evaluation.cache,
     evaluation.num_rows,
     evaluation.lengths,
@@ -92,27 +97,160 @@ def evaluate(
     batch_sharding,
     name=f"evaluation of {evaluation.name}, split {evaluation.split!r}",
   )
-  student, asked = (model, params), (teacher, teacher_params)
-  answers = _answers(student, examples, seed, step, evaluation)
+  job = _Job(evaluation, examples, seed)
+  student_model = _Model(model, params)
+  answers = job.answers(student_model, step, 0, "answers")
   if predictions_dir is not None:
     predictions.write(answers, predictions_dir, evaluation.file_parts, step)
   if on_answers is not None:
     on_answers(answers)
   suffix = f"_{evaluation.label}" if evaluation.label else ""
-  found = _scores(answers, seed, evaluation)
-  named = {f"{name}{suffix}": score for name, score in found.items()}
-  if teacher is not None and evaluation.score_teacher:
-    found = evaluation.memo.get(
-      "scores",
-      *asked,
-      seed,
-      lambda: _teacher_scores(asked, examples, seed, evaluation),
-    )
-    named |= {f"teacher_{n}{suffix}": score for n, score in found.items()}
-  if teacher is not None and evaluation.distance:
-    named |= _distances(student, asked, examples, seed, step, evaluation)
+  named = {f"{n}{suffix}": s for n, s in job.scores(answers).items()}
+  if teacher is not None:
+    teacher_model = _Model(teacher, teacher_params)
+    if evaluation.score_teacher:
+      found = job.teacher_scores(teacher_model)
+      named |= {f"teacher_{n}{suffix}": s for n, s in found.items()}
+    if evaluation.distance:
+      named |= job.kls(student_model, teacher_model, step)
   values = scores.flat(named)
   return {f"eval/{evaluation.metric_part}/{n}": v for n, v in values.items()}
+
+
+class _Model(NamedTuple):
+  lm: LanguageModel
+  params: Params
+
+
+class _Job(NamedTuple):
+  """One evaluation at work: its prompts on the device, and the run's seed."""
+
+  evaluation: Evaluation
+  examples: list[Examples]
+  seed: int
+
+  def generate(
+    self, model: _Model, step: int, draw: int, strategy: Strategy, what: str
+  ) -> Iterator[tuple[Examples, Samples]]:
+    """Samples of each batch, by draw number `draw` of this evaluation."""
+    vocabulary = self.evaluation.cache.vocabulary
+    key = keys.stream(self.seed, step, keys.Role.EVALUATION)
+    key = jax.random.fold_in(key, draw)
+
+    def samples(batch: Batch) -> Samples:
+      return generate(
+        *model,
+        batch.inputs,
+        batch.input_mask,
+        batch.rows,
+        key,
+        strategy,
+        max_length=self.evaluation.lengths["targets"],
+        eos_ids=vocabulary.eos_ids,
+        pad_id=vocabulary.pad_id,
+      )
+
+    dispatched = (samples(example.batch) for example in self.examples)
+    return self.with_progress(prefetch(dispatched), what)
+
+  def with_progress(self, results: Iterator, what: str) -> Iterator:
+    """Each batch with its result, and a progress line."""
+    title = f"{self.evaluation.name} {self.evaluation.split}, {what}"
+    return prompts.with_progress(results, self.examples, title)
+
+  def answers(
+    self, model: _Model, step: int, first_draw: int, what: str
+  ) -> list[list[Record]]:
+    """`num_samples` lists of records, one record for each row."""
+    cache, strategy = self.evaluation.cache, self.evaluation.decoding
+    return [
+      [
+        record
+        for example, samples in self.generate(model, step, draw, strategy, what)
+        for record in predictions.records(
+          np.asarray(example.batch.rows),
+          example.rows,
+          jax.device_get(samples),
+          cache,
+        )
+      ]
+      for draw in range(first_draw, first_draw + self.evaluation.num_samples)
+    ]
+
+  def scores(self, answers: Answers) -> dict[str, Score]:
+    evaluation = self.evaluation
+    return scores.scores(
+      answers, evaluation.cache, resamples=evaluation.bootstrap, seed=self.seed
+    )
+
+  def teacher_scores(self, teacher: _Model) -> dict[str, Score]:
+    """Scores of the teacher's answers, computed once a run."""
+
+    def compute():
+      what = "answers of the teacher"
+      return self.scores(
+        self.answers(teacher, _TEACHER_STEP, _TEACHER_ANSWERS, what)
+      )
+
+    cache = self.evaluation.teacher_cache
+    return cache.get("scores", *teacher, self.seed, compute)
+
+  def sequences(
+    self, model: _Model, step: int, draw: int, source: Source
+  ) -> list[Batch]:
+    """The batches with sequences of a model at temperature 1 as targets."""
+    what = f"text of the {source.name.lower()}"
+    return [
+      example.batch.replace(
+        targets=samples.tokens,
+        weights=samples.weights,
+        source=np.full(example.batch.source.shape, int(source), np.int32),
+      )
+      for example, samples in self.generate(
+        model, step, draw, SamplingParams(), what
+      )
+    ]
+
+  def kls(
+    self, student: _Model, teacher: _Model, step: int
+  ) -> dict[str, Score]:
+    """Forward KL on the teacher's sequences, reverse KL on the student's."""
+    by_teacher = self.evaluation.teacher_cache.get(
+      "sequences",
+      *teacher,
+      self.seed,
+      lambda: self.sequences(
+        teacher, _TEACHER_STEP, _TEACHER_SEQUENCES, Source.TEACHER
+      ),
+    )
+    by_student = self.sequences(
+      student, step, _STUDENT_SEQUENCES, Source.STUDENT
+    )
+    measures = []
+    for direction, batches in (
+      ("forward", by_teacher),
+      ("reverse", by_student),
+    ):
+      dispatched = (
+        _sequence_estimates(
+          *teacher,
+          *student,
+          batch,
+          direction=direction,
+          chunk_size=self.evaluation.chunk_size,
+        )
+        for batch in batches
+      )
+      measured = self.with_progress(prefetch(dispatched), f"{direction} KL")
+      estimates = jax.device_get([part for _, part in measured])
+      statistics = sequence_kl.statistics(estimates, direction)
+      measures.append(scores.Summed([statistics]))
+    return scores.measured(
+      measures,
+      self.evaluation.num_rows,
+      resamples=self.evaluation.bootstrap,
+      seed=self.seed,
+    )
 
 
 # Compiled once per pair of models and shape.
@@ -120,130 +258,3 @@ _sequence_estimates = jax.jit(
   sequence_kl.sequence_estimates,
   static_argnames=("p_model", "q_model", "direction", "chunk_size"),
 )
-
-# A model and its parameters.
-_Model = tuple[LanguageModel, Params]
-
-
-def _scores(
-  answers: Answers, seed: int, evaluation: Evaluation
-) -> dict[str, Score]:
-  return scores.scores(
-    answers, evaluation.cache, resamples=evaluation.bootstrap, seed=seed
-  )
-
-
-def _teacher_scores(
-  teacher: _Model,
-  examples: Sequence[Examples],
-  seed: int,
-  evaluation: Evaluation,
-) -> dict[str, Score]:
-  answers = _answers(
-    teacher,
-    examples,
-    seed,
-    _TEACHER_STEP,
-    evaluation,
-    first_draw=_TEACHER_ANSWERS,
-    what="answers of the teacher",
-  )
-  return _scores(answers, seed, evaluation)
-
-
-def _answers(
-  answering: _Model,
-  examples: Sequence[Examples],
-  seed: int,
-  step: int,
-  evaluation: Evaluation,
-  *,
-  first_draw: int = 0,
-  what: str = "answers",
-) -> list[list[Record]]:
-  """`num_samples` lists of records, one record for each row."""
-  found = []
-  for draw in range(first_draw, first_draw + evaluation.num_samples):
-    drawn = _drawn(
-      answering, examples, seed, step, draw, evaluation.decoding, evaluation
-    )
-    records: list[Record] = []
-    title = _title(evaluation, what)
-    for example, samples in generation.followed(drawn, examples, title):
-      row_ids = np.asarray(example.batch.rows)
-      records += predictions.records(
-        row_ids, example.rows, jax.device_get(samples), evaluation.cache
-      )
-    found.append(records)
-  return found
-
-
-def _drawn(answering, examples, seed, step, draw, decoding, evaluation):
-  """Samples of each batch, by draw number `draw` of this evaluation."""
-  key = keys.stream(seed, step, keys.Role.EVALUATION)
-  return generation.answer(
-    *answering,
-    examples,
-    jax.random.fold_in(key, draw),
-    decoding,
-    max_length=evaluation.lengths["targets"],
-    eos_id=evaluation.eos_id,
-  )
-
-
-def _title(evaluation: Evaluation, what: str) -> str:
-  return f"{evaluation.name} {evaluation.split}, {what}"
-
-
-def _distances(
-  student: _Model,
-  teacher: _Model,
-  examples: Sequence[Examples],
-  seed: int,
-  step: int,
-  evaluation: Evaluation,
-) -> dict[str, Score]:
-  """Forward KL on the teacher's sequences, reverse KL on the student's."""
-
-  def sequences(model, step, draw, source):
-    drawn = _drawn(
-      model, examples, seed, step, draw, SamplingParams(), evaluation
-    )
-    title = _title(evaluation, f"text of the {source.name.lower()}")
-    return [
-      example.batch.replace(
-        targets=samples.tokens,
-        weights=samples.weights,
-        source=np.full(example.batch.source.shape, int(source), np.int32),
-      )
-      for example, samples in generation.followed(drawn, examples, title)
-    ]
-
-  by_teacher = evaluation.memo.get(
-    "sequences",
-    *teacher,
-    seed,
-    lambda: sequences(
-      teacher, _TEACHER_STEP, _TEACHER_DISTANCE, Source.TEACHER
-    ),
-  )
-  by_student = sequences(student, step, _STUDENT_DISTANCE, Source.STUDENT)
-  measures = []
-  for direction, batches in (("forward", by_teacher), ("reverse", by_student)):
-    measured = prefetch(
-      _sequence_estimates(
-        *teacher,
-        *student,
-        batch,
-        direction=direction,
-        chunk_size=evaluation.chunk_size,
-      )
-      for batch in batches
-    )
-    title = _title(evaluation, f"{direction} KL")
-    rows = [part for _, part in generation.followed(measured, examples, title)]
-    statistics = sequence_kl.statistics(jax.device_get(rows), direction)
-    measures.append(scores.Summed([statistics]))
-  return scores.measured(
-    measures, evaluation.num_rows, resamples=evaluation.bootstrap, seed=seed
-  )

@@ -8,7 +8,6 @@ from gkd.evaluation.bootstrap import RESAMPLES
 from gkd.evaluation.teacher_cache import TeacherCache
 from gkd.sampling.strategies import Strategy
 from gkd.structured_settings import setting
-from gkd.types import EOS_ID
 from gkd.types import UserError
 
 
@@ -35,8 +34,7 @@ class Evaluation:
     chunk_size: positions whose logits exist at once when the KLs are measured,
       None for all; set it where [B, T, V] of two models is too much.
     bootstrap: resamples for the confidence intervals; 0 for none.
-    eos_id: the id that ends an answer.
-    memo: what the teacher wrote; not to be given, each evaluation has its own.
+    teacher_cache: results of the teacher; each evaluation has its own.
   """
 
   name: str = setting("EVAL_TASK")
@@ -53,10 +51,9 @@ class Evaluation:
   distance: bool = True
   chunk_size: int | None = None
   bootstrap: int = RESAMPLES
-  eos_id: int = EOS_ID
-  # Not an argument of __init__: `dataclasses.replace` would hand the memo of
+  # Not an argument of __init__: `dataclasses.replace` would hand results for
   # other rows and lengths on to the new evaluation.
-  memo: TeacherCache = dataclasses.field(
+  teacher_cache: TeacherCache = dataclasses.field(
     init=False, default_factory=TeacherCache, compare=False, repr=False
   )
 

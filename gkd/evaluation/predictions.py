@@ -24,17 +24,9 @@ from typing import Protocol
 import numpy as np
 
 from gkd import files
+from gkd.sampling.sampler import Samples
 
 Record = Mapping[str, Any]
-
-
-class Answered(Protocol):
-  """What evaluation uses of `Samples` and of `Beams.best`."""
-
-  tokens: Any  # [B, T] int32
-  weights: Any  # [B, T] float32
-  lengths: Any  # [B] int32
-  truncated: Any  # [B] bool
 
 
 class Cache(Protocol):
@@ -51,14 +43,14 @@ class Cache(Protocol):
 
 
 def records(
-  row_ids: np.ndarray, rows: Sequence[Any], answers: Answered, cache: Cache
+  row_ids: np.ndarray, rows: Sequence[Any], samples: Samples, cache: Cache
 ) -> list[dict[str, Any]]:
   """Readable records of one batch.
 
   Args:
     row_ids: [B] ids of the rows in the cache.
     rows: the cache's rows, at most B; what follows in the batch is filler.
-    answers: one to each row, on the host.
+    samples: [B, T], on the host.
     cache: vocabulary and postprocessor.
 
   Returns:
@@ -66,8 +58,8 @@ def records(
   """
   found = []
   for place, row in enumerate(rows):
-    length = int(answers.lengths[place])
-    text = cache.vocabulary.decode(answers.tokens[place].tolist())
+    tokens = samples.tokens[place, : int(samples.lengths[place])]
+    text = cache.vocabulary.decode(tokens.tolist())
     prediction = text
     if cache.postprocess is not None:
       prediction = cache.postprocess(text, example=None, is_target=False)
@@ -78,9 +70,9 @@ def records(
         "reference": row.reference,
         "text": text,
         "prediction": prediction,
-        "length": length,
-        "truncated": bool(answers.truncated[place]),
-        "tokens": answers.tokens[place, :length],
+        "length": len(tokens),
+        "truncated": bool(samples.truncated[place]),
+        "tokens": tokens,
       }
     )
   return found

@@ -97,8 +97,8 @@ def sequence_estimates(
     )
 
   positions = (
-    p_model.hidden(p_params, batch.inputs, batch.targets),
-    q_model.hidden(q_params, batch.inputs, batch.targets),
+    p_model.hidden_of(p_params, batch),
+    q_model.hidden_of(q_params, batch),
     batch.weights,
   )
   if chunk_size is None:

@@ -109,13 +109,7 @@ def score_batch(
     logits = model.head(params, hidden)
     return sequence_log_probs(logits, targets, weights)
 
-  hidden = model.hidden(
-    params,
-    batch.inputs,
-    batch.targets,
-    segments=batch.segments,
-    positions=batch.positions,
-  )
+  hidden = model.hidden_of(params, batch)
   positions = (hidden, batch.targets, batch.weights)
   if chunk_size is None:
     return of_positions(positions)

@@ -23,7 +23,6 @@ from gkd.models import layers
 from gkd.models import sizes
 from gkd.models import t5_network
 from gkd.models import t5_params
-from gkd.types import PAD_ID
 from gkd.types import LanguageModel
 from gkd.types import Pair
 from gkd.types import Params
@@ -52,6 +51,10 @@ class T5Config:
     relative_max_distance: distances from here up share a bucket.
     layer_norm_epsilon: added to the mean square.
     bias_per_layer: True gives each layer its own relative bias (umT5).
+    pad_id: id of the padding token. Keys of the decoder's self-attention whose
+      target is this id are masked, and inputs where no mask is given.
+    eos_ids: ids that end a sequence; the first one is appended to targets.
+    start_id: the decoder's first input.
   """
 
   vocab_size: int
@@ -70,6 +73,9 @@ class T5Config:
   relative_max_distance: int = 128
   layer_norm_epsilon: float = 1e-6
   bias_per_layer: bool = False
+  pad_id: int = 0
+  eos_ids: tuple[int, ...] = (1,)
+  start_id: int = 0
 
   @classmethod
   def from_size(cls, size: str | Mapping[str, Any], **overrides) -> "T5Config":
@@ -91,6 +97,7 @@ class T5Config:
     # Lists and jnp dtypes are welcome, but the record must stay hashable.
     object.__setattr__(self, "mlp_activations", _names(self.mlp_activations))
     object.__setattr__(self, "dtype", _dtype_name(self.dtype))
+    object.__setattr__(self, "eos_ids", tuple(self.eos_ids))
     if self.vocabulary_size is None:
       object.__setattr__(self, "vocabulary_size", self.vocab_size)
     _check(self)
@@ -101,6 +108,12 @@ def encoder_decoder(config: T5Config) -> LanguageModel:
   """The model of a config; the identical record for equal configs."""
   module = t5_network.EncoderDecoder(config)
 
+  def mask_of(inputs, input_mask):
+    """The given mask [B, I], else every id but `pad_id`."""
+    if input_mask is None:
+      return inputs != config.pad_id
+    return jnp.asarray(input_mask, bool)
+
   def init(key):
     tokens = jnp.zeros((1, 1), jnp.int32)
     return module.init(key, tokens, tokens)["params"]
@@ -110,6 +123,7 @@ def encoder_decoder(config: T5Config) -> LanguageModel:
     inputs,
     targets,
     *,
+    input_mask=None,
     segments: Pair | None = None,
     positions: Pair | None = None,
     dropout_key=None,
@@ -119,6 +133,7 @@ def encoder_decoder(config: T5Config) -> LanguageModel:
       {"params": params},
       inputs,
       targets,
+      mask_of(inputs, input_mask),
       segments,
       dropout_key is None,
       method="hidden",
@@ -128,11 +143,15 @@ def encoder_decoder(config: T5Config) -> LanguageModel:
   def head(params, hidden):
     return module.apply({"params": params}, hidden, method="head")
 
-  def prefill(params, inputs, max_length):
+  def prefill(params, inputs, max_length, *, input_mask=None):
     cache = module.apply(
-      {"params": params}, inputs, max_length, method="empty_cache"
+      {"params": params},
+      inputs,
+      mask_of(inputs, input_mask),
+      max_length,
+      method="empty_cache",
     )
-    start = jnp.full(inputs.shape[:1], PAD_ID, jnp.int32)
+    start = jnp.full(inputs.shape[:1], config.start_id, jnp.int32)
     return decode(params, cache, start)
 
   def decode(params, cache, tokens):
@@ -141,6 +160,7 @@ def encoder_decoder(config: T5Config) -> LanguageModel:
   return LanguageModel(
     config=config,
     vocabulary_size=config.vocabulary_size,
+    start_id=config.start_id,
     init=init,
     hidden=hidden,
     head=head,
@@ -205,6 +225,19 @@ def _check(config: T5Config) -> None:
         f"T5Config.mlp_activations has {name!r}; expected one or more of "
         f"{known}"
       )
+  if not config.eos_ids:
+    raise UserError("T5Config.eos_ids is empty; give one id or more")
+  for name, ids in (
+    ("pad_id", [config.pad_id]),
+    ("eos_ids", config.eos_ids),
+    ("start_id", [config.start_id]),
+  ):
+    for value in ids:
+      if type(value) is not int or not 0 <= value < config.vocab_size:
+        raise UserError(
+          f"T5Config.{name} is {getattr(config, name)!r}; expected ids from 0"
+          f" up to, but not including, vocab_size={config.vocab_size}"
+        )
   if config.dtype not in _DTYPES:
     raise UserError(
       f"T5Config.dtype is {config.dtype!r}; expected one of "

@@ -1,8 +1,9 @@
 """The network of T5: masks, the two stacks, the head and the decode cache.
 
-`t5.py` wraps its methods into a `LanguageModel`. The teacher-forced masks are
-T5X's: keys are masked by target id. T5X also masks whole queries where the
-target is padding; nothing reads those states, so here they are left alone.
+`t5.py` wraps its methods into a `LanguageModel`. Decoder self-attention has the
+masks of T5X: a key whose target is `pad_id` is masked. T5X also masks whole
+queries where the target is padding; nothing reads those states, so they are
+left alone.
 """
 
 from typing import Any
@@ -16,7 +17,6 @@ from gkd import masks
 from gkd.models import layers
 from gkd.models import t5_stacks
 from gkd.models.attention import KeysValues
-from gkd.types import PAD_ID
 from gkd.types import Array
 from gkd.types import Pair
 
@@ -53,27 +53,30 @@ class EncoderDecoder(nn.Module):
 
   def __call__(self, inputs: Array, targets: Array) -> Array:
     """Touches every parameter, for init."""
-    return self.head(self.hidden(inputs, targets, None, True))
+    mask = jnp.ones(inputs.shape, bool)
+    return self.head(self.hidden(inputs, targets, mask, None, True))
 
   def hidden(
     self,
     inputs: Array,
     targets: Array,
+    input_mask: Array,
     segments: Pair | None,
     deterministic: bool,
   ) -> Array:
     """Decoder states [B, T, D]; state t has seen targets before t."""
-    encoder_mask = cross_mask = (inputs > PAD_ID)[:, None, None, :]
+    c = self.config
+    encoder_mask = cross_mask = input_mask[:, None, None, :]
     position = jnp.arange(targets.shape[1])
     causal_TT = position[:, None] >= position
-    self_mask = (targets > PAD_ID)[:, None, None, :] & causal_TT
-    previous = masks.shift_right(targets)
+    self_mask = (targets != c.pad_id)[:, None, None, :] & causal_TT
+    previous = masks.shift_right(targets, c.start_id)
     if segments is not None:
       encoder_mask = encoder_mask & _same(segments.inputs, segments.inputs)
       cross_mask = cross_mask & _same(segments.targets, segments.inputs)
       self_mask = self_mask & _same(segments.targets, segments.targets)
-      is_first = segments.targets != masks.shift_right(segments.targets)
-      previous = jnp.where(is_first, PAD_ID, previous)
+      is_first = segments.targets != masks.shift_right(segments.targets, 0)
+      previous = jnp.where(is_first, c.start_id, previous)
     encoded_BID = self.encoder(
       self.token_embedder(inputs), encoder_mask, deterministic
     )
@@ -83,7 +86,7 @@ class EncoderDecoder(nn.Module):
       self_mask,
       cross_mask,
       t5_stacks.buckets(
-        self.config,
+        c,
         t5_stacks.distances(targets.shape[1]),
         bidirectional=False,
       ),
@@ -97,10 +100,12 @@ class EncoderDecoder(nn.Module):
       return self.token_embedder.attend(hidden) / np.sqrt(self.config.emb_dim)
     return self.decoder.logits_dense(hidden)
 
-  def empty_cache(self, inputs: Array, max_length: int) -> DecodeCache:
+  def empty_cache(
+    self, inputs: Array, input_mask: Array, max_length: int
+  ) -> DecodeCache:
     """Encodes inputs [B, I] and makes room for max_length tokens."""
     c = self.config
-    mask_B11I = (inputs > PAD_ID)[:, None, None, :]
+    mask_B11I = input_mask[:, None, None, :]
     encoded_BID = self.encoder(self.token_embedder(inputs), mask_B11I, True)
     shape = (inputs.shape[0], max_length, c.num_heads, c.head_dim)
     past = tuple(

@@ -1,9 +1,9 @@
 """Beam search with the rules of T5X: the best sequences of each prompt.
 
 A beam is a sequence with its log-probability. At each position the K live beams
-of a prompt are continued by every id; of the 2K best continuations those that
-end go among the K best finished ones, by score, and the K best others live on,
-by log-probability:
+of a prompt are continued by every id. With E ids that end a sequence, of the
+(1 + E)K best continuations those that end go among the K best finished ones, by
+score, and the K best others live on, by log-probability:
 
   score = log p(y|x) / ((5 + length) / 6)^alpha      (Wu et al. 2016, Eq. 14)
 
@@ -11,62 +11,29 @@ A prompt is done when K beams are finished and no live one can come among them,
 even if it cost nothing more up to the longest length. If a beam of it finished,
 live ones are dropped; if none did, they are the answer.
 
-Rows are searched independently: a row is answered alike in any batch. Not
-jitted here: callers jit with `model`, `num_beams` and `max_length` static.
+Rows are searched independently: a row has the same result in any batch. Not
+jitted here, see `generate.py`.
 
-`transformers` differs: it divides by length^length_penalty, takes only those of
-the K best continuations that end (not of the 2K), stops by another bound, and
-ranks live beams among the finished ones at the longest length.
-
-  beams = beam_search(model, params, inputs, rows, num_beams=4, alpha=0.6,
-                      max_length=32)
-  beams.best.tokens   # [B, T]
+With one such id that is T5X's rule. `transformers` differs: it divides by
+length^length_penalty, takes only those of the K best continuations that end
+(not of the 2K), stops by another bound, and ranks live beams among the finished
+ones at the longest length.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from gkd import masks
 from gkd.sampling import blocks
-from gkd.sampling import strategies
-from gkd.types import EOS_ID
-from gkd.types import PAD_ID
+from gkd.sampling.sampler import Samples
 from gkd.types import Array
 from gkd.types import Cache
 from gkd.types import LanguageModel
 from gkd.types import Params
-
-
-@flax.struct.dataclass
-class Beams:
-  """The K best sequences of each prompt, the best first.
-
-  A row of which fewer than K beams finished has empty slots at its end: length
-  0, no tokens, score −inf (T5X: −1e7). Filler rows have nothing else.
-
-  Attributes:
-    tokens: [B, K, T] int32, EOS included, 0 after it.
-    weights: [B, K, T] float32, 1 up to and including EOS, 0 after it.
-    lengths: [B, K] int32, number of tokens, EOS included; 0 in an empty slot.
-    truncated: [B, K] bool, no EOS within T. All of a row or none: live beams
-      are the answer where nothing finished.
-    scores: [B, K] float32, see above; of truncated ones the log-probability
-      itself, as T5X has it. NaN if the model's logits were not finite.
-  """
-
-  tokens: Array
-  weights: Array
-  lengths: Array
-  truncated: Array
-  scores: Array
-
-  @property
-  def best(self) -> "Beams":
-    """The first of each row, without the axis K."""
-    return jax.tree.map(lambda array: array[:, 0], self)
+from gkd.types import UserError
 
 
 class _State(NamedTuple):
@@ -88,46 +55,50 @@ def beam_search(
   model: LanguageModel,
   params: Params,
   inputs: Array,
-  rows: Array,
+  input_mask: Array,
+  example_ids: Array,
   *,
   num_beams: int,
   alpha: float | Array,
   max_length: int,
-  eos_id: int | Array = EOS_ID,
-  mask_ids: bool = True,
-) -> Beams:
+  eos_ids: Sequence[int],
+  forbidden_ids: Sequence[int],
+) -> Samples:
   """Searches the best target sequences of each prompt.
 
   Args:
-    model: who answers.
+    model: the model.
     params: its parameters.
-    inputs: [B, I] int32 prompts, right-padded with 0.
-    rows: [B] int32 global row ids; rows of −1 are fillers: they get nothing and
-      do not keep the loop running.
+    inputs: [B, I] int32 prompts, right-padded.
+    input_mask: [B, I] bool, True on prompt ids.
+    example_ids: [B] int32 global example ids; −1 marks a filler row, which gets
+      no tokens and does not keep the loop running.
     num_beams: K, static.
     alpha: exponent of the length penalty, 0 or more; traced.
     max_length: T, static.
-    eos_id: the id that ends a sequence.
-    mask_ids: never take id 0 nor the padded ids from `model.vocabulary_size`
-      up. T5X masks nothing; False is for comparisons with it.
+    eos_ids: the ids that end a sequence.
+    forbidden_ids: ids that are never taken, beside the padded rows from
+      `model.vocabulary_size` up.
 
   Returns:
-    The `Beams`, without gradient.
+    The `Samples` [B, K, T], the best first, without gradient. A row of which
+    fewer than K beams finished has empty slots at its end, with score −inf
+    (T5X: −1e7). Where none finished, the live beams are the answer: all are
+    truncated, and the score is the log-probability itself, as T5X has it.
 
   Raises:
     UserError: there are fewer ids than beams.
   """
-  inputs = jnp.asarray(inputs)
-  cache, logits = model.prefill(params, inputs, max_length)
-  num_ids = model.vocabulary_size - 1 if mask_ids else logits.shape[-1]
-  strategies.check_beams(num_beams, num_ids)
+  check_num_beams(num_beams, model.vocabulary_size - len(forbidden_ids))
+  cache, logits = model.prefill(
+    params, jnp.asarray(inputs), max_length, input_mask=input_mask
+  )
 
   def advance(state: _State, logits: Array) -> tuple[_State, Array]:
-    if mask_ids:
-      logits = masks.mask_padded_ids(
-        logits, model.vocabulary_size, forbid_pad=True
-      )
-    return _advance(state, logits, num_beams, alpha, eos_id)
+    logits = masks.mask_padded_ids(
+      logits, model.vocabulary_size, forbidden_ids=forbidden_ids
+    )
+    return _advance(state, logits, num_beams, alpha, eos_ids)
 
   def unfinished(carried: tuple[_State, Cache]) -> Array:
     state, _ = carried
@@ -144,21 +115,35 @@ def beam_search(
 
   # The first token comes before the loop: one beam lives, on which the model
   # ran once for each prompt; then its cache is repeated for each beam.
-  start = _empty(jnp.asarray(rows), num_beams, max_length)
+  start = _empty(jnp.asarray(example_ids), num_beams, max_length)
   state, _ = advance(start, logits[:, None])
   cache = _repeated(cache, num_beams)
   end, _ = jax.lax.while_loop(unfinished, step, (state, cache))
-  return jax.lax.stop_gradient(_result(end, eos_id))
+  return jax.lax.stop_gradient(_result(end, eos_ids))
 
 
-def _empty(rows: Array, num_beams: int, max_length: int) -> _State:
+def check_num_beams(num_beams: int, num_ids: int) -> None:
+  """Refuses a search with more beams than there are first tokens.
+
+  Args:
+    num_beams: K.
+    num_ids: ids to choose among, without those that are masked.
+  """
+  if num_beams > num_ids:
+    raise UserError(
+      f"beam size is {num_beams}, but the model chooses among {num_ids} ids;"
+      f" give at most {num_ids}"
+    )
+
+
+def _empty(example_ids: Array, num_beams: int, max_length: int) -> _State:
   """The state before the first token."""
-  num_rows = rows.shape[0]
+  num_rows = example_ids.shape[0]
   return _State(
     position=jnp.int32(0),
-    live=jnp.full((num_rows, 1, max_length), PAD_ID, jnp.int32),
-    log_probs=jnp.where(rows >= 0, 0.0, -jnp.inf)[:, None],
-    finished=jnp.full((num_rows, num_beams, max_length), PAD_ID, jnp.int32),
+    live=jnp.zeros((num_rows, 1, max_length), jnp.int32),
+    log_probs=jnp.where(example_ids >= 0, 0.0, -jnp.inf)[:, None],
+    finished=jnp.zeros((num_rows, num_beams, max_length), jnp.int32),
     scores=jnp.full((num_rows, num_beams), -jnp.inf),
     sound=jnp.ones((num_rows,), bool),
   )
@@ -169,7 +154,7 @@ def _advance(
   logits: Array,
   num_beams: int,
   alpha: float | Array,
-  eos_id: int | Array,
+  eos_ids: Sequence[int],
 ) -> tuple[_State, Array]:
   """All beams one token longer.
 
@@ -178,7 +163,7 @@ def _advance(
     logits: [B, N, V] of their next tokens, −inf where an id is not allowed.
     num_beams: K.
     alpha: exponent of the length penalty.
-    eos_id: the id that ends a sequence.
+    eos_ids: the ids that end a sequence.
 
   Returns:
     The state with K live beams, and parents [B, K] int32: which of the N beams
@@ -187,18 +172,19 @@ def _advance(
   alive = state.log_probs > -jnp.inf
   normaliser = jax.nn.logsumexp(logits, axis=-1)
   sound = state.sound & jnp.all(jnp.isfinite(normaliser) | ~alive, axis=-1)
-  # The 2K best of all are among the 2K best of each. With 2K of them, K go on
-  # even if K end at once.
-  best, ids = blocks.top_k(logits, 2 * num_beams)
+  # The best of all are among as many best of each. With 2K of them (one id that
+  # ends), K go on even if K end at once.
+  num_candidates = (1 + len(eos_ids)) * num_beams
+  best, ids = blocks.top_k(logits, num_candidates)
   best += (state.log_probs - normaliser)[..., None]
   best = jnp.where(alive[..., None] & sound[:, None, None], best, -jnp.inf)
-  log_probs, places = jax.lax.top_k(_flat(best), 2 * num_beams)
+  log_probs, places = jax.lax.top_k(_flat(best), num_candidates)
   parents = places // best.shape[-1]
   ids = jnp.take_along_axis(_flat(ids), places, axis=1)
   tokens = jax.lax.dynamic_update_slice_in_dim(
     _take(state.live, parents), ids[..., None], state.position, axis=2
   )
-  ends = ids == eos_id
+  ends = masks.is_any(ids, eos_ids)
 
   length = state.position + 1
   new_scores = log_probs / _penalty(length, alpha)
@@ -232,19 +218,20 @@ def _penalty(length: int | Array, alpha: float | Array) -> Array:
   return jnp.power((5.0 + length) / 6.0, alpha)
 
 
-def _result(end: _State, eos_id: int | Array) -> Beams:
+def _result(end: _State, eos_ids: Sequence[int]) -> Samples:
   """Finished beams; live ones where a row has none."""
   any_finished = end.scores[:, :1] > -jnp.inf
   tokens = jnp.where(any_finished[..., None], end.finished, end.live)
   scores = jnp.where(any_finished, end.scores, end.log_probs)
   occupied = scores > -jnp.inf
   max_length = tokens.shape[-1]
-  ended = jnp.argmax(tokens == eos_id, axis=-1).astype(jnp.int32) + 1
+  is_eos = masks.is_any(tokens, eos_ids)
+  ended = jnp.argmax(is_eos, axis=-1).astype(jnp.int32) + 1
   lengths = jnp.where(any_finished, ended, max_length)
   lengths = jnp.where(occupied, lengths, 0)
   counts = jnp.arange(max_length) < lengths[..., None]
-  return Beams(
-    tokens=jnp.where(counts, tokens, PAD_ID),
+  return Samples(
+    tokens=jnp.where(counts, tokens, 0),
     weights=counts.astype(jnp.float32),
     lengths=lengths,
     truncated=occupied & ~any_finished,

@@ -9,15 +9,22 @@ import numbers
 from typing import Any
 
 import flax.struct
+import jax
+import numpy as np
 
 from gkd.sampling import filters
+from gkd.sampling import sampler
+from gkd.sampling.sampler import Samples
 from gkd.types import Array
+from gkd.types import Key
+from gkd.types import LanguageModel
+from gkd.types import Params
 from gkd.types import UserError
 
 
 @flax.struct.dataclass
 class SamplingParams:
-  """How tokens are chosen. All values are traced: none of them compiles.
+  """The strategy that draws each token. All values are traced.
 
   Attributes:
     temperature: 1 is the model's own distribution, 0 is greedy.
@@ -61,30 +68,77 @@ class SamplingParams:
         " to keep all"
       )
 
+  def check_num_ids(self, num_ids: int) -> None:
+    """Accepts any number of ids to choose from."""
+
   def settings(self) -> dict[str, Any]:
     """The strategy and its numbers as JSON."""
-    numbers = {
-      name: getattr(self, name) for name in ("temperature", "top_k", "top_p")
-    }
-    return {"strategy": "sampling", **numbers}
+    names = ("temperature", "top_k", "top_p")
+    return {"strategy": "sampling", **{n: getattr(self, n) for n in names}}
 
   def describe(self) -> str:
     """One phrase for the start-up print (host numbers)."""
     if self.temperature == 0:
       return "greedily"
-    words = f"at temperature {self.temperature:g}"
+    text = f"at temperature {self.temperature:g}"
     if self.top_k:
-      words += f", top-k {self.top_k}"
+      text += f", top-k {self.top_k}"
     if self.top_p < 1:
-      words += f", top-p {self.top_p:g}"
-    return words
+      text += f", top-p {self.top_p:g}"
+    return text
 
   @property
   def label(self) -> str:
-    """What tells its metrics from those of other ways; none when greedy."""
+    """Distinguishes metric names of several strategies; "" when greedy."""
     return f"t{self.temperature:g}" if self.temperature else ""
 
   @property
+  def is_search(self) -> bool:
+    """Whether one call finds several sequences of a prompt, without a key."""
+    return False
+
+  @property
   def is_random(self) -> bool:
-    """Whether a second answer to a prompt can differ from the first."""
+    """Whether a second sample of a prompt can differ from the first."""
     return self.temperature != 0
+
+  @property
+  def max_samples(self) -> int | None:
+    """Different samples of a prompt that there can be; None for any number."""
+    return None if self.is_random else 1
+
+  def as_arrays(self) -> "SamplingParams":
+    """Numbers of fixed types, so that 1 and 1.0 share a compiled program."""
+    return SamplingParams(
+      temperature=np.float32(self.temperature),
+      top_k=np.int32(self.top_k),
+      top_p=np.float32(self.top_p),
+    )
+
+  def generate(
+    self,
+    model: LanguageModel,
+    params: Params,
+    inputs: Array,
+    input_mask: Array,
+    example_ids: Array,
+    key: Key,
+    *,
+    num_best: int,
+    **ids_and_length,
+  ) -> Samples:
+    """One sample a prompt, [B, 1, T]; see `Strategy.generate`."""
+    assert num_best == 1, "samples of a prompt come from several keys"
+    samples = sampler.sample(
+      model,
+      params,
+      inputs,
+      input_mask,
+      example_ids,
+      key,
+      temperature=self.temperature,
+      top_k=self.top_k,
+      top_p=self.top_p,
+      **ids_and_length,
+    )
+    return jax.tree.map(lambda array: array[:, None], samples)

@@ -1,12 +1,9 @@
 """Draws target sequences from a model: one prefill, one loop, early exit.
 
-A row's draws depend on (caller's key, global row id, position) only, so a row
-is answered alike alone, in any batch and in any order. The forward pass is in
-inference mode. Not jitted here: callers jit with `model` and `max_length`
-static. Beam search is in `beam_search.py`.
-
-  samples = sample(model, params, inputs, rows, stream(seed, step, role),
-                   SamplingParams(), max_length=32)
+The draws of a row depend on (caller's key, global example id, position) only,
+so a row gets the same sample alone, in any batch and in any order. The forward
+pass is in inference mode. Not jitted here, see `generate.py`; beam search is in
+`beam_search.py`.
 """
 
 from collections.abc import Sequence
@@ -20,9 +17,6 @@ from gkd import keys
 from gkd import masks
 from gkd.sampling import blocks
 from gkd.sampling import filters
-from gkd.sampling.params import SamplingParams
-from gkd.types import EOS_ID
-from gkd.types import PAD_ID
 from gkd.types import Array
 from gkd.types import Cache
 from gkd.types import Key
@@ -33,25 +27,42 @@ from gkd.types import UserError
 
 @flax.struct.dataclass
 class Samples:
-  """What was drawn for one batch of prompts.
+  """Sequences that were generated for one batch of prompts.
+
+  The leading axes are [B], or [B, N] for N sequences of each prompt, the best
+  first. Filler rows, and slots that a search could not fill, have length 0.
 
   Attributes:
-    tokens: [B, T] int32, EOS included, 0 after it.
-    weights: [B, T] float32, 1 up to and including EOS, 0 after it and on filler
-      rows.
-    lengths: [B] int32, number of tokens, EOS included.
-    truncated: [B] bool, no EOS within T; false on filler rows.
-    log_probs: [B, T] float32, log-probability of each token under the
-      distribution that it was drawn from (temperature and filters applied);
+    tokens: [..., T] int32, EOS included, 0 after it.
+    weights: [..., T] float32, 1 up to and including EOS, 0 after it.
+    lengths: [...] int32, number of tokens, EOS included.
+    truncated: [...] bool, no EOS within T; false where the length is 0.
+    log_probs: of samples, [..., T] float32: log-probability of each token under
+      the distribution that it was drawn from (temperature and filters applied);
       under the model's own when greedy; 0 where the weight is 0. NaN if the
       model's logits were not finite.
+    scores: of a search, [...] float32: what it ranks by, see `beam_search`;
+      −inf in an empty slot, NaN if the model's logits were not finite.
   """
 
   tokens: Array
   weights: Array
   lengths: Array
   truncated: Array
-  log_probs: Array
+  log_probs: Array | None = None
+  scores: Array | None = None
+
+  @property
+  def best(self) -> "Samples":
+    """The first sequence of each prompt, without the axis N."""
+    return jax.tree.map(lambda array: array[:, 0], self)
+
+  @property
+  def is_finite(self) -> Array:
+    """[] bool, whether the model's logits were finite."""
+    if self.log_probs is None:
+      return ~jnp.any(jnp.isnan(self.scores))
+    return jnp.all(jnp.isfinite(self.log_probs))
 
 
 class _State(NamedTuple):
@@ -70,44 +81,56 @@ def sample(
   model: LanguageModel,
   params: Params,
   inputs: Array,
-  rows: Array,
+  input_mask: Array,
+  example_ids: Array,
   key: Key,
-  decoding: SamplingParams,
   *,
+  temperature: float | Array = 1.0,
+  top_k: int | Array = 0,
+  top_p: float | Array = 1.0,
   max_length: int,
-  eos_id: int | Array = EOS_ID,
-  mask_ids: bool = True,
+  eos_ids: Sequence[int],
+  forbidden_ids: Sequence[int],
 ) -> Samples:
   """Draws one target sequence for each prompt.
 
   Args:
-    model: who answers.
+    model: the model.
     params: its parameters.
-    inputs: [B, I] int32 prompts, right-padded with 0.
-    rows: [B] int32 global row ids; rows of −1 are fillers: they get no tokens
-      and do not keep the loop running.
+    inputs: [B, I] int32 prompts, right-padded.
+    input_mask: [B, I] bool, True on prompt ids.
+    example_ids: [B] int32 global example ids; −1 marks a filler row, which gets
+      no tokens and does not keep the loop running.
     key: of one (seed, step, role), see `keys.stream`.
-    decoding: temperature and filters, traced.
+    temperature: see `SamplingParams`; traced, as the filters are.
+    top_k: see `SamplingParams`.
+    top_p: see `SamplingParams`.
     max_length: T, static.
-    eos_id: the id that ends a sequence.
-    mask_ids: never draw id 0 nor the padded ids from `model.vocabulary_size`
-      up. T5X masks nothing; False is for comparisons with it.
+    eos_ids: the ids that end a sequence.
+    forbidden_ids: ids that are never drawn, beside the padded rows from
+      `model.vocabulary_size` up.
 
   Returns:
-    The `Samples`, without gradient.
+    The `Samples` [B, T], without gradient.
   """
-  inputs = jnp.asarray(inputs)
-  rows = jnp.asarray(rows)
-  row_keys = keys.per_row(key, rows)
-  cache, logits = model.prefill(params, inputs, max_length)
+  example_ids = jnp.asarray(example_ids)
+  row_keys = keys.per_row(key, example_ids)
+  cache, logits = model.prefill(
+    params, jnp.asarray(inputs), max_length, input_mask=input_mask
+  )
 
   def append(state: _State, logits: Array) -> _State:
-    if mask_ids:
-      logits = masks.mask_padded_ids(
-        logits, model.vocabulary_size, forbid_pad=True
-      )
-    position_keys = keys.at_position(row_keys, state.position)
-    return _append(state, *choose(logits, position_keys, decoding), eos_id)
+    logits = masks.mask_padded_ids(
+      logits, model.vocabulary_size, forbidden_ids=forbidden_ids
+    )
+    tokens, log_probs = choose(
+      logits,
+      keys.at_position(row_keys, state.position),
+      temperature=temperature,
+      top_k=top_k,
+      top_p=top_p,
+    )
+    return _append(state, tokens, log_probs, eos_ids)
 
   def unfinished(state: _State) -> Array:
     return (state.position < max_length) & ~jnp.all(state.finished)
@@ -116,7 +139,7 @@ def sample(
     cache, logits = model.decode(params, state.cache, state.last)
     return append(state._replace(cache=cache), logits)
 
-  start = _empty(cache, rows, max_length)
+  start = _empty(cache, example_ids, max_length)
   # The first token is drawn before the loop: the model then never runs on the
   # last one, T − 1 decoding steps at most.
   end = jax.lax.while_loop(unfinished, step, append(start, logits))
@@ -131,26 +154,31 @@ def sample(
 
 
 def choose(
-  logits: Array, row_keys: Key, decoding: SamplingParams
+  logits: Array,
+  row_keys: Key,
+  *,
+  temperature: float | Array = 1.0,
+  top_k: int | Array = 0,
+  top_p: float | Array = 1.0,
 ) -> tuple[Array, Array]:
   """One token per row.
 
   Args:
     logits: [B, V], −inf where an id is not allowed.
     row_keys: [B] keys of this position.
-    decoding: temperature and filters; the largest logit (the first of equals)
-      when greedy.
+    temperature: see `SamplingParams`; when it is 0 (greedy), the largest logit
+      is taken, the first of equals.
+    top_k: see `SamplingParams`.
+    top_p: see `SamplingParams`.
 
   Returns:
     tokens [B] int32 and log_probs [B] float32, see `Samples.log_probs`.
   """
-  logits = filters.filter_logits(
-    logits, decoding.temperature, decoding.top_k, decoding.top_p
-  )
+  logits = filters.filter_logits(logits, temperature, top_k, top_p)
   parts = blocks.split(logits)
   block_mass = jnp.sum(jnp.exp(parts), axis=-1)
   tokens = jax.lax.cond(
-    filters.is_greedy(decoding.temperature),
+    filters.is_greedy(temperature),
     lambda: _largest(parts),
     lambda: _draw(parts, block_mass, row_keys),
   )
@@ -173,26 +201,26 @@ def bucket_length(length: int, buckets: Sequence[int]) -> int:
   return min(fitting)
 
 
-def _empty(cache: Cache, rows: Array, max_length: int) -> _State:
+def _empty(cache: Cache, example_ids: Array, max_length: int) -> _State:
   """The state before the first token."""
-  shape = (rows.shape[0], max_length)
+  shape = (example_ids.shape[0], max_length)
   return _State(
     position=jnp.int32(0),
     cache=cache,
     last=jnp.zeros(shape[:1], jnp.int32),
-    finished=rows < 0,
-    tokens=jnp.full(shape, PAD_ID, jnp.int32),
+    finished=example_ids < 0,
+    tokens=jnp.zeros(shape, jnp.int32),
     weights=jnp.zeros(shape, jnp.float32),
     log_probs=jnp.zeros(shape, jnp.float32),
   )
 
 
 def _append(
-  state: _State, tokens: Array, log_probs: Array, eos_id: int | Array
+  state: _State, tokens: Array, log_probs: Array, eos_ids: Sequence[int]
 ) -> _State:
   """The state with one token [B] more in each unfinished row."""
   live = ~state.finished
-  tokens = jnp.where(live, tokens, PAD_ID)
+  tokens = jnp.where(live, tokens, 0)
 
   def put(buffer, column):
     column = column.astype(buffer.dtype)[:, None]
@@ -204,7 +232,7 @@ def _append(
     position=state.position + 1,
     cache=state.cache,
     last=tokens,
-    finished=state.finished | (tokens == eos_id),
+    finished=state.finished | masks.is_any(tokens, eos_ids),
     tokens=put(state.tokens, tokens),
     weights=put(state.weights, live),
     log_probs=put(state.log_probs, jnp.where(live, log_probs, 0.0)),

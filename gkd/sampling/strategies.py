@@ -1,24 +1,96 @@
-"""The ways of decoding: to draw or to search, each with its few numbers.
+"""Decoding strategies: sampling and beam search, each with its few numbers.
 
-way = BeamSearch(4, alpha=0.6)          # or SamplingParams(temperature=0.7)
-way.validate()
-print(f"answers {way.describe()}")
+strategy = BeamSearch(4, alpha=0.6)     # or SamplingParams(temperature=0.7)
+strategy.validate()
+print(f"generated {strategy.describe()}")
 """
 
 import math
 import numbers
 from typing import Any
+from typing import Protocol
 
 import flax.struct
+import jax
+import numpy as np
 
-from gkd.sampling.params import SamplingParams
+from gkd.sampling import beam_search
+from gkd.sampling.sampler import Samples
 from gkd.types import Array
+from gkd.types import Key
+from gkd.types import LanguageModel
+from gkd.types import Params
 from gkd.types import UserError
+
+
+class Strategy(Protocol):
+  """What the generator and its callers use of a decoding strategy.
+
+  A pytree: its numbers are traced, what determines shapes is static. See
+  `SamplingParams`, which draws, and `BeamSearch`.
+  """
+
+  @property
+  def label(self) -> str:
+    """Distinguishes metric names of several strategies; may be empty."""
+    ...
+
+  @property
+  def is_search(self) -> bool:
+    """Whether one call finds several sequences of a prompt, without a key."""
+    ...
+
+  @property
+  def is_random(self) -> bool:
+    """Whether a second sample of a prompt can differ from the first."""
+    ...
+
+  @property
+  def max_samples(self) -> int | None:
+    """Different samples of a prompt that there can be; None for any number."""
+    ...
+
+  def validate(self) -> None:
+    """Raises a UserError if a number is out of range."""
+    ...
+
+  def check_num_ids(self, num_ids: int) -> None:
+    """Raises a UserError if there are too few ids to choose from."""
+    ...
+
+  def settings(self) -> dict[str, Any]:
+    """The strategy and its numbers as JSON."""
+    ...
+
+  def describe(self) -> str:
+    """One phrase for the start-up print."""
+    ...
+
+  def as_arrays(self) -> "Strategy":
+    """Numbers of fixed types, so that 1 and 1.0 share a compiled program."""
+    ...
+
+  def generate(
+    self,
+    model: LanguageModel,
+    params: Params,
+    inputs: Array,
+    input_mask: Array,
+    example_ids: Array,
+    key: Key,
+    *,
+    num_best: int,
+    max_length: int,
+    eos_ids: tuple[int, ...],
+    forbidden_ids: tuple[int, ...],
+  ) -> Samples:
+    """Sequences [B, num_best, T]; traced. See `generate.generate`."""
+    ...
 
 
 @flax.struct.dataclass
 class BeamSearch:
-  """To search the best sequences, see `sampling.beam_search`.
+  """The strategy that searches the best sequences, see `beam_search`.
 
   Attributes:
     size: K, beams of each prompt; static.
@@ -48,10 +120,14 @@ class BeamSearch:
         " T5's 0.6"
       )
 
+  def check_num_ids(self, num_ids: int) -> None:
+    """Refuses more beams than there are first tokens."""
+    beam_search.check_num_beams(self.size, num_ids)
+
   def settings(self) -> dict[str, Any]:
     """The strategy and its numbers as JSON."""
-    numbers = {"beam_size": self.size, "beam_alpha": self.alpha}
-    return {"strategy": "beam_search", **numbers}
+    beams = {"beam_size": self.size, "beam_alpha": self.alpha}
+    return {"strategy": "beam_search", **beams}
 
   def describe(self) -> str:
     """One phrase for the start-up print (host numbers)."""
@@ -60,28 +136,50 @@ class BeamSearch:
 
   @property
   def label(self) -> str:
-    """What tells its metrics from those of other ways of decoding."""
+    """Distinguishes metric names of several strategies."""
     return f"beam{self.size}"
 
   @property
+  def is_search(self) -> bool:
+    """Whether one call finds several sequences of a prompt, without a key."""
+    return True
+
+  @property
   def is_random(self) -> bool:
-    """Whether a second answer to a prompt can differ from the first."""
+    """Whether a second sample of a prompt can differ from the first."""
     return False
 
+  @property
+  def max_samples(self) -> int:
+    """Different samples of a prompt that there can be."""
+    return self.size
 
-def check_beams(num_beams: int, num_ids: int) -> None:
-  """Refuses a search with more beams than there are first tokens.
+  def as_arrays(self) -> "BeamSearch":
+    """Numbers of fixed types, so that 1 and 1.0 share a compiled program."""
+    return BeamSearch(self.size, np.float32(self.alpha))
 
-  Args:
-    num_beams: K.
-    num_ids: ids to choose among, without those that are masked.
-  """
-  if num_beams > num_ids:
-    raise UserError(
-      f"beam size is {num_beams}, but the model chooses among {num_ids} ids;"
-      f" give at most {num_ids}"
+  def generate(
+    self,
+    model: LanguageModel,
+    params: Params,
+    inputs: Array,
+    input_mask: Array,
+    example_ids: Array,
+    key: Key,
+    *,
+    num_best: int,
+    **ids_and_length,
+  ) -> Samples:
+    """The best sequences [B, num_best, T]; the key is not used."""
+    del key
+    beams = beam_search.beam_search(
+      model,
+      params,
+      inputs,
+      input_mask,
+      example_ids,
+      num_beams=self.size,
+      alpha=self.alpha,
+      **ids_and_length,
     )
-
-
-# Both have `validate`, `describe`, `label` and `is_random`.
-Strategy = SamplingParams | BeamSearch
+    return jax.tree.map(lambda array: array[:, :num_best], beams)

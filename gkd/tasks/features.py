@@ -31,7 +31,7 @@ class PythonVocabulary(seqio.Vocabulary):
 
   @property
   def eos_id(self) -> int:
-    return self.vocabulary.eos_id
+    return self.vocabulary.eos_ids[0]
 
   @property
   def unk_id(self) -> int:

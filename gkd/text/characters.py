@@ -1,8 +1,9 @@
 """Vocabularies that need no file: UTF-8 bytes and a short list of characters.
 
-Here are also the few rules that all vocabularies share: ids 0, 1 and 2, where
-decoding stops, and what is saved beside a token cache. Ids from SentencePiece
-files are in `gkd.text.vocabulary`, which is the module to use.
+Both have T5's special ids: 0 padding, 1 end of sequence, 2 unknown. Here are
+also the few rules that all vocabularies share: where decoding stops, and what
+is saved beside a token cache. Vocabularies of SentencePiece files are in
+`gkd.text.vocabulary`, which is the module to use.
 """
 
 from collections.abc import Iterable
@@ -12,9 +13,9 @@ import os
 from typing import Any
 
 from gkd.errors import UserError
-from gkd.ids import EOS_ID
-from gkd.ids import PAD_ID
 
+PAD_ID = 0
+EOS_ID = 1
 UNK_ID = 2
 NUM_SPECIAL = 3
 UNKNOWN_TEXT = "⁇"  # what SentencePiece shows for an unknown piece
@@ -25,7 +26,7 @@ class ByteVocabulary:
 
   kind = "bytes"
   pad_id = PAD_ID
-  eos_id = EOS_ID
+  eos_ids = (EOS_ID,)
   unk_id = UNK_ID
 
   def __init__(self, extra_ids: int = 0):
@@ -48,7 +49,7 @@ class ByteVocabulary:
   def decode(self, ids: Iterable[int]) -> str:
     content = bytes(
       i - NUM_SPECIAL
-      for i in until_eos(ids)
+      for i in until_eos(ids, self.eos_ids)
       if NUM_SPECIAL <= i < NUM_SPECIAL + 256
     )
     return content.decode("utf-8", errors="ignore")
@@ -72,7 +73,7 @@ class CharacterVocabulary:
 
   kind = "characters"
   pad_id = PAD_ID
-  eos_id = EOS_ID
+  eos_ids = (EOS_ID,)
   unk_id = UNK_ID
   extra_ids = 0
 
@@ -100,7 +101,7 @@ class CharacterVocabulary:
     return [self._ids.get(character, UNK_ID) for character in text]
 
   def decode(self, ids: Iterable[int]) -> str:
-    kept = (i for i in until_eos(ids) if i not in (PAD_ID, EOS_ID))
+    kept = (i for i in until_eos(ids, self.eos_ids) if i != PAD_ID)
     return "".join(
       self.characters[i - NUM_SPECIAL]
       if NUM_SPECIAL <= i < self.size
@@ -122,11 +123,11 @@ class CharacterVocabulary:
     return self.spec()
 
 
-def until_eos(ids: Iterable[int]) -> Iterable[int]:
-  """Python ints up to the first end of sequence."""
+def until_eos(ids: Iterable[int], eos_ids: Sequence[int]) -> Iterable[int]:
+  """Python ints up to, but not including, the first of `eos_ids`."""
   for i in ids:
     index = int(i)
-    if index == EOS_ID:
+    if index in eos_ids:
       return
     yield index
 

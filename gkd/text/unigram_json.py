@@ -14,8 +14,8 @@ import re
 from typing import Any
 
 from gkd.errors import UserError
-from gkd.ids import EOS_ID
-from gkd.ids import PAD_ID
+from gkd.text.characters import EOS_ID
+from gkd.text.characters import PAD_ID
 from gkd.text.characters import UNK_ID
 
 SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")

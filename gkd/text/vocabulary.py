@@ -4,8 +4,9 @@ Training and evaluation read tokens from a cache and turn ids into text; they
 must not need TensorFlow for that. `gkd.tasks.features` gives the seqio twin of
 each class here, and tests hold the two together id by id.
 
-All follow T5: 0 padding, 1 end of sequence, 2 unknown. `encode` adds no end of
-sequence; `decode` stops at the first one.
+Each has a `pad_id` and `eos_ids`, of which the first is the one that is
+appended to a text. `encode` adds no end of sequence; `decode` stops at the
+first one.
 
 Usage:
   vocabulary = load("spiece.model", extra_ids=100)
@@ -23,9 +24,6 @@ from typing import Any
 
 from gkd import files
 from gkd.errors import UserError
-from gkd.ids import EOS_ID
-from gkd.ids import PAD_ID
-from gkd.text.characters import UNK_ID
 from gkd.text.characters import ByteVocabulary
 from gkd.text.characters import CharacterVocabulary
 from gkd.text.characters import checked_extra_ids
@@ -41,6 +39,8 @@ _SPEC_TYPES = {
   "characters": str,
   "sha256": str,
   "size": int,
+  "pad_id": int,
+  "eos_ids": list,
 }
 _SPEC_FIELDS = {
   "sentencepiece": ("file", "extra_ids"),
@@ -54,18 +54,22 @@ class SentencePieceVocabulary:
 
   With n extra ids, `<extra_id_0>` is the last id and `<extra_id_n-1>` the first
   one after the pieces of the file, as in T5 and seqio.
+
+  Attributes:
+    pad_id: id of the padding: as given, else the file's, else 0 as in seqio.
+    eos_ids: ids that end a text: as given, else the file's only one.
+    unk_id: id of what has no piece.
   """
 
   kind = "sentencepiece"
-  pad_id = PAD_ID
-  eos_id = EOS_ID
-  unk_id = UNK_ID
 
   def __init__(
     self,
     path: str | os.PathLike,
     extra_ids: int = 0,
     content: bytes | None = None,
+    pad_id: int | None = None,
+    eos_ids: Sequence[int] | None = None,
   ):
     """Reads a model file, or takes its content, for which no file is needed."""
     self.path = Path(path)
@@ -79,6 +83,18 @@ class SentencePieceVocabulary:
       ) from error
     self.sha256 = hashlib.sha256(self.content).hexdigest()
     self._processor = _processor(self.content, self.extra_ids, path)
+    self._given = {"pad_id": pad_id, "eos_ids": eos_ids and list(eos_ids)}
+    in_file = max(self._processor.pad_id(), 0)
+    self.pad_id = in_file if pad_id is None else pad_id
+    self.eos_ids = tuple(eos_ids or [self._processor.eos_id()])
+    self.unk_id = self._processor.unk_id()
+    for index in (self.pad_id, *self.eos_ids):
+      if not 0 <= index < self.size:
+        raise UserError(
+          f"vocabulary file {str(path)!r} has {self.size} ids, among them"
+          f" padding {self.pad_id} and end of sequence {self.eos_ids}; expected"
+          " ids from 0 up; give a file with an end of sequence, as T5's"
+        )
 
   @property
   def size(self) -> int:
@@ -88,7 +104,7 @@ class SentencePieceVocabulary:
   @property
   def byte_fallback(self) -> bool:
     """Whether characters without a piece become bytes."""
-    return self._processor.piece_to_id("<0x00>") != UNK_ID
+    return self._processor.piece_to_id("<0x00>") != self.unk_id
 
   def describe(self) -> str:
     return (
@@ -106,14 +122,16 @@ class SentencePieceVocabulary:
 
   def decode(self, ids: Iterable[int]) -> str:
     size = self.size
-    kept = [i if i < size else UNK_ID for i in until_eos(ids)]
+    known = until_eos(ids, self.eos_ids)
+    kept = [i if i < size else self.unk_id for i in known]
     return self._processor.decode(kept)
 
   def piece(self, index: int) -> str:
     return self._processor.id_to_piece(index)
 
   def spec(self) -> dict[str, Any]:
-    return make_spec(self, file=self.path.name)
+    given = {n: v for n, v in self._given.items() if v is not None}
+    return make_spec(self, file=self.path.name) | given
 
   def save(self, directory: str | os.PathLike) -> dict[str, Any]:
     """Writes the model file into `directory`; returns the spec."""
@@ -175,7 +193,12 @@ def from_spec(
         f" in the same folder, without a path; {_REMEDY}"
       )
     path = Path(directory) / spec["file"]
-    vocabulary = SentencePieceVocabulary(path, spec["extra_ids"])
+    vocabulary = SentencePieceVocabulary(
+      path,
+      spec["extra_ids"],
+      pad_id=spec.get("pad_id"),
+      eos_ids=spec.get("eos_ids"),
+    )
   elif kind == ByteVocabulary.kind:
     vocabulary = ByteVocabulary(spec["extra_ids"])
   elif kind == CharacterVocabulary.kind:
@@ -203,6 +226,10 @@ def first_difference(left: Vocabulary, right: Vocabulary) -> str | None:
         f"id {index} is {left.piece(index)!r} in one ({left.describe()}) and "
         f"{right.piece(index)!r} in the other ({right.describe()})"
       )
+  for name in ("pad_id", "eos_ids"):
+    ids = getattr(left, name), getattr(right, name)
+    if ids[0] != ids[1]:
+      return f"{name} is {ids[0]} in one and {ids[1]} in the other"
   if left.size != right.size:
     return (
       f"{left.size} ids ({left.describe()}) against {right.size}"
@@ -262,13 +289,6 @@ def _processor(content: bytes, extra_ids: int, path):
       f"vocabulary file {str(path)!r} is refused by SentencePiece ({error});"
       " give a whole file of T5's kind"
     ) from error
-  found = (processor.pad_id(), processor.eos_id(), processor.unk_id())
-  if found != (PAD_ID, EOS_ID, UNK_ID):
-    raise UserError(
-      f"vocabulary file {str(path)!r} has pad, eos, unk = {found}: expected "
-      f"{(PAD_ID, EOS_ID, UNK_ID)} as in T5; train it with "
-      "gkd.text.sentencepiece_training.train_sentencepiece"
-    )
   return processor
 
 

@@ -167,6 +167,8 @@ def train(
             student_params=state.params,
             teacher=teacher,
             teacher_params=teacher_params,
+            eos_ids=run.loader.vocabulary.eos_ids,
+            pad_id=run.loader.vocabulary.pad_id,
           )
           jax.block_until_ready(batch)
       with recorder.timer("update"):

@@ -13,6 +13,7 @@ reason to train on something else.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import functools
 from typing import Literal
@@ -24,13 +25,12 @@ import jax.numpy as jnp
 from gkd import keys
 from gkd.metrics import Mean
 from gkd.sampling.params import SamplingParams
-from gkd.sampling.strategies import BeamSearch
+from gkd.sampling.strategies import Strategy
 from gkd.structured_settings import setting
-from gkd.training import answering
+from gkd.training import sampled_targets
 from gkd.training import schedules
 from gkd.training.schedules import Constant
 from gkd.training.schedules import Schedule
-from gkd.types import EOS_ID
 from gkd.types import Array
 from gkd.types import Batch
 from gkd.types import LanguageModel
@@ -62,9 +62,7 @@ class Rollout:
   off_policy_source: OffPolicySource = setting(
     "OFF_POLICY_SOURCE", default="dataset"
   )
-  decoding: SamplingParams = setting(
-    "SAMPLING_", default_factory=SamplingParams
-  )
+  decoding: Strategy = setting("SAMPLING_", default_factory=SamplingParams)
   input_buckets: tuple[int, ...] = ()
 
   def __post_init__(self):
@@ -78,9 +76,9 @@ class Rollout:
           f"{name} is {getattr(self, name)!r}; expected one of {allowed}"
         )
     self.decoding.validate()
-    if isinstance(self.decoding, BeamSearch):
+    if self.decoding.is_search:
       raise UserError(
-        f"decoding of a rollout is {self.decoding}; expected a SamplingParams:"
+        f"decoding of a rollout is {self.decoding}; expected SamplingParams:"
         " the targets of a step are drawn, beam search is for EVAL_BEAM_SIZE"
         " and for BEAM_SIZE of `gkd sample`"
       )
@@ -138,7 +136,8 @@ def roll_out(
   student_params: Params,
   teacher: LanguageModel | None,
   teacher_params: Params | None,
-  eos_id: int = EOS_ID,
+  eos_ids: Sequence[int],
+  pad_id: int,
 ) -> tuple[Batch, dict[str, Mean]]:
   """Answers the prompts of one step as `plan` says.
 
@@ -154,7 +153,8 @@ def roll_out(
     student_params: its current parameters.
     teacher: may be None if the plan never asks it.
     teacher_params: its parameters.
-    eos_id: the id that ends a sequence.
+    eos_ids: the ids that end a sequence.
+    pad_id: the vocabulary's padding, which is never drawn.
 
   Returns:
     The batch with targets, weights and source of the sampled rows replaced,
@@ -175,21 +175,20 @@ def roll_out(
   by_student, fixed, realised = _split(batch.rows, seed, step, fraction)
   if fraction < 1 and plan.off_policy_source == "dataset":
     _check_targets(batch, fixed, step)
-  answer = functools.partial(
-    answering.answer,
+  sample = functools.partial(
+    sampled_targets.replace_targets,
     step=step,
     seed=seed,
     decoding=plan.decoding,
     input_buckets=plan.input_buckets,
-    eos_id=eos_id,
+    eos_ids=eos_ids,
+    pad_id=pad_id,
   )
   stats = {"lambda": realised}
   if fraction > 0:
     role = keys.Role.STUDENT_SAMPLE
-    batch, answered = answer(
-      batch, by_student, student, student_params, role=role
-    )
-    stats |= answered
+    batch, means = sample(batch, by_student, student, student_params, role=role)
+    stats |= means
   if fraction < 1 and plan.off_policy_source == "teacher":
     if teacher is None or teacher_params is None:
       raise UserError(
@@ -197,8 +196,8 @@ def roll_out(
         " set off_policy_source to 'dataset'"
       )
     role = keys.Role.TEACHER_SAMPLE
-    batch, answered = answer(batch, fixed, teacher, teacher_params, role=role)
-    stats |= {f"teacher_{name}": mean for name, mean in answered.items()}
+    batch, means = sample(batch, fixed, teacher, teacher_params, role=role)
+    stats |= {f"teacher_{name}": mean for name, mean in means.items()}
   return batch, stats
 
 

@@ -44,10 +44,11 @@ def describe(
   batch = jax.device_get(batch)
   records = []
   for index, row in enumerate(batch.rows):
+    prompt = batch.inputs[index][batch.input_mask[index]]
     record = {
       "row": int(row),
       "source": Source(int(batch.source[index])).name.lower(),
-      "prompt": vocabulary.decode(batch.inputs[index].tolist()),
+      "prompt": vocabulary.decode(prompt.tolist()),
       "text": vocabulary.decode(batch.targets[index].tolist()),
       "tokens": int(batch.weights[index].sum()),
     }
@@ -60,13 +61,7 @@ def describe(
 @functools.partial(jax.jit, static_argnums=0)
 def _score(model: LanguageModel, params: Params, batch: Batch) -> Array:
   """[B] log-probability of each row's targets over the real ids."""
-  hidden = model.hidden(
-    params,
-    batch.inputs,
-    batch.targets,
-    segments=batch.segments,
-    positions=batch.positions,
-  )
+  hidden = model.hidden_of(params, batch)
 
   def of_positions(positions) -> Array:
     hidden, targets, weights = positions

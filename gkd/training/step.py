@@ -212,16 +212,13 @@ def _loss(
   dropout_key: Key,
 ) -> tuple[Array, dict[str, Mean]]:
   """Σ coefficient · value over the given rows, and their metrics."""
-  context = {"segments": batch.segments, "positions": batch.positions}
   student, teacher = plan.student, plan.teacher
-  student_hidden = student.hidden(
-    params, batch.inputs, batch.targets, dropout_key=dropout_key, **context
-  )
+  student_hidden = student.hidden_of(params, batch, dropout_key=dropout_key)
   teacher_head = teacher_hidden = None
   if teacher is not None:
     # No dropout key: the teacher is always in inference mode.
     teacher_hidden = jax.lax.stop_gradient(
-      teacher.hidden(teacher_params, batch.inputs, batch.targets, **context)
+      teacher.hidden_of(teacher_params, batch)
     )
     teacher_head = functools.partial(teacher.head, teacher_params)
   return plan.objective(

@@ -66,12 +66,6 @@ def _log_likelihood(
     counts = weights > 0
     return jnp.sum(jnp.where(counts, log_probs, 0.0)), jnp.sum(counts)
 
-  hidden = teacher.hidden(
-    params,
-    batch.inputs,
-    batch.targets,
-    segments=batch.segments,
-    positions=batch.positions,
-  )
+  hidden = teacher.hidden_of(params, batch)
   positions = (hidden, batch.targets, batch.weights)
   return sum_over_chunks(of_positions, positions, _CHUNK_SIZE)

@@ -15,15 +15,15 @@ import pytest
 
 from gkd import keys
 from gkd.evaluation import evaluate
-from gkd.evaluation import generation
 from gkd.evaluation import predictions
+from gkd.evaluation import prompts
 from gkd.evaluation.evaluation import Evaluation
-from gkd.sampling import beam_search
 from gkd.sampling.generate import prefetch
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.types import LanguageModel
 from gkd.types import UserError
+from tests.sampling import toy_model
 
 VOCAB, WIDTH, LENGTH = 8, 3, 4
 GREEDY = SamplingParams(temperature=0.0)
@@ -51,7 +51,7 @@ def _table_model() -> LanguageModel:
     state = jnp.stack([jnp.full_like(first, position), first], -1)
     return head(params, state.astype(jnp.float32))
 
-  def prefill(params, inputs, max_length):
+  def prefill(params, inputs, max_length, **unused):
     return (inputs, jnp.int32(1)), at(params, inputs, 0)
 
   def step(params, cache, tokens):
@@ -61,6 +61,7 @@ def _table_model() -> LanguageModel:
   return LanguageModel(
     config=None,
     vocabulary_size=VOCAB,
+    start_id=0,
     init=lambda key: None,
     hidden=hidden,
     head=head,
@@ -100,6 +101,9 @@ class _Row(NamedTuple):
 
 class _Vocabulary:
   """Ids as digits; EOS ends the text."""
+
+  pad_id = 0
+  eos_ids = (1,)
 
   def decode(self, ids):
     ids = list(ids)
@@ -291,13 +295,13 @@ def test_forward_kl_is_taken_on_teacher_text_and_reverse_on_student_text():
 def writers(monkeypatch):
   """Who was asked to write a batch, in order."""
   asked = []
-  generate = generation._generate
+  generate = evaluate.generate
 
   def counting(model, *args, **kwargs):
     asked.append("teacher" if model is TEACHER else "student")
     return generate(model, *args, **kwargs)
 
-  monkeypatch.setattr(generation, "_generate", counting)
+  monkeypatch.setattr(evaluate, "generate", counting)
   return asked
 
 
@@ -377,13 +381,8 @@ def test_a_search_answers_with_the_best_of_its_beams(tmp_path):
   (file,) = tmp_path.iterdir()
   assert file.name == "toy-test-beam3-00000000.jsonl"
   records = [json.loads(line) for line in file.read_text().splitlines()]
-  search = jax.jit(
-    beam_search.beam_search,
-    static_argnums=0,
-    static_argnames=("num_beams", "max_length"),
-  )
   for row, record in enumerate(records):
-    beams = search(
+    beams = toy_model.search(
       MODEL,
       params,
       np.array([[2 + row % 6, 1, 0]], np.int32),
@@ -441,7 +440,7 @@ def test_an_altered_copy_measures_on_its_own_rows():
 
 
 def test_long_evaluation_shows_every_phase_in_prompts(capsys, monkeypatch):
-  monkeypatch.setattr(generation, "_QUIET_SECONDS", 0.0)
+  monkeypatch.setattr(prompts, "_QUIET_SECONDS", 0.0)
   kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
   _evaluate(_params(), _evaluation(), **kwargs)
   lines = capsys.readouterr().err.splitlines()

@@ -20,7 +20,7 @@ NUM_PREFIXES = sum(REAL**t for t in range(T))
 def table_model(rows):
   """A model that is a table: logits [rows] for each prefix of real ids."""
 
-  def hidden(params, inputs, targets):
+  def hidden(params, inputs, targets, **unused):
     del params, inputs
     states, code = [], jnp.zeros(targets.shape[0], jnp.int32)
     for t in range(targets.shape[1]):
@@ -35,6 +35,7 @@ def table_model(rows):
   model = LanguageModel(
     config=None,
     vocabulary_size=REAL,
+    start_id=0,
     init=unused,
     hidden=hidden,
     head=lambda params, hidden: hidden @ params,
@@ -85,6 +86,7 @@ def make_batch(targets, weights=None):
   rows = jnp.arange(targets.shape[0])
   return Batch(
     inputs=jnp.ones((targets.shape[0], 1), jnp.int32),
+    input_mask=jnp.ones((targets.shape[0], 1), bool),
     targets=targets,
     weights=jnp.ones(targets.shape) if weights is None else weights,
     rows=rows,

@@ -25,6 +25,7 @@ def problem():
   weights = jnp.asarray(np.arange(T) < lengths[:, None], jnp.float32)
   batch = Batch(
     inputs=jnp.ones((B, 2), jnp.int32),
+    input_mask=jnp.ones((B, 2), bool),
     targets=jnp.asarray(rng.randint(2, 50, (B, T))),
     weights=weights,
     rows=jnp.arange(B),

@@ -153,6 +153,7 @@ def packed_batch(arrays) -> Batch:
   rows = len(arrays["encoder_input_tokens"])
   return Batch(
     inputs=arrays["encoder_input_tokens"],
+    input_mask=arrays["encoder_input_tokens"] > 0,
     targets=arrays["decoder_target_tokens"],
     weights=np.float32(arrays["decoder_loss_weights"]),
     rows=np.arange(rows, dtype=np.int32),

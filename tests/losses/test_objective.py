@@ -35,6 +35,7 @@ def make_batch(lengths=LENGTHS, width=6, seed=0):
       weights[row, :length] = 1
   return Batch(
     inputs=jnp.ones((len(lengths), 2), jnp.int32),
+    input_mask=jnp.ones((len(lengths), 2), bool),
     targets=jnp.asarray(targets),
     weights=jnp.asarray(weights),
     rows=jnp.arange(len(lengths)),
@@ -145,7 +146,9 @@ def test_exactly_the_counted_positions_are_trained(name, reduction):
 def test_a_student_that_knows_each_target_has_no_loss_and_a_late_one_does():
   batch = make_batch()
   knows = 50.0 * jax.nn.one_hot(batch.targets, STUDENT_ROWS)
-  late = 50.0 * jax.nn.one_hot(masks.shift_right(batch.targets), STUDENT_ROWS)
+  late = 50.0 * jax.nn.one_hot(
+    masks.shift_right(batch.targets, 0), STUDENT_ROWS
+  )
   assert score(CrossEntropy(), batch, knows, None)[0] < 1e-6
   assert score(CrossEntropy(), batch, late, None)[0] > 30
   assert (

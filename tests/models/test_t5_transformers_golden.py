@@ -90,7 +90,7 @@ def test_greedy_tokens_equal_transformers(path):
     def step(carry, _):
       cache, logits = carry
       allowed = masks.mask_padded_ids(
-        logits, model.vocabulary_size, forbid_pad=True
+        logits, model.vocabulary_size, forbidden_ids=(0,)
       )
       token = jnp.argmax(allowed, axis=-1)
       return model.decode(params, cache, token), token
@@ -98,7 +98,7 @@ def test_greedy_tokens_equal_transformers(path):
     start = model.prefill(params, inputs, length)
     return jax.lax.scan(step, start, length=length)[1].T
 
-  tokens, _ = masks.mask_after_eos(greedy(params, want["inputs"]))
+  tokens, _ = masks.mask_after_eos(greedy(params, want["inputs"]), [1])
   np.testing.assert_array_equal(tokens, want["greedy"])
 
 

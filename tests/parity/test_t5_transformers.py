@@ -16,7 +16,7 @@ from gkd import masks
 from gkd import trees
 from gkd.losses import likelihood
 from gkd.models import t5
-from gkd.sampling import sampler
+from gkd.sampling.generate import generate
 from gkd.sampling.params import SamplingParams
 from tests import encoder_states
 
@@ -198,17 +198,18 @@ def test_greedy_tokens_of_100_prompts_equal_transformers(reference, pair, seed):
   lengths = (want > 0).sum(axis=1)
   assert len(set(lengths)) > 3
 
-  sample = jax.jit(
-    functools.partial(sampler.sample, model, max_length=num_tokens)
-  )
   got = np.asarray(
-    sample(
+    generate(
+      model,
       params,
       inputs,
+      inputs > 0,
       np.arange(100),
       keys.stream(0, 0, keys.Role.EVALUATION),
       SamplingParams(temperature=0.0),
-      eos_id=eos_id,
+      max_length=num_tokens,
+      eos_ids=[eos_id],
+      pad_id=0,
     ).tokens
   )
   differing = np.flatnonzero((got != want).any(axis=1))

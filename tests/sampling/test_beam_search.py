@@ -1,4 +1,4 @@
-"""BeamSearch search on a model whose probabilities are known exactly."""
+"""Beam search on a model whose probabilities are known exactly."""
 
 import functools
 import itertools
@@ -10,11 +10,11 @@ import pytest
 from gkd import keys
 from gkd import partitioning
 from gkd.sampling import beam_search
-from gkd.sampling import sampler
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
-from gkd.types import EOS_ID
 from gkd.types import UserError
+from tests.sampling import toy_model as toy
+from tests.sampling.toy_model import EOS_ID
 from tests.sampling.toy_model import ToyConfig
 from tests.sampling.toy_model import history_model
 from tests.sampling.toy_model import next_state
@@ -26,10 +26,7 @@ HISTORY = history_model()
 MODEL = toy_model()  # 12 columns, of which 1 to 9 may be chosen
 PARAMS = [jax.device_get(MODEL.init(jax.random.key(seed))) for seed in range(4)]
 
-_search = jax.jit(
-  beam_search.beam_search,
-  static_argnames=("model", "num_beams", "max_length", "mask_ids"),
-)
+_search = toy.search
 search = functools.partial(_search, MODEL, num_beams=4, alpha=0.6, max_length=T)
 
 
@@ -64,7 +61,7 @@ def _after_all(log_probs):
   return lambda ids: log_probs[functools.reduce(next_state, ids, 0)]
 
 
-def _reference(after, num_beams, alpha, max_length):
+def _reference(after, num_beams, alpha, max_length, eos_ids=(EOS_ID,)):
   """[(score, ids)] by lists and sorting, one prompt at a time; best first.
 
   Independent of the code it checks: it keeps what lives and what ended in plain
@@ -79,18 +76,19 @@ def _reference(after, num_beams, alpha, max_length):
       if np.isfinite(step)
     ]
     longer.sort(key=lambda pair: -pair[0])
-    longer = longer[: 2 * num_beams]
+    longer = longer[: (1 + len(eos_ids)) * num_beams]
     ended += [
       (_score(score, len(ids), alpha), ids)
       for score, ids in longer
-      if ids[-1] == EOS_ID
+      if ids[-1] in eos_ids
     ]
     ended = sorted(ended, key=lambda pair: -pair[0])[:num_beams]
-    live = [pair for pair in longer if pair[1][-1] != EOS_ID][:num_beams]
+    live = [pair for pair in longer if pair[1][-1] not in eos_ids]
+    live = live[:num_beams]
   return ended or live
 
 
-def _check(beams, row, expected):
+def _check(beams, row, expected, eos_ids=(EOS_ID,)):
   """Equality of one row with [(score, ids)]."""
   for k, (score, ids) in enumerate(expected):
     length = int(beams.lengths[row, k])
@@ -99,7 +97,7 @@ def _check(beams, row, expected):
     assert beams.weights[row, k].tolist() == [1.0] * length + [0.0] * (
       T - length
     )
-    assert beams.truncated[row, k] == (ids[-1] != EOS_ID)
+    assert beams.truncated[row, k] == (ids[-1] not in eos_ids)
     np.testing.assert_allclose(beams.scores[row, k], score, rtol=1e-5)
   for k in range(len(expected), beams.tokens.shape[1]):
     assert not beams.tokens[row, k].any()
@@ -156,9 +154,7 @@ def test_one_beam_without_penalty_is_greedy_where_greedy_ends():
   params = {"table": table}
   inputs = _prompts()
   got = search(params, inputs, np.arange(ROWS), num_beams=1, alpha=0.0)
-  greedy = jax.jit(
-    sampler.sample, static_argnums=0, static_argnames="max_length"
-  )(
+  greedy = toy.sample(
     MODEL,
     params,
     inputs,
@@ -269,11 +265,6 @@ def test_pad_and_padded_ids_are_never_chosen_however_likely():
   # And the others' probabilities are not those of a vocabulary that has them.
   after = _after_last(_log_probs(PARAMS[0], _prompts(1)[0]))
   _check(got, 0, _reference(after, 4, 0.6, T))
-  table[..., EOS_ID] = -np.inf
-  unmasked = search(
-    {"table": table}, _prompts(), np.arange(ROWS), mask_ids=False
-  )
-  assert (np.asarray(unmasked.tokens) >= 10).any()
 
 
 def test_without_an_end_live_beams_come_with_their_log_probability():
@@ -312,13 +303,24 @@ def test_one_token_is_eos_or_the_most_likely_ones():
     np.testing.assert_allclose(got.scores[row, 0], expected, atol=1e-6)
 
 
-def test_another_id_may_end_a_sequence():
-  got = search(PARAMS[0], _prompts(), np.arange(ROWS), eos_id=7)
-  tokens, lengths = np.asarray(got.tokens), np.asarray(got.lengths)
-  ended = ~np.asarray(got.truncated) & (lengths > 0)
-  assert ended.any()
-  last = np.take_along_axis(tokens, np.maximum(lengths - 1, 0)[..., None], -1)
-  assert (last[..., 0][ended] == 7).all()
+@pytest.mark.parametrize("eos_ids", [(7,), (1, 4), (2, 5, 8)])
+def test_several_ids_may_end_a_sequence(eos_ids):
+  inputs = _prompts()
+  params = jax.device_get(HISTORY.init(jax.random.key(1)))
+  got = _search(
+    HISTORY,
+    params,
+    inputs,
+    np.arange(ROWS),
+    num_beams=3,
+    alpha=0.6,
+    max_length=T,
+    eos_ids=eos_ids,
+  )
+  for row in range(ROWS):
+    after = _after_all(_log_probs(params, inputs[row]))
+    expected = _reference(after, 3, 0.6, T, eos_ids)
+    _check(got, row, expected, eos_ids)
 
 
 def test_alpha_is_traced_and_favours_long_answers():
@@ -351,8 +353,8 @@ def test_more_beams_than_ids_are_refused():
   message = "beam size is 10, but the model chooses among 9 ids; give at most 9"
   with pytest.raises(UserError, match=message):
     search(PARAMS[0], _prompts(1), [0], num_beams=10)
-  got = search(PARAMS[0], _prompts(1), [0], num_beams=12, mask_ids=False)
-  assert got.tokens.shape == (1, 12, T)
+  got = search(PARAMS[0], _prompts(1), [0], num_beams=10, forbidden_ids=())
+  assert got.tokens.shape == (1, 10, T)
 
 
 def test_narrow_vocabularies_leave_places_empty():
@@ -381,10 +383,13 @@ def test_no_gradient_flows_through_a_search():
       MODEL,
       {"table": table},
       _prompts(1),
+      _prompts(1) > 0,
       np.arange(1),
       num_beams=1,
       alpha=0.0,
       max_length=1,
+      eos_ids=(EOS_ID,),
+      forbidden_ids=(),
     ).scores.sum()
 
   gradient = jax.jit(jax.grad(loss))(PARAMS[0]["table"])

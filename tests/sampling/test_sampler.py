@@ -9,8 +9,9 @@ import pytest
 from gkd import keys
 from gkd.sampling import sampler
 from gkd.sampling.params import SamplingParams
-from gkd.types import EOS_ID
 from gkd.types import UserError
+from tests.sampling import toy_model as toy
+from tests.sampling.toy_model import EOS_ID
 from tests.sampling.toy_model import ToyConfig
 from tests.sampling.toy_model import toy_model
 
@@ -20,11 +21,19 @@ MODEL = toy_model()
 PARAMS = MODEL.init(jax.random.key(3))
 KEY = keys.stream(5, 7, keys.Role.STUDENT_SAMPLE)
 
-_sample = jax.jit(
-  sampler.sample, static_argnames=("model", "max_length", "mask_ids")
-)
+_sample = toy.sample
 sample = functools.partial(_sample, MODEL, max_length=T)
-choose = jax.jit(sampler.choose)
+
+
+@jax.jit
+def choose(logits, row_keys, decoding):
+  return sampler.choose(
+    logits,
+    row_keys,
+    temperature=decoding.temperature,
+    top_k=decoding.top_k,
+    top_p=decoding.top_p,
+  )
 
 
 def _prompts(num_rows):
@@ -176,12 +185,18 @@ def test_pad_and_padded_ids_are_never_drawn_though_most_likely(temperature):
   assert np.isfinite(got.log_probs).all()
 
 
-def test_mask_ids_off_draws_what_the_model_says():
-  params = _with_bonus([11])
+def test_an_id_is_forbidden_by_the_vocabulary_and_not_because_it_is_0():
   got = sample(
-    params, _prompts(4), np.arange(4), KEY, SamplingParams(), mask_ids=False
+    _with_bonus([0, 3]),
+    _prompts(ROWS),
+    np.arange(ROWS),
+    KEY,
+    SamplingParams(),
+    eos_ids=(2,),
+    forbidden_ids=(3,),
   )
-  assert (np.asarray(got.tokens) == 11).all()
+  counted = np.asarray(got.tokens)[np.asarray(got.weights) > 0]
+  assert (counted == 0).all()
   assert got.truncated.all()
 
 
@@ -219,7 +234,7 @@ def test_an_id_of_tiny_mass_is_not_drawn_because_it_comes_first(monkeypatch):
   monkeypatch.setattr(
     jax.random, "uniform", lambda key, shape: jnp.zeros(shape)
   )
-  tokens, _ = sampler.choose(logits, row_keys, SamplingParams())
+  tokens, _ = sampler.choose(logits, row_keys)
   assert tokens.tolist() == [200] * 4
 
 
@@ -243,16 +258,28 @@ def test_nothing_after_eos_and_lengths_count_it():
     assert (np.asarray(got.log_probs)[row, expected:] == 0).all()
 
 
-def test_an_eos_of_the_callers_choice_ends_a_row():
+@pytest.mark.parametrize("eos_ids", [(5,), (0,), (5, 7)])
+def test_any_of_the_callers_eos_ids_ends_a_row(eos_ids):
   got = sample(
-    PARAMS, _prompts(ROWS), np.arange(ROWS), KEY, SamplingParams(), eos_id=5
+    PARAMS,
+    _prompts(ROWS),
+    np.arange(ROWS),
+    KEY,
+    SamplingParams(),
+    eos_ids=eos_ids,
+    forbidden_ids=(),
   )
-  tokens = np.asarray(got.tokens)
-  assert (tokens == 5).any()
-  assert (tokens == EOS_ID).any()
-  last = tokens[np.arange(ROWS), np.asarray(got.lengths) - 1]
-  np.testing.assert_array_equal(last == 5, ~np.asarray(got.truncated))
-  assert ((tokens == 5).sum(1) <= 1).all()
+  tokens, weights = np.asarray(got.tokens), np.asarray(got.weights)
+  lengths = np.asarray(got.lengths)
+  assert ((tokens == EOS_ID) & (weights > 0)).any()
+  last = tokens[np.arange(ROWS), lengths - 1]
+  for index in eos_ids:
+    assert (last == index).any()
+  ended = np.isin(last, eos_ids)
+  np.testing.assert_array_equal(ended, ~np.asarray(got.truncated))
+  ends = np.isin(tokens, eos_ids) & (weights > 0)
+  np.testing.assert_array_equal(ends.sum(1), ended)
+  np.testing.assert_array_equal(weights, np.arange(T) < lengths[:, None])
 
 
 def test_a_row_is_answered_alike_alone_and_in_any_batch():

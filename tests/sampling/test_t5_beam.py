@@ -1,4 +1,4 @@
-"""BeamSearch search on T5: equal to T5X's, and to teacher-forced scores."""
+"""Beam search on T5: equal to T5X's, and to teacher-forced scores."""
 
 import functools
 
@@ -11,16 +11,12 @@ from gkd import trees
 from gkd.models import t5
 from gkd.sampling import beam_search
 from tests import golden_t5x
-
-search = jax.jit(
-  beam_search.beam_search,
-  static_argnames=("model", "num_beams", "max_length", "mask_ids"),
-)
+from tests.sampling import toy_model
 
 
 def _found(model, params, inputs, rows, alpha, num_beams=4):
   """As the fixtures were made: all tests share a few compiled programs."""
-  return search(
+  return toy_model.search(
     model,
     params,
     inputs,
@@ -28,7 +24,7 @@ def _found(model, params, inputs, rows, alpha, num_beams=4):
     num_beams=num_beams,
     alpha=alpha,
     max_length=10,
-    mask_ids=False,
+    forbidden_ids=(),  # T5X masks nothing
   )
 
 

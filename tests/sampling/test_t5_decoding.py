@@ -12,8 +12,8 @@ from gkd import keys
 from gkd import masks
 from gkd import trees
 from gkd.models import t5
-from gkd.sampling import sampler
 from gkd.sampling.params import SamplingParams
+from tests.sampling import toy_model
 
 _SIZE = {
   "vocab_size": 128,
@@ -33,9 +33,7 @@ _MODELS = {
   },
 }
 
-_sample = jax.jit(
-  sampler.sample, static_argnames=("model", "max_length", "mask_ids")
-)
+_sample = toy_model.sample
 
 
 def _model(name, **overrides):
@@ -66,7 +64,7 @@ def test_greedy_decodes_equal_t5x(golden, name, which):
     keys.stream(0, 0, keys.Role.EVALUATION),
     SamplingParams(temperature=0.0),
     max_length=10,
-    mask_ids=False,
+    forbidden_ids=(),  # T5X masks nothing
   )
   tokens = expected["greedy_tokens"]
   # T5X sorts its decodes by score: with one per prompt there is one order.
@@ -115,7 +113,9 @@ def test_cached_log_probs_equal_teacher_forced_ones(golden, name):
   )
   assert len(set(np.asarray(got.lengths).tolist())) > 1
   logits = jax.jit(model.logits)(params, inputs, got.tokens) / temperature
-  logits = masks.mask_padded_ids(logits, model.vocabulary_size, forbid_pad=True)
+  logits = masks.mask_padded_ids(
+    logits, model.vocabulary_size, forbidden_ids=(0,)
+  )
   log_probs = jnp.take_along_axis(
     jax.nn.log_softmax(logits), got.tokens[..., None], axis=-1
   )[..., 0]
@@ -135,7 +135,7 @@ def test_a_row_of_t5_is_answered_alike_in_any_batch_and_width(golden):
   whole = draw(inputs, np.arange(4), key, SamplingParams(), max_length=12)
   alone = draw(
     np.pad(inputs[2:3], ((0, 0), (0, 5))),
-    [2],
+    np.array([2]),
     key,
     SamplingParams(),
     max_length=12,

@@ -6,11 +6,16 @@ probability with NumPy.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 
+from gkd.sampling import beam_search
+from gkd.sampling import sampler
 from gkd.types import LanguageModel
+
+PAD_ID, EOS_ID = 0, 1  # as T5 has them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +47,7 @@ def toy_model(config: ToyConfig = ToyConfig(), on_decode=None) -> LanguageModel:
     previous = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))
     return rows(params, inputs, previous)
 
-  def prefill(params, inputs, max_length):
+  def prefill(params, inputs, max_length, **unused):
     del max_length
     start = jnp.zeros((inputs.shape[0], 1), jnp.int32)
     return inputs, rows(params, inputs, start)[:, 0]
@@ -55,6 +60,7 @@ def toy_model(config: ToyConfig = ToyConfig(), on_decode=None) -> LanguageModel:
   return LanguageModel(
     config=config,
     vocabulary_size=config.vocabulary_size,
+    start_id=0,
     init=init,
     hidden=hidden,
     head=lambda params, hidden: hidden,
@@ -87,7 +93,7 @@ def history_model(config: ToyConfig = ToyConfig()) -> LanguageModel:
   def at(params, inputs, state):
     return params["table"][inputs[:, 0] % config.num_prompts, state]
 
-  def prefill(params, inputs, max_length):
+  def prefill(params, inputs, max_length, **unused):
     del max_length
     state = jnp.zeros(inputs.shape[:1], jnp.int32)
     return (inputs, state), at(params, inputs, state)
@@ -103,10 +109,80 @@ def history_model(config: ToyConfig = ToyConfig()) -> LanguageModel:
   return LanguageModel(
     config=config,
     vocabulary_size=config.vocabulary_size,
+    start_id=0,
     init=init,
     hidden=unused,
     head=unused,
     prefill=prefill,
     decode=decode,
     axes=lambda params: {"table": (None, None, None)},
+  )
+
+
+@functools.partial(
+  jax.jit, static_argnames=("model", "max_length", "eos_ids", "forbidden_ids")
+)
+def sample(
+  model,
+  params,
+  inputs,
+  rows,
+  key,
+  decoding,
+  *,
+  max_length,
+  eos_ids=(EOS_ID,),
+  forbidden_ids=(PAD_ID,),
+):
+  """`sampler.sample` with the ids of T5; jitted, and shared by the tests."""
+  return sampler.sample(
+    model,
+    params,
+    inputs,
+    inputs > 0,
+    rows,
+    key,
+    temperature=decoding.temperature,
+    top_k=decoding.top_k,
+    top_p=decoding.top_p,
+    max_length=max_length,
+    eos_ids=eos_ids,
+    forbidden_ids=forbidden_ids,
+  )
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=(
+    "model",
+    "num_beams",
+    "max_length",
+    "eos_ids",
+    "forbidden_ids",
+  ),
+)
+def search(
+  model,
+  params,
+  inputs,
+  rows,
+  *,
+  num_beams,
+  alpha,
+  max_length,
+  eos_ids=(EOS_ID,),
+  forbidden_ids=(PAD_ID,),
+):
+  """`beam_search.beam_search` in the same way."""
+  return beam_search.beam_search(
+    model,
+    params,
+    inputs,
+    inputs > 0,
+    rows,
+    num_beams=num_beams,
+    alpha=alpha,
+    max_length=max_length,
+    eos_ids=eos_ids,
+    forbidden_ids=forbidden_ids,
   )

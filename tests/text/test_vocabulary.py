@@ -27,7 +27,7 @@ def trained(tmp_path_factory):
 def test_special_ids_are_those_of_t5(trained):
   assert trained.size == 340
   assert [trained.piece(i) for i in range(3)] == ["<pad>", "</s>", "<unk>"]
-  assert (trained.pad_id, trained.eos_id, trained.unk_id) == (0, 1, 2)
+  assert (trained.pad_id, trained.eos_ids, trained.unk_id) == (0, (1,), 2)
 
 
 def test_training_twice_gives_the_same_file(trained, tmp_path):

@@ -9,10 +9,10 @@ import pytest
 from gkd import keys
 from gkd import partitioning
 from gkd.models import t5
+from gkd.sampling import generate
 from gkd.sampling import sampler
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
-from gkd.training import answering
 from gkd.training import rollout
 from gkd.training.rollout import Constant
 from gkd.training.rollout import Rollout
@@ -20,10 +20,10 @@ from gkd.training.schedules import Linear
 from gkd.types import Batch
 from gkd.types import Source
 from gkd.types import UserError
-from tests.sampling.toy_model import toy_model
+from tests.sampling import toy_model
 
 B, I, T = 8, 5, 6
-MODEL = toy_model()
+MODEL = toy_model.toy_model()
 STUDENT = MODEL.init(jax.random.key(0))
 TEACHER = MODEL.init(jax.random.key(1))
 SEED = 11
@@ -35,8 +35,9 @@ roll_out = functools.partial(
   student_params=STUDENT,
   teacher=MODEL,
   teacher_params=TEACHER,
+  eos_ids=(1,),
+  pad_id=0,
 )
-_sample = jax.jit(sampler.sample, static_argnames=("model", "max_length"))
 
 
 def _batch(with_targets=True, rows=None):
@@ -49,6 +50,7 @@ def _batch(with_targets=True, rows=None):
   rows = np.arange(B, dtype=np.int32) + 100 if rows is None else rows
   return Batch(
     inputs=inputs,
+    input_mask=inputs > 0,
     targets=targets,
     weights=(targets > 0).astype(np.float32),
     rows=np.asarray(rows, np.int32),
@@ -59,7 +61,7 @@ def _batch(with_targets=True, rows=None):
 def _expected(params, role, step, batch=None):
   """What the model answers to the whole batch."""
   batch = batch or _batch()
-  return _sample(
+  return toy_model.sample(
     MODEL,
     params,
     batch.inputs,
@@ -136,7 +138,7 @@ def test_lambda_per_example_mixes_within_a_batch():
 
 def test_rows_that_keep_their_targets_do_not_hold_the_loop_up():
   calls = []
-  model = toy_model(on_decode=lambda: calls.append(1))
+  model = toy_model.toy_model(on_decode=lambda: calls.append(1))
   table = np.zeros((3, 12, 12), np.float32)
   table[2, :, 1] = 1000  # prompts of id 2 are answered by EOS at once,
   table[0, :, 4] = 1000  # those of id 3 without end
@@ -282,6 +284,7 @@ def test_input_buckets_trim_prompts_and_change_no_answer(monkeypatch):
   plan = Rollout(1.0, input_buckets=[2, 4, 64])
   long = _batch()
   long.inputs[5, 4] = 3
+  long.input_mask[5, :] = True
   for given in (_batch(), long):
     batch, _ = roll_out(given, step=1, plan=plan, student=model)
     expected = _expected(STUDENT, keys.Role.STUDENT_SAMPLE, 1, given)
@@ -296,7 +299,7 @@ def test_input_buckets_trim_prompts_and_change_no_answer(monkeypatch):
 
 def test_changed_decoding_lambda_step_and_seed_do_not_compile():
   roll_out(_batch(), step=0, plan=Rollout(1.0))
-  programs = answering._sample_and_replace._cache_size()
+  programs = generate._generate._cache_size()
   splits = rollout._split._cache_size()
   for seed, step, plan in (
     (1, 5, Rollout(1.0, decoding=SamplingParams(0.5))),
@@ -306,7 +309,7 @@ def test_changed_decoding_lambda_step_and_seed_do_not_compile():
     roll_out(_batch(), step=step, seed=seed, plan=plan)
   again = dataclasses.replace(MODEL)
   roll_out(_batch(), step=1, plan=Rollout(1.0), student=again)
-  assert answering._sample_and_replace._cache_size() == programs
+  assert generate._generate._cache_size() == programs
   assert rollout._split._cache_size() == splits
 
 
@@ -393,7 +396,7 @@ def test_a_packed_batch_is_refused():
     ({"decoding": SamplingParams(-1.0)}, "temperature is -1.0"),
     (
       {"decoding": BeamSearch(4)},
-      r"rollout is BeamSearch\(size=4, alpha=0.6\); expected a SamplingParams:",
+      r"rollout is BeamSearch\(size=4, alpha=0.6\); expected SamplingParams:",
     ),
     ({"input_buckets": (8, 4)}, r"input_buckets are \(8, 4\); expected"),
   ],

@@ -32,6 +32,7 @@ def make_batch():
     weights[row, length:] = 0
   return Batch(
     inputs=np.array([[3, 1], [4, 1], [5, 1]], np.int32),
+    input_mask=np.ones((3, 2), bool),
     targets=targets,
     weights=weights,
     rows=np.array([4, 5, 6], np.int32),

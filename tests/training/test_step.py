@@ -61,6 +61,7 @@ def make_batch(padding: int = 0) -> Batch:
   width = ((0, 0), (0, padding))
   return Batch(
     inputs=jnp.asarray(np.pad(inputs, width), jnp.int32),
+    input_mask=jnp.asarray(np.pad(inputs, width) > 0),
     targets=jnp.asarray(np.pad(targets, width), jnp.int32),
     weights=jnp.asarray(np.pad(weights, width)),
     rows=jnp.arange(8, dtype=jnp.int32),

@@ -44,6 +44,7 @@ def train(golden, name, rule, params, slots=None, steps=10):
   rows = len(arrays["encoder_input_tokens"])
   batch = Batch(
     inputs=arrays["encoder_input_tokens"],
+    input_mask=arrays["encoder_input_tokens"] > 0,
     targets=arrays["decoder_target_tokens"],
     weights=np.float32(arrays["decoder_loss_weights"]),
     rows=np.arange(rows, dtype=np.int32),

@@ -19,7 +19,7 @@ def make_batch(weights):
   rng = np.random.default_rng(0)
   targets = rng.integers(1, IDS, size=(2, 3)).astype(np.int32)
   zeros = np.zeros(2, np.int32)
-  return Batch(targets, targets, np.float32(weights), zeros, zeros)
+  return Batch(targets, targets > 0, targets, np.float32(weights), zeros, zeros)
 
 
 def make_teacher(sign):
@@ -34,6 +34,7 @@ def make_teacher(sign):
   return LanguageModel(
     config=None,
     vocabulary_size=IDS,
+    start_id=0,
     init=None,
     hidden=hidden,
     head=head,

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from gkd import files
-from gkd.ids import EOS_ID
-from gkd.ids import PAD_ID
 from gkd.models import sizes
 from gkd.models.t5 import T5Config
 from gkd.text import tokenizer_folder
@@ -93,7 +91,6 @@ def load(folder: Path) -> dict[str, Any]:
     )
   saved = files.read_json(file, _TYPES)
   _check_family(file, saved)
-  _check_ids(file, saved)
   for key in ("quantization_config", "pruned_heads", "tie_encoder_decoder"):
     if saved.get(key):
       raise UserError(
@@ -123,6 +120,7 @@ def read(
   """
   file = folder / FILE
   told = _numbers(file, saved)
+  told |= _read_ids(file, saved)
   told["mlp_activations"] = _activations(file, saved)
   told["bias_per_layer"] = saved["model_type"] == "umt5"
   told["logits_via_embedding"] = via_embedding
@@ -184,23 +182,24 @@ def as_json(
     "is_encoder_decoder": True,
     "use_cache": True,
     "initializer_factor": 1.0,
-    **_ids(),
+    **_ids(config),
   }
   if kind == "t5":
     written["scale_decoder_outputs"] = tied
   return dict(sorted(written.items()))
 
 
-def generation_json() -> dict[str, Any]:
+def generation_json(config: T5Config) -> dict[str, Any]:
   """generation_config.json: where `generate` starts and ends."""
-  return dict(sorted(_ids().items()))
+  return dict(sorted(_ids(config).items()))
 
 
-def _ids() -> dict[str, int]:
+def _ids(config: T5Config) -> dict[str, int | list[int]]:
+  eos_ids = list(config.eos_ids)
   return {
-    "decoder_start_token_id": PAD_ID,
-    "eos_token_id": EOS_ID,
-    "pad_token_id": PAD_ID,
+    "decoder_start_token_id": config.start_id,
+    "eos_token_id": eos_ids if len(eos_ids) > 1 else eos_ids[0],
+    "pad_token_id": config.pad_id,
   }
 
 
@@ -222,14 +221,29 @@ def _check_family(file: Path, saved: Mapping[str, Any]) -> None:
     )
 
 
-def _check_ids(file: Path, saved: Mapping[str, Any]) -> None:
-  for key, expected in _ids().items():
+def _read_ids(file: Path, saved: Mapping[str, Any]) -> dict[str, Any]:
+  """Padding, end of sequence (one or several) and start; T5's by default."""
+  found = {}
+  for key, ours, default in (
+    ("pad_token_id", "pad_id", 0),
+    ("eos_token_id", "eos_ids", 1),
+    ("decoder_start_token_id", "start_id", 0),
+  ):
     value = saved.get(key)
-    if value not in (None, expected, [expected]) or isinstance(value, bool):
+    value = default if value is None else value
+    ids = value if isinstance(value, list) else [value]
+    several = ours == "eos_ids"
+    if (
+      not ids
+      or any(type(i) is not int for i in ids)
+      or (len(ids) > 1 and not several)
+    ):
       raise UserError(
-        f"{file} has {key} {value!r}; expected {expected}, as T5 has it; gkd"
-        " computes no other"
+        f"{file} has {key} {value!r}; expected an id"
+        f"{' or a list of ids' if several else ''}; download it again"
       )
+    found[ours] = tuple(ids) if several else ids[0]
+  return found
 
 
 def _numbers(file: Path, saved: Mapping[str, Any]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def write(
     path, dict(sorted(tensors.items())), shard_bytes
   )
   files.write_json(path / hf_config.FILE, described)
-  generation = hf_config.generation_json()
+  generation = hf_config.generation_json(config)
   files.write_json(path / hf_config.GENERATION_FILE, generation)
   if vocabulary is not None:
     hf_tokenizer.write(path, vocabulary, came_from.get("model_max_length"))

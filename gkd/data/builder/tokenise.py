@@ -118,7 +118,7 @@ def _tokenised(
   made = [{k: _as_tensor(v) for k, v in e.items()} for e in examples]
   for name in FEATURES:
     texts = [_as_text(example[name]) for example in examples]
-    end = [vocabulary.eos_id] * add_eos[name]
+    end = [vocabulary.eos_ids[0]] * add_eos[name]
     batch = vocabulary.encode_batch(texts)
     for example, ids in zip(made, batch, strict=True):
       example[f"{name}_pretokenized"] = example[name]
@@ -130,9 +130,9 @@ def _row(example, recipe, postprocess, counts) -> Row:
   vocabulary, tokens = recipe.vocabulary, {}
   for name in FEATURES:
     ids = np.asarray(example.get(name, ()), np.int32)
-    if name == "targets" and len(ids) == 1 and ids[0] == vocabulary.eos_id:
+    if name == "targets" and len(ids) == 1 and ids[0] in vocabulary.eos_ids:
       ids = ids[:0]  # training on an EOS alone would teach silence
-    tokens[name] = _cut(ids, recipe.lengths[name], vocabulary.eos_id)
+    tokens[name] = _cut(ids, recipe.lengths[name], vocabulary.eos_ids)
     counts[f"truncated_{name}"] += len(tokens[name]) < len(ids)
   reference = None
   if tokens["targets"].size:
@@ -147,11 +147,11 @@ def _row(example, recipe, postprocess, counts) -> Row:
   )
 
 
-def _cut(ids: np.ndarray, length: int, eos_id: int) -> np.ndarray:
+def _cut(ids: np.ndarray, length: int, eos_ids: Sequence[int]) -> np.ndarray:
   """At most `length` ids; an EOS at the end stays the last one."""
   if len(ids) <= length:
     return ids
-  ends = ids[-1] == eos_id
+  ends = ids[-1] in eos_ids
   return np.append(ids[: length - 1], ids[-1:]) if ends else ids[:length]
 
 

@@ -19,10 +19,9 @@ import numpy as np
 
 from gkd import partitioning
 from gkd.data.cache import TokenCache
+from gkd.sampling.generate import forbidden_ids
 from gkd.sampling.params import SamplingParams
-from gkd.sampling.strategies import BeamSearch
 from gkd.sampling.strategies import Strategy
-from gkd.sampling.strategies import check_beams
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
@@ -73,14 +72,17 @@ class Completions:
       object.__setattr__(self, "rows", range(len(self.prompts)))
     partitioning.check_division(self.batch_size, 1, self.mesh)
     self.decoding.validate()
-    if self.searches:
-      check_beams(self.decoding.size, self.model.vocabulary_size - 1)  # no PAD
-      if self.num_samples > self.decoding.size:
-        raise UserError(
-          f"num_samples is {self.num_samples}, but a search finds at most as"
-          " many completions of a prompt as it has beams,"
-          f" {self.decoding.size}; give no more"
-        )
+    vocabulary = self.prompts.vocabulary
+    forbidden = forbidden_ids(
+      self.model.start_id, vocabulary.eos_ids, vocabulary.pad_id
+    )
+    self.decoding.check_num_ids(self.model.vocabulary_size - len(forbidden))
+    most = self.decoding.max_samples
+    if self.decoding.is_search and self.num_samples > most:
+      raise UserError(
+        f"num_samples is {self.num_samples}, but a search finds at most as many"
+        f" completions of a prompt as it has beams, {most}; give no more"
+      )
     if not len(self.prompts) or not len(self.rows):
       raise UserError(
         f"cache {self.prompts.path} has no prompts to complete; check the task"
@@ -93,10 +95,6 @@ class Completions:
         f" TASK_FEATURE_LENGTHS to {self.width} inputs or more, or make a cache"
         " with the shorter length"
       )
-
-  @property
-  def searches(self) -> bool:
-    return isinstance(self.decoding, BeamSearch)
 
   @property
   def width(self) -> int:
@@ -126,7 +124,7 @@ class Completions:
     if len(self.rows) < len(self.prompts):
       content = np.asarray(self.rows, "<i8").tobytes()
       chosen = hashlib.sha256(content).hexdigest()
-    info, decoding = self.prompts.info, dict(self.decoding.settings())
+    info, decoding = self.prompts.info, self.decoding.settings()
     del decoding["strategy"]  # its numbers tell it
     key = {
       "source": self.writer,
@@ -140,7 +138,7 @@ class Completions:
       "lengths": dict(self.lengths),
       **decoding,
       "num_samples": self.num_samples,
-      **({} if self.searches else {"seed": self.seed}),
+      **({} if self.decoding.is_search else {"seed": self.seed}),
       "shard_prompts": self.prompts_per_shard,
     }
     return json.loads(json.dumps(key))  # lists for tuples, as it comes back
@@ -148,11 +146,11 @@ class Completions:
   def describe(self) -> str:
     """One sentence for the start-up print."""
     info, n = self.prompts.info, self.num_samples
-    seed = "" if self.searches else f", seed {self.seed}"
+    seed = "" if self.decoding.is_search else f", seed {self.seed}"
     return (
       f"{'a completion' if n == 1 else f'{n:,} completions'} of each of"
       f" {len(self.rows):,} prompts of {info['task']} {info['split']},"
-      f" {'found' if self.searches else 'drawn'} {self.decoding.describe()}, at"
+      f" {'found' if self.decoding.is_search else 'drawn'} {self.decoding.describe()}, at"
       f" most {self.lengths['targets']:,} tokens{seed}; written"
       f" {self.prompts_per_shard:,} prompts at a time"
     )

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-import functools
 import itertools
 import logging
 import os
@@ -29,7 +28,6 @@ from typing import Any
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gkd import keys
@@ -44,10 +42,9 @@ from gkd.data.hashes import differences
 from gkd.data.loader import collate
 from gkd.data.writer import CacheWriter
 from gkd.progress import Progress
-from gkd.sampling import beam_search
-from gkd.sampling import sampler
+from gkd.sampling.generate import generate
 from gkd.sampling.generate import prefetch
-from gkd.types import Array
+from gkd.sampling.sampler import Samples
 from gkd.types import Params
 from gkd.types import UserError
 
@@ -58,11 +55,7 @@ class _Part(NamedTuple):
   """n completions of each prompt of a batch: one that was drawn, or n best."""
 
   rows: list[Row]  # the prompts, without fillers
-  tokens: Array  # [B, n, T] int32
-  lengths: Array  # [B, n] int32; 0 where a search found fewer than n
-  truncated: Array  # [B, n] bool
-  scores: Array | None  # [B, n] float32 of a search
-  finite: Array  # [] bool, the model's logits
+  samples: Samples  # [B, n, T]; length 0 where a search found fewer than n
 
 
 def write_completions(
@@ -136,7 +129,7 @@ def _recognised(cache: TokenCache, spec: Completions) -> Result:
 def _new_counts(spec: Completions) -> dict[str, int]:
   """What is added up over the completions, see `Result`."""
   names = ["tokens", "truncated"]
-  names += ["missing", "same_text"] * spec.searches
+  names += ["missing", "same_text"] * spec.decoding.is_search
   return dict.fromkeys(names, 0)
 
 
@@ -178,7 +171,7 @@ def _add_missing(
 
 def _passes(spec: Completions) -> int:
   """How often the prompts of a batch are completed."""
-  return 1 if spec.searches else spec.num_samples
+  return 1 if spec.decoding.is_search else spec.num_samples
 
 
 def _dispatched(
@@ -186,6 +179,7 @@ def _dispatched(
 ) -> Iterator[_Part]:
   """Dispatches the batches of these shards; of each one pass after another."""
   sharding = partitioning.batch_sharding(spec.mesh)
+  vocabulary, passes = spec.prompts.vocabulary, _passes(spec)
   for index in shards:
     shard = spec.shard(index)
     for start in range(0, len(shard), spec.batch_size):
@@ -194,64 +188,27 @@ def _dispatched(
       prompts = [row._replace(targets=row.targets[:0]) for row in rows]
       widths = {"inputs": spec.width, "targets": 1}
       batch = collate(prompts, ids, widths, spec.batch_size)
-      arrays = jax.device_put((batch.inputs, batch.rows), sharding)
-      for k in range(_passes(spec)):
-        yield _Part(rows, *_complete(spec, params, *arrays, k))
+      arrays = batch.inputs, batch.input_mask, batch.rows
+      arrays = jax.device_put(arrays, sharding)
+      for k in range(passes):
+        samples = generate(
+          spec.model,
+          params,
+          *arrays,
+          _key(np.int32(spec.seed), np.int32(k)),
+          spec.decoding,
+          max_length=spec.lengths["targets"],
+          eos_ids=vocabulary.eos_ids,
+          pad_id=vocabulary.pad_id,
+          num_best=spec.num_samples // passes,
+        )
+        yield _Part(rows, samples)
 
 
-def _complete(
-  spec: Completions, params: Params, inputs: Array, example_ids: Array, k: int
-) -> tuple[Array | None, ...]:
-  """The arrays of a `_Part`."""
-  prompts = spec.model, params, inputs, example_ids
-  # Numbers as the program knows them: 1 and 1.0 are two types for it.
-  dtypes = {"top_k": np.int32, "size": int}
-  decoding = spec.decoding.replace(
-    **{
-      name: dtypes.get(name, np.float32)(value)
-      for name, value in vars(spec.decoding).items()
-    }
-  )
-  limits = {"max_length": spec.lengths["targets"]}
-  if spec.searches:
-    return _search(*prompts, decoding, num_best=spec.num_samples, **limits)
-  return _sample(*prompts, np.int32(spec.seed), np.int32(k), decoding, **limits)
-
-
-@functools.partial(jax.jit, static_argnames=("model", "max_length"))
-def _sample(
-  model, params, inputs, example_ids, seed, k, decoding, max_length
-) -> tuple[Array | None, ...]:
-  samples = sampler.sample(
-    model,
-    params,
-    inputs,
-    example_ids,
-    keys.stream(seed, k, keys.Role.OFFLINE_SAMPLE),
-    decoding,
-    max_length=max_length,
-  )
-  finite = jnp.all(jnp.isfinite(samples.log_probs))
-  found = samples.tokens, samples.lengths, samples.truncated
-  return *(array[:, None] for array in found), None, finite
-
-
-@functools.partial(jax.jit, static_argnames=("model", "num_best", "max_length"))
-def _search(
-  model, params, inputs, example_ids, decoding, num_best, max_length
-) -> tuple[Array, ...]:
-  beams = beam_search.beam_search(
-    model,
-    params,
-    inputs,
-    example_ids,
-    num_beams=decoding.size,
-    alpha=decoding.alpha,
-    max_length=max_length,
-  )
-  finite = ~jnp.any(jnp.isnan(beams.scores))
-  found = beams.tokens, beams.lengths, beams.truncated, beams.scores
-  return *(array[:, :num_best] for array in found), finite
+@jax.jit
+def _key(seed, k):
+  """The key of completion k of each prompt."""
+  return keys.stream(seed, k, keys.Role.OFFLINE_SAMPLE)
 
 
 def _rows(
@@ -265,21 +222,24 @@ def _rows(
   Drawn ones come in the order of k, those of a search the best first.
   """
   while batch := list(itertools.islice(parts, _passes(spec))):
-    batch = [_Part(part.rows, *jax.device_get(part[1:])) for part in batch]
+    batch = [
+      part._replace(samples=jax.device_get(part.samples)) for part in batch
+    ]
     for part in batch:
-      if not part.finite:
+      samples = part.samples
+      if not samples.is_finite:
         raise FloatingPointError(
           "the logits of the model that writes are not finite; look at its"
           " checkpoint, finished shards stay"
         )
       real = slice(len(part.rows))
-      tokens = int(part.lengths[real].sum())
+      tokens = int(samples.lengths[real].sum())
       counts["tokens"] += tokens
-      counts["truncated"] += int(part.truncated[real].sum())
-      report(part.lengths[real].size, tokens)
+      counts["truncated"] += int(samples.truncated[real].sum())
+      report(samples.lengths[real].size, tokens)
     for place in range(len(batch[0].rows)):
       rows = [row for part in batch for row in _completed(part, place)]
-      if spec.searches:
+      if spec.decoding.is_search:
         texts = [spec.prompts.vocabulary.decode(r.targets) for r in rows]
         counts["missing"] += spec.num_samples - len(rows)
         counts["same_text"] += len(texts) - len(set(texts))
@@ -288,10 +248,12 @@ def _rows(
 
 def _completed(part: _Part, place: int) -> Iterator[Row]:
   """The row of a prompt, once for each completion in this part."""
-  for n, length in enumerate(part.lengths[place]):
+  samples = part.samples
+  for n, length in enumerate(samples.lengths[place]):
     if length:
+      score = None
+      if samples.scores is not None:
+        score = float(samples.scores[place, n])
       # The reference stays the task's own.
-      yield part.rows[place]._replace(
-        targets=np.asarray(part.tokens[place, n, :length], np.int32),
-        score=None if part.scores is None else float(part.scores[place, n]),
-      )
+      targets = np.asarray(samples.tokens[place, n, :length], np.int32)
+      yield part.rows[place]._replace(targets=targets, score=score)

@@ -155,6 +155,26 @@ def test_defaults_are_those_of_the_family(read, kind, activations, per_layer):
 
 
 @pytest.mark.parametrize(
+  ("pad", "eos", "start"), [(1, 2, 0), (0, 2, 0), (0, [1, 5], 0), (0, 1, 2)]
+)
+def test_special_ids_survive_both_ways(read, pad, eos, start):
+  ids = {
+    "pad_token_id": pad,
+    "eos_token_id": eos,
+    "decoder_start_token_id": start,
+  }
+  config, _ = read({**FLAN_SMALL, **ids})
+  eos_ids = tuple(eos) if isinstance(eos, list) else (eos,)
+  assert (config.pad_id, config.eos_ids, config.start_id) == (
+    pad,
+    eos_ids,
+    start,
+  )
+  assert ids.items() <= hf_config.as_json(config, "float32").items()
+  assert hf_config.generation_json(config) == ids
+
+
+@pytest.mark.parametrize(
   ("changes", "told"),
   [
     ({"model_type": "bert"}, "of a model of type 'bert'; expected an encoder"),
@@ -164,11 +184,10 @@ def test_defaults_are_those_of_the_family(read, kind, activations, per_layer):
     ({"architectures": ["T5EncoderModel"]}, "is of T5EncoderModel; expected"),
     ({"architectures": ["T5Model"]}, "is of T5Model; expected a whole"),
     ({"is_encoder_decoder": False}, "with is_encoder_decoder false; expected"),
-    ({"decoder_start_token_id": 2}, "decoder_start_token_id 2; expected 0"),
-    ({"pad_token_id": 3}, "has pad_token_id 3; expected 0, as T5 has it"),
-    ({"pad_token_id": False}, "has pad_token_id False; expected 0"),
-    ({"eos_token_id": 2}, "has eos_token_id 2; expected 1"),
-    ({"eos_token_id": [1, 2]}, r"has eos_token_id \[1, 2\]; expected 1"),
+    ({"decoder_start_token_id": [0, 1]}, "_id \\[0, 1\\]; expected an id;"),
+    ({"pad_token_id": False}, "has pad_token_id False; expected an id;"),
+    ({"eos_token_id": []}, r"has eos_token_id \[\]; expected an id or a list"),
+    ({"eos_token_id": 10**6}, r"eos_ids is \(1000000,\); expected ids from 0"),
     ({"quantization_config": {"bits": 4}}, "has quantization_config"),
     ({"pruned_heads": {"0": [1]}}, "has pruned_heads"),
     ({"tie_encoder_decoder": True}, "which gkd does not compute"),

@@ -189,7 +189,7 @@ def test_rows_without_eos_get_none(vocabularies):
   rows, _, as_texts = converted(task, vocabulary)
   assert as_texts
   assert rows[0].inputs.tolist() == vocabulary.encode("say: I see.")[:12]
-  assert rows[0].targets[-1] == vocabulary.eos_id
+  assert rows[0].targets[-1] == vocabulary.eos_ids[0]
 
 
 def _odd_preprocessors():

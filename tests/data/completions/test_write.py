@@ -18,12 +18,11 @@ from gkd.data.completions import write
 from gkd.data.completions.spec import Completions
 from gkd.data.completions.write import write_completions
 from gkd.data.subset import Subset
-from gkd.sampling import beam_search
-from gkd.sampling import sampler
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.types import UserError
 from tests import tiny
+from tests.sampling import toy_model
 
 LENGTHS = tiny.LENGTHS | {"targets": 12}
 ROWS = 22
@@ -90,11 +89,10 @@ def files(folder) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def expected(prompts):
   """Drawn prompt by prompt, without any batch, by the sampler alone."""
-  draw = jax.jit(sampler.sample, static_argnums=0, static_argnames="max_length")
   found = {}
   for n, row in enumerate(prompts.read(range(ROWS))):
     for k in range(2):
-      samples = draw(
+      samples = toy_model.sample(
         tiny.TEACHER,
         params(),
         np.pad(row.inputs, (0, 8 - len(row.inputs)))[None],
@@ -359,14 +357,9 @@ def test_drawn_and_searched_are_not_mixed(plan, search, tmp_path):
 @pytest.fixture(scope="module")
 def searched(prompts):
   """{prompt: [(tokens, score)]} found prompt by prompt, without any batch."""
-  search = jax.jit(
-    beam_search.beam_search,
-    static_argnums=0,
-    static_argnames=("num_beams", "max_length"),
-  )
   found = {}
   for row in prompts.read(range(ROWS)):
-    beams = search(
+    beams = toy_model.search(
       tiny.TEACHER,
       params(),
       np.pad(row.inputs, (0, 8 - len(row.inputs)))[None],

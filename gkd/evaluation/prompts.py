@@ -1,12 +1,8 @@
-"""Answers to all prompts of a split, batch by batch.
-
-`answer` is the only place that turns prompts into tokens.
-"""
+"""Batches of the prompts of a split, and how far an evaluation is with them."""
 
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-import functools
 from typing import Any
 from typing import NamedTuple
 from typing import TypeVar
@@ -14,18 +10,9 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from gkd.evaluation.predictions import Answered
 from gkd.evaluation.predictions import Cache
 from gkd.progress import Progress
-from gkd.sampling import beam_search
-from gkd.sampling import sampler
-from gkd.sampling.generate import prefetch
-from gkd.sampling.strategies import BeamSearch
-from gkd.sampling.strategies import Strategy
 from gkd.types import Batch
-from gkd.types import Key
-from gkd.types import LanguageModel
-from gkd.types import Params
 from gkd.types import Source
 from gkd.types import UserError
 
@@ -41,7 +28,7 @@ class Examples(NamedTuple):
   rows: list  # `data.cache.Row`s, no fillers
 
 
-def prompts(
+def batches(
   cache: Cache,
   num_rows: int,
   lengths: Mapping[str, int],
@@ -69,6 +56,9 @@ def prompts(
     indices = range(start, min(start + batch_size, num_rows))
     rows = cache.read(list(indices))
     inputs = np.zeros((batch_size, width), np.int32)
+    input_mask = np.zeros((batch_size, width), bool)
+    # Attention over an input without any token is undefined.
+    input_mask[len(rows) :, 0] = True
     row_ids = np.full((batch_size,), -1, np.int32)  # -1 marks filler rows
     row_ids[: len(rows)] = indices
     for place, row in enumerate(rows):
@@ -79,9 +69,11 @@ def prompts(
           " again"
         )
       inputs[place, : len(row.inputs)] = row.inputs
+      input_mask[place, : len(row.inputs)] = True
     empty = np.zeros((batch_size, lengths["targets"]), np.int32)
     batch = Batch(
       inputs=inputs,
+      input_mask=input_mask,
       targets=empty,
       weights=empty.astype(np.float32),
       rows=row_ids,
@@ -93,32 +85,7 @@ def prompts(
   return found
 
 
-def answer(
-  model: LanguageModel,
-  params: Params,
-  examples: Sequence[Examples],
-  key: Key,
-  decoding: Strategy,
-  *,
-  max_length: int,
-  eos_id: int,
-) -> Iterator[Answered]:
-  """One answer to each prompt, batch by batch, left on the device.
-
-  `Samples`, or the best of the `Beams`, which `key` does nothing to.
-  """
-  limits = {"max_length": max_length, "eos_id": eos_id}
-
-  def started(batch: Batch) -> Answered:
-    asked = model, params, batch.inputs, batch.rows
-    if isinstance(decoding, BeamSearch):
-      return _search(*asked, decoding, **limits)
-    return _generate(*asked, key, decoding, **limits)
-
-  return prefetch(started(example.batch) for example in examples)
-
-
-def followed(
+def with_progress(
   results: Iterator[_T], examples: Sequence[Examples], title: str
 ) -> Iterator[tuple[Examples, _T]]:
   """Each batch with its result; shows how far it is if that takes long."""
@@ -131,34 +98,3 @@ def followed(
     for example, result in zip(examples, results, strict=True):
       yield example, result
       progress.update(len(example.rows))
-
-
-@functools.partial(jax.jit, static_argnames=("model", "max_length", "eos_id"))
-def _generate(model, params, inputs, rows, key, decoding, max_length, eos_id):
-  """`sampler.sample`, compiled once per model and shape."""
-  return sampler.sample(
-    model,
-    params,
-    inputs,
-    rows,
-    key,
-    decoding,
-    max_length=max_length,
-    eos_id=eos_id,
-  )
-
-
-@functools.partial(jax.jit, static_argnames=("model", "max_length", "eos_id"))
-def _search(model, params, inputs, rows, decoding, max_length, eos_id):
-  """The best of `beam_search`, compiled once per model, size and shape."""
-  beams = beam_search.beam_search(
-    model,
-    params,
-    inputs,
-    rows,
-    num_beams=decoding.size,
-    alpha=decoding.alpha,
-    max_length=max_length,
-    eos_id=eos_id,
-  )
-  return beams.best
