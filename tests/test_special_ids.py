@@ -27,6 +27,7 @@ from gkd.sampling.strategies import BeamSearch
 from gkd.text.vocabulary import SentencePieceVocabulary
 from gkd.text.vocabulary import from_spec
 from gkd.training import loop
+from gkd.types import Model
 from tests import tiny
 from tests.checkpoints import tiny_models
 
@@ -131,10 +132,7 @@ def test_loaded_trained_sampled_evaluated_and_exported(
   run = tiny.make_run(
     tmp_path / "run",
     {"train": cache},
-    student=model,
-    student_params=params,
-    teacher=model,
-    teacher_params=params,
+    roles={"student": Model(model, params), "teacher": Model(model, params)},
     loader=loader,
     train_steps=2,
   )
