@@ -146,11 +146,12 @@ class Completions:
   def describe(self) -> str:
     """One sentence for the start-up print."""
     info, n = self.prompts.info, self.num_samples
+    found = "found" if self.decoding.is_search else "drawn"
     seed = "" if self.decoding.is_search else f", seed {self.seed}"
     return (
       f"{'a completion' if n == 1 else f'{n:,} completions'} of each of"
       f" {len(self.rows):,} prompts of {info['task']} {info['split']},"
-      f" {'found' if self.decoding.is_search else 'drawn'} {self.decoding.describe()}, at"
+      f" {found} {self.decoding.describe()}, at"
       f" most {self.lengths['targets']:,} tokens{seed}; written"
       f" {self.prompts_per_shard:,} prompts at a time"
     )

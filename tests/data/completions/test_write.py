@@ -152,10 +152,10 @@ class Stopped(BaseException):
   """As a KeyboardInterrupt."""
 
 
-def stop_after(patch, count, path, plan, name="_sample"):
+def stop_after(patch, count, path, plan):
   """Writes completions and stops when `count` batches have been dispatched."""
   calls = []
-  original = getattr(write, name)
+  original = write.generate
 
   def generate(*args, **kwargs):
     calls.append(None)
@@ -164,7 +164,7 @@ def stop_after(patch, count, path, plan, name="_sample"):
     return original(*args, **kwargs)
 
   with patch.context() as local:
-    local.setattr(write, name, generate)
+    local.setattr(write, "generate", generate)
     with pytest.raises(Stopped):
       write_completions(path, plan, params)
 
@@ -428,7 +428,7 @@ def test_texts_that_are_alike_are_counted(search, tmp_path, monkeypatch):
 
 def test_an_interrupted_search_goes_on(search, tmp_path, monkeypatch):
   write_completions(tmp_path / "whole", search, params)
-  stop_after(monkeypatch, 3, tmp_path / "c", search, "_search")
+  stop_after(monkeypatch, 3, tmp_path / "c", search)
   assert len(shards.sidecars(tmp_path / ".c.partial")) == 2
   write_completions(tmp_path / "c", search, params)
   assert files(tmp_path / "c") == files(tmp_path / "whole")
