@@ -10,7 +10,6 @@ import sys
 import numpy as np
 import pytest
 
-from gkd.checkpoints import source
 from gkd.checkpoints.hf import hf_folder
 from gkd.cli import main as command
 from gkd.data.cache import TokenCache
@@ -157,9 +156,9 @@ def test_three_commands_bring_a_t5_in_and_out(own_folder):
   ]
   for arguments in (look, train, export):
     assert command.main(arguments) == 0, arguments
-  config, params = source.read(own_folder / "student")
+  config, params = tiny_models.read(own_folder / "student")
   assert (config.emb_dim, config.vocabulary_size) == (16, 384)
-  before = source.read(own_folder / "flan-t5-small")[1]
+  before = tiny_models.read(own_folder / "flan-t5-small")[1]
   table = params["token_embedder"]["embedding"]
   assert not np.array_equal(table, before["token_embedder"]["embedding"])
   card = (own_folder / "student" / "README.md").read_text("utf-8")

@@ -20,7 +20,7 @@ from gkd.checkpoints.checkpoint import Format
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.source import at_step
-from gkd.checkpoints.source import open_any
+from gkd.checkpoints.source import open_checkpoint
 from gkd.checkpoints.t5x import t5x_writer
 from gkd.models.t5 import T5Config
 from gkd.text.vocabulary import Vocabulary
@@ -89,7 +89,7 @@ def plan(
       f" {lost[0]}; leave it out"
     )
   chosen = at_step(source, step)
-  opened = open_any(chosen, **given)
+  opened = open_checkpoint(chosen, **given)
   # Its number has chosen the checkpoint of a run of ours, whose step is another
   # where the run went on from a checkpoint.
   is_ours = opened.format == "gkd" and step in format_detection.steps_within(

@@ -9,11 +9,11 @@ import os
 from pathlib import Path
 import re
 
-from gkd.checkpoints import models
-from gkd.checkpoints import one_by_one
 from gkd.checkpoints import store
-from gkd.checkpoints import trained
 from gkd.checkpoints.checkpoint import Format
+from gkd.checkpoints.native import native_arrays
+from gkd.checkpoints.native import native_checkpoint
+from gkd.checkpoints.native import run_folder
 from gkd.types import UserError
 
 _EXPECTED = (
@@ -54,11 +54,11 @@ def detect(path: str | os.PathLike) -> Format:
   has_tensors = any(name.endswith(".safetensors") for name in names)
   if has_tensors and "config.json" in names:
     return "hf"  # whatever else lies there
-  ours = {models.METADATA_FILE, trained.DESCRIPTION_FILE}
+  ours = {native_checkpoint.METADATA_FILE, run_folder.DESCRIPTION_FILE}
   if names & ours or (folder / "checkpoints").is_dir():
     return "gkd"
   if (folder / "state" / "_METADATA").is_file():
-    keys = one_by_one.tree_metadata(folder)["tree_metadata"].values()
+    keys = native_arrays.tree_metadata(folder)["tree_metadata"].values()
     tops = {leaf["key_metadata"][0]["key"] for leaf in keys}
     return "t5x" if "target" in tops else "gkd"
   if names & {store.METADATA_FILE, "sha256.json"}:

@@ -1,61 +1,152 @@
-"""A model of any of the three formats, opened and compared with its config.
+"""The door for models: any checkpoint opened, and loaded onto a mesh.
 
-config, params = read("flan-t5-small")
+A source is the folder of a run of ours (its newest sound checkpoint), one
+checkpoint of it, a saved model, a T5X checkpoint or a Hugging Face folder.
+
+  checkpoint = open_checkpoint("flan-t5-small")
+  model = registry.build(checkpoint.config)
+  params = load_params(checkpoint, model, mesh, dtype="bfloat16")
+
+Nothing is copied on disk, and no array is whole on a device unless its sharding
+says so: host memory holds the largest array beside what the devices keep.
 """
 
-from collections.abc import Mapping
+import dataclasses
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gkd import partitioning
 from gkd import trees
 from gkd.checkpoints import format_detection
+from gkd.checkpoints import leaf_checks
+from gkd.checkpoints.checkpoint import CONTENT_KEY
 from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.checkpoints.checkpoint import ContentHash
 from gkd.checkpoints.checkpoint import Format
-from gkd.checkpoints.checkpoint import Leaf
-from gkd.models import t5_params
-from gkd.models.t5 import T5Config
+from gkd.checkpoints.hf import hf_folder
+from gkd.checkpoints.native import native_arrays
+from gkd.checkpoints.native import native_checkpoint
+from gkd.checkpoints.t5x import t5x_reader
+from gkd.models import registry
+from gkd.models import t5_layers
+from gkd.text import tokenizer_folder
+from gkd.text.vocabulary import Vocabulary
+from gkd.types import LanguageModel
+from gkd.types import Params
 from gkd.types import UserError
 
-_MAX_LISTED = 4  # names of each kind in an error
+_FORMATS: dict[Format, ModuleType] = {
+  "gkd": native_checkpoint,
+  "t5x": t5x_reader,
+  "hf": hf_folder,
+}
+_MAX_LISTED = 4  # steps in an error
 
 
-def open_any(path: str | os.PathLike, **given: Any) -> Checkpoint:
-  """Detects the format and opens it; reads no array.
+def open_checkpoint(
+  path: str | os.PathLike,
+  *,
+  step: int | None = None,
+  verify: bool = True,
+  **given: Any,
+) -> Checkpoint:
+  """Detects the format of a model's folder and opens it; reads no array.
 
   Args:
-    path: folder of a run, a saved model, a T5X checkpoint or a Hugging Face
-      model.
+    path: see the module; "~" is expanded.
+    step: chooses among the checkpoints of a run, as its folders are numbered;
+      None takes the newest sound one. Of any other folder it is ignored.
+    verify: compare our own files with their hashes; without it the newest
+      finished checkpoint of a run is taken as it is.
     **given: fields of T5Config that the format does not say; None counts as
       not given.
 
   Raises:
-    UserError: none of the three formats, damaged, a given field that it
-      contradicts, or leaves that its config does not have.
+    UserError: no folder or step, none of the formats, damaged, a given field
+      that it contradicts, or leaves that its config does not have.
   """
-  folder = format_detection.existing_folder(path)
-  open_checkpoint = module_of(format_detection.detect(folder)).open_checkpoint
-  checkpoint = open_checkpoint(folder, given)
-  check_leaves(checkpoint)
+  folder = at_step(path, step)
+  found = format_detection.detect(folder)
+  options = {} if found != "gkd" else {"verify": verify}
+  checkpoint = _FORMATS[found].open_checkpoint(folder, given, **options)
+  if checkpoint.family == registry.T5:
+    leaf_checks.check_leaves(checkpoint)
   return checkpoint
 
 
-def read(
-  path: str | os.PathLike, **given: Any
-) -> tuple[T5Config, dict[str, Any]]:
-  """Config and parameters of a checkpoint of any format.
+def load_params(
+  checkpoint: Checkpoint,
+  model: LanguageModel,
+  mesh: jax.sharding.Mesh,
+  *,
+  dtype: str | None = None,
+) -> Params:
+  """Parameters of a model, array by array from disk onto a mesh.
 
   Args:
-    path: see `open_any`.
-    **given: see `open_any`.
+    checkpoint: see `open_checkpoint`.
+    model: whose parameters they have to be, by name and shape.
+    mesh: of `partitioning.make_mesh`; arrays are laid out by its rules.
+    dtype: "float32" or "bfloat16" of the loaded parameters; None for that of
+      `model.init`.
 
-  Returns:
-    The config, and T5X's unscanned names as a nested dict of NumPy arrays,
-    float32 or bfloat16 as stored.
+  Raises:
+    UserError: another model, an array that cannot be read, or one that does not
+      divide over the mesh.
   """
-  checkpoint = open_any(path, **given)
-  arrays = {name: leaf.read() for name, leaf in checkpoint.leaves.items()}
-  return checkpoint.config, trees.unflatten(arrays)
+  like = model.abstract_params
+  layout = partitioning.shardings(model.axes(like), mesh)
+  partitioning.check_divisible(like, layout)
+  shardings, wanted = trees.flatten(layout), trees.flatten(like)
+  native_arrays.check_leaves(
+    checkpoint.path, dict(checkpoint.leaves), wanted, types=False
+  )
+  content = None if CONTENT_KEY in checkpoint.metadata else ContentHash()
+  params = {}
+  for name, leaf in checkpoint.leaves.items():
+    array = leaf.read()
+    if content is not None:
+      content.add(name, array)
+    kept = wanted[name].dtype
+    if dtype is not None and jnp.issubdtype(kept, jnp.floating):
+      kept = jnp.dtype(dtype)
+    params[name] = _place(array, shardings[name], kept)
+    del array
+  if content is not None:  # what the cached property would read all arrays for
+    vars(checkpoint)["content_sha256"] = content.hexdigest()
+  return trees.unflatten(params)
+
+
+def every_kth_layer(
+  checkpoint: Checkpoint, strides: t5_layers.Strides
+) -> Checkpoint:
+  """The smaller T5 of layers 0, k, 2k, …; arrays of others are never read.
+
+  Raises:
+    UserError: not a T5, or see `t5_layers.kept`.
+  """
+  if checkpoint.family != registry.T5:
+    raise UserError(
+      f"EVERY_KTH_LAYER is for T5; {checkpoint.path} is of the family"
+      f" {checkpoint.family!r}; leave it out"
+    )
+  config, leaves = t5_layers.every_kth(
+    checkpoint.config, trees.unflatten(dict(checkpoint.leaves)), strides
+  )
+  return dataclasses.replace(
+    checkpoint, config=config, leaves=trees.flatten(leaves), slots={}
+  )
+
+
+def vocabulary(checkpoint: Checkpoint) -> Vocabulary | None:
+  """The tokenizer that a checkpoint brings; None where it brings none."""
+  return tokenizer_folder.load(checkpoint.home)
 
 
 def at_step(path: str | os.PathLike, step: int | None) -> Path:
@@ -81,104 +172,12 @@ def at_step(path: str | os.PathLike, step: int | None) -> Path:
   return steps.get(step, folder)
 
 
-def module_of(format: Format):
-  """The module of a format: `open_checkpoint` and `write`."""
-  if format == "gkd":
-    from gkd.checkpoints.native import native_checkpoint
+def _place(
+  array: np.ndarray, sharding: jax.sharding.Sharding, dtype: Any
+) -> jax.Array:
+  """Each device gets a copy of its part alone, cast on the host."""
 
-    return native_checkpoint
-  if format == "t5x":
-    from gkd.checkpoints.t5x import t5x_reader
+  def part(index) -> np.ndarray:
+    return np.array(array[index], dtype, order="C")
 
-    return t5x_reader
-  from gkd.checkpoints.hf import hf_folder
-
-  return hf_folder
-
-
-def check_leaves(checkpoint: Checkpoint) -> None:
-  """Every parameter of the config is there, with its shape, and no other.
-
-  Optimizer slots are there for every parameter, if there are any.
-
-  Raises:
-    UserError: names what is missing, left over and misshapen, each with its
-      shape.
-  """
-  config, found = checkpoint.config, checkpoint.leaves
-  layers = config.num_encoder_layers + config.num_decoder_layers
-  if layers > len(found):
-    raise UserError(
-      f"{checkpoint.path} should have {layers} layers, but holds {len(found)}"
-      " parameters in all; give a whole checkpoint of one model"
-    )
-  table = t5_params.table(config)
-  wanted = {name: row.shape for name, row in table.items()}
-  missing = [f"{n} {wanted[n]}" for n in sorted(wanted.keys() - found.keys())]
-  left_over = [
-    f"{n} {found[n].shape}" for n in sorted(found.keys() - wanted.keys())
-  ]
-  misshapen = [
-    f"{n} is {found[n].shape} instead of {wanted[n]}"
-    for n in sorted(wanted.keys() & found.keys())
-    if found[n].shape != wanted[n]
-  ]
-  kinds = {
-    "missing": missing,
-    "left over": left_over,
-    "misshapen": misshapen,
-    "of another type": _of_other_types(found),
-    **_wrong_slots(checkpoint.slots, wanted),
-  }
-  wrong = [_listed(kind, names) for kind, names in kinds.items() if names]
-  if wrong:
-    raise UserError(
-      f"{checkpoint.path} is not the T5 that it seems to be:"
-      f" {'; '.join(wrong)}; give a whole checkpoint of one model"
-    )
-
-
-def _of_other_types(leaves: Mapping[str, Leaf]) -> list[str]:
-  known = ("float32", "bfloat16")
-  return [
-    f"{name} {leaf.dtype}, expected float32 or bfloat16"
-    for name, leaf in sorted(leaves.items())
-    if leaf.dtype not in known
-  ]
-
-
-def _wrong_slots(
-  slots: Mapping[str, Leaf], params: Mapping[str, tuple[int, ...]]
-) -> dict[str, list[str]]:
-  """What Adafactor would not have made for these parameters, listed by kind."""
-  if not slots:
-    return {}
-  names = {f"{kind}/{name}" for kind in t5_params.SLOT_KINDS for name in params}
-  missing = sorted(names - slots.keys())
-  misshapen = []
-  for name, shape in params.items():
-    m, *v = (slots.get(f"{kind}/{name}") for kind in t5_params.SLOT_KINDS)
-    if m is not None and m.shape not in (t5_params.UNUSED_SLOT, shape):
-      misshapen.append(f"m/{name} is {m.shape} instead of {shape}")
-    shapes = [leaf.shape for leaf in v if leaf is not None]
-    if all(v) and not t5_params.is_second_moment(*shapes, shape):
-      found = ", ".join(str(leaf.shape) for leaf in v)
-      misshapen.append(f"v, v_row and v_col of {name} {shape} are {found}")
-  return {
-    "slots missing": missing,
-    "slots left over": [
-      f"{name} {slots[name].shape}" for name in sorted(slots.keys() - names)
-    ],
-    "slots misshapen": misshapen,
-    "slots of another type": [
-      f"{name} {leaf.dtype}, expected float32"
-      for name, leaf in slots.items()
-      if leaf.dtype != "float32"
-    ],
-  }
-
-
-def _listed(kind: str, names: list[str]) -> str:
-  more = len(names) - _MAX_LISTED
-  listed = ", ".join(names[:_MAX_LISTED])
-  return f"{len(names)} {kind}: {listed}" + (f" and {more} more" * (more > 0))
+  return jax.make_array_from_callback(array.shape, sharding, part)

@@ -24,13 +24,14 @@ from typing import Any
 import orbax.checkpoint.experimental.v1 as ocp
 
 from gkd import files
-from gkd.checkpoints import arrays
 from gkd.checkpoints import checksums
+from gkd.checkpoints.native import native_arrays
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
+# Not metadata.json, by which a saved model is told from a run's checkpoint.
 METADATA_FILE = "notes.json"
 # Longer waits are told, and how long they have lasted.
 _SILENT_SECONDS = 5.0
@@ -106,7 +107,7 @@ class Store:
     for old in [path, *rests]:
       shutil.rmtree(old, ignore_errors=True)
     text = json.dumps({**(metadata or {}), "temporary": temporary}, indent=2)
-    response = arrays.save_async(path, state)
+    response = native_arrays.save_async(path, state)
     self._pending_step = step
     self._pending = self._worker.submit(self._finish, step, response, text)
 
@@ -184,7 +185,7 @@ class Store:
     """
     self.wait()
     self._verify(step)
-    return arrays.load(self._path(step), like)
+    return native_arrays.load(self._path(step), like)
 
   def metadata(self, step: int) -> dict[str, Any]:
     """What was kept with the state of a step."""

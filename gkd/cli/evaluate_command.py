@@ -7,9 +7,12 @@ import json
 import math
 from pathlib import Path
 
+import jax
+
 from gkd import files
 from gkd import locks
-from gkd.checkpoints.trained import Located
+from gkd import partitioning
+from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.cli import score_table
 from gkd.cli import seqio_check
 from gkd.config import configuration
@@ -41,7 +44,7 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   settings = configuration.build(EvaluateConfig)
   _check_output(settings.output)
   configuration.refuse_idle_flags(settings.idle(through_seqio=seqio))
-  found = _locate(settings, folders)
+  found = _locate(settings)
   settings = _with_tokenizer(settings, found)
   caches = evaluations.open_caches(settings.evaluation, folders)
   for name, one in found.items():
@@ -54,13 +57,14 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   if seqio:
     splits = zip(settings.evaluation.splits, caches, strict=True)
     check = seqio_check.Comparison(list(splits), folders)
+  mesh = partitioning.make_mesh(devices=jax.devices()[:1])
   params = parameters.load(
-    str(found[_CHECKPOINT].path), settings.model, _CHECKPOINT
+    found[_CHECKPOINT], settings.model, _CHECKPOINT, mesh
   )
   teacher_params = None
   if settings.teacher is not None:
     teacher_params = parameters.load(
-      str(found[_TEACHER].path), settings.teacher, _TEACHER
+      found[_TEACHER], settings.teacher, _TEACHER, mesh
     )
   output = Path(settings.output).expanduser()
   values: dict[str, float] = {}
@@ -88,19 +92,16 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   return values
 
 
-def _locate(settings: EvaluateConfig, folders: Folders) -> dict[str, Located]:
+def _locate(settings: EvaluateConfig) -> dict[str, Checkpoint]:
   """The checkpoints by the names of their macros."""
   paths = {_CHECKPOINT: settings.checkpoint}
   if settings.teacher is not None:
     paths[_TEACHER] = settings.teacher_checkpoint
-  return {
-    name: parameters.locate(path, name, folders.cache_dir)
-    for name, path in paths.items()
-  }
+  return {name: parameters.locate(path, name) for name, path in paths.items()}
 
 
 def _with_tokenizer(
-  settings: EvaluateConfig, found: Mapping[str, Located]
+  settings: EvaluateConfig, found: Mapping[str, Checkpoint]
 ) -> EvaluateConfig:
   """Where VOCABULARY is empty, that of the checkpoint."""
   data = parameters.with_tokenizer(settings.evaluation.data, found)
@@ -109,16 +110,16 @@ def _with_tokenizer(
 
 
 def _with_models(
-  settings: EvaluateConfig, found: Mapping[str, Located], cache: TokenCache
+  settings: EvaluateConfig, found: Mapping[str, Checkpoint], cache: TokenCache
 ) -> tuple[EvaluateConfig, dict[str, LanguageModel]]:
   """The settings with models of their checkpoints, and these by their role."""
   size = cache.info["vocabulary"]["size"]
-  model = model_spec.of(
+  model = model_spec.built(
     settings.model, found[_CHECKPOINT], "STUDENT_MODEL", size
   )
   both = {"student": model}
   if settings.teacher is not None:
-    both["teacher"] = model_spec.of(
+    both["teacher"] = model_spec.built(
       settings.teacher, found[_TEACHER], "TEACHER_MODEL", size
     )
   settings = dataclasses.replace(

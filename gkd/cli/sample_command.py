@@ -13,7 +13,7 @@ import jax
 import gkd
 from gkd import files
 from gkd import partitioning
-from gkd.checkpoints.trained import Located
+from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.config import configuration
 from gkd.config import model_spec
 from gkd.config import parameters
@@ -33,20 +33,21 @@ def sample(folders: Folders) -> str:
   asked = configuration.build(SampleConfig)
   files.check_folder(asked.output, "OUTPUT_DIR")
   configuration.refuse_idle_flags(asked.idle())
-  found = parameters.locate(asked.checkpoint, _CHECKPOINT, folders.cache_dir)
+  found = parameters.locate(asked.checkpoint, _CHECKPOINT)
   data = parameters.with_tokenizer(asked.data, {_CHECKPOINT: found})
   cache = open_cache(data, folders)
   size = cache.info["vocabulary"]["size"]
   if not isinstance(asked.model, model_spec.OfCheckpoint):
     model_spec.check_vocabularies({"student": asked.model}, size)
   parameters.check_tokenizer(found, _CHECKPOINT, cache.vocabulary)
-  model = model_spec.of(asked.model, found, "STUDENT_MODEL", size)
+  model = model_spec.built(asked.model, found, "STUDENT_MODEL", size)
   model_spec.check_vocabularies({"student": model}, size)
   asked = dataclasses.replace(asked, model=model, data=data)
+  completions = plan(asked, cache, found)
   result = write.write_completions(
     Path(asked.output).expanduser(),
-    plan(asked, cache, found),
-    lambda: parameters.load(str(found.path), asked.model, _CHECKPOINT),
+    completions,
+    lambda: parameters.load(found, asked.model, _CHECKPOINT, completions.mesh),
     provenance(found),
   )
   print(result.describe())
@@ -54,11 +55,13 @@ def sample(folders: Folders) -> str:
   return result.path
 
 
-def plan(asked: SampleConfig, cache: TokenCache, found: Located) -> Completions:
+def plan(
+  asked: SampleConfig, cache: TokenCache, found: Checkpoint
+) -> Completions:
   """Who completes which prompts; checked, nothing computed."""
   return Completions(
     model=asked.model,
-    parameters={"sha256": found.sha256, "step": found.step},
+    parameters={"sha256": found.content_sha256, "step": found.step},
     prompts=cache,
     lengths=asked.data.lengths,
     rows=rising(asked.data.subset.of(cache, asked.seed)),
@@ -72,7 +75,7 @@ def plan(asked: SampleConfig, cache: TokenCache, found: Located) -> Completions:
   )
 
 
-def provenance(found: Located) -> dict[str, str]:
+def provenance(found: Checkpoint) -> dict[str, str]:
   """What is worth knowing of the rows beside what they depend on."""
   now = datetime.datetime.now(datetime.UTC)
   return {

@@ -6,11 +6,13 @@ import logging
 from pathlib import Path
 import signal
 
+import jax
+
 from gkd import files
 from gkd import keys
 from gkd import locks
 from gkd import partitioning
-from gkd.checkpoints.trained import Located
+from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.config import card_facts
 from gkd.config import configuration
 from gkd.config import evaluations
@@ -27,6 +29,7 @@ from gkd.config.records import Folders
 from gkd.data.loader import Loader
 from gkd.data.mixture import Mixture
 from gkd.evaluation.evaluation import Evaluation
+from gkd.models import t5_layers
 from gkd.training import init_state
 from gkd.training import loop
 from gkd.training.preemption import PreemptionHandler
@@ -66,7 +69,7 @@ def prepare(settings: TrainConfig, folders: Folders) -> Run:
   setup.check_strides(settings)
   _check_names(settings, folders)
   # Once, so that what is written down is what is loaded: they may grow.
-  found = setup.locate(settings, folders)
+  found = setup.locate(settings)
   settings = setup.with_tokenizer(settings, found)
   settings, mixture, evaluations = _open_data(settings, found, folders)
   loader = Loader(
@@ -86,7 +89,7 @@ def prepare(settings: TrainConfig, folders: Folders) -> Run:
   settings = dataclasses.replace(settings, optimizer=optimizer)
   return Run(
     model_dir=str(Path(settings.model_dir).expanduser()),
-    roles=_roles(settings, found),
+    roles=_roles(settings, found, mesh),
     student_slots=slots,
     objective=settings.objective,
     rollout=settings.rollout,
@@ -106,28 +109,30 @@ def prepare(settings: TrainConfig, folders: Folders) -> Run:
 
 
 def _roles(
-  settings: TrainConfig, found: Mapping[str, Located]
+  settings: TrainConfig,
+  found: Mapping[str, Checkpoint],
+  mesh: jax.sharding.Mesh,
 ) -> dict[str, Model]:
   """The models with their parameters; the student's are made when needed."""
   initial = found.get(setup.STUDENT)
   roles = {
     "student": Model(
       settings.student,
-      lambda: initial_params(settings, found),
+      lambda: initial_params(settings, found, mesh),
       path=settings.initial_checkpoint,
-      content_sha256=initial.sha256 if initial else "",
+      content_sha256=initial.content_sha256 if initial else "",
     )
   }
   if settings.teacher is not None:
     one = found[setup.TEACHER]
     params = parameters.load(
-      str(one.path), settings.teacher, setup.MACROS[setup.TEACHER]
+      one, settings.teacher, setup.MACROS[setup.TEACHER], mesh
     )
     roles["teacher"] = Model(
       settings.teacher,
       params,
       path=settings.teacher_checkpoint,
-      content_sha256=one.sha256,
+      content_sha256=one.content_sha256,
     )
   return roles
 
@@ -147,7 +152,7 @@ def _check_names(settings: TrainConfig, folders: Folders) -> None:
 
 
 def _open_data(
-  settings: TrainConfig, found: Mapping[str, Located], folders: Folders
+  settings: TrainConfig, found: Mapping[str, Checkpoint], folders: Folders
 ) -> tuple[TrainConfig, Mixture, list[Evaluation]]:
   """The settings with their models, and the data, all of it checked."""
   mixture = None
@@ -176,17 +181,19 @@ def _open_data(
 
 
 def initial_params(
-  settings: TrainConfig, found: Mapping[str, Located]
+  settings: TrainConfig,
+  found: Mapping[str, Checkpoint],
+  mesh: jax.sharding.Mesh,
 ) -> Params:
   """The student before step 0."""
-  field = setup.source(settings)
-  if field in found:
-    path, name = str(found[field].path), setup.MACROS[field]
-    strides = setup.strides(settings)
-    if strides is None:
-      return parameters.load(path, settings.student, name)
-    config = model_spec.described(found[field]).config
-    return parameters.load_every_kth(path, config, name, strides)
+  field = setup.initial_field(settings)
+  checkpoint = setup.initial(settings, found)
+  if checkpoint is not None:
+    if strides := setup.strides(settings):
+      words = t5_layers.words(found[field].config, strides)
+      log.info("student: %s", words)
+    name = setup.MACROS[field]
+    return parameters.load(checkpoint, settings.student, name, mesh)
   log.warning(
     "INITIAL_CHECKPOINT_PATH is empty: the student starts from RANDOM weights"
   )

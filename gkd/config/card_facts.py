@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gkd import trees
-from gkd.checkpoints.trained import Located
+from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.config import setup
 from gkd.config.command_records import TrainConfig
 from gkd.data.loader import Loader
@@ -12,7 +12,7 @@ from gkd.types import LanguageModel
 
 
 def facts(
-  settings: TrainConfig, found: Mapping[str, Located], loader: Loader
+  settings: TrainConfig, found: Mapping[str, Checkpoint], loader: Loader
 ) -> dict[str, Any]:
   """`run.json["card"]`: strings and numbers.
 
@@ -40,7 +40,7 @@ def facts(
   }
 
 
-def _initial(settings: TrainConfig, found: Mapping[str, Located]) -> str:
+def _initial(settings: TrainConfig, found: Mapping[str, Checkpoint]) -> str:
   path = settings.initial_checkpoint
   if strides := setup.strides(settings):
     start = _checkpoint(path, found, "initial") if path else "the teacher"
@@ -52,7 +52,7 @@ def _initial(settings: TrainConfig, found: Mapping[str, Located]) -> str:
   return _checkpoint(path, found, "initial") if path else "random weights"
 
 
-def _checkpoint(path: str, found: Mapping[str, Located], role: str) -> str:
+def _checkpoint(path: str, found: Mapping[str, Checkpoint], role: str) -> str:
   """As the user gave it, with its step where that is known."""
   one = found.get(f"{role}_checkpoint")
   if one is None or one.step is None:

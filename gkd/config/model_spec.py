@@ -3,18 +3,16 @@
 gin builds the one or the other (`configs/models/t5.gin`); a command that has
 located its checkpoints replaces the second by a model:
 
-  model = built(settings.model, described(found), "STUDENT_MODEL", size)
+  model = built(settings.model, checkpoint, "STUDENT_MODEL", size)
 """
 
 from collections.abc import Mapping
 import dataclasses
 import logging
 from typing import Any
-from typing import NamedTuple
 
-from gkd.checkpoints import config_from_shapes
-from gkd.checkpoints import one_by_one
-from gkd.checkpoints.trained import Located
+from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.models import registry
 from gkd.models import t5 as family
 from gkd.models.t5 import T5Config
 from gkd.types import LanguageModel
@@ -49,15 +47,6 @@ class OfCheckpoint:
 Model = LanguageModel | OfCheckpoint
 
 
-class Described(NamedTuple):
-  """What a checkpoint says of its model."""
-
-  config: T5Config
-  assumed: tuple[str, ...]  # sentences
-  # Whether the number of real ids is known, or only that of the rows.
-  ids_known: bool
-
-
 def t5(
   size: Mapping[str, Any] | str | None = None,
   dropout_rate: float = 0.0,
@@ -76,29 +65,9 @@ def t5(
   return family.encoder_decoder(config)
 
 
-def described(found: Located) -> Described:
-  """Sizes that a saved model, or the run of a checkpoint, wrote down.
-
-  One that wrote down none (gkd's first ones) is measured by its shapes.
-  """
-  about = found.describe()
-  assumed = tuple(about.get("assumed", ()))
-  if size := about.get("model"):
-    config = T5Config.from_size(size)
-  else:
-    below = "" if found.is_model else "params"
-    leaves = one_by_one.open_arrays(found.path, below)
-    shapes = {name: leaf.shape for name, leaf in leaves.items()}
-    config, assumed = config_from_shapes.config_of(shapes, {})
-  guessed = any(text.startswith("vocabulary_size:") for text in assumed)
-  padded = config.vocabulary_size < config.vocab_size
-  made_with = about.get("vocabulary_sha256")
-  return Described(config, assumed, bool(made_with or padded) and not guessed)
-
-
 def built(
   model: Model,
-  told: Described | None,
+  checkpoint: Checkpoint | None,
   name: str,
   vocabulary_size: int,
 ) -> LanguageModel:
@@ -106,24 +75,32 @@ def built(
 
   Args:
     model: as configured.
-    told: what the checkpoint says; None without one.
+    checkpoint: that says the sizes; None without one.
     name: of the macro, for messages.
     vocabulary_size: ids of the data's vocabulary. Where the checkpoint knows
       only the rows of its table, these are the real ones.
+
+  Raises:
+    UserError: nothing says the sizes, or given sizes contradict the checkpoint
+      in what shapes do not tell.
   """
   if not isinstance(model, OfCheckpoint):
+    if checkpoint is not None:
+      _check_agrees(model, checkpoint, name)
     return model
-  if told is None:
+  if checkpoint is None:
     raise UserError(
       f"{name} is None and there is no checkpoint that says the sizes; give"
       f" {_PATHS[name]}, or sizes such as --gin.{name}=%T5_1_1_SMALL"
     )
-  config, assumed, ids_known = told
-  for sentence in assumed:
+  config = checkpoint.config
+  if checkpoint.family != registry.T5:
+    return registry.build(config)
+  for sentence in checkpoint.assumed:
     if not sentence.startswith("vocabulary_size:"):
       log.info("%s: assumed from the checkpoint: %s", name, sentence)
   rows = config.vocab_size
-  if not ids_known and vocabulary_size <= rows:
+  if not checkpoint.ids_known and vocabulary_size <= rows:
     log.info(
       "%s: %s of the %s rows are real ids, as the data's vocabulary has them",
       *(name, format(vocabulary_size, ","), format(rows, ",")),
@@ -135,30 +112,26 @@ def built(
   return family.encoder_decoder(config)
 
 
-def of(
-  model: Model, found: Located, name: str, vocabulary_size: int
-) -> LanguageModel:
-  """`built`, with what a checkpoint says where that is asked for.
-
-  Raises:
-    UserError: given sizes contradict it in what shapes do not tell.
-  """
-  told = described(found)
-  if not isinstance(model, OfCheckpoint):
-    _check_agrees(model, told, name)
-  return built(model, told, name, vocabulary_size)
-
-
-def _check_agrees(model: LanguageModel, told: Described, name: str) -> None:
+def _check_agrees(
+  model: LanguageModel, checkpoint: Checkpoint, name: str
+) -> None:
   """Other activations or buckets compute something else, and load all the same.
 
   Shapes are compared when the parameters are loaded.
   """
-  assumed = {text.partition(":")[0] for text in told.assumed}
+  kind = registry.family_of(model.config)
+  if kind != checkpoint.family:
+    raise UserError(
+      f"{name} is of the model family {kind!r}, but {_PATHS[name]} of"
+      f" {checkpoint.family!r}; give the model that it was saved with"
+    )
+  if kind != registry.T5:
+    return
+  assumed = {text.partition(":")[0] for text in checkpoint.assumed}
   for field in _NOT_IN_SHAPES:
-    given = getattr(model.config, field, None)
-    saved = getattr(told.config, field)
-    if field not in assumed and given not in (None, saved):
+    given = getattr(model.config, field)
+    saved = getattr(checkpoint.config, field)
+    if field not in assumed and given != saved:
       raise UserError(
         f"{name} has {field}={given!r}, but {_PATHS[name]} was trained with"
         f" {saved!r}; leave {name} out to take the checkpoint's"

@@ -3,17 +3,14 @@
 from collections.abc import Mapping
 import dataclasses
 import logging
-from pathlib import Path
+
+import jax
 
 from gkd import trees
-from gkd.checkpoints import local_copy
-from gkd.checkpoints import trained
-from gkd.checkpoints.trained import Located
+from gkd.checkpoints import source
+from gkd.checkpoints.checkpoint import VOCABULARY_KEY
+from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.config.records import DataConfig
-from gkd.models import t5_layers
-from gkd.models.t5 import T5Config
-from gkd.models.t5 import encoder_decoder
-from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.text.vocabulary import first_difference
 from gkd.types import LanguageModel
@@ -25,17 +22,14 @@ log = logging.getLogger("gkd")
 _MAX_PIECES = 3  # shown where two vocabularies differ
 
 
-def locate(
-  path: str, name: str, cache_dir: str, *, verify: bool = True
-) -> Located:
-  """The checkpoint that `load` reads; of a run the newest.
+def locate(path: str, name: str, *, verify: bool = True) -> Checkpoint:
+  """The checkpoint that a macro names; of a run the newest.
 
   Args:
-    path: a run folder, one of its checkpoints, a saved model, or a checkpoint
-      of T5X or folder of Hugging Face, which is converted once.
+    path: of a run, one of its checkpoints, a saved model, a checkpoint of T5X
+      or a folder of Hugging Face.
     name: of the macro, for messages.
-    cache_dir: of the token caches, where copies of foreign checkpoints go.
-    verify: see `trained.locate`.
+    verify: see `source.open_checkpoint`.
 
   Raises:
     UserError: missing, damaged, or none of the formats.
@@ -45,56 +39,38 @@ def locate(
       f"{name} is empty; give the folder of a run or of a checkpoint"
     )
   try:
-    if _may_be_foreign(path):
-      path = str(local_copy.localized(path, cache_dir))
-    return trained.locate(path, verify=verify)
+    return source.open_checkpoint(path, verify=verify)
   except UserError as error:
     raise UserError(f"{name}: {error}") from error
 
 
-def load(path: str, model: LanguageModel, name: str) -> Params:
-  """Parameters of `model` from a checkpoint that `locate` found.
+def load(
+  checkpoint: Checkpoint,
+  model: LanguageModel,
+  name: str,
+  mesh: jax.sharding.Mesh,
+  dtype: str | None = None,
+) -> Params:
+  """Parameters of `model` from a checkpoint, see `source.load_params`.
 
   Raises:
     UserError: missing or damaged, or another model.
   """
-  like = model.abstract_params
   try:
-    params, _ = trained.load_trained(path, like)
+    params = source.load_params(checkpoint, model, mesh, dtype=dtype)
   except UserError as error:
     raise UserError(f"{name}: {error}") from error
   log.info(
     "%s: %s, %s parameters",
     name,
-    path,
+    checkpoint.path,
     format(trees.num_parameters(params), ","),
   )
   return params
 
 
-def load_every_kth(
-  path: str, config: T5Config, name: str, strides: t5_layers.Strides
-) -> Params:
-  """Parameters of a smaller model: layers 0, k, 2k, … of a checkpoint's.
-
-  Args:
-    path: see `load`.
-    config: of the checkpoint.
-    name: see `load`.
-    strides: k of encoder and decoder.
-  """
-  params = load(path, encoder_decoder(config), name)
-  log.info("student: %s", t5_layers.words(config, strides))
-  return t5_layers.every_kth(config, params, strides)[1]
-
-
-def tokenizer(found: Located) -> Vocabulary | None:
-  """The one that a checkpoint brings; None where it brings none."""
-  return tokenizer_folder.load(found.home)
-
-
 def with_tokenizer(
-  data: DataConfig, found: Mapping[str, Located]
+  data: DataConfig, found: Mapping[str, Checkpoint]
 ) -> DataConfig:
   """Where VOCABULARY is empty, the tokenizer that a checkpoint brings.
 
@@ -105,14 +81,16 @@ def with_tokenizer(
   if data.vocabulary or data.cache:
     return data
   for name, one in found.items():
-    if tokenizer(one) is not None:
+    if source.vocabulary(one) is not None:
       log.info("VOCABULARY: the tokenizer of %s", name)
       folder = str(one.home)
       return dataclasses.replace(data, vocabulary=folder)
   return data
 
 
-def check_tokenizer(found: Located, name: str, vocabulary: Vocabulary) -> None:
+def check_tokenizer(
+  found: Checkpoint, name: str, vocabulary: Vocabulary
+) -> None:
   """The checkpoint must have been trained with the data's vocabulary.
 
   One that brings no tokenizer, nor the hash of one, is said to be unchecked.
@@ -120,7 +98,7 @@ def check_tokenizer(found: Located, name: str, vocabulary: Vocabulary) -> None:
   Raises:
     UserError: another vocabulary; shows the first pieces that differ.
   """
-  mine = tokenizer(found)
+  mine = source.vocabulary(found)
   if mine is not None:
     if different := differences(mine, vocabulary):
       raise UserError(
@@ -128,7 +106,7 @@ def check_tokenizer(found: Located, name: str, vocabulary: Vocabulary) -> None:
         f" {different}; set VOCABULARY to the checkpoint's folder"
       )
     return
-  made_with = found.describe().get("vocabulary_sha256")
+  made_with = found.metadata.get(VOCABULARY_KEY)
   if made_with and made_with != vocabulary.sha256:
     raise UserError(
       f"{name} {str(found.path)!r} was trained with another vocabulary (sha256"
@@ -159,13 +137,3 @@ def differences(left: Vocabulary, right: Vocabulary) -> str | None:
     for i in unlike[:_MAX_PIECES]
   )
   return f"{shown} ({len(unlike):,} of {shared:,} ids differ)"
-
-
-def _may_be_foreign(path: str) -> bool:
-  """Whether to look what it is; of what is gone `trained` says so.
-
-  An address and the name of a model on a hub have messages of their own.
-  """
-  folder = Path(path).expanduser()
-  is_name = path.count("/") == 1 and not folder.parent.exists()
-  return "://" in path or is_name or folder.exists()

@@ -1,6 +1,6 @@
 """What a training run starts from: checkpoints, models, tokenizer.
 
-found = locate(settings, folders)
+found = locate(settings)
 settings = with_tokenizer(settings, found)
 settings = with_models(settings, found, vocabulary_size)
 """
@@ -10,13 +10,14 @@ import dataclasses
 import logging
 from pathlib import Path
 
-from gkd.checkpoints import trained
-from gkd.checkpoints.trained import Located
+from gkd.checkpoints import source
+from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.checkpoints.native import run_folder
 from gkd.config import model_spec
 from gkd.config import parameters
 from gkd.config.command_records import TrainConfig
 from gkd.config.records import DataConfig
-from gkd.config.records import Folders
+from gkd.models import registry
 from gkd.models import t5_layers
 from gkd.models.t5 import T5Config
 from gkd.text import tokenizer_folder
@@ -35,7 +36,7 @@ MACROS = {
 }
 
 
-def locate(settings: TrainConfig, folders: Folders) -> dict[str, Located]:
+def locate(settings: TrainConfig) -> dict[str, Checkpoint]:
   """The checkpoints that the run starts from, by their field.
 
   A run that goes on does not load its first student: nothing of it is read
@@ -43,12 +44,12 @@ def locate(settings: TrainConfig, folders: Folders) -> dict[str, Located]:
   """
   found = {}
   if path := settings.teacher_checkpoint:
-    found[TEACHER] = parameters.locate(path, MACROS[TEACHER], folders.cache_dir)
+    found[TEACHER] = parameters.locate(path, MACROS[TEACHER])
   if path := settings.initial_checkpoint:
     begun = has_checkpoint(settings.model_dir)
     try:
       found[STUDENT] = parameters.locate(
-        path, MACROS[STUDENT], folders.cache_dir, verify=not begun
+        path, MACROS[STUDENT], verify=not begun
       )
     except UserError as error:
       if not begun:
@@ -58,7 +59,7 @@ def locate(settings: TrainConfig, folders: Folders) -> dict[str, Located]:
 
 
 def with_tokenizer(
-  settings: TrainConfig, found: Mapping[str, Located]
+  settings: TrainConfig, found: Mapping[str, Checkpoint]
 ) -> TrainConfig:
   """Where VOCABULARY is empty, that of the student's or the teacher's.
 
@@ -82,7 +83,7 @@ def with_tokenizer(
 
 
 def with_models(
-  settings: TrainConfig, found: Mapping[str, Located], vocabulary_size: int
+  settings: TrainConfig, found: Mapping[str, Checkpoint], vocabulary_size: int
 ) -> TrainConfig:
   """Student and teacher as models, of their checkpoints where none is given.
 
@@ -96,14 +97,16 @@ def with_models(
   """
   student, teacher = settings.student, settings.teacher
   if isinstance(student, model_spec.OfCheckpoint):
-    told = _student(settings, found)
-    student = model_spec.built(student, told, "STUDENT_MODEL", vocabulary_size)
+    begun_with = _of_run(settings.model_dir, student)
+    student = begun_with or model_spec.built(
+      student, initial(settings, found), "STUDENT_MODEL", vocabulary_size
+    )
   elif STUDENT in found:
-    student = model_spec.of(
+    student = model_spec.built(
       student, found[STUDENT], "STUDENT_MODEL", vocabulary_size
     )
   if teacher is not None:
-    teacher = model_spec.of(
+    teacher = model_spec.built(
       teacher, found[TEACHER], "TEACHER_MODEL", vocabulary_size
     )
   return dataclasses.replace(settings, student=student, teacher=teacher)
@@ -118,7 +121,7 @@ def roles(settings: TrainConfig) -> dict[str, LanguageModel]:
 
 
 def check_tokenizers(
-  found: Mapping[str, Located], vocabulary: Vocabulary
+  found: Mapping[str, Checkpoint], vocabulary: Vocabulary
 ) -> None:
   """See `parameters.check_tokenizer`."""
   for field, one in found.items():
@@ -173,26 +176,36 @@ def check_strides(settings: TrainConfig) -> None:
     )
 
 
-def source(settings: TrainConfig) -> str:
+def initial(
+  settings: TrainConfig, found: Mapping[str, Checkpoint]
+) -> Checkpoint | None:
+  """The checkpoint that the student starts from, without layers left out."""
+  pair = strides(settings)
+  checkpoint = found.get(initial_field(settings))
+  if checkpoint is None or pair is None:
+    return checkpoint
+  return source.every_kth_layer(checkpoint, pair)
+
+
+def initial_field(settings: TrainConfig) -> str:
   """Field of the checkpoint that the student's parameters come from."""
   if settings.initial_checkpoint or settings.every_kth_layer is None:
     return STUDENT
   return TEACHER
 
 
-def _student(
-  settings: TrainConfig, found: Mapping[str, Located]
-) -> model_spec.Described | None:
-  """Sizes of the student; of a run that goes on those it began with."""
-  if has_checkpoint(settings.model_dir):
-    folder = Path(settings.model_dir).expanduser()
-    if size := trained.describe_run(folder).get("model"):
-      return model_spec.Described(T5Config.from_size(size), (), True)
-  of = source(settings)
-  if of not in found:
+def _of_run(
+  model_dir: str, student: model_spec.OfCheckpoint
+) -> LanguageModel | None:
+  """The student that a run began with; None for a run that begins."""
+  if not has_checkpoint(model_dir):
     return None
-  told = model_spec.described(found[of])
-  if pair := strides(settings):
-    smaller = t5_layers.every_kth_config(told.config, pair)
-    told = told._replace(config=smaller)
-  return told
+  described = run_folder.describe_run(Path(model_dir).expanduser())
+  if not (fields := described.get("model")):
+    return None
+  config = registry.config_of(described.get("family") or registry.T5, fields)
+  if isinstance(config, T5Config):
+    config = dataclasses.replace(
+      config, dropout_rate=student.dropout_rate, dtype=student.dtype
+    )
+  return registry.build(config)

@@ -11,11 +11,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gkd.checkpoints import format_detection
-from gkd.checkpoints import source
-from gkd.checkpoints import trained
 from gkd.checkpoints.checkpoint import Checkpoint
-from gkd.checkpoints.trained import Located
+from gkd.checkpoints.native import run_folder
 from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
 from gkd.training.resume_check import has_checkpoint
@@ -34,7 +31,7 @@ Slots = Callable[[], dict[str, np.ndarray]]
 def of_checkpoint(
   optimizer: Optimizer,
   path: str,
-  located: Located | None,
+  checkpoint: Checkpoint | None,
   model_dir: str,
   student: LanguageModel,
 ) -> tuple[Optimizer, Slots | None]:
@@ -43,7 +40,7 @@ def of_checkpoint(
   Args:
     optimizer: as configured.
     path: INITIAL_CHECKPOINT_PATH: of T5X, a run of ours, or a saved model.
-    located: the one checkpoint of ours that it is, of a run the newest.
+    checkpoint: the one that it is; None where a run goes on without it.
     model_dir: folder of the run. Of one that goes on the step is known, and the
       first checkpoint may be gone.
     student: whose parameters the slots belong to.
@@ -62,15 +59,9 @@ def of_checkpoint(
     raise UserError(
       f"{asks} but {_NAME} is empty; give the checkpoint to go on from"
     )
-
-  def opened() -> Checkpoint:
-    ours = located is not None and format_detection.detect(path) == "gkd"
-    return source.open_any(located.path if ours else path)
-
-  slots = (lambda: _read_slots(opened())) if restore else None
+  slots = (lambda: _read_slots(checkpoint)) if restore else None
   if has_checkpoint(model_dir):
     return optimizer.beginning_at(_step_of_run(model_dir)), slots
-  checkpoint = opened()
   if checkpoint.step is None:
     raise UserError(
       f"{asks} but {_NAME} {path!r} does not say its step; give a number as"
@@ -84,10 +75,10 @@ def of_checkpoint(
 
 
 def _step_of_run(model_dir: str) -> int:
-  step = trained.describe_run(Path(model_dir).expanduser()).get(INITIAL_STEP)
+  step = run_folder.describe_run(Path(model_dir).expanduser()).get(INITIAL_STEP)
   if step is None:
     raise UserError(
-      f"{model_dir}/{trained.DESCRIPTION_FILE} does not say"
+      f"{model_dir}/{run_folder.DESCRIPTION_FILE} does not say"
       f" {INITIAL_STEP!r}, the step that the run began at; restore that file"
     )
   return step

@@ -71,8 +71,9 @@ def config_of(family: str, fields: Mapping[str, Any]) -> Any:
     return t5.T5Config.from_size(fields)
   if family not in _FAMILIES:
     return dict(fields)
+  values = {name: _hashable(value) for name, value in fields.items()}
   try:
-    return _FAMILIES[family].config_type(**fields)
+    return _FAMILIES[family].config_type(**values)
   except TypeError as error:
     raise UserError(
       f"the saved config of a model of the family {family!r} does not fit"
@@ -94,3 +95,8 @@ def build(config: Any) -> LanguageModel:
     "the model is of a family that gkd does not know; bind its LanguageModel,"
     " or call gkd.models.registry.register in the module that defines it"
   )
+
+
+def _hashable(value: Any) -> Any:
+  """JSON has no tuples, and a config with lists could be no static argument."""
+  return tuple(map(_hashable, value)) if isinstance(value, list) else value

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gkd import structured_settings
-from gkd.checkpoints import trained
+from gkd.checkpoints.native import run_folder
 from gkd.structured_settings import Difference
 from gkd.training import run_description
 from gkd.training.run import Run
@@ -48,11 +48,11 @@ def changes(run: Run, description: Mapping[str, Any]) -> list[str]:
   """
   if not _has_something(run.folder):
     return []
-  before = trained.describe_run(run.folder)
+  before = run_folder.describe_run(run.folder)
   if "settings" not in before:
     raise UserError(
       f"MODEL_DIR {run.folder} holds a run whose settings cannot be compared:"
-      f" its {trained.DESCRIPTION_FILE} is missing or of an earlier version;"
+      f" its {run_folder.DESCRIPTION_FILE} is missing or of an earlier version;"
       " choose another MODEL_DIR, or restore that file"
     )
   different = [

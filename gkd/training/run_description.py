@@ -14,8 +14,8 @@ import jax
 
 from gkd import files
 from gkd import structured_settings
-from gkd.checkpoints import trained
 from gkd.checkpoints.checkpoint import content_sha256
+from gkd.checkpoints.native import run_folder
 from gkd.data import hashes
 from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
@@ -103,17 +103,17 @@ def write(run: Run, description: dict[str, Any], *, resumed: bool) -> None:
   A run that is resumed keeps what it began with and does not read any more: the
   hash of a student's initial checkpoint that is gone.
   """
-  before = trained.describe_run(run.folder) if resumed else {}
+  before = run_folder.describe_run(run.folder) if resumed else {}
   contents = before.get("contents", {}) | description["contents"]
   roles = dict(description["roles"])
   if resumed and not run.student.content_sha256:
     roles["student"] = before["roles"]["student"]
-  trained.write_description(
+  run_folder.write_description(
     run.folder, description | {"contents": contents, "roles": roles}
   )
   has_teacher = run.teacher is not None
   metric_infos.write(run.folder, run.evaluations, teacher=has_teacher)
-  trained.write_vocabulary(run.folder, run.loader.vocabulary)
+  run_folder.write_vocabulary(run.folder, run.loader.vocabulary)
   files.write_text(run.folder / CONFIG_FILE, run.config_text)
   text = init_state.model_info(run.student.lm, run.mesh)
   files.write_text(run.folder / "model-info.txt", text)

@@ -27,7 +27,7 @@ def test_a_step_is_watched_in_a_process_of_its_own(tmp_path):
   assert found["seconds"] > 0
   assert found["cpu_seconds"] > 0
   assert found["peak_anonymous_mb"] >= found["before"]["anonymous_mb"] > 10
-  opened = source.open_any(tmp_path / "0_hf")
+  opened = source.open_checkpoint(tmp_path / "0_hf")
   wanted = conversion.random_model("tiny").leaves
   assert list(opened.leaves) == list(wanted)
   for name, leaf in wanted.items():

@@ -33,7 +33,7 @@ def test_nothing_is_replaced_and_an_empty_folder_is_filled(model, tmp_path):
       conversion.convert(model, tmp_path / name, to="gkd")
   (tmp_path / "empty").mkdir()
   conversion.convert(model, tmp_path / "empty", to="gkd")
-  source.open_any(tmp_path / "empty")
+  source.open_checkpoint(tmp_path / "empty")
   assert left_in(tmp_path) == ["empty", "file", "full", "link"]
   assert left_in(tmp_path / "full") == ["thesis.tex"]
 

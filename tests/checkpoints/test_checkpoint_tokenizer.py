@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from gkd.checkpoints import checkpoint_tokenizer
-from gkd.checkpoints import trained
+from gkd.checkpoints.native import run_folder
 from gkd.models.t5 import T5Config
 from gkd.text import vocabulary
 from gkd.types import UserError
@@ -24,7 +24,7 @@ def checkpoint(ids, rows=512, **about):
 
 def save(folder, words):
   folder.mkdir(parents=True)
-  trained.write_vocabulary(folder, words)
+  run_folder.write_vocabulary(folder, words)
   return folder
 
 

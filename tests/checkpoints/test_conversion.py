@@ -11,10 +11,10 @@ import ml_dtypes
 import pytest
 
 from gkd.checkpoints import conversion
-from gkd.checkpoints import one_by_one
 from gkd.checkpoints import source
 from gkd.checkpoints import stored_names
 from gkd.checkpoints.hf import hf_folder
+from gkd.checkpoints.native import native_arrays
 from gkd.checkpoints.native import native_checkpoint
 from gkd.text import sentencepiece_training
 from gkd.text import vocabulary
@@ -35,7 +35,7 @@ def left_in(folder):
 
 
 def assert_same_model(left, right):
-  left, right = source.open_any(left), source.open_any(right)
+  left, right = source.open_checkpoint(left), source.open_checkpoint(right)
   assert left.config == right.config
   tiny_models.assert_same_arrays(left.leaves, right.leaves)
   tiny_models.assert_same_arrays(left.slots, right.slots)
@@ -82,7 +82,9 @@ def test_bfloat16_goes_through_t5x_unchanged_under_the_names_announced(
   conversion.convert(ours, t5x, to="t5x")
   conversion.convert(t5x, again, to="gkd")
   assert_same_model(ours, again)
-  tiny_models.assert_same_arrays(source.open_any(again).leaves, made.leaves)
+  tiny_models.assert_same_arrays(
+    source.open_checkpoint(again).leaves, made.leaves
+  )
   # T5X's folders, one an array; of stacked layers each is named once.
   announced = stored_names.table("t5x", made.config)
   metadata = {
@@ -124,7 +126,7 @@ def test_hugging_face_through_another_format_is_the_same_files(
   first, middle, last = (tmp_path / name for name in ("hf", "middle", "back"))
   first.mkdir()
   hf_folder.write(first, made, vocabulary=words)
-  config = source.open_any(first).config
+  config = source.open_checkpoint(first).config
   assert config == made.config
   # What T5X does not say, and what Hugging Face does not.
   given = {"mlp_activations": config.mlp_activations, "vocabulary_size": 400}
@@ -140,7 +142,9 @@ def test_hugging_face_through_another_format_is_the_same_files(
   del found["README.md"], wanted["README.md"]
   assert "model.safetensors" in wanted
   assert found == wanted
-  tiny_models.assert_same_arrays(source.open_any(last).leaves, made.leaves)
+  tiny_models.assert_same_arrays(
+    source.open_checkpoint(last).leaves, made.leaves
+  )
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
@@ -185,7 +189,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(
 ):
   monkeypatch.setattr(conversion, "_check_space", lambda *_: None)
   # Orbax's threads would tell of their errors on top of ours.
-  monkeypatch.setattr(one_by_one, "_SMALL_BYTES", 0)
+  monkeypatch.setattr(native_arrays, "_BATCH_BYTES", 1)
   disk = small_disk("60k" if to != "gkd" else "400k")
   options = {"slots": to == "gkd", "tokenizer": "none" if to == "hf" else None}
   with pytest.raises(

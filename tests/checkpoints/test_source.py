@@ -1,138 +1,135 @@
-"""Every difference from the model that the config describes is listed."""
+"""Any source is opened, and loaded onto a mesh part by part."""
 
 import dataclasses
+import json
 
-import ml_dtypes
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gkd import partitioning
 from gkd import trees
+from gkd.checkpoints import conversion
 from gkd.checkpoints import source
-from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.native import native_checkpoint
+from gkd.models import registry
+from gkd.models import t5
+from gkd.types import LanguageModel
 from gkd.types import UserError
 from tests.checkpoints import tiny_models
+from tests.checkpoints.native.test_native_checkpoint import make_run
+
+SIZES = {"num_heads": 4, "num_encoder_layers": 1, "num_decoder_layers": 3}
 
 
-def changed(leaves=None, **replaced):
-  made = tiny_models.make()
-  kept = {**made.leaves, **replaced, **(leaves or {})}
-  found = {name: leaf for name, leaf in kept.items() if leaf is not None}
-  return dataclasses.replace(made, leaves=dict(sorted(found.items())))
+@pytest.fixture(scope="module")
+def mesh():
+  return partitioning.make_mesh(data=1, model=4)
 
 
-def other(shape, dtype="float32"):
-  return Leaf(shape, dtype, lambda: None)
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+  """The same model as a saved model, a T5X checkpoint and a folder of HF."""
+  root = tmp_path_factory.mktemp("formats")
+  (root / "gkd").mkdir()
+  native_checkpoint.write(root / "gkd", tiny_models.make(**SIZES))
+  conversion.convert(root / "gkd", root / "t5x", to="t5x")
+  conversion.convert(root / "gkd", root / "hf", to="hf", tokenizer="none")
+  return root
 
 
-def test_a_whole_model_passes():
-  source.check_leaves(tiny_models.make())
-  source.check_leaves(tiny_models.make(dtype=ml_dtypes.bfloat16))
-
-
-def test_all_that_is_wrong_is_in_one_line():
+@pytest.mark.parametrize("format", ["gkd", "t5x", "hf"])
+def test_each_device_gets_its_part_and_the_content_is_known(
+  folders, mesh, format
+):
+  made = tiny_models.make(**SIZES)
+  checkpoint = source.open_checkpoint(folders / format)
+  assert checkpoint.format == format
+  reads = []
   leaves = {
-    "decoder/decoder_norm/scale": None,
-    "encoder/layers_1/mlp/wo/kernel": other((16, 24)),
-    "token_embedder/embedding": other((48, 16), "float16"),
-    "visual/projection/kernel": other((3, 4)),
+    name: dataclasses.replace(leaf, read=counted(name, leaf, reads))
+    for name, leaf in checkpoint.leaves.items()
   }
-  with pytest.raises(UserError) as error:
-    source.check_leaves(changed(leaves))
-  text = str(error.value)
-  assert "\n" not in text
-  for part in (
-    "1 missing: decoder/decoder_norm/scale (16,)",
-    "1 left over: visual/projection/kernel (3, 4)",
-    "1 misshapen: encoder/layers_1/mlp/wo/kernel is (16, 24) instead of (24, 1",
-    "1 of another type: token_embedder/embedding float16, expected float32 or",
-  ):
-    assert part in text
-
-
-def test_absurd_numbers_of_layers_are_refused_at_once():
-  made = tiny_models.make()
-  config = dataclasses.replace(made.config, num_encoder_layers=10**9)
-  with pytest.raises(UserError, match=r"1000000003 layers, but holds \d+ par"):
-    source.check_leaves(dataclasses.replace(made, config=config))
-
-
-def slots_of(name="encoder/layers_1/mlp/wo/kernel", **shapes):
-  """Slots of a whole model, some of one parameter (24, 16) replaced."""
-  made = tiny_models.make(slots=True)
-  slots = dict(made.slots)
-  for kind, leaf in shapes.items():
-    slots[f"{kind}/{name}"] = leaf if isinstance(leaf, Leaf) else other(leaf)
-  return dataclasses.replace(made, slots=slots)
-
-
-@pytest.mark.parametrize(
-  "shapes",
-  [
-    {},
-    {"m": (24, 16)},
-    {"v": (1,), "v_row": (16,), "v_col": (24,)},
-    {"v": (1,), "v_row": (24,), "v_col": (16,)},
-  ],
-)
-def test_slots_of_adafactor_pass(shapes):
-  source.check_leaves(slots_of(**shapes))
-
-
-@pytest.mark.parametrize(
-  ("shapes", "message"),
-  [
-    ({"v": (7, 5)}, r"1 slots misshapen: v, .* \(24, 16\) are \(7, 5\), \(1"),
-    ({"v": (1,)}, "1 slots misshapen: v, v_row and v_col of encoder/layers_1"),
-    ({"v": (1,), "v_row": (16,), "v_col": (16,)}, "1 slots misshapen"),
-    ({"v_row": (16,), "v_col": (24,)}, "1 slots misshapen"),
-    ({"m": (16, 24)}, r"m/enc.* is \(16, 24\) instead of \(24, 16\)"),
-    ({"u": (1,)}, r"1 slots left over: u/encoder/layers_1/mlp/wo/kernel \(1,"),
-    (
-      {"m": other((1,), "float64")},
-      "1 slots of another type: m/.* float64, expected float32",
-    ),
-  ],
-)
-def test_slots_of_something_else_are_listed(shapes, message):
-  with pytest.raises(UserError, match=message):
-    source.check_leaves(slots_of(**shapes))
-
-
-def test_missing_slots_are_listed():
-  made = slots_of()
-  slots = {n: leaf for n, leaf in made.slots.items() if n[:5] != "v_row"}
-  with pytest.raises(UserError, match=r"\d+ slots missing: v_row/decoder/dec"):
-    source.check_leaves(dataclasses.replace(made, slots=slots))
-
-
-def test_of_many_the_first_are_listed_and_the_rest_counted():
-  gone = {f"decoder/layers_2/mlp/{n}/kernel": None for n in ("wi_0", "wi_1")}
-  gone |= {
-    f"decoder/layers_2/self_attention/{n}/kernel": None
-    for n in ("query", "key", "value", "out")
-  }
-  with pytest.raises(UserError, match=r"6 missing: .* and 2 more; give") as e:
-    source.check_leaves(changed(gone))
-  assert str(e.value).count("decoder/layers_2") == 4
-
-
-def test_read_gives_the_config_and_a_nested_tree(tmp_path):
-  made = tiny_models.make()
-  native_checkpoint.write(tmp_path, made)
-  config, params = source.read(tmp_path)
-  assert config == made.config
+  checkpoint = dataclasses.replace(checkpoint, leaves=leaves)
+  model = registry.build(checkpoint.config)
+  params = source.load_params(checkpoint, model, mesh)
+  layout = partitioning.shardings(model.axes(params), mesh)
   found = trees.flatten(params)
-  assert list(found) == list(made.leaves)
-  for name, leaf in made.leaves.items():
-    assert isinstance(found[name], np.ndarray)
-    np.testing.assert_array_equal(found[name], leaf.read())
+  for name, sharding in trees.flatten(layout).items():
+    wanted = made.leaves[name].read()
+    assert found[name].sharding == sharding
+    np.testing.assert_array_equal(np.asarray(found[name]), wanted)
+    for shard in found[name].addressable_shards:
+      np.testing.assert_array_equal(shard.data, wanted[shard.index])
+  kernel = found["decoder/layers_2/mlp/wo/kernel"]
+  assert {s.data.shape for s in kernel.addressable_shards} == {(6, 16)}
+  # The same identity in all formats, and nothing read a second time for it.
+  assert checkpoint.content_sha256 == made.content_sha256
+  assert reads == sorted(leaves)
+
+
+def counted(name, leaf, reads):
+  def read():
+    reads.append(name)
+    return leaf.read()
+
+  return read
+
+
+def test_the_type_asked_for_is_that_of_the_loaded_arrays(folders, mesh):
+  checkpoint = source.open_checkpoint(folders / "hf")
+  model = registry.build(checkpoint.config)
+  params = source.load_params(checkpoint, model, mesh, dtype="bfloat16")
+  for name, array in trees.flatten(params).items():
+    wanted = jnp.asarray(checkpoint.leaves[name].read()).astype(jnp.bfloat16)
+    assert array.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(np.asarray(array), np.asarray(wanted))
+  # A model that was saved in bfloat16 is loaded in the model's own type.
+  conversion.convert(
+    folders / "hf", folders / "half", to="gkd", dtype="bfloat16"
+  )
+  half = source.open_checkpoint(folders / "half")
+  whole = source.load_params(half, model, mesh)
+  assert {x.dtype for x in jax.tree.leaves(whole)} == {jnp.dtype("float32")}
+
+
+def test_arrays_of_layers_that_are_left_out_are_never_read(folders, mesh):
+  checkpoint = source.open_checkpoint(folders / "hf")
+  reads = []
+  leaves = {
+    name: dataclasses.replace(leaf, read=counted(name, leaf, reads))
+    for name, leaf in checkpoint.leaves.items()
+  }
+  leaves = dataclasses.replace(checkpoint, leaves=leaves)
+  smaller = source.every_kth_layer(leaves, (1, 2))
+  assert smaller.config.num_decoder_layers == 2
+  params = source.load_params(smaller, registry.build(smaller.config), mesh)
+  found = trees.flatten(params)
+  taken = "decoder/layers_2/self_attention/query/kernel"
+  np.testing.assert_array_equal(
+    found[taken.replace("layers_2", "layers_1")],
+    checkpoint.leaves[taken].read(),
+  )
+  assert taken in reads
+  assert not any(name.startswith("decoder/layers_1/") for name in reads)
+
+
+def test_another_model_is_refused_with_its_differences(folders, mesh):
+  checkpoint = source.open_checkpoint(folders / "gkd")
+  config = dataclasses.replace(checkpoint.config, mlp_dim=28)
+  with pytest.raises(UserError, match=r"does not fit the model: .*mlp.*expect"):
+    source.load_params(checkpoint, t5.encoder_decoder(config), mesh)
+  odd = partitioning.make_mesh(model=3, data=1, devices=jax.devices()[:3])
+  model = registry.build(checkpoint.config)
+  with pytest.raises(UserError, match="does not divide over the 3 devices"):
+    source.load_params(checkpoint, model, odd)
 
 
 def test_read_of_t5x_takes_what_the_user_says(t5x_checkpoint, golden):
   """Against the parameters that T5X itself printed."""
   folder = t5x_checkpoint("t5_1_1_tiny", "legacy", 0)
-  config, params = source.read(folder, vocabulary_size=100)
+  config, params = tiny_models.read(folder, vocabulary_size=100)
   assert (config.vocab_size, config.vocabulary_size) == (128, 100)
   with np.load(golden / "t5x" / "t5_1_1_tiny" / "params_start.npz") as wanted:
     found = trees.flatten(params)
@@ -150,3 +147,69 @@ def test_a_step_chooses_among_several(tmp_path):
     source.at_step(tmp_path, 7)
   one = tmp_path / "checkpoint_5"
   assert source.at_step(one, 7) == one  # compared once it is open
+  make_run(tmp_path / "run")
+  assert source.open_checkpoint(tmp_path / "run", step=2).step == 2
+
+
+@dataclasses.dataclass(frozen=True)
+class TableConfig:
+  """A family of one array."""
+
+  width: int = 8
+  names: tuple[str, ...] = ("a",)
+
+
+def table_model(config):
+  return LanguageModel(
+    config=config,
+    vocabulary_size=config.width,
+    init=lambda key: {"table": jax.random.normal(key, (config.width,) * 2)},
+    hidden=None,
+    head=None,
+    prefill=None,
+    decode=None,
+    axes=lambda params: {"table": ("vocab", None)},
+  )
+
+
+def test_a_second_family_is_saved_opened_and_loaded(tmp_path, mesh):
+  """Its config comes back once the family is registered, before as a dict."""
+  config = TableConfig(width=12)
+  model = table_model(config)
+  params = model.init(jax.random.key(0))
+  about = native_checkpoint.description(config)
+  native_checkpoint.save_params(tmp_path / "model", params, about)
+  checkpoint = source.open_checkpoint(tmp_path / "model")
+  assert checkpoint.family == f"{__name__}.TableConfig"
+  assert checkpoint.config == {"width": 12, "names": ["a"]}
+  loaded = source.load_params(checkpoint, model, mesh)
+  np.testing.assert_array_equal(loaded["table"], params["table"])
+  assert {s.data.shape for s in loaded["table"].addressable_shards} == {(3, 12)}
+  with pytest.raises(UserError, match=r"emb_dim cannot be set: .* not T5"):
+    source.open_checkpoint(tmp_path / "model", emb_dim=3)
+  with pytest.raises(UserError, match="EVERY_KTH_LAYER is for T5"):
+    source.every_kth_layer(checkpoint, (2, 2))
+  with pytest.raises(UserError, match="family that gkd does not know; bind"):
+    registry.build(checkpoint.config)
+
+
+def test_a_registered_family_opens_by_itself(tmp_path, monkeypatch):
+  monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
+  registry.register("table", TableConfig, table_model)
+  config = TableConfig(width=12, names=("b", "c"))
+  about = native_checkpoint.description(config)
+  assert about["family"] == "table"
+  params = table_model(config).init(jax.random.key(0))
+  native_checkpoint.save_params(tmp_path / "model", params, about)
+  checkpoint = source.open_checkpoint(tmp_path / "model")
+  assert checkpoint.config == config
+  assert registry.build(checkpoint.config).config == config
+  with pytest.raises(UserError, match="'table' is registered already"):
+    registry.register("table", TableConfig, lambda config: None)
+  file = tmp_path / "model" / "metadata.json"
+  described = json.loads(file.read_text())
+  described["model"]["depth"] = 3
+  with pytest.raises(UserError, match=r"does not fit TableConfig .*depth"):
+    registry.config_of("table", described["model"])
+  with pytest.raises(UserError, match="a dict; expected an instance of a froz"):
+    registry.family_of({})

@@ -5,6 +5,8 @@ import json
 import ml_dtypes
 import numpy as np
 
+from gkd import trees
+from gkd.checkpoints import source
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.models import t5_params
@@ -53,6 +55,13 @@ def make(seed=0, dtype=np.float32, slots=False, **changes) -> Checkpoint:
     step=7,
     slots=as_leaves(dict(sorted(saved.items()))),
   )
+
+
+def read(path, **given):
+  """Config and nested arrays of a checkpoint of any format."""
+  checkpoint = source.open_checkpoint(path, **given)
+  arrays = {name: leaf.read() for name, leaf in checkpoint.leaves.items()}
+  return checkpoint.config, trees.unflatten(arrays)
 
 
 def as_leaves(arrays) -> dict[str, Leaf]:

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from gkd.checkpoints import source
-from gkd.checkpoints import trained
 from gkd.checkpoints.native import native_checkpoint
+from gkd.checkpoints.native import run_folder
 from gkd.cli import convert_command
 from gkd.cli import main as command
 from gkd.text import sentencepiece_training
@@ -54,7 +54,7 @@ def test_it_says_what_it_found_assumed_and_wrote(gkd, t5x_checkpoint, tmp_path):
     f"written: {tmp_path}/a, a model of gkd",
   ):
     assert part in out
-  assert source.open_any(tmp_path / "a").step == 10
+  assert source.open_checkpoint(tmp_path / "a").step == 10
 
 
 def test_what_is_given_is_not_assumed(gkd, t5x_checkpoint, tmp_path):
@@ -75,7 +75,7 @@ def test_what_is_given_is_not_assumed(gkd, t5x_checkpoint, tmp_path):
   assert "assumed" not in out
   assert "UL2-style" in out
   assert "dtype: float32 to bfloat16, which rounds" in out
-  found = source.open_any(tmp_path / "a")
+  found = source.open_checkpoint(tmp_path / "a")
   assert found.config.mlp_activations == ("silu", "linear")
   assert (found.config.vocabulary_size, found.config.dropout_rate) == (100, 0.0)
   assert {leaf.dtype for leaf in found.leaves.values()} == {"bfloat16"}
@@ -190,7 +190,7 @@ def test_a_run_leaves_as_a_hugging_face_folder_with_its_card(gkd, tmp_path):
   file = tmp_path / "spiece.model"
   sentencepiece_training.train_sentencepiece(texts, 300, file)
   words = vocabulary.load(file, 100)
-  trained.write_vocabulary(run, words)
+  run_folder.write_vocabulary(run, words)
   tiny_models.rewrite_json(run / "run.json", vocabulary_sha256=words.sha256)
   score = {"step": 4, "eval/sums/accuracy": 0.5}
   (run / "metrics.jsonl").write_text(json.dumps(score) + "\n")
@@ -198,7 +198,7 @@ def test_a_run_leaves_as_a_hugging_face_folder_with_its_card(gkd, tmp_path):
   assert (code, errors) == (0, [])
   assert "step 4" in out
   assert f"written: {tmp_path}/student, a Hugging Face folder" in out
-  found = source.open_any(tmp_path / "student")
+  found = source.open_checkpoint(tmp_path / "student")
   tiny_models.assert_same_arrays(found.leaves, made[4].leaves)
   card = (tmp_path / "student" / "README.md").read_text("utf-8")
   for part in ("Flan", 'license: "mit"', "sums/accuracy", "0.5"):

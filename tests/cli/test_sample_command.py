@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import gkd
-from gkd.checkpoints import models
-from gkd.checkpoints import trained
+from gkd.checkpoints import source
+from gkd.checkpoints.native import native_checkpoint
+from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import Store
 from gkd.cli import main as command
 from gkd.cli import train_command
@@ -28,6 +29,7 @@ from gkd.models import t5
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import Source
 from tests import tiny
+from tests.checkpoints import tiny_models
 from tests.data import tiny_caches
 
 LENGTHS = tiny.LENGTHS
@@ -52,11 +54,13 @@ def folder(tmp_path_factory):
   assert isinstance(model.config, t5.T5Config)
   params = jax.jit(model.init)(jax.random.key(1))
   about = {"vocabulary_sha256": tiny.VOCABULARY.spec()["sha256"]}
-  models.save_params(folder / "alone", params, about | {"step": STEP})
+  native_checkpoint.save_params(
+    folder / "alone", params, about | {"step": STEP}
+  )
   with Store(folder / "run" / "checkpoints") as store:
     for step in (2, STEP):
       store.save(step, {"params": params, "step": np.int32(step)})
-  trained.write_description(folder / "run", about)
+  run_folder.write_description(folder / "run", about)
   return folder
 
 
@@ -221,7 +225,7 @@ def test_provenance_of_each_way_to_name_a_checkpoint(
     by = TokenCache(output).info["written_by"]
     assert by["checkpoint"] == str(found)
     assert by["parameters"] == {
-      "sha256": trained.locate(found).sha256,
+      "sha256": source.open_checkpoint(found).content_sha256,
       "step": step,
     }
     answers.append(files(output))
@@ -280,7 +284,7 @@ MISTAKES = {
   ),
   "no checkpoint there": (
     ["--gin.INITIAL_CHECKPOINT_PATH=/nowhere"],
-    "INITIAL_CHECKPOINT_PATH: no checkpoint at /nowhere",
+    "INITIAL_CHECKPOINT_PATH: there is no folder /nowhere",
   ),
   "greedy and many": (
     ["--gin.SAMPLING_TEMPERATURE=0.0"],
@@ -359,8 +363,9 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(
   sample, folder, tmp_path, capsys, monkeypatch
 ):
   monkeypatch.setattr(write, "_sample", fail)
-  params = models.load_params(folder / "alone")[0]
-  models.save_params(tmp_path / "x", params, {"vocabulary_sha256": "f" * 64})
+  _, params = tiny_models.read(folder / "alone")
+  about = {"vocabulary_sha256": "f" * 64}
+  native_checkpoint.save_params(tmp_path / "x", params, about)
   line = error_of(
     [*sample, f"--gin.INITIAL_CHECKPOINT_PATH={tmp_path / 'x'}"], capsys
   )

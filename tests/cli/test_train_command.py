@@ -10,8 +10,8 @@ import pytest
 
 from gkd import locks
 from gkd.checkpoints import checksums
-from gkd.checkpoints import models
-from gkd.checkpoints import trained
+from gkd.checkpoints import source
+from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.store import Store
 from gkd.cli import main as command
 from gkd.cli import train_command
@@ -58,7 +58,8 @@ def save_teacher(path, caches, seed):
   configuration.load(["test/sft.gin"], ["MODEL_DIR=run", *caches])
   model = configuration.build(command_records.TrainConfig).student
   params = jax.jit(model.init)(jax.random.key(seed))
-  models.save_params(path, params, {})
+  shutil.rmtree(path, ignore_errors=True)
+  native_checkpoint.save_params(path, params, {})
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def test_a_student_that_is_gone_is_not_missed_once_there_is_a_checkpoint(
 ):
   gone = f"INITIAL_CHECKPOINT_PATH={tmp_path / 'gone'}"
   with pytest.raises(
-    UserError, match=r"INITIAL_CHECKPOINT_PATH: no checkpoint"
+    UserError, match=r"INITIAL_CHECKPOINT_PATH: there is no fol"
   ):
     prepare(gone)
   (tmp_path / "run" / "checkpoints" / "00000010").mkdir(parents=True)
@@ -205,13 +206,13 @@ def test_the_teacher_that_is_written_down_is_the_one_that_is_loaded(
   prepare, tmp_path, trained_on, monkeypatch
 ):
   first = trained_on(2)
-  load = trained.load_trained
+  load = source.load_params
 
-  def grows(path, like):
+  def grows(*args, **options):
     trained_on(4)  # between the look and the load
-    return load(path, like)
+    return load(*args, **options)
 
-  monkeypatch.setattr(trained, "load_trained", grows)
+  monkeypatch.setattr(source, "load_params", grows)
   run = prepare(f"TEACHER_CHECKPOINT_PATH={tmp_path / 'training'}")
   jax.tree.map(np.testing.assert_array_equal, run.teacher.params, first)
   marked = tmp_path / "training/checkpoints/00000002/sha256.json"

@@ -14,8 +14,6 @@ import pytest
 
 from gkd import trees
 from gkd.checkpoints import conversion
-from gkd.checkpoints import models as saved_models
-from gkd.checkpoints import source
 from gkd.checkpoints.native import native_checkpoint
 from gkd.cli import main as command
 from gkd.cli import train_command
@@ -116,20 +114,14 @@ def given(tmp_path, caches, folders):
   ]
 
 
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory):
-  """Where copies of the foreign folders go; shared, for it takes a second."""
-  return tmp_path_factory.mktemp("cache_dir")
-
-
 @pytest.fixture
-def prepare(given, cache_dir, caplog):
+def prepare(given, caplog, tmp_path):
   caplog.set_level(logging.INFO, logger="gkd")
 
-  def prepare(*bindings, cache_dir=cache_dir):
+  def prepare(*bindings):
     configuration.load(["test/distill.gin"], [*given, *bindings])
     built = configuration.build(command_records.TrainConfig)
-    return train_command.prepare(built, Folders("", str(cache_dir)))
+    return train_command.prepare(built, Folders("", str(tmp_path / "cache")))
 
   return prepare
 
@@ -142,7 +134,6 @@ def test_a_run_from_foreign_folders_starts_trains_goes_on_and_leaves(
   arguments += [f"--gin.{binding}" for binding in given]
   assert command.main(["train", *arguments]) == 0
   said = caplog.text
-  assert "is a Hugging Face folder: converting it to" in said
   assert (
     f"student {STUDENT_ROWS} rows, teacher {TEACHER_ROWS} rows for the same"
     f" {NUM_IDS} ids"
@@ -164,16 +155,15 @@ def test_a_run_from_foreign_folders_starts_trains_goes_on_and_leaves(
   caplog.clear()
   assert command.main(["train", *arguments, "--gin.TRAIN_STEPS=3"]) == 0
   assert "resuming after step 2" in caplog.text
-  assert "converting it" not in caplog.text
   conversion.convert(run, tmp_path / "out", to="hf")
   assert tokenizer_folder.load(tmp_path / "out").spec() == VOCABULARY.spec()
 
 
 def test_parameters_are_those_of_the_folders(prepare, folders):
   run = prepare()
-  _, teacher = source.read(folders / "teacher")
+  _, teacher = tiny_models.read(folders / "teacher")
   jax.tree.map(np.testing.assert_array_equal, run.teacher.params, teacher)
-  _, student = source.read(folders / "checkpoint_7")
+  _, student = tiny_models.read(folders / "checkpoint_7")
   jax.tree.map(np.testing.assert_array_equal, run.initial_params(), student)
   assert run.teacher.config.dropout_rate == 0.0
 
@@ -183,12 +173,14 @@ def test_dropout_and_dtype_are_those_of_the_run(prepare):
   assert (config.dropout_rate, config.dtype) == (0.25, "bfloat16")
 
 
-def test_a_copy_made_anew_is_the_same_teacher(prepare, tmp_path):
+def test_a_model_is_known_by_its_content_and_nothing_is_copied(
+  prepare, folders, tmp_path
+):
+  """The Hugging Face folder counts as the saved model that it came from."""
   first = run_description.describe(prepare())["contents"]
-  again = prepare(cache_dir=tmp_path / "anew")
-  assert run_description.describe(again)["contents"] == first
-  copies = (tmp_path / "anew" / "models").glob("*-*")
-  assert len([copy for copy in copies if copy.is_dir()]) == 2
+  assert not list((tmp_path / "cache").glob("models/*"))
+  saved = f"TEACHER_CHECKPOINT_PATH={folders / 'teacher_saved'}"
+  assert run_description.describe(prepare(saved))["contents"] == first
 
 
 def begin(run):
@@ -228,7 +220,7 @@ def test_every_second_layer_of_the_teacher(prepare, folders, caplog):
   config = run.student.config
   assert (config.num_encoder_layers, config.num_decoder_layers) == (2, 2)
   params = trees.flatten(run.initial_params())
-  _, teacher = source.read(folders / "teacher")
+  _, teacher = tiny_models.read(folders / "teacher")
   teacher = trees.flatten(teacher)
   assert "encoder layers 0, 1 of 2, decoder layers 0, 2 of 3" in caplog.text
   mlp = "mlp/wo/kernel"
@@ -312,10 +304,8 @@ def test_a_table_that_is_too_narrow_is_refused(prepare, tmp_path):
     prepare(f"TEACHER_CHECKPOINT_PATH={tmp_path / 'narrow'}")
 
 
-def test_gkd_evaluate_and_sample_read_foreign_folders(
-  given, folders, cache_dir, tmp_path
-):
-  cache_dir = f"--cache_dir={cache_dir}"
+def test_gkd_evaluate_and_sample_read_foreign_folders(given, folders, tmp_path):
+  cache_dir = f"--cache_dir={tmp_path}"
   names = ("EVAL_CACHE", "TASK_FEATURE", "VOCABULARY", "STUDENT_MODEL")
   common = [f"--gin.{b}" for b in given if b.startswith(names)]
   model = f"--gin.INITIAL_CHECKPOINT_PATH={folders / 'teacher'}"
@@ -348,9 +338,7 @@ def test_the_tokenizer_of_the_checkpoint_where_none_is_named(
     vocab_size=STUDENT_ROWS,
     vocabulary_size=NUM_IDS,
   )
-  found = parameters.locate(
-    str(tmp_path / "model"), "INITIAL_CHECKPOINT_PATH", str(tmp_path)
-  )
+  found = parameters.locate(str(tmp_path / "model"), "INITIAL_CHECKPOINT_PATH")
   named = {"INITIAL_CHECKPOINT_PATH": found}
   chosen = parameters.with_tokenizer(data, named)
   assert chosen.vocabulary == str(tmp_path / "model")
@@ -368,7 +356,7 @@ def test_rows_of_a_table_are_not_taken_for_ids(prepare, tmp_path, caplog):
   run = prepare(f"TEACHER_CHECKPOINT_PATH={tmp_path / 'plain'}")
   assert run.teacher.lm.vocabulary_size == NUM_IDS
   assert "264 of the 272 rows are real ids, as the data's" in caplog.text
-  saved_models.save_params(
+  native_checkpoint.save_params(
     tmp_path / "old", params, {"vocabulary_sha256": "0" * 64}
   )
   with pytest.raises(UserError, match="was trained with another vocabulary"):

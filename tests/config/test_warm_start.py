@@ -8,9 +8,9 @@ import pytest
 
 from gkd import trees
 from gkd.checkpoints import conversion
-from gkd.checkpoints import models
 from gkd.checkpoints import source
-from gkd.checkpoints import trained
+from gkd.checkpoints.native import native_checkpoint
+from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import Store
 from gkd.cli import train_command
 from gkd.config import command_records
@@ -24,6 +24,7 @@ from gkd.training import state as states
 from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
 from gkd.types import UserError
+from tests.checkpoints import tiny_models
 from tests.cli.test_main import write_cache
 
 FOLDERS = Folders(data_dir="", cache_dir="")
@@ -72,7 +73,7 @@ def before(tmp_path_factory, caches):
   opt_state = t5x_adafactor_state.restore(state.opt_state, params, slots)
   with Store(folder / "checkpoints") as store:
     store.save(5, state.replace(opt_state=opt_state))
-  trained.write_description(folder, {"first_step": 40})
+  run_folder.write_description(folder, {"first_step": 40})
   return folder, slots
 
 
@@ -103,7 +104,7 @@ def test_a_run_of_ours_leaves_with_slots_and_step(
   """And comes back: T5X's layout and a saved model hold the same."""
   folder, slots = before
   conversion.convert(folder, tmp_path / "out", to=to, slots=True)
-  found = source.open_any(tmp_path / "out")
+  found = source.open_checkpoint(tmp_path / "out")
   assert found.step == 45
   assert_same({n: leaf.read() for n, leaf in found.slots.items()}, slots)
 
@@ -134,7 +135,7 @@ def test_a_run_that_goes_on_knows_its_first_step(prepare, before, tmp_path):
   (run.folder / "checkpoints" / "00000010").mkdir(parents=True)
   shutil.rmtree(first)
   assert prepare(RESTORE, path).optimizer.begins_at == 45
-  trained.write_description(run.folder, {})
+  run_folder.write_description(run.folder, {})
   with pytest.raises(UserError, match="does not say 'first_step', the step th"):
     prepare(RESTORE, path)
 
@@ -183,7 +184,9 @@ def test_a_checkpoint_without_slots_or_step_is_refused(
   run = prepare(f"INITIAL_CHECKPOINT_PATH={before[0]}")
   about = {"model": run_description.describe(run)["model"]}
   for name, step in (("stepless", {}), ("bare", {"step": 3})):
-    models.save_params(tmp_path / name, run.initial_params(), about | step)
+    native_checkpoint.save_params(
+      tmp_path / name, run.initial_params(), about | step
+    )
   path = f"INITIAL_CHECKPOINT_PATH={tmp_path}"
   with pytest.raises(UserError, match=r"bare has no slots .* \(it has none\)"):
     prepare(RESTORE, f"{path}/bare")
@@ -201,7 +204,9 @@ def test_a_scanned_checkpoint_with_slots_is_refused(prepare, golden, tmp_path):
   path = str(tmp_path / "checkpoint_0")
   message = r"no slots to go on with \(.*stacked layers are factored different"
   with pytest.raises(UserError, match=message) as error:
-    warm_start.of_checkpoint(rule, path, None, str(tmp_path / "run"), None)
+    warm_start.of_checkpoint(
+      rule, path, source.open_checkpoint(path), str(tmp_path / "run"), None
+    )
   assert "\n" not in str(error.value)
 
 
@@ -212,10 +217,10 @@ def test_a_t5x_checkpoint_gives_slots_and_step(golden, tmp_path):
     name="adafactor", learning_rate=1.0, total_steps=9, restore=True
   )
   path = str(tmp_path / "checkpoint_10")
-  config, params = source.read(path)
+  config, params = tiny_models.read(path)
   student = t5.encoder_decoder(config)
   rule, slots = warm_start.of_checkpoint(
-    rule, path, None, str(tmp_path / "run"), student
+    rule, path, source.open_checkpoint(path), str(tmp_path / "run"), student
   )
   assert rule.begins_at == 10
   found = slots()

@@ -17,6 +17,7 @@ from gkd.checkpoints.hf import safetensors_file
 from gkd.models import t5
 from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
+from tests.checkpoints import tiny_models
 
 pytestmark = pytest.mark.parity
 
@@ -96,7 +97,7 @@ def test_there_and_back(
   shards = list((tmp_path / "theirs").glob("*.safetensors"))
   assert (len(shards) > 2) == sharded
 
-  config, params = source.read(tmp_path / "theirs")
+  config, params = tiny_models.read(tmp_path / "theirs")
   assert config == t5.T5Config.from_size(options)
   found = trees.flatten(params)
   assert found.keys() == weights.keys()
@@ -111,7 +112,7 @@ def test_there_and_back(
     got = our_logits(config, params, inputs, targets)
     np.testing.assert_allclose(got[real], want[real], atol=1e-5)
 
-  opened = source.open_any(tmp_path / "theirs")
+  opened = source.open_checkpoint(tmp_path / "theirs")
   (tmp_path / "ours").mkdir()
   hf_folder.write(tmp_path / "ours", opened, shard_bytes=most)
   names = sorted(f.name for f in (tmp_path / "ours").glob("model*"))
@@ -161,12 +162,14 @@ def test_models_built_from_a_config_compute_what_they_computed(
   inputs, targets = reference.make_batch(40, 2)
   real = targets > 0
   want = reference.teacher_forced(theirs, inputs, targets)
-  read = source.read(tmp_path / "theirs")
+  read = tiny_models.read(tmp_path / "theirs")
   got = our_logits(*read, inputs, targets)
   np.testing.assert_allclose(got[real], want[real], atol=1e-5)
 
   (tmp_path / "ours").mkdir()
-  hf_folder.write(tmp_path / "ours", source.open_any(tmp_path / "theirs"))
+  hf_folder.write(
+    tmp_path / "ours", source.open_checkpoint(tmp_path / "theirs")
+  )
   back = reopened(transformers, tmp_path / "ours")
   got = reference.teacher_forced(back, inputs, targets)
   np.testing.assert_array_equal(got, want)
@@ -231,7 +234,7 @@ def test_an_exported_folder_opens_whole(
   options = SIZE | MODELS["1.1"] | {"vocab_size": rows}
   _, theirs = reference.make_model(options, seed=1)
   theirs.save_pretrained(tmp_path / "theirs")
-  opened = source.open_any(tmp_path / "theirs")
+  opened = source.open_checkpoint(tmp_path / "theirs")
   (tmp_path / "ours").mkdir()
   hf_folder.write(tmp_path / "ours", opened, vocabulary=words)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import seqio
 
-from gkd.checkpoints.models import save_params
+from gkd.checkpoints.native.native_checkpoint import save_params
 from gkd.cli import evaluate_command
 from gkd.cli import main as command
 from gkd.cli import seqio_check

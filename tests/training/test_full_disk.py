@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gkd import partitioning
-from gkd.checkpoints import arrays
 from gkd.checkpoints import checksums
+from gkd.checkpoints.native import native_arrays
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.checkpoints.store import Store
 from gkd.training import loop
@@ -115,7 +115,7 @@ def no_space_in_tensorstore(*_, **__):
     (writers.Writers, "scalars", no_space),
     (writers.Writers, "samples", no_space),
     (writers.Writers, "sync", no_space),
-    (arrays, "save_async", no_space_in_tensorstore),
+    (native_arrays, "save_async", no_space_in_tensorstore),
     (checksums, "write_hashes", no_space),
   ],
 )

@@ -16,7 +16,7 @@ import pytest
 from gkd import locks
 from gkd import partitioning
 from gkd.checkpoints import checksums
-from gkd.checkpoints import trained
+from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.checkpoints.store import Store
 from gkd.training import init_state
@@ -392,9 +392,9 @@ def test_the_hash_of_what_is_no_longer_read_is_kept(tmp_path, make, quick, at):
   at([("update_step", 4)], stop)
   with pytest.raises(Stop):
     loop.train(make(tmp_path, roles=roles))
-  before = trained.describe_run(tmp_path)
+  before = run_folder.describe_run(tmp_path)
   loop.train(run)
-  after = trained.describe_run(tmp_path)
+  after = run_folder.describe_run(tmp_path)
   assert after["contents"] == before["contents"]
   assert after["contents"]["initial_checkpoint"] == "i"
   assert after["roles"]["student"] == before["roles"]["student"]

@@ -81,7 +81,7 @@ def opened(golden, folder, name, layout):
   archive = golden / "t5x" / name / f"{layout}_checkpoint_10.tar.gz"
   with tarfile.open(archive) as tar:
     tar.extractall(folder, filter="data")
-  checkpoint = source.open_any(folder / "checkpoint_10")
+  checkpoint = source.open_checkpoint(folder / "checkpoint_10")
   params, slots = (
     {path: leaf.read() for path, leaf in leaves.items()}
     for leaves in (checkpoint.leaves, checkpoint.slots)

@@ -1,85 +1,94 @@
 """Our own layout: saved models, and the checkpoints of training runs.
 
 A saved model is an orbax folder of float32 or bfloat16 arrays with
-metadata.json (sizes, step, where it came from), sha256.json (the mark that it
-is whole), and, where there are any, `slots/` (Adafactor's, another orbax
-folder) and `vocabulary/`. Of a training checkpoint the parameters and
+metadata.json (family, sizes, step, where it came from), sha256.json (the mark
+that it is whole), and, where there are any, `slots/` (Adafactor's, another
+orbax folder) and `vocabulary/`. Of a training checkpoint the parameters and
 Adafactor's slots are read; what the run says of itself stands in its run.json.
 
   checkpoint = open_checkpoint(Path("runs/gkd"), {})
   write(Path("model"), checkpoint)
+  save_params("model", params, {"model": …, "step": 100})
 """
 
 from collections.abc import Mapping
 import dataclasses
-import json
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gkd import files
+from gkd import trees
+from gkd.checkpoints import atomic_dir
 from gkd.checkpoints import checksums
 from gkd.checkpoints import config_from_shapes
-from gkd.checkpoints import models
-from gkd.checkpoints import one_by_one
-from gkd.checkpoints import trained
 from gkd.checkpoints.checkpoint import CONTENT_KEY
+from gkd.checkpoints.checkpoint import VOCABULARY_KEY
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import ContentHash
 from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.native import native_arrays
+from gkd.checkpoints.native import run_folder
+from gkd.checkpoints.store import Store
+from gkd.models import registry
 from gkd.models.t5 import T5Config
 from gkd.text.vocabulary import Vocabulary
 from gkd.training import t5x_adafactor_state
+from gkd.types import Params
 from gkd.types import UserError
 
+METADATA_FILE = "metadata.json"
 SLOTS_FOLDER = "slots"
 
+# Of metadata.json: what is used again when a model is opened.
+_TYPES = {
+  "assumed": list,
+  CONTENT_KEY: str,
+  "family": str,
+  "hf": dict,
+  "model": dict,
+  "run": dict,
+  "run_dir": str,
+  "step": int,
+  VOCABULARY_KEY: str,
+}
 # Of the program that runs the model, not of its parameters.
 _FREE = ("dropout_rate", "dtype")
 # Written anew with each conversion, and so not carried along.
 _OWN_KEYS = (
   "assumed",
-  "content_sha256",
+  CONTENT_KEY,
   "converted_from",
+  "family",
   "model",
   "step",
 )
 
 
-def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
+def open_checkpoint(
+  path: Path, given: Mapping[str, Any], *, verify: bool = True
+) -> Checkpoint:
   """A run (its newest sound checkpoint), one checkpoint of it, or a model.
-
-  Every byte is compared with its hash before anything else is read.
 
   Args:
     path: folder.
     given: fields of T5Config; dropout_rate and dtype replace what was saved,
       others must agree with it.
+    verify: compare every byte with its hash before anything else is read;
+      without it the newest finished checkpoint of a run is taken as it is.
 
   Raises:
     UserError: nothing there, damaged, or `given` contradicts it.
   """
-  found = trained.locate(path)
-  checksums.verify(found.path)
-  if found.is_model:
-    return _open_model(found, given)
-  run_dir, described = found.home, found.describe()
-  leaves = _leaves(found.path, "params")
-  config, assumed = _config(found.path, leaves, described.get("model"), given)
-  about = {"run": described, "run_dir": str(run_dir)} if described else {}
-  if made_with := described.get("vocabulary_sha256"):
-    about["vocabulary_sha256"] = made_with
-  return Checkpoint(
-    path=found.path,
-    home=found.home,
-    format="gkd",
-    layout="checkpoint of a gkd run (orbax)",
-    config=config,
-    leaves=leaves,
-    step=_absolute(found.step, run_dir, described),
-    slots=_run_slots(found.path),
-    assumed=assumed,
-    metadata=about,
-  )
+  folder = _checkpoint_folder(path, verify)
+  if verify:
+    checksums.verify(folder)
+  content = {CONTENT_KEY: checksums.digest(folder)}
+  if (folder / METADATA_FILE).is_file():
+    return _open_model(folder, content | load_metadata(folder), given)
+  return _open_run(folder, content, given)
 
 
 def write(
@@ -92,86 +101,145 @@ def write(
     checkpoint: what to write; its slots too, if it has any.
     vocabulary: kept beside the parameters.
   """
-  content = ContentHash()
-  _write_orbax(path, checkpoint.leaves, content)
   if checkpoint.slots:
     folder = path / SLOTS_FOLDER
     folder.mkdir()
-    _write_orbax(folder, checkpoint.slots)
-  kept = {k: v for k, v in checkpoint.metadata.items() if k not in _OWN_KEYS}
-  metadata = kept | {
-    "model": dataclasses.asdict(checkpoint.config),
+    _write_arrays(folder, checkpoint.slots)
+  metadata = {
+    **{k: v for k, v in checkpoint.metadata.items() if k not in _OWN_KEYS},
+    **description(checkpoint.config),
     "converted_from": {
       "path": str(checkpoint.path),
       "format": checkpoint.format,
       "layout": checkpoint.layout,
     },
     "assumed": list(checkpoint.assumed),
-    CONTENT_KEY: content.hexdigest(),
   }
   if checkpoint.step is not None:
     metadata["step"] = checkpoint.step
   if vocabulary is not None:
-    spec = trained.write_vocabulary(path, vocabulary)
-    metadata |= {"vocabulary": spec, "vocabulary_sha256": spec["sha256"]}
-  text = json.dumps(metadata, indent=2, sort_keys=True)
-  files.write_text(path / models.METADATA_FILE, text)
-  checksums.write_hashes(path)
+    spec = run_folder.write_vocabulary(path, vocabulary)
+    metadata |= {"vocabulary": spec, VOCABULARY_KEY: spec["sha256"]}
+  _write_model(path, checkpoint.leaves, metadata)
 
 
-def _open_model(found: trained.Located, given: Mapping[str, Any]) -> Checkpoint:
-  about = models.load_metadata(found.path)
-  leaves = _leaves(found.path)
-  config, assumed = _config(found.path, leaves, about.get("model"), given)
-  slots = found.path / SLOTS_FOLDER
+def save_params(
+  path: str | os.PathLike, params: Params, metadata: Mapping[str, Any]
+) -> None:
+  """Saves a model's parameters with a description, whole or not at all.
+
+  Args:
+    path: folder that does not exist or is empty.
+    params: tree of arrays.
+    metadata: JSON: `description` of the model's config, the vocabulary's
+      sha256, step, provenance. "content_sha256" is added to it.
+  """
+  leaves = {
+    name: Leaf(x.shape, x.dtype.name, lambda x=x: np.asarray(x))
+    for name, x in trees.flatten(params).items()
+  }
+  with atomic_dir.create(path) as partial:
+    _write_model(partial, leaves, metadata)
+
+
+def description(config: Any) -> dict[str, Any]:
+  """What run.json and metadata.json say of a model: its family and config."""
+  return {
+    "family": registry.family_of(config),
+    "model": dataclasses.asdict(config),
+  }
+
+
+def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
+  """The description of a saved model alone."""
+  file = Path(path) / METADATA_FILE
+  if not checksums.is_marked(Path(path)) or not file.is_file():
+    raise UserError(
+      f"{path} is not a model checkpoint of gkd (no {METADATA_FILE} or"
+      f" {checksums.HASHES_FILE}); give the folder that a run or `gkd convert`"
+      " wrote"
+    )
+  return files.read_json(file, _TYPES, "damaged checkpoint: restore its files")
+
+
+def _checkpoint_folder(path: Path, verify: bool) -> Path:
+  """The folder of the one checkpoint that is meant; of a run the newest."""
+  if not (path / "checkpoints").is_dir():
+    return path
+  saved = Store(path / "checkpoints")
+  step = saved.latest_step() if verify else max(saved.steps(), default=None)
+  if step is None:
+    raise UserError(
+      f"run {path} has no finished checkpoint yet; train further or give"
+      " another folder"
+    )
+  return path / "checkpoints" / f"{step:08d}"
+
+
+def _open_model(
+  path: Path, metadata: Mapping[str, Any], given: Mapping[str, Any]
+) -> Checkpoint:
+  leaves = _leaves(path)
+  config, assumed = _config(path, leaves, metadata, given)
+  slots = path / SLOTS_FOLDER
   return Checkpoint(
-    path=found.path,
+    path=path,
     format="gkd",
     layout="model saved by gkd (orbax)",
+    family=metadata.get("family") or registry.T5,
     config=config,
     leaves=leaves,
-    step=found.step,
-    slots=_leaves(slots) if slots.is_dir() else {},
-    assumed=(*about.get("assumed", ()), *assumed),
-    metadata=about,
+    step=metadata.get("step"),
+    slots=native_arrays.open_arrays(slots) if slots.is_dir() else {},
+    assumed=(*(metadata.get("assumed") or ()), *assumed),
+    metadata=metadata,
   )
 
 
-def _absolute(
-  step: int | None, run_dir: Path, described: Mapping[str, Any]
-) -> int | None:
-  """The step with those before the run, where it went on from a checkpoint."""
-  first = described.get("first_step", 0)
-  if not isinstance(first, int) or isinstance(first, bool) or first < 0:
-    raise UserError(
-      f"damaged {run_dir / trained.DESCRIPTION_FILE}: its first_step is"
-      f" {first!r}; expected the number of steps before the run; restore that"
-      " file"
-    )
-  return None if step is None else first + step
+def _open_run(
+  path: Path, content: Mapping[str, Any], given: Mapping[str, Any]
+) -> Checkpoint:
+  run_dir = path.parent.parent
+  described = run_folder.describe_run(run_dir)
+  first = run_folder.initial_step(run_dir)
+  leaves = _leaves(path, "params")
+  config, assumed = _config(path, leaves, described, given)
+  metadata = dict(content)
+  if described:
+    metadata |= {"run": described, "run_dir": str(run_dir)}
+  if made_with := described.get(VOCABULARY_KEY):
+    metadata[VOCABULARY_KEY] = made_with
+  return Checkpoint(
+    path=path,
+    home=run_dir,
+    format="gkd",
+    layout="checkpoint of a gkd run (orbax)",
+    family=described.get("family") or registry.T5,
+    config=config,
+    leaves=leaves,
+    # With the steps before the run, where it went on from a checkpoint.
+    step=first + int(path.name) if path.name.isdecimal() else None,
+    slots=_run_slots(path),
+    assumed=assumed,
+    metadata=metadata,
+  )
 
 
 def _leaves(path: Path, below: str = "") -> dict[str, Leaf]:
-  stored = one_by_one.open_arrays(path, below)
-  if not stored:
+  leaves = native_arrays.open_arrays(path, below)
+  if not leaves:
     raise UserError(
       f"{path} holds no parameters; give the folder of a run, of one checkpoint"
       " or of a saved model"
     )
-  return {
-    name: Leaf(array.shape, array.dtype, array.read)
-    for name, array in stored.items()
-  }
+  return leaves
 
 
 def _run_slots(path: Path) -> dict[str, Leaf]:
   """T5X's slots of a run's checkpoint; {} for another rule than Adafactor."""
-  stored = one_by_one.open_arrays(path, "opt_state")
+  stored = native_arrays.open_arrays(path, "opt_state")
   saved = t5x_adafactor_state.saved_names(stored)
-  slots = {
-    name: Leaf(stored[where].shape, stored[where].dtype, stored[where].read)
-    for name, where in saved.items()
-  }
+  slots = {name: stored[where] for name, where in saved.items()}
   for name, zeros in t5x_adafactor_state.unused_momenta(saved).items():
     slots[name] = Leaf(zeros.shape, "float32", zeros.copy)
   return dict(sorted(slots.items()))
@@ -180,11 +248,20 @@ def _run_slots(path: Path) -> dict[str, Leaf]:
 def _config(
   path: Path,
   leaves: Mapping[str, Leaf],
-  saved: Mapping[str, Any] | None,
+  described: Mapping[str, Any],
   given: Mapping[str, Any],
-) -> tuple[T5Config, tuple[str, ...]]:
-  """The saved config; of older models, which have none, that of the shapes."""
+) -> tuple[Any, tuple[str, ...]]:
+  """The saved config; of older T5s, which have none, that of the shapes."""
   given = {name: value for name, value in given.items() if value is not None}
+  family = described.get("family") or registry.T5
+  saved = described.get("model")
+  if family != registry.T5:
+    if given:
+      raise UserError(
+        f"{', '.join(given)} cannot be set: {path} is of the model family"
+        f" {family!r}, which is not T5; leave it out"
+      )
+    return registry.config_of(family, saved or {}), ()
   if saved is None:
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
     return config_from_shapes.config_of(shapes, given)
@@ -200,14 +277,25 @@ def _config(
   return wanted, ()
 
 
-def _write_orbax(
+def _write_model(
+  path: Path, leaves: Mapping[str, Leaf], metadata: Mapping[str, Any]
+) -> None:
+  content = ContentHash()
+  _write_arrays(path, leaves, content)
+  files.write_json(
+    path / METADATA_FILE, {**metadata, CONTENT_KEY: content.hexdigest()}
+  )
+  checksums.write_hashes(path)
+
+
+def _write_arrays(
   folder: Path,
   leaves: Mapping[str, Leaf],
   content: ContentHash | None = None,
 ) -> None:
   """Into a folder that exists, where orbax wants to make its own."""
   made = folder / "orbax"
-  one_by_one.write_arrays(made, leaves, content)
+  native_arrays.write_arrays(made, leaves, content)
   for entry in sorted(made.iterdir()):
     entry.rename(folder / entry.name)
   made.rmdir()

@@ -8,6 +8,7 @@ read and changed by itself. A stage that is done is not done again.
 """
 
 import argparse
+from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import dataclasses
@@ -18,6 +19,7 @@ import logging
 import os
 from pathlib import Path
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -27,18 +29,16 @@ import jax
 import numpy as np
 
 from gkd import trees
-from gkd.checkpoints.models import save_params
-from gkd.checkpoints.trained import load_trained
+from gkd.checkpoints import source
+from gkd.checkpoints.native import native_checkpoint
 from gkd.cli import evaluate_command
 from gkd.cli import sample_command
 from gkd.cli import train_command
-from gkd.config import command_records
 from gkd.config import configuration
 from gkd.config.records import Folders
 from gkd.experiments.quickstart import result_rows
 from gkd.experiments.quickstart.stages import Stages
 from gkd.report import page
-from gkd.types import LanguageModel
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
@@ -172,24 +172,29 @@ def _teacher(train: bool, folder: Path, stages: Stages) -> Path:
     _train(folder, own, "teacher.gin", ["RANDOM_SEED=0"])
 
   stages.run("teacher", "train the teacher", make, folder)
-  model = _teacher_model()
-  like = model.abstract_params
   if TEACHER.is_dir():
-    print(_compare(load_trained(own, like)[0], load_trained(TEACHER, like)[0]))
+    print(_compare(_arrays(own), _arrays(TEACHER)))
   return own
 
 
 def export_teacher(run: Path) -> None:
   """Makes the teacher of a run the one that comes along."""
-  model = _teacher_model()
-  params, about = load_trained(run, model.abstract_params)
+  about = dict(source.open_checkpoint(run).metadata["run"])
   about |= {"made_by": "gkd quickstart --train_teacher", "on": _hardware()}
-  save_params(TEACHER, params, about)
+  params = trees.unflatten(_arrays(run))
+  shutil.rmtree(TEACHER, ignore_errors=True)
+  native_checkpoint.save_params(TEACHER, params, about)
 
 
-def _compare(made: Any, given: Any) -> str:
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+  leaves = source.open_checkpoint(path).leaves
+  return {name: leaf.read() for name, leaf in leaves.items()}
+
+
+def _compare(
+  made: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]
+) -> str:
   """Whether a teacher trained anew is the one that comes along."""
-  made, given = (trees.flatten(jax.device_get(x)) for x in (made, given))
   largest = max(float(np.abs(made[k] - given[k]).max()) for k in given)
   if largest == 0:
     return "the teacher is bit for bit the one that comes along"
@@ -274,12 +279,6 @@ def _evaluate(folder: Path, bindings: Sequence[str]) -> None:
   # A line for each number would drown the table.
   with contextlib.redirect_stdout(None):
     evaluate_command.evaluate(_folders(folder))
-
-
-def _teacher_model() -> LanguageModel:
-  unused = ("MODEL_DIR", "INITIAL_CHECKPOINT_PATH", "TEACHER_CHECKPOINT_PATH")
-  _load("evaluate.gin", [f"{name}=unused" for name in unused])
-  return configuration.build(command_records.EvaluateConfig).teacher
 
 
 def _hardware() -> str:

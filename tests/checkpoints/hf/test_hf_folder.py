@@ -36,7 +36,7 @@ def change_tensors(folder, drop=(), **arrays):
 
 @pytest.mark.parametrize("name", SAVED)
 def test_logits_equal_those_of_transformers(golden, name):
-  config, params = source.read(golden / "hf" / name)
+  config, params = tiny_models.read(golden / "hf" / name)
   wanted = np.load(golden / "hf" / f"{name}.npz")
   model = t5.encoder_decoder(config)
   logits = jax.jit(model.logits)(params, wanted["inputs"], wanted["targets"])
@@ -86,7 +86,7 @@ def test_ours_there_and_back_is_bit_identical(
   )
   folder = write(tmp_path / "a", made, shard_bytes=3000)
   assert (folder / "model.safetensors.index.json").exists()
-  found = source.open_any(folder)
+  found = source.open_checkpoint(folder)
   tiny_models.assert_same_arrays(found.leaves, made.leaves)
   assert found.config == made.config
   kind = tiny_models.read_json(folder / "config.json")["model_type"]
@@ -150,7 +150,7 @@ def test_a_tied_head_and_copies_of_the_embedding_in_a_file(golden, tmp_path):
   # Tied, but not scaled: a head of its own.
   change_tensors(tied, ["lm_head.weight"])
   tiny_models.rewrite_json(tied / "config.json", scale_decoder_outputs=False)
-  found = source.open_any(tied)
+  found = source.open_checkpoint(tied)
   assert not found.config.logits_via_embedding
   head = found.leaves["decoder/logits_dense/kernel"].read()
   np.testing.assert_array_equal(head, table.T)

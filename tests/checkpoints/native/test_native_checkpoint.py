@@ -1,24 +1,40 @@
-"""Our layout: written array by array, and read back bit for bit."""
+"""Our layout: written array by array, read back bit for bit, or not at all."""
 
 import dataclasses
 import hashlib
 import json
 
 import jax
+import ml_dtypes
 import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
 import pytest
 
 from gkd import trees
-from gkd.checkpoints import models
-from gkd.checkpoints import one_by_one
 from gkd.checkpoints import store
-from gkd.checkpoints import trained
+from gkd.checkpoints.checkpoint import ContentHash
+from gkd.checkpoints.checkpoint import content_sha256
+from gkd.checkpoints.native import native_arrays
 from gkd.checkpoints.native import native_checkpoint
+from gkd.checkpoints.native import run_folder
+from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
+from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import UserError
 from tests.checkpoints import tiny_models
 from tests.checkpoints.test_store import flip_a_bit
+from tests.checkpoints.test_store import make_state
+
+ARRAYS = {
+  "a/kernel": np.arange(12, dtype=np.float32).reshape(3, 4),
+  "a/layers_1/scale": np.arange(5, dtype=np.float32),
+  "a/zeros": np.zeros((6, 2), np.float32),
+  "b": np.arange(14, dtype=ml_dtypes.bfloat16).reshape(7, 2),
+}
+
+
+def open_(folder, **given):
+  return native_checkpoint.open_checkpoint(folder, given)
 
 
 def write(folder, checkpoint, **options):
@@ -27,70 +43,149 @@ def write(folder, checkpoint, **options):
   return folder
 
 
+def params_of(checkpoint):
+  return trees.unflatten({n: x.read() for n, x in checkpoint.leaves.items()})
+
+
+@pytest.mark.parametrize("batch_bytes", [1, 60, 1 << 20])
+def test_orbax_loads_what_is_written_a_few_arrays_at_once(
+  tmp_path, monkeypatch, batch_bytes
+):
+  monkeypatch.setattr(native_arrays, "_BATCH_BYTES", batch_bytes)
+  monkeypatch.setattr(native_arrays, "_CHUNK_BYTES", 16)
+  content = ContentHash()
+  leaves = tiny_models.as_leaves(ARRAYS)
+  native_arrays.write_arrays(tmp_path / "c", leaves, content)
+  assert content.hexdigest() == content_sha256(trees.unflatten(ARRAYS))
+  found = trees.flatten(jax.device_get(ocp.load(tmp_path / "c")))
+  again = native_arrays.open_arrays(tmp_path / "c")
+  assert list(found) == list(again) == list(ARRAYS)
+  for name, array in ARRAYS.items():
+    for loaded in (np.asarray(found[name]), again[name].read()):
+      assert (loaded.dtype, loaded.shape) == (array.dtype, array.shape)
+      assert loaded.tobytes() == array.tobytes()
+
+
+def test_any_tree_of_orbax_is_read_and_a_part_of_it(tmp_path):
+  state = make_state(3)
+  ocp.save(tmp_path / "c", state)
+  found = native_arrays.open_arrays(tmp_path / "c", "params")
+  wanted = trees.flatten(jax.device_get(state.params))
+  assert list(found) == list(wanted)
+  for name, array in wanted.items():
+    assert found[name].shape == array.shape
+    assert found[name].dtype == str(array.dtype)
+    assert found[name].read().tobytes() == np.asarray(array).tobytes()
+  everything = native_arrays.open_arrays(tmp_path / "c")
+  assert len(everything) > len(found)
+  assert "params/half" in everything
+
+
+@pytest.mark.parametrize(
+  "text", [None, "{", "[]", '{"tree_metadata": {"x": {}}}']
+)
+def test_damaged_names_are_one_line(tmp_path, text):
+  native_arrays.write_arrays(tmp_path / "c", tiny_models.as_leaves(ARRAYS))
+  file = tmp_path / "c" / "state" / "_METADATA"
+  if text is None:
+    file, message = file.with_name("manifest.ocdbt"), "the array a/kernel canno"
+    file.unlink()
+  else:
+    message = r"_METADATA is missing or not"
+    file.write_text(text)
+  with pytest.raises(UserError, match=message) as error:
+    native_arrays.open_arrays(tmp_path / "c")
+  assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, tiny_models.BFLOAT16])
 def test_what_is_written_comes_back(tmp_path, dtype, monkeypatch):
-  monkeypatch.setattr(one_by_one, "_SMALL_BYTES", 1000)
-  monkeypatch.setattr(one_by_one, "_CHUNK_BYTES", 1500)  # several an array
+  monkeypatch.setattr(native_arrays, "_BATCH_BYTES", 30_000)  # several
   made = tiny_models.make(dtype=dtype, slots=True)
-  found = native_checkpoint.open_checkpoint(write(tmp_path / "a", made), {})
+  folder = write(tmp_path / "a", made)
+  found = open_(folder)
   tiny_models.assert_same_arrays(found.leaves, made.leaves)
   tiny_models.assert_same_arrays(found.slots, made.slots)
   assert (found.config, found.step, found.format) == (made.config, 7, "gkd")
+  assert (found.home, found.family) == (folder, "t5")
+  folder.rename(tmp_path / "moved")
+  tiny_models.assert_same_arrays(open_(tmp_path / "moved").leaves, made.leaves)
 
 
-def test_it_is_a_checkpoint_that_orbax_loads_as_any_other(tmp_path):
-  made = tiny_models.make(slots=True)
-  folder = write(tmp_path / "a", made)
-  wanted = {name: leaf.read() for name, leaf in made.leaves.items()}
-  for params in (ocp.load(folder), models.load_params(folder)[0]):
-    found = trees.flatten(jax.device_get(params))
-    assert list(found) == list(wanted)
-    for name, array in wanted.items():
-      np.testing.assert_array_equal(found[name], array)
-  saved = trees.flatten(jax.device_get(ocp.load(folder / "slots")))
-  assert list(saved) == list(made.slots)
-  like = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), trees.unflatten(wanted)
-  )
-  params, about = trained.load_trained(folder, like)
-  assert about["step"] == 7
-  assert trees.flatten(params).keys() == wanted.keys()
-
-
-def test_a_model_saved_in_one_piece_is_read_array_by_array(tmp_path):
-  """By `save_params`, from arrays that four devices hold parts of."""
+def test_params_of_several_devices_are_saved_whole_or_not_at_all(tmp_path):
   made = tiny_models.make()
   mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
   spec = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
-
-  def place(array):
-    return jax.device_put(array, spec) if array.shape[0] % 4 == 0 else array
-
-  params = trees.unflatten({n: place(x.read()) for n, x in made.leaves.items()})
-  about = {"model": dataclasses.asdict(made.config)}
-  models.save_params(tmp_path / "a", params, about)
-  found = native_checkpoint.open_checkpoint(tmp_path / "a", {})
+  params = jax.tree.map(
+    lambda x: jax.device_put(x, spec) if x.shape[0] % 4 == 0 else x,
+    params_of(made),
+  )
+  about = {"model": dataclasses.asdict(made.config), "note": "äß"}
+  path = tmp_path / "models" / "a"
+  native_checkpoint.save_params(path, params, about)
+  found = open_(path)
   tiny_models.assert_same_arrays(found.leaves, made.leaves)
   assert (found.config, found.step) == (made.config, None)
+  about["content_sha256"] = found.content_sha256
+  assert found.metadata == json.loads(json.dumps(about))
+  with pytest.raises(UserError, match="a exists and nothing is replaced"):
+    native_checkpoint.save_params(path, params, about)
+  assert [f.name for f in path.parent.iterdir()] == ["a"]
 
 
 def test_the_same_parameters_count_as_the_same_model(tmp_path):
-  """Whatever wrote them, and whatever stands beside them."""
+  """Whatever wrote them, whatever stands beside them, wherever they lie."""
   made = tiny_models.make()
   other = dataclasses.replace(made, step=8, metadata={"note": "x"})
-  params = trees.unflatten({n: x.read() for n, x in made.leaves.items()})
-  models.save_params(tmp_path / "at_once", params, {})
+  native_checkpoint.save_params(tmp_path / "at_once", params_of(made), {})
   folders = [write(tmp_path / "a", made), write(tmp_path / "b", other)]
   hashes = {
-    trained.locate(folder).sha256 for folder in [*folders, tmp_path / "at_once"]
+    open_(folder).content_sha256 for folder in [*folders, tmp_path / "at_once"]
   }
   digest = hashlib.sha256()
   for name, leaf in made.leaves.items():
     head = json.dumps([name, list(leaf.shape), "float32"]) + "\n"
     digest.update(head.encode() + leaf.read().tobytes())
-  assert hashes == {digest.hexdigest()}
+  assert hashes == {digest.hexdigest()} == {made.content_sha256}
   changed = write(tmp_path / "c", tiny_models.make(seed=1))
-  assert trained.locate(changed).sha256 not in hashes
+  assert open_(changed).content_sha256 not in hashes
+
+
+@pytest.mark.parametrize(
+  ("content", "told"),
+  [
+    ("{", "is not JSON"),
+    ("[]", "is not a JSON object"),
+    ("\udcff", "is not JSON"),
+    ({"model": 5}, "has model 5; expected an object"),
+    ({"assumed": 5}, "has assumed 5; expected a list"),
+    ({"hf": [5]}, r"has hf \[5\]; expected an object"),
+    ({"step": 1.5}, "has step 1.5; expected a whole number"),
+  ],
+)
+def test_a_damaged_description_is_one_line(tmp_path, content, told):
+  if isinstance(content, str):
+    native_checkpoint.save_params(tmp_path / "a", trees.unflatten(ARRAYS), {})
+    file = tmp_path / "a" / "metadata.json"
+    file.write_text(content, "utf-8", "surrogateescape")
+  else:
+    native_checkpoint.save_params(
+      tmp_path / "a", trees.unflatten(ARRAYS), content
+    )
+  with pytest.raises(UserError, match=f"metadata.json {told}.*damaged check"):
+    native_checkpoint.load_metadata(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+  "text", ['{"contents": {', "[]", "\udcff", '{"model": 5}']
+)
+def test_a_damaged_description_of_a_run_is_one_line(tmp_path, text):
+  (tmp_path / "run.json").write_text(text, "utf-8", "surrogateescape")
+  with pytest.raises(
+    UserError, match=r"run\.json (is not (a )?JSON|has model 5).*: restore it"
+  ) as error:
+    run_folder.describe_run(tmp_path)
+  assert "\n" not in str(error.value)
 
 
 def make_run(folder, **changes):
@@ -98,37 +193,40 @@ def make_run(folder, **changes):
   saves = store.Store(folder / "checkpoints")
   made = {step: tiny_models.make(seed=step, **changes) for step in (2, 4)}
   for step, checkpoint in made.items():
-    params = trees.unflatten(
-      {name: leaf.read() for name, leaf in checkpoint.leaves.items()}
-    )
+    params = params_of(checkpoint)
     state = {"params": params, "opt_state": [params], "step": np.int32(step)}
     saves.save(step, state)
   saves.wait()
   about = {
-    "model": dataclasses.asdict(made[2].config),
+    **native_checkpoint.description(made[2].config),
     "vocabulary_sha256": "abc",
     "card": {"teacher": "Flan"},
   }
-  trained.write_description(folder, about)
+  run_folder.write_description(folder, about)
   return made
 
 
 def test_of_a_run_the_newest_sound_checkpoint_is_read(tmp_path):
   run = tmp_path / "run"
   made = make_run(run)
-  found = native_checkpoint.open_checkpoint(run, {})
+  found = open_(run)
   tiny_models.assert_same_arrays(found.leaves, made[4].leaves)
   assert (found.step, found.config) == (4, made[4].config)
+  assert found.path == run / "checkpoints" / "00000004"
+  assert found.home == run
   assert found.metadata["run"]["card"] == {"teacher": "Flan"}
   assert found.metadata["run_dir"] == str(run)
-  one = native_checkpoint.open_checkpoint(run / "checkpoints" / "00000002", {})
+  one = open_(run / "checkpoints" / "00000002")
   tiny_models.assert_same_arrays(one.leaves, made[2].leaves)
-  assert (one.step, one.metadata) == (2, found.metadata)
+  assert (one.step, one.home) == (2, run)
+  assert one.content_sha256 != found.content_sha256
+  listed = (one.path / "sha256.json").read_bytes()
+  assert one.content_sha256 == hashlib.sha256(listed).hexdigest()
   flip_a_bit(run / "checkpoints" / "00000004")
-  assert native_checkpoint.open_checkpoint(run, {}).step == 2
+  assert open_(run).step == 2
+  assert native_checkpoint.open_checkpoint(run, {}, verify=False).step == 4
   # The same model written on: what the run says stays known.
-  folder = write(tmp_path / "model", one)
-  again = native_checkpoint.open_checkpoint(folder, {})
+  again = open_(write(tmp_path / "model", one))
   assert again.metadata["run"] == found.metadata["run"]
   assert again.metadata["vocabulary_sha256"] == "abc"
   assert again.metadata["converted_from"]["path"] == str(one.path)
@@ -138,41 +236,33 @@ def test_steps_before_the_run_are_counted(tmp_path):
   make_run(tmp_path)
   checkpoints = tmp_path / "checkpoints"
   (checkpoints / "00000002").rename(checkpoints / "00000000")
-  tiny_models.rewrite_json(tmp_path / "run.json", first_step=1000)
-  steps = [
-    native_checkpoint.open_checkpoint(checkpoints / name, {}).step
-    for name in ("00000000", "00000004")
-  ]
+  tiny_models.rewrite_json(tmp_path / "run.json", initial_step=1000)
+  steps = [open_(checkpoints / name).step for name in ("00000000", "00000004")]
   assert steps == [1000, 1004]
   for wrong in (None, "1000", -1):
-    tiny_models.rewrite_json(tmp_path / "run.json", first_step=wrong)
-    with pytest.raises(UserError, match=r"run.json: its first_step is .*resto"):
-      native_checkpoint.open_checkpoint(tmp_path, {})
+    tiny_models.rewrite_json(tmp_path / "run.json", initial_step=wrong)
+    with pytest.raises(UserError, match=r"run.json: its initial_step is .*re"):
+      open_(tmp_path)
 
 
 def test_fields_of_the_program_may_be_given_others_must_agree(tmp_path):
   folder = write(tmp_path / "a", tiny_models.make())
   given = {"dtype": "bfloat16", "dropout_rate": 0.0, "head_dim": 4}
-  given["mlp_activations"] = ["gelu", "linear"]
-  config = native_checkpoint.open_checkpoint(
-    folder, given | {"emb_dim": None}
-  ).config
-  assert (config.dtype, config.dropout_rate, config.head_dim) == (
-    "bfloat16",
-    0.0,
-    4,
-  )
+  given |= {"mlp_activations": ["gelu", "linear"], "emb_dim": None}
+  config = open_(folder, **given).config
+  assert (config.dtype, config.dropout_rate) == ("bfloat16", 0.0)
+  assert config.head_dim == 4
   with pytest.raises(UserError, match=r"head_dim=8 was given.*saved with 4"):
-    native_checkpoint.open_checkpoint(folder, {"head_dim": 8})
+    open_(folder, head_dim=8)
 
 
 def test_a_model_without_its_sizes_is_read_by_its_shapes(tmp_path):
   made = tiny_models.make()
-  params = trees.unflatten({n: x.read() for n, x in made.leaves.items()})
-  models.save_params(tmp_path / "a", params, {})
-  found = native_checkpoint.open_checkpoint(tmp_path / "a", {})
+  native_checkpoint.save_params(tmp_path / "a", params_of(made), {})
+  found = open_(tmp_path / "a")
   assert found.config == made.config
   assert any(x.startswith("mlp_activations") for x in found.assumed)
+  assert not found.ids_known
 
 
 def test_the_tokenizer_lies_beside_the_parameters(tmp_path):
@@ -180,9 +270,21 @@ def test_the_tokenizer_lies_beside_the_parameters(tmp_path):
   folder = write(tmp_path / "a", tiny_models.make(), vocabulary=words)
   again = vocabulary.load(folder / "vocabulary" / "vocabulary.json")
   assert vocabulary.first_difference(again, words) is None
-  about = native_checkpoint.open_checkpoint(folder, {}).metadata
-  assert about["vocabulary_sha256"] == words.sha256
-  assert about["vocabulary"] == words.spec()
+  found = open_(folder)
+  assert found.metadata["vocabulary_sha256"] == words.sha256
+  assert found.metadata["vocabulary"] == words.spec()
+  assert found.ids_known
+
+
+def test_a_vocabulary_that_was_kept_is_found_again(tmp_path):
+  """Also by a run that goes on, which writes it a second time."""
+  words = ByteVocabulary(7)
+  for _ in range(2):
+    spec = run_folder.write_vocabulary(tmp_path / "run", words)
+    assert spec["sha256"] == words.sha256
+    found = tokenizer_folder.load(tmp_path / "run")
+    assert found.spec() == words.spec()
+    assert found.size == 3 + 256 + 7
 
 
 def test_one_flipped_bit_is_refused_wherever_it_is(tmp_path):
@@ -196,16 +298,14 @@ def test_one_flipped_bit_is_refused_wherever_it_is(tmp_path):
       flipped[at] ^= 1
       file.write_bytes(bytes(flipped))
       with pytest.raises(UserError, match=r"damaged checkpoint|no finished"):
-        native_checkpoint.open_checkpoint(folder, {})
+        open_(folder)
     file.write_bytes(content)
-  native_checkpoint.open_checkpoint(folder, {})
+  open_(folder)
 
 
 def test_arrays_that_go_while_they_are_read_are_one_line(tmp_path):
   folder = write(tmp_path / "a", tiny_models.make())
-  leaf = native_checkpoint.open_checkpoint(folder, {}).leaves[
-    "token_embedder/embedding"
-  ]
+  leaf = open_(folder).leaves["token_embedder/embedding"]
   for file in folder.rglob("d/*"):
     file.unlink()
   with pytest.raises(UserError, match=r"embedding cannot be read") as error:
@@ -214,8 +314,13 @@ def test_arrays_that_go_while_they_are_read_are_one_line(tmp_path):
 
 
 def test_a_folder_without_parameters_is_refused(tmp_path):
+  with pytest.raises(UserError, match="no finished checkpoint at"):
+    open_(tmp_path)
+  (tmp_path / "new" / "checkpoints").mkdir(parents=True)
+  with pytest.raises(UserError, match="has no finished checkpoint yet"):
+    open_(tmp_path / "new")
   saves = store.Store(tmp_path / "checkpoints")
-  saves.save(1, {"other": np.zeros(2)})
+  saves.save(1, {"step": np.int32(1)})
   saves.wait()
-  with pytest.raises(UserError, match="holds no parameters"):
-    native_checkpoint.open_checkpoint(tmp_path, {})
+  with pytest.raises(UserError, match="00000001 holds no parameters; give"):
+    open_(tmp_path)

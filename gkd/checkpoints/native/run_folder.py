@@ -1,0 +1,82 @@
+"""What a run says of itself: run.json and the vocabulary, in its folder.
+
+write_description("runs/sft", {"family": "t5", "model": {…}})
+describe_run("runs/sft")["model"]
+"""
+
+from collections.abc import Mapping
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from gkd import files
+from gkd.text import tokenizer_folder
+from gkd.text.vocabulary import Vocabulary
+from gkd.types import UserError
+
+DESCRIPTION_FILE = "run.json"
+# The second is what older versions of gkd call it.
+_INITIAL_STEP = ("initial_step", "first_step")
+_TYPES = {
+  "contents": dict,
+  "family": str,
+  "model": dict,
+  "vocabulary_sha256": str,
+}
+
+
+def write_description(
+  model_dir: str | os.PathLike, about: Mapping[str, Any]
+) -> None:
+  """Writes down what a run's parameters belong to, such as the vocabulary."""
+  text = json.dumps(about, indent=2, sort_keys=True) + "\n"
+  files.write_text(Path(model_dir) / DESCRIPTION_FILE, text)
+
+
+def describe_run(model_dir: str | os.PathLike) -> dict[str, Any]:
+  """What `write_description` wrote; {} for a run without it.
+
+  Raises:
+    UserError: the file is damaged.
+  """
+  file = Path(model_dir) / DESCRIPTION_FILE
+  if not file.is_file():
+    return {}
+  remedy = (
+    "it says what the run was made from: restore it, or choose another folder"
+  )
+  return files.read_json(file, _TYPES, remedy)
+
+
+def initial_step(model_dir: str | os.PathLike) -> int:
+  """Steps before the run, where it went on from a checkpoint; else 0.
+
+  Raises:
+    UserError: run.json does not say a number of steps.
+  """
+  described = describe_run(model_dir)
+  name = next((n for n in _INITIAL_STEP if n in described), "")
+  first = described.get(name, 0)
+  if not isinstance(first, int) or isinstance(first, bool) or first < 0:
+    raise UserError(
+      f"damaged {Path(model_dir) / DESCRIPTION_FILE}: its {name} is"
+      f" {first!r}; expected the number of steps before the run; restore that"
+      " file"
+    )
+  return first
+
+
+def write_vocabulary(
+  folder: str | os.PathLike, vocabulary: Vocabulary
+) -> dict[str, Any]:
+  """Keeps the vocabulary of a run or a model in its folder; returns its spec.
+
+  `tokenizer_folder.load(folder)` reads it.
+  """
+  place = Path(folder) / tokenizer_folder.SPEC_FOLDER
+  place.mkdir(parents=True, exist_ok=True)
+  spec = vocabulary.save(place)
+  text = json.dumps(spec, indent=2) + "\n"
+  files.write_text(place / tokenizer_folder.SPEC_FILE, text)
+  return spec
