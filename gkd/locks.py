@@ -4,8 +4,12 @@ The kernel holds the lock and drops it with the process, however that dies: a
 lock file that a killed run leaves behind stops nobody. Over NFS it holds where
 the server supports `flock` (Linux: NFSv4, or NFSv3 with lockd).
 
-  with locks.hold("runs/gkd/.lock", "MODEL_DIR runs/gkd"):
-    …
+Not the library `filelock`: it names no holder, cannot be asked who holds a
+lock, waits by polling, and where a file system has no `flock` falls back to a
+marker file that a killed process leaves behind.
+
+with locks.hold("runs/gkd/.lock", "MODEL_DIR runs/gkd"):
+  …
 """
 
 from collections.abc import Iterator
@@ -17,7 +21,7 @@ from pathlib import Path
 import socket
 import time
 
-from gkd.types import UserError
+from gkd.errors import UserError
 
 log = logging.getLogger("gkd")
 
