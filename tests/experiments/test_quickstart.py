@@ -1,6 +1,5 @@
 """Stages are done once, and only for what they were made with."""
 
-import json
 import types
 
 import pytest
@@ -12,6 +11,7 @@ from gkd.experiments.quickstart import pipeline
 from gkd.experiments.quickstart import result_rows
 from gkd.experiments.quickstart.stages import Stages
 from gkd.types import UserError
+from tests.report import example_runs
 
 
 def test_a_stage_that_is_done_is_not_done_again(tmp_path):
@@ -86,16 +86,17 @@ def test_all_arms_get_equal_updates_on_equal_batches():
 
 def test_a_row_says_what_the_run_was_and_what_it_scored(tmp_path):
   scores, trained = tmp_path / "scores" / "gkd_on_policy", tmp_path / "run"
-  scores.mkdir(parents=True)
-  trained.mkdir()
-  values = {
-    "accuracy": 62.0,
-    "accuracy_t1": 45.0,
-    "forward_kl": 1.4,
-    "reverse_kl": 5.6,
-  }
-  named = {f"eval/quickstart/{name}": value for name, value in values.items()}
-  (scores / "metrics.json").write_text(json.dumps(named))
+  values, infos = {}, {}
+  for metric, label, value in (
+    ("accuracy", "", 62.0),
+    ("accuracy", "t1", 45.0),
+    ("forward_kl", "", 1.4),
+    ("reverse_kl", "", 5.6),
+  ):
+    name = f"eval/quickstart/{metric}_{label}"
+    values[name] = value
+    infos[name] = {"metric": metric, "label": label, "task": "quickstart"}
+  example_runs.write(scores, values=values, infos=infos)
   lines = [
     {
       "step": step,
@@ -106,14 +107,11 @@ def test_a_row_says_what_the_run_was_and_what_it_scored(tmp_path):
     }
     for step in (50, 100)
   ]
-  (trained / "metrics.jsonl").write_text(
-    "".join(json.dumps(line) + "\n" for line in lines)
-  )
   settings = {
     "rollout": {"student_fraction": 1.0},
     "objective": {"divergence": {"type": "ForwardKL"}},
   }
-  (trained / "run.json").write_text(json.dumps({"settings": settings}))
+  example_runs.write(trained, lines, about={"settings": settings})
   row = result_rows.row("gkd_on_policy", "none", 3, trained, scores)
   assert row == {
     "method": "gkd_on_policy",
@@ -129,7 +127,9 @@ def test_a_row_says_what_the_run_was_and_what_it_scored(tmp_path):
     "train_seconds": 12.0,
     "updates": 100,
   }
-  assert "62.0" in result_rows.text([row])
+  other = row | {"labels": "a much longer kind of labels than the others"}
+  first, second = result_rows.text([row, other]).splitlines()[3:5]
+  assert first.index("62.0") == second.index("62.0")
 
 
 def test_the_shipped_teacher_is_small_and_whole():

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-import json
 from pathlib import Path
 from typing import Any
 
+from gkd.report import metric_info
 from gkd.report import read
 
 _PHASES = ("data", "sample", "update")
@@ -70,8 +70,11 @@ def row(
       settings are null.
     scores: folder of `gkd evaluate`, named like the run.
   """
-  values = json.loads((scores / "metrics.json").read_text())
-  by_name = {name.split("/")[-1]: value for name, value in values.items()}
+  scored = read.read_run(str(scores))
+  values = {
+    (score.metric, score.label): scored.last(score)
+    for score in metric_info.scores(scored.metrics)
+  }
   made = {
     "method": method,
     "run": scores.name,
@@ -79,10 +82,10 @@ def row(
     "seed": seed,
     "lambda": None,
     "divergence": None,
-    "accuracy_greedy": by_name["accuracy"],
-    "accuracy_sampled": by_name["accuracy_t1"],
-    "forward_kl": by_name.get("forward_kl"),
-    "reverse_kl": by_name.get("reverse_kl"),
+    "accuracy_greedy": values["accuracy", ""],
+    "accuracy_sampled": values["accuracy", "t1"],
+    "forward_kl": values.get(("forward_kl", "")),
+    "reverse_kl": values.get(("reverse_kl", "")),
     "train_seconds": None,
     "updates": None,
   }
