@@ -16,6 +16,7 @@ from typing import Any
 
 from gkd import files
 from gkd.errors import UserError
+from gkd.errors import listed
 from gkd.text import unigram_json
 from gkd.text.characters import ByteVocabulary
 from gkd.text.vocabulary import SentencePieceVocabulary
@@ -31,7 +32,7 @@ CONFIG_FILE = "tokenizer_config.json"
 # transformers' defaults where tokenizer_config.json does not say.
 _T5_EXTRA_IDS = 100
 _BYT5_EXTRA_IDS = 125
-_SPECIAL = {"<pad>", "</s>", "<unk>"}
+_SPECIAL = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
 _CONFIG_TYPES = {
   "added_tokens_decoder": dict,
   "additional_special_tokens": list,
@@ -67,17 +68,40 @@ def load(folder: str | os.PathLike) -> Vocabulary | None:
   if not os.path.lexists(model) and not os.path.lexists(tokenizer):
     return None
   fast = _read_json(tokenizer, _JSON_TYPES)
-  _refuse_added(folder, [*added, *_added_to_json(fast)])
-  if not os.path.lexists(model):
-    content, extra_ids = unigram_json.sentencepiece_model(fast, tokenizer)
-    return SentencePieceVocabulary(model, extra_ids, content)
-  plain = SentencePieceVocabulary(model)
-  _check_same_pieces(tokenizer, fast, plain)
-  if unigram_json.SENTINEL.fullmatch(plain.piece(plain.size - 1)):
-    # The sentinels of mT5 are among the pieces of its file.
-    return SentencePieceVocabulary(model, settings.get("extra_ids") or 0)
-  extra_ids = _extra_ids(folder, settings, _T5_EXTRA_IDS)
-  return SentencePieceVocabulary(model, extra_ids)
+  added += [_text(entry) for entry in fast.get("added_tokens") or []]
+  special = {n: _text(settings.get(f"{n}_token")) for n in (*_SPECIAL, "bos")}
+  if os.path.lexists(model):
+    content, plain = None, SentencePieceVocabulary(model)
+    _check_same_pieces(tokenizer, fast, plain)
+    if unigram_json.SENTINEL.fullmatch(plain.piece(plain.size - 1)):
+      # The sentinels of mT5 are among the pieces of its file.
+      extra_ids = settings.get("extra_ids") or 0
+    else:
+      extra_ids = _extra_ids(folder, settings, _T5_EXTRA_IDS)
+  else:
+    pad, eos = (special[name] or _SPECIAL[name] for name in ("pad", "eos"))
+    content, extra_ids = unigram_json.sentencepiece_model(
+      fast, tokenizer, pad, eos
+    )
+    plain = SentencePieceVocabulary(model, content=content)
+  # Pieces of the file that the settings name are no added ones.
+  own = [text for text in special.values() if plain.id_of(text) is not None]
+  _refuse_added(folder, added, own)
+  ids = _special_ids(plain, special)
+  return SentencePieceVocabulary(model, extra_ids, content, **ids)
+
+
+def _special_ids(
+  plain: SentencePieceVocabulary, special: Mapping[str, str]
+) -> dict[str, Any]:
+  """Ids of padding and end of the settings, where the file has others."""
+  ids: dict[str, Any] = {}
+  pad_id, eos_id = (plain.id_of(special[name]) for name in ("pad", "eos"))
+  if pad_id not in (None, plain.pad_id):
+    ids["pad_id"] = pad_id
+  if eos_id not in (None, *plain.eos_ids):
+    ids["eos_ids"] = [eos_id]
+  return ids
 
 
 def max_length(folder: str | os.PathLike) -> int | None:
@@ -140,28 +164,27 @@ def _added(settings: Mapping[str, Any]) -> list[str]:
   return [_text(token) for token in tokens]
 
 
-def _added_to_json(tokenizer: Mapping[str, Any]) -> list[str]:
-  """Tokens that tokenizer.json has beside those of its model."""
-  return [_text(entry) for entry in tokenizer.get("added_tokens") or []]
-
-
 def _text(entry: Any) -> str:
-  return str(entry.get("content", "") if isinstance(entry, Mapping) else entry)
+  if isinstance(entry, Mapping):
+    entry = entry.get("content")
+  return "" if entry is None else str(entry)
 
 
-def _refuse_added(folder: Path, tokens: Iterable[str]) -> None:
+def _refuse_added(
+  folder: Path, tokens: Iterable[str], own: Iterable[str] = ()
+) -> None:
+  known = {*_SPECIAL.values(), *own}
   others = sorted(
     {
-      t
-      for t in tokens
-      if t not in _SPECIAL and not unigram_json.SENTINEL.fullmatch(t)
+      token
+      for token in tokens
+      if token not in known and not unigram_json.SENTINEL.fullmatch(token)
     }
   )
   if others:
-    more = f" and {len(others) - 3} more" * (len(others) > 3)
     raise UserError(
       f"the tokenizer in {folder} has tokens that somebody added,"
-      f" {', '.join(map(repr, others[:3]))}{more}; expected T5's own: <pad>,"
+      f" {listed([repr(token) for token in others])}; expected T5's own: <pad>,"
       " </s>, <unk> and <extra_id_…>; give the folder of a tokenizer without"
       " them"
     )

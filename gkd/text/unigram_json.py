@@ -14,9 +14,6 @@ import re
 from typing import Any
 
 from gkd.errors import UserError
-from gkd.text.characters import EOS_ID
-from gkd.text.characters import PAD_ID
-from gkd.text.characters import UNK_ID
 
 SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
@@ -38,13 +35,18 @@ _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
 
 
 def sentencepiece_model(
-  tokenizer: Mapping[str, Any], path: str | os.PathLike
+  tokenizer: Mapping[str, Any],
+  path: str | os.PathLike,
+  pad: str = "<pad>",
+  eos: str = "</s>",
 ) -> tuple[bytes, int]:
   """The model file that would give the same ids, and its number of extra ids.
 
   Args:
     tokenizer: content of tokenizer.json.
     path: where it lies, for messages.
+    pad: piece of the padding, which tokenizer.json does not tell.
+    eos: piece of the end of sequence.
 
   Returns:
     A serialised `ModelProto` without T5's sentinels, and their number.
@@ -53,7 +55,7 @@ def sentencepiece_model(
     UserError: not a Unigram tokenizer of T5's kind.
   """
   try:
-    return _sentencepiece_model(tokenizer, path)
+    return _sentencepiece_model(tokenizer, path, pad, eos)
   except UserError:
     raise
   except _UNREADABLE as error:
@@ -64,7 +66,7 @@ def sentencepiece_model(
 
 
 def _sentencepiece_model(
-  tokenizer: Mapping[str, Any], path: str | os.PathLike
+  tokenizer: Mapping[str, Any], path: str | os.PathLike, pad: str, eos: str
 ) -> tuple[bytes, int]:
   from sentencepiece import sentencepiece_model_pb2
 
@@ -78,13 +80,13 @@ def _sentencepiece_model(
   pieces, extra_ids = _split_sentinels(unigram["vocab"])
   missing = _added_sentinels(tokenizer, len(pieces)) if not extra_ids else 0
   bytes_too = bool(unigram.get("byte_fallback"))
+  names = [piece for piece, _ in pieces]
+  ids = {"pad": names.index(pad), "eos": names.index(eos)}
+  ids["unk"] = unigram["unk_id"]
   proto = sentencepiece_model_pb2.ModelProto()
   kinds = sentencepiece_model_pb2.ModelProto.SentencePiece
-  special = {
-    PAD_ID: kinds.CONTROL,
-    EOS_ID: kinds.CONTROL,
-    UNK_ID: kinds.UNKNOWN,
-  }
+  special = dict.fromkeys(ids.values(), kinds.CONTROL)
+  special[ids["unk"]] = kinds.UNKNOWN
   for index, (piece, score) in enumerate(pieces):
     kind = special.get(index, kinds.NORMAL)
     if bytes_too and _BYTE.fullmatch(piece):
@@ -96,10 +98,9 @@ def _sentencepiece_model(
   trainer.model_type = sentencepiece_model_pb2.TrainerSpec.UNIGRAM
   trainer.vocab_size = len(pieces)
   trainer.byte_fallback = bytes_too
-  # `_processor` in vocabulary.py checks what stands at the three ids.
-  for name, index in (("pad", PAD_ID), ("eos", EOS_ID), ("unk", UNK_ID)):
+  for name, index in ids.items():
     setattr(trainer, f"{name}_id", index)
-    setattr(trainer, f"{name}_piece", pieces[index][0])
+    setattr(trainer, f"{name}_piece", names[index])
   trainer.bos_id = -1
   normalizer.name = "nmt_nfkc"
   normalizer.precompiled_charsmap = _charsmap(tokenizer, path)
@@ -173,22 +174,21 @@ def _charsmap(tokenizer: Mapping[str, Any], path) -> bytes:
   return base64.b64decode(tables[0]) if tables and tables[0] else b""
 
 
-def tokenizer_json(content: bytes, extra_ids: int) -> dict[str, Any]:
+def tokenizer_json(vocabulary: Any) -> dict[str, Any]:
   """The inverse: `tokenizer.json` of a Unigram model file with T5's sentinels.
 
   transformers makes one by itself from T5's own file; it leaves the byte
   fallback out of others.
 
   Args:
-    content: of a SentencePiece file.
-    extra_ids: sentinels behind its pieces.
+    vocabulary: a `SentencePieceVocabulary`.
 
   Raises:
     UserError: not a Unigram model with SentencePiece's usual rules for spaces.
   """
   from sentencepiece import sentencepiece_model_pb2
 
-  proto = sentencepiece_model_pb2.ModelProto.FromString(content)
+  proto = sentencepiece_model_pb2.ModelProto.FromString(vocabulary.content)
   normalizer, trainer = proto.normalizer_spec, proto.trainer_spec
   is_unigram = trainer.model_type == sentencepiece_model_pb2.TrainerSpec.UNIGRAM
   if not is_unigram or not all(getattr(normalizer, r) for r in _SPACE_RULES):
@@ -198,9 +198,11 @@ def tokenizer_json(content: bytes, extra_ids: int) -> dict[str, Any]:
       " without a tokenizer"
     )
   pieces = [[piece.piece, piece.score] for piece in proto.pieces]
-  sentinels = [f"<extra_id_{i}>" for i in reversed(range(extra_ids))]
+  sentinels = [f"<extra_id_{i}>" for i in reversed(range(vocabulary.extra_ids))]
   vocab = [*pieces, *([sentinel, 0.0] for sentinel in sentinels)]
-  added = [PAD_ID, EOS_ID, UNK_ID, *range(len(pieces), len(vocab))]
+  eos_id = vocabulary.eos_ids[0]
+  special = sorted({vocabulary.pad_id, eos_id, vocabulary.unk_id})
+  added = [*special, *range(len(pieces), len(vocab))]
   table = base64.b64encode(normalizer.precompiled_charsmap).decode()
   precompiled = {"type": "Precompiled", "precompiled_charsmap": table}
   splitters = [{"type": "WhitespaceSplit"}, _METASPACE]
@@ -212,18 +214,18 @@ def tokenizer_json(content: bytes, extra_ids: int) -> dict[str, Any]:
     "added_tokens": [_added_token(index, vocab[index][0]) for index in added],
     "normalizer": precompiled if table else None,
     "pre_tokenizer": {"type": "Sequence", "pretokenizers": splitters},
-    "post_processor": _ending_in(vocab[EOS_ID][0]),
+    "post_processor": _ending_in(vocab[eos_id][0], eos_id),
     "decoder": {"type": "Sequence", "decoders": decoders},
     "model": {
       "type": "Unigram",
-      "unk_id": UNK_ID,
+      "unk_id": vocabulary.unk_id,
       "vocab": vocab,
       "byte_fallback": trainer.byte_fallback,
     },
   }
 
 
-def _ending_in(eos: str) -> dict[str, Any]:
+def _ending_in(eos: str, eos_id: int) -> dict[str, Any]:
   """The rule that puts the end of sequence behind each text."""
   end = {"SpecialToken": {"id": eos, "type_id": 0}}
   first = {"Sequence": {"id": "A", "type_id": 0}}
@@ -232,7 +234,7 @@ def _ending_in(eos: str) -> dict[str, Any]:
     "type": "TemplateProcessing",
     "single": [first, end],
     "pair": [first, end, second, end],
-    "special_tokens": {eos: {"id": eos, "ids": [EOS_ID], "tokens": [eos]}},
+    "special_tokens": {eos: {"id": eos, "ids": [eos_id], "tokens": [eos]}},
   }
 
 

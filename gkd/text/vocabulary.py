@@ -129,6 +129,11 @@ class SentencePieceVocabulary:
   def piece(self, index: int) -> str:
     return self._processor.id_to_piece(index)
 
+  def id_of(self, piece: str) -> int | None:
+    """Id of a piece; None where there is none."""
+    index = self._processor.piece_to_id(piece)
+    return index if self.piece(index) == piece else None
+
   def spec(self) -> dict[str, Any]:
     given = {n: v for n, v in self._given.items() if v is not None}
     return make_spec(self, file=self.path.name) | given

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import sentencepiece
 
+from gkd.checkpoints.hf import hf_tokenizer
 from gkd.errors import UserError
 from gkd.text import sentencepiece_training
 from gkd.text import tokenizer_folder
@@ -35,6 +37,11 @@ def model_file(tmp_path_factory):
 def folder(tmp_path, model_file):
   (tmp_path / "spiece.model").write_bytes(model_file.read_bytes())
   return tmp_path
+
+
+def fast_json(model_file, extra_ids=0):
+  """tokenizer.json of the file."""
+  return unigram_json.tokenizer_json(vocabulary.load(model_file, extra_ids))
 
 
 def settle(folder, **settings):
@@ -82,7 +89,7 @@ def test_a_lone_tokenizer_json_gives_the_same_ids(
   tmp_path, model_file, extra_ids
 ):
   """There and back: what we write for transformers is what we can read."""
-  settings = unigram_json.tokenizer_json(model_file.read_bytes(), extra_ids)
+  settings = fast_json(model_file, extra_ids)
   (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
   found = tokenizer_folder.load(tmp_path)
   want = vocabulary.load(model_file, extra_ids)
@@ -94,7 +101,7 @@ def test_a_lone_tokenizer_json_gives_the_same_ids(
 
 
 def test_other_scores_are_another_vocabulary(tmp_path, model_file):
-  settings = unigram_json.tokenizer_json(model_file.read_bytes(), 0)
+  settings = fast_json(model_file, 0)
   settings["model"]["vocab"][290][1] -= 1.0
   (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
   found = tokenizer_folder.load(tmp_path)
@@ -145,7 +152,7 @@ def test_added_tokens_are_refused(folder):
 
 
 def test_added_tokens_of_tokenizer_json_are_refused(folder, model_file):
-  settings = unigram_json.tokenizer_json(model_file.read_bytes(), 0)
+  settings = fast_json(model_file, 0)
   settings["added_tokens"].append({"id": 300, "content": "\n"})
   (folder / "tokenizer.json").write_text(json.dumps(settings))
   refused(folder, r"tokens that somebody added, '\\n'")
@@ -175,7 +182,7 @@ def test_added_tokens_of_tokenizer_json_are_refused(folder, model_file):
 def test_another_kind_of_tokenizer_is_refused(
   tmp_path, model_file, change, match
 ):
-  settings = unigram_json.tokenizer_json(model_file.read_bytes(), 0) | change
+  settings = fast_json(model_file, 0) | change
   (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
   refused(tmp_path, match)
 
@@ -188,7 +195,7 @@ def test_a_contradiction_of_sentinels_is_refused(folder):
 def test_a_tokenizer_json_has_the_pieces_of_the_file_beside_it(
   folder, model_file
 ):
-  settings = unigram_json.tokenizer_json(model_file.read_bytes(), 100)
+  settings = fast_json(model_file, 100)
   (folder / "tokenizer.json").write_text(json.dumps(settings))
   assert tokenizer_folder.load(folder).size == 400
   piece = settings["model"]["vocab"][9][0]
@@ -224,6 +231,46 @@ def test_settings_of_other_types_are_one_line(folder, settings, match):
   refused(folder, match)
 
 
+@pytest.fixture(scope="module")
+def madlad_file(tmp_path_factory):
+  """Special ids as in MADLAD-400: unknown 0, <s> 1 (its padding), end 2."""
+  path = tmp_path_factory.mktemp("madlad") / "spiece.model"
+  with path.open("wb") as file:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter(TEXTS * 9),
+      model_writer=file,
+      vocab_size=330,
+      hard_vocab_limit=False,
+      byte_fallback=True,
+      minloglevel=2,
+    )
+  return path
+
+
+@pytest.mark.parametrize("lone_json", [False, True])
+def test_other_special_ids_survive_the_way_there_and_back(
+  tmp_path, madlad_file, lone_json
+):
+  settle(
+    tmp_path,
+    pad_token={"content": "<s>"},
+    eos_token="</s>",
+    unk_token="<unk>",
+    added_tokens_decoder={"1": {"content": "<s>"}},
+    extra_ids=0,
+  )
+  (tmp_path / "spiece.model").write_bytes(madlad_file.read_bytes())
+  found = tokenizer_folder.load(tmp_path)
+  assert (found.pad_id, found.eos_ids, found.unk_id) == (1, (2,), 0)
+  hf_tokenizer.write(tmp_path, found)
+  if lone_json:
+    (tmp_path / "spiece.model").unlink()
+  again = tokenizer_folder.load(tmp_path)
+  assert (again.pad_id, again.eos_ids, again.unk_id) == (1, (2,), 0)
+  assert again.size == found.size
+  assert again.encode_batch(TEXTS) == found.encode_batch(TEXTS)
+
+
 @pytest.mark.parametrize(
   "vocab",
   [
@@ -239,24 +286,18 @@ def test_settings_of_other_types_are_one_line(folder, settings, match):
 def test_odd_pieces_of_a_tokenizer_json_are_one_line(
   tmp_path, model_file, vocab
 ):
-  settings = unigram_json.tokenizer_json(model_file.read_bytes(), 0)
+  settings = fast_json(model_file, 0)
   settings["model"]["vocab"] = vocab
   (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
   refused(tmp_path, "tokenizer.json is not a tokenizer.json as transformers")
 
 
-@pytest.mark.parametrize(
-  ("byte_fallback", "told"),
-  [(True, "is refused by SentencePiece"), (False, "SentencePiece")],
-)
-def test_pieces_of_another_model_are_one_line(
-  tmp_path, model_file, byte_fallback, told
-):
-  settings = unigram_json.tokenizer_json(model_file.read_bytes(), 0)
-  settings["model"]["vocab"] = [["a", 0.0], ["b", 0.0], ["b", 0.0]]
-  settings["model"]["byte_fallback"] = byte_fallback
+def test_pieces_of_another_model_are_one_line(tmp_path, model_file):
+  settings = fast_json(model_file)
+  pieces = ("<pad>", "</s>", "<unk>", "b", "b")
+  settings["model"]["vocab"] = [[piece, 0.0] for piece in pieces]
   (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
-  refused(tmp_path, told)
+  refused(tmp_path, "is refused by SentencePiece")
 
 
 @pytest.mark.parametrize("model", ["x", [], 5])

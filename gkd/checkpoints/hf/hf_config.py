@@ -25,6 +25,7 @@ _FIELDS: dict[str, tuple[str, Any]] = {
   "emb_dim": ("d_model", None),
   "num_heads": ("num_heads", None),
   "num_encoder_layers": ("num_layers", None),
+  "num_decoder_layers": ("num_decoder_layers", None),
   "head_dim": ("d_kv", None),
   "mlp_dim": ("d_ff", None),
   "dropout_rate": ("dropout_rate", 0.1),
@@ -39,8 +40,9 @@ _CLASSES = {
 }
 _OLD_CLASS = "T5WithLMHeadModel"  # what version 2 called it
 _DEFAULT_MLP = {"t5": "relu", "mt5": "gated-gelu", "umt5": "gated-gelu"}
-# Their feed_forward_proj: ours. Their plain "gelu" is the exact one; only of
-# "gated-gelu" they mean T5's tanh form, which they call gelu_new elsewhere.
+# Their feed_forward_proj: ours; of equal ones the first is written. Their plain
+# "gelu" is the exact one; only of "gated-gelu" they mean T5's tanh form, which
+# they call gelu_new elsewhere.
 _ACTIVATIONS = {
   "relu": ("relu",),
   "silu": ("silu",),
@@ -52,15 +54,13 @@ _ACTIVATIONS = {
   "gated-swish": ("silu", "linear"),
   "gated-relu": ("relu", "linear"),
 }
-_THEIRS = {
-  ("relu",): "relu",
-  ("silu",): "silu",
-  ("gelu",): "gelu_new",
-  ("gelu", "linear"): "gated-gelu",
-  ("silu", "linear"): "gated-silu",
-  ("relu", "linear"): "gated-relu",
+_THEIRS = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
+# field of T5Config: (theirs, T5's).
+_IDS = {
+  "pad_id": ("pad_token_id", 0),
+  "eos_ids": ("eos_token_id", 1),
+  "start_id": ("decoder_start_token_id", 0),
 }
-_FUNCTIONS = {"gelu": "gelu_new"}
 # Others than numbers; "no" and 0 would be taken for truth, or not.
 _TYPES = {
   "architectures": list,
@@ -119,29 +119,28 @@ def read(
     UserError: a size is missing, or `given` contradicts the file.
   """
   file = folder / FILE
-  told = _numbers(file, saved)
-  told |= _read_ids(file, saved)
-  told["mlp_activations"] = _activations(file, saved)
-  told["bias_per_layer"] = saved["model_type"] == "umt5"
-  told["logits_via_embedding"] = via_embedding
   given = {name: value for name, value in given.items() if value is not None}
-  assumed = []
-  if "vocabulary_size" not in given:
-    told["vocabulary_size"], sentence = _real_ids(folder, told["vocab_size"])
-    assumed.append(sentence)
+  fields = _numbers(file, saved) | _ids_of(saved)
+  fields["mlp_activations"] = _activations(file, saved)
+  fields["bias_per_layer"] = saved["model_type"] == "umt5"
+  fields["logits_via_embedding"] = via_embedding
+  real_ids, sentence = given.get("vocabulary_size"), ""
+  if real_ids is None:
+    real_ids, sentence = _real_ids(folder, fields["vocab_size"])
+  fields["vocabulary_size"] = real_ids
   try:
-    config = T5Config.from_size(told)
-    wanted = T5Config.from_size({**told, **given})
+    config = T5Config.from_size(fields)
+    wanted = T5Config.from_size(fields, **given)
   except UserError as error:
     raise UserError(f"{file}: {error}") from error
   for name in given:
     was, is_given = getattr(config, name), getattr(wanted, name)
-    if name in told and name not in _FREE and was != is_given:
+    if name not in _FREE and was != is_given:
       raise UserError(
         f"{name}={is_given!r} was given, but {file} says {was!r}; leave it out"
         " or give the right checkpoint"
       )
-  return wanted, tuple(filter(None, assumed))
+  return wanted, (sentence,) if sentence else ()
 
 
 def as_json(
@@ -173,16 +172,15 @@ def as_json(
   written |= {
     "architectures": [_CLASSES[kind]],
     "model_type": kind,
-    "num_decoder_layers": config.num_decoder_layers,
     "feed_forward_proj": projection,
-    "dense_act_fn": _FUNCTIONS.get(activation, activation),
+    "dense_act_fn": "gelu_new" if activation == "gelu" else activation,
     "is_gated_act": projection.startswith("gated-"),
     "tie_word_embeddings": tied,
     "torch_dtype": dtype,
     "is_encoder_decoder": True,
     "use_cache": True,
     "initializer_factor": 1.0,
-    **_ids(config),
+    **generation_json(config),
   }
   if kind == "t5":
     written["scale_decoder_outputs"] = tied
@@ -191,16 +189,10 @@ def as_json(
 
 def generation_json(config: T5Config) -> dict[str, Any]:
   """generation_config.json: where `generate` starts and ends."""
-  return dict(sorted(_ids(config).items()))
-
-
-def _ids(config: T5Config) -> dict[str, int | list[int]]:
+  ids = {theirs: getattr(config, ours) for ours, (theirs, _) in _IDS.items()}
   eos_ids = list(config.eos_ids)
-  return {
-    "decoder_start_token_id": config.start_id,
-    "eos_token_id": eos_ids if len(eos_ids) > 1 else eos_ids[0],
-    "pad_token_id": config.pad_id,
-  }
+  ids["eos_token_id"] = eos_ids if len(eos_ids) > 1 else eos_ids[0]
+  return dict(sorted(ids.items()))
 
 
 def _check_family(file: Path, saved: Mapping[str, Any]) -> None:
@@ -210,64 +202,46 @@ def _check_family(file: Path, saved: Mapping[str, Any]) -> None:
       f"{file} is of a model of type {kind!r}; expected an encoder–decoder of"
       f" the T5 family ({', '.join(_CLASSES)})"
     )
-  classes = saved.get("architectures") or []
-  others = [name for name in classes if name not in _CLASSES.values()]
-  others = [name for name in others if name != _OLD_CLASS]
-  if others or saved.get("is_encoder_decoder") is False:
-    what = others[0] if others else "a model with is_encoder_decoder false"
+  known = {*_CLASSES.values(), _OLD_CLASS}
+  others = [c for c in saved.get("architectures") or [] if c not in known]
+  if saved.get("is_encoder_decoder") is False:
+    others.append("a model with is_encoder_decoder false")
+  if others:
     raise UserError(
-      f"{file} is of {what}; expected a whole encoder–decoder with a head"
+      f"{file} is of {others[0]}; expected a whole encoder–decoder with a head"
       f" ({_CLASSES[kind]})"
     )
 
 
-def _read_ids(file: Path, saved: Mapping[str, Any]) -> dict[str, Any]:
-  """Padding, end of sequence (one or several) and start; T5's by default."""
-  found = {}
-  for key, ours, default in (
-    ("pad_token_id", "pad_id", 0),
-    ("eos_token_id", "eos_ids", 1),
-    ("decoder_start_token_id", "start_id", 0),
-  ):
-    value = saved.get(key)
-    value = default if value is None else value
-    ids = value if isinstance(value, list) else [value]
-    several = ours == "eos_ids"
-    if (
-      not ids
-      or any(type(i) is not int for i in ids)
-      or (len(ids) > 1 and not several)
-    ):
-      raise UserError(
-        f"{file} has {key} {value!r}; expected an id"
-        f"{' or a list of ids' if several else ''}; download it again"
-      )
-    found[ours] = tuple(ids) if several else ids[0]
-  return found
+def _ids_of(saved: Mapping[str, Any]) -> dict[str, Any]:
+  ids = {}
+  for ours, (theirs, default) in _IDS.items():
+    value = saved.get(theirs)
+    ids[ours] = default if value is None else value
+  if not isinstance(ids["eos_ids"], list):
+    ids["eos_ids"] = [ids["eos_ids"]]
+  return ids
 
 
 def _numbers(file: Path, saved: Mapping[str, Any]) -> dict[str, Any]:
-  told = {}
+  numbers = {}
   for ours, (theirs, default) in _FIELDS.items():
-    told[ours] = _number(file, theirs, saved.get(theirs, default))
-  depth = saved.get("num_decoder_layers")
-  if depth is None:  # as many as the encoder has
-    depth = told["num_encoder_layers"]
-  told["num_decoder_layers"] = _number(file, "num_decoder_layers", depth)
-  return told
-
-
-def _number(file: Path, name: str, value: Any) -> int | float:
-  if not isinstance(value, int | float) or isinstance(value, bool):
-    raise UserError(
-      f"{file} has {name} {value!r}; expected a number; download it again"
-    )
-  if value >= _MOST:
-    raise UserError(
-      f"{file} has {name} {value!r:.30}; expected less than {_MOST};"
-      " download it again"
-    )
-  return value
+    value = saved.get(theirs)
+    if value is None:
+      value = default
+    if value is None and theirs == "num_decoder_layers":
+      value = saved["num_layers"]  # as many as the encoder has
+    if not isinstance(value, int | float) or isinstance(value, bool):
+      raise UserError(
+        f"{file} has {theirs} {value!r}; expected a number; download it again"
+      )
+    if value >= _MOST:
+      raise UserError(
+        f"{file} has {theirs} {value!r:.30}; expected less than {_MOST};"
+        " download it again"
+      )
+    numbers[ours] = value
+  return numbers
 
 
 def _activations(file: Path, saved: Mapping[str, Any]) -> tuple[str, ...]:

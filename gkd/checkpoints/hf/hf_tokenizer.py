@@ -14,8 +14,6 @@ from gkd.text.vocabulary import SentencePieceVocabulary
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
 
-_SPECIAL = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-
 
 def check(vocabulary: Vocabulary) -> None:
   """Raises a UserError unless transformers has a tokenizer of the same ids."""
@@ -43,10 +41,20 @@ def write(
     UserError: transformers has no tokenizer for it.
   """
   check(vocabulary)
-  settings: dict[str, Any] = {**_SPECIAL, "extra_ids": vocabulary.extra_ids}
+  special = {
+    f"{name}_token": vocabulary.piece(index)
+    for name, index in (
+      ("eos", vocabulary.eos_ids[0]),
+      ("unk", vocabulary.unk_id),
+      ("pad", vocabulary.pad_id),
+    )
+  }
+  settings: dict[str, Any] = {**special, "extra_ids": vocabulary.extra_ids}
   if max_length is not None:
     settings["model_max_length"] = max_length
-  if isinstance(vocabulary, SentencePieceVocabulary):
+  if isinstance(vocabulary, ByteVocabulary):
+    settings["tokenizer_class"] = "ByT5Tokenizer"
+  else:
     settings["tokenizer_class"] = "T5Tokenizer"
     target = folder / tokenizer_folder.SENTENCEPIECE_FILE
     target.write_bytes(vocabulary.content)
@@ -56,14 +64,12 @@ def write(
       settings["tokenizer_class"] = "PreTrainedTokenizerFast"
       files.write_json(
         folder / tokenizer_folder.TOKENIZER_FILE,
-        unigram_json.tokenizer_json(vocabulary.content, vocabulary.extra_ids),
+        unigram_json.tokenizer_json(vocabulary),
       )
-  else:
-    settings["tokenizer_class"] = "ByT5Tokenizer"
-  named = [f"<extra_id_{i}>" for i in range(vocabulary.extra_ids)]
   # A tokenizer without sentinels must not be given T5's hundred.
-  special = {"additional_special_tokens": named}
+  sentinels = [f"<extra_id_{i}>" for i in range(vocabulary.extra_ids)]
+  listed = {"additional_special_tokens": sentinels}
   files.write_json(
-    folder / tokenizer_folder.CONFIG_FILE, {**settings, **special}
+    folder / tokenizer_folder.CONFIG_FILE, {**settings, **listed}
   )
-  files.write_json(folder / "special_tokens_map.json", {**_SPECIAL, **special})
+  files.write_json(folder / "special_tokens_map.json", {**special, **listed})
