@@ -30,6 +30,7 @@ import zlib
 import jax
 import numpy as np
 
+from benchmarks import caches
 from gkd import files
 from gkd.checkpoints import conversion
 from gkd.checkpoints.checkpoint import Checkpoint
@@ -42,12 +43,16 @@ from gkd.models.t5 import T5Config
 
 # First the format that is generated; the last has to equal it.
 ROUTE: tuple[Format, ...] = ("hf", "gkd", "t5x", "hf")
-_SIZES = {
-  "tiny": (96, 16, 2, 1, 4, 24),
-  "small": (32128, 512, 6, 8, 64, 1024),
-  "base": (32128, 768, 12, 12, 64, 2048),
-  "large": (32128, 1024, 16, 24, 64, 2816),
-  "xl": (32128, 2048, 32, 24, 64, 5120),
+SIZES = ("small", "base", "large", "xl")
+_TINY = {
+  "vocab_size": 96,
+  "emb_dim": 16,
+  "num_heads": 2,
+  "num_encoder_layers": 1,
+  "num_decoder_layers": 1,
+  "head_dim": 4,
+  "mlp_dim": 24,
+  "mlp_activations": ("gelu", "linear"),
 }
 _GENERATED = "generated"
 # Names the folders that it was made from, and so differs.
@@ -57,18 +62,8 @@ _PAUSE_SECONDS = 0.005
 
 def random_model(size: str) -> Checkpoint:
   """A T5 1.1 whose arrays are drawn when they are read, and not kept."""
-  vocab, width, heads, layers, head_dim, mlp = _SIZES[size]
-  config = T5Config(
-    vocab_size=vocab,
-    vocabulary_size=32100 if vocab == 32128 else vocab,
-    emb_dim=width,
-    num_heads=heads,
-    num_encoder_layers=layers,
-    num_decoder_layers=layers,
-    head_dim=head_dim,
-    mlp_dim=mlp,
-    mlp_activations=("gelu", "linear"),
-  )
+  fields = _TINY if size == "tiny" else sizes.named(f"T5_1_1_{size.upper()}")
+  config = T5Config(**fields)
   return Checkpoint(
     path=Path(_GENERATED),
     format="hf",
@@ -115,7 +110,7 @@ def measure(size: str, scratch: Path) -> dict[str, Any]:
     "steps": steps,
     "equal_files": same,
     "date": datetime.date.today().isoformat(),
-    "hardware": _hardware(),
+    "hardware": caches.hardware(),
     "load_average": os.getloadavg()[1],  # of five minutes
     "python": platform.python_version(),
   }
@@ -236,16 +231,10 @@ def _compared(first: Path, last: Path) -> int:
   return len(names[0])
 
 
-def _hardware() -> str:
-  from benchmarks import caches
-
-  return caches.hardware()
-
-
 def main() -> None:
   """Measures, prints and writes the results."""
   parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-  parser.add_argument("--size", choices=_SIZES, default="large")
+  parser.add_argument("--size", choices=("tiny", *SIZES), default="large")
   parser.add_argument("--scratch", help="default: a temporary folder")
   parser.add_argument("--output", default="memory.json")
   parser.add_argument("--step", nargs=3, help=argparse.SUPPRESS)

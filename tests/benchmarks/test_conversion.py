@@ -11,7 +11,6 @@ from gkd.checkpoints import source
 
 def test_a_model_is_drawn_array_by_array_and_the_same_again():
   model = conversion.random_model("tiny")
-  source.check_leaves(model)
   for leaf in model.leaves.values():
     array = leaf.read()
     assert (array.shape, array.dtype) == (leaf.shape, np.float32)
@@ -21,8 +20,8 @@ def test_a_model_is_drawn_array_by_array_and_the_same_again():
 
 
 def test_a_step_is_watched_in_a_process_of_its_own(tmp_path):
-  source = conversion.Path("generated")
-  found = conversion._watched("tiny", source, tmp_path / "0_hf", "hf")
+  generated = conversion.Path("generated")
+  found = conversion._watched("tiny", generated, tmp_path / "0_hf", "hf")
   assert found["step"] == "generate → hf"
   assert found["seconds"] > 0
   assert found["cpu_seconds"] > 0
