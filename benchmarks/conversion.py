@@ -161,13 +161,31 @@ def _watched(
   """Runs one step in a process, and reads its memory every few ms."""
   command = [sys.executable, "-m", "benchmarks.conversion", f"--size={size}"]
   command += ["--step", str(source), str(destination), to]
+  start = "generate" if str(source) == _GENERATED else source.name
+  return {"step": f"{start} → {to}", **watched(command)}
+
+
+def watched(
+  command: list[str], environment: dict[str, str] | None = None
+) -> dict[str, Any]:
+  """What a process prints as JSON, and its memory meanwhile.
+
+  Args:
+    command: prints "ready", waits for a line, works, prints a line of JSON and
+      waits for another line.
+    environment: of the process; None for that of this one.
+  """
   with subprocess.Popen(
-    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    command,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+    env=environment,
   ) as process:
     assert process.stdout is not None
     assert process.stdin is not None
     if process.stdout.readline() != "ready\n":
-      raise RuntimeError(f"step to {to} ended before it began, see above")
+      raise RuntimeError(f"{command} ended before it began, see above")
     before = _memory(process.pid)
     _forget_peak(process.pid)
     process.stdin.write("\n")
@@ -181,13 +199,11 @@ def _watched(
       line += process.stdout.readline() or ""
       time.sleep(_PAUSE_SECONDS)
     if not line:
-      raise RuntimeError(f"step to {to} failed, see above")
+      raise RuntimeError(f"{command} failed, see above")
     peak = _memory(process.pid)["peak_mb"]
     process.stdin.write("\n")
     process.stdin.flush()
   return {
-    "step": f"{'generate' if str(source) == _GENERATED else source.name}"
-    f" → {to}",
     **json.loads(line),
     "before": before,
     "peak_anonymous_mb": peaks["anonymous_mb"],
