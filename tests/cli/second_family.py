@@ -47,9 +47,7 @@ def build(config: BigramConfig) -> LanguageModel:
   def hidden(params, inputs, targets, *, input_mask=None, **unused):
     del unused
     previous = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))
-    return state(
-      params, summary(params, inputs, input_mask)[:, None], previous
-    )
+    return state(params, summary(params, inputs, input_mask)[:, None], previous)
 
   def head(params, hidden):
     return hidden @ params["head"]
