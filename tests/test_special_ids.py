@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
+from gkd import partitioning
 from gkd.checkpoints import conversion
 from gkd.checkpoints import source
 from gkd.checkpoints.hf import hf_folder
@@ -122,10 +123,12 @@ def test_loaded_trained_sampled_evaluated_and_exported(
   )
   (tmp_path / "hf").mkdir()
   hf_folder.write(tmp_path / "hf", checkpoint, vocabulary=None)
-  config, params = source.read(
+  opened = source.open_checkpoint(
     tmp_path / "hf", vocabulary_size=model.vocabulary_size, dropout_rate=0.0
   )
-  assert config == model.config
+  assert opened.config == model.config
+  mesh = partitioning.make_mesh(devices=jax.devices()[:1])
+  params = source.load_params(opened, model, mesh)
 
   lengths = cache.info["lengths"]
   loader = Loader(cache, batch_size=8, lengths=lengths, seed=0)
@@ -136,25 +139,18 @@ def test_loaded_trained_sampled_evaluated_and_exported(
     loader=loader,
     train_steps=2,
   )
-  state = loop.train(run)
+  params = loop.train(run).params
   evaluation = tiny.make_evaluation(
     cache, lengths=lengths, decoding=BeamSearch(3), bootstrap=0
   )
-  values = evaluate(
-    model,
-    state.params,
-    evaluation,
-    seed=0,
-    step=2,
-    teacher=model,
-    teacher_params=params,
-  )
+  roles = {name: Model(model, params) for name in ("student", "teacher")}
+  values = evaluate(evaluation, roles, seed=0, step=2)
   assert np.isfinite(list(values.values())).all()
 
   plan = Completions(
     model=model, parameters={}, prompts=cache, lengths=lengths, num_samples=3
   )
-  write_completions(tmp_path / "completions", plan, lambda: state.params)
+  write_completions(tmp_path / "completions", plan, lambda: params)
   completions = TokenCache(tmp_path / "completions")
   never = {ids["pad_id"], ids["start_id"]} - set(ids["eos_ids"])
   ended = 0

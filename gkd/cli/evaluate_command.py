@@ -27,6 +27,7 @@ from gkd.evaluation import predictions
 from gkd.evaluation.evaluate import evaluate as evaluate_once
 from gkd.evaluation.evaluation import Evaluation
 from gkd.types import LanguageModel
+from gkd.types import Model
 from gkd.types import UserError
 
 _CHECKPOINT = "INITIAL_CHECKPOINT_PATH"
@@ -67,19 +68,19 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
       found[_TEACHER], settings.teacher, _TEACHER, mesh
     )
   output = Path(settings.output).expanduser()
+  roles = {"student": Model(settings.model, params)}
+  if settings.teacher is not None:
+    roles["teacher"] = Model(settings.teacher, teacher_params)
   values: dict[str, float] = {}
   with locks.hold(output / ".lock", f"MODEL_DIR {settings.output}"):
     _remove_old(output, made)
     for evaluation in made:
       values |= evaluate_once(
-        settings.model,
-        params,
         evaluation,
+        roles,
         seed=settings.seed,
         step=0,
         predictions_dir=str(output / "predictions"),
-        teacher=settings.teacher,
-        teacher_params=teacher_params,
         on_answers=check and check.keeping(evaluation),
       )
     has_teacher = settings.teacher is not None

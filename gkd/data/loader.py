@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gkd.collate import collate
 from gkd.data import shuffle
-from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
 from gkd.data.cache import Tokens
 from gkd.data.mixture import Mixture
@@ -28,7 +28,6 @@ from gkd.types import Batch
 from gkd.types import Source
 from gkd.types import UserError
 
-FILLER_ROW = -1
 _ALL = Subset()
 
 
@@ -156,53 +155,6 @@ class Loader:
       for place, row in zip(places, rows, strict=True):
         found[place] = row
     return found
-
-
-def collate(
-  rows: Sequence[Row | Tokens],
-  ids: Sequence[int],
-  lengths: Mapping[str, int],
-  batch_size: int | None = None,
-) -> Batch:
-  """Rows as a right-padded batch of NumPy arrays.
-
-  Args:
-    rows: the rows; none is longer than `lengths`.
-    ids: their global row ids.
-    lengths: {"inputs": I, "targets": T}.
-    batch_size: fill up to so many rows; default none.
-  """
-  size = batch_size or len(rows)
-  inputs, input_mask = _padded(
-    [row.inputs for row in rows], size, lengths["inputs"]
-  )
-  # Attention over an input without any token is undefined.
-  input_mask[len(rows) :, 0] = True
-  targets, is_target = _padded(
-    [row.targets for row in rows], size, lengths["targets"]
-  )
-  row_ids = np.full(size, FILLER_ROW, np.int32)
-  row_ids[: len(rows)] = ids
-  return Batch(
-    inputs=inputs,
-    input_mask=input_mask,
-    targets=targets,
-    weights=is_target.astype(np.float32),
-    rows=row_ids,
-    source=np.full(size, Source.DATASET, np.int32),
-  )
-
-
-def _padded(
-  rows: Sequence[np.ndarray], size: int, width: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """[size, width] ids and where they are; one copy for all rows."""
-  counts = np.zeros(size, np.int64)
-  counts[: len(rows)] = [len(row) for row in rows]
-  is_real = np.arange(width) < counts[:, None]
-  padded = np.zeros((size, width), np.int32)
-  padded[is_real] = np.concatenate(rows)
-  return padded, is_real
 
 
 def _source(cache: TokenCache) -> Source:

@@ -11,12 +11,13 @@ nothing and never runs TensorFlow.
 
   evaluation = Evaluation("arithmetic", "validation", cache, lengths,
                           SamplingParams(temperature=0.0), batch_size=64)
-  evaluate(student, params, evaluation, seed=0, step=100)
+  evaluate(evaluation, {"student": Model(lm, params)}, seed=0, step=100)
   # {"eval/arithmetic/accuracy": 54.2, "eval/arithmetic/accuracy_ci_low": …}
 """
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -39,8 +40,7 @@ from gkd.sampling.params import SamplingParams
 from gkd.sampling.sampler import Samples
 from gkd.sampling.strategies import Strategy
 from gkd.types import Batch
-from gkd.types import LanguageModel
-from gkd.types import Params
+from gkd.types import Model
 from gkd.types import Source
 
 Answers = Sequence[Sequence[Record]]
@@ -56,29 +56,23 @@ _TEACHER_STEP = 0
 
 
 def evaluate(
-  model: LanguageModel,
-  params: Params,
   evaluation: Evaluation,
+  roles: Mapping[str, Model],
   *,
   seed: int,
   step: int,
   predictions_dir: str | None = None,
-  teacher: LanguageModel | None = None,
-  teacher_params: Params | None = None,
   batch_sharding: Any = None,
   on_answers: Callable[[Answers], None] | None = None,
 ) -> dict[str, float]:
-  """Scores of one model on one split.
+  """Scores of the student on one split, also in comparison with a teacher.
 
   Args:
-    model: the model that is evaluated.
-    params: its parameters.
     evaluation: the split and the decoding strategy.
+    roles: {"student": the model that is evaluated}, maybe with a "teacher".
     seed: of the run.
-    step: of the model; draws and file names depend on it.
+    step: of the student; draws and file names depend on it.
     predictions_dir: where to write `<task>-<split>-<label>-<step>.jsonl`.
-    teacher: model to compare with.
-    teacher_params: its parameters.
     batch_sharding: layout of batches over devices; default as jit places them.
     on_answers: called with the records of all answers.
 
@@ -89,17 +83,9 @@ def evaluate(
     and `reverse_kl`, summed over a sequence, and the same `…_per_token`. Each
     comes with the ends of its 95 % interval, `<metric>_ci_low` and `…_ci_high`.
   """
-  examples = prompts.batches(
-    evaluation.cache,
-    evaluation.num_rows,
-    evaluation.lengths,
-    evaluation.batch_size,
-    batch_sharding,
-    name=f"evaluation of {evaluation.name}, split {evaluation.split!r}",
-  )
-  job = _Job(evaluation, examples, seed)
-  student_model = _Model(model, params)
-  answers = job.answers(student_model, step, 0, "answers")
+  job = _Job(evaluation, prompts.batches(evaluation, batch_sharding), seed)
+  student, teacher = roles["student"], roles.get("teacher")
+  answers = job.answers(student, step, 0, "answers")
   if predictions_dir is not None:
     predictions.write(answers, predictions_dir, evaluation.file_parts, step)
   if on_answers is not None:
@@ -107,19 +93,13 @@ def evaluate(
   suffix = f"_{evaluation.label}" if evaluation.label else ""
   named = {f"{n}{suffix}": s for n, s in job.scores(answers).items()}
   if teacher is not None:
-    teacher_model = _Model(teacher, teacher_params)
     if evaluation.score_teacher:
-      found = job.teacher_scores(teacher_model)
+      found = job.teacher_scores(teacher)
       named |= {f"teacher_{n}{suffix}": s for n, s in found.items()}
     if evaluation.distance:
-      named |= job.kls(student_model, teacher_model, step)
+      named |= job.kls(student, teacher, step)
   values = scores.flat(named)
   return {f"eval/{evaluation.metric_part}/{n}": v for n, v in values.items()}
-
-
-class _Model(NamedTuple):
-  lm: LanguageModel
-  params: Params
 
 
 class _Job(NamedTuple):
@@ -130,7 +110,7 @@ class _Job(NamedTuple):
   seed: int
 
   def generate(
-    self, model: _Model, step: int, draw: int, strategy: Strategy, what: str
+    self, model: Model, step: int, draw: int, strategy: Strategy, what: str
   ) -> Iterator[tuple[Examples, Samples]]:
     """Samples of each batch, by draw number `draw` of this evaluation."""
     vocabulary = self.evaluation.cache.vocabulary
@@ -139,7 +119,8 @@ class _Job(NamedTuple):
 
     def samples(batch: Batch) -> Samples:
       return generate(
-        *model,
+        model.lm,
+        model.params,
         batch.inputs,
         batch.input_mask,
         batch.rows,
@@ -159,7 +140,7 @@ class _Job(NamedTuple):
     return prompts.with_progress(results, self.examples, title)
 
   def answers(
-    self, model: _Model, step: int, first_draw: int, what: str
+    self, model: Model, step: int, first_draw: int, what: str
   ) -> list[list[Record]]:
     """`num_samples` lists of records, one record for each row."""
     cache, strategy = self.evaluation.cache, self.evaluation.decoding
@@ -183,7 +164,7 @@ class _Job(NamedTuple):
       answers, evaluation.cache, resamples=evaluation.bootstrap, seed=self.seed
     )
 
-  def teacher_scores(self, teacher: _Model) -> dict[str, Score]:
+  def teacher_scores(self, teacher: Model) -> dict[str, Score]:
     """Scores of the teacher's answers, computed once a run."""
 
     def compute():
@@ -193,10 +174,10 @@ class _Job(NamedTuple):
       )
 
     cache = self.evaluation.teacher_cache
-    return cache.get("scores", *teacher, self.seed, compute)
+    return cache.get("scores", teacher, self.seed, compute)
 
   def sequences(
-    self, model: _Model, step: int, draw: int, source: Source
+    self, model: Model, step: int, draw: int, source: Source
   ) -> list[Batch]:
     """The batches with sequences of a model at temperature 1 as targets."""
     what = f"text of the {source.name.lower()}"
@@ -211,13 +192,11 @@ class _Job(NamedTuple):
       )
     ]
 
-  def kls(
-    self, student: _Model, teacher: _Model, step: int
-  ) -> dict[str, Score]:
+  def kls(self, student: Model, teacher: Model, step: int) -> dict[str, Score]:
     """Forward KL on the teacher's sequences, reverse KL on the student's."""
     by_teacher = self.evaluation.teacher_cache.get(
       "sequences",
-      *teacher,
+      teacher,
       self.seed,
       lambda: self.sequences(
         teacher, _TEACHER_STEP, _TEACHER_SEQUENCES, Source.TEACHER
@@ -233,8 +212,10 @@ class _Job(NamedTuple):
     ):
       dispatched = (
         _sequence_estimates(
-          *teacher,
-          *student,
+          teacher.lm,
+          teacher.params,
+          student.lm,
+          student.params,
           batch,
           direction=direction,
           chunk_size=self.evaluation.chunk_size,

@@ -1,19 +1,17 @@
 """Batches of the prompts of a split, and how far an evaluation is with them."""
 
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 from typing import TypeVar
 
 import jax
-import numpy as np
 
-from gkd.evaluation.predictions import Cache
+from gkd.collate import collate
+from gkd.evaluation.evaluation import Evaluation
 from gkd.progress import Progress
 from gkd.types import Batch
-from gkd.types import Source
 from gkd.types import UserError
 
 _T = TypeVar("_T")
@@ -28,57 +26,30 @@ class Examples(NamedTuple):
   rows: list  # `data.cache.Row`s, no fillers
 
 
-def batches(
-  cache: Cache,
-  num_rows: int,
-  lengths: Mapping[str, int],
-  batch_size: int,
-  sharding: Any = None,
-  *,
-  name: str,
-) -> list[Examples]:
-  """The first rows of a split, in order.
+def batches(evaluation: Evaluation, sharding: Any = None) -> list[Examples]:
+  """The evaluated rows of a split, in order.
 
   Args:
-    cache: where to read.
-    num_rows: how many.
-    lengths: {"inputs": I, "targets": T}.
-    batch_size: B of every batch; the last one is filled up with rows -1.
+    evaluation: the split; the last batch is filled up with rows of id −1.
     sharding: layout of the batches over devices; None as they are made.
-    name: of what needs the prompts, for messages.
 
   Raises:
-    UserError: a prompt is longer than I.
+    UserError: a prompt is longer than the evaluation's inputs.
   """
   found = []
-  width = lengths["inputs"]
-  for start in range(0, num_rows, batch_size):
-    indices = range(start, min(start + batch_size, num_rows))
-    rows = cache.read(list(indices))
-    inputs = np.zeros((batch_size, width), np.int32)
-    input_mask = np.zeros((batch_size, width), bool)
-    # Attention over an input without any token is undefined.
-    input_mask[len(rows) :, 0] = True
-    row_ids = np.full((batch_size,), -1, np.int32)  # -1 marks filler rows
-    row_ids[: len(rows)] = indices
-    for place, row in enumerate(rows):
-      if len(row.inputs) > width:
+  size, lengths = evaluation.batch_size, evaluation.lengths
+  for start in range(0, evaluation.num_rows, size):
+    indices = range(start, min(start + size, evaluation.num_rows))
+    rows = evaluation.cache.read(list(indices))
+    for index, row in zip(indices, rows, strict=True):
+      if len(row.inputs) > lengths["inputs"]:
         raise UserError(
-          f"{name}: row {start + place} has {len(row.inputs)} input tokens,"
-          f" more than {width}; raise TASK_FEATURE_LENGTHS or cache the task"
+          f"evaluation of {evaluation.name}, split {evaluation.split!r}: row"
+          f" {index} has {len(row.inputs)} input tokens, more than"
+          f" {lengths['inputs']}; raise TASK_FEATURE_LENGTHS or cache the task"
           " again"
         )
-      inputs[place, : len(row.inputs)] = row.inputs
-      input_mask[place, : len(row.inputs)] = True
-    empty = np.zeros((batch_size, lengths["targets"]), np.int32)
-    batch = Batch(
-      inputs=inputs,
-      input_mask=input_mask,
-      targets=empty,
-      weights=empty.astype(np.float32),
-      rows=row_ids,
-      source=np.full((batch_size,), int(Source.DATASET), np.int32),
-    )
+    batch = collate(rows, indices, lengths, size, with_targets=False)
     if sharding is not None:
       batch = jax.device_put(batch, sharding)
     found.append(Examples(batch, rows))

@@ -1,41 +1,35 @@
-"""Remembers what is the same at every evaluation of a run."""
+"""Results of a teacher, which are the same at every evaluation of a run."""
 
 from collections.abc import Callable
 from typing import Any
 
-from gkd.types import LanguageModel
-from gkd.types import Params
+from gkd.types import Model
 
 
 class TeacherCache:
-  """Keeps what was made of one teacher with one seed.
+  """Keeps the samples and scores of one teacher with one seed.
 
-  Its samples and its scores are the same at every step of a run. The last
-  teacher is compared by identity: a new tree of parameters is a new teacher.
+  The last teacher is compared by identity: a new tree of parameters is a new
+  teacher.
   """
 
   def __init__(self):
-    self._owner: tuple[LanguageModel, Params, int] | None = None
+    self._owner = (None, None, None)
     self._values: dict[str, Any] = {}
 
   def get(
     self,
-    what: str,
-    teacher: LanguageModel,
-    params: Params,
+    name: str,
+    teacher: Model,
     seed: int,
-    make: Callable[[], Any],
+    compute: Callable[[], Any],
   ) -> Any:
-    """The value `what`, made at the first request for this teacher and seed."""
-    owner = self._owner
+    """The named result, computed at the first request for this teacher."""
+    lm, params, known_seed = self._owner
     if (
-      owner is None
-      or owner[0] is not teacher
-      or owner[1] is not params
-      or owner[2] != seed
+      lm is not teacher.lm or params is not teacher.params or known_seed != seed
     ):
-      self._values = {}
-      self._owner = (teacher, params, seed)
-    if what not in self._values:
-      self._values[what] = make()
-    return self._values[what]
+      self._owner, self._values = (teacher.lm, teacher.params, seed), {}
+    if name not in self._values:
+      self._values[name] = compute()
+    return self._values[name]

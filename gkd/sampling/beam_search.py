@@ -67,24 +67,17 @@ def beam_search(
   """Searches the best target sequences of each prompt.
 
   Args:
-    model: the model.
-    params: its parameters.
-    inputs: [B, I] int32 prompts, right-padded.
-    input_mask: [B, I] bool, True on prompt ids.
-    example_ids: [B] int32 global example ids; −1 marks a filler row, which gets
-      no tokens and does not keep the loop running.
+    model: as `params`, prompts and ids in `generate.generate`.
     num_beams: K, static.
     alpha: exponent of the length penalty, 0 or more; traced.
     max_length: T, static.
-    eos_ids: the ids that end a sequence.
-    forbidden_ids: ids that are never taken, beside the padded rows from
-      `model.vocabulary_size` up.
+    forbidden_ids: never taken, beside ids from `model.vocabulary_size` up.
 
   Returns:
-    The `Samples` [B, K, T], the best first, without gradient. A row of which
-    fewer than K beams finished has empty slots at its end, with score −inf
-    (T5X: −1e7). Where none finished, the live beams are the answer: all are
-    truncated, and the score is the log-probability itself, as T5X has it.
+    `Samples` [B, K, T], the best first, no gradient. A row of which fewer than
+    K beams finished has empty slots at its end, with score −inf (T5X: −1e7).
+    Where none finished, the live beams are the answer: all are truncated, and
+    the score is the log-probability itself, as T5X has it.
 
   Raises:
     UserError: there are fewer ids than beams.

@@ -7,6 +7,7 @@ params.validate()
 import math
 import numbers
 from typing import Any
+from typing import ClassVar
 
 import flax.struct
 import jax
@@ -24,7 +25,9 @@ from gkd.types import UserError
 
 @flax.struct.dataclass
 class SamplingParams:
-  """The strategy that draws each token. All values are traced.
+  """The strategy that draws each token, see `strategies.Strategy`.
+
+  All values are traced.
 
   Attributes:
     temperature: 1 is the model's own distribution, 0 is greedy.
@@ -32,6 +35,8 @@ class SamplingParams:
     top_p: keep the smallest set of ids, ties included, whose probability is at
       least p, after temperature and top-k; 1 keeps all.
   """
+
+  is_search: ClassVar[bool] = False
 
   temperature: float | Array = 1.0
   top_k: int | Array = 0
@@ -69,15 +74,13 @@ class SamplingParams:
       )
 
   def check_num_ids(self, num_ids: int) -> None:
-    """Accepts any number of ids to choose from."""
+    """Any number of ids is enough."""
 
   def settings(self) -> dict[str, Any]:
-    """The strategy and its numbers as JSON."""
     names = ("temperature", "top_k", "top_p")
     return {"strategy": "sampling", **{n: getattr(self, n) for n in names}}
 
   def describe(self) -> str:
-    """One phrase for the start-up print (host numbers)."""
     if self.temperature == 0:
       return "greedily"
     text = f"at temperature {self.temperature:g}"
@@ -89,26 +92,17 @@ class SamplingParams:
 
   @property
   def label(self) -> str:
-    """Distinguishes metric names of several strategies; "" when greedy."""
     return f"t{self.temperature:g}" if self.temperature else ""
 
   @property
-  def is_search(self) -> bool:
-    """Whether one call finds several sequences of a prompt, without a key."""
-    return False
-
-  @property
   def is_random(self) -> bool:
-    """Whether a second sample of a prompt can differ from the first."""
     return self.temperature != 0
 
   @property
   def max_samples(self) -> int | None:
-    """Different samples of a prompt that there can be; None for any number."""
     return None if self.is_random else 1
 
   def as_arrays(self) -> "SamplingParams":
-    """Numbers of fixed types, so that 1 and 1.0 share a compiled program."""
     return SamplingParams(
       temperature=np.float32(self.temperature),
       top_k=np.int32(self.top_k),

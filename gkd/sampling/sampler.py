@@ -92,26 +92,13 @@ def sample(
   eos_ids: Sequence[int],
   forbidden_ids: Sequence[int],
 ) -> Samples:
-  """Draws one target sequence for each prompt.
+  """Draws one target sequence for each prompt: `Samples` [B, T], no gradient.
 
   Args:
-    model: the model.
-    params: its parameters.
-    inputs: [B, I] int32 prompts, right-padded.
-    input_mask: [B, I] bool, True on prompt ids.
-    example_ids: [B] int32 global example ids; −1 marks a filler row, which gets
-      no tokens and does not keep the loop running.
-    key: of one (seed, step, role), see `keys.stream`.
-    temperature: see `SamplingParams`; traced, as the filters are.
-    top_k: see `SamplingParams`.
-    top_p: see `SamplingParams`.
+    model: as `params`, prompts, key and ids in `generate.generate`.
+    temperature: see `SamplingParams`; traced, as top_k and top_p are.
     max_length: T, static.
-    eos_ids: the ids that end a sequence.
-    forbidden_ids: ids that are never drawn, beside the padded rows from
-      `model.vocabulary_size` up.
-
-  Returns:
-    The `Samples` [B, T], without gradient.
+    forbidden_ids: never drawn, beside ids from `model.vocabulary_size` up.
   """
   example_ids = jnp.asarray(example_ids)
   row_keys = keys.per_row(key, example_ids)
@@ -123,14 +110,9 @@ def sample(
     logits = masks.mask_padded_ids(
       logits, model.vocabulary_size, forbidden_ids=forbidden_ids
     )
-    tokens, log_probs = choose(
-      logits,
-      keys.at_position(row_keys, state.position),
-      temperature=temperature,
-      top_k=top_k,
-      top_p=top_p,
-    )
-    return _append(state, tokens, log_probs, eos_ids)
+    position_keys = keys.at_position(row_keys, state.position)
+    chosen = choose(logits, position_keys, temperature, top_k, top_p)
+    return _append(state, *chosen, eos_ids)
 
   def unfinished(state: _State) -> Array:
     return (state.position < max_length) & ~jnp.all(state.finished)
@@ -156,7 +138,6 @@ def sample(
 def choose(
   logits: Array,
   row_keys: Key,
-  *,
   temperature: float | Array = 1.0,
   top_k: int | Array = 0,
   top_p: float | Array = 1.0,
@@ -166,10 +147,8 @@ def choose(
   Args:
     logits: [B, V], −inf where an id is not allowed.
     row_keys: [B] keys of this position.
-    temperature: see `SamplingParams`; when it is 0 (greedy), the largest logit
-      is taken, the first of equals.
-    top_k: see `SamplingParams`.
-    top_p: see `SamplingParams`.
+    temperature: see `SamplingParams`, as for top_k and top_p; when it is 0
+      (greedy), the largest logit is taken, the first of equals.
 
   Returns:
     tokens [B] int32 and log_probs [B] float32, see `Samples.log_probs`.

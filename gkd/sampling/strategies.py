@@ -8,6 +8,7 @@ print(f"generated {strategy.describe()}")
 import math
 import numbers
 from typing import Any
+from typing import ClassVar
 from typing import Protocol
 
 import flax.struct
@@ -26,49 +27,42 @@ from gkd.types import UserError
 class Strategy(Protocol):
   """What the generator and its callers use of a decoding strategy.
 
-  A pytree: its numbers are traced, what determines shapes is static. See
-  `SamplingParams`, which draws, and `BeamSearch`.
+  A pytree: its numbers are traced, what determines shapes is static.
+
+  Attributes:
+    is_search: whether one call finds several sequences of a prompt, and no key
+      is used.
+    is_random: whether a second sample of a prompt can differ from the first.
+    max_samples: different samples of a prompt that there can be; None for any
+      number.
+    label: distinguishes metric names of several strategies; "" when greedy.
   """
 
-  @property
-  def label(self) -> str:
-    """Distinguishes metric names of several strategies; may be empty."""
-    ...
+  is_search: ClassVar[bool]
 
   @property
-  def is_search(self) -> bool:
-    """Whether one call finds several sequences of a prompt, without a key."""
-    ...
+  def is_random(self) -> bool: ...
 
   @property
-  def is_random(self) -> bool:
-    """Whether a second sample of a prompt can differ from the first."""
-    ...
+  def max_samples(self) -> int | None: ...
 
   @property
-  def max_samples(self) -> int | None:
-    """Different samples of a prompt that there can be; None for any number."""
-    ...
+  def label(self) -> str: ...
 
   def validate(self) -> None:
-    """Raises a UserError if a number is out of range."""
-    ...
+    """Raises a UserError if a number (of the host) is out of range."""
 
   def check_num_ids(self, num_ids: int) -> None:
     """Raises a UserError if there are too few ids to choose from."""
-    ...
 
   def settings(self) -> dict[str, Any]:
     """The strategy and its numbers as JSON."""
-    ...
 
   def describe(self) -> str:
     """One phrase for the start-up print."""
-    ...
 
   def as_arrays(self) -> "Strategy":
     """Numbers of fixed types, so that 1 and 1.0 share a compiled program."""
-    ...
 
   def generate(
     self,
@@ -85,7 +79,6 @@ class Strategy(Protocol):
     forbidden_ids: tuple[int, ...],
   ) -> Samples:
     """Sequences [B, num_best, T]; traced. See `generate.generate`."""
-    ...
 
 
 @flax.struct.dataclass
@@ -97,6 +90,9 @@ class BeamSearch:
     alpha: exponent of the length penalty, traced; 0 ranks by log-probability,
       more favours longer sequences. T5X's default.
   """
+
+  is_search: ClassVar[bool] = True
+  is_random: ClassVar[bool] = False
 
   size: int = flax.struct.field(pytree_node=False, default=4)
   alpha: float | Array = 0.6
@@ -125,37 +121,22 @@ class BeamSearch:
     beam_search.check_num_beams(self.size, num_ids)
 
   def settings(self) -> dict[str, Any]:
-    """The strategy and its numbers as JSON."""
     beams = {"beam_size": self.size, "beam_alpha": self.alpha}
     return {"strategy": "beam_search", **beams}
 
   def describe(self) -> str:
-    """One phrase for the start-up print (host numbers)."""
     beams = "1 beam" if self.size == 1 else f"{self.size} beams"
     return f"by a search with {beams}, alpha {self.alpha:g}"
 
   @property
   def label(self) -> str:
-    """Distinguishes metric names of several strategies."""
     return f"beam{self.size}"
 
   @property
-  def is_search(self) -> bool:
-    """Whether one call finds several sequences of a prompt, without a key."""
-    return True
-
-  @property
-  def is_random(self) -> bool:
-    """Whether a second sample of a prompt can differ from the first."""
-    return False
-
-  @property
   def max_samples(self) -> int:
-    """Different samples of a prompt that there can be."""
     return self.size
 
   def as_arrays(self) -> "BeamSearch":
-    """Numbers of fixed types, so that 1 and 1.0 share a compiled program."""
     return BeamSearch(self.size, np.float32(self.alpha))
 
   def generate(

@@ -13,6 +13,7 @@ started again from its last checkpoint ends bit-identical, files included.
 
 from collections.abc import Mapping
 import contextlib
+import dataclasses
 import functools
 import logging
 from typing import Any
@@ -260,17 +261,17 @@ def _evaluate(
 ) -> dict[str, float]:
   """Values of all evaluations after `done` steps; changes nothing."""
   values: dict[str, float] = {}
-  teacher = None if run.teacher is None else run.teacher.lm
+  roles = {"student": dataclasses.replace(run.student, params=params)}
+  if run.teacher is not None:
+    teacher = dataclasses.replace(run.teacher, params=teacher_params)
+    roles["teacher"] = teacher
   for evaluation in run.evaluations:
     values |= evaluate(
-      run.student.lm,
-      params,
       evaluation,
+      roles,
       seed=run.seed,
       step=done,
       predictions_dir=str(run.folder / "predictions"),
-      teacher=teacher,
-      teacher_params=teacher_params,
       batch_sharding=partitioning.batch_sharding(run.mesh),
     )
   return values

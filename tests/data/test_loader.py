@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
+from gkd.collate import collate
 from gkd.data.cache import Row
 from gkd.data.loader import Loader
-from gkd.data.loader import collate
 from gkd.data.mixture import Mixture
 from gkd.data.subset import Subset
 from gkd.types import Source
@@ -230,7 +230,9 @@ def test_fillers_have_an_input_and_nothing_to_learn():
   row = Row(np.array([7, 8], np.int32), np.zeros(0, np.int32), "", None)
   batch = collate([row, row], [4, 9], LENGTHS, batch_size=4)
   assert batch.rows.tolist() == [4, 9, -1, -1]
-  assert batch.inputs.tolist() == [[7, 8, 0, 0, 0]] * 2 + [[1, 0, 0, 0, 0]] * 2
+  assert batch.inputs.tolist() == [[7, 8, 0, 0, 0]] * 2 + [[0] * 5] * 2
+  assert batch.input_mask.sum(axis=1).tolist() == [2, 2, 1, 1]
+  assert batch.input_mask[:, 0].all()
   assert not batch.targets.any()
   assert not batch.weights.any()
 

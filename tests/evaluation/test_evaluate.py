@@ -22,6 +22,7 @@ from gkd.sampling.generate import prefetch
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.types import LanguageModel
+from gkd.types import Model
 from gkd.types import UserError
 from tests.sampling import toy_model
 
@@ -154,10 +155,12 @@ def _evaluation(cache=None, decoding=GREEDY, **kwargs):
   )
 
 
-def _evaluate(params, evaluation, seed=0, step=0, **kwargs):
-  return evaluate.evaluate(
-    MODEL, params, evaluation, seed=seed, step=step, **kwargs
-  )
+def _evaluate(params, evaluation, seed=0, step=0, teacher=None, **kwargs):
+  """`teacher` are the parameters of TEACHER."""
+  roles = {"student": Model(MODEL, params)}
+  if teacher is not None:
+    roles["teacher"] = Model(TEACHER, teacher)
+  return evaluate.evaluate(evaluation, roles, seed=seed, step=step, **kwargs)
 
 
 def test_metric_functions_get_every_row_once_and_no_filler():
@@ -256,9 +259,7 @@ def test_same_seed_and_step_repeat_the_draws_and_others_do_not():
 
 def test_distances_equal_the_sum_of_the_tables_divergences():
   student, teacher = _params(0), _params(1)
-  values = _evaluate(
-    student, _evaluation(), teacher=TEACHER, teacher_params=teacher
-  )
+  values = _evaluate(student, _evaluation(), teacher=teacher)
   # Positions are independent and all answers end at the last one, so the
   # expectation over sequences is exact: the sum of the divergences by position.
   q = _softmax(np.asarray(student["table"], np.float64))
@@ -280,8 +281,7 @@ def test_forward_kl_is_taken_on_teacher_text_and_reverse_on_student_text():
   values = _evaluate(
     student,
     _evaluation(),
-    teacher=TEACHER,
-    teacher_params={**teacher, "table": jnp.asarray(table)},
+    teacher={**teacher, "table": jnp.asarray(table)},
   )
   per_token = values["eval/toy/forward_kl_per_token"]
   assert per_token == pytest.approx(values["eval/toy/forward_kl"])  # 1 token
@@ -307,21 +307,21 @@ def writers(monkeypatch):
 
 def test_teacher_writes_once_for_all_steps(writers):
   evaluation = _evaluation(batch_size=5)
-  kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
+  kwargs = {"teacher": _params(1)}
   first = _evaluate(_params(0), evaluation, step=10, **kwargs)
   assert writers.count("teacher") == 1
   second = _evaluate(_params(0), evaluation, step=20, **kwargs)
   assert writers.count("teacher") == 1
   assert first["eval/toy/forward_kl"] == second["eval/toy/forward_kl"]
   # Other parameters are another teacher.
-  kwargs["teacher_params"] = _params(2)
+  kwargs["teacher"] = _params(2)
   third = _evaluate(_params(0), evaluation, step=30, **kwargs)
   assert writers.count("teacher") == 2
   assert third["eval/toy/forward_kl"] != first["eval/toy/forward_kl"]
 
 
 def test_teacher_is_scored_as_the_student_is_and_once(writers):
-  kwargs = {"teacher": TEACHER, "teacher_params": _spelled(3)}
+  kwargs = {"teacher": _spelled(3)}
   evaluation = _evaluation(
     score_teacher=True, distance=False, batch_size=5, bootstrap=20
   )
@@ -350,7 +350,7 @@ def test_teacher_is_decoded_as_the_evaluation_says(writers):
     distance=False,
     batch_size=5,
   )
-  kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
+  kwargs = {"teacher": _params(1)}
   values = _evaluate(_params(1), evaluation, **kwargs)
   assert writers == ["student"] * 3 + ["teacher"] * 3
   by_student, by_teacher = cache.calls[:3], cache.calls[3:]
@@ -364,7 +364,7 @@ def test_teacher_is_decoded_as_the_evaluation_says(writers):
 
 
 def test_teacher_is_left_out_where_not_asked_for(writers):
-  kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
+  kwargs = {"teacher": _params(1)}
   values = _evaluate(_params(), _evaluation(distance=False), **kwargs)
   assert writers.count("teacher") == 0
   assert not any("teacher" in name for name in values)
@@ -411,7 +411,7 @@ def test_a_search_does_not_depend_on_the_batch_size_nor_the_seed():
 
 
 def test_distances_are_of_drawn_sequences_whatever_the_decoding(writers):
-  kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
+  kwargs = {"teacher": _params(1)}
   by_search = _evaluate(
     _params(0),
     _evaluation(decoding=BeamSearch(2), score_teacher=True),
@@ -430,7 +430,7 @@ def test_distances_are_of_drawn_sequences_whatever_the_decoding(writers):
 def test_an_altered_copy_measures_on_its_own_rows():
   # The teacher's sequences depend on row ids and number of rows; those of the
   # whole split must not serve for a part of it.
-  kwargs = {"teacher": TEACHER, "teacher_params": _params(1, echo=9.0)}
+  kwargs = {"teacher": _params(1, echo=9.0)}
   whole = _evaluation()
   _evaluate(_params(0), whole, **kwargs)
   part = dataclasses.replace(whole, num_examples=1)
@@ -441,7 +441,7 @@ def test_an_altered_copy_measures_on_its_own_rows():
 
 def test_long_evaluation_shows_every_phase_in_prompts(capsys, monkeypatch):
   monkeypatch.setattr(prompts, "_QUIET_SECONDS", 0.0)
-  kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
+  kwargs = {"teacher": _params(1)}
   _evaluate(_params(), _evaluation(), **kwargs)
   lines = capsys.readouterr().err.splitlines()
   names = ["answers", "text of the teacher", "text of the student"]
@@ -482,7 +482,7 @@ def test_evaluation_leaves_parameters_as_they_were():
   evaluation = _evaluation(
     None, SamplingParams(), bootstrap=9, score_teacher=True
   )
-  _evaluate(params, evaluation, teacher=TEACHER, teacher_params=teacher)
+  _evaluate(params, evaluation, teacher=teacher)
   jax.tree.map(np.testing.assert_array_equal, before, (params, teacher))
 
 
@@ -491,7 +491,7 @@ def test_every_number_has_its_interval_and_contains_it():
   evaluation = _evaluation(
     cache, SamplingParams(), bootstrap=50, label="t1", score_teacher=True
   )
-  kwargs = {"teacher": TEACHER, "teacher_params": _params(1)}
+  kwargs = {"teacher": _params(1)}
   values = _evaluate(_params(echo=2.0), evaluation, **kwargs)
   names = {n for n in values if not n.endswith(("_ci_low", "_ci_high"))}
   assert names == {
@@ -522,7 +522,7 @@ def test_every_number_has_its_interval_and_contains_it():
 def test_interval_of_the_kl_is_that_of_the_mean_over_prompts():
   # Ten rows of each of six prompts; the first position differs, by the prompt.
   evaluation = _evaluation(_Cache(num_rows=60), bootstrap=2000, batch_size=5)
-  kwargs = {"teacher": TEACHER, "teacher_params": _params(0, echo=0.0)}
+  kwargs = {"teacher": _params(0, echo=0.0)}
   values = _evaluate(_params(0, echo=3.0), evaluation, **kwargs)
   name = "eval/toy/reverse_kl"
   half = (values[f"{name}_ci_high"] - values[f"{name}_ci_low"]) / 2
@@ -588,8 +588,7 @@ def test_evaluation_draws_from_its_own_stream_alone(monkeypatch):
   _evaluate(
     _params(),
     _evaluation(None, SamplingParams(), bootstrap=20, score_teacher=True),
-    teacher=TEACHER,
-    teacher_params=_params(1),
+    teacher=_params(1),
   )
   assert set(roles) == {keys.Role.EVALUATION}
   assert (np.random.get_state()[1].tolist(), random.getstate()) == before

@@ -32,6 +32,7 @@ import numpy as np
 
 from gkd import keys
 from gkd import partitioning
+from gkd.collate import collate
 from gkd.data import cache as caches
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
@@ -39,7 +40,6 @@ from gkd.data.completions.spec import Completions
 from gkd.data.completions.spec import Result
 from gkd.data.hashes import content_hash
 from gkd.data.hashes import differences
-from gkd.data.loader import collate
 from gkd.data.writer import CacheWriter
 from gkd.progress import Progress
 from gkd.sampling.generate import generate
@@ -185,9 +185,8 @@ def _dispatched(
     for start in range(0, len(shard), spec.batch_size):
       ids = list(shard[start : start + spec.batch_size])
       rows = spec.prompts.read(ids)
-      prompts = [row._replace(targets=row.targets[:0]) for row in rows]
       widths = {"inputs": spec.width, "targets": 1}
-      batch = collate(prompts, ids, widths, spec.batch_size)
+      batch = collate(rows, ids, widths, spec.batch_size, with_targets=False)
       arrays = batch.inputs, batch.input_mask, batch.rows
       arrays = jax.device_put(arrays, sharding)
       for k in range(passes):
