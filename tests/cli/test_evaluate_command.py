@@ -190,7 +190,7 @@ def test_a_beam_search_beside_greedy_and_alone(
   assert [record["row"] for record in records] == list(range(8))
   page = tmp_path / "page.html"
   assert command.main(["report", str(folder), f"--output={page}"]) == 0
-  assert "accuracy beam4" in page.read_text("utf-8")
+  assert "beam size 4" in page.read_text("utf-8")
 
   assert command.main([*given, "--gin.EVAL_TEMPERATURES=()"]) == 0
   values = json.loads((folder / "metrics.json").read_text())
