@@ -10,15 +10,13 @@ gets ⌊m · w_j / (w_j + w_j+1 + …)⌋. Hence
 - the k-th row that component j gives is row k of its own stream: the same that
   it would give alone.
 
-Usage:
-  mixture = Mixture([(gsm8k, 3), (svamp, 1)])
-  component, place = mixture.split(n)
+mixture = Mixture([(gsm8k, 3), (svamp, 1)])
+component, place = mixture.split(n)
 """
 
 from collections.abc import Iterable
 import fractions
 import math
-import numbers
 
 from gkd.data import cache as caches
 from gkd.data.cache import TokenCache
@@ -35,14 +33,8 @@ class Mixture:
   """
 
   def __init__(self, components: Iterable[tuple[TokenCache, float]]):
-    """Checks that the caches can be read together.
-
-    Args:
-      components: caches, each with its rate above 0; only their proportions
-        count.
-    """
-    # A configuration that gin wrote out has its names sorted: the order in
-    # which they were written must not matter.
+    """Takes caches of one vocabulary with rates above 0, in any order."""
+    # A configuration that gin wrote out has its names sorted.
     components = sorted(components, key=lambda pair: _key(pair[0]))
     assert components, "a mixture has components"
     self.caches = tuple(cache for cache, _ in components)
@@ -89,7 +81,7 @@ def _key(cache: TokenCache) -> tuple[str, str, str]:
 
 
 def _checked(cache: TokenCache, rate: float) -> fractions.Fraction:
-  number = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
+  number = type(rate) in (int, float)
   if not (number and math.isfinite(rate) and rate > 0):
     raise UserError(
       f"the rate of {cache.info['task']} in the mixture is {rate!r}; give a"

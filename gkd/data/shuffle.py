@@ -4,8 +4,7 @@ grain's index shuffle computes the image of one place directly, so a data order
 takes no memory and no state: any place of any epoch is a function of a stream,
 a tuple of numbers that starts with the seed.
 
-Usage:
-  row = permute(place, size=1000, stream=(seed, EPOCH, epoch))
+row = permute(place, size=1000, stream=(seed, EPOCH, epoch))
 """
 
 import functools
@@ -43,9 +42,6 @@ def permute(place: int, size: int, stream: tuple[int, ...]) -> int:
 
 @functools.lru_cache(maxsize=256)
 def _seed(stream: tuple[int, ...]) -> int:
-  """One number of all numbers of a stream.
-
-  It is a hash: with a sum, epoch 1 of seed 0 would be epoch 0 of seed 1.
-  """
+  """A hash of the stream: by a sum, epoch 1 of seed 0 would be 0 of seed 1."""
   entropy = np.random.SeedSequence([int(Role.DATA), *stream])
   return int(entropy.generate_state(1)[0])

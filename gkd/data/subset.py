@@ -9,15 +9,12 @@ those for m (prompt diversity, Fig. 6 of the teacher-hacking paper).
 Targets of one prompt are the rows with the same prompt text, in the order of
 the cache: what `gkd sample` writes.
 
-Usage:
-  rows = Subset(fraction=0.05).of(cache, seed=0)
-  cache_row = rows[place]          # 0 ≤ place < len(rows)
+rows = Subset(fraction=0.05).of(cache, seed=0)
+cache_row = rows[place]          # 0 ≤ place < len(rows)
 """
 
 from collections.abc import Iterator
-from collections.abc import Sequence
 import dataclasses
-from typing import Protocol
 
 import numpy as np
 
@@ -26,14 +23,37 @@ from gkd.data.cache import TokenCache
 from gkd.types import UserError
 
 
-class Rows(Protocol):
-  """Rows of a cache by their place in a subset."""
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """Rows of a cache by their place in a subset.
 
-  def __len__(self) -> int: ...
+  Attributes:
+    total: rows of the cache, or prompts with `groups`.
+    size: so many of them are used.
+    stream: of the permutation that they are the first of, if not all are used.
+    groups: [total, m] rows of the cache of each prompt; None: single rows.
+  """
 
-  def __getitem__(self, place: int) -> int: ...
+  total: int
+  size: int
+  stream: tuple[int, ...]
+  groups: np.ndarray | None = None
 
-  def __iter__(self) -> Iterator[int]: ...
+  @property
+  def _rows_each(self) -> int:
+    return 1 if self.groups is None else self.groups.shape[1]
+
+  def __len__(self) -> int:
+    return self.size * self._rows_each
+
+  def __getitem__(self, place: int) -> int:
+    item, target = divmod(place, self._rows_each)
+    if self.size < self.total:
+      item = shuffle.permute(item, self.total, self.stream)
+    return item if self.groups is None else int(self.groups[item, target])
+
+  def __iter__(self) -> Iterator[int]:
+    return map(self.__getitem__, range(len(self)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,24 +111,19 @@ class Subset:
       UserError: a prompt has too few targets.
     """
     drawn_by = seed if self.seed is None else self.seed
-    if self.targets_per_prompt is None:
+    m = self.targets_per_prompt
+    if m is None:
       size = min(self._size(len(cache), 1), len(cache))
-      if size == len(cache):
-        return range(size)
-      return _Drawn(range(len(cache)), size, (drawn_by, shuffle.SUBSET))
-    groups = _groups(cache, self.targets_per_prompt)
-    size = self._size(len(groups), self.targets_per_prompt)
+      return Rows(len(cache), size, (drawn_by, shuffle.SUBSET))
+    groups = _groups(cache, m)
+    size = self._size(len(groups), m)
     if size > len(groups):
       raise UserError(
-        f"TRAIN_LIMIT {self.limit} with TARGETS_PER_PROMPT"
-        f" {self.targets_per_prompt} needs {size} prompts and cache"
-        f" {cache.path} has {len(groups)}; lower the first or raise the second"
+        f"TRAIN_LIMIT {self.limit} with TARGETS_PER_PROMPT {m} needs {size}"
+        f" prompts and cache {cache.path} has {len(groups)}; lower the first or"
+        " raise the second"
       )
-    chosen: Sequence[int] | _Drawn = range(size)
-    if size < len(groups):
-      prompts = range(len(groups))
-      chosen = _Drawn(prompts, size, (drawn_by, shuffle.PROMPTS))
-    return _Grouped(groups, chosen)
+    return Rows(len(groups), size, (drawn_by, shuffle.PROMPTS), groups)
 
   def describe(self, rows: Rows, cache: TokenCache, seed: int) -> str:
     """Number of rows, and how they came about."""
@@ -136,42 +151,6 @@ class Subset:
 def rising(rows: Rows) -> np.ndarray:
   """[len(rows)] int64, the rows of a subset sorted."""
   return np.sort(np.fromiter(rows, np.int64, len(rows)))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Drawn:
-  """The first `size` places of a permutation of `items`."""
-
-  items: Sequence[int]
-  size: int
-  stream: tuple[int, ...]
-
-  def __len__(self) -> int:
-    return self.size
-
-  def __getitem__(self, place: int) -> int:
-    return self.items[shuffle.permute(place, len(self.items), self.stream)]
-
-  def __iter__(self) -> Iterator[int]:
-    return map(self.__getitem__, range(len(self)))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Grouped:
-  """The targets of chosen prompts; those of one prompt follow one another."""
-
-  groups: np.ndarray  # [prompts, m] rows of the cache
-  chosen: Sequence[int] | _Drawn
-
-  def __len__(self) -> int:
-    return len(self.chosen) * self.groups.shape[1]
-
-  def __getitem__(self, place: int) -> int:
-    prompt, target = divmod(place, self.groups.shape[1])
-    return int(self.groups[self.chosen[prompt], target])
-
-  def __iter__(self) -> Iterator[int]:
-    return map(self.__getitem__, range(len(self)))
 
 
 def _groups(cache: TokenCache, size: int) -> np.ndarray:

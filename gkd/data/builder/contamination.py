@@ -3,12 +3,11 @@
 An evaluation on prompts that were trained on measures memory. Blanks around a
 prompt do not count, see `hashes.prompt_hash`.
 
-Usage:
-  found = shared(train, validation)
-  found.prompts, found.rows, found.examples
+found = shared(train, validation)
+found.prompts, found.rows, found.quoted
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,33 +17,20 @@ _EXAMPLES = 2
 _WIDTH = 60  # characters of an example
 
 
-@dataclasses.dataclass(frozen=True)
-class Repeats:
-  """What was found.
+class Repeats(NamedTuple):
+  """Repeated prompts."""
 
-  Attributes:
-    prompts: number of different prompts.
-    rows: rows of the (second) cache that have one of them; within one cache
-      those beyond the first of each prompt.
-    examples: texts of the first few, cut.
-  """
-
-  prompts: int
+  prompts: int  # different ones
+  # Rows of the (second) cache that have one of them; within one cache those
+  # beyond the first of each prompt.
   rows: int
-  examples: tuple[str, ...]
-
-  @property
-  def quoted(self) -> str:
-    """The examples in a sentence."""
-    return ", ".join(map(repr, self.examples))
+  quoted: str  # the first few, cut, as in a sentence
 
 
 def within(cache: TokenCache) -> Repeats:
   """Prompts that stand in several rows of one cache."""
   _, firsts = np.unique(cache.prompt_hashes, return_index=True)
-  again = np.ones(len(cache), bool)
-  again[firsts] = False
-  return _repeats(cache, np.flatnonzero(again))
+  return _repeats(cache, np.delete(np.arange(len(cache)), firsts))
 
 
 def shared(left: TokenCache, right: TokenCache) -> Repeats:
@@ -58,4 +44,4 @@ def _repeats(cache: TokenCache, rows: np.ndarray) -> Repeats:
   shown = rows[np.sort(firsts)[:_EXAMPLES]]
   texts = [row.prompt.strip() for row in cache.read(shown)]
   cut = [t if len(t) <= _WIDTH else f"{t[: _WIDTH - 1]}…" for t in texts]
-  return Repeats(len(hashes), len(rows), tuple(cut))
+  return Repeats(len(hashes), len(rows), ", ".join(map(repr, cut)))

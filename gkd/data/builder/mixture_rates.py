@@ -4,12 +4,9 @@ They are computed once, where seqio is, and for one split, since they may depend
 on its size. `<cache_dir>/<mixture>/mixture.json` keeps them with the code and
 the raw files that they depend on, so that they are found without TensorFlow and
 a change is noticed.
-
-write("caches", "my_mixture", {"gsm8k": 3.0, "svamp": 1.0}, caches, "train")
-rates = find("caches", "my_mixture", data_dir, "train")
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from collections.abc import Mapping
 import json
 import logging
@@ -31,21 +28,16 @@ def write(
   cache_dir: str | os.PathLike,
   mixture: str,
   rates: Mapping[str, float],
-  caches: Iterable[TokenCache],
+  caches: Collection[TokenCache],
   split: str,
 ) -> Path:
   """Writes the rates of a split, with what the caches were made of."""
-  infos = [cache.info for cache in caches]
-  content = {
-    "format": _FORMAT,
-    "key_format": cache_key.FORMAT,
-    "split": split,
-    "rates": dict(rates),
-    "sources": {k: v for i in infos for k, v in i.get("sources", {}).items()},
-    "raw_files": {
-      k: v for i in infos for k, v in i.get("raw_files", {}).items()
-    },
-  }
+  content = {"format": _FORMAT, "key_format": cache_key.FORMAT}
+  content |= {"split": split, "rates": dict(rates)}
+  for field in ("sources", "raw_files"):
+    content[field] = {}
+    for cache in caches:
+      content[field] |= cache.info.get(field, {})
   path = Path(cache_dir) / mixture / NAME
   path.parent.mkdir(parents=True, exist_ok=True)
   files.write_text(path, json.dumps(content, indent=2))
@@ -60,11 +52,7 @@ def find(
 ) -> dict[str, float] | None:
   """{task: rate} of a mixture; None without a file that fits, or a stale one.
 
-  Args:
-    cache_dir: folder of all caches.
-    mixture: its name.
-    data_dir: where the raw files are, if they are here.
-    split: that the rates are wanted for; None: whichever they are of.
+  `split` None takes the rates of whichever split they are of.
   """
   path = Path(cache_dir) / mixture / NAME
   if not path.is_file():
