@@ -6,10 +6,9 @@ component of the mixture and from place p of that component's own stream, see
 that is drawn anew for each epoch p div N, see `shuffle`. A resumed run sees the
 data it would have seen, and any number of processes sees the same batches.
 
-Usage:
-  loader = Loader(cache, batch_size=32, lengths={"inputs": 64, "targets": 32},
-                  seed=0)
-  batch = loader.batch(step)
+loader = Loader(cache, batch_size=32, lengths={"inputs": 64, "targets": 32},
+                seed=0)
+batch = loader.batch(step)
 """
 
 from collections.abc import Mapping

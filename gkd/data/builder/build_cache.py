@@ -103,10 +103,7 @@ def _build(spec: CacheSpec, num_workers: int | None, check: bool) -> str:
 def _info(task: Any, spec: CacheSpec) -> dict[str, Any]:
   """What info.json says of the task."""
   return {
-    "task": spec.task,
-    "split": spec.split,
-    "lengths": dict(spec.lengths),
-    "overlong": spec.overlong,
+    **spec.fields,
     "key_format": cache_key.FORMAT,
     "sources": cache_key.source_hashes(task, spec.task_module),
     **seqio_source.function_names(task),

@@ -11,6 +11,8 @@ import dataclasses
 import logging
 import os
 from pathlib import Path
+import re
+from typing import Any
 from typing import Literal
 from typing import get_args
 
@@ -66,6 +68,16 @@ class CacheSpec:
   def name(self) -> str:
     return f"{self.task} {self.split}"
 
+  @property
+  def fields(self) -> dict[str, Any]:
+    """What info.json repeats of it."""
+    return {
+      "task": self.task,
+      "split": self.split,
+      "lengths": dict(self.lengths),
+      "overlong": self.overlong,
+    }
+
   def folder(self, key_hash: str) -> Path:
     """Where the cache with that hash of its key lies."""
     return Path(self.cache_dir) / self.task / f"{self._prefix}-{key_hash[:12]}"
@@ -73,8 +85,7 @@ class CacheSpec:
   @property
   def _prefix(self) -> str:
     """The split as a folder may be called."""
-    kept = (c if c.isalnum() or c in "_.[]:%" else "_" for c in self.split)
-    return "".join(kept)
+    return re.sub(r"[^\w.\[\]:%]", "_", self.split)
 
   def candidates(self) -> Iterator[Path]:
     """Folders that may hold the cache, the newest first."""
@@ -97,13 +108,6 @@ def find(spec: CacheSpec) -> str | None:
   knows arguments that come from elsewhere than from code, such as an
   environment variable. `build_cache.find_or_build(spec, check=True)` asks it.
   """
-  wanted = {
-    "format": caches.FORMAT,
-    "task": spec.task,
-    "split": spec.split,
-    "lengths": dict(spec.lengths),
-    "overlong": spec.overlong,
-  }
   for folder in spec.candidates():
     try:
       info = caches.TokenCache(folder).info
@@ -111,7 +115,7 @@ def find(spec: CacheSpec) -> str | None:
       log.warning("%s", error)
       continue
     if (
-      all(info.get(name) == value for name, value in wanted.items())
+      spec.fields.items() <= info.items()
       and caches.same_vocabulary(info, spec.vocabulary)
       and staleness.is_fresh(folder, info, spec.data_dir)
     ):

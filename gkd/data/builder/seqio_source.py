@@ -4,9 +4,8 @@ Where a task ends with seqio's `tokenize` and `append_eos`, its examples are
 taken before those and tokenised by workers, at a fraction of the cost. Of any
 other task the tokens are taken, as seqio makes them.
 
-Usage:
-  task = load(spec)
-  examples = read(task, spec)
+task = load(spec)
+examples = read(task, spec)
 """
 
 from collections.abc import Callable
@@ -35,17 +34,12 @@ _TENSORFLOW = ("seqio", "t5", "tensorflow", "tensorflow_datasets")
 
 
 class Examples(NamedTuple):
-  """The examples of a split, in the source's order.
+  """The examples of a split, in the source's order."""
 
-  Attributes:
-    rows: each a mapping of field to text, number or array.
-    total: their number, where it is known beforehand.
-    add_eos: {feature: whether an EOS belongs behind its tokens}, where rows are
-      texts; None where they have been tokenised.
-  """
-
-  rows: Iterator[Mapping[str, Any]]
-  total: int | None
+  rows: Iterator[Mapping[str, Any]]  # field -> text, number or array
+  total: int | None  # where it is known beforehand
+  # {feature: whether an EOS belongs behind its tokens}, where rows are texts;
+  # None where they have been tokenised.
   add_eos: Mapping[str, bool] | None
 
 
@@ -212,11 +206,8 @@ def _before_tokenising(task: Any, vocabulary: Vocabulary) -> list | None:
   import seqio
 
   prep = seqio.preprocessors
-  steps = [
-    step
-    for step in task.preprocessors
-    if not isinstance(step, seqio.CacheDatasetPlaceholder)
-  ]
+  placeholder = seqio.CacheDatasetPlaceholder
+  steps = [s for s in task.preprocessors if not isinstance(s, placeholder)]
   ends = (
     len(steps) > 1
     and steps[-2] is prep.tokenize

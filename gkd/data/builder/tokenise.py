@@ -3,10 +3,9 @@
 A worker imports neither TensorFlow nor seqio nor jax. Texts are tokenised in
 batches, with the ids that `seqio.preprocessors.tokenize` gives.
 
-Usage:
-  recipe = Recipe(folder, lengths, vocabulary, "gkd.text.postprocess:strip",
-                  add_eos={"inputs": True, "targets": True})
-  write(recipe, Job(index=0, first_row=0, examples=[…]))
+recipe = Recipe(folder, lengths, vocabulary, "gkd.text.postprocess:strip",
+                add_eos={"inputs": True, "targets": True})
+write(recipe, Job(index=0, first_row=0, examples=[…]))
 """
 
 import collections
@@ -52,17 +51,11 @@ class Recipe:
 
 
 class Job(NamedTuple):
-  """One shard.
-
-  Attributes:
-    index: its number.
-    first_row: row of the split that it starts with.
-    examples: as the task's preprocessors leave them.
-  """
+  """One shard."""
 
   index: int
-  first_row: int
-  examples: Sequence[Mapping[str, Any]]
+  first_row: int  # of the split
+  examples: Sequence[Mapping[str, Any]]  # as preprocessors leave them
 
 
 def write(recipe: Recipe, job: Job) -> int:
@@ -71,7 +64,7 @@ def write(recipe: Recipe, job: Job) -> int:
   Raises:
     UserError: it cannot be written, or an example cannot be converted.
   """
-  counts: collections.Counter[str] = collections.Counter()
+  counts = collections.Counter()
   try:
     made = rows(recipe, job, counts)
     return shards.write(recipe.folder, job.index, made, counts)
@@ -93,11 +86,8 @@ def rows(
 ) -> Iterator[Row]:
   """Rows of a shard.
 
-  Args:
-    recipe: what is done.
-    job: with which examples.
-    counts: is counted up: `rows`, `truncated_inputs`, `truncated_targets` and
-      `prompts_alone`, rows without a target.
+  `counts` is counted up: `rows`, `truncated_inputs`, `truncated_targets` and
+  `prompts_alone`, rows without a target.
   """
   postprocess = cache.resolve_postprocess(recipe.postprocess, "the task")
   for start in range(0, len(job.examples), _TEXTS_AT_ONCE):

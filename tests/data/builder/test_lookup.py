@@ -2,38 +2,48 @@
 
 import os
 
-from gkd.data import writer
+import pytest
+
 from gkd.data.builder import lookup
 from gkd.data.builder import staleness
-from gkd.data.cache import Row
 from gkd.text.vocabulary import ByteVocabulary
-
-LENGTHS = {"inputs": 4, "targets": 4}
+from tests.data import tiny_caches
+from tests.data.tiny_caches import LENGTHS
 
 
 def make(path, **info):
-  content = {
-    "task": "toy",
-    "split": "train",
-    "lengths": LENGTHS,
-    "overlong": "truncate",
-    "vocabulary": ByteVocabulary(),
-    **info,
-  }
-  writer.write_rows(path, [Row([1], [1], "p", "r")], content)
+  tiny_caches.numbered(path, 2, overlong="truncate", **info)
   return path
 
 
-def find(folder, data_dir=None):
-  spec = lookup.CacheSpec(
-    task="toy",
-    split="train",
-    lengths=LENGTHS,
-    vocabulary=ByteVocabulary(),
-    cache_dir=folder,
-    data_dir=data_dir,
-  )
-  return lookup.find(spec)
+def find(folder, **changes):
+  fields = {
+    "task": "toy",
+    "split": "train",
+    "lengths": LENGTHS,
+    "vocabulary": ByteVocabulary(),
+    "cache_dir": folder,
+    **changes,
+  }
+  return lookup.find(lookup.CacheSpec(**fields))
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"task": "other"},
+    {"split": "test"},
+    {"lengths": {**LENGTHS, "inputs": 13}},
+    {"vocabulary": ByteVocabulary(extra_ids=1)},
+    {"overlong": "refuse"},
+  ],
+)
+def test_find_returns_only_what_fits(tmp_path, change):
+  made = make(tmp_path / "toy" / "train-0")
+  assert find(tmp_path) == str(made)
+  assert find(tmp_path, **change) is None
+  (made / "info.json").unlink()
+  assert find(tmp_path) is None
 
 
 def test_the_newest_of_several_is_taken(tmp_path):
@@ -49,11 +59,11 @@ def test_a_changed_raw_file_makes_a_cache_stale(tmp_path):
   (tmp_path / "x.gz").write_bytes(b"one")
   described = staleness.describe({"x.gz": tmp_path / "x.gz"})
   made = make(tmp_path / "toy" / "train-0", raw_files=described)
-  assert find(tmp_path, tmp_path) == find(tmp_path) == str(made)
+  assert find(tmp_path, data_dir=tmp_path) == find(tmp_path) == str(made)
   (tmp_path / "x.gz").write_bytes(b"two")
   os.utime(tmp_path / "x.gz", (1, 1))
-  assert find(tmp_path, tmp_path) is None
-  assert find(tmp_path, tmp_path / "elsewhere") == str(made)
+  assert find(tmp_path, data_dir=tmp_path) is None
+  assert find(tmp_path, data_dir=tmp_path / "elsewhere") == str(made)
 
 
 def test_folders_in_the_making_and_locks_are_no_caches(tmp_path):

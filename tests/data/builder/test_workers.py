@@ -2,9 +2,6 @@
 
 import pathlib
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 
 import pytest
@@ -17,6 +14,7 @@ from gkd.data.cache import TokenCache
 from gkd.data.writer import CacheWriter
 from gkd.errors import UserError
 from gkd.text.vocabulary import ByteVocabulary
+from tests.data import child
 
 POSTPROCESS = """
 import os
@@ -82,22 +80,20 @@ def test_the_number_of_workers_changes_no_byte(
   tmp_path, functions, monkeypatch
 ):
   sizes = [4, 4, 4, 4, 1]
-  infos = []
+  caches = []
   for count in (1, 3):
-    path = tmp_path / str(count)
-    assert make(path, sizes, count) == sorted(sizes)
-    infos.append(TokenCache(path).info)
-  assert infos[0] == infos[1]  # with the sha256 of every file
+    assert make(tmp_path / str(count), sizes, count) == sorted(sizes)
+    caches.append(TokenCache(tmp_path / str(count)))
+  assert caches[0].info == caches[1].info  # with the sha256 of every file
   # In one process: a single shard does not wait for another to start.
   monkeypatch.setattr(
     workers.multiprocessing, "get_context", lambda kind: pytest.fail("starts")
   )
   assert make(tmp_path / "one", [17], 2) == [17]
   assert make(tmp_path / "none", [], 2) == []
-  left, right = TokenCache(tmp_path / "one"), TokenCache(tmp_path / "3")
-  texts = [row.prompt for row in left.read(range(17))]
-  assert texts == [row.prompt for row in right.read(range(17))]
-  assert texts == [f"i {n}" for n in range(17)]
+  for cache in (caches[1], TokenCache(tmp_path / "one")):
+    texts = [row.prompt for row in cache.read(range(17))]
+    assert texts == [f"i {n}" for n in range(17)]
 
 
 @pytest.mark.parametrize("sizes", [[12], [4, 4, 4]])
@@ -123,7 +119,7 @@ def test_a_worker_that_dies_leaves_finished_shards(tmp_path, functions):
     assert writer.finished == {0: 4}
 
 
-def test_workers_end_with_the_process_that_started_them(tmp_path):
+def test_workers_end_with_the_process_that_started_them():
   """Also where it is killed: then their pipe has no other end any more."""
   code = """
     import time
@@ -134,9 +130,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
       print(*(process.pid for process in processes.values()), flush=True)
       time.sleep(60)
   """
-  parent = subprocess.Popen(
-    [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE
-  )
+  parent = child.start(code)
   worker = int(parent.stdout.readline())
   assert not _is_gone(worker)
   parent.send_signal(signal.SIGKILL)
@@ -156,9 +150,7 @@ def _is_gone(pid):
 
 
 def test_shards_grow_so_that_few_files_are_open():
-  rows = 0
-  for index in range(256):
-    rows += shards.rows_in(index)
-  assert shards.rows_in(0) == 1 << 14
-  assert rows == 64 * (1 << 14) * (1 + 2 + 4 + 8)
+  sizes = [shards.rows_in(index) for index in range(256)]
+  assert sizes[0] == 1 << 14
+  assert sum(sizes) == 64 * (1 << 14) * (1 + 2 + 4 + 8)
   assert shards.rows_in(10_000) == 1 << 17
