@@ -1,7 +1,7 @@
 """Charts as data, and the colours that they are drawn in.
 
 The modules final_metrics, curves and results decide what is drawn, drawing.py
-draws it with matplotlib, svg.py makes SVG and PNG files.
+draws it with matplotlib, pictures.py makes SVG and PNG files.
 """
 
 from collections.abc import Sequence
@@ -54,6 +54,13 @@ class Series:
   is_reference: bool = False
   is_broken: bool = False
 
+  @property
+  def dashes(self) -> tuple[float, ...]:
+    """Lengths of dashes and gaps; empty for a solid line."""
+    if self.is_reference:
+      return REFERENCE_DASHES
+    return DASHES[self.colour // len(LIGHT) % len(DASHES)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
@@ -65,7 +72,7 @@ class Chart:
     note: how to read it; may be empty.
     kind: "lines", "bars" (side by side) or "stacked" bars.
     series: lines or bars.
-    x_label: name of the horizontal axis.
+    x_label: name of the horizontal axis of lines.
     groups: names of the groups of bars.
     x_scale: of the horizontal axis of lines.
     y_scale: of their vertical axis.
@@ -75,7 +82,7 @@ class Chart:
   slug: str
   title: str
   note: str
-  kind: str
+  kind: Literal["lines", "bars", "stacked"]
   series: Sequence[Series]
   x_label: str = "updates"
   groups: Sequence[str] = ()
@@ -85,22 +92,19 @@ class Chart:
 
   def with_linear_axis(self) -> "Chart":
     """The same curves on a linear horizontal axis."""
-    return dataclasses.replace(
-      self, x_scale="linear", slug=f"{self.slug}_linear"
-    )
+    slug = f"{self.slug}_linear"
+    return dataclasses.replace(self, x_scale="linear", slug=slug)
 
 
-def dashes(colour: int) -> tuple[float, ...]:
-  """Lengths of dashes and gaps of an arm; empty for a solid line."""
-  return DASHES[colour // len(LIGHT) % len(DASHES)]
-
-
-def swatch_dashes(series: Series, width: float) -> str:
-  """`dashes` of a line in a legend, as an SVG attribute.
-
-  Args:
-    series: the line.
-    width: of the stroke.
-  """
-  pattern = REFERENCE_DASHES if series.is_reference else dashes(series.colour)
-  return " ".join(f"{length * width:g}" for length in pattern) or "none"
+def bars(
+  slug: str,
+  title: str,
+  notes: Sequence[str],
+  groups: Sequence[str],
+  series: Sequence[Series],
+) -> Chart:
+  """Bars side by side, of means over seeds and their single values."""
+  if any(len(values) > 1 for one in series for values in one.points):
+    notes = [*notes, "Bars are means over seeds, dots single seeds."]
+  note = " ".join(filter(None, notes))
+  return Chart(slug, title, note, "bars", series, groups=groups)

@@ -11,10 +11,8 @@ from matplotlib.ticker import NullLocator
 from matplotlib.ticker import StrMethodFormatter
 from matplotlib.ticker import SymmetricalLogLocator
 
-from gkd.report.charts import REFERENCE_DASHES
 from gkd.report.charts import Chart
 from gkd.report.charts import Series
-from gkd.report.charts import dashes
 
 _WIDTH = 4.2  # inches, about the width of a phone
 _HEIGHT = 2.6
@@ -33,25 +31,28 @@ def draw(chart: Chart, colours: Sequence[str], ink: str, grid: str) -> Figure:
     ink: of text and references.
     grid: of lines that are read past.
   """
-  if chart.kind == "lines":
-    figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
-    axes = figure.add_subplot()
+  are_lines = chart.kind == "lines"
+  bars = sum(not series.is_reference for series in chart.series)
+  pitch = _NAME + _BAR * (1 if chart.kind == "stacked" else bars)
+  height = _HEIGHT if are_lines else 0.35 + len(chart.groups) * pitch
+  figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+  axes = figure.add_subplot()
+  axes.grid(axis="y" if are_lines else "x", color=grid, linewidth=0.8)
+  axes.xaxis.set_major_locator(
+    MaxNLocator(5, integer=chart.x_label == "updates")
+  )
+  axes.yaxis.set_major_locator(MaxNLocator(5))
+  if are_lines:
     _draw_lines(axes, chart, colours, ink)
-    axes.grid(axis="y", color=grid, linewidth=0.8)
-  else:
-    side_by_side = [one for one in chart.series if not one.is_reference]
-    bars = 1 if chart.kind == "stacked" else len(side_by_side)
-    height = 0.35 + len(chart.groups) * (_NAME + _BAR * bars)
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    axes = figure.add_subplot()
-    _draw_bars(axes, chart, colours, ink)
-    axes.grid(axis="x", color=grid, linewidth=0.8)
-  if chart.x_label:
     axes.set_xlabel(chart.x_label, color=ink, fontsize=_LABEL)
+  else:
+    _draw_bars(axes, chart, pitch, colours, ink)
+  for axis in (axes.xaxis, axes.yaxis):
+    axis.set_major_formatter(StrMethodFormatter(_TICKS))
   axes.set_axisbelow(True)
   axes.tick_params(which="both", colors=ink, length=0, labelsize=_LABEL)
   for side, spine in axes.spines.items():
-    spine.set_visible(side == ("bottom" if chart.kind == "lines" else "left"))
+    spine.set_visible(side == ("bottom" if are_lines else "left"))
     spine.set_color(grid)
   return figure
 
@@ -61,122 +62,78 @@ def _draw_lines(
 ) -> None:
   few = len(chart.series) <= 6
   for series in chart.series:
-    if series.is_reference:
-      _draw_reference(axes, series, colours, ink)
+    colour = ink
+    if series.colour is not None:
+      colour = colours[series.colour % len(colours)]
+    style = {"color": colour, "label": series.name}
+    if series.dashes:
+      style["dashes"] = series.dashes
+    if series.is_reference and len(set(series.ys)) == 1:
+      axes.axhline(series.ys[0], linewidth=1.1, **style)
       continue
-    colour = colours[series.colour % len(colours)]
+    if series.is_reference:
+      axes.plot(series.xs, series.ys, linewidth=1.1, **style)
+      continue
     if series.low:
+      band = {"alpha": 0.16 if few else 0.09, "linewidth": 0}
       axes.fill_between(
-        series.xs,
-        series.low,
-        series.high,
-        color=colour,
-        alpha=0.16 if few else 0.09,
-        linewidth=0,
+        series.xs, series.low, series.high, color=colour, **band
       )
-    (line,) = axes.plot(
+    axes.plot(
       series.xs,
       series.ys,
-      label=series.name,
-      color=colour,
       linewidth=1.8 if few else 1.5,
       marker="o" if len(series.xs) <= 12 else None,
       markersize=3.5,
+      **style,
     )
-    pattern = dashes(series.colour)
-    if pattern:
-      line.set_dashes(pattern)
     if series.is_broken:
-      axes.plot(
-        series.xs[-1:],
-        series.ys[-1:],
-        color=colour,
-        marker="x",
-        markersize=8,
-        markeredgewidth=2,
-        clip_on=False,
-      )
+      cross = {"marker": "x", "markersize": 8, "markeredgewidth": 2}
+      end = series.xs[-1:], series.ys[-1:]
+      axes.plot(*end, color=colour, clip_on=False, **cross)
   _scale_axes(axes, chart)
-
-
-def _draw_reference(
-  axes: Axes, series: Series, colours: Sequence[str], ink: str
-) -> None:
-  """A level across the whole chart, or a curve where it is none."""
-  is_ink = series.colour is None
-  style = {
-    "color": ink if is_ink else colours[series.colour % len(colours)],
-    "linewidth": 1.1,
-    "dashes": REFERENCE_DASHES,
-    "label": series.name,
-  }
-  if len(set(series.ys)) == 1:
-    axes.axhline(series.ys[0], **style)
-  else:
-    axes.plot(series.xs, series.ys, **style)
 
 
 def _scale_axes(axes: Axes, chart: Chart) -> None:
   axes.margins(x=0.02, y=0.08)
-  xs = [x for series in chart.series for x in series.xs]
   if chart.x_scale == "log":
-    positive = [x for x in xs if x > 0]
+    xs = [x for series in chart.series for x in series.xs]
     if min(xs) > 0:
       axes.set_xscale("log")
       axes.xaxis.set_major_locator(LogLocator(numticks=7))
     else:  # step 0 has a place left of the first step
-      threshold = min(positive)
-      axes.set_xscale("symlog", linthresh=threshold, linscale=0.4)
-      axes.xaxis.set_major_locator(
-        SymmetricalLogLocator(base=10, linthresh=threshold)
-      )
+      first = min(x for x in xs if x > 0)
+      axes.set_xscale("symlog", linthresh=first, linscale=0.4)
+      locator = SymmetricalLogLocator(base=10, linthresh=first)
+      axes.xaxis.set_major_locator(locator)
       axes.set_xlim(0, max(xs) * 1.1)
     axes.xaxis.set_minor_locator(NullLocator())
-  else:
-    counts = chart.x_label == "updates"
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=counts))
+  levels = {y for one in chart.series for y in (*one.ys, *one.low, *one.high)}
   if chart.y_scale == "log":
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(numticks=6))
     axes.yaxis.set_minor_locator(NullLocator())
-  else:
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    _widen_if_flat(axes, chart)
-  for axis in (axes.xaxis, axes.yaxis):
-    axis.set_major_formatter(StrMethodFormatter(_TICKS))
-
-
-def _widen_if_flat(axes: Axes, chart: Chart) -> None:
-  """Lines that are all at one level do not get an axis of tiny differences."""
-  levels = {y for one in chart.series for y in (*one.ys, *one.low, *one.high)}
-  if len(levels) == 1:
+  elif len(levels) == 1:
+    # No axis of tiny differences.
     (level,) = levels
     room = 0.5 * abs(level) or 1.0
     axes.set_ylim(level - (room if level else 0.05), level + room)
 
 
 def _draw_bars(
-  axes: Axes, chart: Chart, colours: Sequence[str], ink: str
+  axes: Axes, chart: Chart, pitch: float, colours: Sequence[str], ink: str
 ) -> None:
   """Horizontal bars, the name of a group above its bars, values at the end."""
   stacked = chart.kind == "stacked"
-  bars = [series for series in chart.series if not series.is_reference]
-  pitch = _NAME + _BAR * (1 if stacked else len(bars))
   tops = [group * pitch for group in range(len(chart.groups))]
   lefts = [0.0] * len(tops)
   for place, series in enumerate(chart.series):
-    values = [y if math.isfinite(y) else 0.0 for y in series.ys]
     if series.is_reference:
-      axes.vlines(
-        series.ys,
-        [top + 0.19 for top in tops],
-        [top + pitch - 0.02 for top in tops],
-        color=ink,
-        linewidth=1.1,
-        linestyles=[(0, (2, 1.2))],
-        label=series.name,
-      )
+      ends = [top + 0.19 for top in tops], [top + pitch - 0.02 for top in tops]
+      dashes = {"linewidth": 1.1, "linestyles": [(0, (2, 1.2))]}
+      axes.vlines(series.ys, *ends, color=ink, label=series.name, **dashes)
       continue
+    values = [y if math.isfinite(y) else 0.0 for y in series.ys]
     middles = [top + 0.3 + (0 if stacked else place * _BAR) for top in tops]
     axes.barh(
       middles,
@@ -194,22 +151,13 @@ def _draw_bars(
   for top, name in zip(tops, chart.groups, strict=True):
     # A bar chart has room for so many letters; the end tells runs apart.
     name = name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}"
-    axes.text(
-      0.0,
-      top + _GAP,
-      name,
-      transform=axes.get_yaxis_transform(),
-      color=ink,
-      fontsize=10.5,
-      va="center",
-    )
+    place = {"transform": axes.get_yaxis_transform(), "va": "center"}
+    axes.text(0.0, top + _GAP, name, color=ink, fontsize=10.5, **place)
   axes.set_yticks([])
   axes.margins(x=0.14)
   if not any(y for series in chart.series for y in series.ys):
     axes.set_xlim(0, 1)
   axes.set_ylim(len(tops) * pitch - 0.02, -0.06)
-  axes.xaxis.set_major_locator(MaxNLocator(5))
-  axes.xaxis.set_major_formatter(StrMethodFormatter(_TICKS))
 
 
 def _draw_value(
@@ -217,29 +165,19 @@ def _draw_value(
 ) -> None:
   """Single values as dots or an interval as a line, and the number behind."""
   value = series.ys[group]
-  style = {"color": ink, "linewidth": 1.2, "marker": "|", "markersize": 5}
+  style = {"linewidth": 1.2, "marker": "|", "markersize": 5}
   points = series.points[group] if series.points else ()
   if len(points) > 1:
-    style |= {"linewidth": 0, "marker": "o", "markersize": 2.6}
+    style = {"linewidth": 0, "marker": "o", "markersize": 2.6}
   else:
     points = [series.low[group], series.high[group]] if series.low else []
     points = points if all(map(math.isfinite, points)) else []
   if points:
-    axes.plot(points, [middle] * len(points), **style)
+    axes.plot(points, [middle] * len(points), color=ink, **style)
   if math.isfinite(value):
-    axes.annotate(
-      _three_digits(value),
-      (max(value, 0.0, *points), middle),
-      (4, 0),
-      textcoords="offset points",
-      color=ink,
-      fontsize=_SMALL,
-      va="center",
-    )
-
-
-def _three_digits(value: float) -> str:
-  """5.70, 34.0, 1,234: numbers of one chart with digits alike."""
-  if value == 0:
-    return "0"
-  return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+    # 5.70, 34.0, 1,234: numbers of one chart with digits alike.
+    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+    behind = (max(value, 0.0, *points), middle)
+    place = {"textcoords": "offset points", "va": "center"}
+    text = text if value else "0"
+    axes.annotate(text, behind, (4, 0), color=ink, fontsize=_SMALL, **place)

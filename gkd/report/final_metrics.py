@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import math
 import re
 
+from gkd.report import charts
 from gkd.report import formats
 from gkd.report import metric_info
 from gkd.report import tables
@@ -40,35 +41,19 @@ def scores(
     for bound in score.bounds
   )
   notes = [note]
-  if any(len(values) > 1 for values in points):
-    notes.append("Bars are means over seeds, dots single seeds.")
-  if any(math.isfinite(value) for value in low):
+  if any(map(math.isfinite, low)):
     notes.append("Lines: 95 % interval over the prompts.")
   means = list(map(tables.mean, points))
   name = metric_info.describe(score, [score])
-  return Chart(
-    slug=re.sub(r"\W+", "_", score.slug) + "_end",
-    title=f"{title} at the end",
-    note=" ".join(filter(None, notes)),
-    kind="bars",
-    series=[
-      Series(name, 0, means, (), low, high, points),
-      *(
-        Series(
-          other_name,
-          None,
-          [
-            tables.mean(tables.last_values(members, others[score]))
-            for members in arms.values()
-          ],
-          is_reference=True,
-        )
-        for other_name, others in tables.references(runs, [score]).items()
-      ),
-    ],
-    x_label="",
-    groups=list(arms),
-  )
+  series = [Series(name, 0, means, (), low, high, points)]
+  for name, others in tables.references(runs, [score]).items():
+    values = [
+      tables.mean(tables.last_values(members, others[score]))
+      for members in arms.values()
+    ]
+    series.append(Series(name, None, values, is_reference=True))
+  slug = re.sub(r"\W+", "_", score.slug) + "_end"
+  return charts.bars(slug, f"{title} at the end", notes, list(arms), series)
 
 
 def time_split(runs: Sequence[Run]) -> Chart | None:
@@ -94,7 +79,6 @@ def time_split(runs: Sequence[Run]) -> Chart | None:
     title="Where the time went",
     note="Seconds of a whole run" + (", mean over seeds." if several else "."),
     kind="stacked",
-    x_label="",
     groups=[
       f"{arm} · {formats.duration(whole)}"
       for arm, whole in zip(arms, wholes, strict=True)

@@ -21,19 +21,15 @@ _MAX_ARMS = 4
 # Each run has a folder of its own; its name says which.
 _FOLDERS = ("model_dir", "output")
 # The model that wrote texts a run was trained on, at any depth of run.json.
-_WRITTEN = "written_by"
+_WRITTEN = "written_by."
 
 Facts = Mapping[str, Mapping[str, str]]  # {arm: {dotted name: value}}
 
 
 def settings(runs: Sequence[Run]) -> tuple[Table | None, Table | None]:
   """Settings that differ: those of all arms, then those that some lack."""
-  found = _values(
-    [run for run in runs if run.settings], lambda run: run.settings
-  )
-  names = [
-    name for name in _differing(found) if name.split(".")[-1] not in _FOLDERS
-  ]
+  found = _facts([run for run in runs if run.settings], lambda r: r.settings)
+  names = [n for n in _differing(found) if n.split(".")[-1] not in _FOLDERS]
   shared = [n for n in names if all(n in values for values in found.values())]
   others = [name for name in names if name not in shared]
   note = "Settings that are alike in all runs are left out."
@@ -45,25 +41,22 @@ def settings(runs: Sequence[Run]) -> tuple[Table | None, Table | None]:
 
 def facts(runs: Sequence[Run]) -> Table | None:
   """Models and data that differ, from the rest of run.json."""
-  found = _values(runs, _about)
-  names = [n for n in _differing(found) if _WRITTEN not in n.split(".")]
+  found = _facts(runs, _about)
+  names = [name for name in _differing(found) if _WRITTEN not in name]
   return _table("fact", names, found)
 
 
 def written(runs: Sequence[Run]) -> Table | None:
   """The models that wrote training texts; None where no run has one."""
   found: dict[str, dict[str, str]] = {}
-  for arm, values in _values(runs, _about).items():
+  for arm, values in _facts(runs, _about).items():
     split = [
-      (name.split(f"{_WRITTEN}."), value)
-      for name, value in values.items()
-      if f".{_WRITTEN}." in f".{name}"
+      (*n.split(_WRITTEN), v) for n, v in values.items() if _WRITTEN in n
     ]
-    several = len({place for (place, _), _ in split}) > 1
+    several = len({place for place, _, _ in split}) > 1
     if split:
       found[arm] = {
-        f"{place}{fact}" if several else fact: value
-        for (place, fact), value in split
+        (place if several else "") + name: v for place, name, v in split
       }
   names = dict.fromkeys(name for values in found.values() for name in values)
   return _table("fact", list(names), found)
@@ -75,38 +68,26 @@ def _about(run: Run) -> dict[str, Any]:
   return {k: v for k, v in flatten(about) if "config" not in k.split(".")}
 
 
-def _values(
+def _facts(
   runs: Sequence[Run], facts_of: Callable[[Run], Mapping[str, Any]]
 ) -> Facts:
   """Texts of the facts of each arm; all of them where its seeds differ."""
   found: dict[str, dict[str, str]] = {}
   for arm, members in by_arm(runs).items():
-    facts_of_runs = [facts_of(run) for run in members]
-    found[arm] = {
-      name: " · ".join(
-        _seed_values(members, [f.get(name) for f in facts_of_runs])
-      )
-      for name in dict.fromkeys(n for f in facts_of_runs for n in f)
-    }
+    of_runs = [facts_of(run) for run in members]
+    parts = [set(run.name.split("/")) for run in members]
+    own = [part - set.intersection(*parts) for part in parts]
+    found[arm] = {}
+    for name in dict.fromkeys(name for of_run in of_runs for name in of_run):
+      texts = [formats.setting(of_run.get(name)) for of_run in of_runs]
+      if len(set(texts)) > 1:
+        # Seeds start from models and texts in folders of their own.
+        texts = [
+          "/".join("*" if part in folders else part for part in text.split("/"))
+          for text, folders in zip(texts, own, strict=True)
+        ]
+      found[arm][name] = " · ".join(dict.fromkeys(texts))
   return found
-
-
-def _seed_values(
-  members: Sequence[Run], values: Sequence[Any]
-) -> dict[str, None]:
-  """The different texts of a fact in the seeds of an arm.
-
-  Seeds start from models and texts in folders of their own, which are one text.
-  """
-  texts = [formats.setting(value) for value in values]
-  if len(set(texts)) > 1:
-    own = [set(run.name.split("/")) for run in members]
-    shared = set.intersection(*own)
-    texts = [
-      "/".join("*" if p in parts - shared else p for p in text.split("/"))
-      for text, parts in zip(texts, own, strict=True)
-    ]
-  return dict.fromkeys(texts)
 
 
 def _differing(found: Facts) -> list[str]:
@@ -124,13 +105,10 @@ def _table(
   """Names below each other; beside each other where there are more arms."""
   if not names:
     return None
-  rows: Sequence[Sequence[str]] = [
-    [name, *(values.get(name, "–") for values in found.values())]
-    for name in names
-  ]
-  header: Sequence[str] = [first, *found]
+  rows = [[name, *(v.get(name, "–") for v in found.values())] for name in names]
+  header = [first, *found]
   if len(found) > max(_MAX_ARMS, len(rows)):
     header, *rows = zip(header, *rows, strict=True)
     header = ["run", *header[1:]]
-  cells = [[Cell(text) for text in row] for row in rows]
-  return Table(f"{first.capitalize()}s of the runs", header, cells, note)
+  title = f"{first.capitalize()}s of the runs"
+  return Table(title, header, [list(map(Cell, row)) for row in rows], note)

@@ -23,18 +23,15 @@ def is_long(name: str) -> bool:
   return len(name) > _LONG_NAME
 
 
-def number(value: Any) -> str:
-  """Four significant digits, thousands apart; an en dash for no number."""
+def number(value: Any, decimals: int | None = None) -> str:
+  """So many decimals, or four digits; an en dash for no number."""
   if not is_number(value) or not math.isfinite(value):
     return "–"
+  if decimals is not None:
+    return f"{value:,.{decimals}f}"
   if value == int(value) and abs(value) < 1e15:
     return f"{int(value):,}"
   return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def fixed(value: float, decimals: int | None) -> str:
-  """A number of so many decimals; as `number` for None."""
-  return number(value) if decimals is None else f"{value:,.{decimals}f}"
 
 
 def duration(seconds: float) -> str:
@@ -57,12 +54,9 @@ def spread(values: Sequence[float], decimals: int | None = None) -> str:
     decimals: of both; None for as many as two digits of the deviation or four
       of the mean need.
   """
-  if not values:
-    return "–"
-  mean = statistics.fmean(values)
-  if len(set(values)) == 1:
-    return fixed(mean, decimals)
-  deviation = statistics.stdev(values)
+  if len(set(values)) <= 1:
+    return number(values[0] if values else None, decimals)
+  mean, deviation = statistics.fmean(values), statistics.stdev(values)
   if decimals is None:
     decimals = 1 - math.floor(math.log10(deviation))
     if mean:
@@ -76,19 +70,15 @@ def interval(
 ) -> str:
   """51.2 [49.8, 52.6]; the value alone where an end is not finite.
 
-  Args:
-    value: finite.
-    low: lower end.
-    high: upper end.
-    decimals: of all three; None for two digits of the width.
+  Without `decimals` there are two digits of the width.
   """
-  if not (math.isfinite(low) and math.isfinite(high)):
-    return fixed(value, decimals)
-  if decimals is None:
-    width = high - low
-    decimals = max(0, 1 - math.floor(math.log10(width))) if width > 0 else 2
-  value, low, high = (f"{x:,.{decimals}f}" for x in (value, low, high))
-  return f"{value} [{low}, {high}]"
+  if math.isfinite(high - low) and decimals is None:
+    digits = math.floor(math.log10(high - low)) if high > low else -1
+    decimals = max(0, 1 - digits)
+  text = number(value, decimals)
+  if not math.isfinite(high - low):
+    return text
+  return f"{text} [{number(low, decimals)}, {number(high, decimals)}]"
 
 
 def setting(value: Any) -> str:

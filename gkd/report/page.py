@@ -100,7 +100,6 @@ def environment() -> jinja2.Environment:
     "json": lambda x: json.dumps(x, indent=2, ensure_ascii=False),
     "number": formats.number,
     "svg": lambda chart: markupsafe.Markup(pictures.to_svg(chart)),
-    "swatch_dashes": charts.swatch_dashes,
   }
   made.globals |= {
     "palettes": {"light": charts.LIGHT, "dark": charts.DARK},

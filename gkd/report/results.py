@@ -15,6 +15,7 @@ from gkd.report import metric_info
 from gkd.report import tables
 from gkd.report.charts import Chart
 from gkd.report.charts import Series
+from gkd.report.charts import bars
 from gkd.report.read import Results
 from gkd.report.tables import Cell
 from gkd.report.tables import Table
@@ -141,9 +142,9 @@ def charts(results: Results) -> list[Chart]:
     if any(group.values(column.name) for group in found):
       by_chart.setdefault(column.chart, []).append(column)
   by_chart.pop("", None)
-  bars = [_bars(found, title, chosen) for title, chosen in by_chart.items()]
+  drawn = [_bars(found, title, chosen) for title, chosen in by_chart.items()]
   first = next(iter(by_chart.values()), [])[:1]
-  return [*bars, *(chart for c in first if (chart := _lambda_chart(found, c)))]
+  return [*drawn, *(chart for c in first if (chart := _lambda_chart(found, c)))]
 
 
 def _columns(results: Results) -> list[Column]:
@@ -168,26 +169,18 @@ def _bars(
   found: Sequence[Group], title: str, columns: Sequence[Column]
 ) -> Chart:
   shown = [g for g in found if any(g.values(c.name) for c in columns)]
+  series = [
+    Series(
+      name=column.title or formats.plain(column.name),
+      colour=colour,
+      ys=[group.mean(column.name) for group in shown],
+      points=[group.values(column.name) for group in shown],
+    )
+    for colour, column in enumerate(columns)
+  ]
+  slug = re.sub(r"\W+", "_", title).lower()
   notes = [formats.unit_sentence(columns[0].unit)]
-  if any(len(group.rows) > 1 for group in shown):
-    notes.append("Bars are means over seeds, dots single seeds.")
-  return Chart(
-    slug=re.sub(r"\W+", "_", title).lower(),
-    title=title,
-    note=" ".join(filter(None, notes)),
-    kind="bars",
-    series=[
-      Series(
-        name=column.title or formats.plain(column.name),
-        colour=colour,
-        ys=[group.mean(column.name) for group in shown],
-        points=[group.values(column.name) for group in shown],
-      )
-      for colour, column in enumerate(columns)
-    ],
-    x_label="",
-    groups=[group.label for group in shown],
-  )
+  return bars(slug, title, notes, [group.label for group in shown], series)
 
 
 def _lambda_chart(found: Sequence[Group], column: Column) -> Chart | None:

@@ -10,30 +10,21 @@ import math
 from gkd.report import formats
 from gkd.report.arms import Run
 
-# A run whose loss or gradient is not finite ends, see `training.loop`.
-_WATCHED = ("train/loss", "train/grad_norm")
-
 
 def updates(run: Run) -> str:
   """1,000 where the run is complete; 12 of 1,000; – for an evaluation."""
   if run.is_evaluation:
     return "–"
-  done, planned = formats.number(run.num_steps), planned_steps(run)
-  if planned is None or run.num_steps >= planned:
-    return done
-  return f"{done} of {formats.number(planned)}"
-
-
-def planned_steps(run: Run) -> int | None:
-  """`train_steps` of the settings; None where it is unknown."""
-  steps = run.settings.get("train_steps")
-  return steps if formats.is_number(steps) else None
+  done, planned = formats.number(run.num_steps), _planned_steps(run)
+  return f"{done} of {planned:,}" if run.num_steps < planned else done
 
 
 def diverged(run: Run) -> bool:
-  """Whether the last loss or gradient was not finite."""
-  watched = [name for name in _WATCHED if name in run.metrics]
-  return not all(math.isfinite(run.last(name)) for name in watched)
+  """Whether the last loss or gradient was not finite, which ends a run."""
+  watched = ("train/loss", "train/grad_norm")
+  return not all(
+    math.isfinite(run.last(name)) for name in watched if name in run.metrics
+  )
 
 
 def notes(runs: Sequence[Run], empty: Sequence[str]) -> list[tuple[str, str]]:
@@ -45,25 +36,23 @@ def notes(runs: Sequence[Run], empty: Sequence[str]) -> list[tuple[str, str]]:
   """
   found = []
   for run in runs:
-    planned = planned_steps(run)
+    done, planned = run.num_steps, _planned_steps(run)
     if diverged(run):
-      found.append(
-        (
-          run.title,
-          f"stopped at update {run.num_steps:,}: its loss or gradient was not"
-          " finite",
-        )
+      note = f"stopped at update {done:,}: its loss or gradient was not finite"
+      found.append((run.title, note))
+    elif done < planned and not run.is_evaluation:
+      share = f"{100 * done / planned:.3g} %"
+      note = (
+        f"reported {done:,} of {planned:,} updates ({share}) so far: it was"
+        " stopped or is still running"
       )
-    elif not run.is_evaluation and planned and run.num_steps < planned:
-      share = 100 * run.num_steps / planned
-      found.append(
-        (
-          run.title,
-          f"reported {run.num_steps:,} of {planned:,} updates"
-          f" ({share:.3g} %) so far: it was stopped or is still running",
-        )
-      )
+      found.append((run.title, note))
     found += [(run.title, note) for note in run.notes]
   return found + [
     (name, "has reported no numbers yet and is left out") for name in empty
   ]
+
+
+def _planned_steps(run: Run) -> int:
+  """`train_steps` of the settings; 0 where it is unknown."""
+  return run.settings.get("train_steps") or 0

@@ -93,8 +93,8 @@ def test_lines_and_text_stand_out_from_the_page(mode):
 
 def test_arms_of_one_colour_differ_in_their_dashes():
   styles = {
-    (arm % len(charts.LIGHT), charts.dashes(arm))
+    (arm % len(charts.LIGHT), charts.Series("", arm, ()).dashes)
     for arm in range(charts.NUM_STYLES)
   }
   assert len(styles) == charts.NUM_STYLES
-  assert charts.dashes(0) == ()
+  assert charts.Series("", 0, ()).dashes == ()

@@ -317,7 +317,7 @@ def test_figure_of_lines_names_the_teacher_and_says_where_lines_end():
   source = figure(LINES)
   ((colour, item),) = legend_of(source)
   assert colour == "ink"
-  assert "stroke-dasharray:6 3.75" in item
+  assert "stroke-dasharray: 6 3.75" in item
   # The log axis comes with a linear one.
   assert "<summary>on a linear axis of updates</summary>" in source
   first, _ = re.findall(r'<div role="img" aria-label="([^"]*)"', source)
