@@ -25,7 +25,9 @@ from gkd.sampling.params import SamplingParams
 from gkd.text.chain_addition import CHARACTERS
 from gkd.text.chain_addition import ChainAddition
 from gkd.text.vocabulary import CharacterVocabulary
-from gkd.training.optimizer import Optimizer
+from gkd.training.learning_rates import LearningRateSchedule
+from gkd.training.optimizer import Adafactor
+from gkd.training.optimizer import AdamW
 from gkd.training.periods import Periods
 from gkd.training.rollout import Rollout
 from gkd.training.run import Run
@@ -101,6 +103,25 @@ def make_caches(folder) -> None:
     make_cache(folder / name, **options)
 
 
+def _optimizer(kind, changes):
+  fields = {"learning_rate": 1e-2, "total_steps": STEPS}
+  for field in dataclasses.fields(LearningRateSchedule):
+    # `step_offset` is that of Adafactor.
+    if field.name in changes and field.name != "step_offset":
+      fields[field.name] = changes.pop(field.name)
+  return kind(schedule=LearningRateSchedule(**fields), **changes)
+
+
+def adamw(**changes) -> AdamW:
+  """An optimizer with fields of its own and of its schedule."""
+  return _optimizer(AdamW, changes)
+
+
+def adafactor(**changes) -> Adafactor:
+  """An optimizer with fields of its own and of its schedule."""
+  return _optimizer(Adafactor, changes)
+
+
 def make_run(folder, caches, **changes) -> Run:
   """The tiny run with other fields, of its `Periods` as well.
 
@@ -119,9 +140,7 @@ def make_run(folder, caches, **changes) -> Run:
     "roles": roles,
     "objective": Distillation(divergence.GeneralizedJSD(0.5)),
     "rollout": Rollout(student_fraction=0.5),
-    "optimizer": Optimizer(
-      name="adamw", learning_rate=1e-2, total_steps=STEPS, warmup_steps=2
-    ),
+    "optimizer": adamw(warmup_steps=2),
     "loader": Loader(caches["train"], batch_size=8, lengths=LENGTHS, seed=0),
     "train_steps": STEPS,
     "seed": 3,

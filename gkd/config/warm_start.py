@@ -13,6 +13,7 @@ import numpy as np
 
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.native import run_folder
+from gkd.training import optimizer as optimizers
 from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
 from gkd.training.resume_check import has_checkpoint
@@ -49,9 +50,9 @@ def of_checkpoint(
     UserError: no checkpoint, one without a step, or with slots asked for and
       none there that fit the student.
   """
-  if not optimizer.of_checkpoint and not optimizer.restore:
+  if not optimizers.starts_at_checkpoint(optimizer) and not optimizer.restore:
     return optimizer, None
-  restore = bool(optimizer.restore)
+  restore = optimizer.restore
   asks = (
     "RESTORE_OPTIMIZER is True" if restore else "INITIAL_STEP is 'checkpoint'"
   )
@@ -61,13 +62,13 @@ def of_checkpoint(
     )
   slots = (lambda: _read_slots(checkpoint)) if restore else None
   if has_checkpoint(model_dir):
-    return optimizer.beginning_at(_step_of_run(model_dir)), slots
+    return optimizers.starting_at(optimizer, _step_of_run(model_dir)), slots
   if checkpoint.step is None:
     raise UserError(
       f"{asks} but {_NAME} {path!r} does not say its step; give a number as"
       " INITIAL_STEP" + ", without RESTORE_OPTIMIZER" * restore
     )
-  optimizer = optimizer.beginning_at(checkpoint.step)
+  optimizer = optimizers.starting_at(optimizer, checkpoint.step)
   if restore:
     _check_slots(checkpoint)
     _check_fit(checkpoint, student, optimizer)

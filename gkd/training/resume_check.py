@@ -102,7 +102,9 @@ def _settings(before: Mapping[str, Any], run: Run) -> Iterator[Difference]:
     elif not one.name.endswith("total_steps"):
       name = f"{one.name}, which follows TRAIN_STEPS"
       yield one._replace(name=name, may_change=True)
-    elif run.optimizer.cooldown_steps:  # otherwise the rate is constant
+    elif (
+      run.optimizer.schedule.cooldown_steps
+    ):  # otherwise the rate is constant
       name = "end of the cooldown, which follows TRAIN_STEPS"
       yield one._replace(name=name, may_change=True)
 

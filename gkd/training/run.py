@@ -111,7 +111,7 @@ class Run:
       partitioning.check_division(
         evaluation.batch_size, 1, self.mesh, "EVAL_BATCH_SIZE"
       )
-    if bool(self.optimizer.restore) != (self.student_slots is not None):
+    if self.optimizer.restore != (self.student_slots is not None):
       raise UserError(
         f"RESTORE_OPTIMIZER is {self.optimizer.restore} but the run has"
         f" {'no' if self.optimizer.restore else 'some'} slots; give both or"

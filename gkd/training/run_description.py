@@ -78,7 +78,7 @@ def describe(run: Run) -> dict[str, Any]:
     "family": registry.family_of(run.student.config),
     "model": dataclasses.asdict(run.student.config),
     "vocabulary_sha256": mixture.caches[0].info["vocabulary"]["sha256"],
-    "first_step": run.optimizer.begins_at,
+    "first_step": run.optimizer.schedule.begins_at,
     "training_text": {
       cache.path.name: {"written_by": cache.info["written_by"]}
       for cache in mixture.caches

@@ -4,7 +4,7 @@ T5X keeps v_row, v_col, v and m for every parameter, (1,) where a kind is not
 used. optax keeps the first three as trees like the parameters, with the same
 shapes and values, so nothing is computed here: names are matched and checked.
 Slots are {"v_row/<parameter>": array, …} on the outside. The step is no part of
-them, see `Optimizer.first_step`.
+them, see `LearningRateSchedule.initial_step`.
 
   opt_state = restore(opt_state, params, slots)
   slots = export(opt_state)
@@ -158,7 +158,7 @@ def _check_factoring(
   raise UserError(
     f"the slots were made with a min_dim_size_to_factor {fits}, but this run"
     f" would factor other arrays ({listed(differs)}); set"
-    f" optimizer.Optimizer.min_dim_size_to_factor = {high or low}"
+    f" optimizer.build.min_dim_size_to_factor = {high or low}"
   )
 
 

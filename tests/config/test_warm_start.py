@@ -22,8 +22,8 @@ from gkd.training import loop
 from gkd.training import run_description
 from gkd.training import state as states
 from gkd.training import t5x_adafactor_state
-from gkd.training.optimizer import Optimizer
 from gkd.types import UserError
+from tests import tiny
 from tests.checkpoints import tiny_models
 from tests.cli.test_main import write_cache
 
@@ -61,7 +61,7 @@ def before(tmp_path_factory, caches):
   configuration.load(["test/sft.gin"], ["MODEL_DIR=x", *caches])
   student = configuration.build(command_records.TrainConfig).student
   params = jax.jit(student.init)(jax.random.key(3))
-  rule = Optimizer(name="adafactor", learning_rate=1.0, total_steps=9)
+  rule = tiny.adafactor()
   state = states.create(params, rule.transformation())
   random = np.random.default_rng(0)
   slots = {
@@ -91,7 +91,7 @@ def first_slots(run):
 def test_a_run_of_ours_goes_on_at_its_absolute_step(prepare, before):
   folder, slots = before
   run = prepare(RESTORE, f"INITIAL_CHECKPOINT_PATH={folder}")
-  assert run.optimizer.begins_at == 45
+  assert run.optimizer.schedule.begins_at == 45
   assert run_description.describe(run)["first_step"] == 45
   assert "as T5X at step 45, with the slots of the checkpoint" in run.describe()
   assert_same(first_slots(run), slots)
@@ -112,7 +112,7 @@ def test_a_run_of_ours_leaves_with_slots_and_step(
 def test_the_step_alone_leaves_the_slots_empty(prepare, before):
   path = f"INITIAL_CHECKPOINT_PATH={before[0]}"
   run = prepare(OF_CHECKPOINT, FACTORS, "WARMUP_STEPS=100", path)
-  assert run.optimizer.begins_at == 45
+  assert run.optimizer.schedule.begins_at == 45
   assert run.student_slots is None
   rate = run.optimizer.schedule(1)
   np.testing.assert_allclose(rate, 3e-3 * 0.46 / np.sqrt(100), rtol=1e-6)
@@ -121,7 +121,7 @@ def test_the_step_alone_leaves_the_slots_empty(prepare, before):
 
 def test_without_these_options_nothing_is_taken(prepare, before):
   run = prepare(f"INITIAL_CHECKPOINT_PATH={before[0]}")
-  assert run.optimizer.begins_at == 0
+  assert run.optimizer.schedule.begins_at == 0
   assert run.student_slots is None
   assert run_description.describe(run)["first_step"] == 0
 
@@ -134,7 +134,7 @@ def test_a_run_that_goes_on_knows_its_first_step(prepare, before, tmp_path):
   run_description.write(run, run_description.describe(run), resumed=False)
   (run.folder / "checkpoints" / "00000010").mkdir(parents=True)
   shutil.rmtree(first)
-  assert prepare(RESTORE, path).optimizer.begins_at == 45
+  assert prepare(RESTORE, path).optimizer.schedule.begins_at == 45
   run_folder.write_description(run.folder, {})
   with pytest.raises(UserError, match="does not say 'first_step', the step th"):
     prepare(RESTORE, path)
@@ -174,7 +174,7 @@ def test_slots_of_another_threshold_are_refused_at_the_first_start(
   with pytest.raises(
     UserError, match=r"^INITIAL_CH.*: .* min_dim_size_to_factor of 25 or more"
   ):
-    prepare(RESTORE, path, "optimizer.Optimizer.min_dim_size_to_factor=12")
+    prepare(RESTORE, path, "optimizer.build.min_dim_size_to_factor=12")
   assert not (tmp_path / "run").exists()
 
 
@@ -190,7 +190,9 @@ def test_a_checkpoint_without_slots_or_step_is_refused(
   path = f"INITIAL_CHECKPOINT_PATH={tmp_path}"
   with pytest.raises(UserError, match=r"bare has no slots .* \(it has none\)"):
     prepare(RESTORE, f"{path}/bare")
-  assert prepare(OF_CHECKPOINT, f"{path}/bare").optimizer.begins_at == 3
+  assert (
+    prepare(OF_CHECKPOINT, f"{path}/bare").optimizer.schedule.begins_at == 3
+  )
   with pytest.raises(UserError, match="does not say its step; give a number"):
     prepare(OF_CHECKPOINT, f"{path}/stepless")
 
@@ -198,9 +200,7 @@ def test_a_checkpoint_without_slots_or_step_is_refused(
 def test_a_scanned_checkpoint_with_slots_is_refused(prepare, golden, tmp_path):
   archive = golden / "t5x/t5_1_1_scan_tiny/legacy_checkpoint_0.tar.gz"
   shutil.unpack_archive(archive, tmp_path, filter="data")
-  rule = Optimizer(
-    name="adafactor", learning_rate=1.0, total_steps=9, restore=True
-  )
+  rule = tiny.adafactor(restore=True)
   path = str(tmp_path / "checkpoint_0")
   message = r"no slots to go on with \(.*stacked layers are factored different"
   with pytest.raises(UserError, match=message) as error:
@@ -213,16 +213,14 @@ def test_a_scanned_checkpoint_with_slots_is_refused(prepare, golden, tmp_path):
 def test_a_t5x_checkpoint_gives_slots_and_step(golden, tmp_path):
   archive = golden / "t5x/t5_1_1_tiny/legacy_checkpoint_10.tar.gz"
   shutil.unpack_archive(archive, tmp_path, filter="data")
-  rule = Optimizer(
-    name="adafactor", learning_rate=1.0, total_steps=9, restore=True
-  )
+  rule = tiny.adafactor(restore=True)
   path = str(tmp_path / "checkpoint_10")
   config, params = tiny_models.read(path)
   student = t5.encoder_decoder(config)
   rule, slots = warm_start.of_checkpoint(
     rule, path, source.open_checkpoint(path), str(tmp_path / "run"), student
   )
-  assert rule.begins_at == 10
+  assert rule.schedule.begins_at == 10
   found = slots()
   params = trees.flatten(params)
   assert len(found) == 4 * len(params)

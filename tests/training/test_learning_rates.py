@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gkd.training import learning_rates
+from gkd.training.learning_rates import LearningRateSchedule
 from gkd.types import UserError
 
 STEPS = [0, 1, 2, 9, 10, 11, 99, 9_999, 10_000, 10_001, 1_000_000, 16_777_217]
@@ -98,4 +99,84 @@ def test_other_factors_of_t5x_are_refused_by_name(name):
 def test_bad_factors_are_refused(text, message):
   with pytest.raises(UserError, match=message) as error:
     learning_rates.parse(text)
+  assert "\n" not in str(error.value)
+
+
+def schedule(**fields):
+  return LearningRateSchedule(
+    **{"learning_rate": 1e-3, "total_steps": 100} | fields
+  )
+
+
+def test_schedule_is_warmup_then_flat_then_linear_cooldown_to_zero():
+  rate = schedule(learning_rate=3e-4, warmup_steps=10, cooldown_steps=25)
+  steps = np.arange(101)
+  expected = (
+    3e-4 * np.minimum(1, steps / 10) * np.clip((100 - steps) / 25, 0, 1)
+  )
+  actual = [float(rate(step)) for step in steps]
+  np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-12)
+  assert actual[0] == 0
+  assert actual[100] == 0
+
+
+FACTORS = "constant * linear_warmup * rsqrt_decay"
+
+
+def test_t5x_factors_are_of_the_absolute_step_and_the_cooldown_of_this_run():
+  rate = schedule(
+    learning_rate=0.5,
+    factors=FACTORS,
+    warmup_steps=1000,  # longer than the run, which T5X's may be
+    initial_step=950,
+    step_offset=20,
+    cooldown_steps=25,
+  )
+  steps = np.arange(101)
+  absolute = steps + 950 - 20
+  expected = 0.5 * np.minimum(1, absolute / 1000)
+  expected /= np.sqrt(np.maximum(absolute, 1000))
+  expected *= np.clip((100 - steps) / 25, 0, 1)
+  actual = [rate(step) for step in steps]
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+  assert "from step 930" in rate.describe()
+
+
+def test_without_factors_the_warmup_is_of_this_run():
+  rate = schedule(learning_rate=1.0, warmup_steps=10, initial_step=1_000_000)
+  np.testing.assert_allclose(rate(5), 0.5)
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"learning_rate": 0.0}, "LEARNING_RATE is 0.0"),
+    ({"total_steps": 0}, "TRAIN_STEPS is 0; give at least 1"),
+    ({"warmup_steps": 80, "cooldown_steps": 30}, "do not fit into TRAIN_STEPS"),
+    ({"factors": "constant * cosine_decay"}, "'cosine_decay' is"),
+    ({"factors": FACTORS}, "WARMUP_STEPS is 0, by which"),
+    (
+      {"factors": "constant", "warmup_steps": 5},
+      "WARMUP_STEPS is 5 but does nothing in",
+    ),
+    (
+      {"factors": "constant", "step_offset": 5},
+      "LEARNING_RATE_STEP_OFFSET is 5 but LEARNING_RATE_FACTORS 'constant' has",
+    ),
+    (
+      {"warmup_steps": 3, "step_offset": 5},
+      "LEARNING_RATE_STEP_OFFSET is 5 but LEARNING_RATE_FACTORS None has",
+    ),
+    (
+      {"initial_step": -1},
+      "INITIAL_STEP is -1; give .* 2,147,483,547, or 'check",
+    ),
+    ({"initial_step": 1e6}, "INITIAL_STEP is 1000000.0; give a whole number"),
+    ({"initial_step": 2**31 - 100}, "INITIAL_STEP is 2147483548; give a whole"),
+    ({"initial_step": "latest"}, "INITIAL_STEP is 'latest'; give a whole"),
+  ],
+)
+def test_impossible_schedules_are_refused_in_one_line(fields, message):
+  with pytest.raises(UserError, match=message) as error:
+    schedule(**fields)
   assert "\n" not in str(error.value)

@@ -21,9 +21,10 @@ from gkd.text import tokenizer_folder
 from gkd.training import init_state
 from gkd.training import loop
 from gkd.training import t5x_adafactor_state
-from gkd.training.optimizer import Optimizer
+from gkd.training.optimizer import starting_at
 from gkd.training.rollout import Rollout
 from gkd.types import UserError
+from tests import tiny
 from tests.tiny import LENGTHS
 from tests.tiny import STEPS
 from tests.tiny import STUDENT
@@ -140,9 +141,7 @@ def test_a_complete_run_is_left_alone(caches, undisturbed):
 def test_slots_are_those_of_the_first_start(tmp_path, caches):
   """A run that is resumed has its own, and never asks for the first ones."""
   params = parameters(STUDENT, 0)
-  rule = Optimizer(
-    name="adafactor", learning_rate=1e-2, total_steps=3, restore=True
-  ).beginning_at(1000)
+  rule = starting_at(tiny.adafactor(total_steps=3, restore=True), 1000)
   state = rule.transformation().init(params)
   slots = t5x_adafactor_state.export(state)
   slots |= {n: x + 1e-8 for n, x in slots.items() if n.startswith("v/")}

@@ -1,65 +1,20 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from gkd.training.optimizer import Optimizer
+from gkd.training.optimizer import Adafactor
+from gkd.training.optimizer import AdamW
+from gkd.training.optimizer import build
+from gkd.training.optimizer import starting_at
+from gkd.training.optimizer import starts_at_checkpoint
 from gkd.types import UserError
+from tests import tiny
 
-
-def test_schedule_is_warmup_then_flat_then_linear_cooldown_to_zero():
-  optimizer = Optimizer(
-    name="adafactor",
-    learning_rate=3e-4,
-    total_steps=100,
-    warmup_steps=10,
-    cooldown_steps=25,
-  )
-  steps = np.arange(101)
-  expected = (
-    3e-4 * np.minimum(1, steps / 10) * np.clip((100 - steps) / 25, 0, 1)
-  )
-  actual = [float(optimizer.schedule(step)) for step in steps]
-  np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-12)
-  assert actual[0] == 0
-  assert actual[100] == 0
-
-
-FACTORS = "constant * linear_warmup * rsqrt_decay"
-
-
-def test_t5x_factors_are_of_the_absolute_step_and_the_cooldown_of_this_run():
-  optimizer = Optimizer(
-    name="adamw",
-    learning_rate=0.5,
-    learning_rate_factors=FACTORS,
-    warmup_steps=1000,  # longer than the run, which T5X's may be
-    first_step=950,
-    rate_step_offset=20,
-    total_steps=100,
-    cooldown_steps=25,
-  )
-  steps = np.arange(101)
-  absolute = steps + 950 - 20
-  expected = 0.5 * np.minimum(1, absolute / 1000)
-  expected /= np.sqrt(np.maximum(absolute, 1000))
-  expected *= np.clip((100 - steps) / 25, 0, 1)
-  actual = [optimizer.schedule(step) for step in steps]
-  np.testing.assert_allclose(actual, expected, rtol=1e-6)
-  assert "from step 930" in optimizer.describe()
-
-
-def test_without_factors_the_warmup_is_of_this_run():
-  rule = {"learning_rate": 1.0, "total_steps": 100, "warmup_steps": 10}
-  late = Optimizer(name="adafactor", first_step=1_000_000, **rule)
-  np.testing.assert_allclose(late.schedule(5), 0.5)
-
-
-def adafactor(**fields) -> Optimizer:
-  return Optimizer(
-    name="adafactor", learning_rate=1.0, total_steps=10, **fields
-  )
+adafactor = functools.partial(tiny.adafactor, learning_rate=1.0, total_steps=10)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +22,7 @@ def adafactor(**fields) -> Optimizer:
 )
 def test_decay_is_t5x_of_the_absolute_step(first, offset):
   """Slots after two steps of gradients 1 and 2, by the formula in float64."""
-  rule = adafactor(first_step=first, decay_step_offset=offset).transformation()
+  rule = adafactor(initial_step=first, step_offset=offset).transformation()
   params = {"a": jnp.ones(3)}
   state = rule.init(params)
   value = 0.0
@@ -85,7 +40,7 @@ def test_decay_is_t5x_of_the_absolute_step(first, offset):
   "step", [0, 1, 10, 1_000_000, 1_198_000, 16_777_215, 2**31 - 20]
 )
 def test_float32_decay_is_the_float64_one_to_a_rounding(step):
-  rule = adafactor(first_step=step).transformation()
+  rule = adafactor(initial_step=step).transformation()
   state = rule.init({"a": jnp.ones(1)})
   # v' = β₂ v for a gradient of 0.
   state = (state[0]._replace(v={"a": jnp.ones(1)}), *state[1:])
@@ -97,20 +52,18 @@ def test_float32_decay_is_the_float64_one_to_a_rounding(step):
 def test_words_say_what_the_decay_is_at_first():
   words = adafactor().describe()
   assert words.endswith("β₂ starts at 0, as T5X at step 0")
-  words = adafactor(first_step=10).describe()
+  words = adafactor(initial_step=10).describe()
   assert words.endswith("β₂ starts at 0.85315, as T5X at step 10")
-  words = adafactor(first_step=1_000_000).describe()
+  words = adafactor(initial_step=1_000_000).describe()
   assert "β₂ starts at 0.99998, as T5X at step 1,000,000; no slots" in words
   assert "fills them in some 63,096 steps" in words
   assert "set ADAFACTOR_STEP_OFFSET to 1000000 to start β₂ at 0" in words
-  words = adafactor(
-    first_step=1_000_000, decay_step_offset=1_000_000
-  ).describe()
+  words = adafactor(initial_step=1_000_000, step_offset=1_000_000).describe()
   assert words.endswith("at step 1,000,000 with step_offset 1,000,000")
-  words = adafactor(restore=True).beginning_at(1_000_000).describe()
+  words = starting_at(adafactor(restore=True), 1_000_000).describe()
   assert words.endswith("1,000,000, with the slots of the checkpoint")
   assert (
-    "β₂ starts at 1 - 2.5e-06," in adafactor(first_step=10_000_000).describe()
+    "β₂ starts at 1 - 2.5e-06," in adafactor(initial_step=10_000_000).describe()
   )
 
 
@@ -118,7 +71,7 @@ def test_updates_are_clipped_while_a_high_decay_fills_empty_slots():
   """What the words warn of: a gradient a tenth as long, no shorter update."""
   sizes = {}
   for first in (0, 1_000_000):
-    rule = adafactor(first_step=first).transformation()
+    rule = adafactor(initial_step=first).transformation()
     params = {"a": jnp.ones(4)}
     state = rule.init(params)
     for gradient in [1.0] * 50 + [0.1]:
@@ -129,96 +82,81 @@ def test_updates_are_clipped_while_a_high_decay_fills_empty_slots():
 
 
 def test_the_step_of_a_checkpoint_is_put_in():
-  rule = adafactor(first_step="checkpoint")
-  assert rule.of_checkpoint
-  assert adafactor(restore=True).of_checkpoint
-  assert not adafactor(restore=True, first_step=10).of_checkpoint
-  assert rule.beginning_at(10) == adafactor(first_step=10)
+  rule = adafactor(initial_step="checkpoint")
+  assert starts_at_checkpoint(rule)
+  assert starts_at_checkpoint(adafactor(restore=True))
+  assert not starts_at_checkpoint(adafactor(restore=True, initial_step=10))
+  assert starting_at(rule, 10) == adafactor(initial_step=10)
   with pytest.raises(
     UserError, match=r"INITIAL_STEP is 5 but .* are of step 10"
   ):
-    adafactor(restore=True, first_step=5).beginning_at(10)
+    starting_at(adafactor(restore=True, initial_step=5), 10)
   with pytest.raises(UserError, match="OFFSET is 11 but the run begins at"):
-    adafactor(restore=True, decay_step_offset=11).beginning_at(10)
+    starting_at(adafactor(restore=True, step_offset=11), 10)
   with pytest.raises(UserError, match="no effect with ADAFACTOR_STEP_OFFSET 7"):
-    adafactor(restore=True, decay_step_offset=7).beginning_at(7)
+    starting_at(adafactor(restore=True, step_offset=7), 7)
 
 
 @pytest.mark.parametrize(
-  ("fields", "message"),
+  ("name", "fields", "message"),
   [
-    ({"name": "sgd"}, "'sgd' is unknown"),
-    ({"learning_rate": 0.0}, "LEARNING_RATE is 0.0"),
-    ({"warmup_steps": 80, "cooldown_steps": 30}, "do not fit into TRAIN_STEPS"),
-    ({"clip_norm": -1.0}, "clip_norm is -1.0"),
-    ({"weight_decay": 0.1}, "weight_decay 0.1 has no effect with adafactor"),
-    ({"b1": 0.9}, "b1 is 0.9 but has no effect with adafactor"),
-    ({"b2": 0.5}, "b2 is 0.5 but has no effect with adafactor"),
+    ("sgd", {}, "'sgd' is unknown; choose one of"),
+    ("adafactor", {"weight_decay": 0.1}, "weight_decay is 0.1 but has no effe"),
+    ("adafactor", {"b1": 0.9}, "b1 is 0.9 but has no effect with adafactor;"),
+    ("adafactor", {"b2": 0.5}, "b2 is 0.5 .* leave it out or choose adamw"),
     (
-      {"name": "adamw", "multiply_by_parameter_scale": False},
+      "adamw",
+      {"multiply_by_parameter_scale": False},
       "multiply_by_parameter_scale is False but has no effect with adamw",
     ),
-    (
-      {"name": "adamw", "min_dim_size_to_factor": 128},
-      "min_dim_size_to_factor is 128 but has no effect with adamw",
-    ),
-    ({"learning_rate_factors": "constant * cosine_decay"}, "'cosine_decay' is"),
-    ({"learning_rate_factors": FACTORS}, "WARMUP_STEPS is 0, by which"),
-    (
-      {"learning_rate_factors": "constant", "warmup_steps": 5},
-      "WARMUP_STEPS is 5 but does nothing in",
-    ),
-    (
-      {"learning_rate_factors": "constant", "rate_step_offset": 5},
-      "LEARNING_RATE_STEP_OFFSET is 5 but LEARNING_RATE_FACTORS 'constant' has",
-    ),
-    (
-      {"warmup_steps": 3, "rate_step_offset": 5},
-      "LEARNING_RATE_STEP_OFFSET is 5 but LEARNING_RATE_FACTORS None has",
-    ),
-    (
-      {"name": "adamw", "first_step": 5},
-      "INITIAL_STEP is 5 but has no effect with adamw",
-    ),
-    (
-      {"name": "adamw", "decay_step_offset": 5},
-      "ADAFACTOR_STEP_OFFSET is 5 but has no effect with adamw",
-    ),
-    (
-      {"name": "adamw", "restore": True},
-      "RESTORE_OPTIMIZER is True but has no effect with adamw",
-    ),
-    (
-      {"first_step": -1},
-      "INITIAL_STEP is -1; give .* 2,147,483,547, or 'check",
-    ),
-    ({"first_step": 1e6}, "INITIAL_STEP is 1000000.0; give a whole number"),
-    ({"first_step": 2**31 - 100}, "INITIAL_STEP is 2147483548; give a whole"),
-    ({"first_step": "latest"}, "INITIAL_STEP is 'latest'; give a whole"),
-    ({"decay_step_offset": "checkpoint"}, "ADAFACTOR_STEP_OFFSET is 'check"),
-    ({"decay_step_offset": 5}, "OFFSET is 5 but the run begins at step 0"),
+    ("adamw", {"min_dim_size_to_factor": 128}, "_to_factor is 128 but has no"),
+    ("adamw", {"step_offset": 5}, "ADAFACTOR_STEP_OFFSET is 5 but has no ef"),
+    ("adamw", {"restore": True}, "RESTORE_OPTIMIZER is True but has no effect"),
   ],
 )
-def test_bad_settings_are_refused_in_one_line(fields, message):
-  good = {"name": "adafactor", "learning_rate": 1e-3, "total_steps": 100}
+def test_an_option_of_another_rule_is_refused(name, fields, message):
+  schedule = tiny.adamw().schedule
   with pytest.raises(UserError, match=message) as error:
-    Optimizer(**(good | fields))
+    build(name, schedule=schedule, **fields)
+  assert "\n" not in str(error.value)
+
+
+def test_options_that_are_off_and_not_given_are_ignored():
+  schedule = tiny.adamw().schedule
+  off = {"restore": False, "step_offset": 0, "b1": None}
+  assert build("adamw", schedule=schedule, **off) == AdamW(schedule=schedule)
+  factored = Adafactor(schedule=schedule, min_dim_size_to_factor=8)
+  assert factored == build(
+    "adafactor", schedule=schedule, min_dim_size_to_factor=8, weight_decay=0.0
+  )
+
+
+@pytest.mark.parametrize(
+  ("make", "fields", "message"),
+  [
+    (tiny.adamw, {"clip_norm": -1.0}, "clip_norm is -1.0"),
+    (tiny.adafactor, {"clip_norm": 0.0}, "clip_norm is 0.0"),
+    (tiny.adamw, {"initial_step": 5}, "INITIAL_STEP is 5 but has no effect"),
+    (adafactor, {"step_offset": "checkpoint"}, "ADAFACTOR_STEP_OFFSET is 'ch"),
+    (adafactor, {"step_offset": 5}, "OFFSET is 5 but the run begins at step 0"),
+  ],
+)
+def test_bad_settings_are_refused_in_one_line(make, fields, message):
+  with pytest.raises(UserError, match=message) as error:
+    make(**fields)
   assert "\n" not in str(error.value)
 
 
 def test_words_say_each_setting_once():
-  rule = Optimizer(
-    name="adamw", learning_rate=1e-3, total_steps=10, clip_norm=0.5
-  )
-  assert rule.describe().count("0.5") == 1
-  assert rule.describe().count("norm") == 1
+  words = tiny.adamw(clip_norm=0.5).describe()
+  assert words.count("0.5") == 1
+  assert words.count("norm") == 1
 
 
 @pytest.mark.parametrize("momenta", [{}, {"b1": 0.8, "b2": 0.95}])
 def test_adamw_with_clipping_equals_numpy(momenta):
   """Loshchilov & Hutter, arXiv:1711.05101, Algorithm 2, in float64."""
-  optimizer = Optimizer(
-    name="adamw",
+  optimizer = tiny.adamw(
     learning_rate=0.1,
     total_steps=8,
     warmup_steps=2,

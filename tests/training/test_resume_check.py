@@ -16,7 +16,6 @@ from gkd.sampling.params import SamplingParams
 from gkd.training import loop
 from gkd.training import resume_check
 from gkd.training import run_description
-from gkd.training.optimizer import Optimizer
 from gkd.training.rollout import Rollout
 from gkd.training.schedules import Linear
 from gkd.types import UserError
@@ -65,11 +64,6 @@ def refused(ask, **changes) -> str:
   return message
 
 
-def adamw(**changes):
-  fields = {"learning_rate": 1e-2, "total_steps": tiny.STEPS}
-  return Optimizer(name="adamw", **fields | {"warmup_steps": 2} | changes)
-
-
 def distil(beta=0.5, **changes):
   return Distillation(divergence.GeneralizedJSD(beta), **changes)
 
@@ -86,7 +80,7 @@ def test_a_run_built_in_a_program_is_compared(tmp_path, caches):
     caches,
     train_steps=2,
     objective=Distillation(divergence.ReverseKL()),
-    optimizer=adamw(learning_rate=1e-3),
+    optimizer=tiny.adamw(warmup_steps=2, learning_rate=1e-3),
   )
   with pytest.raises(UserError, match="of another configuration") as error:
     loop.train(other)
@@ -191,9 +185,13 @@ def test_an_evaluation_may_change(begin, caches):
 
 def test_more_steps_say_what_else_they_change(begin):
   rollout = Rollout(Linear(1.0, 0.0, 0, tiny.STEPS))
-  ask = begin(rollout=rollout, optimizer=adamw())
+  ask = begin(rollout=rollout, optimizer=tiny.adamw(warmup_steps=2))
   longer = Rollout(Linear(1.0, 0.0, 0, 12))
-  lines = ask(train_steps=12, rollout=longer, optimizer=adamw(total_steps=12))
+  lines = ask(
+    train_steps=12,
+    rollout=longer,
+    optimizer=tiny.adamw(warmup_steps=2, total_steps=12),
+  )
   # The learning rate is constant: nothing to say about the optimizer.
   assert lines == [
     "STUDENT_DATA_FRACTION.end_step, which follows TRAIN_STEPS: 6 → 12",
@@ -205,8 +203,8 @@ def test_more_steps_say_what_else_they_change(begin):
 
 
 def test_a_longer_cooldown_is_told(begin):
-  ask = begin(optimizer=adamw(cooldown_steps=2))
-  rule = adamw(cooldown_steps=2, total_steps=12)
+  ask = begin(optimizer=tiny.adamw(warmup_steps=2, cooldown_steps=2))
+  rule = tiny.adamw(warmup_steps=2, cooldown_steps=2, total_steps=12)
   assert ask(train_steps=12, optimizer=rule) == [
     "end of the cooldown, which follows TRAIN_STEPS: 6 → 12",
     "TRAIN_STEPS: 6 → 12",

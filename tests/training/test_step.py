@@ -16,11 +16,11 @@ from gkd.losses.objective import Distillation
 from gkd.models import t5
 from gkd.training import init_state
 from gkd.training import state as states
-from gkd.training.optimizer import Optimizer
 from gkd.training.step import TrainStep
 from gkd.training.step import update_step
 from gkd.training.telemetry import CompileCounter
 from gkd.types import Batch
+from tests import tiny
 
 STUDENT = t5.encoder_decoder(
   t5.T5Config(
@@ -43,7 +43,7 @@ PLAN = TrainStep(
   student=STUDENT,
   teacher=TEACHER,
   objective=Distillation(divergence=divergence.ReverseKL()),
-  optimizer=Optimizer(name="adamw", learning_rate=1e-2, total_steps=10),
+  optimizer=tiny.adamw(total_steps=10),
 )
 SEED = np.int32(0)
 
@@ -183,12 +183,10 @@ def test_dropout_changes_with_the_seed_and_only_then():
 
 
 @pytest.mark.parametrize(
-  "rule",
-  [{"name": "adamw"}, {"name": "adafactor", "min_dim_size_to_factor": 8}],
+  "optimizer", [tiny.adamw(), tiny.adafactor(min_dim_size_to_factor=8)]
 )
-def test_a_state_split_over_devices_compiles_once(rule):
+def test_a_state_split_over_devices_compiles_once(optimizer):
   mesh = partitioning.make_mesh(data=2, model=2)
-  optimizer = Optimizer(learning_rate=1e-3, total_steps=3, **rule)
   plan = TrainStep(
     student=STUDENT,
     teacher=None,

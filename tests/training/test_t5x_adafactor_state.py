@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from gkd.training import t5x_adafactor_state
-from gkd.training.optimizer import Optimizer
 from gkd.types import UserError
+from tests import tiny
 
 PARAMS = {
   "encoder": {"wide": {"kernel": jnp.ones((24, 40))}},
@@ -17,10 +17,8 @@ PARAMS = {
 }
 
 
-def optimizer(**fields) -> Optimizer:
-  return Optimizer(
-    name="adafactor", learning_rate=1e-2, total_steps=9, **fields
-  )
+def initial(**fields):
+  return tiny.adafactor(**fields).transformation().init(PARAMS)
 
 
 def t5x_slots_of(min_dim):
@@ -48,7 +46,7 @@ def t5x_slots_of(min_dim):
 def states(**fields):
   """The state of a rule, bare and inside the chain that clips."""
   for clip_norm in (None, 1.0):
-    rule = optimizer(clip_norm=clip_norm, **fields).transformation()
+    rule = tiny.adafactor(clip_norm=clip_norm, **fields).transformation()
     yield rule.init(PARAMS)
 
 
@@ -72,7 +70,7 @@ def test_slots_go_in_and_out_bit_identical(min_dim):
 
 def test_steps_of_optax_go_on_from_slots():
   """Four steps, out and in again after the second one."""
-  rule = optimizer(min_dim_size_to_factor=16)
+  rule = tiny.adafactor(min_dim_size_to_factor=16)
   random = np.random.default_rng(1)
   gradients = [
     jax.tree.map(lambda x: jnp.float32(random.normal(size=x.shape)), PARAMS)
@@ -90,7 +88,7 @@ def test_steps_of_optax_go_on_from_slots():
     rule, rule.transformation().init(PARAMS), PARAMS, gradients[:2]
   )
   _, whole = steps(rule, state, params, gradients[2:])
-  later = optimizer(min_dim_size_to_factor=16, first_step=2)
+  later = tiny.adafactor(min_dim_size_to_factor=16, initial_step=2)
   begun = later.transformation().init(params)
   begun = t5x_adafactor_state.restore(
     begun, params, t5x_adafactor_state.export(state)
@@ -108,21 +106,21 @@ def test_steps_of_optax_go_on_from_slots():
   ],
 )
 def test_another_threshold_of_factoring_is_named(made_with, ours, message):
-  state = optimizer(min_dim_size_to_factor=ours).transformation().init(PARAMS)
+  state = initial(min_dim_size_to_factor=ours)
   with pytest.raises(UserError, match=message) as error:
     t5x_adafactor_state.restore(state, PARAMS, t5x_slots_of(made_with))
   assert "\n" not in str(error.value)
   number = int(str(error.value).rpartition(" ")[2])
-  state = optimizer(min_dim_size_to_factor=number).transformation().init(PARAMS)
+  state = initial(min_dim_size_to_factor=number)
   t5x_adafactor_state.restore(state, PARAMS, t5x_slots_of(made_with))
 
 
 def test_a_threshold_that_alone_explains_the_slots_is_named():
   """One array of 8 is whole, one of 9 is factored: 9 and no other."""
-  rule = optimizer(min_dim_size_to_factor=9)
+  rule = tiny.adafactor(min_dim_size_to_factor=9)
   params = {"a": jnp.ones((8, 40)), "b": jnp.ones((9, 40))}
   slots = t5x_adafactor_state.export(rule.transformation().init(params))
-  state = optimizer(min_dim_size_to_factor=8).transformation().init(params)
+  state = tiny.adafactor(min_dim_size_to_factor=8).transformation().init(params)
   with pytest.raises(UserError, match=r"between 9 and 9, .*to_factor = 9$"):
     t5x_adafactor_state.restore(state, params, slots)
 
@@ -156,13 +154,13 @@ def without(slots, name):
   ],
 )
 def test_slots_of_another_model_are_listed(change, message):
-  state = optimizer(min_dim_size_to_factor=16).transformation().init(PARAMS)
+  state = initial(min_dim_size_to_factor=16)
   with pytest.raises(UserError, match=message) as error:
     t5x_adafactor_state.restore(state, PARAMS, change(t5x_slots_of(16)))
   assert "\n" not in str(error.value)
 
 
 def test_another_rule_has_no_such_slots():
-  rule = Optimizer(name="adamw", learning_rate=1e-2, total_steps=9)
+  rule = tiny.adamw()
   with pytest.raises(UserError, match="no slots of Adafactor; set OPTIMIZER"):
     t5x_adafactor_state.export(rule.transformation().init(PARAMS))

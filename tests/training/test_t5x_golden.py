@@ -15,24 +15,21 @@ from gkd.losses.objective import CrossEntropy
 from gkd.models import t5
 from gkd.training import init_state
 from gkd.training import t5x_adafactor_state
-from gkd.training.optimizer import Optimizer
+from gkd.training.optimizer import Adafactor
 from gkd.training.step import TrainStep
 from gkd.training.step import update_step
 from gkd.types import Batch
+from tests import tiny
 from tests.golden_t5x import MODELS
 from tests.golden_t5x import SIZE
 from tests.golden_t5x import checkpoint_target
 from tests.golden_t5x import load
 
 
-def optimizer(**options) -> Optimizer:
+def optimizer(**options) -> Adafactor:
   """That of the fixtures: T5X's constant rate."""
-  return Optimizer(
-    name="adafactor",
-    learning_rate=1e-3,
-    learning_rate_factors="constant",
-    total_steps=10,
-    **options,
+  return tiny.adafactor(
+    learning_rate=1e-3, factors="constant", total_steps=10, **options
   )
 
 
