@@ -16,6 +16,7 @@ from gkd.models import t5
 from gkd.training import init_state
 from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Adafactor
+from gkd.training.optimizer import starting_at
 from gkd.training.step import TrainStep
 from gkd.training.step import update_step
 from gkd.types import Batch
@@ -136,7 +137,7 @@ def test_ten_steps_of_factored_adafactor_equal_t5x(golden, name):
 )
 def test_a_t5x_run_goes_on_as_in_t5x(golden, tmp_path, name, layout):
   params, slots, step = opened(golden, tmp_path, name, layout)
-  rule = optimizer(restore=True).beginning_at(step)
+  rule = starting_at(optimizer(restore=True), step)
   losses, params, _ = train(golden, name, rule, params, slots)
   known = recorded(golden, name)
   assert_losses(losses, known["losses_10_20"])
@@ -149,8 +150,8 @@ def test_slots_and_step_are_what_makes_it_go_on(golden, tmp_path):
   expected = [x["loss"] for x in recorded(golden, name)["losses_10_20"]]
   empty = {path: np.zeros_like(slot) for path, slot in slots.items()}
   for rule, given in (
-    (optimizer(restore=True).beginning_at(step), empty),
-    (optimizer(restore=True).beginning_at(0), slots),
+    (starting_at(optimizer(restore=True), step), empty),
+    (starting_at(optimizer(restore=True), 0), slots),
   ):
     losses = train(golden, name, rule, params, given)[0]
     assert np.max(np.abs(np.divide(losses, expected) - 1)) > 3e-4
@@ -159,7 +160,7 @@ def test_slots_and_step_are_what_makes_it_go_on(golden, tmp_path):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_run_of_ours_goes_on_through_t5x_slots(golden, name):
   _, params, slots = train(golden, name, optimizer(), start(golden, name))
-  rule = optimizer(restore=True).beginning_at(10)
+  rule = starting_at(optimizer(restore=True), 10)
   losses, params, _ = train(golden, name, rule, params, slots)
   known = recorded(golden, name)
   assert_losses(losses, known["losses_10_20"])
@@ -172,7 +173,7 @@ def test_a_factored_run_goes_on_bit_identical_through_t5x_slots(golden):
   first = start(golden, name)
   whole = train(golden, name, optimizer(**factored), first, steps=20)
   half = train(golden, name, optimizer(**factored), first)
-  rule = optimizer(**factored, restore=True).beginning_at(10)
+  rule = starting_at(optimizer(**factored, restore=True), 10)
   rest = train(golden, name, rule, *half[1:])
   assert half[0] + rest[0] == whole[0]
   for ours, expected in zip(rest[1:], whole[1:], strict=True):
