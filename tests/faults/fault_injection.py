@@ -1,6 +1,6 @@
-"""The harms of the reliability table: each does one for real.
+"""The faults of the reliability table, one function each.
 
-A function gets a scene and returns a row: `fault`, `exit_code`, what the
+A function gets a harness and returns a row: `fault`, `exit_code`, what the
 command `said`, what was `left` behind and what came of the same command
 `again` once the cause was mended. Full disks and read-only folders are small
 file systems of their own and need root on Linux.
@@ -18,103 +18,109 @@ import subprocess
 import time
 from typing import Any
 
-from tests.faults.harness import Scene
+from tests.faults.harness import Harness
 from tests.faults.harness import checkpoints
 
 Row = dict[str, Any]
 _SAMPLE = {"phase": "sample", "count": 8, "delay": 0.0}
 
 
-def ctrl_c(scene: Scene) -> Row:
-  return _signalled(scene, "ctrl-C in training", signal.SIGINT)
+def ctrl_c(harness: Harness) -> Row:
+  return _signalled(harness, "ctrl-C in training", signal.SIGINT)
 
 
-def sigterm(scene: Scene) -> Row:
-  return _signalled(scene, "SIGTERM in training", signal.SIGTERM)
+def sigterm(harness: Harness) -> Row:
+  return _signalled(harness, "SIGTERM in training", signal.SIGTERM)
 
 
-def kill_training(scene: Scene) -> Row:
-  return _signalled(scene, "kill -9 in training", signal.SIGKILL)
+def kill_training(harness: Harness) -> Row:
+  return _signalled(harness, "kill -9 in training", signal.SIGKILL)
 
 
-def kill_saving(scene: Scene) -> Row:
-  moment = {"phase": "commit", "count": 2, "delay": scene.seconds["commit"][1]}
+def kill_saving(harness: Harness) -> Row:
+  moment = {
+    "phase": "commit",
+    "count": 2,
+    "delay": harness.seconds["commit"][1],
+  }
   moment["delay"] /= 2
-  return _run_fault(scene, "kill -9 while saving", moment)
+  return _run_fault(harness, "kill -9 while saving", moment)
 
 
-def full_disk(scene: Scene) -> Row:
-  with _small_disk(scene.folder / "disk", "4m") as disk:
+def full_disk(harness: Harness) -> Row:
+  with _small_disk(harness.folder / "disk", "4m") as disk:
     run = disk / "run"
     ballast = disk / "ballast"
-    first = scene.start(scene.arguments(run), _SAMPLE)
+    first = harness.start(harness.arguments(run), _SAMPLE)
     with contextlib.suppress(OSError), ballast.open("wb") as file:
       while True:
         file.write(b"x" * 4096)
         file.flush()
     assert first.returncode == -signal.SIGKILL, first.stderr
-    failed = scene.start(scene.arguments(run))
+    failed = harness.start(harness.arguments(run))
     left = _left(run)
     ballast.unlink()
-    return _continued(scene, "full disk", failed, left, run)
+    return _continued(harness, "full disk", failed, left, run)
 
 
-def read_only(scene: Scene) -> Row:
-  with _small_disk(scene.folder / "disk", "8m") as disk:
-    scene.start(scene.arguments(disk / "run"), _SAMPLE)
+def read_only(harness: Harness) -> Row:
+  with _small_disk(harness.folder / "disk", "8m") as disk:
+    harness.start(harness.arguments(disk / "run"), _SAMPLE)
     _mount("-o", "remount,ro", str(disk))
-    failed = scene.start(scene.arguments(disk / "run"))
+    failed = harness.start(harness.arguments(disk / "run"))
     left = _left(disk / "run")
     _mount("-o", "remount,rw", str(disk))
-    return _continued(scene, "read-only folder", failed, left, disk / "run")
+    return _continued(harness, "read-only folder", failed, left, disk / "run")
 
 
-def damaged_checkpoint(scene: Scene) -> Row:
-  run = scene.folder / "damaged_checkpoint"
+def damaged_checkpoint(harness: Harness) -> Row:
+  run = harness.folder / "damaged_checkpoint"
   # A signal that saves: at a kill the second save may still be under way.
-  scene.start(scene.arguments(run), {**_SAMPLE, "signal": int(signal.SIGTERM)})
+  harness.start(
+    harness.arguments(run), {**_SAMPLE, "signal": int(signal.SIGTERM)}
+  )
   newest = run / "checkpoints" / checkpoints(run)[-1]
   _flip_bit(max(newest.rglob("*"), key=lambda f: f.stat().st_size))
   return _continued(
-    scene,
+    harness,
     "one bit flipped in the newest checkpoint",
-    scene.start(scene.arguments(run)),
+    harness.start(harness.arguments(run)),
     None,
     run,
   )
 
 
-def two_processes(scene: Scene) -> Row:
-  run = scene.folder / "two_processes"
-  with scene.begin(scene.arguments(run)) as first:
+def two_processes(harness: Harness) -> Row:
+  run = harness.folder / "two_processes"
+  with harness.begin(harness.arguments(run)) as first:
     lock = run / ".lock"
     while not (lock.exists() and lock.read_text()):
       time.sleep(0.05)
-    second = scene.start(scene.arguments(run))
+    second = harness.start(harness.arguments(run))
     first.communicate()  # so that its pipes do not fill
   assert first.returncode == 0
   return _row(
     "two processes started on one MODEL_DIR",
     second,
     "the first process, undisturbed",
-    "the first ended " + _verdict(scene, run),
+    "the first ended " + _verdict(harness, run),
   )
 
 
-def other_config(scene: Scene) -> Row:
-  run = scene.folder / "other_config"
-  scene.start(scene.arguments(run), _SAMPLE)
-  failed = scene.start(scene.arguments(run, "--gin.LEARNING_RATE=0.5"))
+def other_config(harness: Harness) -> Row:
+  run = harness.folder / "other_config"
+  harness.start(harness.arguments(run), _SAMPLE)
+  failed = harness.start(harness.arguments(run, "--gin.LEARNING_RATE=0.5"))
   return _continued(
-    scene, "a folder of another configuration", failed, _left(run), run
+    harness, "a folder of another configuration", failed, _left(run), run
   )
 
 
-def not_finite(scene: Scene) -> Row:
-  run = scene.folder / "not_finite"
+def not_finite(harness: Harness) -> Row:
+  run = harness.folder / "not_finite"
   more = ("--gin.LEARNING_RATE=1e38", "--gin.WARMUP_STEPS=0")
-  failed = scene.start(scene.arguments(run, *more))
-  again = scene.start(scene.arguments(run, *more))
+  failed = harness.start(harness.arguments(run, *more))
+  again = harness.start(harness.arguments(run, *more))
   return _row(
     "loss not finite",
     failed,
@@ -123,36 +129,36 @@ def not_finite(scene: Scene) -> Row:
   )
 
 
-def other_tokenizer(scene: Scene) -> Row:
-  teacher = scene.folder / "other_teacher"
-  shutil.copytree(scene.teacher, teacher)
+def other_tokenizer(harness: Harness) -> Row:
+  teacher = harness.folder / "other_teacher"
+  shutil.copytree(harness.teacher, teacher)
   about = json.loads((teacher / "run.json").read_text())
   about["vocabulary_sha256"] = "0" * 64
   (teacher / "run.json").write_text(json.dumps(about))
-  run = scene.folder / "other_tokenizer"
-  failed = scene.start(
-    scene.arguments(run, f"--gin.TEACHER_CHECKPOINT_PATH={teacher}")
+  run = harness.folder / "other_tokenizer"
+  failed = harness.start(
+    harness.arguments(run, f"--gin.TEACHER_CHECKPOINT_PATH={teacher}")
   )
   return _row("teacher with another tokenizer", failed, _left(run), None)
 
 
-def damaged_shard(scene: Scene) -> Row:
-  cache = scene.folder / "train"
+def damaged_shard(harness: Harness) -> Row:
+  cache = harness.folder / "train"
   shard = next(cache.glob("*.array_record"))
   whole = shard.read_bytes()
   _flip_bit(shard)
-  run = scene.folder / "damaged_shard"
-  failed = scene.start(scene.arguments(run))
+  run = harness.folder / "damaged_shard"
+  failed = harness.start(harness.arguments(run))
   left = _left(run)
   shard.write_bytes(whole)
   return _continued(
-    scene, "one bit flipped in a cache shard", failed, left, run
+    harness, "one bit flipped in a cache shard", failed, left, run
   )
 
 
-def kill_caching(scene: Scene) -> Row:
-  whole = scene.folder / "caches_whole"
-  torn = scene.folder / "caches_torn"
+def kill_caching(harness: Harness) -> Row:
+  whole = harness.folder / "caches_whole"
+  torn = harness.folder / "caches_torn"
 
   def make(folder):
     return [
@@ -160,10 +166,10 @@ def kill_caching(scene: Scene) -> Row:
       *("--split=train", f"--cache_dir={folder}"),
     ]
 
-  scene.must(*make(whole))
-  process = _killed_at_a_file(scene, make(torn), torn, "rows-*")
+  harness.must(*make(whole))
+  process = _killed_at_a_file(harness, make(torn), torn, "rows-*")
   left = "a half-made folder" if list(torn.rglob(".*.partial")) else "nothing"
-  scene.must(*make(torn))
+  harness.must(*make(torn))
   same = _files(whole, "*.array_record") == _files(torn, "*.array_record")
   return _row(
     "kill -9 while caching",
@@ -173,24 +179,26 @@ def kill_caching(scene: Scene) -> Row:
   )
 
 
-def kill_sampling(scene: Scene) -> Row:
+def kill_sampling(harness: Harness) -> Row:
   def sample(folder):
     return [
-      *("sample", "--gin_file=test/sample.gin", *scene.data()[:1]),
-      scene.data()[2],
+      *("sample", "--gin_file=test/sample.gin", *harness.data()[:1]),
+      harness.data()[2],
       "--gin.TRAIN_LIMIT=None",
-      f"--gin.OUTPUT_DIR={scene.folder / folder}",
-      f"--gin.INITIAL_CHECKPOINT_PATH={scene.teacher}",
+      f"--gin.OUTPUT_DIR={harness.folder / folder}",
+      f"--gin.INITIAL_CHECKPOINT_PATH={harness.teacher}",
       *("--gin.SHARD_PROMPTS=8", "--gin.BATCH_SIZE=8"),
     ]
 
-  scene.must(*sample("answers"))
-  partial = scene.folder / ".answers_torn.partial"
-  process = _killed_at_a_file(scene, sample("answers_torn"), partial, "rows-*")
+  harness.must(*sample("answers"))
+  partial = harness.folder / ".answers_torn.partial"
+  process = _killed_at_a_file(
+    harness, sample("answers_torn"), partial, "rows-*"
+  )
   shards = len(list(partial.rglob("rows-*")))
-  scene.must(*sample("answers_torn"))
+  harness.must(*torn)
   found = [
-    _files(scene.folder / folder, "*.array_record")
+    _files(harness.folder / folder, "*.array_record")
     for folder in ("answers", "answers_torn")
   ]
   return _row(
@@ -201,12 +209,14 @@ def kill_sampling(scene: Scene) -> Row:
   )
 
 
-def removed_file(scene: Scene) -> Row:
-  data, make = _gsm8k(scene, "removed", [f"{n} apples?" for n in range(9)])
-  scene.must(*make)
+def removed_file(harness: Harness) -> Row:
+  data, make = _gsm8k(harness, "removed", [f"{n} apples?" for n in range(9)])
+  harness.must(*make)
   shutil.rmtree(data / "arithmetic")
-  with_cache = scene.start(make)
-  missing = scene.start([*make, f"--cache_dir={scene.folder / 'no_caches'}"])
+  with_cache = harness.start(make)
+  missing = harness.start(
+    [*make, f"--cache_dir={harness.folder / 'no_caches'}"]
+  )
   return _row(
     "a data file removed",
     missing,
@@ -216,15 +226,15 @@ def removed_file(scene: Scene) -> Row:
   )
 
 
-def empty_data(scene: Scene) -> Row:
-  _, make = _gsm8k(scene, "empty", [])
-  return _row("an empty data set", scene.start(make), "nothing", None)
+def empty_data(harness: Harness) -> Row:
+  _, make = _gsm8k(harness, "empty", [])
+  return _row("an empty data set", harness.start(make), "nothing", None)
 
 
-def prompts_too_long(scene: Scene) -> Row:
-  _, make = _gsm8k(scene, "long", ["many " * 20])
-  refused = scene.start([*make, "--gin.OVERLONG=refuse"])
-  cut = scene.must(*make)
+def prompts_too_long(harness: Harness) -> Row:
+  _, make = _gsm8k(harness, "long", ["many " * 20])
+  refused = harness.start([*make, "--gin.OVERLONG=refuse"])
+  cut = harness.must(*make)
   said = [line for line in cut.stderr.splitlines() if "were cut" in line]
   return _row(
     "prompts longer than the limit",
@@ -235,7 +245,7 @@ def prompts_too_long(scene: Scene) -> Row:
 
 
 # What each has to end with.
-FAULTS: dict[Callable[[Scene], Row], int] = {
+FAULTS: dict[Callable[[Harness], Row], int] = {
   ctrl_c: 130,
   sigterm: 143,
   kill_training: -signal.SIGKILL,
@@ -270,10 +280,10 @@ def verdict(row: Row, exit_code: int) -> str | None:
 
 
 def _killed_at_a_file(
-  scene: Scene, arguments: list[str], folder: Path, pattern: str
+  harness: Harness, arguments: list[str], folder: Path, pattern: str
 ) -> subprocess.CompletedProcess:
   """A process that is killed as soon as a file of this name is there."""
-  with scene.begin(arguments) as process:
+  with harness.begin(arguments) as process:
     while not list(folder.rglob(pattern)):
       assert process.poll() is None, "it was too quick to be killed"
       time.sleep(0.001)
@@ -282,20 +292,20 @@ def _killed_at_a_file(
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
-def _signalled(scene: Scene, fault: str, number: signal.Signals) -> Row:
-  return _run_fault(scene, fault, {**_SAMPLE, "signal": int(number)})
+def _signalled(harness: Harness, fault: str, number: signal.Signals) -> Row:
+  return _run_fault(harness, fault, {**_SAMPLE, "signal": int(number)})
 
 
-def _run_fault(scene: Scene, fault: str, moment: dict[str, Any]) -> Row:
-  run = scene.folder / fault.replace(" ", "_")
-  harmed = scene.start(scene.arguments(run), moment)
-  return _continued(scene, fault, harmed, _left(run), run)
+def _run_fault(harness: Harness, fault: str, moment: dict[str, Any]) -> Row:
+  run = harness.folder / fault.replace(" ", "_")
+  process = harness.start(harness.arguments(run), moment)
+  return _continued(harness, fault, process, _left(run), run)
 
 
-def _continued(scene, fault, process, left, run: Path) -> Row:
+def _continued(harness, fault, process, left, run: Path) -> Row:
   """The row of a fault, after the same command again."""
-  scene.must(*scene.arguments(run))
-  return _row(fault, process, left, "ends " + _verdict(scene, run))
+  harness.must(*harness.arguments(run))
+  return _row(fault, process, left, "ends " + _verdict(harness, run))
 
 
 def _row(fault: str, process, left: str | None, again: str | None) -> Row:
@@ -324,8 +334,8 @@ def _left(run: Path) -> str:
   return f"{saved}, {lines} lines of metrics"
 
 
-def _verdict(scene: Scene, run: Path) -> str:
-  wrong = scene.harm(run)
+def _verdict(harness: Harness, run: Path) -> str:
+  wrong = harness.differences(run)
   return f"with DIFFERENCES in {wrong}" if wrong else "bit-identical"
 
 
@@ -339,9 +349,9 @@ def _flip_bit(file: Path) -> None:
   file.write_bytes(bytes(content))
 
 
-def _gsm8k(scene: Scene, name: str, questions: list[str]):
+def _gsm8k(harness: Harness, name: str, questions: list[str]):
   """A data folder with these questions, and the command that caches them."""
-  data = scene.folder / f"data_{name}"
+  data = harness.folder / f"data_{name}"
   (data / "arithmetic").mkdir(parents=True)
   rows = [{"inputs": q, "targets": "1 + 1 = 2\n#### 2"} for q in questions]
   with gzip.open(data / "arithmetic/gsm8k_test.jsonl.gz", "wt") as file:
@@ -350,7 +360,7 @@ def _gsm8k(scene: Scene, name: str, questions: list[str]):
     *("cache", "make", "--gin_file=tasks/gsm8k.gin", "--split=test"),
     *("--gin.VOCABULARY=bytes", "--gin.EXTRA_IDS=0", f"--data_dir={data}"),
     "--gin.TASK_FEATURE_LENGTHS={'inputs': 32, 'targets': 64}",
-    f"--cache_dir={scene.folder / f'caches_{name}'}",
+    f"--cache_dir={harness.folder / f'caches_{name}'}",
   ]
 
 

@@ -1,4 +1,4 @@
-"""Does every harm of the reliability table for real, and writes the table.
+"""Injects every fault of the reliability table and writes the table.
 
 python -m tests.faults.faults --output=results/reliability
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.faults.fault_injection import FAULTS
 from tests.faults.fault_injection import verdict
-from tests.faults.harness import Scene
+from tests.faults.harness import Harness
 
 
 def main() -> int:
@@ -27,11 +27,11 @@ def main() -> int:
   args = parser.parse_args()
   rows, wrong = [], []
   with tempfile.TemporaryDirectory() as scratch:
-    scene = Scene(Path(scratch))
+    harness = Harness(Path(scratch))
     for fault, exit_code in FAULTS.items():
       if args.only and fault.__name__ not in args.only:
         continue
-      row = fault(scene)
+      row = fault(harness)
       # Paths of this machine mean nothing elsewhere.
       rows.append(json.loads(json.dumps(row).replace(scratch, "…")))
       print(f"{row['fault']}: {row['exit_code']} · {row['said']}", flush=True)

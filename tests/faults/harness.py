@@ -1,8 +1,7 @@
-"""A small on-policy run, its data and its teacher, to do harm to.
+"""Runs a small on-policy `gkd train` in child processes that may be killed.
 
-Everything goes through the command, each time in a process of its own. What a
-run leaves behind is compared by content: parameters and optimizer state,
-metrics.jsonl without what a clock measures, predictions and dumps of samples.
+What a run leaves is compared by content: parameters and optimizer state,
+metrics.jsonl without what a clock measures, predictions and sample logs.
 """
 
 from collections.abc import Sequence
@@ -33,35 +32,40 @@ RUN = (
   "--gin.SAMPLE_PERIOD=5",
   "--gin.KEEP=2",
 )
-_VOLATILE = ("time/", "compile/", "memory/")
 
 
-class Scene:
+class Harness:
   """Data, a teacher and an undisturbed run, in a scratch folder.
 
   Attributes:
     folder: where everything is.
     teacher: MODEL_DIR of the teacher.
-    alone: fingerprint of the undisturbed run.
+    undisturbed: fingerprint of the undisturbed run.
     seconds: {phase: seconds of each time} in it, see `child`.
   """
 
-  def __init__(self, folder: Path):
-    """Makes them; some minutes on a slow machine."""
+  def __init__(self, folder: Path, *, repeat: bool = True):
+    """Makes them.
+
+    Args:
+      folder: an empty folder.
+      repeat: run twice, so that everything is compiled when the seconds are
+        taken, and check that undisturbed runs are equal.
+    """
     self.folder = folder
     self.teacher = folder / "teacher"
     for split in ("train", "validation"):
       tiny.make_cache(folder / split, split=split)
     self.must("train", "--gin_file=test/sft.gin", "--gin.TRAIN_STEPS=4",
       f"--gin.MODEL_DIR={self.teacher}", *self.data())  # fmt: skip
-    self.must(*self.arguments("warm"))  # compiles everything
+    if repeat:
+      self.must(*self.arguments("first"))
     record = folder / "seconds.json"
-    self.start(self.arguments("alone"), {"record": str(record)})
+    self.start(self.arguments("undisturbed"), {"record": str(record)})
     self.seconds = json.loads(record.read_text())
-    self.alone = self.fingerprint("alone")
-    # An undisturbed run has to be reproducible for this to mean anything.
-    if wrong := differences(self.alone, self.fingerprint("warm")):
-      raise SystemExit(f"two undisturbed runs differ in {wrong}")
+    self.undisturbed = self.fingerprint("undisturbed")
+    if repeat and (names := self.differences("first")):
+      raise SystemExit(f"two undisturbed runs differ in {names}")
 
   def start(
     self, arguments: Sequence[str], moment: dict[str, Any] | None = None
@@ -79,11 +83,10 @@ class Scene:
     """The same, in the background."""
     environment = os.environ | {
       "JAX_PLATFORMS": "cpu",
-      "GKD_CACHE_DIR": str(self.folder / "data"),
+      "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-      # Quick to compile; how fast the programs are does not matter here.
-      "XLA_FLAGS": "--xla_backend_optimization_level=0"
-      " --xla_llvm_disable_expensive_passes=true",
+      "GKD_CACHE_DIR": str(self.folder / "data"),
+      "XLA_FLAGS": "",  # one device
     }
     environment.setdefault(
       "JAX_COMPILATION_CACHE_DIR", str(self.folder / "compiled")
@@ -102,13 +105,7 @@ class Scene:
 
   def must(self, *arguments: str) -> subprocess.CompletedProcess:
     """A process that has to succeed."""
-    process = self.start(arguments)
-    if process.returncode:
-      raise SystemExit(
-        f"exit code {process.returncode} of {' '.join(arguments)}:\n"
-        + process.stderr
-      )
-    return process
+    return _checked(self.start(arguments), {0})
 
   def finish(self, run: str, moments: Sequence[dict[str, Any]]) -> int:
     """The run to its end: a process for each moment, then an undisturbed one.
@@ -116,19 +113,17 @@ class Scene:
     Returns:
       How many of them were killed.
     """
-    kills = 0
-    for moment in moments:
-      process = self.start(self.arguments(run), moment)
-      kills += process.returncode == -signal.SIGKILL
-      if process.returncode not in (0, -signal.SIGKILL):
-        raise SystemExit(
-          f"exit code {process.returncode} after {moment}:\n{process.stderr}"
-        )
+    codes = [
+      _checked(
+        self.start(self.arguments(run), moment), {0, -signal.SIGKILL}
+      ).returncode
+      for moment in moments
+    ]
     self.must(*self.arguments(run))
-    return kills
+    return codes.count(-signal.SIGKILL)
 
   def arguments(self, run: str | Path, *more: str) -> list[str]:
-    """The command that trains into a folder of the scene."""
+    """The command that trains into a folder."""
     return [
       *RUN,
       f"--gin.MODEL_DIR={self.folder / run}",
@@ -150,23 +145,19 @@ class Scene:
     """Everything that must not depend on interruptions, by name."""
     folder = self.folder / run
     steps = checkpoints(folder)
-    found: dict[str, Any] = {"checkpoints": steps}
+    content: dict[str, Any] = {"checkpoints": steps}
     for step in steps:
       for name, digest in _arrays(folder / "checkpoints" / step).items():
-        found[f"checkpoints/{step}/{name}"] = digest
-    text = (folder / "metrics.jsonl").read_text()
-    found["metrics.jsonl"] = [
-      {k: v for k, v in json.loads(line).items() if not k.startswith(_VOLATILE)}
-      for line in text.splitlines()
-    ]
+        content[f"checkpoints/{step}/{name}"] = digest
+    content["metrics.jsonl"] = tiny.records(folder)
     for name in ("predictions", "samples"):
       for file in sorted((folder / name).rglob("*")):
-        found[f"{name}/{file.name}"] = _digest(file.read_bytes())
-    return found
+        content[f"{name}/{file.name}"] = _digest(file.read_bytes())
+    return content
 
-  def harm(self, run: str | Path) -> list[str]:
-    """What of a run is not as in the undisturbed one."""
-    return differences(self.alone, self.fingerprint(run))
+  def differences(self, run: str | Path) -> list[str]:
+    """Names of what of a run is not as in the undisturbed one."""
+    return differences(self.undisturbed, self.fingerprint(run))
 
 
 def checkpoints(folder: Path) -> list[str]:
@@ -178,11 +169,17 @@ def checkpoints(folder: Path) -> list[str]:
 
 def differences(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
   """Names of what is not the same in two fingerprints."""
-  return sorted(
-    name
-    for name in left.keys() | right.keys()
-    if left.get(name) != right.get(name)
-  )
+  names = left.keys() | right.keys()
+  return sorted(name for name in names if left.get(name) != right.get(name))
+
+
+def _checked(process, codes) -> subprocess.CompletedProcess:
+  if process.returncode not in codes:
+    command = " ".join(process.args)
+    raise SystemExit(
+      f"exit code {process.returncode} of {command}:\n{process.stderr}"
+    )
+  return process
 
 
 def _arrays(checkpoint: Path) -> dict[str, str]:

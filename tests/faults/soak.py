@@ -26,7 +26,7 @@ import tempfile
 import time
 from typing import Any
 
-from tests.faults.harness import Scene
+from tests.faults.harness import Harness
 
 PHASES = (
   "sample",
@@ -51,15 +51,15 @@ def draw(
 
 def soak(kills: int, seed: int, folder: Path) -> list[dict[str, Any]]:
   """Runs trials until so many were killed; one record for each."""
-  scene = Scene(folder)
+  harness = Harness(folder)
   rng = random.Random(seed)
   trials: list[dict[str, Any]] = []
   started = time.monotonic()
   while (done := sum(trial["killed"] for trial in trials)) < kills:
-    moment = draw(PHASES[len(trials) % len(PHASES)], scene.seconds, rng)
+    moment = draw(PHASES[len(trials) % len(PHASES)], harness.seconds, rng)
     run = f"run{len(trials)}"
-    killed = scene.finish(run, [moment])
-    wrong = scene.harm(run)
+    killed = harness.finish(run, [moment])
+    wrong = harness.differences(run)
     trials.append({**moment, "killed": killed, "differs": wrong})
     shutil.rmtree(folder / run)
     done += killed

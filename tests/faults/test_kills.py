@@ -9,39 +9,38 @@ import pytest
 
 from tests.faults import fault_injection
 from tests.faults import soak
-from tests.faults.harness import Scene
+from tests.faults.harness import Harness
 from tests.faults.harness import differences
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory):
-  return Scene(tmp_path_factory.mktemp("kills"))
+def harness(tmp_path_factory):
+  return Harness(tmp_path_factory.mktemp("kills"), repeat=False)
 
 
-def test_a_run_that_is_killed_again_and_again_ends_bit_identical(scene):
+def test_a_run_that_is_killed_again_and_again_ends_bit_identical(harness):
   rng = random.Random(0)
   moments = [
     # Early in the phase: this machine may be quicker now than when measured.
     {"phase": phase, "count": count, "delay": rng.uniform(0, 0.5) * seconds}
     for phase, count in (
       ("sample", 5),  # one save is done
-      ("commit", 1),
+      ("commit", 1),  # the next one
       ("evaluate", 1),
-      ("line", 2),
     )
-    for seconds in [scene.seconds[phase][-1]]
+    for seconds in [harness.seconds[phase][-1]]
   ]
-  assert scene.finish("killed", moments) == len(moments)
-  assert scene.harm("killed") == []
+  assert harness.finish("killed", moments) == len(moments)
+  assert harness.differences("killed") == []
 
 
-def test_the_comparison_sees_a_difference(scene):
-  alone = scene.alone
+def test_the_comparison_sees_a_difference(harness):
+  undisturbed = harness.undisturbed
   for kind in ("checkpoints/00000012/", "predictions/", "samples/"):
-    name = next(name for name in alone if name.startswith(kind))
-    assert differences(alone, {**alone, name: "other"}) == [name]
-  fewer = {**alone, "metrics.jsonl": alone["metrics.jsonl"][:-1]}
-  assert differences(alone, fewer) == ["metrics.jsonl"]
+    name = next(name for name in undisturbed if name.startswith(kind))
+    assert differences(undisturbed, {**undisturbed, name: "other"}) == [name]
+  fewer = {**undisturbed, "metrics.jsonl": undisturbed["metrics.jsonl"][:-1]}
+  assert differences(undisturbed, fewer) == ["metrics.jsonl"]
 
 
 def test_moments_lie_within_their_phase_and_come_from_the_seed():
