@@ -38,12 +38,8 @@ def kill_training(harness: Harness) -> Row:
 
 
 def kill_saving(harness: Harness) -> Row:
-  moment = {
-    "phase": "commit",
-    "count": 2,
-    "delay": harness.seconds["commit"][1],
-  }
-  moment["delay"] /= 2
+  delay = harness.seconds["commit"][1] / 2
+  moment = {"phase": "commit", "count": 2, "delay": delay}
   return _run_fault(harness, "kill -9 while saving", moment)
 
 
@@ -76,18 +72,13 @@ def read_only(harness: Harness) -> Row:
 def damaged_checkpoint(harness: Harness) -> Row:
   run = harness.folder / "damaged_checkpoint"
   # A signal that saves: at a kill the second save may still be under way.
-  harness.start(
-    harness.arguments(run), {**_SAMPLE, "signal": int(signal.SIGTERM)}
-  )
+  moment = _SAMPLE | {"signal": int(signal.SIGTERM)}
+  harness.start(harness.arguments(run), moment)
   newest = run / "checkpoints" / checkpoints(run)[-1]
   _flip_bit(max(newest.rglob("*"), key=lambda f: f.stat().st_size))
-  return _continued(
-    harness,
-    "one bit flipped in the newest checkpoint",
-    harness.start(harness.arguments(run)),
-    None,
-    run,
-  )
+  process = harness.start(harness.arguments(run))
+  fault = "one bit flipped in the newest checkpoint"
+  return _continued(harness, fault, process, None, run)
 
 
 def two_processes(harness: Harness) -> Row:
@@ -192,9 +183,8 @@ def kill_sampling(harness: Harness) -> Row:
 
   harness.must(*sample("answers"))
   partial = harness.folder / ".answers_torn.partial"
-  process = _killed_at_a_file(
-    harness, sample("answers_torn"), partial, "rows-*"
-  )
+  torn = sample("answers_torn")
+  process = _killed_at_a_file(harness, torn, partial, "rows-*")
   shards = len(list(partial.rglob("rows-*")))
   harness.must(*torn)
   found = [
