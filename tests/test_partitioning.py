@@ -17,33 +17,24 @@ import pytest
 from gkd import partitioning
 from gkd import trees
 from gkd.data.loader import Loader
-from gkd.models import t5
 from gkd.types import Batch
 from gkd.types import UserError
+from tests import tiny
 from tests.data import tiny_caches
 
-CONFIG = t5.T5Config(
-  vocab_size=32,
-  emb_dim=16,
-  num_heads=2,
-  num_encoder_layers=1,
-  num_decoder_layers=1,
-  head_dim=8,
-  mlp_dim=24,
-  mlp_activations=("gelu", "linear"),
-)
-MODEL = t5.encoder_decoder(CONFIG)
+MODEL = tiny.STUDENT
+ROWS = MODEL.config.vocab_size
 
 
 @pytest.fixture(scope="module")
 def params():
-  return jax.device_get(MODEL.init(jax.random.key(0)))
+  return tiny.parameters(MODEL, 0)
 
 
 def make_batch(num_rows: int = 4) -> Batch:
   random = np.random.RandomState(0)
-  inputs = random.randint(2, 32, (num_rows, 6), dtype=np.int32)
-  targets = random.randint(2, 32, (num_rows, 5), dtype=np.int32)
+  inputs = random.randint(2, ROWS, (num_rows, 6), dtype=np.int32)
+  targets = random.randint(2, ROWS, (num_rows, 5), dtype=np.int32)
   inputs[1:, 4:] = 0
   targets[0, 3:] = 0
   return Batch(
@@ -63,7 +54,7 @@ def loss(params, batch):
   return -jnp.sum(batch.weights * chosen) / jnp.sum(batch.weights)
 
 
-@pytest.mark.parametrize(("data", "model"), [(4, 1), (2, 2), (1, 2)])
+@pytest.mark.parametrize(("data", "model"), [(4, 1), (2, 2)])
 def test_gradient_on_a_mesh_equals_one_device(params, data, model):
   devices = jax.devices()[: data * model]
   mesh = partitioning.make_mesh(data, model, devices)
@@ -82,7 +73,10 @@ def test_gradient_on_a_mesh_equals_one_device(params, data, model):
     expected = trees.flatten(want_grads)[name]
     np.testing.assert_allclose(grad, expected, atol=1e-5, err_msg=name)
   kernel = grads["decoder"]["layers_0"]["mlp"]["wi_0"]["kernel"]
-  assert kernel.addressable_shards[0].data.shape == (16, 24 // model)
+  assert kernel.addressable_shards[0].data.shape == (
+    16,
+    MODEL.config.mlp_dim // model,
+  )
 
 
 def test_decoding_on_a_mesh_equals_one_device(params):
@@ -162,8 +156,8 @@ def test_model_info_is_t5xs_text(params):
   )
   assert lines[-2] == t5x_format % (
     "token_embedder/embedding",
-    512,
-    "(vocab=32, embed=16)",
+    16 * ROWS,
+    f"(vocab={ROWS}, embed=16)",
     ("model", None),
   )
   total = sum(leaf.size for leaf in jax.tree.leaves(params))

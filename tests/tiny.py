@@ -1,7 +1,8 @@
 """A run that is as small as one can be: two-term sums and models of width 16.
 
-Models and optimizer are the same objects in every test, so that compiled
-programs are shared.
+The models are TINY and TINY_TEACHER of configs/test/tiny.gin. Models and
+optimizer are the same objects in every test, so that compiled programs are
+shared.
 """
 
 import dataclasses
@@ -44,13 +45,15 @@ STUDENT = t5.encoder_decoder(
     num_encoder_layers=1,
     num_decoder_layers=1,
     head_dim=8,
-    mlp_dim=16,
+    mlp_dim=32,
     mlp_activations=("gelu", "linear"),
     dropout_rate=0.1,
   )
 )
 TEACHER = t5.encoder_decoder(
-  dataclasses.replace(STUDENT.config, emb_dim=24, dropout_rate=0.0)
+  dataclasses.replace(
+    STUDENT.config, emb_dim=24, head_dim=12, mlp_dim=48, dropout_rate=0.0
+  )
 )
 STEPS = 6
 CHAINS = ChainAddition(min_terms=2, max_terms=2, digits=2)
