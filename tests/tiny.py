@@ -67,7 +67,8 @@ def parameters(model, seed):
   def draw(leaf):
     if leaf.ndim == 1:  # the scale of a norm
       return np.ones(leaf.shape, leaf.dtype)
-    values = rng.normal(size=leaf.shape) / np.sqrt(leaf.shape[0])
+    scale = 1 if leaf.shape[0] == model.config.vocab_size else leaf.shape[0]
+    values = rng.normal(size=leaf.shape) / np.sqrt(scale)
     return values.astype(leaf.dtype)
 
   return jax.tree.map(draw, jax.eval_shape(model.init, jax.random.key(0)))
