@@ -14,14 +14,13 @@ import numpy as np
 
 from gkd.checkpoints import checkpoint_tokenizer
 from gkd.checkpoints import config_from_shapes
-from gkd.checkpoints import format_detection
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Format
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.hf import hf_folder
-from gkd.checkpoints.source import at_step
 from gkd.checkpoints.source import open_checkpoint
 from gkd.checkpoints.t5x import t5x_writer
+from gkd.models import registry
 from gkd.models.t5 import T5Config
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
@@ -88,14 +87,16 @@ def plan(
       f"{lost[0]}={given[lost[0]]!r} has no effect: {_KEEPER[to]} keeps no"
       f" {lost[0]}; leave it out"
     )
-  chosen = at_step(source, step)
-  opened = open_checkpoint(chosen, **given)
+  opened = open_checkpoint(source, step=step, **given)
+  if opened.family != registry.T5:
+    raise UserError(
+      f"{opened.path} is of the model family {opened.family!r}; gkd converts T5"
+      " encoder–decoders"
+    )
   # Its number has chosen the checkpoint of a run of ours, whose step is another
   # where the run went on from a checkpoint.
-  is_ours = opened.format == "gkd" and step in format_detection.steps_within(
-    chosen
-  )
-  opened, about_step = _with_step(opened, None if is_ours else step, to)
+  is_chosen = opened.format == "gkd" and opened.path.name.isdecimal()
+  opened, about_step = _with_step(opened, None if is_chosen else step, to)
   opened, about_slots = _with_slots(opened, slots, to)
   opened, about_types = _with_dtype(opened, dtype)
   words, about_tokenizer = _with_tokenizer(opened, tokenizer, to)

@@ -1,16 +1,21 @@
-"""Whether the arrays of an opened T5 checkpoint are those of its config.
+"""Whether the arrays of a T5 checkpoint are those of its config.
 
 check_leaves(checkpoint)
 """
 
 from collections.abc import Mapping
+import os
 
+from gkd import trees
+from gkd.checkpoints import stored_names
 from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.checkpoints.checkpoint import Format
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.models import t5_params
+from gkd.models.t5 import T5Config
 from gkd.types import UserError
 
-_MAX_LISTED = 4  # names of each kind in an error
+_READABLE = ("float32", "bfloat16")
 
 
 def check_leaves(checkpoint: Checkpoint) -> None:
@@ -19,49 +24,51 @@ def check_leaves(checkpoint: Checkpoint) -> None:
   Optimizer slots are there for every parameter, if there are any.
 
   Raises:
-    UserError: names what is missing, left over and misshapen, each with its
-      shape.
+    UserError: names what is missing, left over, misshapen and of another type,
+      each with its shape.
   """
-  config, found = checkpoint.config, checkpoint.leaves
-  layers = config.num_encoder_layers + config.num_decoder_layers
-  if layers > len(found):
+  config, path = checkpoint.config, checkpoint.path
+  check_parameters(path, config, checkpoint.leaves, slots=checkpoint.slots)
+
+
+def check_parameters(
+  path: str | os.PathLike,
+  config: T5Config,
+  leaves: Mapping[str, Leaf],
+  format: Format = "gkd",
+  slots: Mapping[str, Leaf] | None = None,
+) -> None:
+  """`check_leaves` of leaves that are named as in a format.
+
+  Args:
+    path: of the checkpoint, for the message.
+    config: of the model.
+    leaves: {name in the format: leaf}.
+    format: whose names and shapes the leaves have.
+    slots: see `Checkpoint`.
+  """
+  layers = sum(t5_params.depths(config).values())
+  if layers > len(leaves):  # before anything is made for each of them
     raise UserError(
-      f"{checkpoint.path} should have {layers} layers, but holds {len(found)}"
-      " parameters in all; give a whole checkpoint of one model"
+      f"{path} should have {layers} layers, but holds {len(leaves)} parameters"
+      " in all; give a whole checkpoint of one model"
     )
-  table = t5_params.table(config)
-  wanted = {name: row.shape for name, row in table.items()}
-  missing = [f"{n} {wanted[n]}" for n in sorted(wanted.keys() - found.keys())]
-  left_over = [
-    f"{n} {found[n].shape}" for n in sorted(found.keys() - wanted.keys())
-  ]
-  misshapen = [
-    f"{n} is {found[n].shape} instead of {wanted[n]}"
-    for n in sorted(wanted.keys() & found.keys())
-    if found[n].shape != wanted[n]
-  ]
-  kinds = {
-    "missing": missing,
-    "left over": left_over,
-    "misshapen": misshapen,
-    "of another type": _of_other_types(found),
-    **_wrong_slots(checkpoint.slots, wanted),
+  wanted = dict(stored_names.table(format, config).values())
+  found = {name: leaf.shape for name, leaf in leaves.items()}
+  wrong = {
+    **trees.shape_differences(wanted, found),
+    "of another type": [
+      f"{name} {leaf.dtype}, expected float32 or bfloat16"
+      for name, leaf in sorted(leaves.items())
+      if leaf.dtype not in _READABLE
+    ],
+    **_wrong_slots(slots or {}, wanted),
   }
-  wrong = [_listed(kind, names) for kind, names in kinds.items() if names]
-  if wrong:
+  if any(wrong.values()):
     raise UserError(
-      f"{checkpoint.path} is not the T5 that it seems to be:"
-      f" {'; '.join(wrong)}; give a whole checkpoint of one model"
+      f"{path} is not the T5 that it seems to be: {trees.in_one_line(wrong)};"
+      " give a whole checkpoint of one model"
     )
-
-
-def _of_other_types(leaves: Mapping[str, Leaf]) -> list[str]:
-  known = ("float32", "bfloat16")
-  return [
-    f"{name} {leaf.dtype}, expected float32 or bfloat16"
-    for name, leaf in sorted(leaves.items())
-    if leaf.dtype not in known
-  ]
 
 
 def _wrong_slots(
@@ -93,9 +100,3 @@ def _wrong_slots(
       if leaf.dtype != "float32"
     ],
   }
-
-
-def _listed(kind: str, names: list[str]) -> str:
-  more = len(names) - _MAX_LISTED
-  listed = ", ".join(names[:_MAX_LISTED])
-  return f"{len(names)} {kind}: {listed}" + (f" and {more} more" * (more > 0))

@@ -163,6 +163,7 @@ def table_model(config):
   return LanguageModel(
     config=config,
     vocabulary_size=config.width,
+    start_id=0,
     init=lambda key: {"table": jax.random.normal(key, (config.width,) * 2)},
     hidden=None,
     head=None,

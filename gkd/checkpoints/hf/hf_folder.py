@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from gkd import files
-from gkd import trees
 from gkd.checkpoints import format_detection
+from gkd.checkpoints import leaf_checks
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.hf import hf_config
@@ -25,7 +25,6 @@ from gkd.checkpoints.hf import model_card
 from gkd.checkpoints.hf import safetensors_file
 from gkd.errors import listed
 from gkd.models import t5_params
-from gkd.models.t5 import T5Config
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
@@ -36,7 +35,6 @@ _OTHER_WEIGHTS = {
   "tf_model.h5": "from_tf=True",
 }
 _PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt")
-_READABLE = ("float32", "bfloat16")
 # What metadata["hf"] keeps on the way through our own format.
 _KEPT = {"model_type": str, "model_max_length": int}
 
@@ -59,11 +57,10 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
   _check_weights_are_safetensors(path)
   tensors = dict(safetensors_file.open_folder(path))
   _check_stacks(path, tensors)
-  _check_types(path, tensors)
   about_copies = hf_head.take_copies(path, tensors)
   via_embedding, about_head = hf_head.take_head(path, tensors, saved)
   config, assumed = hf_config.read(path, saved, via_embedding, given)
-  _check_tensors(path, config, tensors)
+  leaf_checks.check_parameters(path, config, tensors, "hf")
   sharded = (path / safetensors_file.INDEX_FILE).is_file()
   about = {"model_type": saved["model_type"]}
   if (longest := tokenizer_folder.max_length(path)) is not None:
@@ -159,40 +156,6 @@ def _check_stacks(path: Path, tensors: Mapping[str, Leaf]) -> None:
         f" among its {len(tensors)} ({listed(sorted(tensors))});"
         f" {other}-only models and other names are not converted"
       )
-
-
-def _check_types(path: Path, tensors: Mapping[str, Leaf]) -> None:
-  others = [
-    f"{n} ({t.dtype})" for n, t in tensors.items() if t.dtype not in _READABLE
-  ]
-  if others:
-    raise UserError(
-      f"{path}: {len(others)} tensors are neither F32 nor BF16:"
-      f" {listed(others)}; gkd keeps these two types exactly and rounds nothing"
-      " in silence; save the model in one of them: model.float()"
-      ".save_pretrained(…)"
-    )
-
-
-def _check_tensors(
-  path: Path, config: T5Config, tensors: Mapping[str, Leaf]
-) -> None:
-  """Every tensor of the config is there, with its shape, and no other."""
-  layers = sum(t5_params.depths(config).values())
-  if layers > len(tensors):  # before anything is made for each of them
-    raise UserError(
-      f"{path}: config.json has {layers} layers but the files hold"
-      f" {len(tensors)} tensors; give the whole folder of one model"
-    )
-  wrong = trees.shape_differences(
-    {row.hf_name: row.hf_shape for row in t5_params.table(config).values()},
-    {name: tensor.shape for name, tensor in tensors.items()},
-  )
-  if any(wrong.values()):
-    raise UserError(
-      f"{path} is not the T5 of its {hf_config.FILE}:"
-      f" {trees.in_one_line(wrong)}; give a whole checkpoint of one model"
-    )
 
 
 def _transposed_if(transposed: bool, leaf: Leaf) -> Leaf:

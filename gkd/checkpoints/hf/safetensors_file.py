@@ -167,7 +167,7 @@ def _reading(file: Path) -> Iterator[Any]:
   try:
     with safe_open(file, framework="np") as tensors:
       yield tensors
-  except (SafetensorError, OSError) as error:
+  except (SafetensorError, OSError, TypeError) as error:
     reason = str(error).removeprefix("Error while deserializing header: ")
     raise UserError(
       f"{file} is damaged or only half there ({reason}); download it again"

@@ -64,7 +64,6 @@ def open_checkpoint(
     if name.startswith(_TARGET)
   }
   _check_nothing_else(arrays, found.path)
-  _check_types(params, found.path)
   try:
     leaves = _leaves(params)
     config, assumed = config_from_shapes.config_of(
@@ -98,19 +97,6 @@ def _check_nothing_else(arrays: Mapping[str, Stored], path: Path) -> None:
     raise UserError(
       f"{path} holds more than the parameters, step and optimizer of a T5:"
       f" {listed(others)}; gkd has no place for these, save it without them"
-    )
-
-
-def _check_types(params: Mapping[str, Stored], path: Path) -> None:
-  others = sorted(
-    f"{name} ({array.dtype})"
-    for name, array in params.items()
-    if array.dtype not in _KEPT_EXACTLY
-  )
-  if others:
-    raise UserError(
-      f"{path}: {len(others)} parameters are neither float32 nor bfloat16:"
-      f" {listed(others)}; save them in one of these"
     )
 
 

@@ -196,9 +196,9 @@ def _renamed(name):
       r" \(2, 2\); 1 misshapen: encoder.final_layer_norm.weight is \(5,\)"
       r" instead of \(16,\); give a whole",
     ),
-    (_more_layers, r"has 10000\d\d layers but the files"),  # and at once
+    (_more_layers, r"should have 10000\d\d layers, but holds"),  # and at once
     (_no_decoder, r"no tensor below decoder.block. .*encoder"),
-    (_another_type, r"1 tensors are neither F32 nor BF16: .* \(I32\); .*float"),
+    (_another_type, r"1 of another type: .* I32, expected float32 or bf"),
     # With the command that converts them.
     (_renamed("pytorch_model.bin"), r"model.bin can hold code .*save_pretrain"),
     (_renamed("pytorch_model.bin.index.json"), "can hold code .*save_pretrain"),
