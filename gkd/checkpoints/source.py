@@ -129,7 +129,7 @@ def every_kth_layer(
   """The smaller T5 of layers 0, k, 2k, …; arrays of others are never read.
 
   Raises:
-    UserError: not a T5, or see `t5_layers.kept`.
+    UserError: not a T5, or see `t5_layers.every_kth`.
   """
   if checkpoint.family != registry.T5:
     raise UserError(
@@ -137,11 +137,9 @@ def every_kth_layer(
       f" {checkpoint.family!r}; leave it out"
     )
   config, leaves = t5_layers.every_kth(
-    checkpoint.config, trees.unflatten(dict(checkpoint.leaves)), strides
+    checkpoint.config, checkpoint.leaves, strides
   )
-  return dataclasses.replace(
-    checkpoint, config=config, leaves=trees.flatten(leaves), slots={}
-  )
+  return dataclasses.replace(checkpoint, config=config, leaves=leaves, slots={})
 
 
 def vocabulary(checkpoint: Checkpoint) -> Vocabulary | None:

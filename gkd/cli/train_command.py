@@ -190,7 +190,7 @@ def initial_params(
   checkpoint = setup.initial(settings, found)
   if checkpoint is not None:
     if strides := setup.strides(settings):
-      words = t5_layers.words(found[field].config, strides)
+      words = t5_layers.describe(found[field].config, strides)
       log.info("student: %s", words)
     name = setup.MACROS[field]
     return parameters.load(checkpoint, settings.student, name, mesh)

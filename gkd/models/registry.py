@@ -67,7 +67,7 @@ def family_of(config: Any) -> str:
 
 def config_of(family: str, fields: Mapping[str, Any]) -> Any:
   """Config of a family from its saved fields; the fields if it is unknown."""
-  if family == T5:
+  if family == T5:  # which says more about a wrong field
     return t5.T5Config.from_size(fields)
   if family not in _FAMILIES:
     return dict(fields)

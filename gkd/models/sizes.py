@@ -17,12 +17,8 @@ from gkd.models import t5_params
 from gkd.types import UserError
 
 _FIELDS = (
-  "emb_dim",
-  "num_heads",
-  "num_encoder_layers",
-  "num_decoder_layers",
-  "head_dim",
-  "mlp_dim",
+  *("emb_dim", "num_heads", "num_encoder_layers", "num_decoder_layers"),
+  *("head_dim", "mlp_dim"),
 )
 # Values of _FIELDS, by the name of the size.
 _T5_1_0 = {
@@ -49,64 +45,48 @@ _BYT5 = {
 }
 _UL2 = {"20B": (4096, 16, 32, 32, 256, 16384)}
 # Trained from nothing, for a vocabulary that is made from the run's own data.
-_SCRATCH = {
-  "mini": (64, 4, 2, 2, 16, 128),
-  "small": (128, 4, 2, 2, 32, 256),
-}
+_SCRATCH = {"mini": (64, 4, 2, 2, 16, 128), "small": (128, 4, 2, 2, 32, 256)}
 _GATED_GELU = ("gelu", "linear")
 _GATED_SILU = ("silu", "linear")
 
 
-class _Variant(NamedTuple):
-  """One published series of models.
+class _Series(NamedTuple):
+  """Published models; `rows` of their table hold `ids` real ids, then padding.
 
-  `rows` of the embedding table hold `ids` real ids; the rest pads the table
-  for partitioning (`docs/models.md` of T5X).
+  Source: docs/models.md of T5X.
   """
 
   sizes: Mapping[str, tuple[int, ...]]
-  rows: int
-  ids: int
+  rows: int = 32128
+  ids: int = 32100
   activations: tuple[str, ...] = _GATED_GELU
   tied: bool = False
   bias_per_layer: bool = False
 
 
-_VARIANTS = {
-  "T5_1_0": _Variant(_T5_1_0, 32128, 32100, ("relu",), tied=True),
-  "T5_1_1": _Variant(_T5_1_1, 32128, 32100),
-  "MT5": _Variant(_T5_1_1, 250112, 250100),
-  "UMT5": _Variant(_UMT5, 256384, 256300, bias_per_layer=True),
-  "BYT5": _Variant(_BYT5, 384, 384),
-  "UL2": _Variant(_UL2, 32128, 32100, _GATED_SILU),
-  "SCRATCH": _Variant(_SCRATCH, 4096, 4096),
+_SERIES = {
+  "T5_1_0": _Series(_T5_1_0, activations=("relu",), tied=True),
+  "T5_1_1": _Series(_T5_1_1),
+  "MT5": _Series(_T5_1_1, 250112, 250100),
+  "UMT5": _Series(_UMT5, 256384, 256300, bias_per_layer=True),
+  "BYT5": _Series(_BYT5, 384, 384),
+  "UL2": _Series(_UL2, activations=_GATED_SILU),
 }
+_REAL_IDS = {series.rows: series.ids for series in _SERIES.values()}
+_SERIES["SCRATCH"] = _Series(_SCRATCH, 4096, 4096)
 # Trained further, of the same sizes.
-_SAME_SIZES = {
-  "T5_1_1_LM100K": "T5_1_1",
-  "FLAN_T5": "T5_1_1",
-  "MT5_LM_ADAPTED": "MT5",
-  "FLAN_UL2": "UL2",
+_SERIES |= {
+  "T5_1_1_LM100K": _SERIES["T5_1_1"],
+  "FLAN_T5": _SERIES["T5_1_1"],
+  "MT5_LM_ADAPTED": _SERIES["MT5"],
+  "FLAN_UL2": _SERIES["UL2"],
 }
-_REAL_IDS = {
-  variant.rows: variant.ids
-  for name, variant in _VARIANTS.items()
-  if name != "SCRATCH"
+_NAMED = {
+  f"{name}_{size.upper()}": (series, row)
+  for name, series in _SERIES.items()
+  for size, row in series.sizes.items()
 }
-
-
-def _all_names() -> dict[str, tuple[str, str]]:
-  """{"FLAN_T5_SMALL": ("T5_1_1", "small"), …}."""
-  series = {name: name for name in _VARIANTS} | _SAME_SIZES
-  return {
-    f"{name}_{size.upper()}": (variant, size)
-    for name, variant in series.items()
-    for size in _VARIANTS[variant].sizes
-  }
-
-
-_NAMES = _all_names()
-NAMES = tuple(_NAMES)
+NAMES = tuple(_NAMED)
 
 
 def named(name: str) -> dict[str, Any]:
@@ -115,20 +95,19 @@ def named(name: str) -> dict[str, Any]:
   Raises:
     UserError: no such size.
   """
-  if name not in _NAMES:
+  if name not in _NAMED:
     raise UserError(
       f"there is no model size {name!r}; give one of {', '.join(NAMES)}, or the"
       " fields of T5Config"
     )
-  series, size = _NAMES[name]
-  variant = _VARIANTS[series]
+  series, row = _NAMED[name]
   return {
-    "vocab_size": variant.rows,
-    "vocabulary_size": variant.ids,
-    **dict(zip(_FIELDS, variant.sizes[size], strict=True)),
-    "mlp_activations": variant.activations,
-    "logits_via_embedding": variant.tied,
-    "bias_per_layer": variant.bias_per_layer,
+    **dict(zip(_FIELDS, row, strict=True)),
+    "vocab_size": series.rows,
+    "vocabulary_size": series.ids,
+    "mlp_activations": series.activations,
+    "logits_via_embedding": series.tied,
+    "bias_per_layer": series.bias_per_layer,
   }
 
 

@@ -1,7 +1,7 @@
 """T5 1.0 and 1.1 encoder–decoder models as T5X computes them.
 
 Names and shapes of parameters are T5X's, so its checkpoints load unchanged. Not
-here: reading checkpoints (`convert/`), masking of padded vocabulary rows
+here: reading checkpoints (`checkpoints/`), masking of padded vocabulary rows
 (`masks.py`), sampling (`sampling/`).
 
   model = encoder_decoder(T5Config(vocab_size=32128, emb_dim=512, …))
@@ -177,26 +177,16 @@ def logical_axes(params: Params) -> dict[str, Any]:
 
 
 _POSITIVE = (
-  "vocab_size",
-  "vocabulary_size",
-  "emb_dim",
-  "num_heads",
-  "num_encoder_layers",
-  "num_decoder_layers",
-  "head_dim",
-  "mlp_dim",
-  "relative_buckets",
-  "relative_max_distance",
+  *("vocab_size", "vocabulary_size", "emb_dim", "num_heads", "head_dim"),
+  *("num_encoder_layers", "num_decoder_layers", "mlp_dim"),
+  *("relative_buckets", "relative_max_distance"),
 )
-
 _DTYPES = ("float32", "bfloat16")
 
 
 def _names(activations: Any) -> tuple[str, ...]:
   """("relu",) of "relu" or any sequence of names."""
-  if isinstance(activations, str):
-    return (activations,)
-  return tuple(activations)
+  return (activations,) if isinstance(activations, str) else tuple(activations)
 
 
 def _dtype_name(dtype: Any) -> str:
@@ -210,62 +200,42 @@ def _check(config: T5Config) -> None:
   """Raises UserError at the first field that makes no model."""
   for name in _POSITIVE:
     value = getattr(config, name)
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-      raise UserError(
-        f"T5Config.{name} is {value!r}; expected a positive integer"
-      )
-  known = ", ".join(layers.ACTIVATIONS)
-  if not config.mlp_activations:
-    raise UserError(
-      f"T5Config.mlp_activations is empty; give one or more of {known}"
-    )
-  for name in config.mlp_activations:
-    if name not in layers.ACTIVATIONS:
-      raise UserError(
-        f"T5Config.mlp_activations has {name!r}; expected one or more of "
-        f"{known}"
-      )
-  if not config.eos_ids:
-    raise UserError("T5Config.eos_ids is empty; give one id or more")
-  for name, ids in (
-    ("pad_id", [config.pad_id]),
-    ("eos_ids", config.eos_ids),
-    ("start_id", [config.start_id]),
-  ):
-    for value in ids:
-      if type(value) is not int or not 0 <= value < config.vocab_size:
-        raise UserError(
-          f"T5Config.{name} is {getattr(config, name)!r}; expected ids from 0"
-          f" up to, but not including, vocab_size={config.vocab_size}"
-        )
+    if type(value) is not int or value <= 0:
+      raise _error(config, name, "a positive integer")
+  rows, buckets = config.vocab_size, config.relative_buckets
+  activations = config.mlp_activations
+  if not activations or not set(activations) <= set(layers.ACTIVATIONS):
+    known = ", ".join(layers.ACTIVATIONS)
+    raise _error(config, "mlp_activations", f"one or more of {known}")
+  for name in ("pad_id", "eos_ids", "start_id"):
+    value = getattr(config, name)
+    ids = value if isinstance(value, tuple) else (value,)
+    if not ids or not all(type(x) is int and 0 <= x < rows for x in ids):
+      raise _error(config, name, f"ids below vocab_size={rows}")
   if config.dtype not in _DTYPES:
-    raise UserError(
-      f"T5Config.dtype is {config.dtype!r}; expected one of "
-      f"{', '.join(_DTYPES)}"
-    )
+    raise _error(config, "dtype", f"one of {', '.join(_DTYPES)}")
   if not 0 <= config.dropout_rate < 1:
-    raise UserError(
-      f"T5Config.dropout_rate is {config.dropout_rate!r}; expected a number "
-      "from 0 up to, but not including, 1"
-    )
+    raise _error(config, "dropout_rate", "a number from 0 up to, but not, 1")
   if not config.layer_norm_epsilon > 0:
-    raise UserError(
-      f"T5Config.layer_norm_epsilon is {config.layer_norm_epsilon!r}; expected "
-      "a positive number such as 1e-6"
+    raise _error(config, "layer_norm_epsilon", "a positive number, say 1e-6")
+  if config.vocabulary_size > rows:
+    raise _error(
+      config, "vocabulary_size", f"at most vocab_size={rows}; raise vocab_size"
     )
-  if config.vocabulary_size > config.vocab_size:
-    raise UserError(
-      f"T5Config.vocabulary_size is {config.vocabulary_size}, but the table "
-      f"has vocab_size={config.vocab_size} rows; raise vocab_size"
+  if buckets < 4 or buckets % 2:
+    raise _error(
+      config, "relative_buckets", "an even number of at least 4, half for back"
     )
-  if config.relative_buckets < 4 or config.relative_buckets % 2:
-    raise UserError(
-      f"T5Config.relative_buckets is {config.relative_buckets}; expected an "
-      "even number of at least 4 (half of them look back, half ahead)"
+  if config.relative_max_distance <= buckets // 2:
+    raise _error(
+      config,
+      "relative_max_distance",
+      f"more than {buckets // 2}, the distances that {buckets} buckets tell"
+      " apart one by one",
     )
-  if config.relative_max_distance <= config.relative_buckets // 2:
-    raise UserError(
-      f"T5Config.relative_max_distance is {config.relative_max_distance}; "
-      f"expected more than {config.relative_buckets // 2}, the distances that "
-      f"{config.relative_buckets} buckets tell apart one by one"
-    )
+
+
+def _error(config: T5Config, name: str, expected: str) -> UserError:
+  return UserError(
+    f"T5Config.{name} is {getattr(config, name)!r}; expected {expected}"
+  )

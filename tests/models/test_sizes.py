@@ -1,44 +1,92 @@
-"""Families and sizes in words, as the papers and model cards call them."""
+"""The published sizes by name, shape and count, and configs in words."""
 
+import numpy as np
 import pytest
 
+from gkd import trees
 from gkd.models import sizes
+from gkd.models import t5
+from gkd.models import t5_params
 from gkd.models.t5 import T5Config
+from gkd.types import UserError
 from tests.checkpoints import tiny_models
 
-GATED = {"mlp_activations": ("gelu", "linear")}
-# Google's numbers: T5 paper, T5X's models.md, ByT5 and UL2 papers; the counts
-# of 1.0 and 1.1 are those of docs/models.md.
-PUBLISHED = [
-  ("T5 1.1 small (76.96M", 32128, 512, 6, 8, 8, 1024, GATED),
-  ("T5 1.1 base (247.58M", 32128, 768, 12, 12, 12, 2048, GATED),
-  ("T5 1.1 large (783.15M", 32128, 1024, 16, 24, 24, 2816, GATED),
-  ("T5 1.1 xl (2.850B", 32128, 2048, 32, 24, 24, 5120, GATED),
-  ("T5 1.1 xxl (11.135B", 32128, 4096, 64, 24, 24, 10240, GATED),
-  ("T5 1.0 small (60.51M", 32128, 512, 8, 6, 6, 2048, {}),
-  ("T5 1.0 base (222.90M", 32128, 768, 12, 12, 12, 3072, {}),
-  ("T5 1.0 large (737.67M", 32128, 1024, 16, 24, 24, 4096, {}),
-  ("mT5 small (300.18M", 250112, 512, 6, 8, 8, 1024, GATED),
-  ("ByT5 small (299.64M", 384, 1472, 6, 12, 4, 3584, GATED),
-]
+# To the last parameter, as transformers counts the models of the Hub; to three
+# digits where a paper says so: ByT5 (arXiv:2105.13626), table 1, for mT5 and
+# ByT5; the Hub's page of umT5 small.
+PUBLISHED = {
+  "T5_1_0_SMALL": (60_506_624, "T5 1.0 small (60.51M"),  # google-t5/t5-*
+  "T5_1_0_BASE": (222_903_552, "T5 1.0 base (222.90M"),
+  "T5_1_0_LARGE": (737_668_096, "T5 1.0 large (737.67M"),
+  "T5_1_0_3B": (2_851_598_336, "T5 1.0 3B (2.852B"),
+  "T5_1_0_11B": (11_307_321_344, "T5 1.0 11B (11.307B"),
+  "T5_1_1_SMALL": (76_961_152, "T5 1.1 small (76.96M"),  # google/t5-v1_1-*
+  "T5_1_1_BASE": (247_577_856, "T5 1.1 base (247.58M"),
+  "T5_1_1_LARGE": (783_150_080, "T5 1.1 large (783.15M"),
+  "T5_1_1_XL": (2_849_757_184, "T5 1.1 xl (2.850B"),
+  "T5_1_1_XXL": (11_135_332_352, "T5 1.1 xxl (11.135B"),
+  "FLAN_T5_SMALL": (76_961_152, "T5 1.1 small (76.96M"),
+  "T5_1_1_LM100K_XL": (2_849_757_184, "T5 1.1 xl (2.850B"),
+  "MT5_SMALL": (300_176_768, "mT5 small (300.18M"),  # google/mt5-*
+  "MT5_BASE": (582_401_280, "mT5 base (582.40M"),
+  "MT5_LARGE": ("1.23B", "mT5 large (1.230B"),
+  "MT5_XL": ("3.74B", "mT5 xl (3.743B"),
+  "MT5_LM_ADAPTED_XXL": ("12.9B", "mT5 xxl (12.921B"),
+  "BYT5_SMALL": ("300M", "ByT5 small (299.64M"),
+  "BYT5_BASE": ("582M", "ByT5 base (581.65M"),
+  "BYT5_LARGE": ("1.23B", "ByT5 large ("),
+  "BYT5_XL": ("3.74B", "ByT5 xl ("),
+  "BYT5_XXL": ("12.9B", "ByT5 xxl ("),
+  "UMT5_SMALL": ("307M", "umT5 (a bias per layer) small (306.60M"),
+}
 
 
-@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row[0])
-def test_published_models_have_their_names(row):
-  words, vocab, width, heads, encoder, decoder, mlp, options = row
-  tied = {} if options else {"logits_via_embedding": True}
-  config = T5Config(
-    vocab_size=vocab,
-    emb_dim=width,
-    num_heads=heads,
-    num_encoder_layers=encoder,
-    num_decoder_layers=decoder,
-    head_dim=64,
-    mlp_dim=mlp,
-    **options,
-    **tied,
-  )
-  assert sizes.describe(config) == f"{words} parameters)"
+def count_of(config):
+  """Parameters by hand."""
+  width = config.emb_dim
+  attention = 4 * width * config.num_heads * config.head_dim
+  mlp = (len(config.mlp_activations) + 1) * width * config.mlp_dim
+  stacks = np.array([config.num_encoder_layers, config.num_decoder_layers])
+  layer = np.array([attention + 2 * width, 2 * attention + 3 * width]) + mlp
+  biases = stacks if config.bias_per_layer else np.ones(2, np.int64)
+  tables = config.relative_buckets * config.num_heads * biases
+  embeddings = config.vocab_size * width * (2 - config.logits_via_embedding)
+  return int((stacks * layer + tables + width).sum()) + embeddings
+
+
+@pytest.mark.parametrize("name", sizes.NAMES)
+def test_sizes_have_the_published_numbers_of_parameters(name):
+  config = T5Config.from_size(name)
+  count = t5_params.num_parameters(config)
+  assert count == count_of(config)
+  published, words = PUBLISHED.get(name, (count, ""))
+  unit, letter = (1e9, "B") if count >= 1e9 else (1e6, "M")
+  assert published in (count, f"{count / unit:.3g}{letter}")
+  assert sizes.describe(config).startswith(words)
+  # What a checkpoint without a config file is taken for.
+  rows, real = config.vocab_size, config.vocabulary_size
+  assert sizes.known_vocabulary_size(rows) == real
+
+
+def test_names_are_those_of_the_gin_files_and_all_published_ones_are_there():
+  assert set(PUBLISHED) <= set(sizes.NAMES)
+  assert len(sizes.NAMES) == 43
+  with pytest.raises(
+    UserError, match="no model size 'T5_SMAL'; give one"
+  ):
+    T5Config.from_size("T5_SMAL")
+  config = T5Config.from_size("T5_1_1_SMALL", dropout_rate=0.0)
+  assert (config.vocab_size, config.dropout_rate) == (32128, 0.0)
+
+
+@pytest.mark.parametrize("name", ["T5_1_0_SMALL", "UMT5_SMALL", "BYT5_SMALL"])
+def test_models_have_the_parameters_of_the_table(name):
+  model = t5.encoder_decoder(T5Config.from_size(name))
+  found = trees.flatten(model.abstract_params)
+  table = t5_params.table(model.config)
+  assert {n: x.shape for n, x in found.items()} == {
+    n: row.shape for n, row in table.items()
+  }
 
 
 @pytest.mark.parametrize(
@@ -51,7 +99,7 @@ def test_published_models_have_their_names(row):
     ({"mlp_activations": "relu"}, "T5 with its own head and relu of width 16"),
   ],
 )
-def test_other_sizes_are_told_by_their_numbers(changes, family):
+def test_other_sizes_are_described_by_their_numbers(changes, family):
   config = T5Config.from_size({**tiny_models.SIZE, **changes})
   assert sizes.describe(config).startswith(family)
 

@@ -64,7 +64,8 @@ def test_every_kth_layer_is_that_of_hand_made_surgery(
 ):
   config = dataclasses.replace(CONFIG, bias_per_layer=bias_per_layer)
   params = make_params(config)
-  smaller, taken = t5_layers.every_kth(config, params, strides)
+  smaller, taken = t5_layers.every_kth(config, trees.flatten(params), strides)
+  taken = trees.unflatten(taken)
   jax.tree.map(
     np.testing.assert_array_equal, taken, by_hand(params, encoder, decoder)
   )
@@ -76,7 +77,7 @@ def test_every_kth_layer_is_that_of_hand_made_surgery(
 
 
 def test_the_layers_are_said_in_words():
-  assert t5_layers.words(CONFIG, (2, 3)) == (
+  assert t5_layers.describe(CONFIG, (2, 3)) == (
     "encoder layers 0, 2, 4 of 5, decoder layers 0, 3 of 4"
   )
 
@@ -91,4 +92,4 @@ def test_the_layers_are_said_in_words():
 )
 def test_layers_that_are_not_there_are_refused(strides, message):
   with pytest.raises(UserError, match=message):
-    t5_layers.every_kth(CONFIG, make_params(CONFIG), strides)
+    t5_layers.every_kth(CONFIG, {}, strides)
