@@ -30,7 +30,6 @@ from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import ContentHash
 from gkd.checkpoints.checkpoint import Format
 from gkd.checkpoints.hf import hf_folder
-from gkd.checkpoints.native import native_arrays
 from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.t5x import t5x_reader
 from gkd.models import registry
@@ -104,9 +103,15 @@ def load_params(
   layout = partitioning.shardings(model.axes(like), mesh)
   partitioning.check_divisible(like, layout)
   shardings, wanted = trees.flatten(layout), trees.flatten(like)
-  native_arrays.check_leaves(
-    checkpoint.path, dict(checkpoint.leaves), wanted, types=False
+  differences = trees.shape_differences(
+    {name: leaf.shape for name, leaf in wanted.items()},
+    {name: leaf.shape for name, leaf in checkpoint.leaves.items()},
   )
+  if any(differences.values()):
+    raise UserError(
+      f"checkpoint {checkpoint.path} does not fit the model:"
+      f" {trees.in_one_line(differences)}; use the model that it was saved with"
+    )
   content = None if CONTENT_KEY in checkpoint.metadata else ContentHash()
   params = {}
   for name, leaf in checkpoint.leaves.items():

@@ -64,7 +64,6 @@ class Store:
     self._pending: futures.Future | None = None
     self._pending_step = 0
     self._worker = futures.ThreadPoolExecutor(1, "checkpoint")
-    self._verified: set[int] = set()
 
   def __enter__(self) -> "Store":
     return self
@@ -99,7 +98,13 @@ class Store:
     """
     self.wait()
     path = self._path(step)
-    _make_folder(self.directory)
+    try:
+      self.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise UserError(
+        f"cannot write checkpoints to {self.directory} ({error.strerror}); give"
+        " a folder that can be written"
+      ) from error
     # Rests of killed runs, or a damaged one that a resumed run replaces. None
     # is under way now, so that no number of kills leaves more than one.
     rests = [f for f in self._folders() if not checksums.is_marked(f)]
@@ -156,7 +161,7 @@ class Store:
       )
     for step in reversed(steps):
       try:
-        self._verify(step)
+        checksums.verify(self._path(step))
       except UserError as error:
         log.warning("%s; trying the one before", error)
         continue
@@ -184,13 +189,13 @@ class Store:
       UserError: no such checkpoint, damaged files, or leaves unlike `like`.
     """
     self.wait()
-    self._verify(step)
+    checksums.verify(self._path(step))
     return native_arrays.load(self._path(step), like)
 
   def metadata(self, step: int) -> dict[str, Any]:
     """What was kept with the state of a step."""
     self.wait()
-    self._verify(step)
+    checksums.verify(self._path(step))
     return self._metadata(step)
 
   def prune(self, step: int) -> None:
@@ -208,17 +213,11 @@ class Store:
   def _path(self, step: int) -> Path:
     return self.directory / f"{step:08d}"
 
-  def _verify(self, step: int) -> None:
-    if step not in self._verified:
-      checksums.verify(self._path(step))
-      self._verified.add(step)
-
   def _finish(
     self, step: int, response: ocp.AsyncResponse, metadata: str
   ) -> None:
     """Second half of a save, in the background."""
     response.result()
-    self._verified.discard(step)
     files.write_text(self._path(step) / METADATA_FILE, metadata)
     checksums.write_hashes(self._path(step))
     for folder in self._folders():
@@ -249,13 +248,3 @@ def _remove(folder: Path) -> None:
   # The mark goes first: a half-deleted checkpoint is no checkpoint.
   (folder / checksums.HASHES_FILE).unlink(missing_ok=True)
   shutil.rmtree(folder, ignore_errors=True)
-
-
-def _make_folder(path: Path) -> None:
-  try:
-    path.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(
-      f"cannot write checkpoints to {path} ({error.strerror}); give a folder"
-      " that can be written"
-    ) from error

@@ -1,7 +1,6 @@
 """Any source is opened, and loaded onto a mesh part by part."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +14,8 @@ from gkd.checkpoints import source
 from gkd.checkpoints.native import native_checkpoint
 from gkd.models import registry
 from gkd.models import t5
-from gkd.types import LanguageModel
 from gkd.types import UserError
+from tests import second_family
 from tests.checkpoints import tiny_models
 from tests.checkpoints.native.test_native_checkpoint import make_run
 
@@ -118,7 +117,7 @@ def test_arrays_of_layers_that_are_left_out_are_never_read(folders, mesh):
 def test_another_model_is_refused_with_its_differences(folders, mesh):
   checkpoint = source.open_checkpoint(folders / "gkd")
   config = dataclasses.replace(checkpoint.config, mlp_dim=28)
-  with pytest.raises(UserError, match=r"does not fit the model: .*mlp.*expect"):
+  with pytest.raises(UserError, match=r"does not fit the model: .*mlp.* is"):
     source.load_params(checkpoint, t5.encoder_decoder(config), mesh)
   odd = partitioning.make_mesh(model=3, data=1, devices=jax.devices()[:3])
   model = registry.build(checkpoint.config)
@@ -151,41 +150,26 @@ def test_a_step_chooses_among_several(tmp_path):
   assert source.open_checkpoint(tmp_path / "run", step=2).step == 2
 
 
-@dataclasses.dataclass(frozen=True)
-class TableConfig:
-  """A family of one array."""
-
-  width: int = 8
-  names: tuple[str, ...] = ("a",)
-
-
-def table_model(config):
-  return LanguageModel(
-    config=config,
-    vocabulary_size=config.width,
-    start_id=0,
-    init=lambda key: {"table": jax.random.normal(key, (config.width,) * 2)},
-    hidden=None,
-    head=None,
-    prefill=None,
-    decode=None,
-    axes=lambda params: {"table": ("vocab", None)},
-  )
+def save(folder, config):
+  """A model of the second family; returns its parameters."""
+  params = second_family.build(config).init(jax.random.key(0))
+  about = native_checkpoint.description(config)
+  native_checkpoint.save_params(folder, params, about)
+  return params
 
 
 def test_a_second_family_is_saved_opened_and_loaded(tmp_path, mesh):
-  """Its config comes back once the family is registered, before as a dict."""
-  config = TableConfig(width=12)
-  model = table_model(config)
-  params = model.init(jax.random.key(0))
-  about = native_checkpoint.description(config)
-  native_checkpoint.save_params(tmp_path / "model", params, about)
+  """Until it is registered its config is a dict."""
+  config = second_family.BigramConfig(rows=12)
+  params = save(tmp_path / "model", config)
   checkpoint = source.open_checkpoint(tmp_path / "model")
-  assert checkpoint.family == f"{__name__}.TableConfig"
-  assert checkpoint.config == {"width": 12, "names": ["a"]}
+  assert checkpoint.family == "tests.second_family.BigramConfig"
+  assert checkpoint.config == {"rows": 12, "width": 8, "scales": [1.0, 0.5]}
+  model = second_family.build(config)
   loaded = source.load_params(checkpoint, model, mesh)
-  np.testing.assert_array_equal(loaded["table"], params["table"])
-  assert {s.data.shape for s in loaded["table"].addressable_shards} == {(3, 12)}
+  jax.tree.map(np.testing.assert_array_equal, loaded, params)
+  shards = loaded["prompt"].addressable_shards
+  assert {shard.data.shape for shard in shards} == {(3, 8)}
   with pytest.raises(UserError, match=r"emb_dim cannot be set: .* not T5"):
     source.open_checkpoint(tmp_path / "model", emb_dim=3)
   with pytest.raises(UserError, match="EVERY_KTH_LAYER is for T5"):
@@ -196,21 +180,15 @@ def test_a_second_family_is_saved_opened_and_loaded(tmp_path, mesh):
 
 def test_a_registered_family_opens_by_itself(tmp_path, monkeypatch):
   monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
-  registry.register("table", TableConfig, table_model)
-  config = TableConfig(width=12, names=("b", "c"))
-  about = native_checkpoint.description(config)
-  assert about["family"] == "table"
-  params = table_model(config).init(jax.random.key(0))
-  native_checkpoint.save_params(tmp_path / "model", params, about)
+  second_family.register()
+  config = second_family.BigramConfig(rows=12, scales=(2.0, 3.0))
+  save(tmp_path / "model", config)
   checkpoint = source.open_checkpoint(tmp_path / "model")
-  assert checkpoint.config == config
+  assert (checkpoint.family, checkpoint.config) == ("bigram", config)
   assert registry.build(checkpoint.config).config == config
-  with pytest.raises(UserError, match="'table' is registered already"):
-    registry.register("table", TableConfig, lambda config: None)
-  file = tmp_path / "model" / "metadata.json"
-  described = json.loads(file.read_text())
-  described["model"]["depth"] = 3
-  with pytest.raises(UserError, match=r"does not fit TableConfig .*depth"):
-    registry.config_of("table", described["model"])
+  with pytest.raises(UserError, match="'bigram' is registered already"):
+    registry.register("bigram", t5.T5Config, t5.encoder_decoder)
+  with pytest.raises(UserError, match=r"does not fit BigramConfig .*depth"):
+    registry.config_of("bigram", {"rows": 12, "depth": 3})
   with pytest.raises(UserError, match="a dict; expected an instance of a froz"):
     registry.family_of({})

@@ -299,9 +299,9 @@ def test_unlike_leaves_are_listed(tmp_path):
   with pytest.raises(UserError) as error:
     store.restore(1, like)
   message = str(error.value)
-  assert "a: saved (2, 3) float32, expected (3, 2) float32" in message
-  assert "b: saved (4,) float32, expected (4,) bfloat16" in message
-  assert "c: saved (1,) float32, expected nothing" in message
+  assert "a is (2, 3) float32 instead of (3, 2) float32" in message
+  assert "b is (4,) float32 instead of (4,) bfloat16" in message
+  assert "1 left over: c (1,) float32" in message
 
 
 def test_numpy_scalars_are_saved(tmp_path):

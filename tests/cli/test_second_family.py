@@ -9,12 +9,12 @@ from gkd.checkpoints import source
 from gkd.cli import main as command
 from gkd.data.cache import TokenCache
 from gkd.models import registry
+from tests import second_family
 from tests import tiny
-from tests.cli import second_family
 
 HEADER = """
 from __gin__ import dynamic_registration
-from tests.cli import second_family
+from tests import second_family
 include 'test/{0}.gin'
 """
 STUDENT = "STUDENT = @student/second_family.model()\n"
@@ -63,7 +63,7 @@ def student(folder, teacher):
 
 def test_its_runs_name_it_and_open(student):
   described = json.loads((student / "run.json").read_text())
-  name = "tests.cli.second_family.BigramConfig"
+  name = "tests.second_family.BigramConfig"
   assert described["family"] == name
   assert described["model"] == {"rows": 18, "width": 8, "scales": [1.0, 0.5]}
   checkpoint = source.open_checkpoint(student)

@@ -32,7 +32,6 @@ _CHUNK_BYTES = 16 << 20  # of an array: what is encoded, and read, at once
 # Others are numbers of Python and empty nodes.
 _ARRAY_TYPES = ("jax.Array", "np.ndarray")
 _STATE = "state"  # orbax's name for the one tree of a checkpoint
-_MAX_LISTED = 5  # leaves named in an error
 
 
 def open_arrays(path: Path, below: str = "") -> dict[str, Leaf]:
@@ -141,38 +140,14 @@ def load(path: Path, like: Any) -> Any:
     UserError: names, shapes or types differ.
   """
   like = jax.tree.map(_abstract, _without_numpy_scalars(like))
-  check_leaves(path, ocp.metadata(path).metadata, like)
-  return ocp.load(path, like)
-
-
-def check_leaves(
-  path: Path, saved: Any, like: Any, *, types: bool = True
-) -> None:
-  """Names every difference; orbax itself would cast or fill silently.
-
-  Args:
-    path: of the checkpoint, for the message.
-    saved: tree of anything with shape and dtype.
-    like: the same of what is wanted.
-    types: compare types as well.
-
-  Raises:
-    UserError: names, shapes or types differ.
-  """
-  found, wanted = _described(saved, types), _described(like, types)
-  wrong = [
-    f"{name}: saved {found.get(name, 'nothing')}, expected"
-    f" {wanted.get(name, 'nothing')}"
-    for name in sorted(found.keys() | wanted.keys())
-    if found.get(name) != wanted.get(name)
-  ]
-  if wrong:
-    more = len(wrong) - _MAX_LISTED
-    listed = "; ".join(wrong[:_MAX_LISTED]) + (f"; {more} more" * (more > 0))
+  # Orbax itself would cast or fill silently.
+  wanted, saved = _described(like), _described(ocp.metadata(path).metadata)
+  if differences := trees.in_one_line(trees.shape_differences(wanted, saved)):
     raise UserError(
-      f"checkpoint {path} does not fit the model: {listed}; use the model that"
-      " it was saved with"
+      f"checkpoint {path} does not fit the model: {differences}; use the model"
+      " that it was saved with"
     )
+  return ocp.load(path, like)
 
 
 def _spec(
@@ -226,11 +201,13 @@ def _abstract(leaf: Any) -> Any:
   return leaf
 
 
-def _described(tree: Any, types: bool) -> dict[str, str]:
+def _described(tree: Any) -> dict[str, str]:
   """{"params/encoder/…/kernel": "(4, 8) float32"} of arrays or metadata."""
   leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
   return {
-    "/".join(_entry(e) for e in path): _shape_and_type(leaf, types)
+    "/".join(map(_entry, path)): f"{tuple(leaf.shape)} {leaf.dtype}"
+    if hasattr(leaf, "dtype")
+    else "a number"
     for path, leaf in leaves
   }
 
@@ -241,11 +218,3 @@ def _entry(entry: Any) -> str:
     if (value := getattr(entry, name, None)) is not None:
       return str(value)
   return str(entry)
-
-
-def _shape_and_type(leaf: Any, types: bool) -> str:
-  dtype = getattr(leaf, "dtype", None)
-  if dtype is None:
-    return "a number"
-  shape = f"{tuple(getattr(leaf, 'shape', ()))}"
-  return f"{shape} {dtype}" if types else shape
