@@ -83,8 +83,7 @@ def register_chains(
     name: name in seqio's registry.
     chains: the difficulty.
     vocabulary: any that has the characters of `gkd.text.chain_addition`.
-    sizes: different problems per split; those of a smaller size are the first
-      of a larger one.
+    sizes: different problems per split; a smaller size has the first of them.
     seed: another seed, other problems of the same splits.
   """
   # Not a closure: these arguments are part of the key of a cache.

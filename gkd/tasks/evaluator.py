@@ -25,17 +25,7 @@ def register(
   data_dir: str | os.PathLike | None,
   vocabulary: features.AnyVocabulary,
 ) -> None:
-  """Adds the tasks of a module to seqio's registry.
-
-  Args:
-    task_name: the task that is wanted.
-    task_module: module with a `register(data_dir, vocabulary)`.
-    data_dir: where its raw files are.
-    vocabulary: of the predictions.
-
-  Raises:
-    UserError: there is no such module, or it has no such task.
-  """
+  """Registers the tasks of a module; refuses one without `task_name`."""
   task_modules.register(task_module, data_dir, vocabulary)
   if task_name not in seqio.TaskRegistry.names():
     raise UserError(
@@ -86,9 +76,7 @@ def _predict_fn(predictions: Sequence[Sequence[int]], name: str):
   """What a model would be to seqio: rows of a dataset to their ids."""
   width = max(map(len, predictions))
   # seqio makes one array of them, as it gets from a model: right-padded.
-  padded = [
-    [int(i) for i in ids] + [0] * (width - len(ids)) for ids in predictions
-  ]
+  padded = [[*map(int, ids), *[0] * (width - len(ids))] for ids in predictions]
 
   def predict(dataset):
     indices = [int(index) for index, _ in dataset.as_numpy_iterator()]

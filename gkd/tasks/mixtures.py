@@ -48,7 +48,6 @@ def rates(
     _say_size(task, split, rows[task.name])
     try:
       found[task.name] = float(mixture.get_rate(task))
-    # A function of the user's, or seqio's on a number of rows that is None.
     except Exception as error:
       raise UserError(
         f"the rate of task {task.name!r} in mixture {mixture.name!r} cannot be"

@@ -68,14 +68,7 @@ def rows_source(
 class RowsSource(seqio.FunctionDataSource):
   """Python rows that can also be had without a detour through TensorFlow."""
 
-  def __init__(
-    self,
-    dataset_fn: Callable[..., tf.data.Dataset],
-    splits: Iterable[str],
-    rows: Callable[[str], Iterable[Row]],
-    names: Sequence[str],
-    generated: bool = False,
-  ):
+  def __init__(self, dataset_fn, splits, rows, names, generated):
     super().__init__(dataset_fn, splits=tuple(splits))
     self.generated = generated
     self.rows = rows
@@ -128,14 +121,13 @@ class Mapped:
 def _complete(row: Row, names: Iterable[str], number: int) -> Row:
   """The fields of a row; a prompt alone has "" as its target."""
   row = {**row, "targets": row.get("targets") or ""}
-  wrong = [name for name in names if name not in row]
-  wrong += [n for n in ("inputs", "targets") if not isinstance(row.get(n), str)]
-  if wrong:
-    raise UserError(
-      f"row {number} has {sorted(row)}; expected {wrong[0]!r} as"
-      f" {'a list of texts' if wrong[0] == 'references' else 'text'}; correct"
-      " the rows of the task"
-    )
+  for name in names:
+    kind = "a list of texts" if name == "references" else "text"
+    if name not in row or (kind == "text" and not isinstance(row[name], str)):
+      raise UserError(
+        f"row {number} has {sorted(row)}; expected {name!r} as {kind}; correct"
+        " the rows of the task"
+      )
   return {name: row[name] for name in names}
 
 

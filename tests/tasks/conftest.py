@@ -5,7 +5,16 @@ import json
 
 import pytest
 
+from gkd.tasks import arithmetic
+from gkd.tasks import summarization
+from gkd.tasks import translation
+from gkd.text.chain_addition import CHARACTERS
+from gkd.text.chain_addition import ChainAddition
 from gkd.text.sentencepiece_training import train_sentencepiece
+from gkd.text.vocabulary import CharacterVocabulary
+
+FAMILIES = (arithmetic, translation, summarization)
+CHARACTER = CharacterVocabulary(CHARACTERS)
 
 TATOEBA = [
   ("I see.", "Ich verstehe.", ["Ich verstehe.", "Aha."]),
@@ -19,37 +28,31 @@ TATOEBA = [
 @pytest.fixture(scope="session")
 def rows_dir(tmp_path_factory):
   folder = tmp_path_factory.mktemp("data")
+  tatoeba = [
+    {"inputs": a, "targets": b, "references": c} for a, b, c in TATOEBA
+  ]
+  scitldr = [
+    {
+      "inputs": f"We study {i}.",
+      "targets": f"We count {i} red apples here.",
+      "references": [],
+    }
+    for i in range(10)
+  ]
   for split in ("train", "dev", "test"):
-    _write(
-      folder / f"translation/tatoeba_ende_{split}.jsonl.gz",
-      [{"inputs": a, "targets": b, "references": c} for a, b, c in TATOEBA],
-    )
-    _write(
-      folder / f"summarization/scitldr_a_{split}.jsonl.gz",
-      [
-        {
-          "inputs": f"We study {i}.",
-          "targets": f"We count {i} red apples here.",
-          "references": [],
-        }
-        for i in range(10)
-      ],
-    )
+    _write(folder / f"translation/tatoeba_ende_{split}.jsonl.gz", tatoeba)
+    _write(folder / f"summarization/scitldr_a_{split}.jsonl.gz", scitldr)
   for split in ("train", "test"):
-    _write(
-      folder / f"arithmetic/gsm8k_{split}.jsonl.gz",
-      [
-        {
-          "inputs": f"{split} {i}: add 1",
-          "targets": f"It is {i}+1 = <<{i}+1={i + 1}>>{i + 1}\n#### {i + 1}",
-        }
-        for i in range(200)
-      ],
-    )
-  _write(
-    folder / "arithmetic/svamp_test.jsonl.gz",
-    [{"inputs": "Take 25 from 76. What?", "targets": "51"}],
-  )
+    gsm8k = [
+      {
+        "inputs": f"{split} {i}: add 1",
+        "targets": f"It is {i}+1 = <<{i}+1={i + 1}>>{i + 1}\n#### {i + 1}",
+      }
+      for i in range(200)
+    ]
+    _write(folder / f"arithmetic/gsm8k_{split}.jsonl.gz", gsm8k)
+  svamp = [{"inputs": "Take 25 from 76. What?", "targets": "51"}]
+  _write(folder / "arithmetic/svamp_test.jsonl.gz", svamp)
   return folder
 
 
@@ -60,6 +63,17 @@ def pieces(tmp_path_factory):
   texts += [f"The answer is {i}." for i in range(60)]
   path = tmp_path_factory.mktemp("vocabulary") / "small.model"
   return type(train_sentencepiece(texts, 315, path))(path, extra_ids=100)
+
+
+@pytest.fixture
+def registered(rows_dir, pieces):
+  """Every task of the package, and the generated "tiny_chains"."""
+  for family in FAMILIES:
+    family.register(rows_dir, pieces)
+  sizes = {"train": 30, "validation": 10, "test": 20}
+  arithmetic.register_chains(
+    "tiny_chains", ChainAddition(), CHARACTER, sizes=sizes
+  )
 
 
 def _write(path, rows):

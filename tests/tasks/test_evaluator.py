@@ -18,17 +18,11 @@ from gkd.data.builder.build_cache import find_or_build
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.data.writer import write_rows
-from gkd.evaluation import generation
-from gkd.tasks import arithmetic
+from gkd.evaluation import evaluate
 from gkd.tasks import evaluator
-from gkd.tasks import summarization
-from gkd.tasks import translation
-from gkd.text.chain_addition import CHARACTERS
-from gkd.text.chain_addition import ChainAddition
-from gkd.text.vocabulary import CharacterVocabulary
 from gkd.types import UserError
+from tests.tasks.conftest import CHARACTER
 
-CHARACTER = CharacterVocabulary(CHARACTERS)
 LENGTHS = {"inputs": 48, "targets": 40}
 MODEL = {
   "vocab_size": 415,
@@ -42,18 +36,6 @@ MODEL = {
 }
 
 
-@pytest.fixture
-def registered(rows_dir, pieces):
-  for family in (arithmetic, translation, summarization):
-    family.register(rows_dir, pieces)
-  arithmetic.register_chains(
-    "tiny_chains",
-    ChainAddition(),
-    CHARACTER,
-    sizes={"train": 30, "validation": 10, "test": 20},
-  )
-
-
 @pytest.mark.parametrize(
   "name", ["tiny_chains", "gsm8k", "tatoeba_ende", "scitldr"]
 )
@@ -65,7 +47,8 @@ def test_seqio_gives_the_numbers_of_the_metric_functions(
   dataset = task.get_dataset(None, "validation", shuffle=False)
   rows = list(dataset.as_numpy_iterator())
   rng = np.random.default_rng(0)
-  generated = []
+  post = task.postprocess_fn
+  generated, targets, predictions = [], [], []
   for row in rows:
     ids = row["targets"].tolist()
     if rng.random() < 0.5:  # a prediction with one token wrong
@@ -73,16 +56,10 @@ def test_seqio_gives_the_numbers_of_the_metric_functions(
     if rng.random() < 0.5:  # cut off before its end
       ids.pop()
     generated.append(ids)
-  targets = [
-    task.postprocess_fn(
-      row["targets_pretokenized"].decode(), example=row, is_target=True
-    )
-    for row in rows
-  ]
-  predictions = [
-    task.postprocess_fn(vocabulary.decode(ids), example=row, is_target=False)
-    for ids, row in zip(generated, rows, strict=True)
-  ]
+    text = row["targets_pretokenized"].decode()
+    targets.append(post(text, example=row, is_target=True))
+    text = vocabulary.decode(ids)
+    predictions.append(post(text, example=row, is_target=False))
   ours = {}
   for metric in task.predict_metric_fns:
     ours.update(metric(targets, predictions))
@@ -128,19 +105,14 @@ def _made(task, module, folder, rows_dir, pieces):
 
 def _partly_right(monkeypatch, path):
   """Every other row is answered by its target, the rest by the model."""
-  cache = TokenCache(path)
-  for name in ("_generate", "_search"):
-    half = _half_right(getattr(generation, name), cache)
-    monkeypatch.setattr(generation, name, half)
+  cache, original = TokenCache(path), evaluate.generate
 
-
-def _half_right(generate, cache):
-  def answer(model, params, inputs, rows, *args, **kwargs):
+  def half_right(lm, params, inputs, mask, example_ids, *args, **kwargs):
     samples = jax.device_get(
-      generate(model, params, inputs, rows, *args, **kwargs)
+      original(lm, params, inputs, mask, example_ids, *args, **kwargs)
     )
     tokens, lengths = samples.tokens.copy(), samples.lengths.copy()
-    for place, row in enumerate(rows.tolist()):
+    for place, row in enumerate(example_ids.tolist()):
       if row % 2 == 0:
         ids = cache.read([row])[0].targets
         tokens[place] = 0
@@ -148,7 +120,7 @@ def _half_right(generate, cache):
         lengths[place] = len(ids)
     return samples.replace(tokens=tokens, lengths=lengths)
 
-  return answer
+  monkeypatch.setattr(evaluate, "generate", half_right)
 
 
 def _arguments(task, saved, pieces, rows_dir, folder):

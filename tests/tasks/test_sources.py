@@ -45,17 +45,46 @@ def test_a_wrong_row_is_named_by_its_number():
     list(source.examples("train"))
 
 
-def test_json_lines_can_be_shuffled_and_read_again(tmp_path):
-  with gzip.open(tmp_path / "x.gz", "wt") as file:
-    file.writelines(f'{{"inputs": {n}}}\n' for n in range(20))
-  lines = sources.read_jsonl(tmp_path, "x.gz")
+def write(path, text):
+  with (gzip.open if path.suffix == ".gz" else open)(path, "wt") as file:
+    file.write(text)
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
+def test_json_lines_can_be_shuffled_and_read_again(tmp_path, name):
+  write(tmp_path / name, "".join(f'{{"inputs": {n}}}\n' for n in range(20)))
+  lines = sources.read_jsonl(tmp_path, name)
   assert len(lines) == 20
   order = [row["inputs"] for row in lines.shuffled(0)]
   assert order != list(range(20))
   assert sorted(order) == list(range(20))
   assert order == [row["inputs"] for row in lines.shuffled(0)]
   assert [row["inputs"] for row in lines] == list(range(20))
-  with gzip.open(tmp_path / "x.gz", "wt") as file:
-    file.write('{"inputs": 1}\nwhat\n')
-  with pytest.raises(UserError, match=r"x.gz cannot be read \(line 2: "):
-    list(sources.read_jsonl(tmp_path, "x.gz"))
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
+def test_files_that_cannot_be_read_are_named(tmp_path, name):
+  write(tmp_path / name, '{"inputs": 1}\nwhat\n')
+  with pytest.raises(UserError, match=rf"{name} cannot be read \(line 2: "):
+    list(sources.read_jsonl(tmp_path, name))
+  (tmp_path / name).write_bytes(b"\xff no text")
+  with pytest.raises(UserError, match=f"{name} cannot be read"):
+    sources.read_jsonl(tmp_path, name)
+  with pytest.raises(UserError, match="GKD_DATA_DIR"):
+    sources.read_jsonl(None, name)
+  with pytest.raises(UserError, match=f"{name} not found in data_dir '/no"):
+    sources.read_jsonl("/nowhere", name)
+
+
+def test_a_source_of_json_lines_converts_each(tmp_path):
+  write(tmp_path / "a.jsonl", '{"q": "1+1", "a": "2"}\n')
+  # A path may be absolute, wherever the data directory is.
+  files = {"train": "a.jsonl", "test": str(tmp_path / "a.jsonl")}
+  for data_dir, splits in ((tmp_path, ("train", "test")), (None, ("test",))):
+    source = sources.jsonl_source(
+      data_dir, files, lambda line: {"inputs": line["q"], "targets": line["a"]}
+    )
+    for split in splits:
+      rows = source.examples(split)
+      assert list(rows) == [{"inputs": "1+1", "targets": "2"}]
+      assert operator.length_hint(rows) == 1

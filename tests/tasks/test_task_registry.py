@@ -11,29 +11,15 @@ from gkd.data.builder.build_cache import find_or_build
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.tasks import arithmetic
-from gkd.tasks import sources
 from gkd.tasks import summarization
 from gkd.tasks import translation
 from gkd.text import numbers
-from gkd.text.chain_addition import CHARACTERS
 from gkd.text.chain_addition import ChainAddition
-from gkd.text.vocabulary import CharacterVocabulary
 from gkd.types import UserError
+from tests.tasks.conftest import CHARACTER
+from tests.tasks.conftest import FAMILIES
 
-FAMILIES = (arithmetic, translation, summarization)
-CHARACTER = CharacterVocabulary(CHARACTERS)
-
-
-@pytest.fixture(autouse=True)
-def registered(rows_dir, pieces):
-  for family in FAMILIES:
-    family.register(rows_dir, pieces)
-  arithmetic.register_chains(
-    "tiny_chains",
-    ChainAddition(),
-    CHARACTER,
-    sizes={"train": 30, "validation": 10, "test": 20},
-  )
+pytestmark = pytest.mark.usefixtures("registered")
 
 
 def test_registering_twice_replaces(rows_dir, pieces, tmp_path):
@@ -81,14 +67,11 @@ def test_gsm8k_validation_is_held_out_of_train():
   assert len(splits["test"]) == 200
 
 
-def test_gsm8k_targets_are_plain_sentences(pieces):
+def test_solutions_are_plain_sentences(pieces):
   row = _rows("gsm8k", "test")[4]
   text = "It is 4+1 = 5. The answer is 5."
   assert _text(row["targets_pretokenized"]) == text
   assert row["targets"].tolist() == [*pieces.encode(text), 1]
-
-
-def test_svamp_target_is_an_answer_sentence():
   (row,) = _rows("svamp", "test")
   assert _text(row["targets_pretokenized"]) == "The answer is 51."
 
@@ -151,16 +134,20 @@ def test_slices_of_tfds_tasks_reach_tfds_as_they_are(split, pieces, tmp_path):
   assert [row.reference for row in cache.read(range(2))] == ["eins", "zwei"]
 
 
-def test_a_part_that_tfds_does_not_have_is_named(pieces, tmp_path):
-  for split in ("dev[:50%]", "train[:50%]+dev"):
-    with pytest.raises(UserError, match=r"no split .*dev.*'train'"):
-      _build("wmt14_ende", split, tmp_path, pieces)
-
-
-def test_slices_of_other_tasks_are_refused_with_the_reason(pieces, tmp_path):
-  for split in ("train[:90%]", "train+validation"):
-    with pytest.raises(UserError, match=r"slices and sums are for tasks with"):
-      _build("gsm8k", split, tmp_path, pieces, module="arithmetic")
+@pytest.mark.parametrize(
+  ("module", "name", "split", "message"),
+  [
+    ("translation", "wmt14_ende", "dev[:50%]", r"no split .*dev.*'train'"),
+    ("translation", "wmt14_ende", "train[:50%]+dev", r"no split .*dev.*'tr"),
+    ("arithmetic", "gsm8k", "train[:90%]", "slices and sums are for tasks"),
+    ("arithmetic", "gsm8k", "train+validation", "slices and sums are for"),
+  ],
+)
+def test_splits_that_cannot_be_read_are_refused(
+  module, name, split, message, pieces, tmp_path
+):
+  with pytest.raises(UserError, match=message):
+    _build(name, split, tmp_path, pieces, module)
 
 
 def test_xsum_without_its_files_says_manual_dir(tmp_path, monkeypatch):
@@ -170,21 +157,6 @@ def test_xsum_without_its_files_says_manual_dir(tmp_path, monkeypatch):
   )
   with pytest.raises(UserError, match=r"xsum.*manual_dir"):
     source.get_dataset("train", shuffle=False)
-
-
-@pytest.mark.parametrize(
-  ("data_dir", "message"),
-  [(None, "GKD_DATA_DIR"), ("/nowhere", "gsm8k_test.jsonl.gz.*/nowhere")],
-)
-def test_missing_files_are_named(data_dir, message):
-  with pytest.raises(UserError, match=message):
-    sources.read_jsonl(data_dir, "arithmetic/gsm8k_test.jsonl.gz")
-
-
-def test_damaged_file_is_named(tmp_path):
-  (tmp_path / "x.jsonl.gz").write_bytes(b"not gzip")
-  with pytest.raises(UserError, match=r"x\.jsonl\.gz cannot be read"):
-    sources.read_jsonl(tmp_path, "x.jsonl.gz")
 
 
 def test_real_gsm8k_survives_the_t5_vocabulary(data_dir):
