@@ -23,6 +23,8 @@ from gkd.report.metric_info import Curve
 from gkd.report.metric_info import Metric
 
 _SEED = "seed"
+Record = Mapping[str, Any]
+Series = Mapping[str, Sequence[Record]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Run:
     name: short and unique within a report.
     path: its directory.
     metrics: curves, by `Score` or name.
-    about: content of `run.json`: roles, settings, data.
+    about: content of run.json.
     config_text: the operative gin configuration.
     predictions: {series: records} of the last step that has any.
     samples: rows of the last dump of the batch as trained.
@@ -48,12 +50,10 @@ class Run:
   name: str
   path: str
   metrics: Mapping[Metric, Curve]
-  about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  about: Record = dataclasses.field(default_factory=dict)
   config_text: str = ""
-  predictions: Mapping[str, Sequence[Mapping[str, Any]]] = dataclasses.field(
-    default_factory=dict
-  )
-  samples: Sequence[Mapping[str, Any]] = ()
+  predictions: Series = dataclasses.field(default_factory=dict)
+  samples: Sequence[Record] = ()
   num_parameters: int | None = None
   is_evaluation: bool = False
   notes: Sequence[str] = ()
@@ -149,7 +149,7 @@ def _shared_names(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _fingerprint(run: Run, folder: str) -> str:
-  """Settings that the seeds of an arm have in common.
+  """Settings and models that the seeds of an arm have in common.
 
   Args:
     run: whose settings.
@@ -160,7 +160,9 @@ def _fingerprint(run: Run, folder: str) -> str:
     name: "/".join("*" if part == folder else part for part in value.split("/"))
     if isinstance(value, str)
     else value
-    for name, value in run.settings.items()
+    for name, value in flatten(
+      {n: run.about.get(n) for n in ("settings", "roles")}
+    )
     if name.split(".")[-1] != _SEED and not formats.is_hash(value)
   }
   return json.dumps([run.is_evaluation, settings], sort_keys=True)

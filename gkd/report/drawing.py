@@ -155,7 +155,7 @@ def _draw_bars(
     axes.text(0.0, top + _GAP, name, color=ink, fontsize=10.5, **place)
   axes.set_yticks([])
   axes.margins(x=0.14)
-  if not any(y for series in chart.series for y in series.ys):
+  if not any(abs(y) > 0 for series in chart.series for y in series.ys):
     axes.set_xlim(0, 1)
   axes.set_ylim(len(tops) * pitch - 0.02, -0.06)
 

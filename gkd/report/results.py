@@ -81,78 +81,54 @@ def table(results: Results) -> Table:
   """One row per arm: mean and spread over the seeds, then settings."""
   found = groups(results)
   students = [group for group in found if not group.is_teacher]
-  columns = [
-    column
-    for column in _columns(results)
-    if any(group.values(column.name) for group in found)
-  ]
-  settings = [
-    name
-    for name in _SETTINGS
-    if any(group.settings[name] not in (None, "") for group in found)
-  ]
-  best = {
-    column: metric_info.best(
-      column.direction, [group.mean(column.name) for group in students]
-    )
-    for column in columns
-  }
-  rows = [
-    [
-      Cell(group.label),
-      *(
-        Cell(
-          formats.spread(
-            group.values(column.name), metric_info.DECIMALS.get(column.unit)
-          ),
-          is_best=group in students and group.mean(column.name) == best[column],
-        )
-        for column in columns
-      ),
-      *(Cell(formats.setting(group.settings[name])) for name in settings),
+  columns = [("method", [Cell(group.label) for group in found], False)]
+  for column in _columns(results, found):
+    means = [group.mean(column.name) for group in students]
+    best = metric_info.best(column.direction, means)
+    decimals = metric_info.DECIMALS.get(column.unit)
+    cells = [
+      Cell(
+        formats.spread(group.values(column.name), decimals),
+        is_best=group in students and group.mean(column.name) == best,
+      )
+      for group in found
     ]
-    for group in found
-  ]
+    columns.append((column.header, cells, True))
+  for name, title in _SETTINGS.items():
+    texts = [formats.setting(group.settings[name]) for group in found]
+    if {*texts} != {"–"}:
+      columns.append((title, list(map(Cell, texts)), name == "lambda"))
+  header, cells, numeric = zip(*columns, strict=True)
   num_seeds = max(len(group.rows) for group in found)
   note = (
     f"Mean ± sample standard deviation over {num_seeds} seeds."
     if num_seeds > 1
     else "One seed: differences of a few points may be chance."
   )
-  if any(cell.is_best for row in rows for cell in row):
+  if any(cell.is_best for column in cells for cell in column):
     note += " The best student of a column is bold."
-  return Table(
-    title="Results",
-    header=[
-      "method",
-      *(column.header for column in columns),
-      *(_SETTINGS[name] for name in settings),
-    ],
-    rows=rows,
-    note=note,
-    numeric=[False, *[True] * len(columns), *(n == "lambda" for n in settings)],
-  )
+  return Table("Results", header, list(zip(*cells, strict=True)), note, numeric)
 
 
 def charts(results: Results) -> list[Chart]:
   """Bars for each chart that columns name, and the dependence on λ."""
   found = groups(results)
   by_chart: dict[str, list[Column]] = {}
-  for column in _columns(results):
-    if any(group.values(column.name) for group in found):
-      by_chart.setdefault(column.chart, []).append(column)
+  for column in _columns(results, found):
+    by_chart.setdefault(column.chart, []).append(column)
   by_chart.pop("", None)
   drawn = [_bars(found, title, chosen) for title, chosen in by_chart.items()]
   first = next(iter(by_chart.values()), [])[:1]
-  return [*drawn, *(chart for c in first if (chart := _lambda_chart(found, c)))]
+  drawn += [_lambda_chart(found, column) for column in first]
+  return [chart for chart in drawn if chart is not None]
 
 
-def _columns(results: Results) -> list[Column]:
+def _columns(results: Results, found: Sequence[Group]) -> list[Column]:
   """Those that the experiment describes; without any, all with numbers."""
-  if results.columns:
-    return [Column(name, **about) for name, about in results.columns.items()]
-  names = {n for row in results.rows for n in row if formats.is_number(row[n])}
-  return [Column(name) for name in sorted(names - {*_SETTINGS, "seed"})]
+  names = {n for row in results.rows for n in row} - {*_SETTINGS, "seed"}
+  described = results.columns or {name: {} for name in sorted(names)}
+  columns = [Column(name, **about) for name, about in described.items()]
+  return [c for c in columns if any(group.values(c.name) for group in found)]
 
 
 def _details(key: tuple, same: Sequence[tuple]) -> str:

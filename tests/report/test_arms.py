@@ -6,9 +6,11 @@ from gkd.report import arms
 from tests.report.example_runs import run
 
 
-def seeded(name, seed, **settings):
+def seeded(name, seed, student="/r/first", **settings):
   found = {"seed": seed, "rate": 0.1, "model_dir": f"/r/{name}", **settings}
-  return run(name, {"train/loss": [1.0]}, settings=found, arm="", title="")
+  roles = {"student": {"initial": {"path": student, "content_sha256": ""}}}
+  about = {"settings": found, "roles": roles}
+  return run(name, {"train/loss": [1.0]}, about=about, arm="", title="")
 
 
 def named(runs):
@@ -17,7 +19,7 @@ def named(runs):
 
 def test_seeds_of_a_configuration_are_an_arm():
   runs = [
-    seeded(f"seed_{seed}/{arm}", seed, start=f"/r/seed_{seed}/sft", loss=arm)
+    seeded(f"seed_{seed}/{arm}", seed, student=f"/r/seed_{seed}/sft", loss=arm)
     for seed in (0, 1)
     for arm in ("kd", "gkd")
   ]
@@ -41,13 +43,13 @@ def test_seeds_beside_each_other_are_called_by_what_they_share():
   [
     seeded("seed_1/kd", 1, rate=0.2),  # another setting
     seeded("seed_1/kd", 0),  # the same seed again
-    seeded("seed_1/kd", 1, start="/r/other"),  # another first student
+    seeded("seed_1/kd", 1, student="/r/other"),  # another first student
     seeded("seed_1/other", 1),  # two folders differ
     run("seed_1/kd", {"train/loss": [1.0]}),  # without settings
   ],
 )
 def test_other_runs_are_arms_of_their_own(second):
-  runs = [seeded("seed_0/kd", 0, start="/r/first"), second]
+  runs = [seeded("seed_0/kd", 0), second]
   assert [arm for arm, _ in named(runs)] == [r.name for r in runs]
 
 
