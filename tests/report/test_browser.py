@@ -3,12 +3,13 @@
 Skipped, and counted, where there is no Chromium.
 """
 
-import json
-
 import pytest
 
 from gkd.report import page as report
 from tests.report import browser as browsers
+from tests.report.example_runs import ACCURACY
+from tests.report.example_runs import KL
+from tests.report.example_runs import write
 
 # Of all figures: words outside of the drawing, or upon other words.
 _CLASHES = """(() => {
@@ -47,31 +48,29 @@ _COLOURS = """(() => {
 
 
 def _run(folder, name, steps, quality):
-  folder = folder / name
-  folder.mkdir()
-  lines = []
-  for step in steps:
-    line = {
+  score = "eval/toy/accuracy"
+  lines = [
+    {
       "step": step,
       "train/loss": 10_000.0 / (step + 1),
       "train/lambda": 0.123456,
       "train/learning_rate": 3e-5,
       "time/update_seconds": 1.0,
+      score: quality,
+      f"{score}_ci_low": quality - 5,
+      f"{score}_ci_high": quality + 5,
+      "eval/toy/teacher_accuracy": 90.0,
+      "eval/toy/forward_kl": 100 / quality,
     }
-    if step:
-      line |= {
-        "eval/toy/accuracy": quality,
-        "eval/toy/accuracy_ci_low": quality - 5,
-        "eval/toy/accuracy_ci_high": quality + 5,
-        "eval/toy/teacher_accuracy": 90.0,
-        "eval/toy/forward_kl": 100 / quality,
-      }
-    lines.append(line)
-  text = "".join(json.dumps(line) + "\n" for line in lines)
-  (folder / "metrics.jsonl").write_text(text)
-  (folder / "config.gin").write_text(
-    f"A_SETTING_WITH_A_LONG_NAME = '/data/{'caches/' * 9}{name}'\n"
-  )
+    for step in steps
+  ]
+  infos = {
+    score: ACCURACY,
+    "eval/toy/teacher_accuracy": ACCURACY | {"role": "teacher"},
+    "eval/toy/forward_kl": ACCURACY | KL,
+  }
+  about = {"settings": {"a_setting_with_a_long_name": f"{'caches/' * 9}{name}"}}
+  write(folder / name, lines, infos=infos, about=about)
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +80,7 @@ def page(tmp_path_factory):
   _run(folder, "sft", powers, 20.0)
   _run(folder, "gkd_on_policy_reverse_kl_temperature_0.1_warmup_2000", [1], 40)
   _run(folder, "anamewithoutanyplacewhereitmaybebrokenintoparts", powers, 30.0)
-  scores = folder / "sft" / "eval"
-  scores.mkdir()
-  (scores / "metrics.json").write_text('{"eval/toy/accuracy": 25.0}')
+  write(folder / "sft" / "eval", values={"eval/toy/accuracy": 25.0})
   return report.write_report([str(folder)], str(folder / "report.html"))
 
 

@@ -56,30 +56,26 @@ def report(folder):
 
 
 def trained(directory, accuracy, *, prompt="2 + 3 = ?"):
-  lines = [
-    {
-      "step": step,
-      "train/loss": 2.0 - step / 20,
-      "train/lambda": None,
-      "train/odd": 1.0,
-      "eval/toy/accuracy": accuracy,
-      "eval/toy/forward_kl": 1.0,
-      "time/update_seconds": 2.0,
-      "memory/peak_bytes": 1e6,
-    }
-    for step in (0, 10, 20)
-  ]
-  settings = {"train_steps": 20, "rate": accuracy}
-  about = {"settings": settings}
+  values = {
+    "train/lambda": None,
+    "train/odd": 1.0,
+    "eval/toy/accuracy": accuracy,
+    "eval/toy/forward_kl": 1.0,
+    "time/update_seconds": 2.0,
+    "memory/peak_bytes": 1e6,
+  }
+  steps = (0, 10, 20)
+  lines = [{"step": n, "train/loss": 2.0 - n / 20, **values} for n in steps]
+  about = {"settings": {"train_steps": 20, "rate": accuracy}}
   write(directory, lines, infos=INFOS, about=about, config="A_MACRO = 1\n")
+  is_right = accuracy > 50
   record = {
     "row": 0,
     "prompt": prompt,
     "reference": "5",
     "text": f"5 or {accuracy}",
-    "prediction": "5" if accuracy > 50 else "6",
-    "length": 3,
-    "truncated": accuracy > 50,
+    "prediction": "5" if is_right else "6",
+    "truncated": is_right,
   }
   sample = {"row": 1, "source": "student", "prompt": prompt, "text": "sampled"}
   for name, line in (
@@ -106,11 +102,6 @@ def set_of_runs(folder):
   }
   (folder / "results.json").write_text(json.dumps(content))
   return folder
-
-
-@pytest.fixture
-def runs(tmp_path):
-  return set_of_runs(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +184,8 @@ def test_rows_on_which_runs_disagree_are_shown_first():
   assert page.interesting([first, second]) == [0, 1, 2, 3, 4, 8]
 
 
-def test_page_says_which_runs_are_not_complete(runs):
+def test_page_says_which_runs_are_not_complete(tmp_path):
+  runs = set_of_runs(tmp_path)
   with open(runs / "sft" / "metrics.jsonl", "a") as file:
     file.write('{"step": 30, "tr')
   (runs / "sft" / "run.json").write_text('{"settings": {"train_steps": 40}}')
@@ -244,18 +236,6 @@ def test_scores_of_an_earlier_version_are_shown_by_plain_names(tmp_path):
   assert "metric_info.json does not describe its scores" in text
 
 
-def test_long_run_makes_a_small_page_that_says_how_it_is_drawn(tmp_path):
-  values = [(step * 7919) % 1000 / 1000 for step in range(20_000)]  # like noise
-  names = [f"train/{name}" for name in ("loss", "forward_kl", "odd")]
-  write(
-    tmp_path,
-    [{"step": n} | dict.fromkeys(names, v) for n, v in enumerate(values)],
-  )
-  _, text = report(tmp_path)
-  assert os.path.getsize(tmp_path / "report.html") < 150_000
-  assert "Curves of more than 400 points are drawn in 200 bins" in text
-
-
 def test_page_of_one_bare_run_has_no_empty_section(tmp_path):
   write(tmp_path, [{"step": 1, "train/loss": 1.0}])
   _, text = report(tmp_path)
@@ -263,8 +243,9 @@ def test_page_of_one_bare_run_has_no_empty_section(tmp_path):
     assert title not in text
 
 
-def test_plots_are_written_as_png(runs):
-  paths = page.write_plots([str(runs)], str(runs / "plots"))
+def test_plots_are_written_as_png(tmp_path):
+  folder = set_of_runs(tmp_path)
+  paths = page.write_plots([str(folder)], str(folder / "plots"))
   names = {os.path.basename(path) for path in paths}
   assert names >= {
     "accuracy.png",
