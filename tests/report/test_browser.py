@@ -3,10 +3,12 @@
 Skipped, and counted, where there is no Chromium.
 """
 
+import functools
+
 import pytest
 
 from gkd.report import page as report
-from tests.report import browser as browsers
+from tests.report import browser
 from tests.report.example_runs import ACCURACY
 from tests.report.example_runs import KL
 from tests.report.example_runs import write
@@ -85,52 +87,42 @@ def page(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
-  program = browsers.find()
+def look(page):
+  """Measures a JavaScript expression on the page."""
+  program = browser.find()
   if program is None:
     pytest.skip("no browser: install chromium to see the page drawn")
-  with browsers.Browser(program) as opened:
-    yield opened
+  return functools.partial(browser.measure, program, page)
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_page_does_not_scroll_sideways(browser, page, width):
-  browser.open(page, width)
-  assert browser.measure("innerWidth") == width
-  assert browser.measure("document.documentElement.scrollWidth") == width
+def test_page_fits_and_its_words_are_whole_apart_and_not_tiny(look, width):
+  fits = "[innerWidth, document.documentElement.scrollWidth]"
+  count = "document.querySelectorAll('figure').length"
+  found = look(width, f"[{fits}, {count}, {_CLASHES}, {_SMALLEST_TEXT}]")
+  sizes, num_figures, clashes, smallest = found
+  assert sizes == [width, width]  # it does not scroll sideways
+  assert num_figures > 5
+  assert clashes == []
+  assert smallest >= 10
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_words_in_drawings_are_whole_and_apart(browser, page, width):
-  browser.open(page, width)
-  assert browser.measure("document.querySelectorAll('figure').length") > 5
-  assert browser.measure(_CLASHES) == []
-
-
-@pytest.mark.parametrize("width", [390, 1280])
-def test_no_text_is_tiny(browser, page, width):
-  browser.open(page, width)
-  assert browser.measure(_SMALLEST_TEXT) >= 10
-
-
-def test_dark_page_is_the_pages_own_and_so_are_its_drawings(browser, page):
-  shown = {}
+def test_dark_page_is_the_pages_own_and_so_are_its_drawings(look):
+  grounds = []
   for dark in (False, True):
-    browser.open(page, 1280, dark)
-    shown[dark] = browser.measure(_COLOURS)
-  for ground, ink, drawn in shown.values():
+    ground, ink, drawn = look(1280, _COLOURS, dark)
     assert ink == drawn
     assert ground != ink
-  assert shown[True][0] == "rgb(20, 22, 26)"
-  assert shown[False][0] == "rgb(251, 251, 250)"
+    grounds.append(ground)
+  assert grounds == ["rgb(251, 251, 250)", "rgb(20, 22, 26)"]
 
 
-def test_names_of_runs_stay_in_sight_beside_the_curves(browser, page):
-  browser.open(page, 390)
-  browser.measure("document.querySelectorAll('figure')[1].scrollIntoView()")
-  top, height = browser.measure(
-    "(() => { const r = document.querySelector('.runs')"
-    ".getBoundingClientRect(); return [r.top, r.height] })()"
+def test_names_of_runs_stay_in_sight_beside_the_curves(look):
+  top, height = look(
+    390,
+    "(() => { document.querySelectorAll('figure')[1].scrollIntoView();"
+    " const r = document.querySelector('.runs').getBoundingClientRect();"
+    " return [r.top, r.height] })()",
   )
   assert top == 0
   assert height < 844 / 3  # and leave room for the curves

@@ -58,10 +58,7 @@ def test_each_task_and_split_has_a_section():
   assert titles([run("a", {key: [1.0, 2.0] for key in metrics})]) == {
     "Evaluation: gsm8k test": ["Accuracy"],
     "Evaluation: svamp test": ["Accuracy"],
-    "More": [
-      "Evaluation: gsm8k test length",
-      "Evaluation: svamp test length",
-    ],
+    "More": ["Evaluation: gsm8k test length", "Evaluation: svamp test length"],
   }
 
 

@@ -16,12 +16,7 @@ def trained(name="a", steps=(10,), losses=(1.0,), planned=None, **fields):
 
 @pytest.mark.parametrize(
   ("planned", "words"),
-  [
-    (1000, "1,000"),
-    (2000, "1,000 of 2,000"),
-    (500, "1,000"),
-    (None, "1,000"),
-  ],
+  [(1000, "1,000"), (2000, "1,000 of 2,000"), (500, "1,000"), (None, "1,000")],
 )
 def test_updates_are_those_done_of_those_planned(planned, words):
   assert run_status.updates(trained(steps=[1000], planned=planned)) == words
