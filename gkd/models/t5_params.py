@@ -1,14 +1,11 @@
 """The table of T5's parameters: name, shape, axes, and what others call them.
 
-Every module that needs a name, a shape or a logical axis of a T5 reads it here:
-sharding, opening and writing of checkpoints, T5X's stacked layers, Hugging
-Face's names, Adafactor's slots in T5X's layout.
-
   for name, parameter in table(config).items():
     print(name, parameter.shape, parameter.axes, parameter.hf_name)
 
-Nothing is traced: tracing a model takes seconds, and hours where a damaged file
-says that it has thousands of layers.
+Sharding, checkpoints of all formats and Adafactor's slots read it. Nothing is
+traced: that takes seconds, and hours where a damaged file says that a model has
+thousands of layers.
 """
 
 from collections.abc import Iterator
@@ -20,20 +17,21 @@ from typing import NamedTuple
 from gkd.types import Axes
 from gkd.types import UserError
 
+Shape = tuple[int, ...]
+
 EMBEDDING = "token_embedder/embedding"
 HEAD = "decoder/logits_dense/kernel"
 HF_EMBEDDING = "shared.weight"
 HF_HEAD = "lm_head.weight"
 STACKS = ("encoder", "decoder")
 
-# Adafactor's slots of a parameter in T5X: first moment, second moment, and the
-# second moment factored into row and column. A kind that is not used has
-# UNUSED_SLOT as its shape.
+# Adafactor's slots of a parameter in T5X: first moment, second moment, and that
+# factored into row and column; and the shape of a kind that is not used.
 SLOT_KINDS = ("m", "v", "v_row", "v_col")
 UNUSED_SLOT = (1,)
 
-# End of a name -> logical axes (T5X's), whether Hugging Face's array is the
-# transpose: PyTorch's linear layers keep (out, in).
+# End of a name -> T5X's logical axes, and whether Hugging Face's array is the
+# transpose (PyTorch's linear layers keep (out, in)).
 _AXES: tuple[tuple[str, Axes, bool], ...] = (
   (EMBEDDING, ("vocab", "embed"), False),
   (HEAD, ("embed", "vocab"), True),
@@ -68,22 +66,18 @@ class Parameter(NamedTuple):
     hf_transposed: whether the array there is the transpose.
   """
 
-  shape: tuple[int, ...]
+  shape: Shape
   axes: Axes
   hf_name: str
   hf_transposed: bool
 
   @property
-  def hf_shape(self) -> tuple[int, ...]:
+  def hf_shape(self) -> Shape:
     return self.shape[::-1] if self.hf_transposed else self.shape
 
 
 def table(config: Any) -> dict[str, Parameter]:
-  """{T5X name, slash-separated and unscanned: parameter}, sorted by name.
-
-  Args:
-    config: a `t5.T5Config`.
-  """
+  """{T5X's unscanned name: parameter} of a `t5.T5Config`, sorted."""
   sizes = axis_sizes(config)
   found = {}
   for name, hf_name in sorted(_names(config)):
@@ -137,8 +131,7 @@ def layer_of(name: str) -> tuple[str, int, str] | None:
 def stacked_name(name: str) -> tuple[str, int] | None:
   """("encoder/encoder/…", 3) of "encoder/layers_3/…"; None for the others.
 
-  T5X's scalable_t5 (`scan_layers=True`) keeps all layers of a stack in one
-  array of that name.
+  T5X's scalable_t5 keeps all layers of a stack in one array of that name.
   """
   if (layer := layer_of(name)) is None:
     return None
@@ -156,28 +149,15 @@ def stacked_axes(name: str) -> Axes:
   return (first, "layers", *rest)
 
 
-def is_second_moment(
-  v: tuple[int, ...],
-  row: tuple[int, ...],
-  column: tuple[int, ...],
-  shape: tuple[int, ...],
-) -> bool:
+def is_second_moment(v: Shape, row: Shape, column: Shape, shape: Shape) -> bool:
   """Whether Adafactor makes slots of these shapes for a parameter's shape.
 
-  Either v is whole, or there are a row and a column, whichever T5X called
-  which.
+  Either v is whole, or there are a row and a column, in any order.
   """
   if v == shape and row == column == UNUSED_SLOT:
     return True
   sides = sorted(row + column)
   return v == UNUSED_SLOT and len(shape) == 2 and sides == sorted(shape)
-
-
-def mlp_inputs(num_branches: int) -> list[str]:
-  """Names of an MLP's input kernels: wi, or wi_0 and wi_1."""
-  if num_branches == 1:
-    return ["wi"]
-  return [f"wi_{branch}" for branch in range(num_branches)]
 
 
 def _names(config: Any) -> Iterator[tuple[str, str]]:
@@ -207,7 +187,8 @@ def _layer_names(stack: str, num_branches: int) -> Iterator[tuple[str, str]]:
       )
   last = f"layer.{len(_ATTENTIONS[stack])}"
   yield "pre_mlp_layer_norm/scale", f"{last}.layer_norm.weight"
-  for name in (*mlp_inputs(num_branches), "wo"):
+  inputs = [f"wi_{i}" for i in range(num_branches)]
+  for name in (*(inputs if num_branches > 1 else ["wi"]), "wo"):
     yield f"mlp/{name}/kernel", f"{last}.DenseReluDense.{name}.weight"
 
 

@@ -56,13 +56,22 @@ def flip_a_bit(folder):
   file.write_bytes(bytes(content))
 
 
+@pytest.fixture
+def saved(tmp_path):
+  """A folder with the checkpoints 1 and 2."""
+  with stores.Store(tmp_path) as store:
+    for step in (1, 2):
+      store.save(step, make_state(step))
+  return tmp_path
+
+
 def test_state_comes_back_bit_for_bit(tmp_path):
   state = make_state(3)
-  store = stores.Store(tmp_path / "c", PreservationPolicy(latest=2))
+  store = stores.Store(tmp_path / "c")
   assert store.latest_step() is None
   store.save(3, state)
-  again = stores.Store(tmp_path / "c", PreservationPolicy(latest=2))
   store.wait()
+  again = stores.Store(tmp_path / "c")
   assert again.latest_step() == 3
   assert_same(again.restore(3, make_state(1)), state)
   assert_same(again.restore(3, jax.eval_shape(make_state)), state)
@@ -88,13 +97,19 @@ def test_latest_are_kept(tmp_path):
   assert sorted(f.name for f in tmp_path.iterdir()) == ["00000003", "00000010"]
 
 
-def test_flipped_bit_is_noticed_and_the_one_before_is_taken(tmp_path, caplog):
-  store = stores.Store(tmp_path, PreservationPolicy(latest=3))
-  store.save(1, make_state(1))
-  store.save(2, make_state(2))
-  store.wait()
-  flip_a_bit(tmp_path / "00000002")
-  again = stores.Store(tmp_path, PreservationPolicy(latest=1))
+def truncate(folder):
+  file = max(folder.rglob("d/*"), key=lambda f: f.stat().st_size)
+  file.write_bytes(file.read_bytes()[:-1])
+
+
+def remove_a_file(folder):
+  next(f for f in folder.rglob("d/*") if f.is_file()).unlink()
+
+
+@pytest.mark.parametrize("harm", [flip_a_bit, truncate, remove_a_file])
+def test_damage_is_noticed_and_the_one_before_is_taken(saved, harm, caplog):
+  harm(saved / "00000002")
+  again = stores.Store(saved, PreservationPolicy(latest=1))
   with pytest.raises(
     UserError, match=r"damaged checkpoint .*00000002: .*delete"
   ):
@@ -108,51 +123,43 @@ def test_flipped_bit_is_noticed_and_the_one_before_is_taken(tmp_path, caplog):
   assert again.steps() == [3]
 
 
-def test_damaged_newer_ones_do_not_push_out_good_ones(tmp_path):
-  store = stores.Store(tmp_path, PreservationPolicy(latest=2))
-  store.save(1, make_state(1))
-  store.save(5, make_state(5))
-  store.wait()
-  flip_a_bit(tmp_path / "00000005")
-  again = stores.Store(tmp_path, PreservationPolicy(latest=1))
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOENT])
+def test_a_file_that_cannot_be_read_is_damage(saved, monkeypatch, caplog, code):
+  read = hashlib.file_digest
+
+  def fail(file, name):
+    if "00000002" in file.name:
+      raise OSError(code, os.strerror(code), file.name)
+    return read(file, name)
+
+  monkeypatch.setattr(hashlib, "file_digest", fail)
+  again = stores.Store(saved)
+  assert again.latest_step() == 1
+  assert f"cannot be read ({os.strerror(code)}); delete" in caplog.text
+  with pytest.raises(UserError, match=r"damaged checkpoint .* cannot be read"):
+    again.restore(2, make_state())
+
+
+def test_damaged_newer_ones_do_not_push_out_good_ones(saved):
+  (saved / "00000002").rename(saved / "00000005")
+  flip_a_bit(saved / "00000005")
+  again = stores.Store(saved, PreservationPolicy(latest=1))
   assert again.latest_step() == 1
   again.save(2, make_state(2))
   assert again.steps() == [2]
   assert again.latest_step() == 2
 
 
-def test_all_damaged_is_an_error_and_no_silent_start(tmp_path):
-  store = stores.Store(tmp_path, PreservationPolicy(latest=1))
-  store.save(1, make_state(1))
-  store.wait()
-  flip_a_bit(tmp_path / "00000001")
+def test_all_damaged_is_an_error_and_no_silent_start(saved):
+  for step in (1, 2):
+    flip_a_bit(saved / f"{step:08d}")
   with pytest.raises(UserError, match=r"all checkpoints in .* are damaged"):
-    stores.Store(tmp_path, PreservationPolicy(latest=1)).latest_step()
-
-
-def test_missing_file_is_noticed(tmp_path):
-  store = stores.Store(tmp_path, PreservationPolicy(latest=1))
-  store.save(1, make_state(1))
-  store.wait()
-  next(f for f in tmp_path.rglob("d/*") if f.is_file()).unlink()
-  with pytest.raises(UserError, match="damaged checkpoint"):
-    stores.Store(tmp_path, PreservationPolicy(latest=1)).restore(
-      1, make_state()
-    )
-
-
-def test_truncated_file_is_noticed(tmp_path, caplog):
-  store = stores.Store(tmp_path)
-  store.save(1, make_state(1))
-  store.save(2, make_state(2))
-  store.wait()
-  file = max(
-    (f for f in (tmp_path / "00000002").rglob("d/*") if f.is_file()),
-    key=lambda f: f.stat().st_size,
-  )
-  file.write_bytes(file.read_bytes()[:-1])
-  assert stores.Store(tmp_path).latest_step() == 1
-  assert "damaged checkpoint" in caplog.text
+    stores.Store(saved).latest_step()
+  # Nor does a copy that left the hashes behind start again from step 0.
+  for file in saved.rglob("sha256.json"):
+    file.unlink()
+  with pytest.raises(UserError, match=r"are damaged \(\[1, 2\]\); restore"):
+    stores.Store(saved).latest_step()
 
 
 def test_notes_come_back_and_are_hashed(tmp_path):
@@ -179,18 +186,6 @@ def test_a_long_save_says_that_it_is_under_way(tmp_path, monkeypatch, caplog):
   with stores.Store(tmp_path) as store:
     store.save(7, make_state(1))
   assert "still saving the checkpoint of step 7, 0 s so far" in caplog.text
-
-
-def test_several_without_marks_are_no_rest_of_a_kill(tmp_path):
-  """A copy that left the hashes behind must not start again from step 0."""
-  store = stores.Store(tmp_path)
-  for step in (1, 2):
-    store.save(step, make_state(step))
-  store.wait()
-  for file in tmp_path.rglob("sha256.json"):
-    file.unlink()
-  with pytest.raises(UserError, match=r"are damaged \(\[1, 2\]\); restore"):
-    stores.Store(tmp_path).latest_step()
 
 
 def test_kills_in_one_save_after_the_other_leave_no_error(
@@ -233,45 +228,17 @@ def test_a_failed_save_can_be_asked_for(tmp_path, monkeypatch):
     store.check()
 
 
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOENT])
-def test_a_file_that_cannot_be_read_is_damage(
-  tmp_path, monkeypatch, caplog, code
-):
-  store = stores.Store(tmp_path)
-  store.save(1, make_state(1))
-  store.save(2, make_state(2))
-  store.wait()
-  read = hashlib.file_digest
-
-  def fail(file, name):
-    if "00000002" in file.name:
-      raise OSError(code, os.strerror(code), file.name)
-    return read(file, name)
-
-  monkeypatch.setattr(hashlib, "file_digest", fail)
-  again = stores.Store(tmp_path)
-  assert again.latest_step() == 1
-  assert f"cannot be read ({os.strerror(code)}); delete" in caplog.text
-  with pytest.raises(UserError, match=r"damaged checkpoint .* cannot be read"):
-    again.restore(2, make_state())
-
-
-def test_unfinished_save_is_no_checkpoint(tmp_path, caplog):
-  store = stores.Store(tmp_path, PreservationPolicy(latest=3))
-  store.save(1, make_state(1))
-  store.save(2, make_state(2))
-  store.wait()
+def test_unfinished_save_is_no_checkpoint(saved, caplog):
   # What a kill leaves: committed by orbax but not yet marked, and a rest.
-  (tmp_path / "00000002" / "sha256.json").unlink()
-  shutil.copytree(
-    tmp_path / "00000001", tmp_path / "00000003.orbax-checkpoint-tmp"
-  )
-  again = stores.Store(tmp_path, PreservationPolicy(latest=3))
+  (saved / "00000002" / "sha256.json").unlink()
+  rest = saved / "00000003.orbax-checkpoint-tmp"
+  shutil.copytree(saved / "00000001", rest)
+  again = stores.Store(saved)
   assert again.latest_step() == 1
   assert "00000002: a save was interrupted there, or its sha256" in caplog.text
   again.save(2, make_state(7))
   assert_same(again.restore(2, make_state()), make_state(7))
-  assert sorted(f.name for f in tmp_path.iterdir()) == ["00000001", "00000002"]
+  assert sorted(f.name for f in saved.iterdir()) == ["00000001", "00000002"]
 
 
 def test_restores_onto_another_number_of_devices(tmp_path):
@@ -305,23 +272,16 @@ def test_unlike_leaves_are_listed(tmp_path):
 
 
 def test_numpy_scalars_are_saved(tmp_path):
-  store = stores.Store(tmp_path, PreservationPolicy(latest=2))
+  store = stores.Store(tmp_path)
   store.save(1, {"x": np.float32(2.5), "n": 3})
   restored = store.restore(1, {"x": np.float32(0), "n": 0})
-  assert float(restored["x"]) == 2.5
-  assert int(restored["n"]) == 3
+  assert (float(restored["x"]), int(restored["n"])) == (2.5, 3)
 
 
 def test_impossible_requests_say_what_to_do(tmp_path):
-  store = stores.Store(tmp_path / "c", PreservationPolicy(latest=1))
+  store = stores.Store(tmp_path / "c")
   with pytest.raises(UserError, match="no finished checkpoint at"):
     store.restore(5, {})
-  with pytest.raises(UserError, match="KEEP is 0"):
-    stores.Store(tmp_path, PreservationPolicy(latest=0))
-
-
-def test_failed_save_is_not_silent(tmp_path):
-  store = stores.Store(tmp_path / "c", PreservationPolicy(latest=1))
   (tmp_path / "c").write_text("a file where the folder should be")
   with pytest.raises(UserError, match="cannot write checkpoints"):
     store.save(1, make_state())

@@ -1,6 +1,5 @@
 """The table of T5's parameters against the model, and names as published."""
 
-import jax
 import pytest
 
 from gkd import trees
@@ -22,11 +21,17 @@ from tests.checkpoints import tiny_models
 def test_names_and_shapes_are_those_of_the_model(fields):
   config = T5Config.from_size(tiny_models.SIZE, **fields)
   table = t5_params.table(config)
-  init = t5.encoder_decoder(config).init
-  params = trees.flatten(jax.eval_shape(init, jax.random.key(0)))
+  params_tree = t5.encoder_decoder(config).abstract_params
+  params = trees.flatten(params_tree)
   assert {name: row.shape for name, row in table.items()} == {
     name: leaf.shape for name, leaf in params.items()
   }
+  sizes = t5_params.axis_sizes(config)
+
+  def check(leaf, axes):
+    assert leaf.shape == tuple(sizes[axis] for axis in axes)
+
+  jax.tree.map(check, params_tree, t5.encoder_decoder(config).axes(params_tree))
   assert list(table) == sorted(table)
   assert len({row.hf_name for row in table.values()}) == len(table)
 
