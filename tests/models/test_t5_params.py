@@ -1,5 +1,6 @@
 """The table of T5's parameters against the model, and names as published."""
 
+import jax
 import pytest
 
 from gkd import trees
