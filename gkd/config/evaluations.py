@@ -1,30 +1,24 @@
-"""From `Scoring` to evaluations: splits, caches, names, every check.
+"""Evaluations of an `EvalConfig`: splits, names and checks.
 
-caches = open_caches(settings.evaluation, folders)
-evaluations = make_evaluations(settings.evaluation, caches)
+evaluations = make_evaluations(config, caches)
 """
 
 from collections import Counter
 from collections.abc import Sequence
 
-from gkd.config.datasets import open_cache
 from gkd.config.records import EvalConfig
-from gkd.config.records import Folders
+from gkd.data import cache as token_cache
 from gkd.data.cache import TokenCache
 from gkd.evaluation import predictions
 from gkd.evaluation.evaluation import Evaluation
+from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
-
-
-def open_caches(config: EvalConfig, folders: Folders) -> list[TokenCache]:
-  """The caches of all splits, made now where they do not exist."""
-  return [open_cache(data, folders) for data in config.splits]
 
 
 def make_evaluations(
   config: EvalConfig, caches: Sequence[TokenCache]
 ) -> list[Evaluation]:
-  """For each split one evaluation a way of decoding; distances once.
+  """One evaluation for each split and strategy; KLs once a split.
 
   Raises:
     UserError: a cache cannot serve an evaluation; without this it would be
@@ -34,11 +28,11 @@ def make_evaluations(
   for strategy in config.strategies:
     strategy.check_num_ids(num_ids - 1)  # the padding is never generated
   tasks = Counter(cache.info["task"] for cache in caches)
-  evaluations: list[Evaluation] = []
+  made: dict[str, Evaluation] = {}
   for cache in caches:
-    _check(cache, config.data.lengths["inputs"], caches[0])
-    evaluations += [
-      Evaluation(
+    _check(cache, config.data.lengths["inputs"])
+    for place, strategy in enumerate(config.strategies):
+      evaluation = Evaluation(
         name=cache.info["task"],
         split=cache.info["split"],
         name_split=tasks[cache.info["task"]] > 1,
@@ -55,20 +49,21 @@ def make_evaluations(
         bootstrap=config.bootstrap,
         score_teacher=config.teacher,
       )
-      for place, strategy in enumerate(config.strategies)
-    ]
-  _refuse_same_names(evaluations)
-  return evaluations
+      _add(made, evaluation)
+  return list(made.values())
 
 
-def _check(cache: TokenCache, width: int, first: TokenCache) -> None:
-  """Whether ids and prompts fit and the task's functions can be imported."""
-  made_with = [c.info["vocabulary"]["sha256"] for c in (first, cache)]
-  if made_with[0] != made_with[1]:
+def check_vocabulary(cache: TokenCache, vocabulary: Vocabulary) -> None:
+  """Refuses an evaluated cache with another vocabulary than the models'."""
+  if not token_cache.same_vocabulary(cache.info, vocabulary):
     raise UserError(
-      f"EVAL_SPLITS: cache {cache.path} was made with another vocabulary than"
-      f" {first.path}; make it again with the model's VOCABULARY"
+      f"cache {cache.path} was made with another vocabulary than the models"
+      " have; make it again with the model's VOCABULARY"
     )
+
+
+def _check(cache: TokenCache, width: int) -> None:
+  """Whether prompts fit and the task's functions can be imported."""
   longest = cache.info["longest"]
   if longest["inputs"] > width:
     raise UserError(
@@ -80,16 +75,12 @@ def _check(cache: TokenCache, width: int, first: TokenCache) -> None:
   _ = cache.vocabulary, cache.postprocess, cache.metric_fns
 
 
-def _refuse_same_names(evaluations: Sequence[Evaluation]) -> None:
-  """Two evaluations must not write over each other's file."""
-  found: dict[str, Evaluation] = {}
-  for evaluation in evaluations:
-    other = found.setdefault(
-      predictions.stem(evaluation.file_parts), evaluation
+def _add(made: dict[str, Evaluation], evaluation: Evaluation) -> None:
+  """Refuses an evaluation that would write over another one's file."""
+  name = predictions.stem(evaluation.file_parts)
+  if other := made.get(name):
+    raise UserError(
+      f"EVAL_SPLITS: {evaluation.name}/{evaluation.split} has the same name as"
+      f" {other.name}/{other.split}, which is evaluated already; leave it out"
     )
-    if other is not evaluation:
-      raise UserError(
-        f"EVAL_SPLITS: {evaluation.name}/{evaluation.split} has the same name"
-        f" as {other.name}/{other.split}, which is evaluated already; leave it"
-        " out"
-      )
+  made[name] = evaluation

@@ -1,9 +1,8 @@
-"""The models of a run: of given sizes, or whatever their checkpoints say.
+"""Models by role as a configuration names them: a spec and a checkpoint.
 
-gin builds the one or the other (`configs/models/t5.gin`); a command that has
-located its checkpoints replaces the second by a model:
-
-  model = built(settings.model, checkpoint, "STUDENT_MODEL", size)
+gin builds a `Role` for the student and one for the teacher, see
+`configs/models/t5.gin`. A spec is a `LanguageModel`, of any family, or leaves
+the sizes to the checkpoint; `build` makes the model of it.
 """
 
 from collections.abc import Mapping
@@ -20,19 +19,20 @@ from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
+# Of each role: what sets its model, and what its parameters.
+MACROS = {
+  "student": ("STUDENT_MODEL", "INITIAL_CHECKPOINT_PATH"),
+  "teacher": ("TEACHER_MODEL", "TEACHER_CHECKPOINT_PATH"),
+}
 _NOT_IN_SHAPES = (
   "mlp_activations",
   "relative_max_distance",
   "layer_norm_epsilon",
 )
-_PATHS = {
-  "STUDENT_MODEL": "INITIAL_CHECKPOINT_PATH",
-  "TEACHER_MODEL": "TEACHER_CHECKPOINT_PATH",
-}
 
 
 @dataclasses.dataclass(frozen=True)
-class OfCheckpoint:
+class FromCheckpoint:
   """A model whose sizes its checkpoint says.
 
   Attributes:
@@ -43,15 +43,40 @@ class OfCheckpoint:
   dropout_rate: float
   dtype: str
 
+  def build(self, config: Any) -> LanguageModel:
+    """The model of a checkpoint's config."""
+    if isinstance(config, T5Config):
+      config = dataclasses.replace(
+        config, dropout_rate=self.dropout_rate, dtype=self.dtype
+      )
+    return registry.build(config)
 
-Model = LanguageModel | OfCheckpoint
+
+ModelSpec = LanguageModel | FromCheckpoint
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Role:
+  """A model and its parameters, as a configuration names them.
+
+  Attributes:
+    model: the model, or where its sizes come from.
+    checkpoint: folder of a run, of one of its checkpoints, of a saved model, of
+      T5X or of Hugging Face; "" for a student that starts from random weights.
+    dtype: "float32" or "bfloat16" of the loaded parameters; None for that of
+      the model.
+  """
+
+  model: ModelSpec
+  checkpoint: str
+  dtype: str | None = None
 
 
 def t5(
-  size: Mapping[str, Any] | str | None = None,
+  size: str | Mapping[str, Any] | None = None,
   dropout_rate: float = 0.0,
   dtype: str = "float32",
-) -> Model:
+) -> ModelSpec:
   """A T5 of given sizes, or with None the one of the checkpoint.
 
   Args:
@@ -60,69 +85,87 @@ def t5(
     dtype: see T5Config.
   """
   if size is None:
-    return OfCheckpoint(dropout_rate, dtype)
+    return FromCheckpoint(dropout_rate, dtype)
   config = T5Config.from_size(size, dropout_rate=dropout_rate, dtype=dtype)
   return family.encoder_decoder(config)
 
 
-def built(
-  model: Model,
+def build(
+  role: str,
+  spec: ModelSpec,
   checkpoint: Checkpoint | None,
-  name: str,
   vocabulary_size: int,
 ) -> LanguageModel:
-  """The model, with sizes of its checkpoint where none were given.
+  """The model of a role, with sizes of its checkpoint where none are given.
 
   Args:
-    model: as configured.
-    checkpoint: that says the sizes; None without one.
-    name: of the macro, for messages.
+    role: "student" or "teacher".
+    spec: as configured.
+    checkpoint: its checkpoint, where there is one.
     vocabulary_size: ids of the data's vocabulary. Where the checkpoint knows
       only the rows of its table, these are the real ones.
 
   Raises:
-    UserError: nothing says the sizes, or given sizes contradict the checkpoint
-      in what shapes do not tell.
+    UserError: nothing says the sizes, given sizes contradict the checkpoint in
+      what shapes do not tell, or another vocabulary.
   """
-  if not isinstance(model, OfCheckpoint):
+  model = _build(role, spec, checkpoint, vocabulary_size)
+  _check_vocabulary(role, model, vocabulary_size)
+  return model
+
+
+def log_widths(models: Mapping[str, LanguageModel], size: int) -> None:
+  """Logs one line where a table has more rows than the vocabulary has ids."""
+  rows = {role: _rows(model) for role, model in models.items()}
+  if set(rows.values()) - {size}:
+    listed = ", ".join(f"{role} {count:,} rows" for role, count in rows.items())
+    log.info(
+      "vocabulary: %s for the same %s ids; rows beyond them are masked",
+      *(listed, format(size, ",")),
+    )
+
+
+def _build(
+  role: str,
+  spec: ModelSpec,
+  checkpoint: Checkpoint | None,
+  vocabulary_size: int,
+) -> LanguageModel:
+  name, path = MACROS[role]
+  if isinstance(spec, LanguageModel):
     if checkpoint is not None:
-      _check_agrees(model, checkpoint, name)
-    return model
+      _check_agrees(spec, checkpoint, name, path)
+    return spec
   if checkpoint is None:
     raise UserError(
       f"{name} is None and there is no checkpoint that says the sizes; give"
-      f" {_PATHS[name]}, or sizes such as --gin.{name}=%T5_1_1_SMALL"
+      f" {path}, or sizes such as --gin.{name}=T5_1_1_SMALL"
     )
   config = checkpoint.config
-  if checkpoint.family != registry.T5:
-    return registry.build(config)
   for sentence in checkpoint.assumed:
     if not sentence.startswith("vocabulary_size:"):
       log.info("%s: assumed from the checkpoint: %s", name, sentence)
-  rows = config.vocab_size
-  if not checkpoint.ids_known and vocabulary_size <= rows:
+  if not checkpoint.ids_known and vocabulary_size <= config.vocab_size:
     log.info(
       "%s: %s of the %s rows are real ids, as the data's vocabulary has them",
-      *(name, format(vocabulary_size, ","), format(rows, ",")),
+      *(name, format(vocabulary_size, ","), format(config.vocab_size, ",")),
     )
     config = dataclasses.replace(config, vocabulary_size=vocabulary_size)
-  config = dataclasses.replace(
-    config, dropout_rate=model.dropout_rate, dtype=model.dtype
-  )
-  return family.encoder_decoder(config)
+  return spec.build(config)
 
 
 def _check_agrees(
-  model: LanguageModel, checkpoint: Checkpoint, name: str
+  model: LanguageModel, checkpoint: Checkpoint, name: str, path: str
 ) -> None:
-  """Other activations or buckets compute something else, and load all the same.
+  """Refuses another family, other activations or buckets than were trained.
 
-  Shapes are compared when the parameters are loaded.
+  They compute something else, and load all the same; shapes are compared when
+  the parameters are loaded.
   """
   kind = registry.family_of(model.config)
   if kind != checkpoint.family:
     raise UserError(
-      f"{name} is of the model family {kind!r}, but {_PATHS[name]} of"
+      f"{name} is of the model family {kind!r}, but {path} of"
       f" {checkpoint.family!r}; give the model that it was saved with"
     )
   if kind != registry.T5:
@@ -133,43 +176,28 @@ def _check_agrees(
     saved = getattr(checkpoint.config, field)
     if field not in assumed and given != saved:
       raise UserError(
-        f"{name} has {field}={given!r}, but {_PATHS[name]} was trained with"
-        f" {saved!r}; leave {name} out to take the checkpoint's"
+        f"{name} has {field}={given!r}, but {path} was trained with {saved!r};"
+        f" leave {name} out to take the checkpoint's"
       )
 
 
-def check_vocabularies(models: Mapping[str, LanguageModel], size: int) -> None:
-  """All models must have as many real ids as the data's vocabulary.
-
-  Raises:
-    UserError: says which, and whether its table is too narrow.
-  """
-  for role, model in models.items():
-    rows = getattr(model.config, "vocab_size", model.vocabulary_size)
-    if rows < size:
-      raise UserError(
-        f"the {role} has {model.vocabulary_size} ids but VOCABULARY has {size},"
-        f" more than its table of {rows} rows can hold; choose the VOCABULARY"
-        " that it was trained with, or another model"
-      )
-    if model.vocabulary_size != size:
-      raise UserError(
-        f"the {role} has {model.vocabulary_size} ids but VOCABULARY has {size}:"
-        f" different vocabularies; set 'vocabulary_size': {size} in"
-        f" {role.upper()}_MODEL if only its table is wider, or choose another"
-        " model or VOCABULARY"
-      )
-
-
-def say_widths(models: Mapping[str, LanguageModel], size: int) -> None:
-  """One line where a table has more rows than the vocabulary has ids."""
-  rows = {
-    role: getattr(model.config, "vocab_size", model.vocabulary_size)
-    for role, model in models.items()
-  }
-  if set(rows.values()) != {size}:
-    listed = ", ".join(f"{role} {count:,} rows" for role, count in rows.items())
-    log.info(
-      "vocabulary: %s for the same %s ids; rows beyond them are masked",
-      *(listed, format(size, ",")),
+def _check_vocabulary(role: str, model: LanguageModel, size: int) -> None:
+  """Refuses a model with another number of real ids than the data."""
+  if model.vocabulary_size == size:
+    return
+  numbers = f"the {role} has {model.vocabulary_size} ids but VOCABULARY {size}"
+  if _rows(model) < size:
+    raise UserError(
+      f"{numbers}, more than its table of {_rows(model)} rows can hold; choose"
+      " the VOCABULARY that it was trained with, or another model"
     )
+  raise UserError(
+    f"{numbers}: different vocabularies; set 'vocabulary_size': {size} in"
+    f" {MACROS[role][0]} if only its table is wider, or choose another model or"
+    " VOCABULARY"
+  )
+
+
+def _rows(model: LanguageModel) -> int:
+  """Rows of the table of the vocabulary, padded ones included."""
+  return getattr(model.config, "vocab_size", model.vocabulary_size)

@@ -1,211 +1,270 @@
-"""What a training run starts from: checkpoints, models, tokenizer.
+"""The start-up of every command: checkpoints, tokenizer, data, checks, models.
 
-found = locate(settings)
-settings = with_tokenizer(settings, found)
-settings = with_models(settings, found, vocabulary_size)
+  resolved = resolve(roles, folders, mesh, train=data, evaluation=config)
+  resolved.models["student"], resolved.params("teacher"), resolved.evaluations
+
+Everything is checked before anything is compiled, and caches are made only for
+models that can read them. Parameters are read when `params` asks for them.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import logging
 from pathlib import Path
 
+import jax
+
+from gkd import trees
 from gkd.checkpoints import source
+from gkd.checkpoints.checkpoint import VOCABULARY_KEY
 from gkd.checkpoints.checkpoint import Checkpoint
-from gkd.checkpoints.native import run_folder
+from gkd.checkpoints.native import run_files
+from gkd.config import datasets
+from gkd.config import evaluations
 from gkd.config import model_spec
-from gkd.config import parameters
-from gkd.config.command_records import TrainConfig
+from gkd.config import vocabularies
+from gkd.config.model_spec import FromCheckpoint
+from gkd.config.model_spec import Role
 from gkd.config.records import DataConfig
+from gkd.config.records import EvalConfig
+from gkd.config.records import Folders
+from gkd.data.cache import TokenCache
+from gkd.data.mixture import Mixture
+from gkd.evaluation.evaluation import Evaluation
 from gkd.models import registry
 from gkd.models import t5_layers
-from gkd.models.t5 import T5Config
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
-from gkd.training.resume_check import has_checkpoint
+from gkd.text.vocabulary import first_difference
 from gkd.types import LanguageModel
+from gkd.types import Model
+from gkd.types import Params
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
-STUDENT = "initial_checkpoint"
-TEACHER = "teacher_checkpoint"
-MACROS = {
-  STUDENT: "INITIAL_CHECKPOINT_PATH",
-  TEACHER: "TEACHER_CHECKPOINT_PATH",
-}
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resolved:
+  """What a command works with, all of it checked to fit together.
 
-def locate(settings: TrainConfig) -> dict[str, Checkpoint]:
-  """The checkpoints that the run starts from, by their field.
-
-  A run that goes on does not load its first student: nothing of it is read
-  but its mark, and one that is gone is not missed.
+  Attributes:
+    roles: as configured.
+    checkpoints: {role: opened checkpoint}; of a student that starts from some
+      layers of a checkpoint those layers alone.
+    models: {role: model}.
+    mixture: the training data or the prompts; None without any.
+    caches: of the evaluated splits.
+    evaluations: of each split and decoding strategy.
+    mesh: devices.
   """
-  found = {}
-  if path := settings.teacher_checkpoint:
-    found[TEACHER] = parameters.locate(path, MACROS[TEACHER])
-  if path := settings.initial_checkpoint:
-    begun = has_checkpoint(settings.model_dir)
+
+  roles: Mapping[str, Role]
+  checkpoints: Mapping[str, Checkpoint]
+  models: Mapping[str, LanguageModel]
+  mixture: Mixture | None
+  caches: Sequence[TokenCache]
+  evaluations: Sequence[Evaluation]
+  mesh: jax.sharding.Mesh
+
+  def params(self, role: str) -> Params:
+    """Reads the parameters of a role onto the mesh.
+
+    Raises:
+      UserError: damaged, or of another model.
+    """
+    macro = model_spec.MACROS[role][1]
+    checkpoint = self.checkpoints[role]
     try:
-      found[STUDENT] = parameters.locate(
-        path, MACROS[STUDENT], verify=not begun
+      params = source.load_params(
+        checkpoint, self.models[role], self.mesh, dtype=self.roles[role].dtype
       )
     except UserError as error:
-      if not begun:
-        raise
-      log.warning("%s; this run goes on without it", error)
+      raise UserError(f"{macro}: {error}") from error
+    count = format(trees.num_parameters(params), ",")
+    log.info("%s: %s, %s parameters", macro, checkpoint.path, count)
+    return params
+
+  def model(self, role: str) -> Model:
+    """The model of a role with its parameters, read now."""
+    params = self.params(role)
+    return Model(
+      self.models[role],
+      params,
+      path=self.roles[role].checkpoint,
+      content_sha256=self.checkpoints[role].content_sha256,
+    )
+
+
+def resolve(
+  roles: Mapping[str, Role],
+  folders: Folders,
+  mesh: jax.sharding.Mesh,
+  *,
+  train: DataConfig | None = None,
+  evaluation: EvalConfig | None = None,
+  strides: t5_layers.Strides | None = None,
+  resumed: Path | None = None,
+) -> Resolved:
+  """Opens checkpoints and data and checks that all of it fits together.
+
+  Args:
+    roles: {"student": …}, and the teacher where there is one.
+    folders: where raw files and caches are.
+    mesh: devices of the parameters.
+    train: the training data, or the prompts of `gkd sample`.
+    evaluation: what to evaluate on; with `train`, or alone.
+    strides: the student takes each k-th layer (encoder, decoder) of its
+      checkpoint or, without one, of the teacher's.
+    resumed: folder of a run that goes on. It keeps its tokenizer and sizes, and
+      its first checkpoint may be gone.
+
+  Raises:
+    UserError: something is missing or does not fit; nothing was compiled.
+  """
+  checkpoints = _open(roles, strides, resumed)
+  if train is not None:
+    train = _with_tokenizer(train, checkpoints, resumed)
+  splits: Sequence[DataConfig] = ()
+  if evaluation is not None:
+    data = _with_tokenizer(evaluation.data, checkpoints, resumed)
+    evaluation = dataclasses.replace(evaluation, data=data)
+    splits = evaluation.splits
+  if train is not None:
+    datasets.check_split_names(train, splits)
+  data = splits[0] if train is None else train
+  # Opened first where it is given, as only a cache knows its vocabulary; made
+  # last, for models that can read it.
+  mixture = datasets.open_mixture(data, folders) if data.cache else None
+  vocabulary = mixture.vocabulary if mixture else vocabularies.of(data, folders)
+  for role, checkpoint in checkpoints.items():
+    if roles[role].checkpoint:
+      _check_tokenizer(role, checkpoint, vocabulary)
+  models = _build_models(roles, checkpoints, vocabulary.size, resumed)
+  model_spec.log_widths(models, vocabulary.size)
+  if mixture is None and train is not None:
+    mixture = datasets.open_mixture(train, folders)
+    _ = mixture.vocabulary  # its own file is read: it may be damaged
+  caches = [datasets.open_cache(split, folders) for split in splits]
+  for cache in caches:
+    evaluations.check_vocabulary(cache, vocabulary)
+    if train is not None:
+      datasets.check_disjoint(mixture, cache)
+  made = evaluations.make_evaluations(evaluation, caches) if caches else []
+  return Resolved(
+    roles=roles,
+    checkpoints=checkpoints,
+    models=models,
+    mixture=mixture,
+    caches=caches,
+    evaluations=made,
+    mesh=mesh,
+  )
+
+
+def _open(
+  roles: Mapping[str, Role],
+  strides: t5_layers.Strides | None,
+  resumed: Path | None,
+) -> dict[str, Checkpoint]:
+  """The checkpoints by role; opened once, as folders of runs may grow.
+
+  A run that goes on reads nothing of its student's first checkpoint but what
+  identifies it, and does not miss one that is gone.
+  """
+  found = {}
+  for role, given in roles.items():
+    macro = model_spec.MACROS[role][1]
+    is_past = role == "student" and resumed is not None
+    if not given.checkpoint:
+      if role == "student":
+        continue
+      raise UserError(
+        f"{macro} is empty; give the folder of a run or of a checkpoint"
+      )
+    try:
+      found[role] = source.open_checkpoint(
+        given.checkpoint, verify=not is_past
+      )
+    except UserError as error:
+      if not is_past:
+        raise UserError(f"{macro}: {error}") from error
+      log.warning("%s: %s; this run goes on without it", macro, error)
+  start = found.get("student" if roles["student"].checkpoint else "teacher")
+  if strides is not None and start is not None:
+    log.info("student: %s", t5_layers.words(start.config, strides))
+    found["student"] = source.every_kth_layer(start, strides)
   return found
 
 
-def with_tokenizer(
-  settings: TrainConfig, found: Mapping[str, Checkpoint]
-) -> TrainConfig:
-  """Where VOCABULARY is empty, that of the student's or the teacher's.
+def _with_tokenizer(
+  data: DataConfig,
+  checkpoints: Mapping[str, Checkpoint],
+  resumed: Path | None,
+) -> DataConfig:
+  """Where VOCABULARY is empty, the tokenizer that a checkpoint brings.
 
   A run that goes on keeps its own, whatever became of its first checkpoint.
   """
-  named = {MACROS[f]: found[f] for f in (STUDENT, TEACHER) if f in found}
-  run = Path(settings.model_dir).expanduser()
-  kept = has_checkpoint(run) and tokenizer_folder.load(run) is not None
-
-  def chosen(data: DataConfig) -> DataConfig:
-    if kept and not data.vocabulary and not data.cache:
-      log.info("VOCABULARY: the tokenizer of this run, which goes on")
-      return dataclasses.replace(data, vocabulary=str(run))
-    return parameters.with_tokenizer(data, named)
-
-  scoring = settings.evaluation
-  if scoring is not None:
-    scoring = dataclasses.replace(scoring, data=chosen(scoring.data))
-  data = chosen(settings.data)
-  return dataclasses.replace(settings, data=data, evaluation=scoring)
+  if data.vocabulary or data.cache:
+    return data
+  if resumed is not None and tokenizer_folder.load(resumed) is not None:
+    log.info("VOCABULARY: the tokenizer of this run, which goes on")
+    return dataclasses.replace(data, vocabulary=str(resumed))
+  for role, checkpoint in checkpoints.items():
+    if source.vocabulary(checkpoint) is not None:
+      log.info("VOCABULARY: the tokenizer of %s", model_spec.MACROS[role][1])
+      return dataclasses.replace(data, vocabulary=str(checkpoint.home))
+  return data
 
 
-def with_models(
-  settings: TrainConfig, found: Mapping[str, Checkpoint], vocabulary_size: int
-) -> TrainConfig:
-  """Student and teacher as models, of their checkpoints where none is given.
-
-  Args:
-    settings: as configured.
-    found: see `locate`.
-    vocabulary_size: ids of the data's vocabulary.
-
-  Raises:
-    UserError: nothing says the sizes of a model.
-  """
-  student, teacher = settings.student, settings.teacher
-  if isinstance(student, model_spec.OfCheckpoint):
-    begun_with = _of_run(settings.model_dir, student)
-    student = begun_with or model_spec.built(
-      student, initial(settings, found), "STUDENT_MODEL", vocabulary_size
-    )
-  elif STUDENT in found:
-    student = model_spec.built(
-      student, found[STUDENT], "STUDENT_MODEL", vocabulary_size
-    )
-  if teacher is not None:
-    teacher = model_spec.built(
-      teacher, found[TEACHER], "TEACHER_MODEL", vocabulary_size
-    )
-  return dataclasses.replace(settings, student=student, teacher=teacher)
-
-
-def roles(settings: TrainConfig) -> dict[str, LanguageModel]:
-  """The models by the words for them."""
-  both = {"student": settings.student}
-  if settings.teacher is not None:
-    both["teacher"] = settings.teacher
-  return both
-
-
-def check_tokenizers(
-  found: Mapping[str, Checkpoint], vocabulary: Vocabulary
+def _check_tokenizer(
+  role: str, checkpoint: Checkpoint, vocabulary: Vocabulary
 ) -> None:
-  """See `parameters.check_tokenizer`."""
-  for field, one in found.items():
-    parameters.check_tokenizer(one, MACROS[field], vocabulary)
+  """Refuses a checkpoint that was trained with another vocabulary.
 
-
-def strides(settings: TrainConfig) -> t5_layers.Strides | None:
-  """EVERY_KTH_LAYER for encoder and decoder; None for all layers."""
-  given = settings.every_kth_layer
-  if given is None:
-    return None
-  return (given, given) if isinstance(given, int) else tuple(given)
-
-
-def check_strides(settings: TrainConfig) -> None:
-  """EVERY_KTH_LAYER must be such a number and do something.
-
-  Args:
-    settings: as configured, the models not looked up.
-
-  Raises:
-    UserError: it is not, or does not.
+  One that brings no tokenizer, nor the hash of one, is said to be unchecked.
   """
-  given = settings.every_kth_layer
-  if given is None:
-    return
-  pair = strides(settings)
-  if len(pair) != 2 or not all(isinstance(k, int) and k >= 1 for k in pair):
+  macro = model_spec.MACROS[role][1]
+  own = source.vocabulary(checkpoint)
+  made_with = checkpoint.metadata.get(VOCABULARY_KEY)
+  if own is not None:
+    if different := first_difference(own, vocabulary):
+      raise UserError(
+        f"{macro} {checkpoint.path} has another tokenizer than the data:"
+        f" {different}; set VOCABULARY to the checkpoint's folder"
+      )
+  elif not made_with:
+    log.warning(
+      "%s: the checkpoint brings no tokenizer; whether it was trained with the"
+      " vocabulary of the data is NOT CHECKED",
+      macro,
+    )
+  elif made_with != vocabulary.sha256:
     raise UserError(
-      f"EVERY_KTH_LAYER is {given!r}; give a number of at least 2, or two:"
-      " (k of the encoder, k of the decoder)"
-    )
-  if pair == (1, 1):
-    raise UserError(
-      f"EVERY_KTH_LAYER is {given!r}, which takes all layers; leave it out"
-    )
-  if not (settings.initial_checkpoint or settings.teacher_checkpoint):
-    raise UserError(
-      f"EVERY_KTH_LAYER is {given!r} but the student starts from random"
-      " weights; give INITIAL_CHECKPOINT_PATH, or a teacher"
-    )
-  if not isinstance(settings.student, model_spec.OfCheckpoint):
-    raise UserError(
-      f"EVERY_KTH_LAYER is {given!r} and STUDENT_MODEL is given: the sizes"
-      " follow from the layers; set STUDENT_MODEL to None"
-    )
-  if settings.optimizer.restore:
-    raise UserError(
-      f"EVERY_KTH_LAYER is {given!r} and RESTORE_OPTIMIZER is True, but the"
-      " checkpoint's slots belong to all its layers; leave RESTORE_OPTIMIZER"
-      " out"
+      f"{macro} {str(checkpoint.path)!r} was trained with another vocabulary"
+      f" (sha256 {made_with[:12]}) than the data has"
+      f" ({vocabulary.sha256[:12]}); set VOCABULARY to the checkpoint's"
     )
 
 
-def initial(
-  settings: TrainConfig, found: Mapping[str, Checkpoint]
-) -> Checkpoint | None:
-  """The checkpoint that the student starts from, without layers left out."""
-  pair = strides(settings)
-  checkpoint = found.get(initial_field(settings))
-  if checkpoint is None or pair is None:
-    return checkpoint
-  return source.every_kth_layer(checkpoint, pair)
-
-
-def initial_field(settings: TrainConfig) -> str:
-  """Field of the checkpoint that the student's parameters come from."""
-  if settings.initial_checkpoint or settings.every_kth_layer is None:
-    return STUDENT
-  return TEACHER
-
-
-def _of_run(
-  model_dir: str, student: model_spec.OfCheckpoint
-) -> LanguageModel | None:
-  """The student that a run began with; None for a run that begins."""
-  if not has_checkpoint(model_dir):
-    return None
-  described = run_folder.describe_run(Path(model_dir).expanduser())
-  if not (fields := described.get("model")):
-    return None
-  config = registry.config_of(described.get("family") or registry.T5, fields)
-  if isinstance(config, T5Config):
-    config = dataclasses.replace(
-      config, dropout_rate=student.dropout_rate, dtype=student.dtype
+def _build_models(
+  roles: Mapping[str, Role],
+  checkpoints: Mapping[str, Checkpoint],
+  vocabulary_size: int,
+  resumed: Path | None,
+) -> dict[str, LanguageModel]:
+  """The models by role; of a run that goes on with its student's sizes."""
+  models = {}
+  for role, given in roles.items():
+    spec = given.model
+    if role == "student" and resumed and isinstance(spec, FromCheckpoint):
+      described = run_files.describe_run(resumed)
+      if fields := described.get("model"):
+        family = described.get("family") or registry.T5
+        spec = spec.build(registry.config_of(family, fields))
+    models[role] = model_spec.build(
+      role, spec, checkpoints.get(role), vocabulary_size
     )
-  return registry.build(config)
+  return models
