@@ -144,7 +144,7 @@ def vocabulary(size: int, output: str, folders: Folders) -> None:
       Path(output).expanduser(),
       split_digits=True,
     )
-  print(f"{made.words}: {output}")
+  print(f"{made.describe()}: {output}")
   print(f"use it with --gin.VOCABULARY={output} --gin.EXTRA_IDS=0")
 
 

@@ -5,13 +5,16 @@ stay plain, so that everything is checked before anything is compiled. `idle`
 lists the macros that have no effect in a run; flags for them are refused.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 from typing import Literal
 
 from gkd import masks
 from gkd.checkpoints.retention import PreservationPolicy
-from gkd.config.model_spec import Model
+from gkd.config.model_spec import MACROS
+from gkd.config.model_spec import FromCheckpoint
+from gkd.config.model_spec import Role
 from gkd.config.records import DataConfig
 from gkd.config.records import EvalConfig
 from gkd.config.records import Idle
@@ -25,6 +28,7 @@ from gkd.sampling.strategies import Strategy
 from gkd.training.optimizer import Optimizer
 from gkd.training.periods import Periods
 from gkd.training.rollout import Rollout
+from gkd.training.run import Run
 from gkd.types import UserError
 
 _SAMPLING = ("SAMPLING_TEMPERATURE", "SAMPLING_TOP_K", "SAMPLING_TOP_P")
@@ -35,22 +39,18 @@ class TrainConfig:
   """`gkd train`: see `gkd.training.run.Run` for what is not said here.
 
   Attributes:
-    initial_checkpoint: the student's parameters, INITIAL_CHECKPOINT_PATH; ""
-      starts from random weights, and says so.
-    every_kth_layer: of it, or of the teacher's if it is "", take layers 0, k,
-      2k, …; (k of the encoder, k of the decoder), or None for all.
-    teacher_checkpoint: TEACHER_CHECKPOINT_PATH.
+    every_kth_layer: of the student's checkpoint or, where it has none, of the
+      teacher's, take layers 0, k, 2k, …; (k of the encoder, k of the decoder),
+      or None for all.
     data: the training split.
     evaluation: None never evaluates.
     model_parallelism: devices that share one copy of the parameters.
   """
 
   model_dir: str
-  student: Model
-  initial_checkpoint: str = ""
+  student: Role
   every_kth_layer: int | Sequence[int] | None = None
-  teacher: Model | None = None
-  teacher_checkpoint: str = ""
+  teacher: Role | None = None
   objective: Objective
   rollout: Rollout | None = None
   optimizer: Optimizer
@@ -58,9 +58,9 @@ class TrainConfig:
   batch_size: int
   evaluation: EvalConfig | None = None
   train_steps: int
-  seed: int = 0
-  reduction: masks.Reduction = "sequence"
-  micro_batches: int = 1
+  seed: int = Run.seed
+  reduction: masks.Reduction = Run.reduction
+  micro_batches: int = Run.micro_batches
   model_parallelism: int = 1
   periods: Periods = dataclasses.field(default_factory=Periods)
   preservation: PreservationPolicy = dataclasses.field(
@@ -76,16 +76,52 @@ class TrainConfig:
     check_seed(self.seed)
     if not self.model_dir:
       raise UserError("MODEL_DIR is empty; give the folder of the run")
-    if self.teacher is not None and not self.teacher_checkpoint:
-      raise UserError(
-        "TEACHER_CHECKPOINT_PATH is empty but a teacher is configured; give"
-        " the checkpoint of the teacher"
-      )
+    if self.teacher is not None:
+      _check_checkpoints({"teacher": self.teacher})
     needs_teacher = self.rollout is not None and self.rollout.needs_teacher
     if needs_teacher and self.teacher is None:
       raise UserError(
         "OFF_POLICY_SOURCE is 'teacher' but there is no teacher; use"
         " runs/distill.gin and set TEACHER_MODEL and TEACHER_CHECKPOINT_PATH"
+      )
+    if self.every_kth_layer is not None:
+      self._check_strides()
+
+  @property
+  def roles(self) -> dict[str, Role]:
+    """The models by role."""
+    return _roles(self.student, self.teacher)
+
+  @property
+  def strides(self) -> tuple[int, int] | None:
+    """EVERY_KTH_LAYER for encoder and decoder; None for all layers."""
+    given = self.every_kth_layer
+    return (given, given) if isinstance(given, int) else given and tuple(given)
+
+  def _check_strides(self) -> None:
+    """Refuses an EVERY_KTH_LAYER that is no such number or does nothing."""
+    pair, given = self.strides, f"EVERY_KTH_LAYER is {self.every_kth_layer!r}"
+    if len(pair) != 2 or not all(isinstance(k, int) and k >= 1 for k in pair):
+      raise UserError(
+        f"{given}; give a number of at least 2, or two: (k of the encoder, k of"
+        " the decoder)"
+      )
+    if pair == (1, 1):
+      raise UserError(f"{given}, which takes all layers; leave it out")
+    if not self.student.checkpoint and self.teacher is None:
+      raise UserError(
+        f"{given} but the student starts from random weights; give"
+        " INITIAL_CHECKPOINT_PATH, or a teacher"
+      )
+    if not isinstance(self.student.model, FromCheckpoint):
+      raise UserError(
+        f"{given} and STUDENT_MODEL is given: the sizes follow from the layers;"
+        " set STUDENT_MODEL to None"
+      )
+    if self.optimizer.restore:
+      raise UserError(
+        f"{given} and RESTORE_OPTIMIZER is True, but the checkpoint's slots"
+        " belong to all its layers; leave RESTORE_OPTIMIZER out"
       )
 
   def idle(self) -> Idle:
@@ -110,34 +146,34 @@ class EvaluateConfig:
 
   Attributes:
     output: folder of metrics.json and predictions/.
-    model: the model to evaluate.
-    checkpoint: its parameters.
+    student: the model to evaluate.
     teacher: optional model to compare with: its score, the distances to it.
-    teacher_checkpoint: its parameters.
     evaluation: the task and how it is decoded.
     seed: of the draws at temperatures above 0.
   """
 
   output: str
-  model: Model
-  checkpoint: str
-  teacher: Model | None = None
-  teacher_checkpoint: str = ""
+  student: Role
+  teacher: Role | None = None
   evaluation: EvalConfig
-  seed: int = 0
+  seed: int = Run.seed
 
   def __post_init__(self):
     check_seed(self.seed)
     if not self.output:
       raise UserError("MODEL_DIR is empty; give the folder of the results")
+    _check_checkpoints(self.roles)
+
+  @property
+  def roles(self) -> dict[str, Role]:
+    """The models by role."""
+    return _roles(self.student, self.teacher)
 
   def idle(self, *, through_seqio: bool = False) -> Idle:
     """Macros that have no effect; seqio reads TASK_MODULE from caches too."""
+    unread = {"TASK_MODULE"} if through_seqio else set()
     for names, why in idle_in_caches(None, self.evaluation.splits):
-      yield (
-        [n for n in names if not (through_seqio and n == "TASK_MODULE")],
-        why,
-      )
+      yield [name for name in names if name not in unread], why
     yield from self.evaluation.idle(has_teacher=self.teacher is not None)
 
 
@@ -147,8 +183,7 @@ class SampleConfig:
 
   Attributes:
     output: folder of the token cache that is written.
-    model: who writes.
-    checkpoint: its parameters.
+    student: the model that writes.
     data: where the prompts are.
     decoding: temperature, top-k, top-p.
     num_samples: completions of each prompt.
@@ -163,15 +198,14 @@ class SampleConfig:
   """
 
   output: str
-  model: Model
-  checkpoint: str
+  student: Role
   data: DataConfig
   decoding: SamplingParams = dataclasses.field(default_factory=SamplingParams)
   num_samples: int = 1
   beam_size: int = 0
-  beam_alpha: float = 0.6
+  beam_alpha: float = BeamSearch.alpha
   batch_size: int = 32
-  seed: int = 0
+  seed: int = Run.seed
   writer: Literal["teacher", "student"] = "teacher"
   shard_prompts: int | None = None
   model_parallelism: int = 1
@@ -179,6 +213,7 @@ class SampleConfig:
   def __post_init__(self):
     if not self.output:
       raise UserError("OUTPUT_DIR is empty; give the folder to write")
+    _check_checkpoints({"student": self.student})
     at_least_one(
       NUM_SAMPLES=self.num_samples,
       BATCH_SIZE=self.batch_size,
@@ -216,3 +251,18 @@ class SampleConfig:
     yield ["BEAM_ALPHA"], "BEAM_SIZE is 0, so there is no beam search"
     if not self.decoding.is_random:
       yield _SAMPLING[1:], "SAMPLING_TEMPERATURE is 0, which is greedy"
+
+
+def _roles(student: Role, teacher: Role | None) -> dict[str, Role]:
+  """The models by role; the teacher where there is one."""
+  return {"student": student} | ({"teacher": teacher} if teacher else {})
+
+
+def _check_checkpoints(roles: Mapping[str, Role]) -> None:
+  """Refuses roles without a checkpoint."""
+  for role, given in roles.items():
+    if not given.checkpoint:
+      raise UserError(
+        f"{MACROS[role][1]} is empty; give the folder of a run or of a"
+        " checkpoint"
+      )

@@ -9,6 +9,7 @@ seqio, inside `build_cache`. So are the rates of a mixture that seqio registers.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import functools
@@ -54,7 +55,7 @@ def open_cache(
     UserError: vocabulary, task, split or raw files are missing, or there are
       several caches.
   """
-  _refuse_several(data, folders)
+  refuse_several(data, folders)
   if data.cache:
     cache = TokenCache(Path(data.cache).expanduser())
     _check_same_vocabulary(cache, data, folders)
@@ -102,18 +103,14 @@ def open_mixture(
   return Mixture((open_part(name), rate) for name, rate in rates.items())
 
 
-def check_before_opening(
-  train: DataConfig, evaluation: DataConfig | None, folders: Folders
-) -> int | None:
-  """What can be told from the names alone, before any cache is made.
-
-  Returns:
-    Size of the vocabulary, or None where only a cache knows it.
-  """
-  if evaluation is not None and not (train.cache or evaluation.cache):
-    for task in train.mixture or [train.task]:
-      _refuse_shared_rows(task, train.split, evaluation.task, evaluation.split)
-  return vocabularies.of(train, folders).size if train.vocabulary else None
+def check_split_names(
+  train: DataConfig, evaluated: Iterable[DataConfig]
+) -> None:
+  """Refuses splits that share rows, by name, before any cache is made."""
+  for data in evaluated:
+    if not (train.cache or data.cache):
+      for task in train.mixture or [train.task]:
+        _refuse_shared_rows(task, train.split, data.task, data.split)
 
 
 def check_disjoint(train: Mixture, evaluation: TokenCache) -> None:
@@ -187,7 +184,7 @@ def _registered(
   return rates
 
 
-def _refuse_several(data: DataConfig, folders: Folders) -> None:
+def refuse_several(data: DataConfig, folders: Folders) -> None:
   """Scores and completions are of one task each."""
   several = data.mixture or ({} if isinstance(data.cache, str) else data.cache)
   if not several and not data.cache and data.task:

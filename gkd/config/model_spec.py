@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import dataclasses
 import logging
 from typing import Any
+from typing import Literal
 
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.models import registry
@@ -69,7 +70,7 @@ class Role:
 
   model: ModelSpec
   checkpoint: str
-  dtype: str | None = None
+  dtype: Literal["float32", "bfloat16"] | None = None
 
 
 def t5(
@@ -110,8 +111,26 @@ def build(
       what shapes do not tell, or another vocabulary.
   """
   model = _build(role, spec, checkpoint, vocabulary_size)
-  _check_vocabulary(role, model, vocabulary_size)
+  check_vocabulary(role, model, vocabulary_size)
   return model
+
+
+def check_vocabulary(role: str, model: LanguageModel, size: int) -> None:
+  """Refuses a model with another number of real ids than the data."""
+  if model.vocabulary_size == size:
+    return
+  rows, macro = _rows(model), MACROS[role][0]
+  numbers = f"the {role} has {model.vocabulary_size} ids but VOCABULARY has"
+  if rows < size:
+    raise UserError(
+      f"{numbers} {size}, more than its table of {rows} rows can hold; choose"
+      " the VOCABULARY that it was trained with, or another model"
+    )
+  raise UserError(
+    f"{numbers} {size}: different vocabularies; set 'vocabulary_size': {size}"
+    f" in {macro} if only its table is wider, or choose another model or"
+    " VOCABULARY"
+  )
 
 
 def log_widths(models: Mapping[str, LanguageModel], size: int) -> None:
@@ -179,23 +198,6 @@ def _check_agrees(
         f"{name} has {field}={given!r}, but {path} was trained with {saved!r};"
         f" leave {name} out to take the checkpoint's"
       )
-
-
-def _check_vocabulary(role: str, model: LanguageModel, size: int) -> None:
-  """Refuses a model with another number of real ids than the data."""
-  if model.vocabulary_size == size:
-    return
-  numbers = f"the {role} has {model.vocabulary_size} ids but VOCABULARY {size}"
-  if _rows(model) < size:
-    raise UserError(
-      f"{numbers}, more than its table of {_rows(model)} rows can hold; choose"
-      " the VOCABULARY that it was trained with, or another model"
-    )
-  raise UserError(
-    f"{numbers}: different vocabularies; set 'vocabulary_size': {size} in"
-    f" {MACROS[role][0]} if only its table is wider, or choose another model or"
-    " VOCABULARY"
-  )
 
 
 def _rows(model: LanguageModel) -> int:

@@ -13,7 +13,7 @@ import dataclasses
 import re
 
 from gkd.data.subset import Subset
-from gkd.evaluation.bootstrap import RESAMPLES
+from gkd.evaluation.evaluation import Evaluation
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.sampling.strategies import Strategy
@@ -125,10 +125,10 @@ class EvalConfig:
   num_examples: int | None = None
   temperatures: Sequence[float] = (0.0,)
   beam_size: int = 0
-  beam_alpha: float = 0.6
+  beam_alpha: float = BeamSearch.alpha
   num_samples: int = 1
   chunk_size: int | None = 64
-  bootstrap: int = RESAMPLES
+  bootstrap: int = Evaluation.bootstrap
   teacher: bool = True
 
   def __post_init__(self):

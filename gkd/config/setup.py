@@ -138,6 +138,9 @@ def resolve(
   # last, for models that can read it.
   mixture = datasets.open_mixture(data, folders) if data.cache else None
   vocabulary = mixture.vocabulary if mixture else vocabularies.of(data, folders)
+  for role, given in roles.items():
+    if isinstance(given.model, LanguageModel):
+      model_spec.check_vocabulary(role, given.model, vocabulary.size)
   for role, checkpoint in checkpoints.items():
     if roles[role].checkpoint:
       _check_tokenizer(role, checkpoint, vocabulary)
@@ -178,15 +181,9 @@ def _open(
     macro = model_spec.MACROS[role][1]
     is_past = role == "student" and resumed is not None
     if not given.checkpoint:
-      if role == "student":
-        continue
-      raise UserError(
-        f"{macro} is empty; give the folder of a run or of a checkpoint"
-      )
+      continue
     try:
-      found[role] = source.open_checkpoint(
-        given.checkpoint, verify=not is_past
-      )
+      found[role] = source.open_checkpoint(given.checkpoint, verify=not is_past)
     except UserError as error:
       if not is_past:
         raise UserError(f"{macro}: {error}") from error
