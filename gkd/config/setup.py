@@ -19,7 +19,7 @@ from gkd import trees
 from gkd.checkpoints import source
 from gkd.checkpoints.checkpoint import VOCABULARY_KEY
 from gkd.checkpoints.checkpoint import Checkpoint
-from gkd.checkpoints.native import run_files
+from gkd.checkpoints.native import run_folder
 from gkd.config import datasets
 from gkd.config import evaluations
 from gkd.config import model_spec
@@ -190,7 +190,7 @@ def _open(
       log.warning("%s: %s; this run goes on without it", macro, error)
   start = found.get("student" if roles["student"].checkpoint else "teacher")
   if strides is not None and start is not None:
-    log.info("student: %s", t5_layers.words(start.config, strides))
+    log.info("student: %s", t5_layers.describe(start.config, strides))
     found["student"] = source.every_kth_layer(start, strides)
   return found
 
@@ -257,7 +257,7 @@ def _build_models(
   for role, given in roles.items():
     spec = given.model
     if role == "student" and resumed and isinstance(spec, FromCheckpoint):
-      described = run_files.describe_run(resumed)
+      described = run_folder.describe_run(resumed)
       if fields := described.get("model"):
         family = described.get("family") or registry.T5
         spec = spec.build(registry.config_of(family, fields))

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from gkd.checkpoints.checkpoint import Checkpoint
-from gkd.checkpoints.native import run_files
+from gkd.checkpoints.native import run_folder
 from gkd.training import optimizer as optimizers
 from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
@@ -53,6 +53,7 @@ def from_checkpoint(
   )
   slots = (lambda: _read_slots(checkpoint)) if restore else None
   if resumed is not None:
+    step = run_folder.initial_step(resumed)
     return optimizers.starting_at(optimizer, step), slots
   if checkpoint is None:
     raise UserError(
