@@ -79,7 +79,7 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     resumed,
   )
   config = dataclasses.replace(config, optimizer=optimizer)
-  roles = {"student": _student(config, resolved, resumed)}
+  roles = {"student": _student(config, resolved)}
   roles |= {r: resolved.model(r) for r in resolved.roles if r != "student"}
   return Run(
     model_dir=str(folder),
@@ -113,17 +113,14 @@ def initial_params(seed: int, resolved: Resolved) -> Params:
   return init_state.random_params(resolved.models["student"], key)
 
 
-def _student(
-  config: TrainConfig, resolved: Resolved, resumed: Path | None
-) -> Model:
+def _student(config: TrainConfig, resolved: Resolved) -> Model:
   """The student; its parameters are made where a run is not resumed."""
   checkpoint = resolved.checkpoints.get("student")
-  is_known = checkpoint is not None and resumed is None
   return Model(
     resolved.models["student"],
     lambda: initial_params(config.seed, resolved),
     path=config.student.checkpoint,
-    content_sha256=checkpoint.content_sha256 if is_known else "",
+    content_sha256=checkpoint.content_sha256 if checkpoint else "",
   )
 
 

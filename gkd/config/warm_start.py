@@ -53,6 +53,11 @@ def from_checkpoint(
   )
   slots = (lambda: _read_slots(checkpoint)) if restore else None
   if resumed is not None:
+    if not run_folder.describe_run(resumed):
+      raise UserError(
+        f"{resumed / run_folder.DESCRIPTION_FILE} does not say the step that"
+        " the run began at; restore that file"
+      )
     step = run_folder.initial_step(resumed)
     return optimizers.starting_at(optimizer, step), slots
   if checkpoint is None:

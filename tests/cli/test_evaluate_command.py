@@ -60,7 +60,7 @@ def saved(tmp_path_factory):
   """The model of test/evaluate.gin, never trained."""
   names = ("MODEL_DIR", "INITIAL_CHECKPOINT_PATH")
   configuration.load(["test/evaluate.gin"], [f"{name}=x" for name in names])
-  model = configuration.build(command_records.EvaluateConfig).model
+  model = configuration.build(command_records.EvaluateConfig).student.model
   path = tmp_path_factory.mktemp("models") / "model"
   save_params(path, jax.jit(model.init)(jax.random.key(0)), {"step": 0})
   return path

@@ -161,7 +161,7 @@ MISTAKES = {
   "no equals sign": (["--gin.BATCH_SIZE"], r"expected --gin.NAME=VALUE"),
   "no teacher's checkpoint": (
     ["--gin.TEACHER_CHECKPOINT_PATH=/nowhere"],
-    r"TEACHER_CHECKPOINT_PATH: no checkpoint at /nowhere",
+    r"TEACHER_CHECKPOINT_PATH: there is no folder /nowhere",
   ),
   "empty teacher's checkpoint": (
     ["--gin.TEACHER_CHECKPOINT_PATH="],
@@ -401,7 +401,7 @@ def test_checkpoint_of_another_vocabulary_of_the_same_size(
     capsys,
   )
   # The run keeps its vocabulary, so that the pieces can be shown.
-  first = f"id 3 is {CHARACTERS[0]!r} there and {mixed[0]!r} here"
+  first = f"id 3 is {CHARACTERS[0]!r} in one (characters"
   assert f"has another tokenizer than the data: {first}" in line
 
 

@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
   configuration.load(
     ["test/sample.gin"], ["OUTPUT_DIR=x", "INITIAL_CHECKPOINT_PATH=x"]
   )
-  model = configuration.build(command_records.SampleConfig).model
+  model = configuration.build(command_records.SampleConfig).student.model
   assert isinstance(model.config, t5.T5Config)
   params = jax.jit(model.init)(jax.random.key(1))
   about = {"vocabulary_sha256": tiny.VOCABULARY.spec()["sha256"]}

@@ -56,7 +56,7 @@ def prepare(tmp_path, caches):
 
 def save_teacher(path, caches, seed):
   configuration.load(["test/sft.gin"], ["MODEL_DIR=run", *caches])
-  model = configuration.build(command_records.TrainConfig).student
+  model = configuration.build(command_records.TrainConfig).student.model
   params = jax.jit(model.init)(jax.random.key(seed))
   shutil.rmtree(path, ignore_errors=True)
   native_checkpoint.save_params(path, params, {})
@@ -191,7 +191,7 @@ def test_a_student_that_is_gone_is_not_missed_once_there_is_a_checkpoint(
 def trained_on(tmp_path, caches):
   """A teacher's run, which saves step after step."""
   configuration.load(["test/sft.gin"], ["MODEL_DIR=run", *caches])
-  model = configuration.build(command_records.TrainConfig).student
+  model = configuration.build(command_records.TrainConfig).student.model
 
   def save(step):
     params = jax.jit(model.init)(jax.random.key(step))

@@ -14,12 +14,12 @@ import pytest
 
 from gkd import trees
 from gkd.checkpoints import conversion
+from gkd.checkpoints import source
 from gkd.checkpoints.native import native_checkpoint
 from gkd.cli import main as command
 from gkd.cli import train_command
 from gkd.config import command_records
 from gkd.config import configuration
-from gkd.config import parameters
 from gkd.config import records
 from gkd.config import setup
 from gkd.config.records import Folders
@@ -202,7 +202,8 @@ def test_a_run_goes_on_without_its_first_student(
   built = configuration.build(command_records.TrainConfig)
   data = dataclasses.replace(built.data, cache="", vocabulary="")
   built = dataclasses.replace(built, data=data)
-  assert setup.with_tokenizer(built, {}).data.vocabulary == str(run.folder)
+  chosen = setup._with_tokenizer(built.data, {}, run.folder)
+  assert chosen.vocabulary == str(run.folder)
   assert tokenizer_folder.load(run.folder).spec() == VOCABULARY.spec()
 
 
@@ -338,14 +339,13 @@ def test_the_tokenizer_of_the_checkpoint_where_none_is_named(
     vocab_size=STUDENT_ROWS,
     vocabulary_size=NUM_IDS,
   )
-  found = parameters.locate(str(tmp_path / "model"), "INITIAL_CHECKPOINT_PATH")
-  named = {"INITIAL_CHECKPOINT_PATH": found}
-  chosen = parameters.with_tokenizer(data, named)
+  named = {"student": source.open_checkpoint(tmp_path / "model")}
+  chosen = setup._with_tokenizer(data, named, None)
   assert chosen.vocabulary == str(tmp_path / "model")
   own_choice = records.DataConfig(
     task="toy", split="train", lengths=LENGTHS, vocabulary="bytes"
   )
-  assert parameters.with_tokenizer(own_choice, named) is own_choice
+  assert setup._with_tokenizer(own_choice, named, None) is own_choice
 
 
 def test_rows_of_a_table_are_not_taken_for_ids(prepare, tmp_path, caplog):

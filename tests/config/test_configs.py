@@ -86,7 +86,8 @@ def build(file, bindings=()):
   before, after, own, cls = recipe(file)
   files = [*before, file, *after]
   configuration.load(files, [])
-  names = gin_table.referenced_macros()
+  read = gin_table.reachable(("", f"{cls.__module__}.{cls.__name__}"))
+  names = {name for name, kind in read if kind == gin_table.MACRO}
   free = [n for n in PATHS if n in names and not gin_table.is_bound(n)]
   configuration.load(files, [*own, *(f"{n}=path" for n in free), *bindings])
   return configuration.build(cls)
@@ -98,7 +99,7 @@ BUILT = [file for file in FILES if recipe(file) is not None]
 @pytest.mark.parametrize("file", BUILT)
 def test_builds(file):
   built = build(file)
-  model = built.student if hasattr(built, "student") else built.model
+  model = built.student.model
   params = jax.eval_shape(model.init, jax.random.key(0))
   assert trees.num_parameters(params) > 0
 
@@ -186,7 +187,7 @@ def test_a_published_size_is_named_on_the_command_line():
   # A name for another name, which has the numbers.
   bindings = [*STEPS, "STUDENT_MODEL=%FLAN_T5_XXL", "MODEL_DIR=run"]
   configuration.load(["runs/sft.gin", TINY_TASK], bindings)
-  student = configuration.build(TrainConfig).student
+  student = configuration.build(TrainConfig).student.model
   assert student.config.num_heads == 64
   assert student.vocabulary_size == 32_100
 
@@ -198,8 +199,8 @@ def test_later_files_override_earlier_ones():
   )
   built = configuration.build(TrainConfig)
   assert built.objective.divergence == divergence.GeneralizedJSD(0.1)
-  assert built.student.config.dtype == "bfloat16"
-  assert isinstance(built.student.config, t5.T5Config)
+  assert built.student.model.config.dtype == "bfloat16"
+  assert isinstance(built.student.model.config, t5.T5Config)
 
 
 def test_components_need_no_file_that_mentions_them():
@@ -260,14 +261,14 @@ STUDENT_MODEL = {'vocab_size': 18, 'emb_dim': %WIDTH, 'num_heads': 2,
 OUTPUT_DIR = 'for gkd sample'
 """
   load_own(tmp_path, own)
-  assert configuration.build(TrainConfig).student.config.emb_dim == 8
+  assert configuration.build(TrainConfig).student.model.config.emb_dim == 8
   # A flag may be what asks for it.
   load_own(
     tmp_path,
     "include 'test/sft.gin'\nSMALLER = %TINY\n",
     ["MODEL_DIR=run", "STUDENT_MODEL=%SMALLER"],
   )
-  assert configuration.build(TrainConfig).student.config.emb_dim == 16
+  assert configuration.build(TrainConfig).student.model.config.emb_dim == 16
 
 
 @pytest.mark.parametrize(
@@ -316,8 +317,8 @@ def test_scoped_flag_reaches_its_model_alone():
   width = "student/model_spec.t5.dropout_rate=0.2"
   configuration.load(["test/distill.gin"], [*DISTILL_PATHS, width])
   built = configuration.build(TrainConfig)
-  assert built.student.config.dropout_rate == 0.2
-  assert built.teacher.config.dropout_rate == 0.0
+  assert built.student.model.config.dropout_rate == 0.2
+  assert built.teacher.model.config.dropout_rate == 0.0
 
 
 def test_a_teacher_that_answers_must_be_there():
@@ -326,7 +327,6 @@ def test_a_teacher_that_answers_must_be_there():
     [
       "MODEL_DIR=run",
       "command_records.TrainConfig.teacher=None",
-      "command_records.TrainConfig.teacher_checkpoint=''",
     ],
   )
   message = "OFF_POLICY_SOURCE is 'teacher' but there is no teacher"

@@ -101,7 +101,7 @@ def test_evaluation_on_training_rows_of_any_part_is_refused(named, folders):
   evaluation = make_data(task="blue")
   message = "EVAL_SPLIT 'train' intersects TRAIN_SPLIT 'train' of task blue"
   with pytest.raises(UserError, match=message):
-    datasets.check_before_opening(train, evaluation, folders)
+    datasets.check_split_names(train, [evaluation])
   mixture = datasets.open_mixture(
     make_data(cache=[str(cache.path) for cache in named]), folders
   )

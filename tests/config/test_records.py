@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from gkd.config import command_records
+from gkd.config import model_spec
 from gkd.config import records
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
@@ -24,9 +25,9 @@ def evaluation(**kwargs):
 
 
 def sampling(**kwargs):
-  return command_records.SampleConfig(
-    **{"output": "x", "model": None, "checkpoint": "y", "data": DATA, **kwargs}
-  )
+  role = model_spec.Role(model=None, checkpoint="y")
+  given = {"output": "x", "student": role, "data": DATA, **kwargs}
+  return command_records.SampleConfig(**given)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def before(tmp_path_factory, caches):
   """A run of Adafactor, begun at step 40 and saved after 5 of its own."""
   folder = tmp_path_factory.mktemp("before")
   configuration.load(["test/sft.gin"], ["MODEL_DIR=x", *caches])
-  student = configuration.build(command_records.TrainConfig).student
+  student = configuration.build(command_records.TrainConfig).student.model
   params = jax.jit(student.init)(jax.random.key(3))
   rule = tiny.adafactor()
   state = states.create(params, rule.transformation())
@@ -136,7 +136,7 @@ def test_a_run_that_goes_on_knows_its_first_step(prepare, before, tmp_path):
   shutil.rmtree(first)
   assert prepare(RESTORE, path).optimizer.schedule.begins_at == 45
   run_folder.write_description(run.folder, {})
-  with pytest.raises(UserError, match="does not say 'first_step', the step th"):
+  with pytest.raises(UserError, match="does not say the step that the run"):
     prepare(RESTORE, path)
 
 
@@ -204,9 +204,7 @@ def test_a_scanned_checkpoint_with_slots_is_refused(prepare, golden, tmp_path):
   path = str(tmp_path / "checkpoint_0")
   message = r"no slots to go on with \(.*stacked layers are factored different"
   with pytest.raises(UserError, match=message) as error:
-    warm_start.of_checkpoint(
-      rule, path, source.open_checkpoint(path), str(tmp_path / "run"), None
-    )
+    warm_start.from_checkpoint(rule, source.open_checkpoint(path), None, None)
   assert "\n" not in str(error.value)
 
 
@@ -217,8 +215,8 @@ def test_a_t5x_checkpoint_gives_slots_and_step(golden, tmp_path):
   path = str(tmp_path / "checkpoint_10")
   config, params = tiny_models.read(path)
   student = t5.encoder_decoder(config)
-  rule, slots = warm_start.of_checkpoint(
-    rule, path, source.open_checkpoint(path), str(tmp_path / "run"), student
+  rule, slots = warm_start.from_checkpoint(
+    rule, source.open_checkpoint(path), student, None
   )
   assert rule.schedule.begins_at == 10
   found = slots()

@@ -84,7 +84,7 @@ def saved(tmp_path_factory):
     ["runs/evaluate.gin", "tasks/gsm8k.gin"],
     ["MODEL_DIR=x", "INITIAL_CHECKPOINT_PATH=x", f"STUDENT_MODEL={text}"],
   )
-  model = configuration.build(command_records.EvaluateConfig).model
+  model = configuration.build(command_records.EvaluateConfig).student.model
   path = tmp_path_factory.mktemp("models") / "model"
   save_params(path, jax.jit(model.init)(jax.random.key(0)), {"step": 0})
   return path
