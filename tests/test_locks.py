@@ -35,30 +35,21 @@ def other(tmp_path):
   process.join()
 
 
-def test_a_second_process_is_refused_and_told_who_has_it(tmp_path, other):
-  with (
-    pytest.raises(UserError, match=f"the run is in use by process {other.pid}"),
-    locks.hold(tmp_path / ".lock", "the run"),
-  ):
-    pass
-
-
-def test_one_can_ask_who_has_it(tmp_path, other):
+def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path, other):
+  """And both who is refused and who asks are told who has the lock."""
   lock = tmp_path / ".lock"
   assert locks.holder(tmp_path / "none") is None
   assert str(other.pid) in locks.holder(lock)
+  with (
+    pytest.raises(UserError, match=f"the run is in use by process {other.pid}"),
+    locks.hold(lock, "the run"),
+  ):
+    pass
   other.kill()
   other.join()
   assert locks.holder(lock) is None
   with locks.hold(lock, "the run"):
     assert str(os.getpid()) in locks.holder(lock)
-
-
-def test_a_killed_process_leaves_no_lock(tmp_path, other):
-  os.kill(other.pid, signal.SIGKILL)
-  other.join()
-  with locks.hold(tmp_path / ".lock", "the run"):
-    assert str(os.getpid()) in (tmp_path / ".lock").read_text()
 
 
 def test_waits_until_the_other_is_done(tmp_path, other, caplog):
