@@ -28,6 +28,7 @@ _MENDABLE = {
 _JSON_TYPES = {
   bool: "true or false",
   dict: "an object",
+  float: "a number",
   int: "a whole number",
   list: "a list",
   str: "text",

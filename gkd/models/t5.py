@@ -93,6 +93,27 @@ class T5Config:
       raise UserError("T5Config without vocab_size; give the table's rows")
     return cls(**values)
 
+  def with_given(self, given: Mapping[str, Any], origin: object) -> "T5Config":
+    """The config of a checkpoint with what the user gives.
+
+    Args:
+      given: {field: value}. Those of the program, dropout_rate and dtype,
+        replace what was saved, others must agree with it.
+      origin: what says the saved fields, for messages.
+
+    Raises:
+      UserError: a field that contradicts what was saved.
+    """
+    wanted = T5Config.from_size(dataclasses.asdict(self), **given)
+    for name in given.keys() - {"dropout_rate", "dtype"}:
+      saved, value = getattr(self, name), getattr(wanted, name)
+      if saved != value:
+        raise UserError(
+          f"{name}={value!r} was given, but {origin} says {saved!r}; leave it"
+          " out or give the right checkpoint"
+        )
+    return wanted
+
   def __post_init__(self):
     # Lists and jnp dtypes are welcome, but the record must stay hashable.
     object.__setattr__(self, "mlp_activations", _names(self.mlp_activations))
@@ -176,6 +197,7 @@ def logical_axes(params: Params) -> dict[str, Any]:
   return trees.unflatten({name: t5_params.axes_of(name) for name in names})
 
 
+_MOST = 2**31  # of any size: what an int32 holds
 _POSITIVE = (
   *("vocab_size", "vocabulary_size", "emb_dim", "num_heads", "head_dim"),
   *("num_encoder_layers", "num_decoder_layers", "mlp_dim"),
@@ -200,8 +222,8 @@ def _check(config: T5Config) -> None:
   """Raises UserError at the first field that makes no model."""
   for name in _POSITIVE:
     value = getattr(config, name)
-    if type(value) is not int or value <= 0:
-      raise _error(config, name, "a positive integer")
+    if type(value) is not int or not 0 < value < _MOST:
+      raise _error(config, name, f"a positive integer below {_MOST}")
   rows, buckets = config.vocab_size, config.relative_buckets
   activations = config.mlp_activations
   if not activations or not set(activations) <= set(layers.ACTIVATIONS):
@@ -237,5 +259,5 @@ def _check(config: T5Config) -> None:
 
 def _error(config: T5Config, name: str, expected: str) -> UserError:
   return UserError(
-    f"T5Config.{name} is {getattr(config, name)!r}; expected {expected}"
+    f"T5Config.{name} is {getattr(config, name)!r:.60}; expected {expected}"
   )

@@ -1,12 +1,13 @@
 """config.json of transformers and our T5Config, both ways.
 
-How the head is meant, which the file says in three ways, is in `hf_heads.py`.
+How the head is meant, which the file says in three ways, is in `hf_head.py`.
 
   config, assumed = read(path, load(path), via_embedding=False, given={})
   text = json.dumps(as_json(config, "float32"))
 """
 
 from collections.abc import Mapping
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ _FIELDS: dict[str, tuple[str, Any]] = {
   "relative_buckets": ("relative_attention_num_buckets", 32),
   "relative_max_distance": ("relative_attention_max_distance", 128),
   "layer_norm_epsilon": ("layer_norm_epsilon", 1e-6),
+  "pad_id": ("pad_token_id", 0),
+  "eos_ids": ("eos_token_id", 1),
+  "start_id": ("decoder_start_token_id", 0),
 }
 _CLASSES = {
   "t5": "T5ForConditionalGeneration",
@@ -55,26 +59,19 @@ _ACTIVATIONS = {
   "gated-relu": ("relu", "linear"),
 }
 _THEIRS = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
-# field of T5Config: (theirs, T5's).
-_IDS = {
-  "pad_id": ("pad_token_id", 0),
-  "eos_ids": ("eos_token_id", 1),
-  "start_id": ("decoder_start_token_id", 0),
-}
-# Others than numbers; "no" and 0 would be taken for truth, or not.
+# Of the rest `T5Config` knows the types; "no" and 0 would be taken for truth.
 _TYPES = {
   "architectures": list,
   "dense_act_fn": str,
+  "dropout_rate": (float, int),
   "feed_forward_proj": str,
   "is_encoder_decoder": bool,
   "is_gated_act": bool,
+  "layer_norm_epsilon": (float, int),
   "model_type": str,
   "scale_decoder_outputs": bool,
   "tie_word_embeddings": bool,
 }
-_MOST = 2**31  # of any size: what an int32 holds
-# Of the program that runs the model, not of its parameters.
-_FREE = ("dropout_rate", "dtype")
 
 
 def load(folder: Path) -> dict[str, Any]:
@@ -120,27 +117,27 @@ def read(
   """
   file = folder / FILE
   given = {name: value for name, value in given.items() if value is not None}
-  fields = _numbers(file, saved) | _ids_of(saved)
+  present = {key: value for key, value in saved.items() if value is not None}
+  fields = {
+    name: present.get(key, default) for name, (key, default) in _FIELDS.items()
+  }
+  if fields["num_decoder_layers"] is None:  # as many as the encoder has
+    fields["num_decoder_layers"] = fields["num_encoder_layers"]
+  if not isinstance(fields["eos_ids"], list):
+    fields["eos_ids"] = [fields["eos_ids"]]
   fields["mlp_activations"] = _activations(file, saved)
   fields["bias_per_layer"] = saved["model_type"] == "umt5"
   fields["logits_via_embedding"] = via_embedding
-  real_ids, sentence = given.get("vocabulary_size"), ""
-  if real_ids is None:
-    real_ids, sentence = _real_ids(folder, fields["vocab_size"])
-  fields["vocabulary_size"] = real_ids
+  sentence = ""
   try:
     config = T5Config.from_size(fields)
-    wanted = T5Config.from_size(fields, **given)
+    real_ids = given.get("vocabulary_size")
+    if real_ids is None:
+      real_ids, sentence = _real_ids(folder, config.vocab_size)
+    config = dataclasses.replace(config, vocabulary_size=real_ids)
   except UserError as error:
     raise UserError(f"{file}: {error}") from error
-  for name in given:
-    was, is_given = getattr(config, name), getattr(wanted, name)
-    if name not in _FREE and was != is_given:
-      raise UserError(
-        f"{name}={is_given!r} was given, but {file} says {was!r}; leave it out"
-        " or give the right checkpoint"
-      )
-  return wanted, (sentence,) if sentence else ()
+  return config.with_given(given, file), (sentence,) if sentence else ()
 
 
 def as_json(
@@ -189,10 +186,12 @@ def as_json(
 
 def generation_json(config: T5Config) -> dict[str, Any]:
   """generation_config.json: where `generate` starts and ends."""
-  ids = {theirs: getattr(config, ours) for ours, (theirs, _) in _IDS.items()}
   eos_ids = list(config.eos_ids)
-  ids["eos_token_id"] = eos_ids if len(eos_ids) > 1 else eos_ids[0]
-  return dict(sorted(ids.items()))
+  return {
+    "decoder_start_token_id": config.start_id,
+    "eos_token_id": eos_ids if len(eos_ids) > 1 else eos_ids[0],
+    "pad_token_id": config.pad_id,
+  }
 
 
 def _check_family(file: Path, saved: Mapping[str, Any]) -> None:
@@ -211,37 +210,6 @@ def _check_family(file: Path, saved: Mapping[str, Any]) -> None:
       f"{file} is of {others[0]}; expected a whole encoder–decoder with a head"
       f" ({_CLASSES[kind]})"
     )
-
-
-def _ids_of(saved: Mapping[str, Any]) -> dict[str, Any]:
-  ids = {}
-  for ours, (theirs, default) in _IDS.items():
-    value = saved.get(theirs)
-    ids[ours] = default if value is None else value
-  if not isinstance(ids["eos_ids"], list):
-    ids["eos_ids"] = [ids["eos_ids"]]
-  return ids
-
-
-def _numbers(file: Path, saved: Mapping[str, Any]) -> dict[str, Any]:
-  numbers = {}
-  for ours, (theirs, default) in _FIELDS.items():
-    value = saved.get(theirs)
-    if value is None:
-      value = default
-    if value is None and theirs == "num_decoder_layers":
-      value = saved["num_layers"]  # as many as the encoder has
-    if not isinstance(value, int | float) or isinstance(value, bool):
-      raise UserError(
-        f"{file} has {theirs} {value!r}; expected a number; download it again"
-      )
-    if value >= _MOST:
-      raise UserError(
-        f"{file} has {theirs} {value!r:.30}; expected less than {_MOST};"
-        " download it again"
-      )
-    numbers[ours] = value
-  return numbers
 
 
 def _activations(file: Path, saved: Mapping[str, Any]) -> tuple[str, ...]:

@@ -54,8 +54,6 @@ _TYPES = {
   "step": int,
   VOCABULARY_KEY: str,
 }
-# Of the program that runs the model, not of its parameters.
-_FREE = ("dropout_rate", "dtype")
 # Written anew with each conversion, and so not carried along.
 _OWN_KEYS = (
   "assumed",
@@ -265,16 +263,7 @@ def _config(
   if saved is None:
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
     return config_from_shapes.config_of(shapes, given)
-  config = T5Config.from_size(saved)
-  wanted = T5Config.from_size({**saved, **given})
-  for name in given:
-    was, is_given = getattr(config, name), getattr(wanted, name)
-    if name not in _FREE and was != is_given:
-      raise UserError(
-        f"{name}={is_given!r} was given, but {path} was saved with {was!r};"
-        " leave it out or give the right checkpoint"
-      )
-  return wanted, ()
+  return T5Config.from_size(saved).with_given(given, path), ()
 
 
 def _write_model(

@@ -252,7 +252,7 @@ def test_fields_of_the_program_may_be_given_others_must_agree(tmp_path):
   config = open_(folder, **given).config
   assert (config.dtype, config.dropout_rate) == ("bfloat16", 0.0)
   assert config.head_dim == 4
-  with pytest.raises(UserError, match=r"head_dim=8 was given.*saved with 4"):
+  with pytest.raises(UserError, match=r"head_dim=8 was given.*says 4"):
     open_(folder, head_dim=8)
 
 
