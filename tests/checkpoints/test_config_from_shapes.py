@@ -87,7 +87,7 @@ def test_assumptions_are_said_and_what_is_given_is_not_assumed():
     ({"num_heads": 6}, "num_heads=6 was given, but .* say 3"),
     ({"logits_via_embedding": True}, "=True was given, but .* say False"),
     ({"mlp_activations": ("relu",)}, r"the MLP has 2 input kernel"),
-    ({"vocabulary_size": 129}, "129, but the table has vocab_size=128"),
+    ({"vocabulary_size": 129}, "size is 129; expected at most vocab_size=128"),
     ({"num_layers": 2}, "unknown T5Config field.* num_layers"),
   ],
 )
