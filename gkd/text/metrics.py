@@ -18,7 +18,9 @@ attributes of it; a function of your own needs none of them.
                neither
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence
+import functools
 
 import numpy as np
 
@@ -30,6 +32,25 @@ from gkd.text.statistics import means
 Target = str | Sequence[str]
 
 
+def _metric(
+  answer: Callable[[str], str] | None = None,
+) -> Callable[[Callable[..., Statistics]], Callable[..., dict[str, float]]]:
+  """Makes a metric function of one that returns `Statistics`."""
+
+  def metric_of(statistics):
+    @functools.wraps(statistics)
+    def metric(targets: Sequence[Target], predictions: Sequence[str]):
+      return statistics(targets, predictions).compute()
+
+    metric.statistics = statistics
+    if answer is not None:
+      metric.answer = answer
+    return metric
+
+  return metric_of
+
+
+@_metric(answer=str)
 def accuracy(targets: Sequence[Target], predictions: Sequence[str]):
   """Share of predictions equal to a reference; an empty one is wrong.
 
@@ -37,108 +58,60 @@ def accuracy(targets: Sequence[Target], predictions: Sequence[str]):
     >>> accuracy(["12", "7"], ["12", ""])
     {'accuracy': 50.0}
   """
-  return accuracy.statistics(targets, predictions).compute()
-
-
-def _accuracy(targets, predictions) -> Statistics:
   return _percent(accuracy=_equal(targets, predictions))
 
 
-accuracy.statistics = _accuracy
-accuracy.unit = "%"
-accuracy.answer = str
-
-
+@_metric()
 def exact_match(targets: Sequence[Target], predictions: Sequence[str]):
   """Share of predictions equal to a reference, blanks collapsed."""
-  return exact_match.statistics(targets, predictions).compute()
-
-
-def _exact_match(targets, predictions) -> Statistics:
   targets = [[_collapse(t) for t in _listed(target)] for target in targets]
   predictions = [_collapse(prediction) for prediction in predictions]
   return _percent(exact_match=_equal(targets, predictions))
-
-
-exact_match.statistics = _exact_match
-exact_match.unit = "%"
-
-
-def answer_accuracy(targets: Sequence[Target], predictions: Sequence[str]):
-  """Share of solutions whose final number is that of a reference."""
-  return answer_accuracy.statistics(targets, predictions).compute()
-
-
-def _answer_accuracy(targets, predictions) -> Statistics:
-  answers = [_answer(prediction) for prediction in predictions]
-  return _percent(accuracy=_equal(_answers(targets), answers))
 
 
 def _answer(text: str) -> str:
   return numbers.extract_answer(text) or ""
 
 
-answer_accuracy.statistics = _answer_accuracy
-answer_accuracy.unit = "%"
-answer_accuracy.answer = _answer
-
-
-def answer_accuracy_with_calculator(
-  targets: Sequence[Target], predictions: Sequence[str]
-):
-  """As `answer_accuracy`, wrong results in predictions recomputed before."""
-  statistics = answer_accuracy_with_calculator.statistics
-  return statistics(targets, predictions).compute()
-
-
-def _with_calculator(targets, predictions) -> Statistics:
-  answers = [_recomputed_answer(prediction) for prediction in predictions]
-  return _percent(accuracy_with_calculator=_equal(_answers(targets), answers))
-
-
 def _recomputed_answer(text: str) -> str:
   return _answer(numbers.recompute(text))
 
 
-answer_accuracy_with_calculator.statistics = _with_calculator
-answer_accuracy_with_calculator.unit = "%"
-answer_accuracy_with_calculator.answer = _recomputed_answer
+@_metric(answer=_answer)
+def answer_accuracy(targets: Sequence[Target], predictions: Sequence[str]):
+  """Share of solutions whose final number is that of a reference."""
+  answers = [_answer(prediction) for prediction in predictions]
+  return _percent(accuracy=_equal(_answers(targets), answers))
 
 
+@_metric(answer=_recomputed_answer)
+def answer_accuracy_with_calculator(
+  targets: Sequence[Target], predictions: Sequence[str]
+):
+  """As `answer_accuracy`, wrong results in predictions recomputed before."""
+  answers = [_recomputed_answer(prediction) for prediction in predictions]
+  return _percent(accuracy_with_calculator=_equal(_answers(targets), answers))
+
+
+@_metric()
 def bleu(targets: Sequence[Target], predictions: Sequence[str]):
   """SacreBLEU with its default settings (tokenizer 13a), Post 2018."""
-  return bleu.statistics(targets, predictions).compute()
-
-
-def _bleu_13a(targets, predictions) -> Statistics:
   return _bleu("bleu", targets, predictions, "13a")
 
 
-bleu.statistics = _bleu_13a
-
-
+@_metric()
 def bleu_international(targets: Sequence[Target], predictions: Sequence[str]):
   """SacreBLEU as the T5 tasks call it: the "intl" tokenizer."""
-  return bleu_international.statistics(targets, predictions).compute()
-
-
-def _bleu_intl(targets, predictions) -> Statistics:
   return _bleu("bleu_international", targets, predictions, "intl")
 
 
-bleu_international.statistics = _bleu_intl
-
-
+@_metric()
 def rouge(targets: Sequence[Target], predictions: Sequence[str]):
   """Mean F1 of ROUGE-1, ROUGE-2 and ROUGE-L, without stemming as in T5.
 
   With several references the best one counts, for each measure by itself. T5
   reports the middle of a bootstrap, which lies within noise of this mean.
   """
-  return rouge.statistics(targets, predictions).compute()
-
-
-def _rouge(targets, predictions) -> Statistics:
   from rouge_score import rouge_scorer
 
   _check(targets, predictions)
@@ -151,9 +124,6 @@ def _rouge(targets, predictions) -> Statistics:
   return _percent(
     **{name: [s[name].fmeasure for s in scores] for name in names}
   )
-
-
-rouge.statistics = _rouge
 
 
 def _bleu(name: str, targets, predictions, tokenize: str) -> Statistics:
