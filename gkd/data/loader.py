@@ -52,16 +52,8 @@ class Loader:
   ):
     """Checks that the data can serve what is asked.
 
-    Args:
-      data: where the rows come from.
-      batch_size: B, at least 1.
-      lengths: {"inputs": I, "targets": T}; at most what each cache was made
-        with, at least its longest row.
-      seed: of the order, at least 0.
-      subset: the part of each cache that is used.
-
-    Raises:
-      UserError: something of this is not so.
+    `lengths` are at most those that each cache was made with and at least those
+    of its longest row; `subset` is the part of each cache that is used.
     """
     if batch_size < 1:
       raise UserError(f"BATCH_SIZE is {batch_size}; give 1 or more")
@@ -97,10 +89,8 @@ class Loader:
   def describe(self) -> str:
     """What is read, one line for each component."""
     lines = []
-    parts = zip(
-      self.mixture.shares, self.mixture.caches, self._rows, strict=True
-    )
-    for share, cache, rows in parts:
+    caches, shares = self.mixture.caches, self.mixture.shares
+    for share, cache, rows in zip(shares, caches, self._rows, strict=True):
       line = f"{cache.info['task']} {cache.info['split']}, "
       if len(self._rows) > 1:
         line = f"{100 * share:.4g} % {line}"
@@ -145,15 +135,11 @@ class Loader:
     caches = self.mixture.caches
     if len(caches) == 1:
       return caches[0].tokens(ids)
-    owners = self._owners(ids)
-    found: list[Tokens | None] = [None] * len(ids)
-    for owner in np.unique(owners):
-      places = np.flatnonzero(owners == owner)
-      local = np.asarray(ids)[places] - self._firsts[owner]
-      rows = caches[owner].tokens(local)
-      for place, row in zip(places, rows, strict=True):
-        found[place] = row
-    return found
+    return [
+      row
+      for n, owner in zip(ids, self._owners(ids), strict=True)
+      for row in caches[owner].tokens([n - self._firsts[owner]])
+    ]
 
 
 def _source(cache: TokenCache) -> Source:

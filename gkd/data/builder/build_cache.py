@@ -68,9 +68,8 @@ def find_or_build(
   if not check:
     return found
   cache = caches.TokenCache(found)
-  if seqio_source.is_possible() and not staleness.missing(
-    cache.info, spec.data_dir
-  ):
+  missing = staleness.missing(cache.info, spec.data_dir)
+  if seqio_source.is_possible() and not missing:
     return _build(spec, num_workers, check)
   cache.verify()
   return found  # a cache that was copied here, or outlived its raw files
@@ -83,8 +82,21 @@ def _build(spec: CacheSpec, num_workers: int | None, check: bool) -> str:
     examples = _nonempty(seqio_source.read(task, spec), spec)
     opened |= seqio_source.raw_files(task, spec)
     raw = staleness.describe(opened)
-    info = _info(task, spec)
-    key = _key(task, spec, info, raw)
+    info = {
+      **spec.fields,
+      "key_format": cache_key.FORMAT,
+      "sources": cache_key.source_hashes(task, spec.task_module),
+      **seqio_source.function_names(task),
+      # Then there are no raw files that could change.
+      "generated": getattr(task.source, "generated", False),
+    }
+    key = {
+      **info,
+      "format": caches.FORMAT,
+      "vocabulary": spec.vocabulary.spec(),
+      "arguments": cache_key.arguments(task, spec.data_dir),
+      "raw_files": {name: noted["sha256"] for name, noted in raw.items()},
+    }
     info["hash"] = hashes.content_hash(key)
     key["rows_per_shard"] = shards.FIRST_ROWS
     path = spec.folder(info["hash"])
@@ -98,31 +110,6 @@ def _build(spec: CacheSpec, num_workers: int | None, check: bool) -> str:
       # A source may open a file later than its first row.
       info["raw_files"] = staleness.describe(opened) | raw
       return writer.finish({**info, "vocabulary": spec.vocabulary})
-
-
-def _info(task: Any, spec: CacheSpec) -> dict[str, Any]:
-  """What info.json says of the task."""
-  return {
-    **spec.fields,
-    "key_format": cache_key.FORMAT,
-    "sources": cache_key.source_hashes(task, spec.task_module),
-    **seqio_source.function_names(task),
-    # Then there are no raw files that could change.
-    "generated": getattr(task.source, "generated", False),
-  }
-
-
-def _key(
-  task: Any, spec: CacheSpec, info: Mapping[str, Any], raw: Mapping[str, Any]
-) -> dict[str, Any]:
-  """All that the rows of a cache depend on, as JSON."""
-  return {
-    **info,
-    "format": caches.FORMAT,
-    "vocabulary": spec.vocabulary.spec(),
-    "arguments": cache_key.arguments(task, spec.data_dir),
-    "raw_files": {name: noted["sha256"] for name, noted in raw.items()},
-  }
 
 
 def _nonempty(
@@ -181,9 +168,9 @@ def _write_shards(
     unit="row",
     delay=_QUIET_SECONDS,
   )
-  count = num_workers or workers.default_count()
+  jobs = _jobs(examples.rows, finished)
   with progress:
-    for rows in workers.run(_jobs(examples.rows, finished), recipe, count):
+    for rows in workers.run(jobs, recipe, num_workers):
       progress.update(rows)
 
 

@@ -5,7 +5,6 @@ Caches lie in `<cache_dir>/<task>/<split>-<hash>`.
 path = find(CacheSpec(task="gsm8k", split="train", cache_dir="caches", …))
 """
 
-from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
 import logging
@@ -87,16 +86,12 @@ class CacheSpec:
     """The split as a folder may be called."""
     return re.sub(r"[^\w.\[\]:%]", "_", self.split)
 
-  def candidates(self) -> Iterator[Path]:
+  def candidates(self) -> list[Path]:
     """Folders that may hold the cache, the newest first."""
-    parent = Path(self.cache_dir) / self.task
-    # Compared and not globbed: TFDS split names hold brackets.
-    found = [
-      folder
-      for folder in (parent.iterdir() if parent.is_dir() else ())
-      if folder.name.rpartition("-")[0] == self._prefix
-    ]
-    yield from sorted(found, key=_age, reverse=True)
+    # The split is compared and not globbed: TFDS names hold brackets.
+    folders = (Path(self.cache_dir) / self.task).glob("*-*")
+    found = [f for f in folders if f.name.rpartition("-")[0] == self._prefix]
+    return sorted(found, key=_age, reverse=True)
 
 
 def find(spec: CacheSpec) -> str | None:

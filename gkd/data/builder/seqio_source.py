@@ -71,13 +71,12 @@ def load(spec: CacheSpec) -> Any:
     )
   task = seqio.TaskRegistry.get(spec.task)
   _check_split(task, spec.split)
-  missing = [f for f in FEATURES if f not in task.output_features]
-  if missing:
-    raise UserError(
-      f"task {spec.task!r} has the features {sorted(task.output_features)}; an"
-      f" encoder-decoder also needs {missing}"
-    )
   for feature in FEATURES:
+    if feature not in task.output_features:
+      raise UserError(
+        f"task {spec.task!r} has the features {sorted(task.output_features)};"
+        f" an encoder-decoder also needs {feature!r}"
+      )
     size = task.output_features[feature].vocabulary.vocab_size
     if size != spec.vocabulary.size:
       raise UserError(
@@ -94,19 +93,18 @@ def read(task: Any, spec: CacheSpec) -> Examples:
   Preprocessors that build rows by length get the lengths of `spec`; others get
   none, so that rows come whole.
   """
-  lengths = spec.lengths
   before = _before_tokenising(task, spec.vocabulary)
   if before is not None:
     add_eos = {n: task.output_features[n].add_eos for n in FEATURES}
     if not before and hasattr(task.source, "examples"):
       rows = task.source.examples(spec.split)
       return Examples(iter(rows), operator.length_hint(rows) or None, add_eos)
-    dataset = _preprocessed(task, spec.split, before, lengths)
+    dataset = _preprocessed(task, before, spec)
     if _has_texts(dataset.element_spec):
       total = task.num_input_examples(spec.split)
       return Examples(_in_batches(dataset), total, add_eos)
   dataset = task.get_dataset(
-    sequence_length=_sequence_length(task.preprocessors, lengths),
+    sequence_length=_sequence_length(task.preprocessors, spec.lengths),
     split=spec.split,
     shuffle=False,
     # Untrimmed, so that what is too long can be counted.
@@ -170,12 +168,11 @@ def _importable(function: Callable[..., Any], task_name: str) -> str:
 
 
 def _needs_tensorflow(module: types.ModuleType) -> bool:
-  names = [module.__name__]
-  for value in vars(module).values():
-    if inspect.ismodule(value):
-      names.append(value.__name__)
-    elif inspect.isfunction(value) or inspect.isclass(value):
-      names.append(value.__module__)
+  values = [module, *vars(module).values()]
+  names = [v.__name__ for v in values if inspect.ismodule(v)]
+  names += [
+    v.__module__ for v in values if inspect.isfunction(v) or inspect.isclass(v)
+  ]
   return any(name.partition(".")[0] in _TENSORFLOW for name in names)
 
 
@@ -242,18 +239,16 @@ def _gives_the_ids_of(theirs: Any, ours: Vocabulary) -> bool:
   return getattr(inner, "spec", lambda: None)() == ours.spec()
 
 
-def _preprocessed(
-  task: Any, split: str, steps: list, lengths: Mapping[str, int]
-) -> Any:
+def _preprocessed(task: Any, steps: list, spec: CacheSpec) -> Any:
   """The dataset after these steps, as `seqio.Task.get_dataset` applies them."""
   import seqio
 
-  dataset = task.source.get_dataset(split=split, shuffle=False)
+  dataset = task.source.get_dataset(split=spec.split, shuffle=False)
   with seqio.utils.map_seed_manager(_SEED):
     for step in steps:
       apply = seqio.utils.add_kwargs_to_transform(
         step,
-        sequence_length=_sequence_length(steps, lengths),
+        sequence_length=_sequence_length(steps, spec.lengths),
         output_features=task.output_features,
       )
       dataset = apply(dataset)

@@ -27,12 +27,9 @@ _MOST = 16  # more only wait for the process that reads the source
 _SECONDS_TO_END = 5
 
 
-def default_count() -> int:
-  """One worker for each core that this process may use, at least two."""
-  return max(2, min(len(os.sched_getaffinity(0)), _MOST))
-
-
-def run(jobs: Iterable[Job], recipe: Recipe, count: int) -> Iterator[int]:
+def run(
+  jobs: Iterable[Job], recipe: Recipe, count: int | None = None
+) -> Iterator[int]:
   """Writes shards in any order; yields the rows of each when it is done.
 
   A single job is done in this process: starting another takes longer.
@@ -40,7 +37,8 @@ def run(jobs: Iterable[Job], recipe: Recipe, count: int) -> Iterator[int]:
   Args:
     jobs: read one ahead.
     recipe: for all of them.
-    count: of workers.
+    count: of workers; one for each core that this process may use, at least
+      two, by default.
 
   Raises:
     UserError: a job failed, or a worker died. Finished shards stay.
@@ -51,6 +49,7 @@ def run(jobs: Iterable[Job], recipe: Recipe, count: int) -> Iterator[int]:
     for job in first:
       yield tokenise.write(recipe, job)
     return
+  count = count or max(2, min(len(os.sched_getaffinity(0)), _MOST))
   with _started(recipe, count) as workers:
     idle, busy = list(workers), {}
     for job in itertools.chain(first, jobs):

@@ -104,14 +104,10 @@ def test_a_search_in_words_and_in_the_key(plan):
     assert dataclasses.replace(search, decoding=other).key != key
 
 
-def test_more_completions_than_beams_are_refused(plan):
-  with pytest.raises(
-    UserError, match=r"num_samples is 3, but a search .* it has beams, 2; give"
-  ):
+def test_searches_that_cannot_be_are_refused(plan):
+  message = r"num_samples is 3, but a search .* it has beams, 2; give"
+  with pytest.raises(UserError, match=message):
     dataclasses.replace(plan, decoding=BeamSearch(2), num_samples=3)
-
-
-def test_more_beams_than_ids_are_refused(plan):
   most = plan.model.vocabulary_size - 1  # PAD is never taken
   dataclasses.replace(plan, decoding=BeamSearch(most))
   with pytest.raises(UserError, match=f"chooses among {most} ids; give at"):
