@@ -14,10 +14,11 @@ models are measured on the same ones, at every step.
   # {"accuracy": (9.5, 12.9)}
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,22 +34,18 @@ _BLOCK = 1 << 20
 Interval = tuple[float, float]
 
 
-class Measure(Protocol):
-  """One or several metrics, as the bootstrap sees them.
+class Measure(NamedTuple):
+  """One or several metrics over the same prompts.
 
   Attributes:
+    values: the metrics of all prompts.
+    resampled: [R, N] counts of each prompt -> {name: [R]}.
     limit: resamples at most, None for no limit.
   """
 
-  limit: int | None
-
-  def value(self) -> Mapping[str, float]:
-    """The metrics of all prompts."""
-    ...
-
-  def resampled(self, counts: np.ndarray) -> Mapping[str, np.ndarray]:
-    """[R, N] counts of each prompt -> {name: [R]}."""
-    ...
+  values: Mapping[str, float]
+  resampled: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+  limit: int | None = None
 
 
 def intervals(
@@ -71,8 +68,7 @@ def intervals(
     for measure in measures:
       left = len(counts) if measure.limit is None else measure.limit - done
       if left > 0:
-        found = measure.resampled(counts[:left])
-        for name, values in found.items():
+        for name, values in measure.resampled(counts[:left]).items():
           drawn.setdefault(name, []).append(values)
     done += len(counts)
   return {name: _ends(np.concatenate(parts)) for name, parts in drawn.items()}

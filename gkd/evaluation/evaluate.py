@@ -21,19 +21,20 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
+from typing import TypeVar
 
 import jax
 import numpy as np
 
 from gkd import keys
+from gkd.collate import collate
 from gkd.evaluation import predictions
-from gkd.evaluation import prompts
 from gkd.evaluation import scores
 from gkd.evaluation import sequence_kl
 from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.predictions import Record
-from gkd.evaluation.prompts import Examples
 from gkd.evaluation.scores import Score
+from gkd.progress import Progress
 from gkd.sampling.generate import generate
 from gkd.sampling.generate import prefetch
 from gkd.sampling.params import SamplingParams
@@ -41,8 +42,9 @@ from gkd.sampling.sampler import Samples
 from gkd.sampling.strategies import Strategy
 from gkd.types import Batch
 from gkd.types import Model
-from gkd.types import Source
+from gkd.types import UserError
 
+_T = TypeVar("_T")
 Answers = Sequence[Sequence[Record]]
 
 # Draws of one evaluation, folded into its stream: the student's answers count
@@ -53,6 +55,8 @@ _TEACHER_SEQUENCES = (1 << 20) + 1
 _TEACHER_ANSWERS = 1 << 21
 # A teacher is the same at all steps of a run.
 _TEACHER_STEP = 0
+# What is done sooner shows no progress: no need to wait for it.
+_QUIET_SECONDS = 5.0
 
 
 def evaluate(
@@ -83,7 +87,7 @@ def evaluate(
     and `reverse_kl`, summed over a sequence, and the same `…_per_token`. Each
     comes with the ends of its 95 % interval, `<metric>_ci_low` and `…_ci_high`.
   """
-  job = _Job(evaluation, prompts.batches(evaluation, batch_sharding), seed)
+  job = _Job(evaluation, _examples(evaluation, batch_sharding), seed)
   student, teacher = roles["student"], roles.get("teacher")
   answers = job.answers(student, step, 0, "answers")
   if predictions_dir is not None:
@@ -100,6 +104,35 @@ def evaluate(
       named |= job.kls(student, teacher, step)
   values = scores.flat(named)
   return {f"eval/{evaluation.metric_part}/{n}": v for n, v in values.items()}
+
+
+class Examples(NamedTuple):
+  """One batch of prompts and what the cache says about its rows."""
+
+  batch: Batch  # without targets; the last one of a split has filler rows
+  rows: list  # `data.cache.Row`s, no fillers
+
+
+def _examples(evaluation: Evaluation, sharding: Any) -> list[Examples]:
+  """The evaluated rows of a split, in order."""
+  found = []
+  size, lengths = evaluation.batch_size, evaluation.lengths
+  for start in range(0, evaluation.num_rows, size):
+    indices = range(start, min(start + size, evaluation.num_rows))
+    rows = evaluation.cache.read(list(indices))
+    for index, row in zip(indices, rows, strict=True):
+      if len(row.inputs) > lengths["inputs"]:
+        raise UserError(
+          f"evaluation of {evaluation.name}, split {evaluation.split!r}: row"
+          f" {index} has {len(row.inputs)} input tokens, more than"
+          f" {lengths['inputs']}; raise TASK_FEATURE_LENGTHS or cache the task"
+          " again"
+        )
+    batch = collate(rows, indices, lengths, size, with_targets=False)
+    if sharding is not None:
+      batch = jax.device_put(batch, sharding)
+    found.append(Examples(batch, rows))
+  return found
 
 
 class _Job(NamedTuple):
@@ -134,10 +167,20 @@ class _Job(NamedTuple):
     dispatched = (samples(example.batch) for example in self.examples)
     return self.with_progress(prefetch(dispatched), what)
 
-  def with_progress(self, results: Iterator, what: str) -> Iterator:
-    """Each batch with its result, and a progress line."""
-    title = f"{self.evaluation.name} {self.evaluation.split}, {what}"
-    return prompts.with_progress(results, self.examples, title)
+  def with_progress(
+    self, results: Iterator[_T], what: str
+  ) -> Iterator[tuple[Examples, _T]]:
+    """Each batch with its result; shows the progress if that takes long."""
+    evaluation = self.evaluation
+    with Progress(
+      evaluation.num_rows,
+      description=f"{evaluation.name} {evaluation.split}, {what}",
+      unit="prompt",
+      delay=_QUIET_SECONDS,
+    ) as progress:
+      for example, result in zip(self.examples, results, strict=True):
+        yield example, result
+        progress.update(len(example.rows))
 
   def answers(
     self, model: Model, step: int, first_draw: int, what: str
@@ -166,30 +209,22 @@ class _Job(NamedTuple):
 
   def teacher_scores(self, teacher: Model) -> dict[str, Score]:
     """Scores of the teacher's answers, computed once a run."""
+    step, draw, what = _TEACHER_STEP, _TEACHER_ANSWERS, "answers of the teacher"
+    return self.evaluation.teacher_cache.get(
+      "scores",
+      teacher,
+      self.seed,
+      lambda: self.scores(self.answers(teacher, step, draw, what)),
+    )
 
-    def compute():
-      what = "answers of the teacher"
-      return self.scores(
-        self.answers(teacher, _TEACHER_STEP, _TEACHER_ANSWERS, what)
-      )
-
-    cache = self.evaluation.teacher_cache
-    return cache.get("scores", teacher, self.seed, compute)
-
-  def sequences(
-    self, model: Model, step: int, draw: int, source: Source
-  ) -> list[Batch]:
+  def sequences(self, role: str, model: Model, step: int, draw: int):
     """The batches with sequences of a model at temperature 1 as targets."""
-    what = f"text of the {source.name.lower()}"
+    found = self.generate(
+      model, step, draw, SamplingParams(), f"text of the {role}"
+    )
     return [
-      example.batch.replace(
-        targets=samples.tokens,
-        weights=samples.weights,
-        source=np.full(example.batch.source.shape, int(source), np.int32),
-      )
-      for example, samples in self.generate(
-        model, step, draw, SamplingParams(), what
-      )
+      example.batch.replace(targets=samples.tokens, weights=samples.weights)
+      for example, samples in found
     ]
 
   def kls(self, student: Model, teacher: Model, step: int) -> dict[str, Score]:
@@ -199,12 +234,10 @@ class _Job(NamedTuple):
       teacher,
       self.seed,
       lambda: self.sequences(
-        teacher, _TEACHER_STEP, _TEACHER_SEQUENCES, Source.TEACHER
+        "teacher", teacher, _TEACHER_STEP, _TEACHER_SEQUENCES
       ),
     )
-    by_student = self.sequences(
-      student, step, _STUDENT_SEQUENCES, Source.STUDENT
-    )
+    by_student = self.sequences("student", student, step, _STUDENT_SEQUENCES)
     measures = []
     for direction, batches in (
       ("forward", by_teacher),
@@ -225,7 +258,7 @@ class _Job(NamedTuple):
       measured = self.with_progress(prefetch(dispatched), f"{direction} KL")
       estimates = jax.device_get([part for _, part in measured])
       statistics = sequence_kl.statistics(estimates, direction)
-      measures.append(scores.Summed([statistics]))
+      measures.append(scores.summed([statistics]))
     return scores.measured(
       measures,
       self.evaluation.num_rows,

@@ -37,36 +37,35 @@ def metric_infos(
     teacher: whether the model is compared with a teacher.
   """
   suffix = f"_{evaluation.label}" if evaluation.label else ""
+  about = {
+    "task": evaluation.name,
+    "split": evaluation.split,
+    "decoding": _decoding(evaluation.decoding, evaluation.num_samples),
+  }
   named = {}
-  roles = ["student"]
-  if teacher and evaluation.score_teacher:
-    roles.append("teacher")
-  units = scores.describe(evaluation.cache, evaluation.num_samples)
-  for role in roles:
-    prefix = "teacher_" if role == "teacher" else ""
-    for metric, (unit, direction) in units.items():
+  metrics = scores.describe(evaluation.cache, evaluation.num_samples)
+  for role, prefix in (("student", ""), ("teacher", "teacher_")):
+    if role == "teacher" and not (teacher and evaluation.score_teacher):
+      continue
+    for metric, (unit, direction) in metrics.items():
       named[f"{prefix}{metric}{suffix}"] = MetricInfo(
         metric=metric,
         unit=unit,
         direction=direction,
         role=role,
         label=evaluation.label,
-        decoding=_decoding(evaluation.decoding, evaluation.num_samples),
-        task=evaluation.name,
-        split=evaluation.split,
+        **about,
       )
   if teacher and evaluation.distance:
+    about["decoding"] = _decoding(SamplingParams(), 1)
     for metric in ("forward_kl", "reverse_kl"):
       for ending, unit in _KL_UNITS.items():
         named[f"{metric}{ending}"] = MetricInfo(
           metric=f"{metric}{ending}",
           unit=unit,
           direction="min",
-          role="student",
           compared_with="teacher",
-          decoding=_decoding(SamplingParams(), 1),
-          task=evaluation.name,
-          split=evaluation.split,
+          **about,
         )
   return {f"eval/{evaluation.metric_part}/{n}": i for n, i in named.items()}
 

@@ -97,16 +97,20 @@ def write(
     UserError: the disk is full or may not be written to.
   """
   path = os.path.join(directory, stem(parts) + ending(step))
-  what = f"cannot write predictions to {directory}; make room there"
-  with files.explaining(what):
+  lines = [
+    json.dumps(
+      ({"sample": number} if len(answers) > 1 else {})
+      | {n: v for n, v in record.items() if n != "tokens"},
+      ensure_ascii=False,
+    )
+    for number, found in enumerate(answers)
+    for record in found
+  ]
+  with files.explaining(
+    f"cannot write predictions to {directory}; make room there"
+  ):
     os.makedirs(directory, exist_ok=True)
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-      for number, found in enumerate(answers):
-        extra = {"sample": number} if len(answers) > 1 else {}
-        for record in found:
-          kept = {n: v for n, v in record.items() if n != "tokens"}
-          file.write(json.dumps(extra | kept, ensure_ascii=False) + "\n")
-    os.replace(f"{path}.tmp", path)
+    files.write_text(path, "".join(f"{line}\n" for line in lines))
   return path
 
 

@@ -41,60 +41,6 @@ class Score(NamedTuple):
   high: float | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Summed:
-  """Functions of sums; the mean over several answers to the whole split."""
-
-  draws: Sequence[Statistics]
-  limit: int | None = None
-
-  def value(self) -> dict[str, float]:
-    return _mean([draw.compute() for draw in self.draws])
-
-  def resampled(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-    found = [draw.resampled(counts) for draw in self.draws]
-    return {n: np.mean([part[n] for part in found], axis=0) for n in found[0]}
-
-
-@dataclasses.dataclass(frozen=True)
-class Called:
-  """A metric function that must see the examples of every resample.
-
-  Attributes:
-    function: the task's.
-    targets: [N] references.
-    draws: for each answer to the whole split [N] predictions.
-    limit: resamples at most.
-  """
-
-  function: MetricFn
-  targets: Sequence
-  draws: Sequence[Sequence]
-  limit: int | None
-
-  def value(self) -> dict[str, float]:
-    targets = list(self.targets)
-    found = [self.function(targets, list(texts)) for texts in self.draws]
-    return _mean(found)
-
-  def resampled(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-    found: list[dict[str, float]] = []
-    name = getattr(self.function, "__name__", "metric")
-    with Progress(
-      len(counts),
-      description=f"interval of {name}, which has no statistics",
-      unit="resample",
-      delay=_QUIET_SECONDS,
-    ) as progress:
-      for row in counts.astype(int):
-        places = np.repeat(np.arange(len(row)), row)
-        targets = [self.targets[place] for place in places]
-        texts = [[draw[place] for place in places] for draw in self.draws]
-        found.append(_mean([self.function(targets, t) for t in texts]))
-        progress.update(1)
-    return {n: np.array([values[n] for values in found]) for n in found[0]}
-
-
 def scores(
   answers: Sequence[Sequence[Record]],
   cache: Cache,
@@ -121,7 +67,7 @@ def scores(
     draws = [[record["prediction"] for record in found] for found in answers]
     for function in cache.metric_fns:
       measures += _measures(function, targets, draws)
-  measures.append(Summed([_of_tokens(found) for found in answers]))
+  measures.append(summed([_of_tokens(found) for found in answers]))
   return measured(measures, len(answers[0]), resamples=resamples, seed=seed)
 
 
@@ -146,7 +92,7 @@ def describe(cache: Cache, num_samples: int) -> dict[str, tuple[str, str]]:
       unit = getattr(function, "unit", "")
       direction = getattr(function, "direction", "max")
       for measure in _measures(function, targets, draws):
-        found |= dict.fromkeys(measure.value(), (unit, direction))
+        found |= dict.fromkeys(measure.values, (unit, direction))
   return found | {"length": ("tokens", ""), "truncation_rate": ("", "min")}
 
 
@@ -154,11 +100,59 @@ def measured(
   measures: Sequence[Measure], num_prompts: int, *, resamples: int, seed: int
 ) -> dict[str, Score]:
   """Values of all measures with their intervals."""
-  values: dict[str, float] = {}
-  for measure in measures:
-    values |= measure.value()
   found = bootstrap.intervals(measures, num_prompts, resamples, seed)
-  return {n: Score(value, *found.get(n, ())) for n, value in values.items()}
+  return {
+    name: Score(value, *found.get(name, ()))
+    for measure in measures
+    for name, value in measure.values.items()
+  }
+
+
+def summed(draws: Sequence[Statistics]) -> Measure:
+  """Functions of sums; the mean over several answers to the whole split."""
+
+  def resampled(counts: np.ndarray) -> dict[str, np.ndarray]:
+    found = [draw.resampled(counts) for draw in draws]
+    return {n: np.mean([part[n] for part in found], axis=0) for n in found[0]}
+
+  return Measure(_mean([draw.compute() for draw in draws]), resampled)
+
+
+def called(
+  function: MetricFn,
+  targets: Sequence,
+  draws: Sequence[Sequence],
+  limit: int | None,
+) -> Measure:
+  """A metric function that must see the examples of every resample.
+
+  Args:
+    function: the task's.
+    targets: [N] references.
+    draws: for each answer to the whole split [N] predictions.
+    limit: resamples at most.
+  """
+
+  def values(places: Sequence[int]) -> dict[str, float]:
+    chosen = [targets[place] for place in places]
+    texts = [[draw[place] for place in places] for draw in draws]
+    return _mean([function(chosen, predictions) for predictions in texts])
+
+  def resampled(counts: np.ndarray) -> dict[str, np.ndarray]:
+    found: list[dict[str, float]] = []
+    name = getattr(function, "__name__", "metric")
+    with Progress(
+      len(counts),
+      description=f"interval of {name}, which has no statistics",
+      unit="resample",
+      delay=_QUIET_SECONDS,
+    ) as progress:
+      for row in counts.astype(int):
+        found.append(values(np.repeat(np.arange(len(row)), row)))
+        progress.update(1)
+    return {n: np.array([part[n] for part in found]) for n in found[0]}
+
+  return Measure(values(range(len(targets))), resampled, limit)
 
 
 def flat(found: Mapping[str, Score]) -> dict[str, float]:
@@ -180,11 +174,11 @@ def _measures(
   vote = getattr(function, "answer", None)
   if statistics is None:
     limit = getattr(function, "resamples", CALLS)
-    return [Called(function, targets, draws, limit)]
-  found = [Summed([statistics(targets, texts) for texts in draws])]
+    return [called(function, targets, draws, limit)]
+  found = [summed([statistics(targets, texts) for texts in draws])]
   if vote is not None and len(draws) > 1:
     chosen = statistics(targets, _majority(draws, vote))
-    found.append(Summed([_renamed(chosen, "majority_{}")]))
+    found.append(summed([_renamed(chosen, "majority_{}")]))
   return found
 
 

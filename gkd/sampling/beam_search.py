@@ -78,9 +78,6 @@ def beam_search(
     K beams finished has empty slots at its end, with score −inf (T5X: −1e7).
     Where none finished, the live beams are the answer: all are truncated, and
     the score is the log-probability itself, as T5X has it.
-
-  Raises:
-    UserError: there are fewer ids than beams.
   """
   check_num_beams(num_beams, model.vocabulary_size - len(forbidden_ids))
   cache, logits = model.prefill(
@@ -116,12 +113,7 @@ def beam_search(
 
 
 def check_num_beams(num_beams: int, num_ids: int) -> None:
-  """Refuses a search with more beams than there are first tokens.
-
-  Args:
-    num_beams: K.
-    num_ids: ids to choose among, without those that are masked.
-  """
+  """Refuses more beams than first tokens: ids that are not masked."""
   if num_beams > num_ids:
     raise UserError(
       f"beam size is {num_beams}, but the model chooses among {num_ids} ids;"
@@ -154,9 +146,7 @@ def _advance(
   Args:
     state: with N live beams.
     logits: [B, N, V] of their next tokens, −inf where an id is not allowed.
-    num_beams: K.
-    alpha: exponent of the length penalty.
-    eos_ids: the ids that end a sequence.
+    num_beams: as alpha and eos_ids in `beam_search`.
 
   Returns:
     The state with K live beams, and parents [B, K] int32: which of the N beams

@@ -24,6 +24,7 @@ from gkd.types import LanguageModel
 from gkd.types import Params
 
 _T = TypeVar("_T")
+_STATIC = ("model", "num_best", "max_length", "eos_ids", "forbidden_ids")
 
 
 def generate(
@@ -63,9 +64,7 @@ def generate(
   return _generate(
     strategy.as_arrays(),
     params,
-    inputs,
-    input_mask,
-    example_ids,
+    (inputs, input_mask, example_ids),
     key,
     model=model,
     num_best=num_best,
@@ -82,20 +81,11 @@ def forbidden_ids(
   return tuple(sorted({pad_id, start_id} - set(eos_ids)))
 
 
-@functools.partial(
-  jax.jit,
-  static_argnames=(
-    "model",
-    "num_best",
-    "max_length",
-    "eos_ids",
-    "forbidden_ids",
-  ),
-)
-def _generate(strategy, params, *prompts, model, num_best, **limits) -> Samples:
+@functools.partial(jax.jit, static_argnames=_STATIC)
+def _generate(strategy, params, prompts, key, *, model, num_best, **limits):
   """Compiled once for each model, strategy and shape."""
   samples = strategy.generate(
-    model, params, *prompts, num_best=num_best or 1, **limits
+    model, params, *prompts, key=key, num_best=num_best or 1, **limits
   )
   return samples.best if num_best is None else samples
 

@@ -18,16 +18,12 @@ from gkd.sampling import sampler
 from gkd.sampling.sampler import Samples
 from gkd.types import Array
 from gkd.types import Key
-from gkd.types import LanguageModel
-from gkd.types import Params
 from gkd.types import UserError
 
 
 @flax.struct.dataclass
 class SamplingParams:
-  """The strategy that draws each token, see `strategies.Strategy`.
-
-  All values are traced.
+  """The `strategies.Strategy` that draws each token. All values are traced.
 
   Attributes:
     temperature: 1 is the model's own distribution, 0 is greedy.
@@ -43,24 +39,18 @@ class SamplingParams:
   top_p: float | Array = 1.0
 
   def validate(self) -> None:
-    """Checks a user's values (host numbers).
-
-    Raises:
-      UserError: a value of the wrong type or out of range.
-    """
-    for name in ("temperature", "top_k", "top_p"):
-      value = getattr(self, name)
+    for name, value in vars(self).items():
       wanted = numbers.Integral if name == "top_k" else numbers.Real
       if isinstance(value, bool) or not isinstance(value, wanted):
         raise UserError(
           f"decoding {name} is {value!r}; expected"
           f" {'an integer' if name == 'top_k' else 'a number'}"
         )
-    cold = not filters.MIN_TEMPERATURE <= self.temperature < math.inf
-    if cold and self.temperature != 0:
+    coldest = filters.MIN_TEMPERATURE
+    if self.temperature != 0 and not coldest <= self.temperature < math.inf:
       raise UserError(
         f"decoding temperature is {self.temperature}; expected 0 (greedy) or a"
-        f" finite number of at least {filters.MIN_TEMPERATURE}"
+        f" finite number of at least {coldest}"
       )
     if self.top_k < 0:
       raise UserError(
@@ -77,8 +67,7 @@ class SamplingParams:
     """Any number of ids is enough."""
 
   def settings(self) -> dict[str, Any]:
-    names = ("temperature", "top_k", "top_p")
-    return {"strategy": "sampling", **{n: getattr(self, n) for n in names}}
+    return {"strategy": "sampling", **vars(self)}
 
   def describe(self) -> str:
     if self.temperature == 0:
@@ -109,30 +98,7 @@ class SamplingParams:
       top_p=np.float32(self.top_p),
     )
 
-  def generate(
-    self,
-    model: LanguageModel,
-    params: Params,
-    inputs: Array,
-    input_mask: Array,
-    example_ids: Array,
-    key: Key,
-    *,
-    num_best: int,
-    **ids_and_length,
-  ) -> Samples:
-    """One sample a prompt, [B, 1, T]; see `Strategy.generate`."""
+  def generate(self, *prompts, key: Key, num_best: int, **limits) -> Samples:
     assert num_best == 1, "samples of a prompt come from several keys"
-    samples = sampler.sample(
-      model,
-      params,
-      inputs,
-      input_mask,
-      example_ids,
-      key,
-      temperature=self.temperature,
-      top_k=self.top_k,
-      top_p=self.top_p,
-      **ids_and_length,
-    )
+    samples = sampler.sample(*prompts, key, **vars(self), **limits)
     return jax.tree.map(lambda array: array[:, None], samples)

@@ -22,7 +22,6 @@ from gkd.types import Cache
 from gkd.types import Key
 from gkd.types import LanguageModel
 from gkd.types import Params
-from gkd.types import UserError
 
 
 @flax.struct.dataclass
@@ -163,21 +162,6 @@ def choose(
   )
   chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
   return tokens, chosen - jnp.log(jnp.sum(block_mass, axis=-1))
-
-
-def bucket_length(length: int, buckets: Sequence[int]) -> int:
-  """Smallest of a few static lengths that holds `length`: one compile each.
-
-  Raises:
-    UserError: no bucket is long enough.
-  """
-  fitting = [bucket for bucket in buckets if bucket >= length]
-  if not fitting:
-    raise UserError(
-      f"a sequence of {length} tokens fits none of the length buckets"
-      f" {tuple(buckets)}; add a bucket of at least {length}"
-    )
-  return min(fitting)
 
 
 def _empty(cache: Cache, example_ids: Array, max_length: int) -> _State:

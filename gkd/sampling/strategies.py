@@ -19,8 +19,6 @@ from gkd.sampling import beam_search
 from gkd.sampling.sampler import Samples
 from gkd.types import Array
 from gkd.types import Key
-from gkd.types import LanguageModel
-from gkd.types import Params
 from gkd.types import UserError
 
 
@@ -38,16 +36,10 @@ class Strategy(Protocol):
     label: distinguishes metric names of several strategies; "" when greedy.
   """
 
-  is_search: ClassVar[bool]
-
-  @property
-  def is_random(self) -> bool: ...
-
-  @property
-  def max_samples(self) -> int | None: ...
-
-  @property
-  def label(self) -> str: ...
+  is_search: bool
+  is_random: bool
+  max_samples: int | None
+  label: str
 
   def validate(self) -> None:
     """Raises a UserError if a number (of the host) is out of range."""
@@ -64,21 +56,16 @@ class Strategy(Protocol):
   def as_arrays(self) -> "Strategy":
     """Numbers of fixed types, so that 1 and 1.0 share a compiled program."""
 
-  def generate(
-    self,
-    model: LanguageModel,
-    params: Params,
-    inputs: Array,
-    input_mask: Array,
-    example_ids: Array,
-    key: Key,
-    *,
-    num_best: int,
-    max_length: int,
-    eos_ids: tuple[int, ...],
-    forbidden_ids: tuple[int, ...],
-  ) -> Samples:
-    """Sequences [B, num_best, T]; traced. See `generate.generate`."""
+  def generate(self, *prompts, key: Key, num_best: int, **limits) -> Samples:
+    """Sequences [B, num_best, T]; traced.
+
+    Args:
+      *prompts: model, params, inputs, input_mask and example_ids, as this and
+        all else in `generate.generate`.
+      key: of the draws.
+      num_best: sequences of each prompt.
+      **limits: max_length, eos_ids and forbidden_ids.
+    """
 
 
 @flax.struct.dataclass
@@ -98,11 +85,6 @@ class BeamSearch:
   alpha: float | Array = 0.6
 
   def validate(self) -> None:
-    """Checks a user's values (host numbers).
-
-    Raises:
-      UserError: a value of the wrong type or out of range.
-    """
     size, alpha = self.size, self.alpha
     if isinstance(size, bool) or not isinstance(size, numbers.Integral):
       raise UserError(f"beam size is {size!r}; expected an integer")
@@ -117,12 +99,11 @@ class BeamSearch:
       )
 
   def check_num_ids(self, num_ids: int) -> None:
-    """Refuses more beams than there are first tokens."""
     beam_search.check_num_beams(self.size, num_ids)
 
   def settings(self) -> dict[str, Any]:
-    beams = {"beam_size": self.size, "beam_alpha": self.alpha}
-    return {"strategy": "beam_search", **beams}
+    numbers = {"beam_size": self.size, "beam_alpha": self.alpha}
+    return {"strategy": "beam_search", **numbers}
 
   def describe(self) -> str:
     beams = "1 beam" if self.size == 1 else f"{self.size} beams"
@@ -139,28 +120,9 @@ class BeamSearch:
   def as_arrays(self) -> "BeamSearch":
     return BeamSearch(self.size, np.float32(self.alpha))
 
-  def generate(
-    self,
-    model: LanguageModel,
-    params: Params,
-    inputs: Array,
-    input_mask: Array,
-    example_ids: Array,
-    key: Key,
-    *,
-    num_best: int,
-    **ids_and_length,
-  ) -> Samples:
-    """The best sequences [B, num_best, T]; the key is not used."""
+  def generate(self, *prompts, key: Key, num_best: int, **limits) -> Samples:
     del key
     beams = beam_search.beam_search(
-      model,
-      params,
-      inputs,
-      input_mask,
-      example_ids,
-      num_beams=self.size,
-      alpha=self.alpha,
-      **ids_and_length,
+      *prompts, num_beams=self.size, alpha=self.alpha, **limits
     )
     return jax.tree.map(lambda array: array[:, :num_best], beams)

@@ -16,7 +16,6 @@ import numpy as np
 
 from gkd import keys
 from gkd.metrics import Mean
-from gkd.sampling import sampler
 from gkd.sampling.generate import generate
 from gkd.sampling.sampler import Samples
 from gkd.sampling.strategies import Strategy
@@ -78,8 +77,8 @@ def replace_targets(
     )
   width = batch.inputs.shape[1]
   if input_buckets:
-    buckets = [b for b in input_buckets if b < width] + [width]
-    width = sampler.bucket_length(_longest_prompt(batch.input_mask), buckets)
+    longest = _longest_prompt(batch.input_mask)
+    width = min([b for b in input_buckets if longest <= b < width] or [width])
   samples = generate(
     model,
     params,

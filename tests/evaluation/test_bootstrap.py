@@ -11,7 +11,7 @@ from gkd.text.statistics import means
 
 
 def _interval(values, resamples=400, seed=0):
-  measure = scores.Summed([means({"x": values})])
+  measure = scores.summed([means({"x": values})])
   found = bootstrap.intervals([measure], len(values), resamples, seed)
   return found["x"]
 
@@ -60,8 +60,8 @@ def test_seed_alone_decides_and_the_size_of_a_block_does_not(monkeypatch):
 def test_all_metrics_are_measured_on_the_same_resamples():
   values = np.random.default_rng(0).random(50)
   measures = [
-    scores.Summed([means({"x": values})]),
-    scores.Summed([means({"y": 1 - values})]),
+    scores.summed([means({"x": values})]),
+    scores.summed([means({"y": 1 - values})]),
   ]
   found = bootstrap.intervals(measures, 50, 100, seed=0)
   low, high = found["x"]
@@ -72,8 +72,8 @@ def test_samples_of_a_prompt_are_resampled_together():
   # Twice the same answers are no more evidence than once: were samples
   # resampled one by one, the interval would be shorter by √2.
   hits = np.random.default_rng(0).random(100) < 0.5
-  once = scores.Summed([means({"x": hits})])
-  twice = scores.Summed([means({"x": hits})] * 2)
+  once = scores.summed([means({"x": hits})])
+  twice = scores.summed([means({"x": hits})] * 2)
   found = [
     bootstrap.intervals([measure], 100, 200, seed=0)["x"]
     for measure in (once, twice)
@@ -83,7 +83,7 @@ def test_samples_of_a_prompt_are_resampled_together():
 
 def test_nothing_is_resampled_where_no_resamples_are_asked_for():
   assert (
-    bootstrap.intervals([scores.Summed([means({"x": [1]})])], 1, 0, 0) == {}
+    bootstrap.intervals([scores.summed([means({"x": [1]})])], 1, 0, 0) == {}
   )
 
 

@@ -16,7 +16,6 @@ import pytest
 from gkd import keys
 from gkd.evaluation import evaluate
 from gkd.evaluation import predictions
-from gkd.evaluation import prompts
 from gkd.evaluation.evaluation import Evaluation
 from gkd.sampling.generate import prefetch
 from gkd.sampling.params import SamplingParams
@@ -440,7 +439,7 @@ def test_an_altered_copy_measures_on_its_own_rows():
 
 
 def test_long_evaluation_shows_every_phase_in_prompts(capsys, monkeypatch):
-  monkeypatch.setattr(prompts, "_QUIET_SECONDS", 0.0)
+  monkeypatch.setattr(evaluate, "_QUIET_SECONDS", 0.0)
   kwargs = {"teacher": _params(1)}
   _evaluate(_params(), _evaluation(), **kwargs)
   lines = capsys.readouterr().err.splitlines()

@@ -95,7 +95,7 @@ def test_a_function_without_statistics_is_called_for_its_interval():
   reference = [metrics.accuracy.statistics(targets, texts)] * 2
   reference[1] = metrics.accuracy.statistics(targets, texts[::-1])
   low, high = bootstrap.intervals(
-    [scores.Summed(reference)], 20, scores.CALLS, seed=0
+    [scores.summed(reference)], 20, scores.CALLS, seed=0
   )["accuracy"]
   assert found["f1"].low == pytest.approx(low)
   assert found["f1"].high == pytest.approx(high)

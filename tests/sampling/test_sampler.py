@@ -9,7 +9,6 @@ import pytest
 from gkd import keys
 from gkd.sampling import sampler
 from gkd.sampling.params import SamplingParams
-from gkd.types import UserError
 from tests.sampling import toy_model as toy
 from tests.sampling.toy_model import EOS_ID
 from tests.sampling.toy_model import ToyConfig
@@ -419,10 +418,3 @@ def test_equal_models_share_a_program():
   again = dataclasses.replace(MODEL)
   _sample(again, PARAMS, inputs, rows, KEY, SamplingParams(), max_length=T)
   assert _sample._cache_size() == before
-
-
-def test_bucket_length_is_the_smallest_that_fits():
-  assert sampler.bucket_length(5, (4, 8, 16)) == 8
-  assert sampler.bucket_length(8, (16, 8, 4)) == 8
-  with pytest.raises(UserError, match=r"17 tokens fits none .* at least 17"):
-    sampler.bucket_length(17, (4, 8, 16))
