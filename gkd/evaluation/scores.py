@@ -67,18 +67,22 @@ def scores(
     draws = [[record["prediction"] for record in found] for found in answers]
     for function in cache.metric_fns:
       measures += _measures(function, targets, draws)
-  measures.append(summed([_of_tokens(found) for found in answers]))
+  fields = {"length": "length", "truncation_rate": "truncated"}
+  measures.append(
+    summed(
+      [
+        means({n: [r[field] for r in found] for n, field in fields.items()})
+        for found in answers
+      ]
+    )
+  )
   return measured(measures, len(answers[0]), resamples=resamples, seed=seed)
 
 
 def describe(cache: Cache, num_samples: int) -> dict[str, tuple[str, str]]:
-  """Units and directions of the metrics that `scores` returns.
+  """{name: (unit, "max", "min" or "")} of the metrics that `scores` returns.
 
-  Scores empty answers to the first examples: which metrics there are, not how
-  good they are.
-
-  Returns:
-    {name: (unit, "max", "min" or "")}.
+  The names are those of empty answers to the first examples.
   """
   found = {}
   if cache.info["has_targets"]:
@@ -178,7 +182,7 @@ def _measures(
   found = [summed([statistics(targets, texts) for texts in draws])]
   if vote is not None and len(draws) > 1:
     chosen = statistics(targets, _majority(draws, vote))
-    found.append(summed([_renamed(chosen, "majority_{}")]))
+    found.append(summed([_with_prefix("majority_", chosen)]))
   return found
 
 
@@ -197,21 +201,11 @@ def _majority(draws: list[list], vote: Callable[[str], str]) -> list:
   return chosen
 
 
-def _renamed(statistics: Statistics, form: str) -> Statistics:
+def _with_prefix(prefix: str, statistics: Statistics) -> Statistics:
   def of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
-    found = statistics.of_sums(sums)
-    return {form.format(name): value for name, value in found.items()}
+    return {prefix + n: v for n, v in statistics.of_sums(sums).items()}
 
   return dataclasses.replace(statistics, of_sums=of_sums)
-
-
-def _of_tokens(found: Sequence[Record]) -> Statistics:
-  return means(
-    {
-      "length": [record["length"] for record in found],
-      "truncation_rate": [record["truncated"] for record in found],
-    }
-  )
 
 
 def _mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:

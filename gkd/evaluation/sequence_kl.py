@@ -9,8 +9,7 @@ The first line is the sampled log-ratio, the second its Rao-Blackwellised form:
 the same expectation, less variance, never negative. The second is measured
 here. p is the teacher (or the oracle), q the student. The forward KL needs
 targets drawn from p, the reverse KL(q||p) targets drawn from q, both at
-temperature 1 over the real ids: who drew them is the caller's business (see
-evaluation/evaluate.py).
+temperature 1 over the real ids (`evaluate.py` draws them).
 
   rows = sequence_estimates(teacher, teacher_params, student, params, batch)
   statistics([rows], "forward").compute()   # {"forward_kl": …, …_per_token}
@@ -19,7 +18,6 @@ evaluation/evaluate.py).
 from collections.abc import Sequence
 from typing import Literal
 from typing import NamedTuple
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +32,9 @@ from gkd.types import Array
 from gkd.types import Batch
 from gkd.types import LanguageModel
 from gkd.types import Params
-from gkd.types import UserError
 
 Direction = Literal["forward", "reverse"]
+_TOKEN_KLS = {"forward": forward_kl, "reverse": reverse_kl}
 
 
 class Estimates(NamedTuple):
@@ -54,7 +52,6 @@ def sequence_estimates(
   batch: Batch,
   *,
   direction: Direction = "forward",
-  temperature: float = 1.0,
   chunk_size: int | None = None,
 ) -> Estimates:
   """Token-summed KL of each row of a batch.
@@ -66,18 +63,11 @@ def sequence_estimates(
     q_params: its parameters.
     batch: targets drawn from p (forward) or q (reverse).
     direction: "forward" KL(p||q) or "reverse" KL(q||p).
-    temperature: divides both models' logits; the one that drew the targets.
     chunk_size: number of positions whose logits exist at once; None for all.
   """
-  if direction not in get_args(Direction):
-    raise UserError(
-      f"direction is {direction!r}; expected one of {get_args(Direction)}: "
-      "forward is KL(teacher||student), reverse KL(student||teacher)"
-    )
   assert batch.segments is None, "rows of a packed batch are not sequences"
   vocabulary_size = p_model.vocabulary_size
   assert vocabulary_size == q_model.vocabulary_size
-  token_kl = forward_kl if direction == "forward" else reverse_kl
 
   def of_positions(positions) -> Estimates:
     p_hidden, q_hidden, weights = positions
@@ -86,8 +76,7 @@ def sequence_estimates(
       q_model.head(q_params, q_hidden),
       vocabulary_size,
     )
-    p_logits, q_logits = p_logits / temperature, q_logits / temperature
-    values = token_kl(
+    values = _TOKEN_KLS[direction](
       jax.nn.log_softmax(p_logits), jax.nn.log_softmax(q_logits)
     )
     counts = weights > 0
