@@ -1,0 +1,149 @@
+"""A model and a split whose answers and scores are known by hand."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gkd.evaluation import evaluate
+from gkd.evaluation.evaluation import Evaluation
+from gkd.sampling.params import SamplingParams
+from gkd.types import LanguageModel
+from gkd.types import Model
+
+VOCAB, WIDTH, LENGTH = 8, 3, 4
+GREEDY = SamplingParams(temperature=0.0)
+
+
+def table_model() -> LanguageModel:
+  """Logits of position t are `params["table"][t]`, whatever came before.
+
+  With `params["echo"]` > 0 the first token is the first input id.
+  """
+
+  def head(params, hidden):
+    position = hidden[..., 0].astype(jnp.int32)
+    first = jax.nn.one_hot(hidden[..., 1].astype(jnp.int32), VOCAB)
+    echo = params["echo"] * first * (position == 0)[..., None]
+    return params["table"][position] + echo
+
+  def hidden(params, inputs, targets, **unused):
+    positions = jnp.broadcast_to(jnp.arange(targets.shape[1]), targets.shape)
+    first = jnp.broadcast_to(inputs[:, :1], targets.shape)
+    return jnp.stack([positions, first], -1).astype(jnp.float32)
+
+  def at(params, inputs, position):
+    first = inputs[:, 0]
+    state = jnp.stack([jnp.full_like(first, position), first], -1)
+    return head(params, state.astype(jnp.float32))
+
+  def prefill(params, inputs, max_length, **unused):
+    return (inputs, jnp.int32(1)), at(params, inputs, 0)
+
+  def step(params, cache, tokens):
+    inputs, position = cache
+    return (inputs, position + 1), at(params, inputs, position)
+
+  return LanguageModel(
+    config=None,
+    vocabulary_size=VOCAB,
+    start_id=0,
+    init=lambda key: None,
+    hidden=hidden,
+    head=head,
+    prefill=prefill,
+    decode=step,
+    axes=lambda params: None,
+  )
+
+
+MODEL = table_model()
+TEACHER = table_model()
+
+
+def make_params(seed=0, echo=0.0):
+  """Ids 2… at every position but the last, where only EOS can be drawn."""
+  table = np.random.default_rng(seed).normal(size=(LENGTH, VOCAB)) * 1.5
+  table[:, :2] = -1e9
+  table[-1] = -1e9
+  table[-1, 1] = 0.0
+  return {"table": jnp.float32(table), "echo": jnp.float32(echo)}
+
+
+def spelled(*ids):
+  """A model that answers `ids`, then EOS, always."""
+  table = np.full((LENGTH, VOCAB), -1e9, np.float32)
+  for position in range(LENGTH):
+    table[position, ids[position] if position < len(ids) else 1] = 0.0
+  return {"table": jnp.asarray(table), "echo": jnp.float32(0.0)}
+
+
+class _Row(NamedTuple):
+  inputs: np.ndarray
+  targets: np.ndarray
+  prompt: str
+  reference: str
+
+
+class _Vocabulary:
+  """Ids as digits; EOS ends the text."""
+
+  pad_id = 0
+  eos_ids = (1,)
+
+  def decode(self, ids):
+    ids = list(ids)
+    ids = ids[: ids.index(1)] if 1 in ids else ids
+    return "".join(str(i) for i in ids if i)
+
+
+class Cache:
+  """Rows of one input id each; the reference is this id."""
+
+  def __init__(self, num_rows=5, has_targets=True):
+    self.info = {"has_targets": has_targets}
+    self.vocabulary = _Vocabulary()
+    self.postprocess = lambda text, example=None, is_target=False: text[:1]
+    self.calls = []
+    self.metric_fns = [self._accuracy]
+    self._rows = [
+      _Row(
+        np.array([2 + i % 6, 1], np.int32),
+        np.array([2 + i % 6, 1], np.int32),
+        f"prompt {i}",
+        str(2 + i % 6),
+      )
+      for i in range(num_rows)
+    ]
+
+  def __len__(self):
+    return len(self._rows)
+
+  def read(self, indices):
+    return [self._rows[i] for i in indices]
+
+  def _accuracy(self, targets, predictions):
+    self.calls.append((targets, predictions))
+    equal = [t == p for t, p in zip(targets, predictions, strict=True)]
+    return {"accuracy": 100.0 * sum(equal) / len(equal)}
+
+
+def make_evaluation(cache=None, decoding=GREEDY, **kwargs):
+  kwargs = {"batch_size": 2, "bootstrap": 0, "score_teacher": False, **kwargs}
+  return Evaluation(
+    "toy",
+    kwargs.pop("split", "test"),
+    Cache() if cache is None else cache,
+    {"inputs": WIDTH, "targets": LENGTH},
+    decoding,
+    **kwargs,
+  )
+
+
+def run(params, evaluation, seed=0, step=0, teacher=None, **kwargs):
+  """`teacher` are the parameters of TEACHER."""
+  roles = {"student": Model(MODEL, params)}
+  if teacher is not None:
+    roles["teacher"] = Model(TEACHER, teacher)
+  return evaluate.evaluate(evaluation, roles, seed=seed, step=step, **kwargs)
