@@ -9,7 +9,6 @@ import pytest
 
 from gkd import keys
 from gkd import partitioning
-from gkd.sampling import beam_search
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.types import UserError
@@ -26,8 +25,14 @@ HISTORY = history_model()
 MODEL = toy_model()  # 12 columns, of which 1 to 9 may be chosen
 PARAMS = [jax.device_get(MODEL.init(jax.random.key(seed))) for seed in range(4)]
 
-_search = toy.search
-search = functools.partial(_search, MODEL, num_beams=4, alpha=0.6, max_length=T)
+OPTIONS = {"num_beams": 4, "alpha": 0.6, "max_length": T}
+
+
+def search(params, inputs=None, rows=None, model=MODEL, **options):
+  """A search for all kinds of prompts."""
+  inputs = _prompts() if inputs is None else inputs
+  rows = np.arange(len(inputs)) if rows is None else rows
+  return toy.search(model, params, inputs, rows, **OPTIONS | options)
 
 
 def _prompts(num_rows=ROWS):
@@ -112,15 +117,7 @@ def test_beams_equal_a_search_by_lists(num_beams, alpha):
   inputs = _prompts()
   for seed in range(3):
     params = jax.device_get(HISTORY.init(jax.random.key(seed)))
-    got = _search(
-      HISTORY,
-      params,
-      inputs,
-      np.arange(ROWS),
-      num_beams=num_beams,
-      alpha=alpha,
-      max_length=T,
-    )
+    got = search(params, model=HISTORY, num_beams=num_beams, alpha=alpha)
     for row in range(3):
       after = _after_all(_log_probs(params, inputs[row]))
       _check(got, row, _reference(after, num_beams, alpha, T))
@@ -137,7 +134,7 @@ def test_a_wide_search_finds_the_best_of_all_sequences():
       steps = zip([0, *ids], ids, strict=False)
       found.append((_score(sum(log_probs[s] for s in steps), length, 0.6), ids))
   best = max(found)
-  got = search(PARAMS[0], inputs, [0], num_beams=9, max_length=3)
+  got = search(PARAMS[0], inputs, num_beams=9, max_length=3)
   assert got.tokens[0, 0].tolist() == best[1] + [0] * (3 - len(best[1]))
   np.testing.assert_allclose(got.scores[0, 0], best[0], rtol=1e-5)
 
@@ -153,7 +150,7 @@ def test_one_beam_without_penalty_is_greedy_where_greedy_ends():
   table[:, 5, EOS_ID] = 1e3  # so that rows end at all
   params = {"table": table}
   inputs = _prompts()
-  got = search(params, inputs, np.arange(ROWS), num_beams=1, alpha=0.0)
+  got = search(params, num_beams=1, alpha=0.0)
   greedy = toy.sample(
     MODEL,
     params,
@@ -164,10 +161,10 @@ def test_one_beam_without_penalty_is_greedy_where_greedy_ends():
     max_length=T,
   )
   assert not np.asarray(greedy.truncated).all()
-  np.testing.assert_array_equal(got.best.tokens, greedy.tokens)
-  np.testing.assert_array_equal(got.best.lengths, greedy.lengths)
-  np.testing.assert_array_equal(got.best.weights, greedy.weights)
-  np.testing.assert_array_equal(got.best.truncated, greedy.truncated)
+  for name in ("tokens", "lengths", "weights", "truncated"):
+    np.testing.assert_array_equal(
+      getattr(got.best, name), getattr(greedy, name)
+    )
   np.testing.assert_allclose(
     got.best.scores, greedy.log_probs.sum(-1), rtol=1e-5, atol=1e-5
   )
@@ -186,7 +183,7 @@ def _row(beams, row):
 
 def test_a_row_depends_neither_on_its_neighbours_nor_on_the_batch():
   inputs = _prompts(9)
-  whole = search(PARAMS[1], inputs, np.arange(9))
+  whole = search(PARAMS[1], inputs)
   turned = search(PARAMS[1], inputs[::-1].copy(), np.arange(9)[::-1].copy())
   for row in range(3):
     alone = search(PARAMS[1], inputs[row : row + 1], [row])
@@ -209,7 +206,7 @@ def test_what_lives_may_still_come_first_by_its_length():
   table = np.full((3, 12, 12), -50.0, np.float32)
   table[:, 0, [EOS_ID, 5]] = 0.0, -0.2
   table[:, 5, 6] = table[:, 6, EOS_ID] = 0.0
-  got = search({"table": table}, _prompts(1), [0], num_beams=1, alpha=2.0)
+  got = search({"table": table}, _prompts(1), num_beams=1, alpha=2.0)
   assert got.tokens[0, 0].tolist() == [5, 6, EOS_ID, 0, 0, 0]
   log_prob = -0.2 - np.log(1 + np.exp(-0.2))
   np.testing.assert_allclose(
@@ -221,9 +218,6 @@ def test_the_loop_ends_with_the_last_row_that_can_change():
   """Fillers have no beams, and rows that are done wait for nobody."""
   steps = []
   model = toy_model(on_decode=lambda: steps.append(1))
-  count = functools.partial(
-    _search, model, num_beams=2, alpha=0.0, max_length=T
-  )
   # Prompt 2 % 3 never ends, the others end at once: their two best are
   # [EOS] and, with the second candidate, [x, EOS].
   table = np.zeros((3, 12, 12), np.float32)
@@ -234,7 +228,9 @@ def test_the_loop_ends_with_the_last_row_that_can_change():
 
   def calls(rows):
     steps.clear()
-    beams = count(params, inputs, np.asarray(rows, np.int32))
+    beams = search(
+      params, rows=np.asarray(rows), model=model, num_beams=2, alpha=0.0
+    )
     jax.block_until_ready(beams)
     jax.effects_barrier()
     return len(steps), beams
@@ -258,7 +254,7 @@ def test_the_loop_ends_with_the_last_row_that_can_change():
 def test_pad_and_padded_ids_are_never_chosen_however_likely():
   table = PARAMS[0]["table"].copy()
   table[..., 0] = table[..., 10:] = 30.0
-  got = search({"table": table}, _prompts(), np.arange(ROWS))
+  got = search({"table": table})
   tokens = np.asarray(got.tokens)[np.asarray(got.weights) > 0]
   assert tokens.size
   assert ((tokens > 0) & (tokens < 10)).all()
@@ -271,7 +267,7 @@ def test_without_an_end_live_beams_come_with_their_log_probability():
   table = PARAMS[2]["table"].copy()
   table[..., EOS_ID] = -np.inf
   params = {"table": table}
-  got = search(params, _prompts(), np.arange(ROWS))
+  got = search(params)
   assert np.asarray(got.truncated).all()
   assert (np.asarray(got.lengths) == T).all()
   for row in range(3):
@@ -291,7 +287,7 @@ def test_one_token_is_eos_or_the_most_likely_ones():
   table[2, 0, EOS_ID] = -50.0
   params = {"table": table}
   inputs = _prompts()
-  got = search(params, inputs, np.arange(ROWS), max_length=1)
+  got = search(params, max_length=1)
   assert got.tokens.shape == (3, 4, 1)
   best = np.argsort(-_log_probs(params, inputs[0])[0])[:4]
   assert got.tokens[0, :, 0].tolist() == best.tolist()
@@ -307,16 +303,7 @@ def test_one_token_is_eos_or_the_most_likely_ones():
 def test_several_ids_may_end_a_sequence(eos_ids):
   inputs = _prompts()
   params = jax.device_get(HISTORY.init(jax.random.key(1)))
-  got = _search(
-    HISTORY,
-    params,
-    inputs,
-    np.arange(ROWS),
-    num_beams=3,
-    alpha=0.6,
-    max_length=T,
-    eos_ids=eos_ids,
-  )
+  got = search(params, model=HISTORY, num_beams=3, eos_ids=eos_ids)
   for row in range(ROWS):
     after = _after_all(_log_probs(params, inputs[row]))
     expected = _reference(after, 3, 0.6, T, eos_ids)
@@ -324,36 +311,36 @@ def test_several_ids_may_end_a_sequence(eos_ids):
 
 
 def test_alpha_is_traced_and_favours_long_answers():
-  search({"table": PARAMS[0]["table"]}, _prompts(1), [0])
-  programs = _search._cache_size()
+  search(PARAMS[0], _prompts(1))
+  programs = toy.search.cache_size()
   # EOS at once has a half; 5, 6, EOS have a little less together.
   table = np.full((3, 12, 12), -50.0, np.float32)
   table[:, 0, [EOS_ID, 5]] = 0.0
   table[:, 5, [6, 7]] = 0.0, -3.0
   table[:, 6, EOS_ID] = 0.0
   lengths = [
-    int(search({"table": table}, _prompts(1), [0], alpha=alpha).best.lengths[0])
+    int(search({"table": table}, _prompts(1), alpha=alpha).best.lengths[0])
     for alpha in (0.0, 1.0)
   ]
-  assert _search._cache_size() == programs
+  assert toy.search.cache_size() == programs
   assert lengths == [1, 3]
 
 
 def test_logits_that_are_not_finite_are_told_by_the_scores():
   table = PARAMS[0]["table"].copy()
   table[2] = np.nan
-  got = search({"table": table}, _prompts(), np.arange(ROWS))
+  got = search({"table": table})
   assert np.isnan(got.scores[0]).all()
   assert np.isfinite(got.scores[1:, 0]).all()
-  fillers = search({"table": table}, _prompts(), np.array([-1, 0, 1]))
+  fillers = search({"table": table}, rows=np.array([-1, 0, 1]))
   assert np.isneginf(fillers.scores[0]).all()
 
 
 def test_more_beams_than_ids_are_refused():
   message = "beam size is 10, but the model chooses among 9 ids; give at most 9"
   with pytest.raises(UserError, match=message):
-    search(PARAMS[0], _prompts(1), [0], num_beams=10)
-  got = search(PARAMS[0], _prompts(1), [0], num_beams=10, forbidden_ids=())
+    search(PARAMS[0], _prompts(1), num_beams=10)
+  got = search(PARAMS[0], _prompts(1), num_beams=10, forbidden_ids=())
   assert got.tokens.shape == (1, 10, T)
 
 
@@ -361,15 +348,7 @@ def test_narrow_vocabularies_leave_places_empty():
   """Three ids, EOS among them, and three beams: 2K is more than there are."""
   model = history_model(ToyConfig(width=4, vocabulary_size=4))
   params = jax.device_get(model.init(jax.random.key(0)))
-  got = _search(
-    model,
-    params,
-    _prompts(),
-    np.arange(ROWS),
-    num_beams=3,
-    alpha=0.6,
-    max_length=T,
-  )
+  got = search(params, model=model, num_beams=3)
   for row in range(3):
     logits = np.asarray(params["table"], np.float64)[_prompts()[row, 0] % 3]
     logits = np.where(np.arange(4) == 0, -np.inf, logits)
@@ -379,21 +358,12 @@ def test_narrow_vocabularies_leave_places_empty():
 
 def test_no_gradient_flows_through_a_search():
   def loss(table):
-    return beam_search.beam_search(
-      MODEL,
-      {"table": table},
-      _prompts(1),
-      _prompts(1) > 0,
-      np.arange(1),
-      num_beams=1,
-      alpha=0.0,
-      max_length=1,
-      eos_ids=(EOS_ID,),
-      forbidden_ids=(),
-    ).scores.sum()
+    beams = search(
+      {"table": table}, _prompts(1), num_beams=1, alpha=0.0, max_length=1
+    )
+    return beams.scores.sum()
 
-  gradient = jax.jit(jax.grad(loss))(PARAMS[0]["table"])
-  assert not np.asarray(gradient).any()
+  assert not np.asarray(jax.grad(loss)(PARAMS[0]["table"])).any()
 
 
 def test_ways_in_words():

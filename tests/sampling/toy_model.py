@@ -6,7 +6,6 @@ probability with NumPy.
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -119,70 +118,31 @@ def history_model(config: ToyConfig = ToyConfig()) -> LanguageModel:
   )
 
 
-@functools.partial(
-  jax.jit, static_argnames=("model", "max_length", "eos_ids", "forbidden_ids")
-)
-def sample(
-  model,
-  params,
-  inputs,
-  rows,
-  key,
-  decoding,
-  *,
-  max_length,
-  eos_ids=(EOS_ID,),
-  forbidden_ids=(PAD_ID,),
-):
-  """`sampler.sample` with the ids of T5; jitted, and shared by the tests."""
+T5_IDS = {"eos_ids": (EOS_ID,), "forbidden_ids": (PAD_ID,)}
+
+
+def _jitted(function):
+  static = ("model", "num_beams", "max_length", "eos_ids", "forbidden_ids")
+  jitted = jax.jit(function, static_argnames=static)
+
+  def call(*args, **options):
+    return jitted(*args, **T5_IDS | options)
+
+  call.cache_size = jitted._cache_size
+  return call
+
+
+@_jitted
+def sample(model, params, inputs, rows, key, decoding, **options):
+  """`sampler.sample`, by default with T5's ids; shared by the tests."""
   return sampler.sample(
-    model,
-    params,
-    inputs,
-    inputs > 0,
-    rows,
-    key,
-    temperature=decoding.temperature,
-    top_k=decoding.top_k,
-    top_p=decoding.top_p,
-    max_length=max_length,
-    eos_ids=eos_ids,
-    forbidden_ids=forbidden_ids,
+    model, params, inputs, inputs > 0, rows, key, **vars(decoding), **options
   )
 
 
-@functools.partial(
-  jax.jit,
-  static_argnames=(
-    "model",
-    "num_beams",
-    "max_length",
-    "eos_ids",
-    "forbidden_ids",
-  ),
-)
-def search(
-  model,
-  params,
-  inputs,
-  rows,
-  *,
-  num_beams,
-  alpha,
-  max_length,
-  eos_ids=(EOS_ID,),
-  forbidden_ids=(PAD_ID,),
-):
+@_jitted
+def search(model, params, inputs, rows, **options):
   """`beam_search.beam_search` in the same way."""
   return beam_search.beam_search(
-    model,
-    params,
-    inputs,
-    inputs > 0,
-    rows,
-    num_beams=num_beams,
-    alpha=alpha,
-    max_length=max_length,
-    eos_ids=eos_ids,
-    forbidden_ids=forbidden_ids,
+    model, params, inputs, inputs > 0, rows, **options
   )
