@@ -156,7 +156,7 @@ def describe(score: Score, others: Sequence[Score] = ()) -> str:
     others: beside which it stands; group and compared model are said where
       these have several.
   """
-  words = formats.plain(score.metric)
+  words = formats.plain(score.metric) if score.task else score.metric
   models = {s.model for s in others if s.compared_with == score.compared_with}
   if score.compared_with and len(models) > 1:
     words += f" to the {score.compared_with} {score.model}"

@@ -150,7 +150,7 @@ def _predictions(
       for run in first_seeds
       if name in run.predictions
     }
-    if rows := interesting(list(answers.values())):
+    if rows := disagreements_first(list(answers.values())):
       found[name] = [
         [(arm, records[row]) for arm, records in answers.items()]
         for row in rows
@@ -158,7 +158,7 @@ def _predictions(
   return found
 
 
-def interesting(answers: Sequence[Mapping[Any, Mapping]]) -> list[Any]:
+def disagreements_first(answers: Sequence[Mapping[Any, Mapping]]) -> list[Any]:
   """Rows to show: those on which the runs disagree first, in their order."""
   common = [row for row in answers[0] if all(row in a for a in answers)]
 

@@ -255,7 +255,7 @@ def _note(runs: Sequence[Run], scores: Sequence[Score]) -> str:
   arms = by_arm(runs).values()
   notes = []
   if scores and not all(run.is_evaluation for run in runs):
-    splits = {score.split for score in scores}
+    splits = {score.split for score in scores if score.split}
     on = f" on split {splits.pop()}" if len(splits) == 1 else ""
     notes.append(f"Last values during training{on}.")
   most = max(map(len, arms), default=1)

@@ -181,7 +181,7 @@ def test_rows_on_which_runs_disagree_are_shown_first():
     {row: {"prediction": p} for row, p in enumerate(predictions)}
     for predictions in ("aaaaaaaaaa", "aaaaaaaaba")
   )
-  assert page.interesting([first, second]) == [0, 1, 2, 3, 4, 8]
+  assert page.disagreements_first([first, second]) == [0, 1, 2, 3, 4, 8]
 
 
 def test_page_says_which_runs_are_not_complete(tmp_path):
@@ -230,9 +230,10 @@ def test_page_of_evaluations_has_a_table_and_bars_for_each_split(tmp_path):
 
 
 def test_scores_of_an_earlier_version_are_shown_by_plain_names(tmp_path):
-  write(tmp_path, values={"eval/toy/accuracy": 50.0}, config="A = 1\n")
+  write(tmp_path, [{"step": 1, "eval/toy/bleu_t1": 50.0}], config="A = 1\n")
   _, text = report(tmp_path)
-  assert "run eval/toy/accuracy" in text
+  assert "run eval/toy/bleu_t1" in text
+  assert "Last values during training." in text
   assert "metric_info.json does not describe its scores" in text
 
 
