@@ -1,8 +1,8 @@
 """Runs and their names: seeds of one configuration are one arm.
 
-Runs are called by the ends of their paths. Runs whose settings differ in the
-seed alone, and whose names differ in one folder, are the seeds of one arm and
-shown as their mean. An experiment may give its arms labels (`results.json`).
+Runs are called by their paths below a common folder. Runs whose settings differ
+in the seed alone, and whose names differ in one folder, are the seeds of one arm
+and shown as their mean. An experiment may label its arms (`results.json`).
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,6 @@ import itertools
 import json
 import math
 import os
-from pathlib import Path
 import re
 from typing import Any
 
@@ -169,32 +168,9 @@ def _fingerprint(run: Run, folder: str) -> str:
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-  """The last parts of the absolute paths that tell them apart.
-
-  A folder inside another of them is called after that one: sft, sft/scores.
-  """
-  parents = {
-    path: next((str(p) for p in Path(path).parents if str(p) in paths), None)
-    for path in paths
-  }
-  tops = [path for path in paths if parents[path] is None]
-  named = dict(zip(tops, _endings(tops), strict=True))
-  # A folder comes after the one that it is in.
-  for path in sorted(paths):
-    if path not in named:
-      parent = parents[path]
-      named[path] = f"{named[parent]}/{os.path.relpath(path, parent)}"
-  return [named[path] for path in paths]
-
-
-def _endings(paths: Sequence[str]) -> list[str]:
-  """The shortest endings of paths, of one length, that are all different."""
-  parts = [path.split(os.sep) for path in paths]
-  for length in range(1, max(map(len, parts), default=0) + 1):
-    names = ["/".join(part[-length:]) for part in parts]
-    if len(set(names)) == len(names):
-      return names
-  return list(paths)
+  """Absolute paths without the folder that all of them have in common."""
+  root = os.path.commonpath([os.path.dirname(path) for path in paths])
+  return [os.path.relpath(path, root) for path in paths]
 
 
 def natural_order(name: str) -> list[tuple[int, int | str]]:

@@ -102,7 +102,7 @@ def read(paths: Sequence[str]) -> Collection:
         [*results.rows, *table.rows],
         *({**a, **b} for a, b in zip(results[1:], table[1:], strict=True)),
       )
-  names = arms.short_names(list(found))
+  names = arms.short_names(list(found)) if found else []
   named = [
     dataclasses.replace(run, name=name)
     for run, name in zip(found.values(), names, strict=True)

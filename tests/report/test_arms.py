@@ -75,9 +75,9 @@ def test_arms_keep_their_order_and_runs():
   ("paths", "names"),
   [
     (["/r/a", "/r/b"], ["a", "b"]),
-    (["/r/1/a", "/r/2/a"], ["1/a", "2/a"]),
+    (["/r/1/a", "/r/2/b"], ["1/a", "2/b"]),
     (["/r/a", "/r/a/eval"], ["a", "a/eval"]),
   ],
 )
-def test_names_are_the_endings_that_tell_paths_apart(paths, names):
+def test_names_are_paths_below_a_common_folder(paths, names):
   assert arms.short_names(paths) == names
