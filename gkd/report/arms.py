@@ -1,7 +1,7 @@
 """Runs and their names: seeds of one configuration are one arm.
 
 Runs are called by their paths below a common folder. Runs whose settings differ
-in the seed alone, and whose names differ in one folder, are the seeds of one arm
+in the seed alone, and whose names differ in one folder, are the seeds of an arm
 and shown as their mean. An experiment may label its arms (`results.json`).
 """
 
