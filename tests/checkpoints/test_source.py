@@ -84,6 +84,13 @@ def test_the_type_asked_for_is_that_of_the_loaded_arrays(folders, mesh):
     wanted = jnp.asarray(checkpoint.leaves[name].read()).astype(jnp.bfloat16)
     assert array.dtype == jnp.bfloat16
     np.testing.assert_array_equal(np.asarray(array), np.asarray(wanted))
+  # It computes what the float32 parameters do, but for 8 bits of mantissa.
+  tokens = np.arange(3, 8)[None]
+  logits = jax.jit(model.logits)
+  exact = source.load_params(checkpoint, model, mesh)
+  wanted = logits(exact, tokens, tokens)
+  error = np.abs(logits(params, tokens, tokens) - wanted).mean()
+  assert 0 < error < 0.05 * np.abs(wanted).max()
   # A model that was saved in bfloat16 is loaded in the model's own type.
   conversion.convert(
     folders / "hf", folders / "half", to="gkd", dtype="bfloat16"

@@ -41,6 +41,7 @@ from gkd.types import UserError
 
 METADATA_FILE = "metadata.json"
 SLOTS_FOLDER = "slots"
+_MODEL, _RUN = "model saved by gkd", "checkpoint of a gkd run"
 
 # Of metadata.json: what is used again when a model is opened.
 _TYPES = {
@@ -83,10 +84,35 @@ def open_checkpoint(
   folder = _checkpoint_folder(path, verify)
   if verify:
     checksums.verify(folder)
-  content = {CONTENT_KEY: checksums.digest(folder)}
-  if (folder / METADATA_FILE).is_file():
-    return _open_model(folder, content | load_metadata(folder), given)
-  return _open_run(folder, content, given)
+  is_model = (folder / METADATA_FILE).is_file()
+  home = folder if is_model else folder.parent.parent
+  saved = load_metadata(folder) if is_model else run_folder.describe_run(home)
+  leaves = native_arrays.open_arrays(folder, "" if is_model else "params")
+  if not leaves:
+    raise UserError(
+      f"{folder} holds no parameters; give the folder of a run, of one"
+      " checkpoint or of a saved model"
+    )
+  config, assumed = _config(folder, leaves, saved, given)
+  metadata = {CONTENT_KEY: checksums.digest(folder)}
+  if is_model:
+    metadata |= saved
+  elif saved:
+    kept = {VOCABULARY_KEY: saved.get(VOCABULARY_KEY)}
+    metadata |= {"run": saved, "run_dir": str(home), **kept}
+  return Checkpoint(
+    path=folder,
+    home=home,
+    format="gkd",
+    layout=f"{_MODEL if is_model else _RUN} (orbax)",
+    family=saved.get("family") or registry.T5,
+    config=config,
+    leaves=leaves,
+    step=saved.get("step") if is_model else _absolute_step(folder),
+    slots=_model_slots(folder) if is_model else _run_slots(folder),
+    assumed=(*(saved.get("assumed") or ()), *assumed),
+    metadata=metadata,
+  )
 
 
 def write(
@@ -174,63 +200,15 @@ def _checkpoint_folder(path: Path, verify: bool) -> Path:
   return path / "checkpoints" / f"{step:08d}"
 
 
-def _open_model(
-  path: Path, metadata: Mapping[str, Any], given: Mapping[str, Any]
-) -> Checkpoint:
-  leaves = _leaves(path)
-  config, assumed = _config(path, leaves, metadata, given)
-  slots = path / SLOTS_FOLDER
-  return Checkpoint(
-    path=path,
-    format="gkd",
-    layout="model saved by gkd (orbax)",
-    family=metadata.get("family") or registry.T5,
-    config=config,
-    leaves=leaves,
-    step=metadata.get("step"),
-    slots=native_arrays.open_arrays(slots) if slots.is_dir() else {},
-    assumed=(*(metadata.get("assumed") or ()), *assumed),
-    metadata=metadata,
-  )
+def _absolute_step(path: Path) -> int | None:
+  """The step with those before the run, where it went on from a checkpoint."""
+  first = run_folder.initial_step(path.parent.parent)
+  return first + int(path.name) if path.name.isdecimal() else None
 
 
-def _open_run(
-  path: Path, content: Mapping[str, Any], given: Mapping[str, Any]
-) -> Checkpoint:
-  run_dir = path.parent.parent
-  described = run_folder.describe_run(run_dir)
-  first = run_folder.initial_step(run_dir)
-  leaves = _leaves(path, "params")
-  config, assumed = _config(path, leaves, described, given)
-  metadata = dict(content)
-  if described:
-    metadata |= {"run": described, "run_dir": str(run_dir)}
-  if made_with := described.get(VOCABULARY_KEY):
-    metadata[VOCABULARY_KEY] = made_with
-  return Checkpoint(
-    path=path,
-    home=run_dir,
-    format="gkd",
-    layout="checkpoint of a gkd run (orbax)",
-    family=described.get("family") or registry.T5,
-    config=config,
-    leaves=leaves,
-    # With the steps before the run, where it went on from a checkpoint.
-    step=first + int(path.name) if path.name.isdecimal() else None,
-    slots=_run_slots(path),
-    assumed=assumed,
-    metadata=metadata,
-  )
-
-
-def _leaves(path: Path, below: str = "") -> dict[str, Leaf]:
-  leaves = native_arrays.open_arrays(path, below)
-  if not leaves:
-    raise UserError(
-      f"{path} holds no parameters; give the folder of a run, of one checkpoint"
-      " or of a saved model"
-    )
-  return leaves
+def _model_slots(path: Path) -> dict[str, Leaf]:
+  folder = path / SLOTS_FOLDER
+  return native_arrays.open_arrays(folder) if folder.is_dir() else {}
 
 
 def _run_slots(path: Path) -> dict[str, Leaf]:
