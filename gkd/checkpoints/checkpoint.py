@@ -24,8 +24,8 @@ from gkd import trees
 from gkd.models import registry
 
 Format = Literal["gkd", "t5x", "hf"]
-# Of `Checkpoint.metadata`: sha256 of the vocabulary that the model was trained
-# with, and `ContentHash` of its parameters.
+# Keys of `Checkpoint.metadata`: sha256 of the vocabulary that the model was
+# trained with, and `ContentHash` of its parameters.
 VOCABULARY_KEY = "vocabulary_sha256"
 CONTENT_KEY = "content_sha256"
 

@@ -1,4 +1,4 @@
-"""Hashes of a checkpoint's files: the mark that it is finished and unharmed."""
+"""sha256 of a checkpoint's files: the mark that it is finished and sound."""
 
 import contextlib
 import hashlib
@@ -10,7 +10,7 @@ from gkd import files
 from gkd.types import UserError
 
 HASHES_FILE = "sha256.json"
-# States of folders that this process has read in full.
+# Folders that this process has verified, with the state of their files.
 _sound: set[tuple] = set()
 
 
@@ -23,8 +23,8 @@ def write_hashes(path: Path) -> None:
 def verify(path: Path) -> None:
   """Compares every file with its hash; raises a `UserError`.
 
-  A folder that this process has found sound is read again only if a file of it
-  was written since: a start asks for the same gigabytes several times.
+  A folder that this process has verified is read again only if one of its
+  files was written since.
   """
   _check_marked(path)
   expected: dict[str, str] = {}
@@ -81,7 +81,7 @@ def _check_marked(path: Path) -> None:
 
 
 def _state(path: Path) -> tuple:
-  """What changes when a file of a folder is written, at the cost of a look."""
+  """Names, sizes and times of all files: differs once a file is written."""
   stats = [(str(file), file.stat()) for file in sorted(path.rglob("*"))]
   return tuple(
     (name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)

@@ -31,9 +31,9 @@ from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
-# Not metadata.json, by which a saved model is told from a run's checkpoint.
+# Not metadata.json, which marks a saved model.
 METADATA_FILE = "notes.json"
-# Longer waits are told, and how long they have lasted.
+# A wait that takes longer is logged.
 _SILENT_SECONDS = 5.0
 
 
@@ -105,8 +105,8 @@ class Store:
         f"cannot write checkpoints to {self.directory} ({error.strerror}); give"
         " a folder that can be written"
       ) from error
-    # Rests of killed runs, or a damaged one that a resumed run replaces. None
-    # is under way now, so that no number of kills leaves more than one.
+    # Leftovers of killed runs, or a damaged checkpoint that a resumed run
+    # replaces. No save is under way, so at most one is ever left.
     rests = [f for f in self._folders() if not checksums.is_marked(f)]
     rests += self.directory.glob("*.orbax-checkpoint-tmp*")
     for old in [path, *rests]:
@@ -117,9 +117,9 @@ class Store:
     self._pending = self._worker.submit(self._finish, step, response, text)
 
   def wait(self) -> None:
-    """Blocks until the last save is complete; raises what went wrong in it.
+    """Blocks until the last save is complete; raises its error.
 
-    Says so every few seconds: with a slow disk this may be minutes.
+    Logs every few seconds: with a slow disk this may take minutes.
     """
     if self._pending is None:
       return
@@ -134,7 +134,7 @@ class Store:
     pending.result()
 
   def check(self) -> None:
-    """Raises what went wrong in the last save if it has ended; never waits."""
+    """Raises the error of the last save if it has ended; never waits."""
     if self._pending is not None and self._pending.done():
       self.wait()
 

@@ -29,7 +29,7 @@ from gkd.types import UserError
 
 _BATCH_BYTES = 64 << 20  # arrays that are saved together
 _CHUNK_BYTES = 16 << 20  # of an array: what is encoded, and read, at once
-# Others are numbers of Python and empty nodes.
+# Other types are Python numbers and empty nodes.
 _ARRAY_TYPES = ("jax.Array", "np.ndarray")
 _STATE = "state"  # orbax's name for the one tree of a checkpoint
 
@@ -107,7 +107,7 @@ def write_arrays(
   """
   context = ocp.Context()
   context.array.saving.storage_options.chunk_byte_size = _CHUNK_BYTES
-  context.memory.deepcopy_host_arrays = False  # nobody changes them meanwhile
+  context.memory.deepcopy_host_arrays = False  # they do not change meanwhile
   batch, size_bytes = {}, 0
   with context:
     for name in sorted(leaves):
@@ -193,7 +193,7 @@ def _without_numpy_scalars(tree: Any) -> Any:
 
 
 def _abstract(leaf: Any) -> Any:
-  """What orbax is asked for: never an array's content."""
+  """Shape, type and sharding of a leaf, without its content."""
   if isinstance(leaf, jax.ShapeDtypeStruct) and leaf.sharding is None:
     return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
   if isinstance(leaf, jax.Array):

@@ -43,7 +43,7 @@ METADATA_FILE = "metadata.json"
 SLOTS_FOLDER = "slots"
 _MODEL, _RUN = "model saved by gkd", "checkpoint of a gkd run"
 
-# Of metadata.json: what is used again when a model is opened.
+# Fields of metadata.json that are read when a model is opened.
 _TYPES = {
   "assumed": list,
   CONTENT_KEY: str,
@@ -55,7 +55,7 @@ _TYPES = {
   "step": int,
   VOCABULARY_KEY: str,
 }
-# Written anew with each conversion, and so not carried along.
+# Written by each conversion, and so not carried along.
 _OWN_KEYS = (
   "assumed",
   CONTENT_KEY,
@@ -260,7 +260,7 @@ def _write_arrays(
   leaves: Mapping[str, Leaf],
   content: ContentHash | None = None,
 ) -> None:
-  """Into a folder that exists, where orbax wants to make its own."""
+  """Writes into a folder that exists, while orbax makes its own."""
   made = folder / "orbax"
   native_arrays.write_arrays(made, leaves, content)
   for entry in sorted(made.iterdir()):
