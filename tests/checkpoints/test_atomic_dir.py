@@ -1,57 +1,61 @@
-"""Where a model can go, and that nothing is left where it could not."""
+"""A folder is there whole or not at all; nothing is left where it failed."""
 
 import pytest
 
 from gkd import locks
 from gkd.checkpoints import atomic_dir
-from gkd.checkpoints import conversion
-from gkd.checkpoints import source
-from gkd.checkpoints.native import native_checkpoint
 from gkd.types import UserError
 from tests.checkpoints import tiny_models
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("destinations") / "model"
-  folder.mkdir()
-  native_checkpoint.write(folder, tiny_models.make())
-  return folder
 
 
 def left_in(folder):
   return sorted(entry.name for entry in folder.iterdir())
 
 
-def test_nothing_is_replaced_and_an_empty_folder_is_filled(model, tmp_path):
+def write(destination, meanwhile=lambda: None):
+  with atomic_dir.create(destination) as partial:
+    (partial / "below").mkdir()
+    (partial / "below" / "file").write_text("x")
+    meanwhile()
+
+
+@pytest.fixture
+def source(tmp_path):
+  """`source/model/weights`, beside what may be in the way."""
+  folder = tmp_path / "source" / "model"
+  folder.mkdir(parents=True)
+  (folder / "weights").write_text("w")
+  return folder
+
+
+def test_nothing_is_replaced_and_an_empty_folder_is_filled(tmp_path, source):
   (tmp_path / "full").mkdir()
   (tmp_path / "full" / "thesis.tex").write_text("x")
   (tmp_path / "file").write_text("x")
   (tmp_path / "link").symlink_to(tmp_path / "gone")
   for name in ("full", "file", "link"):
-    with pytest.raises(UserError, match=r"exists and nothing is replaced"):
-      conversion.convert(model, tmp_path / name, to="gkd")
+    for refuse in (atomic_dir.check, lambda _, to: write(to)):
+      with pytest.raises(UserError, match=r"exists and nothing is replaced"):
+        refuse(source, tmp_path / name)
   (tmp_path / "empty").mkdir()
-  conversion.convert(model, tmp_path / "empty", to="gkd")
-  source.open_checkpoint(tmp_path / "empty")
-  assert left_in(tmp_path) == ["empty", "file", "full", "link"]
+  atomic_dir.check(source, tmp_path / "empty")
+  write(tmp_path / "empty")
+  assert tiny_models.files_of(tmp_path / "empty") == {"below/file": b"x"}
+  assert left_in(tmp_path) == ["empty", "file", "full", "link", "source"]
   assert left_in(tmp_path / "full") == ["thesis.tex"]
 
 
-def test_the_source_stays_as_it_is(model, tmp_path):
+def test_the_source_stays_as_it_is(tmp_path, source):
   """A folder in it would be no part of what its hashes say."""
-  (tmp_path / "link").symlink_to(model)
-  before = tiny_models.files_of(model)
+  (tmp_path / "link").symlink_to(source)
   for folder, out in (
-    (model, model / "out"),
-    (model, model / "deep" / "er" / "out"),
-    (model, tmp_path / "link" / "out"),
-    (tmp_path / "link", model / ".." / model.name / "out"),
+    (source, source / "out"),
+    (source, source / "deep" / "er" / "out"),
+    (source, tmp_path / "link" / "out"),
+    (tmp_path / "link", source / ".." / source.name / "out"),
   ):
     with pytest.raises(UserError, match=r"is in .*/model, the folder to conv"):
-      conversion.convert(folder, out, to="gkd")
-  assert tiny_models.files_of(model) == before
-  assert not (model / "deep").exists()
+      atomic_dir.check(folder, out)
 
 
 @pytest.mark.parametrize(
@@ -61,49 +65,68 @@ def test_the_source_stays_as_it_is(model, tmp_path):
     ("n" * 300 + "/out", r"cannot write .*\(File name too long\); give"),
     ("file/deep/out", r"cannot write .*/out, since .*/file is a file; give"),
     ("loop/out", r"cannot write .*; give a"),
-    ("/proc/foo", r"cannot write to /proc \(.*; give a folder that can be"),
+    ("/proc/foo", r"cannot write to /proc \(.*; give"),
   ],
 )
 def test_a_place_where_nothing_can_be_is_one_line(
-  model, tmp_path, name, message
+  tmp_path, source, name, message
 ):
   (tmp_path / "file").write_text("x")
   (tmp_path / "loop").symlink_to("loop")
+
+  def both():
+    atomic_dir.check(source, tmp_path / name)
+    write(tmp_path / name)
+
   with pytest.raises(UserError, match=message) as error:
-    conversion.convert(model, tmp_path / name, to="gkd")
+    both()
   assert "\n" not in str(error.value)
-  assert left_in(tmp_path) == ["file", "loop"]
 
 
 def test_a_folder_that_may_not_be_written_to_is_refused(
-  model, tmp_path, monkeypatch
+  tmp_path, source, monkeypatch
 ):
   monkeypatch.setattr(atomic_dir.os, "access", lambda *_: False)
   with pytest.raises(UserError, match=r"since .* may not be written to; give"):
-    conversion.convert(model, tmp_path / "deep" / "out", to="gkd")
+    atomic_dir.check(source, tmp_path / "deep" / "out")
 
 
-def test_what_others_put_there_meanwhile_is_kept(model, tmp_path):
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_error_in_the_middle_leaves_nothing(tmp_path, error):
+  def fail():
+    raise error("in the middle")
+
+  with pytest.raises(error, match="in the middle"):
+    write(tmp_path / "deep" / "er" / "out", fail)
+  assert left_in(tmp_path) == []
+
+
+def test_what_a_kill_left_is_cleaned_up(tmp_path):
+  (tmp_path / ".out.partial").mkdir()
+  (tmp_path / ".out.partial" / "half").write_text("x")
+  (tmp_path / ".out.lock").write_text("process 1 on elsewhere")
+  write(tmp_path / "out")
+  assert left_in(tmp_path) == ["out"]
+  assert tiny_models.files_of(tmp_path / "out") == {"below/file": b"x"}
+
+
+def test_what_others_put_there_meanwhile_is_kept(tmp_path):
   out = tmp_path / "deep" / "out"
-  planned = conversion.plan(model, to="t5x")
-  name, leaf = list(planned.checkpoint.leaves.items())[-1]
 
-  def read():
+  def others():
     out.mkdir()
     (out / "thesis.tex").write_text("x")
-    return leaf.read()
 
-  planned.checkpoint.leaves[name] = type(leaf)(leaf.shape, leaf.dtype, read)
   with pytest.raises(UserError, match="exists and nothing is replaced"):
-    conversion.write(planned, out)
+    write(out, others)
   assert left_in(tmp_path / "deep") == ["out"]
   assert left_in(out) == ["thesis.tex"]
 
 
-def test_two_at_once_are_refused(model, tmp_path):
+def test_two_at_once_are_refused(tmp_path):
   with (
     locks.hold(tmp_path / ".out.lock", "x"),
     pytest.raises(UserError, match=r"out is in use by process"),
   ):
-    conversion.convert(model, tmp_path / "out", to="gkd")
+    write(tmp_path / "out")
   assert not (tmp_path / "out").exists()
