@@ -1,6 +1,6 @@
 """Families of models by name: what a checkpoint says it holds.
 
-  model = build("t5", {"vocab_size": 32128, …})
+  model = build(config_of("t5", {"vocab_size": 32128, …}))
   family_of(model.config)  # "t5"
 
 A family of one's own is trained, saved and loaded without being registered, as
@@ -52,9 +52,6 @@ def family_of(config: Any) -> str:
   Raises:
     UserError: not a frozen dataclass, which could not be saved or compared.
   """
-  for name, family in _FAMILIES.items():
-    if type(config) is family.config_type:
-      return name
   kind = type(config)
   is_record = dataclasses.is_dataclass(config)
   if not is_record or not kind.__dataclass_params__.frozen:
@@ -62,23 +59,31 @@ def family_of(config: Any) -> str:
       f"LanguageModel.config is a {kind.__qualname__}; expected an instance of"
       " a frozen dataclass, which is saved with the parameters"
     )
-  return f"{kind.__module__}.{kind.__qualname__}"
+  return canonical(_class_name(kind))
+
+
+def canonical(family: str) -> str:
+  """The registered name of a family that was saved under its class's name."""
+  for name, known in _FAMILIES.items():
+    if family == _class_name(known.config_type):
+      return name
+  return family
 
 
 def config_of(family: str, fields: Mapping[str, Any]) -> Any:
   """Config of a family from its saved fields; the fields if it is unknown."""
   if family == T5:  # which says more about a wrong field
     return t5.T5Config.from_size(fields)
-  if family not in _FAMILIES:
+  if (known := _FAMILIES.get(canonical(family))) is None:
     return dict(fields)
   values = {name: _hashable(value) for name, value in fields.items()}
   try:
-    return _FAMILIES[family].config_type(**values)
+    return known.config_type(**values)
   except TypeError as error:
     raise UserError(
       f"the saved config of a model of the family {family!r} does not fit"
-      f" {_FAMILIES[family].config_type.__qualname__} ({error}); use the code"
-      " that it was saved with"
+      f" {known.config_type.__qualname__} ({error}); use the code that it was"
+      " saved with"
     ) from error
 
 
@@ -88,13 +93,17 @@ def build(config: Any) -> LanguageModel:
   Raises:
     UserError: its family is not registered.
   """
-  for family in _FAMILIES.values():
-    if type(config) is family.config_type:
-      return family.build(config)
-  raise UserError(
-    "the model is of a family that gkd does not know; bind its LanguageModel,"
-    " or call gkd.models.registry.register in the module that defines it"
-  )
+  family = _FAMILIES.get(canonical(_class_name(type(config))))
+  if family is None:
+    raise UserError(
+      "the model is of a family that gkd does not know; bind its LanguageModel,"
+      " or call gkd.models.registry.register in the module that defines it"
+    )
+  return family.build(config)
+
+
+def _class_name(config_type: type) -> str:
+  return f"{config_type.__module__}.{config_type.__qualname__}"
 
 
 def _hashable(value: Any) -> Any:

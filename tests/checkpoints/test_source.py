@@ -187,11 +187,13 @@ def test_a_second_family_is_saved_opened_and_loaded(tmp_path, mesh):
 
 def test_a_registered_family_opens_by_itself(tmp_path, monkeypatch):
   monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
-  second_family.register()
   config = second_family.BigramConfig(rows=12, scales=(2.0, 3.0))
-  save(tmp_path / "model", config)
-  checkpoint = source.open_checkpoint(tmp_path / "model")
-  assert (checkpoint.family, checkpoint.config) == ("bigram", config)
+  save(tmp_path / "before", config)
+  second_family.register()
+  save(tmp_path / "after", config)
+  for name in ("before", "after"):
+    checkpoint = source.open_checkpoint(tmp_path / name)
+    assert (checkpoint.family, checkpoint.config) == ("bigram", config)
   assert registry.build(checkpoint.config).config == config
   with pytest.raises(UserError, match="'bigram' is registered already"):
     registry.register("bigram", t5.T5Config, t5.encoder_decoder)

@@ -105,7 +105,7 @@ def open_checkpoint(
     home=home,
     format="gkd",
     layout=f"{_MODEL if is_model else _RUN} (orbax)",
-    family=saved.get("family") or registry.T5,
+    family=registry.canonical(saved.get("family") or registry.T5),
     config=config,
     leaves=leaves,
     step=saved.get("step") if is_model else _absolute_step(folder),
