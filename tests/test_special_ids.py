@@ -16,6 +16,7 @@ from gkd import partitioning
 from gkd.checkpoints import conversion
 from gkd.checkpoints import source
 from gkd.checkpoints.hf import hf_folder
+from gkd.config import model_spec
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
 from gkd.data.completions.spec import Completions
@@ -189,3 +190,14 @@ def test_filler_of_any_id_changes_nothing(cache, model):
   np.testing.assert_allclose(
     logits(other)[real], logits(batch)[real], atol=1e-5
   )
+
+
+def test_a_size_by_name_gets_the_ids_of_the_vocabulary(model, vocabulary, ids):
+  without = t5.encoder_decoder(
+    dataclasses.replace(model.config, pad_id=0, eos_ids=(1,))
+  )
+  made = model_spec.with_special_ids(without, None, vocabulary)
+  assert made.config == model.config
+  # A checkpoint that says its ids has the last word.
+  stated = dataclasses.replace(tiny_models.make(), format="hf")
+  assert model_spec.with_special_ids(without, stated, vocabulary) is without

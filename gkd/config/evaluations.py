@@ -45,7 +45,7 @@ def make_evaluations(
         num_samples=config.num_samples if strategy.is_random else 1,
         chunk_size=config.chunk_size,
         label=strategy.label,
-        distance=place == 0,
+        sequence_kl=place == 0,
         bootstrap=config.bootstrap,
         score_teacher=config.teacher,
       )

@@ -15,6 +15,7 @@ from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.models import registry
 from gkd.models import t5 as family
 from gkd.models.t5 import T5Config
+from gkd.text.vocabulary import Vocabulary
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
@@ -113,6 +114,23 @@ def build(
   model = _build(role, spec, checkpoint, vocabulary_size)
   check_vocabulary(role, model, vocabulary_size)
   return model
+
+
+def with_special_ids(
+  model: LanguageModel, checkpoint: Checkpoint | None, vocabulary: Vocabulary
+) -> LanguageModel:
+  """A T5 with padding and end of the vocabulary, where no checkpoint says them.
+
+  Sizes by name and T5X's checkpoints have no ids; an export writes them.
+  """
+  ids = {"pad_id": vocabulary.pad_id, "eos_ids": vocabulary.eos_ids}
+  stated = checkpoint is not None and checkpoint.format != "t5x"
+  config = model.config
+  if stated or not isinstance(config, T5Config):
+    return model
+  if ids == {name: getattr(config, name) for name in ids}:
+    return model
+  return family.encoder_decoder(dataclasses.replace(config, **ids))
 
 
 def check_vocabulary(role: str, model: LanguageModel, size: int) -> None:

@@ -144,7 +144,7 @@ def resolve(
   for role, checkpoint in checkpoints.items():
     if roles[role].checkpoint:
       _check_tokenizer(role, checkpoint, vocabulary)
-  models = _build_models(roles, checkpoints, vocabulary.size, resumed)
+  models = _build_models(roles, checkpoints, vocabulary, resumed)
   model_spec.log_widths(models, vocabulary.size)
   if mixture is None and train is not None:
     mixture = datasets.open_mixture(train, folders)
@@ -249,7 +249,7 @@ def _check_tokenizer(
 def _build_models(
   roles: Mapping[str, Role],
   checkpoints: Mapping[str, Checkpoint],
-  vocabulary_size: int,
+  vocabulary: Vocabulary,
   resumed: Path | None,
 ) -> dict[str, LanguageModel]:
   """The models by role; of a run that goes on with its student's sizes."""
@@ -261,7 +261,7 @@ def _build_models(
       if fields := described.get("model"):
         family = described.get("family") or registry.T5
         spec = spec.build(registry.config_of(family, fields))
-    models[role] = model_spec.build(
-      role, spec, checkpoints.get(role), vocabulary_size
-    )
+    checkpoint = checkpoints.get(role)
+    model = model_spec.build(role, spec, checkpoint, vocabulary.size)
+    models[role] = model_spec.with_special_ids(model, checkpoint, vocabulary)
   return models

@@ -100,7 +100,7 @@ def evaluate(
     if evaluation.score_teacher:
       found = job.teacher_scores(teacher)
       named |= {f"teacher_{n}{suffix}": s for n, s in found.items()}
-    if evaluation.distance:
+    if evaluation.sequence_kl:
       named |= job.kls(student, teacher, step)
   values = scores.flat(named)
   return {f"eval/{evaluation.metric_part}/{n}": v for n, v in values.items()}

@@ -30,7 +30,7 @@ class Evaluation:
     name_split: metrics are `eval/<name>-<split>/…`, for a task of which several
       splits are evaluated.
     score_teacher: score the answers of the teacher, when there is one.
-    distance: measure the KLs when there is a teacher.
+    sequence_kl: measure the KLs when there is a teacher.
     chunk_size: positions whose logits exist at once when the KLs are measured,
       None for all; set it where [B, T, V] of two models is too much.
     bootstrap: resamples for the confidence intervals; 0 for none.
@@ -48,7 +48,7 @@ class Evaluation:
   label: str = ""
   name_split: bool = False
   score_teacher: bool = setting("EVAL_TEACHER", default=True)
-  distance: bool = True
+  sequence_kl: bool = True
   chunk_size: int | None = None
   bootstrap: int = RESAMPLES
   # Not an argument of __init__: `dataclasses.replace` would hand results for

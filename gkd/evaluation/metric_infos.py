@@ -56,7 +56,7 @@ def metric_infos(
         label=evaluation.label,
         **about,
       )
-  if teacher and evaluation.distance:
+  if teacher and evaluation.sequence_kl:
     about["decoding"] = _decoding(SamplingParams(), 1)
     for metric in ("forward_kl", "reverse_kl"):
       for ending, unit in _KL_UNITS.items():

@@ -23,6 +23,7 @@ from gkd.models import layers
 from gkd.models import sizes
 from gkd.models import t5_network
 from gkd.models import t5_params
+from gkd.types import Array
 from gkd.types import LanguageModel
 from gkd.types import Pair
 from gkd.types import Params
@@ -129,12 +130,6 @@ def encoder_decoder(config: T5Config) -> LanguageModel:
   """The model of a config; the identical record for equal configs."""
   module = t5_network.EncoderDecoder(config)
 
-  def mask_of(inputs, input_mask):
-    """The given mask [B, I], else every id but `pad_id`."""
-    if input_mask is None:
-      return inputs != config.pad_id
-    return jnp.asarray(input_mask, bool)
-
   def init(key):
     tokens = jnp.zeros((1, 1), jnp.int32)
     return module.init(key, tokens, tokens)["params"]
@@ -154,7 +149,7 @@ def encoder_decoder(config: T5Config) -> LanguageModel:
       {"params": params},
       inputs,
       targets,
-      mask_of(inputs, input_mask),
+      _mask(inputs, input_mask, config.pad_id),
       segments,
       dropout_key is None,
       method="hidden",
@@ -168,7 +163,7 @@ def encoder_decoder(config: T5Config) -> LanguageModel:
     cache = module.apply(
       {"params": params},
       inputs,
-      mask_of(inputs, input_mask),
+      _mask(inputs, input_mask, config.pad_id),
       max_length,
       method="empty_cache",
     )
@@ -189,6 +184,13 @@ def encoder_decoder(config: T5Config) -> LanguageModel:
     decode=decode,
     axes=logical_axes,
   )
+
+
+def _mask(inputs: Array, input_mask: Array | None, pad_id: int) -> Array:
+  """The given mask [B, I], else every id but the padding."""
+  if input_mask is None:
+    return inputs != pad_id
+  return jnp.asarray(input_mask, bool)
 
 
 def logical_axes(params: Params) -> dict[str, Any]:

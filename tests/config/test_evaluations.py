@@ -52,7 +52,7 @@ def test_distance_is_measured_once_a_split_and_settings_reach_all():
     bootstrap=7,
     teacher=False,
   )
-  assert [evaluation.distance for evaluation in made] == [True, False] * 2
+  assert [evaluation.sequence_kl for evaluation in made] == [True, False] * 2
   assert [evaluation.label for evaluation in made] == ["", "t0.7"] * 2
   assert [evaluation.num_samples for evaluation in made] == [1, 3] * 2
   assert {(e.bootstrap, e.score_teacher) for e in made} == {(7, False)}
@@ -72,10 +72,10 @@ def test_prompts_of_any_split_must_fit():
 def test_a_beam_search_is_one_evaluation_more_or_the_only_one():
   made = make(_Cache("a", "test"), beam_size=4, beam_alpha=0.5)
   assert [evaluation.label for evaluation in made] == ["", "beam4"]
-  assert [evaluation.distance for evaluation in made] == [True, False]
+  assert [evaluation.sequence_kl for evaluation in made] == [True, False]
   assert made[1].decoding == BeamSearch(4, 0.5)
   (alone,) = make(_Cache("a", "test"), beam_size=2, temperatures=())
-  assert (alone.label, alone.distance) == ("beam2", True)
+  assert (alone.label, alone.sequence_kl) == ("beam2", True)
 
 
 def test_more_beams_than_ids_are_refused():

@@ -193,7 +193,7 @@ def test_teacher_writes_once_for_all_steps(writers):
 def test_teacher_is_scored_as_the_student_is_and_once(writers):
   teacher = spelled(3)
   evaluation = make_evaluation(
-    score_teacher=True, distance=False, batch_size=5, bootstrap=20
+    score_teacher=True, sequence_kl=False, batch_size=5, bootstrap=20
   )
   first = run(spelled(4, 4), evaluation, step=10, teacher=teacher)
   alone = run(spelled(3), make_evaluation(bootstrap=20))
@@ -216,7 +216,7 @@ def test_teacher_is_decoded_as_the_evaluation_says(writers):
     num_samples=3,
     label="t1",
     score_teacher=True,
-    distance=False,
+    sequence_kl=False,
     batch_size=5,
   )
   values = run(make_params(1), evaluation, teacher=make_params(1))
@@ -227,7 +227,7 @@ def test_teacher_is_decoded_as_the_evaluation_says(writers):
 
 
 def test_teacher_is_left_out_where_not_asked_for(writers):
-  evaluation = make_evaluation(distance=False)
+  evaluation = make_evaluation(sequence_kl=False)
   values = run(make_params(), evaluation, teacher=make_params(1))
   assert writers.count("teacher") == 0
   assert not any("teacher" in name for name in values)

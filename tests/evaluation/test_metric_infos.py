@@ -26,7 +26,7 @@ def test_names_say_task_split_teacher_and_decoding(tmp_path):
   assert names(False) == {f"eval/sums/{name}" for name in own}
   by_teacher = [f"teacher_{name}" for name in own]
   assert names(True) == {f"eval/sums/{n}" for n in own + by_teacher + KLS}
-  assert names(True, distance=False, score_teacher=False) == names(False)
+  assert names(True, sequence_kl=False, score_teacher=False) == names(False)
   several = names(
     False,
     decoding=SamplingParams(temperature=0.5),
