@@ -108,17 +108,13 @@ def write_arrays(
   context = ocp.Context()
   context.array.saving.storage_options.chunk_byte_size = _CHUNK_BYTES
   context.memory.deepcopy_host_arrays = False  # they do not change meanwhile
-  batch, size_bytes = {}, 0
   with context:
-    for name in sorted(leaves):
-      batch[name] = leaves[name].read()
-      size_bytes += batch[name].nbytes
-      if content is not None:
-        content.add(name, batch[name])
-      if size_bytes >= _BATCH_BYTES:
-        ocp.partial.save(path, trees.unflatten(batch))
-        batch, size_bytes = {}, 0
-    if batch:
+    for names in _batches(leaves):
+      batch = {}
+      for name in names:
+        batch[name] = leaves[name].read()
+        if content is not None:
+          content.add(name, batch[name])
       ocp.partial.save(path, trees.unflatten(batch))
     ocp.partial.finalize(path)
 
@@ -148,6 +144,18 @@ def load(path: Path, like: Any) -> Any:
       " that it was saved with"
     )
   return ocp.load(path, like)
+
+
+def _batches(leaves: Mapping[str, Leaf]) -> list[list[str]]:
+  """Sorted names, those together that fit into _BATCH_BYTES."""
+  batches, size_bytes = [], 0
+  for name in sorted(leaves):
+    size_bytes += leaves[name].size_bytes
+    if not batches or size_bytes > _BATCH_BYTES:
+      batches.append([])
+      size_bytes = leaves[name].size_bytes
+    batches[-1].append(name)
+  return batches
 
 
 def _spec(
