@@ -1,5 +1,7 @@
 """Chunks of positions: the dense result, without a [B, T, V] array."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +37,7 @@ def problem():
   return trained, normal(B, T, E), normal(E, V + 4), batch
 
 
+@functools.cache
 def loss_and_gradient(chunk_size):
   """Compiled: problem -> ((loss, metrics), gradients)."""
   kind = divergence.GeneralizedJSD(0.3)
@@ -55,8 +58,8 @@ def loss_and_gradient(chunk_size):
   return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
 
-# Divides T, does not, one position, all, more than all.
-@pytest.mark.parametrize("chunk_size", [5, 4, 1, T, 64])
+# Divides T, does not, more than all.
+@pytest.mark.parametrize("chunk_size", [5, 4, 64])
 def test_chunked_equals_dense_in_value_metrics_and_gradient(
   problem, chunk_size
 ):

@@ -1,7 +1,6 @@
 """An update is the same however the batch is padded, split or laid out."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -69,19 +68,14 @@ def make_batch(padding: int = 0) -> Batch:
   )
 
 
-@functools.cache
-def start_values(model, seed):
-  return jax.device_get(jax.jit(model.init)(jax.random.key(seed)))
-
-
 def start():
   """The student's parameters, new each time: a step donates them."""
-  return jax.tree.map(jnp.array, start_values(STUDENT, 0))
+  return jax.tree.map(jnp.array, tiny.parameters(STUDENT, 0))
 
 
 @pytest.fixture(scope="module")
 def teacher_params():
-  return jax.tree.map(jnp.array, start_values(TEACHER, 1))
+  return jax.tree.map(jnp.array, tiny.parameters(TEACHER, 1))
 
 
 def step(plan, batch, teacher_params, mesh=None):
@@ -115,10 +109,10 @@ def assert_same(actual, expected, rtol=2e-5):
   )
 
 
-@pytest.mark.parametrize("reduction", ["sequence", "token", "sum"])
+@pytest.mark.parametrize("reduction", ["sequence", "token"])
 def test_micro_batches_equal_the_whole_batch(reduction, teacher_params):
   plan = dataclasses.replace(PLAN, reduction=reduction)
-  if reduction != "sequence":  # one objective is enough for the others
+  if reduction != "sequence":  # one objective is enough for the other
     plan = dataclasses.replace(plan, objective=CrossEntropy(), teacher=None)
   teacher_params = teacher_params if plan.teacher else None
   whole = step(plan, make_batch(), teacher_params)
@@ -132,11 +126,9 @@ def test_padding_changes_nothing(straight, teacher_params):
   assert_same(step(PLAN, make_batch(padding=5), teacher_params), straight)
 
 
-@pytest.mark.parametrize("shape", [(4, 1), (2, 2), (1, 2)])
+@pytest.mark.parametrize("shape", [(4, 1), (2, 2)])
 def test_four_devices_equal_one(shape, straight, teacher_params):
-  mesh = partitioning.make_mesh(
-    data=shape[0], model=shape[1], devices=jax.devices()[: shape[0] * shape[1]]
-  )
+  mesh = partitioning.make_mesh(*shape)
   assert_same(step(PLAN, make_batch(), teacher_params, mesh), straight)
 
 
