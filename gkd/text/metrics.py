@@ -33,7 +33,7 @@ Target = str | Sequence[str]
 
 
 def _metric(
-  answer: Callable[[str], str] | None = None,
+  answer: Callable[[str], str] | None = None, unit: str = ""
 ) -> Callable[[Callable[..., Statistics]], Callable[..., dict[str, float]]]:
   """Makes a metric function of one that returns `Statistics`."""
 
@@ -42,7 +42,7 @@ def _metric(
     def metric(targets: Sequence[Target], predictions: Sequence[str]):
       return statistics(targets, predictions).compute()
 
-    metric.statistics = statistics
+    metric.statistics, metric.unit = statistics, unit
     if answer is not None:
       metric.answer = answer
     return metric
@@ -50,7 +50,7 @@ def _metric(
   return metric_of
 
 
-@_metric(answer=str)
+@_metric(answer=str, unit="%")
 def accuracy(targets: Sequence[Target], predictions: Sequence[str]):
   """Share of predictions equal to a reference; an empty one is wrong.
 
@@ -61,7 +61,7 @@ def accuracy(targets: Sequence[Target], predictions: Sequence[str]):
   return _percent(accuracy=_equal(targets, predictions))
 
 
-@_metric()
+@_metric(unit="%")
 def exact_match(targets: Sequence[Target], predictions: Sequence[str]):
   """Share of predictions equal to a reference, blanks collapsed."""
   targets = [[_collapse(t) for t in _listed(target)] for target in targets]
@@ -77,14 +77,14 @@ def _recomputed_answer(text: str) -> str:
   return _answer(numbers.recompute(text))
 
 
-@_metric(answer=_answer)
+@_metric(answer=_answer, unit="%")
 def answer_accuracy(targets: Sequence[Target], predictions: Sequence[str]):
   """Share of solutions whose final number is that of a reference."""
   answers = [_answer(prediction) for prediction in predictions]
   return _percent(accuracy=_equal(_answers(targets), answers))
 
 
-@_metric(answer=_recomputed_answer)
+@_metric(answer=_recomputed_answer, unit="%")
 def answer_accuracy_with_calculator(
   targets: Sequence[Target], predictions: Sequence[str]
 ):

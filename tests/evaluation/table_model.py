@@ -147,3 +147,14 @@ def run(params, evaluation, seed=0, step=0, teacher=None, **kwargs):
   if teacher is not None:
     roles["teacher"] = Model(TEACHER, teacher)
   return evaluate.evaluate(evaluation, roles, seed=seed, step=step, **kwargs)
+
+
+def softmax(logits):
+  weights = np.exp(logits - logits.max(-1, keepdims=True))
+  return weights / weights.sum(-1, keepdims=True)
+
+
+def kl(p, q):
+  inside = p > 0
+  ratio = np.log(np.where(inside, p, 1) / np.where(inside, q, 1))
+  return float(np.sum(np.where(inside, p * ratio, 0.0)))

@@ -1,11 +1,12 @@
-"""Names of values before anything runs.
+"""What the values of an evaluation are, before anything runs.
 
 That an evaluation reports these is seen where one runs, in test_loop.py.
 """
 
-from gkd.evaluation.metric_infos import metric_infos
+import json
+
+from gkd.evaluation import metric_infos
 from gkd.sampling.params import SamplingParams
-from tests.tiny import make_cache
 from tests.tiny import make_evaluation
 
 KLS = [
@@ -15,24 +16,52 @@ KLS = [
 ]
 
 
-def test_names_say_task_split_teacher_and_decoding(tmp_path):
-  cache = make_cache(tmp_path / "cache", rows=8, split="validation")
-
-  def names(teacher, **fields):
-    evaluation = make_evaluation(cache, **fields)
-    return set(metric_infos(evaluation, teacher=teacher))
+def test_names_and_fields_say_task_split_role_and_decoding(caches):
+  def infos(teacher, **fields):
+    evaluation = make_evaluation(caches["validation"], **fields)
+    return metric_infos.metric_infos(evaluation, teacher=teacher)
 
   own = ["accuracy", "length", "truncation_rate"]
-  assert names(False) == {f"eval/sums/{name}" for name in own}
+  alone = {f"eval/sums/{name}" for name in own}
   by_teacher = [f"teacher_{name}" for name in own]
-  assert names(True) == {f"eval/sums/{n}" for n in own + by_teacher + KLS}
-  assert names(True, sequence_kl=False, score_teacher=False) == names(False)
-  several = names(
-    False,
+  assert set(infos(False)) == alone
+  assert set(infos(True)) == {f"eval/sums/{n}" for n in own + by_teacher + KLS}
+  without = infos(True, sequence_kl=False, score_teacher=False)
+  assert set(without) == alone
+  several = infos(
+    True,
     decoding=SamplingParams(temperature=0.5),
     num_samples=3,
     label="t0.5",
     name_split=True,
   )
   found = [f"{name}_t0.5" for name in own]
-  assert several >= {f"eval/sums-validation/{name}" for name in found}
+  assert set(several) >= {f"eval/sums-validation/{name}" for name in found}
+  drawn = {"strategy": "sampling", "temperature": 0.5, "top_k": 0, "top_p": 1.0}
+  teacher = vars(several["eval/sums-validation/teacher_accuracy_t0.5"])
+  assert teacher == {
+    "metric": "accuracy",
+    "task": "sums",
+    "split": "validation",
+    "decoding": drawn | {"num_samples": 3},
+    "label": "t0.5",
+    "unit": "%",
+    "direction": "max",
+    "role": "teacher",
+    "compared_with": "",
+  }
+  kl = several["eval/sums-validation/reverse_kl_per_token"]
+  assert (kl.unit, kl.direction) == ("nats per token", "min")
+  assert (kl.role, kl.compared_with, kl.label) == ("student", "teacher", "")
+  assert kl.decoding["temperature"] == 1.0
+
+
+def test_the_file_keeps_what_other_evaluations_wrote(caches, tmp_path):
+  path = tmp_path / metric_infos.FILE_NAME
+  path.write_text(json.dumps({"eval/other/bleu": {"metric": "bleu"}}))
+  evaluation = make_evaluation(caches["validation"])
+  metric_infos.write(tmp_path, [evaluation], teacher=False)
+  written = json.loads(path.read_text())
+  assert written["eval/other/bleu"] == {"metric": "bleu"}
+  assert written["eval/sums/length"]["unit"] == "tokens"
+  assert len(written) == 4
