@@ -34,13 +34,3 @@ def test_streams_have_no_permutation_in_common():
     tuple(permute(i, 1000, stream) for i in range(20)) for stream in streams
   }
   assert len(found) == 18
-
-
-def test_no_memory_of_the_order():
-  """Adjacent places land apart: mean step of a random order of n is n/3."""
-  size = 5000
-  order = np.array(drawn(size, (0, 0, 0)))
-  assert abs(np.abs(np.diff(order)).mean() / (size / 3) - 1) < 0.05
-  # Ranks of the first half: mean (n-1)/2, standard error n / sqrt(12 n/2).
-  error = size / np.sqrt(12 * size / 2)
-  assert abs(order[: size // 2].mean() - (size - 1) / 2) < 4 * error

@@ -3,7 +3,6 @@
 import itertools
 import re
 
-import numpy as np
 import pytest
 
 from gkd.data.subset import Subset
@@ -31,6 +30,7 @@ def test_all_rows_without_a_choice(cache):
   assert list(Subset().of(cache, 0)) == list(range(ROWS))
   assert list(Subset(fraction=1).of(cache, 0)) == list(range(ROWS))
   assert list(Subset(limit=ROWS + 1).of(cache, 0)) == list(range(ROWS))
+  assert len(Subset(fraction=1e-9).of(cache, 0)) == 1
 
 
 @pytest.mark.parametrize("name", ["limit", "fraction"])
@@ -40,6 +40,7 @@ def test_smaller_parts_lie_within_larger_ones(cache, name):
   for size in sizes[name]:
     rows = list(Subset(**{name: size}).of(cache, 5))
     assert len(rows) == len(set(rows))
+    assert rising(rows).tolist() == sorted(rows)
     parts.append(set(rows))
   assert [len(part) for part in parts] == [2, 20, 100, 300]
   assert all(a < b for a, b in itertools.pairwise(parts))
@@ -52,10 +53,6 @@ def test_a_part_is_of_its_own_seed_or_the_runs(cache):
 
   assert drawn(1) != drawn(2)
   assert drawn(1, seed=7) == drawn(2, seed=7) == drawn(7)
-
-
-def test_a_part_has_at_least_one_row(cache):
-  assert len(Subset(fraction=1e-9).of(cache, 0)) == 1
 
 
 def targets_by_prompt(cache, rows):
@@ -157,9 +154,3 @@ def test_a_cache_with_too_few_targets_is_refused(sampled, tmp_path):
   )
   with pytest.raises(UserError, match=message):
     Subset(limit=26, targets_per_prompt=2).of(sampled, 0)
-
-
-def test_rising_rows_are_sorted(cache):
-  rows = Subset(limit=50).of(cache, 0)
-  assert rising(rows).tolist() == sorted(rows)
-  assert np.all(np.diff(rising(rows)) > 0)

@@ -2,8 +2,6 @@
 
 import logging
 import shutil
-import signal
-import time
 
 import numpy as np
 import pytest
@@ -182,35 +180,6 @@ def test_without_a_key_nothing_is_left_to_continue(tmp_path):
   assert not interrupted(tmp_path / "d", []).exists()
 
 
-def test_killed_between_and_within_shards(tmp_path):
-  """With kill -9 while shard 2 is half written: 0 and 1 stay."""
-  path = tmp_path / "c"
-  code = """
-    import itertools, sys, time
-    from tests.data import test_writer as t
-
-    def slow():
-      for row in itertools.cycle(t.rows_of(2)):
-        print("writing", flush=True)
-        time.sleep(0.01)
-        yield row
-
-    with t.CacheWriter(sys.argv[1], t.KEY) as writer:
-      writer.add(0, t.rows_of(0))
-      writer.add(1, t.rows_of(1))
-      writer.add(2, slow())
-  """
-  process = child.start(code, path)
-  for _ in range(3):
-    assert process.stdout.readline() == "writing\n"
-  process.send_signal(signal.SIGKILL)
-  process.wait()
-  # Another process that is still at it would be refused; a dead one is not.
-  assert build(path, 4) == [2, 3]
-  build(tmp_path / "whole", 4)
-  assert files(path) == files(tmp_path / "whole")
-
-
 def test_killed_after_the_cache_was_moved_into_place(tmp_path, caplog):
   build(tmp_path / "c", 1)
   folder = interrupted(tmp_path / "d", [0])
@@ -294,25 +263,3 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match=r"cannot write to .*give a folder"):
     CacheWriter(tmp_path / "file" / "c", KEY).__enter__()
-
-
-def test_waiting_takes_turns(tmp_path):
-  """With `wait` the second one goes on when the first one is done."""
-  code = """
-    import sys, time
-    from tests.data import test_writer as t
-
-    with t.CacheWriter(sys.argv[1], t.KEY) as writer:
-      writer.add(0, t.rows_of(0))
-      print("ready", flush=True)
-      time.sleep(1)
-      writer.finish(t.INFO)
-  """
-  process = child.start(code, tmp_path / "c")
-  assert process.stdout.readline() == "ready\n"
-  start = time.monotonic()
-  with CacheWriter(tmp_path / "c", KEY, wait=True) as writer:
-    assert time.monotonic() - start > 0.5
-    assert writer.exists
-  assert process.wait() == 0
-  assert len(TokenCache(tmp_path / "c")) == 5

@@ -38,10 +38,20 @@ def test_the_number_of_rows_is_known_where_it_can_be():
   assert first.keys() == rows[0].keys()
 
 
-def test_a_wrong_row_is_named_by_its_number():
-  rows = [{"inputs": "a"}, {"targets": "a"}]
-  source = sources.rows_source(lambda split: rows, ("train",))
-  with pytest.raises(UserError, match=r"row 1 has .* 'inputs' as text"):
+@pytest.mark.parametrize(
+  ("row", "wrong"),
+  [
+    ({"targets": "a"}, "inputs"),
+    ({"inputs": "a", "targets": 2}, "targets"),
+    ({"inputs": "a"}, "references"),
+  ],
+)
+def test_a_wrong_row_is_named_by_its_number(row, wrong):
+  rows = [{"inputs": "a", "references": []}, row]
+  source = sources.rows_source(
+    lambda split: rows, ("train",), with_references=wrong == "references"
+  )
+  with pytest.raises(UserError, match=f"row 1 has .* '{wrong}' as .*text"):
     list(source.examples("train"))
 
 

@@ -8,6 +8,8 @@ import pytest
 from gkd.text import task_modules
 from gkd.types import UserError
 
+NO_NAMES = ("", None, "my/tasks", ".tasks", "my tasks")
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -29,28 +31,26 @@ def test_register_is_called(folder):
   assert sys.modules["good_tasks"].calls == [("data", 3)]
 
 
-@pytest.mark.parametrize("name", ["", None, "my/tasks", ".tasks", "my tasks"])
-def test_what_is_no_name(name):
-  with pytest.raises(UserError, match=r"TASK_MODULE is .*expected the dotted"):
+@pytest.mark.parametrize(
+  ("name", "code", "message"),
+  [
+    *[
+      (name, None, "TASK_MODULE is .*expected the dotted") for name in NO_NAMES
+    ],
+    (
+      "no_such.tasks",
+      None,
+      r"cannot be imported \(No module named.*correct the",
+    ),
+    ("needy_tasks", "import no_package", r"'needy_tasks' .*'no_package'"),
+    ("bare_tasks", "", r"'bare_tasks' .* has no register\("),
+  ],
+)
+def test_what_is_no_module_of_tasks_is_one_line(folder, name, code, message):
+  if code is not None:
+    (folder / f"{name}.py").write_text(code)
+  with pytest.raises(UserError, match=message):
     task_modules.register(name, None, None)
-
-
-def test_a_module_that_is_missing(folder):
-  message = r"TASK_MODULE 'no_such.tasks' cannot be imported \(No module named"
-  with pytest.raises(UserError, match=message + ".*correct the name"):
-    task_modules.register("no_such.tasks", None, None)
-
-
-def test_a_module_that_misses_another(folder):
-  (folder / "needy_tasks.py").write_text("import no_such_package\n")
-  with pytest.raises(UserError, match=r"'needy_tasks' .*'no_such_package'"):
-    task_modules.register("needy_tasks", None, None)
-
-
-def test_a_module_without_register(folder):
-  (folder / "bare_tasks.py").write_text("")
-  with pytest.raises(UserError, match=r"'bare_tasks' .* has no register\("):
-    task_modules.register("bare_tasks", None, None)
 
 
 def test_a_bug_in_a_module_keeps_its_traceback(folder):

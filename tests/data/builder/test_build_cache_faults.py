@@ -4,7 +4,6 @@ import gzip
 import importlib
 import json
 import logging
-import os
 from pathlib import Path
 import shutil
 import signal
@@ -172,34 +171,6 @@ def test_a_second_process_waits_and_takes_what_the_first_made(
   held.wait()
   assert make(tmp_path) == str(path)
   thread.join()
-
-
-def test_a_full_disk_leaves_the_finished_shards(tmp_path, monkeypatch, caplog):
-  """In the worker's code, in this process: one shard at a time."""
-  replace, full = os.replace, []
-
-  def fail(source, target):
-    if shards.name(4) in str(target):
-      full.append(target)
-      raise OSError(28, "No space left on device")
-    replace(source, target)
-
-  def inline(jobs, recipe, count):
-    for job in jobs:
-      yield making.workers.tokenise.write(recipe, job)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(shards.os, "replace", fail)
-    patch.setattr(making.workers, "run", inline)
-    with pytest.raises(
-      UserError, match=r"No space left.* 4 finished shards"
-    ) as e:
-      make(tmp_path)
-  assert "\n" not in str(e.value)
-  assert full
-  path = make(tmp_path)
-  assert "40 rows are done" in caplog.text
-  assert files(path) == files(make(tmp_path, "others"))
 
 
 def flip(file):

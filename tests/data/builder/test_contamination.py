@@ -47,15 +47,11 @@ def test_nothing_found_has_no_examples(caches, tmp_path):
   one = np.ones(1, np.int32)
   rows = [tiny_caches.Row(one, one, text, None) for text in "pq"]
   other = tiny_caches.write(tmp_path / "c", rows)
+  rows = [tiny_caches.Row(one, one, "z" * 100, None)] * 2
+  long = contamination.within(tiny_caches.write(tmp_path / "d", rows))
+  assert long.quoted == repr("z" * 59 + "…")
   for found in (
     contamination.within(other),
     contamination.shared(caches[0], other),
   ):
     assert found == (0, 0, "")
-
-
-def test_long_examples_are_cut(tmp_path):
-  one = np.ones(1, np.int32)
-  rows = [tiny_caches.Row(one, one, "z" * 100, None)] * 2
-  found = contamination.within(tiny_caches.write(tmp_path / "c", rows))
-  assert found.quoted == repr("z" * 59 + "…")
