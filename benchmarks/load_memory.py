@@ -23,6 +23,7 @@ from typing import Any
 
 import jax
 
+from benchmarks import caches
 from benchmarks import conversion
 from gkd import files
 from gkd import partitioning
@@ -65,7 +66,7 @@ def measure(
     "over_baseline_mb": over,
     "over_baseline_and_loaded_arrays_mb": over - on_devices,
     "date": datetime.date.today().isoformat(),
-    "hardware": conversion._hardware(),
+    "hardware": caches.hardware(),
     "load_average": os.getloadavg()[1],
     "python": platform.python_version(),
   }
@@ -99,7 +100,9 @@ def _load(folder: str, dtype: str) -> None:
 def main() -> None:
   """Measures, prints and writes the results."""
   parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-  parser.add_argument("--size", choices=conversion._SIZES, default="large")
+  parser.add_argument(
+    "--size", choices=("tiny", *conversion.SIZES), default="large"
+  )
   parser.add_argument("--devices", type=int, default=4)
   parser.add_argument("--dtype", default="float32")
   parser.add_argument("--scratch", help="default: a temporary folder")
