@@ -1,4 +1,4 @@
-"""What the README shows works as it stands there, with paths of the test."""
+"""What README and docs/ show works as it stands, in folders of the test."""
 
 import itertools
 import json
@@ -16,10 +16,12 @@ from gkd.data.cache import TokenCache
 from gkd.text import vocabulary
 from tests.checkpoints import tiny_models
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(
-  r"^```(?:\w*)\n(.*?)^```$", README.read_text("utf-8"), re.M | re.S
-)
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+PAGES = {path: path.read_text("utf-8") for path in (ROOT / "docs").glob("*.md")}
+_BLOCK = re.compile(r"^```(?:\w*)\n(.*?)^```$", re.M | re.S)
+COMMANDS = _BLOCK.findall(README)
+BLOCKS = [block for page in PAGES.values() for block in _BLOCK.findall(page)]
 # Where the README's commands write.
 FOLDER = "/tmp/gkd"
 
@@ -37,7 +39,7 @@ def files(folder: pathlib.Path, *names: str) -> None:
     (folder / name).write_text(text, "utf-8")
 
 
-CHAINS = [commands(b) for b in BLOCKS if "--gin_file=test/" in b]
+CHAINS = [commands(b) for b in COMMANDS if "--gin_file=test/" in b]
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def own_folder(tmp_path, monkeypatch):
 
 def test_own_data_becomes_a_cache(own_folder):
   files(own_folder, "capitals.py", "capitals.gin")
-  assert "cache make --gin_file=capitals.gin" in README.read_text("utf-8")
+  assert "cache make --gin_file=capitals.gin" in PAGES[ROOT / "docs/python.md"]
   assert command.main(["cache", "make", "--gin_file=capitals.gin"]) == 0
   paths = sorted((own_folder / "caches" / "capitals").glob("[!.]*"))
   rows = {}
@@ -141,7 +143,7 @@ def test_three_commands_bring_a_t5_in_and_out(own_folder):
       vocab_size=384, emb_dim=width, num_encoder_layers=1, num_decoder_layers=1
     )
     hf_folder.write(own_folder / name, model, vocabulary=byt5)
-  (block,) = [commands(b) for b in BLOCKS if "--to=gkd --dry_run" in b]
+  (block,) = [commands(b) for b in COMMANDS if "--to=gkd --dry_run" in b]
   look, train, export = block
   # The settings that are other than the README's; the last of a flag counts.
   train = [
@@ -164,3 +166,32 @@ def test_three_commands_bring_a_t5_in_and_out(own_folder):
   card = (own_folder / "student" / "README.md").read_text("utf-8")
   assert 'license: "apache-2.0"' in card
   assert "| Teacher | flan-t5-base |" in card
+
+
+def test_python_program_runs_and_the_notebook_is_the_same(own_folder):
+  files(own_folder, "sums.py")
+  program = (own_folder / "sums.py").read_text("utf-8")
+  cells = json.loads((ROOT / "docs/quickstart.ipynb").read_text("utf-8"))[
+    "cells"
+  ]
+  code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+  assert "\n\n\n".join(code) == program.rstrip()
+  names: dict = {}
+  exec(compile(program, "sums.py", "exec"), names)
+  assert names["student"].path == "runs/student"
+  (text,) = names["gkd"].generate(names["student"], ["12+34="])
+  assert isinstance(text, str)
+  scores = names["gkd"].evaluate(
+    names["student"],
+    names["common"]["evaluations"][0],
+    teacher=names["teacher"],
+  )
+  assert {"eval/sums/accuracy", "eval/sums/reverse_kl"} <= scores.keys()
+
+
+def test_pages_are_short_and_their_links_lead_somewhere():
+  assert len(README.encode()) <= 9000
+  for path, page in {ROOT / "README.md": README, **PAGES}.items():
+    for link in re.findall(r"\]\(([^)#]+)\)", page):
+      if "://" not in link:
+        assert (path.parent / link).exists(), (path.name, link)

@@ -1,0 +1,172 @@
+"""The public interface for programs and notebooks; see docs/python.md.
+
+Commands and configurations are not needed here: what a run is made of are
+objects that a program builds.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import logging
+import os
+import sys
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from gkd import collate
+from gkd import keys
+from gkd import partitioning
+from gkd.checkpoints import source
+from gkd.evaluation import evaluate as evaluation_by_generation
+from gkd.evaluation.evaluation import Evaluation
+from gkd.models import registry
+from gkd.sampling import generate as generator
+from gkd.sampling.params import SamplingParams
+from gkd.sampling.strategies import Strategy
+from gkd.training import loop
+from gkd.training.run import Run as Run
+from gkd.types import Model
+from gkd.types import UserError
+
+# Prompts are padded to a multiple of it, so that few lengths are compiled.
+_BUCKET = 32
+
+
+def show_log() -> None:
+  """Prints what the library logs: start-up, warnings, each compilation."""
+  log = logging.getLogger("gkd")
+  log.setLevel(logging.INFO)
+  if not log.handlers:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+
+
+def load(
+  path: str | os.PathLike,
+  *,
+  dtype: str | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+) -> Model:
+  """A model from a run, a saved model, a T5X or a Hugging Face folder.
+
+  Args:
+    path: the folder; of a run the newest checkpoint.
+    dtype: "float32" or "bfloat16" of the parameters; None for float32.
+    mesh: devices that the parameters are laid out over, array by array; None
+      for a mesh of all devices, a copy on each.
+
+  Returns:
+    The `Model`: `.lm`, `.params`, `.config`, and `.vocabulary`, which is None
+    where the folder has no tokenizer.
+
+  Raises:
+    UserError: no such folder, none of the formats, or damaged.
+  """
+  checkpoint = source.open_checkpoint(path)
+  lm = registry.build(checkpoint.config)
+  mesh = mesh or partitioning.make_mesh()
+  params = source.load_params(checkpoint, lm, mesh, dtype=dtype)
+  return Model(
+    lm,
+    params,
+    vocabulary=source.vocabulary(checkpoint),
+    path=str(path),
+    content_sha256=checkpoint.content_sha256,
+  )
+
+
+def train(run: Run) -> Model:
+  """Trains a run, or continues it, and returns the student.
+
+  Raises:
+    UserError: something that the run asks for is impossible, or its folder
+      holds another run.
+    FloatingPointError: the loss or a gradient is not finite.
+  """
+  state = loop.train(run)
+  return dataclasses.replace(
+    run.roles["student"],
+    params=state.params,
+    vocabulary=run.loader.vocabulary,
+    path=run.model_dir,
+    content_sha256="",
+  )
+
+
+def evaluate(
+  model: Model,
+  evaluation: Evaluation,
+  *,
+  teacher: Model | None = None,
+  seed: int = 0,
+  predictions_dir: str | None = None,
+) -> dict[str, float]:
+  """Scores of a model on a split, see `evaluation.evaluate`.
+
+  Args:
+    model: the model.
+    evaluation: the split and the decoding strategy.
+    teacher: also gives its own scores and the KLs between the two.
+    seed: of the draws.
+    predictions_dir: where to write the predictions; None for nowhere.
+  """
+  roles = {"student": model} | ({"teacher": teacher} if teacher else {})
+  return evaluation_by_generation.evaluate(
+    evaluation, roles, seed=seed, step=0, predictions_dir=predictions_dir
+  )
+
+
+def generate(
+  model: Model,
+  prompts: Sequence[str],
+  *,
+  strategy: Strategy | None = None,
+  max_length: int = 64,
+  seed: int = 0,
+) -> list[str]:
+  """One text for each prompt.
+
+  Args:
+    model: with a vocabulary.
+    prompts: the texts, one batch.
+    strategy: `SamplingParams` or `BeamSearch`; None for the most likely token
+      at each position.
+    max_length: tokens of the longest text.
+    seed: of the draws, which also depend on the place of a prompt.
+  """
+  vocabulary = model.vocabulary
+  if vocabulary is None:
+    raise UserError(
+      f"the model of {model.path or 'this program'} has no vocabulary; give one:"
+      " dataclasses.replace(model, vocabulary=…)"
+    )
+  if not prompts:
+    return []
+  eos_ids = vocabulary.eos_ids
+  rows = [
+    _Prompt(np.array([*vocabulary.encode(text), eos_ids[0]], np.int32))
+    for text in prompts
+  ]
+  longest = max(len(row.inputs) for row in rows)
+  lengths = {"inputs": -(-longest // _BUCKET) * _BUCKET, "targets": max_length}
+  batch = collate.collate(rows, range(len(rows)), lengths, with_targets=False)
+  samples = generator.generate(
+    model.lm,
+    model.params,
+    batch.inputs,
+    batch.input_mask,
+    batch.rows,
+    keys.stream(seed, 0, keys.Role.OFFLINE_SAMPLE),
+    strategy or SamplingParams(temperature=0.0),
+    max_length=max_length,
+    eos_ids=eos_ids,
+    pad_id=vocabulary.pad_id,
+  )
+  return [vocabulary.decode(ids) for ids in samples.tokens.tolist()]
+
+
+class _Prompt(NamedTuple):
+  inputs: np.ndarray
+  targets: np.ndarray = np.zeros(0, np.int32)
