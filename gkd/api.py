@@ -139,8 +139,8 @@ def generate(
   vocabulary = model.vocabulary
   if vocabulary is None:
     raise UserError(
-      f"the model of {model.path or 'this program'} has no vocabulary; give one:"
-      " dataclasses.replace(model, vocabulary=…)"
+      f"the model of {model.path or 'this program'} has no vocabulary; give"
+      " one: dataclasses.replace(model, vocabulary=…)"
     )
   if not prompts:
     return []
