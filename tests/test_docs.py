@@ -1,5 +1,6 @@
 """What README and docs/ show works as it stands, in folders of the test."""
 
+import gzip
 import itertools
 import json
 import pathlib
@@ -92,8 +93,16 @@ def own_folder(tmp_path, monkeypatch):
 
 def test_own_data_becomes_a_cache(own_folder):
   files(own_folder, "capitals.py", "capitals.gin")
-  assert "cache make --gin_file=capitals.gin" in PAGES[ROOT / "docs/python.md"]
-  assert command.main(["cache", "make", "--gin_file=capitals.gin"]) == 0
+  folder = own_folder / "data" / "capitals"
+  folder.mkdir(parents=True)
+  line = {"country": "Peru", "city": "Lima"}
+  (folder / "train.jsonl").write_text(json.dumps(line) + "\n")
+  line = {"country": "Chad", "city": "N'Djamena"}
+  with gzip.open(folder / "dev.jsonl.gz", "wt") as file:
+    file.write(json.dumps(line) + "\n")
+  flags = ["--gin_file=capitals.gin", "--data_dir=data"]
+  assert f"cache make {' '.join(flags)}" in PAGES[ROOT / "docs" / "data.md"]
+  assert command.main(["cache", "make", *flags]) == 0
   paths = sorted((own_folder / "caches" / "capitals").glob("[!.]*"))
   rows = {}
   for cache in map(TokenCache, paths):
