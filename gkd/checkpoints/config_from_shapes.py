@@ -23,6 +23,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 _ACTIVATIONS = {1: ("relu",), 2: ("gelu", "linear")}
 # What the public models have and shapes do not tell: the defaults of T5Config.
 _OF_T5 = ("relative_max_distance", "layer_norm_epsilon")
+_DEFAULTS = ("dropout_rate", "pad_id", "eos_ids", "start_id")
 
 _BIAS = r"(en|de)coder/(layers_\d+/)?relpos_bias/rel_embedding"
 _QUERY = r"(en|de)coder/layers_\d+/(self_)?attention/query/kernel"
@@ -89,7 +90,7 @@ def not_kept(config: T5Config) -> dict[str, Any]:
   assumed = {
     "mlp_activations": _ACTIVATIONS.get(len(config.mlp_activations)),
     "vocabulary_size": sizes.known_vocabulary_size(config.vocab_size),
-    **{name: getattr(T5Config, name) for name in ("dropout_rate", *_OF_T5)},
+    **{name: getattr(T5Config, name) for name in (*_OF_T5, *_DEFAULTS)},
   }
   return {
     name: getattr(config, name)

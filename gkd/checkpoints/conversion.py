@@ -71,16 +71,16 @@ def write(
       f"{', '.join(card)}: only a Hugging Face folder has a model card; leave"
       " it out"
     )
-  words = planned.vocabulary
+  vocabulary = planned.vocabulary
   with atomic_dir.create(destination) as partial:
     _check_space(planned, Path(destination).expanduser().absolute())
     with _progress(planned.checkpoint) as checkpoint:
       if planned.to == "t5x":
         t5x_writer.write(partial, checkpoint)
       elif planned.to == "gkd":
-        native_checkpoint.write(partial, checkpoint, vocabulary=words)
+        native_checkpoint.write(partial, checkpoint, vocabulary=vocabulary)
       else:
-        hf_folder.write(partial, checkpoint, vocabulary=words, card=card)
+        hf_folder.write(partial, checkpoint, vocabulary=vocabulary, card=card)
 
 
 def _check_space(planned: Plan, path: Path) -> None:

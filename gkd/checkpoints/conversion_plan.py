@@ -22,6 +22,7 @@ from gkd.checkpoints.source import open_checkpoint
 from gkd.checkpoints.t5x import t5x_writer
 from gkd.models import registry
 from gkd.models.t5 import T5Config
+from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
 
@@ -68,7 +69,7 @@ def plan(
   """What `convert` would write, with its arguments; reads no array.
 
   Raises:
-    UserError: the source cannot be read, or what was asked cannot be done.
+    UserError: the source cannot be read, or a request that cannot be met.
   """
   if to not in get_args(Format):
     raise UserError(f"to {to!r}; expected {', '.join(get_args(Format))}")
@@ -99,16 +100,16 @@ def plan(
   opened, about_step = _with_step(opened, None if is_chosen else step, to)
   opened, about_slots = _with_slots(opened, slots, to)
   opened, about_types = _with_dtype(opened, dtype)
-  words, about_tokenizer = _with_tokenizer(opened, tokenizer, to)
+  vocabulary, about_tokenizer = _with_tokenizer(opened, tokenizer, to)
   # What the writer would refuse, of which a dry run has to tell.
   if to == "hf":
-    hf_folder.check(opened, words)
+    hf_folder.check(opened, vocabulary)
   elif to == "t5x":
     t5x_writer.check(opened)
   about_config = _about_config(opened.config) if to == "t5x" else ""
   remarks = (about_step, about_slots, about_types, about_config)
   return Plan(
-    opened, to, words, tuple(filter(None, (*remarks, about_tokenizer)))
+    opened, to, vocabulary, tuple(filter(None, (*remarks, about_tokenizer)))
   )
 
 
@@ -116,19 +117,19 @@ def _with_tokenizer(
   checkpoint: Checkpoint, named: str | os.PathLike | None, to: Format
 ) -> tuple[Vocabulary | None, str]:
   if to == "t5x":
-    found = checkpoint_tokenizer.beside(checkpoint)
-    if found is None:
+    kept = tokenizer_folder.load(checkpoint.home)
+    if kept is None:
       return None, ""
-    words, where = found.describe(), checkpoint.home
-    return None, f"tokenizer: T5X keeps none; {words} stays in {where}"
-  found, said = checkpoint_tokenizer.find(checkpoint, named)
-  if to == "hf" and found is None and named is None:
+    where = f"{kept.describe()} stays in {checkpoint.home}"
+    return None, f"tokenizer: T5X keeps none; {where}"
+  vocabulary, remark = checkpoint_tokenizer.find(checkpoint, named)
+  if to == "hf" and vocabulary is None and named is None:
     raise UserError(
       f"no tokenizer is beside {checkpoint.path}, and a Hugging Face folder"
       " needs one; give --tokenizer=PATH, a folder or SentencePiece file, or"
       " --tokenizer=none to go without"
     )
-  return found, said
+  return vocabulary, remark
 
 
 def _with_step(
@@ -148,10 +149,12 @@ def _with_step(
 
 
 def _about_config(config: T5Config) -> str:
-  """What the next reader of a T5X checkpoint has to be told."""
+  """What the next reader of a T5X checkpoint has to know."""
+  lost = config_from_shapes.not_kept(config)
   flags = [
-    f"--set {name}={','.join(value) if isinstance(value, tuple) else value}"
-    for name, value in config_from_shapes.not_kept(config).items()
+    f"--set {name}="
+    + (",".join(map(str, value)) if isinstance(value, tuple) else str(value))
+    for name, value in lost.items()
   ]
   if not flags:
     return ""

@@ -117,9 +117,9 @@ class T5Config:
 
   def __post_init__(self):
     # Lists and jnp dtypes are welcome, but the record must stay hashable.
-    object.__setattr__(self, "mlp_activations", _names(self.mlp_activations))
+    object.__setattr__(self, "mlp_activations", _tuple(self.mlp_activations))
     object.__setattr__(self, "dtype", _dtype_name(self.dtype))
-    object.__setattr__(self, "eos_ids", tuple(self.eos_ids))
+    object.__setattr__(self, "eos_ids", _tuple(self.eos_ids))
     if self.vocabulary_size is None:
       object.__setattr__(self, "vocabulary_size", self.vocab_size)
     _check(self)
@@ -208,9 +208,9 @@ _POSITIVE = (
 _DTYPES = ("float32", "bfloat16")
 
 
-def _names(activations: Any) -> tuple[str, ...]:
-  """("relu",) of "relu" or any sequence of names."""
-  return (activations,) if isinstance(activations, str) else tuple(activations)
+def _tuple(value: Any) -> tuple:
+  """("relu",) of "relu" or any sequence of names, (1,) of the id 1."""
+  return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 def _dtype_name(dtype: Any) -> str:

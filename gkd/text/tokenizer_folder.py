@@ -113,20 +113,20 @@ def max_length(folder: str | os.PathLike) -> int | None:
 
 def _extra_ids(folder: Path, settings: Mapping[str, Any], default: int) -> int:
   """As many as are listed: transformers adds no others to a list of them."""
-  found = map(unigram_json.SENTINEL.fullmatch, _added(settings))
-  listed = len({match.group(1) for match in found if match})
+  sentinels = map(unigram_json.SENTINEL.fullmatch, _added(settings))
+  num_listed = len({match[1] for match in sentinels if match})
   stated = settings.get("extra_ids")
   if stated is not None and stated < 0:
     raise UserError(
       f"{folder / CONFIG_FILE} has extra_ids {stated}; expected a whole"
       " number of at least 0; correct the file"
     )
-  if stated and listed and stated != listed:
+  if stated and num_listed and stated != num_listed:
     raise UserError(
-      f"{folder / CONFIG_FILE} has extra_ids {stated}, but lists {listed}"
+      f"{folder / CONFIG_FILE} has extra_ids {stated}, but lists {num_listed}"
       " <extra_id_…>; correct the file"
     )
-  return listed or (default if stated is None else stated)
+  return num_listed or (default if stated is None else stated)
 
 
 def _check_same_pieces(

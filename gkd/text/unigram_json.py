@@ -136,8 +136,8 @@ def _added_sentinels(tokenizer: Mapping[str, Any], size: int) -> int:
 
 def _check_spaces(tokenizer: Mapping[str, Any], path) -> None:
   """Refuses rules for spaces that SentencePiece's two switches do not say."""
-  found = tokenizer.get("pre_tokenizer") or {}
-  parts = found.get("pretokenizers", [found])
+  whole = tokenizer.get("pre_tokenizer") or {}
+  parts = whole.get("pretokenizers", [whole])
   metaspace = [part for part in parts if part.get("type") == "Metaspace"]
   known = all(p.get("type") in ("Metaspace", "WhitespaceSplit") for p in parts)
   prefix = [
@@ -160,8 +160,8 @@ def _charsmap(tokenizer: Mapping[str, Any], path) -> bytes:
   Removing spaces around a text and repeated ones, which some versions write as
   further steps, is SentencePiece's `remove_extra_whitespaces`.
   """
-  found = tokenizer.get("normalizer") or {}
-  steps = found.get("normalizers", [found] if found else [])
+  whole = tokenizer.get("normalizer") or {}
+  steps = whole.get("normalizers", [whole] if whole else [])
   kinds = [step.get("type") for step in steps]
   if any(kind not in ("Precompiled", "Strip", "Replace") for kind in kinds):
     raise UserError(

@@ -84,8 +84,8 @@ def saved_names(names: Iterable[str]) -> dict[str, str]:
     v, v_col and v_row, where the run was one of Adafactor; else nothing.
   """
   pattern = re.compile(rf"(?:\d+/)*((?:{'|'.join(_OPTAX_KINDS)})/.+)")
-  found = {m[1]: name for name in names if (m := pattern.fullmatch(name))}
-  return dict(sorted(found.items()))
+  slots = {m[1]: name for name in names if (m := pattern.fullmatch(name))}
+  return dict(sorted(slots.items()))
 
 
 def unused_momenta(names: Iterable[str]) -> dict[str, np.ndarray]:
@@ -153,7 +153,7 @@ def _check_factoring(
   whole = [second[name] for name in second if not is_factored[name]]
   low, high = max(whole, default=0) + 1, min(factored, default=None)
   if high is not None and low > high:
-    return  # no number explains them: they are told as misshapen
+    return  # no number explains them: they are listed as misshapen
   fits = f"of {low} or more" if high is None else f"between {low} and {high}"
   raise UserError(
     f"the slots were made with a min_dim_size_to_factor {fits}, but this run"
@@ -163,16 +163,16 @@ def _check_factoring(
 
 
 def _factored(opt_state: Any) -> FactoredState:
-  found = [
+  states = [
     part
     for part in jax.tree.leaves(opt_state, is_leaf=_is_factored)
     if isinstance(part, FactoredState)
   ]
-  if not found:
+  if not states:
     raise UserError(
       "the optimizer has no slots of Adafactor; set OPTIMIZER to 'adafactor'"
     )
-  return found[0]
+  return states[0]
 
 
 def _is_factored(part: Any) -> bool:

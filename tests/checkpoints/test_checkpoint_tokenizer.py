@@ -84,6 +84,15 @@ def test_sentinels_are_added_to_a_file_that_lacks_them(tmp_path):
     checkpoint_tokenizer.find(checkpoint(420), str(file))
 
 
+def test_a_tokenizer_with_another_end_of_sequence_is_refused():
+  other = checkpoint(21)
+  other = dataclasses.replace(
+    other, config=dataclasses.replace(other.config, eos_ids=(2, 5))
+  )
+  with pytest.raises(UserError, match=r"with id 1, but eos_ids .* is \(2, 5\)"):
+    checkpoint_tokenizer.find(other, CHARACTERS)
+
+
 def test_another_tokenizer_than_the_one_trained_with_is_refused():
   words = vocabulary.load(CHARACTERS)
   trained = checkpoint(21, vocabulary_sha256=words.sha256)

@@ -169,6 +169,7 @@ def test_what_t5x_does_not_keep_comes_back_as_it_is_told(golden, tmp_path):
     layer_norm_epsilon=1e-5,
     relative_attention_max_distance=64,
     dropout_rate=0.0,
+    eos_token_id=2,
   )
   first = conversion.convert(source, tmp_path / "t5x", to="t5x")
   remark = plan(source, to="t5x").remarks[-1]

@@ -123,8 +123,6 @@ def read(
   }
   if fields["num_decoder_layers"] is None:  # as many as the encoder has
     fields["num_decoder_layers"] = fields["num_encoder_layers"]
-  if not isinstance(fields["eos_ids"], list):
-    fields["eos_ids"] = [fields["eos_ids"]]
   fields["mlp_activations"] = _activations(file, saved)
   fields["bias_per_layer"] = saved["model_type"] == "umt5"
   fields["logits_via_embedding"] = via_embedding
@@ -221,20 +219,20 @@ def _activations(file: Path, saved: Mapping[str, Any]) -> tuple[str, ...]:
     if projection == "gated-gelu":
       projection = "gated-gelu (exact)"
   projection = projection or _DEFAULT_MLP[saved["model_type"]]
-  found = _ACTIVATIONS.get(projection)
-  if found is None:
+  activations = _ACTIVATIONS.get(projection)
+  if activations is None:
     raise UserError(
       f"{file} has the activation {projection!r}; expected one of"
       f" {', '.join(_ACTIVATIONS)}"
     )
   if function is not None and gated is not None:
     other = _ACTIVATIONS.get(f"gated-{function}" if gated else function)
-    if function == "gelu" or other != found:
+    if function == "gelu" or other != activations:
       raise UserError(
         f"{file} contradicts itself: feed_forward_proj {projection!r}, but"
         f" dense_act_fn {function!r} and is_gated_act {gated}; correct it"
       )
-  return found
+  return activations
 
 
 def _real_ids(folder: Path, rows: int) -> tuple[int, str]:

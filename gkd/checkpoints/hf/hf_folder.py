@@ -3,8 +3,8 @@
 Read are config.json and safetensors files; nothing that could hold code.
 Written is what today's transformers writes, with tokenizer and model card.
 
-  found = open_checkpoint(Path("flan-t5-small"), {})
-  write(Path("exported"), found, vocabulary=words, card={"license": "mit"})
+  checkpoint = open_checkpoint(Path("flan-t5-small"), {})
+  write(Path("exported"), checkpoint, card={"license": "mit"})
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
 
-# Weights that are not safetensors, and how transformers is told to read them.
+# Weights that are not safetensors: transformers' option that reads them.
 _OTHER_WEIGHTS = {
   "flax_model.msgpack": "from_flax=True",
   "tf_model.h5": "from_tf=True",

@@ -139,7 +139,7 @@ def _evaluation(checkpoint: Checkpoint) -> tuple[int, dict[str, float]]:
   # The run counts its own steps, the checkpoint all of them.
   run = checkpoint.metadata.get("run", {})
   initial_step = run.get("initial_step", run.get("first_step", 0))
-  step, found = 0, {}
+  step, latest = 0, {}
   file = Path(checkpoint.metadata.get("run_dir") or "/dev/null", _METRICS_FILE)
   lines = file.read_text("utf-8").splitlines() if file.is_file() else []
   for line in lines:
@@ -155,10 +155,10 @@ def _evaluation(checkpoint: Checkpoint) -> tuple[int, dict[str, float]]:
       if name.startswith("eval/") and isinstance(value, int | float)
     }
     if scores:
-      step, found = initial_step + record["step"], scores
+      step, latest = initial_step + record["step"], scores
       if step == checkpoint.step:
         break
-  return step, {n: value for n, value in found.items() if math.isfinite(value)}
+  return step, {n: value for n, value in latest.items() if math.isfinite(value)}
 
 
 def _cell(value: Any) -> str:

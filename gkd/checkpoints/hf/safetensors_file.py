@@ -154,7 +154,7 @@ def write_file(file: Path, tensors: Mapping[str, Leaf]) -> None:
 
 def _leaf(file: Path, name: str, shape: tuple[int, ...], kind: str) -> Leaf:
   def read() -> np.ndarray:
-    # Opened anew, because a file that became shorter since would end the
+    # Opened again, because a file that became shorter since would end the
     # process: the package maps it into memory.
     with _reading(file) as tensors:
       return tensors.get_tensor(name)
@@ -189,9 +189,9 @@ def _open_sharded(index: Path) -> dict[str, Leaf]:
       raise UserError(
         f"{file} is missing, which {INDEX_FILE} names; download it"
       )
-    found = open_file(file)
-    tensors |= found
-    places += [(tensor, name) for tensor in found]
+    held = open_file(file)
+    tensors |= held
+    places += [(tensor, name) for tensor in held]
   if sorted(places) != sorted(weight_map.items()):
     wrong = {tensor for tensor, _ in set(places) ^ set(weight_map.items())}
     raise UserError(

@@ -25,7 +25,7 @@ _NOT_WHOLE = "half-written or not wholly copied; copy it again"
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class Location:
   """A T5X checkpoint.
 
   Attributes:
@@ -44,7 +44,7 @@ class Found:
     return self.index.name == _ORBAX_INDEX
 
 
-def find(path: str | os.PathLike) -> Found:
+def find(path: str | os.PathLike) -> Location:
   """The checkpoint at a path: its folder, or the folder of a run.
 
   Of a run with several checkpoints the newest is taken.
@@ -63,9 +63,9 @@ def find(path: str | os.PathLike) -> Found:
         f"{part} is a half-written checkpoint, as its name says; give one that "
         "is whole"
       )
-  found = _of_folder(path) or _newest(path)
-  if found is not None:
-    return found
+  location = _of_folder(path) or _newest(path)
+  if location is not None:
+    return location
   if any(_ARRAY_FOLDER.fullmatch(child.name) for child in path.iterdir()):
     raise UserError(
       f"{path} has arrays, but not the file {_MSGPACK!r} that T5X writes last:"
@@ -78,7 +78,7 @@ def find(path: str | os.PathLike) -> Found:
   )
 
 
-def _of_folder(path: Path) -> Found | None:
+def _of_folder(path: Path) -> Location | None:
   """The checkpoint that a folder is, or that its `state` is part of."""
   if path.name == "state" and _STEP_FOLDER.fullmatch(path.parent.name):
     return _of_folder(path.parent)
@@ -92,7 +92,7 @@ def _of_folder(path: Path) -> Found | None:
     for index in (folder / _ORBAX_INDEX, folder / _MSGPACK):
       if index.is_file():
         _check_committed(path)
-        return Found(path, index)
+        return Location(path, index)
   if state.is_dir() and _STEP_FOLDER.fullmatch(path.name):
     raise UserError(
       f"{state} has neither {_ORBAX_INDEX!r} nor {_MSGPACK!r}: it is"
@@ -101,7 +101,7 @@ def _of_folder(path: Path) -> Found | None:
   return None
 
 
-def _newest(path: Path) -> Found | None:
+def _newest(path: Path) -> Location | None:
   """The newest whole checkpoint of a run's folder."""
   whole: dict[int, Path] = {}
   half_written = []

@@ -19,7 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from gkd.checkpoints.t5x import zarr_arrays
-from gkd.checkpoints.t5x.t5x_folders import Found
+from gkd.checkpoints.t5x.t5x_folders import Location
 from gkd.checkpoints.t5x.zarr_arrays import Stored
 from gkd.types import UserError
 
@@ -33,15 +33,15 @@ _NOTHING = {"None", "Dict", "List", "Tuple"}
 Tree = Mapping[str, Any]
 
 
-def read(found: Found) -> tuple[dict[str, Stored], str]:
+def read(location: Location) -> tuple[dict[str, Stored], str]:
   """All arrays of a checkpoint, and its layout in words.
 
   Raises:
     UserError: the index is damaged or not T5X's, an array is missing.
   """
-  if found.is_orbax:
-    return _orbax(found.index), "Orbax (what T5X writes today)"
-  return _msgpack(found.index)
+  if location.is_orbax:
+    return _orbax(location.index), "Orbax (what T5X writes today)"
+  return _msgpack(location.index)
 
 
 def _msgpack(index: Path) -> tuple[dict[str, Stored], str]:
@@ -77,7 +77,7 @@ def _state(tree: Tree, index: Path) -> tuple[Tree, int]:
     raise UserError(
       f"{index} is of version {version!r}, with {', '.join(map(str, tree))}; "
       f"expected a T5X checkpoint of version {_BFLOAT16_AS_UINT16} or "
-      f"{_NEWEST}, save it anew with T5X"
+      f"{_NEWEST}, save it again with T5X"
     )
   if not isinstance(tree, dict) or not isinstance(tree.get("target"), dict):
     raise UserError(

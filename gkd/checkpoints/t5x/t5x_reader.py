@@ -4,7 +4,7 @@ Reads what `use_orbax=False` writes (all public checkpoints), what T5X writes
 today (Orbax), and the generations between; layers one by one or stacked
 (scalable_t5, umT5).
 
-  found = open_checkpoint(Path("t5_1_1_base/checkpoint_1000000"), {})
+  checkpoint = open_checkpoint(Path("t5_1_1_base/checkpoint_1000000"), {})
 
 Names and shapes are T5X's: `encoder/layers_0/attention/query/kernel`.
 
@@ -49,21 +49,21 @@ def open_checkpoint(
 
   Returns:
     The checkpoint, unscanned. `slots` are Adafactor's, in float32, for every
-    parameter or none at all; what was left out is told in `assumed`.
+    parameter or none at all; what was left out is in `assumed`.
 
   Raises:
     UserError: no T5X checkpoint, half-written or damaged, not of a T5
       encoder–decoder, of a type that gkd does not keep, or contradicting
       `given`.
   """
-  found = t5x_folders.find(path)
-  arrays, layout = t5x_index.read(found)
+  location = t5x_folders.find(path)
+  arrays, layout = t5x_index.read(location)
   params = {
     name.removeprefix(_TARGET): array
     for name, array in arrays.items()
     if name.startswith(_TARGET)
   }
-  _check_nothing_else(arrays, found.path)
+  _check_nothing_else(arrays, location.path)
   try:
     leaves = _leaves(params)
     config, assumed = config_from_shapes.config_of(
@@ -71,14 +71,14 @@ def open_checkpoint(
     )
     _check_heads(params, config.num_heads)
   except UserError as error:
-    raise UserError(f"{found.path}: {error}") from error
+    raise UserError(f"{location.path}: {error}") from error
   is_stacked = any(map(stacked_layers.is_stacked, params))
   step, about_step = _step(arrays.get(_STEP))
   slots, about_slots = _slots(arrays, leaves, is_stacked)
   stacking = "layers stacked" if is_stacked else "one array a layer"
-  sentences = (found.choice, *assumed, about_step, about_slots)
+  sentences = (location.choice, *assumed, about_step, about_slots)
   return Checkpoint(
-    path=found.path,
+    path=location.path,
     format="t5x",
     layout=f"T5X, {layout}, {stacking}",
     config=config,
@@ -106,11 +106,11 @@ def _leaves(params: Mapping[str, Stored]) -> dict[str, Leaf]:
   twice = []
   for name, array in params.items():
     if stacked_layers.is_stacked(name):
-      found = _layers(name, array)
+      unscanned = _layers(name, array)
     else:
-      found = {name: Leaf(array.shape, array.dtype, array.read)}
-    twice += sorted(found.keys() & leaves.keys())
-    leaves |= found
+      unscanned = {name: Leaf(array.shape, array.dtype, array.read)}
+    twice += sorted(unscanned.keys() & leaves.keys())
+    leaves |= unscanned
   if twice:
     raise UserError(
       f"{len(twice)} parameters are there twice, in a stack of layers and on"

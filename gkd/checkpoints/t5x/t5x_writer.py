@@ -104,12 +104,12 @@ def _state(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _stacked(leaves: Mapping[str, Leaf], config: T5Config) -> dict[str, Leaf]:
   """The parameters of scalable_t5, each read when all its layers are."""
-  found: dict[str, Leaf] = {}
+  written: dict[str, Leaf] = {}
   layers: dict[str, dict[int, Leaf]] = {}
   for name, leaf in leaves.items():
     place = t5_params.stacked_name(name)
     if place is None:
-      found[name] = leaf
+      written[name] = leaf
     else:
       layers.setdefault(place[0], {})[place[1]] = leaf
   for name, numbered in layers.items():
@@ -119,8 +119,8 @@ def _stacked(leaves: Mapping[str, Leaf], config: T5Config) -> dict[str, Leaf]:
         "keeps them in one array; convert with one dtype"
       )
     ordered = [numbered[i] for i in range(len(numbered))]
-    found[name] = _stack(ordered, stacked_layers.stacked_shape(config, name))
-  return dict(sorted(found.items()))
+    written[name] = _stack(ordered, stacked_layers.stacked_shape(config, name))
+  return dict(sorted(written.items()))
 
 
 def _stack(layers: list[Leaf], shape: tuple[int, ...]) -> Leaf:

@@ -22,7 +22,7 @@ from gkd.types import UserError
 _OCDBT = "manifest.ocdbt"
 # Decoded chunks that stay in memory: layers stacked in one array are read one
 # by one, and a chunk holds a part of each of them. Of a larger stack each layer
-# decodes the chunks anew, which takes time instead of memory.
+# decodes the chunks again, which takes time instead of memory.
 _CACHE_BYTES = 1 << 30
 _CONTEXT = ts.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
 
@@ -101,8 +101,8 @@ def open_array(folder: Path, name: str) -> Stored:
       return array
 
   with reading(place):
-    found = opened(ts.Context())
-  return Stored(tuple(found.shape), found.dtype.name, read, place)
+    stored = opened(ts.Context())
+  return Stored(tuple(stored.shape), stored.dtype.name, read, place)
 
 
 @contextlib.contextmanager
