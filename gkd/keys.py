@@ -36,9 +36,9 @@ def stream(seed: int | Array, step: int | Array, role: Role) -> Key:
   return jax.random.fold_in(jax.random.fold_in(key, step), int(role))
 
 
-def per_row(key: Key, rows: Array) -> Key:
-  """[B] keys, one per global row id of `rows` [B]."""
-  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
+def per_row(key: Key, example_ids: Array) -> Key:
+  """[B] keys, one per global row id of `example_ids` [B]."""
+  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, example_ids)
 
 
 def at_position(row_keys: Key, position: int | Array) -> Key:

@@ -118,6 +118,8 @@ def _round(
       student_params=state.params,
       teacher=run.teacher.lm,
       teacher_params=teacher_params,
+      eos_ids=run.loader.vocabulary.eos_ids,
+      pad_id=run.loader.vocabulary.pad_id,
     )
 
   def update(state, batch):
@@ -125,13 +127,13 @@ def _round(
       run.plan, state, teacher_params, batch, np.int32(run.seed)
     )
 
-  (sampled, stats), sample_clock = _timed(sample)
+  (sampled, means, _), sample_clock = _timed(sample)
   (state, _), update_clock = _timed(lambda: update(state, sampled))
   (state, _), fixed_clock = _timed(lambda: update(state, batch))
   whole = tuple(a + b for a, b in zip(sample_clock, update_clock, strict=True))
   clocks = (sample_clock, update_clock, whole, fixed_clock)
   named = dict(zip(PHASES, clocks, strict=True))
-  return state, stats["sampled_length"].compute(), named
+  return state, means["sampled_length"].compute(), named
 
 
 def _timed(function: Callable[[], Any]) -> tuple[Any, Clock]:

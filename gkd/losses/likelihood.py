@@ -10,6 +10,7 @@ Source: t5x/losses.py (`cross_entropy_with_logits`,
 import jax
 import jax.numpy as jnp
 
+from gkd import masks
 from gkd.losses.chunked import sum_over_chunks
 from gkd.types import Array
 from gkd.types import Batch
@@ -84,21 +85,18 @@ def sequence_log_probs(logits: Array, targets: Array, weights: Array) -> Array:
 
 
 def score_batch(
-  model: LanguageModel,
-  params: Params,
-  batch: Batch,
-  *,
-  chunk_size: int | None = None,
+  model: LanguageModel, params: Params, batch: Batch, chunk_size: int = 32
 ) -> Array:
   """Log p(targets | inputs) of each row of a batch, as T5X's `score_batch`.
 
-  A row of a packed batch scores the sum of its sequences, as in T5X.
+  Probabilities are over the real ids. A row of a packed batch scores the sum of
+  its sequences, as in T5X.
 
   Args:
     model: what scores; dropout is off.
     params: its parameters.
     batch: the weights choose the targets that count.
-    chunk_size: number of positions whose logits exist at once; None for all.
+    chunk_size: number of positions whose logits exist at once.
 
   Returns:
     [B] float32 nats.
@@ -107,12 +105,10 @@ def score_batch(
   def of_positions(positions) -> Array:
     hidden, targets, weights = positions
     logits = model.head(params, hidden)
+    logits = masks.mask_padded_ids(logits, model.vocabulary_size)
     return sequence_log_probs(logits, targets, weights)
 
-  hidden = model.hidden_of(params, batch)
-  positions = (hidden, batch.targets, batch.weights)
-  if chunk_size is None:
-    return of_positions(positions)
+  positions = (model.hidden_of(params, batch), batch.targets, batch.weights)
   return sum_over_chunks(of_positions, positions, chunk_size)
 
 

@@ -5,6 +5,10 @@
   state   = update_step(state, batch)          score, loss, optimizer
   evaluate, report, save                       at their own periods
 
+Step n is launched before the metrics of step n − 1 are read, so the device
+never waits for the host; a failure is found one step late. Where something is
+due (a report, an evaluation, a checkpoint, a dump) the step is waited for.
+
 Everything that the loop needs is in a `Run`, built at the edge (the command,
 a notebook, a test). The loop looks nothing up and never runs TensorFlow.
 Nothing about randomness or data order is saved: a run that is killed and
@@ -17,6 +21,7 @@ import dataclasses
 import functools
 import logging
 from typing import Any
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -38,11 +43,15 @@ from gkd.training import writers
 from gkd.training.preemption import PreemptionHandler
 from gkd.training.recorder import Listener
 from gkd.training.recorder import Recorder
+from gkd.training.rollout import RolledOut
+from gkd.training.rollout import raise_failure
 from gkd.training.rollout import roll_out
 from gkd.training.run import LOCK_FILE
 from gkd.training.run import Run
 from gkd.training.state import TrainState
+from gkd.training.step import raise_if_not_finite
 from gkd.training.step import update_step
+from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import UserError
 
@@ -84,33 +93,17 @@ def train(
       log.warning("the run goes on with another %s", change)
     store = enter(Store(run.folder / "checkpoints", run.preservation))
     store.values = writers.read_values(run.folder, run.preservation.metric)
-    start = _first_step(run, store)
-    state, metadata = _state(run, store, start)
-    # The evaluation of that step was cut short: it is due again.
-    pending_eval = metadata.get("pending_eval", False)
+    start, state, metadata = _restored(run, store)
     missing = _missing(run, start, metadata)
     if start == run.train_steps and not missing:
       log.info("%s is complete: all %d steps are done", run.folder, start)
       return state
     run_description.write(run, description, resumed=bool(start))
     sharding = partitioning.batch_sharding(run.mesh)
-    student = run.student.lm
-    teacher = None if run.teacher is None else run.teacher.lm
-    teacher_params = init_state.place_teacher(run.teacher, run.mesh)
-    if not start and teacher is not None:
-      batch = jax.device_put(run.loader.batch(0), sharding)
-      teacher_check.log_teacher_nll(teacher, teacher_params, batch)
-    plan = run.plan
+    teacher, teacher_params = _teacher(run, first_start=not start)
+    plan, vocabulary = run.plan, run.loader.vocabulary
     scoring_params = None if plan.teacher is None else teacher_params
-    recorder = enter(
-      Recorder(
-        run.model_dir,
-        resume_step=start or None,
-        unwritten=metadata.get("unwritten"),
-        pending_eval=pending_eval,
-        listener=listener,
-      )
-    )
+    recorder = enter(Recorder(run.model_dir, start, metadata, listener))
 
     def finish_step(done: int) -> bool:
       """What is due after `done` steps; whether the run ends there."""
@@ -132,67 +125,90 @@ def train(
       elif run.saves(done) or leaving:
         # Whoever resumes from here finds the lines of all steps so far.
         recorder.sync()
-        metadata = {
-          "unwritten": recorder.unwritten,
-          "pending_eval": evaluated is None,
-        }
+        noted = recorder.metadata(pending_eval=evaluated is None)
         with recorder.timer("checkpoint"):
-          store.save(done, state, metadata, temporary=not run.saves(done))
+          store.save(done, state, noted, temporary=not run.saves(done))
       return leaving
+
+    def collect(launched: _Launched) -> None:
+      """Waits for a step and gathers its metrics, or raises what failed."""
+      step, rolled, update = launched
+      means, checks = {}, {}
+      # The sampler ends first, so each wait is the time of its own program.
+      if run.rollout is not None:
+        with recorder.timer("sample"):
+          means, checks = jax.device_get((rolled.metrics, rolled.checks))
+      with recorder.timer("update"):
+        means |= jax.device_get(update)
+      try:
+        raise_failure(checks, step)
+        raise_if_not_finite(means, step)
+      except (UserError, FloatingPointError):
+        # The good steps have a line of their own.
+        recorder.write(step, {}, report=False, end=True)
+        recorder.write_alone(step + 1, means)
+        raise
+      recorder.add(means)
+      progress.update(1, {"loss": means["loss"].compute()})
 
     done = start
     leaving = bool(stop.requested)
-    if pending_eval or "evaluation" in missing or done == 0:
+    # An evaluation that was cut short is due again.
+    if done == 0 or "eval" in missing or metadata.get("pending_eval"):
       leaving = finish_step(done)
     elif missing:
       recorder.write(done, {}, report=False, end=True)
     progress = enter(Progress(run.train_steps, start, run.folder.name))
+    before: _Launched | None = None  # the step whose metrics are not read yet
     while done < run.train_steps and not leaving:
       store.check()  # a save that failed stops the run now, not at the next
       step, done = done, done + 1
       with recorder.timer("data"):
-        batch = partitioning.place_rows(
-          functools.partial(run.loader.batch, step),
-          run.loader.batch_size,
-          sharding,
-        )
-      stats: dict[str, metrics.Mean] = {}
+        read = functools.partial(run.loader.batch, step)
+        batch = partitioning.place_rows(read, run.loader.batch_size, sharding)
+      rolled = RolledOut(batch, {}, {})
       if run.rollout is not None:
         with recorder.timer("sample"):
-          batch, stats = roll_out(
+          rolled = roll_out(
             batch,
             step=step,
             seed=run.seed,
             plan=run.rollout,
-            student=student,
+            student=plan.student,
             student_params=state.params,
             teacher=teacher,
             teacher_params=teacher_params,
-            eos_ids=run.loader.vocabulary.eos_ids,
-            pad_id=run.loader.vocabulary.pad_id,
+            eos_ids=vocabulary.eos_ids,
+            pad_id=vocabulary.pad_id,
+            input_width=run.rollout.input_width(read),
           )
-          jax.block_until_ready(batch)
       with recorder.timer("update"):
-        state, parts = update_step(
-          plan, state, scoring_params, batch, np.int32(run.seed)
+        state, update = update_step(
+          plan, state, scoring_params, rolled.batch, np.int32(run.seed)
         )
-        parts = jax.device_get(parts)
-      if parts["finite"].compute() != 1.0:
-        # The good steps have a line of their own.
-        recorder.write(step, {}, report=False, end=True)
-        recorder.write_alone(done, stats | parts)
-        raise _not_finite(parts, step, run)
-      recorder.add(stats | parts)
-      progress.update(1, {"loss": parts["loss"].compute()})
-      if periods.due(done, run.periods.sample):
-        vocabulary = run.loader.vocabulary
-        recorder.writers.samples(
-          done,
-          sample_logging.describe(batch, vocabulary, teacher, teacher_params),
-        )
-      leaving = finish_step(done)
+      if before is not None:
+        collect(before)
+      before = _Launched(step, rolled, update)
+      # Otherwise the next step is launched before this one is waited for.
+      if run.is_due(done) or stop.requested:
+        collect(before)
+        before = None
+        if periods.due(done, run.periods.sample):
+          texts = sample_logging.describe(
+            rolled.batch, vocabulary, teacher, teacher_params
+          )
+          recorder.writers.samples(done, texts)
+        leaving = finish_step(done)
   stop.check(f"after step {done} of {run.train_steps}")
   return state
+
+
+class _Launched(NamedTuple):
+  """A step that was launched; the device may still be at it."""
+
+  step: int
+  rolled: RolledOut
+  update: dict[str, metrics.Mean]
 
 
 _DISK = (
@@ -210,50 +226,56 @@ def _refuse_several_processes() -> None:
     )
 
 
-def _first_step(run: Run, store: Store) -> int:
-  """Number of steps that are done already."""
+def _restored(run: Run, store: Store) -> tuple[int, TrainState, dict[str, Any]]:
+  """Number of finished steps, the state after them, and its metadata."""
   start = store.latest_step() or 0
   if start > run.train_steps:
     raise UserError(
       f"TRAIN_STEPS is {run.train_steps} but the run in {run.folder} has"
       f" already {start} steps; raise TRAIN_STEPS or choose another MODEL_DIR"
     )
-  return start
-
-
-def _state(
-  run: Run, store: Store, start: int
-) -> tuple[TrainState, dict[str, Any]]:
-  """The state after `start` steps, and what was noted with it."""
+  student, rule, mesh = run.student.lm, run.optimizer, run.mesh
   if not start:
     params = run.initial_params()
     slots = run.student_slots() if run.student_slots else None
-    state = init_state.initial_state(
-      run.student.lm, params, run.optimizer, run.mesh, slots
-    )
-    return state, {}
-  like = init_state.abstract_state(run.student.lm, run.optimizer, run.mesh)
-  state = store.restore(start, like)
+    state = init_state.initial_state(student, params, rule, mesh, slots)
+    return 0, state, {}
+  state = store.restore(start, init_state.abstract_state(student, rule, mesh))
   store.prune(start)
   log.info("resuming after step %d", start)
-  return state, store.metadata(start)
+  return start, state, store.metadata(start)
+
+
+def _teacher(
+  run: Run, *, first_start: bool
+) -> tuple[LanguageModel | None, Params | None]:
+  """The teacher on the mesh; at the first start its likelihood is logged."""
+  params = init_state.place_teacher(run.teacher, run.mesh)
+  if run.teacher is None:
+    return None, None
+  if first_start:
+    sharding = partitioning.batch_sharding(run.mesh)
+    batch = jax.device_put(run.loader.batch(0), sharding)
+    teacher_check.log_teacher_nll(run.teacher.lm, params, batch)
+  return run.teacher.lm, params
 
 
 def _missing(run: Run, start: int, metadata: Mapping[str, Any]) -> set[str]:
-  """What the files of a run lack that has done all its steps.
+  """Kinds of values that a run with all its steps has not written yet.
 
   It was killed in its last evaluation, or was to be longer before.
   """
   if start != run.train_steps:
     return set()
-  missing = set()
-  due = metadata.get("pending_eval", False) or run.evaluates(start)
-  if due and not writers.has_values(run.folder, start, "eval/"):
-    missing.add("evaluation")
-  unwritten = metadata.get("unwritten", {}).get("means")
-  if unwritten and not writers.has_values(run.folder, start, "train/"):
-    missing.add("means of the last steps")
-  return missing
+  due = {
+    "eval": metadata.get("pending_eval", False) or run.evaluates(start),
+    "train": bool(metadata.get("unwritten", {}).get("means")),
+  }
+  return {
+    kind
+    for kind, is_due in due.items()
+    if is_due and not writers.has_values(run.folder, start, f"{kind}/")
+  }
 
 
 def _evaluate(
@@ -275,15 +297,3 @@ def _evaluate(
       batch_sharding=partitioning.batch_sharding(run.mesh),
     )
   return values
-
-
-def _not_finite(
-  parts: dict[str, metrics.Mean], step: int, run: Run
-) -> FloatingPointError:
-  """Why the run stops: nothing was updated, nothing is hidden."""
-  return FloatingPointError(
-    f"step {step}: loss {float(parts['loss'].total)}, gradient norm"
-    f" {float(parts['grad_norm'].total)}; the parameters were not updated and"
-    f" the last checkpoint in {run.model_dir} stands. Lower LEARNING_RATE, set"
-    " clip_norm, or look at the samples of this step"
-  )

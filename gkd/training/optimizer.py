@@ -188,20 +188,7 @@ def build(
   b1: float | None = None,
   b2: float | None = None,
 ) -> Optimizer:
-  """The optimizer of a name, as gin files choose it.
-
-  Args:
-    name: "adafactor" or "adamw".
-    schedule: the learning rate.
-    clip_norm: see `Optimizer`.
-    multiply_by_parameter_scale: of `Adafactor`, as the next three; None leaves
-      an option at its default.
-    min_dim_size_to_factor: of `Adafactor`.
-    step_offset: of `Adafactor`.
-    restore: of `Adafactor`.
-    weight_decay: of `AdamW`, as the next two.
-    b1: of `AdamW`.
-    b2: of `AdamW`.
+  """The optimizer of a name, as gin files choose it; None: the default.
 
   Raises:
     UserError: an unknown name, or an option that the optimizer does not have.

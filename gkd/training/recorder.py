@@ -11,7 +11,7 @@ line of their step if it is a report, and have a line of their own otherwise.
     recorder.add(stats)
     recorder.write(done, {"eval/sums/accuracy": 0.5}, report=True)
     recorder.sync()
-    store.save(done, state, recorder.unwritten)
+    store.save(done, state, recorder.metadata())
 """
 
 from collections.abc import Mapping
@@ -47,24 +47,22 @@ class Recorder:
   def __init__(
     self,
     model_dir: str,
-    *,
-    resume_step: int | None = None,
-    unwritten: Mapping[str, Any] | None = None,
-    pending_eval: bool = False,
+    start: int = 0,
+    metadata: Mapping[str, Any] | None = None,
     listener: Listener | None = None,
   ):
     """Opens the files.
 
     Args:
       model_dir: folder of the run.
-      resume_step: the step that was restored; see `Writers`.
-      unwritten: that property, as the checkpoint of this step has it.
-      pending_eval: the line of this step is still to be written.
+      start: the step that was restored; 0 for a run that starts anew.
+      metadata: what `metadata` gave for the checkpoint of this step.
       listener: sees every record.
     """
+    metadata = metadata or {}
     self.timer = PhaseTimer()
     self._means: dict[str, Mean] = {}
-    if unwritten:
+    if unwritten := metadata.get("unwritten"):
       self.timer.seconds = dict(unwritten["seconds"])
       self._means = {
         name: Mean(np.float32(total), np.float32(count))
@@ -72,9 +70,9 @@ class Recorder:
       }
     self.writers = Writers(
       model_dir,
-      resume_step=resume_step,
+      resume_step=start or None,
       partial=bool(self._means),
-      pending_eval=pending_eval,
+      pending_eval=metadata.get("pending_eval", False),
     )
     self._compiles = CompileCounter()
     self._listener = listener
@@ -86,16 +84,19 @@ class Recorder:
     self._compiles.close()
     self.writers.close()
 
-  @property
-  def unwritten(self) -> dict[str, Any]:
-    """JSON of what was gathered since the last report, exact to the bit."""
-    return {
-      "means": {
-        name: [float(mean.total), float(mean.count)]
-        for name, mean in self._means.items()
-      },
-      "seconds": dict(self.timer.seconds),
+  def metadata(self, *, pending_eval: bool = False) -> dict[str, Any]:
+    """JSON for a checkpoint: what no line has yet, exact to the bit.
+
+    Args:
+      pending_eval: whether the step is still to be evaluated, and so to have
+        its line.
+    """
+    means = {
+      name: [float(mean.total), float(mean.count)]
+      for name, mean in self._means.items()
     }
+    unwritten = {"means": means, "seconds": dict(self.timer.seconds)}
+    return {"unwritten": unwritten, "pending_eval": pending_eval}
 
   def add(self, stats: Mapping[str, Mean]) -> None:
     """Gathers the means of one step."""

@@ -9,18 +9,22 @@ each example instead of the whole batch.
 Sampling is a compiled program of its own; a failure in it is an error, never a
 reason to train on something else.
 
-  batch, stats = roll_out(batch, step=step, seed=seed, plan=Rollout(1.0), …)
+  rolled = roll_out(batch, step=step, seed=seed, plan=Rollout(1.0), …)
+  raise_failure(rolled.checks, step)
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
 from typing import Literal
+from typing import NamedTuple
 from typing import get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gkd import keys
 from gkd.metrics import Mean
@@ -36,6 +40,8 @@ from gkd.types import Batch
 from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import UserError
+
+_COINS_AT_ONCE = 1024
 
 Mixing = Literal["step", "example"]
 OffPolicySource = Literal["dataset", "teacher"]
@@ -89,6 +95,21 @@ class Rollout:
       )
     object.__setattr__(self, "input_buckets", buckets)  # a list from a config
 
+  def input_width(self, read: Callable[[], Batch]) -> int | None:
+    """Bucket of a batch's longest prompt; None without buckets, for all of I.
+
+    Args:
+      read: the batch on the host; only called where there are buckets.
+    """
+    if not self.input_buckets:
+      return None
+    input_mask = read().input_mask
+    width = input_mask.shape[1]
+    used = np.flatnonzero(input_mask.any(axis=0))
+    longest = int(used[-1]) + 1 if used.size else 0
+    fits = [b for b in self.input_buckets if longest <= b < width]
+    return min(fits, default=width)
+
   @property
   def schedule(self) -> Schedule:
     """λ as a schedule."""
@@ -126,6 +147,17 @@ class Rollout:
     )
 
 
+class RolledOut(NamedTuple):
+  """What a step is trained on; its arrays may still be under way."""
+
+  batch: Batch
+  # `lambda` (realised student fraction), `sampled_length`, `eos_rate` and
+  # `truncation_rate` of what the student wrote, and the same with `teacher_` in
+  # front of what the teacher wrote.
+  metrics: dict[str, Mean]
+  checks: dict[str, Array]  # for `raise_failure`
+
+
 def roll_out(
   batch: Batch,
   *,
@@ -138,14 +170,15 @@ def roll_out(
   teacher_params: Params | None,
   eos_ids: Sequence[int],
   pad_id: int,
-) -> tuple[Batch, dict[str, Mean]]:
-  """Answers the prompts of one step as `plan` says.
+  input_width: int | None = None,
+) -> RolledOut:
+  """Writes the targets of one step as `plan` says.
 
-  A host-level function: it launches compiled programs and waits for them.
+  A host-level function: it launches compiled programs and waits for none.
 
   Args:
     batch: the loader's batch of this step, of numpy or (sharded) jax arrays;
-      sampled targets get its T.
+      sampled targets get its T and are placed as the given ones.
     step: of this run; with `seed` it fixes every draw.
     seed: of the run.
     plan: what to do.
@@ -155,40 +188,37 @@ def roll_out(
     teacher_params: its parameters.
     eos_ids: the ids that end a sequence.
     pad_id: the vocabulary's padding, which is never drawn.
-
-  Returns:
-    The batch with targets, weights and source of the sampled rows replaced,
-    placed as the given one, and the means `lambda` (realised student fraction),
-    `sampled_length`, `eos_rate` and `truncation_rate` of what the student
-    wrote, and the same with `teacher_` in front of what the teacher wrote.
+    input_width: columns of the inputs that hold prompts, see
+      `Rollout.input_width`; None for all.
 
   Raises:
-    UserError: a row has to keep targets that it does not have, or the batch is
-      packed.
-    FloatingPointError: the answering model's logits were not finite.
+    UserError: the batch is packed, or there is no teacher.
   """
   fraction = plan.schedule(step)
   assert 0 <= fraction <= 1, (step, fraction)
   if plan.mixing == "step":
     # One coin for all: λ becomes 0 or 1, and both are exact below.
-    fraction = float(float(_coin(seed, step)) < fraction)
+    coins = _coins(seed, step // _COINS_AT_ONCE)
+    fraction = float(float(coins[step % _COINS_AT_ONCE]) < fraction)
   by_student, fixed, realised = _split(batch.rows, seed, step, fraction)
-  if fraction < 1 and plan.off_policy_source == "dataset":
-    _check_targets(batch, fixed, step)
   sample = functools.partial(
     sampled_targets.replace_targets,
     step=step,
     seed=seed,
     decoding=plan.decoding,
-    input_buckets=plan.input_buckets,
+    input_width=input_width,
     eos_ids=eos_ids,
     pad_id=pad_id,
   )
-  stats = {"lambda": realised}
+  means, checks = {"lambda": realised}, {}
+  if fraction < 1 and plan.off_policy_source == "dataset":
+    checks["without_targets"] = _count_without_targets(batch.weights, fixed)
   if fraction > 0:
     role = keys.Role.STUDENT_SAMPLE
-    batch, means = sample(batch, by_student, student, student_params, role=role)
-    stats |= means
+    batch, sampled, checks["student_finite"] = sample(
+      batch, by_student, student, student_params, role=role
+    )
+    means |= sampled
   if fraction < 1 and plan.off_policy_source == "teacher":
     if teacher is None or teacher_params is None:
       raise UserError(
@@ -196,39 +226,64 @@ def roll_out(
         " set off_policy_source to 'dataset'"
       )
     role = keys.Role.TEACHER_SAMPLE
-    batch, means = sample(batch, fixed, teacher, teacher_params, role=role)
-    stats |= {f"teacher_{name}": mean for name, mean in means.items()}
-  return batch, stats
+    batch, sampled, checks["teacher_finite"] = sample(
+      batch, fixed, teacher, teacher_params, role=role
+    )
+    means |= {f"teacher_{name}": mean for name, mean in sampled.items()}
+  return RolledOut(batch, means, checks)
+
+
+def raise_failure(checks: Mapping[str, Array], step: int) -> None:
+  """Raises what went wrong in the rollout of a step; waits for its checks.
+
+  Raises:
+    UserError: a row has to keep targets that it does not have.
+    FloatingPointError: the logits of the sampled model were not finite.
+  """
+  if count := int(checks.get("without_targets", 0)):
+    raise UserError(
+      f"step {step} trains on the data set's targets, but {count} rows of its"
+      " batch have none; give targets, or set the student fraction to 1 or"
+      " off_policy_source to 'teacher'"
+    )
+  for role in ("student", "teacher"):
+    if not checks.get(f"{role}_finite", True):
+      raise FloatingPointError(
+        f"step {step}: generation failed, the {role}'s logits are not finite;"
+        " look at its checkpoint, or lower the learning rate"
+      )
+
+
+@functools.lru_cache(maxsize=8)
+def _coins(seed: int, block: int) -> np.ndarray:
+  """The u of Algorithm 1 of `_COINS_AT_ONCE` steps, on the host.
+
+  Drawn for many steps at once: a step does not wait for the device to decide.
+  """
+  steps = block * _COINS_AT_ONCE + np.arange(_COINS_AT_ONCE, dtype=np.int32)
+  return np.asarray(_draw_coins(seed, steps))
 
 
 @jax.jit
-def _coin(seed, step):
-  """The u of Algorithm 1."""
-  return jax.random.uniform(keys.stream(seed, step, keys.Role.LAMBDA))
+def _draw_coins(seed, steps):
+  return jax.vmap(
+    lambda step: jax.random.uniform(keys.stream(seed, step, keys.Role.LAMBDA))
+  )(steps)
 
 
 @jax.jit
-def _split(rows, seed, step, fraction):
+def _split(example_ids, seed, step, fraction):
   """Rows [B] that the student answers, the other real ones, realised λ.
 
   Each row has its own u, made from its global id; exact for λ of 0 and 1.
   """
-  row_keys = keys.per_row(keys.stream(seed, step, keys.Role.LAMBDA), rows)
+  row_keys = keys.per_row(
+    keys.stream(seed, step, keys.Role.LAMBDA), example_ids
+  )
   uniform = jax.vmap(jax.random.uniform)(row_keys)
   by_student = uniform < fraction
-  real = rows >= 0
+  real = example_ids >= 0
   return by_student & real, ~by_student & real, Mean.of(by_student, real)
-
-
-def _check_targets(batch: Batch, fixed: Array, step: int) -> None:
-  """Raises if a row that keeps its targets has none."""
-  count = int(_count_without_targets(batch.weights, fixed))
-  if count:
-    raise UserError(
-      f"step {step} trains on the data set's targets, but {count} of"
-      f" {batch.rows.shape[0]} rows have none; give targets, or set the student"
-      " fraction to 1 or off_policy_source to 'teacher'"
-    )
 
 
 @jax.jit

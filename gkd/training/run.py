@@ -30,6 +30,7 @@ from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.metric_infos import metric_infos
 from gkd.losses.objective import Objective
 from gkd.structured_settings import setting
+from gkd.training import periods
 from gkd.training.optimizer import Optimizer
 from gkd.training.periods import Periods
 from gkd.training.rollout import Rollout
@@ -178,6 +179,15 @@ class Run:
   def saves(self, done: int) -> bool:
     """Whether a checkpoint is due after `done` steps."""
     return self.periods.saves(done, self.train_steps)
+
+  def is_due(self, done: int) -> bool:
+    """Whether anything is written after `done` steps."""
+    return (
+      periods.due(done, self.periods.report)
+      or periods.due(done, self.periods.sample)
+      or self.evaluates(done)
+      or self.saves(done)
+    )
 
   def _check_best(self) -> None:
     """Refuses to look for the best where there will be nothing to choose."""

@@ -4,7 +4,7 @@ Which rows get samples of which model is decided in `rollout.py`; the generator
 is `gkd.sampling.generate`. Temperature, filters, keys and the choice of rows
 are traced.
 
-  batch, stats = replace_targets(batch, chosen, model, params, …)
+  batch, means, finite = replace_targets(batch, chosen, model, params, …)
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gkd import keys
 from gkd.metrics import Mean
@@ -42,10 +41,10 @@ def replace_targets(
   seed: int,
   role: keys.Role,
   decoding: Strategy,
-  input_buckets: Sequence[int],
+  input_width: int | None,
   eos_ids: Sequence[int],
   pad_id: int,
-) -> tuple[Batch, dict[str, Mean]]:
+) -> tuple[Batch, dict[str, Mean], Array]:
   """Replaces the targets of the chosen rows by a model's samples.
 
   Args:
@@ -57,32 +56,27 @@ def replace_targets(
     seed: of the run; draws are a function of (seed, step, role).
     role: `STUDENT_SAMPLE` or `TEACHER_SAMPLE`.
     decoding: the strategy, of host numbers.
-    input_buckets: see `Rollout`.
+    input_width: columns of the inputs that hold prompts; None for all.
     eos_ids: the ids that end a sequence.
     pad_id: the vocabulary's padding, which is never drawn.
 
   Returns:
     The batch with targets, weights and source of the chosen rows replaced,
-    placed as the given one, and their `sampled_length`, `eos_rate` and
-    `truncation_rate`.
+    placed as the given one; their `sampled_length`, `eos_rate` and
+    `truncation_rate`; whether the model's logits were finite.
 
   Raises:
     UserError: the batch is packed.
-    FloatingPointError: the model's logits were not finite.
   """
   if batch.segments is not None or batch.positions is not None:
     raise UserError(
       "a model cannot be sampled from for a packed batch; switch packing off,"
       " or set the student fraction to 0 with off_policy_source 'dataset'"
     )
-  width = batch.inputs.shape[1]
-  if input_buckets:
-    longest = _longest_prompt(batch.input_mask)
-    width = min([b for b in input_buckets if longest <= b < width] or [width])
   samples = generate(
     model,
     params,
-    *_prompts(batch, chosen, width),
+    *_prompts(batch, chosen, input_width or batch.inputs.shape[1]),
     _key(seed, step, role),
     decoding,
     max_length=batch.targets.shape[1],
@@ -90,13 +84,7 @@ def replace_targets(
     pad_id=pad_id,
   )
   replaced, statistics, finite = _replace(batch, chosen, samples, role)
-  if not finite:
-    name = _SOURCES[role].name.lower()
-    raise FloatingPointError(
-      f"step {step}: generation failed, the {name}'s logits are not finite;"
-      " look at its checkpoint, or lower the learning rate"
-    )
-  return _placed_like(batch, replaced), statistics
+  return _placed_like(batch, replaced), statistics, finite
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -140,9 +128,3 @@ def _placed_like(batch: Batch, replaced: dict[str, Array]) -> Batch:
       array = jax.device_put(array, old.sharding)
     placed[name] = array
   return batch.replace(**placed)
-
-
-def _longest_prompt(input_mask: Array) -> int:
-  """Length of the longest prompt of a batch, known to the host."""
-  used = np.flatnonzero(np.asarray(input_mask).any(axis=0))
-  return int(used[-1]) + 1 if used.size else 0

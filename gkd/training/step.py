@@ -14,6 +14,7 @@ the reductions "sequence" and "token" that is nats per token; with "sum", T5X's,
 case a mean weighted by the coefficients, that is the token mean for "sum".
 """
 
+from collections.abc import Mapping
 import dataclasses
 import functools
 
@@ -85,23 +86,51 @@ def update_step(
   return _update(plan, layout, state, teacher_params, batch, seed)
 
 
+def raise_if_not_finite(means: Mapping[str, Mean], step: int) -> None:
+  """Raises if the loss or the gradient of a step was not finite.
+
+  Args:
+    means: the metrics of the step, on the host.
+    step: of the run.
+  """
+  if means["finite"].compute() == 1.0:
+    return
+  raise FloatingPointError(
+    f"step {step}: loss {float(means['loss'].total)}, gradient norm"
+    f" {float(means['grad_norm'].total)}; the parameters were not updated and"
+    " the last checkpoint stands. Lower LEARNING_RATE, set clip_norm, or look"
+    " at the samples of this step"
+  )
+
+
 def _layout(state: TrainState) -> tuple[NamedSharding | None, ...]:
   """Where the arrays of a state are; None where they are on one device.
 
-  Static, so equal layouts have to be equal objects: P() and P(None) are the
-  same to XLA but not to Python.
+  Static, so equal layouts have to be equal objects: P(), P(None) and P("model")
+  on an axis of one device are the same to XLA but not to Python.
   """
 
   def spread(array: Array) -> NamedSharding | None:
     sharding = getattr(array, "sharding", None)
     if not isinstance(sharding, NamedSharding) or sharding.num_devices == 1:
       return None
-    spec = list(sharding.spec)
+    sizes = sharding.mesh.shape
+    spec = [
+      axis if any(sizes[name] > 1 for name in _names(axis)) else None
+      for axis in sharding.spec
+    ]
     while spec and spec[-1] is None:
       spec.pop()
     return NamedSharding(sharding.mesh, PartitionSpec(*spec))
 
   return tuple(spread(array) for array in jax.tree.leaves(state))
+
+
+def _names(axis: str | tuple[str, ...] | None) -> tuple[str, ...]:
+  """Mesh axes that one dimension is split over."""
+  if axis is None:
+    return ()
+  return axis if isinstance(axis, tuple) else (axis,)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)

@@ -6,25 +6,20 @@ log-likelihood of the references of one batch shows it at once. Nothing is
 changed and nothing random is drawn.
 """
 
-import functools
 import logging
 import math
 
 import jax
 import jax.numpy as jnp
 
-from gkd.losses.chunked import sum_over_chunks
-from gkd.losses.likelihood import token_log_probs
-from gkd.losses.objective import mask_padded_vocab
-from gkd.types import Array
+from gkd.losses.likelihood import score_batch
 from gkd.types import Batch
 from gkd.types import LanguageModel
 from gkd.types import Params
 
 log = logging.getLogger("gkd")
 
-# Positions whose logits exist at once.
-_CHUNK_SIZE = 64
+_score = jax.jit(score_batch, static_argnums=0)
 
 
 def log_teacher_nll(
@@ -34,9 +29,10 @@ def log_teacher_nll(
 
   A batch without counted targets is passed over in silence.
   """
-  if not jnp.any(batch.weights > 0):
+  count = float(jnp.sum(batch.weights))
+  if not count:
     return
-  total, count = map(float, _log_likelihood(teacher, params, batch))
+  total = float(jnp.sum(_score(teacher, params, batch)))
   value, uniform = -total / count, math.log(teacher.vocabulary_size)
   log.info(
     "teacher:   %.2f nats a token on the references of the first batch; a"
@@ -50,22 +46,3 @@ def log_teacher_nll(
       " tokenizer, prompt format or family?",
       *(value, uniform),
     )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _log_likelihood(
-  teacher: LanguageModel, params: Params, batch: Batch
-) -> tuple[Array, Array]:
-  """Sum over the counted targets of log p, nats, and their number."""
-
-  def of_positions(positions) -> tuple[Array, Array]:
-    hidden, targets, weights = positions
-    logits = teacher.head(params, hidden)
-    logits, _ = mask_padded_vocab(logits, logits, teacher.vocabulary_size)
-    log_probs = token_log_probs(logits, targets)
-    counts = weights > 0
-    return jnp.sum(jnp.where(counts, log_probs, 0.0)), jnp.sum(counts)
-
-  hidden = teacher.hidden_of(params, batch)
-  positions = (hidden, batch.targets, batch.weights)
-  return sum_over_chunks(of_positions, positions, _CHUNK_SIZE)

@@ -165,7 +165,7 @@ def packed_batch(arrays) -> Batch:
 
 @functools.partial(jax.jit, static_argnums=0)
 def values_and_scores(model, params, batch):
-  """Cross-entropy per token; `score_batch`, at once and in chunks."""
+  """Cross-entropy per token; `score_batch`, in chunks of two sizes."""
   logits = model.logits(
     params, batch.inputs, batch.targets, segments=batch.segments
   )

@@ -277,6 +277,42 @@ def test_a_step_that_is_not_finite_stops_the_run(tmp_path, caches, monkeypatch):
   assert not list((tmp_path / "checkpoints").glob("*"))
 
 
+def test_a_step_is_launched_before_the_one_before_is_waited_for(
+  tmp_path, caches, monkeypatch
+):
+  """Unless something is due: here the report of step 3 and the end."""
+  order = []
+  update, wait = loop.update_step, loop.raise_if_not_finite
+
+  def update_step(plan, state, *rest):
+    order.append("launch")
+    return update(plan, state, *rest)
+
+  def raise_if_not_finite(means, step):
+    order.append(step)
+    wait(means, step)
+
+  monkeypatch.setattr(loop, "update_step", update_step)
+  monkeypatch.setattr(loop, "raise_if_not_finite", raise_if_not_finite)
+  loop.train(make_run(tmp_path, caches, report=3, checkpoint=0))
+  launches = ["launch", "launch", 0, "launch", 1, 2]
+  assert order == [
+    *launches,
+    *(x if x == "launch" else x + 3 for x in launches),
+  ]
+
+
+def test_on_several_devices_nothing_compiles_after_the_first_steps(
+  tmp_path, caches
+):
+  mesh = partitioning.make_mesh()
+  fields = {"mesh": mesh, "rollout": Rollout(1.0), "checkpoint": 0}
+  loop.train(make_run(tmp_path, caches, **fields))
+  counts = [line["compile/count"] for line in lines(tmp_path)]
+  assert counts[0] > 0
+  assert len(set(counts)) == 1
+
+
 def test_a_teacher_that_is_not_finite_stops_the_run(tmp_path, caches):
   """In the loss, and where it has to write; the student stays as it was."""
   bad = jax.tree.map(lambda x: x * np.nan, parameters(TEACHER, 1))

@@ -67,14 +67,12 @@ def test_what_was_gathered_goes_on_exactly_from_text(tmp_path):
     straight.write(8, {}, report=True)
   kept = None
   for done, loss in enumerate(LOSSES):
-    with Recorder(
-      str(tmp_path / "often"), resume_step=done or None, unwritten=kept
-    ) as recorder:
+    with Recorder(str(tmp_path / "often"), done, kept) as recorder:
       recorder.add(stats(loss))
       with recorder.timer("update"):
         pass
       before = recorder.timer.seconds["update"]
-      kept = json.loads(json.dumps(recorder.unwritten))
+      kept = json.loads(json.dumps(recorder.metadata()))
       recorder.write(done + 1, {}, report=done == 7)
   (expected,), (actual,) = (
     lines(tmp_path / "straight"),
@@ -101,14 +99,14 @@ def test_the_line_of_an_end_between_two_reports_goes_when_the_run_goes_on(
         if done == 5:
           values = {"eval/sums/accuracy": 0.5}
           recorder.write(5, values, report=False, end=True)
-          return recorder.unwritten
+          return recorder.metadata()
         recorder.write(done, {}, report=done % 4 == 0)
     return None
 
   kept = run(range(1, 6))
   found = [(x["step"], x.get("train/loss")) for x in lines(tmp_path)]
   assert found == [(4, 2.5), (5, 5.0)]
-  run((6, 7, 8), resume_step=5, unwritten=kept)
+  run((6, 7, 8), start=5, metadata=kept)
   found = [(x["step"], x.get("train/loss")) for x in lines(tmp_path)]
   assert found == [(4, 2.5), (5, None), (8, 6.5)]
 

@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -28,16 +27,22 @@ STUDENT = MODEL.init(jax.random.key(0))
 TEACHER = MODEL.init(jax.random.key(1))
 SEED = 11
 
-roll_out = functools.partial(
-  rollout.roll_out,
-  seed=SEED,
-  student=MODEL,
-  student_params=STUDENT,
-  teacher=MODEL,
-  teacher_params=TEACHER,
-  eos_ids=(1,),
-  pad_id=0,
-)
+
+def roll_out(batch, *, step, plan, **changes):
+  """Batch and metrics; raises what failed in it."""
+  fields = {
+    "seed": SEED,
+    "student": MODEL,
+    "student_params": STUDENT,
+    "teacher": MODEL,
+    "teacher_params": TEACHER,
+    "eos_ids": (1,),
+    "pad_id": 0,
+    "input_width": plan.input_width(lambda: jax.device_get(batch)),
+  }
+  rolled = rollout.roll_out(batch, step=step, plan=plan, **fields | changes)
+  rollout.raise_failure(rolled.checks, step)
+  return rolled.batch, rolled.metrics
 
 
 def _batch(with_targets=True, rows=None):
@@ -219,14 +224,14 @@ def test_student_and_teacher_share_a_batch_per_example():
 
 def test_prompts_without_targets_do_unless_a_step_needs_them():
   roll_out(_batch(False), step=0, plan=Rollout(1.0))
-  message = r"step 0 trains on the data set's targets, but 8 of 8 rows have"
+  message = r"step 0 trains on the data set's targets, but 8 rows of"
   with pytest.raises(UserError, match=message):
     roll_out(_batch(False), step=0, plan=Rollout(0.0))
-  with pytest.raises(UserError, match=r"of 8 rows have none; give targets"):
+  with pytest.raises(UserError, match="of its batch have none; give targets"):
     roll_out(_batch(False), step=0, plan=Rollout(0.5, mixing="example"))
   partly = _batch()
   partly.weights[3] = 0
-  with pytest.raises(UserError, match="1 of 8 rows have none"):
+  with pytest.raises(UserError, match="but 1 rows of its batch have none"):
     roll_out(partly, step=0, plan=Rollout(0.0))
 
 

@@ -4,8 +4,8 @@ import dataclasses
 
 import jax
 import numpy as np
-import pytest
 
+from gkd.losses.likelihood import score_batch
 from gkd.training import sample_logging
 from gkd.types import Batch
 from gkd.types import Source
@@ -40,13 +40,10 @@ def make_batch():
   )
 
 
-@pytest.mark.parametrize("chunk_size", [3, 32])
-def test_the_teachers_score_is_that_of_the_real_ids(chunk_size, monkeypatch):
-  monkeypatch.setattr(sample_logging, "_CHUNK_SIZE", chunk_size)
-  model = dataclasses.replace(MODEL, init=lambda key: None)  # nothing compiled
+def test_the_teachers_score_is_that_of_the_real_ids():
   params = MODEL.init(jax.random.key(0))
   batch = make_batch()
-  records = sample_logging.describe(batch, Digits(), model, params)
+  records = sample_logging.describe(batch, Digits(), MODEL, params)
 
   table = np.float64(params["table"])[..., :10]  # two columns are padding
   for row, record in enumerate(records):
@@ -62,15 +59,14 @@ def test_the_teachers_score_is_that_of_the_real_ids(chunk_size, monkeypatch):
     assert record["text"] == Digits().decode(batch.targets[row])
 
 
-def test_logits_of_all_positions_never_exist_at_once(monkeypatch):
-  monkeypatch.setattr(sample_logging, "_CHUNK_SIZE", 2)
+def test_logits_of_all_positions_never_exist_at_once():
   # A head of its own, as the toy's hidden states are its logits.
   model = dataclasses.replace(
     MODEL, head=lambda params, hidden: hidden @ params["table"][0, :, :11]
   )
   params = MODEL.init(jax.random.key(0))
   jaxpr = str(
-    jax.make_jaxpr(lambda p, b: sample_logging._score(model, p, b))(
+    jax.make_jaxpr(lambda p, b: score_batch(model, p, b, chunk_size=2))(
       params, make_batch()
     )
   )
