@@ -50,9 +50,10 @@ class Stop(Exception):
   """A run that is killed."""
 
 
-def evaluate(model, params, evaluation, *, step, predictions_dir, **others):
+def evaluate(evaluation, roles, *, step, predictions_dir, **others):
   """Instead of the true one: quick, and different at every step."""
-  del model, evaluation, others
+  del evaluation, others
+  params = roles["student"].params
   size = float(sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(params)))
   file = pathlib.Path(predictions_dir) / f"sums-validation-{step:08d}.jsonl"
   file.parent.mkdir(exist_ok=True)
