@@ -38,11 +38,10 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   config = configuration.build(EvaluateConfig)
   _check_output(config.output)
   configuration.refuse_idle_flags(config.idle(through_seqio=seqio))
+  devices = jax.devices()[: config.model_parallelism]
+  mesh = partitioning.make_mesh(model=config.model_parallelism, devices=devices)
   resolved = setup.resolve(
-    config.roles,
-    folders,
-    partitioning.make_mesh(devices=jax.devices()[:1]),
-    evaluation=config.evaluation,
+    config.roles, folders, mesh, evaluation=config.evaluation
   )
   comparison = None
   if seqio:

@@ -150,6 +150,7 @@ class EvaluateConfig:
     teacher: optional model to compare with: its score, the distances to it.
     evaluation: the task and how it is decoded.
     seed: of the draws at temperatures above 0.
+    model_parallelism: devices that the parameters are split over.
   """
 
   output: str
@@ -157,9 +158,11 @@ class EvaluateConfig:
   teacher: Role | None = None
   evaluation: EvalConfig
   seed: int = Run.seed
+  model_parallelism: int = 1
 
   def __post_init__(self):
     check_seed(self.seed)
+    at_least_one(MODEL_PARALLELISM=self.model_parallelism)
     if not self.output:
       raise UserError("MODEL_DIR is empty; give the folder of the results")
     _check_checkpoints(self.roles)

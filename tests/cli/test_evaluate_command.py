@@ -236,6 +236,18 @@ def test_answers_depend_on_neither_the_batch_nor_the_number_of_examples(
   assert texts("few", *few) == whole[:5]
 
 
+def test_parameters_may_be_split_over_devices(against, tmp_path):
+  """And compute the same, here with student and teacher on two devices."""
+  found = []
+  for devices in (1, 2):
+    flag = f"--gin.MODEL_PARALLELISM={devices}"
+    assert command.main([*against, flag]) == 0
+    found.append(json.loads((tmp_path / "scores/metrics.json").read_text()))
+  assert found[0].keys() == found[1].keys()
+  for name, value in found[0].items():
+    assert found[1][name] == pytest.approx(value, abs=1e-4), name
+
+
 def test_teacher_can_be_left_out(against, tmp_path):
   more = ["--gin.EVAL_TEACHER=False", "--gin.EVAL_BOOTSTRAP=0"]
   assert command.main([*against, *more]) == 0
