@@ -145,51 +145,78 @@ def refused(folder, match):
     tokenizer_folder.load(folder)
 
 
-def test_added_tokens_are_refused(folder):
-  added = {"300": {"content": "<extra_id_0>"}, "400": {"content": "<tool>"}}
-  settle(folder, added_tokens_decoder=added)
-  refused(folder, "tokens that somebody added, '<tool>'; expected T5's own")
+ADDED = {"300": {"content": "<extra_id_0>"}, "400": {"content": "<tool>"}}
 
 
-def test_added_tokens_of_tokenizer_json_are_refused(folder, model_file):
-  settings = fast_json(model_file, 0)
-  settings["added_tokens"].append({"id": 300, "content": "\n"})
-  (folder / "tokenizer.json").write_text(json.dumps(settings))
-  refused(folder, r"tokens that somebody added, '\\n'")
+@pytest.mark.parametrize(
+  ("settings", "match"),
+  [
+    ({"added_tokens_decoder": [1]}, r"added_tokens_decoder \[1\]; expected an"),
+    (
+      {"added_tokens_decoder": ADDED},
+      "tokens that somebody added, '<tool>'; expected T5's own",
+    ),
+    ({"additional_special_tokens": 5}, "tokens 5; expected a list"),
+    (
+      {"extra_ids": 7, "additional_special_tokens": ["<extra_id_0>"]},
+      "has extra_ids 7, but lists 1 <extra_id_…>; correct",
+    ),
+    ({"extra_ids": "100"}, "extra_ids '100'; expected a whole number"),
+    ({"extra_ids": True}, "extra_ids True; expected a whole number"),
+    ({"extra_ids": -1}, "extra_ids -1; expected a whole number of at least 0"),
+    ({"tokenizer_class": 5}, "tokenizer_class 5; expected text"),
+  ],
+)
+def test_settings_that_no_t5_has_are_one_line(folder, settings, match):
+  settle(folder, **settings)
+  refused(folder, match)
+
+
+def _model(**changes):
+  return lambda tokenizer: {"model": tokenizer["model"] | changes}
+
+
+def _added(tokenizer):
+  added = [*tokenizer["added_tokens"], {"id": 300, "content": "\n"}]
+  return {"added_tokens": added}
+
+
+FIRST = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first"}
+ODD = "tokenizer.json is not a tokenizer.json as transformers"
 
 
 @pytest.mark.parametrize(
   ("change", "match"),
   [
+    (_added, r"tokens that somebody added, '\\n'"),
     ({"model": {"type": "BPE"}}, "of type 'BPE'; expected T5's Unigram"),
+    ({"model": "x"}, "tokenizer.json has model .*; expected an object"),
+    ({"model": []}, "tokenizer.json has model .*; expected an object"),
     (
       {"pre_tokenizer": {"type": "ByteLevel"}},
       r"splits texts by rules that T5's tokenizer does not have \(ByteLevel\)",
     ),
-    (
-      {
-        "pre_tokenizer": {
-          "type": "Metaspace",
-          "replacement": "▁",
-          "prepend_scheme": "first",
-        }
-      },
-      "splits texts by rules",
-    ),
+    ({"pre_tokenizer": FIRST}, "splits texts by rules"),
     ({"normalizer": {"type": "Lowercase"}}, "normalises texts by Lowercase"),
+    (_model(vocab=None), ODD),
+    (_model(vocab=[1, 2]), ODD),
+    (_model(vocab=[["<pad>", 0.0]]), ODD),
+    (_model(vocab=[["<pad>"], ["</s>"], ["<unk>"]]), ODD),
+    (_model(vocab=[["<pad>", "x"], ["</s>", 0.0], ["<unk>", 0.0]]), ODD),
+    (_model(vocab={"a": 0}), ODD),
+    (
+      _model(vocab=[[x, 0.0] for x in ("<pad>", "</s>", "<unk>", "b", "b")]),
+      "is refused by SentencePiece",
+    ),
   ],
 )
-def test_another_kind_of_tokenizer_is_refused(
+def test_another_kind_of_tokenizer_json_is_refused(
   tmp_path, model_file, change, match
 ):
-  settings = fast_json(model_file, 0) | change
-  (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+  tokenizer = fast_json(model_file)
+  tokenizer |= change(tokenizer) if callable(change) else change
+  (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
   refused(tmp_path, match)
-
-
-def test_a_contradiction_of_sentinels_is_refused(folder):
-  settle(folder, extra_ids=7, additional_special_tokens=["<extra_id_0>"])
-  refused(folder, "has extra_ids 7, but lists 1 <extra_id_…>; correct")
 
 
 def test_a_tokenizer_json_has_the_pieces_of_the_file_beside_it(
@@ -213,22 +240,6 @@ def test_a_link_to_nowhere_or_a_folder_is_not_no_tokenizer(tmp_path, name):
   (tmp_path / name).unlink()
   (tmp_path / name).mkdir()
   refused(tmp_path, f"{name}.* cannot be read .Is a directory")
-
-
-@pytest.mark.parametrize(
-  ("settings", "match"),
-  [
-    ({"added_tokens_decoder": [1]}, r"added_tokens_decoder \[1\]; expected an"),
-    ({"additional_special_tokens": 5}, "tokens 5; expected a list"),
-    ({"extra_ids": "100"}, "extra_ids '100'; expected a whole number"),
-    ({"extra_ids": True}, "extra_ids True; expected a whole number"),
-    ({"extra_ids": -1}, "extra_ids -1; expected a whole number of at least 0"),
-    ({"tokenizer_class": 5}, "tokenizer_class 5; expected text"),
-  ],
-)
-def test_settings_of_other_types_are_one_line(folder, settings, match):
-  settle(folder, **settings)
-  refused(folder, match)
 
 
 @pytest.fixture(scope="module")
@@ -272,41 +283,6 @@ def test_other_special_ids_survive_the_way_there_and_back(
 
 
 @pytest.mark.parametrize(
-  "vocab",
-  [
-    None,
-    5,
-    [1, 2],
-    [["<pad>", 0.0]],
-    [["<pad>"], ["</s>"], ["<unk>"]],
-    [["<pad>", "x"], ["</s>", 0.0], ["<unk>", 0.0]],
-    {"a": 0},
-  ],
-)
-def test_odd_pieces_of_a_tokenizer_json_are_one_line(
-  tmp_path, model_file, vocab
-):
-  settings = fast_json(model_file, 0)
-  settings["model"]["vocab"] = vocab
-  (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
-  refused(tmp_path, "tokenizer.json is not a tokenizer.json as transformers")
-
-
-def test_pieces_of_another_model_are_one_line(tmp_path, model_file):
-  settings = fast_json(model_file)
-  pieces = ("<pad>", "</s>", "<unk>", "b", "b")
-  settings["model"]["vocab"] = [[piece, 0.0] for piece in pieces]
-  (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
-  refused(tmp_path, "is refused by SentencePiece")
-
-
-@pytest.mark.parametrize("model", ["x", [], 5])
-def test_a_model_of_another_kind_is_one_line(tmp_path, model):
-  (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
-  refused(tmp_path, "tokenizer.json has model .*; expected an object")
-
-
-@pytest.mark.parametrize(
   ("stated", "expected"), [(512, 512), (10**30, None), (None, None)]
 )
 def test_the_longest_text_is_that_of_the_settings(tmp_path, stated, expected):
@@ -315,12 +291,9 @@ def test_the_longest_text_is_that_of_the_settings(tmp_path, stated, expected):
 
 
 def test_damaged_files_are_one_line(folder):
+  """See tests/test_files.py for all that JSON can be damaged by."""
   (folder / "tokenizer_config.json").write_text("{")
   refused(folder, r"tokenizer_config.json is not JSON \(.*\); download it")
-  (folder / "tokenizer_config.json").write_text("[]")
-  refused(folder, "is not a JSON object; download it again")
-  settle(folder, extra_ids="many")
-  refused(folder, "has extra_ids 'many'; expected a whole number")
   settle(folder)
   (folder / "spiece.model").write_bytes(b"\x80\x04version https://git-lfs")
   refused(folder, "is not a SentencePiece model")
