@@ -36,6 +36,11 @@ _JSON_TYPES = {
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
+  """Writes a file as `write_bytes` does, in UTF-8."""
+  write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
   """Writes a file through a temporary name; on the disk when this returns.
 
   The temporary name is the thread's own, `.<name>.<process>-<thread>.partial`:
@@ -45,8 +50,8 @@ def write_text(path: str | os.PathLike, text: str) -> None:
   writer = f"{os.getpid()}-{threading.get_native_id()}"
   partial = path.with_name(f".{path.name}.{writer}.partial")
   try:
-    with partial.open("w", encoding="utf-8") as file:
-      file.write(text)
+    with partial.open("wb") as file:
+      file.write(content)
       file.flush()
       os.fsync(file.fileno())
     os.replace(partial, path)

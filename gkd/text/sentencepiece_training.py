@@ -12,6 +12,7 @@ import io
 import os
 from pathlib import Path
 
+from gkd import files
 from gkd.errors import UserError
 from gkd.text.vocabulary import SentencePieceVocabulary
 
@@ -66,7 +67,5 @@ def train_sentencepiece(
     ) from error
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f".{path.name}.{os.getpid()}")
-  partial.write_bytes(content.getvalue())
-  os.replace(partial, path)
+  files.write_bytes(path, content.getvalue())
   return SentencePieceVocabulary(path)

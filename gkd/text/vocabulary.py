@@ -140,7 +140,10 @@ class SentencePieceVocabulary:
 
   def save(self, directory: str | os.PathLike) -> dict[str, Any]:
     """Writes the model file into `directory`; returns the spec."""
-    _write(Path(directory) / self.path.name, self.content)
+    path = Path(directory) / self.path.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_bytes() != self.content:
+      files.write_bytes(path, self.content)
     return self.spec()
 
 
@@ -295,13 +298,3 @@ def _processor(content: bytes, extra_ids: int, path):
       " give a whole file of T5's kind"
     ) from error
   return processor
-
-
-def _write(path: Path, content: bytes) -> None:
-  """Whole or not at all: a killed process leaves no half file."""
-  if path.exists() and path.read_bytes() == content:
-    return
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f".{path.name}.{os.getpid()}")
-  partial.write_bytes(content)
-  os.replace(partial, path)
