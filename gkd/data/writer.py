@@ -14,6 +14,7 @@ with CacheWriter(path, key) as writer:
 write_rows(path, rows, info)   # rows that a program has: problems, tests
 """
 
+import collections
 from collections.abc import Iterable
 from collections.abc import Mapping
 import contextlib
@@ -115,11 +116,10 @@ class CacheWriter:
   @property
   def counts(self) -> dict[str, int]:
     """Sums of the `counts` of the finished shards."""
-    total: dict[str, int] = {}
+    total = collections.Counter()
     for numbers in shards.sidecars(self.folder).values():
-      for name, count in numbers["counts"].items():
-        total[name] = total.get(name, 0) + count
-    return total
+      total.update(numbers["counts"])
+    return dict(total)
 
   def __enter__(self) -> "CacheWriter":
     """Takes the lock and drops what cannot be continued.
@@ -243,13 +243,12 @@ class CacheWriter:
 
   def _check_replaceable(self) -> None:
     """Refuses to delete a folder that is not the rest of a cache."""
-    path = self.path
-    names = sorted(os.listdir(path)) if path.is_dir() else []
-    ours = {cache.INFO_FILE, *(n for n in names if n.endswith(shards.SUFFIX))}
-    if names and ours.isdisjoint(names):
+    names = sorted(os.listdir(self.path)) if self.path.is_dir() else []
+    ours = [n for n in names if n.endswith((cache.INFO_FILE, shards.SUFFIX))]
+    if names and not ours:
       raise UserError(
-        f"{path} holds other files than a cache ({names[0]}, …); choose another"
-        " folder"
+        f"{self.path} holds other files than a cache ({names[0]}, …); choose"
+        " another folder"
       )
 
   def _check_present(self, found: Mapping[int, Mapping[str, Any]]) -> None:
@@ -265,30 +264,26 @@ class CacheWriter:
 
 def _numbers(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
   """What info.json says of all shards together."""
+  all_shards = found.values()
   return {
-    "rows": sum(numbers["rows"] for numbers in found.values()),
-    "has_targets": all(numbers["has_targets"] for numbers in found.values()),
+    "rows": sum(n["rows"] for n in all_shards),
+    "has_targets": all(n["has_targets"] for n in all_shards),
     "longest": {
-      name: max([numbers["longest"][name] for numbers in found.values()] or [0])
+      name: max((n["longest"][name] for n in all_shards), default=0)
       for name in cache.FEATURES
     },
     "shards": [
-      {"file": shards.name(index), "rows": numbers["rows"]}
-      for index, numbers in found.items()
+      {"file": shards.name(i), "rows": n["rows"]} for i, n in found.items()
     ],
   }
 
 
 def _files(made: Path, found: Mapping[int, Mapping[str, Any]]) -> dict:
   """{file: bytes and sha256}; those of shards were taken when written."""
-  known = {shards.name(index): numbers for index, numbers in found.items()}
-  return {
-    file.name: {
-      "bytes": file.stat().st_size,
-      "sha256": known[file.name]["sha256"]
-      if file.name in known
-      else hashes.file_hash(file),
-    }
-    for file in sorted(made.iterdir())
-    if file.name != cache.INFO_FILE
-  }
+  known = {shards.name(i): numbers["sha256"] for i, numbers in found.items()}
+  content = {}
+  for file in sorted(made.iterdir()):
+    if file.name != cache.INFO_FILE:
+      sha256 = known.get(file.name) or hashes.file_hash(file)
+      content[file.name] = {"bytes": file.stat().st_size, "sha256": sha256}
+  return content

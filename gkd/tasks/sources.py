@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import functools
 import gzip
 import itertools
 import json
@@ -87,6 +88,7 @@ def jsonl_source(
   convert: Callable[[dict[str, Any]], Row],
   *,
   with_references: bool = False,
+  shuffled: Sequence[str] = (),
 ) -> RowsSource:
   """A seqio source over files of JSON lines, gzipped (`.gz`) or not.
 
@@ -95,13 +97,28 @@ def jsonl_source(
     files: {split: path below `data_dir`, or an absolute one}.
     convert: makes a row of the object in a line.
     with_references: whether rows carry a list "references".
+    shuffled: splits whose lines come in a drawn order, always the same.
   """
-
-  def rows(split: str) -> Mapped:
-    lines = read_jsonl(data_dir, files[split])
-    return Mapped(lambda line, number: convert(line), lines)
-
+  rows = functools.partial(
+    _json_rows, data_dir, dict(files), convert, tuple(shuffled)
+  )
   return rows_source(rows, files, with_references=with_references)
+
+
+def _json_rows(data_dir, files, convert, shuffled, split: str) -> "Mapped":
+  lines = read_jsonl(data_dir, files[split])
+  if split in shuffled:
+    lines = lines.shuffled(0)
+  return Mapped(lambda line, number: convert(line), lines)
+
+
+def prefixed(prefix: str, line: Mapping[str, Any]) -> Row:
+  """The row of a line whose inputs get a prefix; see `jsonl_source`."""
+  return {
+    "inputs": prefix + line["inputs"],
+    "targets": line["targets"],
+    "references": line.get("references") or [line["targets"]],
+  }
 
 
 class Mapped:

@@ -5,6 +5,7 @@ validation and test splits. XSum cannot be downloaded by TFDS: its articles
 must lie in a manual_dir.
 """
 
+import functools
 import os
 
 import seqio
@@ -32,7 +33,10 @@ def register(
   features.add_task(
     "scitldr",
     sources.jsonl_source(
-      data_dir, _SCITLDR_FILES, _scitldr, with_references=True
+      data_dir,
+      _SCITLDR_FILES,
+      functools.partial(sources.prefixed, PREFIX),
+      with_references=True,
     ),
     vocabulary,
     postprocess=postprocess.references,
@@ -53,14 +57,6 @@ def register(
     postprocess=postprocess.strip,
     metrics=[metrics.rouge],
   )
-
-
-def _scitldr(row):
-  return {
-    "inputs": PREFIX + row["inputs"],
-    "targets": row["targets"],
-    "references": row.get("references") or [row["targets"]],
-  }
 
 
 @seqio.map_over_dataset

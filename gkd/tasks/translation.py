@@ -4,6 +4,7 @@ Tatoeba: tatoeba.org and manythings.org/anki, CC BY 2.0. WMT14 is the data set
 of the T5 task `wmt_t2t_ende_v003`, whose prefix all tasks here use.
 """
 
+import functools
 import os
 
 import seqio
@@ -17,20 +18,28 @@ NAMES = ("tatoeba_ende", "flores200_ende", "wmt14_ende")
 PREFIX = "translate English to German: "
 WMT14 = "wmt_t2t_translate/de-en:1.0.0"
 
-_FLORES_FILE = "translation/flores200_devtest_ende.jsonl.gz"
-_TATOEBA_FILES = {"train": "train", "validation": "dev", "test": "test"}
+_TATOEBA_FILES = {
+  "train": "translation/tatoeba_ende_train.jsonl.gz",
+  "validation": "translation/tatoeba_ende_dev.jsonl.gz",
+  "test": "translation/tatoeba_ende_test.jsonl.gz",
+}
+_FLORES_FILES = {"test": "translation/flores200_devtest_ende.jsonl.gz"}
 
 
 def register(
   data_dir: str | os.PathLike | None, vocabulary: features.AnyVocabulary
 ) -> None:
   """Registers every task of this family; again replaces them."""
+  to_row = functools.partial(sources.prefixed, PREFIX)
   features.add_task(
     "tatoeba_ende",
-    sources.rows_source(
-      lambda split: _tatoeba(data_dir, split),
+    sources.jsonl_source(
+      data_dir,
       _TATOEBA_FILES,
+      to_row,
       with_references=True,
+      # The file goes from short to long; a prefix of it would be baby talk.
+      shuffled=("train",),
     ),
     vocabulary,
     postprocess=postprocess.references,
@@ -38,7 +47,7 @@ def register(
   )
   features.add_task(
     "flores200_ende",
-    sources.jsonl_source(data_dir, {"test": _FLORES_FILE}, _flores),
+    sources.jsonl_source(data_dir, _FLORES_FILES, to_row),
     vocabulary,
     postprocess=postprocess.strip,
     metrics=[metrics.bleu],
@@ -56,28 +65,6 @@ def register(
     postprocess=postprocess.strip,
     metrics=[metrics.bleu, metrics.bleu_international],
   )
-
-
-def _tatoeba(data_dir, split: str):
-  file = f"translation/tatoeba_ende_{_TATOEBA_FILES[split]}.jsonl.gz"
-  rows = sources.read_jsonl(data_dir, file)
-  if split == "train":
-    # The file goes from short to long; a prefix of it would be baby talk.
-    rows = rows.shuffled(0)
-  return sources.Mapped(_with_references, rows)
-
-
-def _with_references(row, number):
-  del number
-  return {
-    "inputs": PREFIX + row["inputs"],
-    "targets": row["targets"],
-    "references": row.get("references") or [row["targets"]],
-  }
-
-
-def _flores(row):
-  return {"inputs": PREFIX + row["inputs"], "targets": row["targets"]}
 
 
 @seqio.map_over_dataset

@@ -221,17 +221,14 @@ def _rows(
   Drawn ones come in the order of k, those of a search the best first.
   """
   while batch := list(itertools.islice(parts, _passes(spec))):
-    batch = [
-      part._replace(samples=jax.device_get(part.samples)) for part in batch
-    ]
-    for part in batch:
-      samples = part.samples
+    batch = [_Part(p.rows, jax.device_get(p.samples)) for p in batch]
+    for _, samples in batch:
       if not samples.is_finite:
         raise FloatingPointError(
           "the logits of the model that writes are not finite; look at its"
           " checkpoint, finished shards stay"
         )
-      real = slice(len(part.rows))
+      real = slice(len(batch[0].rows))
       tokens = int(samples.lengths[real].sum())
       counts["tokens"] += tokens
       counts["truncated"] += int(samples.truncated[real].sum())
