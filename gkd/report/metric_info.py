@@ -47,8 +47,8 @@ class Score:
   split: str = ""
   decoding: str = ""
   label: str = ""
-  unit: str = ""
-  direction: Literal["max", "min", ""] = ""
+  unit: str = dataclasses.field(default="", compare=False)
+  direction: str = dataclasses.field(default="", compare=False)
   role: str = "student"
   compared_with: str = ""
   model: str = ""

@@ -36,6 +36,17 @@ def test_calculator_repairs_an_answer():
   assert found == {"accuracy_with_calculator": 100.0}
 
 
+def test_shares_are_in_per_cent_and_overlaps_have_no_unit():
+  shares = (
+    metrics.accuracy,
+    metrics.exact_match,
+    metrics.answer_accuracy,
+    metrics.answer_accuracy_with_calculator,
+  )
+  assert {metric.unit for metric in shares} == {"%"}
+  assert {metric.unit for metric in (metrics.bleu, metrics.rouge)} == {""}
+
+
 def test_bleu_is_sacrebleu_with_uneven_references():
   predictions = ["Tom wohnt hier .", "Ich habe gestern einen Hund gesehen."]
   targets = [
