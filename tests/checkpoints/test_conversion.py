@@ -6,6 +6,7 @@ import subprocess
 
 import ml_dtypes
 import pytest
+import sentencepiece
 
 from gkd.checkpoints import conversion
 from gkd.checkpoints import source
@@ -93,27 +94,43 @@ def test_bfloat16_goes_through_t5x_unchanged_under_the_names_announced(
   assert stored_names.table("gkd", made.config)[name] == (name, (24, 16))
 
 
-@pytest.fixture(scope="module")
-def words(tmp_path_factory):
-  """A SentencePiece tokenizer with T5's sentinels, 400 ids."""
-  file = tmp_path_factory.mktemp("words") / "spiece.model"
-  texts = [f"{n} + {n * 7} = {n * 8}" for n in range(200)]
-  sentencepiece_training.train_sentencepiece(texts, 300, file)
-  return vocabulary.load(file, 100)
-
-
 FAMILIES = {
   "t5_1_1": {},
   "t5_1_0": {"mlp_activations": ("relu",), "logits_via_embedding": True},
   "ul2": {"mlp_activations": ("silu", "linear")},
   "umt5": {"bias_per_layer": True},
+  # Padding 1, end of sequence 2, start (and unknown) 0.
+  "madlad": {"pad_id": 1, "eos_ids": (2,), "start_id": 0},
 }
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory):
+  """MADLAD's and T5's special ids, 400 ids with T5's sentinels."""
+  folder = tmp_path_factory.mktemp("words")
+  texts = [f"{n} + {n * 7} = {n * 8}" for n in range(200)]
+  sentencepiece_training.train_sentencepiece(
+    texts, 300, folder / "spiece.model"
+  )
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(texts),
+    model_prefix=str(folder / "madlad"),
+    vocab_size=300,
+    byte_fallback=True,
+    minloglevel=2,
+  )
+  content = (folder / "madlad.model").read_bytes()
+  madlad = vocabulary.SentencePieceVocabulary(
+    "spiece.model", 100, content, pad_id=1
+  )
+  t5 = vocabulary.load(folder / "spiece.model", 100)
+  return {name: madlad if name == "madlad" else t5 for name in FAMILIES}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("through", ["gkd", "t5x"])
 def test_hugging_face_through_another_format_is_the_same_files(
-  tmp_path, words, family, through
+  tmp_path, tokenizers, family, through
 ):
   """All but the card, which says where the folder came from."""
   dtype = ml_dtypes.bfloat16 if family == "ul2" else "float32"
@@ -122,11 +139,12 @@ def test_hugging_face_through_another_format_is_the_same_files(
   )
   first, middle, last = (tmp_path / name for name in ("hf", "middle", "back"))
   first.mkdir()
-  hf_folder.write(first, made, vocabulary=words)
+  hf_folder.write(first, made, vocabulary=tokenizers[family])
   config = source.open_checkpoint(first).config
   assert config == made.config
   # What T5X does not say, and what Hugging Face does not.
   given = {"mlp_activations": config.mlp_activations, "vocabulary_size": 400}
+  given |= {"pad_id": config.pad_id, "eos_ids": config.eos_ids}
   conversion.convert(first, middle, to=through)
   conversion.convert(
     middle,
