@@ -7,10 +7,11 @@ every head whose weights are not in the file, and asks for the scale apart:
             scaled in version 4      scaled in version 5
   t5        tie_word_embeddings      scale_decoder_outputs, else as in 4
   mt5       tie_word_embeddings      never
-  umt5      tie_word_embeddings      always
+  umt5      tie_word_embeddings      always; since 5.24 as t5
 
-The last is not what umT5 is: version 5 computes other logits than version 4 and
-T5X for the published umT5. Here its head is what config.json says it is.
+Always is not what umT5 is: versions 5.0 to 5.23 compute other logits than
+version 4 and T5X for the published umT5. Here its head is what config.json says
+it is.
 """
 
 from collections.abc import Mapping
@@ -118,7 +119,7 @@ def take_head(
 def _rule(saved: Mapping[str, Any]) -> _Head:
   kind, tied = saved["model_type"], saved.get("tie_word_embeddings", True)
   scaled = bool(tied)
-  if kind == "t5" and saved.get("scale_decoder_outputs") is not None:
+  if kind != "mt5" and saved.get("scale_decoder_outputs") is not None:
     scaled = bool(saved["scale_decoder_outputs"])
   # Version of transformers that wrote the file; older ones are silent.
   major = str(saved.get("transformers_version", "")).partition(".")[0]

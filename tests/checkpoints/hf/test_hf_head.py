@@ -38,6 +38,7 @@ UNSCALED = (
   # As version 5 saves a T5 1.1 that it opened: it says that it ties all.
   config("t5", True, scale_decoder_outputs=False),
   config("mt5", True, "5.23.0"),
+  config("umt5", True, "5.24.0", scale_decoder_outputs=False),
 )
 
 
