@@ -162,7 +162,6 @@ def test_there_are_no_import_cycles():
   list(graphlib.TopologicalSorter(graph).static_order())
 
 
-@pytest.mark.xfail(reason="the move is under way")
 def test_no_two_modules_have_one_basename():
   names = collections.Counter(
     path.stem for path in MODULES.values() if not path.stem.startswith("__")
