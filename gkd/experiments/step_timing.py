@@ -31,7 +31,6 @@ from gkd.training.telemetry import peak_memory_bytes
 from gkd.types import Params
 from gkd.types import UserError
 
-Clock = tuple[float, float]  # wall seconds, process CPU seconds
 PHASES = ("sample", "update", "on_policy_step", "fixed_data_step")
 
 
@@ -62,21 +61,23 @@ def measure(run: Run, rounds: int = 20) -> dict[str, Any]:
     run.rollout or Rollout(student_fraction=Constant(1.0)),
     student_fraction=Constant(1.0),
   )
-  clocks: dict[str, list[Clock]] = {name: [] for name in PHASES}
+  rounds_of = [[] for _ in PHASES]
   lengths = []
   for step in range(rounds + 1):
-    state, length, round_clocks = _round(
-      run, on_policy, state, teacher_params, step
-    )
-    if step == 0:
-      continue
+    state, length, clocks = _round(run, on_policy, state, teacher_params, step)
     lengths.append(length)
-    for name, clock in round_clocks.items():
-      clocks[name].append(clock)
+    for found, clock in zip(rounds_of, clocks, strict=True):
+      found.append(clock)
+  # The first round compiles.
+  counted = {
+    name: np.array(found[1:])
+    for name, found in zip(PHASES, rounds_of, strict=True)
+  }
+  ratio = counted["on_policy_step"] / counted["fixed_data_step"]
   return {
-    "seconds": {name: _summary(values) for name, values in clocks.items()},
-    "ratio": _ratio(clocks["on_policy_step"], clocks["fixed_data_step"]),
-    "sampled_length": statistics.fmean(lengths),
+    "seconds": {name: _summary(values) for name, values in counted.items()},
+    "ratio": _summary(ratio),
+    "sampled_length": statistics.fmean(lengths[1:]),
     "batch_size": run.loader.batch_size,
     "rounds": rounds,
     "peak_memory_bytes": peak_memory_bytes(),
@@ -103,8 +104,8 @@ def _round(
   state: TrainState,
   teacher_params: Params,
   step: int,
-) -> tuple[TrainState, float, dict[str, Clock]]:
-  """Next state, mean sampled length and clocks of an on- and an off-step."""
+) -> tuple[TrainState, float, list[np.ndarray]]:
+  """Next state, mean sampled length, and the clocks of `PHASES`."""
   sharding = partitioning.batch_sharding(run.mesh)
   batch = jax.device_put(run.loader.batch(step), sharding)
 
@@ -123,46 +124,27 @@ def _round(
     )
 
   def update(state, batch):
-    return update_step(
-      run.plan, state, teacher_params, batch, np.int32(run.seed)
-    )
+    seed = np.int32(run.seed)
+    return update_step(run.plan, state, teacher_params, batch, seed)
 
-  (sampled, means, _), sample_clock = _timed(sample)
-  (state, _), update_clock = _timed(lambda: update(state, sampled))
-  (state, _), fixed_clock = _timed(lambda: update(state, batch))
-  whole = tuple(a + b for a, b in zip(sample_clock, update_clock, strict=True))
-  clocks = (sample_clock, update_clock, whole, fixed_clock)
-  named = dict(zip(PHASES, clocks, strict=True))
-  return state, means["sampled_length"].compute(), named
+  (sampled, means, _), sampling = _timed(sample)
+  (state, _), updating = _timed(lambda: update(state, sampled))
+  (state, _), fixed = _timed(lambda: update(state, batch))
+  clocks = [sampling, updating, sampling + updating, fixed]
+  return state, means["sampled_length"].compute(), clocks
 
 
-def _timed(function: Callable[[], Any]) -> tuple[Any, Clock]:
-  """The result and (wall, process CPU) seconds until it is ready."""
-  wall, cpu = time.perf_counter(), time.process_time()
+def _timed(function: Callable[[], Any]) -> tuple[Any, np.ndarray]:
+  """The result and [wall, process CPU] seconds until it is ready."""
+  start = np.array([time.perf_counter(), time.process_time()])
   result = jax.block_until_ready(function())
-  return result, (time.perf_counter() - wall, time.process_time() - cpu)
+  return result, [time.perf_counter(), time.process_time()] - start
 
 
-def _summary(values: list[Clock]) -> dict[str, dict[str, float]]:
+def _summary(values: np.ndarray) -> dict[str, dict[str, float]]:
+  """{"wall": {"min", "median", "max"}, "cpu": …} of [rounds, 2] values."""
+  functions = {"min": np.min, "median": np.median, "max": np.max}
   return {
-    kind: _spread([value[index] for value in values])
-    for index, kind in enumerate(("wall", "cpu"))
-  }
-
-
-def _ratio(
-  first: list[Clock], second: list[Clock]
-) -> dict[str, dict[str, float]]:
-  """First over second, paired by round."""
-  return {
-    kind: _spread([a[i] / b[i] for a, b in zip(first, second, strict=True)])
-    for i, kind in enumerate(("wall", "cpu"))
-  }
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-  return {
-    "min": min(values),
-    "median": statistics.median(values),
-    "max": max(values),
+    kind: {name: float(f(column)) for name, f in functions.items()}
+    for kind, column in zip(("wall", "cpu"), values.T, strict=True)
   }

@@ -68,7 +68,7 @@ def test_time_counts_the_stages_of_this_call_only(tmp_path):
 def test_every_method_has_a_configuration_that_can_be_built():
   folder = configuration.config_folder() / pipeline.CONFIGS
   for method in (pipeline.TEACHER_ROW, pipeline.STUDENT, *pipeline.METHODS):
-    assert (folder / method.file).is_file(), method
+    assert (folder / f"{method.run}.gin").is_file(), method
 
 
 def test_all_arms_get_equal_updates_on_equal_batches():
@@ -78,7 +78,8 @@ def test_all_arms_get_equal_updates_on_equal_batches():
     unused = ["MODEL_DIR=x", "INITIAL_CHECKPOINT_PATH=x"]
     if method.distils:
       unused.append("TEACHER_CHECKPOINT_PATH=x")
-    pipeline._load(method.file, unused)
+    file = f"{pipeline.CONFIGS}/{method.run}.gin"
+    configuration.load([file], unused)
     built = configuration.build(command_records.TrainConfig)
     seen.append((built.train_steps, built.batch_size, built.optimizer))
   assert len(set(seen)) == 1

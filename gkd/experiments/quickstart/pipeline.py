@@ -8,6 +8,7 @@ read and changed by itself. A stage that is done is not done again.
 """
 
 import argparse
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
@@ -46,8 +47,6 @@ log = logging.getLogger("gkd")
 CONFIGS = "experiments/quickstart"
 TEACHER = Path(__file__).parent / "teacher"
 CACHE_SPLITS = ("train", "validation", "test")
-
-
 TEACHER_TEXT = "teacher text"
 
 
@@ -59,7 +58,7 @@ class Method:
     name: `method` in results.json.
     run: folder of its training run, and the name of its gin file.
     labels: what had to be written for it beyond the prompts.
-    distils: whether the run asks the teacher.
+    distils: whether the run compares with the teacher.
   """
 
   name: str
@@ -67,17 +66,12 @@ class Method:
   labels: str
   distils: bool = True
 
-  @property
-  def file(self) -> str:
-    return f"{self.run}.gin"
-
 
 TEACHER_ROW = Method("teacher", "teacher", "40,000 solutions", distils=False)
 STUDENT = Method("sft", "student", "1,000 solutions: the start", distils=False)
+CONTINUED = "1,000 solutions, as many updates"
 METHODS = (
-  Method(
-    "sft", "sft_continued", "1,000 solutions, as many updates", distils=False
-  ),
+  Method("sft", "sft_continued", CONTINUED, distils=False),
   Method("seqkd", "seqkd", TEACHER_TEXT, distils=False),
   Method("supervised_kd", "supervised_kd", TEACHER_TEXT),
   Method("gkd_mixed", "gkd_mixed", TEACHER_TEXT),
@@ -169,7 +163,7 @@ def _teacher(train: bool, folder: Path, stages: Stages) -> Path:
 
   def make(folder: Path) -> None:
     _make_caches(folder, "teacher.gin")
-    _train(folder, own, "teacher.gin", ["RANDOM_SEED=0"])
+    _train(folder, "teacher.gin", ["RANDOM_SEED=0", f"MODEL_DIR={own}"])
 
   stages.run("teacher", "train the teacher", make, folder)
   if TEACHER.is_dir():
@@ -210,75 +204,72 @@ def _one_seed(
 ) -> list[dict[str, Any]]:
   """All runs of one seed, and their rows of the table."""
   runs = folder / f"seed_{seed}"
-  text, student = runs / "teacher_text", runs / STUDENT.run
-  shared = [f"RANDOM_SEED={seed}"]
-  from_teacher = [f"INITIAL_CHECKPOINT_PATH={teacher}"]
-  from_student = [f"INITIAL_CHECKPOINT_PATH={student}"]
-  against = [f"TEACHER_CHECKPOINT_PATH={teacher}"]
+  text = runs / "teacher_text"
 
-  def stage(name, words, function, *args):
-    words = f"{words} (seed {seed})"
-    stages.run(f"{runs.name}-{name}", words, function, folder, *args)
+  def stage(name, words, function, file, *bindings):
+    name, words = f"{runs.name}-{name}", f"{words} (seed {seed})"
+    bindings = [f"RANDOM_SEED={seed}", *bindings]
+    stages.run(name, words, function, folder, file, bindings)
 
-  words = "the student's fine-tuning on few solutions"
-  stage(STUDENT.run, words, _train, student, STUDENT.file, shared)
-  words = "the teacher answers the prompts once"
-  bindings = [*shared, *from_teacher, f"OUTPUT_DIR={text}"]
-  stage("teacher_text", words, _sample, bindings)
+  def train(run, words, *bindings):
+    stage(
+      run, words, _train, f"{run}.gin", f"MODEL_DIR={runs / run}", *bindings
+    )
+
+  train(STUDENT.run, "the student's fine-tuning on few solutions")
+  stage(
+    "teacher_text",
+    "the teacher answers the prompts once",
+    _quietly(sample_command.sample),
+    "teacher_text.gin",
+    f"INITIAL_CHECKPOINT_PATH={teacher}",
+    f"OUTPUT_DIR={text}",
+  )
   for method in METHODS:
-    bindings = [*shared, *from_student]
+    bindings = [f"INITIAL_CHECKPOINT_PATH={runs / STUDENT.run}"]
     if method.distils:
-      bindings += against
+      bindings.append(f"TEACHER_CHECKPOINT_PATH={teacher}")
     if method.labels == TEACHER_TEXT:
       bindings.append(f"TRAIN_CACHE={text}")
-    words = f"train by {method.run}"
-    stage(method.run, words, _train, runs / method.run, method.file, bindings)
+    train(method.run, f"train by {method.run}", *bindings)
   rows = []
   for method in (TEACHER_ROW, STUDENT, *METHODS):
     checkpoint = teacher if method is TEACHER_ROW else runs / method.run
     scores = runs / "scores" / split / method.run
     bindings = [
-      *shared,
-      *against,
+      f"TEACHER_CHECKPOINT_PATH={teacher}",
       f"INITIAL_CHECKPOINT_PATH={checkpoint}",
       f"MODEL_DIR={scores}",
       f"EVAL_SPLIT={split}",
     ]
     if method is TEACHER_ROW:
       bindings.append("STUDENT_MODEL=%QUICKSTART_TEACHER")
-    words = f"score {method.run} on {split}"
-    stage(f"{split}-{method.run}", words, _evaluate, bindings)
+    stage(
+      f"{split}-{method.run}",
+      f"score {method.run} on {split}",
+      _quietly(evaluate_command.evaluate),
+      "evaluate.gin",
+      *bindings,
+    )
     row = result_rows.row(method.name, method.labels, seed, checkpoint, scores)
     rows.append(row)
   return rows
 
 
-def _folders(folder: Path) -> Folders:
-  return Folders(data_dir="", cache_dir=str(folder / "data"))
-
-
-def _load(file: str, bindings: Sequence[str]) -> None:
+def _train(folder: Path, file: str, bindings: Sequence[str]) -> None:
   configuration.load([f"{CONFIGS}/{file}"], bindings)
+  train_command.train(Folders("", str(folder / "data")))
 
 
-def _train(
-  folder: Path, model_dir: Path, file: str, bindings: Sequence[str]
-) -> None:
-  _load(file, [*bindings, f"MODEL_DIR={model_dir}"])
-  train_command.train(_folders(folder))
+def _quietly(command: Callable[[Folders], Any]) -> Callable[..., None]:
+  """A stage of a command: a line for each number would drown the table."""
 
+  def run(folder: Path, file: str, bindings: Sequence[str]) -> None:
+    configuration.load([f"{CONFIGS}/{file}"], bindings)
+    with contextlib.redirect_stdout(None):
+      command(Folders("", str(folder / "data")))
 
-def _sample(folder: Path, bindings: Sequence[str]) -> None:
-  _load("teacher_text.gin", bindings)
-  with contextlib.redirect_stdout(None):
-    sample_command.sample(_folders(folder))
-
-
-def _evaluate(folder: Path, bindings: Sequence[str]) -> None:
-  _load("evaluate.gin", bindings)
-  # A line for each number would drown the table.
-  with contextlib.redirect_stdout(None):
-    evaluate_command.evaluate(_folders(folder))
+  return run
 
 
 def _hardware() -> str:

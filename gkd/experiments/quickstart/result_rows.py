@@ -35,26 +35,19 @@ LABELS = {
   "gkd_mixed": "Mixed GKD",
   "gkd_on_policy": "On-policy GKD",
 }
+# Columns of the printed table: title, format.
 _PRINTED = {
-  "method": "method",
-  "lambda": "λ",
-  "divergence": "divergence",
-  "labels": "labels beyond the prompts",
-  "seed": "seed",
-  "accuracy_greedy": "greedy",
-  "accuracy_sampled": "T=1",
-  "forward_kl": "fwd KL",
-  "reverse_kl": "rev KL",
-  "train_seconds": "train",
+  "method": ("method", ""),
+  "lambda": ("λ", ""),
+  "divergence": ("divergence", ""),
+  "labels": ("labels beyond the prompts", ""),
+  "seed": ("seed", "d"),
+  "accuracy_greedy": ("greedy", ".1f"),
+  "accuracy_sampled": ("T=1", ".1f"),
+  "forward_kl": ("fwd KL", ".2f"),
+  "reverse_kl": ("rev KL", ".2f"),
+  "train_seconds": ("train", ".0f"),
 }
-_DECIMALS = {
-  "accuracy_greedy": ".1f",
-  "accuracy_sampled": ".1f",
-  "forward_kl": ".2f",
-  "reverse_kl": ".2f",
-  "train_seconds": ".0f",
-}
-_TEXTS = ("method", "divergence", "labels")
 
 
 def row(
@@ -102,16 +95,14 @@ def row(
 
 def text(rows: Sequence[Mapping[str, Any]]) -> str:
   """The table as it is printed; means over seeds are the report's business."""
-  cells = [list(_PRINTED.values())]
-  cells += [[_cell(name, entry[name]) for name in _PRINTED] for entry in rows]
-  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-  lines = [
-    "  ".join(
-      value.ljust(width) if name in _TEXTS else value.rjust(width)
-      for name, value, width in zip(_PRINTED, line, widths, strict=True)
-    )
-    for line in cells
-  ]
+  columns = []
+  for name, (title, spec) in _PRINTED.items():
+    values = [row[name] for row in rows]
+    cells = ["" if v is None else format(v, spec) for v in values]
+    width = max(map(len, [title, *cells]))
+    align = str.rjust if spec else str.ljust
+    columns.append([align(cell, width) for cell in [title, *cells]])
+  lines = ["  ".join(line) for line in zip(*columns, strict=True)]
   lines.insert(1, "-" * len(lines[0]))
   return "\n".join(
     [
@@ -123,7 +114,3 @@ def text(rows: Sequence[Mapping[str, Any]]) -> str:
       "",
     ]
   )
-
-
-def _cell(name: str, value: Any) -> str:
-  return "" if value is None else format(value, _DECIMALS.get(name, ""))
