@@ -176,11 +176,11 @@ class Result(NamedTuple):
 
   def describe(self) -> str:
     """The summary line."""
+    total = self.completions
     text = (
-      f"{self.completions:,} completions of {self.prompts:,} prompts in"
-      f" {self.path}: {self.tokens:,} tokens, mean length"
-      f" {self.tokens / self.completions:.1f},"
-      f" {self.truncated / self.completions:.1%} cut without EOS"
+      f"{total:,} completions of {self.prompts:,} prompts in {self.path}:"
+      f" {self.tokens:,} tokens, mean length {self.tokens / total:.1f},"
+      f" {self.truncated / total:.1%} cut without EOS"
     )
     if self.missing:
       text += f", {self.missing:,} missing, as fewer beams ended"
