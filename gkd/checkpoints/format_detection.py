@@ -5,6 +5,7 @@
 Nothing but names of files and JSON is looked at here; no checkpoint is opened.
 """
 
+from collections.abc import Iterable
 import os
 from pathlib import Path
 import re
@@ -20,16 +21,12 @@ _EXPECTED = (
   "expected a run or saved model of gkd, a T5X checkpoint (checkpoint_N/) or a"
   " Hugging Face folder (config.json with model.safetensors)"
 )
-_PICKLES = (
-  ".bin",
-  ".pt",
-  ".pth",
-  ".pkl",
-  ".pickle",
-  ".ckpt",
-  ".h5",
-  ".msgpack",
-)
+# Weights that are not safetensors: transformers' option that reads them.
+_OTHER_WEIGHTS = {
+  **dict.fromkeys((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"), ""),
+  ".h5": ", from_tf=True",
+  ".msgpack": ", from_flax=True",
+}
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _T5X_NAME = re.compile(r"checkpoint_(\d+)")
 # What T5X and Orbax call a checkpoint that is still being written.
@@ -131,12 +128,8 @@ def _looks_like_t5x(folder: Path, names: set[str]) -> bool:
 
 def _refusal(path: Path, names: set[str]) -> str:
   """Why a file, or a folder with these names in it, is no checkpoint."""
-  kinds = {Path(name).suffix: name for name in sorted(names, reverse=True)}
-  for suffix in _PICKLES:
-    if suffix in kinds:
-      file = path if path.is_file() else path / kinds[suffix]
-      return pickle_refusal(file)
-  if ".index" in kinds:
+  refuse_other_weights(path.parent if path.is_file() else path, names)
+  if any(name.endswith(".index") for name in names):
     return (
       f"{path} is of a Mesh TensorFlow checkpoint (.index), which gkd does not"
       " read; T5X's checkpoint of the same model is at"
@@ -148,13 +141,20 @@ def _refusal(path: Path, names: set[str]) -> str:
   return f"{path} (with {some}, …) is no checkpoint that gkd reads; {_EXPECTED}"
 
 
-def pickle_refusal(file: Path) -> str:
-  """One line about a file whose format can hold code."""
-  source, made = f"{file.parent}", f"{file.parent}-safetensors"
-  return (
-    f"{file} can hold code that runs when it is read, so gkd does not open it;"
-    " convert it where you trust it and have transformers and torch: python -c"
-    ' "from transformers import AutoModelForSeq2SeqLM as M, AutoTokenizer as T;'
-    f" [x.from_pretrained('{source}').save_pretrained('{made}')"
-    ' for x in (M, T)]"'
-  )
+def refuse_other_weights(folder: Path, names: Iterable[str]) -> None:
+  """Raises a UserError if any of the names is one of a pickle or the like."""
+  for name in sorted(names):
+    suffix = Path(name.removesuffix(".index.json")).suffix
+    if suffix not in _OTHER_WEIGHTS:
+      continue
+    source, option = f"'{folder}'", _OTHER_WEIGHTS[suffix]
+    made = f"save_pretrained('{folder}-safetensors')"
+    raise UserError(
+      f"{folder / name} is not a safetensors file and can hold code that runs"
+      " when it is read, so gkd does not open it; convert it where you trust it"
+      f" and have transformers{' 4' if option else ''} and torch: python -c"
+      ' "from transformers import'
+      " AutoModelForSeq2SeqLM as M, AutoTokenizer as T;"
+      f" M.from_pretrained({source}{option}).{made};"
+      f' T.from_pretrained({source}).{made}"'
+    )

@@ -29,12 +29,6 @@ from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
 
-# Weights that are not safetensors: transformers' option that reads them.
-_OTHER_WEIGHTS = {
-  "flax_model.msgpack": "from_flax=True",
-  "tf_model.h5": "from_tf=True",
-}
-_PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt")
 # What metadata["hf"] keeps on the way through our own format.
 _KEPT = {"model_type": str, "model_max_length": int}
 
@@ -54,7 +48,9 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
       tensors that are missing, left over, misshapen or of another type.
   """
   saved = hf_config.load(path)
-  _check_weights_are_safetensors(path)
+  names = [file.name for file in path.iterdir()]
+  if not any(".safetensors" in name for name in names):
+    format_detection.refuse_other_weights(path, names)
   tensors = dict(safetensors_file.open_folder(path))
   _check_stacks(path, tensors)
   about_copies = hf_head.take_copies(path, tensors)
@@ -129,23 +125,6 @@ def check(checkpoint: Checkpoint, vocabulary: Vocabulary | None) -> None:
   if vocabulary is not None:
     hf_tokenizer.check(vocabulary)
   hf_config.as_json(checkpoint.config, "float32")
-
-
-def _check_weights_are_safetensors(path: Path) -> None:
-  """Other files are never opened; says how to convert them."""
-  if any(path.glob("*.safetensors")) or any(path.glob("*.safetensors.*")):
-    return
-  pickles = sorted(f for kind in _PICKLES for f in path.glob(kind))
-  if pickles:
-    raise UserError(format_detection.pickle_refusal(pickles[0]))
-  for name, option in _OTHER_WEIGHTS.items():
-    if (path / name).is_file():
-      raise UserError(
-        f"{path / name} is not a safetensors file, which is all that gkd reads;"
-        ' convert it with transformers 4: python -c "from transformers import'
-        f" AutoModelForSeq2SeqLM as M; M.from_pretrained('{path}', {option})"
-        f".save_pretrained('{path}-safetensors')\""
-      )
 
 
 def _check_stacks(path: Path, tensors: Mapping[str, Leaf]) -> None:

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 import re
 
+from gkd.checkpoints import format_detection
 from gkd.checkpoints.t5x import zarr_arrays
 from gkd.types import UserError
 
@@ -103,19 +104,16 @@ def _of_folder(path: Path) -> Location | None:
 
 def _newest(path: Path) -> Location | None:
   """The newest whole checkpoint of a run's folder."""
-  whole: dict[int, Path] = {}
-  half_written = []
-  for child in path.iterdir():
-    match = _STEP_FOLDER.match(child.name)
-    if match and child.is_dir():
-      if match.end() == len(child.name):
-        whole[int(match[1])] = child
-      elif _HALF_WRITTEN.match(child.name, match.end()):
-        half_written.append(child.name)
+  whole = format_detection.steps_within(path)
   if whole:
     newest = whole[max(whole)]
     choice = f"checkpoint: {newest.name}, the newest of {len(whole)} in {path}"
     return dataclasses.replace(find(newest), choice=choice)
+  half_written = [
+    child.name
+    for child in path.glob("checkpoint_*")
+    if _HALF_WRITTEN.search(child.name)
+  ]
   if half_written:
     raise UserError(
       f"{path} holds only half-written checkpoints ({max(half_written)}, …); "

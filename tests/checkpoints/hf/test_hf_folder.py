@@ -200,7 +200,7 @@ def _renamed(name):
     (_no_decoder, r"no tensor below decoder.block. .*encoder"),
     (_another_type, r"1 of another type: .* I32, expected float32 or bf"),
     # With the command that converts them.
-    (_renamed("pytorch_model.bin"), r"model.bin can hold code .*save_pretrain"),
+    (_renamed("pytorch_model.bin"), "can hold code .*save_pretrain"),
     (_renamed("pytorch_model.bin.index.json"), "can hold code .*save_pretrain"),
     (
       _renamed("flax_model.msgpack"),
