@@ -77,7 +77,7 @@ class Role:
 def t5(
   size: str | Mapping[str, Any] | None = None,
   dropout_rate: float = 0.0,
-  dtype: str = "float32",
+  dtype: str = T5Config.dtype,
 ) -> ModelSpec:
   """A T5 of given sizes, or with None the one of the checkpoint.
 

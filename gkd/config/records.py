@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import dataclasses
 import re
 
+from gkd.data.builder.lookup import CacheSpec
 from gkd.data.subset import Subset
 from gkd.evaluation.evaluation import Evaluation
 from gkd.sampling.params import SamplingParams
@@ -67,7 +68,7 @@ class DataConfig:
   module: str = ""
   vocabulary: str | None = ""
   extra_ids: int = 0
-  overlong: str = "truncate"
+  overlong: str = CacheSpec.overlong
   cache: str | Sequence[str] | Mapping[str, float] = ""
   mixture: Mapping[str, float] | None = None
   subset: Subset = dataclasses.field(default_factory=Subset)
@@ -122,14 +123,14 @@ class EvalConfig:
   data: DataConfig
   eval_splits: Sequence[str] = ()
   batch_size: int = 32
-  num_examples: int | None = None
+  num_examples: int | None = Evaluation.num_examples
   temperatures: Sequence[float] = (0.0,)
   beam_size: int = 0
   beam_alpha: float = BeamSearch.alpha
-  num_samples: int = 1
+  num_samples: int = Evaluation.num_samples
   chunk_size: int | None = 64
   bootstrap: int = Evaluation.bootstrap
-  teacher: bool = True
+  teacher: bool = Evaluation.score_teacher
 
   def __post_init__(self):
     at_least_one(

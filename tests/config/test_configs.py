@@ -332,3 +332,55 @@ def test_a_teacher_that_answers_must_be_there():
   message = "OFF_POLICY_SOURCE is 'teacher' but there is no teacher"
   with pytest.raises(UserError, match=message):
     configuration.build(TrainConfig)
+
+
+def test_a_default_stands_in_the_field_of_a_record_alone():
+  """Macros that a run file sets itself have no default in their field."""
+  configuration.load(["runs/distill.gin"], [])
+  with_value = {name for name in gin_table.bound_macros() if name.isupper()}
+  assert {"KEEP", "EVAL_PERIOD", "BATCH_SIZE"} - with_value == {"BATCH_SIZE"}
+  files = [FOLDER / "models/t5.gin", *(FOLDER / "runs").glob("*.gin")]
+  own = {name for file in files for name in gin_table.macros_of(file)}
+  assert own == {
+    "EVAL_TASK",  # that of training
+    "INITIAL_CHECKPOINT_PATH",  # required but for training
+    "OBJECTIVE",
+    "OPTIMIZER",
+    "STUDENT",
+    "TEACHER",
+  }
+
+
+@pytest.mark.parametrize(
+  ("old", "new"),
+  [
+    ("EVAL_ALSO", "EVAL_SPLITS"),
+    ("GRANULARITY", "MIXING"),
+    ("FIXED_SOURCE", "OFF_POLICY_SOURCE"),
+    ("FIRST_STEP", "INITIAL_STEP"),
+  ],
+)
+def test_an_earlier_name_of_a_macro_is_refused_with_todays(old, new, tmp_path):
+  message = f"{old} is called {new} now; give {new}"
+  with pytest.raises(UserError, match=message):
+    configuration.load(["test/distill.gin"], [f"{old}=None"])
+  with pytest.raises(UserError, match=f"mine.gin: {message}"):
+    load_own(tmp_path, f"include 'test/distill.gin'\n{old} = None\n")
+
+
+def test_the_teachers_parameters_have_a_type_of_their_own():
+  def teacher(*bindings):
+    configuration.load(["test/distill.gin"], [*DISTILL_PATHS, *bindings])
+    return configuration.build(TrainConfig).teacher
+
+  assert teacher().dtype is None
+  assert teacher("TEACHER_DTYPE=bfloat16").dtype == "bfloat16"
+  with pytest.raises(UserError, match="TEACHER_DTYPE is 'float16'; expected"):
+    teacher("TEACHER_DTYPE=float16")
+
+
+@pytest.mark.parametrize("value", ["%T5_1_1_SMALL", "T5_1_1_SMALL"])
+def test_a_size_is_named_with_or_without_the_mark_of_a_macro(value):
+  bindings = [*STEPS, f"STUDENT_MODEL={value}", "MODEL_DIR=run"]
+  configuration.load(["runs/sft.gin", TINY_TASK], bindings)
+  assert configuration.build(TrainConfig).student.model.config.emb_dim == 512
