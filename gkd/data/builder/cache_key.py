@@ -72,8 +72,8 @@ def arguments(task: Any, data_dir: str | None = None) -> dict[str, Any]:
 
   Args:
     task: a seqio task.
-    data_dir: left out wherever it occurs: the same files elsewhere are the same
-      data.
+    data_dir: left out at the front of paths: the same files elsewhere are the
+      same data.
   """
   source = task.source
   rows = getattr(source, "rows", getattr(source, "_dataset_fn", None))
@@ -97,7 +97,7 @@ def _described(value: Any, data_dir: str) -> Any:
   if inspect.isroutine(value) or isinstance(value, type):
     return f"{value.__module__}:{value.__qualname__}"
   if isinstance(value, str | Path):
-    return str(value).replace(data_dir, "") if data_dir else str(value)
+    return str(value).removeprefix(data_dir)
   text = repr(value)
   return type(value).__qualname__ if " at 0x" in text else text
 
@@ -131,7 +131,11 @@ def _imports(name: str) -> Iterable[str]:
   file = source_file(name)
   package = name if file.stem == "__init__" else name.rpartition(".")[0]
   found = set()
-  for node in ast.walk(ast.parse(file.read_bytes())):
+  try:
+    tree = ast.parse(file.read_bytes())
+  except (SyntaxError, ValueError):  # compiled, or never imported
+    return found
+  for node in ast.walk(tree):
     if isinstance(node, ast.Import):
       found |= {alias.name for alias in node.names}
     elif isinstance(node, ast.ImportFrom):

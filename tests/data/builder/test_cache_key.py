@@ -79,8 +79,10 @@ def modules(tmp_path, monkeypatch):
   files = {
     "own_task.py": (
       "import seqio\nfrom own_sizes import SIZE\nfrom own_package import task\n"
+      "def later():\n  import own_torn\n"
     ),
     "own_sizes.py": "SIZE = 3\n",
+    "own_torn.py": "print 'never imported'\n",
     "own_package/__init__.py": "",
     "own_package/task.py": "def f():\n  from . import constants\nf()\n",
     "own_package/constants.py": "SEED = 0\n",
@@ -103,6 +105,7 @@ def test_modules_of_the_project_count_with_what_they_import(modules):
     "gkd.text.postprocess",
     "own_task",
     "own_sizes",
+    "own_torn",
     "own_package",
     "own_package.task",
     "own_package.constants",
