@@ -50,7 +50,7 @@ class Loader:
     seed: int,
     subset: Subset = _ALL,
   ):
-    """Checks that the data can serve what is asked.
+    """Checks the data against batch size, lengths and seed.
 
     `lengths` are at most those that each cache was made with and at least those
     of its longest row; `subset` is the part of each cache that is used.

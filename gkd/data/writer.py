@@ -3,7 +3,7 @@
 Shards are collected in `<parent>/.<name>.partial/`; the last step moves the
 finished cache into place, so that it is there whole or not at all. A process
 that starts again with the same key goes on behind the finished shards; with
-another key it starts anew, and says so.
+another key it starts over, which is logged.
 
 with CacheWriter(path, key) as writer:
   for index in range(8):

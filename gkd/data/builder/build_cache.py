@@ -53,7 +53,7 @@ def find_or_build(
     num_workers: processes that tokenise; default: one a core, at least two. It
       changes nothing in the cache.
     check: also read an existing cache and compare its hashes, and ask the task
-      for its arguments; one that is damaged or stale is made anew.
+      for its arguments; a damaged or stale cache is rebuilt.
 
   Raises:
     UserError: an unknown task or split, no rows, rows too long with "refuse", a

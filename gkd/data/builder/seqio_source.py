@@ -258,7 +258,7 @@ def _preprocessed(task: Any, steps: list, spec: CacheSpec) -> Any:
 def _sequence_length(
   steps: list, lengths: Mapping[str, int]
 ) -> dict[str, int] | None:
-  """What preprocessors are told: nothing, unless one builds rows by it.
+  """The lengths for preprocessors: None unless one of them builds rows by it.
 
   seqio's two EOS preprocessors only trim by it, which is done later, counted.
   """

@@ -165,7 +165,7 @@ class Result(NamedTuple):
   completions: int
   tokens: int  # EOS included
   truncated: int  # completions that ended without EOS
-  missing: int = 0  # fewer than were asked for, as a search ended too few beams
+  missing: int = 0  # fewer than `num_samples`: too few beams ended
   same_text: int = 0  # other tokens, but the text of a better one of the prompt
   new_completions: int = 0  # by this call; the others were there already
   new_tokens: int = 0
