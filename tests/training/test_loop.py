@@ -307,7 +307,7 @@ def test_on_several_devices_nothing_compiles_after_the_first_steps(
 ):
   mesh = partitioning.make_mesh()
   rule = tiny.adamw(learning_rate=3e-3)  # not compiled yet
-  fields = {"mesh": mesh, "optimizer": rule, "checkpoint": 0}
+  fields = {"mesh": mesh, "optimizer": rule, "rollout": None, "checkpoint": 0}
   loop.train(make_run(tmp_path, caches, **fields))
   counts = [line["compile/count"] for line in lines(tmp_path)]
   assert counts[0] > 0
