@@ -124,7 +124,7 @@ def train(
         store.prune(done)
       elif run.saves(done) or leaving:
         # Whoever resumes from here finds the lines of all steps so far.
-        recorder.sync()
+        recorder.writers.sync()
         noted = recorder.metadata(pending_eval=evaluated is None)
         with recorder.timer("checkpoint"):
           store.save(done, state, noted, temporary=not run.saves(done))

@@ -10,7 +10,7 @@ line of their step if it is a report, and have a line of their own otherwise.
       …
     recorder.add(stats)
     recorder.write(done, {"eval/sums/accuracy": 0.5}, report=True)
-    recorder.sync()
+    recorder.writers.sync()
     store.save(done, state, recorder.metadata())
 """
 
@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from typing import Any
 from typing import Protocol
 
-import jax
 import numpy as np
 
 from gkd import metrics
@@ -78,10 +77,11 @@ class Recorder:
     self._listener = listener
 
   def __enter__(self) -> "Recorder":
+    self._compiles.__enter__()
     return self
 
   def __exit__(self, *exception) -> None:
-    self._compiles.close()
+    self._compiles.__exit__(*exception)
     self.writers.close()
 
   def metadata(self, *, pending_eval: bool = False) -> dict[str, Any]:
@@ -99,8 +99,8 @@ class Recorder:
     return {"unwritten": unwritten, "pending_eval": pending_eval}
 
   def add(self, stats: Mapping[str, Mean]) -> None:
-    """Gathers the means of one step."""
-    self._means = metrics.merge([self._means, jax.device_get(dict(stats))])
+    """Gathers the means of one step, on the host."""
+    self._means = metrics.merge([self._means, stats])
 
   def write(
     self,
@@ -129,11 +129,7 @@ class Recorder:
 
   def write_alone(self, done: int, stats: Mapping[str, Mean]) -> None:
     """A line of one step that is not gathered: the one that failed."""
-    self._line(done, self._numbers(jax.device_get(dict(stats))))
-
-  def sync(self) -> None:
-    """Returns when all lines are on the disk."""
-    self.writers.sync()
+    self._line(done, self._numbers(stats))
 
   def _line(self, done: int, line: dict[str, float]) -> None:
     if not line:

@@ -72,7 +72,10 @@ class Rollout:
   input_buckets: tuple[int, ...] = ()
 
   def __post_init__(self):
-    schedules.check(self.schedule)
+    for name in ("minimum", "maximum"):  # which a class has not, unmade
+      value = getattr(self.schedule, name, None)
+      what = f"{name} of the student fraction {self.schedule!r}"
+      schedules.check_fraction(what, value)
     for name, allowed in (
       ("mixing", get_args(Mixing)),
       ("off_policy_source", get_args(OffPolicySource)),

@@ -34,16 +34,13 @@ class Constant:
     check_fraction("student fraction", self.value)
 
   def __call__(self, step: int) -> float:
-    del step
     return float(self.value)
 
   @property
   def minimum(self) -> float:
     return float(self.value)
 
-  @property
-  def maximum(self) -> float:
-    return float(self.value)
+  maximum = minimum
 
   def describe(self) -> str:
     return f"{self.value:g}"
@@ -92,10 +89,3 @@ def check_fraction(name: str, value: float) -> None:
   is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
   if not is_number or not 0 <= value <= 1:
     raise UserError(f"{name} is {value!r}; expected a number from 0 to 1")
-
-
-def check(schedule: Schedule) -> None:
-  """Raises unless a schedule keeps to [0, 1] and is one, not its class."""
-  for name in ("minimum", "maximum"):
-    value = getattr(schedule, name, None)
-    check_fraction(f"{name} of the student fraction {schedule!r}", value)

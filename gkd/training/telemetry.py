@@ -19,9 +19,8 @@ _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 class PhaseTimer:
   """Seconds spent in each named phase.
 
-  JAX returns before a computation is done. A phase that ends without fetching a
-  result shows only its dispatch; the time then turns up in the phase that
-  waits, so time a phase around the value that it needs.
+  JAX returns before a computation is done: time its launch and the wait for its
+  results under one name.
 
   Attributes:
     seconds: {phase: seconds}; a run that goes on sets what it had.
@@ -52,32 +51,23 @@ class CompileCounter:
 
   with CompileCounter() as compiles:
     …
-    compiles.count, compiles.seconds
+    compiles.count
   """
 
   def __init__(self):
     self.count = 0
-    self.seconds = 0.0
-    self._open = True
-    monitoring.register_event_duration_secs_listener(self._listen)
-
-  def close(self) -> None:
-    """Stops counting."""
-    if self._open:
-      self._open = False
-      monitoring.unregister_event_duration_listener(self._listen)
 
   def __enter__(self) -> "CompileCounter":
+    monitoring.register_event_duration_secs_listener(self._listen)
     return self
 
   def __exit__(self, *exception) -> None:
-    self.close()
+    monitoring.unregister_event_duration_listener(self._listen)
 
   def _listen(self, event: str, seconds: float, **metadata) -> None:
-    if event != _COMPILE_EVENT or not self._open:
+    if event != _COMPILE_EVENT:
       return
     self.count += 1
-    self.seconds += seconds
     name = metadata.get("fun_name", "a program")
     _LOG.info("compile %d: %s took %.2f s", self.count, name, seconds)
 

@@ -45,7 +45,6 @@ def test_each_compile_counts_once_and_is_logged(caplog):
     assert compiles.count == 1
     double(inputs[2])
     assert compiles.count == 2
-    assert compiles.seconds > 0
   double(inputs[3])  # after closing: not counted
   assert compiles.count == 2
   assert [record.message.split(":")[0] for record in caplog.records] == [
