@@ -9,52 +9,31 @@ import jax
 import numpy as np
 import pytest
 
-from gkd import partitioning
 from gkd.checkpoints import checksums
 from gkd.checkpoints.native import native_arrays
-from gkd.checkpoints.retention import PreservationPolicy
 from gkd.checkpoints.store import Store
 from gkd.training import loop
 from gkd.training import run_description
 from gkd.training import writers
 from gkd.types import UserError
-from tests.tiny import make_cache
 from tests.tiny import make_run
 from tests.tiny import records
 
 FULL = r"cannot write to .*; the last checkpoint stands, and the same command"
 
 
-@pytest.fixture(scope="module")
-def make(tmp_path_factory):
-  caches = {"train": make_cache(tmp_path_factory.mktemp("caches") / "train")}
-  mesh = partitioning.make_mesh(devices=jax.devices()[:1])
-
-  def make(folder):
-    return make_run(
-      folder,
-      caches,
-      mesh=mesh,
-      sample=2,
-      preservation=PreservationPolicy(latest=9),
-    )
-
-  return make
+@pytest.fixture
+def make(caches):
+  return lambda folder: make_run(folder, caches, sample=2)
 
 
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory, make):
-  folder = tmp_path_factory.mktemp("straight")
-  return loop.train(make(folder)), folder
-
-
-def check_same(state, folder, straight):
+def check_same(state, folder, undisturbed):
   jax.tree.map(
-    np.testing.assert_array_equal, *jax.device_get((state, straight[0]))
+    np.testing.assert_array_equal, *jax.device_get((state, undisturbed[0]))
   )
-  assert records(folder) == records(straight[1])
+  assert records(folder) == records(undisturbed[1])
   steps = Store(folder / "checkpoints").steps()
-  assert steps == Store(straight[1] / "checkpoints").steps()
+  assert steps == Store(undisturbed[1] / "checkpoints").steps()
 
 
 @pytest.fixture
@@ -77,8 +56,8 @@ def small_disk(tmp_path):
 @pytest.mark.filterwarnings(
   "error::pytest.PytestUnhandledThreadExceptionWarning"
 )
-def test_a_disk_that_fills_up_and_is_freed(small_disk, make, straight):
-  needed = sum(f.stat().st_blocks * 512 for f in straight[1].rglob("*"))
+def test_a_disk_that_fills_up_and_is_freed(small_disk, make, undisturbed):
+  needed = sum(f.stat().st_blocks * 512 for f in undisturbed[1].rglob("*"))
   folder, ballast = small_disk / "run", small_disk / "ballast"
   last = []
   for part in (0.02, 0.2, 0.45, 0.6):
@@ -95,7 +74,7 @@ def test_a_disk_that_fills_up_and_is_freed(small_disk, make, straight):
     ballast.unlink()
   assert last[0] == 0 < last[-1] < 6
   assert last == sorted(last)
-  check_same(loop.train(make(folder)), folder, straight)
+  check_same(loop.train(make(folder)), folder, undisturbed)
 
 
 def no_space(*_, **__):
@@ -120,7 +99,7 @@ def no_space_in_tensorstore(*_, **__):
   ],
 )
 def test_wherever_there_is_no_space(
-  tmp_path, make, straight, monkeypatch, module, name, raising
+  tmp_path, make, undisturbed, monkeypatch, module, name, raising
 ):
   """At the second call, when there is a checkpoint or a line already."""
   original, calls = getattr(module, name), []
@@ -133,7 +112,7 @@ def test_wherever_there_is_no_space(
     patched.setattr(module, name, once)
     with pytest.raises(UserError, match=FULL):
       loop.train(make(tmp_path))
-  check_same(loop.train(make(tmp_path)), tmp_path, straight)
+  check_same(loop.train(make(tmp_path)), tmp_path, undisturbed)
 
 
 def test_a_folder_that_may_not_be_written(tmp_path, make, monkeypatch):

@@ -25,7 +25,6 @@ from gkd.training.preemption import Interrupted
 from gkd.types import UserError
 from tests.tiny import STEPS
 from tests.tiny import STUDENT
-from tests.tiny import make_cache
 from tests.tiny import make_evaluation
 from tests.tiny import make_run
 from tests.tiny import records
@@ -64,14 +63,9 @@ def evaluate(evaluation, roles, *, step, predictions_dir, **others):
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("caches")
-  caches = {"train": make_cache(folder / "train")}
-  cache = make_cache(folder / "validation", rows=8, split="validation")
-  mesh = partitioning.make_mesh(devices=jax.devices()[:1])
-
+def make(caches):
   def make(folder, **changes):
-    fields = {"evaluations": (make_evaluation(cache),), "mesh": mesh}
+    fields = {"evaluations": (make_evaluation(caches["validation"]),)}
     return make_run(folder, caches, **fields | EVERYTHING | changes)
 
   return make
@@ -414,32 +408,40 @@ def test_two_processes_in_one_folder(tmp_path, make, monkeypatch):
   assert not made
 
 
-@pytest.mark.parametrize(("first", "then"), [(4, 1), (1, 4)])
-def test_another_number_of_devices_goes_on_with_the_same_values(
+MESHES = {
+  "one": lambda: partitioning.make_mesh(devices=jax.devices()[:1]),
+  "four": lambda: partitioning.make_mesh(devices=jax.devices()[:4]),
+  # Two copies of a model that is split over two devices.
+  "split": lambda: partitioning.make_mesh(data=2, model=2),
+}
+
+
+@pytest.mark.parametrize(
+  ("first", "then"), [("four", "one"), ("one", "four"), ("four", "split")]
+)
+def test_other_devices_go_on_with_the_same_values(
   tmp_path, make, straight, at, first, then
 ):
   """Restored to the bit, optimizer included; then the same within rounding."""
-  meshes = {
-    n: partitioning.make_mesh(devices=jax.devices()[:n]) for n in (first, then)
-  }
+  meshes = [MESHES[first](), MESHES[then]()]
   at([("update_step", 5)], stop)
   with pytest.raises(Stop):
-    loop.train(make(tmp_path, mesh=meshes[first]))
+    loop.train(make(tmp_path, mesh=meshes[0]))
   shutil.copytree(tmp_path / "checkpoints", tmp_path / "copy")
   restored = []
-  for mesh in meshes.values():
+  for mesh in meshes:
     run = make(tmp_path, mesh=mesh)
-    like = init_state.initial_state(
-      STUDENT, run.initial_params(), run.optimizer, mesh
-    )
+    like = init_state.abstract_state(STUDENT, run.optimizer, mesh)
     state = Store(tmp_path / "copy").restore(4, like)
     devices = {len(x.sharding.device_set) for x in jax.tree.leaves(state)}
     assert devices == {mesh.size}
     restored.append(state)
   assert_same(*restored)
+  kernel = restored[1].params["token_embedder"]["embedding"]
+  assert kernel.sharding.is_fully_replicated == (then != "split")
   moments = jax.tree.leaves(jax.device_get(restored[0].opt_state))
   assert sum(bool(np.any(leaf)) for leaf in moments) > 10
-  state = loop.train(make(tmp_path, mesh=meshes[then]))
+  state = loop.train(make(tmp_path, mesh=meshes[1]))
   jax.tree.map(
     # AdamW divides by the root of tiny squares, which magnifies rounding.
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),

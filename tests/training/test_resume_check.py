@@ -23,15 +23,8 @@ from tests import tiny
 
 
 @pytest.fixture(scope="module")
-def caches(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("caches")
-  return {
-    "train": tiny.make_cache(folder / "train"),
-    "other": tiny.make_cache(folder / "other", rows=24),
-    "validation": tiny.make_cache(
-      folder / "validation", rows=8, split="validation"
-    ),
-  }
+def other_rows(tmp_path_factory):
+  return tiny.make_cache(tmp_path_factory.mktemp("other") / "cache", rows=24)
 
 
 @pytest.fixture
@@ -122,14 +115,21 @@ def test_what_changes_a_step_is_refused_with_both_values(begin, changes, line):
   assert line in refused(begin(), **changes)
 
 
-def test_other_data_is_refused(begin, caches):
+def test_many_differences_are_counted(begin):
+  fields = {"seed": 4, "reduction": "token", "micro_batches": 2}
+  rule = tiny.adamw(learning_rate=1.0, warmup_steps=3, cooldown_steps=1)
+  rule = dataclasses.replace(rule, clip_norm=1.0, b1=0.5)
+  message = refused(begin(), **fields, optimizer=rule)
+  assert message.count(" → ") == 6
+  assert "; 2 more. Choose" in message
+
+
+def test_other_data_is_refused(begin, caches, other_rows):
   ask = begin()
   sizes = {"batch_size": 4, "lengths": tiny.LENGTHS, "seed": 0}
   message = refused(ask, loader=Loader(caches["train"], **sizes))
   assert "BATCH_SIZE: 8 → 4" in message
-  message = refused(
-    ask, loader=Loader(caches["other"], **sizes | {"batch_size": 8})
-  )
+  message = refused(ask, loader=Loader(other_rows, **sizes | {"batch_size": 8}))
   assert "the content of the training data: '" in message
 
 
@@ -173,12 +173,12 @@ def test_what_changes_no_step_may_change(begin, changes, line):
   assert begin()(**changes) == ([] if line is None else [line])
 
 
-def test_an_evaluation_may_change(begin, caches):
+def test_an_evaluation_may_change(begin, caches, other_rows):
   first = tiny.make_evaluation(caches["validation"])
   ask = begin(evaluations=(first,))
   other = tiny.make_evaluation(caches["validation"], num_examples=4)
   assert ask(evaluations=(other,)) == ["EVAL_EXAMPLES: None → 4"]
-  other = tiny.make_evaluation(caches["other"])
+  other = tiny.make_evaluation(other_rows)
   (line,) = ask(evaluations=(other,))
   assert line.startswith("the content of the evaluation data: '")
 

@@ -4,20 +4,10 @@ import pytest
 
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.types import UserError
-from tests.tiny import make_cache
 from tests.tiny import make_evaluation
 from tests.tiny import make_run
 
 BEST = PreservationPolicy(latest=1, best=1, metric="eval/sums/accuracy")
-
-
-@pytest.fixture(scope="module")
-def caches(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("caches")
-  return {
-    "train": make_cache(folder / "train"),
-    "validation": make_cache(folder / "validation", rows=8, split="validation"),
-  }
 
 
 def test_evaluations_and_checkpoints_have_schedules_of_their_own(
