@@ -73,13 +73,7 @@ def metric_infos(
 def write(
   folder: str | os.PathLike, evaluations: Sequence[Evaluation], *, teacher: bool
 ) -> None:
-  """Writes `metric_info.json`; descriptions of other metrics in it stay.
-
-  Args:
-    folder: of a run or of `gkd evaluate`.
-    evaluations: whose values are written there.
-    teacher: whether the model is compared with a teacher.
-  """
+  """Writes `metric_info.json`; descriptions of other metrics in it stay."""
   path = Path(folder) / FILE_NAME
   content = files.read_json(path, {}, "delete it") if path.exists() else {}
   for evaluation in evaluations:

@@ -60,22 +60,26 @@ def records(
   for place, row in enumerate(rows):
     tokens = samples.tokens[place, : int(samples.lengths[place])]
     text = cache.vocabulary.decode(tokens.tolist())
-    prediction = text
-    if cache.postprocess is not None:
-      prediction = cache.postprocess(text, example=None, is_target=False)
     found.append(
       {
         "row": int(row_ids[place]),
         "prompt": row.prompt,
         "reference": row.reference,
         "text": text,
-        "prediction": prediction,
+        "prediction": postprocessed(text, cache),
         "length": len(tokens),
         "truncated": bool(samples.truncated[place]),
         "tokens": tokens,
       }
     )
   return found
+
+
+def postprocessed(text: str, cache: Cache) -> Any:
+  """What the metrics compare of a text, by the task's postprocessor."""
+  if cache.postprocess is None:
+    return text
+  return cache.postprocess(text, example=None, is_target=False)
 
 
 def write(
@@ -89,7 +93,7 @@ def write(
   Args:
     answers: one list of records for each time the whole split was answered;
       with more than one, records get a `sample` number.
-    directory: where; made if missing.
+    directory: made if missing.
     parts: task, split, label.
     step: of the model.
 

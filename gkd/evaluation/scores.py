@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gkd.evaluation import bootstrap
+from gkd.evaluation import predictions
 from gkd.evaluation.bootstrap import Measure
 from gkd.evaluation.predictions import Cache
 from gkd.evaluation.predictions import Record
@@ -86,12 +87,9 @@ def describe(cache: Cache, num_samples: int) -> dict[str, tuple[str, str]]:
   """
   found = {}
   if cache.info["has_targets"]:
-    prediction = ""
-    if cache.postprocess is not None:
-      prediction = cache.postprocess("", example=None, is_target=False)
     rows = cache.read(range(min(2, len(cache))))
     targets = [row.reference for row in rows]
-    draws = [[prediction] * len(rows)] * num_samples
+    draws = [[predictions.postprocessed("", cache)] * len(rows)] * num_samples
     for function in cache.metric_fns:
       unit = getattr(function, "unit", "")
       direction = getattr(function, "direction", "max")
@@ -123,10 +121,7 @@ def summed(draws: Sequence[Statistics]) -> Measure:
 
 
 def called(
-  function: MetricFn,
-  targets: Sequence,
-  draws: Sequence[Sequence],
-  limit: int | None,
+  function: MetricFn, targets: Sequence, draws: Sequence[Sequence]
 ) -> Measure:
   """A metric function that must see the examples of every resample.
 
@@ -134,7 +129,6 @@ def called(
     function: the task's.
     targets: [N] references.
     draws: for each answer to the whole split [N] predictions.
-    limit: resamples at most.
   """
 
   def values(places: Sequence[int]) -> dict[str, float]:
@@ -156,6 +150,7 @@ def called(
         progress.update(1)
     return {n: np.array([part[n] for part in found]) for n in found[0]}
 
+  limit = getattr(function, "resamples", CALLS)
   return Measure(values(range(len(targets))), resampled, limit)
 
 
@@ -177,8 +172,7 @@ def _measures(
   statistics = getattr(function, "statistics", None)
   vote = getattr(function, "answer", None)
   if statistics is None:
-    limit = getattr(function, "resamples", CALLS)
-    return [called(function, targets, draws, limit)]
+    return [called(function, targets, draws)]
   found = [summed([statistics(targets, texts) for texts in draws])]
   if vote is not None and len(draws) > 1:
     chosen = statistics(targets, _majority(draws, vote))

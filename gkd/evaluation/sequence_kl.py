@@ -58,9 +58,7 @@ def sequence_estimates(
 
   Args:
     p_model: teacher or oracle.
-    p_params: its parameters.
     q_model: student, of the same vocabulary.
-    q_params: its parameters.
     batch: targets drawn from p (forward) or q (reverse).
     direction: "forward" KL(p||q) or "reverse" KL(q||p).
     chunk_size: number of positions whose logits exist at once; None for all.
