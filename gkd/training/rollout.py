@@ -175,34 +175,23 @@ def roll_out(
   pad_id: int,
   input_width: int | None = None,
 ) -> RolledOut:
-  """Writes the targets of one step as `plan` says.
-
-  A host-level function: it launches compiled programs and waits for none.
+  """Writes the targets of one step; launches programs and waits for none.
 
   Args:
     batch: the loader's batch of this step, of numpy or (sharded) jax arrays;
       sampled targets get its T and are placed as the given ones.
     step: of this run; with `seed` it fixes every draw.
     seed: of the run.
-    plan: what to do.
+    plan: who writes what.
     student: the model in training.
     student_params: its current parameters.
-    teacher: may be None if the plan never asks it.
+    teacher: may be None if the plan never samples from it.
     teacher_params: its parameters.
     eos_ids: the ids that end a sequence.
     pad_id: the vocabulary's padding, which is never drawn.
-    input_width: columns of the inputs that hold prompts, see
-      `Rollout.input_width`; None for all.
-
-  Raises:
-    UserError: the batch is packed, or there is no teacher.
+    input_width: see `Rollout.input_width`.
   """
-  fraction = plan.schedule(step)
-  assert 0 <= fraction <= 1, (step, fraction)
-  if plan.mixing == "step":
-    # One coin for all: λ becomes 0 or 1, and both are exact below.
-    coins = _coins(seed, step // _COINS_AT_ONCE)
-    fraction = float(float(coins[step % _COINS_AT_ONCE]) < fraction)
+  fraction = _fraction(plan, step, seed)
   by_student, fixed, realised = _split(batch.rows, seed, step, fraction)
   sample = functools.partial(
     sampled_targets.replace_targets,
@@ -223,17 +212,23 @@ def roll_out(
     )
     means |= sampled
   if fraction < 1 and plan.off_policy_source == "teacher":
-    if teacher is None or teacher_params is None:
-      raise UserError(
-        "off_policy_source is 'teacher' but no teacher was given; give one, or"
-        " set off_policy_source to 'dataset'"
-      )
+    assert teacher is not None, "a Run without a teacher refuses this"
     role = keys.Role.TEACHER_SAMPLE
     batch, sampled, checks["teacher_finite"] = sample(
       batch, fixed, teacher, teacher_params, role=role
     )
     means |= {f"teacher_{name}": mean for name, mean in sampled.items()}
   return RolledOut(batch, means, checks)
+
+
+def _fraction(plan: Rollout, step: int, seed: int) -> float:
+  """λ of a step; 0 or 1, both of them exact, where one coin is for all rows."""
+  fraction = plan.schedule(step)
+  assert 0 <= fraction <= 1, (step, fraction)
+  if plan.mixing == "example":
+    return fraction
+  coins = _coins(seed, step // _COINS_AT_ONCE)
+  return float(float(coins[step % _COINS_AT_ONCE]) < fraction)
 
 
 def raise_failure(checks: Mapping[str, Array], step: int) -> None:

@@ -123,6 +123,12 @@ class Run:
         "the objective compares the student with a teacher but there is none;"
         " set TEACHER_CHECKPOINT_PATH or train by cross-entropy"
       )
+    needs_teacher = self.rollout is not None and self.rollout.needs_teacher
+    if needs_teacher and self.teacher is None:
+      raise UserError(
+        "off_policy_source is 'teacher' but no teacher was given; give one, or"
+        " set off_policy_source to 'dataset'"
+      )
     needs_targets = self.rollout is None or self.rollout.needs_targets
     if needs_targets and not self.loader.has_targets:
       raise UserError(

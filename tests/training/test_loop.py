@@ -301,6 +301,14 @@ def test_a_teacher_is_scored_only_for_an_objective_that_needs_it(
   [
     ({"micro_batches": 3}, "does not split into 3 micro-batches"),
     ({"teacher": None}, "there is none"),
+    (
+      {
+        "teacher": None,
+        "objective": CrossEntropy(),
+        "rollout": Rollout(0.5, off_policy_source="teacher"),
+      },
+      "no teacher was given",
+    ),
     ({"report": 0}, "REPORT_PERIOD is 0"),
   ],
 )
