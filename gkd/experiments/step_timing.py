@@ -125,7 +125,7 @@ def _round(
 
   def update(state, batch):
     seed = np.int32(run.seed)
-    return update_step(run.plan, state, teacher_params, batch, seed)
+    return update_step(run.train_step, state, teacher_params, batch, seed)
 
   (sampled, means, _), sampling = _timed(sample)
   (state, _), updating = _timed(lambda: update(state, sampled))

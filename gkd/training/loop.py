@@ -101,8 +101,8 @@ def train(
     run_description.write(run, description, resumed=bool(start))
     sharding = partitioning.batch_sharding(run.mesh)
     teacher, teacher_params = _teacher(run, first_start=not start)
-    plan, vocabulary = run.plan, run.loader.vocabulary
-    scoring_params = None if plan.teacher is None else teacher_params
+    train_step, vocabulary = run.train_step, run.loader.vocabulary
+    scoring_params = None if train_step.teacher is None else teacher_params
     recorder = enter(Recorder(run.model_dir, start, metadata, listener))
 
     def finish_step(done: int) -> bool:
@@ -174,7 +174,7 @@ def train(
             step=step,
             seed=run.seed,
             plan=run.rollout,
-            student=plan.student,
+            student=train_step.student,
             student_params=state.params,
             teacher=teacher,
             teacher_params=teacher_params,
@@ -184,7 +184,7 @@ def train(
           )
       with recorder.timer("update"):
         state, update = update_step(
-          plan, state, scoring_params, rolled.batch, np.int32(run.seed)
+          train_step, state, scoring_params, rolled.batch, np.int32(run.seed)
         )
       if before is not None:
         collect(before)

@@ -160,7 +160,7 @@ class Run:
     return given() if callable(given) else given
 
   @property
-  def plan(self) -> TrainStep:
+  def train_step(self) -> TrainStep:
     """The static part of an update.
 
     A teacher that the objective does not need stays out: to score it only for

@@ -5,8 +5,8 @@ The teacher's parameters are arguments (closed over they would be folded into
 the program as constants: minutes of compile time) and come back untouched.
 
 Usage:
-  plan = TrainStep(student=…, teacher=…, objective=…, optimizer=…)
-  state, metrics = update_step(plan, state, teacher_params, batch, seed)
+  train_step = TrainStep(student=…, teacher=…, objective=…, optimizer=…)
+  state, metrics = update_step(train_step, state, teacher_params, batch, seed)
 
 Units: the loss is Σ coefficient · value, as `masks.coefficients` have it. With
 the reductions "sequence" and "token" that is nats per token; with "sum", T5X's,
@@ -40,7 +40,7 @@ from gkd.types import Params
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainStep:
-  """Everything static about an update; equal plans share one compilation.
+  """Everything static about an update; equal records share one compilation.
 
   Attributes:
     student: the model that learns.
@@ -62,7 +62,7 @@ class TrainStep:
 
 
 def update_step(
-  plan: TrainStep,
+  train_step: TrainStep,
   state: TrainState,
   teacher_params: Params | None,
   batch: Batch,
@@ -71,9 +71,9 @@ def update_step(
   """One optimizer step on one global batch.
 
   Args:
-    plan: the static part.
+    train_step: the static part.
     state: donated.
-    teacher_params: parameters of `plan.teacher`, None without one.
+    teacher_params: parameters of `train_step.teacher`, None without one.
     batch: the batch as trained, rollouts included.
     seed: int scalar; dropout masks are a function of (seed, step).
 
@@ -83,7 +83,7 @@ def update_step(
     state is laid out as the given one.
   """
   layout = _layout(state)
-  return _update(plan, layout, state, teacher_params, batch, seed)
+  return _update(train_step, layout, state, teacher_params, batch, seed)
 
 
 def raise_if_not_finite(means: Mapping[str, Mean], step: int) -> None:
@@ -135,7 +135,7 @@ def _names(axis: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def _update(
-  plan: TrainStep,
+  train_step: TrainStep,
   layout: tuple[NamedSharding | None, ...],
   state: TrainState,
   teacher_params: Params | None,
@@ -146,12 +146,12 @@ def _update(
   dropout_key = keys.stream(seed, state.step, keys.Role.DROPOUT)
   target_segments = batch.segments.targets if batch.segments else None
   coefficients = masks.coefficients(
-    batch.weights, plan.reduction, target_segments
+    batch.weights, train_step.reduction, target_segments
   )
   gradients, loss, parts = _gradients(
-    plan, state.params, teacher_params, batch, coefficients, dropout_key
+    train_step, state.params, teacher_params, batch, coefficients, dropout_key
   )
-  updates, opt_state = plan.optimizer.transformation().update(
+  updates, opt_state = train_step.optimizer.transformation().update(
     gradients, state.opt_state, state.params
   )
   norm = trees.global_norm(gradients)
@@ -164,7 +164,7 @@ def _update(
   )
   report = {
     "loss": Mean.of(loss),
-    "learning_rate": Mean.of(plan.optimizer.schedule(state.step)),
+    "learning_rate": Mean.of(train_step.optimizer.schedule(state.step)),
     "grad_norm": Mean.of(norm),
     "param_norm": Mean.of(trees.global_norm(params)),
     "tokens": Mean.of(jnp.sum(batch.weights)),
@@ -193,7 +193,7 @@ def _constrain(
 
 
 def _gradients(
-  plan: TrainStep,
+  train_step: TrainStep,
   params: Params,
   teacher_params: Params | None,
   batch: Batch,
@@ -205,17 +205,17 @@ def _gradients(
 
   def score(part: Batch, part_coefficients: Array, key: Key):
     (loss, parts), gradients = differentiate(
-      plan, params, teacher_params, part, part_coefficients, key
+      train_step, params, teacher_params, part, part_coefficients, key
     )
     return gradients, loss, parts
 
-  if plan.micro_batches == 1:
+  if train_step.micro_batches == 1:
     return score(batch, coefficients, dropout_key)
 
   def split(array: Array) -> Array:
     # Part i takes rows i, i+M, …: each device keeps the rows that it has.
-    rows = array.shape[0] // plan.micro_batches
-    array = array.reshape((rows, plan.micro_batches) + array.shape[1:])
+    rows = array.shape[0] // train_step.micro_batches
+    array = array.reshape((rows, train_step.micro_batches) + array.shape[1:])
     return jnp.moveaxis(array, 1, 0)
 
   def add(total, part):
@@ -223,7 +223,7 @@ def _gradients(
 
   parts = (
     *jax.tree.map(split, (batch, coefficients)),
-    jax.random.split(dropout_key, plan.micro_batches),
+    jax.random.split(dropout_key, train_step.micro_batches),
   )
   first = jax.tree.map(lambda x: x[0], parts)
   zeros = jax.tree.map(
@@ -233,7 +233,7 @@ def _gradients(
 
 
 def _loss(
-  plan: TrainStep,
+  train_step: TrainStep,
   params: Params,
   teacher_params: Params | None,
   batch: Batch,
@@ -241,7 +241,7 @@ def _loss(
   dropout_key: Key,
 ) -> tuple[Array, dict[str, Mean]]:
   """Σ coefficient · value over the given rows, and their metrics."""
-  student, teacher = plan.student, plan.teacher
+  student, teacher = train_step.student, train_step.teacher
   student_hidden = student.hidden_of(params, batch, dropout_key=dropout_key)
   teacher_head = teacher_hidden = None
   if teacher is not None:
@@ -250,7 +250,7 @@ def _loss(
       teacher.hidden_of(teacher_params, batch)
     )
     teacher_head = functools.partial(teacher.head, teacher_params)
-  return plan.objective(
+  return train_step.objective(
     student_head=functools.partial(student.head, params),
     student_hidden=student_hidden,
     teacher_head=teacher_head,
