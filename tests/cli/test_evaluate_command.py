@@ -3,7 +3,6 @@
 import json
 
 import jax
-import numpy as np
 import pytest
 
 from gkd import locks
@@ -12,45 +11,20 @@ from gkd.cli import evaluate_command
 from gkd.cli import main as command
 from gkd.config import command_records
 from gkd.config import configuration
-from gkd.data.cache import Row
-from gkd.data.writer import write_rows
 from gkd.text.chain_addition import CHARACTERS
-from gkd.text.chain_addition import ChainAddition
-from gkd.text.vocabulary import load
-
-LENGTHS = {"inputs": 16, "targets": 32}
-
-
-def write_cache(path, split, *, task="chain_addition_easy", rows=8, **changes):
-  """A cache of generated problems, made without TensorFlow."""
-  vocabulary = load(f"characters:{changes.get('characters', CHARACTERS)}")
-
-  def row(problem):
-    ids = [
-      np.asarray([*vocabulary.encode(text), 1], np.int32)
-      for text in (problem.inputs, problem.targets)
-    ]
-    return Row(*ids, problem.inputs, problem.answer)
-
-  problems = ChainAddition(min_terms=3, max_terms=3).problems(split, rows)
-  info = {
-    "task": task,
-    "split": split,
-    "lengths": LENGTHS,
-    "vocabulary": vocabulary,
-    "postprocess": "gkd.text.postprocess:chain_answer",
-    "metrics": ["gkd.text.metrics:accuracy"],
-  }
-  return str(write_rows(path, map(row, problems), info))
+from tests.cli.test_main import error_of
+from tests.cli.test_main import flags
+from tests.cli.test_main import pairs
+from tests.cli.test_main import write_cache
 
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory):
   folder = tmp_path_factory.mktemp("caches")
   return {
-    "validation": write_cache(folder / "validation", "validation"),
-    "test": write_cache(folder / "test", "test"),
-    "other": write_cache(folder / "other", "test", task="other"),
+    "validation": write_cache(folder / "validation", "validation", rows=8),
+    "test": write_cache(folder / "test", "test", rows=8),
+    "other": write_cache(folder / "other", "test", rows=8, task="other"),
     "train": write_cache(folder / "train", "train", rows=40),
   }
 
@@ -94,14 +68,6 @@ def against(arguments, saved):
 def nothing_computed(monkeypatch):
   """Fails if anything is answered."""
   monkeypatch.setattr(evaluate_command, "evaluate_once", None)
-
-
-def error_of(arguments, capsys) -> str:
-  capsys.readouterr()
-  assert command.main(arguments) == 2
-  captured = capsys.readouterr()
-  assert "Traceback" not in captured.err
-  return captured.err.strip().splitlines()[-1]
 
 
 def test_several_tasks_and_splits_with_a_teacher(
@@ -257,67 +223,33 @@ def test_teacher_can_be_left_out(against, tmp_path):
 
 
 # What is added to the arguments, and what the line must say.
-MISTAKES = {
-  "a negative number of resamples": (
-    ["--gin.EVAL_BOOTSTRAP=-1"],
-    "EVAL_BOOTSTRAP is -1; give a number of resamples, or 0",
-  ),
-  "no list": (
-    ["--gin.EVAL_SPLITS=svamp/test"],
-    "EVAL_SPLITS is 'svamp/test'; exp",
-  ),
-  "no split": (
-    ["--gin.EVAL_SPLITS=('svamp',)"],
-    "EVAL_SPLITS has 'svamp'; expecte",
-  ),
-  "a split twice": (
-    ["--gin.EVAL_SPLITS=('a/b', 'a/b')"],
-    "EVAL_SPLITS is ('a/b', 'a/b'); give each split once",
-  ),
-  "no such cache": (
-    ["--gin.EVAL_SPLITS=('/nowhere',)"],
-    "no cache at /nowhere",
-  ),
-  "no teacher": (
-    ["--gin.EVAL_TEACHER=True"],
-    "--gin.EVAL_TEACHER has no effect: there is no teacher; leave it out",
-  ),
-  "no teacher's chunks": (
-    ["--gin.EVAL_CHUNK_SIZE=8"],
-    "--gin.EVAL_CHUNK_SIZE has no effect: there is no teacher",
-  ),
-  "alpha of no search": (
-    ["--gin.EVAL_BEAM_ALPHA=0.0"],
-    "--gin.EVAL_BEAM_ALPHA has no effect: EVAL_BEAM_SIZE is 0, so there is no",
-  ),
-  "no way of decoding": (
-    ["--gin.EVAL_TEMPERATURES=()"],
-    "EVAL_TEMPERATURES is empty and EVAL_BEAM_SIZE 0, so nothing would be",
-  ),
-  "a negative search": (
-    ["--gin.EVAL_BEAM_SIZE=-4"],
-    "beam size is -4; expected 1 or more",
-  ),
-  "half a beam": (["--gin.EVAL_BEAM_SIZE=1.5"], "EVAL_BEAM_SIZE"),
-  "the split of a cache": (
-    ["--gin.EVAL_SPLIT=test"],
-    "EVAL_SPLIT has no effect: EVAL_CACHE is given and holds its task",
-  ),
-  "the module of a cache": (
-    ["--gin.TASK_MODULE=x"],
-    "TASK_MODULE has no effect: token caches are given, and nothing is",
-  ),
-  "several caches in one": (
-    ["--gin.EVAL_CACHE=('a', 'b')"],
-    "evaluation is of one task and split at a time; name one in EVAL_TASK",
-  ),
-}
+MISTAKES = r"""
+EVAL_SPLITS=svamp/test
+  EVAL_SPLITS is 'svamp/test'; exp
+EVAL_SPLITS=('/nowhere',)
+  no cache at /nowhere
+EVAL_TEACHER=True
+  --gin.EVAL_TEACHER has no effect: there is no teacher; leave it out
+EVAL_CHUNK_SIZE=8
+  --gin.EVAL_CHUNK_SIZE has no effect: there is no teacher
+EVAL_BEAM_ALPHA=0.0
+  --gin.EVAL_BEAM_ALPHA has no effect: EVAL_BEAM_SIZE is 0, so there is no
+EVAL_BEAM_SIZE=1.5
+  EVAL_BEAM_SIZE
+EVAL_SPLIT=test
+  EVAL_SPLIT has no effect: EVAL_CACHE is given and holds its task
+TASK_MODULE=x
+  TASK_MODULE has no effect: token caches are given, and nothing is
+EVAL_CACHE=('a', 'b')
+  evaluation is of one task and split at a time; name one in EVAL_TASK
+"""
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_one_line(name, arguments, capsys, nothing_computed):
-  more, message = MISTAKES[name]
-  assert message in error_of([*arguments, *more], capsys)
+@pytest.mark.parametrize(("values", "message"), pairs(MISTAKES))
+def test_mistakes_are_one_line(
+  values, message, arguments, capsys, nothing_computed
+):
+  assert message in error_of([*arguments, *flags(values)], capsys)
 
 
 def test_a_split_is_not_evaluated_twice(

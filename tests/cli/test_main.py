@@ -36,6 +36,7 @@ def write_cache(
   targets=True,
   characters=CHARACTERS,
   metric="gkd.text.metrics:accuracy",
+  task="chain_addition_easy",
 ):
   vocabulary = load(f"characters:{characters}")
 
@@ -44,15 +45,21 @@ def write_cache(
 
   problems = ChainAddition(min_terms=3, max_terms=3).problems(split, rows)
   info = {
-    "task": "chain_addition_easy",
+    "task": task,
     "split": split,
     "lengths": LENGTHS,
     "vocabulary": vocabulary,
     "postprocess": "gkd.text.postprocess:chain_answer",
     "metrics": [metric],
   }
+  last = None if targets else 0
   made = (
-    Row(ids(p.inputs), ids(p.targets)[: None if targets else 0], p.inputs, "1")
+    Row(
+      ids(p.inputs),
+      ids(p.targets)[:last],
+      p.inputs,
+      p.answer,
+    )
     for p in problems
   )
   return write_rows(path, made, info)
@@ -110,142 +117,90 @@ def error_of(arguments, capsys) -> str:
   return line
 
 
+def pairs(table: str) -> list[tuple[str, str]]:
+  """(values, message) of a table with a line for each."""
+  lines = [line.strip() for line in table.strip().splitlines()]
+  return list(zip(lines[::2], lines[1::2], strict=True))
+
+
+def flags(values: str) -> list[str]:
+  """Arguments of "NAME=VALUE; --flag=x"."""
+  parts = values.split("; ")
+  return [p if p.startswith("--") else f"--gin.{p}" for p in parts]
+
+
 # What is wrong, and what the line must say of it.
-MISTAKES = {
-  "unknown macro": (
-    ["--gin.TRIAN_STEPS=5"],
-    r"TRIAN_STEPS.*did you mean TRAIN_STEPS",
-  ),
-  "text for a number": (
-    ["--gin.BATCH_SIZE=a"],
-    r"BATCH_SIZE is 'a'; expected a whole number",
-  ),
-  "quoted text for a number": (["--gin.BATCH_SIZE='a'"], r"BATCH_SIZE is 'a'"),
-  "fraction for a whole number": (
-    ["--gin.TRAIN_STEPS=2.5"],
-    r"TRAIN_STEPS is 2.5; expected a whole number",
-  ),
-  "lambda above 1": (
-    ["--gin.STUDENT_DATA_FRACTION=1.5"],
-    r"1\.5; expected a number from 0 to 1",
-  ),
-  "lambda below 0": (
-    ["--gin.STUDENT_DATA_FRACTION=-0.1"],
-    r"-0\.1; expected a number from 0 to 1",
-  ),
-  "unknown divergence": (
-    ["--gin.DIVERGENCE=@divergence.ReversedKL()"],
-    r"no 'ReversedKL', did you mean ReverseKL",
-  ),
-  "divergence without @": (
-    ["--gin.DIVERGENCE=ReverseKL"],
-    r"DIVERGENCE is 'ReverseKL'; expected .* @",
-  ),
-  "unknown parameter": (
-    ["--gin.rollout.Rollout.granularty=step"],
-    r"doesn't have a parameter named 'granularty'",
-  ),
-  "unknown reduction": (
-    ["--gin.REDUCTION=mean"],
-    r"REDUCTION is 'mean'; expected one of 'sequence', 'token', 'sum'",
-  ),
-  "unknown size": (["--gin.STUDENT_MODEL=%SMALL"], r"no value for SMALL"),
-  "unknown field of a model": (
-    ["--gin.STUDENT_MODEL={'vocab_size': 18, 'emb_dmi': 8}"],
-    r"unknown T5Config field.* emb_dmi",
-  ),
-  "unknown file": (
-    ["--gin_file=tasks/gsm9k.gin"],
-    r"'tasks/gsm9k.gin' does not exist.*did you mean tasks/gsm8k.gin",
-  ),
-  "no equals sign": (["--gin.BATCH_SIZE"], r"expected --gin.NAME=VALUE"),
-  "no teacher's checkpoint": (
-    ["--gin.TEACHER_CHECKPOINT_PATH=/nowhere"],
-    r"TEACHER_CHECKPOINT_PATH: there is no folder /nowhere",
-  ),
-  "empty teacher's checkpoint": (
-    ["--gin.TEACHER_CHECKPOINT_PATH="],
-    r"TEACHER_CHECKPOINT_PATH is empty",
-  ),
-  "teacher of another size": (
-    ["--gin.TEACHER_MODEL=%TINY"],
-    r"TEACHER_CHECKPOINT_PATH: .*does not fit the model",
-  ),
-  "another vocabulary than the models'": (
-    ["--gin.VOCABULARY=bytes", "--gin.TRAIN_CACHE=", "--gin.EVAL_CACHE="],
-    r"the student has 18 ids but VOCABULARY has 259",
-  ),
-  "another vocabulary than the cache's": (
-    ["--gin.VOCABULARY=characters:9876543210+-=;A"],
-    r"was made with another vocabulary than VOCABULARY",
-  ),
-  "student and teacher of different vocabularies": (
-    ["--gin.STUDENT_MODEL={'vocab_size': 20, 'emb_dim': 8}"],
-    r"the student has 20 ids but VOCABULARY has 18: different vocabularies",
-  ),
-  "the same split twice": (
-    ["--gin.EVAL_CACHE=", "--gin.TRAIN_CACHE=", "--gin.EVAL_SPLIT=train"],
-    r"EVAL_SPLIT 'train' intersects TRAIN_SPLIT 'train'",
-  ),
-  "longer than the cache": (
-    ["--gin.TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 64}"],
-    r"targets length 64 is beyond the cache",
-  ),
-  "one length missing": (
-    ["--gin.TASK_FEATURE_LENGTHS={'inputs': 16}"],
-    r"TASK_FEATURE_LENGTHS is \{'inputs': 16\}; expected",
-  ),
-  "batch that does not split": (
-    ["--gin.MICRO_BATCHES=3"],
-    r"BATCH_SIZE 8 does not split into 3 micro-batches",
-  ),
-  "no cache there": (["--gin.TRAIN_CACHE=/nowhere"], r"no cache at /nowhere"),
-  "warm-up longer than the run": (
-    ["--gin.WARMUP_STEPS=9"],
-    r"WARMUP_STEPS 9 .* do not fit into TRAIN_STEPS 3",
-  ),
-  "no vocabulary file": (
-    ["--gin.VOCABULARY=no.model", "--gin.TRAIN_CACHE="],
-    r"VOCABULARY 'no.model' is not a file",
-  ),
-  "empty MODEL_DIR": (["--gin.MODEL_DIR="], r"MODEL_DIR is empty"),
-  "a seed of more than 31 bits": (
-    ["--gin.RANDOM_SEED=2147483648"],
-    r"RANDOM_SEED is 2147483648; give 0 to 2147483647",
-  ),
-  "a temperature twice": (
-    ["--gin.EVAL_TEMPERATURES=(0.5, 0.5)"],
-    r"EVAL_TEMPERATURES are \(0.5, 0.5\); give each temperature once",
-  ),
-  "sampling where nothing samples": (
-    ["--gin.STUDENT_DATA_FRACTION=0", "--gin.SAMPLING_TEMPERATURE=0.5"],
-    r"--gin.SAMPLING_TEMPERATURE has no effect: STUDENT_DATA_FRACTION is 0",
-  ),
-  "a coin for each example at lambda 1": (
-    ["--gin.STUDENT_DATA_FRACTION=1.0", "--gin.MIXING=example"],
-    r"--gin.MIXING has no effect: at a STUDENT_DATA_FRACTION of 0 or 1",
-  ),
-  "a divergence under cross-entropy": (
-    [
-      "--gin_file=methods/seqkd.gin",
-      "--gin.DIVERGENCE=@divergence.ForwardKL()",
-    ],
-    r"--gin.DIVERGENCE has no effect",
-  ),
-  "several greedy answers": (
-    ["--gin.EVAL_SAMPLES=2"],
-    r"EVAL_SAMPLES is 2 but greedy answers are all the same",
-  ),
-  "no chunk": (["--gin.EVAL_CHUNK_SIZE=0"], r"EVAL_CHUNK_SIZE is 0"),
-}
+MISTAKES = r"""
+TRIAN_STEPS=5
+  TRIAN_STEPS.*did you mean TRAIN_STEPS
+BATCH_SIZE=a
+  BATCH_SIZE is 'a'; expected a whole number
+BATCH_SIZE='a'
+  BATCH_SIZE is 'a'
+TRAIN_STEPS=2.5
+  TRAIN_STEPS is 2.5; expected a whole number
+STUDENT_DATA_FRACTION=1.5
+  1\.5; expected a number from 0 to 1
+STUDENT_DATA_FRACTION=-0.1
+  -0\.1; expected a number from 0 to 1
+DIVERGENCE=@divergence.ReversedKL()
+  no 'ReversedKL', did you mean ReverseKL
+DIVERGENCE=ReverseKL
+  DIVERGENCE is 'ReverseKL'; expected .* @
+rollout.Rollout.granularty=step
+  doesn't have a parameter named 'granularty'
+REDUCTION=mean
+  REDUCTION is 'mean'; expected one of 'sequence', 'token', 'sum'
+STUDENT_MODEL=%SMALL
+  no value for SMALL
+STUDENT_MODEL={'vocab_size': 18, 'emb_dmi': 8}
+  unknown T5Config field.* emb_dmi
+--gin_file=tasks/gsm9k.gin
+  'tasks/gsm9k.gin' does not exist.*did you mean tasks/gsm8k.gin
+BATCH_SIZE
+  expected --gin.NAME=VALUE
+TEACHER_CHECKPOINT_PATH=/nowhere
+  TEACHER_CHECKPOINT_PATH: there is no folder /nowhere
+TEACHER_CHECKPOINT_PATH=
+  TEACHER_CHECKPOINT_PATH is empty
+TEACHER_MODEL=%TINY
+  TEACHER_CHECKPOINT_PATH: .*does not fit the model
+VOCABULARY=bytes; TRAIN_CACHE=; EVAL_CACHE=
+  the student has 18 ids but VOCABULARY has 259
+VOCABULARY=characters:9876543210+-=;A
+  was made with another vocabulary than VOCABULARY
+STUDENT_MODEL={'vocab_size': 20, 'emb_dim': 8}
+  the student has 20 ids but VOCABULARY has 18: different vocabularies
+EVAL_CACHE=; TRAIN_CACHE=; EVAL_SPLIT=train
+  EVAL_SPLIT 'train' intersects TRAIN_SPLIT 'train'
+TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 64}
+  targets length 64 is beyond the cache
+TASK_FEATURE_LENGTHS={'inputs': 16}
+  TASK_FEATURE_LENGTHS is \{'inputs': 16\}; expected
+MICRO_BATCHES=3
+  BATCH_SIZE 8 does not split into 3 micro-batches
+TRAIN_CACHE=/nowhere
+  no cache at /nowhere
+WARMUP_STEPS=9
+  WARMUP_STEPS 9 .* do not fit into TRAIN_STEPS 3
+VOCABULARY=no.model; TRAIN_CACHE=
+  VOCABULARY 'no.model' is not a file
+MODEL_DIR=
+  MODEL_DIR is empty
+STUDENT_DATA_FRACTION=0; SAMPLING_TEMPERATURE=0.5
+  --gin.SAMPLING_TEMPERATURE has no effect: STUDENT_DATA_FRACTION is 0
+STUDENT_DATA_FRACTION=1.0; MIXING=example
+  --gin.MIXING has no effect: at a STUDENT_DATA_FRACTION of 0 or 1
+--gin_file=methods/seqkd.gin; DIVERGENCE=@divergence.ForwardKL()
+  --gin.DIVERGENCE has no effect
+"""
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.parametrize(("values", "message"), pairs(MISTAKES))
 def test_mistakes_are_one_line_before_any_compile(
-  name, distill, capsys, nothing_computed
+  values, message, distill, capsys, nothing_computed
 ):
-  arguments, message = MISTAKES[name]
-  line = error_of([*distill, *arguments], capsys)
+  line = error_of([*distill, *flags(values)], capsys)
   assert re.search(message, line), line
 
 
@@ -541,14 +496,3 @@ def test_distill_evaluate_sample_and_train_on_the_samples(
     f"--gin.TRAIN_CACHE={answers}",
   ]
   assert command.main(seqkd) == 0
-
-
-def test_an_interrupt_is_one_line_and_the_usual_exit_code(monkeypatch, capsys):
-  def interrupt(args):
-    raise KeyboardInterrupt
-
-  monkeypatch.setitem(command._COMMANDS, "report", interrupt)
-  assert command.main(["report", "anywhere"]) == 130
-  said = capsys.readouterr().err
-  assert said.count("\n") == 1
-  assert "goes on where it was" in said

@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-from pathlib import Path
 import random
 import signal
 import sys
@@ -29,7 +28,9 @@ from gkd.models import t5
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import Source
 from tests import tiny
-from tests.checkpoints import tiny_models
+from tests.cli.test_main import error_of
+from tests.cli.test_main import flags
+from tests.cli.test_main import pairs
 from tests.data import tiny_caches
 
 LENGTHS = tiny.LENGTHS
@@ -155,17 +156,6 @@ def test_signals_keep_finished_shards(sample, tmp_path, number):
   assert len(TokenCache(tmp_path / "answers")) == 2 * ROWS
 
 
-def error_of(arguments, capsys) -> str:
-  """The one line of a command that must end with exit code 2."""
-  capsys.readouterr()
-  assert command.main(arguments) == 2
-  captured = capsys.readouterr()
-  assert "Traceback" not in captured.err
-  line = captured.err.strip().splitlines()[-1]
-  assert line.startswith("gkd: ")
-  return line
-
-
 def fail(*args, **kwargs):
   raise AssertionError("nothing may be sampled")
 
@@ -191,7 +181,7 @@ def test_twice_is_complete_and_other_settings_are_refused(
   assert "cut without EOS; in " in said
   assert f"train on them with --gin.TRAIN_CACHE={tmp_path / 'answers'}" in said
   before = files(tmp_path / "answers")
-  monkeypatch.setattr(write, "_sample", fail)
+  monkeypatch.setattr(write, "generate", fail)
   assert command.main(sample) == 0
   assert "; complete, nothing to do" in capsys.readouterr().out
   line = error_of([*sample, "--gin.SAMPLING_TEMPERATURE=0.5"], capsys)
@@ -248,14 +238,14 @@ def test_provenance_of_each_way_to_name_a_checkpoint(
 def test_prompts_are_chosen_as_training_chooses_rows(sample, tmp_path):
   """Another RANDOM_SEED draws others, unless SUBSET_SEED stays."""
   rows = {}
-  for name, flags in {
+  for name, values in {
     "a": ["RANDOM_SEED=1", "TRAIN_LIMIT=8"],
     "b": ["RANDOM_SEED=2", "TRAIN_LIMIT=8"],
     "c": ["RANDOM_SEED=2", "TRAIN_LIMIT=8", "SUBSET_SEED=1"],
     "d": ["RANDOM_SEED=2", "TRAIN_FRACTION=0.25", "SUBSET_SEED=1"],
   }.items():
     more = [
-      f"--gin.{flag}" for flag in [*flags, f"OUTPUT_DIR={tmp_path / name}"]
+      f"--gin.{flag}" for flag in [*values, f"OUTPUT_DIR={tmp_path / name}"]
     ]
     assert command.main([*sample, *more]) == 0
     cache = TokenCache(tmp_path / name)
@@ -276,79 +266,45 @@ def test_prompts_are_chosen_as_training_chooses_rows(sample, tmp_path):
 
 
 # What is wrong, and what the line must say of it.
-MISTAKES = {
-  "no output": (["--gin.OUTPUT_DIR="], "OUTPUT_DIR is empty"),
-  "no checkpoint": (
-    ["--gin.INITIAL_CHECKPOINT_PATH="],
-    "INITIAL_CHECKPOINT_PATH is empty",
-  ),
-  "no checkpoint there": (
-    ["--gin.INITIAL_CHECKPOINT_PATH=/nowhere"],
-    "INITIAL_CHECKPOINT_PATH: there is no folder /nowhere",
-  ),
-  "greedy and many": (
-    ["--gin.SAMPLING_TEMPERATURE=0.0"],
-    "NUM_SAMPLES is 2 but greedy completions are all the same",
-  ),
-  "greedy and filtered": (
-    [
-      "--gin.SAMPLING_TEMPERATURE=0.0",
-      "--gin.NUM_SAMPLES=1",
-      "--gin.SAMPLING_TOP_K=5",
-    ],
-    "SAMPLING_TOP_K has no effect: SAMPLING_TEMPERATURE is 0, which is greedy",
-  ),
-  "a search at a temperature": (
-    ["--gin.BEAM_SIZE=4", "--gin.SAMPLING_TEMPERATURE=0.5"],
-    "SAMPLING_TEMPERATURE has no effect: BEAM_SIZE is 4, and a beam search",
-  ),
-  "alpha of no search": (
-    ["--gin.BEAM_ALPHA=0.5"],
-    "BEAM_ALPHA has no effect: BEAM_SIZE is 0, so there is no beam search",
-  ),
-  "more than there are beams": (
-    ["--gin.BEAM_SIZE=1"],
-    "NUM_SAMPLES is 2 but BEAM_SIZE 1 finds at most 1 completions of a prompt",
-  ),
-  "the split of a cache": (
-    ["--gin.TRAIN_SPLIT=test"],
-    "TRAIN_SPLIT has no effect: TRAIN_CACHE is given and holds its split",
-  ),
-  "nobody": (["--gin.WRITER=me"], "WRITER is 'me'; expected one of 'teacher'"),
-  "no shard": (
-    ["--gin.SHARD_PROMPTS=0"],
-    "SHARD_PROMPTS is 0; give at least 1",
-  ),
-  "long prompts": (
-    ["--gin.TASK_FEATURE_LENGTHS={'inputs': 3, 'targets': 16}"],
-    "inputs length 3 is too short for the cache",
-  ),
-  "a mixture": (
-    ["--gin.TRAIN_CACHE={'a': 1, 'b': 2}"],
-    "TRAIN_CACHE is a mixture, which is for training; name one of its parts",
-  ),
-  "another model": (["--gin.STUDENT_MODEL=%TINY"], "does not fit the model"),
-  "batches that do not divide": (
-    ["--gin.BATCH_SIZE=6"],
-    "BATCH_SIZE 6 does not split into 4 copies of the model",
-  ),
-  "devices that do not divide": (
-    ["--gin.MODEL_PARALLELISM=3"],
-    "model=3 does not divide the 4 devices",
-  ),
-}
+MISTAKES = r"""
+OUTPUT_DIR=
+  OUTPUT_DIR is empty
+INITIAL_CHECKPOINT_PATH=
+  INITIAL_CHECKPOINT_PATH is empty
+INITIAL_CHECKPOINT_PATH=/nowhere
+  INITIAL_CHECKPOINT_PATH: there is no folder /nowhere
+SAMPLING_TEMPERATURE=0.0; NUM_SAMPLES=1; SAMPLING_TOP_K=5
+  SAMPLING_TOP_K has no effect: SAMPLING_TEMPERATURE is 0, which is greedy
+BEAM_SIZE=4; SAMPLING_TEMPERATURE=0.5
+  SAMPLING_TEMPERATURE has no effect: BEAM_SIZE is 4, and a beam search
+TRAIN_SPLIT=test
+  TRAIN_SPLIT has no effect: TRAIN_CACHE is given and holds its split
+WRITER=me
+  WRITER is 'me'; expected one of 'teacher'
+TASK_FEATURE_LENGTHS={'inputs': 3, 'targets': 16}
+  inputs length 3 is too short for the cache
+TRAIN_CACHE={'a': 1, 'b': 2}
+  TRAIN_CACHE is a mixture, which is for training; name one of its parts
+STUDENT_MODEL=%TINY
+  does not fit the model
+BATCH_SIZE=6
+  BATCH_SIZE 6 does not split into 4 copies of the model
+MODEL_PARALLELISM=3
+  model=3 does not divide the 4 devices
+"""
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_one_line(name, sample, tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(write, "_sample", fail)
-  arguments, message = MISTAKES[name]
-  assert message in error_of([*sample, *arguments], capsys)
+@pytest.mark.parametrize(("values", "message"), pairs(MISTAKES))
+def test_mistakes_are_one_line(
+  values, message, sample, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setattr(write, "generate", fail)
+  assert message in error_of([*sample, *flags(values)], capsys)
   assert list(tmp_path.glob(".answers.partial")) == []
 
 
 def test_data_that_cannot_be_completed(sample, tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(write, "_sample", fail)
+  monkeypatch.setattr(write, "generate", fail)
   tiny.make_cache(tmp_path / "empty", rows=0)
   line = error_of([*sample, f"--gin.TRAIN_CACHE={tmp_path / 'empty'}"], capsys)
   assert "has no prompts to complete; check the task and its split" in line
@@ -357,34 +313,6 @@ def test_data_that_cannot_be_completed(sample, tmp_path, capsys, monkeypatch):
   size = ByteVocabulary().size
   line = error_of([*sample, *other], capsys)
   assert f"the student has 18 ids but VOCABULARY has {size}" in line
-
-
-def test_a_checkpoint_of_another_vocabulary_is_refused(
-  sample, folder, tmp_path, capsys, monkeypatch
-):
-  monkeypatch.setattr(write, "_sample", fail)
-  _, params = tiny_models.read(folder / "alone")
-  about = {"vocabulary_sha256": "f" * 64}
-  native_checkpoint.save_params(tmp_path / "x", params, about)
-  line = error_of(
-    [*sample, f"--gin.INITIAL_CHECKPOINT_PATH={tmp_path / 'x'}"], capsys
-  )
-  assert "was trained with another vocabulary" in line
-
-
-def test_folders_that_cannot_be_written_to(
-  sample, tmp_path, capsys, monkeypatch
-):
-  monkeypatch.setattr(write, "_sample", fail)
-  (tmp_path / "file").write_text("")
-  inside = tmp_path / "file" / "answers"
-  line = error_of([*sample, f"--gin.OUTPUT_DIR={inside}"], capsys)
-  assert "OUTPUT_DIR" in line
-  assert "file is a file; give a folder" in line
-  monkeypatch.setattr(os, "access", lambda *_: False)
-  line = error_of([*sample, f"--gin.OUTPUT_DIR={tmp_path / 'new'}"], capsys)
-  assert "cannot be written to; give another folder" in line
-  assert not (tmp_path / "new").exists()
 
 
 def test_a_search_writes_the_best_and_says_so(sample, tmp_path, capsys):
@@ -458,13 +386,3 @@ def test_training_reads_exactly_what_was_sampled(sample, folder, tmp_path):
   values = json.loads(lines[-1])
   assert values["train/loss/teacher"] > 0
   assert "train/loss/dataset" not in values
-
-
-def test_the_example_configuration_needs_no_other_files():
-  """What the help shows: four shards of eight prompts."""
-  configuration.load(
-    ["test/sample.gin"], ["OUTPUT_DIR=x", "INITIAL_CHECKPOINT_PATH=x"]
-  )
-  built = configuration.build(command_records.SampleConfig)
-  assert (built.data.limit, built.shard_prompts) == (32, 8)
-  assert Path(built.output) == Path("x")
