@@ -19,7 +19,7 @@ EXTRAS ?= data
 # On Linux the plain name brings the CUDA libraries along, about 3 GB. A CPU
 # build: make parity TORCH="torch --index-url=https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
-TRANSFORMERS ?= transformers>=5.0,<6
+TRANSFORMERS ?= transformers>=5.24,<6
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check

@@ -44,7 +44,7 @@ DATA = [
 ]
 LINT = ["ruff>=0.15,<0.18"]
 TEST = ["pytest>=9,<10", "pytest-xdist>=3.8,<4", *LINT, *DATA]
-PARITY = ["torch>=2.8", "transformers>=5.0,<6"]
+PARITY = ["torch>=2.8", "transformers>=5.24,<6"]
 
 
 def version() -> str:
