@@ -103,6 +103,7 @@ def main(args: argparse.Namespace) -> None:
       "date": datetime.date.today().isoformat(),
       "hardware": _hardware(),
       "split": args.split,
+      "updates": sorted({row["updates"] for row in rows} - {None}),
       "units": "accuracy in per cent, KL to the teacher in nats per sequence",
       "title": "Quickstart: who should write the training text?",
       "seconds": stages.total_seconds,

@@ -22,7 +22,6 @@ COLUMNS = {
   "forward_kl": {"title": "forward KL", **_KL},
   "reverse_kl": {"title": "reverse KL", **_KL},
   "train_seconds": {"title": "training", "unit": "s", "chart": "Training time"},
-  "updates": {"title": "updates"},
 }
 # By the folder of a run, in reading order.
 LABELS = {
