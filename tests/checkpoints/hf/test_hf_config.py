@@ -80,20 +80,15 @@ def test_an_old_file_says_less(read):
     "feed_forward_proj",
     "tie_word_embeddings",
     "relative_attention_max_distance",
-    "num_decoder_layers",
     architectures=["T5WithLMHeadModel"],
     num_layers=6,
+    num_decoder_layers=None,
   )
   config, _ = read(old, via_embedding=True)
   assert config.mlp_activations == ("relu",)
   assert config.logits_via_embedding
   assert config.relative_max_distance == 128
   assert (config.num_encoder_layers, config.num_decoder_layers) == (6, 6)
-
-
-def test_null_decoder_layers_are_as_many_as_the_encoder_has(read):
-  config, _ = read(without(num_decoder_layers=None, num_layers=3))
-  assert config.num_decoder_layers == 3
 
 
 def test_every_number_has_its_place(read):

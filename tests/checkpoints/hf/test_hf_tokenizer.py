@@ -33,14 +33,6 @@ def test_a_sentencepiece_vocabulary_comes_back(tmp_path, byte_fallback):
   assert (folder / "tokenizer.json").exists() == byte_fallback
 
 
-@pytest.mark.parametrize("extra_ids", [0, 125])
-def test_bytes_come_back(tmp_path, extra_ids):
-  hf_tokenizer.write(tmp_path, vocabulary.load("bytes", extra_ids))
-  assert tokenizer_folder.load(tmp_path).size == 259 + extra_ids
-  settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
-  assert settings["tokenizer_class"] == "ByT5Tokenizer"
-
-
 def test_texts_are_cut_where_they_were_also_on_the_way_through_ours(tmp_path):
   for name in ("theirs", "ours", "again"):
     (tmp_path / name).mkdir()

@@ -110,27 +110,21 @@ def test_arrays_in_the_msgpack_file_and_nodes_that_hold_nothing(legacy):
   assert_same(values(legacy), want)
 
 
-@pytest.mark.parametrize("inside", ["", "state"])
-def test_generation_of_placeholders(legacy, inside):
-  want = values(legacy)
-  tree = placeholders(restore(legacy)["optimizer"])
-  save(legacy, tree)
-  folder = legacy
-  if inside:
-    folder = legacy.parent / "later" / "checkpoint_10"
-    shutil.copytree(legacy, folder / inside)
-  assert_same(values(folder), want)
+@pytest.mark.parametrize(
+  ("layout", "inside"), [("legacy", ""), ("legacy", "state"), ("orbax", "")]
+)
+def test_generation_of_placeholders(
+  t5x_checkpoint, legacy, tmp_path, layout, inside
+):
+  """Beside folders of zarr, or in an OCDBT store."""
+  saved = t5x_checkpoint("t5_1_1_tiny", layout, 10)
+  arrays = saved / "state" if layout == "orbax" else saved
+  folder = tmp_path / "later" / "checkpoint_10"
+  shutil.copytree(arrays, folder / inside)
+  (folder / inside / "_METADATA").unlink(missing_ok=True)
+  save(folder / inside, placeholders(restore(legacy)["optimizer"]))
+  assert_same(values(folder), values(saved))
   assert read(folder)[1] == "msgpack and zarr (an early Orbax generation)"
-
-
-def test_placeholders_in_an_ocdbt_store(t5x_checkpoint, tmp_path):
-  orbax = t5x_checkpoint("t5_1_1_tiny", "orbax", 10)
-  folder = tmp_path / "checkpoint_10"
-  shutil.copytree(orbax / "state", folder)
-  (folder / "_METADATA").unlink()
-  legacy = restore(t5x_checkpoint("t5_1_1_tiny", "legacy", 10))
-  save(folder, placeholders(legacy["optimizer"]))
-  assert_same(values(folder), values(orbax))
 
 
 @pytest.mark.parametrize("in_msgpack", [False, True])
