@@ -225,7 +225,8 @@ def test_provenance_of_each_way_to_name_a_checkpoint(
   assert (by["temperature"], by["top_k"], by["top_p"]) == (1.0, 0, 1.0)
   assert (by["num_samples"], by["seed"]) == (2, 0)
   assert by["prompts"]["hash"] == TokenCache(folder / "prompts").info["hash"]
-  assert f"NUM_SAMPLES = 2\nOUTPUT_DIR = '{output}'" in by["config"]
+  assert "NUM_SAMPLES = 2\n" in by["config"]
+  assert str(output) in by["config"]  # gin may put it on a line of its own
   assert by["program"].startswith(f"gkd {gkd.__version__}, jax ")
   assert by["date"][:2] == "20"
   assert by["date"].endswith("+00:00")
