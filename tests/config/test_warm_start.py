@@ -84,7 +84,7 @@ def assert_same(slots, expected):
 
 
 def first_slots(run):
-  state, _ = loop._state(run, Store(run.folder / "checkpoints"), 0)
+  _, state, _ = loop._restored(run, Store(run.folder / "checkpoints"))
   return t5x_adafactor_state.export(state.opt_state)
 
 
