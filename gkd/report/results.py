@@ -127,7 +127,11 @@ def _columns(results: Results, found: Sequence[Group]) -> list[Column]:
   """Those that the experiment describes; without any, all with numbers."""
   names = {n for row in results.rows for n in row} - {*_SETTINGS, "seed"}
   described = results.columns or {name: {} for name in sorted(names)}
-  columns = [Column(name, **about) for name, about in described.items()]
+  fields = ("title", "unit", "direction", "chart")
+  columns = [
+    Column(name, *(str(about.get(field, "")) for field in fields))
+    for name, about in described.items()
+  ]
   return [c for c in columns if any(group.values(c.name) for group in found)]
 
 
