@@ -283,9 +283,8 @@ def test_layers_of_a_random_student_are_refused(given):
     ["test/sft.gin"],
     [*bindings, "INITIAL_CHECKPOINT_PATH=", "EVERY_KTH_LAYER=2"],
   )
-  built = configuration.build(command_records.TrainConfig)
   with pytest.raises(UserError, match="starts from random weights; give INIT"):
-    train_command.prepare(built, Folders("", ""))
+    configuration.build(command_records.TrainConfig)
 
 
 def test_a_teacher_of_another_tokenizer_is_refused(prepare, tmp_path):
