@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from gkd.evaluation.evaluation import Evaluation
 
 _TEACHER = "teacher_"
+_ENDS = ("_ci_low", "_ci_high")
 
 
 def table(
@@ -17,54 +18,48 @@ def table(
     evaluations: what was evaluated.
     values: the numbers by name, as `evaluate` returns them.
   """
-  lines: list[str] = []
+  blocks = []
   for part in dict.fromkeys(e.metric_part for e in evaluations):
-    found = [e for e in evaluations if e.metric_part == part]
-    lines += ["", *_block(found, f"eval/{part}/", values)]
-  return "\n".join(lines[1:])
+    of_part = [e for e in evaluations if e.metric_part == part]
+    blocks.append(
+      "\n".join([*_title(of_part), *_block(f"eval/{part}/", values)])
+    )
+  return "\n\n".join(blocks)
 
 
-def _block(
-  evaluations: Sequence[Evaluation], prefix: str, values: Mapping[str, float]
-) -> list[str]:
+def _block(prefix: str, values: Mapping[str, float]) -> list[str]:
   """The lines of one split."""
   own = {
     name.removeprefix(prefix): value
     for name, value in values.items()
     if name.startswith(prefix)
   }
-  names = sorted(filter(_is_metric, own), key=lambda name: "_kl" in name)
-  head, intervals = ["value"], any(f"{name}_ci_low" in own for name in names)
-  if intervals:
-    head.append("95 % interval")
-  with_teacher = any(name.startswith(_TEACHER) for name in own)
-  columns = ["", _TEACHER] if with_teacher else [""]
-  if with_teacher:
-    head += ["teacher", *head[1:]]
-  rows = []
+  names = [n for n in own if not n.endswith(_ENDS) and _TEACHER not in n]
+  names.sort(key=lambda name: "_kl" in name)
+  intervals = any(f"{name}{_ENDS[0]}" in own for name in names)
+  head = ["value"] + ["95 % interval"] * intervals
+  roles = {"": head}
+  if any(name.startswith(_TEACHER) for name in own):
+    roles[_TEACHER] = ["teacher", *head[1:]]
+  rows = [["", *(title for head in roles.values() for title in head)]]
   for name in names:
-    cells = [name]
-    for column in columns:
-      cells += _cells(own, f"{column}{name}", intervals)
-    rows.append(cells)
-  return [*_title(evaluations), *_aligned([["", *head], *rows])]
-
-
-def _is_metric(name: str) -> bool:
-  return not name.endswith(("_ci_low", "_ci_high")) and not name.startswith(
-    _TEACHER
-  )
+    cells = [_cells(own, f"{role}{name}", intervals) for role in roles]
+    rows.append([name, *(cell for pair in cells for cell in pair)])
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = []
+  for name, *cells in rows:
+    right = [c.rjust(w) for c, w in zip(cells, widths[1:], strict=True)]
+    lines.append("   ".join([f"  {name.ljust(widths[0])}", *right]).rstrip())
+  return lines
 
 
 def _cells(own: Mapping[str, float], name: str, intervals: bool) -> list[str]:
+  """The value and, where there are intervals, its interval."""
   if name not in own:
     return [""] * (1 + intervals)
-  cells = [_number(own[name])]
-  if intervals:
-    ends = [own.get(f"{name}_{end}") for end in ("ci_low", "ci_high")]
-    known = None not in ends
-    cells.append(" to ".join(map(_number, ends)) if known else "")
-  return cells
+  ends = [own.get(f"{name}{end}") for end in _ENDS]
+  interval = "" if None in ends else " to ".join(map(_number, ends))
+  return [_number(own[name]), *[interval] * intervals]
 
 
 def _number(value: float) -> str:
@@ -72,28 +67,21 @@ def _number(value: float) -> str:
 
 
 def _title(evaluations: Sequence[Evaluation]) -> list[str]:
-  """Which rows, and how they were answered: in several ways, by the label."""
+  """The rows and the decoding; of several strategies each by its label."""
   first, *more = evaluations
   title = f"{first.name}, {first.split}: {first.num_rows:,} prompts"
   if not more:
-    return [f"{title}, {_way(first)}"]
-  labels = [f"…_{e.label}: " if e.label else "" for e in evaluations]
-  ways = map(_way, evaluations)
-  return [title, *(f"  {n}{way}" for n, way in zip(labels, ways, strict=True))]
+    return [f"{title}, {_decoding(first)}"]
+  return [
+    title,
+    *(
+      f"  {f'…_{e.label}: ' if e.label else ''}{_decoding(e)}"
+      for e in evaluations
+    ),
+  ]
 
 
-def _way(evaluation: Evaluation) -> str:
+def _decoding(evaluation: Evaluation) -> str:
   number = evaluation.num_samples
   answers = f", {number} answers each" if number > 1 else ""
   return f"{evaluation.decoding.describe()}{answers}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = []
-  for name, *cells in rows:
-    right = [
-      cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)
-    ]
-    lines.append("   ".join([f"  {name.ljust(widths[0])}", *right]).rstrip())
-  return lines
