@@ -138,12 +138,7 @@ def resolve(
   # last, for models that can read it.
   mixture = datasets.open_mixture(data, folders) if data.cache else None
   vocabulary = mixture.vocabulary if mixture else vocabularies.of(data, folders)
-  for role, given in roles.items():
-    if isinstance(given.model, LanguageModel):
-      model_spec.check_vocabulary(role, given.model, vocabulary.size)
-  for role, checkpoint in checkpoints.items():
-    if roles[role].checkpoint:
-      _check_tokenizer(role, checkpoint, vocabulary)
+  _check_vocabularies(roles, checkpoints, vocabulary)
   models = _build_models(roles, checkpoints, vocabulary, resumed)
   model_spec.log_widths(models, vocabulary.size)
   if mixture is None and train is not None:
@@ -214,6 +209,20 @@ def _with_tokenizer(
       log.info("VOCABULARY: the tokenizer of %s", model_spec.MACROS[role][1])
       return dataclasses.replace(data, vocabulary=str(checkpoint.home))
   return data
+
+
+def _check_vocabularies(
+  roles: Mapping[str, Role],
+  checkpoints: Mapping[str, Checkpoint],
+  vocabulary: Vocabulary,
+) -> None:
+  """Refuses given models and checkpoints of another vocabulary than the data."""
+  for role, given in roles.items():
+    if isinstance(given.model, LanguageModel):
+      model_spec.check_vocabulary(role, given.model, vocabulary.size)
+  for role, checkpoint in checkpoints.items():
+    if roles[role].checkpoint:
+      _check_tokenizer(role, checkpoint, vocabulary)
 
 
 def _check_tokenizer(
