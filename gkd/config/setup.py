@@ -45,7 +45,7 @@ from gkd.types import UserError
 log = logging.getLogger("gkd")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Resolved:
   """What a command works with, all of it checked to fit together.
 
@@ -150,15 +150,7 @@ def resolve(
     if train is not None:
       datasets.check_disjoint(mixture, cache)
   made = evaluations.make_evaluations(evaluation, caches) if caches else []
-  return Resolved(
-    roles=roles,
-    checkpoints=checkpoints,
-    models=models,
-    mixture=mixture,
-    caches=caches,
-    evaluations=made,
-    mesh=mesh,
-  )
+  return Resolved(roles, checkpoints, models, mixture, caches, made, mesh)
 
 
 def _open(
@@ -216,7 +208,7 @@ def _check_vocabularies(
   checkpoints: Mapping[str, Checkpoint],
   vocabulary: Vocabulary,
 ) -> None:
-  """Refuses given models and checkpoints of another vocabulary than the data."""
+  """Refuses models and checkpoints of another vocabulary than the data."""
   for role, given in roles.items():
     if isinstance(given.model, LanguageModel):
       model_spec.check_vocabulary(role, given.model, vocabulary.size)
