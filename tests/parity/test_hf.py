@@ -9,10 +9,12 @@ import types
 import jax
 import numpy as np
 import pytest
+import sentencepiece
 
 from gkd import trees
 from gkd.checkpoints import source
 from gkd.checkpoints.hf import hf_folder
+from gkd.checkpoints.hf import hf_tokenizer
 from gkd.models import t5
 from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
@@ -219,3 +221,30 @@ def test_an_exported_folder_opens_whole(
     assert sorted(theirs) == sorted(ours), text
     tied += theirs != ours
   assert tied <= len(texts) / 5000
+
+
+@pytest.mark.parametrize("byte_fallback", [False, True])
+def test_other_special_ids_are_those_of_transformers(
+  transformers, tmp_path, byte_fallback
+):
+  """MADLAD-400's: unknown 0, <s> 1 as padding, end of sequence 2."""
+  texts = [f"{n} + {n * 7} = {n * 8}" for n in range(200)]
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(texts),
+    model_prefix=str(tmp_path / "madlad"),
+    vocab_size=300 if byte_fallback else 40,
+    hard_vocab_limit=False,
+    byte_fallback=byte_fallback,
+    minloglevel=2,
+  )
+  content = (tmp_path / "madlad.model").read_bytes()
+  words = vocabulary.SentencePieceVocabulary(
+    "spiece.model", 100, content, pad_id=1
+  )
+  hf_tokenizer.write(tmp_path, words)
+  tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+  ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
+  assert ids == (words.pad_id, *words.eos_ids, words.unk_id) == (1, 2, 0)
+  assert len(tokenizer) == words.size
+  for text in [*texts[::9], " two  spaces é"]:
+    assert tokenizer(text)["input_ids"] == [*words.encode(text), 2]

@@ -14,6 +14,8 @@ from gkd.text.vocabulary import SentencePieceVocabulary
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
 
+_T5_IDS = (0, 1, 2)  # padding, end of sequence, unknown
+
 
 def check(vocabulary: Vocabulary) -> None:
   """Raises a UserError unless transformers has a tokenizer of the same ids."""
@@ -58,9 +60,10 @@ def write(
     settings["tokenizer_class"] = "T5Tokenizer"
     target = folder / tokenizer_folder.SENTENCEPIECE_FILE
     target.write_bytes(vocabulary.content)
-    if vocabulary.byte_fallback:
+    ids = (vocabulary.pad_id, *vocabulary.eos_ids, vocabulary.unk_id)
+    if vocabulary.byte_fallback or ids != _T5_IDS:
       # transformers would make it of the file by itself, but for T5's own
-      # tokenizer, which knows no bytes.
+      # tokenizer, which knows no bytes and no other unknown id than 2.
       settings["tokenizer_class"] = "PreTrainedTokenizerFast"
       files.write_json(
         folder / tokenizer_folder.TOKENIZER_FILE,
