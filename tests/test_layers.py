@@ -170,7 +170,6 @@ def test_no_two_modules_have_one_basename():
   assert twice - SHARED_NAMES == set()
 
 
-@pytest.mark.xfail(reason="the move is under way")
 def test_files_and_functions_are_small():
   long = {
     module: lines
