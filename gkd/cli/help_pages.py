@@ -203,10 +203,9 @@ beforehand where TensorFlow is not installed, or to see how long it takes.
     writes="""
   CACHE_DIR/TASK/SPLIT-HASH/: tokens, texts, vocabulary and info.json. HASH
   covers task, preprocessing, raw files, vocabulary and lengths: a change of any
-  of them makes a new cache and leaves the old one. One that exists is read and
-  compared byte by byte; it is made anew if it is damaged. The rates of a seqio
-  mixture go to CACHE_DIR/MIXTURE/mixture.json. Prompts that stand twice, within
-  a split or in two of them, are reported""",
+  of them makes a new cache and leaves the old one. One that exists is read byte
+  by byte and made anew if it is damaged. Rates of a seqio mixture go to
+  CACHE_DIR/MIXTURE/mixture.json. Prompts that stand twice are reported""",
     knobs="""
   MIXTURE_OR_TASK_NAME, MIXTURE, TASK_MODULE, TASK_FEATURE_LENGTHS, VOCABULARY,
   TRAIN_SPLIT, EVAL_SPLIT, OVERLONG. All of them: the header of runs/data.gin
@@ -269,9 +268,8 @@ beforehand where TensorFlow is not installed, or to see how long it takes.
   SRC, whose format and family are detected: a run (its newest checkpoint), one
   checkpoint of it or a saved model of gkd; a T5X checkpoint or a folder of them
   (msgpack and zarr, or Orbax; layers stacked or not); a Hugging Face folder
-  (config.json, model.safetensors, in one file or many). No code is run from a
-  checkpoint: a .bin is refused, with the command that converts it. Names and
-  shapes of all arrays are compared with those of the model""",
+  (config.json, model.safetensors). No code is run from a checkpoint: a .bin is
+  refused, with the command that converts it""",
     writes="""
   DST, a folder that does not exist or is empty; there whole or not at all, one
   array after the other. T5X: msgpack and zarr, which every T5X opens. Hugging
@@ -299,10 +297,9 @@ beforehand where TensorFlow is not installed, or to see how long it takes.
   metrics.jsonl or metrics.json, config.gin, run.json, model-info.txt,
   predictions/ and samples/; results.json of a folder given. Never a model""",
     writes="""
-  --output FILE, one page with tables, plots (loss, KLs, scores with intervals
-  and the teacher's, time, λ, lengths), what differs between the configs, and
-  the configs. It needs no network and no script; runs that differ in the seed
-  alone count as repetitions of one run""",
+  --output FILE, one page with tables, plots, what differs between the configs,
+  and the configs. It needs no network and no script; runs that differ in the
+  seed alone count as repetitions of one run""",
     resume="""
   nothing to resume: drawn anew from the files each time, also of a run that is
   still going on or was killed; what is missing is said in the page""",

@@ -182,22 +182,16 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-  """`gkd sample`.
+  """`gkd sample`; see `configs/runs/sample.gin`.
 
   Attributes:
     output: folder of the token cache that is written.
     student: the model that writes.
     data: where the prompts are.
-    decoding: temperature, top-k, top-p.
-    num_samples: completions of each prompt.
-    beam_size: of a search that finds them instead; 0 draws.
-    beam_alpha: exponent of its length penalty.
-    batch_size: prompts at once.
-    seed: of the draws.
+    beam_size: of a search in place of `decoding`; 0 draws.
     writer: what the model is to those who train on its completions.
     shard_prompts: prompts whose completions are written at a time, which is
       what a kill may lose; None for a 256th of them, at least 256.
-    model_parallelism: devices that share one copy of the parameters.
   """
 
   output: str

@@ -100,23 +100,16 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-  """How a model is evaluated by generation.
+  """How a model is evaluated by generation; see `configs/runs/scoring.gin`.
 
   Attributes:
     data: where the prompts and references are.
     eval_splits: more splits: "task/split" of the module of `data`,
       "module:task/split", or the folder of a token cache, beginning with / or
       ./ or ~; lengths and vocabulary are those of `data`.
-    batch_size: prompts decoded at once.
-    num_examples: the first examples of each split only; None for all.
     temperatures: one evaluation each; 0 is greedy.
     beam_size: one evaluation more, by a search with so many beams; 0 for none.
-    beam_alpha: exponent of its length penalty.
-    num_samples: answers to each prompt at temperatures above 0; metrics are
-      means over them.
-    chunk_size: target positions whose logits exist at once when the distance
-      to a teacher is measured; None for all.
-    bootstrap: resamples for the confidence intervals; 0 for none.
+    num_samples: answers to each prompt at temperatures above 0.
     teacher: also score the answers of the teacher, where there is one.
   """
 
