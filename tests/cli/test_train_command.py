@@ -83,14 +83,6 @@ def test_the_same_command_goes_on(prepare, begun):
   assert changes(prepare()) == []
 
 
-def test_another_configuration_is_refused(prepare, begun):
-  with pytest.raises(UserError) as error:
-    changes(prepare("LEARNING_RATE=0.5", "STUDENT_DATA_FRACTION=1.0"))
-  message = str(error.value)
-  assert "LEARNING_RATE: 0.003 → 0.5" in message
-  assert "STUDENT_DATA_FRACTION: 0.5 → 1.0" in message
-
-
 def test_periods_length_and_evaluation_may_change(prepare, begun):
   lines = changes(
     prepare(
@@ -138,28 +130,6 @@ def test_a_teacher_and_a_cache_may_move(prepare, begun, tmp_path, caches):
   assert changes(prepare(*moved)) == []
 
 
-def test_a_teacher_made_anew_at_the_same_place_is_another(
-  prepare, begun, tmp_path, caches
-):
-  save_teacher(tmp_path / "teacher", caches, 1)
-  with pytest.raises(UserError, match="content of the teacher checkpoint: "):
-    changes(prepare())
-
-
-def test_other_rows_of_the_same_task_are_another_data_set(
-  prepare, begun, tmp_path
-):
-  other = write_cache(tmp_path / "other", "train", rows=47)
-  with pytest.raises(UserError, match="content of the training data: "):
-    changes(prepare(f"TRAIN_CACHE={other}"))
-
-
-def test_other_evaluation_rows_are_told(prepare, begun, tmp_path):
-  other = write_cache(tmp_path / "other", "validation", rows=9)
-  said = [x.partition(":")[0] for x in changes(prepare(f"EVAL_CACHE={other}"))]
-  assert said == ["the content of the evaluation data"]
-
-
 def test_a_second_process_is_refused_before_anything_is_read(
   prepare, tmp_path, monkeypatch
 ):
@@ -172,19 +142,6 @@ def test_a_second_process_is_refused_before_anything_is_read(
     pytest.raises(UserError, match=r"MODEL_DIR .* is in use by process \d+ on"),
   ):
     train_command.train(FOLDERS)
-
-
-def test_a_student_that_is_gone_is_not_missed_once_there_is_a_checkpoint(
-  prepare, tmp_path, caches, caplog
-):
-  gone = f"INITIAL_CHECKPOINT_PATH={tmp_path / 'gone'}"
-  with pytest.raises(
-    UserError, match=r"INITIAL_CHECKPOINT_PATH: there is no fol"
-  ):
-    prepare(gone)
-  (tmp_path / "run" / "checkpoints" / "00000010").mkdir(parents=True)
-  prepare(gone)
-  assert "goes on without it" in caplog.text
 
 
 @pytest.fixture
@@ -262,11 +219,6 @@ def test_big_files_are_read_once_and_those_of_the_first_student_at_its_start(
 def test_impossible_periods_and_keeps_are_refused(prepare, binding, message):
   with pytest.raises(UserError, match=message):
     prepare(binding)
-
-
-def test_the_best_by_an_unknown_metric_lists_the_known(prepare):
-  with pytest.raises(UserError, match="choose one of eval/chain_addition_ea"):
-    prepare("KEEP_BEST=1", "BEST_METRIC=accuracy", "EVAL_PERIOD=10")
 
 
 @pytest.mark.parametrize(
