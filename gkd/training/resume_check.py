@@ -57,7 +57,8 @@ def changes(run: Run, description: Mapping[str, Any]) -> list[str]:
     )
   different = [
     *_settings(before["settings"], run),
-    *_contents(before.get("contents", {}), description["contents"]),
+    *_start(before["roles"], description["roles"]),
+    *_contents(before["contents"], description["contents"]),
   ]
   refused = [str(found) for found in different if not found.may_change]
   if refused:
@@ -107,6 +108,15 @@ def _settings(before: Mapping[str, Any], run: Run) -> Iterator[Difference]:
     ):  # otherwise the rate is constant
       name = "end of the cooldown, which follows TRAIN_STEPS"
       yield one._replace(name=name, may_change=True)
+
+
+def _start(
+  before: Mapping[str, Any], now: Mapping[str, Any]
+) -> Iterator[Difference]:
+  """A student that starts from a checkpoint instead of none, or from none."""
+  paths = [roles["student"]["initial"]["path"] for roles in (before, now)]
+  if bool(paths[0]) != bool(paths[1]):
+    yield Difference("INITIAL_CHECKPOINT_PATH", *paths, False)
 
 
 def _contents(

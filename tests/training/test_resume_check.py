@@ -143,6 +143,16 @@ def test_another_model_is_refused(begin, tmp_path, caches):
   assert "STUDENT_MODEL.dropout_rate: 0.1 → 0.2" in message
 
 
+def test_a_student_that_starts_from_a_checkpoint_is_another(
+  begin, tmp_path, caches
+):
+  ask = begin()
+  run = tiny.make_run(tmp_path / "run", caches)
+  student = dataclasses.replace(run.student, path="runs/sft")
+  message = refused(ask, roles=run.roles | {"student": student})
+  assert "INITIAL_CHECKPOINT_PATH: '' → 'runs/sft'" in message
+
+
 def test_a_teacher_is_known_by_its_parameters(begin, tmp_path, caches):
   """Wherever they lie; not by those of the initial student."""
   ask = begin()
