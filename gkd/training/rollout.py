@@ -1,8 +1,8 @@
-"""Who answers the prompts of a step: the data set, the student or the teacher.
+"""Rollouts: targets of a step by the data set, the student or the teacher.
 
-Algorithm 1 of GKD (arXiv:2306.13649): draw u ~ U(0, 1); if u < λ the current
-student answers the whole batch, otherwise the batch keeps its fixed targets.
-Fixed targets are the data set's or, with `off_policy_source="teacher"`, drawn
+Algorithm 1 of GKD (arXiv:2306.13649): draw u ~ U(0, 1); if u < λ the targets of
+the whole batch are sampled from the current student, otherwise they stay. Fixed
+targets are the data set's or, with `off_policy_source="teacher"`, drawn
 from the teacher at that step. λ may follow a schedule, and may be applied to
 each example instead of the whole batch.
 
@@ -56,7 +56,7 @@ class Rollout:
     mixing: one draw for the whole batch of a step (the paper's) or one for
       each example.
     off_policy_source: what the rest is trained on: the data set's targets, or
-      answers that the teacher draws at that step.
+      samples of the teacher at that step.
     decoding: how student and teacher draw.
     input_buckets: static input lengths, increasing: prompts are cut to the
       smallest that holds the longest of the batch, one compile for each. The
@@ -127,7 +127,7 @@ class Rollout:
 
   @property
   def needs_teacher(self) -> bool:
-    """Whether some step may have the teacher answer."""
+    """Whether some step may sample from the teacher."""
     return self.off_policy_source == "teacher" and self.schedule.minimum < 1
 
   def describe(self) -> str:
@@ -271,7 +271,7 @@ def _draw_coins(seed, steps):
 
 @jax.jit
 def _split(example_ids, seed, step, fraction):
-  """Rows [B] that the student answers, the other real ones, realised λ.
+  """Rows [B] that the student writes, the other real ones, realised λ.
 
   Each row has its own u, made from its global id; exact for λ of 0 and 1.
   """
