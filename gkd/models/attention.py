@@ -114,12 +114,10 @@ class RelativeBias(nn.Module):
   @nn.compact
   def __call__(self, buckets: Array | np.ndarray) -> Array:
     """[T, S] bucket numbers -> [H, T, S] float32."""
-    table_HN = self.param(
-      "rel_embedding",
-      nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
-      (self.num_heads, self.num_buckets),
-      jnp.float32,
-    ).astype(jnp.float32)
+    init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+    shape = (self.num_heads, self.num_buckets)
+    table_HN = layers.parameter(self, "rel_embedding", init, shape)
+    table_HN = table_HN.astype(jnp.float32)
     # A product with one-hot rows: the gradient of a gather would be a scatter
     # of T·S values into a few buckets. It copies numbers, hence full precision.
     one_hot_TSN = jax.nn.one_hot(buckets, self.num_buckets, dtype=jnp.float32)

@@ -8,6 +8,7 @@ parameter's key from its path, so equal names also give equal initial values.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from flax import linen as nn
@@ -31,6 +32,19 @@ _FAN_IN_TRUNCATED = nn.initializers.variance_scaling(
 )
 
 
+def parameter(
+  module: nn.Module, name: str, init: Initializer, shape: Sequence[int]
+) -> Array:
+  """A float32 parameter of a layer: `module.param` without its shape check.
+
+  flax traces the initializer at each use of a parameter to compare shapes, a
+  tenth of a run's start-up; shapes are compared when parameters are loaded.
+  """
+  if module.has_variable("params", name):
+    return module.get_variable("params", name)
+  return module.param(name, init, tuple(shape), jnp.float32)
+
+
 class RMSNorm(nn.Module):
   """x / sqrt(mean(x²) + epsilon) · scale, in float32 (arXiv:1910.07467)."""
 
@@ -41,7 +55,7 @@ class RMSNorm(nn.Module):
   def __call__(self, x: Array) -> Array:
     """[..., D] of any float dtype -> [..., D] in the compute dtype."""
     x = x.astype(jnp.float32)
-    scale = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
+    scale = parameter(self, "scale", nn.initializers.ones, x.shape[-1:])
     mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
     y = x * jax.lax.rsqrt(mean_square + self.epsilon)
     return (y * scale.astype(jnp.float32)).astype(self.dtype)
@@ -57,9 +71,8 @@ class Dense(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """[..., D] -> [..., features]."""
-    kernel = self.param(
-      "kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32
-    )
+    shape = (x.shape[-1], self.features)
+    kernel = parameter(self, "kernel", self.kernel_init, shape)
     return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
 
 
@@ -71,12 +84,9 @@ class Embedding(nn.Module):
   dtype: Any
 
   def setup(self):
-    self.embedding = self.param(
-      "embedding",
-      nn.initializers.normal(stddev=1.0),
-      (self.vocab_size, self.features),
-      jnp.float32,
-    )
+    shape = (self.vocab_size, self.features)
+    init = nn.initializers.normal(stddev=1.0)
+    self.embedding = parameter(self, "embedding", init, shape)
 
   def __call__(self, tokens: Array) -> Array:
     """[...] int ids -> [..., D]. An id outside the table gives NaN, loudly."""
