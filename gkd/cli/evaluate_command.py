@@ -52,7 +52,7 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   print(score_table.table(resolved.evaluations, values))
   print(f"\npredictions/ and metrics.json are in {config.output}")
   if comparison is not None:
-    print(comparison.words(values))
+    print(comparison.compare(values))
   return values
 
 

@@ -76,8 +76,8 @@ class Comparison:
 
     return keep
 
-  def words(self, values: Mapping[str, float]) -> str:
-    """Says that seqio's numbers are ours.
+  def compare(self, values: Mapping[str, float]) -> str:
+    """Compares numbers of seqio with ours; returns a line for each.
 
     Args:
       values: ours, as `evaluate` returns them.

@@ -25,7 +25,7 @@ def words():
     )
     comparison._answered = [seqio_check._Answered(evaluation, [])]
     comparison._evaluator = SimpleNamespace(seqio_metrics=lambda *_: theirs)
-    return comparison.words(ours)
+    return comparison.compare(ours)
 
   return words
 
