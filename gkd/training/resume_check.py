@@ -29,6 +29,8 @@ _CHANGEABLE = (
   " MODEL_PARALLELISM and the places of files"
 )
 _MAX_LISTED = 6
+# Fields whose value is TRAIN_STEPS where a schedule ends with the run.
+_FOLLOWING = ("total_steps", "end_step")
 
 
 def changes(run: Run, description: Mapping[str, Any]) -> list[str]:
@@ -86,9 +88,9 @@ def _has_something(model_dir: Path) -> bool:
 
 
 def _settings(before: Mapping[str, Any], run: Run) -> Iterator[Difference]:
-  """Differences of the settings; a length that follows TRAIN_STEPS may differ.
+  """Differences of the settings; the end of a schedule may follow TRAIN_STEPS.
 
-  It is a number of steps that was TRAIN_STEPS and is TRAIN_STEPS again.
+  It was TRAIN_STEPS before and is TRAIN_STEPS again.
   """
   found = structured_settings.differences(before, run, "")
   others = run_description.other_settings(run)
@@ -98,14 +100,15 @@ def _settings(before: Mapping[str, Any], run: Run) -> Iterator[Difference]:
     found.append(Difference(f"{role.upper()}_MODEL", before[role], None, False))
   steps = before.get("train_steps"), run.train_steps
   for one in found:
-    if one.may_change or (one.before, one.now) != steps:
+    field = one.name.rpartition(".")[2]
+    follows = field in _FOLLOWING and (one.before, one.now) == steps
+    if one.may_change or not follows:
       yield one
-    elif not one.name.endswith("total_steps"):
+    elif field != "total_steps":
       name = f"{one.name}, which follows TRAIN_STEPS"
       yield one._replace(name=name, may_change=True)
-    elif (
-      run.optimizer.schedule.cooldown_steps
-    ):  # otherwise the rate is constant
+    # Without a cooldown the learning rate does not depend on its end.
+    elif run.optimizer.schedule.cooldown_steps:
       name = "end of the cooldown, which follows TRAIN_STEPS"
       yield one._replace(name=name, may_change=True)
 
@@ -113,10 +116,14 @@ def _settings(before: Mapping[str, Any], run: Run) -> Iterator[Difference]:
 def _start(
   before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> Iterator[Difference]:
-  """A student that starts from a checkpoint instead of none, or from none."""
-  paths = [roles["student"]["initial"]["path"] for roles in (before, now)]
-  if bool(paths[0]) != bool(paths[1]):
-    yield Difference("INITIAL_CHECKPOINT_PATH", *paths, False)
+  """A student that starts from parameters instead of none, or from none.
+
+  Those of some layers of the teacher have a hash and no path.
+  """
+  initial = [roles["student"]["initial"] for roles in (before, now)]
+  starts = [x["path"] or x["content_sha256"][:12] for x in initial]
+  if bool(starts[0]) != bool(starts[1]):
+    yield Difference("INITIAL_CHECKPOINT_PATH", *starts, False)
 
 
 def _contents(

@@ -151,6 +151,10 @@ def test_a_student_that_starts_from_a_checkpoint_is_another(
   student = dataclasses.replace(run.student, path="runs/sft")
   message = refused(ask, roles=run.roles | {"student": student})
   assert "INITIAL_CHECKPOINT_PATH: '' → 'runs/sft'" in message
+  # Layers of the teacher have no path.
+  student = dataclasses.replace(run.student, content_sha256="12ab")
+  message = refused(ask, roles=run.roles | {"student": student})
+  assert "INITIAL_CHECKPOINT_PATH: '' → '12ab'" in message
 
 
 def test_a_teacher_is_known_by_its_parameters(begin, tmp_path, caches):
@@ -210,6 +214,16 @@ def test_more_steps_say_what_else_they_change(begin):
   # A schedule of its own length is not excused by TRAIN_STEPS.
   message = refused(ask, rollout=longer)
   assert "STUDENT_DATA_FRACTION.end_step: 6 → 12" in message
+
+
+def test_a_number_that_equals_train_steps_by_chance_may_not_change(
+  begin, caches
+):
+  sizes = {"lengths": tiny.LENGTHS, "seed": 0}
+  ask = begin(train_steps=8)
+  loader = Loader(caches["train"], batch_size=16, **sizes)
+  message = refused(ask, train_steps=16, loader=loader)
+  assert "BATCH_SIZE: 8 → 16" in message
 
 
 def test_a_longer_cooldown_is_told(begin):
