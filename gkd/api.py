@@ -53,7 +53,8 @@ def load(
 
   Args:
     path: the folder; of a run the newest checkpoint.
-    dtype: "float32" or "bfloat16" of the parameters; None for float32.
+    dtype: "float32" or "bfloat16" of the parameters; None for that of
+      the `init` of its family.
     mesh: devices that the parameters are laid out over, array by array; None
       for a mesh of all devices, a copy on each.
 

@@ -30,25 +30,6 @@ def is_any(tokens: Array, ids: Sequence[int]) -> Array:
   return found
 
 
-def mask_after_eos(
-  tokens: Array, eos_ids: Sequence[int]
-) -> tuple[Array, Array]:
-  """Keeps each row up to and including its first EOS.
-
-  Args:
-    tokens: [..., T] int ids.
-    eos_ids: the ids that end a sequence.
-
-  Returns:
-    tokens [..., T] with 0 after the first EOS, and float32 weights [..., T]
-    that are 1 up to and including it. A row without EOS keeps everything.
-  """
-  is_eos = is_any(tokens, eos_ids).astype(jnp.int32)
-  before = jnp.cumsum(is_eos, axis=-1) - is_eos
-  keep = before == 0
-  return jnp.where(keep, tokens, 0), keep.astype(jnp.float32)
-
-
 def mask_padded_ids(
   logits: Array,
   vocabulary_size: int,

@@ -38,31 +38,6 @@ def test_shift_right_equals_t5x(golden):
   np.testing.assert_array_equal(shifted, batch["decoder_input_tokens"])
 
 
-def test_mask_after_eos_keeps_the_first_eos_and_nothing_after():
-  tokens = jnp.array(
-    [
-      [5, 1, 6, 1],  # text after EOS, and a second EOS
-      [1, 2, 3, 4],  # EOS at once
-      [2, 3, 4, 5],  # no EOS
-      [2, 3, 4, 1],  # EOS at the end
-    ]
-  )
-  kept, weights = masks.mask_after_eos(tokens, [1])
-  np.testing.assert_array_equal(
-    kept, [[5, 1, 0, 0], [1, 0, 0, 0], [2, 3, 4, 5], [2, 3, 4, 1]]
-  )
-  np.testing.assert_array_equal(
-    weights, [[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
-  )
-  assert weights.dtype == jnp.float32
-
-
-def test_mask_after_eos_takes_the_eos_id_that_it_is_given():
-  kept, weights = masks.mask_after_eos(jnp.array([[1, 9, 1]]), eos_ids=[9])
-  np.testing.assert_array_equal(kept, [[1, 9, 0]])
-  np.testing.assert_array_equal(weights, [[1, 1, 0]])
-
-
 def test_padded_ids_get_no_probability_and_no_gradient():
   logits = jnp.arange(10.0).reshape(2, 5)
 

@@ -1,15 +1,16 @@
 """What a training run is made of: objects and numbers, checked when built.
 
-run = Run(
-model_dir="runs/gkd",
-roles={"student": Model(lm, params), "teacher": Model(teacher, weights)},
-objective=Distillation(ReverseKL()),
-rollout=Rollout(student_fraction=1.0),
-optimizer=…,
-loader=…,
-train_steps=1000,
-)
-loop.train(run)
+Usage:
+  run = Run(
+    model_dir="runs/gkd",
+    roles={"student": Model(lm, params), "teacher": Model(teacher, weights)},
+    objective=Distillation(ReverseKL()),
+    rollout=Rollout(student_fraction=1.0),
+    optimizer=…,
+    loader=…,
+    train_steps=1000,
+  )
+  loop.train(run)
 """
 
 from collections.abc import Callable

@@ -34,11 +34,12 @@ def describe(
   records = []
   for index, row in enumerate(batch.rows):
     prompt = batch.inputs[index][batch.input_mask[index]]
+    text = batch.targets[index][batch.weights[index] > 0]
     record = {
       "row": int(row),
       "source": Source(int(batch.source[index])).name.lower(),
       "prompt": vocabulary.decode(prompt.tolist()),
-      "text": vocabulary.decode(batch.targets[index].tolist()),
+      "text": vocabulary.decode(text.tolist()),
       "tokens": int(batch.weights[index].sum()),
     }
     if scores is not None:

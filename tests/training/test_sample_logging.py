@@ -78,3 +78,10 @@ def test_logits_of_all_positions_never_exist_at_once():
 def test_without_a_teacher_there_is_no_score():
   (first, *_) = sample_logging.describe(make_batch(), Digits())
   assert "teacher_log_prob" not in first
+
+
+def test_the_text_has_the_real_ids_alone():
+  batch = make_batch()
+  padded = np.where(batch.weights > 0, batch.targets, 9)
+  records = sample_logging.describe(batch.replace(targets=padded), Digits())
+  assert records == sample_logging.describe(batch, Digits())
