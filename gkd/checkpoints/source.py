@@ -11,6 +11,7 @@ Nothing is copied on disk, and no array is whole on a device unless its sharding
 says so: host memory holds the largest array beside what the devices keep.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import os
 from pathlib import Path
@@ -90,7 +91,7 @@ def load_params(
 
   Args:
     checkpoint: see `open_checkpoint`.
-    model: whose parameters they have to be, by name and shape.
+    model: whose parameters they have to be, by name, shape and kind of number.
     mesh: of `partitioning.make_mesh`; arrays are laid out by its rules.
     dtype: "float32" or "bfloat16" of the loaded parameters; None for that of
       `model.init`.
@@ -112,6 +113,7 @@ def load_params(
       f"checkpoint {checkpoint.path} does not fit the model:"
       f" {trees.in_one_line(differences)}; use the model that it was saved with"
     )
+  _check_types(checkpoint, wanted)
   content = None if CONTENT_KEY in checkpoint.metadata else ContentHash()
   params = {}
   for name, leaf in checkpoint.leaves.items():
@@ -173,6 +175,19 @@ def at_step(path: str | os.PathLike, step: int | None) -> Path:
       " these"
     )
   return steps.get(step, folder)
+
+
+def _check_types(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> None:
+  """Refuses types that a cast would truncate; floating ones may be cast."""
+  for name, leaf in checkpoint.leaves.items():
+    saved, own = jnp.dtype(leaf.dtype), wanted[name].dtype
+    floating = [jnp.issubdtype(kind, jnp.floating) for kind in (saved, own)]
+    if saved != own and not all(floating):
+      raise UserError(
+        f"checkpoint {checkpoint.path} does not fit the model: {name} is"
+        f" {saved.name} instead of {own.name}; use the model that it was saved"
+        " with"
+      )
 
 
 def _place(

@@ -132,6 +132,22 @@ def test_another_model_is_refused_with_its_differences(folders, mesh):
     source.load_params(checkpoint, model, odd)
 
 
+def test_whole_numbers_are_not_truncated_to_fit(tmp_path, mesh):
+  config = second_family.BigramConfig(rows=12)
+  save(tmp_path, config)
+  model = second_family.build(config)
+
+  def init(key):
+    return model.init(key) | {"head": jnp.zeros((8, 12), jnp.int32)}
+
+  with pytest.raises(UserError, match="head is float32 instead of int32; use"):
+    source.load_params(
+      source.open_checkpoint(tmp_path),
+      dataclasses.replace(model, init=init),
+      mesh,
+    )
+
+
 def test_read_of_t5x_takes_what_the_user_says(t5x_checkpoint, golden):
   """Against the parameters that T5X itself printed."""
   folder = t5x_checkpoint("t5_1_1_tiny", "legacy", 0)
