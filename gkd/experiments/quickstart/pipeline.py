@@ -20,7 +20,6 @@ import logging
 import os
 from pathlib import Path
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -29,9 +28,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gkd import trees
 from gkd.checkpoints import source
-from gkd.checkpoints.native import native_checkpoint
 from gkd.cli import evaluate_command
 from gkd.cli import sample_command
 from gkd.cli import train_command
@@ -170,15 +167,6 @@ def _teacher(train: bool, folder: Path, stages: Stages) -> Path:
   if TEACHER.is_dir():
     print(_compare(_arrays(own), _arrays(TEACHER)))
   return own
-
-
-def export_teacher(run: Path) -> None:
-  """Makes the teacher of a run the one that comes along."""
-  about = dict(source.open_checkpoint(run).metadata["run"])
-  about |= {"made_by": "gkd quickstart --train_teacher", "on": _hardware()}
-  params = trees.unflatten(_arrays(run))
-  shutil.rmtree(TEACHER, ignore_errors=True)
-  native_checkpoint.save_params(TEACHER, params, about)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
