@@ -140,10 +140,10 @@ def train(
           means, checks = jax.device_get((rolled.metrics, rolled.checks))
       with recorder.timer("update"):
         means |= jax.device_get(update)
+      raise_failure(checks, step)  # no line: the update was on garbage
       try:
-        raise_failure(checks, step)
         raise_if_not_finite(means, step)
-      except (UserError, FloatingPointError):
+      except FloatingPointError:
         # The good steps have a line of their own.
         recorder.write(step, {}, report=False, end=True)
         recorder.write_alone(step + 1, means)
@@ -164,7 +164,7 @@ def train(
       store.check()  # a save that failed stops the run now, not at the next
       step, done = done, done + 1
       with recorder.timer("data"):
-        read = functools.partial(run.loader.batch, step)
+        read = functools.cache(functools.partial(run.loader.batch, step))
         batch = partitioning.place_rows(read, run.loader.batch_size, sharding)
       rolled = RolledOut(batch, {}, {})
       if run.rollout is not None:
@@ -180,7 +180,9 @@ def train(
             teacher_params=teacher_params,
             eos_ids=vocabulary.eos_ids,
             pad_id=vocabulary.pad_id,
-            input_width=run.rollout.input_width(read),
+            input_width=run.rollout.input_width(
+              functools.partial(read, range(run.loader.batch_size))
+            ),
           )
       with recorder.timer("update"):
         state, update = update_step(

@@ -276,6 +276,31 @@ def test_a_teacher_that_is_not_finite_stops_the_run(tmp_path, caches):
     loop.train(
       make_run(tmp_path / "asked", caches, teacher=bad, rollout=writing)
     )
+  assert not lines(tmp_path / "asked")  # of an update on garbage
+
+
+def test_each_batch_is_read_once(tmp_path, caches, monkeypatch):
+  """Also where prompts are cut to the smallest bucket."""
+
+  def roll_out(batch, **kwargs):
+    raise Stop(kwargs["input_width"])
+
+  run = make_run(
+    tmp_path,
+    caches,
+    teacher=None,
+    objective=CrossEntropy(),
+    rollout=Rollout(1.0, input_buckets=(7,)),
+  )
+  read, batch = [], run.loader.batch
+  monkeypatch.setattr(loop, "roll_out", roll_out)
+  monkeypatch.setattr(
+    run.loader, "batch", lambda *args: read.append(args) or batch(*args)
+  )
+  with pytest.raises(Stop) as stop:
+    loop.train(run)
+  assert stop.value.args[0] in (7, 8)
+  assert len(read) == 1
 
 
 def test_a_teacher_is_scored_only_for_an_objective_that_needs_it(
