@@ -26,6 +26,7 @@ from gkd.training.run import LOCK_FILE
 from gkd.training.run import Run
 from gkd.types import Model
 from gkd.types import Params
+from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
@@ -79,7 +80,7 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     resumed,
   )
   config = dataclasses.replace(config, optimizer=optimizer)
-  roles = {"student": _student(config, resolved)}
+  roles = {"student": _student(config, resolved, bool(resumed))}
   roles |= {r: resolved.model(r) for r in resolved.roles if r != "student"}
   return Run(
     model_dir=str(folder),
@@ -110,17 +111,28 @@ def initial_params(seed: int, resolved: Resolved) -> Params:
     "INITIAL_CHECKPOINT_PATH is empty: the student starts from RANDOM weights"
   )
   key = keys.stream(seed, 0, keys.Role.INIT)
-  return init_state.random_params(resolved.models["student"], key)
+  student = resolved.models["student"]
+  return init_state.random_params(student, key, resolved.mesh)
 
 
-def _student(config: TrainConfig, resolved: Resolved) -> Model:
-  """The student; its parameters are made where a run is not resumed."""
-  checkpoint = resolved.checkpoints.get("student")
+def _student(config: TrainConfig, resolved: Resolved, resumed: bool) -> Model:
+  """The student; its parameters are made where a run is not resumed.
+
+  A run that is resumed does not need its first checkpoint, which may be damaged
+  since.
+  """
+  checkpoint, content = resolved.checkpoints.get("student"), ""
+  try:
+    content = checkpoint.content_sha256 if checkpoint else ""
+  except (UserError, OSError) as error:
+    if not resumed:
+      raise
+    log.warning("INITIAL_CHECKPOINT_PATH: %s; the run goes on without", error)
   return Model(
     resolved.models["student"],
     lambda: initial_params(config.seed, resolved),
     path=config.student.checkpoint,
-    content_sha256=checkpoint.content_sha256 if checkpoint else "",
+    content_sha256=content,
   )
 
 

@@ -36,7 +36,7 @@ def initial_state(
 
   Args:
     model: the student.
-    params: its parameters.
+    params: its parameters; they are cast to the types of `model.init`.
     optimizer: Adafactor where there are slots.
     mesh: devices.
     slots: T5X's, see `t5x_adafactor_state.restore`; None for empty ones.
@@ -46,6 +46,7 @@ def initial_state(
   """
   abstract, create = _creation(model, optimizer, mesh)
   layout = jax.tree.map(lambda leaf: leaf.sharding, abstract.params)
+  params = jax.tree.map(_cast, params, abstract.params)
   params = partitioning.place(params, layout)
   state = create(jax.tree.map(lambda x: x.copy(), params))
   if slots is None:
@@ -54,14 +55,22 @@ def initial_state(
   return state.replace(opt_state=opt_state)
 
 
-def random_params(model: LanguageModel, key: Key) -> Params:
-  """Fresh parameters; the initialisation is compiled once per model."""
-  return _init(model, key)
+def _cast(array: Any, like: jax.ShapeDtypeStruct) -> Any:
+  return array if array.dtype == like.dtype else array.astype(like.dtype)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _init(model: LanguageModel, key: Key) -> Params:
-  return model.init(key)
+def random_params(
+  model: LanguageModel, key: Key, mesh: jax.sharding.Mesh
+) -> Params:
+  """Fresh parameters, each device with its part alone.
+
+  Raises:
+    UserError: an array does not divide over the mesh.
+  """
+  like = model.abstract_params
+  layout = partitioning.shardings(model.axes(like), mesh)
+  partitioning.check_divisible(like, layout)
+  return jax.jit(model.init, out_shardings=layout)(key)
 
 
 @functools.lru_cache(maxsize=32)

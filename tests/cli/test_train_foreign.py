@@ -15,6 +15,7 @@ import pytest
 from gkd import trees
 from gkd.checkpoints import conversion
 from gkd.checkpoints import source
+from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.native import native_checkpoint
 from gkd.cli import main as command
 from gkd.cli import train_command
@@ -205,6 +206,24 @@ def test_a_run_goes_on_without_its_first_student(
   chosen = setup._with_tokenizer(built.data, {}, run.folder)
   assert chosen.vocabulary == str(run.folder)
   assert tokenizer_folder.load(run.folder).spec() == VOCABULARY.spec()
+
+
+def test_a_run_goes_on_where_its_first_student_cannot_be_read(
+  prepare, monkeypatch, caplog
+):
+  def damaged(checkpoint):
+    if checkpoint.config.num_encoder_layers == 1:  # the student's
+      raise UserError("damaged checkpoint")
+    return ""
+
+  monkeypatch.setattr(Checkpoint, "content_sha256", property(damaged))
+  with pytest.raises(UserError, match="damaged checkpoint"):
+    prepare()
+  monkeypatch.undo()
+  begin(prepare())
+  monkeypatch.setattr(Checkpoint, "content_sha256", property(damaged))
+  assert not prepare().student.content_sha256
+  assert "damaged checkpoint; the run goes on without" in caplog.text
 
 
 def test_another_first_student_is_refused_when_a_run_goes_on(prepare, tmp_path):
