@@ -114,7 +114,11 @@ def load_params(
       f" {trees.in_one_line(differences)}; use the model that it was saved with"
     )
   _check_types(checkpoint, wanted)
-  content = None if CONTENT_KEY in checkpoint.metadata else ContentHash()
+  known = "content_sha256" in vars(checkpoint)
+  if known or CONTENT_KEY in checkpoint.metadata:
+    content = None
+  else:
+    content = ContentHash()
   params = {}
   for name, leaf in checkpoint.leaves.items():
     array = leaf.read()
@@ -146,7 +150,11 @@ def every_kth_layer(
   config, leaves = t5_layers.every_kth(
     checkpoint.config, checkpoint.leaves, strides
   )
-  return dataclasses.replace(checkpoint, config=config, leaves=leaves, slots={})
+  metadata = dict(checkpoint.metadata)
+  metadata.pop(CONTENT_KEY, None)  # that of all layers
+  return dataclasses.replace(
+    checkpoint, config=config, leaves=leaves, slots={}, metadata=metadata
+  )
 
 
 def vocabulary(checkpoint: Checkpoint) -> Vocabulary | None:

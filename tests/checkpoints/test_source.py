@@ -68,6 +68,13 @@ def test_each_device_gets_its_part_and_the_content_is_known(
   assert reads == sorted(leaves)
 
 
+def test_a_known_content_is_not_hashed_again(folders, mesh, monkeypatch):
+  checkpoint = source.open_checkpoint(folders / "hf")
+  assert checkpoint.content_sha256
+  monkeypatch.setattr(source, "ContentHash", None)
+  source.load_params(checkpoint, registry.build(checkpoint.config), mesh)
+
+
 def counted(name, leaf, reads):
   def read():
     reads.append(name)
@@ -119,6 +126,15 @@ def test_arrays_of_layers_that_are_left_out_are_never_read(folders, mesh):
   )
   assert taken in reads
   assert not any(name.startswith("decoder/layers_1/") for name in reads)
+
+
+def test_other_layers_are_another_content(folders):
+  checkpoint = source.open_checkpoint(folders / "gkd")
+  hashes = {
+    source.every_kth_layer(checkpoint, strides).content_sha256
+    for strides in ((1, 2), (1, 3))
+  }
+  assert len(hashes | {checkpoint.content_sha256}) == 3
 
 
 def test_another_model_is_refused_with_its_differences(folders, mesh):
