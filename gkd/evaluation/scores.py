@@ -13,6 +13,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ from gkd.evaluation.predictions import Record
 from gkd.progress import Progress
 from gkd.text.statistics import Statistics
 from gkd.text.statistics import means
+
+log = logging.getLogger("gkd")
 
 # Calls for the interval of a metric function without `statistics`; its own
 # attribute `resamples` says another number.
@@ -83,7 +86,8 @@ def scores(
 def describe(cache: Cache, num_samples: int) -> dict[str, tuple[str, str]]:
   """{name: (unit, "max", "min" or "")} of the metrics that `scores` returns.
 
-  The names are those of empty answers to the first examples.
+  The names are those of empty answers to the first examples; a function that
+  cannot take these is left out, with a warning.
   """
   found = {}
   if cache.info["has_targets"]:
@@ -93,7 +97,15 @@ def describe(cache: Cache, num_samples: int) -> dict[str, tuple[str, str]]:
     for function in cache.metric_fns:
       unit = getattr(function, "unit", "")
       direction = getattr(function, "direction", "max")
-      for measure in _measures(function, targets, draws):
+      try:
+        measures = _measures(function, targets, draws)
+      except Exception as error:  # a user's function, of answers to come
+        log.warning(
+          "metric %s: refuses empty answers (%r); nothing describes its values",
+          *(getattr(function, "__name__", function), error),
+        )
+        continue
+      for measure in measures:
         found |= dict.fromkeys(measure.values, (unit, direction))
   return found | {"length": ("tokens", ""), "truncation_rate": ("", "min")}
 

@@ -5,6 +5,7 @@ That an evaluation reports these is seen where one runs, in test_loop.py.
 
 import json
 
+from gkd.data.cache import TokenCache
 from gkd.evaluation import metric_infos
 from gkd.sampling.params import SamplingParams
 from tests.tiny import make_evaluation
@@ -65,3 +66,21 @@ def test_the_file_keeps_what_other_evaluations_wrote(caches, tmp_path):
   assert written["eval/other/bleu"] == {"metric": "bleu"}
   assert written["eval/sums/length"]["unit"] == "tokens"
   assert len(written) == 4
+
+
+def exact_number(targets, predictions):
+  hits = [
+    float(p) == float(t) for t, p in zip(targets, predictions, strict=True)
+  ]
+  return {"hits": 100.0 * sum(hits) / len(hits)}
+
+
+def test_a_metric_that_refuses_empty_answers_is_not_described(caches, caplog):
+  cache = TokenCache(caches["validation"].path)
+  vars(cache)["metric_fns"] = [exact_number, *cache.metric_fns]
+  infos = metric_infos.metric_infos(make_evaluation(cache), teacher=False)
+  names = ("accuracy", "length", "truncation_rate")
+  assert set(infos) == {f"eval/sums/{name}" for name in names}
+  assert (
+    "metric exact_number: refuses empty answers (ValueError(" in caplog.text
+  )
