@@ -13,6 +13,10 @@ by themselves:
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import functools
+import json
+import types
+import typing
 from typing import Any
 from typing import NamedTuple
 
@@ -50,7 +54,8 @@ def family_of(config: Any) -> str:
   """Name of a config's family; that of its class where none is registered.
 
   Raises:
-    UserError: not a frozen dataclass, which could not be saved or compared.
+    UserError: not a frozen dataclass, not hashable, or with fields that JSON
+      does not keep: it could not be saved, loaded or compared.
   """
   kind = type(config)
   is_record = dataclasses.is_dataclass(config)
@@ -59,7 +64,24 @@ def family_of(config: Any) -> str:
       f"LanguageModel.config is a {kind.__qualname__}; expected an instance of"
       " a frozen dataclass, which is saved with the parameters"
     )
-  return canonical(_class_name(kind))
+  family = canonical(_class_name(kind))
+  try:
+    hash(config)
+    saved = json.loads(json.dumps(dataclasses.asdict(config)))
+    is_kept = family not in _FAMILIES or config_of(family, saved) == config
+  except TypeError as error:
+    raise UserError(
+      f"LanguageModel.config, a {kind.__qualname__}, cannot be saved or"
+      f" compared ({error}); expected numbers, strings, tuples and frozen"
+      " dataclasses"
+    ) from error
+  if not is_kept:
+    raise UserError(
+      f"LanguageModel.config, a {kind.__qualname__}, is another one when it is"
+      " read from JSON; expected numbers, strings, tuples and frozen"
+      " dataclasses, each field with its type"
+    )
+  return family
 
 
 def canonical(family: str) -> str:
@@ -76,10 +98,9 @@ def config_of(family: str, fields: Mapping[str, Any]) -> Any:
     return t5.T5Config.from_size(fields)
   if (known := _FAMILIES.get(canonical(family))) is None:
     return dict(fields)
-  values = {name: _hashable(value) for name, value in fields.items()}
   try:
-    return known.config_type(**values)
-  except TypeError as error:
+    return _from_json(known.config_type, fields)
+  except (NameError, TypeError) as error:  # a field, or the type of one
     raise UserError(
       f"the saved config of a model of the family {family!r} does not fit"
       f" {known.config_type.__qualname__} ({error}); use the code that it was"
@@ -99,13 +120,29 @@ def build(config: Any) -> LanguageModel:
       "the model is of a family that gkd does not know; bind its LanguageModel,"
       " or call gkd.models.registry.register in the module that defines it"
     )
-  return family.build(config)
+  return _built(family.build, config)
+
+
+# Programs are compiled once for each `LanguageModel`.
+@functools.lru_cache(maxsize=64)
+def _built(make: Callable[[Any], LanguageModel], config: Any) -> LanguageModel:
+  return make(config)
 
 
 def _class_name(config_type: type) -> str:
   return f"{config_type.__module__}.{config_type.__qualname__}"
 
 
-def _hashable(value: Any) -> Any:
-  """JSON has no tuples, and a config with lists could be no static argument."""
-  return tuple(map(_hashable, value)) if isinstance(value, list) else value
+def _from_json(kind: Any, value: Any) -> Any:
+  """A value of a type: JSON has neither tuples nor dataclasses."""
+  if isinstance(value, Mapping) and dataclasses.is_dataclass(kind):
+    hints = typing.get_type_hints(kind)
+    return kind(**{n: _from_json(hints.get(n), v) for n, v in value.items()})
+  inner = typing.get_args(kind)
+  if typing.get_origin(kind) in (types.UnionType, typing.Union):  # X | None
+    return _from_json(inner[0], value)
+  if isinstance(value, list):  # tuple[X, Y], tuple[X, ...] or only a tuple
+    if len(inner) != len(value) or inner[-1] is ...:
+      inner = [inner[0] if inner else None] * len(value)
+    return tuple(map(_from_json, inner, value))
+  return value

@@ -1,6 +1,8 @@
 """Any source is opened, and loaded onto a mesh part by part."""
 
 import dataclasses
+import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -226,10 +228,44 @@ def test_a_registered_family_opens_by_itself(tmp_path, monkeypatch):
   for name in ("before", "after"):
     checkpoint = source.open_checkpoint(tmp_path / name)
     assert (checkpoint.family, checkpoint.config) == ("bigram", config)
-  assert registry.build(checkpoint.config).config == config
+  model = registry.build(checkpoint.config)
+  assert model.config == config
+  # Else programs would be compiled again for it.
+  assert registry.build(dataclasses.replace(config)) is model
   with pytest.raises(UserError, match="'bigram' is registered already"):
     registry.register("bigram", t5.T5Config, t5.encoder_decoder)
   with pytest.raises(UserError, match=r"does not fit BigramConfig .*depth"):
     registry.config_of("bigram", {"rows": 12, "depth": 3})
   with pytest.raises(UserError, match="a dict; expected an instance of a froz"):
     registry.family_of({})
+
+
+@dataclasses.dataclass(frozen=True)
+class Nested:
+  """A config with others in it, and with what JSON may not keep."""
+
+  table: second_family.BigramConfig
+  layers: tuple[second_family.BigramConfig, ...] = ()
+  last: second_family.BigramConfig | None = None
+  other: Any = 0
+
+
+BIGRAM = second_family.BigramConfig(rows=3)
+
+
+@pytest.mark.parametrize("last", [None, BIGRAM])
+def test_a_config_within_a_config_comes_back(monkeypatch, last):
+  monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
+  registry.register("nested", Nested, second_family.build)
+  config = Nested(BIGRAM, (BIGRAM, BIGRAM), last, ("a", 1))
+  saved = json.loads(json.dumps(dataclasses.asdict(config)))
+  assert registry.config_of("nested", saved) == config
+  assert registry.family_of(config) == "nested"
+  with pytest.raises(UserError, match="is another one when it is read from JS"):
+    registry.family_of(dataclasses.replace(config, other=BIGRAM))
+
+
+@pytest.mark.parametrize("other", [jnp.float32, ["unhashable"]])
+def test_a_config_that_cannot_be_kept_is_refused_in_a_line(other):
+  with pytest.raises(UserError, match=r"be saved or compared \(.*; expected"):
+    registry.family_of(Nested(BIGRAM, other=other))
