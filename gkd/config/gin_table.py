@@ -5,6 +5,7 @@ its value is evaluated in the scope NAME.
 """
 
 import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,10 @@ def bind_defaults() -> None:
   """Gives each macro without a value the default of the parameter it sets.
 
   So a default stands once, in the field of a record, and a file that binds
-  `keep = %KEEP` makes `--gin.KEEP=5` possible without repeating it.
+  `keep = %KEEP` makes `--gin.KEEP=5` possible without repeating it. Parameters
+  of one macro that have different defaults leave it without a value.
   """
-  defaults: dict[str, Any] = {}
+  defaults: dict[str, list[Any]] = {}
   for (_, selector), bound in gin_config._CONFIG.items():
     if selector in (MACRO, _CONSTANT):
       continue
@@ -76,8 +78,13 @@ def bind_defaults() -> None:
       default = parameters[field].default
       # A dataclass hides what its `default_factory` makes.
       if default is not inspect.Parameter.empty and _is_literal(default):
-        assert defaults.setdefault(name, default) == default, name
-  gin.parse_config([f"{name} = {value!r}" for name, value in defaults.items()])
+        defaults.setdefault(name, []).append(default)
+  bindings = [
+    f"{name} = {found[0]!r}"
+    for name, found in defaults.items()
+    if all(default == found[0] for default in found)
+  ]
+  gin.parse_config(bindings)
 
 
 def keys_of(name: str) -> list[Key]:
@@ -157,4 +164,9 @@ def _literal(value: Any) -> Any:
 
 
 def _is_literal(value: Any) -> bool:
-  return value is None or isinstance(value, (bool, int, float, str, tuple))
+  """Whether gin parses the `repr` of a value; it knows neither inf nor nan."""
+  if isinstance(value, tuple):
+    return all(map(_is_literal, value))
+  if isinstance(value, float):
+    return math.isfinite(value)
+  return value is None or isinstance(value, bool | int | str)
