@@ -177,8 +177,8 @@ def _open(
       log.warning("%s: %s; this run goes on without it", macro, error)
   start = found.get("student" if roles["student"].checkpoint else "teacher")
   if strides is not None and start is not None:
-    log.info("student: %s", t5_layers.describe(start.config, strides))
     found["student"] = source.every_kth_layer(start, strides)
+    log.info("student: %s", t5_layers.describe(start.config, strides))
   return found
 
 

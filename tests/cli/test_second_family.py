@@ -1,11 +1,16 @@
 """A model family of the user's own, bound in a gin file, in every command."""
 
 import json
+import re
 
+import jax
 import pytest
 
+from gkd.checkpoints.native import native_checkpoint
 from gkd.cli import main as command
 from gkd.data.cache import TokenCache
+from tests import second_family
+from tests.cli.test_main import error_of
 
 MODULE = """
 import dataclasses
@@ -82,3 +87,36 @@ def test_it_is_trained_taught_evaluated_and_sampled_from(run, tmp_path):
   answers = f"OUTPUT_DIR={tmp_path}/answers"
   run("sample", "test/sample.gin", start, answers, "TRAIN_LIMIT=4")
   assert len(TokenCache(tmp_path / "answers")) == 8
+
+
+@pytest.fixture
+def saved(tmp_path):
+  """A model of a family that no gin file names."""
+  config = second_family.BigramConfig(rows=18)
+  params = second_family.build(config).init(jax.random.key(0))
+  about = native_checkpoint.description(config)
+  native_checkpoint.save_params(tmp_path / "saved", params, about)
+  return tmp_path / "saved"
+
+
+@pytest.mark.parametrize(
+  ("bindings", "message"),
+  [
+    (["EVERY_KTH_LAYER=2"], r"EVERY_KTH_LAYER is for T5; .*BigramConfig"),
+  ],
+)
+def test_what_only_a_t5_has_is_refused(
+  bindings, message, saved, caches, tmp_path, capsys
+):
+  given = [
+    f"MODEL_DIR={tmp_path / 'run'}",
+    f"INITIAL_CHECKPOINT_PATH={saved}",
+    f"TRAIN_CACHE={caches['train'].path}",
+    f"EVAL_CACHE={caches['validation'].path}",
+    f"TASK_FEATURE_LENGTHS={caches['train'].info['lengths']}",
+    "STUDENT_MODEL=None",
+    *bindings,
+  ]
+  flags = [f"--gin.{x}" for x in given]
+  line = error_of(["train", "--gin_file=test/sft.gin", *flags], capsys)
+  assert re.search(message, line), line
