@@ -9,6 +9,7 @@ the rest, "test" the official test set. SVAMP is a test set only.
 from collections.abc import Mapping
 import functools
 import hashlib
+import operator
 import os
 
 from gkd.tasks import features
@@ -106,11 +107,13 @@ def _chain_rows(chains, sizes, seed, split: str):
 
 def _gsm8k(data_dir, split: str):
   file = "test" if split == "test" else "train"
-  for row in sources.read_jsonl(data_dir, f"arithmetic/gsm8k_{file}.jsonl.gz"):
-    if file == "test" or _held_out(row["inputs"]) == (split == "validation"):
+  lines = sources.read_jsonl(data_dir, f"arithmetic/gsm8k_{file}.jsonl.gz")
+  fields = operator.itemgetter("inputs", "targets")
+  for question, solution in lines.converted(fields):
+    if file == "test" or _held_out(question) == (split == "validation"):
       yield {
-        "inputs": solutions.plain_text(row["inputs"]),
-        "targets": solutions.rewrite_solution(row["targets"]),
+        "inputs": solutions.plain_text(question),
+        "targets": solutions.rewrite_solution(solution),
       }
 
 

@@ -105,11 +105,11 @@ def jsonl_source(
   return rows_source(rows, files, with_references=with_references)
 
 
-def _json_rows(data_dir, files, convert, shuffled, split: str) -> "Mapped":
+def _json_rows(data_dir, files, convert, shuffled, split: str) -> "JsonLines":
   lines = read_jsonl(data_dir, files[split])
   if split in shuffled:
     lines = lines.shuffled(0)
-  return Mapped(lambda line, number: convert(line), lines)
+  return lines.converted(convert)
 
 
 def prefixed(prefix: str, line: Mapping[str, Any]) -> Row:
@@ -154,25 +154,47 @@ class JsonLines:
   The lines are held: they take a quarter of the memory of the rows.
   """
 
-  def __init__(self, path: Path, lines: Sequence[str]):
+  def __init__(
+    self,
+    path: Path,
+    lines: Sequence[str],
+    order: Sequence[int] | None = None,
+    convert: Callable[[dict[str, Any]], Any] = dict,
+  ):
     self._path = path
     self._lines = lines
+    self._order = range(len(lines)) if order is None else order
+    self._convert = convert
 
   def __len__(self) -> int:
     return len(self._lines)
 
-  def __iter__(self) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(self._lines, start=1):
+  def __iter__(self) -> Iterator[Any]:
+    for place in self._order:
       try:
-        yield json.loads(line)
+        line = json.loads(self._lines[place])
       except ValueError as error:
-        raise _unreadable(self._path, f"line {number}: {error}") from error
+        raise _unreadable(self._path, f"line {place + 1}: {error}") from error
+      if not isinstance(line, dict):
+        raise _unreadable(self._path, f"line {place + 1} is no object")
+      try:
+        row = self._convert(line)
+      except KeyError as error:
+        raise UserError(
+          f"data file {self._path}, line {place + 1} has no {error}, but"
+          f" {sorted(line)}; correct the line, or the names that the task reads"
+        ) from error
+      yield row
 
   def shuffled(self, seed: int) -> "JsonLines":
     """The same rows in a drawn order."""
-    lines = list(self._lines)
-    random.Random(seed).shuffle(lines)
-    return JsonLines(self._path, lines)
+    order = list(self._order)
+    random.Random(seed).shuffle(order)
+    return JsonLines(self._path, self._lines, order, self._convert)
+
+  def converted(self, convert: Callable[[dict[str, Any]], Any]) -> "JsonLines":
+    """What a function makes of each line."""
+    return JsonLines(self._path, self._lines, self._order, convert)
 
 
 def read_jsonl(data_dir: str | os.PathLike | None, relative: str) -> JsonLines:
