@@ -32,9 +32,17 @@ def register(
       f"TASK_MODULE {task_module!r} cannot be imported ({error}); correct the"
       " name, or install it or put its folder on PYTHONPATH"
     ) from error
+  file = getattr(module, "__file__", None)
+  if file is None and hasattr(module, "__path__"):
+    folder = next(iter(module.__path__))
+    raise UserError(
+      f"TASK_MODULE {task_module!r}: there is a folder {folder}, but no"
+      f" {parts[-1]}.py; put the folder of {parts[-1]}.py on PYTHONPATH, or"
+      " name another module"
+    )
   if not callable(getattr(module, "register", None)):
     raise UserError(
-      f"TASK_MODULE {task_module!r} ({getattr(module, '__file__', None)}) has"
+      f"TASK_MODULE {task_module!r} ({file}) has"
       " no register(data_dir, vocabulary); write one that adds its tasks to"
       " seqio's registry, or name another module"
     )

@@ -53,6 +53,13 @@ def test_what_is_no_module_of_tasks_is_one_line(folder, name, code, message):
     task_modules.register(name, None, None)
 
 
+def test_a_folder_of_data_is_no_module(folder):
+  (folder / "capitals").mkdir()
+  expected = rf"is a folder {folder}/capitals, but no capitals\.py; put"
+  with pytest.raises(UserError, match=expected):
+    task_modules.register("capitals", None, None)
+
+
 def test_a_bug_in_a_module_keeps_its_traceback(folder):
   (folder / "buggy_tasks.py").write_text(
     "def register(data_dir, vocabulary):\n  import no_such_package\n"
