@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 from pathlib import Path
 import shlex
+import sys
 import tempfile
 
 from gkd import files
@@ -76,7 +77,8 @@ def make(args: argparse.Namespace, folders: Folders) -> None:
   print(
     "next: these caches are found by the same flags, without TensorFlow; add"
     " the model and the\nknobs that the header of runs/sft.gin lists:\n"
-    f"  gkd train --gin_file=runs/sft.gin {' '.join(map(_quoted, flags))}"
+    f"  {_program()} train --gin_file=runs/sft.gin"
+    f" {' '.join(map(_quoted, flags))}"
     " --gin.MODEL_DIR=… …"
   )
 
@@ -197,6 +199,12 @@ def _share(rows: int, cache: TokenCache) -> str:
 
 def _counted(number: int, noun: str) -> str:
   return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _program() -> str:
+  """How this program was called: the script, or the module by Python."""
+  is_module = Path(sys.argv[0]).parts[-2:] == ("gkd", "__main__.py")
+  return "python -m gkd" if is_module else "gkd"
 
 
 def _quoted(flag: str) -> str:

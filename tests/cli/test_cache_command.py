@@ -77,6 +77,14 @@ def test_make_reports_prompts_that_stand_twice(task, capsys):
   assert f"gkd train --gin_file=runs/sft.gin {task[0]} {task[1]}" in said
 
 
+def test_make_says_the_next_command_as_this_one_was_called(
+  task, capsys, monkeypatch
+):
+  monkeypatch.setattr("sys.argv", ["/site/gkd/__main__.py", "cache", "make"])
+  assert run("make", *task, "--split=test", "--workers=1") == 0
+  assert "\n  python -m gkd train --gin_file=runs" in capsys.readouterr().out
+
+
 def test_make_makes_the_caches_of_a_mixture(task, capsys):
   mixture = "--gin.MIXTURE={'plain': 3, 'loud': 1}"
   assert run("make", *task, mixture, "--split=train", "--workers=1") == 0
