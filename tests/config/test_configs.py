@@ -1,5 +1,7 @@
 """Every gin file parses and builds its objects; no model is made."""
 
+import re
+
 import jax
 import pytest
 
@@ -138,6 +140,12 @@ def test_header_says_how_to_use_it_and_what_to_expect(file):
   assert any(word in " ".join(header.split()) for word in uses)
   assert any(w in header for w in ("Expect:", "Metric:", "Sizes:", "Knobs:"))
   assert max(map(len, text.splitlines())) <= 80
+
+
+def test_header_calls_the_script_of_real_tasks_with_an_action():
+  headers = [(FOLDER / f).read_text("utf-8") for f in FILES]
+  calls = re.findall(r"launch/real_tasks\.sh (\S+)", "\n".join(headers))
+  assert {*calls} == {"data", "train"}
 
 
 # Student's share of steps, divergence, whether ground truth is needed: GKD,
