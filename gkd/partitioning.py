@@ -6,7 +6,7 @@ wide dimensions of parameters over "model". Activations are left to XLA, which
 derives their layout from these two.
 
   mesh = make_mesh(model=2)
-  params = place(params, shardings(model.axes(params), mesh))
+  params = place(params, parameter_shardings(model, params, mesh))
   batch = place(batch, batch_sharding(mesh))
 """
 
@@ -25,6 +25,8 @@ import numpy as np
 
 from gkd import trees
 from gkd.types import Axes
+from gkd.types import LanguageModel
+from gkd.types import Params
 from gkd.types import UserError
 
 # T5X's standard_logical_axis_rules(1, 1). `RULES | {"embed": "data"}` also
@@ -103,17 +105,45 @@ def shardings(
   Returns:
     A tree of the same form. A mesh axis is used once per array: the first
     logical axis that asks for it gets it.
+
+  Raises:
+    UserError: a name without a rule.
   """
 
-  def one(names: Axes) -> NamedSharding:
+  def one(path: Any, names: Axes) -> NamedSharding:
     spec, used = [], set()
     for name in names:
+      if name is not None and name not in rules:
+        raise UserError(
+          f"LanguageModel.axes names {name!r} for {_name(path)}; expected"
+          f" None or one of {', '.join(rules)}"
+        )
       axis = None if name is None else rules[name]
       spec.append(None if axis in used else axis)
       used.add(axis)
     return NamedSharding(mesh, PartitionSpec(*spec))
 
-  return jax.tree.map(one, axes, is_leaf=_is_axes)
+  return jax.tree_util.tree_map_with_path(one, axes, is_leaf=_is_axes)
+
+
+def parameter_shardings(
+  model: LanguageModel, params: Params, mesh: Mesh
+) -> Any:
+  """Tree of shardings of a model's parameters, which may be abstract.
+
+  Raises:
+    UserError: the model's `axes` are not those of its parameters.
+  """
+  layout = shardings(model.axes(params), mesh)
+  wanted, found = trees.flatten(params), trees.flatten(layout)
+  if different := sorted(wanted.keys() ^ found.keys()):
+    name = different[0]
+    missing = "no axes for" if name in wanted else "axes without a parameter:"
+    raise UserError(
+      f"LanguageModel.axes has {missing} {name}; give a tuple of names for each"
+      " parameter and for nothing else"
+    )
+  return layout
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -1,5 +1,6 @@
 """Meshes and shardings, on four virtual CPU devices."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -19,6 +20,7 @@ from gkd import trees
 from gkd.data.loader import Loader
 from gkd.types import Batch
 from gkd.types import UserError
+from tests import second_family
 from tests import tiny
 from tests.data import tiny_caches
 
@@ -129,6 +131,24 @@ def test_a_mesh_axis_is_used_once_per_array():
   tree = partitioning.shardings({"a": ("vocab", "embed"), "b": ()}, mesh, rules)
   assert tree["a"].spec == P("model", None)
   assert tree["b"].spec == P()
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"head": ("embed", "vocabs")}, "names 'vocabs' for head; expected .*mlp"),
+    ({"head": None}, "has no axes for head; give"),
+    ({"tail": ()}, "has axes without a parameter: tail; give"),
+  ],
+)
+def test_axes_that_do_not_fit_the_parameters_are_refused(changes, message):
+  model = second_family.model()
+  axes = model.axes({}) | changes
+  axes = {name: names for name, names in axes.items() if names is not None}
+  model = dataclasses.replace(model, axes=lambda params: axes)
+  mesh = partitioning.make_mesh(2, 2)
+  with pytest.raises(UserError, match=rf"LanguageModel\.axes {message}"):
+    partitioning.parameter_shardings(model, model.abstract_params, mesh)
 
 
 def test_batch_rows_go_over_the_data_axis():

@@ -101,7 +101,7 @@ def load_params(
       divide over the mesh.
   """
   like = model.abstract_params
-  layout = partitioning.shardings(model.axes(like), mesh)
+  layout = partitioning.parameter_shardings(model, like, mesh)
   partitioning.check_divisible(like, layout)
   shardings, wanted = trees.flatten(layout), trees.flatten(like)
   differences = trees.shape_differences(

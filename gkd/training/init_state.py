@@ -68,7 +68,7 @@ def random_params(
     UserError: an array does not divide over the mesh.
   """
   like = model.abstract_params
-  layout = partitioning.shardings(model.axes(like), mesh)
+  layout = partitioning.parameter_shardings(model, like, mesh)
   partitioning.check_divisible(like, layout)
   return jax.jit(model.init, out_shardings=layout)(key)
 
@@ -86,7 +86,7 @@ def _creation(
   abstract = jax.eval_shape(create, params)
   layout = states.shardings(
     abstract,
-    partitioning.shardings(model.axes(params), mesh),
+    partitioning.parameter_shardings(model, params, mesh),
     partitioning.replicated(mesh),
   )
   abstract = jax.tree.map(
@@ -105,7 +105,7 @@ def place_teacher(
   """Parameters of a model that does not learn, laid out; None without one."""
   if model is None:
     return None
-  layout = partitioning.shardings(model.lm.axes(model.params), mesh)
+  layout = partitioning.parameter_shardings(model.lm, model.params, mesh)
   return partitioning.place(model.params, layout)
 
 
