@@ -134,7 +134,12 @@ def _contents(run: Run, hashes_of: Mapping[str, str]) -> dict[str, str]:
   mixture = run.loader.mixture
   rates = zip(mixture.caches, mixture.rates, strict=True)
   data = [[rate, _file_hashes(cache)] for cache, rate in rates]
-  contents = {"training_data": hashes.content_hash(data)}
+  vocabulary = run.loader.vocabulary
+  ids = [vocabulary.size, vocabulary.pad_id, list(vocabulary.eos_ids)]
+  contents = {
+    "training_data": hashes.content_hash(data),
+    "vocabulary": hashes.content_hash([vocabulary.sha256, *ids]),
+  }
   scored = {str(x.cache.path): _file_hashes(x.cache) for x in run.evaluations}
   if scored:  # however often and under whatever names they are scored
     contents["evaluation_data"] = hashes.content_hash(list(scored.values()))

@@ -1,5 +1,6 @@
 """What may change when a run goes on, and what is refused with both values."""
 
+import copy
 import dataclasses
 import json
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from gkd.checkpoints.retention import PreservationPolicy
+from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
 from gkd.losses import divergence
 from gkd.losses.objective import CrossEntropy
@@ -214,6 +216,17 @@ def test_more_steps_say_what_else_they_change(begin):
   # A schedule of its own length is not excused by TRAIN_STEPS.
   message = refused(ask, rollout=longer)
   assert "STUDENT_DATA_FRACTION.end_step: 6 → 12" in message
+
+
+def test_other_ids_of_the_vocabulary_are_refused(begin, caches):
+  ask = begin()
+  loader = Loader(caches["train"], batch_size=8, lengths=tiny.LENGTHS, seed=0)
+  vocabulary = copy.copy(loader.vocabulary)
+  vocabulary.eos_ids = (1, 4)
+  cache = TokenCache(caches["train"].path)
+  vars(cache)["vocabulary"] = vocabulary
+  other = Loader(cache, batch_size=8, lengths=tiny.LENGTHS, seed=0)
+  assert "the content of the vocabulary: '" in refused(ask, loader=other)
 
 
 def test_a_number_that_equals_train_steps_by_chance_may_not_change(
