@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gkd.errors import UserError
+
 _MAX_SHOWN = 120  # characters of a value
 _NOT_SET = "not set"
 
@@ -65,6 +67,35 @@ def to_json(value: Any) -> Any:
   if isinstance(value, Sequence):
     return [to_json(item) for item in value]
   return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+def require_comparable(value: Any, name: str) -> None:
+  """Refuses objects of which `to_json` keeps the class alone.
+
+  Args:
+    value: a setting.
+    name: the user's name for it.
+
+  Raises:
+    UserError: an object that is neither a frozen dataclass nor a function.
+  """
+  if _is_record(value) and type(value).__dataclass_params__.frozen:
+    for field in _fields(value):
+      below = field.metadata.get("macro") or _below(name, field.name)
+      require_comparable(getattr(value, field.name), below)
+  elif isinstance(value, Mapping):
+    for key, item in value.items():
+      require_comparable(item, f"{name}[{key!r}]")
+  elif isinstance(value, Sequence) and not isinstance(value, str):
+    for item in value:
+      require_comparable(item, name)
+  elif not isinstance(
+    value, str | int | float | None | np.generic | np.ndarray
+  ) and not hasattr(value, "__qualname__"):
+    raise UserError(
+      f"{name} is a {type(value).__qualname__}, whose settings a resumed run"
+      " could not be compared by; make it a frozen dataclass or a function"
+    )
 
 
 def differences(

@@ -24,6 +24,7 @@ import jax
 
 from gkd import masks
 from gkd import partitioning
+from gkd import structured_settings
 from gkd import trees
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.data.loader import Loader
@@ -113,6 +114,8 @@ class Run:
       partitioning.check_division(
         evaluation.batch_size, 1, self.mesh, "EVAL_BATCH_SIZE"
       )
+    for name in ("objective", "rollout", "optimizer"):
+      structured_settings.require_comparable(getattr(self, name), name.upper())
     if self.optimizer.restore != (self.student_slots is not None):
       raise UserError(
         f"RESTORE_OPTIMIZER is {self.optimizer.restore} but the run has"

@@ -3,6 +3,7 @@
 import pytest
 
 from gkd.checkpoints.retention import PreservationPolicy
+from gkd.training.rollout import Rollout
 from gkd.types import UserError
 from tests.tiny import make_evaluation
 from tests.tiny import make_run
@@ -77,3 +78,21 @@ def test_the_best_by_an_unknown_metric_is_refused_with_the_known_ones(
     )
   with pytest.raises(UserError, match="no evaluation of this run reports"):
     make_run(tmp_path, caches, preservation=BEST)
+
+
+class Constant:
+  """A share of the student that two runs cannot be told apart by."""
+
+  def __init__(self, share):
+    self.share = self.minimum = self.maximum = share
+
+  def __call__(self, step):
+    del step
+    return self.share
+
+
+def test_an_object_that_cannot_be_compared_is_refused(tmp_path, caches):
+  with pytest.raises(
+    UserError, match=r"STUDENT_DATA_FRACTION is a Constant, .* frozen dataclass"
+  ):
+    make_run(tmp_path, caches, rollout=Rollout(Constant(0.5)))
