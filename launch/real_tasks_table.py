@@ -19,6 +19,29 @@ METHODS = {
   "supervised_kd": "ground truth",
   "gkd_on_policy": "none",
 }
+# What the report says of the columns, and the charts that they are drawn in.
+_PERCENT = {"unit": "%", "direction": "max", "chart": "Accuracy"}
+_BLEU = {"direction": "max", "chart": "BLEU"}
+_ROUGE = {"direction": "max", "chart": "ROUGE"}
+COLUMNS = {
+  "accuracy": {"title": "accuracy", **_PERCENT},
+  "accuracy_with_calculator": {"title": "with calculator", **_PERCENT},
+  "bleu": {"title": "BLEU", **_BLEU},
+  "rouge1": {"title": "ROUGE-1", **_ROUGE},
+  "rouge2": {"title": "ROUGE-2", **_ROUGE},
+  "rougeL": {"title": "ROUGE-L", **_ROUGE},
+  "length": {"title": "length", "unit": "tokens"},
+  "truncation_rate": {"title": "truncation rate", "direction": "min"},
+  "train_seconds": {"title": "training", "unit": "s", "chart": "Training time"},
+  "test_seconds": {"title": "test", "unit": "s"},
+}
+# By the folder of a run, in reading order.
+LABELS = {
+  "teacher": "Teacher",
+  "student": "Student after SFT (start)",
+  "supervised_kd": "Supervised KD",
+  "gkd_on_policy": "On-policy GKD",
+}
 COPIED = ("supervised_kd", "gkd_on_policy")
 EXAMPLES = 5
 
@@ -36,10 +59,7 @@ def main() -> None:
     output = args.output / task
     output.mkdir(parents=True, exist_ok=True)
     content = {
-      "task": task,
-      "split": "test",
-      "hardware": args.hardware,
-      "date": datetime.date.today().isoformat(),
+      **description(task, rows, args.hardware, datetime.date.today()),
       "rows": rows,
       "stages": stages(folder),
     }
@@ -52,6 +72,23 @@ def main() -> None:
         )
     print(table(task, rows))
     print(examples(folder))
+
+
+def description(
+  task: str, rows: list[dict], hardware: str, date: datetime.date
+) -> dict:
+  """What `gkd report` says of the table."""
+  return {
+    "meta": {
+      "title": f"Small models on {task}",
+      "command": f"launch/real_tasks.sh train {task}",
+      "split": "test",
+      "hardware": hardware,
+      "date": date.isoformat(),
+    },
+    "columns": {n: about for n, about in COLUMNS.items() if n in rows[0]},
+    "labels": LABELS,
+  }
 
 
 def scored(folder: Path, method: str) -> bool:
@@ -67,6 +104,7 @@ def row(folder: Path, method: str) -> dict:
   info = (folder / method / "run.json").read_text()
   return {
     "method": "student_sft" if method == "student" else method,
+    "run": method,
     "labels": METHODS[method],
     "test_rows": len(predictions(folder, method)),
     **{name.rpartition("/")[2]: value for name, value in scores.items()},
@@ -93,12 +131,7 @@ def predictions(folder: Path, method: str) -> list[dict]:
 
 def table(task: str, rows: list[dict]) -> str:
   """The numbers as Markdown."""
-  skipped = {"test_rows", "updates", "batch_size", "seed"}
-  names = [
-    name
-    for name, value in rows[0].items()
-    if isinstance(value, (int, float)) and name not in skipped
-  ]
+  names = [name for name in COLUMNS if name in rows[0]]
   head = ["method", "labels", "updates", *names]
   lines = [f"\n## {task}\n", " | ".join(head), "|".join(["---"] * len(head))]
   for values in rows:

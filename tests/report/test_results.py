@@ -1,8 +1,13 @@
 """The table of results and its charts: spread over seeds, best, arms apart."""
 
+import datetime
+from pathlib import Path
+import runpy
+
 import numpy as np
 import pytest
 
+from gkd.report import read
 from gkd.report import results
 from gkd.report.read import Results
 
@@ -75,6 +80,38 @@ def test_column_that_is_not_described_is_shown_by_its_plain_name():
   )
   assert [c.text for c in column(found, "eval KL")] == ["1.5", "2.5"]
   assert not any(cell.is_best for line in found.rows for cell in line)
+
+
+@pytest.mark.parametrize(
+  ("task", "scores", "charts"),
+  [
+    ("gsm8k", ["accuracy (%)", "with calculator (%)"], ["Accuracy"]),
+    ("tatoeba_ende", ["BLEU"], ["BLEU"]),
+    ("scitldr", ["ROUGE-1", "ROUGE-2", "ROUGE-L"], ["ROUGE"]),
+  ],
+)
+def test_results_of_real_tasks_describe_their_columns(task, scores, charts):
+  root = Path(__file__).parents[2]
+  found = read.read([str(root / "results" / task)]).results
+  head = list(results.table(found).header)
+  assert head[: len(scores) + 1] == ["method", *scores]
+  assert head[len(scores) + 1 :] == [
+    "length (tokens)",
+    "truncation rate",
+    "training (s)",
+    "test (s)",
+    "labels",
+  ]
+  drawn = [chart.title for chart in results.charts(found)]
+  assert drawn == [*charts, "Training time"]
+  labels = [group.label for group in results.groups(found)]
+  assert labels == list(found.labels.values())
+  # The script that makes the files says the same.
+  script = runpy.run_path(str(root / "launch" / "real_tasks_table.py"))
+  date = datetime.date.fromisoformat(found.meta["date"])
+  hardware = found.meta["hardware"]
+  made = script["description"](task, found.rows, hardware, date)
+  assert made == {n: getattr(found, n) for n in ("meta", "columns", "labels")}
 
 
 def test_missing_values_show_as_dash():
