@@ -81,18 +81,22 @@ def load(
 def train(run: Run) -> Model:
   """Trains a run, or continues it, and returns the student.
 
+  It is the model that `load` gives for the run's folder, hash included.
+
   Raises:
     UserError: something that the run asks for is impossible, or its folder
       holds another run.
     FloatingPointError: the loss or a gradient is not finite.
   """
   state = loop.train(run)
+  # Its files were just written: they are not read again.
+  saved = source.open_checkpoint(run.model_dir, verify=False)
   return dataclasses.replace(
     run.roles["student"],
     params=state.params,
     vocabulary=run.loader.vocabulary,
     path=run.model_dir,
-    content_sha256="",
+    content_sha256=saved.content_sha256,
   )
 
 

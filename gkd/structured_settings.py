@@ -52,8 +52,8 @@ class Difference(NamedTuple):
 def to_json(value: Any) -> Any:
   """JSON of a setting; a record becomes {"type": class, field: …}.
 
-  Of an object that is neither a
-  record nor JSON only its name or class is kept.
+  Of an object that is neither a record nor JSON only its name or class is kept,
+  see `require_comparable`.
   """
   if _is_record(value):
     fields = {f.name: to_json(getattr(value, f.name)) for f in _fields(value)}

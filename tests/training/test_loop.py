@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from gkd import api
 from gkd import partitioning
 from gkd.data.loader import Loader
 from gkd.evaluation.metric_infos import metric_infos
@@ -87,6 +88,14 @@ def test_a_complete_run_is_left_alone(caches, undisturbed):
   with pytest.raises(UserError, match=r"TRAIN_STEPS is 4 but .* 6 steps"):
     loop.train(shorter)
   assert files() == before
+
+
+def test_a_trained_model_is_known_when_it_is_loaded(caches, undisturbed):
+  """A run with it as the teacher goes on with the one of the folder."""
+  _, folder = undisturbed
+  trained = api.train(make_run(folder, caches))
+  loaded = api.load(folder)
+  assert trained.content_sha256 == loaded.content_sha256 != ""
 
 
 def test_slots_are_those_of_the_first_start(tmp_path, caches):
