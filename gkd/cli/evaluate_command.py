@@ -22,6 +22,7 @@ from gkd.evaluation import metric_infos
 from gkd.evaluation import predictions
 from gkd.evaluation.evaluate import evaluate as evaluate_once
 from gkd.evaluation.evaluation import Evaluation
+from gkd.metrics import MetricInfo
 from gkd.models import registry
 from gkd.types import Model
 from gkd.types import UserError
@@ -49,7 +50,11 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
     comparison = seqio_check.Comparison(list(splits), folders)
   models = {role: resolved.model(role) for role in resolved.roles}
   values = _evaluate(config, models, resolved.evaluations, comparison)
-  print(score_table.table(resolved.evaluations, values))
+  infos: dict[str, MetricInfo] = {}
+  for evaluation in resolved.evaluations:
+    has_teacher = "teacher" in models
+    infos |= metric_infos.metric_infos(evaluation, teacher=has_teacher)
+  print(score_table.table(resolved.evaluations, values, infos))
   print(f"\npredictions/ and metrics.json are in {config.output}")
   if comparison is not None:
     print(comparison.compare(values))

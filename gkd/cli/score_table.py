@@ -4,47 +4,56 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 from gkd.evaluation.evaluation import Evaluation
+from gkd.metrics import MetricInfo
 
-_TEACHER = "teacher_"
 _ENDS = ("_ci_low", "_ci_high")
 
 
 def table(
-  evaluations: Sequence[Evaluation], values: Mapping[str, float]
+  evaluations: Sequence[Evaluation],
+  values: Mapping[str, float],
+  infos: Mapping[str, MetricInfo],
 ) -> str:
   """One block a split, one line a metric, the teacher's beside the model's.
 
   Args:
     evaluations: what was evaluated.
     values: the numbers by name, as `evaluate` returns them.
+    infos: their descriptions by name, as `metric_infos` returns them.
   """
   blocks = []
   for part in dict.fromkeys(e.metric_part for e in evaluations):
     of_part = [e for e in evaluations if e.metric_part == part]
     blocks.append(
-      "\n".join([*_title(of_part), *_block(f"eval/{part}/", values)])
+      "\n".join([*_title(of_part), *_block(f"eval/{part}/", values, infos)])
     )
   return "\n\n".join(blocks)
 
 
-def _block(prefix: str, values: Mapping[str, float]) -> list[str]:
+def _block(
+  prefix: str, values: Mapping[str, float], infos: Mapping[str, MetricInfo]
+) -> list[str]:
   """The lines of one split."""
-  own = {
-    name.removeprefix(prefix): value
-    for name, value in values.items()
-    if name.startswith(prefix)
+  ends = {f"{name}{end}" for name in values for end in _ENDS} - infos.keys()
+  own = [n for n in values if n.startswith(prefix) and n not in ends]
+  described = {name: infos[name] for name in own if name in infos}
+  teachers = {
+    (info.metric, info.label): name
+    for name, info in described.items()
+    if info.role == "teacher"
   }
-  names = [n for n in own if not n.endswith(_ENDS) and _TEACHER not in n]
-  names.sort(key=lambda name: "_kl" in name)
-  intervals = any(f"{name}{_ENDS[0]}" in own for name in names)
+  names = [name for name in own if name not in teachers.values()]
+  names.sort(key=lambda n: n in described and described[n].compared_with != "")
+  intervals = any(f"{name}{_ENDS[0]}" in ends & values.keys() for name in own)
   head = ["value"] + ["95 % interval"] * intervals
-  roles = {"": head}
-  if any(name.startswith(_TEACHER) for name in own):
-    roles[_TEACHER] = ["teacher", *head[1:]]
-  rows = [["", *(title for head in roles.values() for title in head)]]
+  rows = [["", *head, *(["teacher", *head[1:]] if teachers else [])]]
   for name in names:
-    cells = [_cells(own, f"{role}{name}", intervals) for role in roles]
-    rows.append([name, *(cell for pair in cells for cell in pair)])
+    cells = _cells(values, name, intervals)
+    if teachers:
+      info = described.get(name)
+      beside = teachers.get((info.metric, info.label)) if info else None
+      cells += _cells(values, beside, intervals)
+    rows.append([name.removeprefix(prefix), *cells])
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = []
   for name, *cells in rows:
@@ -53,13 +62,15 @@ def _block(prefix: str, values: Mapping[str, float]) -> list[str]:
   return lines
 
 
-def _cells(own: Mapping[str, float], name: str, intervals: bool) -> list[str]:
+def _cells(
+  values: Mapping[str, float], name: str | None, intervals: bool
+) -> list[str]:
   """The value and, where there are intervals, its interval."""
-  if name not in own:
+  if name is None:
     return [""] * (1 + intervals)
-  ends = [own.get(f"{name}{end}") for end in _ENDS]
+  ends = [values.get(f"{name}{end}") for end in _ENDS]
   interval = "" if None in ends else " to ".join(map(_number, ends))
-  return [_number(own[name]), *[interval] * intervals]
+  return [_number(values[name]), *[interval] * intervals]
 
 
 def _number(value: float) -> str:

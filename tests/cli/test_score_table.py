@@ -2,6 +2,7 @@
 
 from gkd.cli import score_table
 from gkd.evaluation.evaluation import Evaluation
+from gkd.metrics import MetricInfo
 from gkd.sampling.params import SamplingParams
 
 
@@ -19,6 +20,31 @@ def _with_ends(**values):
   return {f"eval/sums/{name}": value for name, value in found.items()}
 
 
+def _info(metric, **fields):
+  return MetricInfo(metric=metric, task="", split="", decoding={}, **fields)
+
+
+def _infos(*metrics):
+  """Of metrics that a teacher has as well, and of the divergence."""
+  found = {"forward_kl": _info("forward_kl", compared_with="teacher")}
+  for metric in metrics:
+    found[metric] = _info(metric)
+    found[f"teacher_{metric}"] = _info(metric, role="teacher")
+  return {f"eval/sums/{name}": info for name, info in found.items()}
+
+
+def test_metrics_are_told_apart_by_what_they_are_and_not_by_their_names():
+  own = ("match_teacher_style", "lower_ci_low", "skl_kl")
+  values = _with_ends(forward_kl=(3.0, 2.0, 4.0), skl_kl=(1.0, 0.0, 2.0))
+  values |= {"eval/sums/match_teacher_style": 5.0, "eval/sums/lower": 6.0}
+  values |= {"eval/sums/lower_ci_low": 7.0}
+  lines = score_table.table([_evaluation()], values, _infos(*own))
+  names = [line.split()[0] for line in lines.splitlines()[2:]]
+  assert names == ["skl_kl", "match_teacher_style", "lower", "lower_ci_low"] + [
+    "forward_kl"
+  ]
+
+
 def test_the_teacher_stands_beside_the_model():
   values = _with_ends(
     forward_kl=(12345.6, 0.91, 1234.5),  # to the end of the table
@@ -27,7 +53,8 @@ def test_the_teacher_stands_beside_the_model():
     teacher_accuracy=(92.4, 90.7, 94.0),
     teacher_length=(30.0, 30.0, 30.0),
   )
-  assert score_table.table([_evaluation()], values).splitlines() == [
+  infos = _infos("accuracy", "length")
+  assert score_table.table([_evaluation()], values, infos).splitlines() == [
     "sums, test: 1,319 prompts, greedily",
     "                value   95 % interval   teacher   95 % interval",
     "  accuracy      54.25     50 to 58.51      92.4      90.7 to 94",
@@ -38,7 +65,7 @@ def test_the_teacher_stands_beside_the_model():
 
 def test_without_teacher_and_intervals_only_values_are_left():
   values = {"eval/sums/accuracy": 3.0, "eval/sums/truncation_rate": 0.01234}
-  assert score_table.table([_evaluation()], values).splitlines() == [
+  assert score_table.table([_evaluation()], values, {}).splitlines() == [
     "sums, test: 1,319 prompts, greedily",
     "                      value",
     "  accuracy                3",
@@ -57,7 +84,7 @@ def test_every_split_has_a_block_and_every_way_of_decoding_a_name():
     "eval/sums-test/accuracy_t0.5": 2.0,
     "eval/sums-validation/accuracy": 3.0,
   }
-  assert score_table.table(evaluations, values).splitlines() == [
+  assert score_table.table(evaluations, values, {}).splitlines() == [
     "sums, test: 1,319 prompts",
     "  greedily",
     "  …_t0.5: at temperature 0.5, 4 answers each",
@@ -73,5 +100,5 @@ def test_every_split_has_a_block_and_every_way_of_decoding_a_name():
 
 def test_a_number_that_is_not_finite_is_shown():
   values = _with_ends(forward_kl=(float("inf"), float("nan"), float("nan")))
-  lines = score_table.table([_evaluation()], values).splitlines()
+  lines = score_table.table([_evaluation()], values, {}).splitlines()
   assert lines[-1].split() == ["forward_kl", "inf", "nan", "to", "nan"]
