@@ -1,7 +1,8 @@
 """λ, the fraction of data that the student makes, as a function of the step.
 
 A schedule is a small frozen record. One of your own needs `minimum`, `maximum`,
-`describe` and a call from step to λ, a pure function of the step.
+`describe` and a call from step to λ, a pure function of the step. Where it
+has an `end_step` that is TRAIN_STEPS, a run that goes on may move both.
 """
 
 import dataclasses
