@@ -21,6 +21,7 @@ from gkd.checkpoints import source
 from gkd.evaluation import evaluate as evaluation_by_generation
 from gkd.evaluation.evaluation import Evaluation
 from gkd.models import registry
+from gkd.models import vocabulary_check
 from gkd.sampling import generate as generator
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import Strategy
@@ -118,6 +119,8 @@ def evaluate(
     predictions_dir: where to write the predictions; None for nowhere.
   """
   roles = {"student": model} | ({"teacher": teacher} if teacher else {})
+  for role, one in roles.items():
+    vocabulary_check.check(role, one.lm, evaluation.cache.vocabulary)
   return evaluation_by_generation.evaluate(
     evaluation, roles, seed=seed, step=0, predictions_dir=predictions_dir
   )
@@ -147,6 +150,7 @@ def generate(
       f"the model of {model.path or 'this program'} has no vocabulary; give"
       " one: dataclasses.replace(model, vocabulary=…)"
     )
+  vocabulary_check.check("model", model.lm, vocabulary)
   if not prompts:
     return []
   eos_ids = vocabulary.eos_ids

@@ -30,6 +30,7 @@ from gkd.text.vocabulary import SentencePieceVocabulary
 from gkd.text.vocabulary import from_spec
 from gkd.training import loop
 from gkd.types import Model
+from gkd.types import UserError
 from tests import tiny
 from tests.checkpoints import tiny_models
 
@@ -200,4 +201,27 @@ def test_a_size_by_name_gets_the_ids_of_the_vocabulary(model, vocabulary, ids):
   assert made.config == model.config
   # A checkpoint that says its ids has the last word.
   stated = dataclasses.replace(tiny_models.make(), format="hf")
-  assert model_spec.with_special_ids(without, stated, vocabulary) is without
+  assert model_spec.with_special_ids(without, stated, vocabulary) == (
+    t5.encoder_decoder(dataclasses.replace(without.config, start_id=0))
+  )
+
+
+def test_sizes_beside_a_checkpoint_get_its_ids_or_are_refused(vocabulary):
+  ids = {"pad_id": 3, "eos_ids": (1, 4), "start_id": 5}
+  saved = tiny_models.make()
+  config = dataclasses.replace(saved.config, **ids)
+  saved = dataclasses.replace(saved, format="hf", config=config)
+
+  def build(**changes):
+    sizes = dataclasses.asdict(tiny_models.make().config) | changes
+    model = model_spec.build(
+      "student", model_spec.t5(sizes), saved, config.vocabulary_size
+    )
+    return model_spec.with_special_ids(model, saved, vocabulary).config
+
+  assert {name: getattr(build(), name) for name in ids} == ids
+  assert {name: getattr(build(**ids), name) for name in ids} == ids
+  with pytest.raises(
+    UserError, match=r"pad_id=2, but .* trained with 3; leave"
+  ):
+    build(pad_id=2)

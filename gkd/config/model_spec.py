@@ -14,6 +14,7 @@ from typing import Literal
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.models import registry
 from gkd.models import t5 as family
+from gkd.models import vocabulary_check
 from gkd.models.t5 import T5Config
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import LanguageModel
@@ -31,6 +32,7 @@ _NOT_IN_SHAPES = (
   "relative_max_distance",
   "layer_norm_epsilon",
 )
+_SPECIAL_IDS = ("pad_id", "eos_ids", "start_id")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,48 +114,33 @@ def build(
       what shapes do not tell, or another vocabulary.
   """
   model = _build(role, spec, checkpoint, vocabulary_size)
-  check_vocabulary(role, model, vocabulary_size)
+  vocabulary_check.check_size(role, model, vocabulary_size)
   return model
 
 
 def with_special_ids(
   model: LanguageModel, checkpoint: Checkpoint | None, vocabulary: Vocabulary
 ) -> LanguageModel:
-  """A T5 with padding and end of the vocabulary, where no checkpoint says them.
+  """A T5 with the special ids of its checkpoint, or else of the vocabulary.
 
   Sizes by name and T5X's checkpoints have no ids; an export writes them.
   """
-  ids = {"pad_id": vocabulary.pad_id, "eos_ids": vocabulary.eos_ids}
-  stated = checkpoint is not None and checkpoint.format != "t5x"
   config = model.config
-  if stated or not isinstance(config, T5Config):
+  if not isinstance(config, T5Config):
     return model
+  ids = {"pad_id": vocabulary.pad_id, "eos_ids": vocabulary.eos_ids}
+  if checkpoint is not None and checkpoint.format != "t5x":
+    ids = {name: getattr(checkpoint.config, name) for name in _SPECIAL_IDS}
   if ids == {name: getattr(config, name) for name in ids}:
     return model
   return family.encoder_decoder(dataclasses.replace(config, **ids))
 
 
-def check_vocabulary(role: str, model: LanguageModel, size: int) -> None:
-  """Refuses a model with another number of real ids than the data."""
-  if model.vocabulary_size == size:
-    return
-  rows, macro = _rows(model), MACROS[role][0]
-  numbers = f"the {role} has {model.vocabulary_size} ids but VOCABULARY has"
-  if rows < size:
-    raise UserError(
-      f"{numbers} {size}, more than its table of {rows} rows can hold; choose"
-      " the VOCABULARY that it was trained with, or another model"
-    )
-  raise UserError(
-    f"{numbers} {size}: different vocabularies; set 'vocabulary_size': {size}"
-    f" in {macro} if only its table is wider, or choose another model or"
-    " VOCABULARY"
-  )
-
-
 def log_widths(models: Mapping[str, LanguageModel], size: int) -> None:
   """Logs one line where a table has more rows than the vocabulary has ids."""
-  rows = {role: _rows(model) for role, model in models.items()}
+  rows = {
+    role: vocabulary_check.table_rows(model) for role, model in models.items()
+  }
   if set(rows.values()) - {size}:
     listed = ", ".join(f"{role} {count:,} rows" for role, count in rows.items())
     log.info(
@@ -208,16 +195,15 @@ def _check_agrees(
   if kind != registry.T5:
     return
   assumed = {text.partition(":")[0] for text in checkpoint.assumed}
-  for field in _NOT_IN_SHAPES:
+  if checkpoint.format == "t5x":
+    assumed |= set(_SPECIAL_IDS)
+  for field in _NOT_IN_SHAPES + _SPECIAL_IDS:
     given = getattr(model.config, field)
     saved = getattr(checkpoint.config, field)
-    if field not in assumed and given != saved:
+    # Sizes that leave the ids out get them in `with_special_ids`.
+    left_out = field in _SPECIAL_IDS and given == getattr(T5Config, field)
+    if field not in assumed and given != saved and not left_out:
       raise UserError(
         f"{name} has {field}={given!r}, but {path} was trained with {saved!r};"
         f" leave {name} out to take the checkpoint's"
       )
-
-
-def _rows(model: LanguageModel) -> int:
-  """Rows of the table of the vocabulary, padded ones included."""
-  return getattr(model.config, "vocab_size", model.vocabulary_size)

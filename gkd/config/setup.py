@@ -34,6 +34,7 @@ from gkd.data.mixture import Mixture
 from gkd.evaluation.evaluation import Evaluation
 from gkd.models import registry
 from gkd.models import t5_layers
+from gkd.models import vocabulary_check
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.text.vocabulary import first_difference
@@ -211,7 +212,7 @@ def _check_vocabularies(
   """Refuses models and checkpoints of another vocabulary than the data."""
   for role, given in roles.items():
     if isinstance(given.model, LanguageModel):
-      model_spec.check_vocabulary(role, given.model, vocabulary.size)
+      vocabulary_check.check_size(role, given.model, vocabulary.size)
   for role, checkpoint in checkpoints.items():
     if roles[role].checkpoint:
       _check_tokenizer(role, checkpoint, vocabulary)
@@ -264,5 +265,7 @@ def _build_models(
         spec = spec.build(registry.config_of(family, fields))
     checkpoint = checkpoints.get(role)
     model = model_spec.build(role, spec, checkpoint, vocabulary.size)
-    models[role] = model_spec.with_special_ids(model, checkpoint, vocabulary)
+    model = model_spec.with_special_ids(model, checkpoint, vocabulary)
+    vocabulary_check.check_pad_id(role, model, vocabulary.pad_id)
+    models[role] = model
   return models

@@ -31,6 +31,7 @@ from gkd.data.loader import Loader
 from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.metric_infos import metric_infos
 from gkd.losses.objective import Objective
+from gkd.models import vocabulary_check
 from gkd.structured_settings import setting
 from gkd.training import periods
 from gkd.training.optimizer import Optimizer
@@ -114,6 +115,8 @@ class Run:
       partitioning.check_division(
         evaluation.batch_size, 1, self.mesh, "EVAL_BATCH_SIZE"
       )
+    for role, model in self.roles.items():
+      vocabulary_check.check(role, model.lm, self.loader.vocabulary)
     for name in ("objective", "rollout", "optimizer"):
       structured_settings.require_comparable(getattr(self, name), name.upper())
     if self.optimizer.restore != (self.student_slots is not None):

@@ -1,9 +1,14 @@
 """What a run refuses before it starts, and when it does what."""
 
+import dataclasses
+
 import pytest
 
+from gkd import api
 from gkd.checkpoints.retention import PreservationPolicy
+from gkd.models import t5
 from gkd.training.rollout import Rollout
+from gkd.types import Model
 from gkd.types import UserError
 from tests.tiny import make_evaluation
 from tests.tiny import make_run
@@ -96,3 +101,35 @@ def test_an_object_that_cannot_be_compared_is_refused(tmp_path, caches):
     UserError, match=r"STUDENT_DATA_FRACTION is a Constant, .* frozen dataclass"
   ):
     make_run(tmp_path, caches, rollout=Rollout(Constant(0.5)))
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"vocabulary_size": 9}, "{} has 9 ids but VOCABULARY has 18: different"),
+    ({"pad_id": 3}, "{} pads with id 3 but VOCABULARY with 0; choose the"),
+  ],
+)
+def test_a_model_with_other_ids_than_the_data_is_refused(
+  tmp_path, caches, role, changes, message
+):
+  roles = make_run(tmp_path, caches).roles
+  lm = t5.encoder_decoder(dataclasses.replace(roles[role].config, **changes))
+  roles = roles | {role: dataclasses.replace(roles[role], lm=lm)}
+  message = "the " + message.format(role)
+  with pytest.raises(UserError, match=message):
+    make_run(tmp_path, caches, roles=roles)
+  evaluation = make_evaluation(caches["validation"])
+  with pytest.raises(UserError, match=message):
+    api.evaluate(roles["student"], evaluation, teacher=roles["teacher"])
+
+
+def test_texts_of_another_padding_are_refused(tmp_path, caches):
+  run = make_run(tmp_path, caches)
+  lm = t5.encoder_decoder(dataclasses.replace(run.student.config, pad_id=3))
+  model = Model(lm, run.student.params, vocabulary=run.loader.vocabulary)
+  with pytest.raises(
+    UserError, match="the model pads with id 3 but VOCABULARY"
+  ):
+    api.generate(model, ["1+2="])
