@@ -148,7 +148,7 @@ def _shared_names(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _fingerprint(run: Run, folder: str) -> str:
-  """Settings and models that the seeds of an arm have in common.
+  """Settings, models and data that the seeds of an arm have in common.
 
   Args:
     run: whose settings.
@@ -164,7 +164,14 @@ def _fingerprint(run: Run, folder: str) -> str:
     )
     if name.split(".")[-1] != _SEED and not formats.is_hash(value)
   }
-  return json.dumps([run.is_evaluation, settings], sort_keys=True)
+  about = dict(flatten(run.about))
+  # Texts that a model wrote are other ones for each seed.
+  is_written = any(name.startswith("training_text.") for name in about)
+  data = is_written or about.get("contents.training_data")
+  teacher = about.get("roles.teacher.content_sha256")
+  return json.dumps(
+    [run.is_evaluation, settings, teacher, data], sort_keys=True
+  )
 
 
 def short_names(paths: Sequence[str]) -> list[str]:

@@ -6,10 +6,21 @@ from gkd.report import arms
 from tests.report.example_runs import run
 
 
-def seeded(name, seed, student="/r/first", **settings):
+def seeded(
+  name, seed, student="/r/first", teacher="a", data="b", text=(), **settings
+):
   found = {"seed": seed, "rate": 0.1, "model_dir": f"/r/{name}", **settings}
-  roles = {"student": {"initial": {"path": student, "content_sha256": ""}}}
-  about = {"settings": found, "roles": roles}
+  first = {"path": student, "content_sha256": f"{seed}" * 64}
+  roles = {
+    "student": {"initial": first},
+    "teacher": {"path": "/r/teacher", "content_sha256": teacher * 64},
+  }
+  about = {
+    "settings": found,
+    "roles": roles,
+    "contents": {"training_data": data * 64},
+    "training_text": {name: {"written_by": {"seed": seed}} for name in text},
+  }
   return run(name, {"train/loss": [1.0]}, about=about, arm="", title="")
 
 
@@ -31,6 +42,14 @@ def test_seeds_of_a_configuration_are_an_arm():
   ]
 
 
+def test_seeds_may_train_on_texts_that_a_model_wrote_for_each():
+  pair = [
+    seeded(f"seed_{seed}/kd", seed, data=f"{seed}", text=[f"{seed}-answers"])
+    for seed in (0, 1)
+  ]
+  assert [arm for arm, _ in named(pair)] == ["kd", "kd"]
+
+
 def test_seeds_beside_each_other_are_called_by_what_they_share():
   assert named([seeded("kd-1", 1), seeded("kd-2", 2)]) == [
     ("kd", "kd, seed 1"),
@@ -44,6 +63,9 @@ def test_seeds_beside_each_other_are_called_by_what_they_share():
     seeded("seed_1/kd", 1, rate=0.2),  # another setting
     seeded("seed_1/kd", 0),  # the same seed again
     seeded("seed_1/kd", 1, student="/r/other"),  # another first student
+    seeded("seed_1/kd", 1, teacher="c"),  # another teacher at the same path
+    seeded("seed_1/kd", 1, data="c"),  # other data under the same name
+    seeded("seed_1/kd", 1, text=["answers"]),  # texts that a model wrote
     seeded("seed_1/other", 1),  # two folders differ
     run("seed_1/kd", {"train/loss": [1.0]}),  # without settings
   ],
