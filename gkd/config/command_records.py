@@ -22,6 +22,7 @@ from gkd.config.records import at_least_one
 from gkd.config.records import check_seed
 from gkd.config.records import idle_in_caches
 from gkd.losses.objective import Objective
+from gkd.models import registry
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.sampling.strategies import Strategy
@@ -114,6 +115,12 @@ class TrainConfig:
         " INITIAL_CHECKPOINT_PATH, or a teacher"
       )
     if not isinstance(self.student.model, FromCheckpoint):
+      family = registry.family_of(self.student.model.config)
+      if family != registry.T5:
+        raise UserError(
+          f"{given} but STUDENT is of the family {family!r}, not a T5; leave"
+          " EVERY_KTH_LAYER out"
+        )
       raise UserError(
         f"{given} and STUDENT_MODEL is given: the sizes follow from the layers;"
         " set STUDENT_MODEL to None"

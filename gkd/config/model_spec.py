@@ -33,6 +33,8 @@ _NOT_IN_SHAPES = (
   "layer_norm_epsilon",
 )
 _SPECIAL_IDS = ("pad_id", "eos_ids", "start_id")
+# Fields that a run sets, with their values where it does not.
+_OF_THIS_RUN = {"dropout_rate": 0.0, "dtype": T5Config.dtype}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +49,35 @@ class FromCheckpoint:
   dropout_rate: float
   dtype: str
 
-  def build(self, config: Any) -> LanguageModel:
-    """The model of a checkpoint's config."""
-    if isinstance(config, T5Config):
-      config = dataclasses.replace(
-        config, dropout_rate=self.dropout_rate, dtype=self.dtype
+  def build(self, config: Any, family: str, role: str, path: str):
+    """The `LanguageModel` of the config that a checkpoint or a run saved.
+
+    Args:
+      config: of the family, or its fields where nothing registers the family.
+      family: its name.
+      role: "student" or "teacher".
+      path: macro and folder of the checkpoint, for the messages.
+
+    Raises:
+      UserError: an unknown family, or one without the dropout or type given.
+    """
+    origin = f"{path} holds a model of the family {family!r}"
+    remedy = f"bind {role.upper()} = @module.function()"
+    if isinstance(config, Mapping):
+      raise UserError(
+        f"{origin}, which nothing registers; import the module that defines it"
+        f" in a --gin_file and {remedy}"
       )
+    fields = {field.name for field in dataclasses.fields(config)}
+    for name, default in _OF_THIS_RUN.items():
+      given = getattr(self, name)
+      if name in fields:
+        config = dataclasses.replace(config, **{name: given})
+      elif given != default:
+        raise UserError(
+          f"{name.upper()} is {given!r} but {origin}, whose config has no"
+          f" {name!r}; leave it out, or {remedy}"
+        )
     return registry.build(config)
 
 
@@ -157,8 +182,9 @@ def _build(
 ) -> LanguageModel:
   name, path = MACROS[role]
   if isinstance(spec, LanguageModel):
+    kind = registry.family_of(spec.config)
     if checkpoint is not None:
-      _check_agrees(spec, checkpoint, name, path)
+      _check_agrees(spec, kind, checkpoint, role)
     return spec
   if checkpoint is None:
     raise UserError(
@@ -175,18 +201,20 @@ def _build(
       *(name, format(vocabulary_size, ","), format(config.vocab_size, ",")),
     )
     config = dataclasses.replace(config, vocabulary_size=vocabulary_size)
-  return spec.build(config)
+  return spec.build(
+    config, checkpoint.family, role, f"{path} {checkpoint.path}"
+  )
 
 
 def _check_agrees(
-  model: LanguageModel, checkpoint: Checkpoint, name: str, path: str
+  model: LanguageModel, kind: str, checkpoint: Checkpoint, role: str
 ) -> None:
   """Refuses another family, other activations or buckets than were trained.
 
   They compute something else, and load all the same; shapes are compared when
   the parameters are loaded.
   """
-  kind = registry.family_of(model.config)
+  name, path = registry.macro_of(role, kind), MACROS[role][1]
   if kind != checkpoint.family:
     raise UserError(
       f"{name} is of the model family {kind!r}, but {path} of"

@@ -262,7 +262,8 @@ def _build_models(
       described = run_folder.describe_run(resumed)
       if fields := described.get("model"):
         family = described.get("family") or registry.T5
-        spec = spec.build(registry.config_of(family, fields))
+        fields = registry.config_of(family, fields)
+        spec = spec.build(fields, family, role, f"MODEL_DIR {resumed}")
     checkpoint = checkpoints.get(role)
     model = model_spec.build(role, spec, checkpoint, vocabulary.size)
     model = model_spec.with_special_ids(model, checkpoint, vocabulary)

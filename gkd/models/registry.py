@@ -92,6 +92,11 @@ def canonical(family: str) -> str:
   return family
 
 
+def macro_of(role: str, family: str) -> str:
+  """Macro of a role's model: T5's sizes, or the model of another family."""
+  return f"{role.upper()}_MODEL" if family == T5 else role.upper()
+
+
 def config_of(family: str, fields: Mapping[str, Any]) -> Any:
   """Config of a family from its saved fields; the fields if it is unknown."""
   if family == T5:  # which says more about a wrong field

@@ -5,6 +5,7 @@ check("student", model, vocabulary)
 
 from typing import Any
 
+from gkd.models import registry
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
@@ -35,10 +36,11 @@ def check_size(role: str, model: LanguageModel, size: int) -> None:
       f"{numbers} {size}, more than its table of {rows} rows can hold; choose"
       " the VOCABULARY that it was trained with, or another model"
     )
+  macro = registry.macro_of(role, registry.family_of(model.config))
   raise UserError(
     f"{numbers} {size}: different vocabularies; set 'vocabulary_size': {size}"
-    f" in {role.upper()}_MODEL if only its table is wider, or choose another"
-    " model or VOCABULARY"
+    f" in {macro} if only its table is wider, or choose another model or"
+    " VOCABULARY"
   )
 
 

@@ -18,6 +18,8 @@ from typing import Any
 
 from gkd import structured_settings
 from gkd.checkpoints.native import run_folder
+from gkd.models import registry
+from gkd.models.t5 import T5Config
 from gkd.structured_settings import Difference
 from gkd.training import run_description
 from gkd.training.run import Run
@@ -97,7 +99,9 @@ def _settings(before: Mapping[str, Any], run: Run) -> Iterator[Difference]:
   for name, (value, macro) in others.items():
     found += structured_settings.differences(before.get(name), value, macro)
   for role in sorted({"teacher"} & before.keys() - others.keys()):
-    found.append(Difference(f"{role.upper()}_MODEL", before[role], None, False))
+    is_t5 = before[role]["type"] == T5Config.__qualname__
+    macro = registry.macro_of(role, registry.T5 if is_t5 else "")
+    found.append(Difference(macro, before[role], None, False))
   steps = before.get("train_steps"), run.train_steps
   for one in found:
     field = one.name.rpartition(".")[2]

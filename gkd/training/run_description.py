@@ -59,7 +59,8 @@ def other_settings(run: Run) -> dict[str, tuple[Any, str]]:
   """{name: (setting, the user's name for it)} beside the run's own fields."""
   found = {"data": (DataSettings.of(run.loader), "DATA")}
   for role, model in run.roles.items():
-    found[role] = (model.config, f"{role.upper()}_MODEL")
+    macro = registry.macro_of(role, registry.family_of(model.config))
+    found[role] = (model.config, macro)
   if run.teacher is not None:
     leaves = jax.tree.leaves(run.teacher.params)
     dtypes = sorted({leaf.dtype.name for leaf in leaves})

@@ -9,6 +9,7 @@ import pytest
 from gkd.checkpoints.native import native_checkpoint
 from gkd.cli import main as command
 from gkd.data.cache import TokenCache
+from gkd.models import registry
 from tests import second_family
 from tests.cli.test_main import error_of
 
@@ -24,6 +25,15 @@ class OwnConfig:
   width: int
 
 
+@dataclasses.dataclass
+class Unfrozen:
+  width: int = 16
+
+
+def unfrozen():
+  return dataclasses.replace(tiny.STUDENT, config=Unfrozen())
+
+
 def model(width=16):
   config = dataclasses.replace(tiny.STUDENT.config, emb_dim=width)
   functions = t5.encoder_decoder(config)
@@ -33,6 +43,7 @@ GIN = """
 from __gin__ import dynamic_registration
 
 import own_family
+from tests import second_family
 
 STUDENT = @student/own_family.model()
 TEACHER = @teacher/own_family.model()
@@ -41,11 +52,16 @@ teacher/own_family.model.width = 24
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, caches):
+def own_file(tmp_path, monkeypatch):
+  """A gin file that binds models of a module beside it."""
   (tmp_path / "own_family.py").write_text(MODULE)
   (tmp_path / "own.gin").write_text(GIN)
   monkeypatch.syspath_prepend(tmp_path)
+  return f"--gin_file={tmp_path / 'own.gin'}"
 
+
+@pytest.fixture
+def run(own_file, caches):
   def run(name, file, *bindings):
     given = [
       f"TRAIN_CACHE={caches['train'].path}",
@@ -57,7 +73,7 @@ def run(tmp_path, monkeypatch, caches):
       given = [x for x in given if not x.startswith("EVAL")]
     if name == "evaluate":
       given = [x for x in given if not x.startswith("TRAIN")]
-    files = [f"--gin_file={file}", f"--gin_file={tmp_path / 'own.gin'}"]
+    files = [f"--gin_file={file}", own_file]
     assert (
       command.main([name, *files, *(f"--gin.{given}" for given in given)]) == 0
     )
@@ -99,24 +115,78 @@ def saved(tmp_path):
   return tmp_path / "saved"
 
 
+@pytest.fixture
+def refusal(saved, caches, tmp_path, capsys):
+  """The one line of a run that starts from the saved model."""
+
+  def refusal(bindings, *files):
+    given = [
+      f"MODEL_DIR={tmp_path / 'run'}",
+      f"INITIAL_CHECKPOINT_PATH={saved}",
+      f"TRAIN_CACHE={caches['train'].path}",
+      f"EVAL_CACHE={caches['validation'].path}",
+      f"TASK_FEATURE_LENGTHS={caches['train'].info['lengths']}",
+      *bindings,
+    ]
+    flags = [f"--gin.{x}" for x in given]
+    return error_of(
+      ["train", "--gin_file=test/sft.gin", *files, *flags], capsys
+    )
+
+  return refusal
+
+
+NO_FIELD = (
+  r"but INITIAL_CHECKPOINT_PATH .*/saved holds .*'bigram', whose config"
+)
+
+
+@pytest.mark.parametrize(
+  ("bindings", "registered", "message"),
+  [
+    (
+      ["EVERY_KTH_LAYER=2"],
+      False,
+      r"EVERY_KTH_LAYER is for T5; .*BigramConfig",
+    ),
+    (
+      [],
+      False,
+      r"INITIAL_CHECKPOINT_PATH .*/saved holds a model of the family"
+      r" 'tests\.second_family\.BigramConfig', .*import the module .*--gin_file"
+      r" and bind STUDENT = @module\.function",
+    ),
+    (["DROPOUT_RATE=0.1"], True, rf"DROPOUT_RATE is 0\.1 {NO_FIELD}"),
+    (["DTYPE=bfloat16"], True, rf"DTYPE is 'bfloat16' {NO_FIELD}"),
+  ],
+)
+def test_what_the_family_of_a_checkpoint_does_not_have_is_refused(
+  bindings, registered, message, refusal, monkeypatch
+):
+  monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
+  if registered:
+    second_family.register()
+  line = refusal(["STUDENT_MODEL=None", *bindings])
+  assert re.search(message, line), line
+
+
 @pytest.mark.parametrize(
   ("bindings", "message"),
   [
-    (["EVERY_KTH_LAYER=2"], r"EVERY_KTH_LAYER is for T5; .*BigramConfig"),
+    ([], r"STUDENT is of the model family 'own_family\.OwnConfig', but INIT"),
+    (["EVERY_KTH_LAYER=2"], r"but STUDENT is of .*OwnConfig', not a T5; leave"),
+    (
+      ["STUDENT=@second_family.model()", "second_family.model.rows=20"],
+      r"'vocabulary_size': 18 in STUDENT if",
+    ),
+    (
+      ["STUDENT=@own_family.unfrozen()", "INITIAL_CHECKPOINT_PATH="],
+      r"LanguageModel\.config is a Unfrozen; expected .* a frozen dataclass",
+    ),
   ],
 )
-def test_what_only_a_t5_has_is_refused(
-  bindings, message, saved, caches, tmp_path, capsys
+def test_a_bound_model_that_does_not_fit_is_called_student(
+  bindings, message, refusal, own_file
 ):
-  given = [
-    f"MODEL_DIR={tmp_path / 'run'}",
-    f"INITIAL_CHECKPOINT_PATH={saved}",
-    f"TRAIN_CACHE={caches['train'].path}",
-    f"EVAL_CACHE={caches['validation'].path}",
-    f"TASK_FEATURE_LENGTHS={caches['train'].info['lengths']}",
-    "STUDENT_MODEL=None",
-    *bindings,
-  ]
-  flags = [f"--gin.{x}" for x in given]
-  line = error_of(["train", "--gin_file=test/sft.gin", *flags], capsys)
+  line = refusal(bindings, own_file)
   assert re.search(message, line), line

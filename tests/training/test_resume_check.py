@@ -20,7 +20,9 @@ from gkd.training import resume_check
 from gkd.training import run_description
 from gkd.training.rollout import Rollout
 from gkd.training.schedules import Linear
+from gkd.types import Model
 from gkd.types import UserError
+from tests import second_family
 from tests import tiny
 
 
@@ -267,3 +269,12 @@ def test_a_run_of_an_earlier_version_is_refused(begin, tmp_path):
   file.unlink()
   with pytest.raises(UserError, match=r"cannot be compared: its run\.json is"):
     ask()
+
+
+def test_the_model_of_another_family_is_named_as_it_was_bound(tmp_path, caches):
+  models = {"teacher": tiny.TEACHER, "student": second_family.model()}
+  roles = {role: Model(lm, {}) for role, lm in models.items()}
+  run = tiny.make_run(tmp_path, caches, roles=roles)
+  found = run_description.other_settings(run)
+  assert found["teacher"][1] == "TEACHER_MODEL"
+  assert found["student"][1] == "STUDENT"
