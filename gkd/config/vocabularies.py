@@ -10,6 +10,7 @@ from gkd.config.records import DataConfig
 from gkd.config.records import Folders
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
+from gkd.text.vocabulary import from_spec
 from gkd.text.vocabulary import load
 from gkd.types import UserError
 
@@ -66,6 +67,4 @@ def _on_disk(vocabulary: Vocabulary, folders: Folders) -> Vocabulary:
     return vocabulary
   key = vocabulary.sha256[:12]
   place = Path(folders.cache_dir) / FOLDER / f"tokenizer-{key}"
-  vocabulary.save(place)
-  file = place / vocabulary.path.name
-  return load(file, vocabulary.extra_ids)
+  return from_spec(vocabulary.save(place), place)

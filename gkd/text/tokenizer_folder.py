@@ -5,7 +5,8 @@
 Read are `spiece.model`, ByT5's settings, and a lone `tokenizer.json` of a
 Unigram model, which recent versions of transformers write instead of the
 SentencePiece file: see `unigram_json.py`. What T5's tokenizer cannot have, such
-as tokens that somebody added, is refused and never left out silently.
+as tokens that somebody added, is refused and never left out silently. Ids that
+end a text beside the tokenizer's own are those of the model's config.json.
 """
 
 from collections.abc import Iterable
@@ -29,6 +30,7 @@ SPEC_FILE = "vocabulary.json"
 SPEC_FOLDER = "vocabulary"
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
+MODEL_FILE = "config.json"
 # transformers' defaults where tokenizer_config.json does not say.
 _T5_EXTRA_IDS = 100
 _BYT5_EXTRA_IDS = 125
@@ -87,21 +89,40 @@ def load(folder: str | os.PathLike) -> Vocabulary | None:
   # Pieces of the file that the settings name are no added ones.
   own = [text for text in special.values() if plain.id_of(text) is not None]
   _refuse_added(folder, added, own)
-  ids = _special_ids(plain, special)
+  ids = _special_ids(plain, special, folder / MODEL_FILE)
   return SentencePieceVocabulary(model, extra_ids, content, **ids)
 
 
 def _special_ids(
-  plain: SentencePieceVocabulary, special: Mapping[str, str]
+  plain: SentencePieceVocabulary, special: Mapping[str, str], model_file: Path
 ) -> dict[str, Any]:
   """Ids of padding and end of the settings, where the file has others."""
   ids: dict[str, Any] = {}
   pad_id, eos_id = (plain.id_of(special[name]) for name in ("pad", "eos"))
   if pad_id not in (None, plain.pad_id):
     ids["pad_id"] = pad_id
-  if eos_id not in (None, *plain.eos_ids):
-    ids["eos_ids"] = [eos_id]
+  end = plain.eos_ids[0] if eos_id is None else eos_id
+  eos_ids = _with_other_ends(model_file, end)
+  if eos_ids != list(plain.eos_ids):
+    ids["eos_ids"] = eos_ids
   return ids
+
+
+def _with_other_ends(file: Path, eos_id: int) -> list[int]:
+  """The id that ends a text, then those that the model's config.json adds.
+
+  Raises:
+    UserError: it has several, and not this one among them.
+  """
+  found = _read_json(file, {}).get("eos_token_id")
+  if not isinstance(found, list) or len(found) < 2:
+    return [eos_id]
+  if eos_id not in found or {type(index) for index in found} != {int}:
+    raise UserError(
+      f"{file} ends texts with the ids {found}, but the tokenizer beside it"
+      f" with {eos_id}; correct eos_token_id, or the tokenizer"
+    )
+  return [eos_id, *(index for index in found if index != eos_id)]
 
 
 def max_length(folder: str | os.PathLike) -> int | None:

@@ -56,7 +56,9 @@ def test_a_rebuilt_tokenizer_is_written_where_seqio_can_read_it(
 ):
   configuration.load([], [])
   content = model_file.read_bytes()
-  rebuilt = SentencePieceVocabulary(tmp_path / "spiece.model", 9, content)
+  rebuilt = SentencePieceVocabulary(
+    tmp_path / "spiece.model", 9, content, eos_ids=[1, 4]
+  )
   monkeypatch.setattr(tokenizer_folder, "load", lambda folder: rebuilt)
   found = of(str(tmp_path), 9, cache_dir=str(tmp_path / "cache"))
   assert found.path.is_relative_to(tmp_path / "cache")

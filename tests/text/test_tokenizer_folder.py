@@ -73,6 +73,21 @@ def test_extra_ids_are_those_of_the_settings_or_a_hundred(
     assert found.piece(found.size - 1) == "▁<extra_id_0>"
 
 
+@pytest.mark.parametrize(
+  ("stated", "expected"),
+  [(1, (1,)), ([1], (1,)), ([1, 4], (1, 4)), ([4, 7, 1], (1, 4, 7))],
+)
+def test_other_ends_of_a_text_are_those_of_the_model(folder, stated, expected):
+  (folder / "config.json").write_text(json.dumps({"eos_token_id": stated}))
+  assert tokenizer_folder.load(folder).eos_ids == expected
+
+
+def test_ends_without_that_of_the_tokenizer_are_refused(folder):
+  (folder / "config.json").write_text('{"eos_token_id": [4, 7]}')
+  with pytest.raises(UserError, match=r"ids \[4, 7\], but .* with 1; correct"):
+    tokenizer_folder.load(folder)
+
+
 def test_sentinels_inside_the_file_are_not_added_again(folder):
   from sentencepiece import sentencepiece_model_pb2
 
