@@ -15,15 +15,35 @@ def _flag(name: str, help: str, **kwargs: Any) -> tuple[str, dict[str, Any]]:
   return name, {"help": help + shown, **kwargs}
 
 
-_GIN = _flag("--gin_file", "a gin file; see below", metavar="FILE", **_LIST)
+_GIN = _flag(
+  "--gin_file",
+  "a gin file; may be repeated, see below",
+  metavar="FILE",
+  **_LIST,
+)
+_GIN_USAGE = "%(prog)s --gin_file=FILE … [--gin.NAME=VALUE …] [options]"
 _SPLITS = ("validation", "test")
 _TYPES = ("float32", "bfloat16")
 # Of each command, or command and action; the pages say more.
 _FLAGS = {
   "quickstart": [
-    _flag("--output", "folder of all results", default="runs/quickstart"),
+    _flag(
+      "--output",
+      "folder of all results; one that exists is continued",
+      default="runs/quickstart",
+      metavar="DIR",
+    ),
     _flag("--train_teacher", "train the teacher anew", action=_SWITCH),
-    _flag("--seeds", "repeat with each", type=int, nargs="+", default=[0]),
+    (
+      "--seeds",
+      {
+        "help": "repeat everything with each of these (default: 0)",
+        "type": int,
+        "nargs": "+",
+        "default": [0],
+        "metavar": "SEED",
+      },
+    ),
     _flag("--split", "scored in the table", choices=_SPLITS, default="test"),
   ],
   "train": [_GIN],
@@ -35,8 +55,17 @@ _FLAGS = {
   "cache": [],
   "cache make": [
     _GIN,
-    _flag("--split", "a split (default: those of the gin file)", **_LIST),
-    _flag("--workers", "processes that tokenise", type=int, metavar="N"),
+    _flag(
+      "--split",
+      "a split (default: those of the gin file); may be repeated",
+      **_LIST,
+    ),
+    _flag(
+      "--workers",
+      "processes that tokenise (default: one for each core, at least two)",
+      type=int,
+      metavar="N",
+    ),
   ],
   "cache vocabulary": [
     _GIN,
@@ -49,32 +78,75 @@ _FLAGS = {
   ],
   "convert": [
     _flag("source", "a model in any of the formats", metavar="SRC"),
-    _flag("destination", "the folder to write", nargs="?", metavar="DST"),
-    _flag("--to", "format", choices=("gkd", "t5x", "hf"), required=True),
+    _flag(
+      "destination",
+      "the folder to write; not needed with --dry_run",
+      nargs="?",
+      metavar="DST",
+    ),
+    _flag(
+      "--to", "format to write", choices=("gkd", "t5x", "hf"), required=True
+    ),
     _flag("--dry_run", "list all arrays, write nothing", action=_SWITCH),
-    _flag("--dtype", "cast (bfloat16 loses bits)", choices=_TYPES),
-    _flag("--step", "of the checkpoint", type=int, metavar="N"),
-    _flag("--slots", "convert Adafactor's slots too", action=_SWITCH),
-    _flag("--tokenizer", "a folder, a file, bytes or none", metavar="PATH"),
-    _flag("--set", "a field of T5Config", metavar="NAME=VALUE", **_LIST),
+    _flag(
+      "--dtype",
+      "cast the parameters (default: as they are; bfloat16 loses bits)",
+      choices=_TYPES,
+    ),
+    _flag(
+      "--step",
+      "of the checkpoint: chooses one of several (default: the newest), or says"
+      " it where the source does not",
+      type=int,
+      metavar="N",
+    ),
+    _flag(
+      "--slots",
+      "convert Adafactor's slots too, so that a run of T5X can go on",
+      action=_SWITCH,
+    ),
+    _flag(
+      "--tokenizer",
+      "a folder with a tokenizer, a SentencePiece file, bytes or none (default:"
+      " the one beside the source)",
+      metavar="PATH",
+    ),
+    _flag(
+      "--set",
+      "a field of T5Config that the source does not say; may be repeated",
+      metavar="NAME=VALUE",
+      **_LIST,
+    ),
     *(
-      _flag(f"--{name}", f"licence of {what}", default="", metavar="NAME")
+      _flag(
+        f"--{name}",
+        f"licence of {what}, for the model card (--to=hf)",
+        default="",
+        metavar="NAME",
+      )
       for name, what in (
-        ("license", "the model, for its card"),
+        ("license", "the exported model"),
         ("teacher_license", "its teacher"),
         ("data_license", "its training data"),
       )
     ),
   ],
   "report": [
-    _flag("dirs", "a run, an evaluation or a folder of them", nargs="+"),
+    _flag(
+      "dirs",
+      "a run, an evaluation or a folder of them",
+      nargs="+",
+      metavar="DIR",
+    ),
     _flag("--output", "the page", default="report.html", metavar="FILE"),
     _flag("--plots", "also write PNGs here", default="", metavar="DIR"),
   ],
   "bench": [
     _GIN,
     _flag("--rounds", "timed steps", type=int, default=20),
-    _flag("--output", "the file to write", default="bench.json"),
+    _flag(
+      "--output", "the file to write", default="bench.json", metavar="FILE"
+    ),
   ],
 }
 
@@ -105,6 +177,7 @@ def build(data_dir: str, cache_dir: str) -> argparse.ArgumentParser:
     parsers[name] = groups[above].add_parser(
       own_name,
       help=page.summary,
+      usage=_GIN_USAGE if page.takes_gin and not above else None,
       description=f"{page.summary[0].upper()}{page.summary[1:]}.",
       epilog=page.epilog,
       formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -69,6 +69,42 @@ def test_a_page_answers_what_a_newcomer_asks(name, helps):
     assert re.search(r"knobs:\n(  .*\n)*.*(headers? of|gkd train --help)", text)
 
 
+GIN_USAGE = "--gin_file=FILE … [--gin.NAME=VALUE …] [options]"
+GIN_FILE = "a gin file; may be repeated"
+
+
+@pytest.mark.parametrize(
+  ("name", "parts"),
+  [
+    *((name, [f"usage: gkd {name} {GIN_USAGE}", GIN_FILE]) for name in RUNS),
+    (
+      "cache make",
+      ["gin file); may be repeated", "(default: one for each core, at least"],
+    ),
+    (
+      "convert",
+      [
+        "does not say; may be repeated",
+        "so that a run of T5X can go on",
+        *(
+          f"licence of {what}, for the model card (--to=hf)"
+          for what in ("the exported model", "its teacher", "its training data")
+        ),
+      ],
+    ),
+    ("report", ["DIR [DIR ...]"]),
+    ("bench", ["--output FILE the file to write"]),
+    ("quickstart", ["--output DIR", "--seeds SEED", "(default: 0)"]),
+  ],
+)
+def test_a_flag_says_what_it_takes_and_what_holds_without_it(
+  name, parts, helps
+):
+  text = " ".join(helps[name].split())
+  for part in parts:
+    assert part in text, part
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_fits_80_columns(name, helps):
   assert [line for line in helps[name].splitlines() if len(line) > 80] == []
