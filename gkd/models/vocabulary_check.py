@@ -19,8 +19,9 @@ def check(role: str, model: LanguageModel, vocabulary: Any) -> None:
     vocabulary: see `gkd.text.vocabulary`.
 
   Raises:
-    UserError: they differ.
+    UserError: they differ, or its config is not a frozen dataclass.
   """
+  registry.family_of(model.config)
   check_size(role, model, vocabulary.size)
   check_pad_id(role, model, vocabulary.pad_id)
 

@@ -10,6 +10,7 @@ from gkd.models import t5
 from gkd.training.rollout import Rollout
 from gkd.types import Model
 from gkd.types import UserError
+from tests import tiny
 from tests.tiny import make_evaluation
 from tests.tiny import make_run
 
@@ -133,3 +134,11 @@ def test_texts_of_another_padding_are_refused(tmp_path, caches):
     UserError, match="the model pads with id 3 but VOCABULARY"
   ):
     api.generate(model, ["1+2="])
+
+
+def test_a_model_whose_config_is_not_frozen_is_refused(tmp_path, caches):
+  """Before it is a key of a cache, where it could not be hashed."""
+  unfrozen = dataclasses.make_dataclass("Unfrozen", [("width", int)])
+  model = dataclasses.replace(tiny.STUDENT, config=unfrozen(16))
+  with pytest.raises(UserError, match="is a Unfrozen; expected an instance of"):
+    make_run(tmp_path, caches, roles={"student": Model(model, {})})
