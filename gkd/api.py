@@ -67,7 +67,8 @@ def load(
     UserError: no such folder, none of the formats, or damaged.
   """
   checkpoint = source.open_checkpoint(path)
-  lm = registry.build(checkpoint.config)
+  origin = f"{path}, saved as {checkpoint.family!r},"
+  lm = registry.build(checkpoint.config, origin)
   mesh = mesh or partitioning.make_mesh()
   params = source.load_params(checkpoint, lm, mesh, dtype=dtype)
   return Model(

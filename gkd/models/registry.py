@@ -113,8 +113,8 @@ def config_of(family: str, fields: Mapping[str, Any]) -> Any:
     ) from error
 
 
-def build(config: Any) -> LanguageModel:
-  """The model of a config.
+def build(config: Any, origin: str = "the model") -> LanguageModel:
+  """The model of a config; `origin` says whose it is in the message.
 
   Raises:
     UserError: its family is not registered.
@@ -122,7 +122,7 @@ def build(config: Any) -> LanguageModel:
   family = _FAMILIES.get(canonical(_class_name(type(config))))
   if family is None:
     raise UserError(
-      "the model is of a family that gkd does not know; bind its LanguageModel,"
+      f"{origin} is of a family that gkd does not know; bind its LanguageModel,"
       " or call gkd.models.registry.register in the module that defines it"
     )
   return _built(family.build, config)
