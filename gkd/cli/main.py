@@ -192,6 +192,8 @@ def _keep_compiled_programs() -> None:
   if not jax.config.jax_compilation_cache_dir:
     cache = Path("~/.cache/gkd/compiled").expanduser() / _processor()
     jax.config.update("jax_compilation_cache_dir", str(cache))
+    # JAX keeps those of a second and more; a start has dozens of small ones.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _processor() -> str:
