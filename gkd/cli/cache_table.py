@@ -15,8 +15,8 @@ from gkd import locks
 from gkd.config import vocabularies
 from gkd.data import cache as caches
 from gkd.data import shards
+from gkd.data.builder import cache_key
 from gkd.data.builder import mixture_rates
-from gkd.data.builder import staleness
 from gkd.data.cache import TokenCache
 from gkd.types import UserError
 
@@ -109,9 +109,9 @@ def size_words(size: float) -> str:
 
 def _state(info: Mapping[str, Any], data_dir: str, verified: bool) -> str:
   parts = ["sound, every byte was read"] if verified else []
-  change = staleness.changed(info, data_dir)
-  if change is not None:
-    parts.append(f"STALE, {change} has changed since it was made")
+  changed, _ = cache_key.compare(info, data_dir)
+  if changed:
+    parts.append(f"STALE, {changed[0]} has changed since it was made")
   elif "sources" in info:
     known = info.get("raw_files") or info.get("generated")
     parts.append("fresh" if known else "code fresh, raw files not tracked")

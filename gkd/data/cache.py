@@ -10,11 +10,8 @@ the folder is renamed into place) and never changed afterwards:
                             prompts that two caches share
   spiece.model              the vocabulary's file, if it has one
 
-Neither TensorFlow nor seqio is needed here: references were postprocessed when
-the cache was made, and metric functions are named by their place in `gkd.text`.
-
-cache = TokenCache(path)
-rows = cache.read([3, 1, 2])
+References were postprocessed when the cache was made, and metric functions are
+named by their place in `gkd.text`: neither TensorFlow nor seqio is needed here.
 """
 
 from collections.abc import Callable
@@ -66,12 +63,7 @@ class Tokens(NamedTuple):
 
 
 class TokenCache:
-  """Reads one cache folder.
-
-  Attributes:
-    path: the folder.
-    info: content of info.json.
-  """
+  """Reads one cache folder, `path`; `info` is the content of info.json."""
 
   def __init__(self, path: str | os.PathLike):
     self.path = Path(path)
@@ -184,16 +176,14 @@ def is_complete(path: str | os.PathLike) -> bool:
 
 
 def _read_info(path: Path) -> dict[str, Any]:
+  if not path.is_dir():
+    raise UserError(f"no cache at {path}; make it with `gkd cache`")
   try:
     info = json.loads((path / INFO_FILE).read_text("utf-8"))
+  except FileNotFoundError as error:
+    raise _incomplete(path, f"it has no {INFO_FILE}") from error
   except (OSError, ValueError) as error:
-    if not path.is_dir():
-      raise UserError(
-        f"no cache at {path}; make it with `gkd cache`"
-      ) from error
-    lacks = isinstance(error, FileNotFoundError)
-    why = f"it has no {INFO_FILE}" if lacks else f"{INFO_FILE} cannot be read"
-    raise _incomplete(path, why) from error
+    raise _incomplete(path, f"{INFO_FILE} cannot be read") from error
   if info.get("format") != FORMAT:
     raise UserError(
       f"cache {path} has format {info.get('format')}, expected {FORMAT}; delete"
@@ -216,8 +206,8 @@ def wrong_size(file: Path, expected: int) -> str | None:
   size = file.stat().st_size if file.is_file() else None
   if size == expected:
     return None
-  found = "is missing" if size is None else f"has {size} bytes"
-  return f"{found}, not {expected} bytes"
+  state = "is missing" if size is None else f"has {size} bytes"
+  return f"{state}, not {expected} bytes"
 
 
 def _incomplete(path: Path, why: str) -> UserError:

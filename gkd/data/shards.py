@@ -8,8 +8,6 @@ The folder of a cache in the making, see `gkd.data.writer`:
 
   00000.json, 00000.npy            sidecar and prompt hashes of shard 0
   cache/rows-00000.array_record    the shard; `cache/` is what gets moved
-
-write(folder, 0, rows, {"truncated_inputs": 3})
 """
 
 from collections.abc import Iterable
@@ -41,6 +39,8 @@ _SHARDS_OF_A_SIZE = 64
 _MOST_DOUBLINGS = 3
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
+Sidecars = Mapping[int, Mapping[str, Any]]  # of finished shards, in their order
+
 
 def rows_in(index: int) -> int:
   """Number of rows to put into shard `index`.
@@ -61,20 +61,14 @@ def write(
   rows: Iterable[Row],
   counts: Mapping[str, int] | None = None,
 ) -> int:
-  """Writes shard `index` into the folder of a cache in the making.
+  """Writes shard `index` of a cache in the making; returns its number of rows.
 
   Args:
-    folder: that folder, see above; it exists.
+    folder: of the cache in the making, see above; it exists.
     index: number of the shard.
     rows: one or more rows, read once; memory does not grow with their number.
     counts: numbers to add up over the shards of a cache. Read after the last
       row, so that counting may go along with reading.
-
-  Returns:
-    Number of rows.
-
-  Raises:
-    UserError: the shard cannot be written, for example on a full disk.
   """
   folder = Path(folder)
   partial = folder / f".{index:05d}-{os.getpid()}"
@@ -82,9 +76,9 @@ def write(
     numbers, prompts = _write_records(partial, rows)
     with _refusal_reported(folder):
       reader = ArrayRecordReader(str(partial), cache.READER_OPTIONS)
-      if (found := reader.num_records()) != numbers["rows"]:
+      if (records := reader.num_records()) != numbers["rows"]:
         # A record lost without an error would shift all later ones.
-        raise OSError(0, f"{found} records instead of {numbers['rows']}")
+        raise OSError(0, f"{records} records instead of {numbers['rows']}")
       with partial.open("rb") as file:
         os.fsync(file.fileno())
       numbers |= {
@@ -103,11 +97,27 @@ def write(
   return numbers["rows"]
 
 
-def sidecars(folder: Path) -> dict[int, dict[str, Any]]:
+def sidecars(folder: Path) -> Sidecars:
   """{shard: its numbers} of the finished shards, by rising index."""
   return {
     int(file.stem): json.loads(file.read_text("utf-8"))
     for file in sorted(folder.glob("?????.json"))
+  }
+
+
+def totals(sidecars: Sidecars) -> dict[str, Any]:
+  """What the info.json of a cache says of its shards together."""
+  parts = sidecars.values()
+  return {
+    "rows": sum(n["rows"] for n in parts),
+    "has_targets": all(n["has_targets"] for n in parts),
+    "longest": {
+      feature: max((n["longest"][feature] for n in parts), default=0)
+      for feature in cache.FEATURES
+    },
+    "shards": [
+      {"file": name(i), "rows": n["rows"]} for i, n in sidecars.items()
+    ],
   }
 
 
@@ -123,9 +133,8 @@ def drop_torn(folder: Path) -> list[int]:
   for index, numbers in sidecars(folder).items():
     file = folder / CACHE_FOLDER / name(index)
     sound = (
-      file.is_file()
-      and (folder / f"{index:05d}.npy").is_file()
-      and file.stat().st_size == numbers["bytes"]
+      (folder / f"{index:05d}.npy").is_file()
+      and cache.wrong_size(file, numbers["bytes"]) is None
       and hashes.file_hash(file) == numbers["sha256"]
     )
     if not sound:
@@ -144,7 +153,7 @@ def drop_torn(folder: Path) -> list[int]:
 def _write_records(
   path: Path, rows: Iterable[Row]
 ) -> tuple[dict[str, Any], np.ndarray]:
-  """Writes the records; returns what the sidecar says of them, and hashes."""
+  """Writes the records; returns the sidecar's numbers, and prompt hashes."""
   prompts = []
   longest = dict.fromkeys(cache.FEATURES, 0)
   has_targets = True

@@ -10,8 +10,6 @@ with CacheWriter(path, key) as writer:
     if index not in writer.finished:
       writer.add(index, rows_of(index))
   writer.finish(info)
-
-write_rows(path, rows, info)   # rows that a program has: problems, tests
 """
 
 import collections
@@ -39,17 +37,19 @@ from gkd.errors import UserError
 log = logging.getLogger("gkd")
 
 _KEY_FILE = "key.json"
+_SHOWN_CHARACTERS = 24  # of a value of a key: enough of a hash
+_MAX_NAMED = 4
 
 
 def write_rows(
   path: str | os.PathLike, rows: Iterable[Row], info: Mapping[str, Any]
 ) -> str:
-  """Writes a cache, whole or not at all; returns its path.
+  """Writes the rows that a program has as a cache; returns its path.
 
   Args:
     path: the folder to make. A half-written one is replaced, a complete one is
       an error.
-    rows: `Row`s, read once; memory does not grow with their number.
+    rows: read once; memory does not grow with their number.
     info: `task`, `split`, `lengths` {inputs, targets} and `vocabulary` (the
       object) are required; `postprocess` (None: the text itself), `metrics`,
       both as "module:function", and whatever else is worth keeping, such as
@@ -85,7 +85,7 @@ class CacheWriter:
     wait: bool = False,
     spare: bool = False,
   ):
-    """Touches nothing yet.
+    """Touches no file yet.
 
     Args:
       path: the folder to make.
@@ -110,8 +110,8 @@ class CacheWriter:
   @property
   def finished(self) -> dict[int, int]:
     """{shard: rows} of the shards that are whole on disk, read from there."""
-    found = shards.sidecars(self.folder)
-    return {index: numbers["rows"] for index, numbers in found.items()}
+    sidecars = shards.sidecars(self.folder)
+    return {index: numbers["rows"] for index, numbers in sidecars.items()}
 
   @property
   def counts(self) -> dict[str, int]:
@@ -122,12 +122,7 @@ class CacheWriter:
     return dict(total)
 
   def __enter__(self) -> "CacheWriter":
-    """Takes the lock and drops what cannot be continued.
-
-    Raises:
-      UserError: another process makes this cache, the folder cannot be written,
-        other files than a cache are in it, or what was left is to be spared.
-    """
+    """Takes the lock and drops what cannot be continued."""
     lock = self.path.with_name(f".{self.path.name}.lock")
     self._lock.enter_context(
       locks.hold(lock, f"cache {self.path}", wait=self._wait)
@@ -167,37 +162,33 @@ class CacheWriter:
   def finish(self, info: Mapping[str, Any]) -> str:
     """Moves the shards into place as a cache; returns its path.
 
-    Args:
-      info: as `write_rows` documents it.
-
-    Raises:
-      UserError: a row is longer than the lengths in `info`, a shard was lost
-        meanwhile, or a full disk.
+    `info` is that of `write_rows`.
     """
-    found = shards.sidecars(self.folder)
-    assert list(found) == list(range(len(found))), f"shards {list(found)}"
-    content = {"postprocess": None, "metrics": [], **info, **_numbers(found)}
+    sidecars = shards.sidecars(self.folder)
+    assert list(sidecars) == list(range(len(sidecars))), list(sidecars)
+    content = {"postprocess": None, "metrics": []}
+    content |= {**info, **shards.totals(sidecars)}
     for name, longest in content["longest"].items():
       if longest > content["lengths"][name]:
         raise UserError(
           f"a row has {longest} {name} tokens and the cache holds"
           f" {content['lengths'][name]}; give longer lengths or shorten the row"
         )
-    made = self.folder / shards.CACHE_FOLDER
-    self._check_present(found)
+    self._check_present(sidecars)
+    folder = self.folder / shards.CACHE_FOLDER
     try:
-      np.save(made / cache.PROMPTS_FILE, shards.prompt_hashes(self.folder))
-      content["vocabulary"] = info["vocabulary"].save(made)
+      np.save(folder / cache.PROMPTS_FILE, shards.prompt_hashes(self.folder))
+      content["vocabulary"] = info["vocabulary"].save(folder)
       content["format"] = cache.FORMAT
-      content["files"] = _files(made, found)
+      content["files"] = _files(folder, sidecars)
       content.setdefault("hash", hashes.content_hash(content))
-      files.write_text(made / cache.INFO_FILE, json.dumps(content, indent=2))
+      files.write_text(folder / cache.INFO_FILE, json.dumps(content, indent=2))
       shutil.rmtree(self.path, ignore_errors=True)
-      os.rename(made, self.path)
+      os.rename(folder, self.path)
     except OSError as error:
       raise UserError(
         f"cannot write the cache {self.path} ({error.strerror}); its"
-        f" {len(found)} finished shards stay: make room and run the same"
+        f" {len(sidecars)} finished shards stay: make room and run the same"
         " command again"
       ) from error
     self.discard()
@@ -205,13 +196,12 @@ class CacheWriter:
 
   def _open(self) -> None:
     """The folder with the shards that can be continued, made if missing."""
-    made = self.folder / shards.CACHE_FOLDER
+    folder = self.folder / shards.CACHE_FOLDER
     # Without `cache/` a killed process had already moved it into place.
-    if not made.is_dir() or not self._continues():
+    if not folder.is_dir() or not self._continues():
       self.discard()
-    made.mkdir(parents=True, exist_ok=True)
-    if torn := shards.drop_torn(self.folder):
-      damaged = ", ".join(map(str, torn))
+    folder.mkdir(parents=True, exist_ok=True)
+    if damaged := ", ".join(map(str, shards.drop_torn(self.folder))):
       log.warning("%s: damaged shards %s are made again", self.path, damaged)
     if done := self.finished:
       log.info(
@@ -228,7 +218,7 @@ class CacheWriter:
     if self._key is not None and old == self._key:
       return True
     if done := sum(self.finished.values()):
-      made_with = hashes.differences(old, self._key)
+      made_with = differences(old, self._key)
       if self._spare:
         raise UserError(
           f"{self.folder} holds {done:,} finished rows made with {made_with};"
@@ -244,16 +234,16 @@ class CacheWriter:
   def _check_replaceable(self) -> None:
     """Refuses to delete a folder that is not the rest of a cache."""
     names = sorted(os.listdir(self.path)) if self.path.is_dir() else []
-    ours = [n for n in names if n.endswith((cache.INFO_FILE, shards.SUFFIX))]
-    if names and not ours:
+    ours = (cache.INFO_FILE, shards.SUFFIX)
+    if names and not any(name.endswith(ours) for name in names):
       raise UserError(
         f"{self.path} holds other files than a cache ({names[0]}, …); choose"
         " another folder"
       )
 
-  def _check_present(self, found: Mapping[int, Mapping[str, Any]]) -> None:
+  def _check_present(self, sidecars: shards.Sidecars) -> None:
     """A cache that stands at the path is replaced by a whole one alone."""
-    for index, numbers in found.items():
+    for index, numbers in sidecars.items():
       file = self.folder / shards.CACHE_FOLDER / shards.name(index)
       if wrong := cache.wrong_size(file, numbers["bytes"]):
         raise UserError(
@@ -262,28 +252,46 @@ class CacheWriter:
         )
 
 
-def _numbers(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-  """What info.json says of all shards together."""
-  all_shards = found.values()
+def _files(folder: Path, sidecars: shards.Sidecars) -> dict[str, Any]:
+  """{file: bytes and sha256}; those of shards were taken when written."""
+  known = {shards.name(i): n["sha256"] for i, n in sidecars.items()}
   return {
-    "rows": sum(n["rows"] for n in all_shards),
-    "has_targets": all(n["has_targets"] for n in all_shards),
-    "longest": {
-      name: max((n["longest"][name] for n in all_shards), default=0)
-      for name in cache.FEATURES
-    },
-    "shards": [
-      {"file": shards.name(i), "rows": n["rows"]} for i, n in found.items()
-    ],
+    file.name: {
+      "bytes": file.stat().st_size,
+      "sha256": known.get(file.name) or hashes.file_hash(file),
+    }
+    for file in sorted(folder.iterdir())
+    if file.name != cache.INFO_FILE
   }
 
 
-def _files(made: Path, found: Mapping[int, Mapping[str, Any]]) -> dict:
-  """{file: bytes and sha256}; those of shards were taken when written."""
-  known = {shards.name(i): numbers["sha256"] for i, numbers in found.items()}
-  content = {}
-  for file in sorted(made.iterdir()):
-    if file.name != cache.INFO_FILE:
-      sha256 = known.get(file.name) or hashes.file_hash(file)
-      content[file.name] = {"bytes": file.stat().st_size, "sha256": sha256}
-  return content
+def differences(old: Any, new: Any) -> str:
+  """What two JSON values disagree about, with both values; "" if equal.
+
+  Example: "temperature 1.0, not 0.7; prompts.split train, not test".
+  """
+  left, right = _flat(old), _flat(new)
+  names = [n for n in {**left, **right} if left.get(n) != right.get(n)]
+  parts = [
+    f"{name} {_shown(left.get(name))}, not {_shown(right.get(name))}"
+    for name in names[:_MAX_NAMED]
+  ]
+  if more := names[_MAX_NAMED:]:
+    parts.append(f"{len(more)} more")
+  return "; ".join(parts)
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+  """{"prompts.split": "train"} of nested dicts."""
+  if not isinstance(value, Mapping):
+    return {name or "settings": value}
+  flat = {}
+  for key, part in value.items():
+    flat |= _flat(part, f"{name}.{key}" if name else str(key))
+  return flat
+
+
+def _shown(value: Any) -> str:
+  text = "none" if value is None else str(value)
+  half = _SHOWN_CHARACTERS // 2
+  return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:half]}…"

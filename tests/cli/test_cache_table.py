@@ -9,9 +9,9 @@ import pytest
 
 from gkd import locks
 from gkd.cli import cache_table
+from gkd.data import hashes
 from gkd.data.builder import cache_key
 from gkd.data.builder import mixture_rates
-from gkd.data.builder import staleness
 from gkd.data.cache import TokenCache
 from gkd.data.writer import CacheWriter
 from gkd.data.writer import write_rows
@@ -39,8 +39,8 @@ def cache_dir(tmp_path, raw):
     "lengths": tiny_caches.LENGTHS,
     "vocabulary": ByteVocabulary(extra_ids=3),
     "key_format": cache_key.FORMAT,
-    "sources": {MODULE: cache_key.source_hash(MODULE)},
-    "raw_files": staleness.describe({raw.name: raw}),
+    "sources": {MODULE: hashes.file_hash(cache_key.source_file(MODULE))},
+    "raw_files": cache_key.raw_file_states({raw.name: raw}),
     "truncated_inputs": 0,
     "truncated_targets": 2,
   }
@@ -90,7 +90,7 @@ def test_what_made_it_stale_is_named(cache_dir, raw, monkeypatch):
   assert "toy train: fresh" in listed(cache_dir)  # not here: it stands for it
   text = listed(cache_dir, raw.parent)
   assert f"toy train: STALE, raw file {raw} has changed" in text
-  monkeypatch.setattr(cache_key, "source_hash", lambda module: "another")
+  monkeypatch.setattr(cache_key.hashes, "file_hash", lambda file: "another")
   assert f"STALE, the code of {MODULE} has changed" in listed(cache_dir)
 
 

@@ -263,3 +263,35 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match=r"cannot write to .*give a folder"):
     CacheWriter(tmp_path / "file" / "c", KEY).__enter__()
+
+
+SAMPLING_KEY = {
+  "seed": 0,
+  "prompts": {"split": "train", "hash": "a" * 64},
+  "top_k": 5,
+}
+
+
+@pytest.mark.parametrize(
+  ("change", "expected"),
+  [
+    ({}, ""),
+    ({"seed": 1}, "seed 0, not 1"),
+    (
+      {"prompts": SAMPLING_KEY["prompts"] | {"split": "test"}},
+      "prompts.split train, not test",
+    ),
+    (
+      {"prompts": SAMPLING_KEY["prompts"] | {"hash": "b" * 64}},
+      "prompts.hash aaaaaaaaaaaa…, not bbbbbbbbbbbb…",
+    ),
+    ({"limit": 8}, "limit none, not 8"),
+    ({"seed": None, "top_k": 6}, "seed 0, not none; top_k 5, not 6"),
+    (
+      dict.fromkeys("abcdef", 1),
+      "a none, not 1; b none, not 1; c none, not 1; d none, not 1; 2 more",
+    ),
+  ],
+)
+def test_differences_name_both_values(change, expected):
+  assert writer.differences(SAMPLING_KEY, SAMPLING_KEY | change) == expected

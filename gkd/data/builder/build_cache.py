@@ -1,8 +1,4 @@
-"""Makes the token cache of a seqio task.
-
-The task's own source and preprocessors run once; tokens, prompt texts and
-postprocessed references go to disk, with the names of the task's postprocess
-and metric functions. From then on nothing needs TensorFlow.
+"""Makes the token cache of a seqio task; from then on nothing needs TensorFlow.
 
 Rows are taken in the source's order; the loader shuffles. Worker processes
 write the shards; a killed command goes on behind those that are finished.
@@ -26,10 +22,9 @@ from gkd.data import hashes
 from gkd.data import shards
 from gkd.data.builder import cache_key
 from gkd.data.builder import lookup
-from gkd.data.builder import seqio_source
-from gkd.data.builder import staleness
 from gkd.data.builder import workers
 from gkd.data.builder.lookup import CacheSpec
+from gkd.data.builder.tokenise import Examples
 from gkd.data.builder.tokenise import Job
 from gkd.data.builder.tokenise import Recipe
 from gkd.data.cache import FEATURES
@@ -62,26 +57,40 @@ def find_or_build(
   """
   if num_workers is not None and num_workers < 1:
     raise UserError(f"{num_workers} workers; give 1 or more")
-  found = lookup.find(spec)
-  if found is None:
+  path = lookup.find(spec)
+  if path is None:
     return _build(spec, num_workers, check)
-  if not check:
-    return found
-  cache = caches.TokenCache(found)
-  missing = staleness.missing(cache.info, spec.data_dir)
-  if seqio_source.is_possible() and not missing:
-    return _build(spec, num_workers, check)
-  cache.verify()
-  return found  # a cache that was copied here, or outlived its raw files
+  if check:
+    cache = caches.TokenCache(path)
+    _, missing = cache_key.compare(cache.info, spec.data_dir)
+    if _has_seqio() and not missing:
+      return _build(spec, num_workers, check)
+    cache.verify()  # it was copied here, or outlived its raw files
+  return path
+
+
+def _has_seqio() -> bool:
+  try:
+    from gkd.data.builder import seqio_source  # noqa: F401
+  except ImportError:
+    return False
+  return True
 
 
 def _build(spec: CacheSpec, num_workers: int | None, check: bool) -> str:
   """Asks the task for its key; makes the cache unless a sound one has it."""
+  try:
+    from gkd.data.builder import seqio_source
+  except ImportError as error:
+    raise UserError(
+      f"making the cache of {spec.name} needs seqio and TensorFlow ({error});"
+      " install them or copy a cache made elsewhere here"
+    ) from error
   task = seqio_source.load(spec)
   with raw_files.recording() as opened:
-    examples = _nonempty(seqio_source.read(task, spec), spec)
+    examples = seqio_source.read(task, spec)
     opened |= seqio_source.raw_files(task, spec)
-    raw = staleness.describe(opened)
+    raw = cache_key.raw_file_states(opened)
     info = {
       **spec.fields,
       "key_format": cache_key.FORMAT,
@@ -95,7 +104,7 @@ def _build(spec: CacheSpec, num_workers: int | None, check: bool) -> str:
       "format": caches.FORMAT,
       "vocabulary": spec.vocabulary.spec(),
       "arguments": cache_key.arguments(task, spec.data_dir),
-      "raw_files": {name: noted["sha256"] for name, noted in raw.items()},
+      "raw_files": {name: state["sha256"] for name, state in raw.items()},
     }
     info["hash"] = hashes.content_hash(key)
     key["rows_per_shard"] = shards.FIRST_ROWS
@@ -108,21 +117,8 @@ def _build(spec: CacheSpec, num_workers: int | None, check: bool) -> str:
       _write_shards(writer, examples, spec, info["postprocess"], num_workers)
       info |= _truncated(writer, spec)
       # A source may open a file later than its first row.
-      info["raw_files"] = staleness.describe(opened) | raw
+      info["raw_files"] = cache_key.raw_file_states(opened) | raw
       return writer.finish({**info, "vocabulary": spec.vocabulary})
-
-
-def _nonempty(
-  examples: seqio_source.Examples, spec: CacheSpec
-) -> seqio_source.Examples:
-  """The same examples; opens the files of a source on the way."""
-  first = list(itertools.islice(examples.rows, 1))
-  if not first:
-    raise UserError(
-      f"{spec.name} has no rows; check the task, its split and the files in"
-      f" {spec.data_dir or 'its data directory'}"
-    )
-  return examples._replace(rows=itertools.chain(first, examples.rows))
 
 
 def _is_usable(path: Path, spec: CacheSpec, check: bool) -> bool:
@@ -131,7 +127,7 @@ def _is_usable(path: Path, spec: CacheSpec, check: bool) -> bool:
   Its raw files are in its key, but not those that a source opens later on.
   """
   cache = caches.TokenCache(path)
-  if not staleness.is_fresh(path, cache.info, spec.data_dir):
+  if not cache_key.is_fresh(path, cache.info, spec.data_dir):
     return False
   if check:
     try:
@@ -146,7 +142,7 @@ def _is_usable(path: Path, spec: CacheSpec, check: bool) -> bool:
 
 def _write_shards(
   writer: CacheWriter,
-  examples: seqio_source.Examples,
+  examples: Examples,
   spec: CacheSpec,
   postprocess: str | None,
   num_workers: int | None,
@@ -161,15 +157,14 @@ def _write_shards(
     add_eos=examples.add_eos,
   )
   finished = writer.finished
-  progress = Progress(
+  with Progress(
     examples.total,
     initial=sum(finished.values()),
     description=f"cache {spec.name}",
     unit="row",
     delay=_QUIET_SECONDS,
-  )
-  jobs = _jobs(examples.rows, finished)
-  with progress:
+  ) as progress:
+    jobs = _jobs(examples.rows, finished)
     for rows in workers.run(jobs, recipe, num_workers):
       progress.update(rows)
 

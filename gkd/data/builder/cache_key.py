@@ -1,27 +1,27 @@
-"""The key of a task's cache: all that its rows depend on, as JSON.
+"""What a cache is made of: its key, and whether any of that has changed.
 
-- `FORMAT`, a number that stands for the code in `gkd.data` that makes rows;
-- the source files of the task's module, of the modules of its preprocessors
-  and its postprocessor, and of the project's modules that these import;
-- arguments: those of preprocessors and of the source that are visible without
-  running anything, above all those of `functools.partial`;
-- raw files, split, lengths and vocabulary.
-
-A value that a function closes over is not noticed; docs/data.md says so.
+The key holds a format number, source files, arguments, raw files, split,
+lengths and vocabulary; docs/data.md lists what is not noticed. Comparing it
+later needs neither TensorFlow nor the task. What is not on this machine cannot
+have changed: a cache that was copied here is used as it is.
 """
 
 import ast
-from collections.abc import Iterable
 from collections.abc import Mapping
 import functools
+import importlib.machinery
 import importlib.util
 import inspect
+import logging
+import os
 from pathlib import Path
 import sys
 from typing import Any
 
 from gkd.data import hashes
 
+# Once in a process: a command looks for the same cache several times.
+_log_once = functools.cache(logging.getLogger("gkd").info)
 # To be raised when `seqio_source` or `tokenise` makes other rows of the same
 # task, or when the key is composed in another way.
 FORMAT = 2
@@ -38,33 +38,22 @@ def source_hashes(task: Any, task_module: str) -> dict[str, str]:
   makers = [*task.preprocessors, task.postprocessor]
   waiting = {task_module} | {_module(f) for f in makers if f is not None}
   ignored = {_module(f) for f in task.predict_metric_fns} - waiting
-  found = {}
+  digests = {}
   while waiting:
     name = waiting.pop()
-    if name in found or name in ignored or not _is_project(name):
+    if name in digests or name in ignored or not _is_project(name):
       continue
-    if digest := source_hash(name):
-      found[name] = digest
-      waiting |= _imports(name)
-  return dict(sorted(found.items()))
-
-
-def source_hash(module: str) -> str | None:
-  """sha256 of the source file of a module; None where there is none."""
-  file = source_file(module)
-  return hashes.file_hash(file) if file else None
+    if file := source_file(name):
+      digests[name] = hashes.file_hash(file)
+      waiting |= _imports(name, file)
+  return dict(sorted(digests.items()))
 
 
 def source_file(module: str) -> Path | None:
   """The file of a module, without running it; its package is run."""
-  name = getattr(sys.modules.get(module), "__file__", None)
-  if name is None:
-    try:
-      spec = importlib.util.find_spec(module)
-    except Exception:  # the package above may raise whatever it likes
-      return None
-    name = spec.origin if spec else None
-  return Path(name) if name and Path(name).is_file() else None
+  spec = _spec(module)
+  file = Path(spec.origin) if spec and spec.origin else None
+  return file if file and file.is_file() else None
 
 
 def arguments(task: Any, data_dir: str | None = None) -> dict[str, Any]:
@@ -80,20 +69,86 @@ def arguments(task: Any, data_dir: str | None = None) -> dict[str, Any]:
   steps = [type(source).__name__, source, rows, *task.preprocessors]
   features = task.output_features.items()
   return {
-    "steps": [_described(step, str(data_dir or "")) for step in steps],
+    "steps": [_as_json(step, str(data_dir or "")) for step in steps],
     "features": {name: [f.add_eos, f.dtype.name] for name, f in features},
   }
 
 
-def _described(value: Any, data_dir: str) -> Any:
+def raw_file_states(raw_files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+  """{name: bytes, mtime_ns and sha256} of raw files, for info.json."""
+  states = {}
+  for name, path in sorted(raw_files.items()):
+    stat = path.stat()
+    state = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    states[name] = state | {"sha256": hashes.file_hash(path)}
+  return states
+
+
+def compare(
+  info: Mapping[str, Any], data_dir: str | os.PathLike | None
+) -> tuple[list[str], list[str]]:
+  """Code and raw files of an info.json: what has changed, what is not here."""
+  changed, missing = [], []
+  if "sources" in info and info.get("key_format") != FORMAT:
+    changed.append("the way in which gkd makes rows")
+  for module, digest in info.get("sources", {}).items():
+    file = source_file(module)
+    if file is None:
+      missing.append(f"the code of {module}")
+    elif hashes.file_hash(file) != digest:
+      changed.append(f"the code of {module}")
+  for name, state in info.get("raw_files", {}).items():
+    file = _raw_file(name, data_dir)
+    if file is None:
+      missing.append(f"its raw file {name}")
+    elif not _has_state(file, state):
+      changed.append(f"raw file {file}")
+  return changed, missing
+
+
+def is_fresh(
+  path: Path, info: Mapping[str, Any], data_dir: str | os.PathLike | None
+) -> bool:
+  """Whether nothing has changed; logs what has, and what is not here."""
+  changed, missing = compare(info, data_dir)
+  for name in missing:
+    _log_once("cache %s is used as it is: %s is not here", path, name)
+  for name in changed[:1]:
+    _log_once("cache %s is stale: %s has changed since", path, name)
+  return not changed
+
+
+def _raw_file(name: str, data_dir: str | os.PathLike | None) -> Path | None:
+  """A raw file on this machine; outside of `data_dir` its name is its path."""
+  file = Path(data_dir or "", name)
+  is_placed = data_dir or file.is_absolute()
+  return file if is_placed and file.is_file() else None
+
+
+def _has_state(file: Path, state: Mapping[str, Any]) -> bool:
+  stat = file.stat()
+  return stat.st_size == state["bytes"] and (
+    # Reading gigabytes at each start would be a waste.
+    stat.st_mtime_ns == state["mtime_ns"]
+    or _hash(file, stat.st_mtime_ns) == state["sha256"]
+  )
+
+
+@functools.lru_cache(maxsize=1024)
+def _hash(file: Path, mtime_ns: int) -> str:
+  """The hash of a file at that time: several caches share raw files."""
+  return hashes.file_hash(file)
+
+
+def _as_json(value: Any, data_dir: str) -> Any:
   """A value as JSON that is the same in every process."""
-  describe = functools.partial(_described, data_dir=data_dir)
+  as_json = functools.partial(_as_json, data_dir=data_dir)
   if isinstance(value, functools.partial):
-    return [describe(v) for v in (value.func, value.args, value.keywords)]
+    return [as_json(v) for v in (value.func, value.args, value.keywords)]
   if isinstance(value, Mapping):
-    return {str(k): describe(value[k]) for k in sorted(value, key=str)}
+    return {str(k): as_json(value[k]) for k in sorted(value, key=str)}
   if isinstance(value, list | tuple):
-    return [describe(v) for v in value]
+    return [as_json(v) for v in value]
   if inspect.isroutine(value) or isinstance(value, type):
     return f"{value.__module__}:{value.__qualname__}"
   if isinstance(value, str | Path):
@@ -108,7 +163,6 @@ def _module(function: Any) -> str:
   return getattr(function, "__module__", None) or type(function).__module__
 
 
-@functools.lru_cache(maxsize=1024)
 def _is_project(name: str) -> bool:
   """Whether a module is code of the data: ours, or the user's own."""
   top = name.partition(".")[0]
@@ -116,31 +170,35 @@ def _is_project(name: str) -> bool:
     return name.startswith(("gkd.text.", "gkd.tasks."))
   if top in sys.stdlib_module_names or top == "__main__":
     return False
-  try:
-    spec = importlib.util.find_spec(top)
-  except ValueError:  # a module that no file was read for
-    return False
+  spec = _spec(top)
   if spec is None:
     return False
   places = [spec.origin or "", *(spec.submodule_search_locations or ())]
   return all(_LIBRARIES.isdisjoint(Path(place).parts) for place in places)
 
 
-def _imports(name: str) -> Iterable[str]:
+def _spec(module: str) -> importlib.machinery.ModuleSpec | None:
+  try:
+    return importlib.util.find_spec(module)
+  # Of a module that no file was read for, or as the package above likes.
+  except Exception:
+    return None
+
+
+def _imports(name: str, file: Path) -> set[str]:
   """Names in the import statements of a module that may be modules."""
-  file = source_file(name)
   package = name if file.stem == "__init__" else name.rpartition(".")[0]
-  found = set()
+  names = set()
   try:
     tree = ast.parse(file.read_bytes())
   except (SyntaxError, ValueError):  # compiled, or never imported
-    return found
+    return names
   for node in ast.walk(tree):
     if isinstance(node, ast.Import):
-      found |= {alias.name for alias in node.names}
+      names |= {alias.name for alias in node.names}
     elif isinstance(node, ast.ImportFrom):
       base = node.module or ""
       if node.level:
         base = importlib.util.resolve_name("." * node.level + base, package)
-      found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-  return found
+      names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+  return names

@@ -16,7 +16,7 @@ from typing import Literal
 from typing import get_args
 
 from gkd.data import cache as caches
-from gkd.data.builder import staleness
+from gkd.data.builder import cache_key
 from gkd.data.cache import FEATURES
 from gkd.errors import UserError
 from gkd.text.vocabulary import Vocabulary
@@ -90,29 +90,27 @@ class CacheSpec:
     """Folders that may hold the cache, the newest first."""
     # The split is compared and not globbed: TFDS names hold brackets.
     folders = (Path(self.cache_dir) / self.task).glob("*-*")
-    found = [f for f in folders if f.name.rpartition("-")[0] == self._prefix]
-    return sorted(found, key=_age, reverse=True)
+    fitting = (f for f in folders if f.name.rpartition("-")[0] == self._prefix)
+    return sorted(fitting, key=_age, reverse=True)
 
 
 def find(spec: CacheSpec) -> str | None:
-  """Path of an existing cache that fits, or None.
+  """Path of the newest existing cache that fits, or None.
 
-  A cache does not fit if the code of its task or its raw files have changed,
-  see `staleness`. A half-written one is passed over with a warning. Of several
-  the newest is taken: only the task itself, which would import TensorFlow,
-  knows arguments that come from elsewhere than from code, such as an
-  environment variable. `build_cache.find_or_build(spec, check=True)` asks it.
+  One whose code or raw files have changed does not fit. Only the task itself,
+  which would import TensorFlow, knows arguments that come from elsewhere, such
+  as an environment variable: `find_or_build(spec, check=True)` asks it.
   """
   for folder in spec.candidates():
     try:
       info = caches.TokenCache(folder).info
-    except UserError as error:
+    except UserError as error:  # half-written
       log.warning("%s", error)
       continue
     if (
       spec.fields.items() <= info.items()
       and caches.same_vocabulary(info, spec.vocabulary)
-      and staleness.is_fresh(folder, info, spec.data_dir)
+      and cache_key.is_fresh(folder, info, spec.data_dir)
     ):
       return str(folder)
   return None

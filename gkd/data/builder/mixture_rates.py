@@ -1,9 +1,8 @@
 """The rates of a registered mixture, beside the caches of its tasks.
 
-They are computed once, where seqio is, and for one split, since they may depend
-on its size. `<cache_dir>/<mixture>/mixture.json` keeps them with the code and
-the raw files that they depend on, so that they are found without TensorFlow and
-a change is noticed.
+They are computed once, where seqio is, for one split, on whose size they may
+depend. `<cache_dir>/<mixture>/mixture.json` keeps them with the code and the
+raw files behind them, so that they are found without TensorFlow.
 """
 
 from collections.abc import Collection
@@ -15,7 +14,6 @@ from pathlib import Path
 
 from gkd import files
 from gkd.data.builder import cache_key
-from gkd.data.builder import staleness
 from gkd.data.cache import TokenCache
 
 log = logging.getLogger("gkd")
@@ -55,15 +53,14 @@ def find(
   `split` None takes the rates of whichever split they are of.
   """
   path = Path(cache_dir) / mixture / NAME
-  if not path.is_file():
-    return None
   try:
     content = json.loads(path.read_text("utf-8"))
-    known = content["format"] == _FORMAT
+    is_known = content["format"] == _FORMAT
+  except FileNotFoundError:
+    return None
   except (OSError, ValueError, KeyError, TypeError) as error:
     log.warning("%s cannot be read (%s) and is passed over", path, error)
     return None
-  if not known or split not in (None, content.get("split")):
-    return None
-  fresh = staleness.is_fresh(path, content, data_dir)
+  fits = is_known and split in (None, content["split"])
+  fresh = fits and cache_key.is_fresh(path, content, data_dir)
   return content["rates"] if fresh else None

@@ -3,25 +3,25 @@
 Where a task ends with seqio's `tokenize` and `append_eos`, its examples are
 taken before those and tokenised by workers, at a fraction of the cost. Of any
 other task the tokens are taken, as seqio makes them.
-
-task = load(spec)
-examples = read(task, spec)
 """
 
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import inspect
+import itertools
 import operator
 from pathlib import Path
 import types
 from typing import Any
-from typing import NamedTuple
 
 import numpy as np
+import seqio
+import tensorflow as tf
 
 from gkd.data import hashes
 from gkd.data.builder.lookup import CacheSpec
+from gkd.data.builder.tokenise import Examples
 from gkd.data.cache import FEATURES
 from gkd.errors import UserError
 from gkd.text import task_modules
@@ -33,35 +33,8 @@ _ROWS_AT_ONCE = 1024
 _TENSORFLOW = ("seqio", "t5", "tensorflow", "tensorflow_datasets")
 
 
-class Examples(NamedTuple):
-  """The examples of a split, in the source's order."""
-
-  rows: Iterator[Mapping[str, Any]]  # field -> text, number or array
-  total: int | None  # where it is known beforehand
-  # {feature: whether an EOS belongs behind its tokens}, where rows are texts;
-  # None where they have been tokenised.
-  add_eos: Mapping[str, bool] | None
-
-
-def is_possible() -> bool:
-  """Whether seqio is installed here."""
-  try:
-    import seqio  # noqa: F401
-  except ImportError:
-    return False
-  return True
-
-
-def load(spec: CacheSpec) -> Any:
+def load(spec: CacheSpec) -> seqio.Task:
   """The registered seqio task, checked."""
-  try:
-    import seqio
-  except ImportError as error:
-    raise UserError(
-      f"making the cache of {spec.name} needs seqio and TensorFlow ({error});"
-      " install them or copy a cache made elsewhere here"
-    ) from error
-
   task_modules.register(spec.task_module, spec.data_dir, spec.vocabulary)
   names = seqio.TaskRegistry.names()
   if spec.task not in names:
@@ -87,12 +60,54 @@ def load(spec: CacheSpec) -> Any:
   return task
 
 
-def read(task: Any, spec: CacheSpec) -> Examples:
-  """The examples of the split.
+def read(task: seqio.Task, spec: CacheSpec) -> Examples:
+  """The examples of the split; the first one is read, which opens its files.
 
   Preprocessors that build rows by length get the lengths of `spec`; others get
   none, so that rows come whole.
   """
+  examples = _examples(task, spec)
+  first = list(itertools.islice(examples.rows, 1))
+  if not first:
+    raise UserError(
+      f"{spec.name} has no rows; check the task, its split and the files in"
+      f" {spec.data_dir or 'its data directory'}"
+    )
+  return examples._replace(rows=itertools.chain(first, examples.rows))
+
+
+def raw_files(task: seqio.Task, spec: CacheSpec) -> dict[str, Path]:
+  """{name: path} of the files that seqio's own file sources read.
+
+  The name is the path within `data_dir`, or the whole path outside of it.
+  """
+  if not isinstance(task.source, seqio.FileDataSource):
+    return {}
+  root = Path(spec.data_dir or ".").absolute()
+  paths = {}
+  for name in task.source.list_shards(spec.split):
+    path = Path(name).absolute()
+    if path.is_file():  # a bucket's are out of reach
+      inside = spec.data_dir and path.is_relative_to(root)
+      paths[str(path.relative_to(root) if inside else path)] = path
+  return paths
+
+
+def function_names(task: seqio.Task) -> dict[str, Any]:
+  """Names "module:function" of the task's postprocess and metric functions."""
+  if len(task.metric_objs) > len(task.metric_fns):
+    raise UserError(
+      f"task {task.name!r} has metric_objs, which need TensorFlow; give"
+      " metric_fns(targets, predictions)"
+    )
+  post = task.postprocessor
+  return {
+    "postprocess": None if post is None else _importable(post, task.name),
+    "metrics": [_importable(fn, task.name) for fn in task.predict_metric_fns],
+  }
+
+
+def _examples(task: seqio.Task, spec: CacheSpec) -> Examples:
   before = _before_tokenising(task, spec.vocabulary)
   if before is not None:
     add_eos = {n: task.output_features[n].add_eos for n in FEATURES}
@@ -112,39 +127,6 @@ def read(task: Any, spec: CacheSpec) -> Examples:
   )
   total = task.num_input_examples(spec.split)
   return Examples(dataset.as_numpy_iterator(), total, None)
-
-
-def raw_files(task: Any, spec: CacheSpec) -> dict[str, Path]:
-  """{name: path} of the files that seqio's own file sources read.
-
-  The name is the path within `data_dir`, or the whole path outside of it.
-  """
-  import seqio
-
-  if not isinstance(task.source, seqio.FileDataSource):
-    return {}
-  root = Path(spec.data_dir or ".").absolute()
-  found = {}
-  for name in task.source.list_shards(spec.split):
-    path = Path(name).absolute()
-    if path.is_file():  # a bucket's are out of reach
-      inside = spec.data_dir and path.is_relative_to(root)
-      found[str(path.relative_to(root) if inside else path)] = path
-  return found
-
-
-def function_names(task: Any) -> dict[str, Any]:
-  """Names "module:function" of the task's postprocess and metric functions."""
-  if len(task.metric_objs) > len(task.metric_fns):
-    raise UserError(
-      f"task {task.name!r} has metric_objs, which need TensorFlow; give"
-      " metric_fns(targets, predictions)"
-    )
-  post = task.postprocessor
-  return {
-    "postprocess": None if post is None else _importable(post, task.name),
-    "metrics": [_importable(fn, task.name) for fn in task.predict_metric_fns],
-  }
 
 
 def _importable(function: Callable[..., Any], task_name: str) -> str:
@@ -176,10 +158,8 @@ def _needs_tensorflow(module: types.ModuleType) -> bool:
   return any(name.partition(".")[0] in _TENSORFLOW for name in names)
 
 
-def _check_split(task: Any, split: str) -> None:
+def _check_split(task: seqio.Task, split: str) -> None:
   """A split of the task, or with TFDS also slices and sums of its splits."""
-  import seqio
-
   if split in task.splits:
     return
   parts = {part.partition("[")[0].strip() for part in split.split("+")}
@@ -198,10 +178,8 @@ def _check_split(task: Any, split: str) -> None:
   )
 
 
-def _before_tokenising(task: Any, vocabulary: Vocabulary) -> list | None:
+def _before_tokenising(task: seqio.Task, vocabulary: Vocabulary) -> list | None:
   """The preprocessors before seqio's own two last; None with any other end."""
-  import seqio
-
   prep = seqio.preprocessors
   placeholder = seqio.CacheDatasetPlaceholder
   steps = [s for s in task.preprocessors if not isinstance(s, placeholder)]
@@ -222,8 +200,6 @@ def _before_tokenising(task: Any, vocabulary: Vocabulary) -> list | None:
 
 def _gives_the_ids_of(theirs: Any, ours: Vocabulary) -> bool:
   """Whether a seqio vocabulary is known to tokenise as one of ours."""
-  import seqio
-
   if ours.kind == "bytes":
     return theirs == seqio.ByteVocabulary(extra_ids=ours.extra_ids)
   if ours.kind == "sentencepiece":
@@ -239,10 +215,8 @@ def _gives_the_ids_of(theirs: Any, ours: Vocabulary) -> bool:
   return getattr(inner, "spec", lambda: None)() == ours.spec()
 
 
-def _preprocessed(task: Any, steps: list, spec: CacheSpec) -> Any:
+def _preprocessed(task: seqio.Task, steps: list, spec: CacheSpec) -> Any:
   """The dataset after these steps, as `seqio.Task.get_dataset` applies them."""
-  import seqio
-
   dataset = task.source.get_dataset(split=spec.split, shuffle=False)
   with seqio.utils.map_seed_manager(_SEED):
     for step in steps:
@@ -262,8 +236,6 @@ def _sequence_length(
 
   seqio's two EOS preprocessors only trim by it, which is done later, counted.
   """
-  import seqio
-
   prep = seqio.preprocessors
   builds = any(
     "sequence_length" in inspect.signature(step).parameters
@@ -275,8 +247,6 @@ def _sequence_length(
 
 def _has_texts(spec: Any) -> bool:
   """Whether examples are flat, with a text for inputs and targets."""
-  import tensorflow as tf
-
   flat = isinstance(spec, Mapping) and all(
     isinstance(s, tf.TensorSpec) and s.shape.rank in (0, 1)
     for s in spec.values()

@@ -2,10 +2,6 @@
 
 A worker imports neither TensorFlow nor seqio nor jax. Texts are tokenised in
 batches, with the ids that `seqio.preprocessors.tokenize` gives.
-
-recipe = Recipe(folder, lengths, vocabulary, "gkd.text.postprocess:strip",
-                add_eos={"inputs": True, "targets": True})
-write(recipe, Job(index=0, first_row=0, examples=[…]))
 """
 
 import collections
@@ -50,6 +46,14 @@ class Recipe:
   add_eos: Mapping[str, bool] | None
 
 
+class Examples(NamedTuple):
+  """The examples of a split, in the source's order."""
+
+  rows: Iterator[Mapping[str, Any]]  # field -> text, number or array
+  total: int | None  # where it is known beforehand
+  add_eos: Mapping[str, bool] | None  # as in `Recipe`
+
+
 class Job(NamedTuple):
   """One shard."""
 
@@ -66,8 +70,9 @@ def write(recipe: Recipe, job: Job) -> int:
   """
   counts = collections.Counter()
   try:
-    made = rows(recipe, job, counts)
-    return shards.write(recipe.folder, job.index, made, counts)
+    return shards.write(
+      recipe.folder, job.index, rows(recipe, job, counts), counts
+    )
   except UserError:
     raise
   # Most of all the task's own postprocess function may raise whatever it likes.
@@ -86,8 +91,8 @@ def rows(
 ) -> Iterator[Row]:
   """Rows of a shard.
 
-  `counts` is counted up: `rows`, `truncated_inputs`, `truncated_targets` and
-  `prompts_alone`, rows without a target.
+  Counts up `rows`, `truncated_inputs`, `truncated_targets` and `prompts_alone`,
+  rows without a target.
   """
   postprocess = cache.resolve_postprocess(recipe.postprocess, "the task")
   for start in range(0, len(job.examples), _TEXTS_AT_ONCE):
@@ -105,15 +110,15 @@ def _tokenised(
   add_eos: Mapping[str, bool],
 ) -> list[dict[str, Any]]:
   """The examples as seqio's `tokenize` and `append_eos` would leave them."""
-  made = [{k: _as_tensor(v) for k, v in e.items()} for e in examples]
+  tokenised = [{k: _as_tensor(v) for k, v in e.items()} for e in examples]
   for name in FEATURES:
     texts = [_as_text(example[name]) for example in examples]
     end = [vocabulary.eos_ids[0]] * add_eos[name]
     batch = vocabulary.encode_batch(texts)
-    for example, ids in zip(made, batch, strict=True):
+    for example, ids in zip(tokenised, batch, strict=True):
       example[f"{name}_pretokenized"] = example[name]
       example[name] = np.array(ids + end, np.int32)
-  return made
+  return tokenised
 
 
 def _row(example, recipe, postprocess, counts) -> Row:

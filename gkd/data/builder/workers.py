@@ -4,9 +4,6 @@ Each worker holds at most one job and the caller one more, so memory does not
 grow with the data. Workers are new interpreters, not forks: a fork would carry
 TensorFlow and its threads along. They end with the process that started them,
 however it dies, which those of `concurrent.futures` do not.
-
-for rows in run(jobs, recipe, count=2):
-  …
 """
 
 from collections.abc import Iterable

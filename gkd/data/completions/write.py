@@ -39,8 +39,8 @@ from gkd.data.cache import TokenCache
 from gkd.data.completions.spec import Completions
 from gkd.data.completions.spec import Result
 from gkd.data.hashes import content_hash
-from gkd.data.hashes import differences
 from gkd.data.writer import CacheWriter
+from gkd.data.writer import differences
 from gkd.progress import Progress
 from gkd.sampling.generate import generate
 from gkd.sampling.generate import prefetch

@@ -1,10 +1,11 @@
-"""The key of a task holds its arguments and no places of this machine."""
+"""The key of a task holds what its rows depend on, and a change is noticed."""
 
 import dataclasses
 import functools
 import importlib
 import json
-import subprocess
+import logging
+import os
 import sys
 import types
 
@@ -25,28 +26,28 @@ def rows(family, sizes, split, folder="/data/here"):
   raise AssertionError("only looked at")
 
 
-def task(source=rows, steps=()):
+def task(source=rows, steps=(), metrics=()):
   """As much of a seqio task as is looked at."""
   return types.SimpleNamespace(
     source=types.SimpleNamespace(rows=source),
     preprocessors=list(steps),
     output_features={},
     postprocessor=postprocess.strip,
-    predict_metric_fns=[],
+    predict_metric_fns=list(metrics),
   )
 
 
 def key(source=rows, data_dir=None, steps=()):
-  found = json.dumps(cache_key.arguments(task(source, steps), data_dir))
-  assert " at 0x" not in found
-  return found
+  text = json.dumps(cache_key.arguments(task(source, steps), data_dir))
+  assert " at 0x" not in text
+  return text
 
 
 def test_arguments_of_source_and_steps_count():
   sizes = {"train": 10, "test": 3}
   partial = functools.partial
-  made = key(partial(rows, Family(3), sizes))
-  assert made == key(partial(rows, Family(3), dict(sizes)))
+  first = key(partial(rows, Family(3), sizes))
+  assert first == key(partial(rows, Family(3), dict(sizes)))
   others = [
     key(source)
     for source in (
@@ -60,7 +61,7 @@ def test_arguments_of_source_and_steps_count():
     )
   ]
   steps = [key(steps=s) for s in ([rows], [partial(rows, 1)], [key])]
-  assert len({made, *others, *steps}) == 11
+  assert len({first, *others, *steps}) == 11
   # An object without a description of its own is named by its type.
   assert key(partial(rows, object())) == key(partial(rows, object()))
 
@@ -86,14 +87,16 @@ def modules(tmp_path, monkeypatch):
     "own_package/__init__.py": "",
     "own_package/task.py": "def f():\n  from . import constants\nf()\n",
     "own_package/constants.py": "SEED = 0\n",
-    "own_other.py": "",
+    "own_other.py": "def count(targets, predictions):\n  return {}\n",
+    "own_raising.py": "raise RuntimeError\n",
+    "own_broken/__init__.py": "1 / 0\n",
   }
   for name, content in files.items():
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(content)
+  importlib.invalidate_caches()
   importlib.import_module("own_task")
-  importlib.import_module("own_other")
-  yield
+  yield tmp_path
   for name in [n for n in sys.modules if n.startswith("own_")]:
     del sys.modules[name]
 
@@ -115,32 +118,86 @@ def test_modules_of_the_project_count_with_what_they_import(modules):
 
 
 def test_a_module_of_metrics_alone_does_not_count(modules):
-  other = task()
-  sys.modules["own_other"].count = lambda targets, predictions: {}
-  sys.modules["own_other"].count.__module__ = "own_other"
-  other.predict_metric_fns = [sys.modules["own_other"].count]
+  other = task(metrics=[importlib.import_module("own_other").count])
   assert "own_other" not in cache_key.source_hashes(other, "own_task")
   assert "own_other" in cache_key.source_hashes(other, "own_other")
 
 
-def test_a_module_is_found_without_being_run(tmp_path, monkeypatch):
-  monkeypatch.syspath_prepend(str(tmp_path))
-  (tmp_path / "some_module.py").write_text("raise RuntimeError\n")
-  (tmp_path / "torn_package").mkdir()
-  (tmp_path / "torn_package" / "__init__.py").write_text("1 / 0\n")
-  importlib.invalidate_caches()
-  found = cache_key.source_file("some_module")
-  assert found == tmp_path / "some_module.py"
+def test_a_module_is_found_without_being_run(modules):
+  found = cache_key.source_file("own_raising")
+  assert found == modules / "own_raising.py"
   assert cache_key.source_file("no_such_module") is None
-  assert cache_key.source_file("torn_package.tasks") is None
+  assert cache_key.source_file("own_broken.tasks") is None
 
 
-def test_workers_and_readers_need_no_jax():
-  """Each worker would start a second later and take 200 MB more."""
-  code = (
-    "import sys\n"
-    "from gkd.data.builder import workers, lookup\n"
-    "heavy = {'jax', 'flax', 'tensorflow', 'seqio'} & set(sys.modules)\n"
-    "assert not heavy, heavy\n"
+@pytest.fixture
+def raw(tmp_path):
+  """A raw file in a data directory, and the info of a cache made of it."""
+  file = tmp_path / "data" / "sub" / "train.gz"
+  file.parent.mkdir(parents=True)
+  file.write_bytes(b"one\ntwo\n")
+  info = {"raw_files": cache_key.raw_file_states({"sub/train.gz": file})}
+  return tmp_path / "data", file, info
+
+
+@pytest.fixture
+def fresh(tmp_path, caplog):
+  caplog.set_level(logging.INFO, "gkd")
+  return functools.partial(cache_key.is_fresh, tmp_path / "cache")
+
+
+def test_a_file_is_read_where_its_date_is_another_and_only_once(
+  raw, fresh, monkeypatch
+):
+  data_dir, file, info = raw
+  read = []
+  digest = info["raw_files"]["sub/train.gz"]["sha256"]
+  monkeypatch.setattr(
+    hashes, "file_hash", lambda file: read.append(file) or digest
   )
-  subprocess.run([sys.executable, "-c", code], check=True)
+  assert fresh(info, data_dir)
+  assert read == []
+  for date in (1, 2):
+    os.utime(file, ns=(date, date))
+    assert fresh(info, data_dir)
+    assert fresh(info, data_dir)
+    assert read == [file] * date
+
+
+@pytest.mark.parametrize("content", [b"one\ntwO\n", b"one\n"])
+def test_other_content_is_stale(raw, fresh, caplog, content):
+  data_dir, file, info = raw
+  file.write_bytes(content)
+  os.utime(file, ns=(1, 1))
+  assert not fresh(info, data_dir)
+  assert f"stale: raw file {file} has changed since" in caplog.text
+
+
+def test_without_the_file_the_cache_stands_and_says_so_once(raw, fresh, caplog):
+  data_dir, file, info = raw
+  file.unlink()
+  for place in (data_dir, None, ""):
+    assert fresh(info, place)
+  assert caplog.text.count("sub/train.gz is not here") == 1
+
+
+def test_changed_code_is_stale(fresh, caplog):
+  module = "gkd.text.postprocess"
+  digest = hashes.file_hash(cache_key.source_file(module))
+  info = {"sources": {module: digest}, "key_format": cache_key.FORMAT}
+  assert fresh(info, None)
+  assert not fresh({**info, "sources": {module: "0"}}, None)
+  assert "the code of gkd.text.postprocess has changed" in caplog.text
+  assert not fresh({"sources": {module: digest}}, None)  # of an older key
+  assert "the way in which gkd makes rows has changed" in caplog.text
+
+
+def test_without_the_code_the_cache_stands_and_says_so_once(fresh, caplog):
+  module = "no_such_tasks"
+  info = {"sources": {module: "0"}, "key_format": cache_key.FORMAT}
+  assert cache_key.compare(info, None) == ([], [f"the code of {module}"])
+  for _ in range(2):
+    assert fresh(info, None)
+  message = f"is used as it is: the code of {module} is not here"
+  assert caplog.text.count(message) == 1
+  assert "is stale" not in caplog.text

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from gkd.data.builder import cache_key
 from gkd.data.builder import lookup
-from gkd.data.builder import staleness
 from gkd.text.vocabulary import ByteVocabulary
 from tests.data import tiny_caches
 from tests.data.tiny_caches import LENGTHS
@@ -57,8 +57,8 @@ def test_the_newest_of_several_is_taken(tmp_path):
 
 def test_a_changed_raw_file_makes_a_cache_stale(tmp_path):
   (tmp_path / "x.gz").write_bytes(b"one")
-  described = staleness.describe({"x.gz": tmp_path / "x.gz"})
-  made = make(tmp_path / "toy" / "train-0", raw_files=described)
+  states = cache_key.raw_file_states({"x.gz": tmp_path / "x.gz"})
+  made = make(tmp_path / "toy" / "train-0", raw_files=states)
   assert find(tmp_path, data_dir=tmp_path) == find(tmp_path) == str(made)
   (tmp_path / "x.gz").write_bytes(b"two")
   os.utime(tmp_path / "x.gz", (1, 1))

@@ -5,49 +5,41 @@ import os
 
 import pytest
 
+from gkd.data import hashes
 from gkd.data.builder import cache_key
 from gkd.data.builder import mixture_rates
-from gkd.data.builder import staleness
 from tests.data import tiny_caches
 
 RATES = {"a": 3.0, "b": 1.0}
+MODULE = "gkd.text.numbers"
 
 
 @pytest.fixture
 def caches(tmp_path):
   """Each was made of a raw file of its own and of one module."""
+  digest = hashes.file_hash(cache_key.source_file(MODULE))
   made = []
   for name in RATES:
     raw = tmp_path / "raw" / f"{name}.txt"
     raw.parent.mkdir(exist_ok=True)
     raw.write_text(name)
     cache = tiny_caches.numbered(tmp_path / name, 3, task=name)
-    cache.info["sources"] = {"gkd.text.numbers": source("gkd.text.numbers")}
-    cache.info["raw_files"] = staleness.describe({raw.name: raw})
+    cache.info["sources"] = {MODULE: digest}
+    cache.info["raw_files"] = cache_key.raw_file_states({raw.name: raw})
     made.append(cache)
   return made
 
 
-def source(module):
-  return cache_key.source_hash(module)
+def find(tmp_path, split=None):
+  return mixture_rates.find(tmp_path, "mix", tmp_path / "raw", split)
 
 
-def find(tmp_path):
-  return mixture_rates.find(tmp_path, "mix", tmp_path / "raw")
-
-
-def test_what_was_written_is_found(tmp_path, caches):
+def test_the_rates_of_a_split_are_found(tmp_path, caches):
   assert find(tmp_path) is None
   path = mixture_rates.write(tmp_path, "mix", RATES, caches, "train")
   assert path == tmp_path / "mix" / "mixture.json"
-  assert find(tmp_path) == RATES
-
-
-def test_rates_are_of_one_split(tmp_path, caches):
-  mixture_rates.write(tmp_path, "mix", RATES, caches, "train")
-  raw = tmp_path / "raw"
-  assert mixture_rates.find(tmp_path, "mix", raw, "train") == RATES
-  assert mixture_rates.find(tmp_path, "mix", raw, "validation") is None
+  assert find(tmp_path) == find(tmp_path, "train") == RATES
+  assert find(tmp_path, "validation") is None
 
 
 @pytest.mark.parametrize("name", ["a.txt", "b.txt"])

@@ -149,6 +149,16 @@ def _is_gone(pid):
   return state.split()[0] == "Z"  # nobody waits for it any more
 
 
+def test_workers_and_readers_need_no_jax():
+  """Each worker would start a second later and take 200 MB more."""
+  code = """
+    import sys
+    from gkd.data.builder import workers, lookup
+    print({'jax', 'flax', 'tensorflow', 'seqio'} & set(sys.modules))
+  """
+  assert child.run(code) == "set()"
+
+
 def test_shards_grow_so_that_few_files_are_open():
   sizes = [shards.rows_in(index) for index in range(256)]
   assert sizes[0] == 1 << 14
