@@ -10,14 +10,16 @@ length where all examples score alike (an accuracy of 0 or 100 %).
 Resamples depend on the seed and the number of prompts alone: all metrics and
 models are measured on the same ones, at every step.
 
-  intervals([measure], num_prompts=1319, resamples=1000, seed=0)
-  # {"accuracy": (9.5, 12.9)}
+  scores([measure], num_prompts=1319, resamples=1000, seed=0)
+  # {"accuracy": Score(11.2, 9.5, 12.9)}
 """
 
+import collections
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +33,13 @@ _STREAM = 0x626F6F74
 # Counts that exist at once, 8 bytes each.
 _BLOCK = 1 << 20
 
-Interval = tuple[float, float]
+
+class Score(NamedTuple):
+  """A value and the ends of its 95 % interval, None without one."""
+
+  value: float
+  low: float | None = None
+  high: float | None = None
 
 
 class Measure(NamedTuple):
@@ -48,30 +56,33 @@ class Measure(NamedTuple):
   limit: int | None = None
 
 
-def intervals(
-  measures: Sequence[Measure], num_prompts: int, resamples: int, seed: int
-) -> dict[str, Interval]:
-  """95 % intervals of all metrics; none where nothing may be resampled.
+def scores(
+  measures: Sequence[Measure], num_prompts: int, *, resamples: int, seed: int
+) -> dict[str, Score]:
+  """All metrics by name, with intervals where they may be resampled.
+
+  The ends of an interval are NaN where a resample was not finite.
 
   Args:
     measures: metrics over the same prompts.
     num_prompts: N.
     resamples: number of resamples, 0 for no intervals.
     seed: of the run.
-
-  Returns:
-    {name: (low, high)}; NaN where a resample was not finite.
   """
-  drawn: dict[str, list[np.ndarray]] = {}
+  drawn: dict[str, list[np.ndarray]] = collections.defaultdict(list)
   done = 0
   for counts in _resamples(num_prompts, resamples, seed):
     for measure in measures:
       left = len(counts) if measure.limit is None else measure.limit - done
       if left > 0:
         for name, values in measure.resampled(counts[:left]).items():
-          drawn.setdefault(name, []).append(values)
+          drawn[name].append(values)
     done += len(counts)
-  return {name: _ends(np.concatenate(parts)) for name, parts in drawn.items()}
+  return {
+    name: Score(value, *_ends(drawn[name]))
+    for measure in measures
+    for name, value in measure.values.items()
+  }
 
 
 def _resamples(
@@ -88,8 +99,11 @@ def _resamples(
     yield counts.reshape(number, num_prompts).astype(np.float64)
 
 
-def _ends(values: np.ndarray) -> Interval:
+def _ends(blocks: Sequence[np.ndarray]) -> Sequence[float]:
+  """Low and high end of an interval; () where nothing was resampled."""
+  if not blocks:
+    return ()
+  values = np.concatenate(blocks)
   if not np.all(np.isfinite(values)):
-    return float("nan"), float("nan")
-  low, high = np.percentile(values, PERCENTILES)
-  return float(low), float(high)
+    return math.nan, math.nan
+  return np.percentile(values, PERCENTILES).tolist()

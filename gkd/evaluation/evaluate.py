@@ -16,6 +16,7 @@ nothing and never runs TensorFlow.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -28,12 +29,14 @@ import numpy as np
 
 from gkd import keys
 from gkd.collate import collate
+from gkd.evaluation import bootstrap
 from gkd.evaluation import predictions
 from gkd.evaluation import scores
 from gkd.evaluation import sequence_kl
+from gkd.evaluation.bootstrap import Measure
+from gkd.evaluation.bootstrap import Score
 from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.predictions import Record
-from gkd.evaluation.scores import Score
 from gkd.progress import Progress
 from gkd.sampling.generate import generate
 from gkd.sampling.generate import prefetch
@@ -47,12 +50,10 @@ from gkd.types import UserError
 _T = TypeVar("_T")
 Answers = Sequence[Sequence[Record]]
 
-# Draws of one evaluation, folded into its stream: the student's answers count
-# up from 0 and the teacher's from a number far from them, the sequences for the
-# KLs have fixed ones.
-_STUDENT_SEQUENCES = 1 << 20
-_TEACHER_SEQUENCES = (1 << 20) + 1
-_TEACHER_ANSWERS = 1 << 21
+# Draws of one evaluation, folded into its stream: answers count up from numbers
+# far from each other, the sequences for the KLs have fixed ones.
+_ANSWERS = {"student": 0, "teacher": 1 << 21}
+_SEQUENCES = {"student": 1 << 20, "teacher": (1 << 20) + 1}
 # A teacher is the same at all steps of a run.
 _TEACHER_STEP = 0
 # What is done sooner shows no progress: no need to wait for it.
@@ -87,23 +88,27 @@ def evaluate(
     and `reverse_kl`, summed over a sequence, and the same `…_per_token`. Each
     comes with the ends of its 95 % interval, `<metric>_ci_low` and `…_ci_high`.
   """
-  job = _Job(evaluation, _examples(evaluation, batch_sharding), seed)
-  student, teacher = roles["student"], roles.get("teacher")
-  answers = job.answers(student, step, 0, "answers")
+  examples = _examples(evaluation, batch_sharding)
+  job = _Job(evaluation, examples, roles, seed, step)
+  answers = job.answers("student", "answers")
   if predictions_dir is not None:
     predictions.write(answers, predictions_dir, evaluation.file_parts, step)
   if on_answers is not None:
     on_answers(answers)
-  suffix = f"_{evaluation.label}" if evaluation.label else ""
-  named = {f"{n}{suffix}": s for n, s in job.scores(answers).items()}
-  if teacher is not None:
+  metric_name, label = evaluation.metric_name, evaluation.label
+  scored = {metric_name(n, label): s for n, s in job.scores(answers).items()}
+  if "teacher" in roles:
     if evaluation.score_teacher:
-      found = job.teacher_scores(teacher)
-      named |= {f"teacher_{n}{suffix}": s for n, s in found.items()}
+      of_teacher = job.teacher_scores().items()
+      scored |= {metric_name(f"teacher_{n}", label): s for n, s in of_teacher}
     if evaluation.sequence_kl:
-      named |= job.kls(student, teacher, step)
-  values = scores.flat(named)
-  return {f"eval/{evaluation.metric_part}/{n}": v for n, v in values.items()}
+      scored |= {metric_name(n): s for n, s in job.kls().items()}
+  values: dict[str, float] = {}
+  for name, (value, low, high) in scored.items():
+    values[name] = value
+    if low is not None:
+      values |= {f"{name}_ci_low": low, f"{name}_ci_high": high}
+  return values
 
 
 class Examples(NamedTuple):
@@ -115,7 +120,7 @@ class Examples(NamedTuple):
 
 def _examples(evaluation: Evaluation, sharding: Any) -> list[Examples]:
   """The evaluated rows of a split, in order."""
-  found = []
+  examples = []
   size, lengths = evaluation.batch_size, evaluation.lengths
   for start in range(0, evaluation.num_rows, size):
     indices = range(start, min(start + size, evaluation.num_rows))
@@ -131,27 +136,29 @@ def _examples(evaluation: Evaluation, sharding: Any) -> list[Examples]:
     batch = collate(rows, indices, lengths, size, with_targets=False)
     if sharding is not None:
       batch = jax.device_put(batch, sharding)
-    found.append(Examples(batch, rows))
-  return found
+    examples.append(Examples(batch, rows))
+  return examples
 
 
 class _Job(NamedTuple):
-  """One evaluation at work: its prompts on the device, and the run's seed."""
+  """One evaluation at work: its prompts on the device, and who answers them."""
 
   evaluation: Evaluation
   examples: list[Examples]
+  roles: Mapping[str, Model]
   seed: int
+  step: int
 
   def generate(
-    self, model: Model, step: int, draw: int, strategy: Strategy, what: str
+    self, role: str, draw: int, strategy: Strategy, phase: str
   ) -> Iterator[tuple[Examples, Samples]]:
     """Samples of each batch, by draw number `draw` of this evaluation."""
-    vocabulary = self.evaluation.cache.vocabulary
+    model, vocabulary = self.roles[role], self.evaluation.cache.vocabulary
+    step = _TEACHER_STEP if role == "teacher" else self.step
     key = keys.stream(self.seed, step, keys.Role.EVALUATION)
     key = jax.random.fold_in(key, draw)
-
-    def samples(batch: Batch) -> Samples:
-      return generate(
+    dispatched = (
+      generate(
         model.lm,
         model.params,
         batch.inputs,
@@ -163,103 +170,92 @@ class _Job(NamedTuple):
         eos_ids=vocabulary.eos_ids,
         pad_id=vocabulary.pad_id,
       )
-
-    dispatched = (samples(example.batch) for example in self.examples)
-    return self.with_progress(prefetch(dispatched), what)
+      for batch, _ in self.examples
+    )
+    return self.with_progress(dispatched, phase)
 
   def with_progress(
-    self, results: Iterator[_T], what: str
+    self, dispatched: Iterable[_T], phase: str
   ) -> Iterator[tuple[Examples, _T]]:
     """Each batch with its result; shows the progress if that takes long."""
     evaluation = self.evaluation
     with Progress(
       evaluation.num_rows,
-      description=f"{evaluation.name} {evaluation.split}, {what}",
+      description=f"{evaluation.name} {evaluation.split}, {phase}",
       unit="prompt",
       delay=_QUIET_SECONDS,
     ) as progress:
+      results = prefetch(dispatched)
       for example, result in zip(self.examples, results, strict=True):
         yield example, result
         progress.update(len(example.rows))
 
-  def answers(
-    self, model: Model, step: int, first_draw: int, what: str
-  ) -> list[list[Record]]:
+  def answers(self, role: str, phase: str) -> list[list[Record]]:
     """`num_samples` lists of records, one record for each row."""
     cache, strategy = self.evaluation.cache, self.evaluation.decoding
+    first = _ANSWERS[role]
     return [
       [
         record
-        for example, samples in self.generate(model, step, draw, strategy, what)
+        for (batch, rows), samples in self.generate(role, draw, strategy, phase)
         for record in predictions.records(
-          np.asarray(example.batch.rows),
-          example.rows,
-          jax.device_get(samples),
-          cache,
+          np.asarray(batch.rows), rows, jax.device_get(samples), cache
         )
       ]
-      for draw in range(first_draw, first_draw + self.evaluation.num_samples)
+      for draw in range(first, first + self.evaluation.num_samples)
+    ]
+
+  def sequences(self, role: str) -> list[Batch]:
+    """The batches with sequences of a model at temperature 1 as targets."""
+    draw, phase = _SEQUENCES[role], f"text of the {role}"
+    return [
+      batch.replace(targets=samples.tokens, weights=samples.weights)
+      for (batch, _), samples in self.generate(
+        role, draw, SamplingParams(), phase
+      )
     ]
 
   def scores(self, answers: Answers) -> dict[str, Score]:
-    evaluation = self.evaluation
-    return scores.scores(
-      answers, evaluation.cache, resamples=evaluation.bootstrap, seed=self.seed
-    )
+    return self.measured(scores.measures(answers, self.evaluation.cache))
 
-  def teacher_scores(self, teacher: Model) -> dict[str, Score]:
+  def teacher_scores(self) -> dict[str, Score]:
     """Scores of the teacher's answers, computed once a run."""
-    step, draw, what = _TEACHER_STEP, _TEACHER_ANSWERS, "answers of the teacher"
-    return self.evaluation.teacher_cache.get(
+    return self.once(
       "scores",
-      teacher,
-      self.seed,
-      lambda: self.scores(self.answers(teacher, step, draw, what)),
+      lambda: self.scores(self.answers("teacher", "answers of the teacher")),
     )
 
-  def sequences(self, role: str, model: Model, step: int, draw: int):
-    """The batches with sequences of a model at temperature 1 as targets."""
-    found = self.generate(
-      model, step, draw, SamplingParams(), f"text of the {role}"
-    )
-    return [
-      example.batch.replace(targets=samples.tokens, weights=samples.weights)
-      for example, samples in found
-    ]
-
-  def kls(self, student: Model, teacher: Model, step: int) -> dict[str, Score]:
+  def kls(self) -> dict[str, Score]:
     """Forward KL on the teacher's sequences, reverse KL on the student's."""
-    by_teacher = self.evaluation.teacher_cache.get(
-      "sequences",
-      teacher,
-      self.seed,
-      lambda: self.sequences(
-        "teacher", teacher, _TEACHER_STEP, _TEACHER_SEQUENCES
-      ),
-    )
-    by_student = self.sequences("student", student, step, _STUDENT_SEQUENCES)
+    teacher, student = self.roles["teacher"], self.roles["student"]
+    batches = {
+      "forward": self.once("sequences", lambda: self.sequences("teacher")),
+      "reverse": self.sequences("student"),
+    }
     measures = []
-    for direction, batches in (
-      ("forward", by_teacher),
-      ("reverse", by_student),
-    ):
+    for direction in batches:
       dispatched = (
         _sequence_estimates(
-          teacher.lm,
-          teacher.params,
-          student.lm,
-          student.params,
+          *(teacher.lm, teacher.params, student.lm, student.params),
           batch,
           direction=direction,
           chunk_size=self.evaluation.chunk_size,
         )
-        for batch in batches
+        for batch in batches[direction]
       )
-      measured = self.with_progress(prefetch(dispatched), f"{direction} KL")
-      estimates = jax.device_get([part for _, part in measured])
+      results = self.with_progress(dispatched, f"{direction} KL")
+      estimates = jax.device_get([estimate for _, estimate in results])
       statistics = sequence_kl.statistics(estimates, direction)
       measures.append(scores.summed([statistics]))
-    return scores.measured(
+    return self.measured(measures)
+
+  def once(self, name: str, compute: Callable[[], _T]) -> _T:
+    """A result of the teacher, computed at the first evaluation of a run."""
+    teacher = self.roles["teacher"]
+    return self.evaluation.teacher_cache.get(name, teacher, self.seed, compute)
+
+  def measured(self, measures: Sequence[Measure]) -> dict[str, Score]:
+    return bootstrap.scores(
       measures,
       self.evaluation.num_rows,
       resamples=self.evaluation.bootstrap,

@@ -1,14 +1,45 @@
 """What to evaluate on and how to decode: one split, one way of decoding."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 from gkd.evaluation import predictions
 from gkd.evaluation.bootstrap import RESAMPLES
-from gkd.evaluation.teacher_cache import TeacherCache
 from gkd.sampling.strategies import Strategy
 from gkd.structured_settings import setting
+from gkd.types import Model
 from gkd.types import UserError
+
+
+class TeacherCache:
+  """Keeps the samples and scores of one teacher with one seed.
+
+  The last teacher is compared by identity: a new tree of parameters is a new
+  teacher.
+  """
+
+  def __init__(self):
+    self._owner = (None, None, None)
+    self._values: dict[str, Any] = {}
+
+  def get(
+    self,
+    name: str,
+    teacher: Model,
+    seed: int,
+    compute: Callable[[], Any],
+  ) -> Any:
+    """The named result, computed at the first request for this teacher."""
+    lm, params, known_seed = self._owner
+    if (
+      lm is not teacher.lm or params is not teacher.params or known_seed != seed
+    ):
+      self._owner, self._values = (teacher.lm, teacher.params, seed), {}
+    if name not in self._values:
+      self._values[name] = compute()
+    return self._values[name]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +124,11 @@ class Evaluation:
   def metric_part(self) -> str:
     """The part of the metric names between `eval/` and the metric."""
     return f"{self.name}-{self.split}" if self.name_split else self.name
+
+  def metric_name(self, metric: str, label: str = "") -> str:
+    """`eval/<part>/<metric>[_<label>]`."""
+    suffix = f"_{label}" if label else ""
+    return f"eval/{self.metric_part}/{metric}{suffix}"
 
   @property
   def file_parts(self) -> tuple[str, str, str]:

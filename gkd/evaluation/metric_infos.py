@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
 
 from gkd import files
 from gkd.evaluation import scores
@@ -21,7 +20,12 @@ from gkd.metrics import MetricInfo
 from gkd.sampling.params import SamplingParams
 
 FILE_NAME = "metric_info.json"
-_KL_UNITS = {"": "nats per sequence", "_per_token": "nats per token"}
+_KL_UNITS = {
+  "forward_kl": "nats per sequence",
+  "forward_kl_per_token": "nats per token",
+  "reverse_kl": "nats per sequence",
+  "reverse_kl_per_token": "nats per token",
+}
 
 
 def metric_infos(
@@ -36,38 +40,34 @@ def metric_infos(
     evaluation: the evaluation.
     teacher: whether the model is compared with a teacher.
   """
-  suffix = f"_{evaluation.label}" if evaluation.label else ""
-  about = {
-    "task": evaluation.name,
-    "split": evaluation.split,
-    "decoding": _decoding(evaluation.decoding, evaluation.num_samples),
+  strategy, num_samples = evaluation.decoding, evaluation.num_samples
+  about = {"task": evaluation.name, "split": evaluation.split}
+  drawn = about | {
+    "label": evaluation.label,
+    "decoding": strategy.settings() | {"num_samples": num_samples},
   }
-  named = {}
-  metrics = scores.describe(evaluation.cache, evaluation.num_samples)
-  for role, prefix in (("student", ""), ("teacher", "teacher_")):
-    if role == "teacher" and not (teacher and evaluation.score_teacher):
-      continue
+  infos = {}
+  metrics = scores.describe(evaluation.cache, num_samples)
+  roles = {"student": ""}
+  if teacher and evaluation.score_teacher:
+    roles["teacher"] = "teacher_"
+  for role, prefix in roles.items():
     for metric, (unit, direction) in metrics.items():
-      named[f"{prefix}{metric}{suffix}"] = MetricInfo(
-        metric=metric,
-        unit=unit,
-        direction=direction,
-        role=role,
-        label=evaluation.label,
-        **about,
+      name = evaluation.metric_name(f"{prefix}{metric}", evaluation.label)
+      infos[name] = MetricInfo(
+        metric=metric, unit=unit, direction=direction, role=role, **drawn
       )
   if teacher and evaluation.sequence_kl:
-    about["decoding"] = _decoding(SamplingParams(), 1)
-    for metric in ("forward_kl", "reverse_kl"):
-      for ending, unit in _KL_UNITS.items():
-        named[f"{metric}{ending}"] = MetricInfo(
-          metric=f"{metric}{ending}",
-          unit=unit,
-          direction="min",
-          compared_with="teacher",
-          **about,
-        )
-  return {f"eval/{evaluation.metric_part}/{n}": i for n, i in named.items()}
+    about["decoding"] = SamplingParams().settings() | {"num_samples": 1}
+    for metric, unit in _KL_UNITS.items():
+      infos[evaluation.metric_name(metric)] = MetricInfo(
+        metric=metric,
+        unit=unit,
+        direction="min",
+        compared_with="teacher",
+        **about,
+      )
+  return infos
 
 
 def write(
@@ -81,7 +81,3 @@ def write(
       content[name] = dataclasses.asdict(info)
   if content:
     files.write_json(path, content)
-
-
-def _decoding(strategy: Any, num_samples: int) -> dict[str, Any]:
-  return strategy.settings() | {"num_samples": num_samples}

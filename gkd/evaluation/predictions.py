@@ -56,11 +56,11 @@ def records(
   Returns:
     Dicts with the fields of a file, and `tokens`: the ids, EOS included.
   """
-  found = []
+  of_batch = []
   for place, row in enumerate(rows):
     tokens = samples.tokens[place, : int(samples.lengths[place])]
     text = cache.vocabulary.decode(tokens.tolist())
-    found.append(
+    of_batch.append(
       {
         "row": int(row_ids[place]),
         "prompt": row.prompt,
@@ -72,7 +72,7 @@ def records(
         "tokens": tokens,
       }
     )
-  return found
+  return of_batch
 
 
 def postprocessed(text: str, cache: Cache) -> Any:
@@ -87,8 +87,8 @@ def write(
   directory: str,
   parts: Sequence[str],
   step: int,
-) -> str:
-  """Writes `<parts>-<step>.jsonl`, whole or not at all; returns its path.
+) -> None:
+  """Writes `<parts>-<step>.jsonl`, whole or not at all.
 
   Args:
     answers: one list of records for each time the whole split was answered;
@@ -107,15 +107,14 @@ def write(
       | {n: v for n, v in record.items() if n != "tokens"},
       ensure_ascii=False,
     )
-    for number, found in enumerate(answers)
-    for record in found
+    for number, draw in enumerate(answers)
+    for record in draw
   ]
   with files.explaining(
     f"cannot write predictions to {directory}; make room there"
   ):
     os.makedirs(directory, exist_ok=True)
     files.write_text(path, "".join(f"{line}\n" for line in lines))
-  return path
 
 
 def ending(step: int) -> str:

@@ -1,10 +1,10 @@
-"""Metrics of answers to a split, each with its confidence interval.
+"""Metrics of the answers to a split, in a form that can be resampled.
 
 A metric function that says of which sums it is a function (`statistics`, see
 `gkd.text.metrics`) is resampled by a matrix product; any other one is called
 for each resample, which costs as many times its own price, and is bounded.
 
-  scores([records], cache, resamples=1000, seed=0)
+  bootstrap.scores(measures([records], cache), len(records), …)
   # {"accuracy": Score(54.2, 49.8, 58.6), "length": Score(31.4, …), …}
 """
 
@@ -14,11 +14,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import logging
-from typing import NamedTuple
 
 import numpy as np
 
-from gkd.evaluation import bootstrap
 from gkd.evaluation import predictions
 from gkd.evaluation.bootstrap import Measure
 from gkd.evaluation.predictions import Cache
@@ -37,97 +35,65 @@ _QUIET_SECONDS = 5.0
 MetricFn = Callable[[list, list], Mapping[str, float]]
 
 
-class Score(NamedTuple):
-  """A value and the ends of its 95 % interval, None without one."""
+def measures(
+  answers: Sequence[Sequence[Record]], cache: Cache
+) -> list[Measure]:
+  """The task's own metrics, `length` in tokens and `truncation_rate`.
 
-  value: float
-  low: float | None = None
-  high: float | None = None
-
-
-def scores(
-  answers: Sequence[Sequence[Record]],
-  cache: Cache,
-  *,
-  resamples: int,
-  seed: int,
-) -> dict[str, Score]:
-  """Scores of a split.
+  With several answers to each prompt, and something to vote on, there is
+  `majority_<metric>` too.
 
   Args:
     answers: one list of records for each time the whole split was answered;
       values are means over these times.
     cache: metric functions; a split without references has none.
-    resamples: of the bootstrap; 0 gives no intervals.
-    seed: of the run.
-
-  Returns:
-    The task's own metrics, `majority_<metric>` where there are several answers
-    and something to vote on, `length` in tokens and `truncation_rate`.
   """
-  measures: list[Measure] = []
+  of_task: list[Measure] = []
   if cache.info["has_targets"]:
     targets = [record["reference"] for record in answers[0]]
-    draws = [[record["prediction"] for record in found] for found in answers]
+    draws = [[record["prediction"] for record in draw] for draw in answers]
     for function in cache.metric_fns:
-      measures += _measures(function, targets, draws)
+      of_task += _measures(function, targets, draws)
   fields = {"length": "length", "truncation_rate": "truncated"}
-  measures.append(
-    summed(
-      [
-        means({n: [r[field] for r in found] for n, field in fields.items()})
-        for found in answers
-      ]
-    )
-  )
-  return measured(measures, len(answers[0]), resamples=resamples, seed=seed)
+  sizes = [
+    means({n: [r[field] for r in draw] for n, field in fields.items()})
+    for draw in answers
+  ]
+  return [*of_task, summed(sizes)]
 
 
 def describe(cache: Cache, num_samples: int) -> dict[str, tuple[str, str]]:
-  """{name: (unit, "max", "min" or "")} of the metrics that `scores` returns.
+  """{name: (unit, "max", "min" or "")} of the metrics of `measures`.
 
   The names are those of empty answers to the first examples; a function that
   cannot take these is left out, with a warning.
   """
-  found = {}
+  metrics = {}
   if cache.info["has_targets"]:
-    rows = cache.read(range(min(2, len(cache))))
-    targets = [row.reference for row in rows]
-    draws = [[predictions.postprocessed("", cache)] * len(rows)] * num_samples
+    targets = [row.reference for row in cache.read(range(min(2, len(cache))))]
+    empty = [predictions.postprocessed("", cache)] * len(targets)
     for function in cache.metric_fns:
       unit = getattr(function, "unit", "")
       direction = getattr(function, "direction", "max")
       try:
-        measures = _measures(function, targets, draws)
+        of_empty = _measures(function, targets, [empty] * num_samples)
       except Exception as error:  # a user's function, of answers to come
         log.warning(
           "metric %s: refuses empty answers (%r); nothing describes its values",
           *(getattr(function, "__name__", function), error),
         )
         continue
-      for measure in measures:
-        found |= dict.fromkeys(measure.values, (unit, direction))
-  return found | {"length": ("tokens", ""), "truncation_rate": ("", "min")}
-
-
-def measured(
-  measures: Sequence[Measure], num_prompts: int, *, resamples: int, seed: int
-) -> dict[str, Score]:
-  """Values of all measures with their intervals."""
-  found = bootstrap.intervals(measures, num_prompts, resamples, seed)
-  return {
-    name: Score(value, *found.get(name, ()))
-    for measure in measures
-    for name, value in measure.values.items()
-  }
+      for measure in of_empty:
+        metrics |= dict.fromkeys(measure.values, (unit, direction))
+  return metrics | {"length": ("tokens", ""), "truncation_rate": ("", "min")}
 
 
 def summed(draws: Sequence[Statistics]) -> Measure:
   """Functions of sums; the mean over several answers to the whole split."""
 
   def resampled(counts: np.ndarray) -> dict[str, np.ndarray]:
-    found = [draw.resampled(counts) for draw in draws]
-    return {n: np.mean([part[n] for part in found], axis=0) for n in found[0]}
+    parts = [draw.resampled(counts) for draw in draws]
+    return {n: np.mean([part[n] for part in parts], axis=0) for n in parts[0]}
 
   return Measure(_mean([draw.compute() for draw in draws]), resampled)
 
@@ -149,7 +115,7 @@ def called(
     return _mean([function(chosen, predictions) for predictions in texts])
 
   def resampled(counts: np.ndarray) -> dict[str, np.ndarray]:
-    found: list[dict[str, float]] = []
+    resamples: list[dict[str, float]] = []
     name = getattr(function, "__name__", "metric")
     with Progress(
       len(counts),
@@ -158,23 +124,12 @@ def called(
       delay=_QUIET_SECONDS,
     ) as progress:
       for row in counts.astype(int):
-        found.append(values(np.repeat(np.arange(len(row)), row)))
+        resamples.append(values(np.repeat(np.arange(len(row)), row)))
         progress.update(1)
-    return {n: np.array([part[n] for part in found]) for n in found[0]}
+    return {n: np.array([r[n] for r in resamples]) for n in resamples[0]}
 
   limit = getattr(function, "resamples", CALLS)
   return Measure(values(range(len(targets))), resampled, limit)
-
-
-def flat(found: Mapping[str, Score]) -> dict[str, float]:
-  """{name: Score} -> {name, name_ci_low, name_ci_high: number}."""
-  values: dict[str, float] = {}
-  for name, score in found.items():
-    values[name] = score.value
-    if score.low is not None:
-      values[f"{name}_ci_low"] = score.low
-      values[f"{name}_ci_high"] = score.high
-  return values
 
 
 def _measures(
@@ -185,11 +140,15 @@ def _measures(
   vote = getattr(function, "answer", None)
   if statistics is None:
     return [called(function, targets, draws)]
-  found = [summed([statistics(targets, texts) for texts in draws])]
-  if vote is not None and len(draws) > 1:
-    chosen = statistics(targets, _majority(draws, vote))
-    found.append(summed([_with_prefix("majority_", chosen)]))
-  return found
+  mean = summed([statistics(targets, texts) for texts in draws])
+  if vote is None or len(draws) == 1:
+    return [mean]
+  majority = statistics(targets, _majority(draws, vote))
+
+  def of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
+    return {f"majority_{n}": v for n, v in majority.of_sums(sums).items()}
+
+  return [mean, summed([dataclasses.replace(majority, of_sums=of_sums)])]
 
 
 def _majority(draws: list[list], vote: Callable[[str], str]) -> list:
@@ -207,16 +166,9 @@ def _majority(draws: list[list], vote: Callable[[str], str]) -> list:
   return chosen
 
 
-def _with_prefix(prefix: str, statistics: Statistics) -> Statistics:
-  def of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
-    return {prefix + n: v for n, v in statistics.of_sums(sums).items()}
-
-  return dataclasses.replace(statistics, of_sums=of_sums)
-
-
-def _mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _mean(draws: Sequence[Mapping[str, float]]) -> dict[str, float]:
   """The mean of each value over the draws."""
   return {
-    name: float(np.mean([float(values[name]) for values in found]))
-    for name in found[0]
+    name: float(np.mean([float(values[name]) for values in draws]))
+    for name in draws[0]
   }

@@ -1,11 +1,12 @@
 """A model and a split whose answers and scores are known by hand."""
 
-from typing import NamedTuple
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gkd.data.cache import Row
 from gkd.evaluation import evaluate
 from gkd.evaluation.evaluation import Evaluation
 from gkd.sampling.params import SamplingParams
@@ -22,28 +23,19 @@ def table_model() -> LanguageModel:
   With `params["echo"]` > 0 the first token is the first input id.
   """
 
-  def head(params, hidden):
-    position = hidden[..., 0].astype(jnp.int32)
-    first = jax.nn.one_hot(hidden[..., 1].astype(jnp.int32), VOCAB)
-    echo = params["echo"] * first * (position == 0)[..., None]
-    return params["table"][position] + echo
+  def logits(params, inputs, positions):
+    first = jax.nn.one_hot(inputs[:, :1], VOCAB) * (positions == 0)[:, None]
+    return params["table"][positions] + params["echo"] * first
 
   def hidden(params, inputs, targets, **unused):
-    positions = jnp.broadcast_to(jnp.arange(targets.shape[1]), targets.shape)
-    first = jnp.broadcast_to(inputs[:, :1], targets.shape)
-    return jnp.stack([positions, first], -1).astype(jnp.float32)
-
-  def at(params, inputs, position):
-    first = inputs[:, 0]
-    state = jnp.stack([jnp.full_like(first, position), first], -1)
-    return head(params, state.astype(jnp.float32))
+    return logits(params, inputs, jnp.arange(targets.shape[1]))
 
   def prefill(params, inputs, max_length, **unused):
-    return (inputs, jnp.int32(1)), at(params, inputs, 0)
+    return decode(params, (inputs, jnp.int32(0)), None)
 
-  def step(params, cache, tokens):
+  def decode(params, cache, tokens):
     inputs, position = cache
-    return (inputs, position + 1), at(params, inputs, position)
+    return (inputs, position + 1), logits(params, inputs, position[None])[:, 0]
 
   return LanguageModel(
     config=None,
@@ -51,9 +43,9 @@ def table_model() -> LanguageModel:
     start_id=0,
     init=lambda key: None,
     hidden=hidden,
-    head=head,
+    head=lambda params, hidden: hidden,
     prefill=prefill,
-    decode=step,
+    decode=decode,
     axes=lambda params: None,
   )
 
@@ -79,13 +71,6 @@ def spelled(*ids):
   return {"table": jnp.asarray(table), "echo": jnp.float32(0.0)}
 
 
-class _Row(NamedTuple):
-  inputs: np.ndarray
-  targets: np.ndarray
-  prompt: str
-  reference: str
-
-
 class _Vocabulary:
   """Ids as digits; EOS ends the text."""
 
@@ -108,13 +93,8 @@ class Cache:
     self.calls = []
     self.metric_fns = [self._accuracy]
     self._rows = [
-      _Row(
-        np.array([2 + i % 6, 1], np.int32),
-        np.array([2 + i % 6, 1], np.int32),
-        f"prompt {i}",
-        str(2 + i % 6),
-      )
-      for i in range(num_rows)
+      Row(np.int32([n, 1]), np.int32([n, 1]), f"prompt {i}", str(n))
+      for i, n in zip(range(num_rows), itertools.cycle(range(2, VOCAB)))
     ]
 
   def __len__(self):

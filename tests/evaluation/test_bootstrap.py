@@ -10,10 +10,12 @@ from gkd.evaluation import scores
 from gkd.text.statistics import means
 
 
-def _interval(values, resamples=400, seed=0):
-  measure = scores.summed([means({"x": values})])
-  found = bootstrap.intervals([measure], len(values), resamples, seed)
-  return found["x"]
+def _interval(values, resamples=400, seed=0, num_samples=1):
+  measure = scores.summed([means({"x": values})] * num_samples)
+  found = bootstrap.scores(
+    [measure], len(values), resamples=resamples, seed=seed
+  )
+  return found["x"][1:]
 
 
 def test_interval_is_that_of_plain_resampling():
@@ -63,31 +65,18 @@ def test_all_metrics_are_measured_on_the_same_resamples():
     scores.summed([means({"x": values})]),
     scores.summed([means({"y": 1 - values})]),
   ]
-  found = bootstrap.intervals(measures, 50, 100, seed=0)
-  low, high = found["x"]
-  assert found["y"] == pytest.approx((1 - high, 1 - low), abs=1e-12)
+  found = bootstrap.scores(measures, 50, resamples=100, seed=0)
+  _, low, high = found["x"]
+  assert found["y"][1:] == pytest.approx((1 - high, 1 - low), abs=1e-12)
 
 
 def test_samples_of_a_prompt_are_resampled_together():
   # Twice the same answers are no more evidence than once: were samples
   # resampled one by one, the interval would be shorter by √2.
   hits = np.random.default_rng(0).random(100) < 0.5
-  once = scores.summed([means({"x": hits})])
-  twice = scores.summed([means({"x": hits})] * 2)
-  found = [
-    bootstrap.intervals([measure], 100, 200, seed=0)["x"]
-    for measure in (once, twice)
-  ]
-  assert found[0] == found[1]
+  assert _interval(hits) == _interval(hits, num_samples=2)
 
 
-def test_nothing_is_resampled_where_no_resamples_are_asked_for():
-  assert (
-    bootstrap.intervals([scores.summed([means({"x": [1]})])], 1, 0, 0) == {}
-  )
-
-
-def test_values_that_are_not_finite_have_no_ends():
-  low, high = _interval([1.0, math.inf, 2.0])
-  assert math.isnan(low)
-  assert math.isnan(high)
+def test_interval_is_absent_without_resamples_and_nan_where_none_is_finite():
+  assert _interval([1], resamples=0) == (None, None)
+  assert all(map(math.isnan, _interval([1.0, math.inf, 2.0])))

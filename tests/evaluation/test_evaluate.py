@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import json
-import os
 import random
 import re
 
@@ -29,7 +28,7 @@ from tests.evaluation.table_model import spelled
 from tests.sampling import toy_model
 
 
-def test_metric_functions_get_every_row_once_and_no_filler():
+def test_every_row_is_scored_once_with_its_length_and_no_filler():
   cache = Cache(num_rows=5)  # batches of 2: the last has a filler row
   values = run(spelled(3, 4), make_evaluation(cache))
   assert cache.calls == [(["2", "3", "4", "5", "6"], ["3"] * 5)]
@@ -38,12 +37,9 @@ def test_metric_functions_get_every_row_once_and_no_filler():
     "eval/toy/length": 3.0,
     "eval/toy/truncation_rate": 0.0,
   }
-
-
-def test_answer_without_eos_counts_as_truncated():
-  values = run(spelled(3, 4, 5, 6), make_evaluation())
-  assert values["eval/toy/truncation_rate"] == 1.0
-  assert values["eval/toy/length"] == table_model.LENGTH
+  without_eos = run(spelled(3, 4, 5, 6), make_evaluation())
+  assert without_eos["eval/toy/truncation_rate"] == 1.0
+  assert without_eos["eval/toy/length"] == table_model.LENGTH
 
 
 def test_num_examples_takes_the_first_rows_whose_tokens_are_handed_on():
@@ -70,6 +66,12 @@ def test_an_answer_depends_on_neither_batch_nor_number_of_examples(decoding):
   assert outcome(num_examples=4, batch_size=5)[1] == texts[:4]
 
 
+def only_file(folder):
+  """Name and records of the file of predictions in a folder."""
+  (file,) = folder.iterdir()
+  return file.name, [json.loads(line) for line in file.open()]
+
+
 @pytest.mark.parametrize("name_split", [False, True])
 def test_predictions_file_holds_prompt_reference_and_text(tmp_path, name_split):
   evaluation = make_evaluation(
@@ -79,9 +81,8 @@ def test_predictions_file_holds_prompt_reference_and_text(tmp_path, name_split):
   values = run(spelled(3, 4), evaluation, step=20, predictions_dir=folder)
   name = "toy-test[:9]" if name_split else "toy"
   assert f"eval/{name}/accuracy_greedy" in values
-  assert os.listdir(tmp_path) == ["toy-test_9_-greedy-00000020.jsonl"]
-  with open(tmp_path / "toy-test_9_-greedy-00000020.jsonl") as file:
-    records = [json.loads(line) for line in file]
+  name, records = only_file(tmp_path)
+  assert name == "toy-test_9_-greedy-00000020.jsonl"
   assert [record["row"] for record in records] == [0, 1, 2, 3, 4]
   assert records[1] == {
     "row": 1,
@@ -107,9 +108,8 @@ def test_metrics_are_means_over_the_samples(tmp_path):
   assert len(cache.calls) == 3
   assert len({tuple(texts) for _, texts in cache.calls}) == 3  # other draws
   assert values["eval/toy/accuracy"] == accuracy(cache.calls)
-  (name,) = os.listdir(tmp_path)
-  with open(tmp_path / name) as file:
-    samples = [json.loads(line)["sample"] for line in file]
+  _, records = only_file(tmp_path)
+  samples = [record["sample"] for record in records]
   assert samples == [0] * 5 + [1] * 5 + [2] * 5
 
 
@@ -143,11 +143,7 @@ def test_kls_equal_the_sum_of_the_tables_divergences():
 def test_forward_kl_is_taken_on_teacher_text_and_reverse_on_student_text():
   # The teacher stops at once and the student never before the last position,
   # so the tokens per sequence tell who wrote.
-  teacher = make_params(0)
-  table = teacher["table"].at[0].set(-1e9).at[0, 1].set(0.0)
-  values = run(
-    make_params(0), make_evaluation(), teacher={**teacher, "table": table}
-  )
+  values = run(make_params(0), make_evaluation(), teacher=spelled())
   forward, reverse = "eval/toy/forward_kl", "eval/toy/reverse_kl"
   assert values[f"{forward}_per_token"] == pytest.approx(values[forward])
   ratio = values[reverse] / values[f"{reverse}_per_token"]
@@ -157,32 +153,28 @@ def test_forward_kl_is_taken_on_teacher_text_and_reverse_on_student_text():
 @pytest.fixture
 def writers(monkeypatch):
   """The models that generated a batch, in order."""
-  asked = []
+  roles = []
   generate = evaluate.generate
 
   def counting(model, *args, **kwargs):
-    asked.append("teacher" if model is table_model.TEACHER else "student")
+    roles.append("teacher" if model is table_model.TEACHER else "student")
     return generate(model, *args, **kwargs)
 
   monkeypatch.setattr(evaluate, "generate", counting)
-  return asked
+  return roles
 
 
 def test_teacher_writes_once_for_all_steps(writers):
   evaluation = make_evaluation(batch_size=5)
-
-  def forward_kl(step, teacher):
-    values = run(make_params(0), evaluation, step=step, teacher=teacher)
-    return values["eval/toy/forward_kl"]
-
   teacher = make_params(1)
-  first = forward_kl(10, teacher)
-  assert writers.count("teacher") == 1
-  assert forward_kl(20, teacher) == first
-  assert writers.count("teacher") == 1
   # Other parameters are another teacher.
-  assert forward_kl(30, make_params(2)) != first
-  assert writers.count("teacher") == 2
+  runs = ((10, teacher, 1), (20, teacher, 1), (30, make_params(2), 2))
+  kls = []
+  for step, teacher, num_written in runs:
+    values = run(make_params(0), evaluation, step=step, teacher=teacher)
+    kls.append(values["eval/toy/forward_kl"])
+    assert writers.count("teacher") == num_written
+  assert kls[0] == kls[1] != kls[2]
 
 
 def test_teacher_is_scored_as_the_student_is_and_once(writers):
@@ -233,9 +225,9 @@ def test_a_search_answers_with_the_best_of_its_beams(tmp_path):
   params["table"] = jnp.asarray(table)
   evaluation = make_evaluation(decoding=BeamSearch(3, 2.0), label="beam3")
   values = run(params, evaluation, predictions_dir=str(tmp_path))
-  (file,) = tmp_path.iterdir()
-  assert file.name == "toy-test-beam3-00000000.jsonl"
-  for row, line in enumerate(file.read_text().splitlines()):
+  name, records = only_file(tmp_path)
+  assert name == "toy-test-beam3-00000000.jsonl"
+  for row, record in enumerate(records):
     beams = toy_model.search(
       table_model.MODEL,
       params,
@@ -246,7 +238,6 @@ def test_a_search_answers_with_the_best_of_its_beams(tmp_path):
       max_length=table_model.LENGTH,
     )
     ids = beams.tokens[0, 0, : beams.lengths[0, 0] - 1]
-    record = json.loads(line)
     assert record["text"] == "".join(map(str, ids.tolist()))
     assert record["length"] == beams.lengths[0, 0]
   greedy = run(params, make_evaluation())
@@ -305,11 +296,12 @@ def test_every_number_has_its_interval_and_contains_it():
   )
   values = run(make_params(echo=2.0), evaluation, teacher=make_params(1))
   own = [f"{n}_t1" for n in ("accuracy", "length", "truncation_rate")]
-  kls = ["forward_kl", "reverse_kl"]
-  names = own + [f"teacher_{n}" for n in own] + kls
-  names += [f"{n}_per_token" for n in kls]
+  names = own + [f"teacher_{n}" for n in own]
+  names += ["forward_kl", "forward_kl_per_token"]
+  names += ["reverse_kl", "reverse_kl_per_token"]
   ends = ("", "_ci_low", "_ci_high")
-  assert values.keys() == {f"eval/toy/{n}{end}" for n in names for end in ends}
+  # The ends follow their value.
+  assert list(values) == [f"eval/toy/{n}{end}" for n in names for end in ends]
   for name in names:
     value, low, high = (values[f"eval/toy/{name}{end}"] for end in ends)
     assert low <= value <= high, name
