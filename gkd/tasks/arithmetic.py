@@ -48,10 +48,10 @@ def register(
   register_chains(
     "quickstart", QUICKSTART, vocabulary, sizes=QUICKSTART_SIZES, seed=1
   )
-  accuracies = [
+  accuracies = (
     metrics.answer_accuracy,
     metrics.answer_accuracy_with_calculator,
-  ]
+  )
   features.add_task(
     "gsm8k",
     sources.rows_source(lambda split: _gsm8k(data_dir, split), SPLITS),
@@ -107,9 +107,9 @@ def _chain_rows(chains, sizes, seed, split: str):
 
 def _gsm8k(data_dir, split: str):
   file = "test" if split == "test" else "train"
-  lines = sources.read_jsonl(data_dir, f"arithmetic/gsm8k_{file}.jsonl.gz")
+  path = f"arithmetic/gsm8k_{file}.jsonl.gz"
   fields = operator.itemgetter("inputs", "targets")
-  for question, solution in lines.converted(fields):
+  for question, solution in sources.read_jsonl(data_dir, path, fields):
     if file == "test" or _held_out(question) == (split == "validation"):
       yield {
         "inputs": solutions.plain_text(question),

@@ -1,8 +1,7 @@
 """seqio.Evaluator over texts that a model has already generated.
 
-Evaluation here runs without TensorFlow on the functions that the tasks
-register. This adapter asks seqio for the same numbers, for those who report
-through it: `gkd evaluate --through_seqio`.
+It gives the numbers that evaluation computes without TensorFlow, for those who
+report through seqio: `gkd evaluate --through_seqio`.
 """
 
 from collections.abc import Mapping
@@ -45,9 +44,9 @@ def seqio_metrics(
   Args:
     task_name: a registered task.
     split: its split.
-    draws: for each time that the split was answered the generated ids of its
-      rows, decoded by the task's vocabulary; fewer than the split has rows
-      evaluates the first rows. The result is the mean over the times.
+    draws: several generations of ids for the rows of the split, decoded by the
+      task's vocabulary; fewer ids than rows evaluate the first rows. The result
+      is the mean over the generations.
     lengths: {"inputs": I, "targets": T}; only a task whose preprocessors build
       rows by them needs any.
   """
@@ -60,15 +59,18 @@ def seqio_metrics(
       sequence_length=lengths,
       async_compute_metrics=False,
     )
-    found = []
+    scores = []
     for predictions in draws:
       future, _ = evaluator.evaluate(
         compute_metrics=True, predict_fn=_predict_fn(predictions, task_name)
       )
-      found.append(future.result()[task_name])
+      scores.append(future.result()[task_name])
+  # seqio wraps numbers as `metrics.Scalar` of clu on their way out.
   return {
-    name: float(np.mean([float(_scalar(values[name])) for values in found]))
-    for name in found[0]
+    name: float(
+      np.mean([float(getattr(s[name], "value", s[name])) for s in scores])
+    )
+    for name in scores[0]
   }
 
 
@@ -99,8 +101,3 @@ def _quiet():
     yield
   finally:
     logging.set_verbosity(before)
-
-
-def _scalar(value):
-  """Seqio wraps numbers as `metrics.Scalar` of clu on their way out."""
-  return getattr(value, "value", value)

@@ -1,11 +1,10 @@
-"""What every seqio task here shares: features, twins of vocabularies, adding.
+"""Text-to-text tasks in seqio's registry, and seqio's twins of vocabularies.
 
-`gkd.text.vocabulary` is what training and evaluation use; seqio wants its own
-classes, which give the same ids.
+Training and evaluation use `gkd.text.vocabulary`; seqio wants its own classes,
+which give the same ids.
 """
 
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
@@ -85,8 +84,8 @@ def seqio_vocabulary(vocabulary: AnyVocabulary) -> seqio.Vocabulary:
   if isinstance(vocabulary, text_vocabulary.CharacterVocabulary):
     return PythonVocabulary(vocabulary)
   raise UserError(
-    f"vocabulary {vocabulary!r}: expected one of gkd.text.vocabulary or a "
-    "seqio.Vocabulary; load it with gkd.text.vocabulary.load"
+    f"vocabulary {vocabulary!r}: expected one of gkd.text.vocabulary or a"
+    " seqio.Vocabulary; load it with gkd.text.vocabulary.load"
   )
 
 
@@ -126,18 +125,3 @@ def add_task(
     metric_fns=list(metrics),
     output_features={"inputs": feature, "targets": feature},
   )
-
-
-def add_mixture(
-  name: str, rates: Mapping[str, float | Callable[[seqio.Task], float]]
-) -> None:
-  """Registers a mixture of registered tasks, replacing one of the same name.
-
-  Args:
-    name: name in seqio's registry.
-    rates: {task: its rate, or a function of the task that gives it}; only their
-      proportions count.
-  """
-  if name in seqio.MixtureRegistry.names():
-    seqio.MixtureRegistry.remove(name)
-  seqio.MixtureRegistry.add(name, list(rates.items()))

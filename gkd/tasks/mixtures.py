@@ -1,11 +1,7 @@
-"""Mixtures of seqio's registry: their tasks, and the rates as numbers.
-
-Usage:
-  mixture = find("my_mixture", "my_package.tasks", data_dir, vocabulary)
-  rates(mixture, "train", {"gsm8k": 6954, "svamp": 1000})
-"""
+"""Mixtures of seqio's registry: their tasks, and their rates as numbers."""
 
 from collections.abc import Mapping
+import functools
 import os
 
 import seqio
@@ -38,28 +34,23 @@ def rates(
     split: that the rows are of.
     rows: {task: number of its rows after preprocessing}, which is what
       `seqio.mixing_rate_num_examples` wants to know.
-
-  Raises:
-    UserError: a function asks for the size of another split that its source
-      does not know, or fails otherwise.
   """
-  found = {}
+  numbers = {}
   for task in mixture.tasks:
-    _say_size(task, split, rows[task.name])
+    # Has the task know the size of this split, whatever its source knows.
+    task.num_input_examples = functools.partial(
+      _size, task.source, {split: rows[task.name]}
+    )
     try:
-      found[task.name] = float(mixture.get_rate(task))
+      numbers[task.name] = float(mixture.get_rate(task))
     except Exception as error:
       raise UserError(
         f"the rate of task {task.name!r} in mixture {mixture.name!r} cannot be"
         f" computed ({type(error).__name__}: {error}); register a number, or a"
         f" function that asks for the size of split {split!r} alone"
       ) from error
-  return found
+  return numbers
 
 
-def _say_size(task: seqio.Task, split: str, rows: int) -> None:
-  """Has the task know the size of a split, whatever its source knows."""
-  of_source = task.source.num_input_examples
-  task.num_input_examples = lambda name: (
-    rows if name == split else of_source(name)
-  )
+def _size(source: seqio.DataSource, known: Mapping[str, int], split: str):
+  return known[split] if split in known else source.num_input_examples(split)

@@ -1,7 +1,7 @@
-"""Where rows come from: lists, JSON lines of the data directory, or TFDS.
+"""Where rows come from: Python, JSON lines of the data directory, or TFDS.
 
 A row has "inputs" and, unless there are only prompts, "targets"; where a task
-accepts several answers also "references". Files are opened when a split is
+accepts several references also "references". Files are opened when a split is
 read, not at registration, so that a task can be registered without its data.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import functools
 import gzip
 import itertools
@@ -44,9 +45,9 @@ def rows_source(
       is a prompt alone.
     splits: names of the splits.
     with_references: whether rows carry a list "references".
-    generated: whether rows come from code alone and not from files. Files that
-      were not opened through `gkd.text.raw_files` are not known: without this
-      `gkd cache list` says that they are not tracked.
+    generated: whether rows come from code alone; without this, and without
+      files that `gkd.text.raw_files` found, `gkd cache list` says that raw
+      files are not tracked.
   """
   signature = {
     "inputs": tf.TensorSpec([], tf.string),
@@ -58,9 +59,9 @@ def rows_source(
   def dataset_fn(split, shuffle_files, seed=None):
     del shuffle_files, seed  # shuffling is the loader's, a function of the step
     # Read here: an error inside a generator comes back wrapped by TensorFlow.
-    found = [_complete(row, signature, i) for i, row in enumerate(rows(split))]
+    whole = [_complete(row, signature, i) for i, row in enumerate(rows(split))]
     return tf.data.Dataset.from_generator(
-      lambda: iter(found), output_signature=signature
+      lambda: iter(whole), output_signature=signature
     )
 
   return RowsSource(dataset_fn, splits, rows, tuple(signature), generated)
@@ -106,10 +107,7 @@ def jsonl_source(
 
 
 def _json_rows(data_dir, files, convert, shuffled, split: str) -> "JsonLines":
-  lines = read_jsonl(data_dir, files[split])
-  if split in shuffled:
-    lines = lines.shuffled(0)
-  return lines.converted(convert)
+  return read_jsonl(data_dir, files[split], convert, split in shuffled)
 
 
 def prefixed(prefix: str, line: Mapping[str, Any]) -> Row:
@@ -148,64 +146,61 @@ def _complete(row: Row, names: Iterable[str], number: int) -> Row:
   return {name: row[name] for name in names}
 
 
+@dataclasses.dataclass(frozen=True)
 class JsonLines:
   """Rows of a file of JSON lines, parsed when asked for.
 
   The lines are held: they take a quarter of the memory of the rows.
   """
 
-  def __init__(
-    self,
-    path: Path,
-    lines: Sequence[str],
-    order: Sequence[int] | None = None,
-    convert: Callable[[dict[str, Any]], Any] = dict,
-  ):
-    self._path = path
-    self._lines = lines
-    self._order = range(len(lines)) if order is None else order
-    self._convert = convert
+  path: Path
+  lines: Sequence[str]
+  order: Sequence[int]
+  convert: Callable[[dict[str, Any]], Any]
 
   def __len__(self) -> int:
-    return len(self._lines)
+    return len(self.lines)
 
   def __iter__(self) -> Iterator[Any]:
-    for place in self._order:
+    for place in self.order:
       try:
-        line = json.loads(self._lines[place])
+        line = json.loads(self.lines[place])
       except ValueError as error:
-        raise _unreadable(self._path, f"line {place + 1}: {error}") from error
+        raise _unreadable(self.path, f"line {place + 1}: {error}") from error
       if not isinstance(line, dict):
-        raise _unreadable(self._path, f"line {place + 1} is no object")
+        raise _unreadable(self.path, f"line {place + 1} is no object")
       try:
-        row = self._convert(line)
+        row = self.convert(line)
       except KeyError as error:
         raise UserError(
-          f"data file {self._path}, line {place + 1} has no {error}, but"
+          f"data file {self.path}, line {place + 1} has no {error}, but"
           f" {sorted(line)}; correct the line, or the names that the task reads"
         ) from error
       yield row
 
-  def shuffled(self, seed: int) -> "JsonLines":
-    """The same rows in a drawn order."""
-    order = list(self._order)
-    random.Random(seed).shuffle(order)
-    return JsonLines(self._path, self._lines, order, self._convert)
 
-  def converted(self, convert: Callable[[dict[str, Any]], Any]) -> "JsonLines":
-    """What a function makes of each line."""
-    return JsonLines(self._path, self._lines, self._order, convert)
+def read_jsonl(
+  data_dir: str | os.PathLike | None,
+  relative: str,
+  convert: Callable[[dict[str, Any]], Any] = dict,
+  shuffled: bool = False,
+) -> JsonLines:
+  """What `convert` makes of the lines of `data_dir/relative`.
 
-
-def read_jsonl(data_dir: str | os.PathLike | None, relative: str) -> JsonLines:
-  """Rows of `data_dir/relative`, JSON lines, gzipped if it ends in `.gz`."""
+  A file that ends in `.gz` is unzipped; `shuffled` lines come in a drawn order,
+  always the same.
+  """
   path = raw_files.find(data_dir, relative)
   open_text = gzip.open if path.suffix == ".gz" else open
   try:
-    with open_text(path, "rt", encoding="utf-8") as lines:
-      return JsonLines(path, lines.readlines())
+    with open_text(path, "rt", encoding="utf-8") as file:
+      lines = file.readlines()
   except (OSError, EOFError, ValueError) as error:
     raise _unreadable(path, error) from error
+  order = list(range(len(lines)))
+  if shuffled:
+    random.Random(0).shuffle(order)
+  return JsonLines(path, lines, order, convert)
 
 
 def _unreadable(path: Path, why: Exception | str) -> UserError:
@@ -236,7 +231,7 @@ class TfdsSource(seqio.TfdsDataSource):
   def get_dataset(self, *args, **kwargs) -> tf.data.Dataset:
     try:
       return super().get_dataset(*args, **kwargs)
-    # Missing files, no network, no manual_dir: TFDS raises them as it likes.
+    # Missing files, no network: TFDS raises whatever it likes.
     except Exception as error:
       reason = " ".join(str(error).split())[:200]
       raise UserError(

@@ -5,10 +5,6 @@ every later step, which is what on-policy training is about. Problems are a
 function of (seed, split, index), so there is no end of them and nothing to
 store; a problem's split is decided by its content, so that no problem of one
 split, nor a reordering of its terms, ever appears in another.
-
-Usage:
-  chains = ChainAddition(min_terms=3, max_terms=4, digits=2)
-  rows = chains.problems("train", 1000, seed=0)
 """
 
 import dataclasses
@@ -90,19 +86,17 @@ class ChainAddition:
 
   def problems(self, split: str, number: int, seed: int = 0) -> list[Problem]:
     """The first `number` problems of a split that differ from each other."""
-    found: dict[str, Problem] = {}
-    index = 0
-    while len(found) < number:
+    different: dict[str, Problem] = {}
+    for index in range(20 * number + 1001):
+      if len(different) == number:
+        return list(different.values())
       problem = self.problem(split, index, seed)
-      found.setdefault(problem.inputs, problem)
-      index += 1
-      if index > 20 * number + 1000:
-        raise UserError(
-          f"{number} different problems of split {split!r} wanted, "
-          f"{len(found)} found in {index} draws of {self!r}: add terms or "
-          "digits, or ask for fewer"
-        )
-    return list(found.values())
+      different.setdefault(problem.inputs, problem)
+    raise UserError(
+      f"{number} different problems of split {split!r} wanted,"
+      f" {len(different)} found in {index + 1} draws of {self!r}: add terms or"
+      " digits, or ask for fewer"
+    )
 
   def solve(self, terms: list[int]) -> Problem:
     """The problem and its worked solution for signed terms."""

@@ -1,9 +1,7 @@
 """Vocabularies that need no file: UTF-8 bytes and a short list of characters.
 
-Both have T5's special ids: 0 padding, 1 end of sequence, 2 unknown. Here are
-also the few rules that all vocabularies share: where decoding stops, and what
-is saved beside a token cache. Vocabularies of SentencePiece files are in
-`gkd.text.vocabulary`, which is the module to use.
+Both have T5's special ids: 0 padding, 1 end of sequence, 2 unknown. Those of
+SentencePiece files, and the interface of all, are in `gkd.text.vocabulary`.
 """
 
 from collections.abc import Iterable
@@ -80,8 +78,8 @@ class CharacterVocabulary:
   def __init__(self, characters: str):
     if not characters or len(set(characters)) != len(characters):
       raise UserError(
-        f"characters {characters!r}: expected one or more characters, each "
-        "once; remove the repeated ones"
+        f"characters {characters!r}: expected one or more characters, each"
+        " once; remove the repeated ones"
       )
     self.characters = characters
     self.sha256 = hashlib.sha256(characters.encode("utf-8")).hexdigest()
@@ -132,7 +130,7 @@ def until_eos(ids: Iterable[int], eos_ids: Sequence[int]) -> Iterable[int]:
     yield index
 
 
-def make_spec(vocabulary, file: str | None) -> dict[str, Any]:
+def make_spec(vocabulary: Any, file: str | None) -> dict[str, Any]:
   return {
     "kind": vocabulary.kind,
     "file": file,

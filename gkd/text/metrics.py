@@ -2,10 +2,9 @@
 
 Every value is a percentage or a score from 0 to 100. Targets are what the
 task's postprocessor returns: a string, or a list of accepted references.
-A token cache records these functions by dotted name.
 
-What evaluation makes of a metric function beyond its value is said by
-attributes of it; a function of your own needs none of them.
+Attributes of a metric function say what evaluation makes of it beyond its
+value; a function of your own needs none of them.
 
   statistics   `(targets, predictions) -> Statistics`, whose `compute()` is the
                function's value. Its confidence interval is then as good as free
@@ -58,7 +57,7 @@ def accuracy(targets: Sequence[Target], predictions: Sequence[str]):
     >>> accuracy(["12", "7"], ["12", ""])
     {'accuracy': 50.0}
   """
-  return _percent(accuracy=_equal(targets, predictions))
+  return _share("accuracy", targets, predictions)
 
 
 @_metric(unit="%")
@@ -66,7 +65,7 @@ def exact_match(targets: Sequence[Target], predictions: Sequence[str]):
   """Share of predictions equal to a reference, blanks collapsed."""
   targets = [[_collapse(t) for t in _listed(target)] for target in targets]
   predictions = [_collapse(prediction) for prediction in predictions]
-  return _percent(exact_match=_equal(targets, predictions))
+  return _share("exact_match", targets, predictions)
 
 
 def _answer(text: str) -> str:
@@ -81,7 +80,7 @@ def _recomputed_answer(text: str) -> str:
 def answer_accuracy(targets: Sequence[Target], predictions: Sequence[str]):
   """Share of solutions whose final number is that of a reference."""
   answers = [_answer(prediction) for prediction in predictions]
-  return _percent(accuracy=_equal(_answers(targets), answers))
+  return _share("accuracy", _answers(targets), answers)
 
 
 @_metric(answer=_recomputed_answer, unit="%")
@@ -90,7 +89,7 @@ def answer_accuracy_with_calculator(
 ):
   """As `answer_accuracy`, wrong results in predictions recomputed before."""
   answers = [_recomputed_answer(prediction) for prediction in predictions]
-  return _percent(accuracy_with_calculator=_equal(_answers(targets), answers))
+  return _share("accuracy_with_calculator", _answers(targets), answers)
 
 
 @_metric()
@@ -121,8 +120,8 @@ def rouge(targets: Sequence[Target], predictions: Sequence[str]):
     scorer.score_multi(_listed(target), prediction)
     for target, prediction in zip(targets, predictions, strict=True)
   ]
-  return _percent(
-    **{name: [s[name].fmeasure for s in scores] for name in names}
+  return means(
+    {name: [s[name].fmeasure for s in scores] for name in names}, scale=100.0
   )
 
 
@@ -140,11 +139,11 @@ def _bleu(name: str, targets, predictions, tokenize: str) -> Statistics:
     rows.append([score.sys_len, score.ref_len, *score.counts, *score.totals])
 
   def of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
-    found = [
+    scores = [
       BLEU.compute_bleu(row[2:6], row[6:], *row[:2], smooth_method="exp").score
       for row in sums.reshape(-1, sums.shape[-1]).astype(int).tolist()
     ]
-    return {name: np.reshape(found, sums.shape[:-1])}
+    return {name: np.reshape(scores, sums.shape[:-1])}
 
   return Statistics(np.asarray(rows, np.float64), of_sums)
 
@@ -155,12 +154,13 @@ def _answers(targets: Sequence[Target]) -> list[list[str]]:
   ]
 
 
-def _equal(targets, predictions) -> list[bool]:
+def _share(name: str, targets, predictions) -> Statistics:
   _check(targets, predictions)
-  return [
+  is_right = [
     prediction != "" and prediction in _listed(target)
     for target, prediction in zip(targets, predictions, strict=True)
   ]
+  return means({name: is_right}, scale=100.0)
 
 
 def _check(targets, predictions) -> None:
@@ -177,7 +177,3 @@ def _listed(target: Target) -> list[str]:
 
 def _collapse(text: str) -> str:
   return " ".join(text.split())
-
-
-def _percent(**values: Sequence[float]) -> Statistics:
-  return means(values, scale=100.0)

@@ -1,11 +1,9 @@
 """Numbers in solutions: which one is the answer, and is the arithmetic right.
 
-`extract_answer` finds the final answer of a worked solution. `recompute` is an
-external calculator for text that is already written: Cobbe et al. 2021
-(arXiv:2110.14168) overrides the result of an annotated calculation while the
-model writes; solutions without annotations, as GKD's, are repaired afterwards.
-
-Both work on text; `gkd.text.metrics` turns them into accuracies.
+`recompute` is an external calculator for text that is already written: Cobbe et
+al. 2021 (arXiv:2110.14168) overrides the result of an annotated calculation
+while the model writes; solutions without annotations, as GKD's, are repaired
+afterwards.
 """
 
 from fractions import Fraction
@@ -43,11 +41,8 @@ def extract_answer(text: str) -> str | None:
 
   After the last "#### ", "The answer is" or "A:" the answer is the first
   number, or the one behind "=" in an equation; a marker without a number means
-  no answer. Text without any marker answers with its last number.
-
-  Returns:
-    The number as `canonical` writes it: no commas, "$", "%" or trailing zeros;
-    "1/2" becomes "0.5".
+  no answer. Text without any marker answers with its last number. "1/2" becomes
+  "0.5", see `canonical`.
 
   Example:
     >>> extract_answer("He pays 2*$600 = $1200. The answer is $1,200.")
@@ -55,13 +50,13 @@ def extract_answer(text: str) -> str | None:
   """
   markers = list(_MARKER.finditer(text))
   if not markers:
-    found = list(_SIGNED.finditer(text))
-    return _value_text(found[-1]) if found else None
+    matches = list(_SIGNED.finditer(text))
+    return _value_text(matches[-1]) if matches else None
   clause = text[markers[-1].end() :].lstrip(" :=")
   end = _CLAUSE_END.search(clause)
   clause = clause[: end.start()] if end else clause
-  found = _SIGNED.search(clause.rpartition("=")[2]) or _SIGNED.search(clause)
-  return _value_text(found) if found else None
+  match = _SIGNED.search(clause.rpartition("=")[2]) or _SIGNED.search(clause)
+  return _value_text(match) if match else None
 
 
 def canonical(number: str | Fraction) -> str:
@@ -112,7 +107,9 @@ def recompute(text: str, given: str = "") -> str:
     before = done + rest[:start]
     done, rest = before + right, rest[end:]
     if not _values(wrong) & (seen | _values(before)):
-      rest = _replace_number(rest, wrong, right)
+      # Whole numbers alone: 25 stays inside 125 and 25.5.
+      whole = rf"(?<![\d.,]){re.escape(wrong)}(?![\d]|[.,]\d)"
+      rest = re.sub(whole, right, rest)
   return done + rest
 
 
@@ -174,12 +171,6 @@ def _corrected(match: re.Match, before: str) -> str | None:
     if decimals and written * candidate > 0 and (rounded or cut):
       return None
   return canonical(min(candidates, key=lambda c: abs(written - c)))
-
-
-def _replace_number(text: str, wrong: str, right: str) -> str:
-  """Replaces whole numbers equal to `wrong`; 25 stays inside 125 and 25.5."""
-  pattern = re.compile(rf"(?<![\d.,]){re.escape(wrong)}(?![\d]|[.,]\d)")
-  return pattern.sub(right, text)
 
 
 def _evaluate(expression: str) -> Fraction | None:

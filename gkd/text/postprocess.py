@@ -22,15 +22,12 @@ def references(
 ) -> str | list[str]:
   """A prediction stripped; a target as the list of all its references.
 
-  Args:
-    text: generated text, or the first reference.
-    example: its field "references", if any, holds every accepted reference.
-    is_target: whether `text` is a target.
+  These are in the field "references" of the example, if it has any.
   """
   if not is_target:
     return text.strip()
-  found = [] if example is None else example.get("references", [])
-  return [_string(reference).strip() for reference in found] or [text.strip()]
+  listed = [] if example is None else example.get("references", [])
+  return [_string(reference).strip() for reference in listed] or [text.strip()]
 
 
 def chain_answer(

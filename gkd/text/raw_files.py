@@ -1,9 +1,4 @@
-"""Files of the data directory; a cache records those that its task has read.
-
-with recording() as opened:
-  path = find(data_dir, "translation/train.jsonl.gz")
-opened  # {"translation/train.jsonl.gz": path}
-"""
+"""Files of the data directory; a cache records those that its task has read."""
 
 from collections.abc import Iterator
 import contextlib

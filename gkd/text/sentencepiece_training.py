@@ -2,9 +2,6 @@
 
 A model trained from scratch on one task wants 4,000–8,000 pieces: the 32,000
 rows of T5's embedding dwarf a small model.
-
-Usage:
-  train_sentencepiece(texts, size=4000, path="vocabulary.model")
 """
 
 from collections.abc import Iterable
@@ -24,7 +21,9 @@ def train_sentencepiece(
   byte_fallback: bool = True,
   split_digits: bool = False,
 ) -> SentencePieceVocabulary:
-  """Trains a unigram vocabulary; the same texts give the same file.
+  """Trains a unigram vocabulary and reads it back from `path`.
+
+  The same texts give the same file.
 
   Args:
     texts: sentences; each is used once, in the order given.
@@ -34,9 +33,6 @@ def train_sentencepiece(
     byte_fallback: characters without a piece become UTF-8 bytes, so that any
       text survives; without it they become the unknown id.
     split_digits: every digit is its own piece, which arithmetic wants.
-
-  Returns:
-    The vocabulary read back from `path`.
   """
   import sentencepiece
 

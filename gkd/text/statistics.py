@@ -4,10 +4,6 @@ A mean is one sum over another, and BLEU a function of summed n-gram counts. A
 metric written that way is computed over any resample of the examples from sums
 alone, so that its bootstrap costs a matrix product and not a thousand calls
 (`evaluation/bootstrap.py`).
-
-  found = means({"accuracy": [1, 0, 1]}, scale=100.0)
-  found.compute()                              # {"accuracy": 66.7}
-  found.resampled(np.array([[3.0, 0, 0]]))     # {"accuracy": [100.0]}
 """
 
 from collections.abc import Callable
@@ -32,18 +28,11 @@ class Statistics:
 
   def compute(self) -> dict[str, float]:
     """The metrics of all examples."""
-    found = self.of_sums(self.values.sum(axis=0))
-    return {name: float(value) for name, value in found.items()}
+    values = self.of_sums(self.values.sum(axis=0))
+    return {name: float(value) for name, value in values.items()}
 
   def resampled(self, counts: np.ndarray) -> Mapping[str, np.ndarray]:
-    """The metrics of resamples.
-
-    Args:
-      counts: [R, N] float64, how often each resample has each example.
-
-    Returns:
-      {name of a metric: [R]}.
-    """
+    """{metric: [R]} of resamples; `counts` [R, N] float64 of each example."""
     # Not `@`: BLAS adds up in an order that depends on the number of threads.
     return self.of_sums(np.einsum("rn,ns->rs", counts, self.values))
 
@@ -51,11 +40,11 @@ class Statistics:
 def means(
   values: Mapping[str, Sequence[float]], *, scale: float = 1.0
 ) -> Statistics:
-  """Means over the examples.
+  """Means of {name: [N] numbers} over the examples, multiplied by `scale`.
 
-  Args:
-    values: {name: [N] numbers}.
-    scale: factor of all means; 100 makes percentages of shares.
+  Example:
+    >>> means({"accuracy": [1, 0]}, scale=100).compute()
+    {'accuracy': 50.0}
   """
   columns = [np.asarray(column, np.float64) for column in values.values()]
   ones = np.ones_like(columns[0])

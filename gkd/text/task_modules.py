@@ -1,7 +1,4 @@
-"""The modules that register tasks, found by their names.
-
-register("gkd.tasks.arithmetic", data_dir, vocabulary)
-"""
+"""The modules that register tasks, found by their names."""
 
 import importlib
 import os

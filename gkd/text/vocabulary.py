@@ -1,14 +1,9 @@
 """Vocabularies without TensorFlow, with the ids that seqio gives.
 
-Training and evaluation read tokens from a cache and turn ids into text; they
-must not need TensorFlow for that. `gkd.tasks.features` gives the seqio twin of
-each class here, and tests hold the two together id by id.
-
 Each has a `pad_id` and `eos_ids`, of which the first is the one that is
 appended to a text. `encode` adds no end of sequence; `decode` stops at the
-first one.
+first one. `gkd.tasks.features` gives the seqio twin of each class.
 
-Usage:
   vocabulary = load("spiece.model", extra_ids=100)
   spec = vocabulary.save("cache/")     # JSON; copies the model file
   same = from_spec(spec, "cache/")
@@ -122,9 +117,8 @@ class SentencePieceVocabulary:
 
   def decode(self, ids: Iterable[int]) -> str:
     size = self.size
-    known = until_eos(ids, self.eos_ids)
-    kept = [i if i < size else self.unk_id for i in known]
-    return self._processor.decode(kept)
+    ids = until_eos(ids, self.eos_ids)
+    return self._processor.decode([i if i < size else self.unk_id for i in ids])
 
   def piece(self, index: int) -> str:
     return self._processor.id_to_piece(index)
@@ -169,8 +163,8 @@ def load(
   if name.startswith("characters:"):
     if extra_ids:
       raise UserError(
-        f"vocabulary {name!r} with extra_ids {extra_ids}: a character "
-        "vocabulary has none; set them to 0"
+        f"vocabulary {name!r} with extra_ids {extra_ids}: a character"
+        " vocabulary has none; set them to 0"
       )
     return CharacterVocabulary(name.removeprefix("characters:"))
   if name.endswith(".json"):
@@ -184,9 +178,7 @@ def from_spec(
 ) -> Vocabulary:
   """The inverse of `save`: rebuilds a vocabulary and checks its hash.
 
-  Raises:
-    UserError: damaged, a changed file, or one that is not in `directory`: a
-      spec may come from a stranger, whom no other file is to be shown to.
+  A file outside of `directory` is refused: a spec may come from a stranger.
   """
   where = f"the vocabulary in {str(directory)!r}"
   files.check_types(where, spec, _SPEC_TYPES, _REMEDY)
@@ -217,11 +209,11 @@ def from_spec(
       "characters; make the cache again with this version"
     )
   for name in ("sha256", "size"):
-    if name in spec and spec[name] != getattr(vocabulary, name):
+    value = getattr(vocabulary, name)
+    if spec.get(name, value) != value:
       raise UserError(
-        f"vocabulary in {str(directory)!r} has {name} "
-        f"{getattr(vocabulary, name)}, expected {spec[name]}: the file was "
-        f"changed; {_REMEDY}"
+        f"{where} has {name} {value}, expected {spec[name]}: the file was"
+        f" changed; {_REMEDY}"
       )
   return vocabulary
 

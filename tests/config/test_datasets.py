@@ -36,8 +36,10 @@ def register(data_dir, vocabulary):
     features.add_task(
       name, sources.rows_source(rows(name), ("train", "test")), vocabulary,
       postprocess=postprocess.strip, metrics=[metrics.accuracy])
-  features.add_mixture(
-    "colours", {{name: seqio.mixing_rate_num_examples for name in ROWS}})
+  if "colours" in seqio.MixtureRegistry.names():
+    seqio.MixtureRegistry.remove("colours")
+  seqio.MixtureRegistry.add(
+    "colours", [(name, seqio.mixing_rate_num_examples) for name in ROWS])
 """
 
 

@@ -4,68 +4,65 @@ import sys
 import types
 
 import pytest
+import seqio
 
-seqio = pytest.importorskip("seqio")
-
-from gkd.tasks import features  # noqa: E402
-from gkd.tasks import mixtures  # noqa: E402
-from gkd.tasks import sources  # noqa: E402
-from gkd.text import metrics  # noqa: E402
-from gkd.text import postprocess  # noqa: E402
-from gkd.text.vocabulary import ByteVocabulary  # noqa: E402
-from gkd.types import UserError  # noqa: E402
+from gkd.tasks import features
+from gkd.tasks import mixtures
+from gkd.tasks import sources
+from gkd.text import metrics
+from gkd.text import postprocess
+from gkd.text.vocabulary import ByteVocabulary
+from gkd.types import UserError
 
 ROWS = {"blue": 2, "red": 6}
 
 
-@pytest.fixture
-def registered(monkeypatch):
-  """Has a module register two tasks and a mixture of them."""
+def num_examples(**options):
+  return lambda task: seqio.mixing_rate_num_examples(task, **options)
 
-  def add(rates):
+
+@pytest.fixture
+def find(monkeypatch):
+  """Has a module register two tasks and a mixture of them; looks one up."""
+
+  def registered(rates, name="colours"):
     def register(data_dir, vocabulary):
-      for name in ROWS:
+      for task in ROWS:
         features.add_task(
-          name,
+          task,
           sources.rows_source(lambda split: [], ("train", "test")),
           vocabulary,
           postprocess=postprocess.strip,
           metrics=[metrics.accuracy],
         )
-      features.add_mixture("colours", rates)
+      seqio.MixtureRegistry.add("colours", list(rates.items()))
 
     module = types.SimpleNamespace(register=register)
     monkeypatch.setitem(sys.modules, "colours", module)
-    return mixtures.find("colours", "colours", None, ByteVocabulary())
+    return mixtures.find(name, "colours", None, ByteVocabulary())
 
-  return add
-
-
-def test_a_name_that_is_no_mixture(registered):
-  registered({"red": 1, "blue": 1})
-  assert mixtures.find("red", "colours", None, ByteVocabulary()) is None
+  yield registered
+  seqio.MixtureRegistry.remove("colours")
 
 
-def test_rates_are_those_of_seqio(registered):
-  mixture = registered({"red": 0.5, "blue": lambda task: 2})
-  assert mixtures.rates(mixture, "train", ROWS) == {"red": 0.5, "blue": 2.0}
+def test_a_name_that_is_no_mixture(find):
+  assert find({"red": 1, "blue": 1}, "red") is None
 
 
-@pytest.mark.parametrize(("maximum", "expected"), [(None, 6.0), (3, 3.0)])
-def test_sizes_are_those_of_the_caches(registered, maximum, expected):
-  def rate(task):
-    return seqio.mixing_rate_num_examples(task, maximum=maximum)
-
-  mixture = registered({"red": rate, "blue": rate})
+@pytest.mark.parametrize(
+  ("red", "expected"),
+  [(0.5, 0.5), (num_examples(), 6.0), (num_examples(maximum=3), 3.0)],
+)
+def test_rates_are_those_of_seqio_at_the_sizes_of_the_caches(
+  find, red, expected
+):
+  mixture = find({"red": red, "blue": lambda task: 2})
   rates = mixtures.rates(mixture, "train", ROWS)
   assert rates == {"red": expected, "blue": 2.0}
 
 
-def test_a_rate_that_cannot_be_computed_is_one_line(registered):
-  def rate(task):
-    return seqio.mixing_rate_num_examples(task, split="test")
-
-  mixture = registered({"red": rate, "blue": 1})
+def test_a_rate_that_cannot_be_computed_is_one_line(find):
+  mixture = find({"red": num_examples(split="test"), "blue": 1})
   message = (
     r"the rate of task 'red' in mixture 'colours' cannot be computed"
     r" \(TypeError: .*\); register a number"

@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-import textwrap
 
 import pytest
 
@@ -10,7 +9,9 @@ from gkd.data.builder import lookup
 from gkd.data.builder.build_cache import find_or_build
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
+from gkd.text import chain_addition
 from gkd.text.vocabulary import ByteVocabulary
+from gkd.text.vocabulary import CharacterVocabulary
 from gkd.types import UserError
 
 seqio = pytest.importorskip("seqio")
@@ -20,7 +21,7 @@ TASK = """
 import functools
 import seqio
 import tensorflow as tf
-import {functions} as functions
+import toy_functions as functions
 
 ROWS = {{
   "train": [
@@ -52,7 +53,7 @@ def register(data_dir, vocabulary):
       seqio.preprocessors.{eos},
     ],
     output_features={{"inputs": feature, "targets": feature}},
-    postprocess_fn={postprocess},
+    postprocess_fn=functions.split,
     metric_fns=[{metric}],
   )
 """
@@ -79,25 +80,17 @@ inner = _make()
 def toy(tmp_path, monkeypatch):
   """Writes the task's modules and builds caches with them."""
   monkeypatch.syspath_prepend(str(tmp_path))
-  names = ("toy_task", "toy_functions")
 
   def forget():
-    for name in names:
+    for name in ("toy_task", "toy_functions"):
       sys.modules.pop(name, None)
     importlib.invalidate_caches()
 
   def make(split="train", functions=FUNCTIONS, **kwargs):
     forget()
-    fields = {
-      "functions": "toy_functions",
-      "prefix": "",
-      "eos": "append_eos",
-      "postprocess": "functions.split",
-      "metric": "functions.count",
-    }
+    fields = {"prefix": "", "eos": "append_eos", "metric": "functions.count"}
     fields |= {k: kwargs.pop(k) for k in list(kwargs) if k in fields}
-    code = textwrap.dedent(TASK).format(**fields)
-    (tmp_path / "toy_task.py").write_text(code)
+    (tmp_path / "toy_task.py").write_text(TASK.format(**fields))
     (tmp_path / "toy_functions.py").write_text(functions)
     options = {
       "cache_dir": tmp_path / "caches",
@@ -166,14 +159,6 @@ def test_changed_task_or_code_is_another_cache(toy):
   assert toy() == paths[0]
 
 
-def test_half_written_cache_is_made_again(toy, caplog):
-  path = toy()
-  (TokenCache(path).path / "info.json").unlink()
-  assert toy() == path
-  assert "incomplete cache" in caplog.text
-  assert len(TokenCache(path)) == 3
-
-
 @pytest.mark.parametrize(
   ("change", "message"),
   [
@@ -192,70 +177,14 @@ def test_mistakes_say_what_was_expected(toy, change, message):
     toy(**change)
 
 
-PROMPTS = """
-from gkd.tasks import features
-from gkd.tasks import sources
-from gkd.text import metrics
-from gkd.text import postprocess
-
-ROWS = {
-  "alone": [{"inputs": "one"}, {"inputs": "two", "targets": ""},
-            {"inputs": "three", "targets": None}],
-  "some": [{"inputs": "one"}, {"inputs": "two", "targets": "zwei"}],
-}
-
-
-def register(data_dir, vocabulary):
-  features.add_task(
-    "prompts",
-    sources.rows_source(lambda split: ROWS[split], ROWS),
-    vocabulary,
-    postprocess=postprocess.strip,
-    metrics=[metrics.exact_match],
-  )
-"""
-
-
-def test_rows_may_be_prompts_alone(tmp_path, monkeypatch, caplog):
-  monkeypatch.syspath_prepend(str(tmp_path))
-  (tmp_path / "prompt_task.py").write_text(PROMPTS)
-  importlib.invalidate_caches()
-  found = {}
-  for split in ("alone", "some"):
-    spec = CacheSpec(
-      task="prompts",
-      split=split,
-      cache_dir=tmp_path / "caches",
-      lengths={"inputs": 8, "targets": 8},
-      task_module="prompt_task",
-      vocabulary=ByteVocabulary(),
-    )
-    cache = TokenCache(find_or_build(spec))
-    assert cache.info["has_targets"] is False
-    found[split] = cache.read(range(len(cache)))
-    said = "1 of 2 rows have no target" in caplog.text
-    assert said == (split == "some")
-  assert [row.prompt for row in found["alone"]] == ["one", "two", "three"]
-  for row in (*found["alone"], found["some"][0]):
-    assert row.targets.size == 0
-    assert row.reference is None
-    assert row.inputs[-1] == 1
-  assert found["some"][1].reference == "zwei"
-  seqio.TaskRegistry.remove("prompts")
-
-
 def test_generated_arithmetic_of_the_project(tmp_path):
-  from gkd.text import chain_addition
-  from gkd.text.vocabulary import CharacterVocabulary
-
-  vocabulary = CharacterVocabulary(chain_addition.CHARACTERS)
   spec = CacheSpec(
     task="chain_addition",
     split="validation",
     cache_dir=tmp_path,
     lengths={"inputs": 64, "targets": 96},
     task_module="gkd.tasks.arithmetic",
-    vocabulary=vocabulary,
+    vocabulary=CharacterVocabulary(chain_addition.CHARACTERS),
     overlong="refuse",
   )
   cache = TokenCache(find_or_build(spec))
@@ -263,7 +192,7 @@ def test_generated_arithmetic_of_the_project(tmp_path):
   assert cache.vocabulary.decode(row.inputs) == row.prompt
   target = cache.vocabulary.decode(row.targets)
   assert cache.postprocess(target, is_target=True) == row.reference
-  assert "gkd.text.chain_addition" in cache.info["sources"]
-  assert "gkd.tasks.arithmetic" in cache.info["sources"]
+  sources = set(cache.info["sources"])
+  assert {"gkd.text.chain_addition", "gkd.tasks.arithmetic"} <= sources
   # Metrics leave nothing in a cache: a change of theirs keeps it.
-  assert "gkd.text.metrics" not in cache.info["sources"]
+  assert "gkd.text.metrics" not in sources

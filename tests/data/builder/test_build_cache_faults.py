@@ -34,8 +34,7 @@ import faults_functions
 
 
 def rows(data_dir, limit, split):
-  found = sources.read_jsonl(data_dir, f"{split}.jsonl.gz")
-  return [row for _, row in zip(range(limit), found)]
+  return list(sources.read_jsonl(data_dir, f"{split}.jsonl.gz"))[:limit]
 
 
 def register(data_dir, vocabulary):
@@ -73,7 +72,7 @@ def place(tmp_path, monkeypatch, caplog):
   (tmp_path / "code" / "faults_task.py").write_text(TASK)
   (tmp_path / "code" / "faults_functions.py").write_text(FUNCTIONS)
   importlib.invalidate_caches()
-  write_rows(tmp_path)
+  write_rows(tmp_path, numbered())
   yield
   for name in ("faults_task", "faults_functions"):
     sys.modules.pop(name, None)
@@ -81,12 +80,14 @@ def place(tmp_path, monkeypatch, caplog):
     seqio.TaskRegistry.remove("faults")
 
 
-def write_rows(folder, number=ROWS, text="row"):
+def numbered(text="row"):
+  return [{"inputs": f"{text} {n}", "targets": f"t {n}"} for n in range(ROWS)]
+
+
+def write_rows(folder, rows):
   (folder / "data").mkdir(exist_ok=True)
   with gzip.open(folder / "data" / "train.jsonl.gz", "wt") as file:
-    for n in range(number):
-      row = {"inputs": f"{text} {n}", "targets": f"t {n}"}
-      file.write(json.dumps(row) + "\n")
+    file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def make(folder, name="caches", num_workers=1, check=False, **changes):
@@ -225,7 +226,7 @@ def test_a_damaged_cache_is_made_anew_when_checked_and_kept_until_then(
 def test_changed_raw_files_make_another_cache(tmp_path, caplog):
   path = make(tmp_path)
   assert TokenCache(path).info["raw_files"].keys() == {"train.jsonl.gz"}
-  write_rows(tmp_path, ROWS, "other")
+  write_rows(tmp_path, numbered("other"))
   other = make(tmp_path)
   assert "stale: raw file" in caplog.text
   assert other != path
@@ -268,11 +269,11 @@ def test_arguments_from_elsewhere_are_compared_when_checked(
 
 
 def test_raw_files_without_rows_or_damaged_are_named(tmp_path):
-  write_rows(tmp_path, 0)
+  write_rows(tmp_path, [])
   with pytest.raises(UserError, match="faults train has no rows; check the"):
     make(tmp_path)
   assert not list((tmp_path / "caches").rglob("*"))
-  write_rows(tmp_path)
+  write_rows(tmp_path, numbered())
   file = tmp_path / "data" / "train.jsonl.gz"
   file.write_bytes(file.read_bytes()[:-20])
   with pytest.raises(UserError, match=r"data file .*train.jsonl.gz cannot be"):
@@ -294,6 +295,21 @@ def test_rows_beyond_the_limit_are_counted_over_shards(tmp_path, caplog):
   assert not list(tmp_path.glob("caches/faults/.*.partial"))
   with pytest.raises(UserError, match="0 workers; give 1 or more"):
     make(tmp_path, num_workers=0)
+
+
+@pytest.mark.parametrize("targets", [[None, "", None], ["", "zwei"]])
+def test_rows_may_be_prompts_alone(tmp_path, caplog, targets):
+  rows = [{"inputs": str(n), "targets": t} for n, t in enumerate(targets)]
+  write_rows(tmp_path, rows)
+  cache = TokenCache(make(tmp_path))
+  assert cache.info["has_targets"] is False
+  warned = "1 of 2 rows have no target" in caplog.text
+  assert warned == any(targets)
+  for row, given in zip(cache.read(range(len(rows))), rows, strict=True):
+    assert row.prompt == given["inputs"]
+    assert row.inputs[-1] == 1
+    assert row.reference == (given["targets"] or None)
+    assert bool(row.targets.size) == bool(given["targets"])
 
 
 TEXT_LINES = """

@@ -38,12 +38,13 @@ def find(folder, **changes):
     {"overlong": "refuse"},
   ],
 )
-def test_find_returns_only_what_fits(tmp_path, change):
+def test_find_returns_only_what_fits(tmp_path, change, caplog):
   made = make(tmp_path / "toy" / "train-0")
   assert find(tmp_path) == str(made)
   assert find(tmp_path, **change) is None
   (made / "info.json").unlink()
   assert find(tmp_path) is None
+  assert "incomplete cache" in caplog.text
 
 
 def test_the_newest_of_several_is_taken(tmp_path):
