@@ -36,7 +36,6 @@ from gkd.checkpoints import conversion
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Format
 from gkd.checkpoints.checkpoint import Leaf
-from gkd.checkpoints.conversion_plan import Plan
 from gkd.models import sizes
 from gkd.models import t5_params
 from gkd.models.t5 import T5Config
@@ -130,7 +129,7 @@ def _step(size: str, source: str, destination: str, to: Format) -> None:
   with tempfile.TemporaryDirectory() as folder:
     tiny = Path(folder) / "tiny"
     format = ROUTE[0] if source == _GENERATED else _format_of(Path(source))
-    conversion.write(Plan(random_model("tiny"), format, None, ()), tiny)
+    conversion.write(conversion.Plan(random_model("tiny"), format), tiny)
     _convert("tiny", str(tiny), str(Path(folder) / "converted"), to)
   print("ready", flush=True)
   sys.stdin.readline()
@@ -144,11 +143,11 @@ def _step(size: str, source: str, destination: str, to: Format) -> None:
 
 def _convert(size: str, source: str, destination: str, to: Format) -> None:
   if source == _GENERATED:
-    planned = Plan(random_model(size), to, None, ())
-    conversion.write(planned, destination)
-    return
-  tokenizer = None if to == "t5x" else "none"
-  conversion.convert(source, destination, to=to, tokenizer=tokenizer)
+    planned = conversion.Plan(random_model(size), to)
+  else:
+    tokenizer = None if to == "t5x" else "none"
+    planned = conversion.plan(source, to=to, tokenizer=tokenizer)
+  conversion.write(planned, destination)
 
 
 def _format_of(folder: Path) -> Format:

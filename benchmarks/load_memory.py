@@ -27,9 +27,9 @@ from benchmarks import caches
 from benchmarks import conversion
 from gkd import files
 from gkd import partitioning
-from gkd.checkpoints import conversion as converting
 from gkd.checkpoints import source
-from gkd.checkpoints.conversion_plan import Plan
+from gkd.checkpoints.conversion import Plan
+from gkd.checkpoints.conversion import write
 from gkd.models import registry
 from gkd.models import sizes
 
@@ -47,7 +47,7 @@ def measure(
   """
   model = conversion.random_model(size)
   folder = scratch / "teacher"
-  converting.write(Plan(model, "hf", None, ()), folder)
+  write(Plan(model, "hf"), folder)
   stored = [leaf.size_bytes for leaf in model.leaves.values()]
   command = [sys.executable, "-m", "benchmarks.load_memory"]
   command += [f"--dtype={dtype}", "--load", str(folder)]

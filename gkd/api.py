@@ -25,6 +25,7 @@ from gkd.models import vocabulary_check
 from gkd.sampling import generate as generator
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import Strategy
+from gkd.text import tokenizer_folder
 from gkd.training import loop
 from gkd.training.run import Run as Run
 from gkd.types import Model
@@ -74,7 +75,7 @@ def load(
   return Model(
     lm,
     params,
-    vocabulary=source.vocabulary(checkpoint),
+    vocabulary=tokenizer_folder.load(checkpoint.home),
     path=str(path),
     content_sha256=checkpoint.content_sha256,
   )

@@ -4,6 +4,7 @@ import gzip
 import json
 import tarfile
 
+from flax import serialization
 import numpy as np
 
 SIZE = {
@@ -45,3 +46,14 @@ def checkpoint_target(path) -> dict[str, np.ndarray]:
       array = np.frombuffer(data, about["dtype"]).reshape(about["shape"])
       named[name.removeprefix("target.").replace(".", "/")] = array
   return named
+
+
+def restore(folder) -> dict:
+  """The tree in the msgpack file of a legacy T5X checkpoint."""
+  return serialization.msgpack_restore((folder / "checkpoint").read_bytes())
+
+
+def save(folder, tree) -> None:
+  """Inverse of `restore`."""
+  packed = serialization.msgpack_serialize(tree, in_place=True)
+  (folder / "checkpoint").write_bytes(packed)

@@ -13,7 +13,6 @@ import pytest
 import sentencepiece
 
 from gkd import partitioning
-from gkd.checkpoints import conversion
 from gkd.checkpoints import source
 from gkd.checkpoints.hf import hf_folder
 from gkd.config import model_spec
@@ -166,10 +165,10 @@ def test_loaded_trained_sampled_evaluated_and_exported(
 
   options = {"vocabulary_size": model.vocabulary_size}
   saved, back = tmp_path / "saved", tmp_path / "back"
-  conversion.convert(
+  tiny_models.convert(
     tmp_path / "hf", saved, to="gkd", tokenizer="none", given=options
   )
-  conversion.convert(saved, back, to="hf", tokenizer="none")
+  tiny_models.convert(saved, back, to="hf", tokenizer="none")
   written = json.loads((back / "config.json").read_text())
   eos_ids = list(ids["eos_ids"])
   assert written["pad_token_id"] == ids["pad_id"]

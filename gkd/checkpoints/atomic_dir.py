@@ -23,30 +23,20 @@ def check(source: str | os.PathLike, destination: str | os.PathLike) -> None:
     UserError: something is there, it lies in the source, or it cannot be made.
   """
   path = Path(destination).expanduser().absolute()
+  folder = Path(os.path.realpath(Path(source).expanduser()))
   try:
     _check_free(path)
+    if Path(os.path.realpath(path)).is_relative_to(folder):
+      raise UserError(
+        f"{path} is in {folder}, the folder to convert, which stays as it is;"
+        " give a folder outside of it"
+      )
     _partial(path).exists()  # the longer name
-    folder = Path(os.path.realpath(Path(source).expanduser()))
-    below = Path(os.path.realpath(path)).is_relative_to(folder)
-    nearest = next(above for above in path.parents if above.exists())
+    files.check_folder(str(path.parent), "the folder of the destination")
   except OSError as error:
     raise UserError(
       f"cannot write {path} ({error.strerror}); give another folder"
     ) from error
-  if below:
-    raise UserError(
-      f"{path} is in {folder}, the folder to convert, which stays as it is;"
-      " give a folder outside of it"
-    )
-  reason = ""
-  if not nearest.is_dir():
-    reason = "is a file"
-  elif not os.access(nearest, os.W_OK | os.X_OK):
-    reason = "may not be written to"
-  if reason:
-    raise UserError(
-      f"cannot write {path}, since {nearest} {reason}; give another folder"
-    )
 
 
 @contextlib.contextmanager

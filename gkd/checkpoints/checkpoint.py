@@ -37,16 +37,36 @@ class Leaf:
   Attributes:
     shape: as `read` gives it.
     dtype: "float32" or "bfloat16", as stored.
-    read: the array, C-contiguous, exactly as stored.
+    read: the array, C-contiguous, exactly as stored; of `zarr_arrays` also the
+      part `[:, i]` of it, as `read(i)`.
   """
 
   shape: tuple[int, ...]
   dtype: str
-  read: Callable[[], np.ndarray]
+  read: Callable[..., np.ndarray]
 
   @property
   def size_bytes(self) -> int:
     return int(np.prod(self.shape)) * (2 if self.dtype == "bfloat16" else 4)
+
+  def map(
+    self,
+    function: Callable[[np.ndarray], np.ndarray],
+    shape: tuple[int, ...] | None = None,
+    dtype: str | None = None,
+  ) -> "Leaf":
+    """The function of this array, computed when it is read.
+
+    Args:
+      function: of the array.
+      shape: of its result; None for the same.
+      dtype: of its result; None for the same.
+    """
+
+    def read(*layer: int) -> np.ndarray:
+      return function(self.read(*layer))
+
+    return Leaf(shape or self.shape, dtype or self.dtype, read)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

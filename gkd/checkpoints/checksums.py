@@ -1,6 +1,5 @@
 """sha256 of a checkpoint's files: the mark that it is finished and sound."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -27,24 +26,24 @@ def verify(path: Path) -> None:
   files was written since.
   """
   _check_marked(path)
-  expected: dict[str, str] = {}
   try:
     state = _state(path)
     if state in _sound:
       return
-    with contextlib.suppress(ValueError):
-      expected = json.loads((path / HASHES_FILE).read_text("utf-8"))
-    found = _hashes(path)
-  except OSError as error:
-    raise _unreadable(path, error) from error
-  if found != expected:
-    names = sorted(
-      name
-      for name in found.keys() | expected.keys()
-      if found.get(name) != expected.get(name)
-    )
+    hashes = _hashes(path)
+    text = (path / HASHES_FILE).read_text("utf-8", "replace")
+  except OSError as error:  # a bad disk, or a run that has just removed it
     raise UserError(
-      f"damaged checkpoint {path}: {names[0]} differs from what was written;"
+      f"damaged checkpoint {path}: {error.filename or 'a file'} cannot be read"
+      f" ({error.strerror}); delete this folder or restore its files"
+    ) from error
+  try:
+    expected = json.loads(text)
+  except ValueError:
+    expected = {}
+  if wrong := sorted(name for name, _ in hashes.items() ^ expected.items()):
+    raise UserError(
+      f"damaged checkpoint {path}: {wrong[0]} differs from what was written;"
       " delete this folder or restore its files"
     )
   _sound.add(state)
@@ -63,14 +62,6 @@ def digest(path: Path) -> str:
 def is_marked(path: Path) -> bool:
   """Whether a checkpoint was finished; its files may be damaged since."""
   return (path / HASHES_FILE).is_file()
-
-
-def _unreadable(path: Path, error: OSError) -> UserError:
-  """A bad disk, or a run that has just removed this checkpoint."""
-  return UserError(
-    f"damaged checkpoint {path}: {error.filename or 'a file'} cannot be read"
-    f" ({error.strerror}); delete this folder or restore its files"
-  )
 
 
 def _check_marked(path: Path) -> None:
@@ -92,10 +83,8 @@ def _state(path: Path) -> tuple:
 def _hashes(path: Path, *, sync: bool = False) -> dict[str, str]:
   """sha256 of every file below a folder, the marks left out.
 
-  Args:
-    path: the folder.
-    sync: also return only when the files are on the disk: a checkpoint that is
-      marked may be the only one.
+  With `sync` it returns only when the files are on the disk: a checkpoint that
+  is marked may be the only one.
   """
   digests = {}
   for file in sorted(path.rglob("*")):

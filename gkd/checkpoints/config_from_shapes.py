@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import re
 from typing import Any
 
+from gkd.errors import listed
 from gkd.models import sizes
 from gkd.models import t5_params
 from gkd.models.t5 import T5Config
@@ -35,8 +36,8 @@ def config_of(
 ) -> tuple[T5Config, tuple[str, ...]]:
   """The config of unscanned T5X names and shapes, and what was assumed.
 
-  Whether every parameter is there with the right shape is not checked here:
-  compare the shapes with those of the config's model.
+  Whether every parameter is there with the right shape is not checked here, see
+  `expected_leaves`.
 
   Args:
     shapes: {"encoder/layers_0/mlp/wi_0/kernel": (512, 1024), …}.
@@ -51,20 +52,20 @@ def config_of(
     UserError: not a T5 encoder–decoder, sizes that do not fit each other, or a
       given field that contradicts the shapes.
   """
-  _check_family(shapes)
   given = {name: value for name, value in given.items() if value is not None}
   fields = _fields_of(shapes)
   for name, value in given.items():
     if name in fields and value != fields[name]:
       raise UserError(
-        f"{name}={value!r} was given, but the shapes of the checkpoint say "
-        f"{fields[name]!r}; leave it out or give the right checkpoint"
+        f"{name}={value!r} was given, but the shapes of the checkpoint say"
+        f" {fields[name]!r}; leave it out or give the right checkpoint"
       )
-  rows, branches = fields["vocab_size"], _num_branches(shapes)
+  rows = fields["vocab_size"]
   real_ids = sizes.known_vocabulary_size(rows)
+  kernels = {m[2] for name in shapes if (m := re.fullmatch(_WI, name))}
   assumed = {
     "mlp_activations": "relu, as T5 1.0 (one kernel wi)"
-    if branches == 1
+    if len(kernels) == 1
     else "gelu and linear, as T5 1.1, Flan-T5 and mT5 (two kernels wi_0,"
     " wi_1); UL2 has silu and linear",
     "vocabulary_size": f"{real_ids} real ids in {rows} rows, as public"
@@ -72,16 +73,16 @@ def config_of(
     else f"each of the {rows} rows is a real id",
     **{name: f"{getattr(T5Config, name)}, as T5 has it" for name in _OF_T5},
   }
-  fields["mlp_activations"] = _ACTIVATIONS.get(branches, ("relu",))
+  fields["mlp_activations"] = _ACTIVATIONS.get(len(kernels), ("relu",))
   fields["vocabulary_size"] = real_ids
   config = T5Config.from_size(fields, **given)
-  if len(config.mlp_activations) != branches:
+  if len(config.mlp_activations) != len(kernels):
     raise UserError(
-      f"the MLP has {branches} input kernel(s), but mlp_activations is"
+      f"the MLP has {len(kernels)} input kernel(s), but mlp_activations is"
       f" {config.mlp_activations!r}; give one name a kernel"
     )
   return config, tuple(
-    f"{name}: {words}" for name, words in assumed.items() if name not in given
+    f"{name}: {text}" for name, text in assumed.items() if name not in given
   )
 
 
@@ -99,40 +100,17 @@ def not_kept(config: T5Config) -> dict[str, Any]:
   }
 
 
-def _check_family(shapes: Shapes) -> None:
-  stacks = {name.partition("/")[0] for name in shapes}
-  for stack, other in (("encoder", "decoder"), ("decoder", "encoder")):
-    if stack in stacks and other not in stacks:
-      raise UserError(
-        f"the model is {stack}-only: no parameter below {other}/; gkd converts"
-        " T5 encoder–decoders"
-      )
-  wanted = {
-    "embedding": t5_params.EMBEDDING,
-    "relative bias": _BIAS,
-    "attention": _QUERY,
-    "MLP": _WI,
-  }
-  for what, pattern in wanted.items():
-    if not any(re.fullmatch(pattern, name) for name in shapes):
-      some = ", ".join(sorted(shapes)[:3]) or "none at all"
-      raise UserError(
-        f"not a T5 encoder–decoder: no {what} under T5X's name among its "
-        f"{len(shapes)} parameters ({some}, …)"
-      )
-
-
 def _fields_of(shapes: Shapes) -> dict[str, Any]:
   """The fields of T5Config that shapes determine."""
-  rows, width = _first(shapes, t5_params.EMBEDDING)
-  heads, buckets = _first(shapes, _BIAS)
-  _, joined = _first(shapes, _QUERY)
+  _, (rows, width) = _first(shapes, "embedding", t5_params.EMBEDDING)
+  bias, (heads, buckets) = _first(shapes, "relative bias", _BIAS)
+  _, (_, joined) = _first(shapes, "attention", _QUERY)
+  _, (_, mlp_dim) = _first(shapes, "MLP", _WI)
   if joined % heads:
     raise UserError(
-      f"the query kernels have {joined} columns, which {heads} heads (the rows "
-      "of the relative bias) do not divide; expected heads × head size"
+      f"the query kernels have {joined} columns, which {heads} heads (the rows"
+      " of the relative bias) do not divide; expected heads × head size"
     )
-  bias = next(name for name in shapes if re.fullmatch(_BIAS, name))
   return {
     "vocab_size": rows,
     "emb_dim": width,
@@ -140,23 +118,27 @@ def _fields_of(shapes: Shapes) -> dict[str, Any]:
     "num_encoder_layers": _num_layers(shapes, "encoder"),
     "num_decoder_layers": _num_layers(shapes, "decoder"),
     "head_dim": joined // heads,
-    "mlp_dim": _first(shapes, _WI)[1],
+    "mlp_dim": mlp_dim,
     "logits_via_embedding": t5_params.HEAD not in shapes,
     "relative_buckets": buckets,
     "bias_per_layer": "/layers_" in bias,
   }
 
 
-def _first(shapes: Shapes, pattern: str) -> tuple[int, int]:
-  """The two dimensions of the first parameter whose name matches."""
-  name = next(name for name in sorted(shapes) if re.fullmatch(pattern, name))
+def _first(
+  shapes: Shapes, what: str, pattern: str
+) -> tuple[str, tuple[int, ...]]:
+  """Name and two dimensions of the first parameter whose name matches."""
+  names = filter(re.compile(pattern).fullmatch, sorted(shapes))
+  if (name := next(names, None)) is None:
+    raise _missing(shapes, what)
   shape = shapes[name]
   if len(shape) != 2 or not all(shape):
     raise UserError(
-      f"{name} has the shape {tuple(shape)}; expected two dimensions, as T5X "
-      "has it"
+      f"{name} has the shape {tuple(shape)}; expected two dimensions, as T5X"
+      " has it"
     )
-  return shape[0], shape[1]
+  return name, shape
 
 
 def _num_layers(shapes: Shapes, stack: str) -> int:
@@ -164,13 +146,13 @@ def _num_layers(shapes: Shapes, stack: str) -> int:
   layers = map(t5_params.layer_of, shapes)
   numbers = [layer[1] for layer in layers if layer and layer[0] == stack]
   if not numbers:
-    raise UserError(
-      f"no layer below {stack}/; expected {stack}/layers_0/… as T5X names them"
-    )
+    raise _missing(shapes, f"layer of the {stack}")
   return max(numbers) + 1
 
 
-def _num_branches(shapes: Shapes) -> int:
-  """Input kernels of an MLP: 1 for wi, 2 for wi_0 and wi_1."""
-  matches = (re.fullmatch(_WI, name) for name in shapes)
-  return len({match[2] for match in matches if match})
+def _missing(shapes: Shapes, what: str) -> UserError:
+  names = listed(sorted(shapes)) or "none at all"
+  return UserError(
+    f"not a T5 encoder–decoder: no {what} under T5X's name among its"
+    f" {len(shapes)} parameters ({names})"
+  )

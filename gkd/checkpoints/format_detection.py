@@ -5,12 +5,13 @@
 Nothing but names of files and JSON is looked at here; no checkpoint is opened.
 """
 
-from collections.abc import Iterable
 import os
 from pathlib import Path
 import re
 
+from gkd.checkpoints import checksums
 from gkd.checkpoints import store
+from gkd.checkpoints import zarr_arrays
 from gkd.checkpoints.checkpoint import Format
 from gkd.checkpoints.native import native_arrays
 from gkd.checkpoints.native import native_checkpoint
@@ -28,9 +29,11 @@ _OTHER_WEIGHTS = {
   ".msgpack": ", from_flax=True",
 }
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_T5X_NAME = re.compile(r"checkpoint_(\d+)")
+T5X_STEP = re.compile(r"checkpoint_(\d+)")
 # What T5X and Orbax call a checkpoint that is still being written.
-_T5X_HALF_WRITTEN = re.compile(r"checkpoint_\d+\.(tmp|orbax-checkpoint-tmp)")
+HALF_WRITTEN = re.compile(
+  r"(checkpoint_\d+|state)\.(tmp-|orbax-checkpoint-tmp)"
+)
 
 
 def detect(path: str | os.PathLike) -> Format:
@@ -43,25 +46,37 @@ def detect(path: str | os.PathLike) -> Format:
     UserError: nothing there, or none of the three; says what it is instead.
   """
   folder = existing_folder(path)
+  for part in (folder, folder.parent):
+    if HALF_WRITTEN.match(part.name):
+      raise UserError(
+        f"{part} is a half-written checkpoint, as its name says; give one that"
+        " is whole"
+      )
   names = {entry.name for entry in folder.iterdir()}
-  if _T5X_HALF_WRITTEN.match(folder.name):
-    return "t5x"  # which says what is wrong with it
   if not names:
     raise UserError(f"{folder} is empty; {_EXPECTED}")
-  has_tensors = any(name.endswith(".safetensors") for name in names)
+  has_tensors = any(".safetensors" in name for name in names)
   if has_tensors and "config.json" in names:
     return "hf"  # whatever else lies there
   ours = {native_checkpoint.METADATA_FILE, run_folder.DESCRIPTION_FILE}
   if names & ours or (folder / "checkpoints").is_dir():
     return "gkd"
-  if (folder / "state" / "_METADATA").is_file():
-    keys = native_arrays.tree_metadata(folder)["tree_metadata"].values()
-    tops = {leaf["key_metadata"][0]["key"] for leaf in keys}
-    return "t5x" if "target" in tops else "gkd"
-  if names & {store.METADATA_FILE, "sha256.json"}:
+  state = folder / native_arrays.STATE
+  if (state / zarr_arrays.INDEX_FILE).is_file():
+    arrays, _ = zarr_arrays.tree_index(state)
+    is_t5x = any(name.startswith("target/") for name in arrays)
+    return "t5x" if is_t5x else "gkd"
+  if names & {store.METADATA_FILE, checksums.HASHES_FILE}:
     return "gkd"
-  if _looks_like_t5x(folder, names):
+  is_mesh_tensorflow = any(name.endswith(".index") for name in names)
+  if not is_mesh_tensorflow and (
+    any(n.startswith("target.") or T5X_STEP.match(n) for n in names)
+    or names & {"checkpoint", zarr_arrays.INDEX_FILE}
+    or (state / "checkpoint").is_file()
+  ):
     return "t5x"
+  if not has_tensors:
+    _refuse_other_weights(folder, names)
   if has_tensors or "config.json" in names:
     return "hf"
   raise UserError(_refusal(folder, names))
@@ -78,10 +93,11 @@ def steps_within(folder: Path) -> dict[int, Path]:
   ours = [f for f in folder.glob("checkpoints/*") if f.name.isdecimal()]
   if ours:
     return {int(f.name): f for f in ours}
-  named = [
-    (_T5X_NAME.fullmatch(f.name), f) for f in folder.glob("checkpoint_*")
-  ]
-  return {int(match.group(1)): f for match, f in named if match}
+  return {
+    int(match[1]): f
+    for f in folder.glob("checkpoint_*")
+    if (match := T5X_STEP.fullmatch(f.name))
+  }
 
 
 def existing_folder(path: str | os.PathLike) -> Path:
@@ -98,6 +114,7 @@ def existing_folder(path: str | os.PathLike) -> Path:
   index = folder.with_name(folder.name + ".index")
   for file in (folder, index):
     if file.is_file():
+      _refuse_other_weights(file.parent, {file.name})
       raise UserError(_refusal(file, {file.name}))
   if _HUB_NAME.fullmatch(text) and not folder.parent.is_dir():
     raise UserError(
@@ -118,22 +135,14 @@ def _download(url: str) -> str:
   return f"copy it to ./{rest.rstrip('/').rpartition('/')[2] or 'checkpoint'}"
 
 
-def _looks_like_t5x(folder: Path, names: set[str]) -> bool:
-  return (
-    any(n.startswith("target.") or _T5X_NAME.match(n) for n in names)
-    or bool({"checkpoint", "_METADATA"} & names)
-    or (folder / "state" / "checkpoint").is_file()
-  )
-
-
 def _refusal(path: Path, names: set[str]) -> str:
   """Why a file, or a folder with these names in it, is no checkpoint."""
-  refuse_other_weights(path.parent if path.is_file() else path, names)
   if any(name.endswith(".index") for name in names):
     return (
       f"{path} is of a Mesh TensorFlow checkpoint (.index), which gkd does not"
       " read; T5X's checkpoint of the same model is at"
-      " gs://t5-data/pretrained_models/t5x/"
+      " gs://t5-data/pretrained_models/t5x/, and T5X's convert_tf_checkpoint.py"
+      " converts others"
     )
   if path.is_file():
     return f"{path} is a file; give its folder: {_EXPECTED}"
@@ -141,20 +150,20 @@ def _refusal(path: Path, names: set[str]) -> str:
   return f"{path} (with {some}, …) is no checkpoint that gkd reads; {_EXPECTED}"
 
 
-def refuse_other_weights(folder: Path, names: Iterable[str]) -> None:
+def _refuse_other_weights(folder: Path, names: set[str]) -> None:
   """Raises a UserError if any of the names is one of a pickle or the like."""
   for name in sorted(names):
     suffix = Path(name.removesuffix(".index.json")).suffix
     if suffix not in _OTHER_WEIGHTS:
       continue
-    source, option = f"'{folder}'", _OTHER_WEIGHTS[suffix]
-    made = f"save_pretrained('{folder}-safetensors')"
+    option = _OTHER_WEIGHTS[suffix]
+    save = f"save_pretrained('{folder}-safetensors')"
     raise UserError(
       f"{folder / name} is not a safetensors file and can hold code that runs"
       " when it is read, so gkd does not open it; convert it where you trust it"
       f" and have transformers{' 4' if option else ''} and torch: python -c"
       ' "from transformers import'
       " AutoModelForSeq2SeqLM as M, AutoTokenizer as T;"
-      f" M.from_pretrained({source}{option}).{made};"
-      f' T.from_pretrained({source}).{made}"'
+      f" M.from_pretrained('{folder}'{option}).{save};"
+      f" T.from_pretrained('{folder}').{save}\""
     )

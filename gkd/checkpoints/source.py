@@ -11,7 +11,6 @@ Nothing is copied on disk, and no array is whole on a device unless its sharding
 says so: host memory holds the largest array beside what the devices keep.
 """
 
-from collections.abc import Mapping
 import dataclasses
 import os
 from pathlib import Path
@@ -24,8 +23,8 @@ import numpy as np
 
 from gkd import partitioning
 from gkd import trees
+from gkd.checkpoints import expected_leaves
 from gkd.checkpoints import format_detection
-from gkd.checkpoints import leaf_checks
 from gkd.checkpoints.checkpoint import CONTENT_KEY
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import ContentHash
@@ -35,8 +34,6 @@ from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.t5x import t5x_reader
 from gkd.models import registry
 from gkd.models import t5_layers
-from gkd.text import tokenizer_folder
-from gkd.text.vocabulary import Vocabulary
 from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import UserError
@@ -72,11 +69,16 @@ def open_checkpoint(
       that it contradicts, or leaves that its config does not have.
   """
   folder = at_step(path, step)
-  found = format_detection.detect(folder)
-  options = {} if found != "gkd" else {"verify": verify}
-  checkpoint = _FORMATS[found].open_checkpoint(folder, given, **options)
+  format = format_detection.detect(folder)
+  options = {"verify": verify} if format == "gkd" else {}
+  checkpoint = _FORMATS[format].open_checkpoint(folder, given, **options)
   if checkpoint.family == registry.T5:
-    leaf_checks.check_leaves(checkpoint)
+    expected_leaves.check(
+      checkpoint.path,
+      checkpoint.config,
+      checkpoint.leaves,
+      slots=checkpoint.slots,
+    )
   return checkpoint
 
 
@@ -105,20 +107,17 @@ def load_params(
   partitioning.check_divisible(like, layout)
   shardings, wanted = trees.flatten(layout), trees.flatten(like)
   differences = trees.shape_differences(
-    {name: leaf.shape for name, leaf in wanted.items()},
-    {name: leaf.shape for name, leaf in checkpoint.leaves.items()},
+    {name: _described(leaf) for name, leaf in wanted.items()},
+    {name: _described(leaf) for name, leaf in checkpoint.leaves.items()},
   )
   if any(differences.values()):
     raise UserError(
       f"checkpoint {checkpoint.path} does not fit the model:"
       f" {trees.in_one_line(differences)}; use the model that it was saved with"
     )
-  _check_types(checkpoint, wanted)
-  known = "content_sha256" in vars(checkpoint)
-  if known or CONTENT_KEY in checkpoint.metadata:
-    content = None
-  else:
-    content = ContentHash()
+  is_known = CONTENT_KEY in checkpoint.metadata
+  is_known |= "content_sha256" in vars(checkpoint)
+  content = None if is_known else ContentHash()
   params = {}
   for name, leaf in checkpoint.leaves.items():
     array = leaf.read()
@@ -157,11 +156,6 @@ def every_kth_layer(
   )
 
 
-def vocabulary(checkpoint: Checkpoint) -> Vocabulary | None:
-  """The tokenizer that a checkpoint brings; None where it brings none."""
-  return tokenizer_folder.load(checkpoint.home)
-
-
 def at_step(path: str | os.PathLike, step: int | None) -> Path:
   """The checkpoint of a step, of a run's folder (ours or T5X's) with several.
 
@@ -185,17 +179,11 @@ def at_step(path: str | os.PathLike, step: int | None) -> Path:
   return steps.get(step, folder)
 
 
-def _check_types(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> None:
-  """Refuses types that a cast would truncate; floating ones may be cast."""
-  for name, leaf in checkpoint.leaves.items():
-    saved, own = jnp.dtype(leaf.dtype), wanted[name].dtype
-    floating = [jnp.issubdtype(kind, jnp.floating) for kind in (saved, own)]
-    if saved != own and not all(floating):
-      raise UserError(
-        f"checkpoint {checkpoint.path} does not fit the model: {name} is"
-        f" {saved.name} instead of {own.name}; use the model that it was saved"
-        " with"
-      )
+def _described(leaf: Any) -> str:
+  """Shape, and type unless it is a floating one, which may be cast."""
+  kind = jnp.dtype(leaf.dtype)
+  is_floating = jnp.issubdtype(kind, jnp.floating)
+  return f"{tuple(leaf.shape)} {'float' if is_floating else kind.name}"
 
 
 def _place(

@@ -9,8 +9,7 @@ from typing import Any
 
 from gkd.checkpoints import atomic_dir
 from gkd.checkpoints import conversion
-from gkd.checkpoints import conversion_plan
-from gkd.checkpoints import stored_names
+from gkd.checkpoints import expected_leaves
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.models import sizes
 from gkd.models import t5_params
@@ -30,13 +29,13 @@ def convert(args: argparse.Namespace) -> None:
   """Runs the command with its parsed flags.
 
   Raises:
-    UserError: see `conversion.convert`; nothing is left of the destination.
+    UserError: see `conversion`; nothing is left of the destination.
   """
   card = {name: value for name in CARD_FIELDS if (value := getattr(args, name))}
   _check_flags(args, card)
   if args.destination:
     atomic_dir.check(args.source, args.destination)
-  planned = conversion_plan.plan(
+  planned = conversion.plan(
     args.source,
     to=args.to,
     given=fields_of(args.set),
@@ -111,12 +110,12 @@ def _told(sentence: str) -> str:
   return sentence
 
 
-def table(planned: conversion_plan.Plan) -> list[str]:
+def table(planned: conversion.Plan) -> list[str]:
   """A line for each array: its name there and here, its shape and type."""
   checkpoint = planned.checkpoint
   rows = [("source", "destination", "shape", "type")]
-  there = stored_names.table(checkpoint.format, checkpoint.config)
-  here = stored_names.table(planned.to, checkpoint.config)
+  there = expected_leaves.table(checkpoint.format, checkpoint.config)
+  here = expected_leaves.table(planned.to, checkpoint.config)
   for name, leaf in checkpoint.leaves.items():
     was, (will_be, shape) = there[name][0], here[name]
     will_be = "the same" if will_be == was else will_be

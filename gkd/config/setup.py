@@ -198,7 +198,7 @@ def _with_tokenizer(
     log.info("VOCABULARY: the tokenizer of this run, which goes on")
     return dataclasses.replace(data, vocabulary=str(resumed))
   for role, checkpoint in checkpoints.items():
-    if source.vocabulary(checkpoint) is not None:
+    if tokenizer_folder.load(checkpoint.home) is not None:
       log.info("VOCABULARY: the tokenizer of %s", model_spec.MACROS[role][1])
       return dataclasses.replace(data, vocabulary=str(checkpoint.home))
   return data
@@ -226,7 +226,7 @@ def _check_tokenizer(
   One that brings no tokenizer, nor the hash of one, is said to be unchecked.
   """
   macro = model_spec.MACROS[role][1]
-  own = source.vocabulary(checkpoint)
+  own = tokenizer_folder.load(checkpoint.home)
   made_with = checkpoint.metadata.get(VOCABULARY_KEY)
   if own is not None:
     if different := first_difference(own, vocabulary):

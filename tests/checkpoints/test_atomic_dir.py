@@ -63,7 +63,7 @@ def test_the_source_stays_as_it_is(tmp_path, source):
   [
     ("n" * 250, r"cannot write .*\(File name too long\); give another"),
     ("n" * 300 + "/out", r"cannot write .*\(File name too long\); give"),
-    ("file/deep/out", r"cannot write .*/out, since .*/file is a file; give"),
+    ("file/deep/out", r"the destination '.*/deep': .*/file is a file; give"),
     ("loop/out", r"cannot write .*; give a"),
     ("/proc/foo", r"cannot write to /proc \(.*; give"),
   ],
@@ -87,7 +87,9 @@ def test_a_folder_that_may_not_be_written_to_is_refused(
   tmp_path, source, monkeypatch
 ):
   monkeypatch.setattr(atomic_dir.os, "access", lambda *_: False)
-  with pytest.raises(UserError, match=r"since .* may not be written to; give"):
+  with pytest.raises(
+    UserError, match=r"destination .* cannot be written to; give"
+  ):
     atomic_dir.check(source, tmp_path / "deep" / "out")
 
 

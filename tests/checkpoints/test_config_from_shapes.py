@@ -107,14 +107,14 @@ def _with(name, shape):
 @pytest.mark.parametrize(
   ("shapes", "message"),
   [
-    (_without("encoder/"), "decoder-only: no parameter below encoder/"),
-    (_without("decoder/"), "encoder-only: no parameter below decoder/"),
+    (_without("encoder/"), "no layer of the encoder"),
+    (_without("decoder/"), "no layer of the decoder"),
     (_without("relpos_bias"), "no relative bias"),
     (_without("token_embedder"), "no embedding"),
     (_without("mlp/wi"), "no MLP"),
     ({"params/conv": (3, 3)}, "no embedding .* 1 parameters"),
     ({}, "no embedding .*none at all"),
-    (_without("decoder/layers_"), "no layer below decoder/"),
+    (_without("decoder/layers_"), "no layer of the decoder"),
     (_with("token_embedder/embedding", (128,)), r"has the shape \(128,\)"),
     (
       _with("decoder/relpos_bias/rel_embedding", (5, 32)),

@@ -1,27 +1,26 @@
 """What a folder is, or in one line why it is none of the three."""
 
-import pickle
-
 import pytest
 
 from gkd.checkpoints import format_detection
-from gkd.checkpoints.native import native_checkpoint
 from gkd.types import UserError
 from tests.checkpoints import tiny_models
 
 
-def touch(file, content=b"{}"):
-  file.parent.mkdir(parents=True, exist_ok=True)
-  file.write_bytes(content)
+def touch(folder, *names):
+  for name in names:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("{}")
 
 
 @pytest.mark.parametrize(
   ("files", "expected"),
   [
     (["config.json", "model.safetensors", "spiece.model"], "hf"),
-    (["config.json", "pytorch_model.bin"], "hf"),  # refused by its reader
     (["model.safetensors"], "hf"),
+    (["model.safetensors.index.json"], "hf"),
     (["config.json", "model.safetensors", "metadata.json"], "hf"),
+    (["config.json", "model.safetensors", "pytorch_model.bin"], "hf"),
     (["run.json"], "gkd"),  # that has no checkpoint yet
     (["checkpoint", "target.encoder.encoder_norm.scale/0"], "t5x"),
     (["target.encoder.encoder_norm.scale/0"], "t5x"),  # half-written
@@ -34,22 +33,17 @@ def touch(file, content=b"{}"):
   ],
 )
 def test_the_format_follows_from_the_names_of_files(tmp_path, files, expected):
-  for name in files:
-    touch(tmp_path / name)
+  touch(tmp_path, *files)
   assert format_detection.detect(tmp_path) == expected
 
 
 def test_two_layouts_of_orbax_are_told_apart(tmp_path, t5x_checkpoint):
   """Both have state/_METADATA; T5X's tree has a `target`."""
-  assert (
-    format_detection.detect(t5x_checkpoint("t5_1_1_tiny", "orbax", 10)) == "t5x"
-  )
-  native_checkpoint.write(tmp_path, tiny_models.make())
-  (tmp_path / "metadata.json").unlink()
-  assert format_detection.detect(tmp_path) == "gkd"
-  half_written = tmp_path / "checkpoint_100.tmp-1700000000"
-  half_written.mkdir()  # known by its name
-  assert format_detection.detect(half_written) == "t5x"
+  t5x = t5x_checkpoint("t5_1_1_tiny", "orbax", 10)
+  assert format_detection.detect(t5x) == "t5x"
+  tiny_models.save(tmp_path / "gkd", tiny_models.make())
+  (tmp_path / "gkd" / "metadata.json").unlink()
+  assert format_detection.detect(tmp_path / "gkd") == "gkd"
 
 
 def test_steps_within_a_folder_of_checkpoints(tmp_path):
@@ -57,8 +51,8 @@ def test_steps_within_a_folder_of_checkpoints(tmp_path):
     (tmp_path / "t5x" / name).mkdir(parents=True)
   (tmp_path / "run" / "checkpoints" / "00000012").mkdir(parents=True)
   assert sorted(format_detection.steps_within(tmp_path / "t5x")) == [9, 10]
-  found = format_detection.steps_within(tmp_path / "run")
-  assert found == {12: tmp_path / "run" / "checkpoints" / "00000012"}
+  steps = format_detection.steps_within(tmp_path / "run")
+  assert steps == {12: tmp_path / "run" / "checkpoints" / "00000012"}
   assert format_detection.steps_within(tmp_path) == {}
 
 
@@ -76,9 +70,10 @@ def test_steps_within_a_folder_of_checkpoints(tmp_path):
   ],
 )
 def test_what_is_not_on_this_machine_is_said(path, message):
-  with pytest.raises(UserError, match=message) as error:
-    format_detection.detect(path)
-  assert "\n" not in str(error.value)
+  assert_refused(path, message)
+
+
+HALF = "is a half-written checkpoint, as its name says"
 
 
 @pytest.mark.parametrize(
@@ -88,29 +83,52 @@ def test_what_is_not_on_this_machine_is_said(path, message):
     (["thesis.tex"], ".", r"\(with thesis.tex, …\) is no checkpoint"),
     (["thesis.tex"], "thesis.tex", "is a file; give its folder"),
     *(
-      (["m.ckpt-7.index", "m.ckpt-7.meta"], path, "Mesh TensorFlow checkpoint")
+      (["checkpoint", "m.ckpt-7.index"], path, "Mesh TensorFlow .*_tf_checkp")
       for path in (".", "m.ckpt-7", "m.ckpt-7.index")
     ),
+    *(
+      ([f"{name}/checkpoint"], name, f"{name} {HALF}")
+      for name in (
+        "checkpoint_7.tmp-17",
+        "checkpoint_7.orbax-checkpoint-tmp-12",
+        "state.orbax-checkpoint-tmp",
+      )
+    ),
+    (["checkpoint_7.tmp-17/state/x"], "checkpoint_7.tmp-17/state", HALF),
   ],
 )
 def test_files_and_foreign_folders_are_said(tmp_path, names, path, message):
-  for name in names:
-    touch(tmp_path / name)
-  with pytest.raises(UserError, match=message) as error:
-    format_detection.detect(tmp_path / path)
-  assert "\n" not in str(error.value)
+  touch(tmp_path, *names)
+  assert_refused(tmp_path / path, message)
 
 
 @pytest.mark.parametrize(
-  "name", ["pytorch_model.bin", "x.pt", "x.ckpt", "x.h5", "x.pkl", "x.pth"]
+  ("name", "option"),
+  [
+    *(
+      (name, "")
+      for name in (
+        *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+        *("x.pt", "x.ckpt", "x.pkl", "x.pth"),
+      )
+    ),
+    ("tf_model.h5", ", from_tf=True"),
+    ("flax_model.msgpack", ", from_flax=True"),
+  ],
 )
 def test_pickles_are_refused_with_the_command_that_converts_them(
-  tmp_path, name
+  tmp_path, name, option
 ):
-  touch(tmp_path / "model" / name, pickle.dumps({}))
-  for path in (tmp_path / "model", tmp_path / "model" / name):
-    with pytest.raises(
-      UserError, match=r"can hold code.*python -c .*from_pretrained"
-    ) as error:
-      format_detection.detect(path)
-    assert "\n" not in str(error.value)
+  folder = tmp_path / "model"
+  touch(folder, name)
+  command = rf"can hold code.*python -c .*from_pretrained\('{folder}'{option}\)"
+  assert_refused(folder, command)
+  assert_refused(folder / name, command)
+  touch(folder, "config.json")
+  assert_refused(folder, command)
+
+
+def assert_refused(path, message):
+  with pytest.raises(UserError, match=message) as error:
+    format_detection.detect(path)
+  assert "\n" not in str(error.value)

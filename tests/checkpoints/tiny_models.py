@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 
 from gkd import trees
+from gkd.checkpoints import conversion
 from gkd.checkpoints import source
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
@@ -55,6 +56,20 @@ def make(seed=0, dtype=np.float32, slots=False, **changes) -> Checkpoint:
     step=7,
     slots=as_leaves(dict(sorted(saved.items()))),
   )
+
+
+def save(folder, checkpoint, to="gkd", vocabulary=None, **options):
+  """Writes a checkpoint in a format, slots included; returns the folder."""
+  planned = conversion.Plan(checkpoint, to, vocabulary)
+  conversion.write(planned, folder, **options)
+  return folder
+
+
+def convert(source, destination, *, to, **options) -> Checkpoint:
+  """What `gkd convert` does; returns what was written."""
+  planned = conversion.plan(source, to=to, **options)
+  conversion.write(planned, destination)
+  return planned.checkpoint
 
 
 def read(path, **given):

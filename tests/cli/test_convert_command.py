@@ -146,7 +146,7 @@ def test_a_name_that_t5x_does_not_find_is_said(gkd, model, tmp_path):
     (["{out}", "--to=gkd", "--set=emb_dim=8"], "emb_dim=8 was given, but"),
     (["{out}", "--to=gkd", "--step=8"], "step 8 was given, but"),
     (["{model}", "--to=gkd"], "exists and nothing is replaced"),
-    (["{out}", "--to=t5x", "--tokenizer=x"], "a T5X checkpoint holds none"),
+    (["{out}", "--to=t5x", "--tokenizer=x"], "has no effect: a T5X check"),
     (["{out}", "--to=gkd", "--tokenizer=/no/x"], "/no/x' cannot be read"),
     (["{out}", "--to=gkd", "--gin.STEPS=1"], "takes no gin values"),
   ],

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from gkd import trees
-from gkd.checkpoints import conversion
 from gkd.checkpoints import source
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.native import native_checkpoint
@@ -87,7 +86,7 @@ def write(path, *, to, vocabulary=VOCABULARY, seed=0, **changes):
   if to == "gkd":
     saved.rename(path)
   else:
-    conversion.convert(saved, path, to=to, step=7 if to == "t5x" else None)
+    tiny_models.convert(saved, path, to=to, step=7 if to == "t5x" else None)
   return trees.unflatten(scaled)
 
 
@@ -156,7 +155,7 @@ def test_a_run_from_foreign_folders_starts_trains_goes_on_and_leaves(
   caplog.clear()
   assert command.main(["train", *arguments, "--gin.TRAIN_STEPS=3"]) == 0
   assert "resuming after step 2" in caplog.text
-  conversion.convert(run, tmp_path / "out", to="hf")
+  tiny_models.convert(run, tmp_path / "out", to="hf")
   assert tokenizer_folder.load(tmp_path / "out").spec() == VOCABULARY.spec()
 
 

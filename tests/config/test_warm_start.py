@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from gkd import trees
-from gkd.checkpoints import conversion
 from gkd.checkpoints import source
 from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.native import run_folder
@@ -103,7 +102,7 @@ def test_a_run_of_ours_leaves_with_slots_and_step(
 ):
   """And comes back: T5X's layout and a saved model hold the same."""
   folder, slots = before
-  conversion.convert(folder, tmp_path / "out", to=to, slots=True)
+  tiny_models.convert(folder, tmp_path / "out", to=to, slots=True)
   found = source.open_checkpoint(tmp_path / "out")
   assert found.step == 45
   assert_same({n: leaf.read() for n, leaf in found.slots.items()}, slots)

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from gkd import files
-from gkd.checkpoints import format_detection
-from gkd.checkpoints import leaf_checks
+from gkd.checkpoints import expected_leaves
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.hf import hf_config
@@ -23,11 +22,9 @@ from gkd.checkpoints.hf import hf_head
 from gkd.checkpoints.hf import hf_tokenizer
 from gkd.checkpoints.hf import model_card
 from gkd.checkpoints.hf import safetensors_file
-from gkd.errors import listed
 from gkd.models import t5_params
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
-from gkd.types import UserError
 
 # What metadata["hf"] keeps on the way through our own format.
 _KEPT = {"model_type": str, "model_max_length": int}
@@ -48,31 +45,27 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
       tensors that are missing, left over, misshapen or of another type.
   """
   saved = hf_config.load(path)
-  names = [file.name for file in path.iterdir()]
-  if not any(".safetensors" in name for name in names):
-    format_detection.refuse_other_weights(path, names)
-  tensors = dict(safetensors_file.open_folder(path))
-  _check_stacks(path, tensors)
+  tensors = safetensors_file.open_folder(path)
   about_copies = hf_head.take_copies(path, tensors)
   via_embedding, about_head = hf_head.take_head(path, tensors, saved)
   config, assumed = hf_config.read(path, saved, via_embedding, given)
-  leaf_checks.check_parameters(path, config, tensors, "hf")
-  sharded = (path / safetensors_file.INDEX_FILE).is_file()
-  about = {"model_type": saved["model_type"]}
+  expected_leaves.check(path, config, tensors, "hf")
+  is_sharded = (path / safetensors_file.INDEX_FILE).is_file()
+  metadata = {"model_type": saved["model_type"]}
   if (longest := tokenizer_folder.max_length(path)) is not None:
-    about["model_max_length"] = longest
+    metadata["model_max_length"] = longest
   return Checkpoint(
     path=path,
     format="hf",
     layout=f"Hugging Face {saved['model_type']}, safetensors in"
-    f" {'several files' if sharded else 'one file'}",
+    f" {'several files' if is_sharded else 'one file'}",
     config=config,
     leaves={
       name: _transposed_if(row.hf_transposed, tensors[row.hf_name])
       for name, row in t5_params.table(config).items()
     },
     assumed=(*assumed, *about_copies, *about_head),
-    metadata={"hf": about},
+    metadata={"hf": metadata},
   )
 
 
@@ -100,9 +93,8 @@ def write(
   config = checkpoint.config
   types = {leaf.dtype for leaf in checkpoint.leaves.values()}
   dtype = "bfloat16" if types == {"bfloat16"} else "float32"
-  came_from = checkpoint.metadata.get("hf", {})
-  files.check_types(checkpoint.path, came_from, _KEPT, "restore its files")
-  described = hf_config.as_json(config, dtype, came_from.get("model_type"))
+  origin = checkpoint.metadata.get("hf", {})
+  files.check_types(checkpoint.path, origin, _KEPT, "restore its files")
   # Before the hours that the arrays may take.
   model_card.write(path, checkpoint, card or {})
   table = t5_params.table(config)
@@ -113,11 +105,12 @@ def write(
   safetensors_file.write_folder(
     path, dict(sorted(tensors.items())), shard_bytes
   )
+  described = hf_config.as_json(config, dtype, origin.get("model_type"))
   files.write_json(path / hf_config.FILE, described)
   generation = hf_config.generation_json(config)
   files.write_json(path / hf_config.GENERATION_FILE, generation)
   if vocabulary is not None:
-    hf_tokenizer.write(path, vocabulary, came_from.get("model_max_length"))
+    hf_tokenizer.write(path, vocabulary, origin.get("model_max_length"))
 
 
 def check(checkpoint: Checkpoint, vocabulary: Vocabulary | None) -> None:
@@ -127,22 +120,8 @@ def check(checkpoint: Checkpoint, vocabulary: Vocabulary | None) -> None:
   hf_config.as_json(checkpoint.config, "float32")
 
 
-def _check_stacks(path: Path, tensors: Mapping[str, Leaf]) -> None:
-  for stack, other in (("decoder", "encoder"), ("encoder", "decoder")):
-    if not any(name.startswith(f"{stack}.block.") for name in tensors):
-      raise UserError(
-        f"{path} is not a T5 encoder–decoder: no tensor below {stack}.block."
-        f" among its {len(tensors)} ({listed(sorted(tensors))});"
-        f" {other}-only models and other names are not converted"
-      )
-
-
 def _transposed_if(transposed: bool, leaf: Leaf) -> Leaf:
   """The leaf, or its transpose."""
   if not transposed:
     return leaf
-
-  def read() -> np.ndarray:
-    return np.ascontiguousarray(leaf.read().T)
-
-  return Leaf(leaf.shape[::-1], leaf.dtype, read)
+  return leaf.map(lambda x: np.ascontiguousarray(x.T), leaf.shape[::-1])

@@ -15,14 +15,11 @@ it is.
 """
 
 from collections.abc import Mapping
-import enum
-import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.checkpoint import content_sha256
 from gkd.checkpoints.hf.hf_config import FILE as CONFIG_FILE
 from gkd.models.t5_params import HF_EMBEDDING
 from gkd.models.t5_params import HF_HEAD
@@ -34,14 +31,6 @@ COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 UNREAD = (
   "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 )
-
-
-class _Head(enum.Enum):
-  """What config.json says of the head."""
-
-  SCALED = "the embedding, after states times d_model^-0.5"
-  OWN = "has weights of its own"
-  UNSCALED = "its own weights or the embedding, whichever the file has"
 
 
 def take_copies(path: Path, tensors: dict[str, Leaf]) -> list[str]:
@@ -90,11 +79,11 @@ def take_head(
   Raises:
     UserError: weights of a head that config.json has no use for.
   """
-  rule = _rule(saved)
+  is_scaled, is_tied = _scaled_and_tied(saved)
   head, embedding = tensors.get(HF_HEAD), tensors.get(HF_EMBEDDING)
-  if embedding is None or rule == _Head.OWN:
+  if embedding is None or not (is_scaled or is_tied):
     return False, []
-  if rule == _Head.UNSCALED:
+  if not is_scaled:
     if head is not None:
       return False, []
     tensors[HF_HEAD] = embedding
@@ -116,26 +105,21 @@ def take_head(
   ]
 
 
-def _rule(saved: Mapping[str, Any]) -> _Head:
-  kind, tied = saved["model_type"], saved.get("tie_word_embeddings", True)
-  scaled = bool(tied)
+def _scaled_and_tied(saved: Mapping[str, Any]) -> tuple[bool, bool]:
+  """Whether states are scaled, and whether the head may be the embedding."""
+  kind = saved["model_type"]
+  is_scaled = is_tied = bool(saved.get("tie_word_embeddings", True))
   if kind != "mt5" and saved.get("scale_decoder_outputs") is not None:
-    scaled = bool(saved["scale_decoder_outputs"])
+    is_scaled = saved["scale_decoder_outputs"]
   # Version of transformers that wrote the file; older ones are silent.
   major = str(saved.get("transformers_version", "")).partition(".")[0]
   if kind == "mt5" and major.isdecimal() and int(major) >= 5:
-    scaled = False
-  if scaled:
-    return _Head.SCALED
-  return _Head.UNSCALED if tied else _Head.OWN
+    is_scaled = False
+  return is_scaled, is_tied
 
 
 def _equal(one: Leaf, other: Leaf) -> bool:
   """Bit by bit, holding one of the two at a time."""
   if (one.shape, one.dtype) != (other.shape, other.dtype):
     return False
-  digests = [
-    hashlib.sha256(leaf.read().reshape(-1).view(np.uint8).data).digest()
-    for leaf in (one, other)
-  ]
-  return digests[0] == digests[1]
+  return content_sha256([one.read()]) == content_sha256([other.read()])

@@ -24,10 +24,10 @@ from gkd import trees
 from gkd.checkpoints import atomic_dir
 from gkd.checkpoints import checksums
 from gkd.checkpoints import config_from_shapes
+from gkd.checkpoints import zarr_arrays
 from gkd.checkpoints.checkpoint import CONTENT_KEY
 from gkd.checkpoints.checkpoint import VOCABULARY_KEY
 from gkd.checkpoints.checkpoint import Checkpoint
-from gkd.checkpoints.checkpoint import ContentHash
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.native import native_arrays
 from gkd.checkpoints.native import run_folder
@@ -87,7 +87,8 @@ def open_checkpoint(
   is_model = (folder / METADATA_FILE).is_file()
   home = folder if is_model else folder.parent.parent
   saved = load_metadata(folder) if is_model else run_folder.describe_run(home)
-  leaves = native_arrays.open_arrays(folder, "" if is_model else "params")
+  below = "" if is_model else "params"
+  leaves = zarr_arrays.open_tree(folder / native_arrays.STATE, below)
   if not leaves:
     raise UserError(
       f"{folder} holds no parameters; give the folder of a run, of one"
@@ -128,7 +129,7 @@ def write(
   if checkpoint.slots:
     folder = path / SLOTS_FOLDER
     folder.mkdir()
-    _write_arrays(folder, checkpoint.slots)
+    native_arrays.write_arrays(folder, checkpoint.slots)
   metadata = {
     **{k: v for k, v in checkpoint.metadata.items() if k not in _OWN_KEYS},
     **description(checkpoint.config),
@@ -207,13 +208,13 @@ def _absolute_step(path: Path) -> int | None:
 
 
 def _model_slots(path: Path) -> dict[str, Leaf]:
-  folder = path / SLOTS_FOLDER
-  return native_arrays.open_arrays(folder) if folder.is_dir() else {}
+  folder = path / SLOTS_FOLDER / native_arrays.STATE
+  return zarr_arrays.open_tree(folder) if folder.parent.is_dir() else {}
 
 
 def _run_slots(path: Path) -> dict[str, Leaf]:
   """T5X's slots of a run's checkpoint; {} for another rule than Adafactor."""
-  stored = native_arrays.open_arrays(path, "opt_state")
+  stored = zarr_arrays.open_tree(path / native_arrays.STATE, "opt_state")
   saved = t5x_adafactor_state.saved_names(stored)
   slots = {name: stored[where] for name, where in saved.items()}
   for name, zeros in t5x_adafactor_state.unused_momenta(saved).items():
@@ -247,22 +248,6 @@ def _config(
 def _write_model(
   path: Path, leaves: Mapping[str, Leaf], metadata: Mapping[str, Any]
 ) -> None:
-  content = ContentHash()
-  _write_arrays(path, leaves, content)
-  files.write_json(
-    path / METADATA_FILE, {**metadata, CONTENT_KEY: content.hexdigest()}
-  )
+  content = {CONTENT_KEY: native_arrays.write_arrays(path, leaves)}
+  files.write_json(path / METADATA_FILE, {**metadata, **content})
   checksums.write_hashes(path)
-
-
-def _write_arrays(
-  folder: Path,
-  leaves: Mapping[str, Leaf],
-  content: ContentHash | None = None,
-) -> None:
-  """Writes into a folder that exists, while orbax makes its own."""
-  made = folder / "orbax"
-  native_arrays.write_arrays(made, leaves, content)
-  for entry in sorted(made.iterdir()):
-    entry.rename(folder / entry.name)
-  made.rmdir()

@@ -7,19 +7,15 @@ run/checkpoint_1100000/state/checkpoint    Orbax, generations between
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 import re
 
 from gkd.checkpoints import format_detection
-from gkd.checkpoints.t5x import zarr_arrays
+from gkd.checkpoints import zarr_arrays
 from gkd.types import UserError
 
-_STEP_FOLDER = re.compile(r"checkpoint_(\d+)")
-_HALF_WRITTEN = re.compile(r"\.tmp-\d+|\.orbax-checkpoint-tmp")
 _ARRAY_FOLDER = re.compile(r"(target|state\.param_states)\..+")
 _MSGPACK = "checkpoint"
-_ORBAX_INDEX = "_METADATA"
 _COMMITTED = "commit_success.txt"
 _TOP_METADATA = "_CHECKPOINT_METADATA"
 _NOT_WHOLE = "half-written or not wholly copied; copy it again"
@@ -42,28 +38,15 @@ class Location:
 
   @property
   def is_orbax(self) -> bool:
-    return self.index.name == _ORBAX_INDEX
+    return self.index.name == zarr_arrays.INDEX_FILE
 
 
-def find(path: str | os.PathLike) -> Location:
-  """The checkpoint at a path: its folder, or the folder of a run.
-
-  Of a run with several checkpoints the newest is taken.
+def find(path: Path) -> Location:
+  """The checkpoint at a path: its folder, or, of a run's folder, the newest.
 
   Raises:
     UserError: there is none, or it is half-written.
   """
-  path = Path(path).expanduser().absolute()
-  if not path.is_dir():
-    raise UserError(
-      f"{path} does not exist; expected the folder of a T5X checkpoint or run"
-    )
-  for part in (path, path.parent):
-    if _HALF_WRITTEN.search(part.name):
-      raise UserError(
-        f"{part} is a half-written checkpoint, as its name says; give one that "
-        "is whole"
-      )
   location = _of_folder(path) or _newest(path)
   if location is not None:
     return location
@@ -73,30 +56,27 @@ def find(path: str | os.PathLike) -> Location:
       f" it is {_NOT_WHOLE}"
     )
   raise UserError(
-    f"{path} holds no T5X checkpoint: neither {_MSGPACK!r} nor "
-    f"'state/{_ORBAX_INDEX}' nor folders checkpoint_<step>; give the folder of "
-    "a checkpoint or of a run"
+    f"{path} holds no T5X checkpoint: neither {_MSGPACK!r} nor"
+    f" 'state/{zarr_arrays.INDEX_FILE}' nor folders checkpoint_<step>; give the"
+    " folder of a checkpoint or of a run"
   )
 
 
 def _of_folder(path: Path) -> Location | None:
   """The checkpoint that a folder is, or that its `state` is part of."""
-  if path.name == "state" and _STEP_FOLDER.fullmatch(path.parent.name):
-    return _of_folder(path.parent)
-  if any(path.glob("*.index")):
-    raise UserError(
-      f"{path} is a TensorFlow checkpoint (Mesh TensorFlow's T5); convert it "
-      "first with T5X's t5x/scripts/convert_tf_checkpoint.py"
-    )
+  if path.name == "state" and format_detection.T5X_STEP.fullmatch(
+    path.parent.name
+  ):
+    path = path.parent
   state = path / "state"
   for folder in (path, state):
-    for index in (folder / _ORBAX_INDEX, folder / _MSGPACK):
+    for index in (folder / zarr_arrays.INDEX_FILE, folder / _MSGPACK):
       if index.is_file():
         _check_committed(path)
         return Location(path, index)
-  if state.is_dir() and _STEP_FOLDER.fullmatch(path.name):
+  if state.is_dir() and format_detection.T5X_STEP.fullmatch(path.name):
     raise UserError(
-      f"{state} has neither {_ORBAX_INDEX!r} nor {_MSGPACK!r}: it is"
+      f"{state} has neither {zarr_arrays.INDEX_FILE!r} nor {_MSGPACK!r}: it is"
       f" {_NOT_WHOLE}"
     )
   return None
@@ -109,15 +89,11 @@ def _newest(path: Path) -> Location | None:
     newest = whole[max(whole)]
     choice = f"checkpoint: {newest.name}, the newest of {len(whole)} in {path}"
     return dataclasses.replace(find(newest), choice=choice)
-  half_written = [
-    child.name
-    for child in path.glob("checkpoint_*")
-    if _HALF_WRITTEN.search(child.name)
-  ]
-  if half_written:
+  names = [child.name for child in path.iterdir()]
+  if half_written := list(filter(format_detection.HALF_WRITTEN.match, names)):
     raise UserError(
-      f"{path} holds only half-written checkpoints ({max(half_written)}, …); "
-      "wait for the run, or give another checkpoint"
+      f"{path} holds only half-written checkpoints ({max(half_written)}, …);"
+      " wait for the run, or give another checkpoint"
     )
   return None
 
@@ -127,11 +103,7 @@ def _check_committed(path: Path) -> None:
 
   Generations that mark nothing rename the folder when all is written.
   """
-  folders = [
-    folder
-    for folder in (path, path / "state", path / "dataset")
-    if folder.is_dir()
-  ]
+  folders = [f for f in (path, path / "state", path / "dataset") if f.is_dir()]
   unmarked = [f for f in folders if not (f / _COMMITTED).exists()]
   if unmarked and len(unmarked) < len(folders):
     raise UserError(
@@ -140,11 +112,11 @@ def _check_committed(path: Path) -> None:
     )
   top = path / _TOP_METADATA
   if top.exists():
-    with zarr_arrays.reading(str(top)):
+    with zarr_arrays.reading(top):
       about = json.loads(top.read_text())
-      unfinished = about.get("commit_timestamp_nsecs", 1) is None
-    if unfinished:
+      is_unfinished = about.get("commit_timestamp_nsecs", 1) is None
+    if is_unfinished:
       raise UserError(
-        f"{top} says that the checkpoint was never finished; give one that is "
-        "whole"
+        f"{top} says that the checkpoint was never finished; give one that is"
+        " whole"
       )

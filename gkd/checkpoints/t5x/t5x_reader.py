@@ -9,25 +9,25 @@ today (Orbax), and the generations between; layers one by one or stacked
 Names and shapes are T5X's: `encoder/layers_0/attention/query/kernel`.
 
 Memory: an array at a time. Of stacked layers up to 1 GiB of the decoded chunks
-is kept for the next layer, see `zarr_arrays.py`.
+is kept for the next layer, see `zarr_arrays`.
 """
 
 from collections.abc import Mapping
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gkd import trees
 from gkd.checkpoints import config_from_shapes
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.t5x import stacked_layers
 from gkd.checkpoints.t5x import t5x_folders
 from gkd.checkpoints.t5x import t5x_index
-from gkd.checkpoints.t5x.zarr_arrays import Stored
 from gkd.errors import listed
 from gkd.models import t5_params
+from gkd.models.t5 import T5Config
 from gkd.types import UserError
 
 _TARGET = "target/"
@@ -37,9 +37,7 @@ _KEPT_EXACTLY = ("float32", "bfloat16")
 _EXACT_STEPS = 256  # all integers up to here are bfloat16 numbers
 
 
-def open_checkpoint(
-  path: str | os.PathLike, given: Mapping[str, Any]
-) -> Checkpoint:
+def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
   """Opens a T5X checkpoint; arrays are read later, one at a time.
 
   Args:
@@ -57,28 +55,33 @@ def open_checkpoint(
       `given`.
   """
   location = t5x_folders.find(path)
+  path = location.path
   arrays, layout = t5x_index.read(location)
+  others = [n for n in arrays if not n.startswith((_TARGET, _STEP, _SLOTS))]
+  if others:
+    raise UserError(
+      f"{path} holds more than the parameters, step and optimizer of a T5:"
+      f" {listed(others)}; gkd has no place for these, save it without them"
+    )
   params = {
     name.removeprefix(_TARGET): array
     for name, array in arrays.items()
     if name.startswith(_TARGET)
   }
-  _check_nothing_else(arrays, location.path)
   try:
     leaves = _leaves(params)
-    config, assumed = config_from_shapes.config_of(
-      {name: leaf.shape for name, leaf in leaves.items()}, given
-    )
-    _check_heads(params, config.num_heads)
+    shapes = {name: leaf.shape for name, leaf in leaves.items()}
+    config, assumed = config_from_shapes.config_of(shapes, given)
+    _check_stacks(params, config)
+    step, about_step = _step(arrays.get(_STEP))
   except UserError as error:
-    raise UserError(f"{location.path}: {error}") from error
+    raise UserError(f"{path}: {error}") from error
   is_stacked = any(map(stacked_layers.is_stacked, params))
-  step, about_step = _step(arrays.get(_STEP))
   slots, about_slots = _slots(arrays, leaves, is_stacked)
   stacking = "layers stacked" if is_stacked else "one array a layer"
   sentences = (location.choice, *assumed, about_step, about_slots)
   return Checkpoint(
-    path=location.path,
+    path=path,
     format="t5x",
     layout=f"T5X, {layout}, {stacking}",
     config=config,
@@ -89,26 +92,13 @@ def open_checkpoint(
   )
 
 
-def _check_nothing_else(arrays: Mapping[str, Stored], path: Path) -> None:
-  """Parameters, a step and slots are what a T5 has."""
-  known = (_TARGET, _STEP, _SLOTS)
-  others = sorted(n for n in arrays if not n.startswith(known))
-  if others:
-    raise UserError(
-      f"{path} holds more than the parameters, step and optimizer of a T5:"
-      f" {listed(others)}; gkd has no place for these, save it without them"
-    )
-
-
-def _leaves(params: Mapping[str, Stored]) -> dict[str, Leaf]:
+def _leaves(params: Mapping[str, Leaf]) -> dict[str, Leaf]:
   """Parameters by unscanned name, sorted."""
   leaves: dict[str, Leaf] = {}
   twice = []
   for name, array in params.items():
-    if stacked_layers.is_stacked(name):
-      unscanned = _layers(name, array)
-    else:
-      unscanned = {name: Leaf(array.shape, array.dtype, array.read)}
+    is_stacked = stacked_layers.is_stacked(name)
+    unscanned = _layers(name, array) if is_stacked else {name: array}
     twice += sorted(unscanned.keys() & leaves.keys())
     leaves |= unscanned
   if twice:
@@ -119,9 +109,10 @@ def _leaves(params: Mapping[str, Stored]) -> dict[str, Leaf]:
   return dict(sorted(leaves.items()))
 
 
-def _layers(name: str, array: Stored) -> dict[str, Leaf]:
+def _layers(name: str, array: Leaf) -> dict[str, Leaf]:
   """The layers of a stacked parameter, by unscanned name."""
   shape = stacked_layers.layer_shape(name, array.shape)
+  stack, _, rest = name.split("/", 2)
 
   def layer(i: int) -> Leaf:
     def read() -> np.ndarray:
@@ -129,34 +120,29 @@ def _layers(name: str, array: Stored) -> dict[str, Leaf]:
 
     return Leaf(shape, array.dtype, read)
 
-  names = stacked_layers.layer_names(name, array.shape[1])
-  return {layer_name: layer(i) for i, layer_name in enumerate(names)}
+  depth = array.shape[1]
+  return {f"{stack}/layers_{i}/{rest}": layer(i) for i in range(depth)}
 
 
-def _check_heads(params: Mapping[str, Stored], num_heads: int) -> None:
+def _check_stacks(params: Mapping[str, Leaf], config: T5Config) -> None:
   """Joined, kernels of other heads than the bias has would look the same."""
-  wrong = []
-  for name, array in params.items():
-    if stacked_layers.is_stacked(name):
-      sizes = stacked_layers.stacked_sizes(name, array.shape)
-      if sizes.get("heads", num_heads) != num_heads:
-        wrong.append(f"{name} {array.shape} has {sizes['heads']}")
-  if wrong:
+  stacks = filter(stacked_layers.is_stacked, params)
+  wanted = {n: stacked_layers.stacked_shape(config, n) for n in stacks}
+  shapes = {name: params[name].shape for name in wanted}
+  if wrong := trees.in_one_line(trees.shape_differences(wanted, shapes)):
     raise UserError(
-      f"{len(wrong)} stacked parameters have other heads than the relative"
-      f" bias, which has {num_heads}: {listed(wrong)}; save them of one model"
+      f"stacked parameters differ in their heads or layers: {wrong}; save them"
+      " of one model"
     )
 
 
-def _step(array: Stored | None) -> tuple[int | None, str]:
-  """The step, which T5X turns into a float at times, and a warning or ""."""
+def _step(array: Leaf | None) -> tuple[int | None, str]:
+  """The step, which T5X turns into a float at times, and a remark or ""."""
   if array is None:
     return None, ""
   value = np.asarray(array.read()).astype(np.float64)
   if value.size != 1 or not value.item().is_integer() or value.item() < 0:
-    raise UserError(
-      f"{array.place}: the step is {value.tolist()}; expected one whole number"
-    )
+    raise UserError(f"{_STEP} is {value.tolist()}; expected one whole number")
   step = int(value.item())
   if array.dtype == "bfloat16" and step > _EXACT_STEPS:
     return step, f"step: {step} was stored as bfloat16, which rounds it"
@@ -164,12 +150,10 @@ def _step(array: Stored | None) -> tuple[int | None, str]:
 
 
 def _slots(
-  arrays: Mapping[str, Stored], leaves: Mapping[str, Leaf], is_stacked: bool
+  arrays: Mapping[str, Leaf], leaves: Mapping[str, Leaf], is_stacked: bool
 ) -> tuple[dict[str, Leaf], str]:
   """Adafactor's slots in float32, or none and why."""
   saved = {n: array for n, array in arrays.items() if n.startswith(_SLOTS)}
-  if not saved:
-    return {}, ""
   wanted = {
     f"{_SLOTS}{name}/{kind}": f"{kind}/{name}"
     for name in leaves
@@ -181,6 +165,8 @@ def _slots(
     if array.dtype not in _KEPT_EXACTLY
   ]
   reason = ""
+  if not saved:
+    return {}, ""
   if is_stacked:
     reason = "slots of stacked layers are factored differently"
   elif saved.keys() != wanted.keys():
@@ -191,14 +177,8 @@ def _slots(
     reason = f"slots are neither float32 nor bfloat16 ({listed(others)})"
   if reason:
     return {}, f"optimizer: left out, because {reason}"
-  slots = {wanted[name]: _slot(array) for name, array in saved.items()}
+  slots = {
+    wanted[name]: array.map(lambda x: x.astype("float32"), dtype="float32")
+    for name, array in saved.items()
+  }
   return dict(sorted(slots.items())), ""
-
-
-def _slot(array: Stored) -> Leaf:
-  """In float32, which holds every bfloat16."""
-
-  def read() -> np.ndarray:
-    return array.read().astype(np.float32, copy=False)
-
-  return Leaf(array.shape, "float32", read)

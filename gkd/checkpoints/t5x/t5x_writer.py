@@ -107,25 +107,31 @@ def _stacked(leaves: Mapping[str, Leaf], config: T5Config) -> dict[str, Leaf]:
   written: dict[str, Leaf] = {}
   layers: dict[str, dict[int, Leaf]] = {}
   for name, leaf in leaves.items():
-    place = t5_params.stacked_name(name)
-    if place is None:
+    if (stacked := t5_params.stacked_name(name)) is None:
       written[name] = leaf
     else:
-      layers.setdefault(place[0], {})[place[1]] = leaf
+      layers.setdefault(stacked[0], {})[stacked[1]] = leaf
   for name, numbered in layers.items():
     if len({leaf.dtype for leaf in numbered.values()}) > 1:
       raise UserError(
-        f"the layers of {name} are partly float32 and partly bfloat16, but T5X "
-        "keeps them in one array; convert with one dtype"
+        f"the layers of {name} are partly float32 and partly bfloat16, but T5X"
+        " keeps them in one array; convert with one dtype"
       )
-    ordered = [numbered[i] for i in range(len(numbered))]
-    written[name] = _stack(ordered, stacked_layers.stacked_shape(config, name))
+    written[name] = _stack(
+      [numbered[i] for i in range(len(numbered))],
+      stacked_layers.stacked_shape(config, name),
+    )
   return dict(sorted(written.items()))
 
 
 def _stack(layers: list[Leaf], shape: tuple[int, ...]) -> Leaf:
+  """All layers of a parameter in one array, heads apart."""
+
   def read() -> np.ndarray:
-    return stacked_layers.stack((leaf.read() for leaf in layers), shape)
+    array = np.empty(shape, layers[0].dtype)
+    for i, layer in enumerate(layers):
+      array[:, i] = layer.read().reshape(shape[0], *shape[2:])
+    return array
 
   return Leaf(shape, layers[0].dtype, read)
 

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from gkd.checkpoints import expected_leaves
 from gkd.checkpoints import source
-from gkd.checkpoints import stored_names
 from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.hf import hf_tokenizer
 from gkd.checkpoints.hf import safetensors_file
@@ -66,11 +66,8 @@ def test_there_and_back_is_the_same_folder(golden, tmp_path, name):
     theirs.pop(name)
   assert ours == theirs
   generation = tiny_models.read_json(folder / "generation_config.json")
-  assert generation == {
-    "decoder_start_token_id": 0,
-    "eos_token_id": 1,
-    "pad_token_id": 0,
-  }
+  assert generation.items() <= theirs.items()
+  assert len(generation) == 3
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -92,7 +89,7 @@ def test_ours_there_and_back_is_bit_identical(
   kind = tiny_models.read_json(folder / "config.json")["model_type"]
   assert kind == ("umt5" if per_layer else "t5")
   written = safetensors_file.open_folder(folder)
-  announced = stored_names.table("hf", made.config)
+  announced = expected_leaves.table("hf", made.config)
   assert announced.keys() == made.leaves.keys()
   assert {n: leaf.shape for n, leaf in written.items()} == dict(
     announced.values()
@@ -144,9 +141,9 @@ def test_a_tied_head_and_copies_of_the_embedding_in_a_file(golden, tmp_path):
   found = hf_folder.open_checkpoint(tied, {})
   assert found.config.logits_via_embedding
   tiny_models.assert_same_arrays(found.leaves, tiny_models.as_leaves(arrays))
-  said = " ".join(found.assumed)
-  assert "encoder.embed_tokens.weight equal shared.weight" in said
-  assert "lm_head.weight equals shared.weight" in said
+  remarks = " ".join(found.assumed)
+  assert "encoder.embed_tokens.weight equal shared.weight" in remarks
+  assert "lm_head.weight equals shared.weight" in remarks
   # Tied, but not scaled: a head of its own.
   change_tensors(tied, ["lm_head.weight"])
   tiny_models.rewrite_json(tied / "config.json", scale_decoder_outputs=False)
@@ -180,13 +177,6 @@ def _another_type(folder):
   file.write_bytes(file.read_bytes().replace(b'"F32"', b'"I32"', 1))
 
 
-def _renamed(name):
-  def change(folder):
-    (folder / "model.safetensors").rename(folder / name)
-
-  return change
-
-
 @pytest.mark.parametrize(
   ("change", "message"),
   [
@@ -197,16 +187,8 @@ def _renamed(name):
       r" instead of \(16,\); give a whole",
     ),
     (_more_layers, r"should have 10000\d\d layers, but holds"),  # and at once
-    (_no_decoder, r"no tensor below decoder.block. .*encoder"),
+    (_no_decoder, r"\d+ missing: decoder.block.0.layer.0.SelfAttention.k"),
     (_another_type, r"1 of another type: .* I32, expected float32 or bf"),
-    # With the command that converts them.
-    (_renamed("pytorch_model.bin"), "can hold code .*save_pretrain"),
-    (_renamed("pytorch_model.bin.index.json"), "can hold code .*save_pretrain"),
-    (
-      _renamed("flax_model.msgpack"),
-      r"msgpack is not a safetensors file.*from_flax=True\)\.save",
-    ),
-    (_renamed("tf_model.h5"), r"h5 is not a safetensors.*from_tf=True\)\.save"),
   ],
 )
 def test_what_is_no_whole_t5_is_refused_by_name(tmp_path, change, message):

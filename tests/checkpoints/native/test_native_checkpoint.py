@@ -12,7 +12,7 @@ import pytest
 
 from gkd import trees
 from gkd.checkpoints import store
-from gkd.checkpoints.checkpoint import ContentHash
+from gkd.checkpoints import zarr_arrays
 from gkd.checkpoints.checkpoint import content_sha256
 from gkd.checkpoints.native import native_arrays
 from gkd.checkpoints.native import native_checkpoint
@@ -37,12 +37,6 @@ def open_(folder, **given):
   return native_checkpoint.open_checkpoint(folder, given)
 
 
-def write(folder, checkpoint, **options):
-  folder.mkdir()
-  native_checkpoint.write(folder, checkpoint, **options)
-  return folder
-
-
 def params_of(checkpoint):
   return trees.unflatten({n: x.read() for n, x in checkpoint.leaves.items()})
 
@@ -53,15 +47,13 @@ def test_orbax_loads_what_is_written_a_few_arrays_at_once(
 ):
   monkeypatch.setattr(native_arrays, "_BATCH_BYTES", batch_bytes)
   monkeypatch.setattr(native_arrays, "_CHUNK_BYTES", 16)
-  content = ContentHash()
-  leaves = tiny_models.as_leaves(ARRAYS)
-  native_arrays.write_arrays(tmp_path / "c", leaves, content)
-  assert content.hexdigest() == content_sha256(trees.unflatten(ARRAYS))
-  found = trees.flatten(jax.device_get(ocp.load(tmp_path / "c")))
-  again = native_arrays.open_arrays(tmp_path / "c")
-  assert list(found) == list(again) == list(ARRAYS)
+  content = native_arrays.write_arrays(tmp_path, tiny_models.as_leaves(ARRAYS))
+  assert content == content_sha256(trees.unflatten(ARRAYS))
+  by_orbax = trees.flatten(jax.device_get(ocp.load(tmp_path)))
+  leaves = zarr_arrays.open_tree(tmp_path / "state")
+  assert list(by_orbax) == list(leaves) == list(ARRAYS)
   for name, array in ARRAYS.items():
-    for loaded in (np.asarray(found[name]), again[name].read()):
+    for loaded in (np.asarray(by_orbax[name]), leaves[name].read()):
       assert (loaded.dtype, loaded.shape) == (array.dtype, array.shape)
       assert loaded.tobytes() == array.tobytes()
 
@@ -69,32 +61,33 @@ def test_orbax_loads_what_is_written_a_few_arrays_at_once(
 def test_any_tree_of_orbax_is_read_and_a_part_of_it(tmp_path):
   state = make_state(3)
   ocp.save(tmp_path / "c", state)
-  found = native_arrays.open_arrays(tmp_path / "c", "params")
-  wanted = trees.flatten(jax.device_get(state.params))
-  assert list(found) == list(wanted)
-  for name, array in wanted.items():
-    assert found[name].shape == array.shape
-    assert found[name].dtype == str(array.dtype)
-    assert found[name].read().tobytes() == np.asarray(array).tobytes()
-  everything = native_arrays.open_arrays(tmp_path / "c")
-  assert len(everything) > len(found)
+  leaves = zarr_arrays.open_tree(tmp_path / "c" / "state", "params")
+  wanted = trees.flatten(jax.tree.map(np.asarray, state.params))
+  tiny_models.assert_same_arrays(leaves, tiny_models.as_leaves(wanted))
+  everything = zarr_arrays.open_tree(tmp_path / "c" / "state")
+  assert len(everything) > len(leaves)
   assert "params/half" in everything
 
 
 @pytest.mark.parametrize(
-  "text", [None, "{", "[]", '{"tree_metadata": {"x": {}}}']
+  ("name", "text", "message"),
+  [
+    ("_METADATA", None, "_METADATA cannot be read"),
+    ("_METADATA", "{", "_METADATA cannot be read"),
+    ("_METADATA", "[]", "_METADATA cannot be read"),
+    ("_METADATA", '{"tree_metadata": {"x": {}}}', "_METADATA cannot be read"),
+    ("manifest.ocdbt", None, "a.kernel cannot be read"),
+  ],
 )
-def test_damaged_names_are_one_line(tmp_path, text):
-  native_arrays.write_arrays(tmp_path / "c", tiny_models.as_leaves(ARRAYS))
-  file = tmp_path / "c" / "state" / "_METADATA"
+def test_damaged_names_are_one_line(tmp_path, name, text, message):
+  native_arrays.write_arrays(tmp_path, tiny_models.as_leaves(ARRAYS))
+  file = tmp_path / "state" / name
   if text is None:
-    file, message = file.with_name("manifest.ocdbt"), "the array a/kernel canno"
     file.unlink()
   else:
-    message = r"_METADATA is missing or not"
     file.write_text(text)
   with pytest.raises(UserError, match=message) as error:
-    native_arrays.open_arrays(tmp_path / "c")
+    zarr_arrays.open_tree(tmp_path / "state")
   assert "\n" not in str(error.value)
 
 
@@ -102,12 +95,12 @@ def test_damaged_names_are_one_line(tmp_path, text):
 def test_what_is_written_comes_back(tmp_path, dtype, monkeypatch):
   monkeypatch.setattr(native_arrays, "_BATCH_BYTES", 30_000)  # several
   made = tiny_models.make(dtype=dtype, slots=True)
-  folder = write(tmp_path / "a", made)
-  found = open_(folder)
-  tiny_models.assert_same_arrays(found.leaves, made.leaves)
-  tiny_models.assert_same_arrays(found.slots, made.slots)
-  assert (found.config, found.step, found.format) == (made.config, 7, "gkd")
-  assert (found.home, found.family) == (folder, "t5")
+  folder = tiny_models.save(tmp_path / "a", made)
+  opened = open_(folder)
+  tiny_models.assert_same_arrays(opened.leaves, made.leaves)
+  tiny_models.assert_same_arrays(opened.slots, made.slots)
+  assert (opened.config, opened.step, opened.format) == (made.config, 7, "gkd")
+  assert (opened.home, opened.family) == (folder, "t5")
   folder.rename(tmp_path / "moved")
   tiny_models.assert_same_arrays(open_(tmp_path / "moved").leaves, made.leaves)
 
@@ -123,11 +116,11 @@ def test_params_of_several_devices_are_saved_whole_or_not_at_all(tmp_path):
   about = {"model": dataclasses.asdict(made.config), "note": "äß"}
   path = tmp_path / "models" / "a"
   native_checkpoint.save_params(path, params, about)
-  found = open_(path)
-  tiny_models.assert_same_arrays(found.leaves, made.leaves)
-  assert (found.config, found.step) == (made.config, None)
-  about["content_sha256"] = found.content_sha256
-  assert found.metadata == json.loads(json.dumps(about))
+  opened = open_(path)
+  tiny_models.assert_same_arrays(opened.leaves, made.leaves)
+  assert (opened.config, opened.step) == (made.config, None)
+  about["content_sha256"] = opened.content_sha256
+  assert opened.metadata == json.loads(json.dumps(about))
   with pytest.raises(UserError, match="a exists and nothing is replaced"):
     native_checkpoint.save_params(path, params, about)
   assert [f.name for f in path.parent.iterdir()] == ["a"]
@@ -138,53 +131,49 @@ def test_the_same_parameters_count_as_the_same_model(tmp_path):
   made = tiny_models.make()
   other = dataclasses.replace(made, step=8, metadata={"note": "x"})
   native_checkpoint.save_params(tmp_path / "at_once", params_of(made), {})
-  folders = [write(tmp_path / "a", made), write(tmp_path / "b", other)]
-  hashes = {
-    open_(folder).content_sha256 for folder in [*folders, tmp_path / "at_once"]
-  }
+  folders = [
+    tiny_models.save(tmp_path / "a", made),
+    tiny_models.save(tmp_path / "b", other),
+    tmp_path / "at_once",
+  ]
+  hashes = {open_(folder).content_sha256 for folder in folders}
   digest = hashlib.sha256()
   for name, leaf in made.leaves.items():
     head = json.dumps([name, list(leaf.shape), "float32"]) + "\n"
     digest.update(head.encode() + leaf.read().tobytes())
   assert hashes == {digest.hexdigest()} == {made.content_sha256}
-  changed = write(tmp_path / "c", tiny_models.make(seed=1))
+  changed = tiny_models.save(tmp_path / "c", tiny_models.make(seed=1))
   assert open_(changed).content_sha256 not in hashes
 
 
 @pytest.mark.parametrize(
-  ("content", "told"),
+  ("name", "content", "message"),
   [
-    ("{", "is not JSON"),
-    ("[]", "is not a JSON object"),
-    ("\udcff", "is not JSON"),
-    ({"model": 5}, "has model 5; expected an object"),
-    ({"assumed": 5}, "has assumed 5; expected a list"),
-    ({"hf": [5]}, r"has hf \[5\]; expected an object"),
-    ({"step": 1.5}, "has step 1.5; expected a whole number"),
+    *(
+      (name, content, message)
+      for name in ("metadata.json", "run.json")
+      for content, message in (
+        ("{", "is not JSON .*"),
+        ("[]", "is not a JSON object"),
+        ("\udcff", "is not JSON .*"),
+        ('{"model": 5}', "has model 5; expected an object"),
+      )
+    ),
+    ("metadata.json", '{"assumed": 5}', "has assumed 5; expected a list"),
+    ("metadata.json", '{"hf": [5]}', r"has hf \[5\]; expected an object"),
+    ("metadata.json", '{"step": 1.5}', "has step 1.5; expected a whole number"),
   ],
 )
-def test_a_damaged_description_is_one_line(tmp_path, content, told):
-  if isinstance(content, str):
-    native_checkpoint.save_params(tmp_path / "a", trees.unflatten(ARRAYS), {})
-    file = tmp_path / "a" / "metadata.json"
-    file.write_text(content, "utf-8", "surrogateescape")
-  else:
-    native_checkpoint.save_params(
-      tmp_path / "a", trees.unflatten(ARRAYS), content
-    )
-  with pytest.raises(UserError, match=f"metadata.json {told}.*damaged check"):
-    native_checkpoint.load_metadata(tmp_path / "a")
-
-
-@pytest.mark.parametrize(
-  "text", ['{"contents": {', "[]", "\udcff", '{"model": 5}']
-)
-def test_a_damaged_description_of_a_run_is_one_line(tmp_path, text):
-  (tmp_path / "run.json").write_text(text, "utf-8", "surrogateescape")
-  with pytest.raises(
-    UserError, match=r"run\.json (is not (a )?JSON|has model 5).*: restore it"
-  ) as error:
-    run_folder.describe_run(tmp_path)
+def test_a_damaged_description_is_one_line(tmp_path, name, content, message):
+  folder = tmp_path / "a"
+  native_checkpoint.save_params(folder, trees.unflatten(ARRAYS), {})
+  (folder / name).write_text(content, "utf-8", "surrogateescape")
+  load, remedy = {
+    "metadata.json": (native_checkpoint.load_metadata, "damaged checkpoint"),
+    "run.json": (run_folder.describe_run, ".*restore it"),
+  }[name]
+  with pytest.raises(UserError, match=f"{name} {message}; {remedy}") as error:
+    load(folder)
   assert "\n" not in str(error.value)
 
 
@@ -226,7 +215,7 @@ def test_of_a_run_the_newest_sound_checkpoint_is_read(tmp_path):
   assert open_(run).step == 2
   assert native_checkpoint.open_checkpoint(run, {}, verify=False).step == 4
   # The same model written on: what the run says stays known.
-  again = open_(write(tmp_path / "model", one))
+  again = open_(tiny_models.save(tmp_path / "model", one))
   assert again.metadata["run"] == found.metadata["run"]
   assert again.metadata["vocabulary_sha256"] == "abc"
   assert again.metadata["converted_from"]["path"] == str(one.path)
@@ -246,7 +235,7 @@ def test_steps_before_the_run_are_counted(tmp_path):
 
 
 def test_fields_of_the_program_may_be_given_others_must_agree(tmp_path):
-  folder = write(tmp_path / "a", tiny_models.make())
+  folder = tiny_models.save(tmp_path / "a", tiny_models.make())
   given = {"dtype": "bfloat16", "dropout_rate": 0.0, "head_dim": 4}
   given |= {"mlp_activations": ["gelu", "linear"], "emb_dim": None}
   config = open_(folder, **given).config
@@ -267,7 +256,9 @@ def test_a_model_without_its_sizes_is_read_by_its_shapes(tmp_path):
 
 def test_the_tokenizer_lies_beside_the_parameters(tmp_path):
   words = vocabulary.load("characters:0123456789+=")
-  folder = write(tmp_path / "a", tiny_models.make(), vocabulary=words)
+  folder = tiny_models.save(
+    tmp_path / "a", tiny_models.make(), vocabulary=words
+  )
   again = vocabulary.load(folder / "vocabulary" / "vocabulary.json")
   assert vocabulary.first_difference(again, words) is None
   found = open_(folder)
@@ -288,7 +279,7 @@ def test_a_vocabulary_that_was_kept_is_found_again(tmp_path):
 
 
 def test_one_flipped_bit_is_refused_wherever_it_is(tmp_path):
-  folder = write(tmp_path / "a", tiny_models.make(slots=True))
+  folder = tiny_models.save(tmp_path / "a", tiny_models.make(slots=True))
   for file in sorted(folder.rglob("*")):
     if not file.is_file() or not file.stat().st_size:
       continue
@@ -304,7 +295,7 @@ def test_one_flipped_bit_is_refused_wherever_it_is(tmp_path):
 
 
 def test_arrays_that_go_while_they_are_read_are_one_line(tmp_path):
-  folder = write(tmp_path / "a", tiny_models.make())
+  folder = tiny_models.save(tmp_path / "a", tiny_models.make())
   leaf = open_(folder).leaves["token_embedder/embedding"]
   for file in folder.rglob("d/*"):
     file.unlink()

@@ -11,7 +11,6 @@ from gkd.types import UserError
 def touch(path, text=""):
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(text)
-  return path
 
 
 def orbax(folder):
@@ -20,11 +19,10 @@ def orbax(folder):
     touch(folder / name / "commit_success.txt")
   about = {"commit_timestamp_nsecs": 7}
   touch(folder / "_CHECKPOINT_METADATA", json.dumps(about))
-  return folder
 
 
 @pytest.mark.parametrize(
-  ("index", "given"),
+  ("index", "below"),
   [
     ("checkpoint", ""),
     ("state/_METADATA", ""),
@@ -33,104 +31,78 @@ def orbax(folder):
     ("state/checkpoint", ""),
   ],
 )
-def test_the_index_of_each_generation_is_found(tmp_path, index, given):
+def test_the_index_of_each_generation_is_found(tmp_path, index, below):
   folder = tmp_path / "checkpoint_7"
   if "_METADATA" in index:
     orbax(folder)
   touch(folder / index)
-  found = t5x_folders.find(f"{folder / given}/")
-  assert (found.path, found.index) == (folder, folder / index)
-  assert found.is_orbax == ("_METADATA" in index)
-  assert found.choice == ""
+  location = t5x_folders.find(folder / below)
+  assert (location.path, location.index) == (folder, folder / index)
+  assert location.is_orbax == ("_METADATA" in index)
+  assert location.choice == ""
 
 
 def test_newest_of_a_run_by_number_and_said(tmp_path):
-  for step in (900, 1000, 20):
+  for step in ("900", "1000", "20", "2000.tmp-1700000000", "5000x"):
     touch(tmp_path / f"checkpoint_{step}" / "checkpoint")
-  touch(tmp_path / "checkpoint_2000.tmp-1700000000" / "checkpoint")
-  touch(tmp_path / "checkpoint_5000x" / "checkpoint")
   touch(tmp_path / "config.gin")
-  found = t5x_folders.find(tmp_path)
-  assert found.path == tmp_path / "checkpoint_1000"
-  assert found.choice == (
+  location = t5x_folders.find(tmp_path)
+  assert location.path == tmp_path / "checkpoint_1000"
+  assert location.choice == (
     f"checkpoint: checkpoint_1000, the newest of 3 in {tmp_path}"
   )
 
 
-def _files(*names, given="."):
-  def make(tmp_path):
-    for name in names:
-      touch(tmp_path / name)
-    return tmp_path / given
-
-  return make
-
-
-def _orbax(change):
-  def make(tmp_path):
-    folder = orbax(tmp_path / "checkpoint_7")
-    change(folder)
-    return folder
-
-  return make
-
-
-def _uncommitted(name):
-  return _orbax(lambda folder: (folder / name / "commit_success.txt").unlink())
-
-
-def _metadata(text):
-  return _orbax(lambda folder: touch(folder / "_CHECKPOINT_METADATA", text))
-
-
-HALF = "checkpoint_7.tmp-17"
-ORBAX_HALF = "checkpoint_7.orbax-checkpoint-tmp-12"
-STATE_HALF = "state.orbax-checkpoint-tmp"
+@pytest.mark.parametrize(
+  ("name", "below", "message"),
+  [
+    (
+      "checkpoint_7.tmp-17/checkpoint",
+      ".",
+      r"only half-written .*\(checkpoint_7.tmp-17, …\)",
+    ),
+    ("target.a.b/.zarray", ".", "has arrays, but not the file 'checkpoint'"),
+    (
+      "checkpoint_7/state/d/0",
+      "checkpoint_7",
+      "state has neither '_METADATA' nor 'checkpoint'",
+    ),
+    ("notes.txt", ".", "holds no T5X checkpoint"),
+  ],
+)
+def test_what_is_not_whole_is_refused_in_one_line(
+  tmp_path, name, below, message
+):
+  touch(tmp_path / name)
+  assert_refused(tmp_path / below, message)
 
 
 @pytest.mark.parametrize(
-  ("make", "message"),
+  ("name", "text", "message"),
   [
-    (_files(given="none"), "none does not exist"),
-    (
-      _files(f"{HALF}/checkpoint", given=HALF),
-      "checkpoint_7.tmp-17 is a half-written checkpoint",
+    *(
+      (f"{folder}/commit_success.txt", None, "commit_success.txt is missing")
+      for folder in (".", "state", "dataset")
     ),
     (
-      _files(f"{ORBAX_HALF}/state/_METADATA", given=ORBAX_HALF),
-      "tmp-12 is a half-written checkpoint",
-    ),
-    (
-      _files(f"{STATE_HALF}/_METADATA", given=STATE_HALF),
-      "state.orbax-checkpoint-tmp is a half-written",
-    ),
-    (
-      _files(f"{HALF}/checkpoint"),
-      r"only half-written .*\(checkpoint_7.tmp-17, …\)",
-    ),
-    (_files("target.a.b/.zarray"), "has arrays, but not the file 'checkpoint'"),
-    (
-      _files("checkpoint_7/state/d/0", given="checkpoint_7"),
-      "state has neither '_METADATA' nor 'checkpoint'",
-    ),
-    (_uncommitted("."), "checkpoint_7/commit_success.txt is missing"),
-    (_uncommitted("state"), "state/commit_success.txt is missing"),
-    (_uncommitted("dataset"), "dataset/commit_success.txt is missing"),
-    (
-      _metadata('{"commit_timestamp_nsecs": null}'),
+      "_CHECKPOINT_METADATA",
+      '{"commit_timestamp_nsecs": null}',
       "_CHECKPOINT_METADATA says .* never finished",
     ),
-    (_metadata('{"commit_times'), "_CHECKPOINT_METADATA cannot be read"),
-    (
-      _files("model.ckpt-0.index", "checkpoint"),
-      "is a TensorFlow checkpoint .*convert_tf_checkpoint.py",
-    ),
-    (_files("notes.txt"), "holds no T5X checkpoint"),
+    ("_CHECKPOINT_METADATA", '{"commit_times', "_METADATA cannot be read"),
   ],
 )
-def test_what_is_not_whole_is_refused_in_one_line(tmp_path, make, message):
-  path = make(tmp_path)
+def test_what_orbax_has_not_committed_is_refused(tmp_path, name, text, message):
+  orbax(tmp_path)
+  if text is None:
+    (tmp_path / name).unlink()
+  else:
+    (tmp_path / name).write_text(text)
+  assert_refused(tmp_path, message)
+
+
+def assert_refused(path, message):
   with pytest.raises(UserError, match=message) as error:
     t5x_folders.find(path)
   assert "\n" not in str(error.value)
-  assert str(tmp_path) in str(error.value)
+  assert str(path) in str(error.value)

@@ -1,9 +1,7 @@
 """Every generation of T5X's index names the same arrays; damage is noticed."""
 
-import json
 import shutil
 
-from flax import serialization
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,6 +9,9 @@ import pytest
 from gkd.checkpoints.t5x import t5x_folders
 from gkd.checkpoints.t5x import t5x_index
 from gkd.types import UserError
+from tests.checkpoints import tiny_models
+from tests.golden_t5x import restore
+from tests.golden_t5x import save
 
 NAME = "target/encoder/encoder_norm/scale"
 FOLDER = "target.encoder.encoder_norm.scale"
@@ -24,28 +25,11 @@ def values(path) -> dict[str, np.ndarray]:
   return {name: array.read() for name, array in read(path)[0].items()}
 
 
-def assert_same(got, want):
-  assert got.keys() == want.keys()
-  for name, array in want.items():
-    assert got[name].dtype == array.dtype, name
-    np.testing.assert_array_equal(got[name], array, err_msg=name)
-
-
-@pytest.fixture
-def legacy(t5x_checkpoint, tmp_path):
-  """A copy to change: the folder, its tree, and `save(tree)`."""
-  folder = tmp_path / "checkpoint_10"
-  shutil.copytree(t5x_checkpoint("t5_1_1_tiny", "legacy", 10), folder)
-  return folder
-
-
-def restore(folder):
-  return serialization.msgpack_restore((folder / "checkpoint").read_bytes())
-
-
-def save(folder, tree):
-  packed = serialization.msgpack_serialize(tree, in_place=True)
-  (folder / "checkpoint").write_bytes(packed)
+def assert_same(arrays, wanted):
+  assert arrays.keys() == wanted.keys()
+  for name, array in wanted.items():
+    assert arrays[name].dtype == array.dtype, name
+    np.testing.assert_array_equal(arrays[name], array, err_msg=name)
 
 
 def specs(tree):
@@ -59,14 +43,17 @@ def specs(tree):
 
 def placeholders(tree, prefix=""):
   """The tree of the generations between: names of arrays instead of specs."""
+  if not isinstance(tree, dict):
+    return tree
+  if "kvstore" in tree:
+    return f"PLACEHOLDER://{prefix[:-1]}"
   return {
-    key: f"PLACEHOLDER://{prefix}{key}"
-    if isinstance(value, dict) and "kvstore" in value
-    else placeholders(value, f"{prefix}{key}.")
-    if isinstance(value, dict)
-    else value
-    for key, value in tree.items()
+    key: placeholders(value, f"{prefix}{key}.") for key, value in tree.items()
   }
+
+
+def norm_of(tree):
+  return tree["optimizer"]["target"]["encoder"]["encoder_norm"]
 
 
 def test_both_layouts_hold_the_same_arrays(t5x_checkpoint):
@@ -77,103 +64,70 @@ def test_both_layouts_hold_the_same_arrays(t5x_checkpoint):
   assert read(orbax)[1] == "Orbax (what T5X writes today)"
 
 
-def test_specs_of_other_drivers_and_of_old_tensorstore(legacy):
-  want = values(legacy)
-  tree = restore(legacy)
+def test_specs_of_other_drivers_and_of_old_tensorstore(copied):
+  folder = copied()
+  wanted, tree = values(folder), restore(folder)
   for i, spec in enumerate(specs(tree)):
     path = spec["kvstore"]["path"]
     if i % 2:
-      spec["kvstore"] = {
-        "driver": "gcs",
-        "bucket": "t5x-dummy-bucket",
-        "path": path,
-      }
+      bucket = {"driver": "gcs", "bucket": "t5x-dummy-bucket"}
+      spec["kvstore"] = {**bucket, "path": path}
     else:
       spec["kvstore"] = {"driver": "gfile"}
       spec["path"] = path.rstrip("/")
     # Both are of the machine that wrote it; the file's own count.
     del spec["metadata"]["chunks"], spec["metadata"]["compressor"]
-  save(legacy, tree)
-  assert_same(values(legacy), want)
+  save(folder, tree)
+  assert_same(values(folder), wanted)
 
 
-def test_arrays_in_the_msgpack_file_and_nodes_that_hold_nothing(legacy):
-  want = values(legacy)
-  tree = restore(legacy)
-  tree["optimizer"]["target"]["encoder"]["encoder_norm"]["scale"] = want[NAME]
-  shutil.rmtree(legacy / FOLDER)
+def test_arrays_in_the_msgpack_file_and_nodes_that_hold_nothing(copied):
+  folder = copied()
+  wanted, tree = values(folder), restore(folder)
+  norm_of(tree)["scale"] = wanted[NAME]
+  shutil.rmtree(folder / FOLDER)
   state = tree["optimizer"]["state"]
   state["param_states"]["encoder"]["encoder_norm"]["scale"]["v"] = None
   tree["optimizer"]["flax_mutables"] = {}
-  save(legacy, tree)
-  del want["state/param_states/encoder/encoder_norm/scale/v"]
-  assert_same(values(legacy), want)
+  save(folder, tree)
+  del wanted["state/param_states/encoder/encoder_norm/scale/v"]
+  assert_same(values(folder), wanted)
 
 
 @pytest.mark.parametrize(
-  ("layout", "inside"), [("legacy", ""), ("legacy", "state"), ("orbax", "")]
+  ("layout", "below"), [("legacy", ""), ("legacy", "state"), ("orbax", "")]
 )
-def test_generation_of_placeholders(
-  t5x_checkpoint, legacy, tmp_path, layout, inside
-):
+def test_generation_of_placeholders(t5x_checkpoint, tmp_path, layout, below):
   """Beside folders of zarr, or in an OCDBT store."""
   saved = t5x_checkpoint("t5_1_1_tiny", layout, 10)
+  tree = restore(t5x_checkpoint("t5_1_1_tiny", "legacy", 10))
+  folder = tmp_path / "checkpoint_10"
   arrays = saved / "state" if layout == "orbax" else saved
-  folder = tmp_path / "later" / "checkpoint_10"
-  shutil.copytree(arrays, folder / inside)
-  (folder / inside / "_METADATA").unlink(missing_ok=True)
-  save(folder / inside, placeholders(restore(legacy)["optimizer"]))
+  shutil.copytree(arrays, folder / below)
+  (folder / below / "_METADATA").unlink(missing_ok=True)
+  save(folder / below, placeholders(tree["optimizer"]))
   assert_same(values(folder), values(saved))
   assert read(folder)[1] == "msgpack and zarr (an early Orbax generation)"
 
 
 @pytest.mark.parametrize("in_msgpack", [False, True])
-def test_version_2_kept_bfloat16_as_uint16(legacy, in_msgpack):
-  array = values(legacy)[NAME].astype(ml_dtypes.bfloat16)
-  bits = array.view(np.uint16)
-  tree = restore(legacy)
+def test_version_2_kept_bfloat16_as_uint16(copied, in_msgpack):
+  folder = copied()
+  array = values(folder)[NAME].astype(ml_dtypes.bfloat16)
+  bits, tree = array.view(np.uint16), restore(folder)
   tree["version"] = 2
-  norm = tree["optimizer"]["target"]["encoder"]["encoder_norm"]
   if in_msgpack:
-    norm["scale"] = bits
+    norm_of(tree)["scale"] = bits
   else:
-    norm["scale"]["dtype"] = "uint16"
-    about = json.loads((legacy / FOLDER / ".zarray").read_text())
-    about |= {"dtype": "<u2", "compressor": None}
-    (legacy / FOLDER / ".zarray").write_text(json.dumps(about))
-    (legacy / FOLDER / "0").write_bytes(bits.astype("<u2").tobytes())
-  save(legacy, tree)
-  arrays, layout = read(legacy)
+    norm_of(tree)["scale"]["dtype"] = "uint16"
+    about = {"dtype": "<u2", "compressor": None}
+    tiny_models.rewrite_json(folder / FOLDER / ".zarray", **about)
+    (folder / FOLDER / "0").write_bytes(bits.astype("<u2").tobytes())
+  save(folder, tree)
+  arrays, layout = read(folder)
   assert layout == "msgpack and zarr (version 2)"
   assert arrays[NAME].dtype == "bfloat16"
   np.testing.assert_array_equal(arrays[NAME].read(), array)
-
-
-def _change(change):
-  def damage(folder):
-    tree = restore(folder)
-    change(tree)
-    save(folder, tree)
-
-  return damage
-
-
-def _twice(tree):
-  """Keys with a slash: the later array would take the place of the first."""
-  scale = np.ones(32, np.float32)
-  tree["optimizer"]["target"]["encoder"]["encoder_norm/scale"] = scale
-
-
-def _spec(change):
-  scale = ("encoder", "encoder_norm", "scale")
-
-  def changed(tree):
-    spec = tree["optimizer"]["target"]
-    for key in scale:
-      spec = spec[key]
-    change(spec)
-
-  return _change(changed)
 
 
 def _bytes(change):
@@ -182,6 +136,25 @@ def _bytes(change):
     file.write_bytes(change(file.read_bytes()))
 
   return damage
+
+
+def _tree(change):
+  def damage(folder):
+    tree = restore(folder)
+    change(tree)
+    save(folder, tree)
+
+  return damage
+
+
+def _spec(change):
+  return _tree(lambda tree: change(norm_of(tree)["scale"]))
+
+
+def _twice(tree):
+  """Keys with a slash: the later array would take the place of the first."""
+  scale = np.ones(32, np.float32)
+  tree["optimizer"]["target"]["encoder"]["encoder_norm/scale"] = scale
 
 
 @pytest.mark.parametrize(
@@ -204,9 +177,9 @@ def _bytes(change):
       lambda f: save(f, {"step": 1, "params": {"a": np.ones(2)}}),
       "of version 0, with step, params; expected .* version 2 or 3",
     ),
-    (_change(_twice), f"checkpoint has {NAME} twice; give"),
-    (_change(lambda t: t.update(version=1)), "is of version 1, with"),
-    (_change(lambda t: t.update(version=4)), "is of version 4, with"),
+    (_tree(_twice), f"checkpoint has {NAME} twice; give"),
+    (_tree(lambda t: t.update(version=1)), "is of version 1, with"),
+    (_tree(lambda t: t.update(version=4)), "is of version 4, with"),
     (
       _spec(lambda spec: spec["kvstore"].pop("path")),
       f"entry of {NAME} in .* cannot be read",
@@ -223,50 +196,48 @@ def _bytes(change):
     (lambda f: shutil.rmtree(f / FOLDER), r"scale/\.zarray.* does not exi"),
   ],
 )
-def test_damage_is_refused_in_one_line(legacy, damage, message):
-  damage(legacy)
-  with pytest.raises(UserError, match=message) as error:
-    values(legacy)
-  assert "\n" not in str(error.value)
-  assert str(legacy) in str(error.value)
+def test_damage_is_refused_in_one_line(copied, damage, message):
+  folder = copied()
+  damage(folder)
+  assert_refused(folder, message)
 
 
 def _metadata(change):
   def damage(state):
-    tree = json.loads((state / "_METADATA").read_text())
-    change(tree)
-    (state / "_METADATA").write_text(json.dumps(tree))
+    tree = tiny_models.read_json(state / "_METADATA")
+    change(tree["tree_metadata"])
+    tiny_models.rewrite_json(state / "_METADATA", **tree)
 
   return damage
 
 
-def _extra(tree):
-  entry = tree["tree_metadata"]["('state', 'step')"]
+def _one_more(entries):
   keys = [{"key": "target", "key_type": 2}, {"key": "more", "key_type": 2}]
-  entry = {**entry, "key_metadata": keys}
-  tree["tree_metadata"]["('target', 'more')"] = entry
+  step = entries["('state', 'step')"]
+  entries["('target', 'more')"] = {**step, "key_metadata": keys}
 
 
 @pytest.mark.parametrize(
   ("damage", "message"),
   [
     (lambda s: (s / "_METADATA").write_text("{"), "_METADATA cannot be read"),
-    (_metadata(lambda t: t.clear()), "_METADATA cannot be read"),
-    (_metadata(lambda t: t.update(use_zarr3=True)), "zarr format 3"),
-    (_metadata(_extra), r"target\.more/\.zarray.* does not ex"),
+    (lambda s: (s / "_METADATA").write_text("{}"), "_METADATA cannot be read"),
+    (_metadata(lambda e: e.update(x={})), "_METADATA cannot be read"),
+    (_metadata(_one_more), r"target\.more/\.zarray.* does not ex"),
     (lambda s: (s / "manifest.ocdbt").unlink(), r"/\.zarray.* does not ex"),
     (lambda s: (s / "manifest.ocdbt").write_bytes(b"x"), "cannot be read"),
     (lambda s: shutil.rmtree(s / "d"), "cannot be read"),
     (lambda s: shutil.rmtree(s / "ocdbt.process_0" / "d"), "cannot be read"),
   ],
 )
-def test_damaged_orbax_is_refused_in_one_line(
-  t5x_checkpoint, tmp_path, damage, message
-):
-  folder = tmp_path / "checkpoint_10"
-  shutil.copytree(t5x_checkpoint("t5_1_1_tiny", "orbax", 10), folder)
-  damage(folder / "state")
+def test_damaged_orbax_is_refused_in_one_line(copied, damage, message):
+  folder = copied(layout="orbax") / "state"
+  damage(folder)
+  assert_refused(folder, message)
+
+
+def assert_refused(folder, message):
   with pytest.raises(UserError, match=message) as error:
-    values(folder / "state")
+    values(folder)
   assert "\n" not in str(error.value)
-  assert str(folder / "state") in str(error.value)
+  assert str(folder) in str(error.value)

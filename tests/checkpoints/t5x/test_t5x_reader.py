@@ -3,27 +3,25 @@
 import hashlib
 import json
 import re
-import shutil
 
-from flax import serialization
 import jax
 import ml_dtypes
 import numpy as np
 import pytest
 
 from gkd import trees
-from gkd.checkpoints import conversion_plan
+from gkd.checkpoints import conversion
 from gkd.checkpoints import source
 from gkd.checkpoints.t5x import t5x_folders
 from gkd.checkpoints.t5x import t5x_index
 from gkd.checkpoints.t5x import t5x_reader
 from gkd.models import t5
 from gkd.types import UserError
+from tests import golden_t5x
 from tests.golden_t5x import GATED
 from tests.golden_t5x import RELU
-from tests.golden_t5x import SIZE
-from tests.golden_t5x import load
 
+SCAN = "t5_1_1_scan_tiny"
 # Model, layout, step, what T5X's own README says of the model, and the entry of
 # `golden/t5x/meta.json` with the hash of the parameters.
 CHECKPOINTS = [
@@ -32,8 +30,12 @@ CHECKPOINTS = [
   ("t5_1_1_tiny", "orbax", 10, GATED, "end10_sha256"),
   ("t5_1_0_tiny", "legacy", 0, RELU, "start_sha256"),
   ("t5_1_0_tiny", "legacy", 10, RELU, "end10_sha256"),
-  ("t5_1_1_scan_tiny", "legacy", 0, {**GATED, "bias_per_layer": True}, None),
+  (SCAN, "legacy", 0, {**GATED, "bias_per_layer": True}, None),
 ]
+
+
+def open_(path, **given):
+  return t5x_reader.open_checkpoint(path, given)
 
 
 def params_of(checkpoint) -> dict[str, np.ndarray]:
@@ -54,6 +56,20 @@ def meta(golden):
   return json.loads((golden / "t5x" / "meta.json").read_text())["models"]
 
 
+@pytest.fixture
+def changed(copied):
+  """`changed(change)`: a copy whose msgpack tree `change` has edited."""
+
+  def copy(change, model="t5_1_1_tiny", step=10):
+    folder = copied(model, step=step)
+    tree = golden_t5x.restore(folder)
+    change(tree["optimizer"])
+    golden_t5x.save(folder, tree)
+    return folder
+
+  return copy
+
+
 @pytest.mark.parametrize(
   ("model", "layout", "step", "options", "key"), CHECKPOINTS
 )
@@ -61,16 +77,16 @@ def test_config_step_and_parameters_are_those_of_t5x(
   t5x_checkpoint, meta, model, layout, step, options, key
 ):
   path = t5x_checkpoint(model, layout, step)
-  found = t5x_reader.open_checkpoint(path, {})
-  assert found.config == t5.T5Config(**SIZE, **options)
-  assert (found.path, found.format, found.step) == (path, "t5x", step)
-  assert list(found.leaves) == sorted(found.leaves)
-  stacked = "layers stacked" in found.layout
-  assert stacked == found.config.bias_per_layer
-  assert ("Orbax" in found.layout) == (layout == "orbax")
+  opened = open_(path)
+  assert opened.config == t5.T5Config(**golden_t5x.SIZE, **options)
+  assert (opened.path, opened.format, opened.step) == (path, "t5x", step)
+  assert list(opened.leaves) == sorted(opened.leaves)
+  is_stacked = "layers stacked" in opened.layout
+  assert is_stacked == opened.config.bias_per_layer
+  assert ("Orbax" in opened.layout) == (layout == "orbax")
   if key:
-    assert sha256(params_of(found)) == meta[model][key]
-    for leaf in found.leaves.values():
+    assert sha256(params_of(opened)) == meta[model][key]
+    for leaf in opened.leaves.values():
       array = leaf.read()
       assert (leaf.shape, leaf.dtype) == (array.shape, array.dtype.name)
 
@@ -80,62 +96,61 @@ def test_layers_are_taken_out_of_the_stack(golden, t5x_checkpoint, meta):
 
   Of models that are not stacked see tests/models/test_t5_golden.py.
   """
-  path = t5x_checkpoint("t5_1_1_scan_tiny", "legacy", 0)
+  path = t5x_checkpoint(SCAN, "legacy", 0)
   arrays, _ = t5x_index.read(t5x_folders.find(path))
   stacked = {
     name.removeprefix("target/"): array.read()
     for name, array in arrays.items()
     if name.startswith("target/")
   }
-  assert sha256(stacked) == meta["t5_1_1_scan_tiny"]["start_sha256"]
-  found = t5x_reader.open_checkpoint(path, {})
-  batch = load(golden / "t5x" / "batch.npz")
-  want = load(golden / "t5x" / "t5_1_1_scan_tiny" / "forward_start.npz")
-  counts = batch["decoder_loss_weights"] == 1
-  got = jax.jit(t5.encoder_decoder(found.config).logits)(
-    trees.unflatten(params_of(found)),
+  assert sha256(stacked) == meta[SCAN]["start_sha256"]
+  opened = open_(path)
+  batch = golden_t5x.load(golden / "t5x" / "batch.npz")
+  wanted = golden_t5x.load(golden / "t5x" / SCAN / "forward_start.npz")
+  real = batch["decoder_loss_weights"] == 1
+  logits = jax.jit(t5.encoder_decoder(opened.config).logits)(
+    trees.unflatten(params_of(opened)),
     batch["encoder_input_tokens"],
     batch["decoder_target_tokens"],
   )
   np.testing.assert_allclose(
-    np.asarray(got)[counts], want["logits"][counts], atol=1e-5
+    np.asarray(logits)[real], wanted["logits"][real], atol=1e-5
   )
+
+
+def test_stacks_in_the_msgpack_file_give_the_same_layers(changed):
+  """Small arrays are kept there, layer by layer not contiguous."""
+  stack = np.arange(64, dtype=np.float32).reshape(32, 2)
+
+  def scale(tree):
+    norm = {"scale": stack}
+    tree["target"]["encoder"]["encoder"]["pre_mlp_layer_norm"] = norm
+
+  leaves = open_(changed(scale, SCAN, 0)).leaves
+  for i in range(2):
+    layer = leaves[f"encoder/layers_{i}/pre_mlp_layer_norm/scale"].read()
+    np.testing.assert_array_equal(layer, stack[:, i])
+    assert layer.flags.c_contiguous
 
 
 def test_newest_of_a_run_is_said(t5x_checkpoint):
   run = t5x_checkpoint("t5_1_0_tiny", "legacy", 0).parent
   newest = t5x_checkpoint("t5_1_0_tiny", "legacy", 10)
-  found = t5x_reader.open_checkpoint(f"{run}/", {})
-  assert (found.path, found.step) == (newest, 10)
-  assert found.assumed[0].startswith("checkpoint: checkpoint_10, the newest")
+  opened = source.open_checkpoint(f"{run}/")
+  assert (opened.path, opened.step) == (newest, 10)
+  assert opened.assumed[0].startswith("checkpoint: checkpoint_10, the newest")
 
 
 def test_given_fields_fill_in_or_contradict(t5x_checkpoint):
   path = t5x_checkpoint("t5_1_1_tiny", "legacy", 10)
   given = {"mlp_activations": ("silu", "linear"), "vocabulary_size": 100}
   given |= {"relative_max_distance": 64, "layer_norm_epsilon": 1e-5}
-  found = t5x_reader.open_checkpoint(path, given)
-  assert found.config.mlp_activations == ("silu", "linear")
-  assert found.config.vocabulary_size == 100
-  assert found.assumed == ()
+  opened = open_(path, **given)
+  assert opened.config.mlp_activations == ("silu", "linear")
+  assert opened.config.vocabulary_size == 100
+  assert opened.assumed == ()
   with pytest.raises(UserError, match=f"^{path}: num_heads=4 was given"):
-    t5x_reader.open_checkpoint(path, {"num_heads": 4})
-
-
-@pytest.fixture
-def changed(t5x_checkpoint, tmp_path):
-  """`changed(change)`: a copy whose msgpack tree `change` has edited."""
-
-  def copied(change, model="t5_1_1_tiny", step=10):
-    folder = tmp_path / f"checkpoint_{step}"
-    shutil.copytree(t5x_checkpoint(model, "legacy", step), folder)
-    file = folder / "checkpoint"
-    tree = serialization.msgpack_restore(file.read_bytes())
-    change(tree["optimizer"])
-    file.write_bytes(serialization.msgpack_serialize(tree, in_place=True))
-    return folder
-
-  return copied
+    open_(path, num_heads=4)
 
 
 @pytest.mark.parametrize(
@@ -151,31 +166,24 @@ def changed(t5x_checkpoint, tmp_path):
   ],
 )
 def test_step_of_any_type_and_what_bfloat16_rounds(changed, value, step):
-  path = changed(lambda tree: tree["state"].update(step=value))
-  found = t5x_reader.open_checkpoint(path, {})
-  assert found.step == step
-  said = [text for text in found.assumed if text.startswith("step")]
+  opened = open_(changed(lambda tree: tree["state"].update(step=value)))
+  assert opened.step == step
+  remarks = [text for text in opened.assumed if text.startswith("step")]
   rounded = "step: 1000 was stored as bfloat16, which rounds it"
-  assert said == ([rounded] if step == 1000 else [])
+  assert remarks == ([rounded] if step == 1000 else [])
 
 
-@pytest.mark.parametrize(
-  "value", [np.float32(1.5), np.float32("nan"), np.int32(-1), np.zeros(2)]
-)
-def test_step_that_is_none_is_refused(changed, value):
-  path = changed(lambda tree: tree["state"].update(step=value))
-  with pytest.raises(UserError, match=r"state/step in .*one whole number"):
-    t5x_reader.open_checkpoint(path, {})
+@pytest.mark.parametrize("part", ["param_states", None])
+def test_without_optimizer_or_state(changed, part):
+  def drop(tree):
+    if part:
+      del tree["state"][part]
+    else:
+      del tree["state"]
 
-
-def test_without_optimizer_or_state(changed):
-  path = changed(lambda tree: tree["state"].pop("param_states"))
-  found = t5x_reader.open_checkpoint(path, {})
-  assert (found.slots, found.step, len(found.assumed)) == ({}, 10, 4)
-  shutil.rmtree(path)
-  path = changed(lambda tree: tree.pop("state"))
-  found = t5x_reader.open_checkpoint(path, {})
-  assert (found.slots, found.step, len(found.assumed)) == ({}, None, 4)
+  opened = open_(changed(drop))
+  assert (opened.slots, len(opened.assumed)) == ({}, 4)
+  assert opened.step == (10 if part else None)
 
 
 def _drop_a_slot(tree):
@@ -206,20 +214,12 @@ def _slot(dtype):
 )
 def test_slots_are_adafactors_for_all_or_none(changed, change, reason):
   path = changed(change)
-  found = t5x_reader.open_checkpoint(path, {})
-  assert found.slots == {}
+  opened = open_(path)
+  assert opened.slots == {}
   message = f"optimizer: left out, because {reason}"
-  assert re.fullmatch(message, found.assumed[-1])
+  assert re.fullmatch(message, opened.assumed[-1])
   with pytest.raises(UserError, match=f"asked for, .*{reason}"):
-    conversion_plan.plan(path, to="gkd", slots=True)
-
-
-def test_bfloat16_slots_become_float32(changed):
-  found = t5x_reader.open_checkpoint(changed(_slot(ml_dtypes.bfloat16)), {})
-  leaf = found.slots["v/decoder/decoder_norm/scale"]
-  assert leaf.dtype == leaf.read().dtype == "float32"
-  wanted = np.linspace(0, 1, 32).astype(ml_dtypes.bfloat16)
-  np.testing.assert_array_equal(leaf.read(), wanted.astype(np.float32))
+    conversion.plan(path, to="gkd", slots=True)
 
 
 def _scale(dtype):
@@ -230,12 +230,24 @@ def _scale(dtype):
   return change
 
 
-def test_bfloat16_stays_bfloat16(changed):
-  found = t5x_reader.open_checkpoint(changed(_scale(ml_dtypes.bfloat16)), {})
-  leaf = found.leaves["encoder/encoder_norm/scale"]
-  assert (leaf.dtype, leaf.read().dtype.name) == ("bfloat16", "bfloat16")
+def test_bfloat16_stays_bfloat16_and_slots_become_float32(changed):
+  def change(tree):
+    _scale(ml_dtypes.bfloat16)(tree)
+    _slot(ml_dtypes.bfloat16)(tree)
+
+  opened = open_(changed(change))
+  leaf = opened.leaves["encoder/encoder_norm/scale"]
+  assert leaf.dtype == leaf.read().dtype == "bfloat16"
   assert leaf.size_bytes == 64
   np.testing.assert_array_equal(leaf.read(), np.arange(32))
+  slot = opened.slots["v/decoder/decoder_norm/scale"]
+  assert slot.dtype == slot.read().dtype == "float32"
+  wanted = np.linspace(0, 1, 32).astype(ml_dtypes.bfloat16)
+  np.testing.assert_array_equal(slot.read(), wanted.astype(np.float32))
+
+
+def _step(value):
+  return lambda tree: tree["state"].update(step=value)
 
 
 def _mutables(tree):
@@ -259,8 +271,12 @@ def _odd_stack(tree):
   [
     (_scale("float16"), "1 of another type: .*norm/scale float16, exp"),
     (_scale("uint16"), "1 of another type: .*norm/scale uint16, expe"),
+    (_step(np.float32(1.5)), "state/step is 1.5; expected one whole number"),
+    (_step(np.float32("nan")), "state/step is nan; expected one whole number"),
+    (_step(np.int32(-1)), "state/step is -1.0; expected one whole number"),
+    (_step(np.zeros(2)), r"state/step is \[0.0, 0.0\]; expected one whole"),
     (_mutables, "more than the parameters, .*: flax_mutables/router/counts;"),
-    (_no_encoder, "the model is decoder-only"),
+    (_no_encoder, "not a T5 encoder–decoder: no layer of the encoder"),
     (_another_family, "not a T5 encoder–decoder: no embedding"),
     (_odd_stack, "router is no parameter of a T5 enc"),
   ],
@@ -293,12 +309,11 @@ def _other_heads(tree):
     ),
     (
       _other_heads,
-      r"1 stacked .* has 2: encoder/encoder/attention/query/kernel"
-      r" \(32, 2, 4, 8\) has 4; save",
+      r"stacked .*: encoder/encoder/attention/query/kernel is \(32, 2, 4, 8\)"
+      r" instead of \(32, 2, 2, 16\); save",
     ),
   ],
 )
 def test_stacked_layers_that_contradict_are_listed(changed, change, message):
-  path = changed(change, "t5_1_1_scan_tiny", 0)
   with pytest.raises(UserError, match=message):
-    t5x_reader.open_checkpoint(path, {})
+    open_(changed(change, SCAN, 0))

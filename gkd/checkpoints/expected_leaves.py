@@ -1,51 +1,64 @@
-"""Whether the arrays of a T5 checkpoint are those of its config.
+"""Which arrays a T5 has in each format, and whether a checkpoint has them.
 
-check_leaves(checkpoint)
+table("t5x", config)["encoder/layers_3/mlp/wo/kernel"]
+check(checkpoint.path, config, checkpoint.leaves, slots=checkpoint.slots)
 """
 
 from collections.abc import Mapping
-import os
+from pathlib import Path
 
 from gkd import trees
-from gkd.checkpoints import stored_names
-from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Format
 from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.t5x import stacked_layers
 from gkd.models import t5_params
 from gkd.models.t5 import T5Config
 from gkd.types import UserError
 
+Shape = tuple[int, ...]
 _READABLE = ("float32", "bfloat16")
 
 
-def check_leaves(checkpoint: Checkpoint) -> None:
-  """Every parameter of the config is there, with its shape, and no other.
+def table(format: Format, config: T5Config) -> dict[str, tuple[str, Shape]]:
+  """{our name: (name, shape)} in a format that gkd writes.
 
-  Optimizer slots are there for every parameter, if there are any.
-
-  Raises:
-    UserError: names what is missing, left over, misshapen and of another type,
-      each with its shape.
+  T5X stacks the layers of a model with bias_per_layer.
   """
-  config, path = checkpoint.config, checkpoint.path
-  check_parameters(path, config, checkpoint.leaves, slots=checkpoint.slots)
+  parameters = t5_params.table(config)
+  if format == "gkd":
+    return {name: (name, row.shape) for name, row in parameters.items()}
+  if format == "hf":
+    return {name: (r.hf_name, r.hf_shape) for name, r in parameters.items()}
+  stored = {}
+  for name, row in parameters.items():
+    target, part, shape = name, "", row.shape
+    stacked = t5_params.stacked_name(name) if config.bias_per_layer else None
+    if stacked is not None:
+      target, part = stacked[0], f"[:, {stacked[1]}]"
+      shape = stacked_layers.stacked_shape(config, target)
+    stored[name] = (f"target.{target.replace('/', '.')}{part}", shape)
+  return stored
 
 
-def check_parameters(
-  path: str | os.PathLike,
+def check(
+  path: Path,
   config: T5Config,
   leaves: Mapping[str, Leaf],
   format: Format = "gkd",
   slots: Mapping[str, Leaf] | None = None,
 ) -> None:
-  """`check_leaves` of leaves that are named as in a format.
+  """Every parameter of the config is there, with its shape, and no other.
 
   Args:
     path: of the checkpoint, for the message.
     config: of the model.
     leaves: {name in the format: leaf}.
     format: whose names and shapes the leaves have.
-    slots: see `Checkpoint`.
+    slots: see `Checkpoint`; of every parameter, if there are any.
+
+  Raises:
+    UserError: names what is missing, left over, misshapen and of another type,
+      each with its shape.
   """
   layers = sum(t5_params.depths(config).values())
   if layers > len(leaves):  # before anything is made for each of them
@@ -53,16 +66,18 @@ def check_parameters(
       f"{path} should have {layers} layers, but holds {len(leaves)} parameters"
       " in all; give a whole checkpoint of one model"
     )
-  wanted = dict(stored_names.table(format, config).values())
-  found = {name: leaf.shape for name, leaf in leaves.items()}
+  slots = slots or {}
+  wanted = dict(table(format, config).values())
   wrong = {
-    **trees.shape_differences(wanted, found),
+    **trees.shape_differences(
+      wanted, {name: leaf.shape for name, leaf in leaves.items()}
+    ),
     "of another type": [
       f"{name} {leaf.dtype}, expected float32 or bfloat16"
-      for name, leaf in sorted(leaves.items())
+      for name, leaf in sorted((leaves | slots).items())
       if leaf.dtype not in _READABLE
     ],
-    **_wrong_slots(slots or {}, wanted),
+    **(_wrong_slots(slots, wanted) if slots else {}),
   }
   if any(wrong.values()):
     raise UserError(
@@ -72,13 +87,10 @@ def check_parameters(
 
 
 def _wrong_slots(
-  slots: Mapping[str, Leaf], params: Mapping[str, tuple[int, ...]]
+  slots: Mapping[str, Leaf], params: Mapping[str, Shape]
 ) -> dict[str, list[str]]:
   """What Adafactor would not have made for these parameters, listed by kind."""
-  if not slots:
-    return {}
   names = {f"{kind}/{name}" for kind in t5_params.SLOT_KINDS for name in params}
-  missing = sorted(names - slots.keys())
   misshapen = []
   for name, shape in params.items():
     m, *v = (slots.get(f"{kind}/{name}") for kind in t5_params.SLOT_KINDS)
@@ -86,17 +98,12 @@ def _wrong_slots(
       misshapen.append(f"m/{name} is {m.shape} instead of {shape}")
     shapes = [leaf.shape for leaf in v if leaf is not None]
     if all(v) and not t5_params.is_second_moment(*shapes, shape):
-      found = ", ".join(str(leaf.shape) for leaf in v)
-      misshapen.append(f"v, v_row and v_col of {name} {shape} are {found}")
+      listed = ", ".join(map(str, shapes))
+      misshapen.append(f"v, v_row and v_col of {name} {shape} are {listed}")
   return {
-    "slots missing": missing,
+    "slots missing": sorted(names - slots.keys()),
     "slots left over": [
       f"{name} {slots[name].shape}" for name in sorted(slots.keys() - names)
     ],
     "slots misshapen": misshapen,
-    "slots of another type": [
-      f"{name} {leaf.dtype}, expected float32"
-      for name, leaf in slots.items()
-      if leaf.dtype != "float32"
-    ],
   }
