@@ -5,17 +5,20 @@ in the seed alone, and whose names differ in one folder, are the seeds of an arm
 and shown as their mean. An experiment may label its arms (`results.json`).
 """
 
+import collections
+from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import itertools
 import json
 import math
 import os
 import re
+import statistics
 from typing import Any
+from typing import NamedTuple
 
 from gkd.report import formats
 from gkd.report.metric_info import Curve
@@ -23,57 +26,62 @@ from gkd.report.metric_info import Metric
 
 _SEED = "seed"
 Record = Mapping[str, Any]
-Series = Mapping[str, Sequence[Record]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """One run, as it is on disk.
+  """One run, as it is on disk."""
 
-  Attributes:
-    name: short and unique within a report.
-    path: its directory.
-    metrics: curves, by `Score` or name.
-    about: content of run.json.
-    config_text: the operative gin configuration.
-    predictions: {series: records} of the last step that has any.
-    samples: rows of the last dump of the batch as trained.
-    num_parameters: of the student; None if unknown.
-    is_evaluation: a checkpoint that was scored; its metrics have step 0.
-    notes: which of its files are missing or damaged.
-    labels: {folder's name: label}, given by an experiment in reading order.
-    arm: name that it shares with the other seeds; `assign` sets it.
-    title: the arm, and the seed where there are several.
-  """
-
-  name: str
-  path: str
+  name: str  # short and unique within a report
+  path: str  # its directory
   metrics: Mapping[Metric, Curve]
-  about: Record = dataclasses.field(default_factory=dict)
-  config_text: str = ""
-  predictions: Series = dataclasses.field(default_factory=dict)
-  samples: Sequence[Record] = ()
-  num_parameters: int | None = None
-  is_evaluation: bool = False
-  notes: Sequence[str] = ()
+  about: Record = dataclasses.field(default_factory=dict)  # run.json
+  config_text: str = ""  # the operative gin configuration
+  # {series: records} of the last step that has any
+  predictions: Mapping[str, Sequence[Record]] = dataclasses.field(
+    default_factory=dict
+  )
+  samples: Sequence[Record] = ()  # of the last dump of the batch as trained
+  num_parameters: int | None = None  # of the student
+  is_evaluation: bool = False  # a checkpoint's scores: metrics have step 0
+  notes: Sequence[str] = ()  # which of its files are missing or damaged
+  # {folder's name: label}, given by an experiment in reading order
   labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  arm: str = ""
-  title: str = ""
+  arm: str = ""  # name that it shares with the other seeds, see `assign`
+  title: str = ""  # the arm, and the seed where there are several
 
   def last(self, metric: Metric) -> float:
     """Last value of a metric; NaN if the run has none."""
-    return self.metrics[metric][1][-1] if metric in self.metrics else math.nan
+    curve = self.metrics.get(metric)
+    return next(reversed(curve.values())) if curve else math.nan
 
   def total(self, metric: Metric) -> float:
     """Sum of a metric's finite values; NaN if the run has none."""
     if metric not in self.metrics:
       return math.nan
-    return sum(v for v in self.metrics[metric][1] if math.isfinite(v))
+    return sum(finite(self.metrics[metric].values()))
+
+  @property
+  def total_seconds(self) -> float:
+    """Time that the run accounts for; NaN if it has none."""
+    times = [self.total(name) for name in self.metrics if is_seconds(name)]
+    return sum(times) if times else math.nan
 
   @property
   def num_steps(self) -> int:
     """The last step that was reported."""
-    return max((steps[-1] for steps, _ in self.metrics.values()), default=0)
+    return max((max(curve) for curve in self.metrics.values()), default=0)
+
+  @property
+  def planned_steps(self) -> int:
+    """`train_steps` of the settings; 0 where it is unknown."""
+    return self.settings.get("train_steps") or 0
+
+  @property
+  def has_diverged(self) -> bool:
+    """Whether the last loss or gradient was not finite, which ends a run."""
+    watched = {"train/loss", "train/grad_norm"} & self.metrics.keys()
+    return not all(math.isfinite(self.last(name)) for name in watched)
 
   @property
   def settings(self) -> dict[str, Any]:
@@ -81,16 +89,45 @@ class Run:
     return dict(flatten(self.about.get("settings") or {}))
 
 
-def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
-  """{arm: its runs}, in the order of the runs."""
-  found: dict[str, list[Run]] = {}
+class Arm(NamedTuple):
+  """Runs that differ in the seed alone."""
+
+  name: str
+  runs: Sequence[Run]
+
+  def values(self, metric: Metric) -> list[float]:
+    """Finite last values of its runs."""
+    return finite(run.last(metric) for run in self.runs)
+
+  def mean(self, metric: Metric) -> float:
+    return mean(self.values(metric))
+
+
+def by_arm(runs: Iterable[Run]) -> list[Arm]:
+  """The arms in the order of the runs."""
+  members = collections.defaultdict(list)
   for run in runs:
-    found.setdefault(run.arm or run.name, []).append(run)
-  return found
+    members[run.arm or run.name].append(run)
+  return [Arm(*item) for item in members.items()]
 
 
 def metrics_of(runs: Iterable[Run]) -> set[Metric]:
   return {metric for run in runs for metric in run.metrics}
+
+
+def is_seconds(metric: Metric) -> bool:
+  """Whether it is the time that a part of training took."""
+  return isinstance(metric, str) and bool(
+    re.fullmatch(r"time/\w+_seconds", metric)
+  )
+
+
+def mean(values: Sequence[float]) -> float:
+  return statistics.fmean(values) if values else math.nan
+
+
+def finite(values: Iterable[float]) -> list[float]:
+  return [value for value in values if math.isfinite(value)]
 
 
 def assign(runs: Sequence[Run]) -> list[Run]:
@@ -122,14 +159,19 @@ def flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     yield name, value
 
 
+def with_stars(path: str, folders: Container[str]) -> str:
+  """Seeds start from models and texts in folders of their own: /r/*/teacher."""
+  return "/".join("*" if part in folders else part for part in path.split("/"))
+
+
 def _shared_names(runs: Sequence[Run]) -> dict[str, str]:
   """{run: arm} for the runs of which there are several seeds."""
-  groups: dict[Any, list[Run]] = {}
+  groups = collections.defaultdict(list)
   for run in runs:
     parts = run.name.split("/")
     for place, part in enumerate(parts if _SEED in run.settings else ()):
       rest = tuple(parts[:place] + parts[place + 1 :])
-      groups.setdefault((place, rest, _fingerprint(run, part)), []).append(run)
+      groups[place, rest, _fingerprint(run, part)].append(run)
   shared: dict[str, str] = {}
   for (_, rest, _), members in sorted(
     groups.items(), key=lambda item: -len(item[1])
@@ -138,10 +180,8 @@ def _shared_names(runs: Sequence[Run]) -> dict[str, str]:
     seeds = {run.settings[_SEED] for run in members}
     if len(seeds) < len(members) or len(seeds) == 1 or shared.keys() & {*names}:
       continue
-    columns = itertools.takewhile(
-      lambda c: len(set(c)) == 1, zip(*names, strict=False)
-    )
-    arm = "/".join(rest) or "".join(c[0] for c in columns).rstrip("_-. ")
+    prefix = os.path.commonprefix(names)  # noqa: RUF071, letters are meant
+    arm = "/".join(rest) or prefix.rstrip("_-. ")
     if arm and arm not in shared.values():
       shared |= dict.fromkeys(names, arm)
   return shared
@@ -152,19 +192,16 @@ def _fingerprint(run: Run, folder: str) -> str:
 
   Args:
     run: whose settings.
-    folder: part of its name that differs between the seeds; left open in
-      paths, as seeds start from models and texts of their own.
+    folder: part of its name that differs between the seeds.
   """
-  settings = {
-    name: "/".join("*" if part == folder else part for part in value.split("/"))
-    if isinstance(value, str)
-    else value
-    for name, value in flatten(
-      {n: run.about.get(n) for n in ("settings", "roles")}
-    )
-    if name.split(".")[-1] != _SEED and not formats.is_hash(value)
-  }
   about = dict(flatten(run.about))
+  settings = {
+    name: with_stars(value, {folder}) if isinstance(value, str) else value
+    for name, value in about.items()
+    if name.startswith(("settings.", "roles."))
+    and name.split(".")[-1] != _SEED
+    and not formats.is_hash(value)
+  }
   # Texts that a model wrote are other ones for each seed.
   is_written = any(name.startswith("training_text.") for name in about)
   data = is_written or about.get("contents.training_data")
@@ -172,18 +209,3 @@ def _fingerprint(run: Run, folder: str) -> str:
   return json.dumps(
     [run.is_evaluation, settings, teacher, data], sort_keys=True
   )
-
-
-def short_names(paths: Sequence[str]) -> list[str]:
-  """Absolute paths without the folder that all of them have in common."""
-  root = os.path.commonpath([os.path.dirname(path) for path in paths])
-  return [os.path.relpath(path, root) for path in paths]
-
-
-def natural_order(name: str) -> list[tuple[int, int | str]]:
-  """Sort key of folders: run_2 before run_10."""
-  return [
-    (0, int(part)) if part.isdigit() else (1, part)
-    for part in re.split(r"(\d+)", name)
-    if part
-  ]

@@ -24,35 +24,30 @@ DASHES = ((), (5, 1.5), (1.5, 1.2), (6, 1.5, 1.5, 1.5))
 REFERENCE_DASHES = (4, 2.5)
 NUM_STYLES = len(LIGHT) * len(DASHES)
 
+# Curves of more points are drawn in so many bins.
+MAX_POINTS = 400
+NUM_BINS = 200
+
 Scale = Literal["linear", "log"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-  """One line, or one bar of each group.
+  """One line, or one bar of each group."""
 
-  Attributes:
-    name: as it stands in the legend.
-    colour: index into the palette; None for the colour of text.
-    ys: values; for bars one for each group.
-    xs: steps of a line; unused in bars.
-    low: lower end of the band around a line, or of the interval of each bar;
-      none if empty, and no interval where not finite.
-    high: upper end of the same.
-    points: for bars, the single values behind each mean.
-    is_reference: what the others are compared with: dashed, without a band.
-    is_broken: the values after the last one were not finite.
-  """
-
-  name: str
-  colour: int | None
-  ys: Sequence[float]
-  xs: Sequence[float] = ()
+  name: str  # as it stands in the legend
+  colour: int | None  # index into the palette; None for the colour of text
+  ys: Sequence[float]  # values; of bars one for each group
+  xs: Sequence[float] = ()  # steps of a line; unused in bars
+  # Ends of the band around a line, or of the interval of each bar; none if
+  # empty, and no interval where not finite.
   low: Sequence[float] = ()
   high: Sequence[float] = ()
-  points: Sequence[Sequence[float]] = ()
-  is_reference: bool = False
-  is_broken: bool = False
+  points: Sequence[
+    Sequence[float]
+  ] = ()  # single values behind the mean of bars
+  is_reference: bool = False  # for comparison: dashed, without a band
+  is_broken: bool = False  # the values after the last one were not finite
 
   @property
   def dashes(self) -> tuple[float, ...]:
@@ -64,31 +59,18 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-  """What to draw.
+  """What to draw."""
 
-  Attributes:
-    slug: file name of the PNG, without extension.
-    title: what is shown.
-    note: how to read it; may be empty.
-    kind: "lines", "bars" (side by side) or "stacked" bars.
-    series: lines or bars.
-    x_label: name of the horizontal axis of lines.
-    groups: names of the groups of bars.
-    x_scale: of the horizontal axis of lines.
-    y_scale: of their vertical axis.
-    is_downsampled: whether long lines are drawn in bins, see downsample.py.
-  """
-
-  slug: str
+  slug: str  # file name of the PNG, without extension
   title: str
-  note: str
-  kind: Literal["lines", "bars", "stacked"]
+  note: str  # how to read it; may be empty
+  kind: Literal["lines", "bars", "stacked"]  # bars side by side, or stacked
   series: Sequence[Series]
-  x_label: str = "updates"
-  groups: Sequence[str] = ()
-  x_scale: Scale = "linear"
+  x_label: str = "updates"  # of lines
+  groups: Sequence[str] = ()  # names of the groups of bars
+  x_scale: Scale = "linear"  # of lines
   y_scale: Scale = "linear"
-  is_downsampled: bool = False
+  is_downsampled: bool = False  # whether long lines are drawn in bins
 
   def with_linear_axis(self) -> "Chart":
     """The same curves on a linear horizontal axis."""

@@ -5,25 +5,29 @@ highest, for a single run its confidence interval, and where a long curve is
 drawn in bins the lowest and highest of each.
 """
 
+import collections
+from collections.abc import Iterable
 from collections.abc import Sequence
+import itertools
 import math
 import os
-import re
 import statistics
 import tomllib
+from typing import NamedTuple
 
-from gkd.report import downsample
+from gkd.report import arms
 from gkd.report import final_metrics
 from gkd.report import formats
 from gkd.report import metric_info
-from gkd.report import run_status
 from gkd.report import tables
+from gkd.report.arms import Arm
 from gkd.report.arms import Run
 from gkd.report.arms import by_arm
 from gkd.report.arms import metrics_of
+from gkd.report.charts import MAX_POINTS
+from gkd.report.charts import NUM_BINS
 from gkd.report.charts import Chart
 from gkd.report.charts import Series
-from gkd.report.downsample import Line
 from gkd.report.metric_info import Metric
 from gkd.report.metric_info import Score
 
@@ -37,54 +41,61 @@ _MIN_LOG_POINTS = 5
 _LARGEST = 1e300
 
 
+class Line(NamedTuple):
+  """Points of a line and the band around it; all of one length."""
+
+  xs: Sequence[float]
+  ys: Sequence[float]
+  low: Sequence[float]
+  high: Sequence[float]
+
+
 def sections(runs: Sequence[Run]) -> dict[str, list[Chart]]:
   """{section: charts} in reading order, without those that have no points."""
-  found: dict[str, list[Chart | None]] = {}
+  drawn: dict[str, list[Chart | None]] = collections.defaultdict(list)
+  more = []
   metrics = metrics_of(runs)
   scores = metric_info.scores(metrics)
   several = len(metric_info.groups(scores)) > 1
-  more = []
   for score in scores:
     beside = [other for other in scores if other.group == score.group]
     note = formats.unit_sentence(score.unit)
     if metric_info.is_headline(score):
       if score.compared_with:
         note += " At temperature 1; less is closer."
-      words = metric_info.describe(score, beside)
-      what = (runs, score, words[:1].upper() + words[1:], note)
+      title = metric_info.describe(score, beside)
+      what = (runs, score, title[:1].upper() + title[1:], note)
       group = f": {score.group}" if several and score.group else ""
-      section = f"Evaluation{group}"
-      found.setdefault(section, []).append(chart(*what))
-      found[section].append(final_metrics.scores(*what))
+      drawn[f"Evaluation{group}"] += [chart(*what), final_metrics.scores(*what)]
     else:
       title = f"Evaluation: {metric_info.describe(score, scores)}"
       more.append(chart(runs, score, title, note))
   path = os.path.join(os.path.dirname(__file__), "training_curves.toml")
   with open(path, "rb") as file:
     training = tomllib.load(file)
+  others = {name for name in metrics if isinstance(name, str)}
   for section, curves in training.items():
-    found[section] = [
-      chart(runs, name, *words) for name, words in curves.items()
-    ]
-  found[section].append(final_metrics.time_split(runs))
-  known = {name for curves in training.values() for name in curves}
-  others = {name for name in metrics if isinstance(name, str)} - known
-  more += [
+    drawn[section] = [chart(runs, name, *text) for name, text in curves.items()]
+    others -= curves.keys()
+  drawn[section].append(final_metrics.time_split(runs))
+  drawn[_MORE] = more + [
     chart(runs, name, name, "")
     for name in sorted(others)
-    if not re.fullmatch(r"time/\w+_seconds", name)
+    if not arms.is_seconds(name)
   ]
-  found[_MORE] = more
-  drawn = {name: list(filter(None, charts)) for name, charts in found.items()}
-  return {name: charts for name, charts in drawn.items() if charts}
+  return {
+    name: [chart for chart in charts if chart is not None]
+    for name, charts in drawn.items()
+    if any(charts)
+  }
 
 
 def legend(runs: Sequence[Run]) -> list[Series]:
   """Names of the arms with curves: one colour each, in all charts."""
   return [
-    Series(arm, colour, ())
-    for colour, (arm, members) in enumerate(by_arm(runs).items())
-    if not all(run.is_evaluation for run in members)
+    Series(arm.name, colour, ())
+    for colour, arm in enumerate(by_arm(runs))
+    if not all(run.is_evaluation for run in arm.runs)
   ]
 
 
@@ -99,44 +110,41 @@ def chart(
     title: of the chart.
     note: how to read it; what a band means is added.
   """
-  arms = {
-    arm: [run for run in members if not run.is_evaluation]
-    for arm, members in by_arm(runs).items()
-  }
-  lines = {arm: _line(members, metric) for arm, members in arms.items()}
-  longest = max((len(line.xs) for line in lines.values()), default=0)
+  trained = [
+    Arm(arm.name, [run for run in arm.runs if not run.is_evaluation])
+    for arm in by_arm(runs)
+  ]
+  lines = [_line(arm.runs, metric) for arm in trained]
+  longest = max((len(line.xs) for line in lines), default=0)
   # A single point says no more than the table does.
   if longest < 2:
     return None
   series = [
-    _series(arm, colour, lines[arm], is_broken=_breaks(members, metric))
-    for colour, (arm, members) in enumerate(arms.items())
-    if lines[arm].xs
+    _series(arm, colour, line, metric)
+    for colour, (arm, line) in enumerate(zip(trained, lines, strict=True))
+    if line.xs
   ]
-  has_interval = False
-  if isinstance(metric, Score):
-    series += _references(arms, metric)
-    has_interval = any(
-      len(members) == 1 and metric.bounds[0] in members[0].metrics
-      for members in arms.values()
-    )
-  values = [y for one in series for y in (*one.ys, *one.low, *one.high)]
   notes = [note]
-  if has_interval:
-    notes.append("Band: 95 % interval over the prompts.")
-  if is_outlying(values):
+  if isinstance(metric, Score):
+    series += _references(trained, metric)
+    single = [arm.runs[0] for arm in trained if len(arm.runs) == 1]
+    if metric.bounds[0] in metrics_of(single):
+      notes.append("Band: 95 % interval over the prompts.")
+  is_log = is_outlying(
+    [y for one in series for y in (*one.ys, *one.low, *one.high)]
+  )
+  if is_log:
     notes.append("Logarithmic vertical axis.")
-  slug = metric.slug if isinstance(metric, Score) else metric
-  steps = sorted({x for line in lines.values() for x in line.xs})
+  steps = sorted({x for line in lines for x in line.xs})
   return Chart(
-    slug=re.sub(r"\W+", "_", slug),
+    slug=metric_info.slug(metric),
     title=title,
     note=" ".join(filter(None, notes)),
     kind="lines",
     series=series,
     x_scale="log" if is_log_spaced(steps) else "linear",
-    y_scale="log" if is_outlying(values) else "linear",
-    is_downsampled=longest > downsample.MAX_POINTS,
+    y_scale="log" if is_log else "linear",
+    is_downsampled=longest > MAX_POINTS,
   )
 
 
@@ -155,11 +163,23 @@ def is_outlying(values: Sequence[float]) -> bool:
   return max(values) > _OUTLYING * statistics.median(values)
 
 
-def over_seeds(runs: Sequence[Run], metric: Metric) -> Line:
+def _line(runs: Sequence[Run], metric: Metric) -> Line:
+  """Over the seeds; of a single run with its confidence interval."""
+  line = _over_seeds(runs, metric)
+  if len(runs) != 1 or not isinstance(metric, Score):
+    return line
+  ends = [_points(runs[0], bound) for bound in metric.bounds]
+  low, high = (
+    [end.get(x, y) for x, y in zip(line.xs, line.ys, strict=True)]
+    for end in ends
+  )
+  return line._replace(low=low, high=high)
+
+
+def _over_seeds(runs: Iterable[Run], metric: Metric) -> Line:
   """Mean, lowest and highest at the steps that all runs report.
 
-  Where they have none in common, at all of them. Values that are not finite
-  are left out.
+  Where they have none in common, at all of them.
   """
   lines = [line for line in (_points(run, metric) for run in runs) if line]
   if not lines:
@@ -168,21 +188,8 @@ def over_seeds(runs: Sequence[Run], metric: Metric) -> Line:
   columns = [
     [line[step] for line in lines if step in line] for step in sorted(steps)
   ]
-  bands = ([f(values) for values in columns] for f in (tables.mean, min, max))
+  bands = ([f(values) for values in columns] for f in (arms.mean, min, max))
   return Line(sorted(steps), *bands)
-
-
-def _line(members: Sequence[Run], metric: Metric) -> Line:
-  """Over the seeds; of a single run with its confidence interval."""
-  line = over_seeds(members, metric)
-  if len(members) != 1 or not isinstance(metric, Score):
-    return line
-  ends = [_points(members[0], bound) for bound in metric.bounds]
-  low, high = (
-    [end.get(x, y) for x, y in zip(line.xs, line.ys, strict=True)]
-    for end in ends
-  )
-  return line._replace(low=low, high=high)
 
 
 def _points(run: Run, metric: Metric) -> dict[int, float]:
@@ -192,41 +199,56 @@ def _points(run: Run, metric: Metric) -> dict[int, float]:
   would not be: no axis holds them.
   """
   scale = 2.0**-20 if metric == "memory/peak_bytes" else 1.0
-  pairs = zip(*run.metrics.get(metric, ((), ())), strict=True)
-  return {step: y * scale for step, y in pairs if abs(y) < _LARGEST}
+  curve = run.metrics.get(metric, {})
+  return {step: y * scale for step, y in curve.items() if abs(y) < _LARGEST}
 
 
-def _series(arm: str, colour: int, line: Line, *, is_broken: bool) -> Series:
-  xs, ys, low, high = downsample.downsample(line)
+def _series(arm: Arm, colour: int, line: Line, metric: Metric) -> Series:
+  xs, ys, low, high = downsample(line)
   if list(low) == list(high):
     low, high = (), ()
-  return Series(arm, colour, ys, xs, low, high, is_broken=is_broken)
-
-
-def _breaks(members: Sequence[Run], metric: Metric) -> bool:
-  """Whether a run of the arm ended in values that were not finite."""
-  return any(
-    run_status.diverged(run) and not math.isfinite(run.last(metric))
-    for run in members
+  is_broken = any(
+    run.has_diverged and not math.isfinite(run.last(metric)) for run in arm.runs
   )
+  return Series(arm.name, colour, ys, xs, low, high, is_broken=is_broken)
 
 
-def _references(arms: tables.Arms, score: Score) -> list[Series]:
+def _references(trained: Sequence[Arm], score: Score) -> list[Series]:
   """The same score of other models.
 
   Several models of a role are in the colours of the arms that they teach.
   """
-  runs = [run for members in arms.values() for run in members]
-  found = tables.references(runs, [score])
+  runs = [run for arm in trained for run in arm.runs]
+  models = tables.references(runs, [score])
   series = []
-  for name, others in found.items():
-    line = over_seeds(runs, others[score])
+  for name, others in models.items():
+    line = _over_seeds(runs, others[score])
     colours = [
       colour
-      for colour, members in enumerate(arms.values())
-      if others[score] in metrics_of(members)
+      for colour, arm in enumerate(trained)
+      if others[score] in metrics_of(arm.runs)
     ]
-    colour = colours[0] if len(found) > 1 else None
+    colour = colours[0] if len(models) > 1 else None
     if line.xs:
       series.append(Series(name, colour, line.ys, line.xs, is_reference=True))
   return series
+
+
+def downsample(line: Line) -> Line:
+  """A line of at most `MAX_POINTS` points as it is; a longer one in bins.
+
+  Each bin of neighbours becomes one point: their mean, in a band from the
+  lowest to the highest, at the last of their steps, so that the line ends where
+  the run did. No extreme is lost.
+  """
+  count = len(line.xs)
+  if count <= MAX_POINTS:
+    return line
+  edges = [round(n * count / NUM_BINS) for n in range(NUM_BINS + 1)]
+  bins = [slice(*pair) for pair in itertools.pairwise(edges)]
+  return Line(
+    [line.xs[part][-1] for part in bins],
+    [math.fsum(line.ys[part]) / len(line.ys[part]) for part in bins],
+    [min(line.low[part]) for part in bins],
+    [max(line.high[part]) for part in bins],
+  )

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from gkd.report import arms
 from gkd.report import formats
 from gkd.report.arms import Run
-from gkd.report.arms import by_arm
-from gkd.report.arms import flatten
 from gkd.report.tables import Cell
 from gkd.report.tables import Table
 
@@ -28,86 +27,82 @@ Facts = Mapping[str, Mapping[str, str]]  # {arm: {dotted name: value}}
 
 def settings(runs: Sequence[Run]) -> tuple[Table | None, Table | None]:
   """Settings that differ: those of all arms, then those that some lack."""
-  found = _facts([run for run in runs if run.settings], lambda r: r.settings)
-  names = [n for n in _differing(found) if n.split(".")[-1] not in _FOLDERS]
-  shared = [n for n in names if all(n in values for values in found.values())]
+  facts = _facts([run for run in runs if run.settings], lambda r: r.settings)
+  names = [n for n in _differing(facts) if n.split(".")[-1] not in _FOLDERS]
+  shared = [n for n in names if all(n in values for values in facts.values())]
   others = [name for name in names if name not in shared]
   note = "Settings that are alike in all runs are left out."
   return (
-    _table("setting", shared, found, note),
-    _table("setting", others, found, "–: the run has no such setting."),
+    _table("setting", shared, facts, note),
+    _table("setting", others, facts, "–: the run has no such setting."),
   )
 
 
 def facts(runs: Sequence[Run]) -> Table | None:
   """Models and data that differ, from the rest of run.json."""
-  found = _facts(runs, _about)
-  names = [name for name in _differing(found) if _WRITTEN not in name]
-  return _table("fact", names, found)
+  of_arms = _facts(runs, _about)
+  names = [name for name in _differing(of_arms) if _WRITTEN not in name]
+  return _table("fact", names, of_arms)
 
 
 def written(runs: Sequence[Run]) -> Table | None:
   """The models that wrote training texts; None where no run has one."""
-  found: dict[str, dict[str, str]] = {}
+  facts: dict[str, dict[str, str]] = {}
   for arm, values in _facts(runs, _about).items():
     split = [
       (*n.split(_WRITTEN), v) for n, v in values.items() if _WRITTEN in n
     ]
     several = len({place for place, _, _ in split}) > 1
     if split:
-      found[arm] = {
+      facts[arm] = {
         (place if several else "") + name: v for place, name, v in split
       }
-  names = dict.fromkeys(name for values in found.values() for name in values)
-  return _table("fact", list(names), found)
+  names = dict.fromkeys(name for values in facts.values() for name in values)
+  return _table("fact", list(names), facts)
 
 
 def _about(run: Run) -> dict[str, Any]:
   """What is not among the settings, which have the models' sizes too."""
   about = {k: v for k, v in run.about.items() if k not in ("settings", "model")}
-  return {k: v for k, v in flatten(about) if "config" not in k.split(".")}
+  facts = arms.flatten(about)
+  return {k: v for k, v in facts if "config" not in k.split(".")}
 
 
 def _facts(
   runs: Sequence[Run], facts_of: Callable[[Run], Mapping[str, Any]]
 ) -> Facts:
   """Texts of the facts of each arm; all of them where its seeds differ."""
-  found: dict[str, dict[str, str]] = {}
-  for arm, members in by_arm(runs).items():
-    of_runs = [facts_of(run) for run in members]
-    parts = [set(run.name.split("/")) for run in members]
-    own = [part - set.intersection(*parts) for part in parts]
-    found[arm] = {}
+  facts: dict[str, dict[str, str]] = {}
+  for arm in arms.by_arm(runs):
+    of_runs = [facts_of(run) for run in arm.runs]
+    folders = [set(run.name.split("/")) for run in arm.runs]
+    common = set.intersection(*folders)
+    facts[arm.name] = {}
     for name in dict.fromkeys(name for of_run in of_runs for name in of_run):
       texts = [formats.setting(of_run.get(name)) for of_run in of_runs]
       if len(set(texts)) > 1:
-        # Seeds start from models and texts in folders of their own.
         texts = [
-          "/".join("*" if part in folders else part for part in text.split("/"))
-          for text, folders in zip(texts, own, strict=True)
+          arms.with_stars(text, own - common)
+          for text, own in zip(texts, folders, strict=True)
         ]
-      found[arm][name] = " · ".join(dict.fromkeys(texts))
-  return found
+      facts[arm.name][name] = " · ".join(dict.fromkeys(texts))
+  return facts
 
 
-def _differing(found: Facts) -> list[str]:
-  names = sorted({name for values in found.values() for name in values})
-  return [
-    name
-    for name in names
-    if len({values.get(name) for values in found.values()}) > 1
-  ]
+def _differing(facts: Facts) -> list[str]:
+  names = sorted({name for values in facts.values() for name in values})
+  return [n for n in names if len({v.get(n) for v in facts.values()}) > 1]
 
 
 def _table(
-  first: str, names: Sequence[str], found: Facts, note: str = ""
+  first: str, names: Sequence[str], facts: Facts, note: str = ""
 ) -> Table | None:
   """Names below each other; beside each other where there are more arms."""
   if not names:
     return None
-  rows = [[name, *(v.get(name, "–") for v in found.values())] for name in names]
-  header = [first, *found]
-  if len(found) > max(_MAX_ARMS, len(rows)):
+  rows = [[name, *(v.get(name, "–") for v in facts.values())] for name in names]
+  header = [first, *facts]
+  if len(facts) > max(_MAX_ARMS, len(rows)):
     header, *rows = zip(header, *rows, strict=True)
     header = ["run", *header[1:]]
   title = f"{first.capitalize()}s of the runs"

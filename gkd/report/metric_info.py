@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import json
+import math
+import re
 from typing import Any
 from typing import Literal
 
 from gkd.report import formats
 
-# Steps, ascending, and a value for each; NaN where a value was not finite.
-Curve = tuple[Sequence[int], Sequence[float]]
+# {step: value} in order of steps; NaN where a value was not finite.
+Curve = Mapping[int, float]
 # `gkd evaluate` and the training loop add these to the name of a value.
 _BOUNDS = {"low": "_ci_low", "high": "_ci_high"}
 # Values that are shown as curves but have no column of their own.
@@ -27,6 +29,15 @@ _SECONDARY = (
   "forward_kl_per_token",
   "reverse_kl_per_token",
 )
+# Numbers of a decoding strategy: name, value that is not shown, text.
+_DECODING = (
+  ("temperature", None, "T = {:g}"),
+  ("top_k", 0, "top-k {}"),
+  ("top_p", 1, "top-p {:g}"),
+  ("beam_size", None, "beam size {}"),
+  ("num_samples", 1, "{} samples"),
+)
+# Digits after the point in a column; others have as many as they need.
 DECIMALS = {"%": 1, "s": 1, "nats per sequence": 2, "nats per token": 2}
 
 
@@ -34,24 +45,22 @@ DECIMALS = {"%": 1, "s": 1, "nats per sequence": 2, "nats per token": 2}
 class Score:
   """One value of an evaluation, equal between runs that can be compared.
 
-  Attributes:
-    metric: with the fields below it as in `gkd.metrics.MetricInfo`.
-    decoding: as JSON text.
-    model: beginning of the content hash of the model that is not the student
-      and that the value belongs to or is compared with; "" for none.
-    bound: end of the confidence interval; "" for the value itself.
+  The fields up to `compared_with` are those of `gkd.metrics.MetricInfo`.
   """
 
   metric: str
   task: str = ""
   split: str = ""
-  decoding: str = ""
+  decoding: str = ""  # as JSON text
   label: str = ""
   unit: str = dataclasses.field(default="", compare=False)
   direction: str = dataclasses.field(default="", compare=False)
   role: str = "student"
   compared_with: str = ""
+  # Beginning of the content hash of the model that is not the student and that
+  # the value belongs to or is compared with.
   model: str = ""
+  # End of the confidence interval; "" for the value itself.
   bound: Literal["low", "high", ""] = ""
 
   @property
@@ -64,17 +73,6 @@ class Score:
     """The ends of its confidence interval."""
     low, high = (dataclasses.replace(self, bound=end) for end in _BOUNDS)
     return low, high
-
-  @property
-  def decimals(self) -> int | None:
-    """Digits after the point in a column; None for as many as needed."""
-    return DECIMALS.get(self.unit)
-
-  @property
-  def slug(self) -> str:
-    """Names a file of it; unique among the scores of one decoding label."""
-    parts = ("eval", self.task, self.split, self.metric, self.label)
-    return "_".join(filter(None, (*parts, self.model)))
 
 
 # A value of an evaluation, or the name of any other metric.
@@ -93,14 +91,14 @@ def structured(
   folder) is a score without task, called by its whole name.
 
   Args:
-    curves: {name: curve}.
+    curves: by name.
     infos: content of metric_info.json.
     about: content of run.json; its `roles` have the hashes of models.
-    path: of the run. A model without a hash is taken for one of its own.
+    path: of the run; a model without a hash is taken for one of its own.
   """
   fields = {field.name for field in dataclasses.fields(Score)}
   roles = about.get("roles") or {}
-  described: dict[str, Score] = {}
+  described: dict[str, Metric] = {}
   for name, info in infos.items():
     known = {key: info[key] for key in fields & info.keys()}
     known["decoding"] = json.dumps(info.get("decoding"), sort_keys=True)
@@ -111,24 +109,21 @@ def structured(
     described[name] = score = Score(**known)
     for suffix, bound in zip(_BOUNDS.values(), score.bounds, strict=True):
       described[name + suffix] = bound
-
-  def key(name: str) -> Metric:
-    if name in described:
-      return described[name]
-    return Score(metric=name) if name.startswith("eval/") else name
-
-  return {key(name): curve for name, curve in curves.items()}
+  for name in curves.keys() - described.keys():
+    described[name] = Score(metric=name) if name.startswith("eval/") else name
+  return {described[name]: curve for name, curve in curves.items()}
 
 
 def scores(metrics: Iterable[Metric]) -> list[Score]:
   """The student's scores, group by group, divergences last."""
-  found = {
-    score
-    for score in metrics
-    if isinstance(score, Score) and score.role == "student" and not score.bound
-  }
   return sorted(
-    found,
+    {
+      score
+      for score in metrics
+      if isinstance(score, Score)
+      and score.role == "student"
+      and not score.bound
+    },
     key=lambda s: (s.group, bool(s.compared_with), s.metric, s.label, s.model),
   )
 
@@ -138,53 +133,53 @@ def is_headline(score: Score) -> bool:
   return score.metric not in _SECONDARY
 
 
-def groups(found: Iterable[Score]) -> set[str]:
-  return {score.group for score in found}
+def groups(of: Iterable[Score]) -> set[str]:
+  return {score.group for score in of}
 
 
 def title(score: Score, others: Sequence[Score] = ()) -> str:
   """`describe` with the unit: forward KL (nats per sequence)."""
-  words = describe(score, others)
-  return f"{words} ({score.unit})" if score.unit else words
+  text = describe(score, others)
+  return f"{text} ({score.unit})" if score.unit else text
 
 
 def describe(score: Score, others: Sequence[Score] = ()) -> str:
-  """Words for a score: accuracy, T = 0.7.
+  """A score by name and decoding: accuracy, T = 0.7.
 
-  Args:
-    score: to be described.
-    others: beside which it stands; group and compared model are said where
-      these have several.
+  Group and compared model are added where the `others`, beside which it stands,
+  have several.
   """
-  words = formats.plain(score.metric) if score.task else score.metric
+  text = formats.plain(score.metric) if score.task else score.metric
   models = {s.model for s in others if s.compared_with == score.compared_with}
   if score.compared_with and len(models) > 1:
-    words += f" to the {score.compared_with} {score.model}"
+    text += f" to the {score.compared_with} {score.model}"
   if score.label:
-    words += f", {_decoding(score)}"
-  return words if len(groups(others)) == 1 else f"{score.group} {words}".strip()
+    text += f", {_decoding(score)}"
+  return text if len(groups(others)) == 1 else f"{score.group} {text}".strip()
 
 
 def _decoding(score: Score) -> str:
   """T = 0.7, top-p 0.9; beam size 4."""
   numbers = json.loads(score.decoding) or {}
-  parts = []
-  if "temperature" in numbers:
-    parts.append(f"T = {numbers['temperature']:g}")
-  if numbers.get("top_k"):
-    parts.append(f"top-k {numbers['top_k']}")
-  if numbers.get("top_p", 1) < 1:
-    parts.append(f"top-p {numbers['top_p']:g}")
-  if "beam_size" in numbers:
-    parts.append(f"beam size {numbers['beam_size']}")
-  if numbers.get("num_samples", 1) > 1:
-    parts.append(f"{numbers['num_samples']} samples")
+  parts = [
+    text.format(numbers[name])
+    for name, usual, text in _DECODING
+    if numbers.get(name, usual) != usual
+  ]
   return ", ".join(parts) or score.label
+
+
+def slug(metric: Metric) -> str:
+  """Names a file of it; unique among the scores of one decoding label."""
+  if isinstance(metric, Score):
+    parts = (metric.task, metric.split, metric.metric, metric.label)
+    metric = "_".join(filter(None, ("eval", *parts, metric.model)))
+  return re.sub(r"\W+", "_", metric)
 
 
 def best(direction: str, values: Iterable[float]) -> float:
   """The best finite value; NaN where none is better than another."""
-  different = {value for value in values if abs(value) < float("inf")}
+  different = {value for value in values if math.isfinite(value)}
   if len(different) < 2 or direction not in ("max", "min"):
-    return float("nan")
+    return math.nan
   return max(different) if direction == "max" else min(different)

@@ -21,17 +21,18 @@ import markupsafe
 
 from gkd import files
 from gkd.errors import UserError
-from gkd.report import charts
 from gkd.report import curves
 from gkd.report import fingerprints
 from gkd.report import formats
 from gkd.report import pictures
 from gkd.report import read
 from gkd.report import results
-from gkd.report import run_status
 from gkd.report import tables
 from gkd.report.arms import Run
 from gkd.report.arms import by_arm
+from gkd.report.charts import DARK
+from gkd.report.charts import LIGHT
+from gkd.report.charts import NUM_STYLES
 
 _NUM_EXAMPLES = 6
 _PNG_SECTIONS = ("Evaluation", "Training", "Time and memory")
@@ -61,12 +62,10 @@ def write_report(dirs: Sequence[str], output: str) -> str:
 def write_plots(dirs: Sequence[str], directory: str) -> list[str]:
   """Writes the report's charts as PNG files; returns their paths."""
   collection = read.read(dirs)
-  drawn = []
-  if collection.results.rows:
-    drawn += results.charts(collection.results)
-  for section, found in curves.sections(collection.runs).items():
+  drawn = results.charts(collection.results)
+  for section, charts in curves.sections(collection.runs).items():
     if section.startswith(_PNG_SECTIONS):
-      drawn += found
+      drawn += charts
   with _one_line_errors(directory, "folder"):
     return [pictures.write_png(chart, directory) for chart in drawn]
 
@@ -84,14 +83,14 @@ def _one_line_errors(path: str, kind: str) -> Iterator[None]:
 
 def environment() -> jinja2.Environment:
   """Jinja with the filters of the page."""
-  made = jinja2.Environment(
+  page = jinja2.Environment(
     loader=jinja2.FileSystemLoader(os.path.dirname(__file__)),
     autoescape=True,
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
   )
-  made.filters |= {
+  page.filters |= {
     "breakable": breakable,
     "cell_number": cell_number,
     "duration": formats.duration,
@@ -101,26 +100,26 @@ def environment() -> jinja2.Environment:
     "number": formats.number,
     "svg": lambda chart: markupsafe.Markup(pictures.to_svg(chart)),
   }
-  made.globals |= {
-    "palettes": {"light": charts.LIGHT, "dark": charts.DARK},
+  page.globals |= {
+    "palettes": {"light": LIGHT, "dark": DARK},
     "num_examples": _NUM_EXAMPLES,
-    "num_styles": charts.NUM_STYLES,
+    "num_styles": NUM_STYLES,
     "differing_settings": fingerprints.settings,
     "differing_facts": fingerprints.facts,
   }
-  return made
+  return page
 
 
 def render(collection: read.Collection) -> str:
   """The whole document."""
-  runs = collection.runs
-  table = collection.results
+  runs, table, empty = collection
   counts = (
     (sum(not run.is_evaluation for run in runs), "run", "runs"),
     (sum(run.is_evaluation for run in runs), "evaluation", "evaluations"),
     (len(table.rows), "row of results", "rows of results"),
   )
-  first_seeds = [members[0] for members in by_arm(runs).values()]
+  first_seeds = [arm.runs[0] for arm in by_arm(runs)]
+  runs_table, score_tables = tables.run_tables(runs)
   template = environment().get_template("page.html.j2")
   return template.render(
     meta=table.meta,
@@ -128,9 +127,9 @@ def render(collection: read.Collection) -> str:
     results_table=table.rows and results.table(table),
     results_charts=results.charts(table),
     runs=runs,
-    runs_table=tables.runs_table(runs),
-    score_tables=tables.score_tables(runs),
-    status_notes=run_status.notes(runs, collection.empty),
+    runs_table=runs_table,
+    score_tables=score_tables,
+    status_notes=list(tables.status_notes(runs, empty)),
     sections=curves.sections(runs),
     legend_of_arms=curves.legend(runs),
     written=fingerprints.written(runs),
@@ -143,27 +142,26 @@ def _predictions(
   first_seeds: Sequence[Run],
 ) -> dict[str, list[list[tuple[str, Mapping]]]]:
   """{series: examples}, each the records of one prompt by arm."""
-  found = {}
+  examples = {}
   for name in sorted({name for run in first_seeds for name in run.predictions}):
-    answers = {
+    by_row = {
       run.arm: {r.get("row"): r for r in reversed(run.predictions[name])}
       for run in first_seeds
       if name in run.predictions
     }
-    if rows := disagreements_first(list(answers.values())):
-      found[name] = [
-        [(arm, records[row]) for arm, records in answers.items()]
-        for row in rows
+    if rows := disagreements_first(list(by_row.values())):
+      examples[name] = [
+        [(arm, records[row]) for arm, records in by_row.items()] for row in rows
       ]
-  return found
+  return examples
 
 
-def disagreements_first(answers: Sequence[Mapping[Any, Mapping]]) -> list[Any]:
+def disagreements_first(runs: Sequence[Mapping[Any, Mapping]]) -> list[Any]:
   """Rows to show: those on which the runs disagree first, in their order."""
-  common = [row for row in answers[0] if all(row in a for a in answers)]
+  common = [row for row in runs[0] if all(row in records for records in runs)]
 
   def agree(row) -> bool:
-    return len({str(a[row].get("prediction")) for a in answers}) == 1
+    return len({str(records[row].get("prediction")) for records in runs}) == 1
 
   chosen = sorted(common, key=agree)[:_NUM_EXAMPLES]
   return [row for row in common if row in chosen]
@@ -179,8 +177,8 @@ def breakable(name: str) -> markupsafe.Markup:
 def cell_number(text: str) -> markupsafe.Markup:
   """A number; a narrow column breaks before its interval, nowhere else."""
   value, bracket, ends = text.partition(" [")
-  found = markupsafe.escape(value).replace(" ", markupsafe.Markup("&nbsp;"))
+  value = markupsafe.escape(value).replace(" ", markupsafe.Markup("&nbsp;"))
   if not bracket:
-    return found
+    return value
   span = markupsafe.Markup('{} <span class="range">[{}</span>')
-  return span.format(found, ends)
+  return span.format(value, ends)

@@ -14,8 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from gkd.report import downsample
 from gkd.report.charts import LIGHT
+from gkd.report.charts import MAX_POINTS
+from gkd.report.charts import NUM_BINS
 from gkd.report.charts import Chart
 from gkd.report.drawing import draw
 
@@ -86,9 +87,9 @@ def drawing_notes(chart: Chart) -> list[str]:
   notes = []
   if chart.is_downsampled:
     notes.append(
-      f"Curves of more than {downsample.MAX_POINTS} points are drawn in"
-      f" {downsample.NUM_BINS} bins: the line is the mean of each, the band"
-      " reaches from its lowest to its highest value."
+      f"Curves of more than {MAX_POINTS} points are drawn in {NUM_BINS} bins:"
+      " the line is the mean of each, the band reaches from its lowest to its"
+      " highest value."
     )
   if any(series.is_broken for series in chart.series):
     notes.append("× marks where the next value was not finite.")

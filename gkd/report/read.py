@@ -8,6 +8,7 @@ instead), a set of these (directories below it), hold a table of results
   read(["runs/sft", "runs/gkd"]).runs
 """
 
+import collections
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -23,9 +24,11 @@ from gkd.errors import UserError
 from gkd.report import arms
 from gkd.report import metric_info
 from gkd.report import result_files
+from gkd.report import results
 from gkd.report.arms import Run
 from gkd.report.metric_info import Curve
 from gkd.report.metric_info import Score
+from gkd.report.results import Results
 
 # A set of runs is at most this deep: <set>/<seed>/<method>.
 _DEPTH = 2
@@ -35,35 +38,12 @@ _OWN = {"checkpoints", "predictions", "samples", "tensorboard"}
 _MARKS = ("metrics.jsonl", "config.gin", "run.json")
 
 
-class Results(NamedTuple):
-  """A table of results.
+class Collection(NamedTuple):
+  """All that one report is about."""
 
-  Attributes:
-    rows: one object per method and seed.
-    meta: how the table was made.
-    columns: {column: {"title", "unit", "direction"}} of its numbers.
-    labels: {name of a run's folder: label of its arm}, in reading order.
-  """
-
-  rows: Sequence[Mapping[str, Any]] = ()
-  meta: Mapping[str, Any] = {}
-  columns: Mapping[str, Mapping[str, str]] = {}
-  labels: Mapping[str, str] = {}
-
-
-@dataclasses.dataclass(frozen=True)
-class Collection:
-  """All that one report is about.
-
-  Attributes:
-    runs: runs and evaluations with metrics.
-    results: tables of results, joined; without rows if there is none.
-    empty: names of runs without metrics.
-  """
-
-  runs: Sequence[Run]
-  results: Results
-  empty: Sequence[str] = ()
+  runs: Sequence[Run]  # runs and evaluations with metrics
+  results: Results  # tables of results, joined
+  empty: Sequence[str] = ()  # names of runs without metrics
 
 
 def read(paths: Sequence[str]) -> Collection:
@@ -78,43 +58,40 @@ def read(paths: Sequence[str]) -> Collection:
       "no directory was given to report on; expected at least one: gkd report"
       " DIR…"
     )
-  found: dict[str, Run] = {}
-  results = Results()
+  runs: dict[str, Run] = {}
+  joined = Results()
   for path in paths:
     if not os.path.isdir(path):
       raise UserError(
         f"{path} is not a directory; expected the MODEL_DIR of a run or a"
         " directory of runs"
       )
-    table = _read_results(os.path.join(path, "results.json"))
+    table = results.read(path)
     below = {
-      run.path: dataclasses.replace(run, labels=table.labels if table else {})
+      run.path: dataclasses.replace(run, labels=table.labels)
       for run in _runs_below(os.path.abspath(path))
     }
-    if not below and table is None:
+    if not below and not table.rows:
       raise UserError(
         f"{path} has no metrics.jsonl, no metrics.json and no results.json;"
         " expected the MODEL_DIR of a run or a directory of runs"
       )
-    found |= below
-    if table is not None:
-      results = Results(
-        [*results.rows, *table.rows],
-        *({**a, **b} for a, b in zip(results[1:], table[1:], strict=True)),
-      )
-  names = arms.short_names(list(found)) if found else []
+    runs |= below
+    joined = joined.joined(table)
+  # Runs are called by their paths below the folder that they have in common.
+  root = os.path.commonpath(map(os.path.dirname, runs)) if runs else ""
   named = [
-    dataclasses.replace(run, name=name)
-    for run, name in zip(found.values(), names, strict=True)
+    dataclasses.replace(run, name=os.path.relpath(path, root))
+    for path, run in runs.items()
   ]
   empty = [run.name for run in named if not run.metrics]
-  if len(empty) == len(named) and not results.rows:
+  if len(empty) == len(named) and not joined.rows:
     raise UserError(
-      f"{next(iter(found))} is a run that has reported no numbers yet; wait for"
+      f"{next(iter(runs))} is a run that has reported no numbers yet; wait for"
       " the first line of its metrics.jsonl or give another directory"
     )
-  runs = arms.assign([run for run in named if run.metrics])
-  return Collection(runs, results, empty)
+  with_metrics = [run for run in named if run.metrics]
+  return Collection(arms.assign(with_metrics), joined, empty)
 
 
 def read_run(path: str) -> Run:
@@ -137,9 +114,8 @@ def read_run(path: str) -> Run:
   curves = _curves(lines)
   is_evaluation = bool(values) and not curves
   if is_evaluation:
-    curves = _curves(
-      [{"step": 0} | {n: v for n, v in values.items() if "/" in n}]
-    )
+    scores = {n: v for n, v in values.items() if "/" in n}
+    curves = _curves([{**scores, "step": 0}])
   elif values:
     notes.append(
       "metrics.json of an evaluation in the folder of a run is left out;"
@@ -184,9 +160,9 @@ def _runs_below(directory: str, depth: int = _DEPTH) -> Iterator[Run]:
   if is_run:
     yield run
   if depth:
-    for entry in sorted(_folders(directory), key=arms.natural_order):
-      if not (is_run and entry in _OWN):
-        yield from _runs_below(os.path.join(directory, entry), depth - 1)
+    for folder in sorted(_folders(directory), key=_natural_order):
+      if not (is_run and folder in _OWN):
+        yield from _runs_below(os.path.join(directory, folder), depth - 1)
 
 
 def _folders(directory: str) -> list[str]:
@@ -204,37 +180,26 @@ def _folders(directory: str) -> list[str]:
     ) from error
 
 
+def _natural_order(name: str) -> list[tuple[int, int | str]]:
+  """Sort key of folders: run_2 before run_10."""
+  return [
+    (0, int(part)) if part.isdigit() else (1, part)
+    for part in re.split(r"(\d+)", name)
+    if part
+  ]
+
+
 def _curves(lines: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
-  """{name: (steps, values)}; the later of two values of a step counts."""
-  by_name: dict[str, dict[int, float]] = {}
+  """Curves by name; the later of two values of a step counts.
+
+  What is no number is NaN: null stands for what is not finite.
+  """
+  curves: dict[str, dict[int, float]] = collections.defaultdict(dict)
   for line in lines:
     step = line.get("step")
-    if not isinstance(step, int):
-      continue
-    for name, value in line.items():
-      if name != "step":
-        by_name.setdefault(name, {})[step] = _number(value)
+    for name in line.keys() - {"step"} if isinstance(step, int) else ():
+      is_number = isinstance(line[name], (int, float))
+      curves[name][step] = float(line[name]) if is_number else math.nan
   return {
-    name: (sorted(values), [values[step] for step in sorted(values)])
-    for name, values in sorted(by_name.items())
+    name: dict(sorted(curve.items())) for name, curve in sorted(curves.items())
   }
-
-
-def _number(value: Any) -> float:
-  """A number as it is; NaN for null, which stands for what is not finite."""
-  return float(value) if isinstance(value, (int, float)) else math.nan
-
-
-def _read_results(path: str) -> Results | None:
-  types = {"rows": list, "meta": dict, "columns": dict, "labels": dict}
-  content = result_files.json_object(path, types)
-  rows = content.get("rows", ())
-  if content and not (
-    "rows" in content and all(isinstance(r, dict) for r in rows)
-  ):
-    raise UserError(
-      f'{path} cannot be read as results; expected an object with "rows", a'
-      " list of objects; make it again or move it away"
-    )
-  others = [content.get(name) or {} for name in Results._fields[1:]]
-  return Results(rows, *others) if rows else None

@@ -16,30 +16,29 @@ from gkd.errors import UserError
 
 
 def json_lines(path: str) -> tuple[list[dict[str, Any]], list[str]]:
-  """Objects of a JSONL file, and in words what of it cannot be read."""
-  whole, _, rest = text(path).rpartition("\n")
-  parsed = [_object(line) for line in whole.split("\n") if line.strip()]
-  damage = []
-  if rest.strip():
-    parsed.append(_object(rest))
-    if parsed[-1] is None:
-      parsed.pop()
-      damage.append("the last line of {} is torn and was left out")
-  if None in parsed:
-    damage.append(
-      f"{parsed.count(None)} lines of {{}} cannot be read and were left out"
-    )
+  """Objects of a JSONL file, and notes on what of it cannot be read."""
   name = os.path.basename(path)
-  objects = [found for found in parsed if found is not None]
-  return objects, [words.format(name) for words in damage]
+  whole, _, rest = text(path).rpartition("\n")
+  objects = [_object(line) for line in whole.split("\n") if line.strip()]
+  num_damaged = objects.count(None)
+  notes = []
+  if rest.strip():
+    objects.append(_object(rest))
+    if objects[-1] is None:
+      notes.append(f"the last line of {name} is torn and was left out")
+  if num_damaged:
+    notes.append(
+      f"{num_damaged} lines of {name} cannot be read and were left out"
+    )
+  return [one for one in objects if one is not None], notes
 
 
 def _object(line: str) -> dict[str, Any] | None:
   try:
-    found = json.loads(line)
+    value = json.loads(line)
   except ValueError:
     return None
-  return found if isinstance(found, dict) else None
+  return value if isinstance(value, dict) else None
 
 
 def json_object(

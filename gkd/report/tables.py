@@ -1,26 +1,24 @@
 """Tables of runs as data: the text of each cell, and the best of a column."""
 
-from collections.abc import Iterable
+import collections
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import math
-import re
-import statistics
 
 from gkd.report import formats
 from gkd.report import metric_info
-from gkd.report import run_status
+from gkd.report.arms import Arm
 from gkd.report.arms import Run
 from gkd.report.arms import by_arm
+from gkd.report.arms import finite
+from gkd.report.arms import mean
 from gkd.report.arms import metrics_of
-from gkd.report.metric_info import Metric
 from gkd.report.metric_info import Score
 
 # With more columns of scores a table is no summary.
 _MAX_SCORES = 6
-
-Arms = Mapping[str, Sequence[Run]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,21 +31,13 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """A table with a first column of names.
-
-  Attributes:
-    title: what it is about.
-    header: titles of the columns.
-    rows: cells, as many as titles.
-    note: how to read it.
-    numeric: for each column, whether it holds numbers; none for no column.
-  """
+  """A table with a first column of names."""
 
   title: str
   header: Sequence[str]
-  rows: Sequence[Sequence[Cell]]
-  note: str = ""
-  numeric: Sequence[bool] = ()
+  rows: Sequence[Sequence[Cell]]  # cells, as many as titles
+  note: str = ""  # how to read it
+  numeric: Sequence[bool] = ()  # of each column; none for no column
 
   @property
   def has_long_names(self) -> bool:
@@ -55,39 +45,57 @@ class Table:
     return any(formats.is_long(row[0].text) for row in self.rows)
 
 
-def runs_table(runs: Sequence[Run]) -> Table | None:
-  """One row per arm: its last values, with the scores if these are few.
+def run_tables(runs: Sequence[Run]) -> tuple[Table | None, list[Table]]:
+  """A table of the runs, and tables of the scores that have no place in it.
 
-  None where there is nothing to say but the scores.
+  There is one of scores for each task and split, and one for the divergences to
+  each model where there are several: distances to different teachers do not
+  compare. What is to be said of all of them is the note of the last.
+
+  Returns:
+    The first is None where there is nothing to say but the scores.
   """
-  scores = _summary(runs)
-  arms = by_arm([run for run in runs if scores or not run.is_evaluation])
+  scores = metric_info.scores(metrics_of(runs))
+  scores = [score for score in scores if metric_info.is_headline(score)]
+  several = len({score.model for score in scores if score.compared_with}) > 1
+  by_table = collections.defaultdict(list)
+  for score in scores:
+    by_table[score.group, score.model if several else ""].append(score)
+  if len(scores) <= _MAX_SCORES and len(by_table) <= 1:
+    return _runs_table(runs, scores), []
+  tables = []
+  for (group, _), members in by_table.items():
+    title, first = group or "Scores", members[0]
+    if several and first.compared_with:
+      title += f": distance to the {first.compared_with} {first.model}"
+    arms = by_arm(run for run in runs if run.metrics.keys() & {*members})
+    columns = _score_columns(arms, members)
+    note = _note(runs, scores) if len(tables) == len(by_table) - 1 else ""
+    tables.append(_joined(title, arms, columns, members, note))
+  return _runs_table(runs, []), tables
 
-  def column(text_of) -> list[Cell]:
-    return [Cell(text_of(members)) for members in arms.values()]
 
-  parameters = column(_parameters)
-  sizes = {cell.text for cell in parameters} - {"–"}
-  columns = {
-    **_score_columns(arms, scores),
-    "training loss": column(
-      lambda members: formats.spread(last_values(members, "train/loss"))
-    ),
-    **({} if len(sizes) == 1 else {"parameters": parameters}),
-    "updates": column(_updates),
-    "time": column(
-      lambda members: formats.duration(
-        mean(finite(map(total_seconds, members)))
-      )
-    ),
-  }
+def _runs_table(runs: Sequence[Run], scores: Sequence[Score]) -> Table | None:
+  """One row per arm: its last values, with the given scores."""
+  arms = by_arm(run for run in runs if scores or not run.is_evaluation)
+  columns = _score_columns(arms, scores)
+  for title, text_of in (
+    ("training loss", lambda arm: formats.spread(arm.values("train/loss"))),
+    ("parameters", _parameters),
+    ("updates", _updates),
+    ("time", _time),
+  ):
+    columns[title] = [Cell(text_of(arm)) for arm in arms]
+  sizes = {cell.text for cell in columns["parameters"]} - {"–"}
+  if len(sizes) == 1:
+    del columns["parameters"]
   # Evaluations alone have neither loss nor time.
   columns = {
     title: cells
     for title, cells in columns.items()
     if any(cell.text != "–" for cell in cells)
   }
-  if not columns or not arms:
+  if not columns:
     return None
   notes = [_note(runs, scores)]
   if "training loss" in columns:
@@ -97,24 +105,34 @@ def runs_table(runs: Sequence[Run]) -> Table | None:
   return _joined("Runs", arms, columns, scores, " ".join(filter(None, notes)))
 
 
-def score_tables(runs: Sequence[Run]) -> list[Table]:
-  """Scores that have no place in `runs_table`.
+def status_notes(
+  runs: Sequence[Run], empty: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+  """(run, note) for all runs that are not complete, by their files alone.
 
-  One table for each task and split, and one for the divergences to each model
-  where there are several: distances to different teachers do not compare. What
-  is to be said of all tables is the note of the last.
+  A run without its last step may have been stopped or be running.
+
+  Args:
+    runs: with metrics.
+    empty: names of runs without metrics.
   """
-  tables = []
-  headlines = _headlines(runs)
-  for scores in () if _summary(runs) else _comparable(headlines):
-    arms = by_arm([run for run in runs if run.metrics.keys() & {*scores}])
-    title = scores[0].group or "Scores"
-    if scores[0].compared_with and len(_models(headlines)) > 1:
-      title += f": distance to the {scores[0].compared_with} {scores[0].model}"
-    columns = _score_columns(arms, scores)
-    note = _note(runs, headlines) if scores[-1] == headlines[-1] else ""
-    tables.append(_joined(title, arms, columns, scores, note))
-  return tables
+  for run in runs:
+    done, planned = run.num_steps, run.planned_steps
+    if run.has_diverged:
+      yield (
+        run.title,
+        f"stopped at update {done:,}: its loss or gradient was not finite",
+      )
+    elif done < planned and not run.is_evaluation:
+      yield (
+        run.title,
+        f"reported {done:,} of {planned:,} updates ({100 * done / planned:.3g}"
+        " %) so far: it was stopped or is still running",
+      )
+    for note in run.notes:
+      yield run.title, note
+  for name in empty:
+    yield name, "has reported no numbers yet and is left out"
 
 
 def references(
@@ -125,7 +143,7 @@ def references(
   Returns:
     {name of the model: {score of the student: the same of this model}}.
   """
-  found: dict[tuple[str, str], dict[Score, Score]] = {}
+  models: dict[tuple[str, str], dict[Score, Score]] = {}
   others = [
     metric
     for metric in metrics_of(runs)
@@ -134,81 +152,43 @@ def references(
   for other in sorted(others, key=lambda other: (other.role, other.model)):
     own = dataclasses.replace(other, role="student", model="")
     if own in scores:
-      found.setdefault((other.role, other.model), {})[own] = other
-  roles = [role for role, _ in found]
+      models.setdefault((other.role, other.model), {})[own] = other
+  roles = [role for role, _ in models]
   return {
     f"{role.capitalize()} {model if roles.count(role) > 1 else ''}".strip()
     + ", same examples": pairs
-    for (role, model), pairs in found.items()
+    for (role, model), pairs in models.items()
   }
 
 
-def total_seconds(run: Run) -> float:
-  """Time that the run accounts for."""
-  times = [
-    run.total(name)
-    for name in run.metrics
-    if isinstance(name, str) and re.fullmatch(r"time/\w+_seconds", name)
+def best_cells(
+  texts: Sequence[str], values: Sequence[float], direction: str
+) -> list[Cell]:
+  """A column with its best values marked; NaN is never the best."""
+  best = metric_info.best(direction, values)
+  return [
+    Cell(text, is_best=value == best)
+    for text, value in zip(texts, values, strict=True)
   ]
-  return sum(times) if times else math.nan
-
-
-def mean(values: Sequence[float]) -> float:
-  return statistics.fmean(values) if values else math.nan
-
-
-def finite(values: Iterable[float]) -> list[float]:
-  return [value for value in values if math.isfinite(value)]
-
-
-def last_values(members: Sequence[Run], metric: Metric) -> list[float]:
-  """Finite last values of the runs of an arm."""
-  return finite([run.last(metric) for run in members])
-
-
-def _headlines(runs: Sequence[Run]) -> list[Score]:
-  scores = metric_info.scores(metrics_of(runs))
-  return [score for score in scores if metric_info.is_headline(score)]
-
-
-def _summary(runs: Sequence[Run]) -> list[Score]:
-  """The scores, if they are few and have a place in one table."""
-  found = _headlines(runs)
-  is_small = len(found) <= _MAX_SCORES and len(_comparable(found)) <= 1
-  return found if is_small else []
-
-
-def _models(scores: Sequence[Score]) -> set[str]:
-  return {score.model for score in scores if score.compared_with}
-
-
-def _comparable(scores: Sequence[Score]) -> list[list[Score]]:
-  """Scores in tables: by group, and by model where there are several."""
-  several = len(_models(scores)) > 1
-  found: dict[tuple[str, str], list[Score]] = {}
-  for score in scores:
-    model = score.model if several else ""
-    found.setdefault((score.group, model), []).append(score)
-  return list(found.values())
 
 
 def _joined(
   title: str,
-  arms: Arms,
+  arms: Sequence[Arm],
   columns: Mapping[str, Sequence[Cell]],
   scores: Sequence[Score],
   note: str,
 ) -> Table:
   """One row per arm, below the rows of the models that they learn from."""
-  runs = [run for members in arms.values() for run in members]
+  everyone = Arm("", [run for arm in arms for run in arm.runs])
   titles = {metric_info.title(score, scores): score for score in scores}
   rows = []
-  for name, others in references(runs, scores).items():
-    found = [others.get(titles.get(column)) for column in columns]
-    texts = ["–" if other is None else _score(runs, other) for other in found]
+  for name, others in references(everyone.runs, scores).items():
+    of_model = [others.get(titles.get(column)) for column in columns]
+    texts = ["–" if s is None else _score(everyone, s) for s in of_model]
     rows.append([Cell(name), *map(Cell, texts)])
   rows += [
-    [Cell(arm), *cells]
+    [Cell(arm.name), *cells]
     for arm, *cells in zip(arms, *columns.values(), strict=True)
   ]
   numeric = [False] + [True] * len(columns)
@@ -216,52 +196,63 @@ def _joined(
 
 
 def _score_columns(
-  arms: Arms, scores: Sequence[Score]
+  arms: Sequence[Arm], scores: Sequence[Score]
 ) -> dict[str, list[Cell]]:
   """{title: one cell per arm}."""
-  columns = {}
-  for score in scores:
-    means = [mean(last_values(members, score)) for members in arms.values()]
-    best = metric_info.best(score.direction, means)
-    columns[metric_info.title(score, scores)] = [
-      Cell(_score(members, score), is_best=value == best)
-      for members, value in zip(arms.values(), means, strict=True)
-    ]
-  return columns
+  return {
+    metric_info.title(score, scores): best_cells(
+      [_score(arm, score) for arm in arms],
+      [arm.mean(score) for arm in arms],
+      score.direction,
+    )
+    for score in scores
+  }
 
 
-def _score(members: Sequence[Run], score: Score) -> str:
+def _score(arm: Arm, score: Score) -> str:
   """Spread over seeds; of a single value, the interval over its examples."""
-  values = last_values(members, score)
-  is_single = len(members) == 1 or score.role != "student"
+  values, decimals = arm.values(score), metric_info.DECIMALS.get(score.unit)
+  is_single = len(arm.runs) == 1 or score.role != "student"
   if is_single and len(set(values)) == 1:
-    run = next(run for run in members if math.isfinite(run.last(score)))
+    run = next(run for run in arm.runs if math.isfinite(run.last(score)))
     low, high = map(run.last, score.bounds)
-    return formats.interval(values[0], low, high, score.decimals)
-  return formats.spread(values, score.decimals)
+    return formats.interval(values[0], low, high, decimals)
+  return formats.spread(values, decimals)
 
 
-def _parameters(members: Sequence[Run]) -> str:
-  sizes = {run.num_parameters for run in members} - {None}
+def _parameters(arm: Arm) -> str:
+  sizes = {run.num_parameters for run in arm.runs} - {None}
   return " · ".join(map(formats.number, sorted(sizes))) or "–"
 
 
-def _updates(members: Sequence[Run]) -> str:
-  steps = {run_status.updates(run): run.num_steps for run in members}
-  return " · ".join(sorted(steps, key=steps.get))
+def _updates(arm: Arm) -> str:
+  """1,000 where a run is complete; 12 of 1,000; – for an evaluation."""
+
+  def updates(run: Run) -> str:
+    done, planned = run.num_steps, run.planned_steps
+    if run.is_evaluation:
+      return "–"
+    return f"{done:,} of {planned:,}" if done < planned else f"{done:,}"
+
+  runs = sorted(arm.runs, key=lambda run: run.num_steps)
+  return " · ".join(dict.fromkeys(map(updates, runs)))
+
+
+def _time(arm: Arm) -> str:
+  return formats.duration(mean(finite(r.total_seconds for r in arm.runs)))
 
 
 def _note(runs: Sequence[Run], scores: Sequence[Score]) -> str:
-  arms = by_arm(runs).values()
+  arms = by_arm(runs)
   notes = []
   if scores and not all(run.is_evaluation for run in runs):
     splits = {score.split for score in scores if score.split}
     on = f" on split {splits.pop()}" if len(splits) == 1 else ""
     notes.append(f"Last values during training{on}.")
-  most = max(map(len, arms), default=1)
+  most = max((len(arm.runs) for arm in arms), default=1)
   if most > 1:
     notes.append(f"Mean ± sample standard deviation over {most} seeds.")
-  if any("[" in _score(members, score) for members in arms for score in scores):
+  if any("[" in _score(arm, score) for arm in arms for score in scores):
     notes.append(
       "In brackets: 95 % interval over the prompts (bootstrap), which does not"
       " include the spread over seeds."

@@ -44,10 +44,10 @@ def kl(model="big", **fields) -> Score:
 
 
 def run(name, metrics=None, *, settings=None, **fields) -> Run:
-  """A run of the metrics {Score or name: values or (steps, values)}."""
+  """A run of the metrics {Score or name: values, or {step: value}}."""
   curves = {
-    key: found if isinstance(found, tuple) else ([*range(len(found))], found)
-    for key, found in (metrics or {}).items()
+    key: values if isinstance(values, dict) else dict(enumerate(values))
+    for key, values in (metrics or {}).items()
   }
   about = {"settings": settings} if settings else {}
   fields = {"arm": name, "title": name, "about": about, "path": name, **fields}

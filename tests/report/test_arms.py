@@ -1,60 +1,59 @@
 """Runs that differ in the seed alone are one arm; names tell runs apart."""
 
+import math
+
 import pytest
 
 from gkd.report import arms
 from tests.report.example_runs import run
 
+LOSS = {"train/loss": [1.0]}
+
 
 def seeded(
   name, seed, student="/r/first", teacher="a", data="b", text=(), **settings
 ):
-  found = {"seed": seed, "rate": 0.1, "model_dir": f"/r/{name}", **settings}
   first = {"path": student, "content_sha256": f"{seed}" * 64}
-  roles = {
-    "student": {"initial": first},
-    "teacher": {"path": "/r/teacher", "content_sha256": teacher * 64},
-  }
   about = {
-    "settings": found,
-    "roles": roles,
+    "settings": {"seed": seed, "rate": 0.1, "model_dir": f"/r/{name}"}
+    | settings,
+    "roles": {
+      "student": {"initial": first},
+      "teacher": {"path": "/r/teacher", "content_sha256": teacher * 64},
+    },
     "contents": {"training_data": data * 64},
     "training_text": {name: {"written_by": {"seed": seed}} for name in text},
   }
-  return run(name, {"train/loss": [1.0]}, about=about, arm="", title="")
+  return run(name, LOSS, about=about, arm="", title="")
 
 
-def named(runs):
-  return [(found.arm, found.title) for found in arms.assign(runs)]
-
-
-def test_seeds_of_a_configuration_are_an_arm():
-  runs = [
-    seeded(f"seed_{seed}/{arm}", seed, student=f"/r/seed_{seed}/sft", loss=arm)
-    for seed in (0, 1)
-    for arm in ("kd", "gkd")
-  ]
-  assert named(runs) == [
-    ("kd", "kd, seed 0"),
-    ("gkd", "gkd, seed 0"),
-    ("kd", "kd, seed 1"),
-    ("gkd", "gkd, seed 1"),
-  ]
-
-
-def test_seeds_may_train_on_texts_that_a_model_wrote_for_each():
-  pair = [
-    seeded(f"seed_{seed}/kd", seed, data=f"{seed}", text=[f"{seed}-answers"])
-    for seed in (0, 1)
-  ]
-  assert [arm for arm, _ in named(pair)] == ["kd", "kd"]
-
-
-def test_seeds_beside_each_other_are_called_by_what_they_share():
-  assert named([seeded("kd-1", 1), seeded("kd-2", 2)]) == [
-    ("kd", "kd, seed 1"),
-    ("kd", "kd, seed 2"),
-  ]
+@pytest.mark.parametrize(
+  ("runs", "names"),
+  [
+    (
+      [
+        seeded(f"seed_{n}/{arm}", n, student=f"/r/seed_{n}/sft", loss=arm)
+        for n in (0, 1)
+        for arm in ("kd", "gkd")
+      ],
+      ["kd, seed 0", "gkd, seed 0", "kd, seed 1", "gkd, seed 1"],
+    ),
+    # They may train on texts that a model wrote for each.
+    (
+      [
+        seeded(f"seed_{n}/kd", n, data=f"{n}", text=[f"{n}-answers"])
+        for n in (0, 1)
+      ],
+      ["kd, seed 0", "kd, seed 1"],
+    ),
+    # Beside each other they are called by what they share.
+    ([seeded(f"kd-{n}", n) for n in (1, 2)], ["kd, seed 1", "kd, seed 2"]),
+  ],
+)
+def test_seeds_of_a_configuration_are_an_arm(runs, names):
+  assigned = arms.assign(runs)
+  assert [found.title for found in assigned] == names
+  assert [found.arm for found in assigned] == [n.split(",")[0] for n in names]
 
 
 @pytest.mark.parametrize(
@@ -67,39 +66,39 @@ def test_seeds_beside_each_other_are_called_by_what_they_share():
     seeded("seed_1/kd", 1, data="c"),  # other data under the same name
     seeded("seed_1/kd", 1, text=["answers"]),  # texts that a model wrote
     seeded("seed_1/other", 1),  # two folders differ
-    run("seed_1/kd", {"train/loss": [1.0]}),  # without settings
+    run("seed_1/kd", LOSS),  # without settings
+    run("student", LOSS),
   ],
 )
 def test_other_runs_are_arms_of_their_own(second):
-  runs = [seeded("seed_0/kd", 0), second]
-  assert [arm for arm, _ in named(runs)] == [r.name for r in runs]
-
-
-def test_run_in_a_folder_called_student_is_called_student():
-  assert named([run("student", {"train/loss": [1.0]})]) == [
-    ("student", "student")
-  ]
+  assigned = arms.assign([seeded("seed_0/kd", 0), second])
+  names = ["seed_0/kd", second.name]
+  assert [(one.arm, one.title) for one in assigned] == [(n, n) for n in names]
 
 
 def test_labels_name_and_order_the_arms():
   labels = {"sft": "Start", "gkd": "On-policy GKD"}
-  runs = [run(name, {}, labels=labels) for name in ("gkd", "other", "sft")]
-  assert [arm for arm, _ in named(runs)] == ["Start", "On-policy GKD", "other"]
+  runs = [run(name, labels=labels) for name in ("gkd", "other", "sft")]
+  names = [found.arm for found in arms.assign(runs)]
+  assert names == ["Start", "On-policy GKD", "other"]
 
 
 def test_arms_keep_their_order_and_runs():
   runs = [run(name, arm=name[0]) for name in ("b1", "a1", "b2")]
-  found = arms.by_arm(runs)
-  assert [(k, len(v)) for k, v in found.items()] == [("b", 2), ("a", 1)]
+  sizes = [(arm.name, len(arm.runs)) for arm in arms.by_arm(runs)]
+  assert sizes == [("b", 2), ("a", 1)]
 
 
 @pytest.mark.parametrize(
-  ("paths", "names"),
+  ("loss", "gradient", "expected"),
   [
-    (["/r/a", "/r/b"], ["a", "b"]),
-    (["/r/1/a", "/r/2/b"], ["1/a", "2/b"]),
-    (["/r/a", "/r/a/eval"], ["a", "a/eval"]),
+    ([2.0, 1.0], [1.0, math.nan], True),
+    ([2.0, math.nan], [1.0, 1.0], True),
+    ([math.nan, 1.0], [1.0, 1.0], False),  # it came back
   ],
 )
-def test_names_are_paths_below_a_common_folder(paths, names):
-  assert arms.short_names(paths) == names
+def test_loss_or_gradient_that_ends_not_finite_is_divergence(
+  loss, gradient, expected
+):
+  metrics = {"train/loss": loss, "train/grad_norm": gradient}
+  assert run("a", metrics).has_diverged is expected

@@ -17,6 +17,14 @@ def chart(runs, metric=None):
   return curves.chart(runs, metric or score(), "Title", "Note.")
 
 
+def points(line):
+  return dict(zip(line.xs, line.ys, strict=True))
+
+
+def band(line):
+  return list(zip(line.low, line.high, strict=True))
+
+
 def titles(runs):
   return {
     section: [chart.title for chart in charts]
@@ -38,7 +46,7 @@ def test_sections_come_in_reading_order_whatever_the_runs_report():
     score(metric="length"),
     "train/learning_rate",
   ]
-  found = titles([run("a", {m: ([10, 20], [11.0, 21.0]) for m in metrics})])
+  found = titles([run("a", {m: {10: 11.0, 20: 21.0} for m in metrics})])
   assert list(found.items()) == [
     ("Evaluation", ["Accuracy", "Forward KL"]),
     ("Training", ["Training loss"]),
@@ -85,9 +93,9 @@ def test_charts_of_a_page_have_names_of_their_own():
 
 def test_evaluation_of_a_checkpoint_is_no_point_of_a_curve():
   runs = [
-    run("a", {score(): ([10, 20], [1.0, 2.0])}),
+    run("a", {score(): {10: 1.0, 20: 2.0}}),
     run("scores", {score(): [5.0]}, is_evaluation=True),
-    run("b", {score(): ([10, 20], [1.0, 2.0])}),
+    run("b", {score(): {10: 1.0, 20: 2.0}}),
   ]
   assert [(s.name, s.colour, list(s.xs)) for s in chart(runs).series] == [
     ("a", 0, [10, 20]),
@@ -101,52 +109,50 @@ def test_evaluation_of_a_checkpoint_is_no_point_of_a_curve():
 
 
 def test_interval_of_a_single_run_is_the_band_around_its_line():
-  band = bounds(score(), [4.0, 5.5, math.nan], [8.0, 6.5, math.nan])
-  found = chart([run("a", {score(): [5.0, 6.0, 7.0], **band})])
+  ends = bounds(score(), [4.0, 5.5, math.nan], [8.0, 6.5, math.nan])
+  found = chart([run("a", {score(): [5.0, 6.0, 7.0], **ends})])
   (line,) = found.series
-  assert list(line.low) == [4.0, 5.5, 7.0]
-  assert list(line.high) == [8.0, 6.5, 7.0]
+  assert band(line) == [(4.0, 8.0), (5.5, 6.5), (7.0, 7.0)]
   assert found.note == "Note. Band: 95 % interval over the prompts."
 
 
 def test_band_of_several_seeds_is_the_seeds_and_not_their_intervals():
-  band = bounds(score(), [0.0, 0.0], [9.0, 9.0])
+  ends = bounds(score(), [0.0, 0.0], [9.0, 9.0])
   runs = [
-    run(f"{n}", {score(): [5.0 + n, 6.0 + n], **band}, arm="sft")
+    run(f"{n}", {score(): [5.0 + n, 6.0 + n], **ends}, arm="sft")
     for n in range(2)
   ]
   found = chart(runs)
   (line,) = found.series
-  assert (list(line.low), list(line.high)) == ([5.0, 6.0], [6.0, 7.0])
+  assert band(line) == [(5.0, 6.0), (6.0, 7.0)]
   assert found.note == "Note."
 
 
 def test_mean_is_taken_where_every_seed_has_a_finite_value():
   runs = [
-    run("0", {score(): ([10, 20, 30, 40], [1.0, 2, 3, 4])}, arm="sft"),
-    run("1", {score(): ([10, 20, 30], [3.0, math.nan, 5.0])}, arm="sft"),
+    run("0", {score(): {10: 1.0, 20: 2, 30: 3, 40: 4}}, arm="sft"),
+    run("1", {score(): {10: 3.0, 20: math.nan, 30: 5.0}}, arm="sft"),
   ]
   (line,) = chart(runs).series
-  assert (list(line.xs), list(line.ys)) == ([10, 30], [2.0, 4.0])
+  assert points(line) == {10: 2.0, 30: 4.0}
 
 
 def test_values_that_no_axis_holds_are_left_out():
   values = [5.0, 1.7e308, -1.7e308, 7.0]
   (line,) = chart([run("a", {score(): values})]).series
-  assert (list(line.xs), list(line.ys)) == ([0, 3], [5.0, 7.0])
+  assert points(line) == {0: 5.0, 3: 7.0}
 
 
 def test_teachers_are_one_line_each_by_their_hash():
-  def with_teacher(name, model, level):
-    values = {score(): [1.0, 2.0], teacher(model): [level, level]}
-    return run(name, values)
+  def with_teacher(name, model):
+    return run(name, {score(): [1.0, 2.0], teacher(model): [9.0, 9.0]})
 
-  runs = [with_teacher("a", "x", 9.0), with_teacher("b", "x", 9.0)]
+  runs = [with_teacher("a", "x"), with_teacher("b", "x")]
   runs.append(run("c", {score(): [2.0, 3.0]}))
   (reference,) = [s for s in chart(runs).series if s.is_reference]
   assert (reference.name, reference.colour) == ("Teacher, same examples", None)
   assert set(reference.ys) == {9.0}
-  runs.append(with_teacher("d", "y", 9.0))
+  runs.append(with_teacher("d", "y"))
   references = [s for s in chart(runs).series if s.is_reference]
   assert [(s.name, s.colour) for s in references] == [
     ("Teacher x, same examples", 0),
@@ -156,15 +162,13 @@ def test_teachers_are_one_line_each_by_their_hash():
 
 def test_run_that_ended_in_nan_has_a_cross_in_its_training_curves():
   metrics = {
-    "train/loss": ([1, 2, 3], [2.0, 5.0, math.nan]),
-    "train/sampled_length": ([1, 2, 3], [7.0, 7.0, 7.0]),
+    "train/loss": {1: 2.0, 2: 5.0, 3: math.nan},
+    "train/sampled_length": {1: 7.0, 2: 7.0, 3: 7.0},
   }
-  broken = run("a", metrics)
-  (line,) = chart([broken], "train/loss").series
-  assert line.is_broken
-  assert list(line.xs) == [1, 2]
-  (line,) = chart([broken], "train/sampled_length").series
-  assert not line.is_broken
+  broken, whole = (chart([run("a", metrics)], m).series[0] for m in metrics)
+  assert broken.is_broken
+  assert list(broken.xs) == [1, 2]
+  assert not whole.is_broken
 
 
 @pytest.mark.parametrize(
@@ -178,7 +182,7 @@ def test_run_that_ended_in_nan_has_a_cross_in_its_training_curves():
   ],
 )
 def test_log_axis_is_taken_where_steps_would_be_crowded(steps, expected):
-  values = ([*steps], [1.0 + n for n in range(len(steps))])
+  values = {step: 1.0 + n for n, step in enumerate(steps)}
   found = chart([run("a", {score(): values})])
   assert found.x_scale == ("log" if expected else "linear")
 
@@ -200,14 +204,26 @@ def test_outlier_among_positive_values_makes_the_axis_logarithmic(
   assert ("Logarithmic vertical axis." in found.note) is expected
 
 
-def test_long_run_is_drawn_in_bins_and_says_so():
-  values = np.random.default_rng(0).normal(size=20_000)
-  values[1234] = 50.0
+@pytest.mark.parametrize("count", [400, 401, 999, 20_000])
+def test_long_curve_is_means_in_a_band_of_its_extremes_and_says_so(count):
+  values = np.random.default_rng(0).normal(size=count)
+  values[count // 3], values[-2] = 1e6, -1e6  # spikes of a single step
   found = chart([run("a", {score(): values})])
   (line,) = found.series
-  assert found.is_downsampled
+  assert found.is_downsampled is (count > 400)
+  if count == 400:
+    assert points(line) == dict(enumerate(values))
+    return
   assert len(line.xs) == 200
-  assert (min(line.low), max(line.high)) == (values.min(), 50.0)
+  assert line.xs[-1] == count - 1
+  # All points count once.
+  start = 0
+  for place, end in enumerate(line.xs):
+    part = values[start : end + 1]
+    assert 1 <= len(part) <= -(-count // 200)
+    np.testing.assert_allclose(line.ys[place], part.mean(), rtol=1e-9)
+    assert (line.low[place], line.high[place]) == (part.min(), part.max())
+    start = end + 1
 
 
 def test_memory_is_in_mebibytes():

@@ -15,12 +15,13 @@ def bars(runs):
 
 def test_evaluations_are_bars_with_their_intervals_and_the_teacher():
   first = {score(): [5.0], teacher(): [9.0], **bounds(score(), [4.0], [7.0])}
-  runs = [
-    run("a", first),
-    run("b", {score(): [6.0]}),
-    run("c", {score(): [math.nan]}),
-  ]
-  chart = bars(runs)
+  chart = bars(
+    [
+      run("a", first),
+      run("b", {score(): [6.0]}),
+      run("c", {score(): [math.nan]}),
+    ]
+  )
   own, reference = chart.series
   assert chart.groups == ["a", "b"]
   assert chart.title == "Accuracy at the end"
@@ -34,12 +35,9 @@ def test_evaluations_are_bars_with_their_intervals_and_the_teacher():
 
 
 def test_seeds_are_a_mean_and_dots_without_an_interval():
+  ends = bounds(score(), [0.0], [9.0])
   runs = [
-    run(
-      f"{n}/{arm}",
-      {score(): [value + n], **bounds(score(), [0.0], [9.0])},
-      arm=arm,
-    )
+    run(f"{n}/{arm}", {score(): [value + n], **ends}, arm=arm)
     for n in range(2)
     for arm, value in (("sft", 1.0), ("seqkd", 3.0))
   ]

@@ -67,7 +67,7 @@ def test_title_says_what_tells_scores_apart():
 
 def test_names_of_charts_differ():
   found = [score(), score(split="dev"), kl("a"), kl("b"), BEAM_SCORE]
-  assert len({one.slug for one in found}) == len(found)
+  assert len({metric_info.slug(one) for one in found}) == len(found)
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,9 @@ def test_metrics_are_curves_in_order_of_steps(tmp_path):
   write(tmp_path, lines, infos={"eval/toy/accuracy": ACCURACY})
   (run,) = read.read([str(tmp_path)]).runs
   assert run.metrics == {
-    score(): ([15, 20], [40.0, 50.0]),
-    "train/lambda": ([10], [0.5]),
-    "train/loss": ([10, 20], [1.0, 2.0]),
+    score(): {15: 40.0, 20: 50.0},
+    "train/lambda": {10: 0.5},
+    "train/loss": {10: 1.0, 20: 2.0},
   }
   assert not run.is_evaluation
 
@@ -41,12 +41,11 @@ def test_null_reads_as_nan_and_damaged_lines_are_left_out_and_noted(tmp_path):
   # A whole last line without an end counts.
   path.write_text('{"step": 1, "a": 2}\n{"step": 3, "a": 4}', "utf-8")
   (run,) = read.read([str(tmp_path)]).runs
-  assert run.metrics["a"] == ([1, 3], [2.0, 4.0])
+  assert run.metrics["a"] == {1: 2.0, 3: 4.0}
   path.write_text('{"step": 1, "a": null}\nx\n[1]\n{"step": 2, "a": 1', "utf-8")
   (run,) = read.read([str(tmp_path)]).runs
-  (steps, values) = run.metrics["a"]
-  assert steps == [1]
-  assert math.isnan(values[0])
+  assert run.metrics["a"].keys() == {1}
+  assert math.isnan(run.last("a"))
   assert run.notes == [
     "the last line of metrics.jsonl is torn and was left out",
     "2 lines of metrics.jsonl cannot be read and were left out",

@@ -9,7 +9,7 @@ import pytest
 
 from gkd.report import read
 from gkd.report import results
-from gkd.report.read import Results
+from gkd.report.results import Results
 
 COLUMNS = {
   "accuracy": {
@@ -104,7 +104,7 @@ def test_results_of_real_tasks_describe_their_columns(task, scores, charts):
   ]
   drawn = [chart.title for chart in results.charts(found)]
   assert drawn == [*charts, "Training time"]
-  labels = [group.label for group in results.groups(found)]
+  labels = [arm.name for arm in results.groups(found)]
   assert labels == list(found.labels.values())
   # The script that makes the files says the same.
   script = runpy.run_path(str(root / "launch" / "real_tasks_table.py"))
@@ -126,8 +126,8 @@ def test_rows_of_other_settings_are_not_averaged():
     for fraction, accuracy in ((0.25, 1.0), (0.5, 3.0))
   ]
   groups = results.groups(Results(rows))
-  assert [group.label for group in groups] == ["gkd, λ 0.25", "gkd, λ 0.5"]
-  assert [group.values("accuracy") for group in groups] == [[1.0], [3.0]]
+  assert [arm.name for arm in groups] == ["gkd, λ 0.25", "gkd, λ 0.5"]
+  assert [arm.values("accuracy") for arm in groups] == [[1.0], [3.0]]
 
 
 def test_labels_are_those_of_the_experiment():
@@ -137,14 +137,14 @@ def test_labels_are_those_of_the_experiment():
   ]
   labels = {"student": "Student after SFT (start)"}
   groups = results.groups(Results(rows, labels=labels))
-  assert [group.label for group in groups] == [
+  assert [arm.name for arm in groups] == [
     "Student after SFT (start)",
     "sft continued",
   ]
   # Without a run the settings have to tell rows of one method apart.
   for entry in rows:
     del entry["run"]
-  assert [group.label for group in results.groups(Results(rows))] == [
+  assert [arm.name for arm in results.groups(Results(rows))] == [
     "sft, 1,000: the start",
     "sft, 1,000",
   ]
