@@ -5,10 +5,6 @@ component of the mixture and from place p of that component's own stream, see
 `mixture`. With N rows in use, it is the row at place p mod N of a permutation
 that is drawn anew for each epoch p div N, see `shuffle`. A resumed run sees the
 data it would have seen, and any number of processes sees the same batches.
-
-loader = Loader(cache, batch_size=32, lengths={"inputs": 64, "targets": 32},
-                seed=0)
-batch = loader.batch(step)
 """
 
 from collections.abc import Mapping
@@ -83,7 +79,6 @@ class Loader:
 
   @property
   def has_targets(self) -> bool:
-    """Whether every row has a target."""
     return self.mixture.has_targets
 
   def describe(self) -> str:
@@ -101,12 +96,10 @@ class Loader:
     return "\n".join(lines)
 
   def batch(self, step: int, places: range | None = None) -> Batch:
-    """Global batch of a step, NumPy arrays; the same whenever it is called.
+    """Global batch of a step as NumPy arrays; a function of the step alone.
 
-    Args:
-      step: of the run, from 0.
-      places: only these rows of the batch, for a process that holds a part of
-        it; the parts one after the other are the whole.
+    `places` selects rows of the batch, for a process that holds a part of it;
+    the parts one after the other are the whole.
     """
     first = step * self.batch_size
     places = range(self.batch_size) if places is None else places
@@ -158,21 +151,21 @@ def _check_cache(cache: TokenCache, lengths: Mapping[str, int]) -> None:
     raise UserError(
       f"cache {cache.path} has no rows; check the task and its split"
     )
-  for name, made in cache.info["lengths"].items():
+  for name, limit in cache.info["lengths"].items():
     if name not in lengths:
       raise UserError(
         f"lengths {dict(lengths)} lack {name!r}; set TASK_FEATURE_LENGTHS to"
         " {'inputs': …, 'targets': …}"
       )
-    asked, longest = lengths[name], cache.info["longest"][name]
-    if asked > made:
+    length, longest = lengths[name], cache.info["longest"][name]
+    if length > limit:
       raise UserError(
-        f"{name} length {asked} is beyond the cache {cache.path}, whose rows"
-        f" were cut at {made}; make a cache with the longer length"
+        f"{name} length {length} is beyond the cache {cache.path}, whose rows"
+        f" were cut at {limit}; make a cache with the longer length"
       )
-    if asked < longest:
+    if length < longest:
       raise UserError(
-        f"{name} length {asked} is too short for the cache {cache.path}, which"
+        f"{name} length {length} is too short for the cache {cache.path}, which"
         f" has a row of {longest}; make a cache with the shorter length or ask"
-        f" for {longest} to {made}"
+        f" for {longest} to {limit}"
       )

@@ -9,9 +9,6 @@ gets ⌊m · w_j / (w_j + w_j+1 + …)⌋. Hence
 - in between a component is less than one row for each component off its share;
 - the k-th row that component j gives is row k of its own stream: the same that
   it would give alone.
-
-mixture = Mixture([(gsm8k, 3), (svamp, 1)])
-component, place = mixture.split(n)
 """
 
 from collections.abc import Iterable
@@ -38,7 +35,10 @@ class Mixture:
     components = sorted(components, key=lambda pair: _key(pair[0]))
     assert components, "a mixture has components"
     self.caches = tuple(cache for cache, _ in components)
-    self.rates = _whole([_checked(*pair) for pair in components])
+    rates = [_checked(*pair) for pair in components]
+    scale = math.lcm(*(rate.denominator for rate in rates))
+    whole = [int(rate * scale) for rate in rates]
+    self.rates = tuple(rate // math.gcd(*whole) for rate in whole)
     for left, right in zip(self.caches, self.caches[1:], strict=False):
       if _key(left) == _key(right):
         raise UserError(
@@ -53,7 +53,6 @@ class Mixture:
 
   @property
   def vocabulary(self) -> vocabularies.Vocabulary:
-    """That of all its caches."""
     return self.caches[0].vocabulary
 
   @property
@@ -88,13 +87,6 @@ def _checked(cache: TokenCache, rate: float) -> fractions.Fraction:
       " number above 0, or leave it out"
     )
   return fractions.Fraction(str(rate))  # 0.1 is a tenth, as it was written
-
-
-def _whole(rates: list[fractions.Fraction]) -> tuple[int, ...]:
-  """The smallest whole numbers in the same proportions."""
-  scale = math.lcm(*(rate.denominator for rate in rates))
-  whole = [int(rate * scale) for rate in rates]
-  return tuple(rate // math.gcd(*whole) for rate in whole)
 
 
 def _check_same_vocabulary(left: TokenCache, right: TokenCache) -> None:

@@ -3,8 +3,6 @@
 grain's index shuffle computes the image of one place directly, so a data order
 takes no memory and no state: any place of any epoch is a function of a stream,
 a tuple of numbers that starts with the seed.
-
-row = permute(place, size=1000, stream=(seed, EPOCH, epoch))
 """
 
 import functools

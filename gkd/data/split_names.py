@@ -1,7 +1,4 @@
-"""Names of splits, as TFDS writes them: "train", "train[:90%]", "a+b".
-
-may_intersect("train[:90%]", "train[90%:]")
-"""
+"""Names of splits, as TFDS writes them: "train", "train[:90%]", "a+b"."""
 
 import re
 
@@ -19,11 +16,11 @@ def may_intersect(left: str, right: str) -> bool:
 
 def _parts_intersect(a: tuple, b: tuple) -> bool:
   (name_a, unit_a, *range_a), (name_b, unit_b, *range_b) = a, b
-  if "all" not in (name_a, name_b) and name_a != name_b:
-    return False
-  if "all" in (name_a, name_b) or None in (unit_a, unit_b):
+  if "all" in (name_a, name_b):
     return True
-  if unit_a != unit_b:
+  if name_a != name_b:
+    return False
+  if unit_a is None or unit_a != unit_b:
     return True
   return max(range_a[0], range_b[0]) < min(range_a[1], range_b[1])
 

@@ -1,16 +1,12 @@
 """The part of a cache that a run uses: rows, or prompts with their targets.
 
-Parts are drawn by a seed and nest: 0.5 % of the rows lie within 5 % of them,
-and with several targets a prompt the prompts of a small part within those of a
-large one. At a constant number of rows N, `targets_per_prompt` m trades prompts
-for targets: N/m prompts with m targets each, the prompts for 2m being among
-those for m (prompt diversity, Fig. 6 of the teacher-hacking paper).
+Parts are drawn by a seed and nest: 0.5 % of the rows, or prompts, lie within
+5 % of them. At a constant number of rows N, `targets_per_prompt` m trades
+prompts for targets: N/m prompts with m targets each, the prompts for 2m being
+among those for m (prompt diversity, Fig. 6 of the teacher-hacking paper).
 
 Targets of one prompt are the rows with the same prompt text, in the order of
 the cache: what `gkd sample` writes.
-
-rows = Subset(fraction=0.05).of(cache, seed=0)
-cache_row = rows[place]          # 0 ≤ place < len(rows)
 """
 
 from collections.abc import Iterator
@@ -29,7 +25,7 @@ class Rows:
 
   Attributes:
     total: rows of the cache, or prompts with `groups`.
-    size: so many of them are used.
+    size: number of them in use.
     stream: of the permutation that they are the first of, if not all are used.
     groups: [total, m] rows of the cache of each prompt; None: single rows.
   """
@@ -61,11 +57,11 @@ class Subset:
   """How much of a cache is used.
 
   Attributes:
-    limit: so many rows; None for all.
-    fraction: this share of the rows, or of the prompts with
-      `targets_per_prompt`; above 0, at most 1; None for all.
-    targets_per_prompt: the first so many targets of each prompt; None takes
-      rows as they come, whatever their prompts.
+    limit: number of rows; None for all.
+    fraction: share of the rows, or of the prompts with `targets_per_prompt`;
+      above 0, at most 1; None for all.
+    targets_per_prompt: number of first targets of each prompt; None takes rows
+      as they come, whatever their prompts.
     seed: of the draw; None for the seed of the run.
   """
 
@@ -105,16 +101,12 @@ class Subset:
     return self.limit is not None or self.fraction not in (None, 1)
 
   def of(self, cache: TokenCache, seed: int) -> Rows:
-    """The rows of `cache`, drawn with `seed` unless the subset has its own.
-
-    Raises:
-      UserError: a prompt has too few targets.
-    """
-    drawn_by = seed if self.seed is None else self.seed
+    """The rows of `cache`, drawn with `seed` unless the subset has its own."""
+    seed = seed if self.seed is None else self.seed
     m = self.targets_per_prompt
     if m is None:
       size = min(self._size(len(cache), 1), len(cache))
-      return Rows(len(cache), size, (drawn_by, shuffle.SUBSET))
+      return Rows(len(cache), size, (seed, shuffle.SUBSET))
     groups = _groups(cache, m)
     size = self._size(len(groups), m)
     if size > len(groups):
@@ -123,7 +115,7 @@ class Subset:
         f" prompts and cache {cache.path} has {len(groups)}; lower the first or"
         " raise the second"
       )
-    return Rows(len(groups), size, (drawn_by, shuffle.PROMPTS), groups)
+    return Rows(len(groups), size, (seed, shuffle.PROMPTS), groups)
 
   def describe(self, rows: Rows, cache: TokenCache, seed: int) -> str:
     """Number of rows, and how they came about."""

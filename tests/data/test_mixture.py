@@ -72,11 +72,8 @@ def test_far_rows_are_exact_too(caches):
   mixture = mix(caches, (2, 1))
   far = 3 * 10**15
   rows = [mixture.split(n) for n in range(far, far + 3)]
-  assert sorted(rows) == [
-    (0, far // 3 * 2),
-    (0, far // 3 * 2 + 1),
-    (1, far // 3),
-  ]
+  third = far // 3
+  assert sorted(rows) == [(0, 2 * third), (0, 2 * third + 1), (1, third)]
 
 
 def test_neither_order_nor_scale_of_the_rates_matters(caches):

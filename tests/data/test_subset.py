@@ -88,34 +88,35 @@ def test_diversity_at_constant_size(sampled):
 
 
 def test_a_fraction_of_the_prompts_with_their_targets(sampled):
-  parts = []
-  for fraction in (0.25, 0.5):
-    subset = Subset(fraction=fraction, targets_per_prompt=3)
-    parts.append(targets_by_prompt(sampled, subset.of(sampled, 0)))
+  subsets = [Subset(fraction=f, targets_per_prompt=3) for f in (0.25, 0.5)]
+  parts = [targets_by_prompt(sampled, s.of(sampled, 0)) for s in subsets]
   assert [len(part) for part in parts] == [3, 6]
   assert set(parts[0]) < set(parts[1])
   assert all(len(targets) == 3 for targets in parts[1].values())
 
 
-def test_words_say_how_many_and_how_drawn(cache, sampled):
-  def words(subset, of):
-    return subset.describe(subset.of(of, 5), of, 5)
-
-  assert words(Subset(), cache) == "400 rows"
-  few = words(Subset(limit=512), cache)
-  assert few == "400 rows, fewer than TRAIN_LIMIT 512"
-  assert words(Subset(fraction=0.05), cache) == (
-    "20 of 400 rows, drawn by seed 5"
-  )
-  assert words(Subset(limit=20, seed=1), cache) == (
-    "20 of 400 rows, drawn by seed 1"
-  )
-  assert words(Subset(targets_per_prompt=1), sampled) == (
-    "12 of 48 rows: 12 prompts × 1 target"
-  )
-  assert words(Subset(limit=12, targets_per_prompt=4), sampled) == (
-    "12 of 48 rows: 3 prompts × 4 targets, drawn by seed 5"
-  )
+@pytest.mark.parametrize(
+  ("name", "fields", "expected"),
+  [
+    ("cache", {}, "400 rows"),
+    ("cache", {"limit": 512}, "400 rows, fewer than TRAIN_LIMIT 512"),
+    ("cache", {"fraction": 0.05}, "20 of 400 rows, drawn by seed 5"),
+    ("cache", {"limit": 20, "seed": 1}, "20 of 400 rows, drawn by seed 1"),
+    (
+      "sampled",
+      {"targets_per_prompt": 1},
+      "12 of 48 rows: 12 prompts × 1 target",
+    ),
+    (
+      "sampled",
+      {"limit": 12, "targets_per_prompt": 4},
+      "12 of 48 rows: 3 prompts × 4 targets, drawn by seed 5",
+    ),
+  ],
+)
+def test_words_say_how_many_and_how_drawn(name, fields, expected, request):
+  cache, subset = request.getfixturevalue(name), Subset(**fields)
+  assert subset.describe(subset.of(cache, 5), cache, 5) == expected
 
 
 @pytest.mark.parametrize(

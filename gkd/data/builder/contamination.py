@@ -2,9 +2,6 @@
 
 An evaluation on prompts that were trained on measures memory. Blanks around a
 prompt do not count, see `hashes.prompt_hash`.
-
-found = shared(train, validation)
-found.prompts, found.rows, found.quoted
 """
 
 from typing import NamedTuple
@@ -35,8 +32,8 @@ def within(cache: TokenCache) -> Repeats:
 
 def shared(left: TokenCache, right: TokenCache) -> Repeats:
   """Prompts of `right` that also stand in `left`."""
-  found = np.isin(right.prompt_hashes, left.prompt_hashes)
-  return _repeats(right, np.flatnonzero(found))
+  is_shared = np.isin(right.prompt_hashes, left.prompt_hashes)
+  return _repeats(right, np.flatnonzero(is_shared))
 
 
 def _repeats(cache: TokenCache, rows: np.ndarray) -> Repeats:

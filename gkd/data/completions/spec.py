@@ -1,8 +1,4 @@
-"""Which prompts a model completes, and how; and what was written, in words.
-
-spec = Completions(model=model, parameters={"sha256": "…"}, prompts=cache,
-                   lengths={"inputs": 64, "targets": 32}, num_samples=4)
-"""
+"""What a model completes and how; a summary of what was written."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -146,12 +142,12 @@ class Completions:
   def describe(self) -> str:
     """One sentence for the start-up print."""
     info, n = self.prompts.info, self.num_samples
-    found = "found" if self.decoding.is_search else "drawn"
+    verb = "found" if self.decoding.is_search else "drawn"
     seed = "" if self.decoding.is_search else f", seed {self.seed}"
     return (
       f"{'a completion' if n == 1 else f'{n:,} completions'} of each of"
       f" {len(self.rows):,} prompts of {info['task']} {info['split']},"
-      f" {found} {self.decoding.describe()}, at"
+      f" {verb} {self.decoding.describe()}, at"
       f" most {self.lengths['targets']:,} tokens{seed}; written"
       f" {self.prompts_per_shard:,} prompts at a time"
     )
@@ -169,9 +165,7 @@ class Result(NamedTuple):
   same_text: int = 0  # other tokens, but the text of a better one of the prompt
   new_completions: int = 0  # by this call; the others were there already
   new_tokens: int = 0
-  seconds: float = (
-    0.0  # of this call, from the moment that parameters are there
-  )
+  seconds: float = 0.0  # of this call, once parameters are loaded
   compile_seconds: float = 0.0  # of those
 
   def describe(self) -> str:

@@ -1,18 +1,14 @@
 """Completions of prompts by a model, as a token cache that training reads.
 
-What `gkd sample` does, without a configuration: sequence-level and offline
-distillation train on the result like on any other cache. Rows of one prompt
-follow one another. Completion k of prompt n depends only on (seed, n, k), where
-n is the prompt's row in its cache: neither on the batch nor on which other
-prompts are completed. What was killed goes on behind its last shard.
-
-A beam search writes its best completions, the best first, each with its score.
-A prompt of which fewer than n ended has fewer rows, which is counted.
+Rows of one prompt follow one another. Completion k of prompt n depends only on
+(seed, n, k), where n is the prompt's row in its cache: neither on the batch nor
+on which other prompts are completed. What was killed goes on behind its last
+shard. A beam search writes its best completions, the best first, each with its
+score; a prompt of which fewer ended has fewer rows, which is counted.
 
 spec = Completions(model=model, parameters={"sha256": "…"}, prompts=cache,
                    lengths={"inputs": 64, "targets": 32}, num_samples=4)
 result = write_completions("completions", spec, lambda: params)
-print(result.describe())
 """
 
 from collections.abc import Callable
@@ -67,14 +63,12 @@ def write_completions(
   """Writes completions as a token cache; continues or recognises an older one.
 
   Args:
-    path: the folder to make.
+    path: the folder to make; one with anything else in it is refused.
     spec: what to sample.
     load_params: the model's parameters; called if anything is left to do.
     provenance: JSON to keep in `info["written_by"]` beside the spec's key.
 
   Raises:
-    UserError: the folder holds something else, a half-made cache of another
-      spec, or is in use; or it cannot be written.
     FloatingPointError: the model's logits were not finite.
   """
   path = Path(path)
@@ -85,11 +79,10 @@ def write_completions(
     before = sum(writer.finished.values()), writer.counts.get("tokens", 0)
     seconds, compile_seconds = _add_missing(writer, spec, load_params)
     counts, total = writer.counts, sum(writer.finished.values())
-    info = spec.prompts.info
     kept = ("task", "split", "postprocess", "metrics")
     writer.finish(
       {
-        **{name: info[name] for name in kept},
+        **{name: spec.prompts.info[name] for name in kept},
         "lengths": dict(spec.lengths),
         "vocabulary": spec.prompts.vocabulary,
         "hash": content_hash(spec.key),
@@ -110,19 +103,19 @@ def write_completions(
 
 def _recognised(cache: TokenCache, spec: Completions) -> Result:
   """The finished completions that stand at the path already."""
-  found = cache.info.get("written_by")
-  if found is None:
+  written_by = cache.info.get("written_by")
+  if written_by is None:
     raise UserError(
       f"{cache.path} holds a cache of {cache.info['task']}"
       f" {cache.info['split']} that no model wrote; choose another folder"
     )
-  made_with = {name: found.get(name) for name in spec.key}
+  made_with = {name: written_by.get(name) for name in spec.key}
   if difference := differences(made_with, spec.key):
     raise UserError(
       f"{cache.path} holds completions made with {difference}; choose another"
       " folder, or delete that one to sample anew"
     )
-  counts = {name: found[name] for name in _new_counts(spec)}
+  counts = {name: written_by[name] for name in _new_counts(spec)}
   return Result(str(cache.path), len(spec.rows), len(cache), **counts)
 
 

@@ -1,7 +1,9 @@
 """Completions: a function of (seed, row, k), and nothing lost or doubled."""
 
 import dataclasses
+import itertools
 import logging
+from unittest import mock
 
 import jax
 import numpy as np
@@ -72,12 +74,7 @@ def written(path, plan) -> dict[tuple[str, int], list[int]]:
 
 
 def files(folder) -> dict[str, bytes]:
-  """Every file of a cache but info.json, which holds a date."""
-  return {
-    file.name: file.read_bytes()
-    for file in folder.iterdir()
-    if file.name != "info.json"
-  }
+  return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -101,25 +98,21 @@ def expected(prompts):
 
 
 # What must not matter.
-LAYOUTS = {
-  "as it is": {},
-  "one shard": {"shard_prompts": 100},
-  "some prompts": {"rows": [1, 2, 3, 7, 11, 20, 21]},
-  "shards that batches do not fill": {"shard_prompts": 5},
-  "one device": {"batch_size": 3, "devices": 1},
-  "two devices and default shards": {
-    "batch_size": 16,
-    "devices": 2,
-    "shard_prompts": None,
-  },
-}
+LAYOUTS = (
+  {},
+  {"shard_prompts": 100},
+  {"rows": [1, 2, 3, 7, 11, 20, 21]},
+  {"shard_prompts": 5},  # batches do not fill it
+  {"batch_size": 3, "devices": 1},
+  {"batch_size": 16, "devices": 2, "shard_prompts": None},
+)
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("changes", LAYOUTS)
 def test_completions_depend_on_seed_row_and_k_alone(
-  name, plan, expected, tmp_path
+  changes, plan, expected, tmp_path
 ):
-  changes = dict(LAYOUTS[name])
+  changes = dict(changes)
   # All four of the tests' virtual devices, unless it says otherwise.
   devices = jax.devices()[: changes.pop("devices", 4)]
   mesh = partitioning.make_mesh(devices=devices)
@@ -138,24 +131,19 @@ def test_completions_of_another_seed_are_others(plan, expected, tmp_path):
   assert sum(pairs) < len(pairs) / 4
 
 
-class Stopped(BaseException):
-  """As a KeyboardInterrupt."""
-
-
 def stop_after(patch, count, path, plan):
   """Writes completions and stops when `count` batches have been dispatched."""
-  calls = []
+  calls = itertools.count()
   original = write.generate
 
   def generate(*args, **kwargs):
-    calls.append(None)
-    if len(calls) > count:
-      raise Stopped
+    if next(calls) == count:
+      raise KeyboardInterrupt
     return original(*args, **kwargs)
 
   with patch.context() as local:
     local.setattr(write, "generate", generate)
-    with pytest.raises(Stopped):
+    with pytest.raises(KeyboardInterrupt):
       write_completions(path, plan, params)
 
 
@@ -178,75 +166,66 @@ def test_an_interrupt_at_any_batch_loses_no_finished_shard(
   if name == "plan":
     assert result.new_completions == 2 * ROWS - 8 * kept
   assert files(tmp_path / "c") == files(tmp_path / "whole")
-  infos = [TokenCache(tmp_path / name).info for name in ("c", "whole")]
-  assert infos[0] == infos[1]
   assert not (tmp_path / ".c.partial").exists()
 
 
 def test_stopped_when_all_shards_are_there(plan, tmp_path, monkeypatch):
+  finish = mock.Mock(side_effect=KeyboardInterrupt)
   with monkeypatch.context() as patch:
-    patch.setattr(write.CacheWriter, "finish", stop)
-    with pytest.raises(Stopped):
+    patch.setattr(write.CacheWriter, "finish", finish)
+    with pytest.raises(KeyboardInterrupt):
       write_completions(tmp_path / "c", plan, params)
   result = write_completions(tmp_path / "c", plan, fail)
   assert (result.completions, result.new_completions) == (2 * ROWS, 0)
-
-
-def stop(*args, **kwargs):
-  raise Stopped
 
 
 def fail():
   raise AssertionError("nothing is left to do, parameters are not needed")
 
 
-def test_same_plan_again_finds_it_complete(plan, tmp_path):
-  first = write_completions(tmp_path / "c", plan, params)
-  again = write_completions(tmp_path / "c", plan, fail)
-  assert again[:7] == first[:7]
-  assert again.describe().endswith("; complete, nothing to do")
-
-
 # A change of the plan, and what the message says of it.
-CHANGES = {
-  "seed": ({"seed": 6}, "seed 5, not 6"),
-  "decoding": (
+CHANGES = (
+  ({"seed": 6}, "seed 5, not 6"),
+  (
     {"decoding": SamplingParams(temperature=0.7, top_k=4)},
     r"temperature 1\.0, not 0\.7; top_k 0, not 4",
   ),
-  "number of completions": ({"num_samples": 3}, "num_samples 2, not 3"),
-  "length": (
-    {"lengths": tiny.LENGTHS},
-    r"lengths\.targets 12, not 16",
-  ),
-  "checkpoint": (
+  ({"num_samples": 3}, "num_samples 2, not 3"),
+  ({"lengths": tiny.LENGTHS}, r"lengths\.targets 12, not 16"),
+  (
     {"parameters": {"sha256": "b" * 64, "step": 4}},
     r"parameters\.sha256 a{12}…, not b{12}…; parameters\.step 3, not 4",
   ),
-  "prompts": ({"rows": [0, 1]}, r"prompts\.rows 22, not 2"),
-  "writer": ({"writer": "student"}, "source teacher, not student"),
-}
+  ({"rows": [0, 1]}, r"prompts\.rows 22, not 2"),
+  ({"writer": "student"}, "source teacher, not student"),
+)
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_completions_of_another_plan_are_refused(
-  name, plan, tmp_path, monkeypatch
-):
-  changes, message = CHANGES[name]
-  other = dataclasses.replace(plan, **changes)
+def test_completions_of_another_plan_are_refused(plan, tmp_path, monkeypatch):
   stop_after(monkeypatch, 3, tmp_path / "half", plan)
-  half = rf"\.half\.partial holds 8 finished rows made with {message}.*delete"
-  with pytest.raises(UserError, match=half):
-    write_completions(tmp_path / "half", other, fail)
   write_completions(tmp_path / "whole", plan, params)
   before = files(tmp_path / "whole")
-  whole = rf"whole holds completions made with {message}.*choose another folder"
-  with pytest.raises(UserError, match=whole):
-    write_completions(tmp_path / "whole", other, fail)
+  for changes, message in CHANGES:
+    other = dataclasses.replace(plan, **changes)
+    half = rf"\.half\.partial holds 8 finished rows made with {message}.*delete"
+    with pytest.raises(UserError, match=half):
+      write_completions(tmp_path / "half", other, fail)
+    whole = rf"whole holds completions made with {message}.*another folder"
+    with pytest.raises(UserError, match=whole):
+      write_completions(tmp_path / "whole", other, fail)
+  search = dataclasses.replace(plan, decoding=BeamSearch(2))
+  with pytest.raises(
+    UserError, match="made with beam_size none, not 2; beam_al"
+  ):
+    write_completions(tmp_path / "whole", search, fail)
   # Nothing was lost by asking.
   assert files(tmp_path / "whole") == before
   again = write_completions(tmp_path / "half", plan, params)
   assert again.new_completions == 2 * ROWS - 8
+  # The same plan finds it complete.
+  third = write_completions(tmp_path / "half", plan, fail)
+  assert third[:7] == again[:7]
+  assert third.describe().endswith("; complete, nothing to do")
 
 
 def test_a_folder_with_something_else_is_refused(plan, tmp_path):
@@ -291,36 +270,35 @@ def test_info_says_who_wrote_it_and_how(plan, expected, tmp_path):
   cache.verify()
   info = cache.info
   by = info["written_by"]
-  assert by["source"] == "teacher"
-  assert by["parameters"] == {"sha256": "a" * 64, "step": 3}
+  cut = sum(tokens[-1] != 1 for tokens in expected.values())
+  assert 0 < cut < len(expected)
+  assert (
+    by
+    | {
+      "source": "teacher",
+      "parameters": {"sha256": "a" * 64, "step": 3},
+      "temperature": 1,
+      "top_k": 0,
+      "top_p": 1.0,
+      "seed": 5,
+      "num_samples": 2,
+      "date": "today",
+      "tokens": sum(map(len, expected.values())),
+      "truncated": cut,
+    }
+    == by
+  )
   assert by["model"]["emb_dim"] == tiny.TEACHER.config.emb_dim
   assert by["prompts"]["hash"] == plan.prompts.info["hash"]
   assert (by["prompts"]["task"], by["prompts"]["split"]) == ("sums", "train")
-  assert (by["temperature"], by["top_k"], by["top_p"]) == (1, 0, 1.0)
-  assert (by["seed"], by["num_samples"], by["date"]) == (5, 2, "today")
   assert info["lengths"] == LENGTHS
   assert info["metrics"] == plan.prompts.info["metrics"]
-  assert by["tokens"] == sum(map(len, expected.values()))
-  cut = sum(tokens[-1] != 1 for tokens in expected.values())
-  assert 0 < cut < len(expected)
-  assert by["truncated"] == cut
 
 
 @pytest.fixture
 def search(plan):
   """The three best of four beams."""
   return dataclasses.replace(plan, decoding=BeamSearch(4, 0.6), num_samples=3)
-
-
-def test_drawn_and_searched_are_not_mixed(plan, search, tmp_path):
-  write_completions(tmp_path / "drawn", plan, params)
-  write_completions(tmp_path / "searched", search, params)
-  message = "completions made with beam_size none, not 4; beam_alpha none, not"
-  with pytest.raises(UserError, match=message):
-    write_completions(tmp_path / "drawn", search, fail)
-  message = "completions made with temperature none, not 1.0; top_k none, not 0"
-  with pytest.raises(UserError, match=message):
-    write_completions(tmp_path / "searched", plan, fail)
 
 
 @pytest.fixture(scope="module")
@@ -363,16 +341,17 @@ def test_a_search_writes_its_best_ones_best_first(
   missing = 3 * ROWS - sum(map(len, searched.values()))
   assert missing > 0  # or this shows nothing
   by = cache.info["written_by"]
-  assert (result.missing, by["missing"], by["same_text"]) == (
-    missing,
-    missing,
-    0,
-  )
+  assert result.missing == by["missing"] == missing
+  assert by["same_text"] == 0
   assert result.completions == len(cache) == 3 * ROWS - missing
   truncated = sum(ids[-1] != 1 for rows in searched.values() for ids, _ in rows)
   assert result.truncated == by["truncated"] == truncated
   again = write_completions(tmp_path / "c", search, fail)
   assert again[:7] == result[:7]
+  message = "completions made with temperature none, not 1.0; top_k none, not 0"
+  drawn = dataclasses.replace(search, decoding=SamplingParams())
+  with pytest.raises(UserError, match=message):
+    write_completions(tmp_path / "c", drawn, fail)
 
 
 def test_the_first_target_of_each_prompt_is_the_best(
