@@ -1,0 +1,112 @@
+"""The peer in PyTorch minimises what gkd minimises: `make parity`."""
+
+import runpy
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from gkd import trees
+from gkd.losses.divergence import GeneralizedJSD
+from gkd.losses.objective import Distillation
+from gkd.models import t5
+from gkd.training import state as states
+from gkd.training.step import TrainStep
+from gkd.training.step import update_step
+from gkd.types import Batch
+from tests import tiny
+
+pytestmark = pytest.mark.parity
+
+STUDENT = {
+  "vocab_size": 40,
+  "emb_dim": 24,
+  "num_heads": 3,
+  "num_encoder_layers": 2,
+  "num_decoder_layers": 2,
+  "head_dim": 5,
+  "mlp_dim": 20,
+  "mlp_activations": ("gelu", "linear"),
+  "dropout_rate": 0.0,
+}
+TEACHER = STUDENT | {"emb_dim": 32, "num_encoder_layers": 1}
+
+
+@pytest.fixture(scope="module")
+def torch():
+  reason = "parity needs torch and transformers: make parity"
+  pytest.importorskip("transformers", reason=reason)
+  return pytest.importorskip("torch", reason=reason)
+
+
+@pytest.fixture(scope="module")
+def golden_models(golden):
+  path = golden / "transformers" / "make.py"
+  return types.SimpleNamespace(**runpy.run_path(str(path)))
+
+
+def make_batch() -> Batch:
+  """Prompts of unequal length, targets that fill their rows."""
+  random = np.random.default_rng(0)
+  inputs = random.integers(2, 40, (4, 9)).astype(np.int32)
+  inputs[1, 4:] = inputs[3, 7:] = 0
+  targets = random.integers(2, 40, (4, 6)).astype(np.int32)
+  return Batch(
+    inputs=inputs,
+    input_mask=inputs > 0,
+    targets=targets,
+    weights=np.ones(targets.shape, np.float32),
+    rows=np.arange(4, dtype=np.int32),
+    source=np.ones(4, np.int32),
+  )
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5])
+def test_loss_and_gradient_norm_equal_gkds(torch, golden_models, beta):
+  from benchmarks.peers import torch_gkd
+
+  ours, params, theirs = {}, {}, {}
+  for seed, (role, options) in enumerate(
+    {"student": STUDENT, "teacher": TEACHER}.items()
+  ):
+    weights, theirs[role] = golden_models.make_model(options, seed)
+    ours[role] = t5.encoder_decoder(t5.T5Config.from_size(options))
+    params[role] = trees.unflatten(
+      {name: w.astype(np.float32) for name, w in weights.items()}
+    )
+  batch = make_batch()
+  plan = TrainStep(
+    **ours,
+    objective=Distillation(GeneralizedJSD(beta)),
+    optimizer=tiny.adamw(total_steps=10),
+  )
+  student = jax.tree.map(jax.numpy.array, params["student"])
+  state = states.create(student, plan.optimizer.transformation())
+  _, means = update_step(plan, state, params["teacher"], batch, np.int32(0))
+
+  start = np.zeros((4, 1), np.int32)
+  sequences = torch.tensor(np.concatenate([start, batch.targets], 1)).long()
+  prompts = {
+    "input_ids": torch.tensor(batch.inputs).long(),
+    "attention_mask": torch.tensor(batch.input_mask).long(),
+  }
+  loss = torch_gkd.distillation_loss(
+    theirs["student"], theirs["teacher"], prompts, sequences, beta
+  )
+  loss.backward()
+  squares = [w.grad.square().sum() for w in theirs["student"].parameters()]
+  norm = torch.stack(squares).sum().sqrt()
+  got = {"loss": loss.item(), "grad_norm": norm.item()}
+  want = {name: float(means[name].compute()) for name in got}
+  assert got == pytest.approx(want, rel=1e-5)
+
+
+def test_samples_fill_their_rows(torch):
+  from benchmarks.peers import torch_gkd
+
+  args = torch_gkd.parser().parse_args(["--student=tiny", "--teacher=tiny"])
+  for name in ("batch_size", "input_length", "target_length", "rounds"):
+    setattr(args, name, 2)
+  result = torch_gkd.measure(args)
+  assert result["seconds"]["step"]["median"] > 0
