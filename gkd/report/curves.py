@@ -16,16 +16,11 @@ import tomllib
 from typing import NamedTuple
 
 from gkd.report import arms
+from gkd.report import charts
 from gkd.report import final_metrics
 from gkd.report import formats
 from gkd.report import metric_info
 from gkd.report import tables
-from gkd.report.arms import Arm
-from gkd.report.arms import Run
-from gkd.report.arms import by_arm
-from gkd.report.arms import metrics_of
-from gkd.report.charts import MAX_POINTS
-from gkd.report.charts import NUM_BINS
 from gkd.report.charts import Chart
 from gkd.report.charts import Series
 from gkd.report.metric_info import Metric
@@ -50,11 +45,11 @@ class Line(NamedTuple):
   high: Sequence[float]
 
 
-def sections(runs: Sequence[Run]) -> dict[str, list[Chart]]:
+def sections(runs: Sequence[arms.Run]) -> dict[str, list[Chart]]:
   """{section: charts} in reading order, without those that have no points."""
   drawn: dict[str, list[Chart | None]] = collections.defaultdict(list)
   more = []
-  metrics = metrics_of(runs)
+  metrics = arms.metrics_of(runs)
   scores = metric_info.scores(metrics)
   several = len(metric_info.groups(scores)) > 1
   for score in scores:
@@ -84,23 +79,23 @@ def sections(runs: Sequence[Run]) -> dict[str, list[Chart]]:
     if not arms.is_seconds(name)
   ]
   return {
-    name: [chart for chart in charts if chart is not None]
-    for name, charts in drawn.items()
-    if any(charts)
+    name: [chart for chart in of_section if chart is not None]
+    for name, of_section in drawn.items()
+    if any(of_section)
   }
 
 
-def legend(runs: Sequence[Run]) -> list[Series]:
+def legend(runs: Sequence[arms.Run]) -> list[Series]:
   """Names of the arms with curves: one colour each, in all charts."""
   return [
     Series(arm.name, colour, ())
-    for colour, arm in enumerate(by_arm(runs))
+    for colour, arm in enumerate(arms.by_arm(runs))
     if not all(run.is_evaluation for run in arm.runs)
   ]
 
 
 def chart(
-  runs: Sequence[Run], metric: Metric, title: str, note: str
+  runs: Sequence[arms.Run], metric: Metric, title: str, note: str
 ) -> Chart | None:
   """The curves of one metric; None where no run has two points of it.
 
@@ -111,8 +106,8 @@ def chart(
     note: how to read it; what a band means is added.
   """
   trained = [
-    Arm(arm.name, [run for run in arm.runs if not run.is_evaluation])
-    for arm in by_arm(runs)
+    arms.Arm(arm.name, [run for run in arm.runs if not run.is_evaluation])
+    for arm in arms.by_arm(runs)
   ]
   lines = [_line(arm.runs, metric) for arm in trained]
   longest = max((len(line.xs) for line in lines), default=0)
@@ -128,7 +123,7 @@ def chart(
   if isinstance(metric, Score):
     series += _references(trained, metric)
     single = [arm.runs[0] for arm in trained if len(arm.runs) == 1]
-    if metric.bounds[0] in metrics_of(single):
+    if metric.bounds[0] in arms.metrics_of(single):
       notes.append("Band: 95 % interval over the prompts.")
   is_log = is_outlying(
     [y for one in series for y in (*one.ys, *one.low, *one.high)]
@@ -144,7 +139,7 @@ def chart(
     series=series,
     x_scale="log" if is_log_spaced(steps) else "linear",
     y_scale="log" if is_log else "linear",
-    is_downsampled=longest > MAX_POINTS,
+    is_downsampled=longest > charts.MAX_POINTS,
   )
 
 
@@ -163,7 +158,7 @@ def is_outlying(values: Sequence[float]) -> bool:
   return max(values) > _OUTLYING * statistics.median(values)
 
 
-def _line(runs: Sequence[Run], metric: Metric) -> Line:
+def _line(runs: Sequence[arms.Run], metric: Metric) -> Line:
   """Over the seeds; of a single run with its confidence interval."""
   line = _over_seeds(runs, metric)
   if len(runs) != 1 or not isinstance(metric, Score):
@@ -176,7 +171,7 @@ def _line(runs: Sequence[Run], metric: Metric) -> Line:
   return line._replace(low=low, high=high)
 
 
-def _over_seeds(runs: Iterable[Run], metric: Metric) -> Line:
+def _over_seeds(runs: Iterable[arms.Run], metric: Metric) -> Line:
   """Mean, lowest and highest at the steps that all runs report.
 
   Where they have none in common, at all of them.
@@ -192,7 +187,7 @@ def _over_seeds(runs: Iterable[Run], metric: Metric) -> Line:
   return Line(sorted(steps), *bands)
 
 
-def _points(run: Run, metric: Metric) -> dict[int, float]:
+def _points(run: arms.Run, metric: Metric) -> dict[int, float]:
   """{step: value that can be drawn}; memory in MiB.
 
   Values that are not finite are left out, and so are those whose distance
@@ -203,7 +198,7 @@ def _points(run: Run, metric: Metric) -> dict[int, float]:
   return {step: y * scale for step, y in curve.items() if abs(y) < _LARGEST}
 
 
-def _series(arm: Arm, colour: int, line: Line, metric: Metric) -> Series:
+def _series(arm: arms.Arm, colour: int, line: Line, metric: Metric) -> Series:
   xs, ys, low, high = downsample(line)
   if list(low) == list(high):
     low, high = (), ()
@@ -213,7 +208,7 @@ def _series(arm: Arm, colour: int, line: Line, metric: Metric) -> Series:
   return Series(arm.name, colour, ys, xs, low, high, is_broken=is_broken)
 
 
-def _references(trained: Sequence[Arm], score: Score) -> list[Series]:
+def _references(trained: Sequence[arms.Arm], score: Score) -> list[Series]:
   """The same score of other models.
 
   Several models of a role are in the colours of the arms that they teach.
@@ -226,7 +221,7 @@ def _references(trained: Sequence[Arm], score: Score) -> list[Series]:
     colours = [
       colour
       for colour, arm in enumerate(trained)
-      if others[score] in metrics_of(arm.runs)
+      if others[score] in arms.metrics_of(arm.runs)
     ]
     colour = colours[0] if len(models) > 1 else None
     if line.xs:
@@ -242,9 +237,11 @@ def downsample(line: Line) -> Line:
   the run did. No extreme is lost.
   """
   count = len(line.xs)
-  if count <= MAX_POINTS:
+  if count <= charts.MAX_POINTS:
     return line
-  edges = [round(n * count / NUM_BINS) for n in range(NUM_BINS + 1)]
+  edges = [
+    round(n * count / charts.NUM_BINS) for n in range(charts.NUM_BINS + 1)
+  ]
   bins = [slice(*pair) for pair in itertools.pairwise(edges)]
   return Line(
     [line.xs[part][-1] for part in bins],
