@@ -1,8 +1,6 @@
 """Ids equal seqio's in tests/tasks; here is what needs no TensorFlow."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -14,6 +12,7 @@ from gkd.text.vocabulary import first_difference
 from gkd.text.vocabulary import from_spec
 from gkd.text.vocabulary import load
 from gkd.types import UserError
+from tests.data import child
 
 TEXTS = [f"number {i} and {i * i} make one sentence" for i in range(300)]
 
@@ -24,25 +23,19 @@ def trained(tmp_path_factory):
   return train_sentencepiece(TEXTS, 340, path)
 
 
-def test_special_ids_are_those_of_t5(trained):
+def test_training_twice_gives_the_same_file_with_ids_of_t5(trained, tmp_path):
   assert trained.size == 340
   assert [trained.piece(i) for i in range(3)] == ["<pad>", "</s>", "<unk>"]
   assert (trained.pad_id, trained.eos_ids, trained.unk_id) == (0, (1,), 2)
-
-
-def test_training_twice_gives_the_same_file(trained, tmp_path):
   again = train_sentencepiece(iter(TEXTS), 340, tmp_path / "again.model")
   assert again.sha256 == trained.sha256
 
 
-def test_byte_fallback_keeps_characters_never_seen(trained):
+def test_byte_fallback_keeps_characters_never_seen(trained, tmp_path):
   text = "Größe {≤} ~ 日本"
   ids = trained.encode(text)
   assert trained.unk_id not in ids
   assert trained.decode(ids) == text
-
-
-def test_without_byte_fallback_unseen_characters_are_unknown(tmp_path):
   small = train_sentencepiece(
     TEXTS, 80, tmp_path / "v.model", byte_fallback=False
   )
@@ -181,13 +174,14 @@ def test_first_difference_names_id_and_pieces(trained):
 
 
 def test_text_modules_import_without_tensorflow():
-  modules = "vocabulary sentencepiece_training numbers metrics postprocess"
-  code = (
-    "import sys\n"
-    "for name in ('tensorflow', 'seqio', 'torch', 'tensorflow_datasets'):\n"
-    "  sys.modules[name] = None\n"
-    + "".join(f"import gkd.text.{name}\n" for name in modules.split())
-    + "heavy = {'sacrebleu', 'rouge_score', 'sentencepiece', 'nltk'}\n"
-    "assert not heavy & set(sys.modules)\n"
-  )
-  subprocess.run([sys.executable, "-c", code], check=True)
+  code = """
+    import importlib, sys
+    absent = ("tensorflow", "seqio", "torch", "tensorflow_datasets")
+    sys.modules.update(dict.fromkeys(absent))
+    for name in sys.argv[1:]:
+      importlib.import_module(f"gkd.text.{name}")
+    heavy = {"sacrebleu", "rouge_score", "sentencepiece", "nltk"}
+    print(heavy & set(sys.modules))
+  """
+  names = ("vocabulary", "sentencepiece_training", "metrics", "postprocess")
+  assert child.run(code, *names) == "set()"
