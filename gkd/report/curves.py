@@ -8,12 +8,12 @@ drawn in bins the lowest and highest of each.
 import collections
 from collections.abc import Iterable
 from collections.abc import Sequence
+import dataclasses
 import itertools
 import math
 import os
 import statistics
 import tomllib
-from typing import NamedTuple
 
 from gkd.report import arms
 from gkd.report import charts
@@ -36,22 +36,13 @@ _MIN_LOG_POINTS = 5
 _LARGEST = 1e300
 
 
-class Line(NamedTuple):
-  """Points of a line and the band around it; all of one length."""
-
-  xs: Sequence[float]
-  ys: Sequence[float]
-  low: Sequence[float]
-  high: Sequence[float]
-
-
 def sections(runs: Sequence[arms.Run]) -> dict[str, list[Chart]]:
   """{section: charts} in reading order, without those that have no points."""
   drawn: dict[str, list[Chart | None]] = collections.defaultdict(list)
   more = []
   metrics = arms.metrics_of(runs)
   scores = metric_info.scores(metrics)
-  several = len(metric_info.groups(scores)) > 1
+  several = len({score.group for score in scores}) > 1
   for score in scores:
     beside = [other for other in scores if other.group == score.group]
     note = formats.unit_sentence(score.unit)
@@ -59,9 +50,12 @@ def sections(runs: Sequence[arms.Run]) -> dict[str, list[Chart]]:
       if score.compared_with:
         note += " At temperature 1; less is closer."
       title = metric_info.describe(score, beside)
-      what = (runs, score, title[:1].upper() + title[1:], note)
+      title = title[:1].upper() + title[1:]
       group = f": {score.group}" if several and score.group else ""
-      drawn[f"Evaluation{group}"] += [chart(*what), final_metrics.scores(*what)]
+      drawn[f"Evaluation{group}"] += [
+        chart(runs, score, title, note),
+        final_metrics.scores(runs, score, title, note),
+      ]
     else:
       title = f"Evaluation: {metric_info.describe(score, scores)}"
       more.append(chart(runs, score, title, note))
@@ -109,16 +103,12 @@ def chart(
     arms.Arm(arm.name, [run for run in arm.runs if not run.is_evaluation])
     for arm in arms.by_arm(runs)
   ]
-  lines = [_line(arm.runs, metric) for arm in trained]
+  lines = [_line(arm, colour, metric) for colour, arm in enumerate(trained)]
   longest = max((len(line.xs) for line in lines), default=0)
   # A single point says no more than the table does.
   if longest < 2:
     return None
-  series = [
-    _series(arm, colour, line, metric)
-    for colour, (arm, line) in enumerate(zip(trained, lines, strict=True))
-    if line.xs
-  ]
+  series = [_downsampled(line) for line in lines if line.xs]
   notes = [note]
   if isinstance(metric, Score):
     series += _references(trained, metric)
@@ -158,33 +148,37 @@ def is_outlying(values: Sequence[float]) -> bool:
   return max(values) > _OUTLYING * statistics.median(values)
 
 
-def _line(runs: Sequence[arms.Run], metric: Metric) -> Line:
+def _line(arm: arms.Arm, colour: int, metric: Metric) -> Series:
   """Over the seeds; of a single run with its confidence interval."""
-  line = _over_seeds(runs, metric)
-  if len(runs) != 1 or not isinstance(metric, Score):
-    return line
-  ends = [_points(runs[0], bound) for bound in metric.bounds]
-  low, high = (
-    [end.get(x, y) for x, y in zip(line.xs, line.ys, strict=True)]
-    for end in ends
+  line = _over_seeds(arm.runs, metric, arm.name, colour)
+  if len(arm.runs) == 1 and isinstance(metric, Score):
+    ends = [_points(arm.runs[0], bound) for bound in metric.bounds]
+    low, high = (
+      [end.get(x, y) for x, y in zip(line.xs, line.ys, strict=True)]
+      for end in ends
+    )
+    line = dataclasses.replace(line, low=low, high=high)
+  is_broken = any(
+    run.has_diverged and not math.isfinite(run.last(metric)) for run in arm.runs
   )
-  return line._replace(low=low, high=high)
+  return dataclasses.replace(line, is_broken=is_broken)
 
 
-def _over_seeds(runs: Iterable[arms.Run], metric: Metric) -> Line:
+def _over_seeds(
+  runs: Iterable[arms.Run], metric: Metric, name: str, colour: int | None
+) -> Series:
   """Mean, lowest and highest at the steps that all runs report.
 
   Where they have none in common, at all of them.
   """
-  lines = [line for line in (_points(run, metric) for run in runs) if line]
-  if not lines:
-    return Line([], [], [], [])
-  steps = set(lines[0]).intersection(*lines[1:]) or set().union(*lines)
-  columns = [
-    [line[step] for line in lines if step in line] for step in sorted(steps)
-  ]
-  bands = ([f(values) for values in columns] for f in (arms.mean, min, max))
-  return Line(sorted(steps), *bands)
+  curves = [curve for curve in (_points(run, metric) for run in runs) if curve]
+  if not curves:
+    return Series(name, colour, ())
+  steps = set(curves[0]).intersection(*curves[1:]) or set().union(*curves)
+  xs = sorted(steps)
+  values = [[curve[x] for curve in curves if x in curve] for x in xs]
+  ys, low, high = (list(map(f, values)) for f in (arms.mean, min, max))
+  return Series(name, colour, ys, xs, low, high)
 
 
 def _points(run: arms.Run, metric: Metric) -> dict[int, float]:
@@ -198,16 +192,6 @@ def _points(run: arms.Run, metric: Metric) -> dict[int, float]:
   return {step: y * scale for step, y in curve.items() if abs(y) < _LARGEST}
 
 
-def _series(arm: arms.Arm, colour: int, line: Line, metric: Metric) -> Series:
-  xs, ys, low, high = downsample(line)
-  if list(low) == list(high):
-    low, high = (), ()
-  is_broken = any(
-    run.has_diverged and not math.isfinite(run.last(metric)) for run in arm.runs
-  )
-  return Series(arm.name, colour, ys, xs, low, high, is_broken=is_broken)
-
-
 def _references(trained: Sequence[arms.Arm], score: Score) -> list[Series]:
   """The same score of other models.
 
@@ -217,35 +201,37 @@ def _references(trained: Sequence[arms.Arm], score: Score) -> list[Series]:
   models = tables.references(runs, [score])
   series = []
   for name, others in models.items():
-    line = _over_seeds(runs, others[score])
     colours = [
       colour
       for colour, arm in enumerate(trained)
       if others[score] in arms.metrics_of(arm.runs)
     ]
     colour = colours[0] if len(models) > 1 else None
+    line = _over_seeds(runs, others[score], name, colour)
     if line.xs:
       series.append(Series(name, colour, line.ys, line.xs, is_reference=True))
   return series
 
 
-def downsample(line: Line) -> Line:
+def _downsampled(line: Series) -> Series:
   """A line of at most `MAX_POINTS` points as it is; a longer one in bins.
 
   Each bin of neighbours becomes one point: their mean, in a band from the
   lowest to the highest, at the last of their steps, so that the line ends where
-  the run did. No extreme is lost.
+  the run did. No extreme is lost. A band without width is left out.
   """
   count = len(line.xs)
-  if count <= charts.MAX_POINTS:
-    return line
-  edges = [
-    round(n * count / charts.NUM_BINS) for n in range(charts.NUM_BINS + 1)
-  ]
-  bins = [slice(*pair) for pair in itertools.pairwise(edges)]
-  return Line(
-    [line.xs[part][-1] for part in bins],
-    [math.fsum(line.ys[part]) / len(line.ys[part]) for part in bins],
-    [min(line.low[part]) for part in bins],
-    [max(line.high[part]) for part in bins],
-  )
+  if count > charts.MAX_POINTS:
+    edges = [
+      round(n * count / charts.NUM_BINS) for n in range(charts.NUM_BINS + 1)
+    ]
+    bins = [slice(*pair) for pair in itertools.pairwise(edges)]
+    line = dataclasses.replace(
+      line,
+      xs=[line.xs[part][-1] for part in bins],
+      ys=[math.fsum(line.ys[part]) / len(line.ys[part]) for part in bins],
+      low=[min(line.low[part]) for part in bins],
+      high=[max(line.high[part]) for part in bins],
+    )
+  has_band = line.low != line.high
+  return line if has_band else dataclasses.replace(line, low=(), high=())

@@ -57,8 +57,8 @@ def with_words(chart: Chart) -> Figure:
   note = " ".join(filter(None, (chart.note, *drawing_notes(chart))))
   if note:
     lines = textwrap.wrap(note, 58)
-    words = "\n".join(lines)
-    figure.axes[0].set_title(words, fontsize=8, color="#5d646e", loc="left")
+    text = "\n".join(lines)
+    figure.axes[0].set_title(text, fontsize=8, color="#5d646e", loc="left")
     extra += 0.16 * len(lines)
   if len(chart.series) > 1:
     handles, names = figure.axes[0].get_legend_handles_labels()
