@@ -42,7 +42,10 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   devices = jax.devices()[: config.model_parallelism]
   mesh = partitioning.make_mesh(model=config.model_parallelism, devices=devices)
   resolved = setup.resolve(
-    config.roles, folders, mesh, evaluation=config.evaluation
+    {"student": config.student, "teacher": config.teacher},
+    folders,
+    mesh,
+    evaluation=config.evaluation,
   )
   comparison = None
   if seqio:

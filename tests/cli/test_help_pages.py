@@ -36,7 +36,7 @@ def commands_of(found: argparse.ArgumentParser) -> dict[str, str]:
 def helps():
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("COLUMNS", "80")
-    return commands_of(parser.build("", "~/.cache/gkd/data"))
+    return commands_of(parser.build())
 
 
 def examples(text: str) -> list[list[str]]:
@@ -58,7 +58,7 @@ def test_a_page_answers_what_a_newcomer_asks(name, helps):
   assert text.startswith(f"usage: gkd {name}".rstrip())
   asked = ["\nexit code:\n", "\nexample:\n  gkd ", "write"]
   if name:
-    asked += ["reads", help_pages.PAGES[name].summary[1:] + "."]
+    asked += ["reads", help_pages.PAGES[name].partition("\n")[0][1:] + "."]
   if name and name not in ("cache list", "cache check"):
     asked += ["\nresume:\n"]
   for part in asked:
@@ -118,13 +118,12 @@ def test_examples_are_calls_that_load(name, helps):
     asked = [arguments[: len(name.split())] for arguments in found]
     assert name.split() in asked or name == "cache"
   for arguments in found:
-    bindings, rest = command._split_bindings(arguments)
-    args = parser.build("", "~/.cache").parse_args(rest)
+    args = command.parse(arguments)
     if args.command == "cache" and hasattr(args, "gin_file"):
-      configuration.load(["runs/data.gin", *args.gin_file], bindings)
+      configuration.load(["runs/data.gin", *args.gin_file], args.bindings)
       configuration.build(records.DataConfig, scope="train")
     elif hasattr(args, "gin_file"):
-      configuration.load(args.gin_file, bindings)
+      configuration.load(args.gin_file, args.bindings)
       configuration.build(RUNS[args.command])
 
 
@@ -134,8 +133,8 @@ def test_knobs_are_macros_that_the_command_knows(name):
   folder = configuration.config_folder()
   text = "".join(f.read_text("utf-8") for f in (folder / "runs").glob("*.gin"))
   text += (folder / "models" / "t5.gin").read_text("utf-8")
-  knobs = help_pages.PAGES[name].knobs
-  words = {word.strip(",.;()") for word in knobs.split()}
+  knobs = help_pages.PAGES[name].partition("\nknobs:\n")[2]
+  words = {w.strip(",.;()") for w in knobs.partition("\nresume:\n")[0].split()}
   macros = {word for word in words if word.isupper() and len(word) > 2}
   assert macros
   assert {name for name in macros if f"%{name}" not in text} == set()
