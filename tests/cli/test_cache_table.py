@@ -164,7 +164,7 @@ def test_a_mixture_is_listed_with_its_rates(cache_dir, raw):
 
 
 @pytest.mark.parametrize(
-  ("size", "words"),
+  ("size", "text"),
   [
     (7, "7 bytes"),
     (999, "999 bytes"),
@@ -174,15 +174,15 @@ def test_a_mixture_is_listed_with_its_rates(cache_dir, raw):
     (3e12, "3 TB"),
   ],
 )
-def test_sizes_are_short(size, words):
-  assert cache_table.size_words(size) == words
+def test_sizes_are_short(size, text):
+  assert cache_table._format_bytes(size) == text
 
 
 def test_caches_are_found_in_folders_of_folders(cache_dir):
   path = cache_dir / "toy" / "train-0"
   for place in (cache_dir, cache_dir / "toy", path):
-    assert cache_table.found(place) == [path]
-  assert cache_table.found(cache_dir / "none") == []
+    assert cache_table.cache_folders(place) == [path]
+  assert cache_table.cache_folders(cache_dir / "none") == []
 
 
 def test_copies_of_foreign_checkpoints_are_no_caches(tmp_path):

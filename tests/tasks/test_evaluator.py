@@ -205,8 +205,8 @@ def test_what_seqio_needs_is_found_before_any_work(
   cache.info["has_targets"] = False
   data = records.DataConfig(task="a", split="b", module="c", lengths=LENGTHS)
   with pytest.raises(UserError, match="has no references and so no metrics"):
-    seqio_check.Comparison([(data, cache)], None)
+    seqio_check.register([(data, cache)], None)
   monkeypatch.setitem(sys.modules, "gkd.tasks.evaluator", None)
   message = r"--through_seqio needs seqio and TensorFlow \(import of"
   with pytest.raises(UserError, match=message):
-    seqio_check.Comparison([(data, cache)], None)
+    seqio_check.register([(data, cache)], None)
