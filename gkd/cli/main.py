@@ -33,7 +33,10 @@ from gkd.training import preemption
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command and returns the exit code."""
   args = parse(sys.argv[1:] if argv is None else argv)
-  _log_to_stderr()
+  logging.basicConfig(format="%(message)s", stream=sys.stderr)
+  # What libraries log below a warning is for their authors.
+  logging.getLogger("gkd").setLevel(logging.INFO)
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   try:
     if args.bindings and not hasattr(args, "gin_file"):
       raise UserError(
@@ -61,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: Exception | str, code: int) -> int:
-  """Prints the error in one line; returns the exit code."""
+  """Prints the error in one line."""
   print(f"gkd: {' '.join(str(error).split())}", file=sys.stderr)
   return code
 
@@ -76,13 +79,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
   )
   rest = [x for x in argv if not x.startswith(prefix)]
   return parser.build().parse_args(rest, args)
-
-
-def _log_to_stderr() -> None:
-  logging.basicConfig(format="%(message)s", stream=sys.stderr)
-  # What libraries log below a warning is for their authors.
-  logging.getLogger("gkd").setLevel(logging.INFO)
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _train(args) -> None:

@@ -4,11 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gkd.config.records import EvalConfig
-from gkd.data import cache as token_cache
 from gkd.data.cache import TokenCache
 from gkd.evaluation import predictions
 from gkd.evaluation.evaluation import Evaluation
-from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
 
 
@@ -55,15 +53,6 @@ def make_evaluations(
         )
       by_file[stem] = evaluation
   return list(by_file.values())
-
-
-def check_vocabulary(cache: TokenCache, vocabulary: Vocabulary) -> None:
-  """Refuses an evaluated cache with another vocabulary than the models'."""
-  if not token_cache.same_vocabulary(cache.info, vocabulary):
-    raise UserError(
-      f"cache {cache.path} was made with another vocabulary than the models"
-      " have; make it again with the model's VOCABULARY"
-    )
 
 
 def _check(cache: TokenCache, width: int) -> None:

@@ -155,7 +155,7 @@ def resolve(
     _ = mixture.vocabulary  # its own file is read: it may be damaged
   caches = [datasets.open_cache(split, folders) for split in splits]
   for cache in caches:
-    evaluations.check_vocabulary(cache, vocabulary)
+    datasets.check_vocabulary(cache, vocabulary, "the models have")
     if train is not None:
       datasets.check_disjoint(mixture, cache)
   evaluated = evaluations.make_evaluations(evaluation, caches) if caches else []

@@ -42,8 +42,10 @@ def mistakes(table: str) -> list[tuple[list[str], str]]:
   ]
 
 
-def train_config(file, *bindings) -> TrainConfig:
-  configuration.load([file], bindings)
+def train_config(files, *bindings) -> TrainConfig:
+  """Of one file or a list of them."""
+  files = [files] if isinstance(files, str) else files
+  configuration.load(files, bindings)
   return configuration.build(TrainConfig)
 
 
