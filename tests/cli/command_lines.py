@@ -31,15 +31,14 @@ def error_of(arguments, capsys) -> str:
 
 
 def mistakes(table: str) -> list[tuple[list[str], str]]:
-  """(arguments, message) of a table: "NAME=VALUE; --flag=x", then a message."""
+  """(values, message) of a table: "NAME=VALUE; --flag=x", then a message."""
   lines = [line.strip() for line in table.strip().splitlines()]
-  return [
-    (
-      [x if x[:2] == "--" else f"--gin.{x}" for x in values.split("; ")],
-      message,
-    )
-    for values, message in zip(lines[::2], lines[1::2], strict=True)
-  ]
+  values = [line.split("; ") for line in lines[::2]]
+  return list(zip(values, lines[1::2], strict=True))
+
+
+def flags(values: list[str]) -> list[str]:
+  return [x if x.startswith("--") else f"--gin.{x}" for x in values]
 
 
 def train_config(files, *bindings) -> TrainConfig:

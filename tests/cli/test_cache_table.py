@@ -14,7 +14,6 @@ from gkd.data.builder import cache_key
 from gkd.data.builder import mixture_rates
 from gkd.data.cache import TokenCache
 from gkd.data.writer import CacheWriter
-from gkd.data.writer import write_rows
 from gkd.text.vocabulary import ByteVocabulary
 from tests.data import tiny_caches
 
@@ -33,19 +32,16 @@ def raw(tmp_path):
 def cache_dir(tmp_path, raw):
   """A cache of a task, with the code and the raw file behind it."""
   one = np.ones(2, np.int32)
-  info = {
-    "task": "toy",
-    "split": "train",
-    "lengths": tiny_caches.LENGTHS,
-    "vocabulary": ByteVocabulary(extra_ids=3),
-    "key_format": cache_key.FORMAT,
-    "sources": {MODULE: hashes.file_hash(cache_key.source_file(MODULE))},
-    "raw_files": cache_key.raw_file_states({raw.name: raw}),
-    "truncated_inputs": 0,
-    "truncated_targets": 2,
-  }
-  rows = [tiny_caches.Row(one, one, str(i), None) for i in range(1200)]
-  write_rows(tmp_path / "caches" / "toy" / "train-0", rows, info)
+  tiny_caches.write(
+    tmp_path / "caches" / "toy" / "train-0",
+    [tiny_caches.Row(one, one, str(i), None) for i in range(1200)],
+    vocabulary=ByteVocabulary(extra_ids=3),
+    key_format=cache_key.FORMAT,
+    sources={MODULE: hashes.file_hash(cache_key.source_file(MODULE))},
+    raw_files=cache_key.raw_file_states({raw.name: raw}),
+    truncated_inputs=0,
+    truncated_targets=2,
+  )
   return tmp_path / "caches"
 
 

@@ -14,6 +14,7 @@ from gkd.config import configuration
 from gkd.text.chain_addition import CHARACTERS
 from tests.cli.command_lines import arguments
 from tests.cli.command_lines import error_of
+from tests.cli.command_lines import flags
 from tests.cli.command_lines import mistakes
 from tests.cli.command_lines import write_cache
 
@@ -239,19 +240,21 @@ EVAL_CACHE=('a', 'b')
 """
 
 
-@pytest.mark.parametrize(("flags", "message"), mistakes(MISTAKES))
-def test_mistakes_are_one_line(flags, message, alone, capsys, nothing_computed):
-  assert message in error_of([*alone, *flags], capsys)
+@pytest.mark.parametrize(("values", "message"), mistakes(MISTAKES))
+def test_mistakes_are_one_line(
+  values, message, alone, capsys, nothing_computed
+):
+  assert message in error_of([*alone, *flags(values)], capsys)
 
 
 @pytest.mark.parametrize(
-  ("cache", "flags", "message"),
+  ("cache", "values", "message"),
   [
     ({"split": "validation"}, [], "easy/validation has the same name as"),
     # Where VOCABULARY is given, opening the cache finds it.
     (
       {"split": "test", "characters": CHARACTERS[::-1]},
-      ["--gin.VOCABULARY="],
+      ["VOCABULARY="],
       "was made with another vocabulary than",
     ),
     (
@@ -262,10 +265,10 @@ def test_mistakes_are_one_line(flags, message, alone, capsys, nothing_computed):
   ],
 )
 def test_another_split_that_cannot_be_evaluated(
-  cache, flags, message, alone, tmp_path, capsys, nothing_computed
+  cache, values, message, alone, tmp_path, capsys, nothing_computed
 ):
   splits = (str(write_cache(tmp_path / "another", **cache)),)
-  line = error_of([*alone, *flags, f"--gin.EVAL_SPLITS={splits}"], capsys)
+  line = error_of([*alone, *flags([*values, f"EVAL_SPLITS={splits}"])], capsys)
   assert message in line
 
 

@@ -19,6 +19,7 @@ from gkd.training import loop
 from tests.cli.command_lines import LENGTHS
 from tests.cli.command_lines import arguments
 from tests.cli.command_lines import error_of
+from tests.cli.command_lines import flags
 from tests.cli.command_lines import mistakes
 from tests.cli.command_lines import train_config
 from tests.cli.command_lines import write_cache
@@ -139,21 +140,21 @@ STUDENT_DATA_FRACTION=1.0; MIXING=example
 """
 
 
-@pytest.mark.parametrize(("flags", "message"), mistakes(MISTAKES))
+@pytest.mark.parametrize(("values", "message"), mistakes(MISTAKES))
 def test_mistakes_are_one_line_before_any_compile(
-  flags, message, distill, capsys, nothing_computed
+  values, message, distill, capsys, nothing_computed
 ):
-  line = error_of([*distill, *flags], capsys)
+  line = error_of([*distill, *flags(values)], capsys)
   assert re.search(message, line), line
 
 
-SHORT = "--gin.TASK_FEATURE_LENGTHS={'inputs': 5, 'targets': 32}"
+SHORT = ["TASK_FEATURE_LENGTHS={'inputs': 5, 'targets': 32}"]
 
 
 @pytest.mark.parametrize(
-  ("changes", "flags", "message"),
+  ("changes", "values", "message"),
   [
-    ({}, [SHORT], r"inputs length 5 is too short for the cache .*bad"),
+    ({}, SHORT, r"inputs length 5 is too short for the cache .*bad"),
     (
       {"metrics": ["not_installed:f1"]},
       [],
@@ -162,11 +163,20 @@ SHORT = "--gin.TASK_FEATURE_LENGTHS={'inputs': 5, 'targets': 32}"
   ],
 )
 def test_what_fails_at_the_first_evaluation_is_found_at_the_start(
-  changes, flags, message, distill, evaluate, tmp_path, capsys, nothing_computed
+  changes,
+  values,
+  message,
+  distill,
+  evaluate,
+  tmp_path,
+  capsys,
+  nothing_computed,
 ):
   path = write_cache(tmp_path / "bad", "validation", rows=8, **changes)
   for command_line in (distill, evaluate):
-    line = error_of([*command_line, f"--gin.EVAL_CACHE={path}", *flags], capsys)
+    line = error_of(
+      [*command_line, *flags([f"EVAL_CACHE={path}", *values])], capsys
+    )
     assert re.search(message, line), line
 
 
@@ -175,8 +185,8 @@ def test_folders_that_cannot_be_written_to(
 ):
   (tmp_path / "file").write_text("")
   inside = tmp_path / "file" / "run"
-  for flags in (distill, evaluate):
-    line = error_of([*flags, f"--gin.MODEL_DIR={inside}"], capsys)
+  for command_line in (distill, evaluate):
+    line = error_of([*command_line, f"--gin.MODEL_DIR={inside}"], capsys)
     assert re.search(r"MODEL_DIR .*file is a file; give a folder", line), line
   output = tmp_path / "no" / "bench.json"
   line = error_of(

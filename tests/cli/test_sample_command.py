@@ -28,6 +28,7 @@ from gkd.types import Source
 from tests import tiny
 from tests.cli.command_lines import arguments
 from tests.cli.command_lines import error_of
+from tests.cli.command_lines import flags
 from tests.cli.command_lines import mistakes
 from tests.cli.command_lines import prepare
 from tests.data import tiny_caches
@@ -286,11 +287,11 @@ MODEL_PARALLELISM=3
 """
 
 
-@pytest.mark.parametrize(("flags", "message"), mistakes(MISTAKES))
+@pytest.mark.parametrize(("values", "message"), mistakes(MISTAKES))
 def test_mistakes_are_one_line(
-  flags, message, sample, tmp_path, capsys, nothing_sampled
+  values, message, sample, tmp_path, capsys, nothing_sampled
 ):
-  assert message in error_of([*sample, *flags], capsys)
+  assert message in error_of([*sample, *flags(values)], capsys)
   assert list(tmp_path.glob(".answers.partial")) == []
 
 

@@ -248,43 +248,38 @@ def test_every_second_layer_of_the_teacher(prepare, folders, caplog):
   )
 
 
+MISTAKES = r"""
+EVERY_KTH_LAYER=3
+  EVERY_KTH_LAYER is 3 for the encoder, which has 1 layers; give a
+EVERY_KTH_LAYER=1
+  EVERY_KTH_LAYER is 1, which takes all layers
+EVERY_KTH_LAYER=0
+  EVERY_KTH_LAYER is 0; give a number of at least
+EVERY_KTH_LAYER=(2, 2, 2)
+  is \(2, 2, 2\); give a number of
+EVERY_KTH_LAYER=2; STUDENT_MODEL={'vocab_size': 266}
+  STUDENT_MODEL is given: the sizes follow
+EVERY_KTH_LAYER=2; OPTIMIZER=adafactor; RESTORE_OPTIMIZER=True
+  EVERY_KTH_LAYER is 2 and RESTORE_OPTIMIZER is True, .* leave RESTORE
+INITIAL_CHECKPOINT_PATH=
+  STUDENT_MODEL is None and there is no checkpoint .*give INITIAL_CHECKP
+VOCABULARY=bytes
+  was made with another vocabulary than VOCABULARY 'bytes'
+EXTRA_IDS=7
+  EXTRA_IDS has no effect: the tokenizer in .* has 5
+VOCABULARY=..
+  VOCABULARY '\.\.' is a folder without a tokenizer
+TEACHER_CHECKPOINT_PATH=google/flan-t5-small
+  TEACHER_CHECKPOINT_PATH: there is no folder google/flan-t5-small
+"""
+
+
 @pytest.mark.parametrize(
-  ("bindings", "message"),
-  [
-    (
-      ["EVERY_KTH_LAYER=3"],
-      r"EVERY_KTH_LAYER is 3 for the encoder, which has 1 layers; give a",
-    ),
-    (["EVERY_KTH_LAYER=1"], r"EVERY_KTH_LAYER is 1, which takes all layers"),
-    (["EVERY_KTH_LAYER=0"], r"EVERY_KTH_LAYER is 0; give a number of at least"),
-    (["EVERY_KTH_LAYER=(2, 2, 2)"], r"is \(2, 2, 2\); give a number of"),
-    (
-      ["EVERY_KTH_LAYER=2", "STUDENT_MODEL={'vocab_size': 266}"],
-      r"STUDENT_MODEL is given: the sizes follow",
-    ),
-    (
-      ["EVERY_KTH_LAYER=2", "OPTIMIZER=adafactor", "RESTORE_OPTIMIZER=True"],
-      r"EVERY_KTH_LAYER is 2 and RESTORE_OPTIMIZER is True, .* leave RESTORE",
-    ),
-    (
-      ["INITIAL_CHECKPOINT_PATH="],
-      r"STUDENT_MODEL is None and there is no checkpoint .*give INITIAL_CHECKP",
-    ),
-    (
-      ["VOCABULARY=bytes"],
-      r"was made with another vocabulary than VOCABULARY 'bytes'",
-    ),
-    (["EXTRA_IDS=7"], r"EXTRA_IDS has no effect: the tokenizer in .* has 5"),
-    (["VOCABULARY=.."], r"VOCABULARY '\.\.' is a folder without a tokenizer"),
-    (
-      ["TEACHER_CHECKPOINT_PATH=google/flan-t5-small"],
-      r"TEACHER_CHECKPOINT_PATH: there is no folder google/flan-t5-small",
-    ),
-  ],
+  ("values", "message"), command_lines.mistakes(MISTAKES)
 )
-def test_what_cannot_be_is_refused(prepare, bindings, message):
+def test_what_cannot_be_is_refused(prepare, values, message):
   with pytest.raises(UserError, match=message):
-    prepare(*bindings)
+    prepare(*values)
 
 
 def test_layers_of_a_random_student_are_refused():

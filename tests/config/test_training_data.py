@@ -95,23 +95,28 @@ def test_run_says_who_wrote_its_texts(paths, tmp_path):
   assert about["training_text"] == {"text": {"written_by": written}}
 
 
+MISTAKES = """
+TRAIN_FRACTION=1.5
+  TRAIN_FRACTION is 1.5; give a number above 0
+TRAIN_FRACTION=half
+  TRAIN_FRACTION is 'half'; expected a number
+SUBSET_SEED=1
+  SUBSET_SEED is 1 but all rows are used
+TARGETS_PER_PROMPT=5
+  25 of 25 prompts of cache .* fewer than 5
+MIXTURE={'x': 1}
+  MIXTURE and TRAIN_CACHE .* are both given
+MIXTURE={'x': 'y'}
+  MIXTURE is .*expected a dict of text to a number
+"""
+
+
 @pytest.mark.parametrize(
-  ("bindings", "message"),
-  [
-    (["TRAIN_FRACTION=1.5"], "TRAIN_FRACTION is 1.5; give a number above 0"),
-    (["TRAIN_FRACTION=half"], "TRAIN_FRACTION is 'half'; expected a number"),
-    (["SUBSET_SEED=1"], "SUBSET_SEED is 1 but all rows are used"),
-    (["TARGETS_PER_PROMPT=5"], "25 of 25 prompts of cache .* fewer than 5"),
-    (["MIXTURE={'x': 1}"], "MIXTURE and TRAIN_CACHE .* are both given"),
-    (
-      ["MIXTURE={'x': 'y'}"],
-      "MIXTURE is .*expected a dict of text to a number",
-    ),
-  ],
+  ("values", "message"), command_lines.mistakes(MISTAKES)
 )
-def test_mistakes_are_found_before_any_compile(paths, bindings, message):
+def test_mistakes_are_found_before_any_compile(paths, values, message):
   with pytest.raises(UserError, match=message):
-    prepared(paths, *bindings)
+    prepared(paths, *values)
 
 
 def test_a_limit_of_a_mixture_is_refused(paths):

@@ -126,28 +126,26 @@ def test_a_run_that_goes_on_knows_its_first_step(prepare, before, tmp_path):
     prepare(RESTORE, path)
 
 
+MISTAKES = """
+RESTORE_OPTIMIZER=True
+  RESTORE_OPTIMIZER is True but INITIAL_CHECKPOINT_PATH is em
+INITIAL_STEP='checkpoint'
+  INITIAL_STEP is 'checkpoint' but INITIAL_CHECK
+RESTORE_OPTIMIZER=True; INITIAL_STEP=44; INITIAL_CHECKPOINT_PATH=BEFORE
+  INITIAL_STEP is 44 but the slots .* are of step 45
+RESTORE_OPTIMIZER=True; ADAFACTOR_STEP_OFFSET=45; INITIAL_CHECKPOINT_PATH=BEFORE
+  RESTORE_OPTIMIZER has no effect with ADAFACTOR_STEP_OFFSET 45
+RESTORE_OPTIMIZER=True; OPTIMIZER=adamw; INITIAL_CHECKPOINT_PATH=BEFORE
+  RESTORE_OPTIMIZER is True but has no effect with adamw
+"""
+
+
 @pytest.mark.parametrize(
-  ("bindings", "message"),
-  [
-    ([RESTORE], "RESTORE_OPTIMIZER is True but INITIAL_CHECKPOINT_PATH is em"),
-    ([OF_CHECKPOINT], "INITIAL_STEP is 'checkpoint' but INITIAL_CHECK"),
-    (
-      [RESTORE, "INITIAL_STEP=44", "INITIAL_CHECKPOINT_PATH=%s"],
-      "INITIAL_STEP is 44 but the slots .* are of step 45",
-    ),
-    (
-      [RESTORE, "INITIAL_CHECKPOINT_PATH=%s", "ADAFACTOR_STEP_OFFSET=45"],
-      "RESTORE_OPTIMIZER has no effect with ADAFACTOR_STEP_OFFSET 45",
-    ),
-    (
-      [RESTORE, "OPTIMIZER=adamw", "INITIAL_CHECKPOINT_PATH=%s"],
-      "RESTORE_OPTIMIZER is True but has no effect with adamw",
-    ),
-  ],
+  ("values", "message"), command_lines.mistakes(MISTAKES)
 )
-def test_what_cannot_go_on_is_refused(prepare, before, bindings, message):
+def test_what_cannot_go_on_is_refused(prepare, before, values, message):
   with pytest.raises(UserError, match=message) as error:
-    prepare(*(x.replace("%s", str(before[0])) for x in bindings))
+    prepare(*(value.replace("BEFORE", str(before[0])) for value in values))
   assert "\n" not in str(error.value)
 
 
