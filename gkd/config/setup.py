@@ -22,7 +22,6 @@ from gkd.config import evaluations
 from gkd.config import model_spec
 from gkd.config import vocabularies
 from gkd.config.model_spec import FromCheckpoint
-from gkd.config.model_spec import ModelSpec
 from gkd.config.model_spec import Role
 from gkd.config.records import DataConfig
 from gkd.config.records import EvalConfig
@@ -140,16 +139,7 @@ def resolve(
   # last, for models that can read it.
   mixture = datasets.open_mixture(data, folders) if data.cache else None
   vocabulary = mixture.vocabulary if mixture else vocabularies.of(data, folders)
-  for name, role in roles.items():
-    if isinstance(role.model, LanguageModel):
-      vocabulary_check.check_size(name, role.model, vocabulary.size)
-    if role.checkpoint and name in checkpoints:
-      _check_tokenizer(name, checkpoints[name], vocabulary)
-  models = {
-    name: _build(name, role.model, checkpoints.get(name), vocabulary, resumed)
-    for name, role in roles.items()
-  }
-  model_spec.log_widths(models, vocabulary.size)
+  models = _build_models(roles, checkpoints, vocabulary, resumed)
   if mixture is None and train is not None:
     mixture = datasets.open_mixture(train, folders)
     _ = mixture.vocabulary  # its own file is read: it may be damaged
@@ -221,6 +211,34 @@ def _with_tokenizer(
   return data
 
 
+def _build_models(
+  roles: Mapping[str, Role],
+  checkpoints: Mapping[str, Checkpoint],
+  vocabulary: Vocabulary,
+  resumed: Path | None,
+) -> dict[str, LanguageModel]:
+  """The models by role; a run that goes on keeps its student's sizes."""
+  for name, role in roles.items():
+    if isinstance(role.model, LanguageModel):
+      vocabulary_check.check_size(name, role.model, vocabulary.size)
+    if role.checkpoint and name in checkpoints:
+      _check_tokenizer(name, checkpoints[name], vocabulary)
+  models = {}
+  for name, role in roles.items():
+    spec = role.model
+    if name == "student" and resumed and isinstance(spec, FromCheckpoint):
+      described = run_folder.describe_run(resumed)
+      if fields := described.get("model"):
+        family = described.get("family") or registry.T5
+        config = registry.config_of(family, fields)
+        spec = spec.build(config, family, name, f"MODEL_DIR {resumed}")
+    model = model_spec.build(name, spec, checkpoints.get(name), vocabulary)
+    vocabulary_check.check(name, model, vocabulary)
+    models[name] = model
+  model_spec.log_widths(models, vocabulary.size)
+  return models
+
+
 def _check_tokenizer(
   role: str, checkpoint: Checkpoint, vocabulary: Vocabulary
 ) -> None:
@@ -246,22 +264,3 @@ def _check_tokenizer(
       f" (sha256 {saved_sha256[:12]}) than the data has"
       f" ({vocabulary.sha256[:12]}); set VOCABULARY to the checkpoint's"
     )
-
-
-def _build(
-  name: str,
-  spec: ModelSpec,
-  checkpoint: Checkpoint | None,
-  vocabulary: Vocabulary,
-  resumed: Path | None,
-) -> LanguageModel:
-  """The model of a role; a run that goes on keeps its student's sizes."""
-  if name == "student" and resumed and isinstance(spec, FromCheckpoint):
-    described = run_folder.describe_run(resumed)
-    if fields := described.get("model"):
-      family = described.get("family") or registry.T5
-      config = registry.config_of(family, fields)
-      spec = spec.build(config, family, name, f"MODEL_DIR {resumed}")
-  model = model_spec.build(name, spec, checkpoint, vocabulary)
-  vocabulary_check.check(name, model, vocabulary)
-  return model
