@@ -90,14 +90,14 @@ def test_equal_content_has_an_equal_hash(tmp_path):
 
 def broken_source():
   yield from make_rows(3)
-  raise RuntimeError("the source broke")
+  raise FileNotFoundError(2, "No such file", "raw.gz")  # not the cache's folder
 
 
 @pytest.mark.parametrize(
   ("rows", "error", "message"),
   [
     ([Row(np.ones(13), np.ones(1), "", "")], UserError, "row has 13 inputs"),
-    (broken_source(), RuntimeError, "the source broke"),
+    (broken_source(), FileNotFoundError, r"raw\.gz"),
   ],
 )
 def test_failure_leaves_nothing_behind(tmp_path, rows, error, message):

@@ -62,18 +62,22 @@ def test_extra_ids_stand_at_the_end_in_reverse(trained):
   assert wide.encode("<extra_id_99>")[-1] == trained.size
 
 
-@pytest.mark.parametrize("kind", ["pieces", "bytes", "characters"])
-def test_decode_stops_at_eos_and_skips_padding(kind, trained):
-  vocabulary = {
-    "pieces": trained,
-    "bytes": ByteVocabulary(),
-    "characters": CharacterVocabulary("0123456789"),
-  }[kind]
-  ids = vocabulary.encode("12")
+@pytest.fixture(params=["pieces", "bytes", "characters"])
+def any_vocabulary(request, trained):
+  return {
+    "pieces": SentencePieceVocabulary(trained.path, 5),
+    "bytes": ByteVocabulary(7),
+    "characters": CharacterVocabulary("0123456789+="),
+  }[request.param]
+
+
+def test_decode_stops_at_eos_and_skips_padding(any_vocabulary):
+  encode, decode = any_vocabulary.encode, any_vocabulary.decode
+  ids = encode("12")
   assert 1 not in ids
-  assert vocabulary.decode([*ids, 1, *vocabulary.encode("7"), 0, 0]) == "12"
-  assert vocabulary.decode([0, *ids, 0, 0]) == "12"
-  assert vocabulary.decode([]) == ""
+  assert decode([*ids, 1, *encode("7"), 0, 0]) == "12"
+  assert decode([0, *ids, 0, 0]) == "12"
+  assert decode([]) == ""
 
 
 def test_characters_have_ids_from_three_and_unknowns_show():
@@ -83,17 +87,11 @@ def test_characters_have_ids_from_three_and_unknowns_show():
   assert vocabulary.decode([4, 2, 5, 99]) == "b⁇+⁇"
 
 
-@pytest.mark.parametrize("kind", ["pieces", "bytes", "characters"])
-def test_saved_spec_gives_the_same_vocabulary(kind, trained, tmp_path):
-  vocabulary = {
-    "pieces": SentencePieceVocabulary(trained.path, 5),
-    "bytes": ByteVocabulary(7),
-    "characters": CharacterVocabulary("012+="),
-  }[kind]
-  spec = json.loads(json.dumps(vocabulary.save(tmp_path)))
+def test_saved_spec_gives_the_same_vocabulary(any_vocabulary, tmp_path):
+  spec = json.loads(json.dumps(any_vocabulary.save(tmp_path)))
   again = from_spec(spec, tmp_path)
   assert again.spec() == spec
-  assert first_difference(again, vocabulary) is None
+  assert first_difference(again, any_vocabulary) is None
   (tmp_path / "vocabulary.json").write_text(json.dumps(spec))
   assert load(tmp_path / "vocabulary.json").spec() == spec
 

@@ -48,11 +48,6 @@ def find_or_build(
       changes nothing in the cache.
     check: also read an existing cache and compare its hashes, and ask the task
       for its arguments; a damaged or stale cache is rebuilt.
-
-  Raises:
-    UserError: an unknown task or split, no rows, rows too long with "refuse", a
-      metric or postprocess function that cannot be imported without TensorFlow,
-      a full disk.
   """
   if num_workers is not None and num_workers < 1:
     raise UserError(f"{num_workers} workers; give 1 or more")
