@@ -74,20 +74,11 @@ def parameters(model, seed):
   return jax.tree.map(draw, jax.eval_shape(model.init, jax.random.key(0)))
 
 
-def make_cache(
-  path,
-  *,
-  targets=True,
-  rows=40,
-  split="train",
-  chains=CHAINS,
-  vocabulary=VOCABULARY,
-  **changes,
-):
+def make_cache(path, *, targets=True, rows=40, split="train"):
   made = []
-  for problem in chains.problems(split, rows):
+  for problem in CHAINS.problems(split, rows):
     ids = [
-      np.asarray([*vocabulary.encode(text), 1], np.int32)
+      np.asarray(VOCABULARY.encode(text) + [1], np.int32)
       for text in (problem.inputs, problem.targets)
     ]
     target = ids[1] if targets else ids[1][:0]
@@ -96,11 +87,11 @@ def make_cache(
     "task": "sums",
     "split": split,
     "lengths": LENGTHS,
-    "vocabulary": vocabulary,
+    "vocabulary": VOCABULARY,
     "postprocess": "gkd.text.postprocess:chain_answer",
     "metrics": ["gkd.text.metrics:accuracy"],
   }
-  return TokenCache(write_rows(path, made, info | changes))
+  return TokenCache(write_rows(path, made, info))
 
 
 CACHES = {

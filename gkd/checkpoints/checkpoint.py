@@ -2,10 +2,6 @@
 
 Readers (`t5x`, `hf`, `native`) make it; writers and `source.load_params` take
 it. Arrays are read one at a time, so that memory stays near the largest.
-
-  checkpoint = source.open_checkpoint("t5_1_1_lm100k_base/checkpoint_1100000")
-  for name, leaf in checkpoint.leaves.items():
-    array = leaf.read()
 """
 
 from collections.abc import Callable
@@ -55,12 +51,12 @@ class Leaf:
     shape: tuple[int, ...] | None = None,
     dtype: str | None = None,
   ) -> "Leaf":
-    """The function of this array, computed when it is read.
+    """A function of this array, computed when it is read.
 
     Args:
       function: of the array.
-      shape: of its result; None for the same.
-      dtype: of its result; None for the same.
+      shape: of the result, if it is another one.
+      dtype: of the result, if it is another one.
     """
 
     def read(*layer: int) -> np.ndarray:
@@ -75,13 +71,13 @@ class Checkpoint:
 
   Attributes:
     path: folder of the one checkpoint that was opened.
-    home: folder of what belongs to it (tokenizer, run.json): the run's folder
-      of a run's checkpoint, else, and where it is None, `path`.
+    home: folder of its tokenizer and run.json: of a run's checkpoint the run's,
+      else, and where it is None, `path`.
     format: "gkd", "t5x" or "hf".
     layout: the format in words, "T5X, msgpack and zarr, one array a layer".
     family: of the model, see `models.registry`.
-    config: sizes and options; of a family that is not registered the saved
-      fields, a dict.
+    config: of the model; a dict of the saved fields where no such family is
+      registered.
     leaves: {name, slash-separated: parameter}, sorted; of T5 T5X's unscanned
       names.
     step: absolute step at which it was saved, those before the run included;
@@ -120,9 +116,8 @@ class Checkpoint:
 
   @functools.cached_property
   def content_sha256(self) -> str:
-    """Identity of the parameters, wherever and in whatever format they lie.
+    """`ContentHash` of all leaves, or, of a run's checkpoint, of its files.
 
-    `ContentHash` of all leaves, or, of a run's checkpoint, a hash of its files.
     Where the format does not keep it, every array is read, unless
     `source.load_params` has read them before.
     """
@@ -134,11 +129,21 @@ class Checkpoint:
     return content.hexdigest()
 
 
-class ContentHash:
-  """sha256 over parameters: name, shape, type and bytes, sorted by name.
+def batches(leaves: Mapping[str, Leaf], max_bytes: int) -> list[list[str]]:
+  """Names in order, those together that fit; a larger array is alone."""
+  names: list[list[str]] = [[]]
+  size_bytes = 0
+  for name, leaf in leaves.items():
+    if names[-1] and size_bytes + leaf.size_bytes > max_bytes:
+      names.append([])
+      size_bytes = 0
+    names[-1].append(name)
+    size_bytes += leaf.size_bytes
+  return names
 
-  Equal for equal parameters, however and whenever they were saved.
-  """
+
+class ContentHash:
+  """sha256 over parameters: name, shape, type and bytes, sorted by name."""
 
   def __init__(self):
     self._hash = hashlib.sha256()

@@ -1,7 +1,4 @@
-"""The tokenizer that belongs to a checkpoint, or that the user names for it.
-
-vocabulary, remark = find(checkpoint, "spiece.model")
-"""
+"""The tokenizer of a checkpoint, or that the user names for it."""
 
 import os
 from pathlib import Path

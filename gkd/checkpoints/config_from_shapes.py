@@ -3,9 +3,6 @@
 T5X keeps no config beside its arrays. All sizes can be read off the shapes;
 what cannot (which activation, how many rows are real ids) is assumed as the
 public models have it, and said. `not_kept` says beforehand what would be lost.
-
-  shapes = {"token_embedder/embedding": (32128, 512), …}
-  config, assumed = config_of(shapes, {"mlp_activations": ("silu", "linear")})
 """
 
 from collections.abc import Mapping
@@ -43,7 +40,7 @@ def config_of(
     shapes: {"encoder/layers_0/mlp/wi_0/kernel": (512, 1024), …}.
     given: fields of T5Config that shapes do not tell (mlp_activations,
       vocabulary_size, dtype, dropout_rate, …), or that they do: then both have
-      to agree. None counts as not given.
+      to agree.
 
   Returns:
     The config, and a sentence about each thing that was assumed.
@@ -52,7 +49,6 @@ def config_of(
     UserError: not a T5 encoder–decoder, sizes that do not fit each other, or a
       given field that contradicts the shapes.
   """
-  given = {name: value for name, value in given.items() if value is not None}
   fields = _fields_of(shapes)
   for name, value in given.items():
     if name in fields and value != fields[name]:

@@ -1,8 +1,6 @@
 """From one format to another, array by array, whole or not at all.
 
-planned = plan("t5_1_1_lm100k_base/checkpoint_1100000", to="hf")
-print(planned.remarks)
-write(planned, "models/base")
+write(plan("t5_1_1_lm100k_base/checkpoint_1100000", to="hf"), "models/base")
 """
 
 from collections.abc import Iterator
@@ -89,7 +87,7 @@ def plan(
   """
   if step is not None and step < 0:
     raise UserError(f"step {step}; expected 0 or more, as steps are counted")
-  given = {n: value for n, value in (given or {}).items() if value is not None}
+  given = given or {}
   requests = {**given, "tokenizer": tokenizer, "slots": slots or None}
   for name in _NOT_KEPT[to]:
     if requests.get(name) is not None:

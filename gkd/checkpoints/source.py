@@ -2,13 +2,12 @@
 
 A source is the folder of a run of ours (its newest sound checkpoint), one
 checkpoint of it, a saved model, a T5X checkpoint or a Hugging Face folder.
+Nothing is copied on disk, and no array is whole on a device unless its sharding
+says so: host memory holds the largest array beside what the devices keep.
 
   checkpoint = open_checkpoint("flan-t5-small")
   model = registry.build(checkpoint.config)
   params = load_params(checkpoint, model, mesh, dtype="bfloat16")
-
-Nothing is copied on disk, and no array is whole on a device unless its sharding
-says so: host memory holds the largest array beside what the devices keep.
 """
 
 import dataclasses
@@ -69,6 +68,7 @@ def open_checkpoint(
       that it contradicts, or leaves that its config does not have.
   """
   folder = at_step(path, step)
+  given = {name: value for name, value in given.items() if value is not None}
   format = format_detection.detect(folder)
   options = {"verify": verify} if format == "gkd" else {}
   checkpoint = _FORMATS[format].open_checkpoint(folder, given, **options)

@@ -4,11 +4,6 @@ Orbax writes and reads the arrays, asynchronously and onto any sharding. A
 flipped byte it loads without a word, so the store writes the sha256 of every
 file after orbax has committed, and compares before it loads. Those hashes also
 mark a checkpoint as finished: without them it is the rest of a killed run.
-
-  with Store("run/checkpoints", PreservationPolicy(latest=3)) as store:
-    store.save(100, state, {"note": 1})  # returns at once
-    store.wait()
-    state = store.restore(store.latest_step(), like=state)
 """
 
 from collections.abc import Mapping
@@ -52,12 +47,7 @@ class Store:
   def __init__(
     self, directory: str | os.PathLike, policy: PreservationPolicy | None = None
   ):
-    """Makes nothing yet; the folder appears with the first save.
-
-    Args:
-      directory: folder of the run's checkpoints.
-      policy: which ones stay when a new one is complete.
-    """
+    """Makes nothing yet; the folder appears with the first save."""
     self.directory = Path(directory).absolute()
     self.policy = policy or PreservationPolicy()
     self.values: dict[int, float] = {}
@@ -90,9 +80,9 @@ class Store:
     """Starts to save a tree of arrays; the caller may donate it at once.
 
     Args:
-      step: a number that no sound checkpoint has.
+      step: that no sound checkpoint has.
       state: the tree.
-      metadata: JSON to keep with it, see `metadata`.
+      metadata: JSON to keep with it.
       temporary: this checkpoint goes when the next is complete, and pushes out
         none: a run that was interrupted ends with those of one that was not.
     """
@@ -117,10 +107,7 @@ class Store:
     self._pending = self._worker.submit(self._finish, step, response, text)
 
   def wait(self) -> None:
-    """Blocks until the last save is complete; raises its error.
-
-    Logs every few seconds: with a slow disk this may take minutes.
-    """
+    """Blocks until the last save is complete; raises its error."""
     if self._pending is None:
       return
     started = time.monotonic()
@@ -199,11 +186,7 @@ class Store:
     return self._metadata(step)
 
   def prune(self, step: int) -> None:
-    """Removes those up to a step that the policy does not preserve.
-
-    Args:
-      step: of the newest sound checkpoint.
-    """
+    """Removes those up to the newest sound one that the policy drops."""
     finished = [s for s in self._finished() if s <= step]
     lasting = [s for s in finished if not self._metadata(s).get("temporary")]
     kept = self.policy.choose(lasting, self.values) | {step}

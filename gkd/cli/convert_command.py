@@ -18,7 +18,6 @@ from gkd.types import UserError
 
 # Flags whose value goes into the model card of a Hugging Face folder.
 CARD_FIELDS = ("license", "teacher_license", "data_license")
-_FIELDS = [field.name for field in dataclasses.fields(T5Config)]
 _FORMATS = {
   "gkd": "a model of gkd",
   "t5x": "a T5X checkpoint",
@@ -39,13 +38,15 @@ def convert(args: argparse.Namespace) -> None:
   planned = conversion.plan(
     args.source,
     to=args.to,
-    given=parse_fields(args.set),
+    given=fields_of(args.set),
     dtype=args.dtype,
     step=args.step,
     slots=args.slots,
     tokenizer=args.tokenizer,
   )
-  print("\n  ".join([*description(planned.checkpoint), *planned.remarks]))
+  print("\n".join(description(planned.checkpoint)))
+  for remark in planned.remarks:
+    print(f"  {remark}")
   if args.dry_run:
     print("\n".join(table(planned)))
     print("nothing was written (--dry_run)")
@@ -59,39 +60,33 @@ def convert(args: argparse.Namespace) -> None:
     )
     raise
   print(f"written: {args.destination}, {_FORMATS[args.to]}")
-  name = args.destination.rstrip("/").rpartition("/")[2]
-  if args.to == "t5x" and not re.fullmatch(r"checkpoint_\d+", name):
-    print(
-      "  T5X finds it by itself when it is called checkpoint_<step> in the"
-      " folder of a run; as CHECKPOINT_PATH any name will do"
-    )
+  for hint in _hints(args):
+    print(f"  {hint}")
 
 
-def parse_fields(settings: Sequence[str]) -> dict[str, Any]:
+def fields_of(settings: Sequence[str]) -> dict[str, Any]:
   """{field of T5Config: value} of "NAME=VALUE" texts.
 
   Raises:
     UserError: no "=", an unknown field, or one that is given twice.
   """
-  fields: dict[str, Any] = {}
+  known = [field.name for field in dataclasses.fields(T5Config)]
+  given: dict[str, Any] = {}
   for text in settings:
     name, equals, value = text.partition("=")
-    if not equals or name not in _FIELDS:
+    if not equals or name not in known:
       raise UserError(
         f"--set {text}: expected NAME=VALUE with a field of T5Config:"
-        f" {', '.join(_FIELDS)}"
+        f" {', '.join(known)}"
       )
-    if name in fields:
+    if name in given:
       raise UserError(f"--set {name} is given twice; give it once")
-    fields[name] = _value(name, value)
-  return fields
+    given[name] = _value(name, value)
+  return given
 
 
 def description(checkpoint: Checkpoint) -> list[str]:
-  """What it is and what is assumed of it: a title and its points.
-
-  "assumed" marks what --set can say otherwise.
-  """
+  """What was found and assumed, in lines."""
   size_bytes = sum(leaf.size_bytes for leaf in checkpoint.leaves.values())
   types = sorted({leaf.dtype for leaf in checkpoint.leaves.values()})
   facts = [
@@ -103,29 +98,36 @@ def description(checkpoint: Checkpoint) -> list[str]:
     facts.append(f"step {checkpoint.step}")
   if checkpoint.slots:
     facts.append("with Adafactor's slots")
-  assumed = [
-    f"{'assumed ' * (sentence.partition(':')[0] in _FIELDS)}{sentence}"
-    for sentence in checkpoint.assumed
-  ]
-  title = f"{checkpoint.path}: {checkpoint.layout}"
-  return [title, ", ".join(facts), *assumed]
+  lines = [f"{checkpoint.path}: {checkpoint.layout}", f"  {', '.join(facts)}"]
+  return lines + [f"  {_told(sentence)}" for sentence in checkpoint.assumed]
+
+
+def _told(sentence: str) -> str:
+  """Marks what --set can say otherwise."""
+  fields = {field.name for field in dataclasses.fields(T5Config)}
+  if sentence.partition(":")[0] in fields:
+    return f"assumed {sentence}"
+  return sentence
 
 
 def table(planned: conversion.Plan) -> list[str]:
   """A line for each array: its name there and here, its shape and type."""
   checkpoint = planned.checkpoint
   rows = [("source", "destination", "shape", "type")]
-  sources = expected_leaves.table(checkpoint.format, checkpoint.config)
-  targets = expected_leaves.table(planned.to, checkpoint.config)
+  there = expected_leaves.table(checkpoint.format, checkpoint.config)
+  here = expected_leaves.table(planned.to, checkpoint.config)
   for name, leaf in checkpoint.leaves.items():
-    old, (new, shape) = sources[name][0], targets[name]
-    new = "the same" if new == old else new
-    rows.append((old, new, str(shape).replace(" ", ""), leaf.dtype))
+    was, (will_be, shape) = there[name][0], here[name]
+    will_be = "the same" if will_be == was else will_be
+    rows.append((was, will_be, str(shape).replace(" ", ""), leaf.dtype))
   for name, leaf in checkpoint.slots.items():
     shape = str(leaf.shape).replace(" ", "")
     rows.append((f"slot {name}", "the same", shape, leaf.dtype))
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+  widths = [max(len(row[i]) for row in rows) for i in range(3)]
+  lines = [
+    "  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]])
+    for row in rows
+  ]
   count = t5_params.num_parameters(checkpoint.config)
   leaves = [*checkpoint.leaves.values(), *checkpoint.slots.values()]
   size_bytes = sum(leaf.size_bytes for leaf in leaves)
@@ -156,3 +158,13 @@ def _value(name: str, text: str) -> Any:
     return ast.literal_eval(text)
   except (SyntaxError, ValueError):
     return text
+
+
+def _hints(args: argparse.Namespace) -> list[str]:
+  name = args.destination.rstrip("/").rpartition("/")[2]
+  if args.to == "t5x" and not re.fullmatch(r"checkpoint_\d+", name):
+    return [
+      "T5X finds it by itself when it is called checkpoint_<step> in the folder"
+      " of a run; as CHECKPOINT_PATH any name will do"
+    ]
+  return []

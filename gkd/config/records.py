@@ -1,7 +1,8 @@
 """Records of a configuration: data and evaluation, as gin binds them.
 
 Fields are set by the macros of `configs/runs/`, whose headers document them; a
-default stands in a field here and nowhere else.
+default stands in a field here and nowhere else. What a whole command reads is
+in `command_records`.
 """
 
 from collections.abc import Iterable
@@ -29,7 +30,12 @@ _EVAL_SPLIT = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Folders:
-  """Where raw files ("" for nowhere) and token caches are on this machine."""
+  """Where raw files and token caches are on this machine.
+
+  Attributes:
+    data_dir: files that tasks read; "" where none is set.
+    cache_dir: token caches.
+  """
 
   data_dir: str
   cache_dir: str
@@ -37,16 +43,23 @@ class Folders:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-  """One split of one task, tokenised; see `configs/runs/data.gin`.
+  """One split of one task, tokenised.
 
   Attributes:
+    task: name of a seqio task, MIXTURE_OR_TASK_NAME.
+    split: its split; of a TFDS task also a slice, "train[:90%]".
+    lengths: TASK_FEATURE_LENGTHS, {"inputs": I, "targets": T}.
+    module: module that registers the task; only read when a cache is made.
     vocabulary: "bytes", "characters:…", a SentencePiece file, relative to the
       working folder or to the data folder, or a folder with a tokenizer;
       "" or None takes that of the model's checkpoint.
     extra_ids: T5's sentinels at the end (100 for T5); a folder says its own.
+    overlong: "truncate" rows beyond `lengths` (counted) or "refuse" them.
     cache: folder of a token cache to read instead, several to mix, or folders
       with their rates; "" finds or makes the one of task, split, lengths and
       vocabulary.
+    mixture: MIXTURE, tasks of `module` with their rates, instead of `task`.
+    subset: the part of the rows that is used.
   """
 
   task: str
@@ -94,6 +107,10 @@ class EvalConfig:
     eval_splits: more splits: "task/split" of the module of `data`,
       "module:task/split", or the folder of a token cache, beginning with / or
       ./ or ~; lengths and vocabulary are those of `data`.
+    temperatures: one evaluation each; 0 is greedy.
+    beam_size: one evaluation more, by a search with so many beams; 0 for none.
+    num_samples: answers to each prompt at temperatures above 0.
+    teacher: also score the answers of the teacher, where there is one.
   """
 
   data: DataConfig
@@ -120,6 +137,9 @@ class EvalConfig:
         f"EVAL_BOOTSTRAP is {self.bootstrap}; give a number of resamples, or 0"
         " for no confidence intervals"
       )
+    given = tuple(self.eval_splits)
+    if len(set(given)) < len(given):
+      raise UserError(f"EVAL_SPLITS is {given}; give each split once")
     if self.data.mixture is not None or not isinstance(self.data.cache, str):
       raise UserError(
         "evaluation is of one task and split at a time; name one in EVAL_TASK,"
@@ -141,31 +161,29 @@ class EvalConfig:
       UserError: a wrong value, none at all, or one that does nothing.
     """
     temperatures = tuple(self.temperatures)
-    strategies: list[Strategy] = [
-      SamplingParams(float(value)) for value in temperatures
-    ]
+    made: list[Strategy] = [SamplingParams(float(t)) for t in temperatures]
     if self.beam_size:
-      strategies.append(BeamSearch(self.beam_size, self.beam_alpha))
-    for strategy in strategies:
+      made.append(BeamSearch(self.beam_size, self.beam_alpha))
+    for strategy in made:
       strategy.validate()
-    if not strategies:
+    if not made:
       raise UserError(
         "EVAL_TEMPERATURES is empty and EVAL_BEAM_SIZE 0, so nothing would be"
         " decoded; give a temperature or a beam size"
       )
     # Metrics and files are named by the label.
-    if len({strategy.label for strategy in strategies}) < len(strategies):
+    if len({strategy.label for strategy in made}) < len(made):
       raise UserError(
         f"EVAL_TEMPERATURES are {temperatures}; give each temperature once,"
         " EVAL_SAMPLES for several answers"
       )
-    if self.num_samples > 1 and not any(x.is_random for x in strategies):
+    if self.num_samples > 1 and not any(x.is_random for x in made):
       greedy = "greedy answers" if temperatures else "the answers"
       raise UserError(
         f"EVAL_SAMPLES is {self.num_samples} but {greedy} are all the same;"
         " give a temperature above 0 in EVAL_TEMPERATURES"
       )
-    return strategies
+    return made
 
   def idle(self, *, has_teacher: bool) -> Idle:
     """Macros that have no effect."""

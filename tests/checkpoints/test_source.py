@@ -177,7 +177,7 @@ def save(folder, config):
   """A model of the second family; returns its parameters."""
   params = second_family.build(config).init(jax.random.key(0))
   about = native_checkpoint.description(config)
-  native_checkpoint.save_params(folder, params, about)
+  tiny_models.save_params(folder, params, about)
   return params
 
 

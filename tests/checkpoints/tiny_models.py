@@ -2,14 +2,17 @@
 
 import json
 
+import jax
 import ml_dtypes
 import numpy as np
 
 from gkd import trees
+from gkd.checkpoints import atomic_dir
 from gkd.checkpoints import conversion
 from gkd.checkpoints import source
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.native import native_checkpoint
 from gkd.models import t5_params
 from gkd.models.t5 import T5Config
 
@@ -63,6 +66,14 @@ def save(folder, checkpoint, to="gkd", vocabulary=None, **options):
   planned = conversion.Plan(checkpoint, to, vocabulary)
   conversion.write(planned, folder, **options)
   return folder
+
+
+def save_params(path, params, metadata):
+  """A saved model of any family, a tree of arrays; returns the folder."""
+  arrays = trees.flatten(jax.tree.map(np.asarray, params))
+  with atomic_dir.create(path) as partial:
+    native_checkpoint.write_model(partial, as_leaves(arrays), metadata)
+  return path
 
 
 def convert(source, destination, *, to, **options) -> Checkpoint:

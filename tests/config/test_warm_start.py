@@ -1,6 +1,5 @@
 """RESTORE_OPTIMIZER and INITIAL_STEP = 'checkpoint': gin to a run's state."""
 
-import functools
 import shutil
 
 import jax
@@ -9,10 +8,13 @@ import pytest
 
 from gkd import trees
 from gkd.checkpoints import source
-from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import Store
+from gkd.cli import train_command
+from gkd.config import command_records
+from gkd.config import configuration
 from gkd.config import warm_start
+from gkd.config.records import Folders
 from gkd.models import t5
 from gkd.training import loop
 from gkd.training import run_description
@@ -21,8 +23,9 @@ from gkd.training import t5x_adafactor_state
 from gkd.types import UserError
 from tests import tiny
 from tests.checkpoints import tiny_models
-from tests.cli import command_lines
+from tests.cli.test_main import write_cache
 
+FOLDERS = Folders(data_dir="", cache_dir="")
 RESTORE = "RESTORE_OPTIMIZER=True"
 OF_CHECKPOINT = "INITIAL_STEP='checkpoint'"
 FACTORS = "LEARNING_RATE_FACTORS='constant * linear_warmup * rsqrt_decay'"
@@ -30,22 +33,31 @@ FACTORS = "LEARNING_RATE_FACTORS='constant * linear_warmup * rsqrt_decay'"
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory):
-  written = command_lines.write_caches(tmp_path_factory.mktemp("caches"))
-  return [f"{macro}={path}" for macro, path in written.items()]
+  folder = tmp_path_factory.mktemp("caches")
+  train = write_cache(folder / "train", "train")
+  scored = write_cache(folder / "eval", "validation", rows=8)
+  return [f"TRAIN_CACHE={train}", f"EVAL_CACHE={scored}"]
 
 
 @pytest.fixture
 def prepare(tmp_path, caches):
-  common = [f"MODEL_DIR={tmp_path / 'run'}", "OPTIMIZER=adafactor", *caches]
-  return functools.partial(command_lines.prepare, "test/sft.gin", *common)
+  def prepare(*bindings):
+    given = [f"MODEL_DIR={tmp_path / 'run'}", *caches, *bindings]
+    if not any(x.startswith("OPTIMIZER=") for x in given):
+      given.append("OPTIMIZER=adafactor")
+    configuration.load(["test/sft.gin"], given)
+    built = configuration.build(command_records.TrainConfig)
+    return train_command.prepare(built, FOLDERS)
+
+  return prepare
 
 
 @pytest.fixture(scope="module")
-def before(tmp_path_factory):
+def before(tmp_path_factory, caches):
   """A run of Adafactor, begun at step 40 and saved after 5 of its own."""
   folder = tmp_path_factory.mktemp("before")
-  config = command_lines.train_config("test/sft.gin", "MODEL_DIR=x")
-  student = config.student.model
+  configuration.load(["test/sft.gin"], ["MODEL_DIR=x", *caches])
+  student = configuration.build(command_records.TrainConfig).student.model
   params = jax.jit(student.init)(jax.random.key(3))
   rule = tiny.adafactor()
   state = states.create(params, rule.transformation())
@@ -126,26 +138,29 @@ def test_a_run_that_goes_on_knows_its_first_step(prepare, before, tmp_path):
     prepare(RESTORE, path)
 
 
-MISTAKES = """
-RESTORE_OPTIMIZER=True
-  RESTORE_OPTIMIZER is True but INITIAL_CHECKPOINT_PATH is em
-INITIAL_STEP='checkpoint'
-  INITIAL_STEP is 'checkpoint' but INITIAL_CHECK
-RESTORE_OPTIMIZER=True; INITIAL_STEP=44; INITIAL_CHECKPOINT_PATH=BEFORE
-  INITIAL_STEP is 44 but the slots .* are of step 45
-RESTORE_OPTIMIZER=True; ADAFACTOR_STEP_OFFSET=45; INITIAL_CHECKPOINT_PATH=BEFORE
-  RESTORE_OPTIMIZER has no effect with ADAFACTOR_STEP_OFFSET 45
-RESTORE_OPTIMIZER=True; OPTIMIZER=adamw; INITIAL_CHECKPOINT_PATH=BEFORE
-  RESTORE_OPTIMIZER is True but has no effect with adamw
-"""
-
-
 @pytest.mark.parametrize(
-  ("values", "message"), command_lines.mistakes(MISTAKES)
+  ("bindings", "message"),
+  [
+    ([RESTORE], "RESTORE_OPTIMIZER is True but INITIAL_CHECKPOINT_PATH is em"),
+    ([OF_CHECKPOINT], "INITIAL_STEP is 'checkpoint' but INITIAL_CHECK"),
+    (
+      [RESTORE, "INITIAL_STEP=44", "INITIAL_CHECKPOINT_PATH=%s"],
+      "INITIAL_STEP is 44 but the slots .* are of step 45",
+    ),
+    (
+      [RESTORE, "INITIAL_CHECKPOINT_PATH=%s", "ADAFACTOR_STEP_OFFSET=45"],
+      "RESTORE_OPTIMIZER has no effect with ADAFACTOR_STEP_OFFSET 45",
+    ),
+    (
+      [RESTORE, "OPTIMIZER=adamw", "INITIAL_CHECKPOINT_PATH=%s"],
+      "RESTORE_OPTIMIZER is True but has no effect with adamw",
+    ),
+  ],
 )
-def test_what_cannot_go_on_is_refused(prepare, before, values, message):
+def test_what_cannot_go_on_is_refused(prepare, before, bindings, message):
+  given = [x.replace("%s", str(before[0])) for x in bindings]
   with pytest.raises(UserError, match=message) as error:
-    prepare(*(value.replace("BEFORE", str(before[0])) for value in values))
+    prepare(*given)
   assert "\n" not in str(error.value)
 
 
@@ -167,9 +182,7 @@ def test_a_checkpoint_without_slots_or_step_is_refused(
   run = prepare(f"INITIAL_CHECKPOINT_PATH={before[0]}")
   about = {"model": run_description.describe(run)["model"]}
   for name, step in (("stepless", {}), ("bare", {"step": 3})):
-    native_checkpoint.save_params(
-      tmp_path / name, run.initial_params(), about | step
-    )
+    tiny_models.save_params(tmp_path / name, run.initial_params(), about | step)
   path = f"INITIAL_CHECKPOINT_PATH={tmp_path}"
   with pytest.raises(UserError, match=r"bare has no slots .* \(it has none\)"):
     prepare(RESTORE, f"{path}/bare")

@@ -1,9 +1,6 @@
 """config.json of transformers and our T5Config, both ways.
 
-How the head is meant, which the file says in three ways, is in `hf_head.py`.
-
-  config, assumed = read(path, load(path), via_embedding=False, given={})
-  text = json.dumps(as_json(config, "float32"))
+How the head is meant, which the file says in three ways, is in `hf_head`.
 """
 
 from collections.abc import Mapping
@@ -87,7 +84,21 @@ def load(folder: Path) -> dict[str, Any]:
       f"{folder} has no {FILE}, which says what model it is; download it too"
     )
   saved = files.read_json(file, _TYPES)
-  _check_family(file, saved)
+  kind = saved.get("model_type")
+  if kind not in _CLASSES:
+    raise UserError(
+      f"{file} is of a model of type {kind!r}; expected an encoder–decoder of"
+      f" the T5 family ({', '.join(_CLASSES)})"
+    )
+  known = {*_CLASSES.values(), _OLD_CLASS}
+  others = [c for c in saved.get("architectures") or [] if c not in known]
+  if saved.get("is_encoder_decoder") is False:
+    others.append("a model with is_encoder_decoder false")
+  if others:
+    raise UserError(
+      f"{file} is of {others[0]}; expected a whole encoder–decoder with a head"
+      f" ({_CLASSES[kind]})"
+    )
   for key in ("quantization_config", "pruned_heads", "tie_encoder_decoder"):
     if saved.get(key):
       raise UserError(
@@ -108,7 +119,7 @@ def read(
   Args:
     folder: whose tokenizer tells the number of real ids.
     saved: its config.json, see `load`.
-    via_embedding: whether the head is the embedding, and scaled.
+    via_embedding: see `hf_head.take_head`.
     given: fields of T5Config; those of the program replace what was saved,
       others must agree with it.
 
@@ -116,26 +127,27 @@ def read(
     UserError: a size is missing, or `given` contradicts the file.
   """
   file = folder / FILE
-  given = {name: value for name, value in given.items() if value is not None}
   present = {key: value for key, value in saved.items() if value is not None}
   fields = {
     name: present.get(key, default) for name, (key, default) in _FIELDS.items()
   }
   if fields["num_decoder_layers"] is None:  # as many as the encoder has
     fields["num_decoder_layers"] = fields["num_encoder_layers"]
-  fields["mlp_activations"] = _activations(file, saved)
-  fields["bias_per_layer"] = saved["model_type"] == "umt5"
-  fields["logits_via_embedding"] = via_embedding
-  sentence = ""
+  fields |= {
+    "mlp_activations": _activations(file, saved),
+    "bias_per_layer": saved["model_type"] == "umt5",
+    "logits_via_embedding": via_embedding,
+  }
+  assumed = ()
   try:
     config = T5Config.from_size(fields)
     real_ids = given.get("vocabulary_size")
     if real_ids is None:
-      real_ids, sentence = _real_ids(folder, config.vocab_size)
+      real_ids, assumed = _real_ids(folder, config.vocab_size)
     config = dataclasses.replace(config, vocabulary_size=real_ids)
   except UserError as error:
     raise UserError(f"{file}: {error}") from error
-  return config.with_given(given, file), (sentence,) if sentence else ()
+  return config.with_given(given, file), assumed
 
 
 def as_json(
@@ -156,13 +168,13 @@ def as_json(
       f"transformers has no T5 with the activations {config.mlp_activations};"
       f" expected one of {', '.join(map(str, _THEIRS))}"
     )
+  tied = config.logits_via_embedding
   kind = "umt5" if config.bias_per_layer else "t5"
   # mT5's class never scales, so that it can only stand for untied models.
-  if model_type == "mt5" and kind == "t5" and not config.logits_via_embedding:
+  if model_type == "mt5" and kind == "t5" and not tied:
     kind = "mt5"
   projection = _THEIRS[config.mlp_activations]
   activation = config.mlp_activations[0]
-  tied = config.logits_via_embedding
   written = {theirs: getattr(config, n) for n, (theirs, _) in _FIELDS.items()}
   written |= {
     "architectures": [_CLASSES[kind]],
@@ -192,60 +204,38 @@ def generation_json(config: T5Config) -> dict[str, Any]:
   }
 
 
-def _check_family(file: Path, saved: Mapping[str, Any]) -> None:
-  kind = saved.get("model_type")
-  if kind not in _CLASSES:
-    raise UserError(
-      f"{file} is of a model of type {kind!r}; expected an encoder–decoder of"
-      f" the T5 family ({', '.join(_CLASSES)})"
-    )
-  known = {*_CLASSES.values(), _OLD_CLASS}
-  others = [c for c in saved.get("architectures") or [] if c not in known]
-  if saved.get("is_encoder_decoder") is False:
-    others.append("a model with is_encoder_decoder false")
-  if others:
-    raise UserError(
-      f"{file} is of {others[0]}; expected a whole encoder–decoder with a head"
-      f" ({_CLASSES[kind]})"
-    )
-
-
 def _activations(file: Path, saved: Mapping[str, Any]) -> tuple[str, ...]:
   projection = saved.get("feed_forward_proj")
   function, gated = saved.get("dense_act_fn"), saved.get("is_gated_act")
-  if projection is None and function is not None:
-    # "gelu_new" as it is; a plain "gelu" stays the exact one, and is refused.
-    projection = f"gated-{function}" if gated else function
-    if projection == "gated-gelu":
-      projection = "gated-gelu (exact)"
-  projection = projection or _DEFAULT_MLP[saved["model_type"]]
+  same = f"gated-{function}" if function and gated else function
+  if function == "gelu":  # as it is the exact one, which T5 never had
+    same = f"{same} (exact)"
+  projection = projection or same or _DEFAULT_MLP[saved["model_type"]]
   activations = _ACTIVATIONS.get(projection)
   if activations is None:
     raise UserError(
       f"{file} has the activation {projection!r}; expected one of"
       f" {', '.join(_ACTIVATIONS)}"
     )
-  if function is not None and gated is not None:
-    other = _ACTIVATIONS.get(f"gated-{function}" if gated else function)
-    if function == "gelu" or other != activations:
-      raise UserError(
-        f"{file} contradicts itself: feed_forward_proj {projection!r}, but"
-        f" dense_act_fn {function!r} and is_gated_act {gated}; correct it"
-      )
+  if None not in (function, gated) and _ACTIVATIONS.get(same) != activations:
+    raise UserError(
+      f"{file} contradicts itself: feed_forward_proj {projection!r}, but"
+      f" dense_act_fn {function!r} and is_gated_act {gated}; correct it"
+    )
   return activations
 
 
-def _real_ids(folder: Path, rows: int) -> tuple[int, str]:
-  """Real ids among the rows, and where that comes from."""
+def _real_ids(folder: Path, rows: int) -> tuple[int, tuple[str, ...]]:
+  """Real ids among the rows, and whether that was assumed."""
   vocabulary = tokenizer_folder.load(folder)
   if vocabulary is None:
     known = sizes.known_vocabulary_size(rows)
     return known, (
-      f"vocabulary_size: {known}, for want of a tokenizer in the folder"
+      f"vocabulary_size: {known}, for want of a tokenizer in the folder",
     )
   if vocabulary.size > rows:
     raise UserError(
       f"the tokenizer in {folder} ({vocabulary.describe()}) has more ids than"
       f" the {rows} rows of the model; give the folder of one model"
     )
-  return vocabulary.size, ""
+  return vocabulary.size, ()

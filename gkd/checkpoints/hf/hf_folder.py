@@ -2,9 +2,6 @@
 
 Read are config.json and safetensors files; nothing that could hold code.
 Written is what today's transformers writes, with tokenizer and model card.
-
-  checkpoint = open_checkpoint(Path("flan-t5-small"), {})
-  write(Path("exported"), checkpoint, card={"license": "mit"})
 """
 
 from collections.abc import Mapping
@@ -96,7 +93,8 @@ def write(
   origin = checkpoint.metadata.get("hf", {})
   files.check_types(checkpoint.path, origin, _KEPT, "restore its files")
   # Before the hours that the arrays may take.
-  model_card.write(path, checkpoint, card or {})
+  page = model_card.text(checkpoint, card or {})
+  files.write_text(path / model_card.FILE, page)
   table = t5_params.table(config)
   tensors = {
     table[name].hf_name: _transposed_if(table[name].hf_transposed, leaf)

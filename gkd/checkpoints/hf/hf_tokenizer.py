@@ -1,7 +1,4 @@
-"""Tokenizer files that transformers' `AutoTokenizer` opens.
-
-write("exported", vocabulary)     # spiece.model, tokenizer_config.json, …
-"""
+"""Tokenizer files that transformers' `AutoTokenizer` opens."""
 
 from pathlib import Path
 from typing import Any
@@ -29,14 +26,11 @@ def check(vocabulary: Vocabulary) -> None:
 def write(
   folder: Path, vocabulary: Vocabulary, max_length: int | None = None
 ) -> None:
-  """Writes the tokenizer of a vocabulary into a folder.
-
-  T5's for a SentencePiece file, with the extra ids as its sentinels, ByT5's for
-  bytes.
+  """Writes a tokenizer into a folder: T5's, or ByT5's for bytes.
 
   Args:
     folder: exists.
-    vocabulary: to write.
+    vocabulary: to write; its extra ids are the tokenizer's sentinels.
     max_length: where `truncation=True` cuts; None for nowhere.
 
   Raises:

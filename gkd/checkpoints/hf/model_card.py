@@ -1,8 +1,6 @@
 """The model card of an exported folder: README.md, from what the run says.
 
 What is not known is said to be unknown; nothing is made up.
-
-  write("exported", checkpoint, {"license": "apache-2.0"})
 """
 
 from collections.abc import Mapping
@@ -12,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import gkd
-from gkd import files
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.models import sizes
 from gkd.models import t5_params
 
-_FILE = "README.md"
+FILE = "README.md"
 _METRICS_FILE = "metrics.jsonl"
 _UNKNOWN = "unknown"
 # Field of a run's description, its label on the page.
@@ -40,13 +37,6 @@ _LICENSES = (
 _BOUNDS = ("_ci_low", "_ci_high")
 
 
-def write(
-  folder: Path, checkpoint: Checkpoint, fields: Mapping[str, str]
-) -> None:
-  """Writes README.md into the folder; see `text`."""
-  files.write_text(folder / _FILE, text(checkpoint, fields))
-
-
 def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
   """The page, Markdown with the front matter of the Hugging Face hub.
 
@@ -56,12 +46,20 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
     fields: "license", "teacher_license", "data_license", as the user gives
       them.
   """
-  run = checkpoint.metadata.get("run", {})
-  made_by = dict(run.get("card", {}))
-  is_student = bool(made_by.get("teacher"))
+  card = checkpoint.metadata.get("run", {}).get("card", {})
+  is_student = bool(card.get("teacher"))
   kind = "distilled with gkd" if is_student else "from gkd"
+  origin = (
+    f"Converted by gkd {gkd.__version__} from {checkpoint.layout}. How the"
+    f" model was trained: {_UNKNOWN} to the converter."
+  )
+  if card:
+    origin = (
+      f"Trained by gkd {gkd.__version__}, a trainer for on-policy distillation"
+      " (Agarwal et al., ICLR 2024)."
+    )
   facts = [("Parameters", t5_params.num_parameters(checkpoint.config))]
-  facts += [(label, made_by.get(name)) for name, label in _FACTS]
+  facts += [(label, card.get(name)) for name, label in _FACTS]
   if checkpoint.step is not None:
     facts.append(("Step of this checkpoint", checkpoint.step))
   licenses = [
@@ -71,11 +69,7 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
   parts = [
     _front_matter(fields.get("license"), is_student),
     f"# {sizes.describe(checkpoint.config)}, {kind}",
-    f"Trained by gkd {gkd.__version__}, a trainer for on-policy distillation"
-    " (Agarwal et al., ICLR 2024)."
-    if made_by
-    else f"Converted by gkd {gkd.__version__} from {checkpoint.layout}. How the"
-    f" model was trained: {_UNKNOWN} to the converter.",
+    origin,
     _usage(checkpoint),
     "## How it was made",
     _table(("what", ""), [(label, _cell(value)) for label, value in facts]),
@@ -91,9 +85,8 @@ def _front_matter(license_name: str | None, is_student: bool) -> str:
   # The hub's base_model and datasets want names of the hub, which a run that
   # was started from folders does not know.
   lines = [f"license: {json.dumps(license_name)}"] * bool(license_name)
-  lines += ["library_name: transformers"]
-  lines += ["pipeline_tag: text2text-generation", "tags:", "- t5"]
-  lines += ["- distillation"] * is_student
+  lines += ["library_name: transformers", "pipeline_tag: text2text-generation"]
+  lines += ["tags:", "- t5", *["- distillation"] * is_student]
   return "\n".join(["---", *lines, "---"])
 
 
@@ -113,29 +106,26 @@ def _usage(checkpoint: Checkpoint) -> str:
 
 def _scores(checkpoint: Checkpoint) -> str:
   """A row a metric; the bounds of an interval go beside it."""
-  evaluated_at, scores = _evaluation(checkpoint)
+  step, scores = _evaluation(checkpoint)
   names = sorted(name for name in scores if not name.endswith(_BOUNDS))
   if not names:
     return f"Scores: {_UNKNOWN}; no evaluation was found beside the model."
   rows = []
   for name in names:
-    low, high = (scores.get(name + bound) for bound in _BOUNDS)
-    is_bounded = low is not None and high is not None
-    interval = f"{low:.4g} to {high:.4g}" if is_bounded else ""
+    bounds = [scores.get(name + end) for end in _BOUNDS]
+    interval = ""
+    if None not in bounds:
+      interval = " to ".join(f"{bound:.4g}" for bound in bounds)
     rows.append((name.removeprefix("eval/"), f"{scores[name]:.4g}", interval))
-  sentence = f"Evaluated after step {evaluated_at:,}"
-  if checkpoint.step not in (None, evaluated_at):
+  sentence = f"Evaluated after step {step:,}"
+  if checkpoint.step not in (None, step):
     sentence += f", not at step {checkpoint.step:,} of this checkpoint"
   table = _table(("metric", "value", "95 % interval"), rows)
   return f"{sentence}; bootstrap intervals over prompts.\n\n{table}"
 
 
 def _evaluation(checkpoint: Checkpoint) -> tuple[int, dict[str, float]]:
-  """The run's evaluation at the checkpoint's step, or its last.
-
-  Returns:
-    The absolute step, and {name of a metric: value}.
-  """
+  """Absolute step and metrics of its evaluation, or of the run's last one."""
   # The run counts its own steps, the checkpoint all of them.
   run = checkpoint.metadata.get("run", {})
   initial_step = run.get("initial_step", run.get("first_step", 0))
@@ -156,8 +146,8 @@ def _evaluation(checkpoint: Checkpoint) -> tuple[int, dict[str, float]]:
     }
     if scores:
       step, latest = initial_step + record["step"], scores
-      if step == checkpoint.step:
-        break
+    if scores and step == checkpoint.step:
+      break
   return step, {n: value for n, value in latest.items() if math.isfinite(value)}
 
 

@@ -1,14 +1,9 @@
 """Arrays in safetensors files, read and written one at a time.
 
 The safetensors package reads them lazily and refuses damaged files. Its
-`save_file` wants all arrays at once, so the writer is our own: a file is the
-length of a header (8 bytes), the header (JSON: type, shape and place of each
-array) and the arrays.
-
-  tensors = open_folder(Path("flan-t5-small"))
-  write_folder(Path("exported"), tensors)
-
-Format: https://github.com/huggingface/safetensors
+`save_file` wants all arrays at once, so the writer is our own, after
+https://github.com/huggingface/safetensors: the length of a header (8 bytes),
+the header (JSON: type, shape and place of each array) and the arrays.
 """
 
 from collections.abc import Iterator
@@ -27,6 +22,7 @@ from safetensors import safe_open
 
 from gkd import files
 from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.checkpoint import batches
 from gkd.errors import listed
 from gkd.types import UserError
 
@@ -43,11 +39,9 @@ _LFS_POINTER = b"version https://git-lfs"
 
 
 def open_folder(folder: Path) -> dict[str, Leaf]:
-  """All tensors of a folder, of one file or of those of its index, sorted.
+  """{name: tensor} of a folder, of one file or of those of its index, sorted.
 
-  Returns:
-    {name: tensor}. `dtype` is "float32", "bfloat16" or, of a tensor that cannot
-    be read, its name in the file ("F16").
+  Of a type that is not read, `dtype` is its name in the file ("F16").
 
   Raises:
     UserError: nothing there, damaged, or files and index that do not agree;
@@ -93,8 +87,7 @@ def open_file(file: Path) -> dict[str, Leaf]:
   with _reading(file) as tensors:
     slices = {name: tensors.get_slice(name) for name in tensors.offset_keys()}
     return {
-      name: _leaf(file, name, tuple(part.get_shape()), part.get_dtype())
-      for name, part in sorted(slices.items())
+      name: _leaf(file, name, part) for name, part in sorted(slices.items())
     }
 
 
@@ -109,7 +102,7 @@ def write_folder(
       before the next is read.
     shard_bytes: most bytes of arrays in a file; a larger array has its own.
   """
-  shards = _shards(tensors, shard_bytes)
+  shards = batches(tensors, shard_bytes)
   if len(shards) == 1:
     write_file(folder / FILE, tensors)
     return
@@ -152,14 +145,15 @@ def write_file(file: Path, tensors: Mapping[str, Leaf]) -> None:
       del array
 
 
-def _leaf(file: Path, name: str, shape: tuple[int, ...], kind: str) -> Leaf:
+def _leaf(file: Path, name: str, part: Any) -> Leaf:
   def read() -> np.ndarray:
     # Opened again, because a file that became shorter since would end the
     # process: the package maps it into memory.
     with _reading(file) as tensors:
       return tensors.get_tensor(name)
 
-  return Leaf(shape, _DTYPES.get(kind, kind), read)
+  kind = part.get_dtype()
+  return Leaf(tuple(part.get_shape()), _DTYPES.get(kind, kind), read)
 
 
 @contextlib.contextmanager
@@ -182,32 +176,21 @@ def _open_sharded(index: Path) -> dict[str, Leaf]:
   if not weight_map or not all(map(files.is_plain_name, weight_map.values())):
     raise UserError(f"{index} names no files of its folder; {remedy}")
   tensors: dict[str, Leaf] = {}
-  places: list[tuple[str, str]] = []
+  places: set[tuple[str, str]] = set()
   for name in sorted(set(weight_map.values())):
     file = index.with_name(name)
     if not file.is_file():
       raise UserError(
         f"{file} is missing, which {INDEX_FILE} names; download it"
       )
-    held = open_file(file)
-    tensors |= held
-    places += [(tensor, name) for tensor in held]
-  if sorted(places) != sorted(weight_map.items()):
-    wrong = {tensor for tensor, _ in set(places) ^ set(weight_map.items())}
+    part = open_file(file)
+    tensors |= part
+    places |= {(tensor, name) for tensor in part}
+  if wrong := sorted(
+    {tensor for tensor, _ in places ^ set(weight_map.items())}
+  ):
     raise UserError(
-      f"{index} and its files disagree about the place of"
-      f" {listed(sorted(wrong))}; download all of them again"
+      f"{index} and its files disagree about the place of {listed(wrong)};"
+      " download all of them again"
     )
   return dict(sorted(tensors.items()))
-
-
-def _shards(tensors: Mapping[str, Leaf], most: int) -> list[list[str]]:
-  shards: list[list[str]] = [[]]
-  filled = 0
-  for name, leaf in tensors.items():
-    if shards[-1] and filled + leaf.size_bytes > most:
-      shards.append([])
-      filled = 0
-    shards[-1].append(name)
-    filled += leaf.size_bytes
-  return shards

@@ -1,12 +1,6 @@
 """Arrays of our own checkpoints: orbax folders, written and loaded as trees.
 
-  write_arrays(folder, leaves)   # memory stays near the largest array
-  response = save_async(folder, state)
-  state = load(folder, like=state)
-
-What is loaded may have been saved in one piece, from any number of devices.
-Nothing here checks hashes: see `checksums`. `zarr_arrays.open_tree` reads the
-arrays one at a time.
+`zarr_arrays.open_tree` reads them one at a time. Hashes: see `checksums`.
 """
 
 from collections.abc import Mapping
@@ -20,6 +14,7 @@ import orbax.checkpoint.experimental.v1 as ocp
 from gkd import trees
 from gkd.checkpoints.checkpoint import ContentHash
 from gkd.checkpoints.checkpoint import Leaf
+from gkd.checkpoints.checkpoint import batches
 from gkd.types import UserError
 
 STATE = "state"  # orbax's name for the one tree of a checkpoint
@@ -43,7 +38,7 @@ def write_arrays(path: Path, leaves: Mapping[str, Leaf]) -> str:
   context.array.saving.storage_options.chunk_byte_size = _CHUNK_BYTES
   context.memory.deepcopy_host_arrays = False  # they do not change meanwhile
   with context:
-    for names in _batches(leaves):
+    for names in batches(dict(sorted(leaves.items())), _BATCH_BYTES):
       batch = {}
       for name in names:
         batch[name] = leaves[name].read()
@@ -83,18 +78,6 @@ def load(path: Path, like: Any) -> Any:
   return ocp.load(path, like)
 
 
-def _batches(leaves: Mapping[str, Leaf]) -> list[list[str]]:
-  """Sorted names, those together that fit into _BATCH_BYTES."""
-  batches, size_bytes = [], 0
-  for name in sorted(leaves):
-    size_bytes += leaves[name].size_bytes
-    if not batches or size_bytes > _BATCH_BYTES:
-      batches.append([])
-      size_bytes = leaves[name].size_bytes
-    batches[-1].append(name)
-  return batches
-
-
 def _without_numpy_scalars(tree: Any) -> Any:
   """NumPy scalars as arrays of rank 0: orbax rejects them as leaves."""
   return jax.tree.map(
@@ -113,18 +96,11 @@ def _abstract(leaf: Any) -> Any:
 
 def _described(tree: Any) -> dict[str, str]:
   """{"params/encoder/…/kernel": "(4, 8) float32"} of arrays or metadata."""
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
   return {
-    "/".join(map(_entry, path)): f"{tuple(leaf.shape)} {leaf.dtype}"
-    if hasattr(leaf, "dtype")
-    else "a number"
-    for path, leaf in leaves
+    jax.tree_util.keystr(path, simple=True, separator="/"): (
+      f"{tuple(leaf.shape)} {leaf.dtype}"
+      if hasattr(leaf, "dtype")
+      else "a number"
+    )
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
   }
-
-
-def _entry(entry: Any) -> str:
-  """One step of a tree path; orbax keeps fields of records as dict keys."""
-  for name in ("key", "name", "idx"):
-    if (value := getattr(entry, name, None)) is not None:
-      return str(value)
-  return str(entry)

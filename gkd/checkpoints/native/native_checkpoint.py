@@ -5,23 +5,14 @@ metadata.json (family, sizes, step, where it came from), sha256.json (the mark
 that it is whole), and, where there are any, `slots/` (Adafactor's, another
 orbax folder) and `vocabulary/`. Of a training checkpoint the parameters and
 Adafactor's slots are read; what the run says of itself stands in its run.json.
-
-  checkpoint = open_checkpoint(Path("runs/gkd"), {})
-  write(Path("model"), checkpoint)
-  save_params("model", params, {"model": …, "step": 100})
 """
 
 from collections.abc import Mapping
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gkd import files
-from gkd import trees
-from gkd.checkpoints import atomic_dir
 from gkd.checkpoints import checksums
 from gkd.checkpoints import config_from_shapes
 from gkd.checkpoints import zarr_arrays
@@ -36,12 +27,10 @@ from gkd.models import registry
 from gkd.models.t5 import T5Config
 from gkd.text.vocabulary import Vocabulary
 from gkd.training import t5x_adafactor_state
-from gkd.types import Params
 from gkd.types import UserError
 
 METADATA_FILE = "metadata.json"
-SLOTS_FOLDER = "slots"
-_MODEL, _RUN = "model saved by gkd", "checkpoint of a gkd run"
+_SLOTS_FOLDER = "slots"
 
 # Fields of metadata.json that are read when a model is opened.
 _TYPES = {
@@ -56,14 +45,14 @@ _TYPES = {
   VOCABULARY_KEY: str,
 }
 # Written by each conversion, and so not carried along.
-_OWN_KEYS = (
+_OWN_KEYS = {
   "assumed",
   CONTENT_KEY,
   "converted_from",
   "family",
   "model",
   "step",
-)
+}
 
 
 def open_checkpoint(
@@ -84,33 +73,39 @@ def open_checkpoint(
   folder = _checkpoint_folder(path, verify)
   if verify:
     checksums.verify(folder)
-  is_model = (folder / METADATA_FILE).is_file()
-  home = folder if is_model else folder.parent.parent
-  saved = load_metadata(folder) if is_model else run_folder.describe_run(home)
-  below = "" if is_model else "params"
-  leaves = zarr_arrays.open_tree(folder / native_arrays.STATE, below)
+  state = folder / native_arrays.STATE
+  metadata: dict[str, Any] = {CONTENT_KEY: checksums.digest(folder)}
+  file = folder / METADATA_FILE
+  if file.is_file():
+    home, layout = folder, "model saved by gkd"
+    saved = files.read_json(file, _TYPES, "damaged checkpoint: restore it")
+    leaves = zarr_arrays.open_tree(state)
+    slots, step = _model_slots(folder), saved.get("step")
+    metadata |= saved
+  else:
+    home, layout = folder.parent.parent, "checkpoint of a gkd run"
+    saved = run_folder.describe_run(home)
+    leaves = zarr_arrays.open_tree(state, "params")
+    slots, step = _run_slots(state), _absolute_step(folder)
+    if saved:
+      metadata |= {"run": saved, "run_dir": str(home)}
+      metadata[VOCABULARY_KEY] = saved.get(VOCABULARY_KEY)
   if not leaves:
     raise UserError(
       f"{folder} holds no parameters; give the folder of a run, of one"
       " checkpoint or of a saved model"
     )
   config, assumed = _config(folder, leaves, saved, given)
-  metadata = {CONTENT_KEY: checksums.digest(folder)}
-  if is_model:
-    metadata |= saved
-  elif saved:
-    kept = {VOCABULARY_KEY: saved.get(VOCABULARY_KEY)}
-    metadata |= {"run": saved, "run_dir": str(home), **kept}
   return Checkpoint(
     path=folder,
     home=home,
     format="gkd",
-    layout=f"{_MODEL if is_model else _RUN} (orbax)",
+    layout=f"{layout} (orbax)",
     family=registry.canonical(saved.get("family") or registry.T5),
     config=config,
     leaves=leaves,
-    step=saved.get("step") if is_model else _absolute_step(folder),
-    slots=_model_slots(folder) if is_model else _run_slots(folder),
+    step=step,
+    slots=slots,
     assumed=(*(saved.get("assumed") or ()), *assumed),
     metadata=metadata,
   )
@@ -127,7 +122,7 @@ def write(
     vocabulary: kept beside the parameters.
   """
   if checkpoint.slots:
-    folder = path / SLOTS_FOLDER
+    folder = path / _SLOTS_FOLDER
     folder.mkdir()
     native_arrays.write_arrays(folder, checkpoint.slots)
   metadata = {
@@ -145,26 +140,23 @@ def write(
   if vocabulary is not None:
     spec = run_folder.write_vocabulary(path, vocabulary)
     metadata |= {"vocabulary": spec, VOCABULARY_KEY: spec["sha256"]}
-  _write_model(path, checkpoint.leaves, metadata)
+  write_model(path, checkpoint.leaves, metadata)
 
 
-def save_params(
-  path: str | os.PathLike, params: Params, metadata: Mapping[str, Any]
+def write_model(
+  path: Path, leaves: Mapping[str, Leaf], metadata: Mapping[str, Any]
 ) -> None:
-  """Saves a model's parameters with a description, whole or not at all.
+  """Writes parameters of any family and a description of the model.
 
   Args:
-    path: folder that does not exist or is empty.
-    params: tree of arrays.
+    path: an existing folder.
+    leaves: {slash-separated name: parameter}.
     metadata: JSON: `description` of the model's config, the vocabulary's
       sha256, step, provenance. "content_sha256" is added to it.
   """
-  leaves = {
-    name: Leaf(x.shape, x.dtype.name, lambda x=x: np.asarray(x))
-    for name, x in trees.flatten(params).items()
-  }
-  with atomic_dir.create(path) as partial:
-    _write_model(partial, leaves, metadata)
+  content = {CONTENT_KEY: native_arrays.write_arrays(path, leaves)}
+  files.write_json(path / METADATA_FILE, {**metadata, **content})
+  checksums.write_hashes(path)
 
 
 def description(config: Any) -> dict[str, Any]:
@@ -173,18 +165,6 @@ def description(config: Any) -> dict[str, Any]:
     "family": registry.family_of(config),
     "model": dataclasses.asdict(config),
   }
-
-
-def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
-  """The description of a saved model alone."""
-  file = Path(path) / METADATA_FILE
-  if not checksums.is_marked(Path(path)) or not file.is_file():
-    raise UserError(
-      f"{path} is not a model checkpoint of gkd (no {METADATA_FILE} or"
-      f" {checksums.HASHES_FILE}); give the folder that a run or `gkd convert`"
-      " wrote"
-    )
-  return files.read_json(file, _TYPES, "damaged checkpoint: restore its files")
 
 
 def _checkpoint_folder(path: Path, verify: bool) -> Path:
@@ -208,13 +188,13 @@ def _absolute_step(path: Path) -> int | None:
 
 
 def _model_slots(path: Path) -> dict[str, Leaf]:
-  folder = path / SLOTS_FOLDER / native_arrays.STATE
+  folder = path / _SLOTS_FOLDER / native_arrays.STATE
   return zarr_arrays.open_tree(folder) if folder.parent.is_dir() else {}
 
 
-def _run_slots(path: Path) -> dict[str, Leaf]:
+def _run_slots(state: Path) -> dict[str, Leaf]:
   """T5X's slots of a run's checkpoint; {} for another rule than Adafactor."""
-  stored = zarr_arrays.open_tree(path / native_arrays.STATE, "opt_state")
+  stored = zarr_arrays.open_tree(state, "opt_state")
   saved = t5x_adafactor_state.saved_names(stored)
   slots = {name: stored[where] for name, where in saved.items()}
   for name, zeros in t5x_adafactor_state.unused_momenta(saved).items():
@@ -229,7 +209,6 @@ def _config(
   given: Mapping[str, Any],
 ) -> tuple[Any, tuple[str, ...]]:
   """The saved config; of older T5s, which have none, that of the shapes."""
-  given = {name: value for name, value in given.items() if value is not None}
   family = described.get("family") or registry.T5
   saved = described.get("model")
   if family != registry.T5:
@@ -243,11 +222,3 @@ def _config(
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
     return config_from_shapes.config_of(shapes, given)
   return T5Config.from_size(saved).with_given(given, path), ()
-
-
-def _write_model(
-  path: Path, leaves: Mapping[str, Leaf], metadata: Mapping[str, Any]
-) -> None:
-  content = {CONTENT_KEY: native_arrays.write_arrays(path, leaves)}
-  files.write_json(path / METADATA_FILE, {**metadata, **content})
-  checksums.write_hashes(path)

@@ -1,8 +1,4 @@
-"""What a run says of itself: run.json and the vocabulary, in its folder.
-
-write_description("runs/sft", {"family": "t5", "model": {…}})
-describe_run("runs/sft")["model"]
-"""
+"""What a run says of itself: run.json and the vocabulary, in its folder."""
 
 from collections.abc import Mapping
 import json

@@ -2,14 +2,8 @@
 
 Reads what `use_orbax=False` writes (all public checkpoints), what T5X writes
 today (Orbax), and the generations between; layers one by one or stacked
-(scalable_t5, umT5).
-
-  checkpoint = open_checkpoint(Path("t5_1_1_base/checkpoint_1000000"), {})
-
-Names and shapes are T5X's: `encoder/layers_0/attention/query/kernel`.
-
-Memory: an array at a time. Of stacked layers up to 1 GiB of the decoded chunks
-is kept for the next layer, see `zarr_arrays`.
+(scalable_t5, umT5). Memory holds an array at a time, and of stacked layers up
+to 1 GiB of the decoded chunks, see `zarr_arrays`.
 """
 
 from collections.abc import Mapping

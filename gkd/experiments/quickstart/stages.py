@@ -7,21 +7,25 @@ from pathlib import Path
 import time
 from typing import Any
 
-from gkd import files
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
 
 class Stages:
-  """Runs `num_stages` named stages once, remembered in the folder.
-
-  Raises:
-    UserError: the folder holds stages of another `made_with`, the digest of
-      everything that the stages depend on.
-  """
+  """Runs named stages once; what is done is remembered in the folder."""
 
   def __init__(self, folder: Path, made_with: str, num_stages: int):
+    """Opens the folder's memory.
+
+    Args:
+      folder: of the quickstart.
+      made_with: digest of everything that the stages depend on.
+      num_stages: of this call, to count them.
+
+    Raises:
+      UserError: the folder holds stages that were made with something else.
+    """
     self._folder = folder / "stages"
     self._folder.mkdir(exist_ok=True)
     self._num_stages = num_stages
@@ -35,18 +39,21 @@ class Stages:
     mark.write_text(made_with)
 
   def run(
-    self, name: str, title: str, function: Callable[..., Any], *args: Any
+    self, name: str, words: str, function: Callable[..., Any], *args: Any
   ) -> None:
     """Calls `function(*args)` unless this stage is done."""
-    number = f"[{len(self._seconds) + 1}/{self._num_stages}]"
+    place = f"[{len(self._seconds) + 1}/{self._num_stages}]"
     mark = self._folder / f"{name}.json"
     if mark.exists():
-      log.info("%s %s: done", number, title)
+      log.info("%s %s: done", place, words)
     else:
-      log.info("%s %s", number, title)
+      log.info("%s %s", place, words)
       started = time.time()
       function(*args)
-      files.write_json(mark, {"seconds": time.time() - started})
+      text = json.dumps({"seconds": time.time() - started})
+      partial = mark.with_suffix(".partial")
+      partial.write_text(text)
+      partial.replace(mark)
     self._seconds.append(json.loads(mark.read_text())["seconds"])
 
   @property

@@ -123,6 +123,7 @@ def test_every_number_has_its_place(read):
     (None, "silu", True, ("silu", "linear")),
     (None, "relu", False, ("relu",)),
     (None, "gelu_new", True, ("gelu", "linear")),
+    (None, None, True, ("relu",)),
   ],
 )
 def test_activations_in_old_and_new_words(
@@ -245,7 +246,7 @@ def test_a_damaged_or_missing_file_is_named(tmp_path):
 
 def test_what_is_given_replaces_options_and_agrees_with_sizes(read):
   config, assumed = read(
-    FLAN_SMALL, dtype="bfloat16", dropout_rate=0.0, emb_dim=512, head_dim=None
+    FLAN_SMALL, dtype="bfloat16", dropout_rate=0.0, emb_dim=512
   )
   assert (config.dtype, config.dropout_rate) == ("bfloat16", 0.0)
   assert len(assumed) == 1

@@ -9,6 +9,7 @@ import pytest
 from gkd.checkpoints import expected_leaves
 from gkd.checkpoints import source
 from gkd.checkpoints.hf import hf_folder
+from gkd.checkpoints.hf import hf_head
 from gkd.checkpoints.hf import hf_tokenizer
 from gkd.checkpoints.hf import safetensors_file
 from gkd.models import t5
@@ -27,9 +28,8 @@ def write(folder, checkpoint, **options):
 
 
 def change_tensors(folder, drop=(), **arrays):
-  """Rewrites model.safetensors; "." in names is written "__"."""
+  """Rewrites model.safetensors."""
   tensors = safetensors_file.open_folder(folder)
-  arrays = {name.replace("__", "."): array for name, array in arrays.items()}
   kept = {n: t.read() for n, t in tensors.items() if n not in drop} | arrays
   safetensors_file.write_folder(folder, tiny_models.as_leaves(kept))
 
@@ -96,71 +96,54 @@ def test_ours_there_and_back_is_bit_identical(
   )
 
 
-def test_an_mt5_stays_one(tmp_path):
-  folder = write(tmp_path / "a", tiny_models.make())
-  tiny_models.rewrite_json(folder / "config.json", model_type="mt5")
-  again = write(tmp_path / "b", hf_folder.open_checkpoint(folder, {}))
-  assert tiny_models.read_json(again / "config.json")["architectures"] == [
-    "MT5ForConditionalGeneration"
-  ]
-
-
 def test_the_tokenizer_tells_the_real_ids_and_the_card_is_there(tmp_path):
   made = tiny_models.make(vocab_size=384)
   words = vocabulary.load("bytes", 61)  # 320 ids
   folder = write(
     tmp_path / "a", made, vocabulary=words, card={"license": "mit"}
   )
-  found = hf_folder.open_checkpoint(folder, {})
-  assert found.config.vocabulary_size == 320
-  assert not any("vocabulary_size" in text for text in found.assumed)
   assert 'license: "mit"' in (folder / "README.md").read_text()
+  opened = hf_folder.open_checkpoint(folder, {})
+  assert opened.config.vocabulary_size == 320
+  assert not any("vocabulary_size" in text for text in opened.assumed)
   # Given, it is not asked; without one, the public sizes are assumed.
-  found = hf_folder.open_checkpoint(folder, {"vocabulary_size": 300})
-  assert found.config.vocabulary_size == 300
+  opened = hf_folder.open_checkpoint(folder, {"vocabulary_size": 300})
+  assert opened.config.vocabulary_size == 300
   (folder / "tokenizer_config.json").unlink()
-  found = hf_folder.open_checkpoint(folder, {})
-  assert found.config.vocabulary_size == 384
-  assert found.assumed[0].startswith("vocabulary_size: 384, for want of a tok")
+  opened = hf_folder.open_checkpoint(folder, {})
+  assert opened.config.vocabulary_size == 384
+  assert opened.assumed[0].startswith("vocabulary_size: 384, for want of a tok")
   hf_tokenizer.write(folder, vocabulary.load("bytes", 200))
   with pytest.raises(UserError, match=r"has more ids than the 384 rows"):
     hf_folder.open_checkpoint(folder, {})
 
 
-def test_a_tied_head_and_copies_of_the_embedding_in_a_file(golden, tmp_path):
+def test_a_head_and_copies_of_the_embedding_in_a_file(golden, tmp_path):
   """T5 1.0; see test_hf_head for what counts as a copy."""
   tied = shutil.copytree(golden / "hf" / "t5_1_0", tmp_path / "tied")
-  table = safetensors_file.open_folder(tied)[t5_params.HF_EMBEDDING].read()
-  arrays = {
-    name: leaf.read()
-    for name, leaf in hf_folder.open_checkpoint(tied, {}).leaves.items()
-  }
-  change_tensors(
-    tied, encoder__embed_tokens__weight=table, lm_head__weight=table
-  )
-  found = hf_folder.open_checkpoint(tied, {})
-  assert found.config.logits_via_embedding
-  tiny_models.assert_same_arrays(found.leaves, tiny_models.as_leaves(arrays))
-  remarks = " ".join(found.assumed)
-  assert "encoder.embed_tokens.weight equal shared.weight" in remarks
-  assert "lm_head.weight equals shared.weight" in remarks
+  wanted = hf_folder.open_checkpoint(tied, {}).leaves
+  wanted = {name: leaf.read() for name, leaf in wanted.items()}
+  table = wanted["token_embedder/embedding"]
+  copies = dict.fromkeys((*hf_head.COPIES, t5_params.HF_HEAD), table)
+  change_tensors(tied, **copies)
+  opened = hf_folder.open_checkpoint(tied, {})
+  assert opened.config.logits_via_embedding
+  tiny_models.assert_same_arrays(opened.leaves, tiny_models.as_leaves(wanted))
+  assert len([text for text in opened.assumed if "copies: " in text]) == 2
   # Tied, but not scaled: a head of its own.
-  change_tensors(tied, ["lm_head.weight"])
   tiny_models.rewrite_json(tied / "config.json", scale_decoder_outputs=False)
-  found = source.open_checkpoint(tied)
-  assert not found.config.logits_via_embedding
-  head = found.leaves["decoder/logits_dense/kernel"].read()
+  opened = source.open_checkpoint(tied)
+  assert not opened.config.logits_via_embedding
+  head = opened.leaves["decoder/logits_dense/kernel"].read()
   np.testing.assert_array_equal(head, table.T)
-  assert any(text.startswith("head: shared.weight") for text in found.assumed)
 
 
 def _other_tensors(folder):
-  change_tensors(
-    folder,
-    ["lm_head.weight"],
-    decoder__surplus=np.zeros((2, 2), np.float32),
-    encoder__final_layer_norm__weight=np.zeros(5, np.float32),
-  )
+  arrays = {
+    "decoder.surplus": np.zeros((2, 2), np.float32),
+    "encoder.final_layer_norm.weight": np.zeros(5, np.float32),
+  }
+  change_tensors(folder, ["lm_head.weight"], **arrays)
 
 
 def _more_layers(folder):

@@ -1,13 +1,10 @@
 """Tokenizer files for transformers; opened by it in tests/parity."""
 
 import dataclasses
-import json
 
 import pytest
 
-from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.hf import hf_tokenizer
-from gkd.checkpoints.native import native_checkpoint
 from gkd.text import sentencepiece_training
 from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
@@ -33,23 +30,22 @@ def test_a_sentencepiece_vocabulary_comes_back(tmp_path, byte_fallback):
   assert (folder / "tokenizer.json").exists() == byte_fallback
 
 
-def test_texts_are_cut_where_they_were_also_on_the_way_through_ours(tmp_path):
-  for name in ("theirs", "ours", "again"):
-    (tmp_path / name).mkdir()
+def test_a_limit_of_texts_and_mt5_survive_on_the_way_through_ours(tmp_path):
   made = tiny_models.make(vocab_size=384)
   words = vocabulary.load("bytes", 61)
-  hf_folder.write(tmp_path / "theirs", made, vocabulary=words)
-  file = tmp_path / "theirs" / "tokenizer_config.json"
-  settings = json.loads(file.read_text())
+  theirs = tiny_models.save(tmp_path / "theirs", made, "hf", words)
+  settings = tiny_models.read_json(theirs / "tokenizer_config.json")
   assert "model_max_length" not in settings
-  file.write_text(json.dumps({**settings, "model_max_length": 512}))
-  native_checkpoint.write(
-    tmp_path / "ours", hf_folder.open_checkpoint(tmp_path / "theirs", {})
+  tiny_models.rewrite_json(
+    theirs / "tokenizer_config.json", model_max_length=512
   )
-  kept = native_checkpoint.open_checkpoint(tmp_path / "ours", {})
-  hf_folder.write(tmp_path / "again", kept, vocabulary=words)
-  settings = json.loads((tmp_path / "again" / file.name).read_text())
+  tiny_models.rewrite_json(theirs / "config.json", model_type="mt5")
+  tiny_models.convert(theirs, tmp_path / "ours", to="gkd")
+  tiny_models.convert(tmp_path / "ours", tmp_path / "again", to="hf")
+  settings = tiny_models.read_json(tmp_path / "again" / "tokenizer_config.json")
   assert settings["model_max_length"] == 512
+  config = tiny_models.read_json(tmp_path / "again" / "config.json")
+  assert config["architectures"] == ["MT5ForConditionalGeneration"]
   bad = dataclasses.replace(made, metadata={"hf": {"model_max_length": "x"}})
   with pytest.raises(UserError, match="model_max_length 'x'; expected a whole"):
-    hf_folder.write(tmp_path / "again", bad, vocabulary=words)
+    tiny_models.save(tmp_path / "bad", bad, "hf")

@@ -1,6 +1,5 @@
 """The model card: what is known, what is not, nothing else."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -21,16 +20,17 @@ FACTS = {
 }
 
 
-def checkpoint(step=None, **about):
-  return Checkpoint(
+def page_of(step=None, fields=None, config=None, **metadata):
+  made = Checkpoint(
     path=Path("somewhere"),
     format="gkd",
     layout="checkpoint of a gkd run (orbax)",
-    config=T5Config(vocab_size=32128, vocabulary_size=32100),
+    config=config or T5Config(vocab_size=32128, vocabulary_size=32100),
     leaves={},
     step=step,
-    metadata=about,
+    metadata=metadata,
   )
+  return model_card.text(made, fields or {})
 
 
 @pytest.fixture
@@ -46,6 +46,9 @@ def run_dir(tmp_path):
     },
     {"step": 400, "eval/sums/accuracy": 61.5},
     {"step": 500, "train/loss": 0.5},
+    # No evaluations: passed over.
+    *([1], 7, None, {"eval/sums/accuracy": 1.0}),
+    {"step": None, "eval/sums/accuracy": 2.0},
   ]
   text = "\n".join(map(json.dumps, lines)) + '\n{"step": 60'  # a kill
   (tmp_path / "metrics.jsonl").write_text(text)
@@ -53,19 +56,21 @@ def run_dir(tmp_path):
 
 
 def test_a_run_is_told_with_its_last_scores(run_dir):
-  page = model_card.text(
-    checkpoint(500, run={"card": FACTS}, run_dir=run_dir),
-    {"license": "apache-2.0", "teacher_license": "mit"},
-  )
+  fields = {"license": "apache-2.0", "teacher_license": "mit"}
+  page = page_of(500, fields, run={"card": FACTS}, run_dir=run_dir)
   assert page.startswith('---\nlicense: "apache-2.0"\nlibrary_name: transform')
-  assert "- distillation" in page
-  assert "| Teacher | runs/teacher, T5 1.1 large |" in page
-  assert "| Parameters of the teacher | 783,150,080 |" in page
-  assert r"| Objective | reverse KL \| KL(q ‖ p) |" in page
-  assert "after step 400, not at step 500 of this checkpoint" in page
-  assert "| sums/accuracy | 61.5 |  |" in page
-  assert "| Teacher | mit |" in page
-  assert "| Data | unknown: not given when it was exported |" in page
+  for part in (
+    "pipeline_tag: text2text-generation",
+    "- distillation",
+    "| Teacher | runs/teacher, T5 1.1 large |",
+    "| Parameters of the teacher | 783,150,080 |",
+    r"| Objective | reverse KL \| KL(q ‖ p) |",
+    "after step 400, not at step 500 of this checkpoint",
+    "| sums/accuracy | 61.5 |  |",
+    "| Teacher | mit |",
+    "| Data | unknown: not given when it was exported |",
+  ):
+    assert part in page
 
 
 @pytest.mark.parametrize(
@@ -85,48 +90,29 @@ def test_a_run_is_told_with_its_last_scores(run_dir):
 def test_scores_of_its_own_step_are_preferred(
   run_dir, run, step, sentence, row
 ):
-  run = {"card": FACTS, **run}
-  page = model_card.text(checkpoint(step, run=run, run_dir=run_dir), {})
+  page = page_of(step, run={"card": FACTS, **run}, run_dir=run_dir)
   assert sentence in page
   assert f"| sums/accuracy | {row} |" in page
   assert "empty" not in page
   assert not page.startswith("---\nlicense")
 
 
-def test_lines_that_are_no_evaluation_are_passed_over(run_dir):
-  with (Path(run_dir) / "metrics.jsonl").open("a") as file:
-    file.write('0}\n[1]\n7\nnull\n{"eval/sums/accuracy": 1.0}\n')
-    file.write('{"step": null, "eval/sums/accuracy": 2.0}\n')
-  page = model_card.text(
-    checkpoint(None, run={"card": FACTS}, run_dir=run_dir), {}
-  )
-  assert "| sums/accuracy | 61.5 |  |" in page
-
-
 def test_what_is_unknown_is_said_to_be():
-  page = model_card.text(checkpoint(), {})
+  page = page_of()
   assert "- distillation" not in page
   assert "| Teacher | unknown |" in page
   assert "Scores: unknown; no evaluation was found" in page
   assert "How the model was trained: unknown to the converter" in page
 
 
-@pytest.mark.parametrize(
-  ("bias_per_layer", "logits_via_embedding", "told"),
-  [(True, False, True), (True, True, False), (False, False, False)],
-)
-def test_transformers_has_to_be_told_of_an_untied_umt5(
-  bias_per_layer, logits_via_embedding, told
-):
+@pytest.mark.parametrize("per_layer", [False, True])
+@pytest.mark.parametrize("tied", [False, True])
+def test_transformers_has_to_be_told_of_an_untied_umt5(per_layer, tied):
   config = T5Config(
-    vocab_size=64,
-    bias_per_layer=bias_per_layer,
-    logits_via_embedding=logits_via_embedding,
+    vocab_size=64, bias_per_layer=per_layer, logits_via_embedding=tied
   )
-  page = model_card.text(dataclasses.replace(checkpoint(), config=config), {})
   line = "model.config.tie_word_embeddings = False"
-  assert (line in page) == told
-  assert "pipeline_tag: text2text-generation" in page
+  assert (line in page_of(config=config)) == (per_layer and not tied)
 
 
 def test_an_export_writes_it_before_the_arrays(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from gkd.checkpoints.hf import safetensors_file
 from gkd.types import UserError
 from tests.checkpoints import tiny_models
 
+FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ARRAYS = {
   "b": np.arange(6, dtype=np.float32).reshape(2, 3),
   "a": np.array([1.5, -2.0], tiny_models.BFLOAT16),
@@ -47,7 +48,7 @@ def test_what_is_written_is_what_the_package_writes(golden, tmp_path):
 def test_written_arrays_are_aligned_and_come_back(tmp_path):
   leaves = tiny_models.as_leaves(ARRAYS)
   safetensors_file.write_folder(tmp_path, leaves)
-  content = (tmp_path / "model.safetensors").read_bytes()
+  content = (tmp_path / FILE).read_bytes()
   length = struct.unpack("<Q", content[:8])[0]
   assert length % 8 == 0
   header = json.loads(content[8 : 8 + length])
@@ -62,7 +63,7 @@ def test_shards_hold_no_more_than_they_may(tmp_path):
     {f"t{i}": np.full(i, i, np.float32) for i in (4, 1, 2, 9, 1)}
   )
   safetensors_file.write_folder(tmp_path, leaves, shard_bytes=20)
-  index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+  index = json.loads((tmp_path / INDEX).read_text())
   assert index["metadata"] == {"total_parameters": 16, "total_size": 64}
   name = "model-0000{}-of-00003.safetensors".format
   assert index["weight_map"] == {
@@ -71,7 +72,7 @@ def test_shards_hold_no_more_than_they_may(tmp_path):
     "t2": name(2),
     "t9": name(3),  # larger than a shard may be: alone
   }
-  assert not (tmp_path / "model.safetensors").exists()
+  assert not (tmp_path / FILE).exists()
   found = safetensors_file.open_folder(tmp_path)
   tiny_models.assert_same_arrays(found, dict(sorted(leaves.items())))
 
@@ -110,7 +111,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_file_is_named(tmp_path, kind):
-  (tmp_path / "model.safetensors").write_bytes(BROKEN[kind])
+  (tmp_path / FILE).write_bytes(BROKEN[kind])
   with pytest.raises(
     UserError, match=r"model.safetensors is damaged .*\(.+\); download it ag"
   ) as error:
@@ -119,7 +120,7 @@ def test_a_broken_file_is_named(tmp_path, kind):
 
 
 def test_a_file_cut_anywhere_or_shrinking_is_noticed(tmp_path):
-  file, whole = tmp_path / "model.safetensors", by_hand(GOOD, DATA)
+  file, whole = tmp_path / FILE, by_hand(GOOD, DATA)
   file.write_bytes(whole)
   found = safetensors_file.open_folder(tmp_path)
   tiny_models.assert_same_arrays(
@@ -133,16 +134,6 @@ def test_a_file_cut_anywhere_or_shrinking_is_noticed(tmp_path):
     found["a"].read()
 
 
-def test_a_pointer_of_git_lfs_is_told_from_a_damaged_file(tmp_path):
-  (tmp_path / "model.safetensors").write_text(
-    "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n"
-  )
-  with pytest.raises(
-    UserError, match=r"is a pointer of git-lfs .* git lfs pull"
-  ):
-    safetensors_file.open_folder(tmp_path)
-
-
 @pytest.fixture
 def sharded(tmp_path):
   safetensors_file.write_folder(
@@ -151,53 +142,42 @@ def sharded(tmp_path):
   return tmp_path
 
 
-def reindex(folder, weight_map):
-  (folder / "model.safetensors.index.json").write_text(
-    json.dumps({"weight_map": weight_map})
-  )
+def reindex(folder, files):
+  (folder / INDEX).write_text(json.dumps({"weight_map": files}))
 
 
-def _missing_shard(folder, files):
-  (folder / files["b"]).unlink()
-
-
-def _index_names_more(folder, files):
-  reindex(folder, files | {"c": files["b"]})
-
-
-def _shard_holds_more(folder, files):
+def write_both(folder, files):
+  """Array a into the shard of b as well."""
   both = {n: ARRAYS[n] for n in ("a", "b")}
   safetensors_file.write_file(folder / files["b"], tiny_models.as_leaves(both))
-
-
-def _one_file_too(folder, files):
-  (folder / "model.safetensors").write_bytes(by_hand(GOOD, DATA))
-
-
-def _no_index(folder, files):
-  (folder / "model.safetensors.index.json").unlink()
 
 
 @pytest.mark.parametrize(
   ("damage", "message"),
   [
-    (_missing_shard, r"model-00001-of-00003.safetensors is missing, which"),
-    (_index_names_more, "disagree about the place of c;"),
-    (_shard_holds_more, "disagree about the place of a;"),
-    (_one_file_too, r"has both model.safetensors and .*remove"),
-    (_no_index, r"00001-of-00003.safetensors without mod"),
+    (
+      lambda folder, files: (folder / files["b"]).unlink(),
+      r"model-00001-of-00003.safetensors is missing, which",
+    ),
+    (
+      lambda folder, files: reindex(folder, files | {"c": files["b"]}),
+      "disagree about the place of c;",
+    ),
+    (write_both, "disagree about the place of a;"),
+    (
+      lambda folder, _: (folder / FILE).write_bytes(by_hand(GOOD, DATA)),
+      r"has both model.safetensors and .*remove",
+    ),
+    (
+      lambda folder, _: (folder / INDEX).unlink(),
+      r"00001-of-00003.safetensors without mod",
+    ),
   ],
 )
 def test_index_and_shards_must_agree(sharded, damage, message):
-  index = tiny_models.read_json(sharded / "model.safetensors.index.json")
-  damage(sharded, index["weight_map"])
+  damage(sharded, tiny_models.read_json(sharded / INDEX)["weight_map"])
   with pytest.raises(UserError, match=message):
     safetensors_file.open_folder(sharded)
-
-
-def test_a_folder_without_tensors_is_refused(tmp_path):
-  with pytest.raises(UserError, match=r"has no model.safetensors; give"):
-    safetensors_file.open_folder(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -215,25 +195,40 @@ def test_a_folder_without_tensors_is_refused(tmp_path):
   ids=range(8),
 )
 def test_an_index_that_is_none_is_named(sharded, text):
-  (sharded / "model.safetensors.index.json").write_text(text)
+  (sharded / INDEX).write_text(text)
   with pytest.raises(UserError, match="it is no index of safetensors files"):
     safetensors_file.open_folder(sharded)
 
 
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n"
+BLOB = "../blobs/4d7a"  # of a cache of the hub, whose blobs were removed
+
+
 @pytest.mark.parametrize(
-  "name", ["model.safetensors", "model.safetensors.index.json"]
+  ("change", "message"),
+  [
+    (lambda f: None, r"has no model.safetensors; give"),
+    (
+      lambda f: (f / FILE).write_text(LFS),
+      r"is a pointer of git-lfs .* git lfs pull",
+    ),
+    *(
+      (
+        lambda f, name=name: (f / name).symlink_to(BLOB),
+        rf"{name} is a link to {BLOB}, which is not there",
+      )
+      for name in (FILE, INDEX)
+    ),
+  ],
 )
-def test_a_link_to_nothing_is_told(tmp_path, name):
-  """As a cache of the hub holds one after its blobs were removed."""
-  (tmp_path / name).symlink_to("../blobs/4d7a")
-  with pytest.raises(
-    UserError, match=rf"{name} is a link to ../blobs/4d7a, which is not there"
-  ):
+def test_what_was_not_downloaded_is_told_from_damage(tmp_path, change, message):
+  change(tmp_path)
+  with pytest.raises(UserError, match=message):
     safetensors_file.open_folder(tmp_path)
 
 
 def test_other_types_are_named_as_the_file_names_them(tmp_path):
   header = {"a": entry("F16", [2], 0, 4), "b": entry("F8_E4M3", [2], 4, 6)}
-  (tmp_path / "model.safetensors").write_bytes(by_hand(header, b"123456"))
+  (tmp_path / FILE).write_bytes(by_hand(header, b"123456"))
   found = safetensors_file.open_folder(tmp_path)
   assert [leaf.dtype for leaf in found.values()] == ["F16", "F8_E4M3"]

@@ -37,6 +37,10 @@ def open_(folder, **given):
   return native_checkpoint.open_checkpoint(folder, given)
 
 
+def open_unverified(folder):
+  return native_checkpoint.open_checkpoint(folder, {}, verify=False)
+
+
 def params_of(checkpoint):
   return trees.unflatten({n: x.read() for n, x in checkpoint.leaves.items()})
 
@@ -105,32 +109,23 @@ def test_what_is_written_comes_back(tmp_path, dtype, monkeypatch):
   tiny_models.assert_same_arrays(open_(tmp_path / "moved").leaves, made.leaves)
 
 
-def test_params_of_several_devices_are_saved_whole_or_not_at_all(tmp_path):
+def test_a_description_comes_back_with_the_hash_of_the_parameters(tmp_path):
   made = tiny_models.make()
-  mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
-  spec = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
-  params = jax.tree.map(
-    lambda x: jax.device_put(x, spec) if x.shape[0] % 4 == 0 else x,
-    params_of(made),
-  )
   about = {"model": dataclasses.asdict(made.config), "note": "äß"}
-  path = tmp_path / "models" / "a"
-  native_checkpoint.save_params(path, params, about)
-  opened = open_(path)
+  opened = open_(
+    tiny_models.save_params(tmp_path / "a", params_of(made), about)
+  )
   tiny_models.assert_same_arrays(opened.leaves, made.leaves)
   assert (opened.config, opened.step) == (made.config, None)
   about["content_sha256"] = opened.content_sha256
   assert opened.metadata == json.loads(json.dumps(about))
-  with pytest.raises(UserError, match="a exists and nothing is replaced"):
-    native_checkpoint.save_params(path, params, about)
-  assert [f.name for f in path.parent.iterdir()] == ["a"]
 
 
 def test_the_same_parameters_count_as_the_same_model(tmp_path):
   """Whatever wrote them, whatever stands beside them, wherever they lie."""
   made = tiny_models.make()
   other = dataclasses.replace(made, step=8, metadata={"note": "x"})
-  native_checkpoint.save_params(tmp_path / "at_once", params_of(made), {})
+  tiny_models.save_params(tmp_path / "at_once", params_of(made), {})
   folders = [
     tiny_models.save(tmp_path / "a", made),
     tiny_models.save(tmp_path / "b", other),
@@ -165,15 +160,14 @@ def test_the_same_parameters_count_as_the_same_model(tmp_path):
   ],
 )
 def test_a_damaged_description_is_one_line(tmp_path, name, content, message):
-  folder = tmp_path / "a"
-  native_checkpoint.save_params(folder, trees.unflatten(ARRAYS), {})
+  folder = tiny_models.save_params(tmp_path / "a", trees.unflatten(ARRAYS), {})
   (folder / name).write_text(content, "utf-8", "surrogateescape")
-  load, remedy = {
-    "metadata.json": (native_checkpoint.load_metadata, "damaged checkpoint"),
-    "run.json": (run_folder.describe_run, ".*restore it"),
+  read = {
+    "metadata.json": lambda: open_unverified(folder),
+    "run.json": lambda: run_folder.describe_run(folder),
   }[name]
-  with pytest.raises(UserError, match=f"{name} {message}; {remedy}") as error:
-    load(folder)
+  with pytest.raises(UserError, match=f"{name} {message}; .*restore") as error:
+    read()
   assert "\n" not in str(error.value)
 
 
@@ -213,7 +207,7 @@ def test_of_a_run_the_newest_sound_checkpoint_is_read(tmp_path):
   assert one.content_sha256 == hashlib.sha256(listed).hexdigest()
   flip_a_bit(run / "checkpoints" / "00000004")
   assert open_(run).step == 2
-  assert native_checkpoint.open_checkpoint(run, {}, verify=False).step == 4
+  assert open_unverified(run).step == 4
   # The same model written on: what the run says stays known.
   again = open_(tiny_models.save(tmp_path / "model", one))
   assert again.metadata["run"] == found.metadata["run"]
@@ -237,7 +231,7 @@ def test_steps_before_the_run_are_counted(tmp_path):
 def test_fields_of_the_program_may_be_given_others_must_agree(tmp_path):
   folder = tiny_models.save(tmp_path / "a", tiny_models.make())
   given = {"dtype": "bfloat16", "dropout_rate": 0.0, "head_dim": 4}
-  given |= {"mlp_activations": ["gelu", "linear"], "emb_dim": None}
+  given |= {"mlp_activations": ["gelu", "linear"]}
   config = open_(folder, **given).config
   assert (config.dtype, config.dropout_rate) == ("bfloat16", 0.0)
   assert config.head_dim == 4
@@ -247,7 +241,7 @@ def test_fields_of_the_program_may_be_given_others_must_agree(tmp_path):
 
 def test_a_model_without_its_sizes_is_read_by_its_shapes(tmp_path):
   made = tiny_models.make()
-  native_checkpoint.save_params(tmp_path / "a", params_of(made), {})
+  tiny_models.save_params(tmp_path / "a", params_of(made), {})
   found = open_(tmp_path / "a")
   assert found.config == made.config
   assert any(x.startswith("mlp_activations") for x in found.assumed)
