@@ -103,47 +103,6 @@ def test_every_file_of_noise(copied, refused, name):
     file.write_bytes(content)
 
 
-def _another_width(folder):
-  """One layer of another width, in T5X's folder."""
-  first = folder / "target.encoder.layers_0.mlp.wo.kernel"
-  shutil.rmtree(first)
-  other = folder / "target.encoder.layers_0.attention.out.kernel"
-  shutil.copytree(other, first)
-
-
-def _config(**changes):
-  return lambda f: tiny_models.rewrite_json(f / "config.json", **changes)
-
-
-@pytest.mark.parametrize(
-  ("name", "change", "message"),
-  [
-    ("gkd", lambda f: (f / "sha256.json").unlink(), "no finished check"),
-    ("t5x", _another_width, "not of one checkpoint"),
-    ("t5x", lambda f: (f / "checkpoint").unlink(), "half-written or not whol"),
-    ("hf", _config(model_type="bert"), "config.json"),
-    ("hf", _config(model_type=None), "config.json"),
-    ("hf", _config(d_model=8), "instead of"),
-    ("hf", _config(num_layers=3), "missing"),
-    ("hf", _config(d_kv=5), "instead of"),
-    ("hf", _config(vocab_size=40), "instead of"),
-  ],
-)
-def test_another_or_an_unfinished_model(copied, refused, name, change, message):
-  folder = copied(name)
-  change(folder)
-  assert message in refused(folder)
-
-
-def test_an_empty_missing_or_half_written_folder(tmp_path, refused, sound):
-  (tmp_path / "empty").mkdir()
-  assert "is empty" in refused(tmp_path / "empty")
-  assert "there is no folder" in refused(tmp_path / "none")
-  partial = tmp_path / "checkpoint_7.tmp-1700000000"
-  shutil.copytree(sound / "t5x", partial)
-  assert "half-written" in refused(partial)
-
-
 class Bomb:
   """Makes a file when it is unpickled."""
 

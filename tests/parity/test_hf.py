@@ -3,8 +3,6 @@
 import gzip
 import itertools
 import json
-import runpy
-import types
 
 import jax
 import numpy as np
@@ -46,29 +44,10 @@ MODELS = {
 }
 
 
-@pytest.fixture(scope="module")
-def torch():
-  return pytest.importorskip("torch", reason="parity needs torch: make parity")
-
-
-@pytest.fixture(scope="module")
-def transformers(torch):
-  return pytest.importorskip(
-    "transformers", reason="parity needs transformers: make parity"
-  )
-
-
-@pytest.fixture(scope="module")
-def reference(golden, transformers):
-  """The functions of golden/transformers/make.py."""
-  path = golden / "transformers" / "make.py"
-  return types.SimpleNamespace(**runpy.run_path(str(path)))
-
-
 def reopened(transformers, folder):
   """What transformers makes of a folder, and that it missed nothing."""
-  said = json.loads((folder / "config.json").read_text())
-  cls = getattr(transformers, said["architectures"][0])
+  config = tiny_models.read_json(folder / "config.json")
+  cls = getattr(transformers, config["architectures"][0])
   model, info = cls.from_pretrained(
     folder, output_loading_info=True, dtype="auto"
   )
@@ -165,10 +144,8 @@ def test_models_built_from_a_config_compute_what_they_computed(
   got = our_logits(*read, inputs, targets)
   np.testing.assert_allclose(got[real], want[real], atol=1e-5)
 
-  (tmp_path / "ours").mkdir()
-  hf_folder.write(
-    tmp_path / "ours", source.open_checkpoint(tmp_path / "theirs")
-  )
+  opened = source.open_checkpoint(tmp_path / "theirs")
+  tiny_models.save(tmp_path / "ours", opened, "hf")
   back = reopened(transformers, tmp_path / "ours")
   got = reference.teacher_forced(back, inputs, targets)
   np.testing.assert_array_equal(got, want)
@@ -192,20 +169,16 @@ def test_an_exported_folder_opens_whole(
   reference, transformers, tmp_path, what, data_dir
 ):
   """Model and tokenizer by the Auto classes, and equal ids on real rows."""
-  file = data_dir / "vocab" / "t5_spiece.model"
-  words = (
-    vocabulary.load("bytes", 125)
-    if what == "bytes"
-    else vocabulary.load(file, 100)
-  )
-  rows = {"bytes": 384, "t5_spiece": 32128}[what]
+  name, extra_ids, rows = {
+    "bytes": ("bytes", 125, 384),
+    "t5_spiece": (data_dir / "vocab" / "t5_spiece.model", 100, 32128),
+  }[what]
+  words = vocabulary.load(name, extra_ids)
   options = SIZE | MODELS["1.1"] | {"vocab_size": rows}
   _, theirs = reference.make_model(options, seed=1)
   theirs.save_pretrained(tmp_path / "theirs")
   opened = source.open_checkpoint(tmp_path / "theirs")
-  (tmp_path / "ours").mkdir()
-  hf_folder.write(tmp_path / "ours", opened, vocabulary=words)
-
+  tiny_models.save(tmp_path / "ours", opened, "hf", words)
   model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "ours")
   assert type(model) is transformers.T5ForConditionalGeneration
   tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")

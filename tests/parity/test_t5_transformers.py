@@ -3,8 +3,6 @@
 import functools
 import itertools
 import json
-import runpy
-import types
 
 import jax
 import jax.numpy as jnp
@@ -31,17 +29,6 @@ COMBINATIONS = list(
   )
 )
 SEEDS = range(len(COMBINATIONS))
-
-
-@pytest.fixture(scope="module")
-def reference(golden):
-  """The functions of golden/transformers/make.py."""
-  pytest.importorskip("torch", reason="parity needs torch: make parity")
-  pytest.importorskip(
-    "transformers", reason="parity needs transformers: make parity"
-  )
-  path = golden / "transformers" / "make.py"
-  return types.SimpleNamespace(**runpy.run_path(str(path)))
 
 
 @pytest.fixture(scope="module")
