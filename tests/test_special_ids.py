@@ -196,13 +196,8 @@ def test_a_size_by_name_gets_the_ids_of_the_vocabulary(model, vocabulary, ids):
   without = t5.encoder_decoder(
     dataclasses.replace(model.config, pad_id=0, eos_ids=(1,))
   )
-  made = model_spec.with_special_ids(without, None, vocabulary)
-  assert made.config == model.config
-  # A checkpoint that says its ids has the last word.
-  stated = dataclasses.replace(tiny_models.make(), format="hf")
-  assert model_spec.with_special_ids(without, stated, vocabulary) == (
-    t5.encoder_decoder(dataclasses.replace(without.config, start_id=0))
-  )
+  built = model_spec.build("student", without, None, vocabulary)
+  assert built.config == model.config
 
 
 def test_sizes_beside_a_checkpoint_get_its_ids_or_are_refused(vocabulary):
@@ -213,10 +208,8 @@ def test_sizes_beside_a_checkpoint_get_its_ids_or_are_refused(vocabulary):
 
   def build(**changes):
     sizes = dataclasses.asdict(tiny_models.make().config) | changes
-    model = model_spec.build(
-      "student", model_spec.t5(sizes), saved, config.vocabulary_size
-    )
-    return model_spec.with_special_ids(model, saved, vocabulary).config
+    spec = model_spec.t5(sizes)
+    return model_spec.build("student", spec, saved, vocabulary).config
 
   assert {name: getattr(build(), name) for name in ids} == ids
   assert {name: getattr(build(**ids), name) for name in ids} == ids

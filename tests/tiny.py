@@ -74,11 +74,20 @@ def parameters(model, seed):
   return jax.tree.map(draw, jax.eval_shape(model.init, jax.random.key(0)))
 
 
-def make_cache(path, *, targets=True, rows=40, split="train"):
+def make_cache(
+  path,
+  *,
+  targets=True,
+  rows=40,
+  split="train",
+  chains=CHAINS,
+  vocabulary=VOCABULARY,
+  **changes,
+):
   made = []
-  for problem in CHAINS.problems(split, rows):
+  for problem in chains.problems(split, rows):
     ids = [
-      np.asarray(VOCABULARY.encode(text) + [1], np.int32)
+      np.asarray([*vocabulary.encode(text), 1], np.int32)
       for text in (problem.inputs, problem.targets)
     ]
     target = ids[1] if targets else ids[1][:0]
@@ -87,11 +96,11 @@ def make_cache(path, *, targets=True, rows=40, split="train"):
     "task": "sums",
     "split": split,
     "lengths": LENGTHS,
-    "vocabulary": VOCABULARY,
+    "vocabulary": vocabulary,
     "postprocess": "gkd.text.postprocess:chain_answer",
     "metrics": ["gkd.text.metrics:accuracy"],
   }
-  return TokenCache(write_rows(path, made, info))
+  return TokenCache(write_rows(path, made, info | changes))
 
 
 CACHES = {

@@ -24,23 +24,22 @@ from gkd.progress import Progress
 from gkd.text.sentencepiece_training import train_sentencepiece
 from gkd.types import UserError
 
-_RUN_FILE = "runs/data.gin"
+_NONE = "no caches in {}; make one with gkd cache make"
 _ROWS_AT_ONCE = 1024
 _QUIET_SECONDS = 2.0
 
 
 def cache(args: argparse.Namespace, folders: Folders) -> None:
   """Runs the action with its parsed flags."""
-  if args.action in ("make", "vocabulary"):
-    configuration.load([_RUN_FILE, *args.gin_file], args.bindings)
-  if args.action == "make":
-    make(args, folders)
-  elif args.action == "vocabulary":
-    vocabulary(args.size, args.output, folders)
-  elif args.action == "list":
-    show(folders)
-  else:
-    check(args.path, folders)
+  if hasattr(args, "gin_file"):
+    configuration.load(["runs/data.gin", *args.gin_file], args.bindings)
+  actions = {
+    "make": make,
+    "vocabulary": vocabulary,
+    "list": show,
+    "check": check,
+  }
+  actions[args.action](args, folders)
 
 
 def make(args: argparse.Namespace, folders: Folders) -> None:
@@ -50,26 +49,26 @@ def make(args: argparse.Namespace, folders: Folders) -> None:
   """
   # A task that is only evaluated, as SVAMP, names no training split.
   scopes = {"train": "TRAIN_SPLIT", "eval": "EVAL_SPLIT"}
-  wanted = [
+  splits = [
     configuration.build(DataConfig, scope=scope)
     for scope, name in scopes.items()
     if gin_table.is_bound(name)
   ]
-  if not wanted:
+  if not splits:
     raise UserError(
       "no TRAIN_SPLIT and no EVAL_SPLIT; add a --gin_file of tasks/"
     )
   if args.split:
-    wanted = [dataclasses.replace(wanted[0], split=s) for s in args.split]
-  made: list[TokenCache] = []
-  for data in wanted:
+    splits = [dataclasses.replace(splits[0], split=s) for s in args.split]
+  caches: list[TokenCache] = []
+  for data in splits:
     mixture = open_mixture(
       data, folders, num_workers=args.workers, rebuild=True
     )
     for cache in mixture.caches:
       print(cache_table.entry(cache, folders.data_dir))
-    made += mixture.caches
-  _print_repeats(made)
+    caches += mixture.caches
+  _print_repeats(caches)
   flags = [f"--gin_file={file}" for file in args.gin_file]
   flags += [f"--gin.{binding}" for binding in args.bindings]
   flags += [f"--gin.TRAIN_SPLIT={split}" for split in args.split[:1]]
@@ -83,38 +82,34 @@ def make(args: argparse.Namespace, folders: Folders) -> None:
   )
 
 
-def show(folders: Folders) -> None:
+def show(args: argparse.Namespace, folders: Folders) -> None:
   """Lists what is in the cache folder, whole, stale, damaged or half-made."""
+  del args  # takes no flags but the folders
   texts = list(cache_table.entries(folders.cache_dir, folders.data_dir))
-  print("\n".join(texts) or _none(folders))
+  print("\n".join(texts) or _NONE.format(folders.cache_dir))
 
 
-def check(paths: Sequence[str], folders: Folders) -> None:
-  """Reads every byte of caches and compares the hashes.
-
-  Args:
-    paths: folders of caches, or folders of such folders; none for all caches of
-      the cache folder.
-    folders: where these and the raw files are.
+def check(args: argparse.Namespace, folders: Folders) -> None:
+  """Reads every byte of caches, all without paths, and compares the hashes.
 
   Raises:
     UserError: some are not sound; the others were checked as well.
   """
-  places = cache_table.found(folders.cache_dir) if not paths else []
-  for path in map(Path, paths):
-    path = path.expanduser()
-    places += cache_table.found(path) or [path]
-  if not places:
-    print(_none(folders))
+  paths = []
+  for root in args.path or [folders.cache_dir]:
+    root = Path(root).expanduser()
+    paths += cache_table.cache_folders(root) or [root] * bool(args.path)
+  if not paths:
+    print(_NONE.format(folders.cache_dir))
     return
   sound, wrong = [], []
-  for place in dict.fromkeys(places):
+  for path in dict.fromkeys(paths):
     try:
-      cache = TokenCache(place)
+      cache = TokenCache(path)
       _verify(cache)
     except UserError as error:
       print(f"NOT SOUND: {error}")
-      wrong.append(place)
+      wrong.append(path)
     else:
       print(cache_table.entry(cache, folders.data_dir, verified=True))
       sound.append(cache)
@@ -126,8 +121,9 @@ def check(paths: Sequence[str], folders: Folders) -> None:
     )
 
 
-def vocabulary(size: int, output: str, folders: Folders) -> None:
+def vocabulary(args: argparse.Namespace, folders: Folders) -> None:
   """Trains a SentencePiece vocabulary on a task's training texts."""
+  output = args.output
   files.check_folder(str(Path(output).parent), "--output")
   data = configuration.build(DataConfig, scope="train")
   # As bytes, whatever VOCABULARY says: the texts come back unharmed.
@@ -140,18 +136,14 @@ def vocabulary(size: int, output: str, folders: Folders) -> None:
   )
   with tempfile.TemporaryDirectory() as scratch:
     scratch_folders = dataclasses.replace(folders, cache_dir=scratch)
-    made = train_sentencepiece(
+    trained = train_sentencepiece(
       _texts(open_mixture(data, scratch_folders).caches),
-      size,
+      args.size,
       Path(output).expanduser(),
       split_digits=True,
     )
-  print(f"{made.describe()}: {output}")
+  print(f"{trained.describe()}: {output}")
   print(f"use it with --gin.VOCABULARY={output} --gin.EXTRA_IDS=0")
-
-
-def _none(folders: Folders) -> str:
-  return f"no caches in {folders.cache_dir}; make one with gkd cache make"
 
 
 def _verify(cache: TokenCache) -> None:
@@ -164,10 +156,10 @@ def _verify(cache: TokenCache) -> None:
     cache.verify(progress.update)
 
 
-def _print_repeats(made: Iterable[TokenCache]) -> None:
+def _print_repeats(caches: Iterable[TokenCache]) -> None:
   """Prompts that stand twice within a cache, or in two of them."""
-  made = list({cache.path: cache for cache in made}.values())
-  for cache in made:
+  caches = list({cache.path: cache for cache in caches}.values())
+  for cache in caches:
     repeats = contamination.within(cache)
     # Several completions of each prompt are what `gkd sample` is for.
     if repeats.rows and "written_by" not in cache.info:
@@ -176,9 +168,8 @@ def _print_repeats(made: Iterable[TokenCache]) -> None:
         f" with the same prompt: {_counted(repeats.prompts, 'prompt')}, such as"
         f" {repeats.quoted}"
       )
-  pairs = list(itertools.combinations(made, 2))
   any_shared = False
-  for left, right in pairs:
+  for left, right in itertools.combinations(caches, 2):
     repeats = contamination.shared(left, right)
     if repeats.rows:
       any_shared = True
@@ -188,7 +179,7 @@ def _print_repeats(made: Iterable[TokenCache]) -> None:
         f" {_counted(repeats.prompts, 'prompt')} {verb} also in"
         f" {cache_table.name(left)}, such as {repeats.quoted}"
       )
-  if pairs and not any_shared:
+  if len(caches) > 1 and not any_shared:
     print("shared prompts: none, no two of these caches have one in common")
 
 

@@ -1,8 +1,4 @@
-"""Descriptions of token caches: what is in them, and in what state they are.
-
-print(entry(TokenCache(path), data_dir))
-for text in entries(cache_dir, data_dir): print(text)
-"""
+"""Descriptions of token caches: what is in them, and in what state they are."""
 
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -20,7 +16,7 @@ from gkd.data.builder import mixture_rates
 from gkd.data.cache import TokenCache
 from gkd.types import UserError
 
-# Of `info.json["written_by"]`: field, words, and the value that is not shown.
+# Of `info.json["written_by"]`: field, text, and the value that is not shown.
 _WRITER = (
   ("checkpoint", "checkpoint {}", None),
   ("temperature", "temperature {}", None),
@@ -45,7 +41,7 @@ def entry(cache: TokenCache, data_dir: str, verified: bool = False) -> str:
   """A few lines about a cache; their first says how it is.
 
   Args:
-    cache: readable, at least by the sizes of its files.
+    cache: any.
     data_dir: where its raw files are on this machine, "" if nowhere.
     verified: every byte was read and compared.
   """
@@ -58,7 +54,7 @@ def entry(cache: TokenCache, data_dir: str, verified: bool = False) -> str:
     f"{len(cache):,} {'rows' if info['has_targets'] else 'prompts alone'};"
     f" tokens (longest/limit) {_lengths(info)}",
     f"vocabulary {spec.get('file') or spec['kind']}, {spec['size']:,}"
-    f" ids{extra}; {size_words(num_bytes(cache))} on disk; made"
+    f" ids{extra}; {_format_bytes(num_bytes(cache))} on disk; made"
     f" {made.isoformat(' ', 'minutes')}",
     str(cache.path),
   ]
@@ -84,7 +80,7 @@ def entries(cache_dir: str | os.PathLike, data_dir: str) -> Iterator[str]:
         yield f"{folder.parent.name} {name}: DAMAGED\n  {error}"
 
 
-def found(cache_dir: str | os.PathLike) -> list[Path]:
+def cache_folders(cache_dir: str | os.PathLike) -> list[Path]:
   """Folders of caches: this one, or those in it or in its folders."""
   for pattern in ("", "*/", "*/*/"):
     files = sorted(Path(cache_dir).glob(f"{pattern}{caches.INFO_FILE}"))
@@ -98,7 +94,7 @@ def num_bytes(cache: TokenCache) -> int:
   return sum(file["bytes"] for file in cache.info["files"].values())
 
 
-def size_words(size: float) -> str:
+def _format_bytes(size: float) -> str:
   """1.2 kB, 34 MB: powers of 1000, as disks are sold."""
   for unit in ("bytes", "kB", "MB", "GB"):
     if size < 1000:
@@ -134,9 +130,9 @@ def _lengths(info: Mapping[str, Any]) -> str:
 def _written_by(writer: Mapping[str, Any]) -> str:
   """Who wrote the targets, of `gkd sample`."""
   parts = [f"targets written by the {writer.get('source', 'model')}"]
-  for field, words, usual in _WRITER:
+  for field, template, usual in _WRITER:
     if (value := writer.get(field, usual)) != usual:
-      parts.append(words.format(value))
+      parts.append(template.format(value))
   return ", ".join(parts)
 
 
@@ -147,13 +143,12 @@ def _half_made(folder: Path) -> str:
   final = folder.with_name(folder.name[1:].removesuffix(".partial"))
   owner = locks.holder(folder.with_name(f".{final.name}.lock"))
   how = f"in the making by {owner}" if owner else "HALF-MADE, nobody is at it"
-  text = (
+  resume = "" if owner else "; the command that was stopped goes on from there"
+  return (
     f"{folder.parent.name} {final.name}: {how}\n"
-    f"  {rows:,} rows in {len(done)} shards are done"
+    f"  {rows:,} rows in {len(done)} shards are done{resume}\n"
+    f"  {folder}"
   )
-  if not owner:
-    text += "; the command that was stopped goes on from there"
-  return f"{text}\n  {folder}"
 
 
 def _mixture(path: Path, data_dir: str) -> str:

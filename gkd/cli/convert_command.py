@@ -18,6 +18,7 @@ from gkd.types import UserError
 
 # Flags whose value goes into the model card of a Hugging Face folder.
 CARD_FIELDS = ("license", "teacher_license", "data_license")
+_FIELDS = [field.name for field in dataclasses.fields(T5Config)]
 _FORMATS = {
   "gkd": "a model of gkd",
   "t5x": "a T5X checkpoint",
@@ -38,15 +39,13 @@ def convert(args: argparse.Namespace) -> None:
   planned = conversion.plan(
     args.source,
     to=args.to,
-    given=fields_of(args.set),
+    given=parse_fields(args.set),
     dtype=args.dtype,
     step=args.step,
     slots=args.slots,
     tokenizer=args.tokenizer,
   )
-  print("\n".join(description(planned.checkpoint)))
-  for remark in planned.remarks:
-    print(f"  {remark}")
+  print("\n  ".join([*description(planned.checkpoint), *planned.remarks]))
   if args.dry_run:
     print("\n".join(table(planned)))
     print("nothing was written (--dry_run)")
@@ -60,33 +59,39 @@ def convert(args: argparse.Namespace) -> None:
     )
     raise
   print(f"written: {args.destination}, {_FORMATS[args.to]}")
-  for hint in _hints(args):
-    print(f"  {hint}")
+  name = args.destination.rstrip("/").rpartition("/")[2]
+  if args.to == "t5x" and not re.fullmatch(r"checkpoint_\d+", name):
+    print(
+      "  T5X finds it by itself when it is called checkpoint_<step> in the"
+      " folder of a run; as CHECKPOINT_PATH any name will do"
+    )
 
 
-def fields_of(settings: Sequence[str]) -> dict[str, Any]:
+def parse_fields(settings: Sequence[str]) -> dict[str, Any]:
   """{field of T5Config: value} of "NAME=VALUE" texts.
 
   Raises:
     UserError: no "=", an unknown field, or one that is given twice.
   """
-  known = [field.name for field in dataclasses.fields(T5Config)]
-  given: dict[str, Any] = {}
+  fields: dict[str, Any] = {}
   for text in settings:
     name, equals, value = text.partition("=")
-    if not equals or name not in known:
+    if not equals or name not in _FIELDS:
       raise UserError(
         f"--set {text}: expected NAME=VALUE with a field of T5Config:"
-        f" {', '.join(known)}"
+        f" {', '.join(_FIELDS)}"
       )
-    if name in given:
+    if name in fields:
       raise UserError(f"--set {name} is given twice; give it once")
-    given[name] = _value(name, value)
-  return given
+    fields[name] = _value(name, value)
+  return fields
 
 
 def description(checkpoint: Checkpoint) -> list[str]:
-  """What was found and assumed, in lines."""
+  """What it is and what is assumed of it: a title and its points.
+
+  "assumed" marks what --set can say otherwise.
+  """
   size_bytes = sum(leaf.size_bytes for leaf in checkpoint.leaves.values())
   types = sorted({leaf.dtype for leaf in checkpoint.leaves.values()})
   facts = [
@@ -98,36 +103,29 @@ def description(checkpoint: Checkpoint) -> list[str]:
     facts.append(f"step {checkpoint.step}")
   if checkpoint.slots:
     facts.append("with Adafactor's slots")
-  lines = [f"{checkpoint.path}: {checkpoint.layout}", f"  {', '.join(facts)}"]
-  return lines + [f"  {_told(sentence)}" for sentence in checkpoint.assumed]
-
-
-def _told(sentence: str) -> str:
-  """Marks what --set can say otherwise."""
-  fields = {field.name for field in dataclasses.fields(T5Config)}
-  if sentence.partition(":")[0] in fields:
-    return f"assumed {sentence}"
-  return sentence
+  assumed = [
+    f"{'assumed ' * (sentence.partition(':')[0] in _FIELDS)}{sentence}"
+    for sentence in checkpoint.assumed
+  ]
+  title = f"{checkpoint.path}: {checkpoint.layout}"
+  return [title, ", ".join(facts), *assumed]
 
 
 def table(planned: conversion.Plan) -> list[str]:
   """A line for each array: its name there and here, its shape and type."""
   checkpoint = planned.checkpoint
   rows = [("source", "destination", "shape", "type")]
-  there = expected_leaves.table(checkpoint.format, checkpoint.config)
-  here = expected_leaves.table(planned.to, checkpoint.config)
+  sources = expected_leaves.table(checkpoint.format, checkpoint.config)
+  targets = expected_leaves.table(planned.to, checkpoint.config)
   for name, leaf in checkpoint.leaves.items():
-    was, (will_be, shape) = there[name][0], here[name]
-    will_be = "the same" if will_be == was else will_be
-    rows.append((was, will_be, str(shape).replace(" ", ""), leaf.dtype))
+    old, (new, shape) = sources[name][0], targets[name]
+    new = "the same" if new == old else new
+    rows.append((old, new, str(shape).replace(" ", ""), leaf.dtype))
   for name, leaf in checkpoint.slots.items():
     shape = str(leaf.shape).replace(" ", "")
     rows.append((f"slot {name}", "the same", shape, leaf.dtype))
-  widths = [max(len(row[i]) for row in rows) for i in range(3)]
-  lines = [
-    "  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]])
-    for row in rows
-  ]
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
   count = t5_params.num_parameters(checkpoint.config)
   leaves = [*checkpoint.leaves.values(), *checkpoint.slots.values()]
   size_bytes = sum(leaf.size_bytes for leaf in leaves)
@@ -158,13 +156,3 @@ def _value(name: str, text: str) -> Any:
     return ast.literal_eval(text)
   except (SyntaxError, ValueError):
     return text
-
-
-def _hints(args: argparse.Namespace) -> list[str]:
-  name = args.destination.rstrip("/").rpartition("/")[2]
-  if args.to == "t5x" and not re.fullmatch(r"checkpoint_\d+", name):
-    return [
-      "T5X finds it by itself when it is called checkpoint_<step> in the folder"
-      " of a run; as CHECKPOINT_PATH any name will do"
-    ]
-  return []

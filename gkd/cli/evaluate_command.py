@@ -42,22 +42,27 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   devices = jax.devices()[: config.model_parallelism]
   mesh = partitioning.make_mesh(model=config.model_parallelism, devices=devices)
   resolved = setup.resolve(
-    config.roles, folders, mesh, evaluation=config.evaluation
+    {"student": config.student, "teacher": config.teacher},
+    folders,
+    mesh,
+    evaluation=config.evaluation,
   )
-  comparison = None
   if seqio:
     splits = zip(config.evaluation.splits, resolved.caches, strict=True)
-    comparison = seqio_check.Comparison(list(splits), folders)
+    evaluator = seqio_check.register(list(splits), folders)
   models = {role: resolved.model(role) for role in resolved.roles}
-  values = _evaluate(config, models, resolved.evaluations, comparison)
+  answered: list[seqio_check.Answered] = []
+  values = _evaluate(
+    config, models, resolved.evaluations, answered if seqio else None
+  )
   infos: dict[str, MetricInfo] = {}
   for evaluation in resolved.evaluations:
     has_teacher = "teacher" in models
     infos |= metric_infos.metric_infos(evaluation, teacher=has_teacher)
   print(score_table.table(resolved.evaluations, values, infos))
   print(f"\npredictions/ and metrics.json are in {config.output}")
-  if comparison is not None:
-    print(comparison.compare(values))
+  if seqio:
+    print(seqio_check.compare(evaluator, answered, values))
   return values
 
 
@@ -65,27 +70,34 @@ def _evaluate(
   config: EvaluateConfig,
   models: Mapping[str, Model],
   evaluations: Sequence[Evaluation],
-  comparison: seqio_check.Comparison | None,
+  answered: list[seqio_check.Answered] | None,
 ) -> dict[str, float]:
-  """The scores of all evaluations, written to the output folder."""
+  """The scores of all evaluations, written; collects what was `answered`."""
   output = Path(config.output).expanduser()
   values: dict[str, float] = {}
   with locks.hold(output / ".lock", f"MODEL_DIR {config.output}"):
     _remove_old(output, evaluations)
     for evaluation in evaluations:
+      answers = []
       values |= evaluate_once(
         evaluation,
         models,
         seed=config.seed,
         step=0,
         predictions_dir=str(output / "predictions"),
-        on_answers=comparison and comparison.keeping(evaluation),
+        on_answers=answers.extend,
       )
+      if answered is not None:
+        answered.append((evaluation, answers))
     with files.explaining(
       f"cannot write the scores to {output}; free some space"
     ):
       metric_infos.write(output, evaluations, teacher="teacher" in models)
-      _write(output, values)
+      # JSON has no NaN and no infinity; they are null, as in metrics.jsonl.
+      kept = {n: v if math.isfinite(v) else None for n, v in values.items()}
+      text = json.dumps(kept, indent=2, allow_nan=False)
+      files.write_text(output / "metrics.json", text + "\n")
+      files.write_text(output / "config.gin", configuration.operative())
       files.write_json(
         output / "run.json",
         {
@@ -129,12 +141,3 @@ def _remove_old(output: Path, evaluations: Sequence[Evaluation]) -> None:
   for file in (output / "predictions").glob(f"*{ending}"):
     if file.name not in written:
       file.unlink()
-
-
-def _write(output: Path, values: Mapping[str, float]) -> None:
-  """Writes metrics.json and config.gin."""
-  # JSON has no NaN and no infinity; they are null, as in metrics.jsonl.
-  kept = {n: v if math.isfinite(v) else None for n, v in values.items()}
-  text = json.dumps(kept, indent=2, allow_nan=False)
-  files.write_text(output / "metrics.json", text + "\n")
-  files.write_text(output / "config.gin", configuration.operative())

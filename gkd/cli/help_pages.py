@@ -1,11 +1,10 @@
 """What `gkd … --help` says of each command; flags are in `parser`.
 
-Every page answers the same questions in the same order: what is read, what is
-written, which knobs matter and where the others are listed, what happens when
-the command is given again, and how a call looks. Lines fit 80 columns.
+A page is its summary, a blank line, and what stands below the flags. Every page
+answers the same questions in the same order: what is read, what is written,
+which knobs matter and where the others are listed, what happens when the
+command is given again, and how a call looks. Lines fit 80 columns.
 """
-
-import dataclasses
 
 _GIN = """\
 configuration:
@@ -13,52 +12,16 @@ configuration:
                      package) or your own; give several, later ones override.
                      The header of each says what it does and lists its knobs
   --gin.NAME=VALUE   sets one knob: --gin.BATCH_SIZE=8
-
 """
 _CODES = """
-  0 done; 2 a mistake that you can mend, in one line; 130 ctrl-C; 143 SIGTERM"""
+exit code:
+  0 done; 2 a mistake that you can mend, in one line; 130 ctrl-C; 143 SIGTERM
+"""
 _MODEL = """\
 INITIAL_CHECKPOINT_PATH: a run (its newest checkpoint), one checkpoint, a
   saved model, or a T5X or Hugging Face folder"""
-_TEACHER = """
+_TEACHER = """\
   gkd train --gin_file=test/sft.gin --gin.MODEL_DIR=/tmp/gkd/teacher"""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Page:
-  """Help of one command; `about` and the sections are texts of whole lines.
-
-  Attributes:
-    summary: what it does, as it stands in lists; no capital, no full stop.
-    takes_gin: whether it takes --gin_file and --gin.NAME.
-  """
-
-  summary: str
-  takes_gin: bool = False
-  about: str = ""
-  reads: str
-  writes: str
-  knobs: str = ""
-  resume: str = ""
-  codes: str = _CODES
-  example: str
-
-  @property
-  def epilog(self) -> str:
-    """All but the summary, below the flags."""
-    sections = {
-      "reads": self.reads,
-      "writes": self.writes,
-      "knobs": self.knobs,
-      "resume": self.resume,
-      "\nexit code": self.codes,
-      "\nexample": self.example,
-    }
-    body = "\n".join(
-      f"{name}:\n  {text.strip()}" for name, text in sections.items() if text
-    )
-    return f"{self.about}{_GIN if self.takes_gin else ''}{body}\n"
-
 
 TOP = """\
 Distils a large sequence model (the teacher) into a small one (the student),
@@ -69,257 +32,287 @@ A run is described by gin files and single values, and each command writes into
 one folder: training into MODEL_DIR, sampling into OUTPUT_DIR. A command that
 was stopped or killed goes on where it was when it is given again.
 What each reads, writes and can be told: gkd COMMAND --help
-
-exit code:{_CODES}
-
-example:{_TEACHER}
+{_CODES}
+example:
+{_TEACHER}
   gkd train --gin_file=test/distill.gin --gin.MODEL_DIR=/tmp/gkd/student \\
     --gin.TEACHER_CHECKPOINT_PATH=/tmp/gkd/teacher
   gkd report /tmp/gkd --output=/tmp/gkd/report.html
 """
 
 PAGES = {
-  "quickstart": Page(
-    summary="distil a small T5 on this machine and compare the methods",
-    reads="nothing: the problems are generated and the teacher comes along",
-    writes="""
+  "quickstart": f"""\
+distil a small T5 on this machine and compare the methods
+
+reads:
+  nothing: the problems are generated and the teacher comes along
+writes:
   --output DIR: the runs, results.json, plots and report.html; at the end it
-  says which method came how close to the teacher""",
-    knobs="""
+  says which method came how close to the teacher
+knobs:
   the flags above; settings of its runs: configs/experiments/quickstart/, which
-  were chosen on validation""",
-    resume="give the same command again: finished runs are kept",
-    example="gkd quickstart --output=runs/quickstart",
-  ),
-  "train": Page(
-    summary="train a student: fine-tuning or distillation",
-    takes_gin=True,
-    reads="""
+  were chosen on validation
+resume:
+  give the same command again: finished runs are kept
+{_CODES}
+example:
+  gkd quickstart --output=runs/quickstart
+""",
+  "train": f"""\
+train a student: fine-tuning or distillation
+
+{_GIN}
+reads:
   the task's token cache, made now if there is none (see gkd cache --help);
   INITIAL_CHECKPOINT_PATH and TEACHER_CHECKPOINT_PATH: a run, a saved model, or
-  a T5X or Hugging Face folder, which say the sizes of the models""",
-    writes="""
+  a T5X or Hugging Face folder, which say the sizes of the models
+writes:
   MODEL_DIR/: config.gin (what was in force, runnable again), metrics.jsonl,
-  checkpoints/, predictions/, samples/, tensorboard/, model-info.txt""",
-    knobs="""
+  checkpoints/, predictions/, samples/, tensorboard/, model-info.txt
+knobs:
   MODEL_DIR, BATCH_SIZE, TRAIN_STEPS, LEARNING_RATE, RANDOM_SEED, EVAL_PERIOD,
   CHECKPOINT_PERIOD; for distillation STUDENT_DATA_FRACTION (the share of steps
   on text that the student writes) and DIVERGENCE; VOCABULARY (a file, or the
   folder of a model), EVERY_KTH_LAYER (a student out of the teacher),
   RESTORE_OPTIMIZER and INITIAL_STEP (to go on from a checkpoint). All of them:
-  the headers of runs/train.gin, runs/distill.gin and runs/data.gin""",
-    resume="""
+  the headers of runs/train.gin, runs/distill.gin and runs/data.gin
+resume:
   give the same command again: it goes on from the last checkpoint and ends as
   if it had never been stopped. Another configuration is refused, with what is
-  different; TRAIN_STEPS, periods, KEEP…, EVAL… and folders may change""",
-    codes="""
+  different; TRAIN_STEPS, periods, KEEP…, EVAL… and folders may change
+
+exit code:
   0 done; 2 a mistake that you can mend, in one line; 1 loss or gradient were
   not finite, the last checkpoint stands; 130 ctrl-C; 143 SIGTERM; both after
-  saving the step that was under way""",
-    example=_TEACHER
-    + """
+  saving the step that was under way
+
+example:
+{_TEACHER}
   gkd train --gin_file=test/distill.gin --gin.MODEL_DIR=/tmp/gkd/student \\
-    --gin.TEACHER_CHECKPOINT_PATH=/tmp/gkd/teacher""",
-  ),
-  "evaluate": Page(
-    summary="score a checkpoint on a task by generation",
-    takes_gin=True,
-    reads=f"""
+    --gin.TEACHER_CHECKPOINT_PATH=/tmp/gkd/teacher
+""",
+  "evaluate": f"""\
+score a checkpoint on a task by generation
+
+{_GIN}
+reads:
   {_MODEL}; the token cache of EVAL_SPLIT,
-  made if there is none""",
-    writes="""
+  made if there is none
+writes:
   a table on the terminal; MODEL_DIR/: metrics.json (eval/TASK/METRIC, and its
   95 % interval as …_ci_low and …_ci_high), config.gin, predictions/, an object
   a line: row, prompt, reference, text (as written), prediction (what of it the
   metrics compare), length in tokens, truncated (never ended), sample (of many)
-  """,
-    knobs="""
+knobs:
   EVAL_SPLIT, EVAL_SPLITS (more of them), EVAL_EXAMPLES, EVAL_BATCH_SIZE,
   EVAL_TEMPERATURES (0 is greedy), EVAL_SAMPLES, RANDOM_SEED, EVAL_BEAM_SIZE and
   EVAL_BEAM_ALPHA (a beam search beside them). A teacher's score on the same
   examples and the distances to it: add --gin_file=runs/evaluate_against.gin.
   All of them: the headers of runs/evaluate.gin and runs/scoring.gin.
   --through_seqio has seqio.Evaluator score the same predictions and fails if
-  its numbers are not ours; it needs TensorFlow and the raw data""",
-    resume="nothing to resume: given again it scores again, with equal results",
-    example=_TEACHER
-    + """
+  its numbers are not ours; it needs TensorFlow and the raw data
+resume:
+  nothing to resume: given again it scores again, with equal results
+{_CODES}
+example:
+{_TEACHER}
   gkd evaluate --gin_file=test/evaluate.gin --gin.MODEL_DIR=/tmp/gkd/scores \\
-    --gin.INITIAL_CHECKPOINT_PATH=/tmp/gkd/teacher""",
-  ),
-  "sample": Page(
-    summary="write completions of prompts into a cache that training reads",
-    takes_gin=True,
-    reads=f"""
+    --gin.INITIAL_CHECKPOINT_PATH=/tmp/gkd/teacher
+""",
+  "sample": f"""\
+write completions of prompts into a cache that training reads
+
+{_GIN}
+reads:
   {_MODEL}; the prompts of TRAIN_SPLIT,
-  from its token cache""",
-    writes="""
+  from its token cache
+writes:
   OUTPUT_DIR/: a token cache of NUM_SAMPLES completions of each prompt, and in
   its info.json which model wrote them, how and when (gkd cache check shows it)
-  """,
-    knobs="""
+knobs:
   OUTPUT_DIR, STUDENT_MODEL (if not the checkpoint's), WRITER, NUM_SAMPLES,
   TRAIN_LIMIT or TRAIN_FRACTION (which prompts), SAMPLING_TEMPERATURE,
   SAMPLING_TOP_K, SAMPLING_TOP_P, RANDOM_SEED, or BEAM_SIZE and BEAM_ALPHA (the
   NUM_SAMPLES best of a beam search instead), BATCH_SIZE, SHARD_PROMPTS (a kill
   loses at most the completions of so many). All of them: the headers of
-  runs/sample.gin and runs/data.gin""",
-    resume="""
+  runs/sample.gin and runs/data.gin
+resume:
   give the same command again: finished shards are kept, no row is lost or
   doubled. Until then they are in .NAME.partial/ beside OUTPUT_DIR, and a
-  command that would write other rows is refused""",
-    codes="""
+  command that would write other rows is refused
+
+exit code:
   0 done, or done before; 2 a mistake that you can mend, in one line; 1 the
-  model's numbers were not finite; 130 ctrl-C; 143 SIGTERM""",
-    example=_TEACHER
-    + """
+  model's numbers were not finite; 130 ctrl-C; 143 SIGTERM
+
+example:
+{_TEACHER}
   gkd sample --gin_file=test/sample.gin --gin.OUTPUT_DIR=/tmp/gkd/answers \\
     --gin.INITIAL_CHECKPOINT_PATH=/tmp/gkd/teacher
   gkd train --gin_file=test/sft.gin --gin.TRAIN_CACHE=/tmp/gkd/answers \\
-    --gin.TRAIN_LIMIT=None --gin.MODEL_DIR=/tmp/gkd/seqkd""",
-  ),
-  "cache": Page(
-    summary="make, list and check token caches; train a vocabulary",
-    about="""\
+    --gin.TRAIN_LIMIT=None --gin.MODEL_DIR=/tmp/gkd/seqkd
+""",
+  "cache": f"""\
+make, list and check token caches; train a vocabulary
+
 A task is tokenised once, into a folder; training, evaluation and sampling read
 that and need no TensorFlow. They make a missing cache by themselves: make it
 beforehand where TensorFlow is not installed, or to see how long it takes.
 
-""",
-    reads="see gkd cache ACTION --help",
-    writes="see gkd cache ACTION --help",
-    resume="give the same command again: what is finished is kept",
-    example="""
+reads:
+  see gkd cache ACTION --help
+writes:
+  see gkd cache ACTION --help
+resume:
+  give the same command again: what is finished is kept
+{_CODES}
+example:
   gkd cache make --gin_file=tasks/chain_addition.gin
   gkd cache list
-  gkd cache check""",
-  ),
-  "cache make": Page(
-    summary="tokenise the splits of a task, or of the tasks of a mixture",
-    takes_gin=True,
-    reads="""
+  gkd cache check
+""",
+  "cache make": f"""\
+tokenise the splits of a task, or of the tasks of a mixture
+
+{_GIN}
+reads:
   the rows of MIXTURE_OR_TASK_NAME or MIXTURE, from TASK_MODULE, --data_dir or
-  TFDS""",
-    writes="""
+  TFDS
+writes:
   CACHE_DIR/TASK/SPLIT-HASH/: tokens, texts, vocabulary and info.json. HASH
   covers task, preprocessing, raw files, vocabulary and lengths: a change of any
   of them makes a new cache and leaves the old one. One that exists is read byte
   by byte and made anew if it is damaged. Rates of a seqio mixture go to
-  CACHE_DIR/MIXTURE/mixture.json. Prompts that stand twice are reported""",
-    knobs="""
+  CACHE_DIR/MIXTURE/mixture.json. Prompts that stand twice are reported
+knobs:
   MIXTURE_OR_TASK_NAME, MIXTURE, TASK_MODULE, TASK_FEATURE_LENGTHS, VOCABULARY,
   TRAIN_SPLIT, EVAL_SPLIT, OVERLONG. All of them: the header of runs/data.gin
-  """,
-    resume="""
+resume:
   give the same command again: finished shards are kept, whatever stopped it; a
-  second process that makes the same cache waits for the first""",
-    example="""
+  second process that makes the same cache waits for the first
+{_CODES}
+example:
   gkd cache make --gin_file=tasks/chain_addition.gin
   gkd cache make --gin_file=tasks/chain_addition.gin \\
-    --gin.MIXTURE="{'chain_addition': 3, 'chain_addition_hard': 1}\"""",
-  ),
-  "cache vocabulary": Page(
-    summary="train a SentencePiece vocabulary on a task's training texts",
-    takes_gin=True,
-    reads="prompts and targets of TRAIN_SPLIT",
-    writes="--output FILE, a SentencePiece model, for --gin.VOCABULARY=FILE",
-    knobs="""
+    --gin.MIXTURE="{{'chain_addition': 3, 'chain_addition_hard': 1}}"
+""",
+  "cache vocabulary": f"""\
+train a SentencePiece vocabulary on a task's training texts
+
+{_GIN}
+reads:
+  prompts and targets of TRAIN_SPLIT
+writes:
+  --output FILE, a SentencePiece model, for --gin.VOCABULARY=FILE
+knobs:
   --size, number of ids with the special ids and 256 bytes for characters that
   have no piece; those of the task are listed in the header of runs/data.gin
-  """,
-    resume="nothing to resume: given again it writes the same file again",
-    example="""
+resume:
+  nothing to resume: given again it writes the same file again
+{_CODES}
+example:
   gkd cache vocabulary --gin_file=tasks/chain_addition.gin --size=274 \\
-    --output=/tmp/sums.model""",
-  ),
-  "cache list": Page(
-    summary="list the caches: what they hold, and which are stale or half-made",
-    reads="""
+    --output=/tmp/sums.model
+""",
+  "cache list": f"""\
+list the caches: what they hold, and which are stale or half-made
+
+reads:
   info.json of every cache in CACHE_DIR, sizes of its files, and the code and
-  raw files that it was made of: a change since makes it stale""",
-    writes="""
+  raw files that it was made of: a change since makes it stale
+writes:
   to the terminal: rows, tokens (longest/limit), vocabulary, size, when it was
   made, and its state; nothing to disk. States: fresh; code fresh, raw files
   not tracked (its task did not say which it read); STALE, with what has
   changed; DAMAGED, with the file; HALF-MADE, with the rows that are done;
-  complete, for a cache that is of no task""",
-    example="""
+  complete, for a cache that is of no task
+{_CODES}
+example:
   gkd cache list
-  gkd cache list --cache_dir=caches --data_dir=data""",
-  ),
-  "cache check": Page(
-    summary="read every byte of caches and compare their hashes",
-    reads="""
-  the folders given, of gkd cache make or gkd sample, or all in CACHE_DIR""",
-    writes="""
+  gkd cache list --cache_dir=caches --data_dir=data
+""",
+  "cache check": """\
+read every byte of caches and compare their hashes
+
+reads:
+  the folders given, of gkd cache make or gkd sample, or all in CACHE_DIR
+writes:
   to the terminal: what is sound and what is not, and prompts that two of the
   caches share, as a test set and a training set should not; nothing to disk
-  """,
-    codes="""
+
+exit code:
   0 all are sound; 2 one is damaged or missing, and the message says what to do
-  """,
-    example="""
+
+example:
   gkd cache check
-  gkd cache check ~/.cache/gkd/data/gsm8k""",
-  ),
-  "convert": Page(
-    summary="convert a T5 between gkd, T5X and Hugging Face, bit for bit",
-    reads="""
+  gkd cache check ~/.cache/gkd/data/gsm8k
+""",
+  "convert": f"""\
+convert a T5 between gkd, T5X and Hugging Face, bit for bit
+
+reads:
   SRC, whose format and family are detected: a run (its newest checkpoint), one
   checkpoint of it or a saved model of gkd; a T5X checkpoint or a folder of them
   (msgpack and zarr, or Orbax; layers stacked or not); a Hugging Face folder
   (config.json, model.safetensors). No code is run from a checkpoint: a .bin is
-  refused, with the command that converts it""",
-    writes="""
+  refused, with the command that converts it
+writes:
   DST, a folder that does not exist or is empty; there whole or not at all, one
   array after the other. T5X: msgpack and zarr, which every T5X opens. Hugging
   Face: the types as stored, the tokenizer, and README.md, the model card. To
-  the terminal: what was found, what was assumed, what is left out""",
-    knobs="""
+  the terminal: what was found, what was assumed, what is left out
+knobs:
   --step chooses one of a folder of checkpoints (default: the newest), or says
   it where the source does not; --tokenizer: default the one beside the source.
   --set gives fields of T5Config: vocabulary_size (real ids),
   mlp_activations=silu,linear, relative_max_distance=128, … T5X keeps no sizes,
-  they are read off the shapes; what the source says cannot be changed""",
-    resume="""
+  they are read off the shapes; what the source says cannot be changed
+resume:
   nothing to resume: what a kill left is removed when the same command is given
-  again, which starts anew""",
-    example="""
+  again, which starts anew
+{_CODES}
+example:
   gkd convert flan_t5_small/checkpoint_1198000 --to=gkd --dry_run
   gkd convert flan_t5_small/checkpoint_1198000 models/flan_small --to=gkd \\
     --tokenizer=spiece.model
-  gkd convert runs/gkd student --to=hf --license=apache-2.0""",
-  ),
-  "report": Page(
-    summary="turn run folders into one self-contained HTML page",
-    reads="""
+  gkd convert runs/gkd student --to=hf --license=apache-2.0
+""",
+  "report": f"""\
+turn run folders into one self-contained HTML page
+
+reads:
   of each run or evaluation in the folders given, or up to two folders below:
   metrics.jsonl or metrics.json, config.gin, run.json, model-info.txt,
-  predictions/ and samples/; results.json of a folder given. Never a model""",
-    writes="""
+  predictions/ and samples/; results.json of a folder given. Never a model
+writes:
   --output FILE, one page with tables, plots, what differs between the configs,
   and the configs. It needs no network and no script; runs that differ in the
-  seed alone count as repetitions of one run""",
-    resume="""
+  seed alone count as repetitions of one run
+resume:
   nothing to resume: drawn anew from the files each time, also of a run that is
-  still going on or was killed; what is missing is said in the page""",
-    example="""
+  still going on or was killed; what is missing is said in the page
+{_CODES}
+example:
   gkd report runs/sft runs/gkd --output=report.html
-  gkd report runs --output=report.html --plots=plots""",
-  ),
-  "bench": Page(
-    summary="time sampling and updates of a distillation run",
-    takes_gin=True,
-    reads="what gkd train would read with the same flags",
-    writes="""
-  --output FILE, times in JSON, and a summary to the terminal; no checkpoint""",
-    knobs="""
+  gkd report runs --output=report.html --plots=plots
+""",
+  "bench": f"""\
+time sampling and updates of a distillation run
+
+{_GIN}
+reads:
+  what gkd train would read with the same flags
+writes:
+  --output FILE, times in JSON, and a summary to the terminal; no checkpoint
+knobs:
   --rounds; BATCH_SIZE, STUDENT_MODEL, TEACHER_MODEL and whatever else
-  gkd train --help lists""",
-    resume="nothing to resume: given again it measures again",
-    example=_TEACHER
-    + """
+  gkd train --help lists
+resume:
+  nothing to resume: given again it measures again
+{_CODES}
+example:
+{_TEACHER}
   gkd bench --gin_file=test/distill.gin --gin.MODEL_DIR=/tmp/gkd/bench \\
-    --gin.TEACHER_CHECKPOINT_PATH=/tmp/gkd/teacher --rounds=20""",
-  ),
+    --gin.TEACHER_CHECKPOINT_PATH=/tmp/gkd/teacher --rounds=20
+""",
 }

@@ -12,6 +12,7 @@ stopped by ctrl-C or SIGTERM; training has saved its step. Anything else is a
 traceback: a bug.
 """
 
+import argparse
 from collections.abc import Sequence
 import dataclasses
 import hashlib
@@ -31,19 +32,16 @@ from gkd.training import preemption
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command and returns the exit code."""
-  arguments = list(sys.argv[1:] if argv is None else argv)
-  bindings, rest = _split_bindings(arguments)
-  args = parser.build(
-    data_dir=os.environ.get("GKD_DATA_DIR", ""),
-    cache_dir=os.environ.get("GKD_CACHE_DIR") or "~/.cache/gkd/data",
-  ).parse_args(rest)
-  args.bindings = bindings
-  _log_to_stderr()
+  args = parse(sys.argv[1:] if argv is None else argv)
+  logging.basicConfig(format="%(message)s", stream=sys.stderr)
+  # What libraries log below a warning is for their authors.
+  logging.getLogger("gkd").setLevel(logging.INFO)
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   try:
-    if bindings and not hasattr(args, "gin_file"):
+    if args.bindings and not hasattr(args, "gin_file"):
       raise UserError(
-        f"--gin.{bindings[0]}: `gkd {args.command}` takes no gin values; leave"
-        " it out"
+        f"--gin.{args.bindings[0]}: `gkd {args.command}` takes no gin values;"
+        " leave it out"
       )
     with preemption.terminable():
       _COMMANDS[args.command](args)
@@ -66,23 +64,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: Exception | str, code: int) -> int:
-  """Prints the error in one line; returns the exit code."""
+  """Prints the error in one line."""
   print(f"gkd: {' '.join(str(error).split())}", file=sys.stderr)
   return code
 
 
-def _split_bindings(arguments: list[str]) -> tuple[list[str], list[str]]:
-  """Separates --gin.NAME=VALUE, whose names argparse cannot know."""
-  prefix = "--gin."
-  bindings = [a.removeprefix(prefix) for a in arguments if a.startswith(prefix)]
-  return bindings, [a for a in arguments if not a.startswith(prefix)]
-
-
-def _log_to_stderr() -> None:
-  logging.basicConfig(format="%(message)s", stream=sys.stderr)
-  # What libraries log below a warning is for their authors.
-  logging.getLogger("gkd").setLevel(logging.INFO)
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+  """The flags of a command; `bindings` has the "NAME=VALUE" of --gin."""
+  prefix = "--gin."  # of names that argparse cannot know
+  args = argparse.Namespace(
+    bindings=[x.removeprefix(prefix) for x in argv if x.startswith(prefix)],
+    data_dir=os.environ.get("GKD_DATA_DIR", ""),
+    cache_dir=os.environ.get("GKD_CACHE_DIR") or "~/.cache/gkd/data",
+  )
+  rest = [x for x in argv if not x.startswith(prefix)]
+  return parser.build().parse_args(rest, args)
 
 
 def _train(args) -> None:

@@ -8,11 +8,11 @@ from gkd.cli import help_pages
 
 _SWITCH = "store_true"
 _LIST = {"action": "append", "default": []}
+_DEFAULT = "(default: %(default)s)"
 
 
 def _flag(name: str, help: str, **kwargs: Any) -> tuple[str, dict[str, Any]]:
-  shown = " (default: %(default)s)" if kwargs.get("default") else ""
-  return name, {"help": help + shown, **kwargs}
+  return name, {"help": help, **kwargs}
 
 
 _GIN = _flag(
@@ -21,37 +21,54 @@ _GIN = _flag(
   metavar="FILE",
   **_LIST,
 )
+# Their defaults are of the environment, which `main` reads.
+_FOLDERS = [
+  _flag(
+    "--data_dir",
+    "raw files that tasks read (default: GKD_DATA_DIR)",
+    default=argparse.SUPPRESS,
+    metavar="DIR",
+  ),
+  _flag(
+    "--cache_dir",
+    "token caches (default: GKD_CACHE_DIR or ~/.cache/gkd/data)",
+    default=argparse.SUPPRESS,
+    metavar="DIR",
+  ),
+]
 _GIN_USAGE = "%(prog)s --gin_file=FILE … [--gin.NAME=VALUE …] [options]"
-_SPLITS = ("validation", "test")
-_TYPES = ("float32", "bfloat16")
 # Of each command, or command and action; the pages say more.
 _FLAGS = {
   "quickstart": [
     _flag(
       "--output",
-      "folder of all results; one that exists is continued",
+      f"folder of all results; one that exists is continued {_DEFAULT}",
       default="runs/quickstart",
       metavar="DIR",
     ),
     _flag("--train_teacher", "train the teacher anew", action=_SWITCH),
-    (
+    _flag(
       "--seeds",
-      {
-        "help": "repeat everything with each of these (default: 0)",
-        "type": int,
-        "nargs": "+",
-        "default": [0],
-        "metavar": "SEED",
-      },
+      "repeat everything with each of these (default: 0)",
+      type=int,
+      nargs="+",
+      default=[0],
+      metavar="SEED",
     ),
-    _flag("--split", "scored in the table", choices=_SPLITS, default="test"),
+    _flag(
+      "--split",
+      f"scored in the table {_DEFAULT}",
+      choices=("validation", "test"),
+      default="test",
+    ),
   ],
-  "train": [_GIN],
+  "train": [_GIN, *_FOLDERS],
   "evaluate": [
     _GIN,
     _flag("--through_seqio", "compare with seqio.Evaluator", action=_SWITCH),
+    *_FOLDERS,
   ],
-  "sample": [_GIN],
+  "sample": [_GIN, *_FOLDERS],
   "cache": [],
   "cache make": [
     _GIN,
@@ -66,15 +83,18 @@ _FLAGS = {
       type=int,
       metavar="N",
     ),
+    *_FOLDERS,
   ],
   "cache vocabulary": [
     _GIN,
     _flag("--size", "number of ids", type=int, required=True),
     _flag("--output", "the file to write", metavar="FILE", required=True),
+    *_FOLDERS,
   ],
-  "cache list": [],
+  "cache list": _FOLDERS,
   "cache check": [
     _flag("path", "folder of caches (default: CACHE_DIR)", nargs="*"),
+    *_FOLDERS,
   ],
   "convert": [
     _flag("source", "a model in any of the formats", metavar="SRC"),
@@ -91,7 +111,7 @@ _FLAGS = {
     _flag(
       "--dtype",
       "cast the parameters (default: as they are; bfloat16 loses bits)",
-      choices=_TYPES,
+      choices=("float32", "bfloat16"),
     ),
     _flag(
       "--step",
@@ -138,21 +158,30 @@ _FLAGS = {
       nargs="+",
       metavar="DIR",
     ),
-    _flag("--output", "the page", default="report.html", metavar="FILE"),
+    _flag(
+      "--output",
+      f"the page {_DEFAULT}",
+      default="report.html",
+      metavar="FILE",
+    ),
     _flag("--plots", "also write PNGs here", default="", metavar="DIR"),
   ],
   "bench": [
     _GIN,
-    _flag("--rounds", "timed steps", type=int, default=20),
+    _flag("--rounds", f"timed steps {_DEFAULT}", type=int, default=20),
     _flag(
-      "--output", "the file to write", default="bench.json", metavar="FILE"
+      "--output",
+      f"the file to write {_DEFAULT}",
+      default="bench.json",
+      metavar="FILE",
     ),
+    *_FOLDERS,
   ],
 }
 
 
-def build(data_dir: str, cache_dir: str) -> argparse.ArgumentParser:
-  """The parser of the whole command, with these folders as defaults."""
+def build() -> argparse.ArgumentParser:
+  """The parser of the whole command."""
   parser = _Parser(
     prog="gkd",
     description=help_pages.TOP,
@@ -173,20 +202,18 @@ def build(data_dir: str, cache_dir: str) -> argparse.ArgumentParser:
         required=True,
         parser_class=_Parser,
       )
-    page = help_pages.PAGES[name]
+    summary, _, epilog = help_pages.PAGES[name].partition("\n\n")
     parsers[name] = groups[above].add_parser(
       own_name,
-      help=page.summary,
-      usage=_GIN_USAGE if page.takes_gin and not above else None,
-      description=f"{page.summary[0].upper()}{page.summary[1:]}.",
-      epilog=page.epilog,
+      help=summary,
+      usage=_GIN_USAGE if _GIN in flags and not above else None,
+      description=f"{summary[0].upper()}{summary[1:]}.",
+      epilog=epilog,
       formatter_class=argparse.RawDescriptionHelpFormatter,
       allow_abbrev=False,
     )
     for flag, arguments in flags:
       parsers[name].add_argument(flag, **arguments)
-    if page.takes_gin or above == "cache":
-      _add_folder_flags(parsers[name], data_dir, cache_dir)
   return parser
 
 
@@ -195,20 +222,3 @@ class _Parser(argparse.ArgumentParser):
 
   def error(self, message: str):
     self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def _add_folder_flags(
-  parser: argparse.ArgumentParser, data_dir: str, cache_dir: str
-) -> None:
-  parser.add_argument(
-    "--data_dir",
-    default=data_dir,
-    metavar="DIR",
-    help="raw files that tasks read (default: GKD_DATA_DIR)",
-  )
-  parser.add_argument(
-    "--cache_dir",
-    default=cache_dir,
-    metavar="DIR",
-    help="token caches (default: GKD_CACHE_DIR or ~/.cache/gkd/data)",
-  )

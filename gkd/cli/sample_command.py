@@ -17,7 +17,6 @@ from gkd.config import datasets
 from gkd.config import setup
 from gkd.config.command_records import SampleConfig
 from gkd.config.records import Folders
-from gkd.config.setup import Resolved
 from gkd.data.completions import write
 from gkd.data.completions.spec import Completions
 from gkd.data.subset import rising
@@ -35,22 +34,9 @@ def sample(folders: Folders) -> str:
     partitioning.make_mesh(model=config.model_parallelism),
     train=config.data,
   )
-  result = write.write_completions(
-    Path(config.output).expanduser(),
-    completions(config, resolved),
-    lambda: resolved.params("student"),
-    _provenance(str(resolved.checkpoints["student"].path)),
-  )
-  print(result.describe())
-  print(f"train on them with --gin.TRAIN_CACHE={result.path}")
-  return result.path
-
-
-def completions(config: SampleConfig, resolved: Resolved) -> Completions:
-  """Who completes which prompts; checked, nothing computed."""
   checkpoint = resolved.checkpoints["student"]
   prompts = resolved.mixture.caches[0]
-  return Completions(
+  completions = Completions(
     model=resolved.models["student"],
     parameters={"sha256": checkpoint.content_sha256, "step": checkpoint.step},
     prompts=prompts,
@@ -64,14 +50,19 @@ def completions(config: SampleConfig, resolved: Resolved) -> Completions:
     shard_prompts=config.shard_prompts,
     mesh=resolved.mesh,
   )
-
-
-def _provenance(path: str) -> dict[str, str]:
-  """What is worth knowing of the rows beside what they depend on."""
   now = datetime.datetime.now(datetime.UTC)
-  return {
-    "checkpoint": path,
+  provenance = {  # what is worth knowing beside what the rows depend on
+    "checkpoint": str(checkpoint.path),
     "date": now.isoformat(timespec="seconds"),
     "program": f"gkd {gkd.__version__}, jax {jax.__version__}",
     "config": configuration.operative(),
   }
+  result = write.write_completions(
+    Path(config.output).expanduser(),
+    completions,
+    lambda: resolved.params("student"),
+    provenance,
+  )
+  print(result.describe())
+  print(f"train on them with --gin.TRAIN_CACHE={result.path}")
+  return result.path

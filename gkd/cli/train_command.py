@@ -58,11 +58,12 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
   folder = Path(config.model_dir).expanduser()
   resumed = folder if resume_check.has_checkpoint(folder) else None
   resolved = setup.resolve(
-    config.roles,
+    {"student": config.student, "teacher": config.teacher},
     folders,
     partitioning.make_mesh(model=config.model_parallelism),
     train=config.data,
     evaluation=config.evaluation,
+    random_student=True,
     strides=config.strides,
     resumed=resumed,
   )
@@ -80,7 +81,7 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     resumed,
   )
   config = dataclasses.replace(config, optimizer=optimizer)
-  roles = {"student": _student(config, resolved, bool(resumed))}
+  roles = {"student": _student(config, resolved, resumed is not None)}
   roles |= {r: resolved.model(r) for r in resolved.roles if r != "student"}
   return Run(
     model_dir=str(folder),
@@ -143,16 +144,16 @@ def _card(
 
   def named(role: str) -> str:
     """The checkpoint as the user gave it, with its step where it is known."""
-    checkpoint, path = resolved.checkpoints.get(role), config.roles[role]
-    if checkpoint is None or checkpoint.step is None:
-      return path.checkpoint
-    return f"{path.checkpoint}, step {checkpoint.step:,}"
+    path = resolved.roles[role].checkpoint
+    checkpoint = resolved.checkpoints.get(role)
+    has_step = path and checkpoint is not None and checkpoint.step is not None
+    return f"{path}, step {checkpoint.step:,}" if has_step else path
 
   counts = {
     role: trees.num_parameters(model.abstract_params)
     for role, model in resolved.models.items()
   }
-  start = named("student") if config.student.checkpoint else ""
+  start = named("student")
   if config.strides:
     encoder, decoder = config.strides
     start = (

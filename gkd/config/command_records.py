@@ -5,14 +5,12 @@ stay plain, so that everything is checked before anything is compiled. `idle`
 lists the macros that have no effect in a run; flags for them are refused.
 """
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 from typing import Literal
 
 from gkd import masks
 from gkd.checkpoints.retention import PreservationPolicy
-from gkd.config.model_spec import MACROS
 from gkd.config.model_spec import FromCheckpoint
 from gkd.config.model_spec import Role
 from gkd.config.records import DataConfig
@@ -37,15 +35,13 @@ _SAMPLING = ("SAMPLING_TEMPERATURE", "SAMPLING_TOP_K", "SAMPLING_TOP_P")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-  """`gkd train`: see `gkd.training.run.Run` for what is not said here.
+  """`gkd train`; see `configs/runs/train.gin` and `distill.gin`.
 
   Attributes:
     every_kth_layer: of the student's checkpoint or, where it has none, of the
       teacher's, take layers 0, k, 2k, …; (k of the encoder, k of the decoder),
       or None for all.
-    data: the training split.
     evaluation: None never evaluates.
-    model_parallelism: devices that share one copy of the parameters.
   """
 
   model_dir: str
@@ -77,21 +73,8 @@ class TrainConfig:
     check_seed(self.seed)
     if not self.model_dir:
       raise UserError("MODEL_DIR is empty; give the folder of the run")
-    if self.teacher is not None:
-      _check_checkpoints({"teacher": self.teacher})
-    needs_teacher = self.rollout is not None and self.rollout.needs_teacher
-    if needs_teacher and self.teacher is None:
-      raise UserError(
-        "OFF_POLICY_SOURCE is 'teacher' but there is no teacher; use"
-        " runs/distill.gin and set TEACHER_MODEL and TEACHER_CHECKPOINT_PATH"
-      )
     if self.every_kth_layer is not None:
       self._check_strides()
-
-  @property
-  def roles(self) -> dict[str, Role]:
-    """The models by role."""
-    return _roles(self.student, self.teacher)
 
   @property
   def strides(self) -> tuple[int, int] | None:
@@ -101,35 +84,33 @@ class TrainConfig:
 
   def _check_strides(self) -> None:
     """Refuses an EVERY_KTH_LAYER that is no such number or does nothing."""
-    pair, given = self.strides, f"EVERY_KTH_LAYER is {self.every_kth_layer!r}"
+    pair, model = self.strides, self.student.model
     if len(pair) != 2 or not all(isinstance(k, int) and k >= 1 for k in pair):
-      raise UserError(
-        f"{given}; give a number of at least 2, or two: (k of the encoder, k of"
-        " the decoder)"
+      reason = (
+        "; give a number of at least 2, or two: (k of the encoder, k of the"
+        " decoder)"
       )
-    if pair == (1, 1):
-      raise UserError(f"{given}, which takes all layers; leave it out")
-    if not self.student.checkpoint and self.teacher is None:
-      raise UserError(
-        f"{given} but the student starts from random weights; give"
+    elif pair == (1, 1):
+      reason = ", which takes all layers; leave it out"
+    elif not self.student.checkpoint and self.teacher is None:
+      reason = (
+        " but the student starts from random weights; give"
         " INITIAL_CHECKPOINT_PATH, or a teacher"
       )
-    if not isinstance(self.student.model, FromCheckpoint):
-      family = registry.family_of(self.student.model.config)
-      if family != registry.T5:
-        raise UserError(
-          f"{given} but STUDENT is of the family {family!r}, not a T5; leave"
-          " EVERY_KTH_LAYER out"
-        )
-      raise UserError(
-        f"{given} and STUDENT_MODEL is given: the sizes follow from the layers;"
-        " set STUDENT_MODEL to None"
+    elif not isinstance(model, FromCheckpoint):
+      macro = registry.macro_of("student", registry.family_of(model.config))
+      reason = (
+        f" and {macro} is given: the sizes follow from the layers; leave one of"
+        " the two out"
       )
-    if self.optimizer.restore:
-      raise UserError(
-        f"{given} and RESTORE_OPTIMIZER is True, but the checkpoint's slots"
-        " belong to all its layers; leave RESTORE_OPTIMIZER out"
+    elif self.optimizer.restore:
+      reason = (
+        " and RESTORE_OPTIMIZER is True, but the checkpoint's slots belong to"
+        " all its layers; leave RESTORE_OPTIMIZER out"
       )
+    else:
+      return
+    raise UserError(f"EVERY_KTH_LAYER is {self.every_kth_layer!r}{reason}")
 
   def idle(self) -> Idle:
     """Macros that have no effect in this run."""
@@ -149,16 +130,7 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-  """`gkd evaluate`.
-
-  Attributes:
-    output: folder of metrics.json and predictions/.
-    student: the model to evaluate.
-    teacher: optional model to compare with: its score, the distances to it.
-    evaluation: the task and how it is decoded.
-    seed: of the draws at temperatures above 0.
-    model_parallelism: devices that the parameters are split over.
-  """
+  """`gkd evaluate`; see `configs/runs/evaluate.gin`."""
 
   output: str
   student: Role
@@ -172,12 +144,6 @@ class EvaluateConfig:
     at_least_one(MODEL_PARALLELISM=self.model_parallelism)
     if not self.output:
       raise UserError("MODEL_DIR is empty; give the folder of the results")
-    _check_checkpoints(self.roles)
-
-  @property
-  def roles(self) -> dict[str, Role]:
-    """The models by role."""
-    return _roles(self.student, self.teacher)
 
   def idle(self, *, through_seqio: bool = False) -> Idle:
     """Macros that have no effect; seqio reads TASK_MODULE from caches too."""
@@ -189,17 +155,7 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-  """`gkd sample`; see `configs/runs/sample.gin`.
-
-  Attributes:
-    output: folder of the token cache that is written.
-    student: the model that writes.
-    data: where the prompts are.
-    beam_size: of a search in place of `decoding`; 0 draws.
-    writer: what the model is to those who train on its completions.
-    shard_prompts: prompts whose completions are written at a time, which is
-      what a kill may lose; None for a 256th of them, at least 256.
-  """
+  """`gkd sample`; see `configs/runs/sample.gin`."""
 
   output: str
   student: Role
@@ -217,7 +173,6 @@ class SampleConfig:
   def __post_init__(self):
     if not self.output:
       raise UserError("OUTPUT_DIR is empty; give the folder to write")
-    _check_checkpoints({"student": self.student})
     at_least_one(
       NUM_SAMPLES=self.num_samples,
       BATCH_SIZE=self.batch_size,
@@ -226,12 +181,6 @@ class SampleConfig:
     )
     check_seed(self.seed)
     self.strategy.validate()
-    if self.beam_size and self.num_samples > self.beam_size:
-      raise UserError(
-        f"NUM_SAMPLES is {self.num_samples} but BEAM_SIZE {self.beam_size}"
-        f" finds at most {self.beam_size} completions of a prompt; raise"
-        " BEAM_SIZE"
-      )
     if self.num_samples > 1 and not (self.beam_size or self.decoding.is_random):
       raise UserError(
         f"NUM_SAMPLES is {self.num_samples} but greedy completions are all the"
@@ -255,18 +204,3 @@ class SampleConfig:
     yield ["BEAM_ALPHA"], "BEAM_SIZE is 0, so there is no beam search"
     if not self.decoding.is_random:
       yield _SAMPLING[1:], "SAMPLING_TEMPERATURE is 0, which is greedy"
-
-
-def _roles(student: Role, teacher: Role | None) -> dict[str, Role]:
-  """The models by role; the teacher where there is one."""
-  return {"student": student} | ({"teacher": teacher} if teacher else {})
-
-
-def _check_checkpoints(roles: Mapping[str, Role]) -> None:
-  """Refuses roles without a checkpoint."""
-  for role, given in roles.items():
-    if not given.checkpoint:
-      raise UserError(
-        f"{MACROS[role][1]} is empty; give the folder of a run or of a"
-        " checkpoint"
-      )

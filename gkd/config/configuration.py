@@ -21,6 +21,7 @@ import inspect
 import os
 from pathlib import Path
 import re
+import traceback
 from typing import Any
 
 import gin
@@ -30,6 +31,7 @@ from gin import config_parser
 import gkd
 from gkd.config import gin_table
 from gkd.config import overrides
+from gkd.config.overrides import Key
 from gkd.config.overrides import Overrides
 from gkd.models import sizes
 from gkd.types import UserError
@@ -69,8 +71,7 @@ def load(files: Sequence[str], bindings: Sequence[str]) -> None:
     UserError: an unknown file, name or component, or a wrong type.
   """
   gin.clear_config()
-  for values in (_overrides.files, _overrides.flags, _overrides.with_value):
-    values.clear()
+  _overrides.clear()
   opened: list[str] = []
 
   def reader(path):
@@ -114,9 +115,9 @@ def build(cls: type, scope: str = "") -> Any:
       f"no --gin_file describes a {cls.__name__!r}: start with one of"
       f" runs/ or experiments/ in {config_folder()}, then add others"
     )
-  _refuse_missing((scope, selector))
+  reached = gin_table.reachable((scope, selector))
+  _refuse_missing(reached)
   if not scope:  # with one it is a part, which does not read everything
-    reached = gin_table.reachable(("", selector))
     _overrides.refuse_unread(reached, cls.__name__)
   where = f"the configuration of {cls.__name__}"
   with _one_line(where), gin.config_scope(scope or None):
@@ -129,11 +130,7 @@ def operative() -> str:
 
 
 def refuse_idle_flags(idle: Iterable[tuple[Sequence[str], str]]) -> None:
-  """Refuses flags for macros that have no effect in this run.
-
-  Args:
-    idle: macros, and the reason why they have none.
-  """
+  """Refuses flags for macros that have no effect here, each with the reason."""
   for names, why in idle:
     _overrides.refuse_idle_flags(names, why)
 
@@ -185,11 +182,11 @@ def _quoted(value: str) -> str:
   return value if value else "''"
 
 
-def _refuse_missing(key: gin_table.Key) -> None:
+def _refuse_missing(reached: Iterable[Key]) -> None:
   """One line with all names that need a value and have none."""
   missing = sorted(
     name
-    for name, kind in gin_table.reachable(key)
+    for name, kind in reached
     if kind == gin_table.MACRO and not gin_table.is_bound(name)
   )
   if missing:
@@ -217,12 +214,10 @@ def _one_line(where: str) -> Iterator[None]:
 
 def _is_bug(error: Exception) -> bool:
   """Whether our own code failed rather than gin: that deserves a traceback."""
-  trace = error.__traceback__
-  while trace.tb_next is not None:
-    trace = trace.tb_next
-  file = trace.tb_frame.f_code.co_filename
-  module = trace.tb_frame.f_globals.get("__name__", "")
-  return not (module.split(".")[0] == "gin" or file.startswith("<"))
+  *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+  module = frame.f_globals.get("__name__", "")
+  in_import = frame.f_code.co_filename.startswith("<")
+  return not (module.split(".")[0] == "gin" or in_import)
 
 
 def _plain(message: str) -> str:
@@ -239,10 +234,7 @@ def _plain(message: str) -> str:
   if match is None:
     return message
   module, name = match.groups()
-  classes = {
-    key
-    for key, value in vars(importlib.import_module(module)).items()
-    if inspect.isclass(value) and value.__module__ == module
-  }
+  members = inspect.getmembers(importlib.import_module(module), inspect.isclass)
+  classes = [key for key, value in members if value.__module__ == module]
   near = overrides.nearest(name, classes)
   return f"{module} has no {name!r}, did you mean {near}?"

@@ -1,11 +1,7 @@
 """Finds or makes the token caches that a command reads.
 
-An existing cache is found without TensorFlow; only making a new one imports
-seqio, inside `build_cache`. So are the rates of a mixture that seqio registers.
-
-  folders = Folders(data_dir="…", cache_dir="…")
-  cache = open_cache(data, folders)           one task, as evaluation reads it
-  mixture = open_mixture(data, folders)       one or several, as training does
+An existing cache is found without TensorFlow, and so are the rates of a mixture
+that seqio registers; only making a new one imports seqio, inside `build_cache`.
 """
 
 from collections.abc import Callable
@@ -29,6 +25,7 @@ from gkd.data.builder import mixture_rates
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.data.mixture import Mixture
+from gkd.text.vocabulary import Vocabulary
 from gkd.text.vocabulary import first_difference
 from gkd.types import UserError
 
@@ -58,7 +55,9 @@ def open_cache(
   refuse_several(data, folders)
   if data.cache:
     cache = TokenCache(Path(data.cache).expanduser())
-    _check_same_vocabulary(cache, data, folders)
+    if data.vocabulary:
+      name = f"VOCABULARY {data.vocabulary!r}"
+      check_vocabulary(cache, vocabularies.of(data, folders), name)
     return cache
   spec = _spec(data, folders)
   if not rebuild and (path := lookup.find(spec)):
@@ -101,6 +100,31 @@ def open_mixture(
   if not rates:
     rates = _registered(data, folders, open_part, rebuild) or {data.task: 1}
   return Mixture((open_part(name), rate) for name, rate in rates.items())
+
+
+def check_vocabulary(
+  cache: TokenCache, vocabulary: Vocabulary, name: str
+) -> None:
+  """Refuses a cache with tokens of another vocabulary than the one named."""
+  if not caches.same_vocabulary(cache.info, vocabulary):
+    difference = first_difference(vocabulary, cache.vocabulary)
+    raise UserError(
+      f"cache {cache.path} was made with another vocabulary than {name}:"
+      f" {difference}; set VOCABULARY and EXTRA_IDS to the cache's, or make the"
+      " cache again"
+    )
+
+
+def refuse_several(data: DataConfig, folders: Folders) -> None:
+  """Refuses a mixture: scores and completions are of one task each."""
+  several = data.mixture or ({} if isinstance(data.cache, str) else data.cache)
+  if not several and not data.cache and data.task:
+    several = mixture_rates.find(folders.cache_dir, data.task, folders.data_dir)
+  if several:
+    raise UserError(
+      f"{data.task if not data.cache else 'TRAIN_CACHE'} is a mixture, which is"
+      f" for training; name one of its parts: {', '.join(several)}"
+    )
 
 
 def check_split_names(
@@ -184,18 +208,6 @@ def _registered(
   return rates
 
 
-def refuse_several(data: DataConfig, folders: Folders) -> None:
-  """Scores and completions are of one task each."""
-  several = data.mixture or ({} if isinstance(data.cache, str) else data.cache)
-  if not several and not data.cache and data.task:
-    several = mixture_rates.find(folders.cache_dir, data.task, folders.data_dir)
-  if several:
-    raise UserError(
-      f"{data.task if not data.cache else 'TRAIN_CACHE'} is a mixture, which is"
-      f" for training; name one of its parts: {', '.join(several)}"
-    )
-
-
 def _refuse_shared_rows(
   train_task: str, train_split: str, task: str, split: str
 ) -> None:
@@ -204,20 +216,3 @@ def _refuse_shared_rows(
       f"EVAL_SPLIT {split!r} intersects TRAIN_SPLIT {train_split!r} of task"
       f" {task}; choose splits that share no rows"
     )
-
-
-def _check_same_vocabulary(
-  cache: TokenCache, data: DataConfig, folders: Folders
-) -> None:
-  """A cache that was named must hold tokens of the configured vocabulary."""
-  if not data.vocabulary:
-    return
-  vocabulary = vocabularies.of(data, folders)
-  if caches.same_vocabulary(cache.info, vocabulary):
-    return
-  difference = first_difference(vocabulary, cache.vocabulary)
-  raise UserError(
-    f"cache {cache.path} was made with another vocabulary than VOCABULARY"
-    f" {data.vocabulary!r}: {difference}; set VOCABULARY and EXTRA_IDS to the"
-    " cache's, or make the cache again"
-  )

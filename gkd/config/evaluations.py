@@ -1,17 +1,12 @@
-"""Evaluations of an `EvalConfig`: splits, names and checks.
-
-evaluations = make_evaluations(config, caches)
-"""
+"""Evaluations of an `EvalConfig`: splits, names and checks."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 from gkd.config.records import EvalConfig
-from gkd.data import cache as token_cache
 from gkd.data.cache import TokenCache
 from gkd.evaluation import predictions
 from gkd.evaluation.evaluation import Evaluation
-from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
 
 
@@ -28,7 +23,7 @@ def make_evaluations(
   for strategy in config.strategies:
     strategy.check_num_ids(num_ids - 1)  # the padding is never generated
   tasks = Counter(cache.info["task"] for cache in caches)
-  made: dict[str, Evaluation] = {}
+  by_file: dict[str, Evaluation] = {}
   for cache in caches:
     _check(cache, config.data.lengths["inputs"])
     for place, strategy in enumerate(config.strategies):
@@ -49,17 +44,15 @@ def make_evaluations(
         bootstrap=config.bootstrap,
         score_teacher=config.teacher,
       )
-      _add(made, evaluation)
-  return list(made.values())
-
-
-def check_vocabulary(cache: TokenCache, vocabulary: Vocabulary) -> None:
-  """Refuses an evaluated cache with another vocabulary than the models'."""
-  if not token_cache.same_vocabulary(cache.info, vocabulary):
-    raise UserError(
-      f"cache {cache.path} was made with another vocabulary than the models"
-      " have; make it again with the model's VOCABULARY"
-    )
+      stem = predictions.stem(evaluation.file_parts)
+      if other := by_file.get(stem):
+        raise UserError(
+          f"EVAL_SPLITS: {evaluation.name}/{evaluation.split} has the same name"
+          f" as {other.name}/{other.split}, which is evaluated already; leave"
+          " it out"
+        )
+      by_file[stem] = evaluation
+  return list(by_file.values())
 
 
 def _check(cache: TokenCache, width: int) -> None:
@@ -73,14 +66,3 @@ def _check(cache: TokenCache, width: int) -> None:
     )
   # Each is found, and imported, when it is first asked for.
   _ = cache.vocabulary, cache.postprocess, cache.metric_fns
-
-
-def _add(made: dict[str, Evaluation], evaluation: Evaluation) -> None:
-  """Refuses an evaluation that would write over another one's file."""
-  name = predictions.stem(evaluation.file_parts)
-  if other := made.get(name):
-    raise UserError(
-      f"EVAL_SPLITS: {evaluation.name}/{evaluation.split} has the same name as"
-      f" {other.name}/{other.split}, which is evaluated already; leave it out"
-    )
-  made[name] = evaluation

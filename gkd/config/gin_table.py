@@ -1,11 +1,8 @@
-"""Queries of gin's table of bindings, and the defaults of macros.
+"""Queries of gin's table of bindings, and the defaults of macros."""
 
-A key is (scope, selector); a macro `NAME` has the key (NAME, "gin.macro"), and
-its value is evaluated in the scope NAME.
-"""
-
+import ast
+from collections.abc import Iterator
 import inspect
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +11,12 @@ from gin import config as gin_config
 from gin import config_parser
 
 from gkd.config import type_check
+from gkd.config.overrides import MACRO
+from gkd.config.overrides import Key
 from gkd.types import UserError
 
-MACRO = "gin.macro"
 _CONSTANT = "gin.constant"
 _NOTHING = object()
-
-Key = tuple[str, str]
 
 
 def is_bound(name: str) -> bool:
@@ -63,28 +59,23 @@ def bind_defaults() -> None:
   of one macro that have different defaults leave it without a value.
   """
   defaults: dict[str, list[Any]] = {}
-  for (_, selector), bound in gin_config._CONFIG.items():
-    if selector in (MACRO, _CONSTANT):
+  for selector, field, value in _fields():
+    name = _macro_name(value)
+    if name is None or (name, MACRO) in gin_config._CONFIG:
       continue
-    parameters = inspect.signature(
-      gin_config._REGISTRY[selector].wrapped
-    ).parameters
-    for field, value in bound.items():
-      name = _macro_name(value)
-      if name is None or (name, MACRO) in gin_config._CONFIG:
-        continue
-      if field not in parameters:  # of a callable that takes **kwargs
-        continue
-      default = parameters[field].default
-      # A dataclass hides what its `default_factory` makes.
-      if default is not inspect.Parameter.empty and _is_literal(default):
-        defaults.setdefault(name, []).append(default)
-  bindings = [
-    f"{name} = {found[0]!r}"
-    for name, found in defaults.items()
-    if all(default == found[0] for default in found)
-  ]
-  gin.parse_config(bindings)
+    function = gin_config._REGISTRY[selector].wrapped
+    parameter = inspect.signature(function).parameters.get(field)
+    # None of a callable that takes **kwargs; a dataclass hides what its
+    # `default_factory` makes.
+    if parameter is not None and _is_literal(parameter.default):
+      defaults.setdefault(name, []).append(parameter.default)
+  gin.parse_config(
+    [
+      f"{name} = {first!r}"
+      for name, (first, *others) in defaults.items()
+      if all(default == first for default in others)
+    ]
+  )
 
 
 def keys_of(name: str) -> list[Key]:
@@ -104,8 +95,7 @@ def keys_of(name: str) -> list[Key]:
 
 def reachable(key: Key) -> set[Key]:
   """All keys that are looked up when `key` is built."""
-  seen: set[Key] = set()
-  reached: set[Key] = set()
+  seen, reached = set(), set()
   todo = [key]
   while todo:
     active, selector = todo.pop()
@@ -118,27 +108,32 @@ def reachable(key: Key) -> set[Key]:
     for scope in scopes:
       bound |= gin_config._CONFIG.get((scope, selector), {})
     for reference in gin.config.iterate_references(bound):
-      scope, wanted = reference.config_key
+      scope, target = reference.config_key
       # A reference with a scope leaves the active one, others stay in it.
-      todo.append((scope or active, wanted))
+      todo.append((scope or active, target))
   return reached
 
 
 def refuse_wrong_types() -> None:
   """Compares every bound value with the annotation of its parameter."""
-  for (_, selector), bound in gin_config._CONFIG.items():
-    if selector in (MACRO, _CONSTANT):
+  for selector, field, bound in _fields():
+    value = _literal(bound)
+    hint = type_check.hints(gin_config._REGISTRY[selector].wrapped).get(field)
+    if value is _NOTHING or hint is None or type_check.fits(value, hint):
       continue
-    hints = type_check.hints(gin_config._REGISTRY[selector].wrapped)
-    for field, given in bound.items():
-      value, hint = _literal(given), hints.get(field)
-      if value is _NOTHING or hint is None or type_check.fits(value, hint):
-        continue
-      name = _macro_name(given) or f"{selector.rpartition('.')[2]}.{field}"
-      raise UserError(
-        f"{name} is {value!r}; expected {type_check.describe(hint)}:"
-        " give a value of that type"
-      )
+    name = _macro_name(bound) or f"{selector.rpartition('.')[2]}.{field}"
+    raise UserError(
+      f"{name} is {value!r}; expected {type_check.describe(hint)}:"
+      " give a value of that type"
+    )
+
+
+def _fields() -> Iterator[tuple[str, str, Any]]:
+  """(selector, parameter, value) of each binding that is no macro."""
+  for (_, selector), bound in gin_config._CONFIG.items():
+    if selector not in (MACRO, _CONSTANT):
+      for field, value in bound.items():
+        yield selector, field, value
 
 
 def _scopes(active: str) -> list[str]:
@@ -165,8 +160,7 @@ def _literal(value: Any) -> Any:
 
 def _is_literal(value: Any) -> bool:
   """Whether gin parses the `repr` of a value; it knows neither inf nor nan."""
-  if isinstance(value, tuple):
-    return all(map(_is_literal, value))
-  if isinstance(value, float):
-    return math.isfinite(value)
-  return value is None or isinstance(value, bool | int | str)
+  try:
+    return ast.literal_eval(repr(value)) == value
+  except (SyntaxError, ValueError):
+    return False

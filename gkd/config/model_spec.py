@@ -13,7 +13,6 @@ from typing import Literal
 
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.models import registry
-from gkd.models import t5 as family
 from gkd.models import vocabulary_check
 from gkd.models.t5 import T5Config
 from gkd.text.vocabulary import Vocabulary
@@ -39,18 +38,15 @@ _OF_THIS_RUN = {"dropout_rate": 0.0, "dtype": T5Config.dtype}
 
 @dataclasses.dataclass(frozen=True)
 class FromCheckpoint:
-  """A model whose sizes its checkpoint says.
-
-  Attributes:
-    dropout_rate: of this run.
-    dtype: of this run's computation.
-  """
+  """A model whose sizes its checkpoint says; dropout and type are the run's."""
 
   dropout_rate: float
   dtype: str
 
-  def build(self, config: Any, family: str, role: str, path: str):
-    """The `LanguageModel` of the config that a checkpoint or a run saved.
+  def build(
+    self, config: Any, family: str, role: str, path: str
+  ) -> LanguageModel:
+    """The model of the config that a checkpoint or a run saved.
 
     Args:
       config: of the family, or its fields where nothing registers the family.
@@ -70,12 +66,12 @@ class FromCheckpoint:
       )
     fields = {field.name for field in dataclasses.fields(config)}
     for name, default in _OF_THIS_RUN.items():
-      given = getattr(self, name)
+      value = getattr(self, name)
       if name in fields:
-        config = dataclasses.replace(config, **{name: given})
-      elif given != default:
+        config = dataclasses.replace(config, **{name: value})
+      elif value != default:
         raise UserError(
-          f"{name.upper()} is {given!r} but {origin}, whose config has no"
+          f"{name.upper()} is {value!r} but {origin}, whose config has no"
           f" {name!r}; leave it out, or {remedy}"
         )
     return registry.build(config)
@@ -106,50 +102,52 @@ def t5(
   dropout_rate: float = 0.0,
   dtype: str = T5Config.dtype,
 ) -> ModelSpec:
-  """A T5 of given sizes, or with None the one of the checkpoint.
+  """A T5 of a size (a name of `models.sizes.NAMES`, or fields of T5Config).
 
-  Args:
-    size: a name of `models.sizes.NAMES`, or fields of T5Config.
-    dropout_rate: see T5Config.
-    dtype: see T5Config.
+  With None its sizes are those of the checkpoint.
   """
   if size is None:
     return FromCheckpoint(dropout_rate, dtype)
   config = T5Config.from_size(size, dropout_rate=dropout_rate, dtype=dtype)
-  return family.encoder_decoder(config)
+  return registry.build(config)
 
 
 def build(
   role: str,
   spec: ModelSpec,
   checkpoint: Checkpoint | None,
-  vocabulary_size: int,
+  vocabulary: Vocabulary,
 ) -> LanguageModel:
   """The model of a role, with sizes of its checkpoint where none are given.
+
+  A T5 has the special ids of its checkpoint, or else of the vocabulary: sizes
+  by name and T5X's checkpoints have none, and an export writes them.
 
   Args:
     role: "student" or "teacher".
     spec: as configured.
     checkpoint: its checkpoint, where there is one.
-    vocabulary_size: ids of the data's vocabulary. Where the checkpoint knows
-      only the rows of its table, these are the real ones.
+    vocabulary: of the data. Where the checkpoint knows only the rows of its
+      table, the vocabulary's ids are the real ones.
 
   Raises:
-    UserError: nothing says the sizes, given sizes contradict the checkpoint in
-      what shapes do not tell, or another vocabulary.
+    UserError: nothing says the sizes, or given sizes contradict the checkpoint
+      in what shapes do not tell.
   """
-  model = _build(role, spec, checkpoint, vocabulary_size)
-  vocabulary_check.check_size(role, model, vocabulary_size)
-  return model
-
-
-def with_special_ids(
-  model: LanguageModel, checkpoint: Checkpoint | None, vocabulary: Vocabulary
-) -> LanguageModel:
-  """A T5 with the special ids of its checkpoint, or else of the vocabulary.
-
-  Sizes by name and T5X's checkpoints have no ids; an export writes them.
-  """
+  name, path = MACROS[role]
+  if isinstance(spec, LanguageModel):
+    model = spec
+    if checkpoint is not None:
+      _check_agrees(model, checkpoint, role)
+  elif checkpoint is None:
+    raise UserError(
+      f"{name} is None and there is no checkpoint that says the sizes; give"
+      f" {path}, or sizes such as --gin.{name}=T5_1_1_SMALL"
+    )
+  else:
+    config = _config(name, checkpoint, vocabulary.size)
+    origin = f"{path} {checkpoint.path}"
+    model = spec.build(config, checkpoint.family, role, origin)
   config = model.config
   if not isinstance(config, T5Config):
     return model
@@ -158,7 +156,7 @@ def with_special_ids(
     ids = {name: getattr(checkpoint.config, name) for name in _SPECIAL_IDS}
   if ids == {name: getattr(config, name) for name in ids}:
     return model
-  return family.encoder_decoder(dataclasses.replace(config, **ids))
+  return registry.build(dataclasses.replace(config, **ids))
 
 
 def log_widths(models: Mapping[str, LanguageModel], size: int) -> None:
@@ -174,64 +172,48 @@ def log_widths(models: Mapping[str, LanguageModel], size: int) -> None:
     )
 
 
-def _build(
-  role: str,
-  spec: ModelSpec,
-  checkpoint: Checkpoint | None,
-  vocabulary_size: int,
-) -> LanguageModel:
-  name, path = MACROS[role]
-  if isinstance(spec, LanguageModel):
-    kind = registry.family_of(spec.config)
-    if checkpoint is not None:
-      _check_agrees(spec, kind, checkpoint, role)
-    return spec
-  if checkpoint is None:
-    raise UserError(
-      f"{name} is None and there is no checkpoint that says the sizes; give"
-      f" {path}, or sizes such as --gin.{name}=T5_1_1_SMALL"
-    )
+def _config(macro: str, checkpoint: Checkpoint, num_ids: int) -> Any:
+  """The config of a checkpoint, with `num_ids` if it does not know its own."""
   config = checkpoint.config
   for sentence in checkpoint.assumed:
     if not sentence.startswith("vocabulary_size:"):
-      log.info("%s: assumed from the checkpoint: %s", name, sentence)
-  if not checkpoint.ids_known and vocabulary_size <= config.vocab_size:
-    log.info(
-      "%s: %s of the %s rows are real ids, as the data's vocabulary has them",
-      *(name, format(vocabulary_size, ","), format(config.vocab_size, ",")),
-    )
-    config = dataclasses.replace(config, vocabulary_size=vocabulary_size)
-  return spec.build(
-    config, checkpoint.family, role, f"{path} {checkpoint.path}"
+      log.info("%s: assumed from the checkpoint: %s", macro, sentence)
+  if checkpoint.ids_known or num_ids > config.vocab_size:
+    return config
+  log.info(
+    "%s: %s of the %s rows are real ids, as the data's vocabulary has them",
+    *(macro, format(num_ids, ","), format(config.vocab_size, ",")),
   )
+  return dataclasses.replace(config, vocabulary_size=num_ids)
 
 
 def _check_agrees(
-  model: LanguageModel, kind: str, checkpoint: Checkpoint, role: str
+  model: LanguageModel, checkpoint: Checkpoint, role: str
 ) -> None:
   """Refuses another family, other activations or buckets than were trained.
 
   They compute something else, and load all the same; shapes are compared when
   the parameters are loaded.
   """
-  name, path = registry.macro_of(role, kind), MACROS[role][1]
-  if kind != checkpoint.family:
+  family = registry.family_of(model.config)
+  name, path = registry.macro_of(role, family), MACROS[role][1]
+  if family != checkpoint.family:
     raise UserError(
-      f"{name} is of the model family {kind!r}, but {path} of"
+      f"{name} is of the model family {family!r}, but {path} of"
       f" {checkpoint.family!r}; give the model that it was saved with"
     )
-  if kind != registry.T5:
+  if family != registry.T5:
     return
   assumed = {text.partition(":")[0] for text in checkpoint.assumed}
   if checkpoint.format == "t5x":
     assumed |= set(_SPECIAL_IDS)
   for field in _NOT_IN_SHAPES + _SPECIAL_IDS:
-    given = getattr(model.config, field)
+    value = getattr(model.config, field)
     saved = getattr(checkpoint.config, field)
-    # Sizes that leave the ids out get them in `with_special_ids`.
-    left_out = field in _SPECIAL_IDS and given == getattr(T5Config, field)
-    if field not in assumed and given != saved and not left_out:
+    # Sizes that leave the ids out get those of the checkpoint.
+    left_out = field in _SPECIAL_IDS and value == getattr(T5Config, field)
+    if field not in assumed and value != saved and not left_out:
       raise UserError(
-        f"{name} has {field}={given!r}, but {path} was trained with {saved!r};"
+        f"{name} has {field}={value!r}, but {path} was trained with {saved!r};"
         f" leave {name} out to take the checkpoint's"
       )

@@ -15,9 +15,10 @@ import re
 
 from gkd.types import UserError
 
-# (scope, selector) of a binding, as gin has it; a macro's scope is its name.
+# (scope, selector) of a binding, as gin has it; a macro's scope is its name, in
+# which its value is evaluated.
 Key = tuple[str, str]
-_MACRO = "gin.macro"
+MACRO = "gin.macro"
 _RENAMED = {
   "EVAL_ALSO": "EVAL_SPLITS",
   "FIRST_STEP": "INITIAL_STEP",
@@ -57,13 +58,15 @@ class Overrides:
   flags: dict[Key, str] = dataclasses.field(default_factory=dict)
   with_value: set[str] = dataclasses.field(default_factory=set)
 
+  def clear(self) -> None:
+    """Forgets everything, for another configuration."""
+    for values in vars(self).values():
+      values.clear()
+
   def refuse_unknown(self, referenced: Set[str], folder: Path) -> None:
     """Refuses names in the user's files that no binding refers to.
 
-    Args:
-      referenced: names of macros that some binding refers to.
-      folder: of our own files; a name that these know may be for another
-        command that reads the same file.
+    One that the files of `folder`, ours, know may be for another command.
     """
     unread = [name for name in self.files if name not in referenced]
     known = referenced | _names_in(folder) if unread else referenced
@@ -76,15 +79,11 @@ class Overrides:
         )
 
   def refuse_unread(self, reached: Set[Key], what: str) -> None:
-    """Refuses values that building this run does not read.
+    """Refuses values that building this run (`what`) does not read.
 
     On the command line that is every value, in files the choices of a method.
-
-    Args:
-      reached: keys of all bindings that building the run reads.
-      what: is built, for the message.
     """
-    macros = {name for name, selector in reached if selector == _MACRO}
+    macros = {name for name, selector in reached if selector == MACRO}
     unread = [
       *(f"--gin.{name}" for k, name in self.flags.items() if k not in reached),
       *(
@@ -105,7 +104,7 @@ class Overrides:
     A macro without any other value is excepted: gin would build nothing.
     """
     for name in names:
-      if (name, _MACRO) in self.flags and name in self.with_value:
+      if (name, MACRO) in self.flags and name in self.with_value:
         raise UserError(f"--gin.{name} has no effect: {why}; leave it out")
 
 

@@ -1,8 +1,7 @@
 """Records of a configuration: data and evaluation, as gin binds them.
 
 Fields are set by the macros of `configs/runs/`, whose headers document them; a
-default stands in a field here and nowhere else. What a whole command reads is
-in `command_records`.
+default stands in a field here and nowhere else.
 """
 
 from collections.abc import Iterable
@@ -30,12 +29,7 @@ _EVAL_SPLIT = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Folders:
-  """Where raw files and token caches are on this machine.
-
-  Attributes:
-    data_dir: files that tasks read; "" where none is set.
-    cache_dir: token caches.
-  """
+  """Where raw files ("" for nowhere) and token caches are on this machine."""
 
   data_dir: str
   cache_dir: str
@@ -43,23 +37,16 @@ class Folders:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-  """One split of one task, tokenised.
+  """One split of one task, tokenised; see `configs/runs/data.gin`.
 
   Attributes:
-    task: name of a seqio task, MIXTURE_OR_TASK_NAME.
-    split: its split; of a TFDS task also a slice, "train[:90%]".
-    lengths: TASK_FEATURE_LENGTHS, {"inputs": I, "targets": T}.
-    module: module that registers the task; only read when a cache is made.
     vocabulary: "bytes", "characters:…", a SentencePiece file, relative to the
       working folder or to the data folder, or a folder with a tokenizer;
       "" or None takes that of the model's checkpoint.
     extra_ids: T5's sentinels at the end (100 for T5); a folder says its own.
-    overlong: "truncate" rows beyond `lengths` (counted) or "refuse" them.
     cache: folder of a token cache to read instead, several to mix, or folders
       with their rates; "" finds or makes the one of task, split, lengths and
       vocabulary.
-    mixture: MIXTURE, tasks of `module` with their rates, instead of `task`.
-    subset: the part of the rows that is used.
   """
 
   task: str
@@ -107,10 +94,6 @@ class EvalConfig:
     eval_splits: more splits: "task/split" of the module of `data`,
       "module:task/split", or the folder of a token cache, beginning with / or
       ./ or ~; lengths and vocabulary are those of `data`.
-    temperatures: one evaluation each; 0 is greedy.
-    beam_size: one evaluation more, by a search with so many beams; 0 for none.
-    num_samples: answers to each prompt at temperatures above 0.
-    teacher: also score the answers of the teacher, where there is one.
   """
 
   data: DataConfig
@@ -137,9 +120,6 @@ class EvalConfig:
         f"EVAL_BOOTSTRAP is {self.bootstrap}; give a number of resamples, or 0"
         " for no confidence intervals"
       )
-    given = tuple(self.eval_splits)
-    if len(set(given)) < len(given):
-      raise UserError(f"EVAL_SPLITS is {given}; give each split once")
     if self.data.mixture is not None or not isinstance(self.data.cache, str):
       raise UserError(
         "evaluation is of one task and split at a time; name one in EVAL_TASK,"
@@ -161,29 +141,31 @@ class EvalConfig:
       UserError: a wrong value, none at all, or one that does nothing.
     """
     temperatures = tuple(self.temperatures)
-    made: list[Strategy] = [SamplingParams(float(t)) for t in temperatures]
+    strategies: list[Strategy] = [
+      SamplingParams(float(value)) for value in temperatures
+    ]
     if self.beam_size:
-      made.append(BeamSearch(self.beam_size, self.beam_alpha))
-    for strategy in made:
+      strategies.append(BeamSearch(self.beam_size, self.beam_alpha))
+    for strategy in strategies:
       strategy.validate()
-    if not made:
+    if not strategies:
       raise UserError(
         "EVAL_TEMPERATURES is empty and EVAL_BEAM_SIZE 0, so nothing would be"
         " decoded; give a temperature or a beam size"
       )
     # Metrics and files are named by the label.
-    if len({strategy.label for strategy in made}) < len(made):
+    if len({strategy.label for strategy in strategies}) < len(strategies):
       raise UserError(
         f"EVAL_TEMPERATURES are {temperatures}; give each temperature once,"
         " EVAL_SAMPLES for several answers"
       )
-    if self.num_samples > 1 and not any(x.is_random for x in made):
+    if self.num_samples > 1 and not any(x.is_random for x in strategies):
       greedy = "greedy answers" if temperatures else "the answers"
       raise UserError(
         f"EVAL_SAMPLES is {self.num_samples} but {greedy} are all the same;"
         " give a temperature above 0 in EVAL_TEMPERATURES"
       )
-    return made
+    return strategies
 
   def idle(self, *, has_teacher: bool) -> Idle:
     """Macros that have no effect."""

@@ -1,8 +1,5 @@
 """The start-up of every command: checkpoints, tokenizer, data, checks, models.
 
-  resolved = resolve(roles, folders, mesh, train=data, evaluation=config)
-  resolved.models["student"], resolved.params("teacher"), resolved.evaluations
-
 Everything is checked before anything is compiled, and caches are made only for
 models that can read them. Parameters are read when `params` asks for them.
 """
@@ -99,23 +96,25 @@ class Resolved:
 
 
 def resolve(
-  roles: Mapping[str, Role],
+  roles: Mapping[str, Role | None],
   folders: Folders,
   mesh: jax.sharding.Mesh,
   *,
   train: DataConfig | None = None,
   evaluation: EvalConfig | None = None,
+  random_student: bool = False,
   strides: t5_layers.Strides | None = None,
   resumed: Path | None = None,
 ) -> Resolved:
   """Opens checkpoints and data and checks that all of it fits together.
 
   Args:
-    roles: {"student": …}, and the teacher where there is one.
+    roles: {"student": …, "teacher": …}; None for none.
     folders: where raw files and caches are.
     mesh: devices of the parameters.
     train: the training data, or the prompts of `gkd sample`.
     evaluation: what to evaluate on; with `train`, or alone.
+    random_student: the student needs no checkpoint.
     strides: the student takes each k-th layer (encoder, decoder) of its
       checkpoint or, without one, of the teacher's.
     resumed: folder of a run that goes on. It keeps its tokenizer and sizes, and
@@ -124,7 +123,8 @@ def resolve(
   Raises:
     UserError: something is missing or does not fit; nothing was compiled.
   """
-  checkpoints = _open(roles, strides, resumed)
+  roles = {name: role for name, role in roles.items() if role is not None}
+  checkpoints = _open(roles, random_student, strides, resumed)
   if train is not None:
     train = _with_tokenizer(train, checkpoints, resumed)
   splits: Sequence[DataConfig] = ()
@@ -139,23 +139,22 @@ def resolve(
   # last, for models that can read it.
   mixture = datasets.open_mixture(data, folders) if data.cache else None
   vocabulary = mixture.vocabulary if mixture else vocabularies.of(data, folders)
-  _check_vocabularies(roles, checkpoints, vocabulary)
   models = _build_models(roles, checkpoints, vocabulary, resumed)
-  model_spec.log_widths(models, vocabulary.size)
   if mixture is None and train is not None:
     mixture = datasets.open_mixture(train, folders)
     _ = mixture.vocabulary  # its own file is read: it may be damaged
   caches = [datasets.open_cache(split, folders) for split in splits]
   for cache in caches:
-    evaluations.check_vocabulary(cache, vocabulary)
+    datasets.check_vocabulary(cache, vocabulary, "the models have")
     if train is not None:
       datasets.check_disjoint(mixture, cache)
-  made = evaluations.make_evaluations(evaluation, caches) if caches else []
-  return Resolved(roles, checkpoints, models, mixture, caches, made, mesh)
+  evaluated = evaluations.make_evaluations(evaluation, caches) if caches else []
+  return Resolved(roles, checkpoints, models, mixture, caches, evaluated, mesh)
 
 
 def _open(
   roles: Mapping[str, Role],
+  random_student: bool,
   strides: t5_layers.Strides | None,
   resumed: Path | None,
 ) -> dict[str, Checkpoint]:
@@ -164,23 +163,31 @@ def _open(
   A run that goes on reads nothing of its student's first checkpoint but what
   identifies it, and does not miss one that is gone.
   """
-  found = {}
-  for role, given in roles.items():
-    macro = model_spec.MACROS[role][1]
-    is_past = role == "student" and resumed is not None
-    if not given.checkpoint:
-      continue
+  checkpoints = {}
+  for name, role in roles.items():
+    macro = model_spec.MACROS[name][1]
+    is_past = name == "student" and resumed is not None
+    if not role.checkpoint:
+      if name == "student" and random_student:
+        continue
+      raise UserError(
+        f"{macro} is empty; give the folder of a run or of a checkpoint"
+      )
     try:
-      found[role] = source.open_checkpoint(given.checkpoint, verify=not is_past)
+      checkpoints[name] = source.open_checkpoint(
+        role.checkpoint, verify=not is_past
+      )
     except UserError as error:
       if not is_past:
         raise UserError(f"{macro}: {error}") from error
       log.warning("%s: %s; this run goes on without it", macro, error)
-  start = found.get("student" if roles["student"].checkpoint else "teacher")
+  start = checkpoints.get(
+    "student" if roles["student"].checkpoint else "teacher"
+  )
   if strides is not None and start is not None:
-    found["student"] = source.every_kth_layer(start, strides)
+    checkpoints["student"] = source.every_kth_layer(start, strides)
     log.info("student: %s", t5_layers.describe(start.config, strides))
-  return found
+  return checkpoints
 
 
 def _with_tokenizer(
@@ -204,69 +211,56 @@ def _with_tokenizer(
   return data
 
 
-def _check_vocabularies(
-  roles: Mapping[str, Role],
-  checkpoints: Mapping[str, Checkpoint],
-  vocabulary: Vocabulary,
-) -> None:
-  """Refuses models and checkpoints of another vocabulary than the data."""
-  for role, given in roles.items():
-    if isinstance(given.model, LanguageModel):
-      vocabulary_check.check_size(role, given.model, vocabulary.size)
-  for role, checkpoint in checkpoints.items():
-    if roles[role].checkpoint:
-      _check_tokenizer(role, checkpoint, vocabulary)
-
-
-def _check_tokenizer(
-  role: str, checkpoint: Checkpoint, vocabulary: Vocabulary
-) -> None:
-  """Refuses a checkpoint that was trained with another vocabulary.
-
-  One that brings no tokenizer, nor the hash of one, is said to be unchecked.
-  """
-  macro = model_spec.MACROS[role][1]
-  own = tokenizer_folder.load(checkpoint.home)
-  made_with = checkpoint.metadata.get(VOCABULARY_KEY)
-  if own is not None:
-    if different := first_difference(own, vocabulary):
-      raise UserError(
-        f"{macro} {checkpoint.path} has another tokenizer than the data:"
-        f" {different}; set VOCABULARY to the checkpoint's folder"
-      )
-  elif not made_with:
-    log.warning(
-      "%s: the checkpoint brings no tokenizer; whether it was trained with the"
-      " vocabulary of the data is NOT CHECKED",
-      macro,
-    )
-  elif made_with != vocabulary.sha256:
-    raise UserError(
-      f"{macro} {str(checkpoint.path)!r} was trained with another vocabulary"
-      f" (sha256 {made_with[:12]}) than the data has"
-      f" ({vocabulary.sha256[:12]}); set VOCABULARY to the checkpoint's"
-    )
-
-
 def _build_models(
   roles: Mapping[str, Role],
   checkpoints: Mapping[str, Checkpoint],
   vocabulary: Vocabulary,
   resumed: Path | None,
 ) -> dict[str, LanguageModel]:
-  """The models by role; of a run that goes on with its student's sizes."""
+  """The models by role; a run that goes on keeps its student's sizes."""
+  for name, role in roles.items():
+    if isinstance(role.model, LanguageModel):
+      vocabulary_check.check_size(name, role.model, vocabulary.size)
+    if role.checkpoint and name in checkpoints:
+      _check_tokenizer(name, checkpoints[name], vocabulary)
   models = {}
-  for role, given in roles.items():
-    spec = given.model
-    if role == "student" and resumed and isinstance(spec, FromCheckpoint):
+  for name, role in roles.items():
+    spec = role.model
+    if name == "student" and resumed and isinstance(spec, FromCheckpoint):
       described = run_folder.describe_run(resumed)
       if fields := described.get("model"):
         family = described.get("family") or registry.T5
-        fields = registry.config_of(family, fields)
-        spec = spec.build(fields, family, role, f"MODEL_DIR {resumed}")
-    checkpoint = checkpoints.get(role)
-    model = model_spec.build(role, spec, checkpoint, vocabulary.size)
-    model = model_spec.with_special_ids(model, checkpoint, vocabulary)
-    vocabulary_check.check_pad_id(role, model, vocabulary.pad_id)
-    models[role] = model
+        config = registry.config_of(family, fields)
+        spec = spec.build(config, family, name, f"MODEL_DIR {resumed}")
+    model = model_spec.build(name, spec, checkpoints.get(name), vocabulary)
+    vocabulary_check.check(name, model, vocabulary)
+    models[name] = model
+  model_spec.log_widths(models, vocabulary.size)
   return models
+
+
+def _check_tokenizer(
+  role: str, checkpoint: Checkpoint, vocabulary: Vocabulary
+) -> None:
+  """Refuses a checkpoint that was trained with another vocabulary."""
+  macro = model_spec.MACROS[role][1]
+  own = tokenizer_folder.load(checkpoint.home)
+  saved_sha256 = checkpoint.metadata.get(VOCABULARY_KEY)
+  if own is not None:
+    if different := first_difference(own, vocabulary):
+      raise UserError(
+        f"{macro} {checkpoint.path} has another tokenizer than the data:"
+        f" {different}; set VOCABULARY to the checkpoint's folder"
+      )
+  elif not saved_sha256:
+    log.warning(
+      "%s: the checkpoint brings no tokenizer; whether it was trained with the"
+      " vocabulary of the data is NOT CHECKED",
+      macro,
+    )
+  elif saved_sha256 != vocabulary.sha256:
+    raise UserError(
+      f"{macro} {str(checkpoint.path)!r} was trained with another vocabulary"
+      f" (sha256 {saved_sha256[:12]}) than the data has"
+      f" ({vocabulary.sha256[:12]}); set VOCABULARY to the checkpoint's"
+    )

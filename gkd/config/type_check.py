@@ -27,11 +27,8 @@ _NAMES = {
 
 def hints(function: Any) -> dict[str, Any]:
   """Annotations of a callable's parameters; {} where they do not resolve."""
-  target = inspect.unwrap(function)
-  if not inspect.isclass(target):
-    target = getattr(target, "__func__", target)
   try:
-    return typing.get_type_hints(target)
+    return typing.get_type_hints(inspect.unwrap(function))
   except (NameError, TypeError):
     return {}
 

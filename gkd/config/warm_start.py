@@ -45,10 +45,10 @@ def from_checkpoint(
     UserError: no checkpoint, one without a step, or with slots asked for and
       none there that fit the student.
   """
-  if not optimizers.starts_at_checkpoint(optimizer) and not optimizer.restore:
-    return optimizer, None
   restore = optimizer.restore
-  asks = (
+  if not restore and not optimizers.starts_at_checkpoint(optimizer):
+    return optimizer, None
+  why = (
     "RESTORE_OPTIMIZER is True" if restore else "INITIAL_STEP is 'checkpoint'"
   )
   slots = (lambda: _read_slots(checkpoint)) if restore else None
@@ -62,11 +62,11 @@ def from_checkpoint(
     return optimizers.starting_at(optimizer, step), slots
   if checkpoint is None:
     raise UserError(
-      f"{asks} but {_NAME} is empty; give the checkpoint to go on from"
+      f"{why} but {_NAME} is empty; give the checkpoint to go on from"
     )
   if checkpoint.step is None:
     raise UserError(
-      f"{asks} but {_NAME} {str(checkpoint.path)!r} does not say its step; give"
+      f"{why} but {_NAME} {str(checkpoint.path)!r} does not say its step; give"
       " a number as INITIAL_STEP" + ", without RESTORE_OPTIMIZER" * restore
     )
   optimizer = optimizers.starting_at(optimizer, checkpoint.step)
@@ -89,9 +89,8 @@ def _check_slots(
   The slots are put in after MODEL_DIR was made.
   """
   if not checkpoint.slots:
-    start = "optimizer: "
-    said = [text for text in checkpoint.assumed if text.startswith(start)]
-    reason = said[0].removeprefix(start) if said else "it has none"
+    assumed = dict(text.partition(": ")[::2] for text in checkpoint.assumed)
+    reason = assumed.get("optimizer", "it has none")
     raise UserError(
       f"RESTORE_OPTIMIZER is True but {checkpoint.path} has no slots to go on"
       f" with ({reason}); leave RESTORE_OPTIMIZER out, or give another"

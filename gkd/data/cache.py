@@ -68,7 +68,9 @@ class TokenCache:
   def __init__(self, path: str | os.PathLike):
     self.path = Path(path)
     self.info = _read_info(self.path)
-    _check_sizes(self.path, self.info)
+    for name, file in self.info["files"].items():
+      if wrong := wrong_size(self.path / name, file["bytes"]):
+        raise _incomplete(self.path, f"{name} {wrong}")
     self._starts = np.cumsum([0, *(s["rows"] for s in self.info["shards"])])
     self._readers: dict[int, ArrayRecordReader] = {}
     self._lock = threading.Lock()  # a reader has a position
@@ -166,15 +168,6 @@ def same_vocabulary(
   )
 
 
-def is_complete(path: str | os.PathLike) -> bool:
-  """Whether a finished cache of this format stands at `path`."""
-  try:
-    TokenCache(path)
-  except UserError:
-    return False
-  return True
-
-
 def _read_info(path: Path) -> dict[str, Any]:
   if not path.is_dir():
     raise UserError(f"no cache at {path}; make it with `gkd cache`")
@@ -190,15 +183,6 @@ def _read_info(path: Path) -> dict[str, Any]:
       " it and make it again with `gkd cache`"
     )
   return info
-
-
-def _check_sizes(path: Path, info: Mapping[str, Any]) -> None:
-  for name, expected in info["files"].items():
-    if wrong := wrong_size(path / name, expected["bytes"]):
-      raise _incomplete(path, f"{name} {wrong}")
-  rows = sum(shard["rows"] for shard in info["shards"])
-  if rows != info["rows"]:
-    raise _incomplete(path, f"its shards hold {rows} rows, not {info['rows']}")
 
 
 def wrong_size(file: Path, expected: int) -> str | None:

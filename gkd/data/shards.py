@@ -27,7 +27,6 @@ import numpy as np
 from gkd import files
 from gkd.data import cache
 from gkd.data import hashes
-from gkd.data.cache import Row
 from gkd.errors import UserError
 
 # Rows are read one by one, at random: a larger group is decoded whole.
@@ -58,7 +57,7 @@ def name(index: int) -> str:
 def write(
   folder: str | os.PathLike,
   index: int,
-  rows: Iterable[Row],
+  rows: Iterable[cache.Row],
   counts: Mapping[str, int] | None = None,
 ) -> int:
   """Writes shard `index` of a cache in the making; returns its number of rows.
@@ -151,7 +150,7 @@ def drop_torn(folder: Path) -> list[int]:
 
 
 def _write_records(
-  path: Path, rows: Iterable[Row]
+  path: Path, rows: Iterable[cache.Row]
 ) -> tuple[dict[str, Any], np.ndarray]:
   """Writes the records; returns the sidecar's numbers, and prompt hashes."""
   prompts = []
@@ -193,7 +192,7 @@ def _refusal_reported(folder: Path) -> Iterator[None]:
     ) from error
 
 
-def _encode(row: Row) -> bytes:
+def _encode(row: cache.Row) -> bytes:
   fields = {
     "inputs": np.asarray(row.inputs, "<i4").tobytes(),
     "targets": np.asarray(row.targets, "<i4").tobytes(),

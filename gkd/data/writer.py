@@ -31,7 +31,6 @@ from gkd import locks
 from gkd.data import cache
 from gkd.data import hashes
 from gkd.data import shards
-from gkd.data.cache import Row
 from gkd.errors import UserError
 
 log = logging.getLogger("gkd")
@@ -42,7 +41,7 @@ _MAX_NAMED = 4
 
 
 def write_rows(
-  path: str | os.PathLike, rows: Iterable[Row], info: Mapping[str, Any]
+  path: str | os.PathLike, rows: Iterable[cache.Row], info: Mapping[str, Any]
 ) -> str:
   """Writes the rows that a program has as a cache; returns its path.
 
@@ -105,7 +104,11 @@ class CacheWriter:
   @property
   def exists(self) -> bool:
     """Whether a finished cache stands at the path: then add nothing to it."""
-    return cache.is_complete(self.path)
+    try:
+      cache.TokenCache(self.path)
+    except UserError:
+      return False
+    return True
 
   @property
   def finished(self) -> dict[int, int]:
@@ -149,7 +152,7 @@ class CacheWriter:
   def add(
     self,
     index: int,
-    rows: Iterable[Row],
+    rows: Iterable[cache.Row],
     counts: Mapping[str, int] | None = None,
   ) -> None:
     """Writes shard `index`, whole or not at all; see `shards.write`."""

@@ -53,7 +53,7 @@ def measures(
     targets = [record["reference"] for record in answers[0]]
     draws = [[record["prediction"] for record in draw] for draw in answers]
     for function in cache.metric_fns:
-      of_task += _measures(function, targets, draws)
+      of_task += _of_function(function, targets, draws)
   fields = {"length": "length", "truncation_rate": "truncated"}
   sizes = [
     means({n: [r[field] for r in draw] for n, field in fields.items()})
@@ -76,7 +76,7 @@ def describe(cache: Cache, num_samples: int) -> dict[str, tuple[str, str]]:
       unit = getattr(function, "unit", "")
       direction = getattr(function, "direction", "max")
       try:
-        of_empty = _measures(function, targets, [empty] * num_samples)
+        of_empty = _of_function(function, targets, [empty] * num_samples)
       except Exception as error:  # a user's function, of answers to come
         log.warning(
           "metric %s: refuses empty answers (%r); nothing describes its values",
@@ -132,7 +132,7 @@ def called(
   return Measure(values(range(len(targets))), resampled, limit)
 
 
-def _measures(
+def _of_function(
   function: MetricFn, targets: list, draws: list[list]
 ) -> list[Measure]:
   """The metric over all answers and, with several, over the majority's."""

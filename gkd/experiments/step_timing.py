@@ -4,8 +4,6 @@ Each round times one on-policy step and one fixed-data step of the same run side
 by side, so that their ratio holds on a machine whose speed drifts. Wall time
 and process CPU time are both given: on a shared machine only the second can be
 compared between rounds. The first round compiles and is not counted.
-
-Usage: gkd bench --gin_file=… --rounds=20 --output=bench.json
 """
 
 from collections.abc import Callable
@@ -61,21 +59,16 @@ def measure(run: Run, rounds: int = 20) -> dict[str, Any]:
     run.rollout or Rollout(student_fraction=Constant(1.0)),
     student_fraction=Constant(1.0),
   )
-  rounds_of = [[] for _ in PHASES]
-  lengths = []
+  lengths, clocks = [], []
   for step in range(rounds + 1):
-    state, length, clocks = _round(run, on_policy, state, teacher_params, step)
+    state, length, clock = _round(run, on_policy, state, teacher_params, step)
     lengths.append(length)
-    for found, clock in zip(rounds_of, clocks, strict=True):
-      found.append(clock)
-  # The first round compiles.
-  counted = {
-    name: np.array(found[1:])
-    for name, found in zip(PHASES, rounds_of, strict=True)
-  }
-  ratio = counted["on_policy_step"] / counted["fixed_data_step"]
+    clocks.append(clock)
+  # [phases, rounds, 2]; the first round compiles.
+  times = dict(zip(PHASES, np.array(clocks[1:]).swapaxes(0, 1), strict=True))
+  ratio = times["on_policy_step"] / times["fixed_data_step"]
   return {
-    "seconds": {name: _summary(values) for name, values in counted.items()},
+    "seconds": {name: _summary(values) for name, values in times.items()},
     "ratio": _summary(ratio),
     "sampled_length": statistics.fmean(lengths[1:]),
     "batch_size": run.loader.batch_size,
@@ -89,11 +82,10 @@ def measure(run: Run, rounds: int = 20) -> dict[str, Any]:
 def describe(result: dict[str, Any]) -> str:
   """The measurement as a small table."""
   lines = [f"{'':18}{'wall ms':>10}{'CPU ms':>10}   (medians)"]
-  for name, kinds in result["seconds"].items():
-    wall, cpu = (1e3 * kinds[kind]["median"] for kind in ("wall", "cpu"))
+  rows = [(name, 1e3, times) for name, times in result["seconds"].items()]
+  for name, scale, times in [*rows, ("on-policy / fixed", 1, result["ratio"])]:
+    wall, cpu = (scale * times[kind]["median"] for kind in ("wall", "cpu"))
     lines.append(f"{name.replace('_', ' '):18}{wall:10.2f}{cpu:10.2f}")
-  wall, cpu = (result["ratio"][kind]["median"] for kind in ("wall", "cpu"))
-  lines.append(f"{'on-policy / fixed':18}{wall:10.2f}{cpu:10.2f}")
   lines.append(f"mean sampled length {result['sampled_length']:.1f} tokens")
   return "\n".join(lines)
 

@@ -8,24 +8,19 @@ drawn in bins the lowest and highest of each.
 import collections
 from collections.abc import Iterable
 from collections.abc import Sequence
+import dataclasses
 import itertools
 import math
 import os
 import statistics
 import tomllib
-from typing import NamedTuple
 
 from gkd.report import arms
+from gkd.report import charts
 from gkd.report import final_metrics
 from gkd.report import formats
 from gkd.report import metric_info
 from gkd.report import tables
-from gkd.report.arms import Arm
-from gkd.report.arms import Run
-from gkd.report.arms import by_arm
-from gkd.report.arms import metrics_of
-from gkd.report.charts import MAX_POINTS
-from gkd.report.charts import NUM_BINS
 from gkd.report.charts import Chart
 from gkd.report.charts import Series
 from gkd.report.metric_info import Metric
@@ -41,22 +36,13 @@ _MIN_LOG_POINTS = 5
 _LARGEST = 1e300
 
 
-class Line(NamedTuple):
-  """Points of a line and the band around it; all of one length."""
-
-  xs: Sequence[float]
-  ys: Sequence[float]
-  low: Sequence[float]
-  high: Sequence[float]
-
-
-def sections(runs: Sequence[Run]) -> dict[str, list[Chart]]:
+def sections(runs: Sequence[arms.Run]) -> dict[str, list[Chart]]:
   """{section: charts} in reading order, without those that have no points."""
   drawn: dict[str, list[Chart | None]] = collections.defaultdict(list)
   more = []
-  metrics = metrics_of(runs)
+  metrics = arms.metrics_of(runs)
   scores = metric_info.scores(metrics)
-  several = len(metric_info.groups(scores)) > 1
+  several = len({score.group for score in scores}) > 1
   for score in scores:
     beside = [other for other in scores if other.group == score.group]
     note = formats.unit_sentence(score.unit)
@@ -64,9 +50,12 @@ def sections(runs: Sequence[Run]) -> dict[str, list[Chart]]:
       if score.compared_with:
         note += " At temperature 1; less is closer."
       title = metric_info.describe(score, beside)
-      what = (runs, score, title[:1].upper() + title[1:], note)
+      title = title[:1].upper() + title[1:]
       group = f": {score.group}" if several and score.group else ""
-      drawn[f"Evaluation{group}"] += [chart(*what), final_metrics.scores(*what)]
+      drawn[f"Evaluation{group}"] += [
+        chart(runs, score, title, note),
+        final_metrics.scores(runs, score, title, note),
+      ]
     else:
       title = f"Evaluation: {metric_info.describe(score, scores)}"
       more.append(chart(runs, score, title, note))
@@ -84,23 +73,23 @@ def sections(runs: Sequence[Run]) -> dict[str, list[Chart]]:
     if not arms.is_seconds(name)
   ]
   return {
-    name: [chart for chart in charts if chart is not None]
-    for name, charts in drawn.items()
-    if any(charts)
+    name: [chart for chart in of_section if chart is not None]
+    for name, of_section in drawn.items()
+    if any(of_section)
   }
 
 
-def legend(runs: Sequence[Run]) -> list[Series]:
+def legend(runs: Sequence[arms.Run]) -> list[Series]:
   """Names of the arms with curves: one colour each, in all charts."""
   return [
     Series(arm.name, colour, ())
-    for colour, arm in enumerate(by_arm(runs))
+    for colour, arm in enumerate(arms.by_arm(runs))
     if not all(run.is_evaluation for run in arm.runs)
   ]
 
 
 def chart(
-  runs: Sequence[Run], metric: Metric, title: str, note: str
+  runs: Sequence[arms.Run], metric: Metric, title: str, note: str
 ) -> Chart | None:
   """The curves of one metric; None where no run has two points of it.
 
@@ -111,24 +100,20 @@ def chart(
     note: how to read it; what a band means is added.
   """
   trained = [
-    Arm(arm.name, [run for run in arm.runs if not run.is_evaluation])
-    for arm in by_arm(runs)
+    arms.Arm(arm.name, [run for run in arm.runs if not run.is_evaluation])
+    for arm in arms.by_arm(runs)
   ]
-  lines = [_line(arm.runs, metric) for arm in trained]
+  lines = [_line(arm, colour, metric) for colour, arm in enumerate(trained)]
   longest = max((len(line.xs) for line in lines), default=0)
   # A single point says no more than the table does.
   if longest < 2:
     return None
-  series = [
-    _series(arm, colour, line, metric)
-    for colour, (arm, line) in enumerate(zip(trained, lines, strict=True))
-    if line.xs
-  ]
+  series = [_downsampled(line) for line in lines if line.xs]
   notes = [note]
   if isinstance(metric, Score):
     series += _references(trained, metric)
     single = [arm.runs[0] for arm in trained if len(arm.runs) == 1]
-    if metric.bounds[0] in metrics_of(single):
+    if metric.bounds[0] in arms.metrics_of(single):
       notes.append("Band: 95 % interval over the prompts.")
   is_log = is_outlying(
     [y for one in series for y in (*one.ys, *one.low, *one.high)]
@@ -144,7 +129,7 @@ def chart(
     series=series,
     x_scale="log" if is_log_spaced(steps) else "linear",
     y_scale="log" if is_log else "linear",
-    is_downsampled=longest > MAX_POINTS,
+    is_downsampled=longest > charts.MAX_POINTS,
   )
 
 
@@ -163,36 +148,40 @@ def is_outlying(values: Sequence[float]) -> bool:
   return max(values) > _OUTLYING * statistics.median(values)
 
 
-def _line(runs: Sequence[Run], metric: Metric) -> Line:
+def _line(arm: arms.Arm, colour: int, metric: Metric) -> Series:
   """Over the seeds; of a single run with its confidence interval."""
-  line = _over_seeds(runs, metric)
-  if len(runs) != 1 or not isinstance(metric, Score):
-    return line
-  ends = [_points(runs[0], bound) for bound in metric.bounds]
-  low, high = (
-    [end.get(x, y) for x, y in zip(line.xs, line.ys, strict=True)]
-    for end in ends
+  line = _over_seeds(arm.runs, metric, arm.name, colour)
+  if len(arm.runs) == 1 and isinstance(metric, Score):
+    ends = [_points(arm.runs[0], bound) for bound in metric.bounds]
+    low, high = (
+      [end.get(x, y) for x, y in zip(line.xs, line.ys, strict=True)]
+      for end in ends
+    )
+    line = dataclasses.replace(line, low=low, high=high)
+  is_broken = any(
+    run.has_diverged and not math.isfinite(run.last(metric)) for run in arm.runs
   )
-  return line._replace(low=low, high=high)
+  return dataclasses.replace(line, is_broken=is_broken)
 
 
-def _over_seeds(runs: Iterable[Run], metric: Metric) -> Line:
+def _over_seeds(
+  runs: Iterable[arms.Run], metric: Metric, name: str, colour: int | None
+) -> Series:
   """Mean, lowest and highest at the steps that all runs report.
 
   Where they have none in common, at all of them.
   """
-  lines = [line for line in (_points(run, metric) for run in runs) if line]
-  if not lines:
-    return Line([], [], [], [])
-  steps = set(lines[0]).intersection(*lines[1:]) or set().union(*lines)
-  columns = [
-    [line[step] for line in lines if step in line] for step in sorted(steps)
-  ]
-  bands = ([f(values) for values in columns] for f in (arms.mean, min, max))
-  return Line(sorted(steps), *bands)
+  curves = [curve for curve in (_points(run, metric) for run in runs) if curve]
+  if not curves:
+    return Series(name, colour, ())
+  steps = set(curves[0]).intersection(*curves[1:]) or set().union(*curves)
+  xs = sorted(steps)
+  values = [[curve[x] for curve in curves if x in curve] for x in xs]
+  ys, low, high = (list(map(f, values)) for f in (arms.mean, min, max))
+  return Series(name, colour, ys, xs, low, high)
 
 
-def _points(run: Run, metric: Metric) -> dict[int, float]:
+def _points(run: arms.Run, metric: Metric) -> dict[int, float]:
   """{step: value that can be drawn}; memory in MiB.
 
   Values that are not finite are left out, and so are those whose distance
@@ -203,17 +192,7 @@ def _points(run: Run, metric: Metric) -> dict[int, float]:
   return {step: y * scale for step, y in curve.items() if abs(y) < _LARGEST}
 
 
-def _series(arm: Arm, colour: int, line: Line, metric: Metric) -> Series:
-  xs, ys, low, high = downsample(line)
-  if list(low) == list(high):
-    low, high = (), ()
-  is_broken = any(
-    run.has_diverged and not math.isfinite(run.last(metric)) for run in arm.runs
-  )
-  return Series(arm.name, colour, ys, xs, low, high, is_broken=is_broken)
-
-
-def _references(trained: Sequence[Arm], score: Score) -> list[Series]:
+def _references(trained: Sequence[arms.Arm], score: Score) -> list[Series]:
   """The same score of other models.
 
   Several models of a role are in the colours of the arms that they teach.
@@ -222,33 +201,37 @@ def _references(trained: Sequence[Arm], score: Score) -> list[Series]:
   models = tables.references(runs, [score])
   series = []
   for name, others in models.items():
-    line = _over_seeds(runs, others[score])
     colours = [
       colour
       for colour, arm in enumerate(trained)
-      if others[score] in metrics_of(arm.runs)
+      if others[score] in arms.metrics_of(arm.runs)
     ]
     colour = colours[0] if len(models) > 1 else None
+    line = _over_seeds(runs, others[score], name, colour)
     if line.xs:
       series.append(Series(name, colour, line.ys, line.xs, is_reference=True))
   return series
 
 
-def downsample(line: Line) -> Line:
+def _downsampled(line: Series) -> Series:
   """A line of at most `MAX_POINTS` points as it is; a longer one in bins.
 
   Each bin of neighbours becomes one point: their mean, in a band from the
   lowest to the highest, at the last of their steps, so that the line ends where
-  the run did. No extreme is lost.
+  the run did. No extreme is lost. A band without width is left out.
   """
   count = len(line.xs)
-  if count <= MAX_POINTS:
-    return line
-  edges = [round(n * count / NUM_BINS) for n in range(NUM_BINS + 1)]
-  bins = [slice(*pair) for pair in itertools.pairwise(edges)]
-  return Line(
-    [line.xs[part][-1] for part in bins],
-    [math.fsum(line.ys[part]) / len(line.ys[part]) for part in bins],
-    [min(line.low[part]) for part in bins],
-    [max(line.high[part]) for part in bins],
-  )
+  if count > charts.MAX_POINTS:
+    edges = [
+      round(n * count / charts.NUM_BINS) for n in range(charts.NUM_BINS + 1)
+    ]
+    bins = [slice(*pair) for pair in itertools.pairwise(edges)]
+    line = dataclasses.replace(
+      line,
+      xs=[line.xs[part][-1] for part in bins],
+      ys=[math.fsum(line.ys[part]) / len(line.ys[part]) for part in bins],
+      low=[min(line.low[part]) for part in bins],
+      high=[max(line.high[part]) for part in bins],
+    )
+  has_band = line.low != line.high
+  return line if has_band else dataclasses.replace(line, low=(), high=())

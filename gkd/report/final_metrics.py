@@ -8,8 +8,6 @@ from gkd.report import charts
 from gkd.report import formats
 from gkd.report import metric_info
 from gkd.report import tables
-from gkd.report.arms import Run
-from gkd.report.arms import by_arm
 from gkd.report.charts import Chart
 from gkd.report.charts import Series
 from gkd.report.metric_info import Score
@@ -18,13 +16,13 @@ _PHASES = ("data", "sample", "update", "evaluate", "checkpoint")
 
 
 def scores(
-  runs: Sequence[Run], score: Score, title: str, note: str
+  runs: Sequence[arms.Run], score: Score, title: str, note: str
 ) -> Chart | None:
   """Last values of a score side by side.
 
   None where there is nothing to compare, or where curves show all of them.
   """
-  shown = by_arm(run for run in runs if math.isfinite(run.last(score)))
+  shown = arms.by_arm(run for run in runs if math.isfinite(run.last(score)))
   curved = all(
     any(len(run.metrics[score]) > 1 for run in arm.runs) for arm in shown
   )
@@ -51,9 +49,9 @@ def scores(
   return charts.bars(slug, f"{title} at the end", notes, names, series)
 
 
-def time_split(runs: Sequence[Run]) -> Chart | None:
+def time_split(runs: Sequence[arms.Run]) -> Chart | None:
   """Where the time of each arm went, on average over its seeds."""
-  timed = by_arm(run for run in runs if math.isfinite(run.total_seconds))
+  timed = arms.by_arm(run for run in runs if math.isfinite(run.total_seconds))
   if not timed:
     return None
   several = any(len(arm.runs) > 1 for arm in timed)

@@ -108,5 +108,5 @@ def plain(name: str) -> str:
 
 def unit_sentence(unit: str) -> str:
   """% -> Per cent."""
-  words = {"%": "per cent", "s": "seconds"}.get(unit, unit)
-  return f"{words.capitalize()}." if unit else ""
+  name = {"%": "per cent", "s": "seconds"}.get(unit, unit)
+  return f"{name.capitalize()}." if unit else ""

@@ -133,10 +133,6 @@ def is_headline(score: Score) -> bool:
   return score.metric not in _SECONDARY
 
 
-def groups(of: Iterable[Score]) -> set[str]:
-  return {score.group for score in of}
-
-
 def title(score: Score, others: Sequence[Score] = ()) -> str:
   """`describe` with the unit: forward KL (nats per sequence)."""
   text = describe(score, others)
@@ -155,7 +151,9 @@ def describe(score: Score, others: Sequence[Score] = ()) -> str:
     text += f" to the {score.compared_with} {score.model}"
   if score.label:
     text += f", {_decoding(score)}"
-  return text if len(groups(others)) == 1 else f"{score.group} {text}".strip()
+  if len({other.group for other in others}) == 1:
+    return text
+  return f"{score.group} {text}".strip()
 
 
 def _decoding(score: Score) -> str:

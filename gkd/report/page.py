@@ -21,6 +21,8 @@ import markupsafe
 
 from gkd import files
 from gkd.errors import UserError
+from gkd.report import arms
+from gkd.report import charts
 from gkd.report import curves
 from gkd.report import fingerprints
 from gkd.report import formats
@@ -28,11 +30,6 @@ from gkd.report import pictures
 from gkd.report import read
 from gkd.report import results
 from gkd.report import tables
-from gkd.report.arms import Run
-from gkd.report.arms import by_arm
-from gkd.report.charts import DARK
-from gkd.report.charts import LIGHT
-from gkd.report.charts import NUM_STYLES
 
 _NUM_EXAMPLES = 6
 _PNG_SECTIONS = ("Evaluation", "Training", "Time and memory")
@@ -63,9 +60,9 @@ def write_plots(dirs: Sequence[str], directory: str) -> list[str]:
   """Writes the report's charts as PNG files; returns their paths."""
   collection = read.read(dirs)
   drawn = results.charts(collection.results)
-  for section, charts in curves.sections(collection.runs).items():
-    if section.startswith(_PNG_SECTIONS):
-      drawn += charts
+  for title, section in curves.sections(collection.runs).items():
+    if title.startswith(_PNG_SECTIONS):
+      drawn += section
   with _one_line_errors(directory, "folder"):
     return [pictures.write_png(chart, directory) for chart in drawn]
 
@@ -81,7 +78,7 @@ def _one_line_errors(path: str, kind: str) -> Iterator[None]:
     ) from error
 
 
-def environment() -> jinja2.Environment:
+def _environment() -> jinja2.Environment:
   """Jinja with the filters of the page."""
   page = jinja2.Environment(
     loader=jinja2.FileSystemLoader(os.path.dirname(__file__)),
@@ -101,9 +98,9 @@ def environment() -> jinja2.Environment:
     "svg": lambda chart: markupsafe.Markup(pictures.to_svg(chart)),
   }
   page.globals |= {
-    "palettes": {"light": LIGHT, "dark": DARK},
+    "palettes": {"light": charts.LIGHT, "dark": charts.DARK},
     "num_examples": _NUM_EXAMPLES,
-    "num_styles": NUM_STYLES,
+    "num_styles": charts.NUM_STYLES,
     "differing_settings": fingerprints.settings,
     "differing_facts": fingerprints.facts,
   }
@@ -118,9 +115,9 @@ def render(collection: read.Collection) -> str:
     (sum(run.is_evaluation for run in runs), "evaluation", "evaluations"),
     (len(table.rows), "row of results", "rows of results"),
   )
-  first_seeds = [arm.runs[0] for arm in by_arm(runs)]
+  first_seeds = [arm.runs[0] for arm in arms.by_arm(runs)]
   runs_table, score_tables = tables.run_tables(runs)
-  template = environment().get_template("page.html.j2")
+  template = _environment().get_template("page.html.j2")
   return template.render(
     meta=table.meta,
     counts=[f"{n} {one if n == 1 else many}" for n, one, many in counts if n],
@@ -139,7 +136,7 @@ def render(collection: read.Collection) -> str:
 
 
 def _predictions(
-  first_seeds: Sequence[Run],
+  first_seeds: Sequence[arms.Run],
 ) -> dict[str, list[list[tuple[str, Mapping]]]]:
   """{series: examples}, each the records of one prompt by arm."""
   examples = {}

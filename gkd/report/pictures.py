@@ -14,15 +14,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from gkd.report.charts import LIGHT
-from gkd.report.charts import MAX_POINTS
-from gkd.report.charts import NUM_BINS
+from gkd.report import charts
 from gkd.report.charts import Chart
 from gkd.report.drawing import draw
 
 # Stand-ins that no chart uses otherwise; `to_svg` puts CSS variables there.
 _INK, _GRID = "#010203", "#020304"
-_SERIES = tuple(f"#0a0b{number:02x}" for number in range(len(LIGHT)))
+_SERIES = tuple(f"#0a0b{number:02x}" for number in range(len(charts.LIGHT)))
 
 
 def to_svg(chart: Chart) -> str:
@@ -53,14 +51,14 @@ def write_png(chart: Chart, directory: str) -> str:
 
 def with_words(chart: Chart) -> Figure:
   """The drawing with what the page writes around it: title, note, legend."""
-  figure = draw(chart, LIGHT, "#222222", "#dddddd")
+  figure = draw(chart, charts.LIGHT, "#222222", "#dddddd")
   figure.suptitle(chart.title, fontsize=11, color="#222222")
   extra = 0.0  # inches
   note = " ".join(filter(None, (chart.note, *drawing_notes(chart))))
   if note:
     lines = textwrap.wrap(note, 58)
-    words = "\n".join(lines)
-    figure.axes[0].set_title(words, fontsize=8, color="#5d646e", loc="left")
+    text = "\n".join(lines)
+    figure.axes[0].set_title(text, fontsize=8, color="#5d646e", loc="left")
     extra += 0.16 * len(lines)
   if len(chart.series) > 1:
     handles, names = figure.axes[0].get_legend_handles_labels()
@@ -87,9 +85,9 @@ def drawing_notes(chart: Chart) -> list[str]:
   notes = []
   if chart.is_downsampled:
     notes.append(
-      f"Curves of more than {MAX_POINTS} points are drawn in {NUM_BINS} bins:"
-      " the line is the mean of each, the band reaches from its lowest to its"
-      " highest value."
+      f"Curves of more than {charts.MAX_POINTS} points are drawn in"
+      f" {charts.NUM_BINS} bins: the line is the mean of each, the band reaches"
+      " from its lowest to its highest value."
     )
   if any(series.is_broken for series in chart.series):
     notes.append("× marks where the next value was not finite.")

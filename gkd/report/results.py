@@ -154,9 +154,9 @@ def _columns(results: Results, arms: Iterable[Arm]) -> list[Column]:
   described = results.columns or {name: {} for name in sorted(names)}
   columns = []
   for name, about in described.items():
-    known = {field: str(about.get(field, "")) for field in Column._fields[1:]}
-    known["title"] = known["title"] or formats.plain(name)
-    columns.append(Column(name, **known))
+    title = str(about.get("title") or formats.plain(name))
+    others = (str(about.get(field, "")) for field in Column._fields[2:])
+    columns.append(Column(name, title, *others))
   return [c for c in columns if any(arm.values(c.name) for arm in arms)]
 
 

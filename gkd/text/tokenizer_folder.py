@@ -1,12 +1,9 @@
 """The vocabulary of a folder: a Hugging Face tokenizer, or one of our own.
 
-  vocabulary = load("flan-t5-small")     # spiece.model and 100 extra ids
-
 Read are `spiece.model`, ByT5's settings, and a lone `tokenizer.json` of a
-Unigram model, which recent versions of transformers write instead of the
-SentencePiece file: see `unigram_json.py`. What T5's tokenizer cannot have, such
-as tokens that somebody added, is refused and never left out silently. Ids that
-end a text beside the tokenizer's own are those of the model's config.json.
+Unigram model, see `unigram_json.py`. What T5's tokenizer cannot have, such as
+tokens that somebody added, is refused and never left out silently. Ids that end
+a text beside the tokenizer's own are those of the model's config.json.
 """
 
 from collections.abc import Iterable
@@ -49,12 +46,8 @@ _MOST = 2**31  # transformers writes 1e30 where there is no longest text
 def load(folder: str | os.PathLike) -> Vocabulary | None:
   """The vocabulary that lies in a folder; None where there is none.
 
-  Args:
-    folder: of a Hugging Face model or tokenizer, of a run, a saved model or a
-      token cache of ours.
-
-  Raises:
-    UserError: damaged files, or a tokenizer that T5's cannot stand for.
+  `folder` is that of a Hugging Face model or tokenizer, of a run, a saved model
+  or a token cache of ours.
   """
   folder = Path(folder)
   for spec in (folder / SPEC_FILE, folder / SPEC_FOLDER / SPEC_FILE):
@@ -109,20 +102,16 @@ def _special_ids(
 
 
 def _with_other_ends(file: Path, eos_id: int) -> list[int]:
-  """The id that ends a text, then those that the model's config.json adds.
-
-  Raises:
-    UserError: it has several, and not this one among them.
-  """
-  found = _read_json(file, {}).get("eos_token_id")
-  if not isinstance(found, list) or len(found) < 2:
+  """The id that ends a text, then those that the model's config.json adds."""
+  listed_ids = _read_json(file, {}).get("eos_token_id")
+  if not isinstance(listed_ids, list) or len(listed_ids) < 2:
     return [eos_id]
-  if eos_id not in found or {type(index) for index in found} != {int}:
+  if eos_id not in listed_ids or {type(i) for i in listed_ids} != {int}:
     raise UserError(
-      f"{file} ends texts with the ids {found}, but the tokenizer beside it"
-      f" with {eos_id}; correct eos_token_id, or the tokenizer"
+      f"{file} ends texts with the ids {listed_ids}, but the tokenizer beside"
+      f" it with {eos_id}; correct eos_token_id, or the tokenizer"
     )
-  return [eos_id, *(index for index in found if index != eos_id)]
+  return [eos_id, *(i for i in listed_ids if i != eos_id)]
 
 
 def max_length(folder: str | os.PathLike) -> int | None:
@@ -194,15 +183,8 @@ def _text(entry: Any) -> str:
 def _refuse_added(
   folder: Path, tokens: Iterable[str], own: Iterable[str] = ()
 ) -> None:
-  known = {*_SPECIAL.values(), *own}
-  others = sorted(
-    {
-      token
-      for token in tokens
-      if token not in known and not unigram_json.SENTINEL.fullmatch(token)
-    }
-  )
-  if others:
+  others = {t for t in tokens if not unigram_json.SENTINEL.fullmatch(t)}
+  if others := sorted(others - {*_SPECIAL.values(), *own}):
     raise UserError(
       f"the tokenizer in {folder} has tokens that somebody added,"
       f" {listed([repr(token) for token in others])}; expected T5's own: <pad>,"

@@ -1,10 +1,9 @@
 """A SentencePiece model out of the `tokenizer.json` of a Unigram tokenizer.
 
+Recent versions of transformers write it instead of the SentencePiece file.
 Pieces, scores and the table of the normaliser stand in both formats, so that
 both give the same ids; notes of the training are lost, and with them the hash
 of the original file.
-
-  content, extra_ids = sentencepiece_model(json.loads(text), "tokenizer.json")
 """
 
 import base64
@@ -37,22 +36,19 @@ _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
 def sentencepiece_model(
   tokenizer: Mapping[str, Any],
   path: str | os.PathLike,
-  pad: str = "<pad>",
-  eos: str = "</s>",
+  pad: str,
+  eos: str,
 ) -> tuple[bytes, int]:
   """The model file that would give the same ids, and its number of extra ids.
 
   Args:
     tokenizer: content of tokenizer.json.
     path: where it lies, for messages.
-    pad: piece of the padding, which tokenizer.json does not tell.
+    pad: piece of the padding, which tokenizer.json does not name.
     eos: piece of the end of sequence.
 
   Returns:
     A serialised `ModelProto` without T5's sentinels, and their number.
-
-  Raises:
-    UserError: not a Unigram tokenizer of T5's kind.
   """
   try:
     return _sentencepiece_model(tokenizer, path, pad, eos)
@@ -79,7 +75,7 @@ def _sentencepiece_model(
   _check_spaces(tokenizer, path)
   pieces, extra_ids = _split_sentinels(unigram["vocab"])
   missing = _added_sentinels(tokenizer, len(pieces)) if not extra_ids else 0
-  bytes_too = bool(unigram.get("byte_fallback"))
+  byte_fallback = bool(unigram.get("byte_fallback"))
   names = [piece for piece, _ in pieces]
   ids = {"pad": names.index(pad), "eos": names.index(eos)}
   ids["unk"] = unigram["unk_id"]
@@ -89,7 +85,7 @@ def _sentencepiece_model(
   special[ids["unk"]] = kinds.UNKNOWN
   for index, (piece, score) in enumerate(pieces):
     kind = special.get(index, kinds.NORMAL)
-    if bytes_too and _BYTE.fullmatch(piece):
+    if byte_fallback and _BYTE.fullmatch(piece):
       kind = kinds.BYTE
     elif SENTINEL.fullmatch(piece):
       kind = kinds.USER_DEFINED
@@ -97,7 +93,7 @@ def _sentencepiece_model(
   trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
   trainer.model_type = sentencepiece_model_pb2.TrainerSpec.UNIGRAM
   trainer.vocab_size = len(pieces)
-  trainer.byte_fallback = bytes_too
+  trainer.byte_fallback = byte_fallback
   for name, index in ids.items():
     setattr(trainer, f"{name}_id", index)
     setattr(trainer, f"{name}_piece", names[index])
@@ -175,16 +171,10 @@ def _charsmap(tokenizer: Mapping[str, Any], path) -> bytes:
 
 
 def tokenizer_json(vocabulary: Any) -> dict[str, Any]:
-  """The inverse: `tokenizer.json` of a Unigram model file with T5's sentinels.
+  """The inverse: `tokenizer.json` of a `SentencePieceVocabulary`.
 
   transformers makes one by itself from T5's own file; it leaves the byte
   fallback out of others.
-
-  Args:
-    vocabulary: a `SentencePieceVocabulary`.
-
-  Raises:
-    UserError: not a Unigram model with SentencePiece's usual rules for spaces.
   """
   from sentencepiece import sentencepiece_model_pb2
 

@@ -192,13 +192,9 @@ def from_spec(
         f"{where} has the file {spec['file']!r}; expected the name of a file"
         f" in the same folder, without a path; {_REMEDY}"
       )
+    ids = {name: spec.get(name) for name in ("pad_id", "eos_ids")}
     path = Path(directory) / spec["file"]
-    vocabulary = SentencePieceVocabulary(
-      path,
-      spec["extra_ids"],
-      pad_id=spec.get("pad_id"),
-      eos_ids=spec.get("eos_ids"),
-    )
+    vocabulary = SentencePieceVocabulary(path, spec["extra_ids"], **ids)
   elif kind == ByteVocabulary.kind:
     vocabulary = ByteVocabulary(spec["extra_ids"])
   elif kind == CharacterVocabulary.kind:

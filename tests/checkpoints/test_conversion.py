@@ -343,7 +343,7 @@ def test_what_t5x_does_not_keep_comes_back_as_it_is_told(golden, tmp_path):
   first = tiny_models.convert(folder, tmp_path / "t5x", to="t5x")
   remark = plan(folder, to="t5x").remarks[-1]
   assert remark.startswith("config: T5X keeps none, and this one is not T5's")
-  given = command.fields_of(re.findall(r"--set (\S+)", remark))
+  given = command.parse_fields(re.findall(r"--set (\S+)", remark))
   assert {"mlp_activations", "layer_norm_epsilon", "dropout_rate"} <= set(given)
   last = tiny_models.convert(
     tmp_path / "t5x", tmp_path / "back", to="hf", given=given, tokenizer="none"

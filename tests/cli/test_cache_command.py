@@ -158,7 +158,7 @@ def test_list_of_nothing_says_how_to_make_one(tmp_path, capsys):
 
 
 def test_help_names_every_state_that_list_shows():
-  page = help_pages.PAGES["cache list"].writes
+  page = help_pages.PAGES["cache list"]
   for state in (
     "fresh",
     "code fresh, raw files not tracked",

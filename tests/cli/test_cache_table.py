@@ -14,7 +14,6 @@ from gkd.data.builder import cache_key
 from gkd.data.builder import mixture_rates
 from gkd.data.cache import TokenCache
 from gkd.data.writer import CacheWriter
-from gkd.data.writer import write_rows
 from gkd.text.vocabulary import ByteVocabulary
 from tests.data import tiny_caches
 
@@ -33,19 +32,16 @@ def raw(tmp_path):
 def cache_dir(tmp_path, raw):
   """A cache of a task, with the code and the raw file behind it."""
   one = np.ones(2, np.int32)
-  info = {
-    "task": "toy",
-    "split": "train",
-    "lengths": tiny_caches.LENGTHS,
-    "vocabulary": ByteVocabulary(extra_ids=3),
-    "key_format": cache_key.FORMAT,
-    "sources": {MODULE: hashes.file_hash(cache_key.source_file(MODULE))},
-    "raw_files": cache_key.raw_file_states({raw.name: raw}),
-    "truncated_inputs": 0,
-    "truncated_targets": 2,
-  }
-  rows = [tiny_caches.Row(one, one, str(i), None) for i in range(1200)]
-  write_rows(tmp_path / "caches" / "toy" / "train-0", rows, info)
+  tiny_caches.write(
+    tmp_path / "caches" / "toy" / "train-0",
+    [tiny_caches.Row(one, one, str(i), None) for i in range(1200)],
+    vocabulary=ByteVocabulary(extra_ids=3),
+    key_format=cache_key.FORMAT,
+    sources={MODULE: hashes.file_hash(cache_key.source_file(MODULE))},
+    raw_files=cache_key.raw_file_states({raw.name: raw}),
+    truncated_inputs=0,
+    truncated_targets=2,
+  )
   return tmp_path / "caches"
 
 
@@ -78,11 +74,6 @@ def test_raw_files_that_nobody_noted_are_said(cache_dir):
   assert "toy train: code fresh, raw files not tracked" in listed(cache_dir)
   path.write_text(json.dumps({**info, "raw_files": {}, "generated": True}))
   assert "toy train: fresh" in listed(cache_dir)
-
-
-def test_a_file_on_its_way_is_no_cache(cache_dir):
-  (cache_dir / "toy" / ".mixture.json.1-2.partial").write_text("")
-  assert "HALF-MADE" not in listed(cache_dir)
 
 
 def test_what_made_it_stale_is_named(cache_dir, raw, monkeypatch):
@@ -122,24 +113,18 @@ def test_how_far_a_half_made_cache_is(cache_dir):
 
 def test_completions_say_who_wrote_them(tmp_path):
   one = np.ones(1, np.int32)
-  info = {
-    "task": "toy",
-    "split": "train",
-    "lengths": tiny_caches.LENGTHS,
-    "vocabulary": ByteVocabulary(),
-    "written_by": {
-      "source": "teacher",
-      "checkpoint": "runs/big",
-      "temperature": 0.7,
-      "top_k": 40,
-      "top_p": 1.0,
-      "num_samples": 4,
-      "seed": 0,
-      "truncated": 1234,
-    },
+  written_by = {
+    "source": "teacher",
+    "checkpoint": "runs/big",
+    "temperature": 0.7,
+    "top_k": 40,
+    "top_p": 1.0,
+    "num_samples": 4,
+    "seed": 0,
+    "truncated": 1234,
   }
   rows = [tiny_caches.Row(one, one[:0], "x", None)]
-  cache = TokenCache(write_rows(tmp_path / "c", rows, info))
+  cache = tiny_caches.write(tmp_path / "c", rows, written_by=written_by)
   text = cache_table.entry(cache, "")
   assert text.splitlines()[0] == "toy train: complete"
   assert "1 prompts alone" in text
@@ -163,31 +148,21 @@ def test_a_mixture_is_listed_with_its_rates(cache_dir, raw):
   assert "mixture mix: STALE" in listed(cache_dir, raw.parent)
 
 
-@pytest.mark.parametrize(
-  ("size", "words"),
-  [
-    (7, "7 bytes"),
-    (999, "999 bytes"),
-    (1_000, "1 kB"),
-    (48_612_345, "48.6 MB"),
-    (2.5e11, "250 GB"),
-    (3e12, "3 TB"),
-  ],
-)
-def test_sizes_are_short(size, words):
-  assert cache_table.size_words(size) == words
+def test_sizes_are_short():
+  sizes = (7, 999, 1_000, 48_612_345, 2.5e11, 3e12)
+  texts = ["7 bytes", "999 bytes", "1 kB", "48.6 MB", "250 GB", "3 TB"]
+  assert list(map(cache_table._format_bytes, sizes)) == texts
 
 
 def test_caches_are_found_in_folders_of_folders(cache_dir):
   path = cache_dir / "toy" / "train-0"
   for place in (cache_dir, cache_dir / "toy", path):
-    assert cache_table.found(place) == [path]
-  assert cache_table.found(cache_dir / "none") == []
+    assert cache_table.cache_folders(place) == [path]
+  assert cache_table.cache_folders(cache_dir / "none") == []
 
 
-def test_copies_of_foreign_checkpoints_are_no_caches(tmp_path):
-  (tmp_path / "models" / "flan-t5-small-0123456789ab").mkdir(parents=True)
-  (tmp_path / "gsm8k" / "train-0123456789ab").mkdir(parents=True)
-  listed = list(cache_table.entries(tmp_path, ""))
-  assert len(listed) == 1
-  assert "gsm8k" in listed[0]
+def test_tokenizers_and_files_on_their_way_are_no_caches(cache_dir):
+  text = listed(cache_dir)
+  (cache_dir / "models" / "tokenizer-0123456789ab").mkdir(parents=True)
+  (cache_dir / "toy" / ".mixture.json.1-2.partial").write_text("")
+  assert listed(cache_dir) == text

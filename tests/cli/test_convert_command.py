@@ -163,8 +163,8 @@ def test_mistakes_are_one_line_and_exit_code_2(
 
 def test_a_field_given_twice_is_refused():
   with pytest.raises(UserError, match="--set head_dim is given twice"):
-    convert_command.fields_of(["head_dim=1", "head_dim=2"])
-  assert convert_command.fields_of(["dtype=bfloat16", "head_dim=8"]) == {
+    convert_command.parse_fields(["head_dim=1", "head_dim=2"])
+  assert convert_command.parse_fields(["dtype=bfloat16", "head_dim=8"]) == {
     "dtype": "bfloat16",
     "head_dim": 8,
   }

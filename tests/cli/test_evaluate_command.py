@@ -12,10 +12,11 @@ from gkd.config import command_records
 from gkd.config import configuration
 from gkd.text.chain_addition import CHARACTERS
 from tests.checkpoints.tiny_models import save_params
-from tests.cli.test_main import error_of
-from tests.cli.test_main import flags
-from tests.cli.test_main import pairs
-from tests.cli.test_main import write_cache
+from tests.cli.command_lines import arguments
+from tests.cli.command_lines import error_of
+from tests.cli.command_lines import flags
+from tests.cli.command_lines import mistakes
+from tests.cli.command_lines import write_cache
 
 
 @pytest.fixture(scope="module")
@@ -41,27 +42,42 @@ def saved(tmp_path_factory):
 
 
 @pytest.fixture
-def arguments(caches, saved, tmp_path):
-  return [
-    "evaluate",
-    "--gin_file=test/evaluate.gin",
-    f"--gin.MODEL_DIR={tmp_path / 'scores'}",
-    f"--gin.INITIAL_CHECKPOINT_PATH={saved}",
-    f"--gin.EVAL_CACHE={caches['validation']}",
-    "--gin.EVAL_BATCH_SIZE=8",
-    "--gin.EVAL_TEMPERATURES=(0.0,)",
-  ]
+def macros(caches, saved, tmp_path):
+  return {
+    "MODEL_DIR": tmp_path / "scores",
+    "INITIAL_CHECKPOINT_PATH": saved,
+    "EVAL_CACHE": caches["validation"],
+    "EVAL_BATCH_SIZE": 8,
+    "EVAL_TEMPERATURES": (0.0,),
+  }
 
 
 @pytest.fixture
-def against(arguments, saved):
+def alone(macros):
+  return arguments("evaluate", **macros)
+
+
+@pytest.fixture
+def against(macros, saved):
   """The model against itself."""
-  teacher = [
-    "--gin_file=runs/evaluate_against.gin",
-    "--gin.TEACHER_MODEL=%TINY_TEACHER",
-    f"--gin.TEACHER_CHECKPOINT_PATH={saved}",
-  ]
-  return [*arguments[:2], teacher[0], *arguments[2:], *teacher[1:]]
+  file = "--gin_file=runs/evaluate_against.gin"
+  teacher = {"TEACHER_MODEL": "%TINY_TEACHER", "TEACHER_CHECKPOINT_PATH": saved}
+  return arguments("evaluate", file, **macros, **teacher)
+
+
+@pytest.fixture
+def scores(tmp_path):
+  """Runs a command and returns the metrics that it wrote."""
+
+  def scores(*command_line):
+    assert command.main([*command_line]) == 0
+    return json.loads((tmp_path / "scores" / "metrics.json").read_text())
+
+  return scores
+
+
+def records_of(file) -> list[dict]:
+  return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 @pytest.fixture
@@ -71,12 +87,11 @@ def nothing_computed(monkeypatch):
 
 
 def test_several_tasks_and_splits_with_a_teacher(
-  against, caches, tmp_path, capsys
+  against, scores, caches, tmp_path, capsys
 ):
-  also = f"--gin.EVAL_SPLITS=('{caches['test']}', '{caches['other']}')"
-  more = [also, "--gin.EVAL_BOOTSTRAP=50", "--gin.EVAL_EXAMPLES=6"]
-  assert command.main([*against, *more]) == 0
-  values = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+  splits = f"--gin.EVAL_SPLITS=('{caches['test']}', '{caches['other']}')"
+  more = [splits, "--gin.EVAL_BOOTSTRAP=50", "--gin.EVAL_EXAMPLES=6"]
+  values = scores(*against, *more)
   parts = {name.split("/")[1] for name in values}
   task = "chain_addition_easy"
   assert parts == {f"{task}-validation", f"{task}-test", "other"}
@@ -106,11 +121,10 @@ def test_several_tasks_and_splits_with_a_teacher(
 
 
 def test_samples_are_voted_on_and_no_intervals_if_not_asked_for(
-  arguments, tmp_path
+  alone, scores, tmp_path
 ):
   more = ["--gin.EVAL_TEMPERATURES=(1.0,)", "--gin.EVAL_SAMPLES=3"]
-  assert command.main([*arguments, *more, "--gin.EVAL_BOOTSTRAP=0"]) == 0
-  values = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+  values = scores(*alone, *more, "--gin.EVAL_BOOTSTRAP=0")
   assert {name.split("/")[2] for name in values} == {
     "accuracy_t1",
     "majority_accuracy_t1",
@@ -118,7 +132,7 @@ def test_samples_are_voted_on_and_no_intervals_if_not_asked_for(
     "truncation_rate_t1",
   }
   (file,) = (tmp_path / "scores" / "predictions").iterdir()
-  records = [json.loads(line) for line in file.read_text().splitlines()]
+  records = records_of(file)
   assert len(records) == 24
   assert records[9].keys() == {
     *("sample", "row", "prompt", "reference"),
@@ -127,39 +141,30 @@ def test_samples_are_voted_on_and_no_intervals_if_not_asked_for(
 
 
 def test_a_beam_search_beside_greedy_and_alone(
-  against, caches, tmp_path, capsys
+  against, scores, tmp_path, capsys
 ):
-  given = [*against, "--gin.EVAL_BEAM_SIZE=4", "--gin.EVAL_BOOTSTRAP=20"]
+  search = [*against, "--gin.EVAL_BEAM_SIZE=4", "--gin.EVAL_BOOTSTRAP=20"]
   folder = tmp_path / "scores"
-  assert command.main(given) == 0
+  both = scores(*search)
   out = capsys.readouterr().out
   assert "  greedily\n  …_beam4: by a search with 4 beams, alpha 0.6\n" in out
-  both = json.loads((folder / "metrics.json").read_text())
   names = {name.split("/")[2] for name in both if "_ci_" not in name}
   own = {"accuracy", "length", "truncation_rate"}
   own |= {f"{name}_beam4" for name in own}
-  kls = {
-    f"{d}_kl{unit}"
-    for d in ("forward", "reverse")
-    for unit in ("", "_per_token")
-  }
+  kls = {f"{x}_kl" for x in ("forward", "reverse")}
+  kls |= {f"{kl}_per_token" for kl in kls}
   assert names == own | {f"teacher_{name}" for name in own} | kls
   # The teacher is the model itself.
-  assert (
-    both["eval/chain_addition_easy/length_beam4"]
-    == (both["eval/chain_addition_easy/teacher_length_beam4"])
-  )
-  stem = "chain_addition_easy-validation"
-  texts = (folder / "predictions" / f"{stem}-beam4-00000000.jsonl").read_text()
+  task, stem = "eval/chain_addition_easy", "chain_addition_easy-validation"
+  assert both[f"{task}/length_beam4"] == both[f"{task}/teacher_length_beam4"]
   assert (folder / "predictions" / f"{stem}-00000000.jsonl").exists()
-  records = [json.loads(line) for line in texts.splitlines()]
+  records = records_of(folder / "predictions" / f"{stem}-beam4-00000000.jsonl")
   assert [record["row"] for record in records] == list(range(8))
   page = tmp_path / "page.html"
   assert command.main(["report", str(folder), f"--output={page}"]) == 0
   assert "beam size 4" in page.read_text("utf-8")
 
-  assert command.main([*given, "--gin.EVAL_TEMPERATURES=()"]) == 0
-  values = json.loads((folder / "metrics.json").read_text())
+  values = scores(*search, "--gin.EVAL_TEMPERATURES=()")
   expected = {n: v for n, v in both.items() if "_beam4" in n or "_kl" in n}
   assert values == expected
   names = {path.name for path in (folder / "predictions").iterdir()}
@@ -167,7 +172,7 @@ def test_a_beam_search_beside_greedy_and_alone(
 
 
 def test_nothing_of_an_earlier_evaluation_stays(
-  arguments, caches, tmp_path, monkeypatch
+  alone, scores, tmp_path, monkeypatch
 ):
   monkeypatch.setattr(evaluate_command, "evaluate_once", lambda *_, **__: {})
   monkeypatch.setattr(evaluate_command.score_table, "table", lambda *_: "")
@@ -177,23 +182,20 @@ def test_nothing_of_an_earlier_evaluation_stays(
   for name in (written, "chain_addition_easy-test-t1-00000000.jsonl", "notes"):
     (folder / "predictions" / name).write_text("")
   (folder / "metrics.json").write_text('{"eval/x/accuracy": 1.0}')
-  assert command.main(arguments) == 0
-  assert json.loads((folder / "metrics.json").read_text()) == {}
+  assert scores(*alone) == {}
   names = {path.name for path in (folder / "predictions").iterdir()}
   # The first is replaced by the evaluation itself.
   assert names == {written, "notes"}
 
 
 def test_answers_depend_on_neither_the_batch_nor_the_number_of_examples(
-  arguments, tmp_path
+  macros, tmp_path
 ):
   def texts(name, *more):
-    folder = tmp_path / name
-    sampled = "--gin.EVAL_TEMPERATURES=(1.0,)"
-    made = [*arguments, sampled, f"--gin.MODEL_DIR={folder}", *more]
-    assert command.main(made) == 0
-    (file,) = (folder / "predictions").iterdir()
-    return [json.loads(line)["text"] for line in file.read_text().splitlines()]
+    values = {"EVAL_TEMPERATURES": (1.0,), "MODEL_DIR": tmp_path / name}
+    assert command.main(arguments("evaluate", *more, **macros | values)) == 0
+    (file,) = (tmp_path / name / "predictions").iterdir()
+    return [record["text"] for record in records_of(file)]
 
   whole = texts("whole")
   assert len(whole) == 8
@@ -202,22 +204,15 @@ def test_answers_depend_on_neither_the_batch_nor_the_number_of_examples(
   assert texts("few", *few) == whole[:5]
 
 
-def test_parameters_may_be_split_over_devices(against, tmp_path):
+def test_parameters_may_be_split_over_devices(against, scores):
   """And compute the same, here with student and teacher on two devices."""
-  found = []
-  for devices in (1, 2):
-    flag = f"--gin.MODEL_PARALLELISM={devices}"
-    assert command.main([*against, flag]) == 0
-    found.append(json.loads((tmp_path / "scores/metrics.json").read_text()))
-  assert found[0].keys() == found[1].keys()
-  for name, value in found[0].items():
-    assert found[1][name] == pytest.approx(value, abs=1e-4), name
+  one, two = (scores(*against, f"--gin.MODEL_PARALLELISM={n}") for n in (1, 2))
+  assert one == pytest.approx(two, abs=1e-4)
 
 
-def test_teacher_can_be_left_out(against, tmp_path):
+def test_teacher_can_be_left_out(against, scores):
   more = ["--gin.EVAL_TEACHER=False", "--gin.EVAL_BOOTSTRAP=0"]
-  assert command.main([*against, *more]) == 0
-  values = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+  values = scores(*against, *more)
   assert "eval/chain_addition_easy/forward_kl" in values
   assert not any("teacher" in name for name in values)
 
@@ -245,73 +240,63 @@ EVAL_CACHE=('a', 'b')
 """
 
 
-@pytest.mark.parametrize(("values", "message"), pairs(MISTAKES))
+@pytest.mark.parametrize(("values", "message"), mistakes(MISTAKES))
 def test_mistakes_are_one_line(
-  values, message, arguments, capsys, nothing_computed
+  values, message, alone, capsys, nothing_computed
 ):
-  assert message in error_of([*arguments, *flags(values)], capsys)
+  assert message in error_of([*alone, *flags(values)], capsys)
 
 
-def test_a_split_is_not_evaluated_twice(
-  arguments, caches, capsys, nothing_computed
+@pytest.mark.parametrize(
+  ("cache", "values", "message"),
+  [
+    ({"split": "validation"}, [], "easy/validation has the same name as"),
+    # Where VOCABULARY is given, opening the cache finds it.
+    (
+      {"split": "test", "characters": CHARACTERS[::-1]},
+      ["VOCABULARY="],
+      "was made with another vocabulary than",
+    ),
+    (
+      {"split": "test", "rows": 0},
+      [],
+      "split 'test' has no rows; choose another split",
+    ),
+  ],
+)
+def test_another_split_that_cannot_be_evaluated(
+  cache, values, message, alone, tmp_path, capsys, nothing_computed
 ):
-  also = f"--gin.EVAL_SPLITS=('{caches['validation']}',)"
-  line = error_of([*arguments, also], capsys)
-  assert "chain_addition_easy/validation has the same name as" in line
+  splits = (str(write_cache(tmp_path / "another", **cache)),)
+  line = error_of([*alone, *flags([*values, f"EVAL_SPLITS={splits}"])], capsys)
+  assert message in line
 
 
-def test_caches_of_two_vocabularies(
-  arguments, tmp_path, capsys, nothing_computed
-):
-  path = write_cache(tmp_path / "c", "test", characters=CHARACTERS[::-1])
-  # Where VOCABULARY is given, opening the cache finds it.
-  none = "--gin.VOCABULARY="
-  line = error_of([*arguments, none, f"--gin.EVAL_SPLITS=('{path}',)"], capsys)
-  assert "was made with another vocabulary than" in line
-
-
-def test_an_empty_split(arguments, tmp_path, capsys, nothing_computed):
-  path = write_cache(tmp_path / "empty", "test", rows=0)
-  line = error_of([*arguments, f"--gin.EVAL_SPLITS=('{path}',)"], capsys)
-  assert "split 'test' has no rows; choose another split" in line
-
-
-def test_predictions_that_cannot_be_written(
-  arguments, tmp_path, capsys, nothing_computed
-):
-  (tmp_path / "scores").mkdir()
-  (tmp_path / "scores" / "predictions").write_text("")
-  line = error_of(arguments, capsys)
+def test_folders_that_are_taken(alone, tmp_path, capsys, nothing_computed):
+  folder = tmp_path / "scores"
+  folder.mkdir()
+  (folder / "predictions").write_text("")
+  line = error_of(alone, capsys)
   assert "predictions is a file; give a folder" in line
-
-
-def test_a_run_folder_is_not_written_into(
-  arguments, tmp_path, capsys, nothing_computed
-):
-  (tmp_path / "scores" / "checkpoints").mkdir(parents=True)
-  line = error_of(arguments, capsys)
+  (folder / "predictions").unlink()
+  with locks.hold(folder / ".lock", "it"):
+    assert "scores is in use by process" in error_of(alone, capsys)
+  (folder / "checkpoints").mkdir()
+  line = error_of(alone, capsys)
   assert "is the folder of a training run" in line
   assert "scores/eval" in line
-
-
-def test_two_evaluations_do_not_share_a_folder(
-  arguments, tmp_path, capsys, nothing_computed
-):
-  with locks.hold(tmp_path / "scores" / ".lock", "it"):
-    line = error_of(arguments, capsys)
-  assert "scores is in use by process" in line
 
 
 def test_every_split_is_compared_with_the_training_data(
   caches, tmp_path, capsys
 ):
-  train = [
+  train = arguments(
     "train",
-    "--gin_file=test/sft.gin",
-    f"--gin.MODEL_DIR={tmp_path}",
-    f"--gin.TRAIN_CACHE={caches['train']}",
-    f"--gin.EVAL_CACHE={caches['validation']}",
-  ]
+    file="test/sft.gin",
+    MODEL_DIR=tmp_path,
+    TRAIN_CACHE=caches["train"],
+    EVAL_CACHE=caches["validation"],
+  )
   line = error_of([*train, f"--gin.EVAL_SPLITS=('{caches['train']}',)"], capsys)
   assert "EVAL_SPLIT 'train' intersects TRAIN_SPLIT 'train'" in line
   # By the names alone, before any cache is made.

@@ -4,95 +4,61 @@ import json
 from pathlib import Path
 import re
 
-import numpy as np
 import pytest
 
 from gkd import files
 from gkd.cli import evaluate_command
 from gkd.cli import main as command
 from gkd.cli import train_command
-from gkd.config import command_records
-from gkd.config import configuration
 from gkd.config import datasets
 from gkd.config import evaluations
 from gkd.config import records
-from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
-from gkd.data.writer import write_rows
 from gkd.text.chain_addition import CHARACTERS
-from gkd.text.chain_addition import ChainAddition
-from gkd.text.vocabulary import load
 from gkd.training import loop
+from tests.cli.command_lines import LENGTHS
+from tests.cli.command_lines import arguments
+from tests.cli.command_lines import error_of
+from tests.cli.command_lines import flags
+from tests.cli.command_lines import mistakes
+from tests.cli.command_lines import train_config
+from tests.cli.command_lines import write_cache
+from tests.cli.command_lines import write_caches
 
-LENGTHS = {"inputs": 16, "targets": 32}
-QUICK = ["--gin.TRAIN_STEPS=3", "--gin.BATCH_SIZE=8", "--gin.TRAIN_LIMIT=32"]
-
-
-def write_cache(
-  path,
-  split,
-  *,
-  rows=48,
-  targets=True,
-  characters=CHARACTERS,
-  metric="gkd.text.metrics:accuracy",
-  task="chain_addition_easy",
-):
-  vocabulary = load(f"characters:{characters}")
-
-  def ids(text):
-    return np.asarray([*vocabulary.encode(text), 1], np.int32)
-
-  problems = ChainAddition(min_terms=3, max_terms=3).problems(split, rows)
-  info = {
-    "task": task,
-    "split": split,
-    "lengths": LENGTHS,
-    "vocabulary": vocabulary,
-    "postprocess": "gkd.text.postprocess:chain_answer",
-    "metrics": [metric],
-  }
-  last = None if targets else 0
-  made = (
-    Row(
-      ids(p.inputs),
-      ids(p.targets)[:last],
-      p.inputs,
-      p.answer,
-    )
-    for p in problems
-  )
-  return write_rows(path, made, info)
+QUICK = {"TRAIN_STEPS": 3, "BATCH_SIZE": 8, "TRAIN_LIMIT": 32}
 
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("caches")
-  train = write_cache(folder / "train", "train")
-  evaluation = write_cache(folder / "eval", "validation", rows=8)
-  return [f"--gin.TRAIN_CACHE={train}", f"--gin.EVAL_CACHE={evaluation}"]
+  return write_caches(tmp_path_factory.mktemp("caches"))
 
 
 @pytest.fixture(scope="module")
 def teacher(caches, tmp_path_factory):
   """A run folder that `gkd train` made."""
   folder = tmp_path_factory.mktemp("runs") / "teacher"
-  arguments = ["--gin_file=test/sft.gin", f"--gin.MODEL_DIR={folder}"]
-  never = ["--gin.CHECKPOINT_PERIOD=2", "--gin.EVAL_EXAMPLES=8"]
-  assert command.main(["train", *arguments, *caches, *QUICK, *never]) == 0
+  macros = {"MODEL_DIR": folder, "CHECKPOINT_PERIOD": 2, "EVAL_EXAMPLES": 8}
+  sft = arguments("train", file="test/sft.gin", **caches, **QUICK, **macros)
+  assert command.main(sft) == 0
   return folder
 
 
 @pytest.fixture
 def distill(caches, teacher, tmp_path):
-  return [
-    "train",
-    "--gin_file=test/distill.gin",
-    f"--gin.MODEL_DIR={tmp_path / 'run'}",
-    f"--gin.TEACHER_CHECKPOINT_PATH={teacher}",
-    *caches,
-    *QUICK,
-  ]
+  macros = {"MODEL_DIR": tmp_path / "run", "TEACHER_CHECKPOINT_PATH": teacher}
+  return arguments(
+    "train", file="test/distill.gin", **caches, **QUICK, **macros
+  )
+
+
+@pytest.fixture
+def evaluate(caches, teacher, tmp_path):
+  return arguments(
+    "evaluate",
+    MODEL_DIR=tmp_path / "scores",
+    INITIAL_CHECKPOINT_PATH=teacher,
+    EVAL_CACHE=caches["EVAL_CACHE"],
+  )
 
 
 @pytest.fixture
@@ -104,29 +70,7 @@ def nothing_computed(monkeypatch):
 
   monkeypatch.setattr(train_command, "initial_params", refuse)
   monkeypatch.setattr(loop, "train", refuse)
-
-
-def error_of(arguments, capsys) -> str:
-  """The one line of a command that must end with exit code 2."""
-  capsys.readouterr()
-  assert command.main(arguments) == 2
-  captured = capsys.readouterr()
-  line = captured.err.strip().splitlines()[-1]
-  assert line.startswith("gkd: ")
-  assert "Traceback" not in captured.err
-  return line
-
-
-def pairs(table: str) -> list[tuple[str, str]]:
-  """(values, message) of a table with a line for each."""
-  lines = [line.strip() for line in table.strip().splitlines()]
-  return list(zip(lines[::2], lines[1::2], strict=True))
-
-
-def flags(values: str) -> list[str]:
-  """Arguments of "NAME=VALUE; --flag=x"."""
-  parts = values.split("; ")
-  return [p if p.startswith("--") else f"--gin.{p}" for p in parts]
+  monkeypatch.setattr(evaluate_command, "evaluate_once", refuse)
 
 
 # What is wrong, and what the line must say of it.
@@ -196,7 +140,7 @@ STUDENT_DATA_FRACTION=1.0; MIXING=example
 """
 
 
-@pytest.mark.parametrize(("values", "message"), pairs(MISTAKES))
+@pytest.mark.parametrize(("values", "message"), mistakes(MISTAKES))
 def test_mistakes_are_one_line_before_any_compile(
   values, message, distill, capsys, nothing_computed
 ):
@@ -204,83 +148,61 @@ def test_mistakes_are_one_line_before_any_compile(
   assert re.search(message, line), line
 
 
-SHORT = "{'inputs': 5, 'targets': 32}"
-# The cache of the evaluation, more arguments, and what the line must say.
-UNUSABLE_EVALUATIONS = {
-  "inputs longer than the batch": (
-    {},
-    [f"--gin.TASK_FEATURE_LENGTHS={SHORT}", "--gin.BATCH_SIZE=4"],
-    r"inputs length 5 is too short for the cache .*eval",
-  ),
-  "a metric that cannot be imported": (
-    {"metric": "not_installed:f1"},
-    [],
-    r"needs the function 'not_installed:f1'",
-  ),
-}
+SHORT = ["TASK_FEATURE_LENGTHS={'inputs': 5, 'targets': 32}"]
 
 
-@pytest.mark.parametrize("name", UNUSABLE_EVALUATIONS)
+@pytest.mark.parametrize(
+  ("changes", "values", "message"),
+  [
+    ({}, SHORT, r"inputs length 5 is too short for the cache .*bad"),
+    (
+      {"metrics": ["not_installed:f1"]},
+      [],
+      r"needs the function 'not_installed:f1'",
+    ),
+  ],
+)
 def test_what_fails_at_the_first_evaluation_is_found_at_the_start(
-  name, distill, teacher, tmp_path, capsys, nothing_computed, monkeypatch
+  changes,
+  values,
+  message,
+  distill,
+  evaluate,
+  tmp_path,
+  capsys,
+  nothing_computed,
 ):
-  changes, arguments, message = UNUSABLE_EVALUATIONS[name]
-  path = write_cache(tmp_path / "eval", "validation", rows=8, **changes)
-  cache = f"--gin.EVAL_CACHE={path}"
-  line = error_of([*distill, cache, *arguments], capsys)
-  assert re.search(message, line), line
-  monkeypatch.setattr(evaluate_command, "evaluate_once", None)
-  scores = [
-    "evaluate",
-    "--gin_file=test/evaluate.gin",
-    f"--gin.MODEL_DIR={tmp_path / 'scores'}",
-    f"--gin.INITIAL_CHECKPOINT_PATH={teacher}",
-    *(a for a in arguments if "BATCH_SIZE" not in a),
-  ]
-  line = error_of([*scores, cache], capsys)
-  assert re.search(message, line), line
+  path = write_cache(tmp_path / "bad", "validation", rows=8, **changes)
+  for command_line in (distill, evaluate):
+    line = error_of(
+      [*command_line, *flags([f"EVAL_CACHE={path}", *values])], capsys
+    )
+    assert re.search(message, line), line
 
 
 def test_folders_that_cannot_be_written_to(
-  distill, caches, teacher, tmp_path, capsys, nothing_computed, monkeypatch
+  distill, evaluate, tmp_path, capsys, nothing_computed, monkeypatch
 ):
   (tmp_path / "file").write_text("")
   inside = tmp_path / "file" / "run"
-  evaluate = [
-    "evaluate",
-    "--gin_file=test/evaluate.gin",
-    f"--gin.INITIAL_CHECKPOINT_PATH={teacher}",
-    caches[1],
-  ]
-  for arguments in (distill, evaluate):
-    line = error_of([*arguments, f"--gin.MODEL_DIR={inside}"], capsys)
+  for command_line in (distill, evaluate):
+    line = error_of([*command_line, f"--gin.MODEL_DIR={inside}"], capsys)
     assert re.search(r"MODEL_DIR .*file is a file; give a folder", line), line
+  output = tmp_path / "no" / "bench.json"
+  line = error_of(
+    ["bench", *distill[1:], f"--output={output}", "--rounds=1"], capsys
+  )
+  assert re.search(r"--output .*there is no folder .*/no; make it", line), line
   monkeypatch.setattr(files.os, "access", lambda *_: False)
   line = error_of([*distill, f"--gin.MODEL_DIR={tmp_path / 'new'}"], capsys)
   assert re.search(r"MODEL_DIR .* cannot be written to", line), line
   assert not (tmp_path / "new").exists()
 
 
-def test_bench_is_refused_before_it_measures(
-  distill, tmp_path, capsys, nothing_computed
-):
-  output = tmp_path / "no" / "bench.json"
-  line = error_of(
-    ["bench", *distill[1:], f"--output={output}", "--rounds=1"], capsys
-  )
-  assert re.search(r"--output .*there is no folder .*/no; make it", line), line
-
-
 def test_a_diverged_run_is_one_line_and_exit_code_1(caches, tmp_path, capsys):
-  arguments = [
-    "train",
-    "--gin_file=test/sft.gin",
-    f"--gin.MODEL_DIR={tmp_path}",
-    *caches,
-    *QUICK,
-    "--gin.LEARNING_RATE=1e38",
-  ]
-  assert command.main(arguments) == 1
+  macros = {"MODEL_DIR": tmp_path, "LEARNING_RATE": 1e38}
+  sft = arguments("train", file="test/sft.gin", **caches, **QUICK, **macros)
+  assert command.main(sft) == 1
   error = capsys.readouterr().err
   assert "Traceback" not in error
   line = error.strip().splitlines()[-1]
@@ -299,32 +221,33 @@ def test_damaged_vocabulary_of_the_training_data_is_found_at_the_start(
   assert "make the cache again" in line
 
 
-def test_missing_values_are_all_named(capsys):
-  line = error_of(["train", "--gin_file=runs/distill.gin"], capsys)
-  for name in (
-    "MODEL_DIR",
-    "STUDENT_DATA_FRACTION",
-    "DIVERGENCE",
-    "TEACHER_CHECKPOINT_PATH",
-    "BATCH_SIZE",
-    "TRAIN_STEPS",
-    "MIXTURE_OR_TASK_NAME",
-  ):
-    assert name in line
-
-
-def test_no_file_at_all(capsys):
-  assert "needs a --gin_file" in error_of(["train"], capsys)
-
-
-def test_file_that_describes_no_run(capsys):
-  line = error_of(["train", "--gin_file=test/tiny.gin"], capsys)
-  assert "no --gin_file describes a 'TrainConfig'" in line
-
-
-def test_gin_value_for_a_command_without_gin(capsys):
-  line = error_of(["report", "x", "--gin.BATCH_SIZE=3"], capsys)
-  assert "takes no gin values" in line
+@pytest.mark.parametrize(
+  ("command_line", "messages"),
+  [
+    (
+      ["train", "--gin_file=runs/distill.gin"],
+      [
+        "MODEL_DIR",
+        "STUDENT_DATA_FRACTION",
+        "DIVERGENCE",
+        "TEACHER_CHECKPOINT_PATH",
+        "BATCH_SIZE",
+        "TRAIN_STEPS",
+        "MIXTURE_OR_TASK_NAME",
+      ],
+    ),
+    (["train"], ["needs a --gin_file"]),
+    (
+      ["train", "--gin_file=test/tiny.gin"],
+      ["no --gin_file describes a 'TrainConfig'"],
+    ),
+    (["report", "x", "--gin.BATCH_SIZE=3"], ["takes no gin values"]),
+  ],
+)
+def test_what_is_missing_is_named(command_line, messages, capsys):
+  line = error_of(command_line, capsys)
+  for message in messages:
+    assert message in line
 
 
 def test_prompts_without_targets_need_a_run_without_targets(
@@ -377,50 +300,36 @@ def test_wrong_flag_is_one_line(capsys):
 
 
 def test_settings_of_the_evaluation_reach_it(caches):
-  values = ["(0.0, 0.7)", "3", "16"]
-  names = ["EVAL_TEMPERATURES", "EVAL_SAMPLES", "EVAL_CHUNK_SIZE"]
-  configuration.load(
-    ["test/sft.gin"],
-    [
-      "MODEL_DIR=run",
-      *(f"{n}={v}" for n, v in zip(names, values, strict=True)),
-    ],
+  config = train_config(
+    "test/sft.gin",
+    "MODEL_DIR=run",
+    "EVAL_TEMPERATURES=(0.0, 0.7)",
+    "EVAL_SAMPLES=3",
+    "EVAL_CHUNK_SIZE=16",
   )
-  settled = configuration.build(command_records.TrainConfig).evaluation
-  cache = TokenCache(caches[1].partition("=")[2])
-  greedy, drawn = evaluations.make_evaluations(settled, [cache])
+  cache = TokenCache(caches["EVAL_CACHE"])
+  greedy, drawn = evaluations.make_evaluations(config.evaluation, [cache])
   assert (greedy.num_samples, drawn.num_samples) == (1, 3)
   assert greedy.chunk_size == drawn.chunk_size == 16
   assert (greedy.label, drawn.label) == ("", "t0.7")
 
 
 def test_metrics_json_has_null_where_a_number_is_not_finite(
-  caches, teacher, tmp_path, monkeypatch
+  evaluate, tmp_path, monkeypatch
 ):
   values = {"eval/x/forward_kl": float("inf"), "eval/x/accuracy": 0.5}
   monkeypatch.setattr(
     evaluate_command, "evaluate_once", lambda *_, **__: values
   )
-  arguments = [
-    "evaluate",
-    "--gin_file=test/evaluate.gin",
-    f"--gin.MODEL_DIR={tmp_path}",
-    f"--gin.INITIAL_CHECKPOINT_PATH={teacher}",
-    caches[1],
-  ]
-  assert command.main(arguments) == 0
+  assert command.main(evaluate) == 0
   # json reads the word Infinity, which other readers refuse.
-  text = (tmp_path / "metrics.json").read_text()
-  kept = json.loads(text, parse_constant=fail)
+  text = (tmp_path / "scores" / "metrics.json").read_text()
+  kept = json.loads(text, parse_constant=pytest.fail)
   assert kept == {"eval/x/forward_kl": None, "eval/x/accuracy": 0.5}
 
 
-def fail(text):
-  raise AssertionError(f"{text} is not JSON")
-
-
 def test_cache_in_the_home_folder(caches, monkeypatch):
-  path = Path(caches[1].partition("=")[2])
+  path = Path(caches["EVAL_CACHE"])
   monkeypatch.setenv("HOME", str(path.parent))
   data = records.DataConfig(
     task="x", split="x", lengths=LENGTHS, cache=f"~/{path.name}"
@@ -437,7 +346,7 @@ def test_run_leaves_the_promised_files(teacher):
 
 
 def test_distill_evaluate_sample_and_train_on_the_samples(
-  distill, caches, teacher, tmp_path, capsys
+  distill, evaluate, caches, teacher, tmp_path, capsys
 ):
   assert command.main([*distill, "--gin.EVAL_EXAMPLES=8"]) == 0
   # What the run kept is a configuration of its own, and resumes at the end.
@@ -446,34 +355,28 @@ def test_distill_evaluate_sample_and_train_on_the_samples(
   assert command.main(["train", f"--gin_file={kept}"]) == 0
   assert kept.read_text() == before
 
-  scores = tmp_path / "scores"
   first = teacher / "checkpoints" / "00000002"
-  arguments = [
-    "evaluate",
-    "--gin_file=test/evaluate.gin",
-    f"--gin.MODEL_DIR={scores}",
+  more = [
     f"--gin.INITIAL_CHECKPOINT_PATH={first}",
     "--gin.EVAL_EXAMPLES=8",
     "--gin.EVAL_TEMPERATURES=(0.0,)",
-    caches[1],
   ]
-  assert command.main(arguments) == 0
-  values = json.loads((scores / "metrics.json").read_text())
+  assert command.main([*evaluate, *more]) == 0
+  values = json.loads((tmp_path / "scores" / "metrics.json").read_text())
   assert 0 <= values["eval/chain_addition_easy/accuracy"] <= 1
-  assert len(list((scores / "predictions").iterdir())) == 1
+  assert len(list((tmp_path / "scores" / "predictions").iterdir())) == 1
 
   answers = tmp_path / "answers"
-  arguments = [
+  sample = arguments(
     "sample",
-    "--gin_file=test/sample.gin",
-    f"--gin.OUTPUT_DIR={answers}",
-    f"--gin.INITIAL_CHECKPOINT_PATH={teacher}",
-    "--gin.TRAIN_LIMIT=10",
-    "--gin.BATCH_SIZE=8",
-    "--gin.NUM_SAMPLES=2",
-    caches[0],
-  ]
-  assert command.main(arguments) == 0
+    OUTPUT_DIR=answers,
+    INITIAL_CHECKPOINT_PATH=teacher,
+    TRAIN_LIMIT=10,
+    BATCH_SIZE=8,
+    NUM_SAMPLES=2,
+    TRAIN_CACHE=caches["TRAIN_CACHE"],
+  )
+  assert command.main(sample) == 0
   cache = TokenCache(answers)
   assert len(cache) == 20
   rows = cache.read(range(20))
@@ -485,14 +388,6 @@ def test_distill_evaluate_sample_and_train_on_the_samples(
   assert command.main(["cache", "check", str(answers)]) == 0
   assert "sound" in capsys.readouterr().out
 
-  seqkd = [
-    "train",
-    "--gin_file=test/sft.gin",
-    f"--gin.MODEL_DIR={tmp_path / 'seqkd'}",
-    *caches,
-    *QUICK,
-    "--gin.TRAIN_LIMIT=None",
-    "--gin.EVAL_EXAMPLES=8",
-    f"--gin.TRAIN_CACHE={answers}",
-  ]
-  assert command.main(seqkd) == 0
+  macros = {"MODEL_DIR": tmp_path / "seqkd", "EVAL_EXAMPLES": 8}
+  macros |= caches | QUICK | {"TRAIN_LIMIT": None, "TRAIN_CACHE": answers}
+  assert command.main(arguments("train", file="test/sft.gin", **macros)) == 0

@@ -17,10 +17,8 @@ from gkd.checkpoints import source
 from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import Store
 from gkd.cli import main as command
-from gkd.cli import train_command
 from gkd.config import command_records
 from gkd.config import configuration
-from gkd.config.records import Folders
 from gkd.data.cache import TokenCache
 from gkd.data.completions import write
 from gkd.models import t5
@@ -28,13 +26,14 @@ from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import Source
 from tests import tiny
 from tests.checkpoints.tiny_models import save_params
-from tests.cli.test_main import error_of
-from tests.cli.test_main import flags
-from tests.cli.test_main import pairs
+from tests.cli.command_lines import arguments
+from tests.cli.command_lines import error_of
+from tests.cli.command_lines import flags
+from tests.cli.command_lines import mistakes
+from tests.cli.command_lines import prepare
 from tests.data import tiny_caches
 
 LENGTHS = tiny.LENGTHS
-TINY = [f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}", "--gin.TRAIN_LIMIT=None"]
 ROWS = 288  # so many that a signal comes before the end
 STEP = 6
 
@@ -66,16 +65,16 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def sample(folder, tmp_path):
   """Arguments of a command that writes into `tmp_path / "answers"`."""
-  return [
+  return arguments(
     "sample",
-    "--gin_file=test/sample.gin",
-    *TINY,
-    f"--gin.TRAIN_CACHE={folder / 'prompts'}",
-    f"--gin.INITIAL_CHECKPOINT_PATH={folder / 'alone'}",
-    f"--gin.OUTPUT_DIR={tmp_path / 'answers'}",
-    "--gin.SHARD_PROMPTS=2",
-    "--gin.BATCH_SIZE=4",
-  ]
+    TASK_FEATURE_LENGTHS=LENGTHS,
+    TRAIN_LIMIT=None,
+    TRAIN_CACHE=folder / "prompts",
+    INITIAL_CHECKPOINT_PATH=folder / "alone",
+    OUTPUT_DIR=tmp_path / "answers",
+    SHARD_PROMPTS=2,
+    BATCH_SIZE=4,
+  )
 
 
 def files(path) -> dict[str, bytes]:
@@ -87,14 +86,14 @@ def files(path) -> dict[str, bytes]:
   }
 
 
-def _run(arguments, said):
-  os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-  sys.exit(command.main(arguments))
+def _run(command_line, stderr):
+  os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+  sys.exit(command.main(command_line))
 
 
-def started(arguments, said=os.devnull):
-  """A process of the command; `said` gets its standard error."""
-  process = CONTEXT.Process(target=_run, args=(arguments, said))
+def started(command_line, stderr=os.devnull):
+  """A process of the command."""
+  process = CONTEXT.Process(target=_run, args=(command_line, stderr))
   process.start()
   return process
 
@@ -124,9 +123,9 @@ def test_kill_at_any_moment_loses_and_doubles_no_row(sample, tmp_path):
       break
     assert process.exitcode == -signal.SIGKILL
     kills += 1
-    found = len(list(partial.glob("?????.json")))
-    assert found >= kept  # nothing finished was lost
-    kept = found
+    finished = len(list(partial.glob("?????.json")))
+    assert finished >= kept  # nothing finished was lost
+    kept = finished
     assert not (tmp_path / "answers").exists()
   assert kills >= 3
   assert command.main(sample) == 0
@@ -139,23 +138,24 @@ def test_kill_at_any_moment_loses_and_doubles_no_row(sample, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_keep_finished_shards(sample, tmp_path, number):
   partial = tmp_path / ".answers.partial"
-  process = started(sample, tmp_path / "said")
+  process = started(sample, tmp_path / "stderr")
   wait_for_shards(partial, 3, process)
   os.kill(process.pid, number)
   process.join()
   assert process.exitcode == 128 + number
-  said = (tmp_path / "said").read_text()
-  assert "Traceback" not in said
-  assert said.splitlines()[-1].startswith("gkd: ")
-  assert "; the same command goes on" in said.splitlines()[-1]
+  errors = (tmp_path / "stderr").read_text()
+  assert "Traceback" not in errors
+  assert errors.splitlines()[-1].startswith("gkd: ")
+  assert "; the same command goes on" in errors.splitlines()[-1]
   kept = len(list(partial.glob("?????.json")))
   assert 3 <= kept < ROWS // 2
   assert command.main(sample) == 0
   assert len(TokenCache(tmp_path / "answers")) == 2 * ROWS
 
 
-def fail(*args, **kwargs):
-  raise AssertionError("nothing may be sampled")
+@pytest.fixture
+def nothing_sampled(monkeypatch):
+  monkeypatch.setattr(write, "generate", None)
 
 
 def test_a_second_process_is_refused_at_once(sample, tmp_path, capsys):
@@ -174,12 +174,12 @@ def test_twice_is_complete_and_other_settings_are_refused(
   sample, tmp_path, capsys, monkeypatch
 ):
   assert command.main(sample) == 0
-  said = capsys.readouterr().out
-  assert f"completions of {ROWS} prompts in {tmp_path / 'answers'}: " in said
-  assert "cut without EOS; in " in said
-  assert f"train on them with --gin.TRAIN_CACHE={tmp_path / 'answers'}" in said
+  out = capsys.readouterr().out
+  assert f"completions of {ROWS} prompts in {tmp_path / 'answers'}: " in out
+  assert "cut without EOS; in " in out
+  assert f"train on them with --gin.TRAIN_CACHE={tmp_path / 'answers'}" in out
   before = files(tmp_path / "answers")
-  monkeypatch.setattr(write, "generate", fail)
+  monkeypatch.setattr(write, "generate", None)
   assert command.main(sample) == 0
   assert "; complete, nothing to do" in capsys.readouterr().out
   line = error_of([*sample, "--gin.SAMPLING_TEMPERATURE=0.5"], capsys)
@@ -195,25 +195,19 @@ def test_provenance_of_each_way_to_name_a_checkpoint(
   two = folder / "run" / "checkpoints" / "00000002"
   newest = folder / "run" / "checkpoints" / f"{STEP:08d}"
   answers = []
-  for number, (path, found, step) in enumerate(
-    (
-      (folder / "alone", folder / "alone", STEP),
-      (folder / "run", newest, STEP),
-      (two, two, 2),
-    )
+  for path, checkpoint, step in (
+    (folder / "alone", folder / "alone", STEP),
+    (folder / "run", newest, STEP),
+    (two, two, 2),
   ):
-    output = tmp_path / str(number)
-    arguments = [
-      *sample,
-      f"--gin.INITIAL_CHECKPOINT_PATH={path}",
-      f"--gin.OUTPUT_DIR={output}",
-      "--gin.WRITER=student",
-    ]
-    assert command.main(arguments) == 0
+    output = tmp_path / path.name
+    named = f"--gin.INITIAL_CHECKPOINT_PATH={path}"
+    more = [f"--gin.OUTPUT_DIR={output}", "--gin.WRITER=student"]
+    assert command.main([*sample, named, *more]) == 0
     by = TokenCache(output).info["written_by"]
-    assert by["checkpoint"] == str(found)
+    assert by["checkpoint"] == str(checkpoint)
     assert by["parameters"] == {
-      "sha256": source.open_checkpoint(found).content_sha256,
+      "sha256": source.open_checkpoint(checkpoint).content_sha256,
       "step": step,
     }
     answers.append(files(output))
@@ -229,9 +223,7 @@ def test_provenance_of_each_way_to_name_a_checkpoint(
   assert by["date"][:2] == "20"
   assert by["date"].endswith("+00:00")
   # A half-made cache of another checkpoint is not continued.
-  assert "parameters.step 2, not 6" in error_of(
-    [*sample, f"--gin.OUTPUT_DIR={output}", "--gin.WRITER=student"], capsys
-  )
+  assert "parameters.step 2, not 6" in error_of([*sample, *more], capsys)
 
 
 def test_prompts_are_chosen_as_training_chooses_rows(sample, tmp_path):
@@ -293,17 +285,17 @@ MODEL_PARALLELISM=3
 """
 
 
-@pytest.mark.parametrize(("values", "message"), pairs(MISTAKES))
+@pytest.mark.parametrize(("values", "message"), mistakes(MISTAKES))
 def test_mistakes_are_one_line(
-  values, message, sample, tmp_path, capsys, monkeypatch
+  values, message, sample, tmp_path, capsys, nothing_sampled
 ):
-  monkeypatch.setattr(write, "generate", fail)
   assert message in error_of([*sample, *flags(values)], capsys)
   assert list(tmp_path.glob(".answers.partial")) == []
 
 
-def test_data_that_cannot_be_completed(sample, tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(write, "generate", fail)
+def test_data_that_cannot_be_completed(
+  sample, tmp_path, capsys, nothing_sampled
+):
   tiny.make_cache(tmp_path / "empty", rows=0)
   line = error_of([*sample, f"--gin.TRAIN_CACHE={tmp_path / 'empty'}"], capsys)
   assert "has no prompts to complete; check the task and its split" in line
@@ -315,8 +307,9 @@ def test_data_that_cannot_be_completed(sample, tmp_path, capsys, monkeypatch):
 
 
 def test_a_search_writes_the_best_and_says_so(sample, tmp_path, capsys):
-  given = [*sample, "--gin.BEAM_SIZE=3", "--gin.BEAM_ALPHA=0.5"]
-  assert command.main([*given, "--gin.TRAIN_LIMIT=8"]) == 0
+  search = [*sample, "--gin.BEAM_SIZE=3", "--gin.BEAM_ALPHA=0.5"]
+  search.append("--gin.TRAIN_LIMIT=8")
+  assert command.main(search) == 0
   assert " completions of 8 prompts in " in capsys.readouterr().out
   cache = TokenCache(tmp_path / "answers")
   by = cache.info["written_by"]
@@ -326,15 +319,15 @@ def test_a_search_writes_the_best_and_says_so(sample, tmp_path, capsys):
   for row in cache.read(range(len(cache))):
     scores.setdefault(row.prompt, []).append(row.score)
   assert len(scores) == 8
-  assert all(found == sorted(found)[::-1] for found in scores.values())
+  assert all(best == sorted(best)[::-1] for best in scores.values())
   assert max(map(len, scores.values())) == 2
   assert command.main(["cache", "check", str(cache.path)]) == 0
   out = capsys.readouterr().out
   assert "targets written by the teacher, checkpoint " in out
   assert ", beams 3, alpha 0.5, 2 a prompt, " in out
   # Another RANDOM_SEED changes nothing in a search over the same prompts.
-  again = [*given, "--gin.RANDOM_SEED=5", "--gin.SUBSET_SEED=0"]
-  assert command.main([*again, "--gin.TRAIN_LIMIT=8"]) == 0
+  again = [*search, "--gin.RANDOM_SEED=5", "--gin.SUBSET_SEED=0"]
+  assert command.main(again) == 0
   assert "; complete, nothing to do" in capsys.readouterr().out
 
 
@@ -343,8 +336,7 @@ def test_training_reads_exactly_what_was_sampled(sample, folder, tmp_path):
   assert command.main(sample) == 0
   answers = TokenCache(tmp_path / "answers")
   validation = tiny.make_cache(tmp_path / "e", split="validation")
-  given = [
-    "test/sft.gin",
+  bindings = [
     f"TASK_FEATURE_LENGTHS={LENGTHS}",
     "TRAIN_LIMIT=None",
     f"TRAIN_CACHE={answers.path}",
@@ -353,14 +345,9 @@ def test_training_reads_exactly_what_was_sampled(sample, folder, tmp_path):
     "TRAIN_STEPS=4",
     "REPORT_PERIOD=4",
   ]
-  configuration.load(given[:1], given[1:])
-  run = train_command.prepare(
-    configuration.build(command_records.TrainConfig), Folders("", "")
-  )
-  assert (
-    f"data:      sums train, {2 * ROWS} rows, targets written by"
-    in run.describe()
-  )
+  run = prepare("test/sft.gin", *bindings)
+  data = f"data:      sums train, {2 * ROWS} rows, targets written by"
+  assert data in run.describe()
   gold = {
     row.prompt: row.targets.tolist()
     for row in TokenCache(folder / "prompts").read(range(ROWS))
@@ -379,8 +366,8 @@ def test_training_reads_exactly_what_was_sampled(sample, folder, tmp_path):
       seen.add(index)
   assert seen == set(range(2 * ROWS))
   assert same_as_gold < 3
-  flags = [f"--gin.{text}" for text in given[1:]]
-  assert command.main(["train", "--gin_file=test/sft.gin", *flags]) == 0
+  flags = [f"--gin.{binding}" for binding in bindings]
+  assert command.main(arguments("train", *flags, file="test/sft.gin")) == 0
   lines = (tmp_path / "seqkd" / "metrics.jsonl").read_text().splitlines()
   values = json.loads(lines[-1])
   assert values["train/loss/teacher"] > 0

@@ -1,5 +1,6 @@
 """What a run was made from is known again, and what is impossible refused."""
 
+import functools
 import hashlib
 import shutil
 import signal
@@ -14,52 +15,39 @@ from gkd.checkpoints import source
 from gkd.checkpoints.store import Store
 from gkd.cli import main as command
 from gkd.cli import train_command
-from gkd.config import command_records
-from gkd.config import configuration
 from gkd.config.records import Folders
 from gkd.training import preemption
 from gkd.training import resume_check
 from gkd.training import run_description
 from gkd.types import UserError
 from tests.checkpoints.tiny_models import save_params
-from tests.cli.test_main import write_cache
-
-FOLDERS = Folders(data_dir="", cache_dir="")
+from tests.cli import command_lines
 
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("caches")
-  train = write_cache(folder / "train", "train")
-  evaluation = write_cache(folder / "eval", "validation", rows=8)
-  return [f"TRAIN_CACHE={train}", f"EVAL_CACHE={evaluation}"]
+  return command_lines.write_caches(tmp_path_factory.mktemp("caches"))
+
+
+@pytest.fixture(scope="module")
+def model():
+  """The teacher of test/distill.gin, which test/sft.gin trains."""
+  config = command_lines.train_config("test/sft.gin", "MODEL_DIR=run")
+  return config.student.model
 
 
 @pytest.fixture
-def prepare(tmp_path, caches):
+def prepare(tmp_path, caches, model):
   """Builds the run that a command would start, and what it says of itself."""
-  save_teacher(tmp_path / "teacher", caches, 0)
-
-  def prepare(*bindings):
-    given = [
-      f"MODEL_DIR={tmp_path / 'run'}",
-      f"TEACHER_CHECKPOINT_PATH={tmp_path / 'teacher'}",
-      *caches,
-      *bindings,
-    ]
-    configuration.load(["test/distill.gin"], given)
-    built = configuration.build(command_records.TrainConfig)
-    return train_command.prepare(built, FOLDERS)
-
-  return prepare
-
-
-def save_teacher(path, caches, seed):
-  configuration.load(["test/sft.gin"], ["MODEL_DIR=run", *caches])
-  model = configuration.build(command_records.TrainConfig).student.model
-  params = jax.jit(model.init)(jax.random.key(seed))
-  shutil.rmtree(path, ignore_errors=True)
-  save_params(path, params, {})
+  params = jax.jit(model.init)(jax.random.key(0))
+  save_params(tmp_path / "teacher", params, {})
+  macros = {
+    "MODEL_DIR": tmp_path / "run",
+    "TEACHER_CHECKPOINT_PATH": tmp_path / "teacher",
+    **caches,
+  }
+  bindings = [f"{macro}={value}" for macro, value in macros.items()]
+  return functools.partial(command_lines.prepare, "test/distill.gin", *bindings)
 
 
 @pytest.fixture
@@ -121,8 +109,7 @@ def test_periods_length_and_evaluation_may_change(prepare, begun):
 
 def test_a_teacher_and_a_cache_may_move(prepare, begun, tmp_path, caches):
   shutil.copytree(tmp_path / "teacher", tmp_path / "moved")
-  cache = caches[0].partition("=")[2]
-  shutil.copytree(cache, tmp_path / "cache")
+  shutil.copytree(caches["TRAIN_CACHE"], tmp_path / "cache")
   moved = [
     f"TEACHER_CHECKPOINT_PATH={tmp_path / 'moved'}",
     f"TRAIN_CACHE={tmp_path / 'cache'}",
@@ -141,14 +128,12 @@ def test_a_second_process_is_refused_before_anything_is_read(
     locks.hold(tmp_path / "run" / ".lock", "the run"),
     pytest.raises(UserError, match=r"MODEL_DIR .* is in use by process \d+ on"),
   ):
-    train_command.train(FOLDERS)
+    train_command.train(Folders("", ""))
 
 
 @pytest.fixture
-def trained_on(tmp_path, caches):
+def trained_on(tmp_path, model):
   """A teacher's run, which saves step after step."""
-  configuration.load(["test/sft.gin"], ["MODEL_DIR=run", *caches])
-  model = configuration.build(command_records.TrainConfig).student.model
 
   def save(step):
     params = jax.jit(model.init)(jax.random.key(step))
@@ -216,13 +201,14 @@ def test_big_files_are_read_once_and_those_of_the_first_student_at_its_start(
     ("BEST_MODE=best", "BEST_MODE is 'best'; expected one of 'max', 'min'"),
   ],
 )
-def test_impossible_periods_and_keeps_are_refused(prepare, binding, message):
+def test_impossible_periods_and_keeps_are_refused(binding, message):
+  paths = ["MODEL_DIR=run", "TEACHER_CHECKPOINT_PATH=teacher"]
   with pytest.raises(UserError, match=message):
-    prepare(binding)
+    command_lines.train_config("test/distill.gin", *paths, binding)
 
 
 @pytest.mark.parametrize(
-  ("error", "code", "said"),
+  ("error", "code", "message"),
   [
     (
       preemption.Interrupted(signal.SIGTERM, "after step 3 of 20"),
@@ -240,13 +226,13 @@ def test_impossible_periods_and_keeps_are_refused(prepare, binding, message):
   ],
 )
 def test_every_end_has_its_exit_code_and_one_line(
-  monkeypatch, capsys, error, code, said
+  monkeypatch, capsys, error, code, message
 ):
   def end(args):
     raise error
 
   monkeypatch.setitem(command._COMMANDS, "report", end)
   assert command.main(["report", "anywhere"]) == code
-  told = capsys.readouterr().err
-  assert told.count("\n") == 1
-  assert said in told
+  line = capsys.readouterr().err
+  assert line.count("\n") == 1
+  assert message in line

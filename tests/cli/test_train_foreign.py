@@ -5,6 +5,7 @@ student may be made of the teacher's layers.
 """
 
 import dataclasses
+import functools
 import json
 import logging
 
@@ -17,24 +18,21 @@ from gkd.checkpoints import source
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.native import native_checkpoint
 from gkd.cli import main as command
-from gkd.cli import train_command
-from gkd.config import command_records
-from gkd.config import configuration
 from gkd.config import records
 from gkd.config import setup
-from gkd.config.records import Folders
-from gkd.models import t5
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.training import resume_check
 from gkd.training import run_description
 from gkd.types import UserError
 from tests.checkpoints import tiny_models
+from tests.cli import command_lines
 from tests.data import tiny_caches
 
 EXTRA_IDS = 5
 VOCABULARY = ByteVocabulary(EXTRA_IDS)
 NUM_IDS = VOCABULARY.size  # 264
+IDS = {"vocabulary_size": NUM_IDS}
 TEACHER_ROWS, STUDENT_ROWS = 272, 266
 LENGTHS = tiny_caches.LENGTHS
 
@@ -54,34 +52,29 @@ def caches(tmp_path_factory):
       vocabulary=VOCABULARY,
       metrics=["gkd.text.metrics:accuracy"],
     )
-  return [
-    f"TRAIN_CACHE={folder / 'train'}",
-    f"EVAL_CACHE={folder / 'validation'}",
-    f"TASK_FEATURE_LENGTHS={LENGTHS}",
-    "TRAIN_LIMIT=None",
-    "EVAL_EXAMPLES=8",
-    "BATCH_SIZE=8",
-    "TRAIN_STEPS=2",
-    "CHECKPOINT_PERIOD=1",
-    "SAMPLE_PERIOD=0",
-  ]
+  return {
+    "TRAIN_CACHE": folder / "train",
+    "EVAL_CACHE": folder / "validation",
+    "TASK_FEATURE_LENGTHS": LENGTHS,
+    "TRAIN_LIMIT": None,
+    "EVAL_EXAMPLES": 8,
+    "BATCH_SIZE": 8,
+    "TRAIN_STEPS": 2,
+    "CHECKPOINT_PERIOD": 1,
+    "SAMPLE_PERIOD": 0,
+  }
 
 
 def write(path, *, to, vocabulary=VOCABULARY, seed=0, **changes):
   """A random model as a folder of a format; returns its parameters."""
-  made = tiny_models.make(seed, **changes)
+  model = tiny_models.make(seed, **changes)
   scaled = {
-    name: np.float32(0.1) * leaf.read() for name, leaf in made.leaves.items()
+    name: np.float32(0.1) * leaf.read() for name, leaf in model.leaves.items()
   }
+  leaves = tiny_models.as_leaves(scaled)
+  model = dataclasses.replace(model, leaves=leaves)
   saved = path.with_name(f"{path.name}_saved")
   saved.mkdir(parents=True)
-  model = tiny_models.Checkpoint(
-    path=path,
-    format="gkd",
-    layout="made by a test",
-    config=made.config,
-    leaves=tiny_models.as_leaves(scaled),
-  )
   native_checkpoint.write(saved, model, vocabulary=vocabulary)
   if to == "gkd":
     saved.rename(path)
@@ -94,52 +87,54 @@ def write(path, *, to, vocabulary=VOCABULARY, seed=0, **changes):
 def folders(tmp_path_factory):
   """The teacher as a Hugging Face folder, the student as a T5X checkpoint."""
   root = tmp_path_factory.mktemp("models")
-  size = {"vocab_size": TEACHER_ROWS, "vocabulary_size": NUM_IDS}
-  write(root / "teacher", to="hf", **size)
-  size = {"vocab_size": STUDENT_ROWS, "vocabulary_size": NUM_IDS}
-  write(root / "checkpoint_7", to="t5x", seed=1, num_encoder_layers=1, **size)
+  write(root / "teacher", to="hf", vocab_size=TEACHER_ROWS, **IDS)
+  small = {"vocab_size": STUDENT_ROWS, "num_encoder_layers": 1, **IDS}
+  write(root / "checkpoint_7", to="t5x", seed=1, **small)
   return root
 
 
 @pytest.fixture
-def given(tmp_path, caches, folders):
-  return [
-    *caches,
-    f"MODEL_DIR={tmp_path / 'run'}",
-    f"TEACHER_CHECKPOINT_PATH={folders / 'teacher'}",
-    f"INITIAL_CHECKPOINT_PATH={folders / 'checkpoint_7'}",
-    f"VOCABULARY={folders / 'teacher'}",
-    "STUDENT_MODEL=None",
-    "TEACHER_MODEL=None",
-  ]
+def macros(tmp_path, caches, folders):
+  return caches | {
+    "MODEL_DIR": tmp_path / "run",
+    "TEACHER_CHECKPOINT_PATH": folders / "teacher",
+    "INITIAL_CHECKPOINT_PATH": folders / "checkpoint_7",
+    "VOCABULARY": folders / "teacher",
+    "STUDENT_MODEL": None,
+    "TEACHER_MODEL": None,
+  }
 
 
 @pytest.fixture
-def prepare(given, caplog, tmp_path):
+def prepare(macros, caplog, tmp_path):
   caplog.set_level(logging.INFO, logger="gkd")
-
-  def prepare(*bindings):
-    configuration.load(["test/distill.gin"], [*given, *bindings])
-    built = configuration.build(command_records.TrainConfig)
-    return train_command.prepare(built, Folders("", str(tmp_path / "cache")))
-
-  return prepare
+  bindings = [f"{macro}={value}" for macro, value in macros.items()]
+  return functools.partial(
+    command_lines.prepare,
+    "test/distill.gin",
+    *bindings,
+    cache_dir=tmp_path / "cache",
+  )
 
 
 def test_a_run_from_foreign_folders_starts_trains_goes_on_and_leaves(
-  prepare, given, folders, tmp_path, capsys, caplog
+  macros, folders, tmp_path, caplog
 ):
-  cache_dir = f"--cache_dir={tmp_path / 'cache'}"
-  arguments = ["--gin_file=test/distill.gin", cache_dir]
-  arguments += [f"--gin.{binding}" for binding in given]
-  assert command.main(["train", *arguments]) == 0
-  said = caplog.text
-  assert (
+  caplog.set_level(logging.INFO, logger="gkd")
+  train = command_lines.arguments(
+    "train",
+    f"--cache_dir={tmp_path / 'cache'}",
+    file="test/distill.gin",
+    **macros,
+  )
+  assert command.main(train) == 0
+  for part in (
     f"student {STUDENT_ROWS} rows, teacher {TEACHER_ROWS} rows for the same"
-    f" {NUM_IDS} ids"
-  ) in said
-  assert "INITIAL_CHECKPOINT_PATH: the checkpoint brings no tokenizer" in said
-  assert "NOT CHECKED" in said
+    f" {NUM_IDS} ids",
+    "INITIAL_CHECKPOINT_PATH: the checkpoint brings no tokenizer",
+    "NOT CHECKED",
+  ):
+    assert part in caplog.text
   run = tmp_path / "run"
   kept = tokenizer_folder.load(run)
   assert kept.spec() == VOCABULARY.spec()
@@ -153,7 +148,7 @@ def test_a_run_from_foreign_folders_starts_trains_goes_on_and_leaves(
   assert all(isinstance(value, str | int) for value in card.values())
   # One more step, and out again: a Hugging Face folder with its tokenizer.
   caplog.clear()
-  assert command.main(["train", *arguments, "--gin.TRAIN_STEPS=3"]) == 0
+  assert command.main([*train, "--gin.TRAIN_STEPS=3"]) == 0
   assert "resuming after step 2" in caplog.text
   tiny_models.convert(run, tmp_path / "out", to="hf")
   assert tokenizer_folder.load(tmp_path / "out").spec() == VOCABULARY.spec()
@@ -199,10 +194,8 @@ def test_a_run_goes_on_without_its_first_student(
   assert run.student.config.num_encoder_layers == 1
   assert run.student.config.vocab_size == STUDENT_ROWS
   # Nor without the tokenizer that it brought.
-  built = configuration.build(command_records.TrainConfig)
-  data = dataclasses.replace(built.data, cache="", vocabulary="")
-  built = dataclasses.replace(built, data=data)
-  chosen = setup._with_tokenizer(built.data, {}, run.folder)
+  data = records.DataConfig(task="toy", split="train", lengths=LENGTHS)
+  chosen = setup._with_tokenizer(data, {}, run.folder)
   assert chosen.vocabulary == str(run.folder)
   assert tokenizer_folder.load(run.folder).spec() == VOCABULARY.spec()
 
@@ -227,8 +220,7 @@ def test_a_run_goes_on_where_its_first_student_cannot_be_read(
 
 def test_another_first_student_is_refused_when_a_run_goes_on(prepare, tmp_path):
   begin(prepare())
-  size = {"vocab_size": STUDENT_ROWS, "vocabulary_size": NUM_IDS}
-  write(tmp_path / "other", to="hf", seed=3, **size)
+  write(tmp_path / "other", to="hf", seed=3, vocab_size=STUDENT_ROWS, **IDS)
   run = prepare(f"INITIAL_CHECKPOINT_PATH={tmp_path / 'other'}")
   with pytest.raises(UserError, match="content of the initial checkpoint: "):
     resume_check.changes(run, run_description.describe(run))
@@ -256,53 +248,44 @@ def test_every_second_layer_of_the_teacher(prepare, folders, caplog):
   )
 
 
+MISTAKES = r"""
+EVERY_KTH_LAYER=3
+  EVERY_KTH_LAYER is 3 for the encoder, which has 1 layers; give a
+EVERY_KTH_LAYER=1
+  EVERY_KTH_LAYER is 1, which takes all layers
+EVERY_KTH_LAYER=0
+  EVERY_KTH_LAYER is 0; give a number of at least
+EVERY_KTH_LAYER=(2, 2, 2)
+  is \(2, 2, 2\); give a number of
+EVERY_KTH_LAYER=2; STUDENT_MODEL={'vocab_size': 266}
+  STUDENT_MODEL is given: the sizes follow
+EVERY_KTH_LAYER=2; OPTIMIZER=adafactor; RESTORE_OPTIMIZER=True
+  EVERY_KTH_LAYER is 2 and RESTORE_OPTIMIZER is True, .* leave RESTORE
+INITIAL_CHECKPOINT_PATH=
+  STUDENT_MODEL is None and there is no checkpoint .*give INITIAL_CHECKP
+VOCABULARY=bytes
+  was made with another vocabulary than VOCABULARY 'bytes'
+EXTRA_IDS=7
+  EXTRA_IDS has no effect: the tokenizer in .* has 5
+VOCABULARY=..
+  VOCABULARY '\.\.' is a folder without a tokenizer
+TEACHER_CHECKPOINT_PATH=google/flan-t5-small
+  TEACHER_CHECKPOINT_PATH: there is no folder google/flan-t5-small
+"""
+
+
 @pytest.mark.parametrize(
-  ("bindings", "message"),
-  [
-    (
-      ["EVERY_KTH_LAYER=3"],
-      r"EVERY_KTH_LAYER is 3 for the encoder, which has 1 layers; give a",
-    ),
-    (["EVERY_KTH_LAYER=1"], r"EVERY_KTH_LAYER is 1, which takes all layers"),
-    (["EVERY_KTH_LAYER=0"], r"EVERY_KTH_LAYER is 0; give a number of at least"),
-    (["EVERY_KTH_LAYER=(2, 2, 2)"], r"is \(2, 2, 2\); give a number of"),
-    (
-      ["EVERY_KTH_LAYER=2", "STUDENT_MODEL={'vocab_size': 266}"],
-      r"STUDENT_MODEL is given: the sizes follow",
-    ),
-    (
-      ["EVERY_KTH_LAYER=2", "OPTIMIZER=adafactor", "RESTORE_OPTIMIZER=True"],
-      r"EVERY_KTH_LAYER is 2 and RESTORE_OPTIMIZER is True, .* leave RESTORE",
-    ),
-    (
-      ["INITIAL_CHECKPOINT_PATH="],
-      r"STUDENT_MODEL is None and there is no checkpoint .*give INITIAL_CHECKP",
-    ),
-    (
-      ["VOCABULARY=bytes"],
-      r"was made with another vocabulary than VOCABULARY 'bytes'",
-    ),
-    (["EXTRA_IDS=7"], r"EXTRA_IDS has no effect: the tokenizer in .* has 5"),
-    (["VOCABULARY=.."], r"VOCABULARY '\.\.' is a folder without a tokenizer"),
-    (
-      ["TEACHER_CHECKPOINT_PATH=google/flan-t5-small"],
-      r"TEACHER_CHECKPOINT_PATH: there is no folder google/flan-t5-small",
-    ),
-  ],
+  ("values", "message"), command_lines.mistakes(MISTAKES)
 )
-def test_what_cannot_be_is_refused(prepare, bindings, message):
+def test_what_cannot_be_is_refused(prepare, values, message):
   with pytest.raises(UserError, match=message):
-    prepare(*bindings)
+    prepare(*values)
 
 
-def test_layers_of_a_random_student_are_refused(given):
-  bindings = [b for b in given if not b.startswith("TEACHER_")]
-  configuration.load(
-    ["test/sft.gin"],
-    [*bindings, "INITIAL_CHECKPOINT_PATH=", "EVERY_KTH_LAYER=2"],
-  )
+def test_layers_of_a_random_student_are_refused():
+  bindings = ["MODEL_DIR=run", "STUDENT_MODEL=None", "EVERY_KTH_LAYER=2"]
   with pytest.raises(UserError, match="starts from random weights; give INIT"):
-    configuration.build(command_records.TrainConfig)
+    command_lines.train_config("test/sft.gin", *bindings)
 
 
 def test_a_teacher_of_another_tokenizer_is_refused(prepare, tmp_path):
@@ -322,20 +305,37 @@ def test_a_table_that_is_too_narrow_is_refused(prepare, tmp_path):
     prepare(f"TEACHER_CHECKPOINT_PATH={tmp_path / 'narrow'}")
 
 
-def test_gkd_evaluate_and_sample_read_foreign_folders(given, folders, tmp_path):
+def test_gkd_evaluate_and_sample_read_foreign_folders(
+  caches, folders, tmp_path
+):
   cache_dir = f"--cache_dir={tmp_path}"
-  names = ("EVAL_CACHE", "TASK_FEATURE", "VOCABULARY", "STUDENT_MODEL")
-  common = [f"--gin.{b}" for b in given if b.startswith(names)]
-  model = f"--gin.INITIAL_CHECKPOINT_PATH={folders / 'teacher'}"
-  scores = ["--gin_file=test/evaluate.gin", f"--gin.MODEL_DIR={tmp_path / 's'}"]
-  scores += ["--gin.EVAL_TEMPERATURES=(1.0,)", "--gin.EVAL_EXAMPLES=8"]
-  assert command.main(["evaluate", *scores, *common, model, cache_dir]) == 0
+  common = {
+    "TASK_FEATURE_LENGTHS": LENGTHS,
+    "VOCABULARY": folders / "teacher",
+    "STUDENT_MODEL": None,
+    "INITIAL_CHECKPOINT_PATH": folders / "teacher",
+  }
+  evaluate = command_lines.arguments(
+    "evaluate",
+    cache_dir,
+    **common,
+    EVAL_CACHE=caches["EVAL_CACHE"],
+    MODEL_DIR=tmp_path / "s",
+    EVAL_TEMPERATURES=(1.0,),
+    EVAL_EXAMPLES=8,
+  )
+  assert command.main(evaluate) == 0
   assert "accuracy" in (tmp_path / "s" / "metrics.json").read_text()
-  names = ("TRAIN_CACHE", "TASK_FEATURE", "VOCABULARY", "STUDENT_MODEL")
-  common = [f"--gin.{b}" for b in given if b.startswith(names)]
-  answers = ["--gin_file=test/sample.gin", f"--gin.OUTPUT_DIR={tmp_path / 'a'}"]
-  answers += ["--gin.TRAIN_LIMIT=8", "--gin.SAMPLING_TEMPERATURE=5.0"]
-  assert command.main(["sample", *answers, *common, model, cache_dir]) == 0
+  sample = command_lines.arguments(
+    "sample",
+    cache_dir,
+    **common,
+    TRAIN_CACHE=caches["TRAIN_CACHE"],
+    OUTPUT_DIR=tmp_path / "a",
+    TRAIN_LIMIT=8,
+    SAMPLING_TEMPERATURE=5.0,
+  )
+  assert command.main(sample) == 0
   # 272 rows, 264 ids: padded ids and PAD are never drawn.
   drawn = [
     int(token)
@@ -346,22 +346,13 @@ def test_gkd_evaluate_and_sample_read_foreign_folders(given, folders, tmp_path):
   assert 0 < min(drawn) <= max(drawn) < NUM_IDS
 
 
-def test_the_tokenizer_of_the_checkpoint_where_none_is_named(
-  prepare, caches, tmp_path
-):
+def test_the_tokenizer_of_the_checkpoint_where_none_is_named(tmp_path):
   data = records.DataConfig(task="toy", split="train", lengths=LENGTHS)
-  write(
-    tmp_path / "model",
-    to="gkd",
-    vocab_size=STUDENT_ROWS,
-    vocabulary_size=NUM_IDS,
-  )
+  write(tmp_path / "model", to="gkd", vocab_size=STUDENT_ROWS, **IDS)
   named = {"student": source.open_checkpoint(tmp_path / "model")}
   chosen = setup._with_tokenizer(data, named, None)
   assert chosen.vocabulary == str(tmp_path / "model")
-  own_choice = records.DataConfig(
-    task="toy", split="train", lengths=LENGTHS, vocabulary="bytes"
-  )
+  own_choice = dataclasses.replace(data, vocabulary="bytes")
   assert setup._with_tokenizer(own_choice, named, None) is own_choice
 
 
@@ -381,23 +372,17 @@ def test_rows_of_a_table_are_not_taken_for_ids(prepare, tmp_path, caplog):
 
 
 def test_a_given_size_is_not_looked_up(prepare):
-  config = t5.T5Config.from_size(
-    tiny_models.SIZE, vocab_size=266, vocabulary_size=264, num_encoder_layers=1
-  )
-  size = {**tiny_models.SIZE, "vocab_size": 266, "vocabulary_size": 264}
-  size |= {"num_encoder_layers": 1}
+  size = {**tiny_models.SIZE, "vocab_size": 266, "num_encoder_layers": 1, **IDS}
   student = prepare(f"STUDENT_MODEL={size}").student
-  assert student.config.num_encoder_layers == config.num_encoder_layers
-  other = {**size, "mlp_activations": ("silu", "linear")}
+  assert student.config.num_encoder_layers == 1
+  silu = ("silu", "linear")
+  other = {**size, "mlp_activations": silu}
   # T5X does not say them, a Hugging Face folder does.
-  assert prepare(f"STUDENT_MODEL={other}").student.config.mlp_activations == (
-    "silu",
-    "linear",
-  )
+  student = prepare(f"STUDENT_MODEL={other}").student
+  assert student.config.mlp_activations == silu
   other |= {"vocab_size": 272, "num_encoder_layers": 2}
-  with pytest.raises(
-    UserError, match=r"TEACHER_MODEL has mlp_activations=.* was trained with"
-  ):
+  message = r"TEACHER_MODEL has mlp_activations=.* was trained with"
+  with pytest.raises(UserError, match=message):
     prepare(f"TEACHER_MODEL={other}")
   size["num_decoder_layers"] = 2
   run = prepare(f"STUDENT_MODEL={size}")

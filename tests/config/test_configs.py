@@ -17,6 +17,7 @@ from gkd.losses.objective import CrossEntropy
 from gkd.losses.objective import Distillation
 from gkd.models import t5
 from gkd.types import UserError
+from tests.cli.command_lines import train_config
 
 FOLDER = configuration.config_folder()
 FILES = sorted(p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*.gin"))
@@ -34,6 +35,7 @@ TINY_TASK = "test/tiny.gin"
 ON_POLICY = "methods/gkd_on_policy.gin"
 REVERSE = "divergences/reverse_kl.gin"
 DISTILL = ["runs/distill.gin", TINY_TASK]
+DISTILL_PATHS = ["MODEL_DIR=run", "TEACHER_CHECKPOINT_PATH=teacher"]
 KINDS = {
   "runs/sft.gin": TrainConfig,
   "runs/distill.gin": TrainConfig,
@@ -41,13 +43,14 @@ KINDS = {
   "runs/sample.gin": SampleConfig,
 }
 
+SFT = TINY + STEPS
 # What must stand beside a file: (files before, files after, bindings, class).
 RECIPES = {
-  "runs/sft.gin": ([], [TINY_TASK], TINY + STEPS, TrainConfig),
+  "runs/sft.gin": ([], [TINY_TASK], SFT, TrainConfig),
   "runs/distill.gin": (
     [],
     [TINY_TASK, ON_POLICY, REVERSE],
-    TINY + STEPS + TEACHER,
+    SFT + TEACHER,
     TrainConfig,
   ),
   "runs/evaluate.gin": ([], [TINY_TASK], TINY, EvaluateConfig),
@@ -58,12 +61,7 @@ RECIPES = {
     EvaluateConfig,
   ),
   "runs/sample.gin": ([], [TINY_TASK], TINY, SampleConfig),
-  "methods/sft.gin": (
-    ["runs/train.gin", TINY_TASK],
-    [],
-    TINY + STEPS,
-    TrainConfig,
-  ),
+  "methods/sft.gin": (["runs/train.gin", TINY_TASK], [], SFT, TrainConfig),
 }
 
 
@@ -73,9 +71,9 @@ def recipe(file):
     return RECIPES[file]
   kind = file.partition("/")[0]
   if kind == "methods":
-    return ([*DISTILL, REVERSE], [], TINY + STEPS + TEACHER, TrainConfig)
+    return ([*DISTILL, REVERSE], [], SFT + TEACHER, TrainConfig)
   if kind == "divergences":
-    return ([*DISTILL, ON_POLICY], [], TINY + STEPS + TEACHER, TrainConfig)
+    return ([*DISTILL, ON_POLICY], [], SFT + TEACHER, TrainConfig)
   if kind in ("experiments", "test"):
     text = (FOLDER / file).read_text("utf-8")
     for run, cls in KINDS.items():
@@ -110,8 +108,7 @@ def test_builds(file):
 def test_operative_configuration_builds_the_same_run(file, tmp_path):
   built = build(file)
   (tmp_path / "config.gin").write_text(configuration.operative())
-  configuration.load([str(tmp_path / "config.gin")], [])
-  assert configuration.build(TrainConfig) == built
+  assert train_config(str(tmp_path / "config.gin")) == built
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if f.startswith("tasks/")])
@@ -191,21 +188,21 @@ def test_jsd_files_carry_their_beta(beta):
   assert built.objective.divergence == divergence.GeneralizedJSD(beta)
 
 
-def test_a_published_size_is_named_on_the_command_line():
-  # A name for another name, which has the numbers.
-  bindings = [*STEPS, "STUDENT_MODEL=%FLAN_T5_XXL", "MODEL_DIR=run"]
-  configuration.load(["runs/sft.gin", TINY_TASK], bindings)
-  student = configuration.build(TrainConfig).student.model
-  assert student.config.num_heads == 64
+# A name for another name, which has the numbers.
+@pytest.mark.parametrize(
+  ("value", "width"),
+  [("%FLAN_T5_XXL", 4096), ("%T5_1_1_SMALL", 512), ("T5_1_1_SMALL", 512)],
+)
+def test_a_size_is_named_with_or_without_the_mark_of_a_macro(value, width):
+  bindings = [*STEPS, f"STUDENT_MODEL={value}", "MODEL_DIR=run"]
+  student = train_config(["runs/sft.gin", TINY_TASK], *bindings).student.model
+  assert student.config.emb_dim == width
   assert student.vocabulary_size == 32_100
 
 
 def test_later_files_override_earlier_ones():
-  configuration.load(
-    ["test/distill.gin", "divergences/jsd_0.1.gin"],
-    ["MODEL_DIR=run", "TEACHER_CHECKPOINT_PATH=y", "DTYPE=bfloat16"],
-  )
-  built = configuration.build(TrainConfig)
+  files = ["test/distill.gin", "divergences/jsd_0.1.gin"]
+  built = train_config(files, *DISTILL_PATHS, "DTYPE=bfloat16")
   assert built.objective.divergence == divergence.GeneralizedJSD(0.1)
   assert built.student.model.config.dtype == "bfloat16"
   assert isinstance(built.student.model.config, t5.T5Config)
@@ -235,9 +232,6 @@ def test_a_folder_named_like_ours_does_not_hide_the_configs(
   monkeypatch.chdir(tmp_path)
   monkeypatch.syspath_prepend(tmp_path)
   assert build("test/sft.gin").train_steps == 20
-
-
-DISTILL_PATHS = ["MODEL_DIR=run", "TEACHER_CHECKPOINT_PATH=teacher"]
 
 
 def load_own(folder, text, bindings=("MODEL_DIR=run",)):
@@ -293,9 +287,8 @@ def test_choices_that_cross_entropy_does_not_read_are_refused(
 ):
   name = binding.partition("=")[0]
   files = ["test/distill.gin", "methods/seqkd.gin"]
-  configuration.load(files, [*DISTILL_PATHS, binding])
   with pytest.raises(UserError, match=f"--gin.{name} has no effect"):
-    configuration.build(TrainConfig)
+    train_config(files, *DISTILL_PATHS, binding)
   for run in (["test/sft.gin"], files):
     text = f"""
 from __gin__ import dynamic_registration
@@ -308,38 +301,21 @@ from gkd.losses import divergence
     with pytest.raises(UserError, match=f"{name} in .*mine.gin has no effect"):
       configuration.build(TrainConfig)
   # Where it is read it counts.
-  configuration.load(files[:1], [*DISTILL_PATHS, binding])
-  assert configuration.build(TrainConfig).objective != Distillation(
-    divergence=divergence.ReverseKL()
-  )
+  objective = train_config(files[0], *DISTILL_PATHS, binding).objective
+  assert objective != Distillation(divergence=divergence.ReverseKL())
 
 
 def test_flag_of_a_component_that_is_not_chosen_is_refused():
   beta = "divergence.GeneralizedJSD.beta=0.3"
-  configuration.load(["test/distill.gin"], [*DISTILL_PATHS, beta])
   with pytest.raises(UserError, match=f"--gin.{beta[:-4]} has no effect"):
-    configuration.build(TrainConfig)
+    train_config("test/distill.gin", *DISTILL_PATHS, beta)
 
 
 def test_scoped_flag_reaches_its_model_alone():
   width = "student/model_spec.t5.dropout_rate=0.2"
-  configuration.load(["test/distill.gin"], [*DISTILL_PATHS, width])
-  built = configuration.build(TrainConfig)
+  built = train_config("test/distill.gin", *DISTILL_PATHS, width)
   assert built.student.model.config.dropout_rate == 0.2
   assert built.teacher.model.config.dropout_rate == 0.0
-
-
-def test_a_teacher_that_answers_must_be_there():
-  configuration.load(
-    ["test/distill.gin", "methods/seqkd.gin"],
-    [
-      "MODEL_DIR=run",
-      "command_records.TrainConfig.teacher=None",
-    ],
-  )
-  message = "OFF_POLICY_SOURCE is 'teacher' but there is no teacher"
-  with pytest.raises(UserError, match=message):
-    configuration.build(TrainConfig)
 
 
 def test_a_default_stands_in_the_field_of_a_record_alone():
@@ -378,17 +354,9 @@ def test_an_earlier_name_of_a_macro_is_refused_with_todays(old, new, tmp_path):
 
 def test_the_teachers_parameters_have_a_type_of_their_own():
   def teacher(*bindings):
-    configuration.load(["test/distill.gin"], [*DISTILL_PATHS, *bindings])
-    return configuration.build(TrainConfig).teacher
+    return train_config("test/distill.gin", *DISTILL_PATHS, *bindings).teacher
 
   assert teacher().dtype is None
   assert teacher("TEACHER_DTYPE=bfloat16").dtype == "bfloat16"
   with pytest.raises(UserError, match="TEACHER_DTYPE is 'float16'; expected"):
     teacher("TEACHER_DTYPE=float16")
-
-
-@pytest.mark.parametrize("value", ["%T5_1_1_SMALL", "T5_1_1_SMALL"])
-def test_a_size_is_named_with_or_without_the_mark_of_a_macro(value):
-  bindings = [*STEPS, f"STUDENT_MODEL={value}", "MODEL_DIR=run"]
-  configuration.load(["runs/sft.gin", TINY_TASK], bindings)
-  assert configuration.build(TrainConfig).student.model.config.emb_dim == 512

@@ -76,6 +76,10 @@ def test_a_beam_search_is_one_evaluation_more_or_the_only_one():
   assert made[1].decoding == BeamSearch(4, 0.5)
   (alone,) = make(_Cache("a", "test"), beam_size=2, temperatures=())
   assert (alone.label, alone.sequence_kl) == ("beam2", True)
+  # Several answers leave the search alone.
+  both = {"beam_size": 4, "temperatures": (0.5,), "num_samples": 3}
+  made = make(_Cache("a", "test"), **both)
+  assert [evaluation.num_samples for evaluation in made] == [3, 1]
 
 
 def test_more_beams_than_ids_are_refused():
@@ -85,10 +89,3 @@ def test_more_beams_than_ids_are_refused():
     UserError, match=r"beam size is 9, but .*; give at most 8"
   ):
     make(_Cache("a", "test"), beam_size=9)
-
-
-def test_several_answers_leave_the_search_alone():
-  made = make(
-    _Cache("a", "test"), beam_size=4, temperatures=(0.5,), num_samples=3
-  )
-  assert [evaluation.num_samples for evaluation in made] == [3, 1]

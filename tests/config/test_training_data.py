@@ -2,17 +2,12 @@
 
 import pytest
 
-from gkd.cli import train_command
-from gkd.config import configuration
-from gkd.config.command_records import TrainConfig
-from gkd.config.records import Folders
 from gkd.text.chain_addition import CHARACTERS
 from gkd.text.vocabulary import CharacterVocabulary
 from gkd.training import run_description
 from gkd.types import UserError
+from tests.cli import command_lines
 from tests.data import tiny_caches
-
-NOWHERE = Folders(data_dir="", cache_dir="")
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +30,15 @@ def paths(tmp_path_factory):
 
 
 def prepared(paths, *bindings, train=None):
-  configuration.load(
-    ["test/sft.gin"],
-    [
-      "MODEL_DIR=run",
-      "TRAIN_LIMIT=None",
-      f"TASK_FEATURE_LENGTHS={tiny_caches.LENGTHS}",
-      f"TRAIN_CACHE={train or paths[0]}",
-      f"EVAL_CACHE={paths[2]}",
-      *bindings,
-    ],
+  return command_lines.prepare(
+    "test/sft.gin",
+    "MODEL_DIR=run",
+    "TRAIN_LIMIT=None",
+    f"TASK_FEATURE_LENGTHS={tiny_caches.LENGTHS}",
+    f"TRAIN_CACHE={train or paths[0]}",
+    f"EVAL_CACHE={paths[2]}",
+    *bindings,
   )
-  return train_command.prepare(configuration.build(TrainConfig), NOWHERE)
 
 
 def data_lines(run):
@@ -103,27 +95,31 @@ def test_run_says_who_wrote_its_texts(paths, tmp_path):
   assert about["training_text"] == {"text": {"written_by": written}}
 
 
+MISTAKES = """
+TRAIN_FRACTION=1.5
+  TRAIN_FRACTION is 1.5; give a number above 0
+TRAIN_FRACTION=half
+  TRAIN_FRACTION is 'half'; expected a number
+SUBSET_SEED=1
+  SUBSET_SEED is 1 but all rows are used
+TARGETS_PER_PROMPT=5
+  25 of 25 prompts of cache .* fewer than 5
+MIXTURE={'x': 1}
+  MIXTURE and TRAIN_CACHE .* are both given
+MIXTURE={'x': 'y'}
+  MIXTURE is .*expected a dict of text to a number
+"""
+
+
 @pytest.mark.parametrize(
-  ("bindings", "message"),
-  [
-    (["TRAIN_FRACTION=1.5"], "TRAIN_FRACTION is 1.5; give a number above 0"),
-    (["TRAIN_FRACTION=half"], "TRAIN_FRACTION is 'half'; expected a number"),
-    (["SUBSET_SEED=1"], "SUBSET_SEED is 1 but all rows are used"),
-    (["TARGETS_PER_PROMPT=5"], "25 of 25 prompts of cache .* fewer than 5"),
-    (["MIXTURE={'x': 1}"], "MIXTURE and TRAIN_CACHE .* are both given"),
-    (
-      ["MIXTURE={'x': 'y'}"],
-      "MIXTURE is .*expected a dict of text to a number",
-    ),
-  ],
+  ("values", "message"), command_lines.mistakes(MISTAKES)
 )
-def test_mistakes_are_found_before_any_compile(paths, bindings, message):
+def test_mistakes_are_found_before_any_compile(paths, values, message):
   with pytest.raises(UserError, match=message):
-    prepared(paths, *bindings)
+    prepared(paths, *values)
 
 
 def test_a_limit_of_a_mixture_is_refused(paths):
-  with pytest.raises(
-    UserError, match="TRAIN_LIMIT is 5 but 2 caches are mixed"
-  ):
+  message = "TRAIN_LIMIT is 5 but 2 caches are mixed"
+  with pytest.raises(UserError, match=message):
     prepared(paths, "TRAIN_LIMIT=5", train=paths[:2])

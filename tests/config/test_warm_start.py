@@ -1,5 +1,6 @@
 """RESTORE_OPTIMIZER and INITIAL_STEP = 'checkpoint': gin to a run's state."""
 
+import functools
 import shutil
 
 import jax
@@ -10,11 +11,7 @@ from gkd import trees
 from gkd.checkpoints import source
 from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import Store
-from gkd.cli import train_command
-from gkd.config import command_records
-from gkd.config import configuration
 from gkd.config import warm_start
-from gkd.config.records import Folders
 from gkd.models import t5
 from gkd.training import loop
 from gkd.training import run_description
@@ -23,9 +20,8 @@ from gkd.training import t5x_adafactor_state
 from gkd.types import UserError
 from tests import tiny
 from tests.checkpoints import tiny_models
-from tests.cli.test_main import write_cache
+from tests.cli import command_lines
 
-FOLDERS = Folders(data_dir="", cache_dir="")
 RESTORE = "RESTORE_OPTIMIZER=True"
 OF_CHECKPOINT = "INITIAL_STEP='checkpoint'"
 FACTORS = "LEARNING_RATE_FACTORS='constant * linear_warmup * rsqrt_decay'"
@@ -33,31 +29,22 @@ FACTORS = "LEARNING_RATE_FACTORS='constant * linear_warmup * rsqrt_decay'"
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("caches")
-  train = write_cache(folder / "train", "train")
-  scored = write_cache(folder / "eval", "validation", rows=8)
-  return [f"TRAIN_CACHE={train}", f"EVAL_CACHE={scored}"]
+  written = command_lines.write_caches(tmp_path_factory.mktemp("caches"))
+  return [f"{macro}={path}" for macro, path in written.items()]
 
 
 @pytest.fixture
 def prepare(tmp_path, caches):
-  def prepare(*bindings):
-    given = [f"MODEL_DIR={tmp_path / 'run'}", *caches, *bindings]
-    if not any(x.startswith("OPTIMIZER=") for x in given):
-      given.append("OPTIMIZER=adafactor")
-    configuration.load(["test/sft.gin"], given)
-    built = configuration.build(command_records.TrainConfig)
-    return train_command.prepare(built, FOLDERS)
-
-  return prepare
+  common = [f"MODEL_DIR={tmp_path / 'run'}", "OPTIMIZER=adafactor", *caches]
+  return functools.partial(command_lines.prepare, "test/sft.gin", *common)
 
 
 @pytest.fixture(scope="module")
-def before(tmp_path_factory, caches):
+def before(tmp_path_factory):
   """A run of Adafactor, begun at step 40 and saved after 5 of its own."""
   folder = tmp_path_factory.mktemp("before")
-  configuration.load(["test/sft.gin"], ["MODEL_DIR=x", *caches])
-  student = configuration.build(command_records.TrainConfig).student.model
+  config = command_lines.train_config("test/sft.gin", "MODEL_DIR=x")
+  student = config.student.model
   params = jax.jit(student.init)(jax.random.key(3))
   rule = tiny.adafactor()
   state = states.create(params, rule.transformation())
@@ -138,29 +125,26 @@ def test_a_run_that_goes_on_knows_its_first_step(prepare, before, tmp_path):
     prepare(RESTORE, path)
 
 
+MISTAKES = """
+RESTORE_OPTIMIZER=True
+  RESTORE_OPTIMIZER is True but INITIAL_CHECKPOINT_PATH is em
+INITIAL_STEP='checkpoint'
+  INITIAL_STEP is 'checkpoint' but INITIAL_CHECK
+RESTORE_OPTIMIZER=True; INITIAL_STEP=44; INITIAL_CHECKPOINT_PATH=BEFORE
+  INITIAL_STEP is 44 but the slots .* are of step 45
+RESTORE_OPTIMIZER=True; ADAFACTOR_STEP_OFFSET=45; INITIAL_CHECKPOINT_PATH=BEFORE
+  RESTORE_OPTIMIZER has no effect with ADAFACTOR_STEP_OFFSET 45
+RESTORE_OPTIMIZER=True; OPTIMIZER=adamw; INITIAL_CHECKPOINT_PATH=BEFORE
+  RESTORE_OPTIMIZER is True but has no effect with adamw
+"""
+
+
 @pytest.mark.parametrize(
-  ("bindings", "message"),
-  [
-    ([RESTORE], "RESTORE_OPTIMIZER is True but INITIAL_CHECKPOINT_PATH is em"),
-    ([OF_CHECKPOINT], "INITIAL_STEP is 'checkpoint' but INITIAL_CHECK"),
-    (
-      [RESTORE, "INITIAL_STEP=44", "INITIAL_CHECKPOINT_PATH=%s"],
-      "INITIAL_STEP is 44 but the slots .* are of step 45",
-    ),
-    (
-      [RESTORE, "INITIAL_CHECKPOINT_PATH=%s", "ADAFACTOR_STEP_OFFSET=45"],
-      "RESTORE_OPTIMIZER has no effect with ADAFACTOR_STEP_OFFSET 45",
-    ),
-    (
-      [RESTORE, "OPTIMIZER=adamw", "INITIAL_CHECKPOINT_PATH=%s"],
-      "RESTORE_OPTIMIZER is True but has no effect with adamw",
-    ),
-  ],
+  ("values", "message"), command_lines.mistakes(MISTAKES)
 )
-def test_what_cannot_go_on_is_refused(prepare, before, bindings, message):
-  given = [x.replace("%s", str(before[0])) for x in bindings]
+def test_what_cannot_go_on_is_refused(prepare, before, values, message):
   with pytest.raises(UserError, match=message) as error:
-    prepare(*given)
+    prepare(*(value.replace("BEFORE", str(before[0])) for value in values))
   assert "\n" not in str(error.value)
 
 

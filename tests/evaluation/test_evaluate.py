@@ -227,19 +227,20 @@ def test_a_search_answers_with_the_best_of_its_beams(tmp_path):
   values = run(params, evaluation, predictions_dir=str(tmp_path))
   name, records = only_file(tmp_path)
   assert name == "toy-test-beam3-00000000.jsonl"
-  for row, record in enumerate(records):
-    beams = toy_model.search(
-      table_model.MODEL,
-      params,
-      np.array([[2 + row % 6, 1, 0]], np.int32),
-      np.array([row], np.int32),
-      num_beams=3,
-      alpha=2.0,
-      max_length=table_model.LENGTH,
-    )
-    ids = beams.tokens[0, 0, : beams.lengths[0, 0] - 1]
-    assert record["text"] == "".join(map(str, ids.tolist()))
-    assert record["length"] == beams.lengths[0, 0]
+  beams = toy_model.search(
+    table_model.MODEL,
+    params,
+    np.int32([[int(record["reference"]), 1, 0] for record in records]),
+    np.arange(5),
+    num_beams=3,
+    alpha=2.0,
+    max_length=table_model.LENGTH,
+  )
+  for place, record in enumerate(records):
+    length = beams.lengths[place, 0]
+    ids = beams.tokens[place, 0, : length - 1].tolist()
+    text = "".join(map(str, ids))
+    assert (record["text"], record["length"]) == (text, length)
   greedy = run(params, make_evaluation())
   assert greedy["eval/toy/length"] == 1
   assert values["eval/toy/length_beam3"] > 1

@@ -1,5 +1,6 @@
 """Sequence KL against the sum over every sequence that exists."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -9,10 +10,15 @@ import pytest
 
 from gkd.evaluation import sequence_kl
 from gkd.types import Batch
-from gkd.types import LanguageModel
+from tests.evaluation.table_model import MODEL
 
 REAL, T = 3, 3
 NUM_PREFIXES = sum(REAL**t for t in range(T))
+
+
+def next_prefix(prefix, token):
+  """The prefix that is one token longer; prefixes count up by their length."""
+  return prefix * REAL + 1 + token
 
 
 def table_model(rows):
@@ -20,26 +26,17 @@ def table_model(rows):
 
   def hidden(params, inputs, targets, **unused):
     del params, inputs
-    states, code = [], jnp.zeros(targets.shape[0], jnp.int32)
+    states, prefix = [], jnp.zeros(targets.shape[0], jnp.int32)
     for t in range(targets.shape[1]):
-      start = sum(REAL**i for i in range(t))
-      states.append(jax.nn.one_hot(start + code, NUM_PREFIXES))
-      code = code * REAL + targets[:, t]
+      states.append(jax.nn.one_hot(prefix, NUM_PREFIXES))
+      prefix = next_prefix(prefix, targets[:, t])
     return jnp.stack(states, axis=1)
 
-  def unused(*_):
-    raise NotImplementedError
-
-  model = LanguageModel(
-    config=None,
+  model = dataclasses.replace(
+    MODEL,
     vocabulary_size=REAL,
-    start_id=0,
-    init=unused,
     hidden=hidden,
     head=lambda params, hidden: hidden @ params,
-    prefill=unused,
-    decode=unused,
-    axes=unused,
   )
   seed = np.random.RandomState(rows)
   return model, jnp.asarray(seed.randn(NUM_PREFIXES, rows), jnp.float32)
@@ -70,10 +67,10 @@ def sequence_log_probs(table):
   log_p = table - np.log(np.exp(table).sum(axis=-1, keepdims=True))
   scores = []
   for sequence in SEQUENCES:
-    code, score = 0, 0.0
-    for t, token in enumerate(sequence):
-      score += log_p[sum(REAL**i for i in range(t)) + code, token]
-      code = code * REAL + token
+    prefix, score = 0, 0.0
+    for token in sequence:
+      score += log_p[prefix, token]
+      prefix = next_prefix(prefix, token)
     scores.append(score)
   return np.array(scores)
 

@@ -8,8 +8,9 @@ def about(name, **content):
   return run(name, about=content)
 
 
-def cells(table):
-  return [[cell.text for cell in row] for row in table.rows]
+def texts(table):
+  """Header and rows."""
+  return [list(table.header)] + [[c.text for c in row] for row in table.rows]
 
 
 def test_only_settings_that_differ_are_listed_and_folders_are_not():
@@ -19,9 +20,8 @@ def test_only_settings_that_differ_are_listed_and_folders_are_not():
   ]
   pair[1].about["settings"]["extra"] = [1, 2]
   shared, others = fingerprints.settings(pair)
-  assert shared.header == ["setting", "a", "b"]
-  assert cells(shared) == [["x.rate", "0.1", "0.2"]]
-  assert cells(others) == [["extra", "–", "1, 2"]]
+  assert texts(shared) == [["setting", "a", "b"], ["x.rate", "0.1", "0.2"]]
+  assert texts(others) == [["setting", "a", "b"], ["extra", "–", "1, 2"]]
   assert fingerprints.settings(pair[:1]) == (None, None)
   assert fingerprints.settings([run("a"), run("b")]) == (None, None)
 
@@ -41,8 +41,8 @@ def test_seeds_of_an_arm_are_one_column_and_their_folders_no_difference():
     )
   ]
   shared, _ = fingerprints.settings(members)
-  assert shared.header == ["setting", "seqkd", "gkd"]
-  assert cells(shared) == [
+  assert texts(shared) == [
+    ["setting", "seqkd", "gkd"],
     ["rate", "0.1", "0.2 · 1.2"],
     ["start", "/base/a", "/base/*/a"],
   ]
@@ -51,8 +51,7 @@ def test_seeds_of_an_arm_are_one_column_and_their_folders_no_difference():
 def test_many_arms_are_rows():
   runs = [run(str(n), settings={"rate": n}) for n in range(5)]
   shared, _ = fingerprints.settings(runs)
-  assert shared.header == ["run", "rate"]
-  assert cells(shared)[2] == ["2", "2"]
+  assert texts(shared) == [["run", "rate"], *([str(n)] * 2 for n in range(5))]
 
 
 def test_only_facts_that_differ_are_listed_and_hashes_are_short():
@@ -61,9 +60,8 @@ def test_only_facts_that_differ_are_listed_and_hashes_are_short():
     about("b", card={"rows": 24, "heads": 2}, sha="cd" * 32),
     about("c", settings={"rate": 3}),
   ]
-  table = fingerprints.facts(runs)
-  assert table.header == ["fact", "a", "b", "c"]
-  assert cells(table) == [
+  assert texts(fingerprints.facts(runs)) == [
+    ["fact", "a", "b", "c"],
     ["card.heads", "2", "2", "–"],
     ["card.rows", "16", "24", "–"],
     ["sha", "abababababab…", "cdcdcdcdcdcd…", "–"],
@@ -77,9 +75,8 @@ def test_model_that_wrote_the_training_texts_is_shown_for_runs_that_have_one():
     about("seqkd", data={"train": {"written_by": written, "rows": 4}}),
     about("sft", data={"train": {"rows": 4}}),
   ]
-  table = fingerprints.written(runs)
-  assert table.header == ["fact", "seqkd"]
-  assert cells(table) == [
+  assert texts(fingerprints.written(runs)) == [
+    ["fact", "seqkd"],
     ["checkpoint", "/runs/teacher"],
     ["temperature", "1.0"],
     ["top_p", "–"],
@@ -89,11 +86,10 @@ def test_model_that_wrote_the_training_texts_is_shown_for_runs_that_have_one():
 
 
 def test_texts_of_a_mixture_are_told_apart():
-  texts = {
-    name: {"written_by": {"seed": seed}} for name, seed in (("a", 1), ("b", 2))
-  }
-  table = fingerprints.written([about("seqkd", training_text=texts)])
-  assert cells(table) == [
+  of_seeds = {n: {"written_by": {"seed": s}} for n, s in (("a", 1), ("b", 2))}
+  table = fingerprints.written([about("seqkd", training_text=of_seeds)])
+  assert texts(table) == [
+    ["fact", "seqkd"],
     ["training_text.a.seed", "1"],
     ["training_text.b.seed", "2"],
   ]

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from gkd.report import metric_info
+from gkd.report.metric_info import Score
 from tests.report.example_runs import BEAM
 from tests.report.example_runs import kl
 from tests.report.example_runs import score
@@ -13,28 +14,25 @@ from tests.report.example_runs import teacher
 
 
 def test_bounds_and_other_models_are_no_scores_of_their_own():
-  low, high = score().bounds
-  found = [score(), low, high, teacher(), teacher().bounds[0], "train/loss"]
-  assert metric_info.scores(found) == [score()]
+  metrics = [score(), *score().bounds, teacher(), *teacher().bounds, "train/x"]
+  assert metric_info.scores(metrics) == [score()]
 
 
 def test_scores_go_group_by_group_with_the_divergences_last():
-  found = [make(task=task) for task in "ba" for make in (kl, score)]
-  names = [(s.group, s.metric) for s in metric_info.scores(found)]
-  assert names == [
-    ("a test", "accuracy"),
-    ("a test", "forward_kl"),
-    ("b test", "accuracy"),
-    ("b test", "forward_kl"),
+  metrics = [make(task=task) for task in "ba" for make in (kl, score)]
+  assert metric_info.scores(metrics) == [
+    score(task="a"),
+    kl(task="a"),
+    score(task="b"),
+    kl(task="b"),
   ]
 
 
-def sampled(**numbers):
-  decoding = json.dumps({"strategy": "sampling", **numbers})
-  return score(label="t", decoding=decoding)
+def decoded(label, **decoding):
+  return score(label=label, decoding=json.dumps(decoding))
 
 
-BEAM_SCORE = score(label="beam4", decoding=json.dumps(BEAM["decoding"]))
+BEAM_SCORE = decoded("beam4", **BEAM["decoding"])
 
 
 @pytest.mark.parametrize(
@@ -43,14 +41,18 @@ BEAM_SCORE = score(label="beam4", decoding=json.dumps(BEAM["decoding"]))
     (kl(), "forward KL (nats per sequence)"),
     (score(), "accuracy (%)"),
     (score(metric="rouge2", unit=""), "rouge2"),
-    (sampled(temperature=1.0, top_p=1.0), "accuracy, T = 1 (%)"),
-    (sampled(temperature=0.7, top_p=0.9), "accuracy, T = 0.7, top-p 0.9 (%)"),
+    (decoded("t", temperature=1.0, top_p=1.0), "accuracy, T = 1 (%)"),
     (
-      sampled(temperature=1, top_k=4, num_samples=8),
+      decoded("t", temperature=0.7, top_p=0.9),
+      "accuracy, T = 0.7, top-p 0.9 (%)",
+    ),
+    (
+      decoded("t", temperature=1, top_k=4, num_samples=8),
       "accuracy, T = 1, top-k 4, 8 samples (%)",
     ),
     (BEAM_SCORE, "accuracy, beam size 4 (%)"),
-    (score(label="x", decoding="{}"), "accuracy, x (%)"),
+    (decoded("x"), "accuracy, x (%)"),
+    (Score(metric="eval/toy/bleu_t1"), "eval/toy/bleu_t1"),  # not described
   ],
 )
 def test_title_has_the_unit_and_the_decoding(described, title):
@@ -66,8 +68,8 @@ def test_title_says_what_tells_scores_apart():
 
 
 def test_names_of_charts_differ():
-  found = [score(), score(split="dev"), kl("a"), kl("b"), BEAM_SCORE]
-  assert len({metric_info.slug(one) for one in found}) == len(found)
+  scores = [score(), score(split="dev"), kl("a"), kl("b"), BEAM_SCORE]
+  assert len(set(map(metric_info.slug, scores))) == len(scores)
 
 
 @pytest.mark.parametrize(
@@ -82,4 +84,4 @@ def test_names_of_charts_differ():
 )
 def test_best_value_depends_on_the_direction(direction, values, best):
   found = metric_info.best(direction, values)
-  assert found == best or (math.isnan(found) and math.isnan(best))
+  assert found == pytest.approx(best, nan_ok=True)

@@ -6,18 +6,19 @@ import json
 import os
 import re
 
-import jinja2
 import pytest
 
 from gkd.report import page
-from gkd.report.charts import Chart
-from gkd.report.charts import Series
 from tests.report.example_runs import ACCURACY
 from tests.report.example_runs import KL
 from tests.report.example_runs import write
 
 _VOID = {"meta", "path", "use", "rect", "br", "wbr"}
-INFOS = {"eval/toy/accuracy": ACCURACY, "eval/toy/forward_kl": ACCURACY | KL}
+INFOS = {
+  "eval/toy/accuracy": ACCURACY,
+  "eval/toy/teacher_accuracy": ACCURACY | {"role": "teacher"},
+  "eval/toy/forward_kl": ACCURACY | KL,
+}
 
 
 class Balance(html.parser.HTMLParser):
@@ -60,13 +61,17 @@ def trained(directory, accuracy, *, prompt="2 + 3 = ?"):
     "train/lambda": None,
     "train/odd": 1.0,
     "eval/toy/accuracy": accuracy,
+    "eval/toy/teacher_accuracy": 90.0,
     "eval/toy/forward_kl": 1.0,
     "time/update_seconds": 2.0,
     "memory/peak_bytes": 1e6,
   }
-  steps = (0, 10, 20)
+  steps = (0, 1, 2, 4, 8, 20)
   lines = [{"step": n, "train/loss": 2.0 - n / 20, **values} for n in steps]
-  about = {"settings": {"train_steps": 20, "rate": accuracy}}
+  about = {
+    "settings": {"train_steps": 20, "rate": accuracy},
+    "roles": {"teacher": {"content_sha256": "12" * 32}},
+  }
   write(directory, lines, infos=INFOS, about=about, config="A_MACRO = 1\n")
   is_right = accuracy > 50
   record = {
@@ -91,14 +96,16 @@ def set_of_runs(folder):
   trained(folder / "gkd", 60.5)
   content = {
     "rows": [
-      {"method": "sft", "seed": 0, "accuracy_greedy": 20.0, "lambda": None},
-      {"method": "gkd", "seed": 0, "accuracy_greedy": 60.5, "lambda": 1.0},
+      {"method": "sft", "seed": 0, "greedy": 20.0, "t1": 10.0, "kl": 2.0},
+      {"method": "gkd", "seed": 0, "greedy": 60.5, "t1": 50.0, "lambda": 1.0},
     ],
     "meta": {"title": "A <toy>", "hardware": "2 CPU cores", "seconds": 200},
     "columns": {
-      "accuracy_greedy": {"title": "greedy", "unit": "%", "chart": "Accuracy"}
+      "greedy": {"title": "greedy & so on", "unit": "%", "chart": "Scores"},
+      "t1": {"title": "sampled", "unit": "%", "chart": "Scores"},
+      "kl": {"title": "KL", "chart": "Distance"},
     },
-    "labels": {"gkd": "On-policy GKD"},
+    "labels": {"gkd": "<on-policy> GKD"},
   }
   (folder / "results.json").write_text(json.dumps(content))
   return folder
@@ -120,8 +127,8 @@ def test_page_holds_results_curves_settings_and_texts(drawn):
     "A <toy>",
     "2 runs · 2 rows of results",
     "time 3 min 20 s",
-    "On-policy GKD",
-    "greedy (%)",
+    "<on-policy> GKD",
+    "greedy & so on (%)",
     "forward KL (nats per sequence)",
     "Training loss",
     "Where the time went",
@@ -196,7 +203,7 @@ def test_page_says_which_runs_are_not_complete(tmp_path):
   for expected in (
     "sft reported 20 of 40 updates (50 %) so far: it was stopped",
     "sft the last line of metrics.jsonl is torn",
-    "On-policy GKD stopped at update 21: its loss or gradient was not finite.",
+    "<on-policy> GKD stopped at update 21: its loss or gradient",
     "new has reported no numbers yet",
     "× marks where the next value was not finite.",
   ):
@@ -229,14 +236,6 @@ def test_page_of_evaluations_has_a_table_and_bars_for_each_split(tmp_path):
   assert "teacher_" not in source
 
 
-def test_scores_of_an_earlier_version_are_shown_by_plain_names(tmp_path):
-  write(tmp_path, [{"step": 1, "eval/toy/bleu_t1": 50.0}], config="A = 1\n")
-  _, text = report(tmp_path)
-  assert "run eval/toy/bleu_t1" in text
-  assert "Last values during training." in text
-  assert "metric_info.json does not describe its scores" in text
-
-
 def test_page_of_one_bare_run_has_no_empty_section(tmp_path):
   write(tmp_path, [{"step": 1, "train/loss": 1.0}])
   _, text = report(tmp_path)
@@ -249,64 +248,48 @@ def test_plots_are_written_as_png(tmp_path):
   paths = page.write_plots([str(folder)], str(folder / "plots"))
   names = {os.path.basename(path) for path in paths}
   assert names >= {
-    "accuracy.png",
+    "scores.png",
     "train_loss.png",
     "eval_toy_test_accuracy.png",
   }
   assert all(os.path.getsize(path) > 1000 for path in paths)
 
 
-def figure(chart):
-  """Source of a figure of the page."""
-  lenient = page.environment().overlay(undefined=jinja2.ChainableUndefined)
-  empty = {"meta": {}, "runs": [], "first_seeds": []}
-  module = lenient.get_template("page.html.j2").make_module(empty)
-  return str(module.figure(chart))
+def figures(source):
+  """{title: (source, legend)}; a legend is {variable of a colour: item}."""
+  found = {}
+  for figure in re.findall("<figure>.*?</figure>", source, flags=re.DOTALL):
+    items = figure.partition('<ul class="legend">')[2].split("</ul>")[0]
+    legend = {
+      re.search(r"var\(--(\w+)\)", item).group(1): item
+      for item in items.split("<li>")[1:]
+    }
+    found[re.search("<h3>(.*?)</h3>", figure).group(1)] = figure, legend
+  return found
 
 
-def legend_of(source):
-  found = re.search(r'<ul class="legend">(.*?)</ul>', source)
-  items = found.group(1).split("<li>")[1:] if found else []
-  return [(re.search(r"var\(--(\w+)\)", item).group(1), item) for item in items]
-
-
-def test_figure_of_bars_names_several_series_beside_their_colours():
-  series = [Series("greedy & t0", 0, [1.0]), Series("sampled", 1, [2.0])]
-  found = legend_of(figure(Chart("b", "B", "", "bars", series, groups=["SFT"])))
-  assert [colour for colour, _ in found] == ["s0", "s1"]
-  assert "greedy &amp; t0" in found[0][1]
+def test_figure_of_bars_names_several_series_beside_their_colours(drawn):
+  found = figures(drawn[0])
+  _, legend = found["Scores"]
+  assert legend.keys() == {"s0", "s1"}
+  assert "greedy &amp; so on" in legend["s0"]
   # A single one is what the title says.
-  assert not legend_of(
-    figure(Chart("b", "B", "", "bars", series[:1], groups=["SFT"]))
-  )
+  assert found["Distance"][1] == {}
 
 
-LINES = Chart(
-  "loss",
-  "Training <loss>",
-  "",
-  "lines",
-  [
-    Series("a & b", 0, [3.0, 1.25], [1, 10]),
-    Series("c", 9, [2.0, 1.0], [1, 10]),
-    Series("Teacher", None, [0.5, 0.5], [1, 10], is_reference=True),
-  ],
-  x_scale="log",
-)
-
-
-def test_figure_of_lines_names_the_teacher_and_says_where_lines_end():
-  source = figure(LINES)
-  ((colour, item),) = legend_of(source)
-  assert colour == "ink"
-  assert "stroke-dasharray: 6 3.75" in item
+def test_figure_of_lines_names_the_teacher_and_says_where_lines_end(drawn):
+  found = figures(drawn[0])
+  source, legend = found["Accuracy"]
+  assert legend.keys() == {"ink"}
+  assert "stroke-dasharray: 6 3.75" in legend["ink"]
   # The log axis comes with a linear one.
   assert "<summary>on a linear axis of updates</summary>" in source
-  first, _ = re.findall(r'<div role="img" aria-label="([^"]*)"', source)
-  assert first == (
-    "Training &lt;loss&gt;. a &amp; b: from 3 to 1.25, 1 to 10."
-    " c: from 2 to 1, 1 to 10. Teacher: from 0.5 to 0.5, 1 to 10."
-  )
+  label, _ = re.findall(r'<div role="img" aria-label="([^"]*)"', source)
+  assert label.endswith(" Teacher, same examples: from 90 to 90, 0 to 20.")
+  source, _ = found["Training loss"]
+  label, _ = re.findall(r'<div role="img" aria-label="([^"]*)"', source)
+  ends = "from 2 to 1, 0 to 20."
+  assert label == (f"Training loss. &lt;on-policy&gt; GKD: {ends} sft: {ends}")
 
 
 def test_interval_may_break_away_from_its_value_and_long_names_anywhere():

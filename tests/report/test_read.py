@@ -18,6 +18,11 @@ from tests.report.example_runs import write
 LINES = [{"step": 1, "train/loss": 1.0}]
 
 
+def only_run(folder):
+  (run,) = read.read([str(folder)]).runs
+  return run
+
+
 def test_metrics_are_curves_in_order_of_steps(tmp_path):
   lines = [
     {"step": 20, "train/loss": 2.0},
@@ -27,7 +32,7 @@ def test_metrics_are_curves_in_order_of_steps(tmp_path):
     {"train/loss": 7.0},  # of no step
   ]
   write(tmp_path, lines, infos={"eval/toy/accuracy": ACCURACY})
-  (run,) = read.read([str(tmp_path)]).runs
+  run = only_run(tmp_path)
   assert run.metrics == {
     score(): {15: 40.0, 20: 50.0},
     "train/lambda": {10: 0.5},
@@ -40,10 +45,10 @@ def test_null_reads_as_nan_and_damaged_lines_are_left_out_and_noted(tmp_path):
   path = tmp_path / "metrics.jsonl"
   # A whole last line without an end counts.
   path.write_text('{"step": 1, "a": 2}\n{"step": 3, "a": 4}', "utf-8")
-  (run,) = read.read([str(tmp_path)]).runs
+  run = only_run(tmp_path)
   assert run.metrics["a"] == {1: 2.0, 3: 4.0}
   path.write_text('{"step": 1, "a": null}\nx\n[1]\n{"step": 2, "a": 1', "utf-8")
-  (run,) = read.read([str(tmp_path)]).runs
+  run = only_run(tmp_path)
   assert run.metrics["a"].keys() == {1}
   assert math.isnan(run.last("a"))
   assert run.notes == [
@@ -59,7 +64,7 @@ def test_evaluation_is_the_single_values_of_step_0(tmp_path):
   infos = {"eval/toy/accuracy": ACCURACY, "eval/toy/forward_kl": ACCURACY | KL}
   about = {"roles": {"teacher": {"content_sha256": "big", "path": "/m/big"}}}
   write(tmp_path, values=values, infos=infos, about=about)
-  (run,) = read.read([str(tmp_path)]).runs
+  run = only_run(tmp_path)
   assert run.is_evaluation
   assert run.metrics.keys() == {score(), kl()}
   assert run.last(score()) == 50.0
@@ -69,20 +74,20 @@ def test_evaluation_is_the_single_values_of_step_0(tmp_path):
 def test_splits_are_told_apart_by_their_fields_with_beam_search_too(tmp_path):
   """One name meant validation in a run and test in its evaluation."""
   name = "eval/toy/accuracy_beam4"
-  for folder, split in (("run", "validation"), ("scores", "test")):
-    lines = [{"step": 1, name: 1.0}] if folder == "run" else []
-    values = {name: 2.0} if folder == "scores" else None
-    info = ACCURACY | BEAM | {"split": split}
-    write(tmp_path / folder, lines, values=values, infos={name: info})
-  runs = read.read([str(tmp_path)]).runs
-  (first,), (second,) = (run.metrics for run in runs)
-  assert (first.split, second.split) == ("validation", "test")
-  assert (first.label, first.group) == ("beam4", "toy validation")
+  of_run, of_scores = (
+    {name: ACCURACY | BEAM | {"split": split}}
+    for split in ("validation", "test")
+  )
+  write(tmp_path / "run", [{"step": 1, name: 1.0}], infos=of_run)
+  write(tmp_path / "scores", values={name: 2.0}, infos=of_scores)
+  keys = [key for run in read.read([str(tmp_path)]).runs for key in run.metrics]
+  assert [key.group for key in keys] == ["toy validation", "toy test"]
+  assert [key.label for key in keys] == ["beam4", "beam4"]
 
 
 def test_scores_of_an_earlier_version_keep_plain_names_and_it_is_said(tmp_path):
   write(tmp_path, values={"eval/toy/accuracy": 50.0}, config="A = 1\n")
-  (run,) = read.read([str(tmp_path)]).runs
+  run = only_run(tmp_path)
   assert run.metrics.keys() == {Score(metric="eval/toy/accuracy")}
   (note,) = run.notes
   assert "metric_info.json does not describe its scores" in note
@@ -91,19 +96,19 @@ def test_scores_of_an_earlier_version_keep_plain_names_and_it_is_said(tmp_path):
 def test_teachers_are_told_apart_by_their_content_and_not_by_their_path(
   tmp_path,
 ):
-  hashes = {"x/t": "1" * 64, "y/t": "1" * 64, "z/t": "2" * 64, "u/t": None}
-  for path, sha256 in hashes.items():
+  hashes = {"x": "1" * 64, "y": "1" * 64, "z": "2" * 64, "u": None}
+  for name, sha256 in hashes.items():
+    teacher = {"content_sha256": sha256, "path": f"{name}/t"}
     write(
-      tmp_path / path[0],
+      tmp_path / name,
       values={"eval/toy/forward_kl": 1.0},
       infos={"eval/toy/forward_kl": ACCURACY | KL},
-      about={"roles": {"teacher": {"content_sha256": sha256, "path": path}}},
+      about={"roles": {"teacher": teacher}},
     )
-  models = [
-    one.model for r in read.read([str(tmp_path)]).runs for one in r.metrics
-  ]
+  keys = [key for run in read.read([str(tmp_path)]).runs for key in run.metrics]
   # One without a hash is taken for a model of its own.
-  assert models == [f"of {tmp_path / 'u'}", "1" * 8, "1" * 8, "2" * 8]
+  models = [f"of {tmp_path / 'u'}", "1" * 8, "1" * 8, "2" * 8]
+  assert [key.model for key in keys] == models
 
 
 def test_set_of_runs_is_found_below_in_natural_order(tmp_path):
@@ -129,7 +134,7 @@ def test_evaluation_inside_a_run_is_called_after_it(tmp_path):
 
 def test_scores_in_the_folder_of_a_run_are_left_out_and_noted(tmp_path):
   write(tmp_path, LINES, values={"eval/toy/accuracy": 5.0}, config="A = 1")
-  (run,) = read.read([str(tmp_path)]).runs
+  run = only_run(tmp_path)
   assert run.metrics.keys() == {"train/loss"}
   assert "evaluate into a folder of its own" in run.notes[0]
 
@@ -140,7 +145,7 @@ def test_texts_are_those_of_the_last_step(tmp_path):
     path = tmp_path / "predictions" / f"toy-test-greedy-{step}.jsonl"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"row": 0, "text": step}) + "\n")
-  (run,) = read.read([str(tmp_path)]).runs
+  run = only_run(tmp_path)
   assert run.predictions == {"toy-test-greedy": [{"row": 0, "text": "1000"}]}
 
 
@@ -149,7 +154,7 @@ def test_run_has_what_its_folder_says_of_it(tmp_path):
   write(tmp_path, LINES, about=about, config="TRAIN_STEPS = 5\n")
   text = "Variable a  size 3\nTotal number of parameters: 14984\n"
   (tmp_path / "model-info.txt").write_text(text)
-  (run,) = read.read([str(tmp_path)]).runs
+  run = only_run(tmp_path)
   assert run.settings == {"train_steps": 5, "optimizer.rate": 0.1}
   assert run.config_text == "TRAIN_STEPS = 5\n"
   assert run.num_parameters == 14984
@@ -191,7 +196,8 @@ def test_labels_of_an_experiment_are_of_the_runs_below_it(tmp_path):
   ("folders", "message"),
   [
     ([], "no directory was given"),
-    (["nowhere"], "nowhere is not a directory; expected"),
+    (["nowhere"], "nowhere is not a directory; expected the MODEL_DIR"),
+    (["notes/notes.txt"], "notes.txt is not a directory; expected"),
     (["notes"], r"has no metrics.jsonl, no metrics.json and no"),
     (["started"], r"is a run that has reported no numbers"),
   ],

@@ -36,21 +36,25 @@ def table(rows, **more):
   return results.table(Results(rows, columns=COLUMNS, **more))
 
 
-def column(found, title):
+def cells(found, title):
+  """Text, and whether it is the best, of each cell of a column."""
   place = list(found.header).index(title)
-  return [row[place] for row in found.rows]
+  return [(row[place].text, row[place].is_best) for row in found.rows]
+
+
+def labels(*args, **fields):
+  return [arm.name for arm in results.groups(Results(*args, **fields))]
 
 
 def test_seeds_become_mean_and_sample_standard_deviation():
   values = [51.0, 52.5, 54.3]
   found = table([row("seqkd", i, accuracy=v) for i, v in enumerate(values)])
-  (cell,) = column(found, "accuracy, greedy (%)")
-  mean, deviation = (float(part) for part in cell.text.split(" ± "))
-  assert mean == pytest.approx(np.mean(values), abs=0.05)
-  assert deviation == pytest.approx(np.std(values, ddof=1), abs=0.05)
+  mean, deviation = np.mean(values), np.std(values, ddof=1)
+  text = f"{mean:.1f} ± {deviation:.1f}"
+  assert cells(found, "accuracy, greedy (%)") == [(text, False)]
   assert "3 seeds" in found.note
   single = table([row("sft", accuracy=51.25)])
-  assert column(single, "accuracy, greedy (%)")[0].text == "51.2"
+  assert cells(single, "accuracy, greedy (%)") == [("51.2", False)]
   assert "One seed" in single.note
 
 
@@ -62,15 +66,14 @@ def test_best_student_is_marked_and_never_the_teacher():
       row("gkd", accuracy=50.0, kl=2.0, seconds=3.0),
     ]
   )
-
-  def best(title):
-    return [cell.is_best for cell in column(found, title)]
-
-  assert best("accuracy, greedy (%)") == [False, False, True]
-  assert best("forward KL (nats per sequence)") == [False, True, False]
-  assert best("training (s)") == [False, False, False]  # has no direction
+  for title, best in (
+    ("accuracy, greedy (%)", [False, False, True]),
+    ("forward KL (nats per sequence)", [False, True, False]),
+    ("training (s)", [False, False, False]),  # has no direction
+  ):
+    assert [is_best for _, is_best in cells(found, title)] == best
   equal = table([row("sft", accuracy=0.0), row("gkd", accuracy=0.0)])
-  assert not any(c.is_best for c in column(equal, "accuracy, greedy (%)"))
+  assert cells(equal, "accuracy, greedy (%)") == [("0.0", False)] * 2
   assert "bold" not in equal.note
 
 
@@ -78,8 +81,13 @@ def test_column_that_is_not_described_is_shown_by_its_plain_name():
   found = results.table(
     Results([row("sft", eval_kl=1.5), row("gkd", eval_kl=2.5)])
   )
-  assert [c.text for c in column(found, "eval KL")] == ["1.5", "2.5"]
-  assert not any(cell.is_best for line in found.rows for cell in line)
+  assert cells(found, "eval KL") == [("1.5", False), ("2.5", False)]
+
+
+def test_missing_values_show_as_dash():
+  found = table([row("sft", kl=None, accuracy=1.0), row("seqkd", kl=3.0)])
+  texts = [text for text, _ in cells(found, "forward KL (nats per sequence)")]
+  assert texts == ["–", "3.00"]
 
 
 @pytest.mark.parametrize(
@@ -104,8 +112,7 @@ def test_results_of_real_tasks_describe_their_columns(task, scores, charts):
   ]
   drawn = [chart.title for chart in results.charts(found)]
   assert drawn == [*charts, "Training time"]
-  labels = [arm.name for arm in results.groups(found)]
-  assert labels == list(found.labels.values())
+  assert labels(*found) == list(found.labels.values())
   # The script that makes the files says the same.
   script = runpy.run_path(str(root / "launch" / "real_tasks_table.py"))
   date = datetime.date.fromisoformat(found.meta["date"])
@@ -114,20 +121,16 @@ def test_results_of_real_tasks_describe_their_columns(task, scores, charts):
   assert made == {n: getattr(found, n) for n in ("meta", "columns", "labels")}
 
 
-def test_missing_values_show_as_dash():
-  found = table([row("sft", kl=None, accuracy=1.0), row("seqkd", kl=3.0)])
-  cells = column(found, "forward KL (nats per sequence)")
-  assert [cell.text for cell in cells] == ["–", "3.00"]
-
-
 def test_rows_of_other_settings_are_not_averaged():
   rows = [
     row("gkd", **{"lambda": fraction}, divergence="JSD", accuracy=accuracy)
     for fraction, accuracy in ((0.25, 1.0), (0.5, 3.0))
   ]
-  groups = results.groups(Results(rows))
-  assert [arm.name for arm in groups] == ["gkd, λ 0.25", "gkd, λ 0.5"]
-  assert [arm.values("accuracy") for arm in groups] == [[1.0], [3.0]]
+  arms = results.groups(Results(rows))
+  assert [(arm.name, arm.values("accuracy")) for arm in arms] == [
+    ("gkd, λ 0.25", [1.0]),
+    ("gkd, λ 0.5", [3.0]),
+  ]
 
 
 def test_labels_are_those_of_the_experiment():
@@ -135,19 +138,12 @@ def test_labels_are_those_of_the_experiment():
     row("sft", run="student", labels="1,000: the start"),
     row("sft", run="sft_continued", labels="1,000"),
   ]
-  labels = {"student": "Student after SFT (start)"}
-  groups = results.groups(Results(rows, labels=labels))
-  assert [arm.name for arm in groups] == [
-    "Student after SFT (start)",
-    "sft continued",
-  ]
+  given = {"student": "Student after SFT (start)"}
+  assert labels(rows, labels=given) == [given["student"], "sft continued"]
   # Without a run the settings have to tell rows of one method apart.
   for entry in rows:
     del entry["run"]
-  assert [arm.name for arm in results.groups(Results(rows))] == [
-    "sft, 1,000: the start",
-    "sft, 1,000",
-  ]
+  assert labels(rows) == ["sft, 1,000: the start", "sft, 1,000"]
 
 
 def mixed(fraction, labels, accuracy, divergence="forward KL", **more):
@@ -171,12 +167,10 @@ def test_labels_of_two_kinds_are_two_lines_that_end_where_none_are_used():
       mixed(1.0, "none", 30.0, "reverse KL"),
     ]
   )
-  points = {
-    name: list(zip(s.xs, s.ys, strict=True)) for name, s in lines.items()
-  }
+  points = {n: dict(zip(s.xs, s.ys, strict=True)) for n, s in lines.items()}
   assert points == {
-    "forward KL, teacher text": [(0.0, 45.0), (0.5, 55.0), (1.0, 62.0)],
-    "forward KL, 2,000 solutions": [(0.0, 49.5), (1.0, 62.0)],
+    "forward KL, teacher text": {0.0: 45.0, 0.5: 55.0, 1.0: 62.0},
+    "forward KL, 2,000 solutions": {0.0: 49.5, 1.0: 62.0},
   }
 
 

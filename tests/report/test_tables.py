@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gkd.report import tables
+from gkd.report.metric_info import Score
 from tests.report.example_runs import bounds
 from tests.report.example_runs import kl
 from tests.report.example_runs import run
@@ -69,10 +70,8 @@ def test_seeds_of_an_arm_are_one_row():
     ]
   )
   assert column(table, "run") == ["kd"]
-  (cell,) = column(table, "accuracy (%)")
-  mean, deviation = map(float, cell.split(" ± "))
-  assert mean == pytest.approx(np.mean(values), abs=0.05)
-  assert deviation == pytest.approx(np.std(values, ddof=1), abs=0.05)
+  text = f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+  assert column(table, "accuracy (%)") == [text]
   assert "3 seeds" in table.note
   assert "bootstrap" not in table.note
 
@@ -133,6 +132,8 @@ def test_several_tasks_are_tables_of_their_own():
   assert first.note == ""
   assert second.note == "Last values during training on split test."
   assert tables.run_tables(runs[:2])[0] is None
+  undescribed = run("d", {Score(metric="eval/toy/bleu_t1"): [1.0]})
+  assert of_runs([undescribed]).note == "Last values during training."
 
 
 def test_size_of_the_model_is_a_column_only_where_it_differs():

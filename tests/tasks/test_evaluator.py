@@ -1,6 +1,7 @@
 """seqio.Evaluator and `gkd evaluate`: identical numbers, or an error."""
 
 import json
+import sys
 
 import jax
 import numpy as np
@@ -79,10 +80,9 @@ def test_a_task_that_the_module_does_not_register_is_refused(rows_dir, pieces):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
   """A model of random numbers with the ids of `pieces`."""
-  text = f"{MODEL}".replace('"', "'")
   configuration.load(
     ["runs/evaluate.gin", "tasks/gsm8k.gin"],
-    ["MODEL_DIR=x", "INITIAL_CHECKPOINT_PATH=x", f"STUDENT_MODEL={text}"],
+    ["MODEL_DIR=x", "INITIAL_CHECKPOINT_PATH=x", f"STUDENT_MODEL={MODEL}"],
   )
   model = configuration.build(command_records.EvaluateConfig).student.model
   path = tmp_path_factory.mktemp("models") / "model"
@@ -90,22 +90,42 @@ def saved(tmp_path_factory):
   return path
 
 
-def _made(task, module, folder, rows_dir, pieces):
-  spec = CacheSpec(
-    task=task,
-    split="validation",
-    cache_dir=folder,
-    lengths=LENGTHS,
-    task_module=f"gkd.tasks.{module}",
-    data_dir=str(rows_dir),
-    vocabulary=pieces,
-  )
-  return find_or_build(spec)
+@pytest.fixture
+def prepare(saved, rows_dir, pieces, tmp_path):
+  """Makes the cache of a task; returns it and the arguments to evaluate it."""
+
+  def prepare(task, module):
+    spec = CacheSpec(
+      task=task,
+      split="validation",
+      cache_dir=tmp_path,
+      lengths=LENGTHS,
+      task_module=f"gkd.tasks.{module}",
+      data_dir=str(rows_dir),
+      vocabulary=pieces,
+    )
+    return TokenCache(find_or_build(spec)), [
+      "evaluate",
+      "--gin_file=runs/evaluate.gin",
+      f"--gin_file=tasks/{task}.gin",
+      f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}",
+      f"--gin.VOCABULARY={pieces.path}",
+      f"--gin.STUDENT_MODEL={MODEL}",
+      f"--gin.INITIAL_CHECKPOINT_PATH={saved}",
+      f"--gin.MODEL_DIR={tmp_path / 'scores'}",
+      "--gin.EVAL_BOOTSTRAP=20",
+      "--gin.EVAL_BATCH_SIZE=16",
+      f"--data_dir={rows_dir}",
+      f"--cache_dir={tmp_path}",
+      "--through_seqio",
+    ]
+
+  return prepare
 
 
-def _partly_right(monkeypatch, path):
+def _partly_right(monkeypatch, cache):
   """Every other row is answered by its target, the rest by the model."""
-  cache, original = TokenCache(path), evaluate.generate
+  original = evaluate.generate
 
   def half_right(lm, params, inputs, mask, example_ids, *args, **kwargs):
     samples = jax.device_get(
@@ -123,24 +143,6 @@ def _partly_right(monkeypatch, path):
   monkeypatch.setattr(evaluate, "generate", half_right)
 
 
-def _arguments(task, saved, pieces, rows_dir, folder):
-  return [
-    "evaluate",
-    "--gin_file=runs/evaluate.gin",
-    f"--gin_file=tasks/{task}.gin",
-    f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}",
-    f"--gin.VOCABULARY={pieces.path}",
-    f"--gin.STUDENT_MODEL={MODEL}",
-    f"--gin.INITIAL_CHECKPOINT_PATH={saved}",
-    f"--gin.MODEL_DIR={folder / 'scores'}",
-    "--gin.EVAL_BOOTSTRAP=20",
-    "--gin.EVAL_BATCH_SIZE=16",
-    f"--data_dir={rows_dir}",
-    f"--cache_dir={folder}",
-    "--through_seqio",
-  ]
-
-
 @pytest.mark.parametrize(
   ("task", "module", "metrics"),
   [
@@ -150,14 +152,12 @@ def _arguments(task, saved, pieces, rows_dir, folder):
   ],
 )
 def test_the_command_compares_with_seqio(
-  task, module, metrics, saved, rows_dir, pieces, tmp_path, monkeypatch, capsys
+  task, module, metrics, prepare, tmp_path, monkeypatch, capsys
 ):
-  path = _made(task, module, tmp_path, rows_dir, pieces)
-  _partly_right(monkeypatch, path)
-  arguments = _arguments(task, saved, pieces, rows_dir, tmp_path)
+  cache, arguments = prepare(task, module)
+  _partly_right(monkeypatch, cache)
   more = ["--gin.EVAL_TEMPERATURES=(0.0, 1.0)", "--gin.EVAL_SAMPLES=2"]
-  more.append("--gin.EVAL_BEAM_SIZE=2")
-  assert command.main([*arguments, *more]) == 0
+  assert command.main([*arguments, *more, "--gin.EVAL_BEAM_SIZE=2"]) == 0
   values = json.loads((tmp_path / "scores" / "metrics.json").read_text())
   out = capsys.readouterr().out
   for name in metrics:
@@ -169,18 +169,16 @@ def test_the_command_compares_with_seqio(
 
 
 def test_a_cache_of_other_references_is_found_out(
-  saved, rows_dir, pieces, tmp_path, monkeypatch, capsys
+  prepare, tmp_path, monkeypatch, capsys
 ):
-  made = _made("tatoeba_ende", "translation", tmp_path, rows_dir, pieces)
-  cache = TokenCache(made)
+  cache, arguments = prepare("tatoeba_ende", "translation")
   rows = cache.read(range(len(cache)))
   rows[0] = rows[0]._replace(reference=["Etwas ganz anderes."])
   info = {**cache.info, "vocabulary": cache.vocabulary}
   for name in ("files", "shards", "hash"):
     del info[name]
   path = write_rows(tmp_path / "altered", rows, info)
-  _partly_right(monkeypatch, path)
-  arguments = _arguments("tatoeba_ende", saved, pieces, rows_dir, tmp_path)
+  _partly_right(monkeypatch, TokenCache(path))
   assert command.main([*arguments, f"--gin.EVAL_CACHE={path}"]) == 2
   error = capsys.readouterr().err.strip().splitlines()[-1]
   assert "seqio.Evaluator gives eval/tatoeba_ende/bleu = " in error
@@ -190,31 +188,25 @@ def test_a_cache_of_other_references_is_found_out(
 
 
 def test_what_seqio_needs_is_found_before_any_work(
-  saved, rows_dir, pieces, tmp_path, monkeypatch, capsys
+  prepare, monkeypatch, capsys
 ):
   monkeypatch.setattr(evaluate_command, "evaluate_once", None)
-  path = _made("tatoeba_ende", "translation", tmp_path, rows_dir, pieces)
-  arguments = _arguments("tatoeba_ende", saved, pieces, rows_dir, tmp_path)
+  cache, arguments = prepare("tatoeba_ende", "translation")
 
   def error(*more):
     assert command.main([*arguments, *more]) == 2
     return capsys.readouterr().err.strip().splitlines()[-1]
 
-  own = f"--gin.EVAL_CACHE={path}"
+  own = f"--gin.EVAL_CACHE={cache.path}"
   assert "TASK_MODULE is empty" in error(own, "--gin.TASK_MODULE=")
   wrong = "--gin.TASK_MODULE=gkd.tasks.summarization"
   seqio.TaskRegistry.remove("tatoeba_ende")
   assert "task 'tatoeba_ende' is not registered by gkd.ta" in error(own, wrong)
-  cache = TokenCache(path)
   cache.info["has_targets"] = False
   data = records.DataConfig(task="a", split="b", module="c", lengths=LENGTHS)
   with pytest.raises(UserError, match="has no references and so no metrics"):
-    seqio_check.Comparison([(data, cache)], None)
-
-  def missing(name):
-    raise ImportError(f"No module named {name!r}")
-
-  monkeypatch.setattr(seqio_check.importlib, "import_module", missing)
-  message = r"--through_seqio needs seqio and TensorFlow \(No module"
+    seqio_check.register([(data, cache)], None)
+  monkeypatch.setitem(sys.modules, "gkd.tasks.evaluator", None)
+  message = r"--through_seqio needs seqio and TensorFlow \(import of"
   with pytest.raises(UserError, match=message):
-    seqio_check.Comparison([(data, cache)], None)
+    seqio_check.register([(data, cache)], None)

@@ -15,6 +15,7 @@ from gkd.tasks import summarization
 from gkd.tasks import translation
 from gkd.text import numbers
 from gkd.text.chain_addition import ChainAddition
+from gkd.text.vocabulary import SentencePieceVocabulary
 from gkd.types import UserError
 from tests.tasks.conftest import CHARACTER
 from tests.tasks.conftest import FAMILIES
@@ -46,9 +47,7 @@ def test_functions_can_be_named_and_imported(family):
 def test_generated_rows_are_those_of_the_generator():
   rows = _rows("tiny_chains", "test")
   expected = ChainAddition().problems("test", 20)
-  assert [_text(row["inputs_pretokenized"]) for row in rows] == [
-    problem.inputs for problem in expected
-  ]
+  assert _prompts("tiny_chains", "test") == [p.inputs for p in expected]
   first = rows[0]["targets"].tolist()
   assert first == [*CHARACTER.encode(expected[0].targets), 1]
   task = seqio.get_mixture_or_task("tiny_chains")
@@ -57,14 +56,12 @@ def test_generated_rows_are_those_of_the_generator():
 
 
 def test_gsm8k_validation_is_held_out_of_train():
-  splits = {
-    split: {_text(row["inputs_pretokenized"]) for row in _rows("gsm8k", split)}
-    for split in ("train", "validation", "test")
-  }
-  assert not splits["train"] & splits["validation"]
-  assert len(splits["train"]) + len(splits["validation"]) == 200
-  assert 2 <= len(splits["validation"]) <= 30
-  assert len(splits["test"]) == 200
+  train, validation, test = (
+    set(_prompts("gsm8k", s)) for s in ("train", "validation", "test")
+  )
+  assert not train & validation
+  assert len(train | validation) == len(test) == 200
+  assert 2 <= len(validation) <= 30
 
 
 def test_solutions_are_plain_sentences(pieces):
@@ -77,10 +74,8 @@ def test_solutions_are_plain_sentences(pieces):
 
 
 def test_tatoeba_train_is_shuffled_the_same_way_each_time():
-  orders = [
-    [_text(row["inputs_pretokenized"]) for row in _rows("tatoeba_ende", split)]
-    for split in ("train", "train", "validation")
-  ]
+  splits = ("train", "train", "validation")
+  orders = [_prompts("tatoeba_ende", split) for split in splits]
   assert orders[0] == orders[1] != orders[2]
   assert sorted(orders[0]) == sorted(orders[2])
   assert orders[2][0] == "translate English to German: I see."
@@ -94,21 +89,20 @@ def test_references_reach_the_metric_as_a_list():
 
 
 @pytest.mark.parametrize(
-  ("name", "inputs", "targets"),
+  ("name", "prefix", "inputs", "targets"),
   [
-    ("wmt14_ende", "en", "de"),
-    ("xsum", "document", "summary"),
+    ("wmt14_ende", translation.PREFIX, "en", "de"),
+    ("xsum", summarization.PREFIX, "document", "summary"),
   ],
 )
-def test_tfds_tasks_have_t5s_prefix(name, inputs, targets):
-  prefix = {"wmt14_ende": translation.PREFIX, "xsum": summarization.PREFIX}
+def test_tfds_tasks_have_t5s_prefix(name, prefix, inputs, targets):
   with tfds.testing.mock_data(num_examples=3):
     source = seqio.get_mixture_or_task(name).source
     raw = list(source.get_dataset("train", shuffle=False).as_numpy_iterator())
     rows = _rows(name, "train")
   assert len(rows) == len(raw) == 3
   for row, example in zip(rows, raw, strict=True):
-    text = prefix[name[:10]] + _text(example[inputs])
+    text = prefix + _text(example[inputs])
     assert _text(row["inputs_pretokenized"]) == text
     assert row["targets_pretokenized"] == example[targets]
     assert row["inputs"][-1] == row["targets"][-1] == 1
@@ -118,17 +112,17 @@ def test_tfds_tasks_have_t5s_prefix(name, inputs, targets):
   "split", ["train[:90%]", "train[6:]+validation[:1]", "all"]
 )
 def test_slices_of_tfds_tasks_reach_tfds_as_they_are(split, pieces, tmp_path):
-  asked = []
+  requested = []
 
   def as_dataset(self, split, **kwargs):
-    asked.append(split)
+    requested.append(split)
     rows = {"en": ["one", "two"], "de": ["eins", "zwei"]}
     return tf.data.Dataset.from_tensor_slices(rows)
 
   # TFDS's own mock gives the same rows whatever the slice is.
   with tfds.testing.mock_data(as_dataset_fn=as_dataset):
     path = _build("wmt14_ende", split, tmp_path, pieces)
-  assert asked == [split]
+  assert requested == [split]
   cache = TokenCache(path)
   assert cache.info["split"] == split
   assert [row.reference for row in cache.read(range(2))] == ["eins", "zwei"]
@@ -160,8 +154,6 @@ def test_xsum_without_its_files_says_manual_dir(tmp_path, monkeypatch):
 
 
 def test_real_gsm8k_survives_the_t5_vocabulary(data_dir):
-  from gkd.text.vocabulary import SentencePieceVocabulary
-
   path = data_dir / "vocab" / "t5_spiece.model"
   vocabulary = SentencePieceVocabulary(path, extra_ids=100)
   arithmetic.register(data_dir, vocabulary)
@@ -211,6 +203,10 @@ def _rows(name, split):
   task = seqio.get_mixture_or_task(name)
   dataset = task.get_dataset(None, split, shuffle=False)
   return list(dataset.as_numpy_iterator())
+
+
+def _prompts(name, split):
+  return [_text(row["inputs_pretokenized"]) for row in _rows(name, split)]
 
 
 def _text(value):

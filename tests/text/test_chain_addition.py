@@ -2,8 +2,6 @@
 
 import itertools
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -13,6 +11,7 @@ from gkd.text.chain_addition import ChainAddition
 from gkd.text.chain_addition import parse_answer
 from gkd.text.chain_addition import split_of
 from gkd.types import UserError
+from tests.data import child
 
 MIXED = ChainAddition(min_terms=2, max_terms=5, digits=3, operators="+-")
 
@@ -69,27 +68,19 @@ def test_problems_are_distinct_and_a_prefix_of_more():
 
 
 def test_same_problems_in_another_process():
-  code = (
-    "from gkd.text.chain_addition import ChainAddition\n"
-    "chains = ChainAddition(min_terms=2, max_terms=5, digits=3,"
-    " operators='+-')\n"
-    "print([row.inputs for row in chains.problems('test', 5)])"
-  )
-  output = subprocess.run(
-    [sys.executable, "-c", code], check=True, capture_output=True, text=True
-  ).stdout
-  assert output.strip() == str([p.inputs for p in MIXED.problems("test", 5)])
+  code = """
+    from tests.text.test_chain_addition import MIXED
+    print([row.inputs for row in MIXED.problems("test", 5)])
+  """
+  assert child.run(code) == str([p.inputs for p in MIXED.problems("test", 5)])
 
 
 def test_knobs_bound_terms_digits_and_operators():
   chains = ChainAddition(min_terms=3, max_terms=4, digits=2, min_digits=2)
-  counts = set()
-  for problem in chains.problems("train", 200):
-    terms = problem.inputs[:-1].split("+")
-    counts.add(len(terms))
-    assert all(10 <= int(term) <= 99 for term in terms)
-    assert "-" not in problem.inputs
-  assert counts == {3, 4}
+  problems = chains.problems("train", 200)
+  chained = [problem.inputs[:-1].split("+") for problem in problems]
+  assert {len(terms) for terms in chained} == {3, 4}
+  assert all(10 <= int(term) <= 99 for terms in chained for term in terms)
 
 
 @pytest.mark.parametrize("style", ["equations", "sums", "answer"])

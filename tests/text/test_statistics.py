@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import sacrebleu
 
 from gkd.text import metrics
 from gkd.text import statistics
@@ -51,20 +50,6 @@ def test_a_resample_is_the_metric_of_the_resampled_texts(metric):
     expected = metric([targets[i] for i in row], [predictions[i] for i in row])
     for name, value in expected.items():
       assert resampled[name][number] == pytest.approx(value, rel=1e-12)
-
-
-def test_bleu_of_sums_is_sacrebleus_of_the_corpus():
-  generator = np.random.default_rng(1)
-  targets, predictions = _texts(generator, None)
-  targets = [target[:1] * 2 for target in targets]
-  found = metrics.bleu.statistics(targets, predictions)
-  for _ in range(5):
-    row = generator.integers(30, size=30)
-    streams = [[targets[i][j] for i in row] for j in range(2)]
-    texts = [predictions[i] for i in row]
-    expected = sacrebleu.BLEU().corpus_score(texts, streams).score
-    counts = np.bincount(row, minlength=30)[None].astype(float)
-    assert found.resampled(counts)["bleu"][0] == pytest.approx(expected)
 
 
 def test_bleu_without_any_match_is_zero():

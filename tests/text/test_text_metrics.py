@@ -37,28 +37,19 @@ def test_calculator_repairs_an_answer():
 
 
 def test_shares_are_in_per_cent_and_overlaps_have_no_unit():
-  shares = (
-    metrics.accuracy,
-    metrics.exact_match,
-    metrics.answer_accuracy,
-    metrics.answer_accuracy_with_calculator,
-  )
-  assert {metric.unit for metric in shares} == {"%"}
-  assert {metric.unit for metric in (metrics.bleu, metrics.rouge)} == {""}
+  for name in ["accuracy", "exact_match", "answer_accuracy"]:
+    assert getattr(metrics, name).unit == "%"
+  assert metrics.answer_accuracy_with_calculator.unit == "%"
+  assert metrics.bleu.unit == metrics.rouge.unit == ""
 
 
 def test_bleu_is_sacrebleu_with_uneven_references():
   predictions = ["Tom wohnt hier .", "Ich habe gestern einen Hund gesehen."]
-  targets = [
-    ["Tom lebt hier.", "Tom wohnt hier."],
-    "Ich habe gestern einen Hund gesehen.",
-  ]
+  targets = [["Tom lebt hier.", "Tom wohnt hier."], predictions[1]]
   streams = [["Tom lebt hier.", targets[1]], ["Tom wohnt hier.", None]]
   expected = sacrebleu.BLEU().corpus_score(predictions, streams).score
   assert metrics.bleu(targets, predictions)["bleu"] == pytest.approx(expected)
-  assert (
-    expected > metrics.bleu(["Tom lebt hier.", targets[1]], predictions)["bleu"]
-  )
+  assert expected > metrics.bleu(streams[0], predictions)["bleu"]
 
 
 def test_international_bleu_is_t5s_call():
@@ -72,17 +63,20 @@ def test_international_bleu_is_t5s_call():
   assert expected != pytest.approx(metrics.bleu(targets, predictions)["bleu"])
 
 
-def test_rouge_is_the_f1_of_shared_ngrams():
-  # 3 of 4 unigrams on each side, 2 of 3 bigrams, longest common sequence 3.
-  found = metrics.rouge(["the cat sat down"], ["the cat sat up"])
-  assert found["rouge1"] == pytest.approx(75.0)
-  assert found["rouge2"] == pytest.approx(200 / 3)
-  assert found["rougeL"] == pytest.approx(75.0)
-
-
-def test_rouge_takes_the_best_reference():
-  found = metrics.rouge([["nothing shared", "a b c"]], ["a b c"])
-  assert found == pytest.approx({"rouge1": 100, "rouge2": 100, "rougeL": 100})
+@pytest.mark.parametrize(
+  ("target", "prediction", "expected"),
+  [
+    # 3 of 4 unigrams on each side, 2 of 3 bigrams, longest common sequence 3.
+    ("the cat sat down", "the cat sat up", (75, 200 / 3, 75)),
+    (["nothing shared", "a b c"], "a b c", (100, 100, 100)),
+  ],
+)
+def test_rouge_is_the_f1_of_ngrams_shared_with_the_best_reference(
+  target, prediction, expected
+):
+  found = metrics.rouge([target], [prediction])
+  names = ("rouge1", "rouge2", "rougeL")
+  assert found == pytest.approx(dict(zip(names, expected, strict=True)))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """Ids equal seqio's in tests/tasks; here is what needs no TensorFlow."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -14,6 +12,7 @@ from gkd.text.vocabulary import first_difference
 from gkd.text.vocabulary import from_spec
 from gkd.text.vocabulary import load
 from gkd.types import UserError
+from tests.data import child
 
 TEXTS = [f"number {i} and {i * i} make one sentence" for i in range(300)]
 
@@ -24,25 +23,19 @@ def trained(tmp_path_factory):
   return train_sentencepiece(TEXTS, 340, path)
 
 
-def test_special_ids_are_those_of_t5(trained):
+def test_training_twice_gives_the_same_file_with_ids_of_t5(trained, tmp_path):
   assert trained.size == 340
   assert [trained.piece(i) for i in range(3)] == ["<pad>", "</s>", "<unk>"]
   assert (trained.pad_id, trained.eos_ids, trained.unk_id) == (0, (1,), 2)
-
-
-def test_training_twice_gives_the_same_file(trained, tmp_path):
   again = train_sentencepiece(iter(TEXTS), 340, tmp_path / "again.model")
   assert again.sha256 == trained.sha256
 
 
-def test_byte_fallback_keeps_characters_never_seen(trained):
+def test_byte_fallback_keeps_characters_never_seen(trained, tmp_path):
   text = "Größe {≤} ~ 日本"
   ids = trained.encode(text)
   assert trained.unk_id not in ids
   assert trained.decode(ids) == text
-
-
-def test_without_byte_fallback_unseen_characters_are_unknown(tmp_path):
   small = train_sentencepiece(
     TEXTS, 80, tmp_path / "v.model", byte_fallback=False
   )
@@ -69,18 +62,22 @@ def test_extra_ids_stand_at_the_end_in_reverse(trained):
   assert wide.encode("<extra_id_99>")[-1] == trained.size
 
 
-@pytest.mark.parametrize("kind", ["pieces", "bytes", "characters"])
-def test_decode_stops_at_eos_and_skips_padding(kind, trained):
-  vocabulary = {
-    "pieces": trained,
-    "bytes": ByteVocabulary(),
-    "characters": CharacterVocabulary("0123456789"),
-  }[kind]
-  ids = vocabulary.encode("12")
+@pytest.fixture(params=["pieces", "bytes", "characters"])
+def any_vocabulary(request, trained):
+  return {
+    "pieces": SentencePieceVocabulary(trained.path, 5),
+    "bytes": ByteVocabulary(7),
+    "characters": CharacterVocabulary("0123456789+="),
+  }[request.param]
+
+
+def test_decode_stops_at_eos_and_skips_padding(any_vocabulary):
+  encode, decode = any_vocabulary.encode, any_vocabulary.decode
+  ids = encode("12")
   assert 1 not in ids
-  assert vocabulary.decode([*ids, 1, *vocabulary.encode("7"), 0, 0]) == "12"
-  assert vocabulary.decode([0, *ids, 0, 0]) == "12"
-  assert vocabulary.decode([]) == ""
+  assert decode([*ids, 1, *encode("7"), 0, 0]) == "12"
+  assert decode([0, *ids, 0, 0]) == "12"
+  assert decode([]) == ""
 
 
 def test_characters_have_ids_from_three_and_unknowns_show():
@@ -90,17 +87,11 @@ def test_characters_have_ids_from_three_and_unknowns_show():
   assert vocabulary.decode([4, 2, 5, 99]) == "b⁇+⁇"
 
 
-@pytest.mark.parametrize("kind", ["pieces", "bytes", "characters"])
-def test_saved_spec_gives_the_same_vocabulary(kind, trained, tmp_path):
-  vocabulary = {
-    "pieces": SentencePieceVocabulary(trained.path, 5),
-    "bytes": ByteVocabulary(7),
-    "characters": CharacterVocabulary("012+="),
-  }[kind]
-  spec = json.loads(json.dumps(vocabulary.save(tmp_path)))
+def test_saved_spec_gives_the_same_vocabulary(any_vocabulary, tmp_path):
+  spec = json.loads(json.dumps(any_vocabulary.save(tmp_path)))
   again = from_spec(spec, tmp_path)
   assert again.spec() == spec
-  assert first_difference(again, vocabulary) is None
+  assert first_difference(again, any_vocabulary) is None
   (tmp_path / "vocabulary.json").write_text(json.dumps(spec))
   assert load(tmp_path / "vocabulary.json").spec() == spec
 
@@ -181,13 +172,14 @@ def test_first_difference_names_id_and_pieces(trained):
 
 
 def test_text_modules_import_without_tensorflow():
-  modules = "vocabulary sentencepiece_training numbers metrics postprocess"
-  code = (
-    "import sys\n"
-    "for name in ('tensorflow', 'seqio', 'torch', 'tensorflow_datasets'):\n"
-    "  sys.modules[name] = None\n"
-    + "".join(f"import gkd.text.{name}\n" for name in modules.split())
-    + "heavy = {'sacrebleu', 'rouge_score', 'sentencepiece', 'nltk'}\n"
-    "assert not heavy & set(sys.modules)\n"
-  )
-  subprocess.run([sys.executable, "-c", code], check=True)
+  code = """
+    import importlib, sys
+    absent = ("tensorflow", "seqio", "torch", "tensorflow_datasets")
+    sys.modules.update(dict.fromkeys(absent))
+    for name in sys.argv[1:]:
+      importlib.import_module(f"gkd.text.{name}")
+    heavy = {"sacrebleu", "rouge_score", "sentencepiece", "nltk"}
+    print(heavy & set(sys.modules))
+  """
+  names = ("vocabulary", "sentencepiece_training", "metrics", "postprocess")
+  assert child.run(code, *names) == "set()"

@@ -27,7 +27,6 @@ from gkd.data.builder.lookup import CacheSpec
 from gkd.data.builder.tokenise import Examples
 from gkd.data.builder.tokenise import Job
 from gkd.data.builder.tokenise import Recipe
-from gkd.data.cache import FEATURES
 from gkd.data.writer import CacheWriter
 from gkd.errors import UserError
 from gkd.progress import Progress
@@ -49,11 +48,6 @@ def find_or_build(
       changes nothing in the cache.
     check: also read an existing cache and compare its hashes, and ask the task
       for its arguments; a damaged or stale cache is rebuilt.
-
-  Raises:
-    UserError: an unknown task or split, no rows, rows too long with "refuse", a
-      metric or postprocess function that cannot be imported without TensorFlow,
-      a full disk.
   """
   if num_workers is not None and num_workers < 1:
     raise UserError(f"{num_workers} workers; give 1 or more")
@@ -187,19 +181,19 @@ def _jobs(
 def _truncated(writer: CacheWriter, spec: CacheSpec) -> dict[str, int]:
   """Counts of rows that were cut; warns of them and of rows without targets."""
   counts = writer.counts
-  cut = {name: counts[f"truncated_{name}"] for name in FEATURES}
+  cut = {name: counts[f"truncated_{name}"] for name in caches.FEATURES}
   if spec.overlong == "refuse" and any(cut.values()):
     writer.discard()
     long = " and ".join(
       f"{cut[name]} rows have more than {spec.lengths[name]} {name} tokens"
-      for name in FEATURES
+      for name in caches.FEATURES
       if cut[name]
     )
     raise UserError(
       f"{spec.name}: {long}; give longer lengths in TASK_FEATURE_LENGTHS or"
       " allow truncation"
     )
-  for name in filter(cut.get, FEATURES):
+  for name in filter(cut.get, caches.FEATURES):
     log.warning(
       "%s: %d rows had more than %d %s tokens and were cut",
       *(spec.name, cut[name], spec.lengths[name], name),

@@ -17,8 +17,6 @@ import numpy as np
 
 from gkd.data import cache
 from gkd.data import shards
-from gkd.data.cache import FEATURES
-from gkd.data.cache import Row
 from gkd.errors import UserError
 from gkd.text.vocabulary import Vocabulary
 
@@ -88,7 +86,7 @@ def write(recipe: Recipe, job: Job) -> int:
 
 def rows(
   recipe: Recipe, job: Job, counts: collections.Counter[str]
-) -> Iterator[Row]:
+) -> Iterator[cache.Row]:
   """Rows of a shard.
 
   Counts up `rows`, `truncated_inputs`, `truncated_targets` and `prompts_alone`,
@@ -111,7 +109,7 @@ def _tokenised(
 ) -> list[dict[str, Any]]:
   """The examples as seqio's `tokenize` and `append_eos` would leave them."""
   tokenised = [{k: _as_tensor(v) for k, v in e.items()} for e in examples]
-  for name in FEATURES:
+  for name in cache.FEATURES:
     texts = [_as_text(example[name]) for example in examples]
     end = [vocabulary.eos_ids[0]] * add_eos[name]
     batch = vocabulary.encode_batch(texts)
@@ -121,9 +119,9 @@ def _tokenised(
   return tokenised
 
 
-def _row(example, recipe, postprocess, counts) -> Row:
+def _row(example, recipe, postprocess, counts) -> cache.Row:
   vocabulary, tokens = recipe.vocabulary, {}
-  for name in FEATURES:
+  for name in cache.FEATURES:
     ids = np.asarray(example.get(name, ()), np.int32)
     if name == "targets" and len(ids) == 1 and ids[0] in vocabulary.eos_ids:
       ids = ids[:0]  # training on an EOS alone would teach silence
@@ -134,7 +132,7 @@ def _row(example, recipe, postprocess, counts) -> Row:
     target = _text(example, "targets", vocabulary)
     reference = postprocess(target, example=example, is_target=True)
   counts["prompts_alone"] += not tokens["targets"].size
-  return Row(
+  return cache.Row(
     inputs=tokens["inputs"],
     targets=tokens["targets"],
     prompt=_text(example, "inputs", vocabulary),

@@ -9,7 +9,6 @@ read and changed by itself. A stage that is done is not done again.
 
 import argparse
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import dataclasses
@@ -161,24 +160,22 @@ def _teacher(train: bool, folder: Path, stages: Stages) -> Path:
 
   def make(folder: Path) -> None:
     _make_caches(folder, "teacher.gin")
-    _train(folder, "teacher.gin", ["RANDOM_SEED=0", f"MODEL_DIR={own}"])
+    bindings = ["RANDOM_SEED=0", f"MODEL_DIR={own}"]
+    _run(train_command.train, folder, "teacher.gin", bindings)
 
   stages.run("teacher", "train the teacher", make, folder)
   if TEACHER.is_dir():
-    print(_compare(_arrays(own), _arrays(TEACHER)))
+    print(_compare(own, TEACHER))
   return own
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-  leaves = source.open_checkpoint(path).leaves
-  return {name: leaf.read() for name, leaf in leaves.items()}
-
-
-def _compare(
-  made: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]
-) -> str:
+def _compare(own: Path, shipped: Path) -> str:
   """Whether a teacher trained anew is the one that comes along."""
-  largest = max(float(np.abs(made[k] - given[k]).max()) for k in given)
+  leaves, others = (source.open_checkpoint(x).leaves for x in (own, shipped))
+  largest = max(
+    float(np.abs(leaves[name].read() - leaf.read()).max())
+    for name, leaf in others.items()
+  )
   if largest == 0:
     return "the teacher is bit for bit the one that comes along"
   return (
@@ -195,21 +192,20 @@ def _one_seed(
   runs = folder / f"seed_{seed}"
   text = runs / "teacher_text"
 
-  def stage(name, words, function, file, *bindings):
-    name, words = f"{runs.name}-{name}", f"{words} (seed {seed})"
+  def stage(name, title, command, file, *bindings):
+    name, title = f"{runs.name}-{name}", f"{title} (seed {seed})"
     bindings = [f"RANDOM_SEED={seed}", *bindings]
-    stages.run(name, words, function, folder, file, bindings)
+    stages.run(name, title, _run, command, folder, file, bindings)
 
-  def train(run, words, *bindings):
-    stage(
-      run, words, _train, f"{run}.gin", f"MODEL_DIR={runs / run}", *bindings
-    )
+  def train(run, title, *bindings):
+    bindings = [f"MODEL_DIR={runs / run}", *bindings]
+    stage(run, title, train_command.train, f"{run}.gin", *bindings)
 
   train(STUDENT.run, "the student's fine-tuning on few solutions")
   stage(
     "teacher_text",
     "the teacher answers the prompts once",
-    _quietly(sample_command.sample),
+    sample_command.sample,
     "teacher_text.gin",
     f"INITIAL_CHECKPOINT_PATH={teacher}",
     f"OUTPUT_DIR={text}",
@@ -236,7 +232,7 @@ def _one_seed(
     stage(
       f"{split}-{method.run}",
       f"score {method.run} on {split}",
-      _quietly(evaluate_command.evaluate),
+      evaluate_command.evaluate,
       "evaluate.gin",
       *bindings,
     )
@@ -245,20 +241,16 @@ def _one_seed(
   return rows
 
 
-def _train(folder: Path, file: str, bindings: Sequence[str]) -> None:
+def _run(
+  command: Callable[[Folders], Any],
+  folder: Path,
+  file: str,
+  bindings: Sequence[str],
+) -> None:
+  """Runs a command; its line for each number would drown the table."""
   configuration.load([f"{CONFIGS}/{file}"], bindings)
-  train_command.train(Folders("", str(folder / "data")))
-
-
-def _quietly(command: Callable[[Folders], Any]) -> Callable[..., None]:
-  """A stage of a command: a line for each number would drown the table."""
-
-  def run(folder: Path, file: str, bindings: Sequence[str]) -> None:
-    configuration.load([f"{CONFIGS}/{file}"], bindings)
-    with contextlib.redirect_stdout(None):
-      command(Folders("", str(folder / "data")))
-
-  return run
+  with contextlib.redirect_stdout(None):
+    command(Folders("", str(folder / "data")))
 
 
 def _hardware() -> str:

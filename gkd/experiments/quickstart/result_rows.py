@@ -67,7 +67,7 @@ def row(
     (score.metric, score.label): scored.last(score)
     for score in metric_info.scores(scored.metrics)
   }
-  made = {
+  result = {
     "method": method,
     "run": scores.name,
     "labels": labels,
@@ -84,12 +84,12 @@ def row(
   if (run / "metrics.jsonl").exists():
     trained = read.read_run(str(run))
     seconds = [trained.total(f"time/{phase}_seconds") for phase in _PHASES]
-    made["train_seconds"] = sum(s for s in seconds if s == s)
-    made["updates"] = trained.num_steps
+    result["train_seconds"] = sum(s for s in seconds if s == s)
+    result["updates"] = trained.num_steps
     settings = trained.settings
-    made["lambda"] = settings.get("rollout.student_fraction")
-    made["divergence"] = settings.get("objective.divergence.type")
-  return made
+    result["lambda"] = settings.get("rollout.student_fraction")
+    result["divergence"] = settings.get("objective.divergence.type")
+  return result
 
 
 def text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -101,15 +101,10 @@ def text(rows: Sequence[Mapping[str, Any]]) -> str:
     width = max(map(len, [title, *cells]))
     align = str.rjust if spec else str.ljust
     columns.append([align(cell, width) for cell in [title, *cells]])
-  lines = ["  ".join(line) for line in zip(*columns, strict=True)]
-  lines.insert(1, "-" * len(lines[0]))
-  return "\n".join(
-    [
-      "",
-      *lines,
-      "",
-      "accuracy in per cent of held-out problems; KL to the teacher in nats per"
-      " sequence; training in seconds",
-      "",
-    ]
+  head, *lines = ["  ".join(line) for line in zip(*columns, strict=True)]
+  table = "\n".join([head, "-" * len(head), *lines])
+  units = (
+    "accuracy in per cent of held-out problems; KL to the teacher in nats per"
+    " sequence; training in seconds"
   )
+  return f"\n{table}\n\n{units}\n"

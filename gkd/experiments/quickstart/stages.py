@@ -7,25 +7,21 @@ from pathlib import Path
 import time
 from typing import Any
 
+from gkd import files
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
 
 class Stages:
-  """Runs named stages once; what is done is remembered in the folder."""
+  """Runs `num_stages` named stages once, remembered in the folder.
+
+  Raises:
+    UserError: the folder holds stages of another `made_with`, the digest of
+      everything that the stages depend on.
+  """
 
   def __init__(self, folder: Path, made_with: str, num_stages: int):
-    """Opens the folder's memory.
-
-    Args:
-      folder: of the quickstart.
-      made_with: digest of everything that the stages depend on.
-      num_stages: of this call, to count them.
-
-    Raises:
-      UserError: the folder holds stages that were made with something else.
-    """
     self._folder = folder / "stages"
     self._folder.mkdir(exist_ok=True)
     self._num_stages = num_stages
@@ -39,21 +35,18 @@ class Stages:
     mark.write_text(made_with)
 
   def run(
-    self, name: str, words: str, function: Callable[..., Any], *args: Any
+    self, name: str, title: str, function: Callable[..., Any], *args: Any
   ) -> None:
     """Calls `function(*args)` unless this stage is done."""
-    place = f"[{len(self._seconds) + 1}/{self._num_stages}]"
+    number = f"[{len(self._seconds) + 1}/{self._num_stages}]"
     mark = self._folder / f"{name}.json"
     if mark.exists():
-      log.info("%s %s: done", place, words)
+      log.info("%s %s: done", number, title)
     else:
-      log.info("%s %s", place, words)
+      log.info("%s %s", number, title)
       started = time.time()
       function(*args)
-      text = json.dumps({"seconds": time.time() - started})
-      partial = mark.with_suffix(".partial")
-      partial.write_text(text)
-      partial.replace(mark)
+      files.write_json(mark, {"seconds": time.time() - started})
     self._seconds.append(json.loads(mark.read_text())["seconds"])
 
   @property

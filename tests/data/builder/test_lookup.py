@@ -4,7 +4,6 @@ import os
 
 import pytest
 
-from gkd.data.builder import cache_key
 from gkd.data.builder import lookup
 from gkd.text.vocabulary import ByteVocabulary
 from tests.data import tiny_caches
@@ -54,17 +53,6 @@ def test_the_newest_of_several_is_taken(tmp_path):
     for date, place in enumerate(order):
       os.utime(folders[place] / "info.json", (date, date))
     assert find(tmp_path) == str(folders[order[-1]])
-
-
-def test_a_changed_raw_file_makes_a_cache_stale(tmp_path):
-  (tmp_path / "x.gz").write_bytes(b"one")
-  states = cache_key.raw_file_states({"x.gz": tmp_path / "x.gz"})
-  made = make(tmp_path / "toy" / "train-0", raw_files=states)
-  assert find(tmp_path, data_dir=tmp_path) == find(tmp_path) == str(made)
-  (tmp_path / "x.gz").write_bytes(b"two")
-  os.utime(tmp_path / "x.gz", (1, 1))
-  assert find(tmp_path, data_dir=tmp_path) is None
-  assert find(tmp_path, data_dir=tmp_path / "elsewhere") == str(made)
 
 
 def test_folders_in_the_making_and_locks_are_no_caches(tmp_path):

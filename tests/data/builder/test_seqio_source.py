@@ -1,8 +1,11 @@
 """Tokens made in batches are those of seqio, for each kind of vocabulary."""
 
+import collections
+
 import numpy as np
 import pytest
 import seqio
+import tensorflow as tf
 
 from gkd.data.builder import seqio_source
 from gkd.data.builder import tokenise
@@ -41,8 +44,6 @@ def vocabularies(tmp_path_factory):
 
 
 def _lower(dataset):
-  import tensorflow as tf
-
   return dataset.map(
     lambda ex: {**ex, "inputs": tf.strings.lower(ex["inputs"])}
   )
@@ -50,15 +51,11 @@ def _lower(dataset):
 
 def register(vocabulary, preprocess=None):
   """The task "parity"."""
+  names = ("inputs", "targets", "references")
+  rows = [dict(zip(names, row, strict=True)) for row in ROWS]
   features.add_task(
     "parity",
-    sources.rows_source(
-      lambda split: [
-        {"inputs": a, "targets": b, "references": c} for a, b, c in ROWS
-      ],
-      ("train",),
-      with_references=True,
-    ),
+    sources.rows_source(lambda split: rows, ("train",), with_references=True),
     vocabulary,
     preprocess=preprocess,
     postprocess=postprocess.references,
@@ -69,14 +66,9 @@ def register(vocabulary, preprocess=None):
 
 def changed(task, **changes):
   """A task like this one with other arguments."""
-  arguments = {
-    "source": task.source,
-    "output_features": task.output_features,
-    "preprocessors": task.preprocessors,
-    "postprocess_fn": task.postprocessor,
-    **changes,
-  }
-  return seqio.Task("changed", **arguments)
+  names = ("source", "output_features", "preprocessors")
+  arguments = {name: getattr(task, name) for name in names}
+  return seqio.Task("changed", **arguments | changes)
 
 
 @pytest.fixture(autouse=True)
@@ -86,27 +78,25 @@ def _unregistered():
     seqio.TaskRegistry.remove("parity")
 
 
-def spec(vocabulary):
-  return CacheSpec(
+def read(task, vocabulary):
+  spec = CacheSpec(
     task="parity",
     split="train",
     lengths=LENGTHS,
     vocabulary=vocabulary,
     cache_dir="",
   )
+  return seqio_source.read(task, spec)
 
 
 def converted(task, vocabulary):
   """Rows through `read` and a worker's code; whether texts were read."""
-  examples = seqio_source.read(task, spec(vocabulary))
+  examples = read(task, vocabulary)
+  references = "gkd.text.postprocess:references"
   recipe = tokenise.Recipe(
-    "",
-    LENGTHS,
-    vocabulary,
-    "gkd.text.postprocess:references",
-    examples.add_eos,
+    "", LENGTHS, vocabulary, references, examples.add_eos
   )
-  counts = tokenise.collections.Counter()
+  counts = collections.Counter()
   job = tokenise.Job(0, 0, list(examples.rows))
   rows = list(tokenise.rows(recipe, job, counts))
   return rows, counts, examples.add_eos is not None
@@ -114,13 +104,11 @@ def converted(task, vocabulary):
 
 def by_seqio(task):
   """(tokens cut with their EOS kept, example untrimmed) of each row."""
+  dataset = task.source.get_dataset("train", shuffle=False)
+  if len(task.preprocessors) > 2:
+    dataset = _lower(dataset)
   cut = seqio.preprocessors.append_eos_after_trim(
-    seqio.preprocessors.tokenize(
-      task.source.get_dataset("train", shuffle=False)
-      if len(task.preprocessors) == 2
-      else _lower(task.source.get_dataset("train", shuffle=False)),
-      task.output_features,
-    ),
+    seqio.preprocessors.tokenize(dataset, task.output_features),
     output_features=task.output_features,
     sequence_length=LENGTHS,
   )
@@ -153,7 +141,7 @@ def test_tokens_texts_and_references_are_those_of_seqio(
     np.testing.assert_array_equal(row.targets, cut["targets"])
     reference = task.postprocess_fn(target, example=whole, is_target=True)
     assert row.reference == reference
-  for name in tokenise.FEATURES:
+  for name in LENGTHS:
     lengths = [len(whole[name]) for _, whole in expected]
     cuts = sum(length > LENGTHS[name] for length in lengths)
     assert counts[f"truncated_{name}"] == cuts > 0
@@ -192,33 +180,26 @@ def test_rows_without_eos_get_none(vocabularies):
   assert rows[0].targets[-1] == vocabulary.eos_ids[0]
 
 
-def _odd_preprocessors():
+def test_only_what_is_known_is_tokenised_here(vocabularies):
   prep = seqio.preprocessors
 
   def with_lengths(dataset, sequence_length):
     assert sequence_length == LENGTHS
     return dataset
 
-  placeholder = seqio.CacheDatasetPlaceholder()
-  return [
+  task = register(vocabularies["bytes"])
+  for steps, is_known in (
     ([prep.tokenize, prep.append_eos], True),
-    ([prep.tokenize, placeholder, prep.append_eos], True),
+    ([prep.tokenize, seqio.CacheDatasetPlaceholder(), prep.append_eos], True),
     ([with_lengths, prep.tokenize, prep.append_eos], True),
     ([prep.tokenize, prep.append_eos, _lower], False),
     ([prep.tokenize], False),
     ([prep.tokenize_and_append_eos], False),
-  ]
-
-
-def test_only_what_is_known_is_tokenised_here(vocabularies):
-  vocabulary = vocabularies["bytes"]
-  plain = register(vocabulary)
-  for steps, known in _odd_preprocessors():
-    task = changed(plain, preprocessors=steps)
-    found = seqio_source._before_tokenising(task, vocabulary)
-    assert (found is not None) == known, steps
-    if known:
-      assert found == steps[: steps.index(seqio.preprocessors.tokenize)]
+  ):
+    other = changed(task, preprocessors=steps)
+    before = seqio_source._before_tokenising(other, vocabularies["bytes"])
+    expected = steps[: steps.index(prep.tokenize)] if is_known else None
+    assert before == expected, steps
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -239,36 +220,23 @@ def test_a_vocabulary_is_known_by_its_content(vocabularies, kind):
       assert not seqio_source._gives_the_ids_of(theirs, ours)
 
 
-def test_examples_of_any_shape_come_as_seqio_gives_them(vocabularies):
+def test_examples_of_any_shape_come_as_seqio_gives_them():
   """Numbers and lists of any length beside the texts, in more than a batch."""
-  import tensorflow as tf
-
   size = seqio_source._ROWS_AT_ONCE + 3
-  given = [
-    {
-      "inputs": f"i{n}".encode(),
-      "targets": b"t",
+  dataset = tf.data.Dataset.range(size).map(
+    lambda n: {
+      "inputs": tf.strings.as_string(n),
+      "targets": "t",
       "number": n,
-      "many": [b"x"] * (n % 3),
+      "many": tf.repeat(["x"], n % 3),
       "pair": [n, n + 1],
     }
-    for n in range(size)
-  ]
-  spec = {
-    "inputs": tf.TensorSpec([], tf.string),
-    "targets": tf.TensorSpec([], tf.string),
-    "number": tf.TensorSpec([], tf.int64),
-    "many": tf.TensorSpec([None], tf.string),
-    "pair": tf.TensorSpec([2], tf.int32),
-  }
-  dataset = tf.data.Dataset.from_generator(
-    lambda: iter(given), output_signature=spec
   )
-  assert seqio_source._has_texts(dataset.element_spec)
-  found = list(seqio_source._in_batches(dataset))
-  assert len(found) == size
-  plain = dataset.as_numpy_iterator()
-  for left, right in zip(found, plain, strict=True):
+  spec = dataset.element_spec
+  assert seqio_source._has_texts(spec)
+  examples = list(seqio_source._in_batches(dataset))
+  assert len(examples) == size
+  for left, right in zip(examples, dataset.as_numpy_iterator(), strict=True):
     assert left.keys() == right.keys()
     for name, value in right.items():
       np.testing.assert_array_equal(left[name], value)

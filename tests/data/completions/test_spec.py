@@ -23,23 +23,25 @@ def plan(tmp_path_factory):
   )
 
 
-def test_summary_says_what_was_written_and_how_fast():
-  result = Result(
-    "answers", 500, 2000, 50_000, 100, 0, 0, 500, 13_000, 5.0, 1.0
-  )
-  assert result.describe() == (
-    "2,000 completions of 500 prompts in answers: 50,000 tokens, mean length"
-    " 25.0, 5.0% cut without EOS; 500 of them now, in 5.0 s, of which 1.0 s"
-    " compiling: a rate of 125.0 completions/s, 3,250 tokens/s"
-  )
-
-
-def test_summary_of_a_search_says_what_it_did_not_find():
-  result = Result("answers", 500, 1990, 50_000, 0, 10, 3, 0, 0, 0.0, 0.0)
-  assert result.describe().endswith(
-    "cut without EOS, 10 missing, as fewer beams ended, 3 with the text of a"
-    " better one; complete, nothing to do"
-  )
+@pytest.mark.parametrize(
+  ("numbers", "expected"),
+  [
+    (
+      (2000, 50_000, 100, 0, 0, 500, 13_000, 5.0, 1.0),
+      "2,000 completions of 500 prompts in c: 50,000 tokens, mean length 25.0,"
+      " 5.0% cut without EOS; 500 of them now, in 5.0 s, of which 1.0 s"
+      " compiling: a rate of 125.0 completions/s, 3,250 tokens/s",
+    ),
+    (
+      (1990, 49_750, 0, 10, 3),
+      "1,990 completions of 500 prompts in c: 49,750 tokens, mean length 25.0,"
+      " 0.0% cut without EOS, 10 missing, as fewer beams ended, 3 with the text"
+      " of a better one; complete, nothing to do",
+    ),
+  ],
+)
+def test_summary_says_what_was_written_and_how_fast(numbers, expected):
+  assert Result("c", 500, *numbers).describe() == expected
 
 
 @pytest.mark.parametrize(
