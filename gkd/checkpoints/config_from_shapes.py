@@ -38,9 +38,7 @@ def config_of(
 
   Args:
     shapes: {"encoder/layers_0/mlp/wi_0/kernel": (512, 1024), …}.
-    given: fields of T5Config that shapes do not tell (mlp_activations,
-      vocabulary_size, dtype, dropout_rate, …), or that they do: then both have
-      to agree.
+    given: see `source.open_checkpoint`.
 
   Returns:
     The config, and a sentence about each thing that was assumed.

@@ -57,8 +57,7 @@ def check(
     slots: see `Checkpoint`; of every parameter, if there are any.
 
   Raises:
-    UserError: names what is missing, left over, misshapen and of another type,
-      each with its shape.
+    UserError: lists what is missing, left over, misshapen or of another type.
   """
   layers = sum(t5_params.depths(config).values())
   if layers > len(leaves):  # before anything is made for each of them

@@ -60,8 +60,9 @@ def open_checkpoint(
       None takes the newest sound one. Of any other folder it is ignored.
     verify: compare our own files with their hashes; without it the newest
       finished checkpoint of a run is taken as it is.
-    **given: fields of T5Config that the format does not say; None counts as
-      not given.
+    **given: fields of T5Config: those of the program, dropout_rate and dtype,
+      replace what was saved, others fill in what the format does not say, or
+      have to agree with it. None counts as not given.
 
   Raises:
     UserError: no folder or step, none of the formats, damaged, a given field
@@ -157,14 +158,9 @@ def every_kth_layer(
 
 
 def at_step(path: str | os.PathLike, step: int | None) -> Path:
-  """The checkpoint of a step, of a run's folder (ours or T5X's) with several.
+  """The checkpoint of a step, as the folders of a run (ours, T5X's) number it.
 
-  Of a run of ours that went on from a checkpoint, the step is that of the run,
-  as its folders are numbered. Any other folder is returned as it is, and so is
-  each where step is None.
-
-  Raises:
-    UserError: no folder, or no checkpoint of that step in it.
+  Any other folder is returned as it is, and so is each where step is None.
   """
   folder = format_detection.existing_folder(path)
   if step is None:

@@ -120,11 +120,7 @@ def read(
     folder: whose tokenizer tells the number of real ids.
     saved: its config.json, see `load`.
     via_embedding: see `hf_head.take_head`.
-    given: fields of T5Config; those of the program replace what was saved,
-      others must agree with it.
-
-  Raises:
-    UserError: a size is missing, or `given` contradicts the file.
+    given: see `source.open_checkpoint`.
   """
   file = folder / FILE
   present = {key: value for key, value in saved.items() if value is not None}
@@ -159,9 +155,6 @@ def as_json(
     config: of the model.
     dtype: "float32" or "bfloat16", of the parameters.
     model_type: that it had, if it came from there.
-
-  Raises:
-    UserError: transformers has no such activations.
   """
   if config.mlp_activations not in _THEIRS:
     raise UserError(

@@ -28,18 +28,9 @@ _KEPT = {"model_type": str, "model_max_length": int}
 
 
 def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
-  """Opens a folder that transformers saved; arrays are read later.
+  """Opens a folder that transformers saved; see `source.open_checkpoint`.
 
   Only tensors that may be the embedding once more are read, to compare them.
-
-  Args:
-    path: the folder.
-    given: fields of T5Config; dropout_rate and dtype replace what was saved,
-      others must agree with it.
-
-  Raises:
-    UserError: not a T5 encoder–decoder in safetensors files, damaged, or with
-      tensors that are missing, left over, misshapen or of another type.
   """
   saved = hf_config.load(path)
   tensors = safetensors_file.open_folder(path)
@@ -80,7 +71,7 @@ def write(
     path: an existing empty folder.
     checkpoint: what to write; its slots and step have no place there.
     vocabulary: its tokenizer; None for a folder without one.
-    card: licences for the model card, see `model_card.text`.
+    card: see `model_card.text`.
     shard_bytes: most bytes of arrays in a file.
 
   Raises:

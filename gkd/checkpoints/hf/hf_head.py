@@ -34,13 +34,9 @@ UNREAD = (
 
 
 def take_copies(path: Path, tensors: dict[str, Leaf]) -> list[str]:
-  """Removes what a folder has twice, or for nothing, from `tensors`.
+  """Takes what a folder has twice, or for nothing, out of `tensors`.
 
-  Returns:
-    Sentences about what was taken out.
-
-  Raises:
-    UserError: a copy of the embedding is not one.
+  Returns sentences about it; refuses copies of the embedding that differ.
   """
   sentences = []
   if tensors.pop(UNREAD, None):
@@ -75,9 +71,6 @@ def take_head(
 
   Returns:
     Whether the head is the embedding, after scaled states; sentences.
-
-  Raises:
-    UserError: weights of a head that config.json has no use for.
   """
   is_scaled, is_tied = _scaled_and_tied(saved)
   head, embedding = tensors.get(HF_HEAD), tensors.get(HF_EMBEDDING)

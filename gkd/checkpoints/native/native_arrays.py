@@ -59,13 +59,7 @@ def save_async(path: Path, tree: Any) -> ocp.AsyncResponse:
 def load(path: Path, like: Any) -> Any:
   """Restores a tree after a check of names, shapes and types.
 
-  Args:
-    path: of the checkpoint.
-    like: tree of arrays, or of `jax.ShapeDtypeStruct`s with the shardings to
-      restore onto; without one an array stays on the host.
-
-  Raises:
-    UserError: names, shapes or types differ.
+  See `Store.restore`; where `like` has no sharding, an array stays on the host.
   """
   like = jax.tree.map(_abstract, _without_numpy_scalars(like))
   # Orbax itself would cast or fill silently.

@@ -60,15 +60,7 @@ def open_checkpoint(
 ) -> Checkpoint:
   """A run (its newest sound checkpoint), one checkpoint of it, or a model.
 
-  Args:
-    path: folder.
-    given: fields of T5Config; dropout_rate and dtype replace what was saved,
-      others must agree with it.
-    verify: compare every byte with its hash before anything else is read;
-      without it the newest finished checkpoint of a run is taken as it is.
-
-  Raises:
-    UserError: nothing there, damaged, or `given` contradicts it.
+  See `source.open_checkpoint`. Hashes are verified before anything is read.
   """
   folder = _checkpoint_folder(path, verify)
   if verify:

@@ -32,21 +32,10 @@ _EXACT_STEPS = 256  # all integers up to here are bfloat16 numbers
 
 
 def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
-  """Opens a T5X checkpoint; arrays are read later, one at a time.
+  """Opens a checkpoint, of a run's folder the newest.
 
-  Args:
-    path: the folder of a checkpoint, or of a run: then its newest one.
-    given: fields of T5Config that shapes do not tell, see
-      `config_from_shapes.config_of`.
-
-  Returns:
-    The checkpoint, unscanned. `slots` are Adafactor's, in float32, for every
-    parameter or none at all; what was left out is in `assumed`.
-
-  Raises:
-    UserError: no T5X checkpoint, half-written or damaged, not of a T5
-      encoder–decoder, of a type that gkd does not keep, or contradicting
-      `given`.
+  See `source.open_checkpoint`. Layers are unscanned; slots are Adafactor's, in
+  float32, for every parameter or none at all, and `assumed` says why.
   """
   location = t5x_folders.find(path)
   path = location.path

@@ -39,11 +39,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
   the folder's name in the end. Models with a bias per layer are written with
   their layers stacked (scalable_t5), the one way T5X knows them. Without slots
   there is no optimizer state, which T5X's evaluation and inference do not look
-  for; to train on, T5X has `fallback_to_scratch`.
-
-  Args:
-    path: the folder; the caller renames it when this has returned.
-    checkpoint: what to write; the step is 0 if it has none.
+  for; to train on, T5X has `fallback_to_scratch`. The step is 0 if it has none.
 
   Raises:
     UserError: slots, or layers of two types, of a model whose layers have to
