@@ -90,8 +90,8 @@ def measure(size: str, scratch: Path) -> dict[str, Any]:
   try:
     for source, folder, to in zip(sources, folders, ROUTE, strict=False):
       steps.append(_watched(size, source, folder, to))
-      said = steps[-1]
-      print(f"{said['step']}: {said['seconds']:.1f} s", file=sys.stderr)
+      step = steps[-1]
+      print(f"{step['step']}: {step['seconds']:.1f} s", file=sys.stderr)
     same = _compared(folders[0], folders[-1])
   finally:
     for folder in folders:
@@ -215,10 +215,10 @@ def _memory(pid: int) -> dict[str, float]:
   """Anonymous, file-backed, and peak resident memory of a process; Linux."""
   kept = {"RssAnon": "anonymous_mb", "RssFile": "mapped_mb", "VmHWM": "peak_mb"}
   lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-  found = (line.split() for line in lines)
+  fields = (line.split() for line in lines)
   return {
     kept[words[0].rstrip(":")]: int(words[1]) * 1024 / 1e6
-    for words in found
+    for words in fields
     if words and words[0].rstrip(":") in kept
   }
 

@@ -88,12 +88,12 @@ def _load(folder: str, dtype: str) -> None:
     for shard in array.addressable_shards:
       held = per_device.get(shard.device.id, 0)
       per_device[shard.device.id] = held + shard.data.nbytes
-  said = {
+  result = {
     "seconds": seconds,
     "device_mb": [per_device[i] / 1e6 for i in sorted(per_device)],
     "content_sha256": checkpoint.content_sha256,
   }
-  print(json.dumps(said), flush=True)
+  print(json.dumps(result), flush=True)
   sys.stdin.readline()
 
 

@@ -158,9 +158,9 @@ class Store:
     whole = [f for f in unmarked if (f / METADATA_FILE).is_file()]
     if not steps and len(whole) < 2:
       return None
-    found = sorted(int(folder.name) for folder in self._folders())
+    steps = sorted(int(folder.name) for folder in self._folders())
     raise UserError(
-      f"all checkpoints in {self.directory} are damaged ({found}); restore the"
+      f"all checkpoints in {self.directory} are damaged ({steps}); restore the"
       " files, or delete the folder to start again from step 0"
     )
 

@@ -36,9 +36,9 @@ def test_by_default_it_is_the_one_beside_the_checkpoint(tmp_path):
   )
   words = vocabulary.load(CHARACTERS)
   save(tmp_path / "model", words)
-  found, said = checkpoint_tokenizer.find(bare, None)
-  assert vocabulary.first_difference(found, words) is None
-  assert said.endswith("of the source")
+  tokenizer, remark = checkpoint_tokenizer.find(bare, None)
+  assert vocabulary.first_difference(tokenizer, words) is None
+  assert remark.endswith("of the source")
   assert checkpoint_tokenizer.find(bare, "none") == (
     None,
     "tokenizer: left out, as was asked",
@@ -49,8 +49,8 @@ def test_another_folder_may_hold_it(tmp_path):
   folder = save(tmp_path / "model", vocabulary.load(CHARACTERS))
   spec = folder / "vocabulary" / "vocabulary.json"
   for named in (folder, spec):
-    found, said = checkpoint_tokenizer.find(checkpoint(21), str(named))
-    assert (found.size, said.endswith(f"from {named}")) == (21, True)
+    tokenizer, remark = checkpoint_tokenizer.find(checkpoint(21), str(named))
+    assert (tokenizer.size, remark.endswith(f"from {named}")) == (21, True)
   (tmp_path / "empty").mkdir()
   with pytest.raises(UserError, match=r"has neither spiece.model, tokenizer"):
     checkpoint_tokenizer.find(checkpoint(21), str(tmp_path / "empty"))
@@ -65,8 +65,12 @@ def test_characters_may_be_more_than_the_name_of_a_file_has():
 
 
 def test_bytes_fill_the_real_ids_with_extra_ones():
-  found, _ = checkpoint_tokenizer.find(checkpoint(384), "bytes")
-  assert (found.kind, found.size, found.extra_ids) == ("bytes", 384, 125)
+  tokenizer, _ = checkpoint_tokenizer.find(checkpoint(384), "bytes")
+  assert (tokenizer.kind, tokenizer.size, tokenizer.extra_ids) == (
+    "bytes",
+    384,
+    125,
+  )
 
 
 def test_sentinels_are_added_to_a_file_that_lacks_them(tmp_path):
@@ -76,10 +80,10 @@ def test_sentinels_are_added_to_a_file_that_lacks_them(tmp_path):
   file = tmp_path / "spiece.model"
   texts = [f"{n} + {n * 7} = {n * 8}" for n in range(200)]
   sentencepiece_training.train_sentencepiece(texts, 300, file)
-  found, _ = checkpoint_tokenizer.find(checkpoint(400), str(file))
-  assert (found.size, found.extra_ids) == (400, 100)
-  found, _ = checkpoint_tokenizer.find(checkpoint(300), str(file))
-  assert (found.size, found.extra_ids) == (300, 0)
+  tokenizer, _ = checkpoint_tokenizer.find(checkpoint(400), str(file))
+  assert (tokenizer.size, tokenizer.extra_ids) == (400, 100)
+  tokenizer, _ = checkpoint_tokenizer.find(checkpoint(300), str(file))
+  assert (tokenizer.size, tokenizer.extra_ids) == (300, 0)
   with pytest.raises(UserError, match=r"does not fit .* 420 real ids in 512 r"):
     checkpoint_tokenizer.find(checkpoint(420), str(file))
 

@@ -47,8 +47,8 @@ def test_config_is_read_off_the_shapes(fields):
 )
 def test_of_a_public_model_nothing_is_lost(name):
   config = t5.T5Config.from_size(sizes.named(name))
-  found, assumed = config_from_shapes.config_of(shapes_of(config), {})
-  assert found == config
+  inferred, assumed = config_from_shapes.config_of(shapes_of(config), {})
+  assert inferred == config
   assert config_from_shapes.not_kept(config) == {}
   real = f"vocabulary_size: {config.vocabulary_size} real ids in"
   assert any(text.startswith(real) for text in assumed)
@@ -147,8 +147,8 @@ def test_a_missing_layer_is_left_for_the_caller_to_list():
 def test_what_is_not_kept_brings_the_config_back(fields):
   config = t5.T5Config(**{**TINY, **fields})
   lost = config_from_shapes.not_kept(config)
-  found, assumed = config_from_shapes.config_of(shapes_of(config), lost)
-  assert found == config
+  inferred, assumed = config_from_shapes.config_of(shapes_of(config), lost)
+  assert inferred == config
   assert not lost.keys() & {text.partition(":")[0] for text in assumed}
   for name in lost:
     fewer = {field: lost[field] for field in lost if field != name}

@@ -54,12 +54,6 @@ def refused(tmp_path, capsys):
   return run
 
 
-def flip_a_bit(file, at):
-  content = bytearray(file.read_bytes())
-  content[at] ^= 1
-  file.write_bytes(bytes(content))
-
-
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_truncated_flipped_or_missing_file(copied, refused, name):
   """By every conversion; a flipped bit where the format has a checksum."""
@@ -73,7 +67,7 @@ def test_a_truncated_flipped_or_missing_file(copied, refused, name):
     assert str(folder) in refused(folder, FORMATS)
   if name != "hf":
     file.write_bytes(content)
-    flip_a_bit(file, len(content) // 2)
+    tiny_models.flip_a_bit(file)
     refused(folder)
   file.unlink()
   refused(folder)
@@ -82,7 +76,7 @@ def test_a_truncated_flipped_or_missing_file(copied, refused, name):
 def test_a_flipped_bit_of_safetensors_cannot_be_noticed(copied, tmp_path):
   """The format has no checksum: another number is a number."""
   folder = copied("hf")
-  flip_a_bit(folder / "model.safetensors", -5)
+  tiny_models.flip_a_bit(folder / "model.safetensors", -5)
   tiny_models.convert(folder, tmp_path / "out", to="gkd")
 
 

@@ -97,15 +97,22 @@ def as_leaves(arrays) -> dict[str, Leaf]:
   }
 
 
-def assert_same_arrays(found, wanted):
+def assert_same_arrays(leaves, wanted):
   """Names, shapes, types and every bit."""
-  assert list(found) == list(wanted)
+  assert list(leaves) == list(wanted)
   for name, leaf in wanted.items():
-    left, right = found[name].read(), leaf.read()
-    assert found[name].shape == left.shape == right.shape, name
-    assert found[name].dtype == str(left.dtype) == str(right.dtype), name
+    left, right = leaves[name].read(), leaf.read()
+    assert leaves[name].shape == left.shape == right.shape, name
+    assert leaves[name].dtype == str(left.dtype) == str(right.dtype), name
     assert left.tobytes() == right.tobytes(), name
     assert left.flags.c_contiguous
+
+
+def flip_a_bit(file, at=None):
+  """Of a byte, by default the middle one."""
+  content = bytearray(file.read_bytes())
+  content[len(content) // 2 if at is None else at] ^= 1
+  file.write_bytes(bytes(content))
 
 
 def files_of(folder) -> dict[str, bytes]:

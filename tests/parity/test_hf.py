@@ -77,9 +77,9 @@ def test_there_and_back(
 
   config, params = tiny_models.read(tmp_path / "theirs")
   assert config == t5.T5Config.from_size(options)
-  found = trees.flatten(params)
-  assert found.keys() == weights.keys()
-  for path, array in found.items():
+  flat = trees.flatten(params)
+  assert flat.keys() == weights.keys()
+  for path, array in flat.items():
     assert array.dtype.name == dtype
     want = weights[path].astype(np.float32).astype(array.dtype)
     np.testing.assert_array_equal(array, want, err_msg=path)

@@ -61,34 +61,12 @@ def read(tmp_path):
   return run
 
 
-def without(*names, **changes):
-  kept = {n: v for n, v in FLAN_SMALL.items() if n not in names}
-  return kept | changes
-
-
 def test_flan_t5_small(read):
   config, assumed = read(FLAN_SMALL)
   assert config == SMALL
   assert assumed == (
     "vocabulary_size: 32100, for want of a tokenizer in the folder",
   )
-
-
-def test_an_old_file_says_less(read):
-  """t5-small of version 2: neither activation nor ties nor distances."""
-  old = without(
-    "feed_forward_proj",
-    "tie_word_embeddings",
-    "relative_attention_max_distance",
-    architectures=["T5WithLMHeadModel"],
-    num_layers=6,
-    num_decoder_layers=None,
-  )
-  config, _ = read(old, via_embedding=True)
-  assert config.mlp_activations == ("relu",)
-  assert config.logits_via_embedding
-  assert config.relative_max_distance == 128
-  assert (config.num_encoder_layers, config.num_decoder_layers) == (6, 6)
 
 
 def test_every_number_has_its_place(read):
@@ -106,48 +84,64 @@ def test_every_number_has_its_place(read):
     "layer_norm_epsilon": ("layer_norm_epsilon", 1e-5),
   }
   saved = {theirs: value for theirs, (_, value) in numbers.items()}
-  config, _ = read(without(**saved), vocabulary_size=10)
+  config, _ = read(FLAN_SMALL | saved, vocabulary_size=10)
   activations = ("gelu", "linear")
   assert config == T5Config(
     **dict(numbers.values()), mlp_activations=activations, vocabulary_size=10
   )
 
 
+def mlp(projection, function=None, gated=None, **changes):
+  names = ("feed_forward_proj", "dense_act_fn", "is_gated_act")
+  return changes | dict(zip(names, (projection, function, gated), strict=True))
+
+
+# Of version 2: neither activation nor ties nor distances.
+T5_SMALL = mlp(None) | {
+  "tie_word_embeddings": None,
+  "relative_attention_max_distance": None,
+  "architectures": ["T5WithLMHeadModel"],
+  "num_layers": 6,
+  "num_decoder_layers": None,
+}
+
+
 @pytest.mark.parametrize(
-  ("projection", "function", "gated", "expected"),
+  ("changes", "field", "expected"),
   [
-    ("relu", None, None, ("relu",)),
-    ("gated-gelu", None, None, ("gelu", "linear")),
-    ("gated-silu", None, None, ("silu", "linear")),
-    ("gated-gelu", "gelu_new", True, ("gelu", "linear")),
-    (None, "silu", True, ("silu", "linear")),
-    (None, "relu", False, ("relu",)),
-    (None, "gelu_new", True, ("gelu", "linear")),
-    (None, None, True, ("relu",)),
+    (T5_SMALL, "mlp_activations", ("relu",)),
+    (T5_SMALL, "relative_max_distance", 128),
+    (T5_SMALL, "num_decoder_layers", 6),
+    (mlp("relu"), "mlp_activations", ("relu",)),
+    (mlp("gated-gelu"), "mlp_activations", ("gelu", "linear")),
+    (mlp("gated-silu"), "mlp_activations", ("silu", "linear")),
+    (
+      mlp("gated-gelu", "gelu_new", True),
+      "mlp_activations",
+      ("gelu", "linear"),
+    ),
+    (mlp(None, "silu", True), "mlp_activations", ("silu", "linear")),
+    (mlp(None, "relu", False), "mlp_activations", ("relu",)),
+    (mlp(None, "gelu_new", True), "mlp_activations", ("gelu", "linear")),
+    (mlp(None, None, True), "mlp_activations", ("relu",)),
+    *(
+      (mlp(None, architectures=None, model_type=kind), field, expected)
+      for kind, activations, per_layer in (
+        ("t5", ("relu",), False),
+        ("mt5", ("gelu", "linear"), False),
+        ("umt5", ("gelu", "linear"), True),
+      )
+      for field, expected in (
+        ("mlp_activations", activations),
+        ("bias_per_layer", per_layer),
+      )
+    ),
   ],
 )
-def test_activations_in_old_and_new_words(
-  read, projection, function, gated, expected
+def test_files_of_old_and_new_versions_and_families_are_understood(
+  read, changes, field, expected
 ):
-  saved = without(
-    feed_forward_proj=projection, dense_act_fn=function, is_gated_act=gated
-  )
-  assert read(saved)[0].mlp_activations == expected
-
-
-@pytest.mark.parametrize(
-  ("kind", "activations", "per_layer"),
-  [
-    ("t5", ("relu",), False),
-    ("mt5", ("gelu", "linear"), False),
-    ("umt5", ("gelu", "linear"), True),
-  ],
-)
-def test_defaults_are_those_of_the_family(read, kind, activations, per_layer):
-  saved = without("feed_forward_proj", "architectures", model_type=kind)
-  config, _ = read(saved)
-  assert config.mlp_activations == activations
-  assert config.bias_per_layer is per_layer
+  assert getattr(read(FLAN_SMALL | changes)[0], field) == expected
 
 
 @pytest.mark.parametrize(
@@ -159,19 +153,16 @@ def test_special_ids_survive_both_ways(read, pad, eos, start):
     "eos_token_id": eos,
     "decoder_start_token_id": start,
   }
-  config, _ = read({**FLAN_SMALL, **ids})
+  config, _ = read(FLAN_SMALL | ids)
   eos_ids = tuple(eos) if isinstance(eos, list) else (eos,)
-  assert (config.pad_id, config.eos_ids, config.start_id) == (
-    pad,
-    eos_ids,
-    start,
-  )
+  read_ids = (config.pad_id, config.eos_ids, config.start_id)
+  assert read_ids == (pad, eos_ids, start)
   assert ids.items() <= hf_config.as_json(config, "float32").items()
   assert hf_config.generation_json(config) == ids
 
 
 @pytest.mark.parametrize(
-  ("changes", "told"),
+  ("changes", "message"),
   [
     ({"model_type": "bert"}, "of a model of type 'bert'; expected an encoder"),
     ({"model_type": "llama"}, r"'llama'; expected .* \(t5, mt5, umt5\)"),
@@ -206,31 +197,24 @@ def test_special_ids_survive_both_ways(read, pad, eos, start):
     ({"scale_decoder_outputs": "no"}, "'no'; expected true or false"),
     ({"vocab_size": 10**20}, "vocab_size is 1000.* integer below 2147483648"),
     (
-      {"dense_act_fn": "silu", "is_gated_act": True},
+      mlp("gated-gelu", "silu", True),
       "contradicts itself: feed_forward_proj 'gated-gelu', but .* 'silu'",
     ),
     (
-      {"dense_act_fn": "gelu_new", "is_gated_act": False},
+      mlp("gated-gelu", "gelu_new", False),
       "contradicts itself: .* is_gated_act False; correct it",
     ),
     # The exact GELU, which T5 never had: another function by 1e-3.
     (
-      {"dense_act_fn": "gelu", "is_gated_act": True},
+      mlp("gated-gelu", "gelu", True),
       "contradicts itself: .* dense_act_fn 'gelu'",
     ),
-    (
-      {
-        "feed_forward_proj": None,
-        "dense_act_fn": "gelu",
-        "is_gated_act": True,
-      },
-      r"has the activation 'gated-gelu \(exact\)'",
-    ),
+    (mlp(None, "gelu", True), r"has the activation 'gated-gelu \(exact\)'"),
   ],
 )
-def test_what_no_t5_is(read, tmp_path, changes, told):
-  with pytest.raises(UserError, match=told) as error:
-    read(without(**changes))
+def test_what_no_t5_is(read, tmp_path, changes, message):
+  with pytest.raises(UserError, match=message) as error:
+    read(FLAN_SMALL | changes)
   assert str(error.value).startswith(str(tmp_path / "config.json"))
   assert "\n" not in str(error.value)
 
@@ -255,25 +239,23 @@ def test_what_is_given_replaces_options_and_agrees_with_sizes(read):
   assert assumed == ()
   with pytest.raises(UserError, match=r"emb_dim=8 was given, but .* says 512;"):
     read(FLAN_SMALL, emb_dim=8)
-  told = r"mlp_activations=\('silu', 'linear'\) was given, but"
-  with pytest.raises(UserError, match=told):
+  message = r"mlp_activations=\('silu', 'linear'\) was given, but"
+  with pytest.raises(UserError, match=message):
     read(FLAN_SMALL, mlp_activations=("silu", "linear"))
 
 
 def test_what_is_written_says_the_same_to_both_versions():
   written = hf_config.as_json(SMALL, "float32")
-  shared = FLAN_SMALL.keys() & written.keys()
-  assert {n: written[n] for n in shared} == {n: FLAN_SMALL[n] for n in shared}
   unused = {"n_positions", "output_past", "transformers_version"}
-  assert FLAN_SMALL.keys() - shared == unused
-  # Version 5 reads the first, version 4 the second: no scale before the head.
-  assert written["scale_decoder_outputs"] is False
-  assert written["tie_word_embeddings"] is False
-  assert (written["dense_act_fn"], written["is_gated_act"]) == (
-    "gelu_new",
-    True,
-  )
-  assert written["torch_dtype"] == "float32"
+  wanted = {n: v for n, v in FLAN_SMALL.items() if n not in unused} | {
+    # Version 5 reads it, 4 the next one: no scale before the head.
+    "scale_decoder_outputs": False,
+    "tie_word_embeddings": False,
+    "dense_act_fn": "gelu_new",
+    "is_gated_act": True,
+    "torch_dtype": "float32",
+  }
+  assert written == wanted
   assert hf_config.as_json(SMALL, "bfloat16")["torch_dtype"] == "bfloat16"
 
 
@@ -297,9 +279,6 @@ def test_what_is_written_is_read_as_the_same(
   config = T5Config.from_size(tiny_models.SIZE, **changes)
   written = hf_config.as_json(config, "float32", came_as)
   assert written["model_type"] == kind
-  assert written["architectures"] == [
-    {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}[kind]
-    + "ForConditionalGeneration"
-  ]
+  assert written["architectures"] == [f"{kind.upper()}ForConditionalGeneration"]
   assert written["tie_word_embeddings"] is tied
   assert read(written, tied)[0] == config

@@ -50,15 +50,15 @@ def test_logits_equal_those_of_transformers(golden, name):
 def test_there_and_back_is_the_same_folder(golden, tmp_path, name):
   """Each tensor; of a model in one file, the file."""
   saved = golden / "hf" / name
-  found = hf_folder.open_checkpoint(saved, {})
-  folder = write(tmp_path / "a", found)
+  opened = hf_folder.open_checkpoint(saved, {})
+  folder = write(tmp_path / "a", opened)
   tiny_models.assert_same_arrays(
     safetensors_file.open_folder(folder), safetensors_file.open_folder(saved)
   )
   if (saved / "model.safetensors").exists():
     content = (saved / "model.safetensors").read_bytes()
     assert (folder / "model.safetensors").read_bytes() == content
-  assert hf_folder.open_checkpoint(folder, {}).config == found.config
+  assert hf_folder.open_checkpoint(folder, {}).config == opened.config
   ours = tiny_models.read_json(folder / "config.json")
   theirs = tiny_models.read_json(saved / "config.json")
   assert ours.pop("torch_dtype") == theirs.pop("dtype")
@@ -83,9 +83,9 @@ def test_ours_there_and_back_is_bit_identical(
   )
   folder = write(tmp_path / "a", made, shard_bytes=3000)
   assert (folder / "model.safetensors.index.json").exists()
-  found = source.open_checkpoint(folder)
-  tiny_models.assert_same_arrays(found.leaves, made.leaves)
-  assert found.config == made.config
+  opened = source.open_checkpoint(folder)
+  tiny_models.assert_same_arrays(opened.leaves, made.leaves)
+  assert opened.config == made.config
   kind = tiny_models.read_json(folder / "config.json")["model_type"]
   assert kind == ("umt5" if per_layer else "t5")
   written = safetensors_file.open_folder(folder)

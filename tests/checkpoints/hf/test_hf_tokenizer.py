@@ -23,8 +23,8 @@ def test_a_sentencepiece_vocabulary_comes_back(tmp_path, byte_fallback):
   folder = tmp_path / "exported"
   folder.mkdir()
   hf_tokenizer.write(folder, wanted)
-  found = tokenizer_folder.load(folder)
-  assert vocabulary.first_difference(found, wanted) is None
+  loaded = tokenizer_folder.load(folder)
+  assert vocabulary.first_difference(loaded, wanted) is None
   assert (folder / "spiece.model").read_bytes() == path.read_bytes()
   # Only what transformers would lose needs the second form.
   assert (folder / "tokenizer.json").exists() == byte_fallback

@@ -54,8 +54,8 @@ def test_written_arrays_are_aligned_and_come_back(tmp_path):
   header = json.loads(content[8 : 8 + length])
   assert header["__metadata__"] == {"format": "pt"}
   assert header["a"]["data_offsets"] == [28, 32]  # after all wider ones
-  found = safetensors_file.open_folder(tmp_path)
-  tiny_models.assert_same_arrays(found, dict(sorted(leaves.items())))
+  tensors = safetensors_file.open_folder(tmp_path)
+  tiny_models.assert_same_arrays(tensors, dict(sorted(leaves.items())))
 
 
 def test_shards_hold_no_more_than_they_may(tmp_path):
@@ -73,8 +73,8 @@ def test_shards_hold_no_more_than_they_may(tmp_path):
     "t9": name(3),  # larger than a shard may be: alone
   }
   assert not (tmp_path / FILE).exists()
-  found = safetensors_file.open_folder(tmp_path)
-  tiny_models.assert_same_arrays(found, dict(sorted(leaves.items())))
+  tensors = safetensors_file.open_folder(tmp_path)
+  tiny_models.assert_same_arrays(tensors, dict(sorted(leaves.items())))
 
 
 def test_one_array_is_held_at_a_time(tmp_path):
@@ -122,16 +122,16 @@ def test_a_broken_file_is_named(tmp_path, kind):
 def test_a_file_cut_anywhere_or_shrinking_is_noticed(tmp_path):
   file, whole = tmp_path / FILE, by_hand(GOOD, DATA)
   file.write_bytes(whole)
-  found = safetensors_file.open_folder(tmp_path)
+  tensors = safetensors_file.open_folder(tmp_path)
   tiny_models.assert_same_arrays(
-    found, tiny_models.as_leaves({n: ARRAYS[n] for n in ("a", "b")})
+    tensors, tiny_models.as_leaves({n: ARRAYS[n] for n in ("a", "b")})
   )
   for length in range(len(whole)):
     file.write_bytes(whole[:length])
     with pytest.raises(UserError, match="is damaged or only half there"):
       safetensors_file.open_folder(tmp_path)
   with pytest.raises(UserError, match="is damaged or only half there"):
-    found["a"].read()
+    tensors["a"].read()
 
 
 @pytest.fixture
@@ -230,5 +230,5 @@ def test_what_was_not_downloaded_is_told_from_damage(tmp_path, change, message):
 def test_other_types_are_named_as_the_file_names_them(tmp_path):
   header = {"a": entry("F16", [2], 0, 4), "b": entry("F8_E4M3", [2], 4, 6)}
   (tmp_path / FILE).write_bytes(by_hand(header, b"123456"))
-  found = safetensors_file.open_folder(tmp_path)
-  assert [leaf.dtype for leaf in found.values()] == ["F16", "F8_E4M3"]
+  tensors = safetensors_file.open_folder(tmp_path)
+  assert [leaf.dtype for leaf in tensors.values()] == ["F16", "F8_E4M3"]

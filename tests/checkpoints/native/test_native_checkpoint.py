@@ -192,17 +192,17 @@ def make_run(folder, **changes):
 def test_of_a_run_the_newest_sound_checkpoint_is_read(tmp_path):
   run = tmp_path / "run"
   made = make_run(run)
-  found = open_(run)
-  tiny_models.assert_same_arrays(found.leaves, made[4].leaves)
-  assert (found.step, found.config) == (4, made[4].config)
-  assert found.path == run / "checkpoints" / "00000004"
-  assert found.home == run
-  assert found.metadata["run"]["card"] == {"teacher": "Flan"}
-  assert found.metadata["run_dir"] == str(run)
+  opened = open_(run)
+  tiny_models.assert_same_arrays(opened.leaves, made[4].leaves)
+  assert (opened.step, opened.config) == (4, made[4].config)
+  assert opened.path == run / "checkpoints" / "00000004"
+  assert opened.home == run
+  assert opened.metadata["run"]["card"] == {"teacher": "Flan"}
+  assert opened.metadata["run_dir"] == str(run)
   one = open_(run / "checkpoints" / "00000002")
   tiny_models.assert_same_arrays(one.leaves, made[2].leaves)
   assert (one.step, one.home) == (2, run)
-  assert one.content_sha256 != found.content_sha256
+  assert one.content_sha256 != opened.content_sha256
   listed = (one.path / "sha256.json").read_bytes()
   assert one.content_sha256 == hashlib.sha256(listed).hexdigest()
   flip_a_bit(run / "checkpoints" / "00000004")
@@ -210,7 +210,7 @@ def test_of_a_run_the_newest_sound_checkpoint_is_read(tmp_path):
   assert open_unverified(run).step == 4
   # The same model written on: what the run says stays known.
   again = open_(tiny_models.save(tmp_path / "model", one))
-  assert again.metadata["run"] == found.metadata["run"]
+  assert again.metadata["run"] == opened.metadata["run"]
   assert again.metadata["vocabulary_sha256"] == "abc"
   assert again.metadata["converted_from"]["path"] == str(one.path)
 
@@ -242,10 +242,10 @@ def test_fields_of_the_program_may_be_given_others_must_agree(tmp_path):
 def test_a_model_without_its_sizes_is_read_by_its_shapes(tmp_path):
   made = tiny_models.make()
   tiny_models.save_params(tmp_path / "a", params_of(made), {})
-  found = open_(tmp_path / "a")
-  assert found.config == made.config
-  assert any(x.startswith("mlp_activations") for x in found.assumed)
-  assert not found.ids_known
+  opened = open_(tmp_path / "a")
+  assert opened.config == made.config
+  assert any(x.startswith("mlp_activations") for x in opened.assumed)
+  assert not opened.ids_known
 
 
 def test_the_tokenizer_lies_beside_the_parameters(tmp_path):
@@ -255,10 +255,10 @@ def test_the_tokenizer_lies_beside_the_parameters(tmp_path):
   )
   again = vocabulary.load(folder / "vocabulary" / "vocabulary.json")
   assert vocabulary.first_difference(again, words) is None
-  found = open_(folder)
-  assert found.metadata["vocabulary_sha256"] == words.sha256
-  assert found.metadata["vocabulary"] == words.spec()
-  assert found.ids_known
+  opened = open_(folder)
+  assert opened.metadata["vocabulary_sha256"] == words.sha256
+  assert opened.metadata["vocabulary"] == words.spec()
+  assert opened.ids_known
 
 
 def test_a_vocabulary_that_was_kept_is_found_again(tmp_path):
@@ -267,9 +267,9 @@ def test_a_vocabulary_that_was_kept_is_found_again(tmp_path):
   for _ in range(2):
     spec = run_folder.write_vocabulary(tmp_path / "run", words)
     assert spec["sha256"] == words.sha256
-    found = tokenizer_folder.load(tmp_path / "run")
-    assert found.spec() == words.spec()
-    assert found.size == 3 + 256 + 7
+    kept = tokenizer_folder.load(tmp_path / "run")
+    assert kept.spec() == words.spec()
+    assert kept.size == 3 + 256 + 7
 
 
 def test_one_flipped_bit_is_refused_wherever_it_is(tmp_path):
@@ -277,14 +277,11 @@ def test_one_flipped_bit_is_refused_wherever_it_is(tmp_path):
   for file in sorted(folder.rglob("*")):
     if not file.is_file() or not file.stat().st_size:
       continue
-    content = file.read_bytes()
-    for at in (0, len(content) // 2):
-      flipped = bytearray(content)
-      flipped[at] ^= 1
-      file.write_bytes(bytes(flipped))
+    for at in (0, None):
+      tiny_models.flip_a_bit(file, at)
       with pytest.raises(UserError, match=r"damaged checkpoint|no finished"):
         open_(folder)
-    file.write_bytes(content)
+      tiny_models.flip_a_bit(file, at)
   open_(folder)
 
 
