@@ -48,14 +48,14 @@ def entry(cache: TokenCache, data_dir: str, verified: bool = False) -> str:
   info, spec = cache.info, cache.info["vocabulary"]
   extra = f" ({spec['extra_ids']} extra)" if spec["extra_ids"] else ""
   file = cache.path / caches.PROMPTS_FILE  # written last but info.json
-  made = datetime.datetime.fromtimestamp(file.stat().st_mtime)
+  modified = datetime.datetime.fromtimestamp(file.stat().st_mtime)
   lines = [
     f"{name(cache)}: {_state(info, data_dir, verified)}",
     f"{len(cache):,} {'rows' if info['has_targets'] else 'prompts alone'};"
     f" tokens (longest/limit) {_lengths(info)}",
     f"vocabulary {spec.get('file') or spec['kind']}, {spec['size']:,}"
     f" ids{extra}; {_format_bytes(num_bytes(cache))} on disk; made"
-    f" {made.isoformat(' ', 'minutes')}",
+    f" {modified.isoformat(' ', 'minutes')}",
     str(cache.path),
   ]
   if writer := info.get("written_by"):

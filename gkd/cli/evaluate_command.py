@@ -51,9 +51,9 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
     splits = zip(config.evaluation.splits, resolved.caches, strict=True)
     evaluator = seqio_check.register(list(splits), folders)
   models = {role: resolved.model(role) for role in resolved.roles}
-  answered: list[seqio_check.Answered] = []
+  outputs: list[seqio_check.Outputs] = []
   values = _evaluate(
-    config, models, resolved.evaluations, answered if seqio else None
+    config, models, resolved.evaluations, outputs if seqio else None
   )
   infos: dict[str, MetricInfo] = {}
   for evaluation in resolved.evaluations:
@@ -62,7 +62,7 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   print(score_table.table(resolved.evaluations, values, infos))
   print(f"\npredictions/ and metrics.json are in {config.output}")
   if seqio:
-    print(seqio_check.compare(evaluator, answered, values))
+    print(seqio_check.compare(evaluator, outputs, values))
   return values
 
 
@@ -70,32 +70,32 @@ def _evaluate(
   config: EvaluateConfig,
   models: Mapping[str, Model],
   evaluations: Sequence[Evaluation],
-  answered: list[seqio_check.Answered] | None,
+  outputs: list[seqio_check.Outputs] | None,
 ) -> dict[str, float]:
-  """The scores of all evaluations, written; collects what was `answered`."""
+  """The scores of all evaluations, written; `outputs` takes their answers."""
   output = Path(config.output).expanduser()
   values: dict[str, float] = {}
   with locks.hold(output / ".lock", f"MODEL_DIR {config.output}"):
     _remove_old(output, evaluations)
     for evaluation in evaluations:
-      answers = []
+      draws = []
       values |= evaluate_once(
         evaluation,
         models,
         seed=config.seed,
         step=0,
         predictions_dir=str(output / "predictions"),
-        on_answers=answers.extend,
+        on_answers=draws.extend,
       )
-      if answered is not None:
-        answered.append((evaluation, answers))
+      if outputs is not None:
+        outputs.append((evaluation, draws))
     with files.explaining(
       f"cannot write the scores to {output}; free some space"
     ):
       metric_infos.write(output, evaluations, teacher="teacher" in models)
       # JSON has no NaN and no infinity; they are null, as in metrics.jsonl.
-      kept = {n: v if math.isfinite(v) else None for n, v in values.items()}
-      text = json.dumps(kept, indent=2, allow_nan=False)
+      finite = {n: v if math.isfinite(v) else None for n, v in values.items()}
+      text = json.dumps(finite, indent=2, allow_nan=False)
       files.write_text(output / "metrics.json", text + "\n")
       files.write_text(output / "config.gin", configuration.operative())
       files.write_json(

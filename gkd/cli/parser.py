@@ -12,28 +12,27 @@ _DEFAULT = "(default: %(default)s)"
 
 
 def _flag(name: str, help: str, **kwargs: Any) -> tuple[str, dict[str, Any]]:
+  """Arguments of `add_argument`; "--output FILE" names the value as well."""
+  name, _, metavar = name.partition(" ")
+  if metavar:
+    kwargs["metavar"] = metavar
   return name, {"help": help, **kwargs}
 
 
 _GIN = _flag(
-  "--gin_file",
-  "a gin file; may be repeated, see below",
-  metavar="FILE",
-  **_LIST,
+  "--gin_file FILE", "a gin file; may be repeated, see below", **_LIST
 )
 # Their defaults are of the environment, which `main` reads.
 _FOLDERS = [
   _flag(
-    "--data_dir",
+    "--data_dir DIR",
     "raw files that tasks read (default: GKD_DATA_DIR)",
     default=argparse.SUPPRESS,
-    metavar="DIR",
   ),
   _flag(
-    "--cache_dir",
+    "--cache_dir DIR",
     "token caches (default: GKD_CACHE_DIR or ~/.cache/gkd/data)",
     default=argparse.SUPPRESS,
-    metavar="DIR",
   ),
 ]
 _GIN_USAGE = "%(prog)s --gin_file=FILE … [--gin.NAME=VALUE …] [options]"
@@ -41,19 +40,17 @@ _GIN_USAGE = "%(prog)s --gin_file=FILE … [--gin.NAME=VALUE …] [options]"
 _FLAGS = {
   "quickstart": [
     _flag(
-      "--output",
+      "--output DIR",
       f"folder of all results; one that exists is continued {_DEFAULT}",
       default="runs/quickstart",
-      metavar="DIR",
     ),
     _flag("--train_teacher", "train the teacher anew", action=_SWITCH),
     _flag(
-      "--seeds",
+      "--seeds SEED",
       "repeat everything with each of these (default: 0)",
       type=int,
       nargs="+",
       default=[0],
-      metavar="SEED",
     ),
     _flag(
       "--split",
@@ -78,17 +75,16 @@ _FLAGS = {
       **_LIST,
     ),
     _flag(
-      "--workers",
+      "--workers N",
       "processes that tokenise (default: one for each core, at least two)",
       type=int,
-      metavar="N",
     ),
     *_FOLDERS,
   ],
   "cache vocabulary": [
     _GIN,
     _flag("--size", "number of ids", type=int, required=True),
-    _flag("--output", "the file to write", metavar="FILE", required=True),
+    _flag("--output FILE", "the file to write", required=True),
     *_FOLDERS,
   ],
   "cache list": _FOLDERS,
@@ -97,12 +93,11 @@ _FLAGS = {
     *_FOLDERS,
   ],
   "convert": [
-    _flag("source", "a model in any of the formats", metavar="SRC"),
+    _flag("source SRC", "a model in any of the formats"),
     _flag(
-      "destination",
+      "destination DST",
       "the folder to write; not needed with --dry_run",
       nargs="?",
-      metavar="DST",
     ),
     _flag(
       "--to", "format to write", choices=("gkd", "t5x", "hf"), required=True
@@ -114,11 +109,10 @@ _FLAGS = {
       choices=("float32", "bfloat16"),
     ),
     _flag(
-      "--step",
+      "--step N",
       "of the checkpoint: chooses one of several (default: the newest), or says"
       " it where the source does not",
       type=int,
-      metavar="N",
     ),
     _flag(
       "--slots",
@@ -126,23 +120,20 @@ _FLAGS = {
       action=_SWITCH,
     ),
     _flag(
-      "--tokenizer",
+      "--tokenizer PATH",
       "a folder with a tokenizer, a SentencePiece file, bytes or none (default:"
       " the one beside the source)",
-      metavar="PATH",
     ),
     _flag(
-      "--set",
+      "--set NAME=VALUE",
       "a field of T5Config that the source does not say; may be repeated",
-      metavar="NAME=VALUE",
       **_LIST,
     ),
     *(
       _flag(
-        f"--{name}",
+        f"--{name} NAME",
         f"licence of {what}, for the model card (--to=hf)",
         default="",
-        metavar="NAME",
       )
       for name, what in (
         ("license", "the exported model"),
@@ -152,28 +143,15 @@ _FLAGS = {
     ),
   ],
   "report": [
-    _flag(
-      "dirs",
-      "a run, an evaluation or a folder of them",
-      nargs="+",
-      metavar="DIR",
-    ),
-    _flag(
-      "--output",
-      f"the page {_DEFAULT}",
-      default="report.html",
-      metavar="FILE",
-    ),
-    _flag("--plots", "also write PNGs here", default="", metavar="DIR"),
+    _flag("dirs DIR", "a run, an evaluation or a folder of them", nargs="+"),
+    _flag("--output FILE", f"the page {_DEFAULT}", default="report.html"),
+    _flag("--plots DIR", "also write PNGs here", default=""),
   ],
   "bench": [
     _GIN,
     _flag("--rounds", f"timed steps {_DEFAULT}", type=int, default=20),
     _flag(
-      "--output",
-      f"the file to write {_DEFAULT}",
-      default="bench.json",
-      metavar="FILE",
+      "--output FILE", f"the file to write {_DEFAULT}", default="bench.json"
     ),
     *_FOLDERS,
   ],

@@ -18,7 +18,7 @@ from gkd.evaluation.predictions import Record
 from gkd.types import UserError
 
 # An evaluation, and for each answer to its split the records of all rows.
-Answered = tuple[Evaluation, Sequence[Sequence[Record]]]
+Outputs = tuple[Evaluation, Sequence[Sequence[Record]]]
 
 
 def register(
@@ -57,7 +57,7 @@ def register(
 
 def compare(
   evaluator: types.ModuleType,
-  answered: Sequence[Answered],
+  outputs: Sequence[Outputs],
   values: Mapping[str, float],
 ) -> str:
   """Compares numbers of seqio with ours (`values`); returns a line for each.
@@ -66,7 +66,7 @@ def compare(
     UserError: a number differs.
   """
   lines = []
-  for evaluation, draws in answered:
+  for evaluation, draws in outputs:
     label = f"_{evaluation.label}" if evaluation.label else ""
     metrics = evaluator.seqio_metrics(
       evaluation.name,

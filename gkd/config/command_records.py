@@ -79,8 +79,8 @@ class TrainConfig:
   @property
   def strides(self) -> tuple[int, int] | None:
     """EVERY_KTH_LAYER for encoder and decoder; None for all layers."""
-    given = self.every_kth_layer
-    return (given, given) if isinstance(given, int) else given and tuple(given)
+    k = self.every_kth_layer
+    return (k, k) if isinstance(k, int) else k and tuple(k)
 
   def _check_strides(self) -> None:
     """Refuses an EVERY_KTH_LAYER that is no such number or does nothing."""

@@ -26,7 +26,7 @@ def make_evaluations(
   by_file: dict[str, Evaluation] = {}
   for cache in caches:
     _check(cache, config.data.lengths["inputs"])
-    for place, strategy in enumerate(config.strategies):
+    for index, strategy in enumerate(config.strategies):
       evaluation = Evaluation(
         name=cache.info["task"],
         split=cache.info["split"],
@@ -40,7 +40,7 @@ def make_evaluations(
         num_samples=config.num_samples if strategy.is_random else 1,
         chunk_size=config.chunk_size,
         label=strategy.label,
-        sequence_kl=place == 0,
+        sequence_kl=index == 0,
         bootstrap=config.bootstrap,
         score_teacher=config.teacher,
       )

@@ -1,7 +1,4 @@
-"""The vocabulary that a configuration names: a word, a file or a folder.
-
-vocabulary = of(settings.data, folders)
-"""
+"""The vocabulary that a configuration names: a word, a file or a folder."""
 
 from pathlib import Path
 
@@ -29,14 +26,14 @@ def of(data: DataConfig, folders: Folders) -> Vocabulary:
     )
   if name == "bytes" or name.startswith("characters:"):
     return load(name, data.extra_ids)
-  places = [Path(name).expanduser()]
+  paths = [Path(name).expanduser()]
   if folders.data_dir:
-    places.append(Path(folders.data_dir) / name)
-  for place in places:
-    if place.is_dir():
-      return _of_folder(place, data, folders)
-    if place.is_file():
-      return load(place, data.extra_ids)
+    paths.append(Path(folders.data_dir) / name)
+  for path in paths:
+    if path.is_dir():
+      return _of_folder(path, data, folders)
+    if path.is_file():
+      return load(path, data.extra_ids)
   raise UserError(
     f"VOCABULARY {name!r} is not a file or folder here nor in the data folder"
     f" {folders.data_dir or '(none is set)'}; give its path, or --data_dir or"
@@ -46,25 +43,21 @@ def of(data: DataConfig, folders: Folders) -> Vocabulary:
 
 def _of_folder(folder: Path, data: DataConfig, folders: Folders) -> Vocabulary:
   """The tokenizer of a folder, with the extra ids that it has."""
-  found = tokenizer_folder.load(folder)
-  if found is None:
+  vocabulary = tokenizer_folder.load(folder)
+  if vocabulary is None:
     raise UserError(
       f"VOCABULARY {data.vocabulary!r} is a folder without a tokenizer; give"
       " one with spiece.model, tokenizer.json or ByT5's tokenizer_config.json,"
       " or a run or saved model with vocabulary/"
     )
-  extra_ids = getattr(found, "extra_ids", 0)
+  extra_ids = getattr(vocabulary, "extra_ids", 0)
   if data.extra_ids != extra_ids:
     # That of a task's file is for the vocabulary that the file names.
     why = f"the tokenizer in {folder} has {extra_ids} extra ids"
     configuration.refuse_idle_flags([(["EXTRA_IDS"], why)])
-  return _on_disk(found, folders)
-
-
-def _on_disk(vocabulary: Vocabulary, folders: Folders) -> Vocabulary:
-  """One with a file, which seqio reads: a rebuilt one is written first."""
   if vocabulary.kind != "sentencepiece" or vocabulary.path.is_file():
     return vocabulary
-  key = vocabulary.sha256[:12]
-  place = Path(folders.cache_dir) / FOLDER / f"tokenizer-{key}"
-  return from_spec(vocabulary.save(place), place)
+  # seqio reads files: one that was rebuilt is written first.
+  name = f"tokenizer-{vocabulary.sha256[:12]}"
+  copy = Path(folders.cache_dir) / FOLDER / name
+  return from_spec(vocabulary.save(copy), copy)

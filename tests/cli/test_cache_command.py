@@ -62,19 +62,19 @@ def task(tmp_path, monkeypatch):
 
 def test_make_reports_prompts_that_stand_twice(task, capsys):
   assert run("make", *task, "--workers=1") == 0
-  said = capsys.readouterr().out
-  assert "plain train: fresh" in said
-  assert "plain test: fresh" in said
+  out = capsys.readouterr().out
+  assert "plain train: fresh" in out
+  assert "plain test: fresh" in out
   assert (
     "repeated prompts: 2 rows of plain train (40.00%) stand after another with"
     " the same prompt: 1 prompt, such as 'one'"
-  ) in said
+  ) in out
   assert (
     "shared prompts: 1 row of plain test (50.00%): 1 prompt is also in plain"
     " train, such as 'two'"
-  ) in said
+  ) in out
   # What to do with it.
-  assert f"gkd train --gin_file=runs/sft.gin {task[0]} {task[1]}" in said
+  assert f"gkd train --gin_file=runs/sft.gin {task[0]} {task[1]}" in out
 
 
 def test_make_says_the_next_command_as_this_one_was_called(
@@ -88,11 +88,11 @@ def test_make_says_the_next_command_as_this_one_was_called(
 def test_make_makes_the_caches_of_a_mixture(task, capsys):
   mixture = "--gin.MIXTURE={'plain': 3, 'loud': 1}"
   assert run("make", *task, mixture, "--split=train", "--workers=1") == 0
-  said = capsys.readouterr().out
-  assert "plain train: fresh" in said
-  assert "loud train: fresh" in said
-  assert "shared prompts: 5 rows of plain train (100.00%)" in said
-  assert f'"{mixture}" --gin.TRAIN_SPLIT=train' in said  # as a shell reads it
+  out = capsys.readouterr().out
+  assert "plain train: fresh" in out
+  assert "loud train: fresh" in out
+  assert "shared prompts: 5 rows of plain train (100.00%)" in out
+  assert f'"{mixture}" --gin.TRAIN_SPLIT=train' in out  # as a shell reads it
 
 
 def test_make_needs_a_split(capsys):
@@ -111,19 +111,19 @@ def test_check_says_what_is_wrong_and_goes_on(tmp_path, capsys):
   missing = tmp_path / "none"
   paths = [sound.path, damaged.path, missing, last.path]
   assert run("check", *paths) == 2
-  said = capsys.readouterr()
-  assert "a train: sound, every byte was read" in said.out
-  assert "c train: sound, every byte was read" in said.out
-  assert f"NOT SOUND: damaged cache: {shard} differs" in said.out
-  assert f"NOT SOUND: no cache at {missing}" in said.out
-  line = said.err.strip().splitlines()[-1]
+  captured = capsys.readouterr()
+  assert "a train: sound, every byte was read" in captured.out
+  assert "c train: sound, every byte was read" in captured.out
+  assert f"NOT SOUND: damaged cache: {shard} differs" in captured.out
+  assert f"NOT SOUND: no cache at {missing}" in captured.out
+  line = captured.err.strip().splitlines()[-1]
   assert line.startswith(
     f"gkd: 2 of 4 caches are not sound: {damaged.path}, {missing}; see above"
   )
   assert (
     "shared prompts: 2 rows of c train (66.67%): 2 prompts are also in a train,"
     " such as 'y', 'x'"
-  ) in said.out
+  ) in captured.out
 
 
 def test_check_without_a_path_takes_all_of_the_folder(tmp_path, capsys):
@@ -133,9 +133,9 @@ def test_check_without_a_path_takes_all_of_the_folder(tmp_path, capsys):
   write(tmp_path / "a" / "train-0", ["x"])
   write(tmp_path / "b" / "train-0", ["y"])
   assert run("check", folder) == 0
-  said = capsys.readouterr().out
-  assert said.count("sound, every byte was read") == 2
-  assert "shared prompts: none, no two of these caches" in said
+  out = capsys.readouterr().out
+  assert out.count("sound, every byte was read") == 2
+  assert "shared prompts: none, no two of these caches" in out
   # A folder of caches is all of them.
   assert run("check", tmp_path / "a") == 0
   assert capsys.readouterr().out.count("sound, every byte was read") == 1

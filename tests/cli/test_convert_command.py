@@ -22,9 +22,9 @@ from tests.checkpoints.native import test_native_checkpoint
 def model(tmp_path_factory):
   folder = tmp_path_factory.mktemp("commands") / "model"
   folder.mkdir()
-  made = tiny_models.make(slots=True, vocabulary_size=21)
-  words = vocabulary.load("characters:0123456789+=abcdef")
-  native_checkpoint.write(folder, made, vocabulary=words)
+  checkpoint = tiny_models.make(slots=True, vocabulary_size=21)
+  tokenizer = vocabulary.load("characters:0123456789+=abcdef")
+  native_checkpoint.write(folder, checkpoint, vocabulary=tokenizer)
   return folder
 
 
@@ -34,8 +34,8 @@ def gkd(capsys):
 
   def run(*arguments):
     code = command.main(["convert", *map(str, arguments)])
-    said = capsys.readouterr()
-    return code, said.out, said.err.splitlines()
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err.splitlines()
 
   return run
 
@@ -75,11 +75,14 @@ def test_what_is_given_is_not_assumed(gkd, t5x_checkpoint, tmp_path):
   assert "assumed" not in out
   assert "UL2-style" in out
   assert "dtype: float32 to bfloat16, which rounds" in out
-  found = source.open_checkpoint(tmp_path / "a")
-  assert found.config.mlp_activations == ("silu", "linear")
-  assert (found.config.vocabulary_size, found.config.dropout_rate) == (100, 0.0)
-  assert {leaf.dtype for leaf in found.leaves.values()} == {"bfloat16"}
-  assert {leaf.dtype for leaf in found.slots.values()} == {"float32"}
+  opened = source.open_checkpoint(tmp_path / "a")
+  assert opened.config.mlp_activations == ("silu", "linear")
+  assert (opened.config.vocabulary_size, opened.config.dropout_rate) == (
+    100,
+    0.0,
+  )
+  assert {leaf.dtype for leaf in opened.leaves.values()} == {"bfloat16"}
+  assert {leaf.dtype for leaf in opened.slots.values()} == {"float32"}
 
 
 def test_a_dry_run_lists_every_array_and_writes_nothing(gkd, model, tmp_path):
@@ -88,7 +91,7 @@ def test_a_dry_run_lists_every_array_and_writes_nothing(gkd, model, tmp_path):
     assert (code, errors) == (0, [])
     rows = [re.split(r"\s{2,}", line) for line in out.splitlines()]
     listed = {row[0]: row[1:] for row in rows if len(row) == 4}
-    made = tiny_models.make()
+    checkpoint = tiny_models.make()
     assert listed.pop("source") == ["destination", "shape", "type"]
     assert listed == {
       name: [
@@ -96,10 +99,12 @@ def test_a_dry_run_lists_every_array_and_writes_nothing(gkd, model, tmp_path):
         str(leaf.shape).replace(" ", ""),
         "float32",
       ]
-      for name, leaf in made.leaves.items()
+      for name, leaf in checkpoint.leaves.items()
     }
-    count = sum(leaf.read().size for leaf in made.leaves.values())
-    total = f"{len(made.leaves)} arrays, {count:,} parameters, {4 * count:,} b"
+    count = sum(leaf.read().size for leaf in checkpoint.leaves.values())
+    total = (
+      f"{len(checkpoint.leaves)} arrays, {count:,} parameters, {4 * count:,} b"
+    )
     assert total in out
     assert out.endswith("nothing was written (--dry_run)\n")
   assert list(tmp_path.iterdir()) == []
@@ -185,23 +190,23 @@ def test_a_run_leaves_as_a_hugging_face_folder_with_its_card(gkd, tmp_path):
   """The newest sound checkpoint, the run's tokenizer, what the run says."""
   run = tmp_path / "run"
   changes = {"vocab_size": 416, "vocabulary_size": 400}
-  made = test_native_checkpoint.make_run(run, **changes)
+  steps = test_native_checkpoint.make_run(run, **changes)
   texts = [f"{n} + {n * 7} = {n * 8}" for n in range(200)]
   file = tmp_path / "spiece.model"
   sentencepiece_training.train_sentencepiece(texts, 300, file)
-  words = vocabulary.load(file, 100)
-  run_folder.write_vocabulary(run, words)
-  tiny_models.rewrite_json(run / "run.json", vocabulary_sha256=words.sha256)
+  tokenizer = vocabulary.load(file, 100)
+  run_folder.write_vocabulary(run, tokenizer)
+  tiny_models.rewrite_json(run / "run.json", vocabulary_sha256=tokenizer.sha256)
   score = {"step": 4, "eval/sums/accuracy": 0.5}
   (run / "metrics.jsonl").write_text(json.dumps(score) + "\n")
   code, out, errors = gkd(run, tmp_path / "student", "--to=hf", "--license=mit")
   assert (code, errors) == (0, [])
   assert "step 4" in out
   assert f"written: {tmp_path}/student, a Hugging Face folder" in out
-  found = source.open_checkpoint(tmp_path / "student")
-  tiny_models.assert_same_arrays(found.leaves, made[4].leaves)
+  opened = source.open_checkpoint(tmp_path / "student")
+  tiny_models.assert_same_arrays(opened.leaves, steps[4].leaves)
   card = (tmp_path / "student" / "README.md").read_text("utf-8")
   for part in ("Flan", 'license: "mit"', "sums/accuracy", "0.5"):
     assert part in card
   again = tokenizer_folder.load(tmp_path / "student")
-  assert vocabulary.first_difference(again, words) is None
+  assert vocabulary.first_difference(again, tokenizer) is None

@@ -353,6 +353,9 @@ def test_training_reads_exactly_what_was_sampled(sample, folder, tmp_path):
     for row in TokenCache(folder / "prompts").read(range(ROWS))
   }
   sampled = answers.read(range(len(answers)))
+  pairs = list(zip(sampled[::2], sampled[1::2], strict=True))
+  assert all(a.prompt == b.prompt for a, b in pairs)
+  assert any(a.targets.tolist() != b.targets.tolist() for a, b in pairs)
   seen, same_as_gold = set(), 0
   for step in range(2 * ROWS // 16):  # an epoch
     batch = run.loader.batch(step)

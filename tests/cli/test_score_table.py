@@ -14,10 +14,10 @@ def _evaluation(name="sums", split="test", temperature=0.0, **kwargs):
 
 
 def _with_ends(**values):
-  found = {}
+  numbers = {}
   for name, (value, low, high) in values.items():
-    found |= {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
-  return {f"eval/sums/{name}": value for name, value in found.items()}
+    numbers |= {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
+  return {f"eval/sums/{name}": value for name, value in numbers.items()}
 
 
 def _info(metric, **fields):
@@ -26,11 +26,11 @@ def _info(metric, **fields):
 
 def _infos(*metrics):
   """Of metrics that a teacher has as well, and of the divergence."""
-  found = {"forward_kl": _info("forward_kl", compared_with="teacher")}
+  infos = {"forward_kl": _info("forward_kl", compared_with="teacher")}
   for metric in metrics:
-    found[metric] = _info(metric)
-    found[f"teacher_{metric}"] = _info(metric, role="teacher")
-  return {f"eval/sums/{name}": info for name, info in found.items()}
+    infos[metric] = _info(metric)
+    infos[f"teacher_{metric}"] = _info(metric, role="teacher")
+  return {f"eval/sums/{name}": info for name, info in infos.items()}
 
 
 def test_metrics_are_told_apart_by_what_they_are_and_not_by_their_names():

@@ -26,8 +26,8 @@ def evaluation(**kwargs):
 
 def sampling(**kwargs):
   role = model_spec.Role(model=None, checkpoint="y")
-  given = {"output": "x", "student": role, "data": DATA, **kwargs}
-  return command_records.SampleConfig(**given)
+  fields = {"output": "x", "student": role, "data": DATA, **kwargs}
+  return command_records.SampleConfig(**fields)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_one_evaluation_for_each_temperature_and_one_for_the_search():
 
 
 @pytest.mark.parametrize(
-  ("given", "message"),
+  ("fields", "message"),
   [
     ({"temperatures": ()}, "EVAL_TEMPERATURES is empty and EVAL_BEAM_SIZE 0"),
     ({"temperatures": (-1.0,)}, "decoding temperature is -1.0"),
@@ -109,9 +109,9 @@ def test_one_evaluation_for_each_temperature_and_one_for_the_search():
     ({"bootstrap": -1}, "EVAL_BOOTSTRAP is -1; give a number of resamples"),
   ],
 )
-def test_what_cannot_be_evaluated_is_refused(given, message):
+def test_what_cannot_be_evaluated_is_refused(fields, message):
   with pytest.raises(UserError, match=message):
-    evaluation(**given)
+    evaluation(**fields)
 
 
 def test_completions_are_drawn_unless_there_is_a_beam_size():
@@ -122,7 +122,7 @@ def test_completions_are_drawn_unless_there_is_a_beam_size():
 
 
 @pytest.mark.parametrize(
-  ("given", "message"),
+  ("fields", "message"),
   [
     (
       {"decoding": SamplingParams(0.0), "num_samples": 2},
@@ -133,13 +133,13 @@ def test_completions_are_drawn_unless_there_is_a_beam_size():
     ({"decoding": SamplingParams(top_p=0.0)}, "decoding top_p is 0.0"),
   ],
 )
-def test_what_cannot_be_sampled_is_refused(given, message):
+def test_what_cannot_be_sampled_is_refused(fields, message):
   with pytest.raises(UserError, match=message):
-    sampling(**given)
+    sampling(**fields)
 
 
 @pytest.mark.parametrize(
-  ("given", "expected"),
+  ("fields", "expected"),
   [
     (
       {"beam_size": 4},
@@ -152,9 +152,9 @@ def test_what_cannot_be_sampled_is_refused(given, message):
     ({"decoding": SamplingParams(0.7)}, ["BEAM_ALPHA"]),
   ],
 )
-def test_values_of_another_strategy_have_no_effect(given, expected):
+def test_values_of_another_strategy_have_no_effect(fields, expected):
   data = dataclasses.replace(DATA, cache="")
-  idle = sampling(data=data, **given).idle()
+  idle = sampling(data=data, **fields).idle()
   assert [name for names, _ in idle for name in names] == expected
 
 

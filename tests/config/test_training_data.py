@@ -15,7 +15,7 @@ def paths(tmp_path_factory):
   """Two caches of 100 rows: 25 prompts with 4 targets each."""
   folder = tmp_path_factory.mktemp("caches")
   vocabulary = CharacterVocabulary(CHARACTERS)
-  made = []
+  paths = []
   for task in ("a", "b", "scored"):
     rows = [
       tiny_caches.Row([3], [3 + k], f"{task} {prompt}", "1")
@@ -25,8 +25,8 @@ def paths(tmp_path_factory):
     cache = tiny_caches.write(
       folder / task, rows, task=task, vocabulary=vocabulary
     )
-    made.append(str(cache.path))
-  return made
+    paths.append(str(cache.path))
+  return paths
 
 
 def prepared(paths, *bindings, train=None):

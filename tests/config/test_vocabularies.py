@@ -18,8 +18,8 @@ LENGTHS = {"inputs": 4, "targets": 4}
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
   path = tmp_path_factory.mktemp("sp") / "spiece.model"
-  words = [f"the cat {n} sat on mat {n * n}" for n in range(999)]
-  sentencepiece_training.train_sentencepiece(words, SIZE, path)
+  texts = [f"the cat {n} sat on mat {n * n}" for n in range(999)]
+  sentencepiece_training.train_sentencepiece(texts, SIZE, path)
   return path
 
 
@@ -39,16 +39,16 @@ def test_a_folder_says_its_own_extra_ids(model_file):
   """Those of a task's file are for the vocabulary that the file names."""
   configuration.load([], [])
   for extra_ids in (0, 7, 100):
-    found = of(str(model_file.parent), extra_ids)
-    assert found.size == SIZE + 100
-    assert found.piece(SIZE + 99) == "▁<extra_id_0>"
+    vocabulary = of(str(model_file.parent), extra_ids)
+    assert vocabulary.size == SIZE + 100
+    assert vocabulary.piece(SIZE + 99) == "▁<extra_id_0>"
 
 
 def test_a_folder_may_be_below_the_data_folder(model_file):
   configuration.load([], [])
   place = model_file.parent
-  found = of(place.name, data_dir=str(place.parent))
-  assert found.spec() == of(str(place)).spec()
+  vocabulary = of(place.name, data_dir=str(place.parent))
+  assert vocabulary.spec() == of(str(place)).spec()
 
 
 def test_a_rebuilt_tokenizer_is_written_where_seqio_can_read_it(
@@ -60,13 +60,13 @@ def test_a_rebuilt_tokenizer_is_written_where_seqio_can_read_it(
     tmp_path / "spiece.model", 9, content, eos_ids=[1, 4]
   )
   monkeypatch.setattr(tokenizer_folder, "load", lambda folder: rebuilt)
-  found = of(str(tmp_path), 9, cache_dir=str(tmp_path / "cache"))
-  assert found.path.is_relative_to(tmp_path / "cache")
-  assert found.path.read_bytes() == content
-  assert found.spec() == rebuilt.spec()
+  vocabulary = of(str(tmp_path), 9, cache_dir=str(tmp_path / "cache"))
+  assert vocabulary.path.is_relative_to(tmp_path / "cache")
+  assert vocabulary.path.read_bytes() == content
+  assert vocabulary.spec() == rebuilt.spec()
   # A second time it is there.
   again = of(str(tmp_path), 9, cache_dir=str(tmp_path / "cache"))
-  assert again.path == found.path
+  assert again.path == vocabulary.path
 
 
 def test_a_file_takes_the_extra_ids_that_are_given(model_file):

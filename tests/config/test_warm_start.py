@@ -89,9 +89,9 @@ def test_a_run_of_ours_leaves_with_slots_and_step(
   """And comes back: T5X's layout and a saved model hold the same."""
   folder, slots = before
   tiny_models.convert(folder, tmp_path / "out", to=to, slots=True)
-  found = source.open_checkpoint(tmp_path / "out")
-  assert found.step == 45
-  assert_same({n: leaf.read() for n, leaf in found.slots.items()}, slots)
+  opened = source.open_checkpoint(tmp_path / "out")
+  assert opened.step == 45
+  assert_same({n: leaf.read() for n, leaf in opened.slots.items()}, slots)
 
 
 def test_the_step_alone_leaves_the_slots_empty(prepare, before):
@@ -199,7 +199,7 @@ def test_a_t5x_checkpoint_gives_slots_and_step(golden, tmp_path):
     rule, source.open_checkpoint(path), student, None
   )
   assert rule.schedule.begins_at == 10
-  found = slots()
+  arrays = slots()
   params = trees.flatten(params)
-  assert len(found) == 4 * len(params)
-  assert all(found[f"v/{n}"].shape == x.shape for n, x in params.items())
+  assert len(arrays) == 4 * len(params)
+  assert all(arrays[f"v/{n}"].shape == x.shape for n, x in params.items())
