@@ -15,8 +15,12 @@ LENGTHS = {"inputs": 16, "targets": 32}  # of test/tiny.gin
 
 def arguments(name, *flags, file=None, **macros) -> list[str]:
   """`gkd NAME` with test/NAME.gin or another file."""
-  bindings = [f"--gin.{macro}={value}" for macro, value in macros.items()]
+  bindings = [f"--gin.{binding}" for binding in _bindings(macros)]
   return [name, f"--gin_file={file or f'test/{name}.gin'}", *flags, *bindings]
+
+
+def _bindings(macros) -> list[str]:
+  return [f"{macro}={value}" for macro, value in macros.items()]
 
 
 def error_of(arguments, capsys) -> str:
@@ -41,16 +45,16 @@ def flags(values: list[str]) -> list[str]:
   return [x if x.startswith("--") else f"--gin.{x}" for x in values]
 
 
-def train_config(files, *bindings) -> TrainConfig:
-  """Of one file or a list of them."""
+def train_config(files, *bindings, **macros) -> TrainConfig:
+  """Of one file or a list of them; bindings come after the macros."""
   files = [files] if isinstance(files, str) else files
-  configuration.load(files, bindings)
+  configuration.load(files, [*_bindings(macros), *bindings])
   return configuration.build(TrainConfig)
 
 
-def prepare(file, *bindings, cache_dir=""):
+def prepare(file, *bindings, cache_dir="", **macros):
   """The run that `gkd train` would start."""
-  config = train_config(file, *bindings)
+  config = train_config(file, *bindings, **macros)
   return train_command.prepare(config, Folders("", str(cache_dir)))
 
 

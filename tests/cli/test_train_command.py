@@ -41,13 +41,13 @@ def prepare(tmp_path, caches, model):
   """Builds the run that a command would start, and what it says of itself."""
   params = jax.jit(model.init)(jax.random.key(0))
   save_params(tmp_path / "teacher", params, {})
-  macros = {
-    "MODEL_DIR": tmp_path / "run",
-    "TEACHER_CHECKPOINT_PATH": tmp_path / "teacher",
+  return functools.partial(
+    command_lines.prepare,
+    "test/distill.gin",
+    MODEL_DIR=tmp_path / "run",
+    TEACHER_CHECKPOINT_PATH=tmp_path / "teacher",
     **caches,
-  }
-  bindings = [f"{macro}={value}" for macro, value in macros.items()]
-  return functools.partial(command_lines.prepare, "test/distill.gin", *bindings)
+  )
 
 
 @pytest.fixture
@@ -67,54 +67,40 @@ def folder(tmp_path):
   (tmp_path / "run").mkdir()
 
 
-def test_the_same_command_goes_on(prepare, begun):
-  assert changes(prepare()) == []
-
-
 def test_periods_length_and_evaluation_may_change(prepare, begun):
-  lines = changes(
-    prepare(
-      "TRAIN_STEPS=40",
-      "REPORT_PERIOD=7",
-      "EVAL_PERIOD=2",
-      "EVAL_LOG_STEPS=3",
-      "EVAL_FIRST=True",
-      "EVAL_EXAMPLES=4",
-      "EVAL_TEMPERATURES=(0.0, 1.0)",
-      "CHECKPOINT_PERIOD=4",
-      "SAMPLE_PERIOD=0",
-      "KEEP=5",
-      "KEEP_EVERY=8",
-      "KEEP_BEST=1",
-      "BEST_METRIC=eval/chain_addition_easy/accuracy",
-      "BEST_MODE=min",
-    )
-  )
-  assert sorted(lines) == [
-    "BEST_METRIC: '' → 'eval/chain_addition_easy/accuracy'",
-    "BEST_MODE: 'max' → 'min'",
-    "CHECKPOINT_PERIOD: 10 → 4",
-    "EVAL_FIRST: False → True",
-    "EVAL_LOG_STEPS: 0 → 3",
-    "EVAL_PERIOD: 0 → 2",
-    "KEEP: 3 → 5",
-    "KEEP_BEST: 0 → 1",
-    "KEEP_EVERY: 0 → 8",
-    "REPORT_PERIOD: 5 → 7",
-    "SAMPLE_PERIOD: 10 → 0",
-    "TRAIN_STEPS: 20 → 40",
-    "number of EVAL settings: 1 → 2",
-  ]
+  values = {  # before and after
+    "TRAIN_STEPS": (20, 40),
+    "REPORT_PERIOD": (5, 7),
+    "EVAL_PERIOD": (0, 2),
+    "EVAL_LOG_STEPS": (0, 3),
+    "EVAL_FIRST": (False, True),
+    "CHECKPOINT_PERIOD": (10, 4),
+    "SAMPLE_PERIOD": (10, 0),
+    "KEEP": (3, 5),
+    "KEEP_EVERY": (0, 8),
+    "KEEP_BEST": (0, 1),
+    "BEST_METRIC": ("", "eval/chain_addition_easy/accuracy"),
+    "BEST_MODE": ("max", "min"),
+  }
+  after = {macro: value for macro, (_, value) in values.items()}
+  evaluation = {"EVAL_EXAMPLES": 4, "EVAL_TEMPERATURES": (0.0, 1.0)}
+  lines = changes(prepare(**after, **evaluation))
+  expected = [f"{macro}: {a!r} → {b!r}" for macro, (a, b) in values.items()]
+  expected.append("number of EVAL settings: 1 → 2")
+  assert sorted(lines) == sorted(expected)
 
 
-def test_a_teacher_and_a_cache_may_move(prepare, begun, tmp_path, caches):
+def test_the_same_command_goes_on_and_teacher_and_cache_may_move(
+  prepare, begun, tmp_path, caches
+):
+  assert changes(prepare()) == []
   shutil.copytree(tmp_path / "teacher", tmp_path / "moved")
   shutil.copytree(caches["TRAIN_CACHE"], tmp_path / "cache")
-  moved = [
-    f"TEACHER_CHECKPOINT_PATH={tmp_path / 'moved'}",
-    f"TRAIN_CACHE={tmp_path / 'cache'}",
-  ]
-  assert changes(prepare(*moved)) == []
+  moved = {
+    "TEACHER_CHECKPOINT_PATH": tmp_path / "moved",
+    "TRAIN_CACHE": tmp_path / "cache",
+  }
+  assert changes(prepare(**moved)) == []
 
 
 def test_a_second_process_is_refused_before_anything_is_read(
@@ -155,7 +141,7 @@ def test_the_teacher_that_is_written_down_is_the_one_that_is_loaded(
     return load(*args, **options)
 
   monkeypatch.setattr(source, "load_params", grows)
-  run = prepare(f"TEACHER_CHECKPOINT_PATH={tmp_path / 'training'}")
+  run = prepare(TEACHER_CHECKPOINT_PATH=tmp_path / "training")
   jax.tree.map(np.testing.assert_array_equal, run.teacher.params, first)
   marked = tmp_path / "training/checkpoints/00000002/sha256.json"
   written = hashlib.sha256(marked.read_bytes()).hexdigest()

@@ -108,12 +108,11 @@ def macros(tmp_path, caches, folders):
 @pytest.fixture
 def prepare(macros, caplog, tmp_path):
   caplog.set_level(logging.INFO, logger="gkd")
-  bindings = [f"{macro}={value}" for macro, value in macros.items()]
   return functools.partial(
     command_lines.prepare,
     "test/distill.gin",
-    *bindings,
     cache_dir=tmp_path / "cache",
+    **macros,
   )
 
 

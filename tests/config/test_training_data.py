@@ -32,12 +32,12 @@ def paths(tmp_path_factory):
 def prepared(paths, *bindings, train=None):
   return command_lines.prepare(
     "test/sft.gin",
-    "MODEL_DIR=run",
-    "TRAIN_LIMIT=None",
-    f"TASK_FEATURE_LENGTHS={tiny_caches.LENGTHS}",
-    f"TRAIN_CACHE={train or paths[0]}",
-    f"EVAL_CACHE={paths[2]}",
     *bindings,
+    MODEL_DIR="run",
+    TRAIN_LIMIT=None,
+    TASK_FEATURE_LENGTHS=tiny_caches.LENGTHS,
+    TRAIN_CACHE=train or paths[0],
+    EVAL_CACHE=paths[2],
   )
 
 

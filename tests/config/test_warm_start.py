@@ -29,14 +29,13 @@ FACTORS = "LEARNING_RATE_FACTORS='constant * linear_warmup * rsqrt_decay'"
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory):
-  written = command_lines.write_caches(tmp_path_factory.mktemp("caches"))
-  return [f"{macro}={path}" for macro, path in written.items()]
+  return command_lines.write_caches(tmp_path_factory.mktemp("caches"))
 
 
 @pytest.fixture
 def prepare(tmp_path, caches):
-  common = [f"MODEL_DIR={tmp_path / 'run'}", "OPTIMIZER=adafactor", *caches]
-  return functools.partial(command_lines.prepare, "test/sft.gin", *common)
+  macros = {"MODEL_DIR": tmp_path / "run", "OPTIMIZER": "adafactor", **caches}
+  return functools.partial(command_lines.prepare, "test/sft.gin", **macros)
 
 
 @pytest.fixture(scope="module")
