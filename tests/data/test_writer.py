@@ -84,7 +84,13 @@ def test_a_build_equals_what_write_rows_writes(tmp_path, monkeypatch):
 
 def test_finished_shards_are_continued_in_any_order(tmp_path, caplog):
   build(tmp_path / "whole", 4)
-  interrupted(tmp_path / "c", [2, 0])
+  folder = interrupted(tmp_path / "c", [2, 0])
+  # What a killed process was writing goes.
+  kept = {file.name for file in folder.iterdir()}
+  for name in (".00001-123", ".00001.json.123-4567.partial"):
+    (folder / name).write_text("")
+  with CacheWriter(tmp_path / "c", KEY):
+    assert {file.name for file in folder.iterdir()} == kept
   assert not (tmp_path / "c").exists()
   assert build(tmp_path / "c", 4) == [1, 3]
   assert "10 rows are done" in caplog.text
@@ -112,15 +118,6 @@ def test_a_torn_shard_is_dropped(tmp_path, caplog, damage):
   said = "damaged shards 1 are made again" in caplog.text
   assert said == (damage != "no sidecar")
   assert files(tmp_path / "c") == files(tmp_path / "whole")
-
-
-def test_what_a_killed_process_was_writing_goes(tmp_path):
-  folder = interrupted(tmp_path / "c", [0])
-  kept = {file.name for file in folder.iterdir()}
-  for name in (".00001-123", ".00001.json.123-4567.partial"):
-    (folder / name).write_text("")
-  with CacheWriter(tmp_path / "c", KEY):
-    assert {file.name for file in folder.iterdir()} == kept
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut"])

@@ -44,20 +44,15 @@ def test_register_is_called(folder):
     ),
     ("needy_tasks", "import no_package", r"'needy_tasks' .*'no_package'"),
     ("bare_tasks", "", r"'bare_tasks' .* has no register\("),
+    ("capitals", None, r"is a folder .*/capitals, but no capitals\.py; put"),
   ],
 )
 def test_what_is_no_module_of_tasks_is_one_line(folder, name, code, message):
+  (folder / "capitals").mkdir()
   if code is not None:
     (folder / f"{name}.py").write_text(code)
   with pytest.raises(UserError, match=message):
     task_modules.register(name, None, None)
-
-
-def test_a_folder_of_data_is_no_module(folder):
-  (folder / "capitals").mkdir()
-  expected = rf"is a folder {folder}/capitals, but no capitals\.py; put"
-  with pytest.raises(UserError, match=expected):
-    task_modules.register("capitals", None, None)
 
 
 def test_a_bug_in_a_module_keeps_its_traceback(folder):

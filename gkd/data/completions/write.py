@@ -50,7 +50,7 @@ log = logging.getLogger("gkd")
 class _Part(NamedTuple):
   """n completions of each prompt of a batch: one that was drawn, or n best."""
 
-  rows: list[Row]  # the prompts, without fillers
+  prompts: list[Row]  # without fillers
   samples: Samples  # [B, n, T]; length 0 where a search found fewer than n
 
 
@@ -214,20 +214,22 @@ def _rows(
   Drawn ones come in the order of k, those of a search the best first.
   """
   while batch := list(itertools.islice(parts, _passes(spec))):
-    batch = [_Part(p.rows, jax.device_get(p.samples)) for p in batch]
-    for _, samples in batch:
+    prompts = batch[0].prompts
+    passes = jax.device_get([part.samples for part in batch])
+    for samples in passes:
       if not samples.is_finite:
         raise FloatingPointError(
           "the logits of the model that writes are not finite; look at its"
           " checkpoint, finished shards stay"
         )
-      real = slice(len(batch[0].rows))
-      tokens = int(samples.lengths[real].sum())
-      counts["tokens"] += tokens
-      counts["truncated"] += int(samples.truncated[real].sum())
-      report(samples.lengths[real].size, tokens)
-    for place in range(len(batch[0].rows)):
-      rows = [row for part in batch for row in _completed(part, place)]
+      lengths = samples.lengths[: len(prompts)]
+      counts["tokens"] += int(lengths.sum())
+      counts["truncated"] += int(samples.truncated[: len(prompts)].sum())
+      report(lengths.size, int(lengths.sum()))
+    for place, prompt in enumerate(prompts):
+      rows = [
+        row for samples in passes for row in _completed(prompt, samples, place)
+      ]
       if spec.decoding.is_search:
         texts = [spec.prompts.vocabulary.decode(r.targets) for r in rows]
         counts["missing"] += spec.num_samples - len(rows)
@@ -235,14 +237,12 @@ def _rows(
       yield from rows
 
 
-def _completed(part: _Part, place: int) -> Iterator[Row]:
-  """The row of a prompt, once for each completion in this part."""
-  samples = part.samples
+def _completed(prompt: Row, samples: Samples, place: int) -> Iterator[Row]:
+  """The row of a prompt, once for each completion; its reference stays."""
   for n, length in enumerate(samples.lengths[place]):
     if length:
-      score = None
-      if samples.scores is not None:
-        score = float(samples.scores[place, n])
-      # The reference stays the task's own.
-      targets = np.asarray(samples.tokens[place, n, :length], np.int32)
-      yield part.rows[place]._replace(targets=targets, score=score)
+      scores = samples.scores
+      yield prompt._replace(
+        targets=np.asarray(samples.tokens[place, n, :length], np.int32),
+        score=None if scores is None else float(scores[place, n]),
+      )

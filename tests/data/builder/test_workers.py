@@ -56,23 +56,16 @@ def jobs(sizes):
 
 
 def make(path, sizes, count, function="plain"):
+  info = {"lengths": LENGTHS, "vocabulary": ByteVocabulary()}
   with CacheWriter(path, key=function) as writer:
     recipe = Recipe(
-      str(writer.folder),
-      LENGTHS,
-      ByteVocabulary(),
-      f"worker_functions:{function}",
+      folder=str(writer.folder),
+      postprocess=f"worker_functions:{function}",
       add_eos={"inputs": True, "targets": True},
+      **info,
     )
     done = sorted(workers.run(jobs(sizes), recipe, count))
-    writer.finish(
-      {
-        "task": "toy",
-        "split": "train",
-        "lengths": LENGTHS,
-        "vocabulary": ByteVocabulary(),
-      }
-    )
+    writer.finish({"task": "toy", "split": "train", **info})
   return done
 
 
