@@ -41,7 +41,8 @@ def verify(path: Path) -> None:
     expected = json.loads(text)
   except ValueError:
     expected = {}
-  if wrong := sorted(name for name, _ in hashes.items() ^ expected.items()):
+  names = sorted(hashes.keys() | expected.keys())
+  if wrong := [n for n in names if hashes.get(n) != expected.get(n)]:
     raise UserError(
       f"damaged checkpoint {path}: {wrong[0]} differs from what was written;"
       " delete this folder or restore its files"

@@ -84,7 +84,8 @@ def open_arrays(
       when it is read.
   """
   specs = {name: _spec(folder, names[name], driver) for name in sorted(names)}
-  opening = {name: _open(spec, ts.Context()) for name, spec in specs.items()}
+  context = ts.Context()  # which keeps nothing that was read
+  opening = {name: _open(spec, context) for name, spec in specs.items()}
   leaves = {}
   for name, spec in specs.items():
     place = folder / names[name]

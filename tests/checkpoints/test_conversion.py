@@ -14,6 +14,7 @@ from gkd.checkpoints import conversion
 from gkd.checkpoints import expected_leaves
 from gkd.checkpoints import source
 from gkd.checkpoints.conversion import plan
+from gkd.checkpoints.hf import safetensors_file
 from gkd.checkpoints.native import native_arrays
 from gkd.cli import convert_command as command
 from gkd.text import sentencepiece_training
@@ -110,6 +111,7 @@ FAMILIES = {
   "t5_1_0": {"mlp_activations": ("relu",), "logits_via_embedding": True},
   "ul2": {"mlp_activations": ("silu", "linear"), "dtype": tiny_models.BFLOAT16},
   "umt5": {"bias_per_layer": True},
+  "umt5_tied": {"bias_per_layer": True, "logits_via_embedding": True},
   # Padding 1, end of sequence 2, start (and unknown) 0.
   "madlad": {"pad_id": 1, "eos_ids": (2,), "start_id": 0},
 }
@@ -151,6 +153,9 @@ def test_hugging_face_through_another_format_is_the_same_files(
   tiny_models.save(first, made, "hf", tokenizers[family])
   config = source.open_checkpoint(first).config
   assert config == made.config
+  announced = dict(expected_leaves.table("hf", config).values())
+  tensors = safetensors_file.open_folder(first)
+  assert {n: leaf.shape for n, leaf in tensors.items()} == announced
   tiny_models.convert(first, middle, to=through)
   options = {}
   if through == "t5x":  # which does not say it

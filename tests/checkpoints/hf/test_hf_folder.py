@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from gkd.checkpoints import expected_leaves
 from gkd.checkpoints import source
 from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.hf import hf_head
@@ -19,12 +18,6 @@ from gkd.types import UserError
 from tests.checkpoints import tiny_models
 
 SAVED = ("t5_1_0", "t5_1_1_bfloat16", "umt5_sharded")
-
-
-def write(folder, checkpoint, **options):
-  folder.mkdir()
-  hf_folder.write(folder, checkpoint, **options)
-  return folder
 
 
 def change_tensors(folder, drop=(), **arrays):
@@ -51,7 +44,7 @@ def test_there_and_back_is_the_same_folder(golden, tmp_path, name):
   """Each tensor; of a model in one file, the file."""
   saved = golden / "hf" / name
   opened = hf_folder.open_checkpoint(saved, {})
-  folder = write(tmp_path / "a", opened)
+  folder = tiny_models.save(tmp_path / "a", opened, "hf")
   tiny_models.assert_same_arrays(
     safetensors_file.open_folder(folder), safetensors_file.open_folder(saved)
   )
@@ -70,37 +63,11 @@ def test_there_and_back_is_the_same_folder(golden, tmp_path, name):
   assert len(generation) == 3
 
 
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("per_layer", [False, True])
-@pytest.mark.parametrize("activations", [("relu",), ("silu", "linear")])
-def test_ours_there_and_back_is_bit_identical(
-  tmp_path, tied, per_layer, activations
-):
-  made = tiny_models.make(
-    logits_via_embedding=tied,
-    bias_per_layer=per_layer,
-    mlp_activations=activations,
-  )
-  folder = write(tmp_path / "a", made, shard_bytes=3000)
-  assert (folder / "model.safetensors.index.json").exists()
-  opened = source.open_checkpoint(folder)
-  tiny_models.assert_same_arrays(opened.leaves, made.leaves)
-  assert opened.config == made.config
-  kind = tiny_models.read_json(folder / "config.json")["model_type"]
-  assert kind == ("umt5" if per_layer else "t5")
-  written = safetensors_file.open_folder(folder)
-  announced = expected_leaves.table("hf", made.config)
-  assert announced.keys() == made.leaves.keys()
-  assert {n: leaf.shape for n, leaf in written.items()} == dict(
-    announced.values()
-  )
-
-
 def test_the_tokenizer_tells_the_real_ids_and_the_card_is_there(tmp_path):
   made = tiny_models.make(vocab_size=384)
   words = vocabulary.load("bytes", 61)  # 320 ids
-  folder = write(
-    tmp_path / "a", made, vocabulary=words, card={"license": "mit"}
+  folder = tiny_models.save(
+    tmp_path / "a", made, "hf", words, card={"license": "mit"}
   )
   assert 'license: "mit"' in (folder / "README.md").read_text()
   opened = hf_folder.open_checkpoint(folder, {})
@@ -175,7 +142,7 @@ def _another_type(folder):
   ],
 )
 def test_what_is_no_whole_t5_is_refused_by_name(tmp_path, change, message):
-  folder = write(tmp_path / "untied", tiny_models.make())
+  folder = tiny_models.save(tmp_path / "untied", tiny_models.make(), "hf")
   change(folder)
   with pytest.raises(UserError, match=message) as error:
     hf_folder.open_checkpoint(folder, {})
