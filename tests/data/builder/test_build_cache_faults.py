@@ -227,12 +227,10 @@ def test_changed_raw_files_make_another_cache(tmp_path, caplog):
 def test_a_cache_outlives_its_raw_files(tmp_path, caplog):
   path = make(tmp_path)
   shutil.rmtree(tmp_path / "data")
-  assert make(tmp_path) == path
-  assert make(tmp_path, data_dir=None) == path
-  assert make(tmp_path, check=True) == path
+  for changes in ({}, {"data_dir": None}, {"check": True}):
+    assert make(tmp_path, **changes) == path
   assert caplog.text.count("raw file train.jsonl.gz is not here") == 1
-  shard = next(Path(path).glob("*.array_record"))
-  shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+  flip(shard(path, 0))
   with pytest.raises(UserError, match="damaged cache"):
     make(tmp_path, check=True)
   with pytest.raises(UserError, match=r"data file train.jsonl.gz not found in"):
@@ -306,9 +304,10 @@ TEXT_LINES = """
 import os
 
 import seqio
-import tensorflow as tf
 
+from gkd.tasks import features
 from gkd.text import metrics
+from gkd.text import postprocess
 
 
 def both(dataset):
@@ -316,18 +315,14 @@ def both(dataset):
 
 
 def register(data_dir, vocabulary):
-  feature = seqio.Feature(seqio.ByteVocabulary(extra_ids=0))
-  if "faults" in seqio.TaskRegistry.names():
-    seqio.TaskRegistry.remove("faults")
-  seqio.TaskRegistry.add(
+  files = os.environ["FAULTS_FOLDER"] + "/*.txt"
+  features.add_task(
     "faults",
-    source=seqio.TextLineDataSource(
-      {"train": os.environ["FAULTS_FOLDER"] + "/*.txt"}
-    ),
-    preprocessors=[
-      both, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
-    output_features={"inputs": feature, "targets": feature},
-    metric_fns=[metrics.exact_match],
+    seqio.TextLineDataSource({"train": files}),
+    vocabulary,
+    preprocess=both,
+    postprocess=postprocess.strip,
+    metrics=[metrics.exact_match],
   )
 """
 
