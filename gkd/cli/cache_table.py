@@ -40,10 +40,8 @@ def name(cache: TokenCache) -> str:
 def entry(cache: TokenCache, data_dir: str, verified: bool = False) -> str:
   """A few lines about a cache; their first says how it is.
 
-  Args:
-    cache: any.
-    data_dir: where its raw files are on this machine, "" if nowhere.
-    verified: every byte was read and compared.
+  `data_dir` has the raw files, "" if nothing does; of a cache that is
+  `verified` every byte was read and compared.
   """
   info, spec = cache.info, cache.info["vocabulary"]
   extra = f" ({spec['extra_ids']} extra)" if spec["extra_ids"] else ""

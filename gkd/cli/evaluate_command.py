@@ -31,10 +31,8 @@ from gkd.types import UserError
 def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   """Evaluates what the loaded configuration describes; prints and writes.
 
-  Args:
-    folders: where raw files and caches are.
-    seqio: have seqio.Evaluator score the same predictions, and refuse other
-      numbers than ours.
+  With `seqio` seqio.Evaluator scores the same predictions, and other numbers
+  than ours are refused.
   """
   config = configuration.build(EvaluateConfig)
   _check_output(config.output)

@@ -16,18 +16,16 @@ def table(
 ) -> str:
   """One block a split, one line a metric, the teacher's beside the model's.
 
-  Args:
-    evaluations: what was evaluated.
-    values: the numbers by name, as `evaluate` returns them.
-    infos: their descriptions by name, as `metric_infos` returns them.
+  Numbers and descriptions are by name, as `evaluate` and `metric_infos` return
+  them.
   """
-  blocks = []
-  for part in dict.fromkeys(e.metric_part for e in evaluations):
-    of_part = [e for e in evaluations if e.metric_part == part]
-    blocks.append(
-      "\n".join([*_title(of_part), *_block(f"eval/{part}/", values, infos)])
-    )
-  return "\n\n".join(blocks)
+  by_split: dict[str, list[Evaluation]] = {}
+  for evaluation in evaluations:
+    by_split.setdefault(evaluation.metric_part, []).append(evaluation)
+  return "\n\n".join(
+    "\n".join([*_title(group), *_block(f"eval/{part}/", values, infos)])
+    for part, group in by_split.items()
+  )
 
 
 def _block(
@@ -79,20 +77,14 @@ def _number(value: float) -> str:
 
 def _title(evaluations: Sequence[Evaluation]) -> list[str]:
   """The rows and the decoding; of several strategies each by its label."""
-  first, *more = evaluations
+  first = evaluations[0]
   title = f"{first.name}, {first.split}: {first.num_rows:,} prompts"
-  if not more:
-    return [f"{title}, {_decoding(first)}"]
-  return [
-    title,
-    *(
-      f"  {f'…_{e.label}: ' if e.label else ''}{_decoding(e)}"
-      for e in evaluations
-    ),
-  ]
-
-
-def _decoding(evaluation: Evaluation) -> str:
-  number = evaluation.num_samples
-  answers = f", {number} answers each" if number > 1 else ""
-  return f"{evaluation.decoding.describe()}{answers}"
+  decodings = []
+  for evaluation in evaluations:
+    label = f"…_{evaluation.label}: " if evaluation.label else ""
+    number = evaluation.num_samples
+    answers = f", {number} answers each" if number > 1 else ""
+    decodings.append(f"{label}{evaluation.decoding.describe()}{answers}")
+  if len(evaluations) == 1:
+    return [f"{title}, {decodings[0]}"]
+  return [title, *(f"  {decoding}" for decoding in decodings)]

@@ -36,7 +36,11 @@ def train(folders: Folders) -> None:
   config = configuration.build(TrainConfig)
   files.check_folder(config.model_dir, "MODEL_DIR")
   configuration.refuse_idle_flags(config.idle())
-  _refuse_if_in_use(config.model_dir)
+  # At once, not after data and checkpoints were read; the loop holds it.
+  lock = Path(config.model_dir).expanduser() / LOCK_FILE
+  if lock.exists():
+    with locks.hold(lock, f"MODEL_DIR {config.model_dir}"):
+      pass
   run = prepare(config, folders)
   # A second ctrl-C ends the process even inside a long compile.
   stop = PreemptionHandler(second=signal.SIG_DFL)
@@ -176,11 +180,3 @@ def _card(
     "steps": config.train_steps,
     "seed": config.seed,
   }
-
-
-def _refuse_if_in_use(model_dir: str) -> None:
-  """At once, not after data and checkpoints were read; the loop holds it."""
-  lock = Path(model_dir).expanduser() / LOCK_FILE
-  if lock.exists():
-    with locks.hold(lock, f"MODEL_DIR {model_dir}"):
-      pass

@@ -99,11 +99,7 @@ def load(files: Sequence[str], bindings: Sequence[str]) -> None:
 
 
 def build(cls: type, scope: str = "") -> Any:
-  """The object of class `cls` that the configuration describes.
-
-  Args:
-    cls: a class that some gin file binds.
-    scope: the gin scope of its bindings.
+  """The object of class `cls` that the bindings of a gin scope describe.
 
   Raises:
     UserError: no file describes it, values are missing, or an object refused

@@ -49,8 +49,7 @@ def open_cache(
       arguments; one that is damaged or stale is made anew.
 
   Raises:
-    UserError: vocabulary, task, split or raw files are missing, or there are
-      several caches.
+    UserError: something is missing, or there are several caches.
   """
   refuse_several(data, folders)
   if data.cache:
@@ -76,14 +75,7 @@ def open_cache(
 def open_mixture(
   data: DataConfig, folders: Folders, *, rebuild: bool = False, **options: Any
 ) -> Mixture:
-  """The caches that a run trains on, made now if they do not exist.
-
-  Args:
-    data: names them; see `open_cache` for the others.
-
-  Raises:
-    UserError: as `open_cache`, or the caches cannot be mixed.
-  """
+  """The caches that a run trains on; see `open_cache` for the options."""
   field = "cache" if data.cache else "task"
 
   @functools.cache

@@ -53,9 +53,6 @@ class FromCheckpoint:
       family: its name.
       role: "student" or "teacher".
       path: macro and folder of the checkpoint, for the messages.
-
-    Raises:
-      UserError: an unknown family, or one without the dropout or type given.
     """
     origin = f"{path} holds a model of the family {family!r}"
     remedy = f"bind {role.upper()} = @module.function()"
@@ -120,15 +117,10 @@ def build(
 ) -> LanguageModel:
   """The model of a role, with sizes of its checkpoint where none are given.
 
-  A T5 has the special ids of its checkpoint, or else of the vocabulary: sizes
-  by name and T5X's checkpoints have none, and an export writes them.
-
-  Args:
-    role: "student" or "teacher".
-    spec: as configured.
-    checkpoint: its checkpoint, where there is one.
-    vocabulary: of the data. Where the checkpoint knows only the rows of its
-      table, the vocabulary's ids are the real ones.
+  A T5 has the special ids of its checkpoint, or else of the data's vocabulary:
+  sizes by name and T5X's checkpoints have none, and an export writes them.
+  Where a checkpoint knows only the rows of its table, the vocabulary's ids are
+  the real ones.
 
   Raises:
     UserError: nothing says the sizes, or given sizes contradict the checkpoint

@@ -42,8 +42,7 @@ def from_checkpoint(
       checkpoint may be gone.
 
   Raises:
-    UserError: no checkpoint, one without a step, or with slots asked for and
-      none there that fit the student.
+    UserError: no checkpoint, one without a step, or without slots that fit.
   """
   restore = optimizer.restore
   if not restore and not optimizers.starts_at_checkpoint(optimizer):
@@ -84,10 +83,7 @@ def _read_slots(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
 def _check_slots(
   checkpoint: Checkpoint, student: LanguageModel, optimizer: Optimizer
 ) -> None:
-  """Refuses missing slots and, by shapes alone, those of other parameters.
-
-  The slots are put in after MODEL_DIR was made.
-  """
+  """Refuses missing slots and, by shapes alone, those of other parameters."""
   if not checkpoint.slots:
     assumed = dict(text.partition(": ")[::2] for text in checkpoint.assumed)
     reason = assumed.get("optimizer", "it has none")

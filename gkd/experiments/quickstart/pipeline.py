@@ -169,9 +169,11 @@ def _teacher(train: bool, folder: Path, stages: Stages) -> Path:
   return own
 
 
-def _compare(own: Path, shipped: Path) -> str:
+def _compare(trained: Path, shipped: Path) -> str:
   """Whether a teacher trained anew is the one that comes along."""
-  leaves, others = (source.open_checkpoint(x).leaves for x in (own, shipped))
+  leaves, others = (
+    source.open_checkpoint(x).leaves for x in (trained, shipped)
+  )
   largest = max(
     float(np.abs(leaves[name].read() - leaf.read()).max())
     for name, leaf in others.items()
