@@ -21,7 +21,7 @@ from gkd.models import registry
 
 Format = Literal["gkd", "t5x", "hf"]
 # Keys of `Checkpoint.metadata`: sha256 of the vocabulary that the model was
-# trained with, and `ContentHash` of its parameters.
+# trained with, and `content_sha256` of its parameters.
 VOCABULARY_KEY = "vocabulary_sha256"
 CONTENT_KEY = "content_sha256"
 
@@ -116,16 +116,16 @@ class Checkpoint:
 
   @functools.cached_property
   def content_sha256(self) -> str:
-    """`ContentHash` of all leaves, or, of a run's checkpoint, of its files.
+    """`hash_array` of all leaves, or, of a run's checkpoint, of its files.
 
     Where the format does not keep it, every array is read, unless
     `source.load_params` has read them before.
     """
     if known := self.metadata.get(CONTENT_KEY):
       return known
-    content = ContentHash()
+    content = hashlib.sha256()
     for name, leaf in self.leaves.items():
-      content.add(name, leaf.read())
+      hash_array(content, name, leaf.read())
     return content.hexdigest()
 
 
@@ -142,26 +142,17 @@ def batches(leaves: Mapping[str, Leaf], max_bytes: int) -> list[list[str]]:
   return names
 
 
-class ContentHash:
-  """sha256 over parameters: name, shape, type and bytes, sorted by name."""
-
-  def __init__(self):
-    self._hash = hashlib.sha256()
-
-  def add(self, name: str, array: np.ndarray) -> None:
-    """Takes the next array; names have to come sorted."""
-    head = json.dumps([name, list(array.shape), array.dtype.name])
-    self._hash.update(head.encode() + b"\n")
-    flat = np.ascontiguousarray(array).reshape(-1)
-    self._hash.update(flat.view(np.uint8).data)
-
-  def hexdigest(self) -> str:
-    return self._hash.hexdigest()
-
-
 def content_sha256(params: Any) -> str:
-  """`ContentHash` of a tree of arrays."""
-  content = ContentHash()
+  """`hash_array` of all arrays of a tree."""
+  content = hashlib.sha256()
   for name, leaf in trees.flatten(params).items():
-    content.add(name, np.asarray(leaf))
+    hash_array(content, name, np.asarray(leaf))
   return content.hexdigest()
+
+
+def hash_array(content: Any, name: str, array: np.ndarray) -> None:
+  """Adds name, shape, type and bytes to a hash; names have to come sorted."""
+  head = json.dumps([name, list(array.shape), array.dtype.name])
+  content.update(head.encode() + b"\n")
+  flat = np.ascontiguousarray(array).reshape(-1)
+  content.update(flat.view(np.uint8).data)

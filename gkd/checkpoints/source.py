@@ -11,6 +11,7 @@ says so: host memory holds the largest array beside what the devices keep.
 """
 
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 from types import ModuleType
@@ -26,8 +27,8 @@ from gkd.checkpoints import expected_leaves
 from gkd.checkpoints import format_detection
 from gkd.checkpoints.checkpoint import CONTENT_KEY
 from gkd.checkpoints.checkpoint import Checkpoint
-from gkd.checkpoints.checkpoint import ContentHash
 from gkd.checkpoints.checkpoint import Format
+from gkd.checkpoints.checkpoint import hash_array
 from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.t5x import t5x_reader
@@ -118,18 +119,18 @@ def load_params(
     )
   is_known = CONTENT_KEY in checkpoint.metadata
   is_known |= "content_sha256" in vars(checkpoint)
-  content = None if is_known else ContentHash()
+  content = hashlib.sha256()
   params = {}
   for name, leaf in checkpoint.leaves.items():
     array = leaf.read()
-    if content is not None:
-      content.add(name, array)
+    if not is_known:
+      hash_array(content, name, array)
     kept = wanted[name].dtype
     if dtype is not None and jnp.issubdtype(kept, jnp.floating):
       kept = jnp.dtype(dtype)
     params[name] = _place(array, shardings[name], kept)
     del array
-  if content is not None:  # what the cached property would read all arrays for
+  if not is_known:  # what the cached property would read all arrays for
     vars(checkpoint)["content_sha256"] = content.hexdigest()
   return trees.unflatten(params)
 

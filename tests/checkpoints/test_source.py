@@ -73,7 +73,7 @@ def test_each_device_gets_its_part_and_the_content_is_known(
   # The same identity in all formats, and nothing read a second time for it.
   assert checkpoint.content_sha256 == made.content_sha256
   assert reads == sorted(checkpoint.leaves)
-  monkeypatch.setattr(source, "ContentHash", None)
+  monkeypatch.setattr(source, "hash_array", None)
   source.load_params(checkpoint, model, mesh)  # nor is it hashed again
 
 

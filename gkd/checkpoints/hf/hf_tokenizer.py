@@ -30,13 +30,9 @@ def write(
 
   Args:
     folder: exists.
-    vocabulary: to write; its extra ids are the tokenizer's sentinels.
+    vocabulary: that `check` accepts; its extra ids become sentinels.
     max_length: where `truncation=True` cuts; None for nowhere.
-
-  Raises:
-    UserError: transformers has no tokenizer for it.
   """
-  check(vocabulary)
   special = {
     f"{name}_token": vocabulary.piece(index)
     for name, index in (

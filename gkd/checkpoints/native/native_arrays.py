@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
 
 from gkd import trees
-from gkd.checkpoints.checkpoint import ContentHash
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.checkpoint import batches
+from gkd.checkpoints.checkpoint import hash_array
 from gkd.types import UserError
 
 STATE = "state"  # orbax's name for the one tree of a checkpoint
@@ -30,10 +31,10 @@ def write_arrays(path: Path, leaves: Mapping[str, Leaf]) -> str:
     leaves: {slash-separated name: array}; read in the order of names.
 
   Returns:
-    `ContentHash` of the arrays.
+    `content_sha256` of the arrays.
   """
   partial = path / "orbax"  # orbax makes its folder itself
-  content = ContentHash()
+  content = hashlib.sha256()
   context = ocp.Context()
   context.array.saving.storage_options.chunk_byte_size = _CHUNK_BYTES
   context.memory.deepcopy_host_arrays = False  # they do not change meanwhile
@@ -42,7 +43,7 @@ def write_arrays(path: Path, leaves: Mapping[str, Leaf]) -> str:
       batch = {}
       for name in names:
         batch[name] = leaves[name].read()
-        content.add(name, batch[name])
+        hash_array(content, name, batch[name])
       ocp.partial.save(partial, trees.unflatten(batch))
     ocp.partial.finalize(partial)
   for entry in sorted(partial.iterdir()):
