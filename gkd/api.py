@@ -155,25 +155,21 @@ def generate(
   vocabulary_check.check("model", model.lm, vocabulary)
   if not prompts:
     return []
-  eos_ids = vocabulary.eos_ids
+  eos_id = vocabulary.eos_ids[0]
   rows = [
-    _Prompt(np.array([*vocabulary.encode(text), eos_ids[0]], np.int32))
+    _Prompt(np.array([*vocabulary.encode(text), eos_id], np.int32))
     for text in prompts
   ]
   longest = max(len(row.inputs) for row in rows)
   lengths = {"inputs": -(-longest // _BUCKET) * _BUCKET, "targets": max_length}
   batch = collate.collate(rows, range(len(rows)), lengths, with_targets=False)
   samples = generator.generate(
-    model.lm,
-    model.params,
-    batch.inputs,
-    batch.input_mask,
-    batch.rows,
+    model,
+    batch,
     keys.stream(seed, 0, keys.Role.OFFLINE_SAMPLE),
     strategy or SamplingParams(temperature=0.0),
     max_length=max_length,
-    eos_ids=eos_ids,
-    pad_id=vocabulary.pad_id,
+    vocabulary=vocabulary,
   )
   return [vocabulary.decode(ids) for ids in samples.tokens.tolist()]
 

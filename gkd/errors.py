@@ -6,7 +6,10 @@ Commands that only read files import it from here and start at once; all others
 know it as `gkd.types.UserError`.
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence
+import numbers
+from typing import Any
 
 
 class UserError(ValueError):
@@ -14,6 +17,27 @@ class UserError(ValueError):
 
   The message says what was given, what was expected and what to do.
   """
+
+
+def check_number(
+  name: str,
+  value: Any,
+  is_allowed: Callable[[Any], bool],
+  expected: str,
+  kind: type = numbers.Real,
+) -> None:
+  """Raises a UserError for what is no number, True and False included.
+
+  Args:
+    name: the user's name for the value.
+    value: anything.
+    is_allowed: whether a number is in range; false for NaN.
+    expected: the range in words.
+    kind: `numbers.Integral` for whole numbers alone.
+  """
+  is_number = isinstance(value, kind) and not isinstance(value, bool)
+  if not is_number or not is_allowed(value):
+    raise UserError(f"{name} is {value!r}; expected {expected}")
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:

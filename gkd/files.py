@@ -153,8 +153,7 @@ def disk_trouble(error: BaseException) -> str | None:
   text of an error of their own.
   """
   if isinstance(error, BaseExceptionGroup):
-    found = [disk_trouble(part) for part in error.exceptions]
-    return next(filter(None, found), None)
+    return next(filter(None, map(disk_trouble, error.exceptions)), None)
   if isinstance(error, OSError) and error.errno in _MENDABLE:
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{os.strerror(error.errno)}"

@@ -80,26 +80,21 @@ def holder(path: str | os.PathLike) -> str | None:
 def _locked(path: Path, what: str, wait: bool):
   """The open file; once more where its last holder has removed it."""
   while True:
-    file = _opened(path)
     try:
+      path.parent.mkdir(parents=True, exist_ok=True)
+      opened = path.open("a+", encoding="utf-8")
+    except OSError as error:
+      raise UserError(
+        f"cannot write to {path.parent} ({error.strerror}); give a folder that"
+        " can be written"
+      ) from error
+    with contextlib.ExitStack() as stack:
+      file = stack.enter_context(opened)
       _take(file, path, what, wait)
-      if _is_still(path, file):
-        return file
-    except BaseException:
-      file.close()
-      raise
-    file.close()
-
-
-def _opened(path: Path):
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("a+", encoding="utf-8")
-  except OSError as error:
-    raise UserError(
-      f"cannot write to {path.parent} ({error.strerror}); give a folder that"
-      " can be written"
-    ) from error
+      with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+          stack.pop_all()
+          return file
 
 
 def _take(file, path: Path, what: str, wait: bool) -> None:
@@ -119,23 +114,13 @@ def _take(file, path: Path, what: str, wait: bool) -> None:
     ) from error
 
 
-def _is_still(path: Path, file) -> bool:
-  """False if who held it before has removed it from the path."""
-  try:
-    return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-  except FileNotFoundError:
-    return False
-
-
 def _taken(file) -> bool:
   """Takes the lock if it is free, or is within a moment; see `holder`."""
   for _ in range(_TRIES):
-    try:
+    with contextlib.suppress(BlockingIOError):
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      time.sleep(_PAUSE_SECONDS)
-    else:
       return True
+    time.sleep(_PAUSE_SECONDS)
   return False
 
 

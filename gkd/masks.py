@@ -24,10 +24,10 @@ def shift_right(tokens: Array, start_id: int) -> Array:
 
 def is_any(tokens: Array, ids: Sequence[int]) -> Array:
   """Bool array in the shape of `tokens`: whether a token is one of `ids`."""
-  found = jnp.zeros(tokens.shape, bool)
+  is_one = jnp.zeros(tokens.shape, bool)
   for index in ids:
-    found |= tokens == index
-  return found
+    is_one |= tokens == index
+  return is_one
 
 
 def mask_padded_ids(

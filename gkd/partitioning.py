@@ -6,13 +6,14 @@ wide dimensions of parameters over "model". Activations are left to XLA, which
 derives their layout from these two.
 
   mesh = make_mesh(model=2)
-  params = place(params, parameter_shardings(model, params, mesh))
+  model = place_model(model, mesh)
   batch = place(batch, batch_sharding(mesh))
 """
 
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
 import jax
@@ -26,11 +27,11 @@ import numpy as np
 from gkd import trees
 from gkd.types import Axes
 from gkd.types import LanguageModel
+from gkd.types import Model
 from gkd.types import Params
 from gkd.types import UserError
 
-# T5X's standard_logical_axis_rules(1, 1). `RULES | {"embed": "data"}` also
-# splits parameters over the data axis (T5X's parameter_partitioning_dims=2).
+# T5X's standard_logical_axis_rules(1, 1).
 RULES: Mapping[str, str | None] = {
   "batch": "data",
   "vocab": "model",
@@ -46,65 +47,44 @@ RULES: Mapping[str, str | None] = {
 
 
 def make_mesh(
-  data: int = -1,
-  model: int = 1,
-  devices: Sequence[jax.Device] | None = None,
+  model: int = 1, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-  """Mesh of data × model devices.
+  """Mesh with axes ("data", "model"), both automatic: XLA places activations.
 
   Args:
-    data: copies of the model that share a batch; -1 takes what is left.
-    model: devices that one copy of the model is split over.
+    model: devices that one copy of the model is split over; the copies share a
+      batch.
     devices: all devices of all processes when None.
 
-  Returns:
-    A mesh with axes ("data", "model"), both automatic: XLA places activations.
-
   Raises:
-    UserError: the numbers do not multiply to the number of devices.
+    UserError: `model` does not divide the number of devices.
   """
   devices = jax.devices() if devices is None else list(devices)
   count = len(devices)
-  if model < 1 or (data < 1 and data != -1):
+  if model < 1 or count % model:
     raise UserError(
-      f"mesh of data={data} × model={model}; expected positive numbers, or "
-      "data=-1 for all devices that are left"
-    )
-  if data == -1:
-    if count % model:
-      raise UserError(
-        f"model={model} does not divide the {count} devices; choose one of "
-        f"{', '.join(str(n) for n in range(1, count + 1) if count % n == 0)}"
-      )
-    data = count // model
-  if data * model != count:
-    raise UserError(
-      f"mesh of data={data} × model={model} needs {data * model} devices, but "
-      f"there are {count}; change the numbers or use data=-1"
+      f"model={model} does not divide the {count} devices; choose one of "
+      f"{', '.join(str(n) for n in range(1, count + 1) if count % n == 0)}"
     )
   # Automatic axes: make_mesh's default since jax 0.9 is explicit sharding in
   # types, which linen does not support.
   return jax.make_mesh(
-    (data, model),
+    (count // model, model),
     ("data", "model"),
     axis_types=(AxisType.Auto,) * 2,
     devices=devices,
   )
 
 
-def shardings(
-  axes: Any, mesh: Mesh, rules: Mapping[str, str | None] = RULES
-) -> Any:
+def shardings(axes: Any, mesh: Mesh) -> Any:
   """Tree of shardings from a tree of logical axis names.
+
+  A mesh axis is used once per array: the first logical axis that asks for it
+  gets it.
 
   Args:
     axes: tree with an `Axes` tuple for each array; () is a scalar.
     mesh: of `make_mesh`.
-    rules: logical name -> mesh axis or None.
-
-  Returns:
-    A tree of the same form. A mesh axis is used once per array: the first
-    logical axis that asks for it gets it.
 
   Raises:
     UserError: a name without a rule.
@@ -113,12 +93,12 @@ def shardings(
   def one(path: Any, names: Axes) -> NamedSharding:
     spec, used = [], set()
     for name in names:
-      if name is not None and name not in rules:
+      if name is not None and name not in RULES:
         raise UserError(
           f"LanguageModel.axes names {name!r} for {_name(path)}; expected"
-          f" None or one of {', '.join(rules)}"
+          f" None or one of {', '.join(RULES)}"
         )
-      axis = None if name is None else rules[name]
+      axis = None if name is None else RULES[name]
       spec.append(None if axis in used else axis)
       used.add(axis)
     return NamedSharding(mesh, PartitionSpec(*spec))
@@ -135,10 +115,10 @@ def parameter_shardings(
     UserError: the model's `axes` are not those of its parameters.
   """
   layout = shardings(model.axes(params), mesh)
-  wanted, found = trees.flatten(params), trees.flatten(layout)
-  if different := sorted(wanted.keys() ^ found.keys()):
+  names = trees.flatten(params).keys()
+  if different := sorted(names ^ trees.flatten(layout).keys()):
     name = different[0]
-    missing = "no axes for" if name in wanted else "axes without a parameter:"
+    missing = "no axes for" if name in names else "axes without a parameter:"
     raise UserError(
       f"LanguageModel.axes has {missing} {name}; give a tuple of names for each"
       " parameter and for nothing else"
@@ -164,9 +144,6 @@ def place(tree: Any, shardings: Any) -> Any:
       each process transfers only the parts of its own devices.
     shardings: one sharding for all, or a tree of them (a prefix is enough).
 
-  Returns:
-    The tree of global jax arrays.
-
   Raises:
     UserError: a dimension does not divide over its mesh axis.
   """
@@ -178,18 +155,21 @@ def place(tree: Any, shardings: Any) -> Any:
   return jax.tree.map(put, shardings, tree)
 
 
+def place_model(model: Model, mesh: Mesh) -> Model:
+  """A model with its parameters laid out over a mesh."""
+  layout = parameter_shardings(model.lm, model.params, mesh)
+  return dataclasses.replace(model, params=place(model.params, layout))
+
+
 def place_rows(
   read: Callable[[range], Any], num_rows: int, sharding: NamedSharding
 ) -> Any:
-  """A batch of which each process reads the rows of its own devices alone.
+  """A global batch of which each process reads the rows of its own devices.
 
   Args:
     read: gives the host arrays of these rows of the batch, row first.
     num_rows: rows of the whole batch.
     sharding: of all its arrays, see `batch_sharding`.
-
-  Returns:
-    The tree of global jax arrays.
   """
   if sharding.is_fully_addressable:
     return jax.device_put(read(range(num_rows)), sharding)
@@ -214,16 +194,9 @@ def check_division(
   mesh: Mesh,
   name: str = "BATCH_SIZE",
 ) -> None:
-  """Every micro-batch must split evenly over the copies of the model.
+  """Raises a UserError unless micro-batches split evenly over the mesh.
 
-  Args:
-    batch_size: rows of a global batch.
-    micro_batches: parts that are computed one after the other.
-    mesh: of `make_mesh`.
-    name: of the batch size, as the user gave it.
-
-  Raises:
-    UserError: it does not.
+  `name` is that of the batch size, as the user gave it.
   """
   copies = mesh.shape["data"]
   if micro_batches < 1 or batch_size % (copies * micro_batches):
@@ -235,12 +208,9 @@ def check_division(
 
 
 def check_divisible(tree: Any, shardings: Any) -> None:
-  """Raises UserError for the first array that does not divide evenly.
+  """Raises a UserError for the first array that does not divide evenly.
 
-  Args:
-    tree: arrays or `jax.ShapeDtypeStruct`s, so that it can be asked before
-      anything is allocated.
-    shardings: as for `place`.
+  As `place`, but also for `jax.ShapeDtypeStruct`s, before any allocation.
   """
   full = jax.tree.map(
     lambda sharding, subtree: jax.tree.map(lambda _: sharding, subtree),
@@ -259,17 +229,8 @@ def check_divisible(tree: Any, shardings: Any) -> None:
         )
 
 
-def model_info_text(params: Any, axes: Any, shardings: Any) -> str:
-  """T5X's model-info.txt: a line per parameter and the total.
-
-  Args:
-    params: arrays or `jax.ShapeDtypeStruct`s.
-    axes: logical axis names of each.
-    shardings: sharding of each.
-
-  Returns:
-    Text with a newline at its end.
-  """
+def model_info(model: LanguageModel, mesh: Mesh) -> str:
+  """T5X's model-info.txt: a line per parameter and the total."""
 
   def line(path, leaf, names, sharding):
     shape = ", ".join(
@@ -280,7 +241,11 @@ def model_info_text(params: Any, axes: Any, shardings: Any) -> str:
       f"shape {f'({shape})':<40} partition spec {tuple(sharding.spec)}\n"
     )
 
-  lines = jax.tree_util.tree_map_with_path(line, params, axes, shardings)
+  params = model.abstract_params
+  axes = model.axes(params)
+  lines = jax.tree_util.tree_map_with_path(
+    line, params, axes, shardings(axes, mesh)
+  )
   total = trees.num_parameters(params)
   text = "".join(jax.tree.leaves(lines))
   return f"{text}Total number of parameters: {total}\n"

@@ -72,10 +72,6 @@ def to_json(value: Any) -> Any:
 def require_comparable(value: Any, name: str) -> None:
   """Refuses objects of which `to_json` keeps the class alone.
 
-  Args:
-    value: a setting.
-    name: the user's name for it.
-
   Raises:
     UserError: an object that is neither a frozen dataclass nor a function.
   """
@@ -116,26 +112,27 @@ def differences(
   if before == after:
     return []
   if _is_record(now) and _type(before) == _type(after):
-    found = []
+    changed = []
     for field in _fields(now):
       value = getattr(now, field.name)
       if field.name not in before and value == field.default:
         continue
-      found += differences(
+      changed += differences(
         before.get(field.name, _NOT_SET),
         value,
         field.metadata.get("macro") or _below(name, field.name),
         may_change or field.metadata.get("may_change", False),
       )
-    return found
+    return changed
   lists = isinstance(before, list) and isinstance(after, list)
   if lists and now and all(map(_is_record, now)):
     if len(before) != len(now):
       many = f"number of {name.rstrip('_')} settings"
       return [Difference(many, len(before), len(now), may_change)]
-    pairs = zip(before, now, strict=True)
     return [
-      found for pair in pairs for found in differences(*pair, name, may_change)
+      change
+      for pair in zip(before, now, strict=True)
+      for change in differences(*pair, name, may_change)
     ]
   return [Difference(name, before, after, may_change)]
 

@@ -34,20 +34,18 @@ def unflatten(named: dict[str, Any]) -> dict[str, Any]:
   return tree
 
 
-def shape_differences(wanted: Shapes, found: Shapes) -> dict[str, list[str]]:
+def shape_differences(wanted: Shapes, actual: Shapes) -> dict[str, list[str]]:
   """{"missing": ["a (4,)"], "left over": […], "misshapen": […]}.
 
-  Args:
-    wanted: {name: shape} that a model has.
-    found: {name: shape} that a checkpoint has.
+  Of {name: shape} that a model has, and that a checkpoint has.
   """
   return {
-    "missing": [f"{n} {wanted[n]}" for n in sorted(wanted.keys() - found)],
-    "left over": [f"{n} {found[n]}" for n in sorted(found.keys() - wanted)],
+    "missing": [f"{n} {wanted[n]}" for n in sorted(wanted.keys() - actual)],
+    "left over": [f"{n} {actual[n]}" for n in sorted(actual.keys() - wanted)],
     "misshapen": [
-      f"{n} is {found[n]} instead of {wanted[n]}"
-      for n in sorted(wanted.keys() & found)
-      if found[n] != wanted[n]
+      f"{n} is {actual[n]} instead of {wanted[n]}"
+      for n in sorted(wanted.keys() & actual)
+      if actual[n] != wanted[n]
     ],
   }
 

@@ -5,9 +5,9 @@ Letters used in shapes throughout the project:
   V vocabulary width  D model width             H attention heads
   K size of a head    F width of the MLP        L layers
 
-What pads, ends and starts a sequence is said by `Vocabulary.pad_id`,
-`Vocabulary.eos_ids` and `LanguageModel.start_id`. Which tokens are real is said
-by masks and weights, never by an id: a filler may be any id, here it is 0.
+`Vocabulary.pad_id`, `Vocabulary.eos_ids` and `LanguageModel.start_id` pad, end
+and start a sequence. Masks and weights mark the real tokens, never an id: a
+filler may be any id, here it is 0.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,6 @@ class Batch:
     rows: [B] int32 global row ids; a row's random draws depend on these, never
       on its place in the batch. -1 marks a filler row of a last batch.
     source: [B] int32, a `Source`.
-    rewards: optional [B] float32.
     segments: optional `Pair` of segment ids (1, 2, …; 0 = padding) of a packed
       batch.
     positions: optional `Pair` of positions within each segment.
@@ -71,7 +70,6 @@ class Batch:
   weights: Array
   rows: Array
   source: Array
-  rewards: Array | None = None
   segments: Pair | None = None
   positions: Pair | None = None
 

@@ -7,6 +7,9 @@ import tarfile
 from flax import serialization
 import numpy as np
 
+from gkd.types import Batch
+from gkd.types import Pair
+
 SIZE = {
   "vocab_size": 128,
   "emb_dim": 32,
@@ -28,6 +31,27 @@ MODELS = {"t5_1_1_tiny": (GATED, 0), "t5_1_0_tiny": (RELU, 1)}
 def load(path) -> dict[str, np.ndarray]:
   with np.load(path) as file:
     return dict(file)
+
+
+def batch_of(arrays) -> Batch:
+  """One of T5X's batches; packed where it has segments."""
+  segments = positions = None
+  if "decoder_segment_ids" in arrays:
+    segments, positions = (
+      Pair(arrays[f"encoder_{name}"], arrays[f"decoder_{name}"])
+      for name in ("segment_ids", "positions")
+    )
+  rows = len(arrays["encoder_input_tokens"])
+  return Batch(
+    inputs=arrays["encoder_input_tokens"],
+    input_mask=arrays["encoder_input_tokens"] > 0,
+    targets=arrays["decoder_target_tokens"],
+    weights=np.float32(arrays["decoder_loss_weights"]),
+    rows=np.arange(rows, dtype=np.int32),
+    source=np.zeros(rows, np.int32),
+    segments=segments,
+    positions=positions,
+  )
 
 
 def checkpoint_target(path) -> dict[str, np.ndarray]:

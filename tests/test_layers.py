@@ -23,7 +23,6 @@ LAYERS = {
   "gkd.models": 1,
   "gkd.text": 1,
   "gkd.sampling": 2,
-  "gkd.training.state": 2,
   "gkd.training.learning_rates": 2,
   "gkd.training.optimizer": 2,
   "gkd.training.t5x_adafactor_state": 2,

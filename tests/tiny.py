@@ -12,8 +12,10 @@ import pathlib
 
 import jax
 import numpy as np
+import optax
 
 from gkd import partitioning
+from gkd import trees
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
@@ -26,6 +28,7 @@ from gkd.sampling.params import SamplingParams
 from gkd.text.chain_addition import CHARACTERS
 from gkd.text.chain_addition import ChainAddition
 from gkd.text.vocabulary import CharacterVocabulary
+from gkd.training import t5x_adafactor_state
 from gkd.training.learning_rates import LearningRateSchedule
 from gkd.training.optimizer import Adafactor
 from gkd.training.optimizer import AdamW
@@ -176,6 +179,13 @@ def make_evaluation(cache, **changes) -> Evaluation:
   return Evaluation(**(fields | changes))
 
 
+def assert_identical(actual, expected) -> None:
+  """Trees of arrays that are equal to the bit."""
+  jax.tree.map(
+    np.testing.assert_array_equal, *jax.device_get((actual, expected))
+  )
+
+
 def lines(folder) -> list[dict]:
   """metrics.jsonl."""
   text = (pathlib.Path(folder) / "metrics.jsonl").read_text()
@@ -189,3 +199,15 @@ def records(folder) -> list[dict]:
     {k: v for k, v in line.items() if not k.startswith(volatile)}
     for line in lines(folder)
   ]
+
+
+def adafactor_slots(opt_state) -> dict[str, np.ndarray]:
+  """Adafactor's slots by T5X's names, sorted."""
+  get = optax.tree_utils.tree_get
+  slots = {
+    f"{kind}/{name}": leaf
+    for kind in ("v_row", "v_col", "v")
+    for name, leaf in trees.flatten(get(opt_state, kind)).items()
+  }
+  slots |= t5x_adafactor_state.unused_momenta(slots)
+  return dict(sorted(jax.device_get(slots).items()))

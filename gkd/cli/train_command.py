@@ -18,9 +18,9 @@ from gkd.config.command_records import TrainConfig
 from gkd.config.records import Folders
 from gkd.config.setup import Resolved
 from gkd.data.loader import Loader
-from gkd.training import init_state
 from gkd.training import loop
 from gkd.training import resume_check
+from gkd.training import state as states
 from gkd.training.preemption import PreemptionHandler
 from gkd.training.run import LOCK_FILE
 from gkd.training.run import Run
@@ -117,7 +117,7 @@ def initial_params(seed: int, resolved: Resolved) -> Params:
   )
   key = keys.stream(seed, 0, keys.Role.INIT)
   student = resolved.models["student"]
-  return init_state.random_params(student, key, resolved.mesh)
+  return states.random_params(student, key, resolved.mesh)
 
 
 def _student(config: TrainConfig, resolved: Resolved, resumed: bool) -> Model:

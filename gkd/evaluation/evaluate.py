@@ -153,22 +153,17 @@ class _Job(NamedTuple):
     self, role: str, draw: int, strategy: Strategy, phase: str
   ) -> Iterator[tuple[Examples, Samples]]:
     """Samples of each batch, by draw number `draw` of this evaluation."""
-    model, vocabulary = self.roles[role], self.evaluation.cache.vocabulary
     step = _TEACHER_STEP if role == "teacher" else self.step
     key = keys.stream(self.seed, step, keys.Role.EVALUATION)
     key = jax.random.fold_in(key, draw)
     dispatched = (
       generate(
-        model.lm,
-        model.params,
-        batch.inputs,
-        batch.input_mask,
-        batch.rows,
+        self.roles[role],
+        batch,
         key,
         strategy,
         max_length=self.evaluation.lengths["targets"],
-        eos_ids=vocabulary.eos_ids,
-        pad_id=vocabulary.pad_id,
+        vocabulary=self.evaluation.cache.vocabulary,
       )
       for batch, _ in self.examples
     )

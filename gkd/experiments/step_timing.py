@@ -18,7 +18,7 @@ import numpy as np
 
 from gkd import partitioning
 from gkd.losses.objective import Distillation
-from gkd.training import init_state
+from gkd.training import state as states
 from gkd.training.rollout import Constant
 from gkd.training.rollout import Rollout
 from gkd.training.rollout import roll_out
@@ -26,7 +26,7 @@ from gkd.training.run import Run
 from gkd.training.state import TrainState
 from gkd.training.step import update_step
 from gkd.training.telemetry import peak_memory_bytes
-from gkd.types import Params
+from gkd.types import Model
 from gkd.types import UserError
 
 PHASES = ("sample", "update", "on_policy_step", "fixed_data_step")
@@ -51,17 +51,17 @@ def measure(run: Run, rounds: int = 20) -> dict[str, Any]:
     )
   if rounds < 1:
     raise UserError(f"--rounds is {rounds}; give at least 1")
-  state = init_state.initial_state(
+  state = states.initial_state(
     run.student.lm, run.initial_params(), run.optimizer, run.mesh
   )
-  teacher_params = init_state.place_teacher(run.teacher, run.mesh)
+  teacher = partitioning.place_model(run.teacher, run.mesh)
   on_policy = dataclasses.replace(
     run.rollout or Rollout(student_fraction=Constant(1.0)),
     student_fraction=Constant(1.0),
   )
   lengths, clocks = [], []
   for step in range(rounds + 1):
-    state, length, clock = _round(run, on_policy, state, teacher_params, step)
+    state, length, clock = _round(run, on_policy, state, teacher, step)
     lengths.append(length)
     clocks.append(clock)
   # [phases, rounds, 2]; the first round compiles.
@@ -94,7 +94,7 @@ def _round(
   run: Run,
   on_policy: Rollout,
   state: TrainState,
-  teacher_params: Params,
+  teacher: Model,
   step: int,
 ) -> tuple[TrainState, float, list[np.ndarray]]:
   """Next state, mean sampled length, and the clocks of `PHASES`."""
@@ -107,17 +107,14 @@ def _round(
       step=step,
       seed=run.seed,
       plan=on_policy,
-      student=run.student.lm,
-      student_params=state.params,
-      teacher=run.teacher.lm,
-      teacher_params=teacher_params,
-      eos_ids=run.loader.vocabulary.eos_ids,
-      pad_id=run.loader.vocabulary.pad_id,
+      student=dataclasses.replace(run.student, params=state.params),
+      teacher=teacher,
+      vocabulary=run.loader.vocabulary,
     )
 
   def update(state, batch):
     seed = np.int32(run.seed)
-    return update_step(run.train_step, state, teacher_params, batch, seed)
+    return update_step(run.train_step, state, teacher.params, batch, seed)
 
   (sampled, means, _), sampling = _timed(sample)
   (state, _), updating = _timed(lambda: update(state, sampled))

@@ -23,8 +23,8 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from gkd.errors import check_number
 from gkd.types import Array
-from gkd.types import UserError
 
 
 def forward_kl(log_p: Array, log_q: Array) -> Array:
@@ -167,12 +167,12 @@ class GeneralizedJSD:
   beta: float
 
   def __post_init__(self):
-    number = isinstance(self.beta, numbers.Real)
-    if not number or isinstance(self.beta, bool) or not 0 <= self.beta <= 1:
-      raise UserError(
-        f"GeneralizedJSD.beta is {self.beta!r}; expected a number from 0 "
-        "(forward KL) to 1 (reverse KL): choose one in that range"
-      )
+    check_number(
+      "GeneralizedJSD.beta",
+      self.beta,
+      lambda beta: 0 <= beta <= 1,
+      "a number from 0 (forward KL) to 1 (reverse KL)",
+    )
 
   def __call__(self, log_p: Array, log_q: Array) -> Array:
     return generalized_jsd(log_p, log_q, self.beta)

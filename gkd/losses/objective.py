@@ -5,7 +5,7 @@ into a scalar loss and mergeable metrics. It never shifts, reduces or samples:
 hidden states are aligned with targets, and `masks.coefficients` come in.
 
   objective = Distillation(ReverseKL(), chunk_size=128)
-  loss, metrics = objective(student_head=…, student_hidden=…, …)
+  loss, metrics = objective(Scored(hidden, head), teacher, batch, …)
 
 Metrics are at temperature 1 over the real ids, whatever the loss uses, and
 carry no gradient.
@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from gkd import masks
+from gkd.errors import check_number
 from gkd.losses import divergence as divergences
 from gkd.losses.chunked import sum_over_chunks
 from gkd.losses.likelihood import cross_entropy
@@ -35,11 +36,23 @@ Head = Callable[[Array], Array]  # hidden [..., D] -> logits [..., V]
 Sums = tuple[Array, dict[str, Mean]]  # loss, metrics
 
 
+class Scored(NamedTuple):
+  """A model on a batch.
+
+  Attributes:
+    hidden: [B, T, D] states, aligned with the batch's targets.
+    head: hidden [..., D] -> raw logits [..., V]; the table may be padded wider.
+  """
+
+  hidden: Array
+  head: Head
+
+
 class Objective(Protocol):
   """What a step minimises; see `Distillation.__call__` for the arguments.
 
   Attributes:
-    needs_teacher: whether teacher_head and teacher_hidden must be passed.
+    needs_teacher: whether a teacher must be passed.
   """
 
   needs_teacher: bool
@@ -48,11 +61,8 @@ class Objective(Protocol):
 
   def __call__(
     self,
-    *,
-    student_head: Head,
-    student_hidden: Array,
-    teacher_head: Head | None,
-    teacher_hidden: Array | None,
+    student: Scored,
+    teacher: Scored | None,
     batch: Batch,
     coefficients: Array,
     vocabulary_size: int,
@@ -98,17 +108,20 @@ class Distillation:
         f"Distillation.divergence is {self.divergence!r}; expected an object "
         "such as ReverseKL() or GeneralizedJSD(beta=0.5): choose a divergence"
       )
-    _check_positive(
-      "Distillation.teacher_temperature", self.teacher_temperature
-    )
-    _check_positive(
-      "Distillation.student_temperature", self.student_temperature
-    )
-    size = self.chunk_size
-    if size is not None and (type(size) is not int or size < 1):
-      raise UserError(
-        f"Distillation.chunk_size is {size!r}; expected a whole number of "
-        "positions from 1 up, or None for all at once: choose for example 128"
+    for name in ("teacher_temperature", "student_temperature"):
+      check_number(
+        f"Distillation.{name}",
+        getattr(self, name),
+        lambda temperature: 0 < temperature < float("inf"),
+        "a number above 0, such as 1.0",
+      )
+    if self.chunk_size is not None:
+      check_number(
+        "Distillation.chunk_size",
+        self.chunk_size,
+        lambda size: size >= 1,
+        "a whole number of positions, such as 128, or None for all at once",
+        numbers.Integral,
       )
 
   def describe(self) -> str:
@@ -120,11 +133,8 @@ class Distillation:
 
   def __call__(
     self,
-    *,
-    student_head: Head,
-    student_hidden: Array,
-    teacher_head: Head,
-    teacher_hidden: Array,
+    student: Scored,
+    teacher: Scored,
     batch: Batch,
     coefficients: Array,
     vocabulary_size: int,
@@ -132,10 +142,8 @@ class Distillation:
     """Loss sum(coefficients * divergence) and metrics.
 
     Args:
-      student_head: hidden [..., D] -> raw logits [..., V].
-      student_hidden: [B, T, D], aligned with the batch's targets.
-      teacher_head: the same for the teacher; its table may be padded wider.
-      teacher_hidden: [B, T, E]. No gradient flows to the teacher.
+      student: what learns.
+      teacher: of any width; no gradient flows to it.
       batch: targets, weights and source are read.
       coefficients: [B, T] from `masks.coefficients`.
       vocabulary_size: number of real ids, the same for both models.
@@ -145,20 +153,20 @@ class Distillation:
     """
 
     def of_positions(positions: Positions) -> Sums:
-      student, teacher = mask_padded_vocab(
-        student_head(positions.student),
-        jax.lax.stop_gradient(teacher_head(positions.teacher)),
+      student_logits, teacher_logits = mask_padded_vocab(
+        student.head(positions.student),
+        jax.lax.stop_gradient(teacher.head(positions.teacher)),
         vocabulary_size,
       )
-      log_p = jax.nn.log_softmax(teacher / self.teacher_temperature)
-      log_q = jax.nn.log_softmax(student / self.student_temperature)
+      log_p = jax.nn.log_softmax(teacher_logits / self.teacher_temperature)
+      log_q = jax.nn.log_softmax(student_logits / self.student_temperature)
       values = self.divergence(log_p, log_q)
-      metrics = _compare(student, teacher, positions.weights)
+      metrics = _compare(student_logits, teacher_logits, positions.weights)
       return _reduce(values, positions.coefficients, batch.source, metrics)
 
     positions = Positions(
-      student_hidden,
-      teacher_hidden,
+      student.hidden,
+      teacher.hidden,
       batch.targets,
       batch.weights,
       coefficients,
@@ -186,17 +194,18 @@ class CrossEntropy:
   needs_teacher = False
 
   def __post_init__(self):
-    if not _is_number(self.z_loss) or not 0 <= self.z_loss < float("inf"):
-      raise UserError(
-        f"CrossEntropy.z_loss is {self.z_loss!r}; expected a number from 0 up: "
-        "choose 0 for none, or T5X's 1e-4"
-      )
-    smoothing = self.label_smoothing
-    if not _is_number(smoothing) or not 0 <= smoothing < 1:
-      raise UserError(
-        f"CrossEntropy.label_smoothing is {smoothing!r}; expected a number "
-        "from 0 to below 1: choose 0 for none, or for example 0.1"
-      )
+    check_number(
+      "CrossEntropy.z_loss",
+      self.z_loss,
+      lambda z_loss: 0 <= z_loss < float("inf"),
+      "a number from 0 up: 0 for none, or T5X's 1e-4",
+    )
+    check_number(
+      "CrossEntropy.label_smoothing",
+      self.label_smoothing,
+      lambda smoothing: 0 <= smoothing < 1,
+      "a number from 0 to below 1: 0 for none, or for example 0.1",
+    )
 
   def describe(self) -> str:
     extras = ""
@@ -208,11 +217,8 @@ class CrossEntropy:
 
   def __call__(
     self,
-    *,
-    student_head: Head,
-    student_hidden: Array,
-    teacher_head: Head | None = None,
-    teacher_hidden: Array | None = None,
+    student: Scored,
+    teacher: Scored | None,
     batch: Batch,
     coefficients: Array,
     vocabulary_size: int,
@@ -221,24 +227,22 @@ class CrossEntropy:
 
     Arguments as of `Distillation`; a teacher is optional, for metrics only.
     """
-    assert (teacher_head is None) == (teacher_hidden is None)
-    logits = student_head(student_hidden)
+    logits = student.head(student.hidden)
     values = cross_entropy(
       logits,
       batch.targets,
       z_loss=self.z_loss,
       label_smoothing=self.label_smoothing,
     )
-    if teacher_head is None:
-      student = masks.mask_padded_ids(logits, vocabulary_size)
-      metrics = _compare(student, None, batch.weights)
+    if teacher is None:
+      real_ids = masks.mask_padded_ids(logits, vocabulary_size), None
     else:
-      student, teacher = mask_padded_vocab(
+      real_ids = mask_padded_vocab(
         logits,
-        jax.lax.stop_gradient(teacher_head(teacher_hidden)),
+        jax.lax.stop_gradient(teacher.head(teacher.hidden)),
         vocabulary_size,
       )
-      metrics = _compare(student, teacher, batch.weights)
+    metrics = _compare(*real_ids, batch.weights)
     metrics["token_accuracy"] = Mean.of(
       jnp.argmax(logits, axis=-1) == batch.targets, batch.weights > 0
     )
@@ -294,14 +298,3 @@ def _reduce(
     for member in Source
   }
   return jnp.sum(weighted), metrics | per_source
-
-
-def _is_number(value) -> bool:
-  return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _check_positive(name: str, value) -> None:
-  if not _is_number(value) or not 0 < value < float("inf"):
-    raise UserError(
-      f"{name} is {value!r}; expected a number above 0: choose for example 1.0"
-    )

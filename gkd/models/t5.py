@@ -94,19 +94,21 @@ class T5Config:
       raise UserError("T5Config without vocab_size; give the table's rows")
     return cls(**values)
 
-  def with_given(self, given: Mapping[str, Any], origin: object) -> "T5Config":
-    """The config of a checkpoint with what the user gives.
+  def with_overrides(
+    self, overrides: Mapping[str, Any], origin: object
+  ) -> "T5Config":
+    """The config of a checkpoint with the user's fields.
 
     Args:
-      given: {field: value}. Those of the program, dropout_rate and dtype,
+      overrides: {field: value}. Those of the program, dropout_rate and dtype,
         replace what was saved, others must agree with it.
       origin: what says the saved fields, for messages.
 
     Raises:
       UserError: a field that contradicts what was saved.
     """
-    wanted = T5Config.from_size(dataclasses.asdict(self), **given)
-    for name in given.keys() - {"dropout_rate", "dtype"}:
+    wanted = T5Config.from_size(dataclasses.asdict(self), **overrides)
+    for name in overrides.keys() - {"dropout_rate", "dtype"}:
       saved, value = getattr(self, name), getattr(wanted, name)
       if saved != value:
         raise UserError(

@@ -79,12 +79,12 @@ class Parameter(NamedTuple):
 def table(config: Any) -> dict[str, Parameter]:
   """{T5X's unscanned name: parameter} of a `t5.T5Config`, sorted."""
   sizes = axis_sizes(config)
-  found = {}
+  parameters = {}
   for name, hf_name in sorted(_names(config)):
     axes, transposed = _axes_and_transposed(name)
     shape = tuple(sizes[axis] for axis in axes)
-    found[name] = Parameter(shape, axes, hf_name, transposed)
-  return found
+    parameters[name] = Parameter(shape, axes, hf_name, transposed)
+  return parameters
 
 
 def axis_sizes(config: Any) -> dict[str, int]:

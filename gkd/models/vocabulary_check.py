@@ -11,16 +11,7 @@ from gkd.types import UserError
 
 
 def check(role: str, model: LanguageModel, vocabulary: Any) -> None:
-  """Refuses a model with another number of ids, or another padding.
-
-  Args:
-    role: "student" or "teacher".
-    model: of any family.
-    vocabulary: see `gkd.text.vocabulary`.
-
-  Raises:
-    UserError: they differ, or its config is not a frozen dataclass.
-  """
+  """Refuses a model of a role with other ids, or whose config is not frozen."""
   registry.family_of(model.config)
   check_size(role, model, vocabulary.size)
   check_pad_id(role, model, vocabulary.pad_id)

@@ -141,16 +141,10 @@ def _advance(
   alpha: float | Array,
   eos_ids: Sequence[int],
 ) -> tuple[_State, Array]:
-  """All beams one token longer.
+  """All beams one token longer, by logits [B, N, V], −inf where not allowed.
 
-  Args:
-    state: with N live beams.
-    logits: [B, N, V] of their next tokens, −inf where an id is not allowed.
-    num_beams: as alpha and eos_ids in `beam_search`.
-
-  Returns:
-    The state with K live beams, and parents [B, K] int32: which of the N beams
-    each of them continues.
+  Returns the state with K live beams, and parents [B, K] int32: which of the N
+  beams each of them continues.
   """
   alive = state.log_probs > -jnp.inf
   normaliser = jax.nn.logsumexp(logits, axis=-1)
@@ -231,14 +225,11 @@ def _repeated(cache: Cache, num_beams: int) -> Cache:
 
 
 def _follow(before: Cache, after: Cache, parents: Array) -> Cache:
-  """The cache of beams that continue these parents [B, K].
+  """The cache `after` decoding of beams that continue these parents [B, K].
 
-  Args:
-    before: what `decode` was given.
-    after: what it returned. An array that it handed on as it is does not depend
-      on the tokens, so it is the same for all beams of a prompt and stays: for
-      T5 the projected encoder output, which is most of the cache.
-    parents: beams of the same row.
+  An array of the cache `before` that `decode` handed on as it is does not
+  depend on the tokens, so it is the same for all beams of a prompt and stays:
+  for T5 the projected encoder output, which is most of the cache.
   """
 
   def follow(old, new):

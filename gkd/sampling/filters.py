@@ -112,13 +112,8 @@ def _largest_float(
 ) -> Array:
   """Largest float32 for which a predicate holds, one per entry of `shape`.
 
-  Args:
-    predicate: float32 `shape` -> bool `shape`; true up to some number, false
-      above it and for NaN.
-    shape: how many searches to run side by side.
-
-  Returns:
-    float32 `shape`; −inf where the predicate never holds.
+  The predicate is true up to some number, false above it and for NaN; −inf
+  where it never holds.
   """
 
   def one_bit(i, image):

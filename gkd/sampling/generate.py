@@ -3,9 +3,8 @@
 Training, evaluation and offline sampling all call `generate`, one jitted
 program for each model, strategy and shape.
 
-  samples = generate(model, params, inputs, input_mask, example_ids, key,
-                     SamplingParams(), max_length=32,
-                     eos_ids=vocabulary.eos_ids, pad_id=vocabulary.pad_id)
+  samples = generate(model, batch, key, SamplingParams(), max_length=32,
+                     vocabulary=vocabulary)
 """
 
 from collections.abc import Iterable
@@ -18,43 +17,35 @@ import jax
 
 from gkd.sampling.sampler import Samples
 from gkd.sampling.strategies import Strategy
-from gkd.types import Array
+from gkd.text.vocabulary import Vocabulary
+from gkd.types import Batch
 from gkd.types import Key
-from gkd.types import LanguageModel
-from gkd.types import Params
+from gkd.types import Model
 
 _T = TypeVar("_T")
 _STATIC = ("model", "num_best", "max_length", "eos_ids", "forbidden_ids")
 
 
 def generate(
-  model: LanguageModel,
-  params: Params,
-  inputs: Array,
-  input_mask: Array,
-  example_ids: Array,
+  model: Model,
+  batch: Batch,
   key: Key,
   strategy: Strategy,
   *,
   max_length: int,
-  eos_ids: Sequence[int],
-  pad_id: int,
+  vocabulary: Vocabulary,
   num_best: int | None = None,
 ) -> Samples:
   """Generates a target sequence for each prompt.
 
   Args:
-    model: the model.
-    params: its parameters.
-    inputs: [B, I] int32 prompts, right-padded.
-    input_mask: [B, I] bool, True on prompt ids.
-    example_ids: [B] int32 global ids, which the draws depend on; −1 marks a
-      filler row, which gets no tokens and does not keep the loop running.
+    model: functions and parameters.
+    batch: prompts; the draws depend on its row ids, and a filler row (−1) gets
+      no tokens and does not keep the loop running. Targets are not read.
     key: of one (seed, step, role), see `keys.stream`; a search does not use it.
     strategy: `SamplingParams` or `BeamSearch`, of host numbers.
     max_length: T, the longest sequence.
-    eos_ids: the vocabulary's ids that end a sequence.
-    pad_id: the vocabulary's padding, which is never generated.
+    vocabulary: its `eos_ids` end a sequence, its `pad_id` is never generated.
     num_best: the number N of sequences of a search to return, [B, N, T], the
       best first (1 for a sample); None for one without the axis, [B, T].
 
@@ -63,14 +54,16 @@ def generate(
   """
   return _generate(
     strategy.as_arrays(),
-    params,
-    (inputs, input_mask, example_ids),
+    model.params,
+    (batch.inputs, batch.input_mask, batch.rows),
     key,
-    model=model,
+    model=model.lm,
     num_best=num_best,
     max_length=max_length,
-    eos_ids=tuple(eos_ids),
-    forbidden_ids=forbidden_ids(model.start_id, eos_ids, pad_id),
+    eos_ids=tuple(vocabulary.eos_ids),
+    forbidden_ids=forbidden_ids(
+      model.lm.start_id, vocabulary.eos_ids, vocabulary.pad_id
+    ),
   )
 
 

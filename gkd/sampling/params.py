@@ -13,12 +13,12 @@ import flax.struct
 import jax
 import numpy as np
 
+from gkd.errors import check_number
 from gkd.sampling import filters
 from gkd.sampling import sampler
 from gkd.sampling.sampler import Samples
 from gkd.types import Array
 from gkd.types import Key
-from gkd.types import UserError
 
 
 @flax.struct.dataclass
@@ -39,29 +39,26 @@ class SamplingParams:
   top_p: float | Array = 1.0
 
   def validate(self) -> None:
-    for name, value in vars(self).items():
-      wanted = numbers.Integral if name == "top_k" else numbers.Real
-      if isinstance(value, bool) or not isinstance(value, wanted):
-        raise UserError(
-          f"decoding {name} is {value!r}; expected"
-          f" {'an integer' if name == 'top_k' else 'a number'}"
-        )
     coldest = filters.MIN_TEMPERATURE
-    if self.temperature != 0 and not coldest <= self.temperature < math.inf:
-      raise UserError(
-        f"decoding temperature is {self.temperature}; expected 0 (greedy) or a"
-        f" finite number of at least {coldest}"
-      )
-    if self.top_k < 0:
-      raise UserError(
-        f"decoding top_k is {self.top_k}; expected a positive number of ids, or"
-        " 0 to keep all"
-      )
-    if not 0 < self.top_p <= 1:
-      raise UserError(
-        f"decoding top_p is {self.top_p}; expected a probability above 0, or 1"
-        " to keep all"
-      )
+    check_number(
+      "decoding temperature",
+      self.temperature,
+      lambda x: x == 0 or coldest <= x < math.inf,
+      f"0 (greedy) or a finite number of at least {coldest}",
+    )
+    check_number(
+      "decoding top_k",
+      self.top_k,
+      lambda k: k >= 0,
+      "a whole number of ids, or 0 to keep all",
+      numbers.Integral,
+    )
+    check_number(
+      "decoding top_p",
+      self.top_p,
+      lambda p: 0 < p <= 1,
+      "a probability above 0, or 1 to keep all",
+    )
 
   def check_num_ids(self, num_ids: int) -> None:
     """Any number of ids is enough."""

@@ -217,17 +217,12 @@ def _largest(parts: Array) -> Array:
 
 
 def _draw(parts: Array, block_mass: Array, row_keys: Key) -> Array:
-  """Draws ids [B] by inverse CDF: first a block of ids, then an id inside it.
+  """Draws ids [B] of logits [B, N, W] by inverse CDF: a block, then an id.
 
   P(id) = P(block) · P(id | block), with a uniform number for each factor. Sums
   over all ids are then plain reductions, cumulative sums run over a few hundred
   numbers instead of the whole vocabulary, and rare ids are drawn with a finer
   grain than the 2⁻²³ of one float32 uniform.
-
-  Args:
-    parts: [B, N, W] logits, largest 0.
-    block_mass: [B, N] sum of exp(parts).
-    row_keys: [B] keys.
   """
   uniform = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(row_keys)
   # From multiples of 2⁻²³ in [0, 1) to the middles of their intervals: at 0

@@ -15,11 +15,11 @@ import flax.struct
 import jax
 import numpy as np
 
+from gkd.errors import check_number
 from gkd.sampling import beam_search
 from gkd.sampling.sampler import Samples
 from gkd.types import Array
 from gkd.types import Key
-from gkd.types import UserError
 
 
 class Strategy(Protocol):
@@ -85,18 +85,19 @@ class BeamSearch:
   alpha: float | Array = 0.6
 
   def validate(self) -> None:
-    size, alpha = self.size, self.alpha
-    if isinstance(size, bool) or not isinstance(size, numbers.Integral):
-      raise UserError(f"beam size is {size!r}; expected an integer")
-    if size < 1:
-      raise UserError(f"beam size is {size}; expected 1 or more")
-    if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
-      raise UserError(f"beam alpha is {alpha!r}; expected a number")
-    if not 0 <= alpha < math.inf:
-      raise UserError(
-        f"beam alpha is {alpha}; expected 0 (no length penalty) or more, as"
-        " T5's 0.6"
-      )
+    check_number(
+      "beam size",
+      self.size,
+      lambda size: size >= 1,
+      "a whole number, 1 or more",
+      numbers.Integral,
+    )
+    check_number(
+      "beam alpha",
+      self.alpha,
+      lambda alpha: 0 <= alpha < math.inf,
+      "0 (no length penalty) or a number above it, as T5's 0.6",
+    )
 
   def check_num_ids(self, num_ids: int) -> None:
     beam_search.check_num_beams(self.size, num_ids)

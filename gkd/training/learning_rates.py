@@ -20,12 +20,7 @@ from gkd.structured_settings import setting
 from gkd.types import Array
 from gkd.types import UserError
 
-FACTORS = (
-  "constant",
-  "linear_warmup",
-  "rsqrt_decay",
-  "rsqrt_normalized_decay",
-)
+FACTORS = ("constant", "linear_warmup", "rsqrt_decay", "rsqrt_normalized_decay")
 # `initial_step` of the checkpoint that the run starts from.
 OF_CHECKPOINT = "checkpoint"
 # Those that T5X has besides; they need arguments of their own.
@@ -66,11 +61,8 @@ class LearningRateSchedule:
   )
 
   def __post_init__(self):
-    total, warmup, cooldown = (
-      self.total_steps,
-      self.warmup_steps,
-      self.cooldown_steps,
-    )
+    total = self.total_steps
+    warmup, cooldown = self.warmup_steps, self.cooldown_steps
     if total < 1:
       raise UserError(f"TRAIN_STEPS is {total}; give at least 1")
     if not self.learning_rate > 0:
@@ -165,15 +157,7 @@ def check_steps(macro: str, value: int, total_steps: int) -> None:
 
 
 def linear_warmup(step: Array | int, warmup_steps: int) -> Array:
-  """min(1, step / warmup_steps): 0 at step 0; 1 everywhere without warm-up.
-
-  Args:
-    step: int.
-    warmup_steps: steps until 1; 0 for none.
-
-  Returns:
-    float32.
-  """
+  """float32 min(1, step / warmup_steps); 1 where there is no warm-up."""
   if not warmup_steps:
     return jnp.float32(1.0)
   return jnp.minimum(1.0, jnp.asarray(step, jnp.float32) / warmup_steps)
@@ -182,16 +166,7 @@ def linear_warmup(step: Array | int, warmup_steps: int) -> Array:
 def linear_cooldown(
   step: Array | int, total_steps: int, cooldown_steps: int
 ) -> Array:
-  """From 1 to 0 over the last steps: clip((total - step) / cooldown, 0, 1).
-
-  Args:
-    step: int, of this run.
-    total_steps: where it is 0.
-    cooldown_steps: length of the window; 0 for none.
-
-  Returns:
-    float32.
-  """
+  """float32 clip((total - step) / cooldown, 0, 1); 1 without a cooldown."""
   if not cooldown_steps:
     return jnp.float32(1.0)
   left = (total_steps - jnp.asarray(step, jnp.float32)) / cooldown_steps
@@ -223,9 +198,6 @@ def t5x(
     learning_rate: T5X's `base_learning_rate`.
     warmup_steps: at least 1 where a factor uses it.
     step_offset: T5X's argument of this name, an absolute step.
-
-  Returns:
-    float32.
   """
   step = jnp.maximum(0, jnp.asarray(step, jnp.int32) - step_offset)
   rate = jnp.float32(1.0)
@@ -237,8 +209,7 @@ def t5x(
     else:
       if name == "rsqrt_normalized_decay":
         rate *= jnp.sqrt(jnp.float32(warmup_steps))
-      later = jnp.maximum(step, warmup_steps).astype(jnp.float32)
-      rate /= jnp.sqrt(later)
+      rate /= jnp.sqrt(jnp.maximum(step, warmup_steps).astype(jnp.float32))
   return jnp.maximum(rate, _LOWEST)
 
 

@@ -33,12 +33,11 @@ from gkd import partitioning
 from gkd.checkpoints.store import Store
 from gkd.evaluation.evaluate import evaluate
 from gkd.progress import Progress
-from gkd.training import init_state
 from gkd.training import periods
 from gkd.training import resume_check
 from gkd.training import run_description
 from gkd.training import sample_logging
-from gkd.training import teacher_check
+from gkd.training import state as states
 from gkd.training import writers
 from gkd.training.preemption import PreemptionHandler
 from gkd.training.recorder import Listener
@@ -51,8 +50,7 @@ from gkd.training.run import Run
 from gkd.training.state import TrainState
 from gkd.training.step import raise_if_not_finite
 from gkd.training.step import update_step
-from gkd.types import LanguageModel
-from gkd.types import Params
+from gkd.types import Model
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
@@ -100,10 +98,13 @@ def train(
       return state
     run_description.write(run, description, resumed=bool(start))
     sharding = partitioning.batch_sharding(run.mesh)
-    teacher, teacher_params = _teacher(run, first_start=not start)
+    teacher = _teacher(run, first_start=not start)
     train_step, vocabulary = run.train_step, run.loader.vocabulary
-    scoring_params = None if train_step.teacher is None else teacher_params
+    scoring_params = None if train_step.teacher is None else teacher.params
     recorder = enter(Recorder(run.model_dir, start, metadata, listener))
+
+    def student() -> Model:
+      return dataclasses.replace(run.student, params=state.params)
 
     def finish_step(done: int) -> bool:
       """What is due after `done` steps; whether the run ends there."""
@@ -111,7 +112,7 @@ def train(
       if run.evaluates(done):
         with recorder.timer("evaluate"):
           evaluated = stop.run_preemptible(
-            lambda: _evaluate(run, state.params, teacher_params, done)
+            lambda: _evaluate(run, student(), teacher, done)
           )
       if evaluated is not None:
         report = periods.due(done, run.periods.report)
@@ -174,12 +175,9 @@ def train(
             step=step,
             seed=run.seed,
             plan=run.rollout,
-            student=train_step.student,
-            student_params=state.params,
+            student=student(),
             teacher=teacher,
-            teacher_params=teacher_params,
-            eos_ids=vocabulary.eos_ids,
-            pad_id=vocabulary.pad_id,
+            vocabulary=vocabulary,
             input_width=run.rollout.input_width(
               functools.partial(read, range(run.loader.batch_size))
             ),
@@ -196,9 +194,7 @@ def train(
         collect(before)
         before = None
         if periods.due(done, run.periods.sample):
-          texts = sample_logging.describe(
-            rolled.batch, vocabulary, teacher, teacher_params
-          )
+          texts = sample_logging.describe(rolled.batch, vocabulary, teacher)
           recorder.writers.samples(done, texts)
         leaving = finish_step(done)
   stop.check(f"after step {done} of {run.train_steps}")
@@ -240,26 +236,24 @@ def _restored(run: Run, store: Store) -> tuple[int, TrainState, dict[str, Any]]:
   if not start:
     params = run.initial_params()
     slots = run.student_slots() if run.student_slots else None
-    state = init_state.initial_state(student, params, rule, mesh, slots)
+    state = states.initial_state(student, params, rule, mesh, slots)
     return 0, state, {}
-  state = store.restore(start, init_state.abstract_state(student, rule, mesh))
+  state = store.restore(start, states.abstract_state(student, rule, mesh))
   store.prune(start)
   log.info("resuming after step %d", start)
   return start, state, store.metadata(start)
 
 
-def _teacher(
-  run: Run, *, first_start: bool
-) -> tuple[LanguageModel | None, Params | None]:
+def _teacher(run: Run, *, first_start: bool) -> Model | None:
   """The teacher on the mesh; at the first start its likelihood is logged."""
-  params = init_state.place_teacher(run.teacher, run.mesh)
   if run.teacher is None:
-    return None, None
+    return None
+  teacher = partitioning.place_model(run.teacher, run.mesh)
   if first_start:
     sharding = partitioning.batch_sharding(run.mesh)
     batch = jax.device_put(run.loader.batch(0), sharding)
-    teacher_check.log_teacher_nll(run.teacher.lm, params, batch)
-  return run.teacher.lm, params
+    sample_logging.log_teacher_nll(teacher, batch)
+  return teacher
 
 
 def _missing(run: Run, start: int, metadata: Mapping[str, Any]) -> set[str]:
@@ -281,14 +275,11 @@ def _missing(run: Run, start: int, metadata: Mapping[str, Any]) -> set[str]:
 
 
 def _evaluate(
-  run: Run, params: Params, teacher_params: Params | None, done: int
+  run: Run, student: Model, teacher: Model | None, done: int
 ) -> dict[str, float]:
   """Values of all evaluations after `done` steps; changes nothing."""
   values: dict[str, float] = {}
-  roles = {"student": dataclasses.replace(run.student, params=params)}
-  if run.teacher is not None:
-    teacher = dataclasses.replace(run.teacher, params=teacher_params)
-    roles["teacher"] = teacher
+  roles = {"student": student} | ({"teacher": teacher} if teacher else {})
   for evaluation in run.evaluations:
     values |= evaluate(
       evaluation,

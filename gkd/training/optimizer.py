@@ -206,21 +206,21 @@ def build(
     "b1": b1,
     "b2": b2,
   }
-  given = {key: value for key, value in options.items() if value is not None}
+  options = {key: value for key, value in options.items() if value is not None}
   owners = {
     field.name: (owner, field)
     for owner, kind in _CLASSES.items()
     for field in dataclasses.fields(kind)
   }
   own = {field.name for field in dataclasses.fields(_CLASSES[name])}
-  for option in sorted(given.keys() - own):
-    (owner, field), value = owners[option], given.pop(option)
+  for option in sorted(options.keys() - own):
+    (owner, field), value = owners[option], options.pop(option)
     if value or field.default:  # an option that is off does no harm
       raise UserError(
         f"{field.metadata.get('macro', option)} is {value} but has no effect"
         f" with {name}; leave it out or choose {owner}"
       )
-  return _CLASSES[name](schedule=schedule, clip_norm=clip_norm, **given)
+  return _CLASSES[name](schedule=schedule, clip_norm=clip_norm, **options)
 
 
 def starts_at_checkpoint(optimizer: Optimizer) -> bool:
@@ -235,11 +235,11 @@ def starting_at(optimizer: Optimizer, step: int) -> Optimizer:
   Raises:
     UserError: another one was given, or an offset is beyond it.
   """
-  given = optimizer.schedule.initial_step
-  if given not in (None, OF_CHECKPOINT, step):
+  initial = optimizer.schedule.initial_step
+  if initial not in (None, OF_CHECKPOINT, step):
     raise UserError(
-      f"INITIAL_STEP is {given} but the slots that RESTORE_OPTIMIZER takes are"
-      f" of step {step}; leave INITIAL_STEP out"
+      f"INITIAL_STEP is {initial} but the slots that RESTORE_OPTIMIZER takes"
+      f" are of step {step}; leave INITIAL_STEP out"
     )
   schedule = dataclasses.replace(optimizer.schedule, initial_step=step)
   return dataclasses.replace(optimizer, schedule=schedule)

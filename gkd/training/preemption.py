@@ -68,18 +68,16 @@ class _Abandoned(BaseException):
 class PreemptionHandler:
   """Takes note of SIGTERM and of the first ctrl-C while it is entered.
 
+  Args:
+    second: handler of the second ctrl-C; None for the one that was there, which
+      raises KeyboardInterrupt. `signal.SIG_DFL` also ends a process that is
+      inside a long compile.
+
   Attributes:
     requested: number of the first signal that came; None before.
   """
 
   def __init__(self, second: Any = None):
-    """Changes nothing yet.
-
-    Args:
-      second: handler of the second ctrl-C; None for the one that was there,
-        which raises KeyboardInterrupt. `signal.SIG_DFL` also ends a process
-        that is inside a long compile.
-    """
     self.requested: int | None = None
     self._second = second
     self._leave = False
@@ -121,17 +119,13 @@ class PreemptionHandler:
       second = self._second or self._before[signal.SIGINT]
       signal.signal(signal.SIGINT, second)
     if self.requested is None:
-      _say(
-        "finishing this step and saving it; a second ctrl-C stops at once"
-        if number == signal.SIGINT
-        else f"{signal.Signals(number).name}: finishing this step and saving it"
-      )
+      text = "finishing this step and saving it; a second ctrl-C stops at once"
+      if number != signal.SIGINT:
+        name = signal.Signals(number).name
+        text = f"{name}: finishing this step and saving it"
+      # Past the buffer of stderr, which the signal may have found in use.
+      os.write(_STDERR, f"\n{text}\n".encode())
     self.requested = self.requested or number
     if self._leave:
       self._leave = False
       raise _Abandoned
-
-
-def _say(text: str) -> None:
-  """To stderr past its buffer, which the signal may have found in use."""
-  os.write(_STDERR, f"\n{text}\n".encode())

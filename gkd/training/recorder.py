@@ -37,6 +37,12 @@ class Listener(Protocol):
 class Recorder:
   """Gathers the means of steps, times and compiles, and writes them.
 
+  Args:
+    model_dir: folder of the run.
+    start: the step that was restored; 0 for a run that starts anew.
+    metadata: what `metadata` gave for the checkpoint of this step.
+    listener: sees every record.
+
   Attributes:
     timer: of the phases; `time/checkpoint_seconds` is how long the loop waited,
       as a checkpoint is written in the background.
@@ -50,14 +56,6 @@ class Recorder:
     metadata: Mapping[str, Any] | None = None,
     listener: Listener | None = None,
   ):
-    """Opens the files.
-
-    Args:
-      model_dir: folder of the run.
-      start: the step that was restored; 0 for a run that starts anew.
-      metadata: what `metadata` gave for the checkpoint of this step.
-      listener: sees every record.
-    """
     metadata = metadata or {}
     self.timer = PhaseTimer()
     self._means: dict[str, Mean] = {}
@@ -87,9 +85,7 @@ class Recorder:
   def metadata(self, *, pending_eval: bool = False) -> dict[str, Any]:
     """JSON for a checkpoint: what no line has yet, exact to the bit.
 
-    Args:
-      pending_eval: whether the step is still to be evaluated, and so to have
-        its line.
+    `pending_eval`: the step is still to be evaluated, and so to have its line.
     """
     means = {
       name: [float(mean.total), float(mean.count)]

@@ -50,7 +50,9 @@ def changes(run: Run, description: Mapping[str, Any]) -> list[str]:
     UserError: something else than may change is different, or the folder does
       not say what was trained in it.
   """
-  if not _has_something(run.folder):
+  lines = run.folder / METRICS_FILE
+  has_lines = lines.is_file() and lines.stat().st_size > 0
+  if not has_lines and not has_checkpoint(run.folder):
     return []
   before = run_folder.describe_run(run.folder)
   if "settings" not in before:
@@ -64,7 +66,7 @@ def changes(run: Run, description: Mapping[str, Any]) -> list[str]:
     *_start(before["roles"], description["roles"]),
     *_contents(before["contents"], description["contents"]),
   ]
-  refused = [str(found) for found in different if not found.may_change]
+  refused = [str(change) for change in different if not change.may_change]
   if refused:
     more = len(refused) - _MAX_LISTED
     listed = "; ".join(refused[:_MAX_LISTED]) + f"; {more} more" * (more > 0)
@@ -73,7 +75,7 @@ def changes(run: Run, description: Mapping[str, Any]) -> list[str]:
       " Choose another MODEL_DIR, or give what was given before; of a run that"
       f" goes on only {_CHANGEABLE} may change"
     )
-  return [str(found) for found in different]
+  return [str(change) for change in different]
 
 
 def has_checkpoint(model_dir: str | os.PathLike) -> bool:
@@ -81,40 +83,34 @@ def has_checkpoint(model_dir: str | os.PathLike) -> bool:
   return any(Path(model_dir).expanduser().glob("checkpoints/*"))
 
 
-def _has_something(model_dir: Path) -> bool:
-  """Whether a run left what another one in its folder would wipe."""
-  lines = model_dir / METRICS_FILE
-  return has_checkpoint(model_dir) or (
-    lines.is_file() and lines.stat().st_size > 0
-  )
-
-
 def _settings(before: Mapping[str, Any], run: Run) -> Iterator[Difference]:
   """Differences of the settings; the end of a schedule may follow TRAIN_STEPS.
 
   It was TRAIN_STEPS before and is TRAIN_STEPS again.
   """
-  found = structured_settings.differences(before, run, "")
+  differences = structured_settings.differences(before, run, "")
   others = run_description.other_settings(run)
   for name, (value, macro) in others.items():
-    found += structured_settings.differences(before.get(name), value, macro)
+    differences += structured_settings.differences(
+      before.get(name), value, macro
+    )
   for role in sorted({"teacher"} & before.keys() - others.keys()):
     is_t5 = before[role]["type"] == T5Config.__qualname__
     macro = registry.macro_of(role, registry.T5 if is_t5 else "")
-    found.append(Difference(macro, before[role], None, False))
+    differences.append(Difference(macro, before[role], None, False))
   steps = before.get("train_steps"), run.train_steps
-  for one in found:
-    field = one.name.rpartition(".")[2]
-    follows = field in _FOLLOWING and (one.before, one.now) == steps
-    if one.may_change or not follows:
-      yield one
-    elif field != "total_steps":
-      name = f"{one.name}, which follows TRAIN_STEPS"
-      yield one._replace(name=name, may_change=True)
-    # Without a cooldown the learning rate does not depend on its end.
-    elif run.optimizer.schedule.cooldown_steps:
-      name = "end of the cooldown, which follows TRAIN_STEPS"
-      yield one._replace(name=name, may_change=True)
+  for change in differences:
+    field, name = change.name.rpartition(".")[2], change.name
+    follows = field in _FOLLOWING and (change.before, change.now) == steps
+    if change.may_change or not follows:
+      yield change
+      continue
+    if field == "total_steps":
+      if not run.optimizer.schedule.cooldown_steps:
+        continue  # the learning rate does not depend on its end
+      name = "end of the cooldown"
+    name += ", which follows TRAIN_STEPS"
+    yield change._replace(name=name, may_change=True)
 
 
 def _start(

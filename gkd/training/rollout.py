@@ -15,7 +15,6 @@ reason to train on something else.
 
 from collections.abc import Callable
 from collections.abc import Mapping
-from collections.abc import Sequence
 import dataclasses
 import functools
 from typing import Literal
@@ -31,14 +30,14 @@ from gkd.metrics import Mean
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import Strategy
 from gkd.structured_settings import setting
+from gkd.text.vocabulary import Vocabulary
 from gkd.training import sampled_targets
 from gkd.training import schedules
 from gkd.training.schedules import Constant
 from gkd.training.schedules import Schedule
 from gkd.types import Array
 from gkd.types import Batch
-from gkd.types import LanguageModel
-from gkd.types import Params
+from gkd.types import Model
 from gkd.types import UserError
 
 _COINS_AT_ONCE = 1024
@@ -101,8 +100,7 @@ class Rollout:
   def input_width(self, read: Callable[[], Batch]) -> int | None:
     """Bucket of a batch's longest prompt; None without buckets, for all of I.
 
-    Args:
-      read: the batch on the host; only called where there are buckets.
+    `read` gives the batch on the host; only called where there are buckets.
     """
     if not self.input_buckets:
       return None
@@ -132,14 +130,13 @@ class Rollout:
 
   def describe(self) -> str:
     """One sentence for the start-up print."""
-    how = self.decoding.describe()
+    decoding, schedule = self.decoding.describe(), self.schedule
     unit = "the whole batch" if self.mixing == "step" else "each example"
-    student = f"answered by the current student {how}"
+    student = f"answered by the current student {decoding}"
     fixed = {
       "dataset": "trained on the data set's targets",
-      "teacher": f"answered by the teacher {how}",
+      "teacher": f"answered by the teacher {decoding}",
     }[self.off_policy_source]
-    schedule = self.schedule
     if schedule.minimum == 1:
       return f"on-policy: every batch is {student}"
     if schedule.maximum == 0:
@@ -167,12 +164,9 @@ def roll_out(
   step: int,
   seed: int,
   plan: Rollout,
-  student: LanguageModel,
-  student_params: Params,
-  teacher: LanguageModel | None,
-  teacher_params: Params | None,
-  eos_ids: Sequence[int],
-  pad_id: int,
+  student: Model,
+  teacher: Model | None,
+  vocabulary: Vocabulary,
   input_width: int | None = None,
 ) -> RolledOut:
   """Writes the targets of one step; launches programs and waits for none.
@@ -183,12 +177,9 @@ def roll_out(
     step: of this run; with `seed` it fixes every draw.
     seed: of the run.
     plan: who writes what.
-    student: the model in training.
-    student_params: its current parameters.
+    student: the model in training, with its current parameters.
     teacher: may be None if the plan never samples from it.
-    teacher_params: its parameters.
-    eos_ids: the ids that end a sequence.
-    pad_id: the vocabulary's padding, which is never drawn.
+    vocabulary: of the batch.
     input_width: see `Rollout.input_width`.
   """
   fraction = _fraction(plan, step, seed)
@@ -199,23 +190,20 @@ def roll_out(
     seed=seed,
     decoding=plan.decoding,
     input_width=input_width,
-    eos_ids=eos_ids,
-    pad_id=pad_id,
+    vocabulary=vocabulary,
   )
   means, checks = {"lambda": realised}, {}
   if fraction < 1 and plan.off_policy_source == "dataset":
     checks["without_targets"] = _count_without_targets(batch.weights, fixed)
   if fraction > 0:
-    role = keys.Role.STUDENT_SAMPLE
     batch, sampled, checks["student_finite"] = sample(
-      batch, by_student, student, student_params, role=role
+      batch, by_student, student, role=keys.Role.STUDENT_SAMPLE
     )
     means |= sampled
   if fraction < 1 and plan.off_policy_source == "teacher":
     assert teacher is not None, "a Run without a teacher refuses this"
-    role = keys.Role.TEACHER_SAMPLE
     batch, sampled, checks["teacher_finite"] = sample(
-      batch, fixed, teacher, teacher_params, role=role
+      batch, fixed, teacher, role=keys.Role.TEACHER_SAMPLE
     )
     means |= {f"teacher_{name}": mean for name, mean in sampled.items()}
   return RolledOut(batch, means, checks)

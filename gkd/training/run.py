@@ -163,8 +163,8 @@ class Run:
 
   def initial_params(self) -> Params:
     """The student's parameters before step 0."""
-    given = self.student.params
-    return given() if callable(given) else given
+    params = self.student.params
+    return params() if callable(params) else params
 
   @property
   def train_step(self) -> TrainStep:
@@ -182,6 +182,7 @@ class Run:
       optimizer=self.optimizer,
       reduction=self.reduction,
       micro_batches=self.micro_batches,
+      mesh=self.mesh,
     )
 
   def evaluates(self, done: int) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from gkd import files
+from gkd import partitioning
 from gkd import structured_settings
 from gkd.checkpoints.checkpoint import content_sha256
 from gkd.checkpoints.native import run_folder
@@ -23,7 +24,6 @@ from gkd.data.subset import Subset
 from gkd.evaluation import metric_infos
 from gkd.models import registry
 from gkd.structured_settings import setting
-from gkd.training import init_state
 from gkd.training.run import Run
 from gkd.types import Model
 
@@ -57,15 +57,15 @@ class DataSettings:
 
 def other_settings(run: Run) -> dict[str, tuple[Any, str]]:
   """{name: (setting, the user's name for it)} beside the run's own fields."""
-  found = {"data": (DataSettings.of(run.loader), "DATA")}
+  settings = {"data": (DataSettings.of(run.loader), "DATA")}
   for role, model in run.roles.items():
     macro = registry.macro_of(role, registry.family_of(model.config))
-    found[role] = (model.config, macro)
+    settings[role] = (model.config, macro)
   if run.teacher is not None:
     leaves = jax.tree.leaves(run.teacher.params)
     dtypes = sorted({leaf.dtype.name for leaf in leaves})
-    found["teacher_dtype"] = (" ".join(dtypes), "TEACHER_DTYPE")
-  return found
+    settings["teacher_dtype"] = (" ".join(dtypes), "TEACHER_DTYPE")
+  return settings
 
 
 def describe(run: Run) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def write(run: Run, description: dict[str, Any], *, resumed: bool) -> None:
   metric_infos.write(run.folder, run.evaluations, teacher=has_teacher)
   run_folder.write_vocabulary(run.folder, run.loader.vocabulary)
   files.write_text(run.folder / CONFIG_FILE, run.config_text)
-  text = init_state.model_info(run.student.lm, run.mesh)
+  text = partitioning.model_info(run.student.lm, run.mesh)
   files.write_text(run.folder / "model-info.txt", text)
 
 

@@ -4,10 +4,9 @@ Which rows get samples of which model is decided in `rollout.py`; the generator
 is `gkd.sampling.generate`. Temperature, filters, keys and the choice of rows
 are traced.
 
-  batch, means, finite = replace_targets(batch, chosen, model, params, …)
+  batch, means, finite = replace_targets(batch, chosen, model, …)
 """
 
-from collections.abc import Sequence
 import functools
 
 import jax
@@ -18,10 +17,10 @@ from gkd.metrics import Mean
 from gkd.sampling.generate import generate
 from gkd.sampling.sampler import Samples
 from gkd.sampling.strategies import Strategy
+from gkd.text.vocabulary import Vocabulary
 from gkd.types import Array
 from gkd.types import Batch
-from gkd.types import LanguageModel
-from gkd.types import Params
+from gkd.types import Model
 from gkd.types import Source
 from gkd.types import UserError
 
@@ -34,16 +33,14 @@ _SOURCES = {
 def replace_targets(
   batch: Batch,
   chosen: Array,
-  model: LanguageModel,
-  params: Params,
+  model: Model,
   *,
   step: int,
   seed: int,
   role: keys.Role,
   decoding: Strategy,
   input_width: int | None,
-  eos_ids: Sequence[int],
-  pad_id: int,
+  vocabulary: Vocabulary,
 ) -> tuple[Batch, dict[str, Mean], Array]:
   """Replaces the targets of the chosen rows by a model's samples.
 
@@ -51,14 +48,12 @@ def replace_targets(
     batch: prompts; samples get the T of its targets.
     chosen: [B] bool, the rows to sample for.
     model: the model that is sampled from.
-    params: its parameters.
-    step: of this run.
-    seed: of the run; draws are a function of (seed, step, role).
+    step: of this run; draws are a function of (seed, step, role).
+    seed: of the run.
     role: `STUDENT_SAMPLE` or `TEACHER_SAMPLE`.
     decoding: the strategy, of host numbers.
     input_width: columns of the inputs that hold prompts; None for all.
-    eos_ids: the ids that end a sequence.
-    pad_id: the vocabulary's padding, which is never drawn.
+    vocabulary: of the batch.
 
   Returns:
     The batch with targets, weights and source of the chosen rows replaced,
@@ -75,26 +70,28 @@ def replace_targets(
     )
   samples = generate(
     model,
-    params,
-    *_prompts(batch, chosen, input_width or batch.inputs.shape[1]),
+    _prompts(batch, chosen, input_width or batch.inputs.shape[1]),
     _key(seed, step, role),
     decoding,
     max_length=batch.targets.shape[1],
-    eos_ids=eos_ids,
-    pad_id=pad_id,
+    vocabulary=vocabulary,
   )
   replaced, statistics, finite = _replace(batch, chosen, samples, role)
-  return _placed_like(batch, replaced), statistics, finite
+  if isinstance(batch.targets, jax.Array):  # on the devices of the old fields
+    old = {name: getattr(batch, name).sharding for name in replaced}
+    replaced = jax.device_put(replaced, old)
+  return batch.replace(**replaced), statistics, finite
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _prompts(
-  batch: Batch, chosen: Array, width: int
-) -> tuple[Array, Array, Array]:
-  """Inputs and mask [B, width], and example ids; −1 for rows not chosen."""
-  # Rows that are not chosen must not keep the sampling loop running.
-  example_ids = jnp.where(chosen, batch.rows, -1)
-  return batch.inputs[:, :width], batch.input_mask[:, :width], example_ids
+def _prompts(batch: Batch, chosen: Array, width: int) -> Batch:
+  """The batch cut to prompts [B, width]."""
+  return batch.replace(
+    inputs=batch.inputs[:, :width],
+    input_mask=batch.input_mask[:, :width],
+    # Rows that are not chosen must not keep the sampling loop running.
+    rows=jnp.where(chosen, batch.rows, -1),
+  )
 
 
 _key = jax.jit(keys.stream, static_argnums=2)
@@ -117,14 +114,3 @@ def _replace(
     "truncation_rate": Mean.of(samples.truncated, chosen),
   }
   return replaced, statistics, samples.is_finite
-
-
-def _placed_like(batch: Batch, replaced: dict[str, Array]) -> Batch:
-  """The batch with fields replaced, each on the devices of the old one."""
-  placed = {}
-  for name, array in replaced.items():
-    old = getattr(batch, name)
-    if isinstance(old, jax.Array):
-      array = jax.device_put(array, old.sharding)
-    placed[name] = array
-  return batch.replace(**placed)

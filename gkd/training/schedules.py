@@ -6,9 +6,9 @@ has an `end_step` that is TRAIN_STEPS, a run that goes on may move both.
 """
 
 import dataclasses
-import numbers
 from typing import Protocol
 
+from gkd.errors import check_number
 from gkd.types import UserError
 
 
@@ -87,6 +87,4 @@ class Linear:
 
 def check_fraction(name: str, value: float) -> None:
   """Raises unless the value is a number in [0, 1]."""
-  is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-  if not is_number or not 0 <= value <= 1:
-    raise UserError(f"{name} is {value!r}; expected a number from 0 to 1")
+  check_number(name, value, lambda x: 0 <= x <= 1, "a number from 0 to 1")

@@ -1,12 +1,20 @@
-"""What a training run carries from step to step: nothing else is saved."""
+"""What a training run carries from step to step, laid out over a mesh."""
 
+from collections.abc import Callable
+from collections.abc import Mapping
+import functools
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from gkd import partitioning
+from gkd.training import t5x_adafactor_state
+from gkd.training.optimizer import Optimizer
 from gkd.types import Array
+from gkd.types import Key
+from gkd.types import LanguageModel
 from gkd.types import Params
 
 
@@ -23,6 +31,42 @@ class TrainState:
   step: Array  # int32 scalar
 
 
+def abstract_state(
+  model: LanguageModel, optimizer: Optimizer, mesh: jax.sharding.Mesh
+) -> TrainState:
+  """Shapes, types and shardings of the state; nothing is allocated."""
+  return _creation(model, optimizer, mesh)[0]
+
+
+def initial_state(
+  model: LanguageModel,
+  params: Params,
+  optimizer: Optimizer,
+  mesh: jax.sharding.Mesh,
+  slots: Mapping[str, Any] | None = None,
+) -> TrainState:
+  """The state before step 0; the caller's arrays are copied, so donate it.
+
+  Args:
+    model: the student.
+    params: its parameters; they are cast to the types of `model.init`.
+    optimizer: Adafactor where there are slots.
+    mesh: devices.
+    slots: T5X's, see `t5x_adafactor_state.restore`; None for empty ones.
+
+  Raises:
+    UserError: the slots are not those of the parameters.
+  """
+  abstract, create = _creation(model, optimizer, mesh)
+  params = jax.tree.map(_cast, params, abstract.params)
+  params = partitioning.place(params, shardings(abstract.params))
+  state = create(jax.tree.map(lambda x: x.copy(), params))
+  if slots is None:
+    return state
+  opt_state = t5x_adafactor_state.restore(state.opt_state, state.params, slots)
+  return state.replace(opt_state=opt_state)
+
+
 def create(params: Params, transformation: Any) -> TrainState:
   """State before the first step; `transformation` is an optax one."""
   return TrainState(
@@ -32,37 +76,60 @@ def create(params: Params, transformation: Any) -> TrainState:
   )
 
 
-def shardings(
-  state: TrainState, parameter_shardings: Any, replicated: Any
-) -> TrainState:
-  """Shardings for a whole state, from those of its parameters.
+def shardings(abstract: Any) -> Any:
+  """The shardings of an abstract state, or of a part of it."""
+  return jax.tree.map(lambda leaf: leaf.sharding, abstract)
+
+
+def random_params(
+  model: LanguageModel, key: Key, mesh: jax.sharding.Mesh
+) -> Params:
+  """Fresh parameters, each device with its part alone.
+
+  Raises:
+    UserError: an array does not divide over the mesh.
+  """
+  like = model.abstract_params
+  layout = partitioning.parameter_shardings(model, like, mesh)
+  partitioning.check_divisible(like, layout)
+  return jax.jit(model.init, out_shardings=layout)(key)
+
+
+def _cast(array: Any, like: jax.ShapeDtypeStruct) -> Any:
+  return array if array.dtype == like.dtype else array.astype(like.dtype)
+
+
+@functools.lru_cache(maxsize=32)
+def _creation(
+  model: LanguageModel, optimizer: Optimizer, mesh: jax.sharding.Mesh
+) -> tuple[TrainState, Callable[[Params], TrainState]]:
+  """The abstract state, and the compiled function that makes it.
 
   An optimizer slot of the same path and shape as a parameter is laid out like
   it; factored and scalar slots are replicated.
-
-  Args:
-    state: a state, or its `jax.eval_shape`.
-    parameter_shardings: tree like `state.params`.
-    replicated: sharding for everything else.
   """
-  leaves = jax.tree_util.tree_flatten_with_path(state.params)[0]
-  layouts = jax.tree.leaves(
-    parameter_shardings, is_leaf=lambda x: isinstance(x, jax.sharding.Sharding)
-  )
-  by_path = {
-    path: (leaf.shape, layout)
-    for (path, leaf), layout in zip(leaves, layouts, strict=True)
+  transformation = optimizer.transformation()
+  make = functools.partial(create, transformation=transformation)
+  abstract = jax.eval_shape(make, model.abstract_params)
+  layout = partitioning.parameter_shardings(model, abstract.params, mesh)
+  with_path = jax.tree_util.tree_leaves_with_path
+  parameters = {
+    path: (leaf.shape, sharding)
+    for (path, leaf), sharding in zip(
+      with_path(abstract.params), jax.tree.leaves(layout), strict=True
+    )
   }
 
-  def slot(path: tuple[Any, ...], leaf: Any) -> Any:
+  def placed(path: tuple[Any, ...], leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = partitioning.replicated(mesh)
     for start in range(len(path)):
-      shape, layout = by_path.get(path[start:], (None, None))
-      if layout is not None and shape == leaf.shape:
-        return layout
-    return replicated
+      shape, own = parameters.get(path[start:], (None, None))
+      if shape == leaf.shape:
+        sharding = own
+        break
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-  return TrainState(
-    params=parameter_shardings,
-    opt_state=jax.tree_util.tree_map_with_path(slot, state.opt_state),
-    step=replicated,
+  abstract = jax.tree_util.tree_map_with_path(placed, abstract)
+  return abstract, jax.jit(
+    make, out_shardings=shardings(abstract), donate_argnums=0
   )

@@ -20,8 +20,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec
 import optax
 
 from gkd import keys
@@ -29,6 +27,7 @@ from gkd import masks
 from gkd import trees
 from gkd.losses import objective as objectives
 from gkd.metrics import Mean
+from gkd.training import state as states
 from gkd.training.optimizer import Optimizer
 from gkd.training.state import TrainState
 from gkd.types import Array
@@ -51,6 +50,7 @@ class TrainStep:
     reduction: the one normaliser, see `masks.coefficients`.
     micro_batches: the batch is scored in this many parts, whose gradients add
       up exactly to that of the whole.
+    mesh: what a state is laid out over, and stays; None for one device.
   """
 
   student: LanguageModel
@@ -59,6 +59,7 @@ class TrainStep:
   optimizer: Optimizer
   reduction: masks.Reduction = "sequence"
   micro_batches: int = 1
+  mesh: jax.sharding.Mesh | None = None
 
 
 def update_step(
@@ -79,11 +80,9 @@ def update_step(
 
   Returns:
     The next state and metrics. If the loss or the gradient is not finite, the
-    state keeps its parameters and `finite` is 0; the loop stops on it. The next
-    state is laid out as the given one.
+    state keeps its parameters and `finite` is 0; the loop stops on it.
   """
-  layout = _layout(state)
-  return _update(train_step, layout, state, teacher_params, batch, seed)
+  return _update(train_step, state, teacher_params, batch, seed)
 
 
 def raise_if_not_finite(means: Mapping[str, Mean], step: int) -> None:
@@ -103,40 +102,9 @@ def raise_if_not_finite(means: Mapping[str, Mean], step: int) -> None:
   )
 
 
-def _layout(state: TrainState) -> tuple[NamedSharding | None, ...]:
-  """Where the arrays of a state are; None where they are on one device.
-
-  Static, so equal layouts have to be equal objects: P(), P(None) and P("model")
-  on an axis of one device are the same to XLA but not to Python.
-  """
-
-  def spread(array: Array) -> NamedSharding | None:
-    sharding = getattr(array, "sharding", None)
-    if not isinstance(sharding, NamedSharding) or sharding.num_devices == 1:
-      return None
-    sizes = sharding.mesh.shape
-    spec = [
-      axis if any(sizes[name] > 1 for name in _names(axis)) else None
-      for axis in sharding.spec
-    ]
-    while spec and spec[-1] is None:
-      spec.pop()
-    return NamedSharding(sharding.mesh, PartitionSpec(*spec))
-
-  return tuple(spread(array) for array in jax.tree.leaves(state))
-
-
-def _names(axis: str | tuple[str, ...] | None) -> tuple[str, ...]:
-  """Mesh axes that one dimension is split over."""
-  if axis is None:
-    return ()
-  return axis if isinstance(axis, tuple) else (axis,)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _update(
   train_step: TrainStep,
-  layout: tuple[NamedSharding | None, ...],
   state: TrainState,
   teacher_params: Params | None,
   batch: Batch,
@@ -170,26 +138,22 @@ def _update(
     "tokens": Mean.of(jnp.sum(batch.weights)),
     "finite": Mean.of(finite),
   }
-  state = _constrain(TrainState(params, opt_state, state.step + 1), layout)
-  return state, parts | report
+  state = TrainState(params, opt_state, state.step + 1)
+  return _constrain(state, train_step), parts | report
 
 
-def _constrain(
-  state: TrainState, layout: tuple[NamedSharding | None, ...]
-) -> TrainState:
+def _constrain(state: TrainState, train_step: TrainStep) -> TrainState:
   """The state, kept where it was.
 
   Left to itself XLA lays Adafactor's factored slots out anew when parameters
   are split over devices, and the next step, called with other layouts, compiles
   a second time.
   """
-  arrays, structure = jax.tree.flatten(state)
-  return structure.unflatten(
-    array
-    if sharding is None
-    else jax.lax.with_sharding_constraint(array, sharding)
-    for array, sharding in zip(arrays, layout, strict=True)
-  )
+  mesh = train_step.mesh
+  if mesh is None or mesh.size == 1:
+    return state
+  like = states.abstract_state(train_step.student, train_step.optimizer, mesh)
+  return jax.lax.with_sharding_constraint(state, states.shardings(like))
 
 
 def _gradients(
@@ -242,20 +206,15 @@ def _loss(
 ) -> tuple[Array, dict[str, Mean]]:
   """Σ coefficient · value over the given rows, and their metrics."""
   student, teacher = train_step.student, train_step.teacher
-  student_hidden = student.hidden_of(params, batch, dropout_key=dropout_key)
-  teacher_head = teacher_hidden = None
-  if teacher is not None:
+  by_student = objectives.Scored(
+    student.hidden_of(params, batch, dropout_key=dropout_key),
+    functools.partial(student.head, params),
+  )
+  by_teacher = teacher and objectives.Scored(
     # No dropout key: the teacher is always in inference mode.
-    teacher_hidden = jax.lax.stop_gradient(
-      teacher.hidden_of(teacher_params, batch)
-    )
-    teacher_head = functools.partial(teacher.head, teacher_params)
+    jax.lax.stop_gradient(teacher.hidden_of(teacher_params, batch)),
+    functools.partial(teacher.head, teacher_params),
+  )
   return train_step.objective(
-    student_head=functools.partial(student.head, params),
-    student_hidden=student_hidden,
-    teacher_head=teacher_head,
-    teacher_hidden=teacher_hidden,
-    batch=batch,
-    coefficients=coefficients,
-    vocabulary_size=student.vocabulary_size,
+    by_student, by_teacher, batch, coefficients, student.vocabulary_size
   )

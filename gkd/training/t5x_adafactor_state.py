@@ -7,7 +7,6 @@ Slots are {"v_row/<parameter>": array, …} on the outside. The step is no part 
 them, see `LearningRateSchedule.initial_step`.
 
   opt_state = restore(opt_state, params, slots)
-  slots = export(opt_state)
 """
 
 from collections.abc import Iterable
@@ -43,14 +42,23 @@ def restore(opt_state: Any, params: Params, slots: Mapping[str, Any]) -> Any:
       that are not those of the parameters.
   """
   check_fits(opt_state, params, slots)
-  state = _factored(opt_state)
-  restored = state._replace(
-    **{
-      kind: _placed(getattr(state, kind), kind, slots) for kind in _OPTAX_KINDS
+
+  def restored(kind: str, tree: Any) -> Any:
+    flat = {
+      # Copied, because the state is donated and the caller's arrays are not.
+      name: jax.device_put(
+        np.asarray(slots[f"{kind}/{name}"], like.dtype), like.sharding
+      ).copy()
+      for name, like in trees.flatten(tree).items()
     }
+    return trees.unflatten(flat)
+
+  state = _factored(opt_state)
+  state = state._replace(
+    **{kind: restored(kind, getattr(state, kind)) for kind in _OPTAX_KINDS}
   )
   return jax.tree.map(
-    lambda part: restored if isinstance(part, FactoredState) else part,
+    lambda part: state if _is_factored(part) else part,
     opt_state,
     is_leaf=_is_factored,
   )
@@ -60,18 +68,13 @@ def check_fits(
   opt_state: Any, params: Params, slots: Mapping[str, Any]
 ) -> None:
   """Raises what `restore` would; all it reads is shapes."""
-  shapes = {name: x.shape for name, x in trees.flatten(params).items()}
-  check(shapes, _shapes(_named(_factored(opt_state))), _shapes(slots))
-
-
-def export(opt_state: Any) -> dict[str, np.ndarray]:
-  """T5X's slots of an optimizer's state, sorted by name; on the host.
-
-  Raises:
-    UserError: it is not the state of an Adafactor.
-  """
-  named = jax.device_get(_named(_factored(opt_state)))
-  return dict(sorted((named | unused_momenta(named)).items()))
+  state = _factored(opt_state)
+  wanted = {
+    f"{kind}/{name}": leaf
+    for kind in _OPTAX_KINDS
+    for name, leaf in trees.flatten(getattr(state, kind)).items()
+  }
+  _check(*map(_shapes, (trees.flatten(params), wanted, slots)))
 
 
 def saved_names(names: Iterable[str]) -> dict[str, str]:
@@ -97,18 +100,12 @@ def unused_momenta(names: Iterable[str]) -> dict[str, np.ndarray]:
   }
 
 
-def check(
+def _check(
   params: Mapping[str, tuple[int, ...]],
   wanted: Mapping[str, tuple[int, ...]],
   slots: Mapping[str, tuple[int, ...]],
 ) -> None:
-  """Raises a UserError unless slots fit the state of an optimizer.
-
-  Args:
-    params: {name of a parameter: shape}.
-    wanted: {"v_row/<name>": shape} of optax's state for them.
-    slots: the same of the slots, m included.
-  """
+  """Compares {name: shape} of optax's slots (without m) with that of T5X's."""
   momenta = [
     name for name in slots if name[:2] == "m/" and slots[name] != UNUSED_SLOT
   ]
@@ -163,41 +160,17 @@ def _check_factoring(
 
 
 def _factored(opt_state: Any) -> FactoredState:
-  states = [
-    part
-    for part in jax.tree.leaves(opt_state, is_leaf=_is_factored)
-    if isinstance(part, FactoredState)
-  ]
-  if not states:
-    raise UserError(
-      "the optimizer has no slots of Adafactor; set OPTIMIZER to 'adafactor'"
-    )
-  return states[0]
+  for part in jax.tree.leaves(opt_state, is_leaf=_is_factored):
+    if _is_factored(part):
+      return part
+  raise UserError(
+    "the optimizer has no slots of Adafactor; set OPTIMIZER to 'adafactor'"
+  )
 
 
 def _is_factored(part: Any) -> bool:
   return isinstance(part, FactoredState)
 
 
-def _named(state: FactoredState) -> dict[str, Any]:
-  return {
-    f"{kind}/{name}": leaf
-    for kind in _OPTAX_KINDS
-    for name, leaf in trees.flatten(getattr(state, kind)).items()
-  }
-
-
 def _shapes(named: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
   return {name: tuple(array.shape) for name, array in named.items()}
-
-
-def _placed(tree: Any, kind: str, slots: Mapping[str, Any]) -> Any:
-  """One kind of slots where the tree's arrays are."""
-  flat = {
-    # Copied, because the state is donated and the caller's arrays are not.
-    name: jax.device_put(
-      np.asarray(slots[f"{kind}/{name}"], like.dtype), like.sharding
-    ).copy()
-    for name, like in trees.flatten(tree).items()
-  }
-  return trees.unflatten(flat)

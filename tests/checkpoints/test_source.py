@@ -27,7 +27,7 @@ SIZES = {"num_heads": 4, "num_encoder_layers": 1, "num_decoder_layers": 3}
 
 @pytest.fixture(scope="module")
 def mesh():
-  return partitioning.make_mesh(data=1, model=4)
+  return partitioning.make_mesh(model=4)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_another_model_is_refused_with_its_differences(folders, mesh):
   config = dataclasses.replace(checkpoint.config, mlp_dim=28)
   with pytest.raises(UserError, match=r"does not fit the model: .*mlp.* is"):
     source.load_params(checkpoint, t5.encoder_decoder(config), mesh)
-  odd = partitioning.make_mesh(model=3, data=1, devices=jax.devices()[:3])
+  odd = partitioning.make_mesh(model=3, devices=jax.devices()[:3])
   model = registry.build(checkpoint.config)
   with pytest.raises(UserError, match="does not divide over the 3 devices"):
     source.load_params(checkpoint, model, odd)

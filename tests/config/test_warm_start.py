@@ -52,7 +52,7 @@ def before(tmp_path_factory):
     name: random.random(slot.shape, np.float32)
     if name.startswith("v/")
     else slot
-    for name, slot in t5x_adafactor_state.export(state.opt_state).items()
+    for name, slot in tiny.adafactor_slots(state.opt_state).items()
   }
   opt_state = t5x_adafactor_state.restore(state.opt_state, params, slots)
   with Store(folder / "checkpoints") as store:
@@ -69,7 +69,7 @@ def assert_same(slots, expected):
 
 def first_slots(run):
   _, state, _ = loop._restored(run, Store(run.folder / "checkpoints"))
-  return t5x_adafactor_state.export(state.opt_state)
+  return tiny.adafactor_slots(state.opt_state)
 
 
 def test_a_run_of_ours_goes_on_at_its_absolute_step(prepare, before):

@@ -157,7 +157,7 @@ def writers(monkeypatch):
   generate = evaluate.generate
 
   def counting(model, *args, **kwargs):
-    roles.append("teacher" if model is table_model.TEACHER else "student")
+    roles.append("teacher" if model.lm is table_model.TEACHER else "student")
     return generate(model, *args, **kwargs)
 
   monkeypatch.setattr(evaluate, "generate", counting)
@@ -374,7 +374,7 @@ def test_evaluation_draws_from_its_own_stream_and_changes_no_parameter(
       {"num_samples": 2, "decoding": BeamSearch()},
       "2 answers to each prompt by a search with 4 beams, alpha 0.6 are all",
     ),
-    ({"decoding": BeamSearch(0)}, "beam size is 0; expected 1 or more"),
+    ({"decoding": BeamSearch(0)}, "beam size is 0; expected a whole"),
     ({"cache": Cache(0)}, "split 'test' has no rows"),
     ({"decoding": SamplingParams(temperature=-1.0)}, "temperature"),
   ],

@@ -11,6 +11,7 @@ from gkd import masks
 from gkd.losses import divergence
 from gkd.losses.chunked import sum_over_chunks
 from gkd.losses.objective import Distillation
+from gkd.losses.objective import Scored
 from gkd.types import Batch
 
 B, T, D, E, V = 3, 10, 8, 12, 64
@@ -46,12 +47,10 @@ def loss_and_gradient(chunk_size):
   def loss(trained, teacher_hidden, teacher_kernel, batch):
     hidden, kernel = trained
     return objective(
-      student_head=lambda h: h @ kernel,
-      student_hidden=hidden,
-      teacher_head=lambda h: h @ teacher_kernel,
-      teacher_hidden=teacher_hidden,
-      batch=batch,
-      coefficients=masks.coefficients(batch.weights, "sequence"),
+      Scored(hidden, lambda h: h @ kernel),
+      Scored(teacher_hidden, lambda h: h @ teacher_kernel),
+      batch,
+      masks.coefficients(batch.weights, "sequence"),
       vocabulary_size=60,
     )
 
@@ -88,30 +87,6 @@ def test_sum_over_chunks_adds_up_any_tree_of_sums():
   sums = sum_over_chunks(function, arrays, 3)
   np.testing.assert_array_equal(sums["x"], [21.0, 70.0])
   assert sums["y"] == 42
-
-
-def largest(jaxpr):
-  """Elements of the largest array that any equation makes, nested included."""
-  sizes = [0]
-  for equation in jaxpr.eqns:
-    sizes += [v.aval.size for v in equation.outvars if hasattr(v.aval, "size")]
-    for inner in jax.tree.leaves(
-      list(equation.params.values()),
-      is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr"),
-    ):
-      inner = getattr(inner, "jaxpr", inner)
-      if hasattr(inner, "eqns"):
-        sizes.append(largest(inner))
-  return max(sizes)
-
-
-def test_chunked_makes_no_array_over_all_positions_and_ids(problem):
-  dense, chunked = (
-    largest(loss_and_gradient(size).trace(*problem).jaxpr.jaxpr)
-    for size in (None, 2)
-  )
-  assert dense >= B * T * V
-  assert chunked <= max(B * 2 * (V + 4), E * (V + 4), B * T * E)
 
 
 def test_compiled_memory_of_chunks_is_below_one_array_of_logits(problem):

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from gkd.losses import likelihood
 from gkd.models import t5
 from gkd.sampling.generate import generate
 from gkd.sampling.params import SamplingParams
+from gkd.types import Batch
+from gkd.types import Model
 from tests import encoder_states
 
 pytestmark = pytest.mark.parity
@@ -187,16 +190,12 @@ def test_greedy_tokens_of_100_prompts_equal_transformers(reference, pair, seed):
 
   got = np.asarray(
     generate(
-      model,
-      params,
-      inputs,
-      inputs > 0,
-      np.arange(100),
+      Model(model, params),
+      Batch(inputs, inputs > 0, None, None, np.arange(100), None),
       keys.stream(0, 0, keys.Role.EVALUATION),
       SamplingParams(temperature=0.0),
       max_length=num_tokens,
-      eos_ids=[eos_id],
-      pad_id=0,
+      vocabulary=types.SimpleNamespace(eos_ids=[eos_id], pad_id=0),
     ).tokens
   )
   differing = np.flatnonzero((got != want).any(axis=1))

@@ -6,6 +6,7 @@ import pytest
 from gkd.sampling import filters
 from gkd.sampling.params import SamplingParams
 from gkd.types import UserError
+from tests.losses.test_divergence import log_softmax
 
 
 def _filter_logits(logits, params):
@@ -19,13 +20,6 @@ _top_k = jax.jit(filters.keep_top_k)
 _top_p = jax.jit(filters.keep_top_p)
 
 
-def _log_softmax(x):
-  x = np.asarray(x, np.float64)
-  x = x - x.max(-1, keepdims=True)
-  with np.errstate(divide="ignore"):
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
-
-
 def _reference_top_k(logits, k):
   """Kept ids by a full sort: all that reach the k-th largest."""
   kth = np.sort(logits, axis=-1)[:, ::-1][:, min(k, logits.shape[1]) - 1]
@@ -35,7 +29,7 @@ def _reference_top_k(logits, k):
 def _reference_top_p(logits, p):
   """Kept ids by a full sort in float64."""
   kept = np.zeros(logits.shape, bool)
-  probs = np.exp(_log_softmax(logits))
+  probs = np.exp(log_softmax(logits))
   for row in range(len(logits)):
     order = np.argsort(-probs[row], kind="stable")
     mass = np.cumsum(probs[row][order])
@@ -105,14 +99,14 @@ def test_top_p_applies_to_what_top_k_left():
 def test_temperature_divides_logits(temperature):
   logits = _logits(np.random.default_rng(5))
   got = jax.nn.log_softmax(_apply(logits, SamplingParams(temperature)))
-  expected = _log_softmax(np.float64(logits) / temperature)
+  expected = log_softmax(np.float64(logits) / temperature)
   np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
 def test_greedy_leaves_the_distribution_of_the_model():
   logits = _logits(np.random.default_rng(6))
   got = jax.nn.log_softmax(_apply(logits, SamplingParams(0.0, 5, 0.5)))
-  np.testing.assert_allclose(got, _log_softmax(logits), atol=2e-5)
+  np.testing.assert_allclose(got, log_softmax(logits), atol=2e-5)
 
 
 def test_never_nan_with_one_finite_logit_or_extreme_temperatures():
@@ -137,18 +131,6 @@ def test_filters_work_on_one_id_and_on_bfloat16():
   assert _apply(logits, SamplingParams()).dtype == jnp.float32
 
 
-def test_a_new_value_does_not_compile():
-  logits = _logits(np.random.default_rng(7))
-  apply = jax.jit(lambda *args: _filter_logits(*args))
-  for decoding in (
-    SamplingParams(1.0, 0, 1.0),
-    SamplingParams(0.0, 40, 1.0),
-    SamplingParams(0.3, 0, 0.9),
-  ):
-    apply(logits, decoding)
-  assert apply._cache_size() == 1
-
-
 @pytest.mark.parametrize(
   ("decoding", "message"),
   [
@@ -158,10 +140,10 @@ def test_a_new_value_does_not_compile():
       SamplingParams(temperature=float("nan")),
       "temperature is nan; expected 0",
     ),
-    (SamplingParams(temperature="1"), "temperature is '1'; expected a number"),
-    (SamplingParams(top_k=1.5), "top_k is 1.5; expected an integer"),
-    (SamplingParams(top_k=-1), "top_k is -1; expected a positive"),
-    (SamplingParams(top_k=True), "top_k is True; expected an integer"),
+    (SamplingParams(temperature="1"), "temperature is '1'; expected 0"),
+    (SamplingParams(top_k=1.5), "top_k is 1.5; expected a whole"),
+    (SamplingParams(top_k=-1), "top_k is -1; expected a whole"),
+    (SamplingParams(top_k=True), "top_k is True; expected a whole"),
     (SamplingParams(top_p=0.0), "top_p is 0.0; expected a probability"),
     (SamplingParams(top_p=1.1), "top_p is 1.1; expected a probability"),
   ],

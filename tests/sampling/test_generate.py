@@ -8,6 +8,7 @@ from gkd import keys
 from gkd.sampling import generate
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
+from gkd.types import Model
 from tests.sampling import toy_model as toy
 
 MODEL = toy.toy_model()
@@ -18,9 +19,14 @@ ROWS = np.arange(3)
 
 
 def run(strategy, **options):
-  options = {"max_length": 6, "eos_ids": [1], "pad_id": 0, **options}
   return generate.generate(
-    MODEL, PARAMS, INPUTS, INPUTS > 0, ROWS, KEY, strategy, **options
+    Model(MODEL, PARAMS),
+    toy.prompts(INPUTS, ROWS),
+    KEY,
+    strategy,
+    max_length=6,
+    vocabulary=toy.VOCABULARY,
+    **options,
   )
 
 

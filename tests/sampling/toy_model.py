@@ -6,15 +6,32 @@ probability with NumPy.
 """
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gkd.sampling import beam_search
 from gkd.sampling import sampler
+from gkd.types import Batch
 from gkd.types import LanguageModel
 
 PAD_ID, EOS_ID = 0, 1  # as T5 has them
+VOCABULARY = types.SimpleNamespace(pad_id=PAD_ID, eos_ids=(EOS_ID,))
+
+
+def make_inputs(num_rows):
+  """Prompts [num_rows, 4] of each kind in turn, right-padded."""
+  inputs = np.zeros((num_rows, 4), np.int32)
+  inputs[:, 0] = 2 + np.arange(num_rows) % 3
+  inputs[:, 1] = EOS_ID
+  return inputs
+
+
+def prompts(inputs, rows) -> Batch:
+  """A batch of prompts alone."""
+  return Batch(inputs, inputs > 0, None, None, rows, None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,6 @@ import os
 import shutil
 import subprocess
 
-import jax
-import numpy as np
 import pytest
 
 from gkd.checkpoints import checksums
@@ -16,6 +14,7 @@ from gkd.training import loop
 from gkd.training import run_description
 from gkd.training import writers
 from gkd.types import UserError
+from tests.tiny import assert_identical
 from tests.tiny import make_run
 from tests.tiny import records
 
@@ -28,9 +27,7 @@ def make(caches):
 
 
 def check_same(state, folder, undisturbed):
-  jax.tree.map(
-    np.testing.assert_array_equal, *jax.device_get((state, undisturbed[0]))
-  )
+  assert_identical(state, undisturbed[0])
   assert records(folder) == records(undisturbed[1])
   steps = Store(folder / "checkpoints").steps()
   assert steps == Store(undisturbed[1] / "checkpoints").steps()

@@ -19,7 +19,6 @@ from gkd.evaluation.metric_infos import metric_infos
 from gkd.losses.objective import CrossEntropy
 from gkd.text import tokenizer_folder
 from gkd.training import loop
-from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import starting_at
 from gkd.training.rollout import Rollout
 from gkd.types import UserError
@@ -29,6 +28,7 @@ from tests.tiny import STEPS
 from tests.tiny import STUDENT
 from tests.tiny import TEACHER
 from tests.tiny import VOCABULARY
+from tests.tiny import assert_identical
 from tests.tiny import lines
 from tests.tiny import make_evaluation
 from tests.tiny import make_run
@@ -48,12 +48,6 @@ def stop_at(stopped):
       raise Stop
 
   return listener
-
-
-def assert_identical(actual, expected):
-  jax.tree.map(
-    np.testing.assert_array_equal, *jax.device_get((actual, expected))
-  )
 
 
 def test_the_first_start_keeps_the_vocabulary_and_asks_the_teacher(
@@ -103,7 +97,7 @@ def test_slots_are_those_of_the_first_start(tmp_path, caches):
   params = parameters(STUDENT, 0)
   rule = starting_at(tiny.adafactor(total_steps=3, restore=True), 1000)
   state = rule.transformation().init(params)
-  slots = t5x_adafactor_state.export(state)
+  slots = tiny.adafactor_slots(state)
   slots |= {n: x + 1e-8 for n, x in slots.items() if n.startswith("v/")}
   asked = []
 
@@ -125,7 +119,7 @@ def test_slots_are_those_of_the_first_start(tmp_path, caches):
   assert_identical(loop.train(make("stopped")), straight)
   assert asked == ["straight", "stopped"]
   # β₂ is 0.996 there: most of what was given is in what came out.
-  found = t5x_adafactor_state.export(straight.opt_state)
+  found = tiny.adafactor_slots(straight.opt_state)
   scale = found["v/decoder/decoder_norm/scale"]
   assert np.all(scale > 0.95e-8)
   with pytest.raises(UserError, match=r"RESTORE_OPTIMIZER is True .* no slots"):
@@ -328,42 +322,6 @@ def test_a_teacher_is_scored_only_for_an_objective_that_needs_it(
     loop.train(make_run(tmp_path, caches))
   assert stop.value.args[0] is TEACHER
   assert stop.value.args[1] is not None
-
-
-@pytest.mark.parametrize(
-  ("changes", "message"),
-  [
-    ({"micro_batches": 3}, "does not split into 3 micro-batches"),
-    ({"teacher": None}, "there is none"),
-    (
-      {
-        "teacher": None,
-        "objective": CrossEntropy(),
-        "rollout": Rollout(0.5, off_policy_source="teacher"),
-      },
-      "no teacher was given",
-    ),
-    ({"report": 0}, "REPORT_PERIOD is 0"),
-  ],
-)
-def test_impossible_runs_are_refused(changes, message, tmp_path, caches):
-  with pytest.raises(UserError, match=message) as error:
-    make_run(tmp_path, caches, **changes)
-  assert "\n" not in str(error.value)
-
-
-def test_objective_is_said_in_words(tmp_path, caches):
-  words = make_run(tmp_path, caches).describe()
-  assert "p = teacher at temperature 1" in words
-  assert "λ = 0.5" in words
-  sft = make_run(
-    tmp_path,
-    caches,
-    objective=CrossEntropy(),
-    teacher=None,
-    rollout=None,
-  )
-  assert "cross-entropy" in sft.describe()
 
 
 def test_trains_and_evaluates_where_tensorflow_cannot_be_imported(

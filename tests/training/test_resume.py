@@ -19,12 +19,13 @@ from gkd.checkpoints import checksums
 from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.checkpoints.store import Store
-from gkd.training import init_state
 from gkd.training import loop
+from gkd.training import state as states
 from gkd.training.preemption import Interrupted
 from gkd.types import UserError
 from tests.tiny import STEPS
 from tests.tiny import STUDENT
+from tests.tiny import assert_identical
 from tests.tiny import make_evaluation
 from tests.tiny import make_run
 from tests.tiny import records
@@ -97,10 +98,6 @@ def contents(folder) -> dict:
   return {"records": records(folder), "checkpoints": left} | texts
 
 
-def assert_same(left, right):
-  jax.tree.map(np.testing.assert_array_equal, *jax.device_get((left, right)))
-
-
 @pytest.fixture
 def at(monkeypatch):
   """Does something once at each of some moments, (function, finished steps)."""
@@ -168,7 +165,7 @@ def test_errors_at_every_step_and_evaluation_change_nothing(
       loop.train(make(tmp_path))
     errors += 1
   assert errors == len(MOMENTS)
-  assert_same(loop.train(make(tmp_path)), straight[0])
+  assert_identical(loop.train(make(tmp_path)), straight[0])
   assert contents(tmp_path) == straight[1]
 
 
@@ -193,11 +190,11 @@ def test_signals_at_every_step_and_evaluation_lose_nothing(
   assert {code for _, code in ends} == {130, 143}
   after = list(map(signal.getsignal, (signal.SIGTERM, signal.SIGINT)))
   assert after == before
-  assert_same(loop.train(make(tmp_path)), straight[0])
+  assert_identical(loop.train(make(tmp_path)), straight[0])
   assert contents(tmp_path) == straight[1]
   # Once more: it is complete now, and nothing is evaluated again.
   at([("evaluate", STEPS)], stop)
-  assert_same(loop.train(make(tmp_path)), straight[0])
+  assert_identical(loop.train(make(tmp_path)), straight[0])
   assert contents(tmp_path) == straight[1]
 
 
@@ -246,7 +243,7 @@ def test_a_run_in_another_thread_leaves_signals_alone(
   thread.start()
   thread.join()
   assert set(handlers) == {before}
-  assert_same(states[0], straight[0])
+  assert_identical(states[0], straight[0])
 
 
 def test_lines_of_training_do_not_depend_on_what_else_is_done(
@@ -259,7 +256,7 @@ def test_lines_of_training_do_not_depend_on_what_else_is_done(
     sample=0,
     preservation=PreservationPolicy(),
   )
-  assert_same(loop.train(run), straight[0])
+  assert_identical(loop.train(run), straight[0])
   trained = [
     {k: v for k, v in line.items() if not k.startswith("eval/")}
     for line in straight[1]["records"]
@@ -274,7 +271,7 @@ def test_a_longer_run_has_the_lines_of_one_that_was_as_long_from_the_start(
   """The line at the end of the shorter run is no line of the longer one."""
   loop.train(make(tmp_path, train_steps=5))
   assert [x["step"] for x in records(tmp_path) if "train/loss" in x] == [4, 5]
-  assert_same(loop.train(make(tmp_path)), straight[0])
+  assert_identical(loop.train(make(tmp_path)), straight[0])
   assert contents(tmp_path)["records"] == straight[1]["records"]
 
 
@@ -306,7 +303,7 @@ def test_damaged_checkpoints_are_passed_over_and_the_run_ends_the_same(
   notes.write_bytes(notes.read_bytes()[:-1])
   (folder / "00000004" / "sha256.json").unlink()
   caplog.set_level("INFO", "gkd")
-  assert_same(loop.train(make(tmp_path)), straight[0])
+  assert_identical(loop.train(make(tmp_path)), straight[0])
   assert "00000006: notes.json differs from what was written" in caplog.text
   assert "00000004: a save was interrupted there" in caplog.text
   assert "resuming after step 2" in caplog.text
@@ -400,7 +397,7 @@ def test_the_hash_of_what_is_no_longer_read_is_kept(tmp_path, make, quick, at):
 def test_two_processes_in_one_folder(tmp_path, make, monkeypatch):
   run = make(tmp_path)
   made = []
-  monkeypatch.setattr(init_state, "initial_state", lambda *_: made.append(1))
+  monkeypatch.setattr(states, "initial_state", lambda *_: made.append(1))
   with (
     locks.hold(tmp_path / ".lock", "it"),
     pytest.raises(UserError, match=r"MODEL_DIR .* is in use by process"),
@@ -413,7 +410,7 @@ MESHES = {
   "one": lambda: partitioning.make_mesh(devices=jax.devices()[:1]),
   "four": lambda: partitioning.make_mesh(devices=jax.devices()[:4]),
   # Two copies of a model that is split over two devices.
-  "split": lambda: partitioning.make_mesh(data=2, model=2),
+  "split": lambda: partitioning.make_mesh(model=2),
 }
 
 
@@ -432,12 +429,12 @@ def test_other_devices_go_on_with_the_same_values(
   restored = []
   for mesh in meshes:
     run = make(tmp_path, mesh=mesh)
-    like = init_state.abstract_state(STUDENT, run.optimizer, mesh)
+    like = states.abstract_state(STUDENT, run.optimizer, mesh)
     state = Store(tmp_path / "copy").restore(4, like)
     devices = {len(x.sharding.device_set) for x in jax.tree.leaves(state)}
     assert devices == {mesh.size}
     restored.append(state)
-  assert_same(*restored)
+  assert_identical(*restored)
   kernel = restored[1].params["token_embedder"]["embedding"]
   assert kernel.sharding.is_fully_replicated == (then != "split")
   moments = jax.tree.leaves(jax.device_get(restored[0].opt_state))

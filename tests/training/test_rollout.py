@@ -7,7 +7,6 @@ import pytest
 
 from gkd import keys
 from gkd import partitioning
-from gkd.models import t5
 from gkd.sampling import generate
 from gkd.sampling import sampler
 from gkd.sampling.params import SamplingParams
@@ -17,8 +16,10 @@ from gkd.training.rollout import Constant
 from gkd.training.rollout import Rollout
 from gkd.training.schedules import Linear
 from gkd.types import Batch
+from gkd.types import Model
 from gkd.types import Source
 from gkd.types import UserError
+from tests import tiny
 from tests.sampling import toy_model
 
 B, I, T = 8, 5, 6
@@ -32,12 +33,9 @@ def roll_out(batch, *, step, plan, **changes):
   """Batch and metrics; raises what failed in it."""
   fields = {
     "seed": SEED,
-    "student": MODEL,
-    "student_params": STUDENT,
-    "teacher": MODEL,
-    "teacher_params": TEACHER,
-    "eos_ids": (1,),
-    "pad_id": 0,
+    "student": Model(MODEL, STUDENT),
+    "teacher": Model(MODEL, TEACHER),
+    "vocabulary": toy_model.VOCABULARY,
     "input_width": plan.input_width(lambda: jax.device_get(batch)),
   }
   rolled = rollout.roll_out(batch, step=step, plan=plan, **fields | changes)
@@ -46,9 +44,7 @@ def roll_out(batch, *, step, plan, **changes):
 
 
 def _batch(with_targets=True, rows=None):
-  inputs = np.zeros((B, I), np.int32)
-  inputs[:, 0] = 2 + np.arange(B) % 3
-  inputs[:, 1] = 1
+  inputs = np.pad(toy_model.make_inputs(B), ((0, 0), (0, I - 4)))
   targets = np.zeros((B, T), np.int32)
   if with_targets:
     targets[:, :2] = [7, 1]
@@ -156,9 +152,8 @@ def test_rows_that_keep_their_targets_do_not_hold_the_loop_up():
   assert 0 < source.sum() < B
   given = _batch()
   given.inputs[:, 0] = np.where(source == Source.STUDENT, 2, 3)
-  batch, _ = roll_out(
-    given, step=4, plan=plan, student=model, student_params={"table": table}
-  )
+  student = Model(model, {"table": table})
+  batch, _ = roll_out(given, step=4, plan=plan, student=student)
   jax.block_until_ready(batch)
   jax.effects_barrier()
   np.testing.assert_array_equal(batch.source, source)
@@ -273,18 +268,19 @@ def test_input_buckets_trim_prompts_and_change_no_answer(monkeypatch):
     return original(model, params, inputs, *args, **kwargs)
 
   monkeypatch.setattr(sampler, "sample", spy)
-  model = dataclasses.replace(MODEL, init=lambda key: None)  # nothing compiled
+  uncompiled = dataclasses.replace(MODEL, init=lambda key: None)
+  student = Model(uncompiled, STUDENT)
   plan = Rollout(1.0, input_buckets=[2, 4, 64])
   long = _batch()
   long.inputs[5, 4] = 3
   long.input_mask[5, :] = True
   for given in (_batch(), long):
-    batch, _ = roll_out(given, step=1, plan=plan, student=model)
+    batch, _ = roll_out(given, step=1, plan=plan, student=student)
     expected = _expected(STUDENT, keys.Role.STUDENT_SAMPLE, 1, given)
     np.testing.assert_array_equal(batch.targets, expected.tokens)
     assert batch.inputs.shape == (B, I)
   on_device = jax.tree.map(jnp.asarray, _batch())
-  roll_out(on_device, step=1, plan=plan, student=model)
+  roll_out(on_device, step=1, plan=plan, student=student)
   # _expected traces too, at the full width, the first time.
   assert [w for w in widths if w != I] == [2]
   assert I in widths
@@ -300,7 +296,7 @@ def test_changed_decoding_lambda_step_and_seed_do_not_compile():
     (3, 7, Rollout(Constant(1), decoding=SamplingParams(2, 0, 0.9))),
   ):
     roll_out(_batch(), step=step, seed=seed, plan=plan)
-  again = dataclasses.replace(MODEL)
+  again = Model(dataclasses.replace(MODEL), STUDENT)
   roll_out(_batch(), step=1, plan=Rollout(1.0), student=again)
   assert generate._generate._cache_size() == programs
   assert rollout._split._cache_size() == splits
@@ -321,51 +317,29 @@ def test_a_sharded_batch_stays_sharded_and_gets_the_same_answers():
 
 
 def test_greedy_answers_of_a_split_model_equal_one_device():
-  config = t5.T5Config(
-    vocab_size=12,
-    vocabulary_size=10,
-    emb_dim=16,
-    num_heads=2,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    head_dim=8,
-    mlp_dim=16,
-    mlp_activations=("relu",),
-    logits_via_embedding=False,
-  )
-  model = t5.encoder_decoder(config)
-  params = jax.device_get(jax.jit(model.init)(jax.random.key(2)))
-  mesh = partitioning.make_mesh(data=2, model=2)
-  spots = partitioning.shardings(model.axes(params), mesh)
-  spread = partitioning.place(params, spots)
+  student = Model(tiny.STUDENT, tiny.parameters(tiny.STUDENT, 2))
+  mesh = partitioning.make_mesh(model=2)
+  spread = partitioning.place_model(student, mesh)
   assert any(
-    not x.sharding.is_fully_replicated for x in jax.tree.leaves(spread)
+    not x.sharding.is_fully_replicated for x in jax.tree.leaves(spread.params)
   )
   plan = Rollout(1.0, decoding=SamplingParams(0.0))
   given = _batch()
-  single, _ = roll_out(
-    given, step=0, plan=plan, student=model, student_params=params
-  )
+  single, _ = roll_out(given, step=0, plan=plan, student=student)
   given = jax.device_put(given, partitioning.batch_sharding(mesh))
-  batch, _ = roll_out(
-    given, step=0, plan=plan, student=model, student_params=spread
-  )
+  batch, _ = roll_out(given, step=0, plan=plan, student=spread)
   assert len({tuple(row) for row in np.asarray(single.targets)}) > 1
   np.testing.assert_array_equal(batch.targets, single.targets)
   np.testing.assert_array_equal(batch.weights, single.weights)
 
 
 def test_a_failure_to_generate_is_an_error():
-  broken = {"table": STUDENT["table"].at[0].set(jnp.nan)}
+  broken = Model(MODEL, {"table": STUDENT["table"].at[0].set(jnp.nan)})
   with pytest.raises(FloatingPointError, match=r"step 9: .* the student's"):
-    roll_out(_batch(), step=9, plan=Rollout(1.0), student_params=broken)
+    roll_out(_batch(), step=9, plan=Rollout(1.0), student=broken)
+  plan = Rollout(0.0, off_policy_source="teacher")
   with pytest.raises(FloatingPointError, match=r"step 9: .* the teacher's"):
-    roll_out(
-      _batch(),
-      step=9,
-      plan=Rollout(0.0, off_policy_source="teacher"),
-      teacher_params=broken,
-    )
+    roll_out(_batch(), step=9, plan=plan, teacher=broken)
 
 
 def test_a_packed_batch_is_refused():

@@ -6,6 +6,7 @@ import pytest
 
 from gkd import api
 from gkd.checkpoints.retention import PreservationPolicy
+from gkd.losses.objective import CrossEntropy
 from gkd.models import t5
 from gkd.training.rollout import Rollout
 from gkd.types import Model
@@ -15,6 +16,52 @@ from tests.tiny import make_evaluation
 from tests.tiny import make_run
 
 BEST = PreservationPolicy(latest=1, best=1, metric="eval/sums/accuracy")
+
+
+class Constant:
+  """A share of the student that two runs cannot be told apart by."""
+
+  def __init__(self, share):
+    self.share = self.minimum = self.maximum = share
+
+  def __call__(self, step):
+    del step
+    return self.share
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"micro_batches": 3}, "does not split into 3 micro-batches"),
+    ({"teacher": None}, "there is none"),
+    (
+      {
+        "teacher": None,
+        "objective": CrossEntropy(),
+        "rollout": Rollout(0.5, off_policy_source="teacher"),
+      },
+      "no teacher was given",
+    ),
+    ({"report": 0}, "REPORT_PERIOD is 0"),
+    (
+      {"rollout": Rollout(Constant(0.5))},
+      "STUDENT_DATA_FRACTION is a Constant, .* frozen dataclass",
+    ),
+    ({"preservation": BEST}, "no evaluation of this run reports"),
+  ],
+)
+def test_impossible_runs_are_refused(changes, message, tmp_path, caches):
+  with pytest.raises(UserError, match=message) as error:
+    make_run(tmp_path, caches, **changes)
+  assert "\n" not in str(error.value)
+
+
+def test_a_run_is_described_with_objective_and_targets(tmp_path, caches):
+  text = make_run(tmp_path, caches).describe()
+  assert "p = teacher at temperature 1" in text
+  assert "λ = 0.5" in text
+  fields = {"objective": CrossEntropy(), "teacher": None, "rollout": None}
+  assert "cross-entropy" in make_run(tmp_path, caches, **fields).describe()
 
 
 def test_evaluations_and_checkpoints_have_schedules_of_their_own(
@@ -82,26 +129,6 @@ def test_the_best_by_an_unknown_metric_is_refused_with_the_known_ones(
       eval=2,
       evaluations=(make_evaluation(caches["validation"]),),
     )
-  with pytest.raises(UserError, match="no evaluation of this run reports"):
-    make_run(tmp_path, caches, preservation=BEST)
-
-
-class Constant:
-  """A share of the student that two runs cannot be told apart by."""
-
-  def __init__(self, share):
-    self.share = self.minimum = self.maximum = share
-
-  def __call__(self, step):
-    del step
-    return self.share
-
-
-def test_an_object_that_cannot_be_compared_is_refused(tmp_path, caches):
-  with pytest.raises(
-    UserError, match=r"STUDENT_DATA_FRACTION is a Constant, .* frozen dataclass"
-  ):
-    make_run(tmp_path, caches, rollout=Rollout(Constant(0.5)))
 
 
 @pytest.mark.parametrize("role", ["student", "teacher"])

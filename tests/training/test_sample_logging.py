@@ -1,13 +1,17 @@
-"""What a dump says of each row, and that it fits where a step does."""
+"""The teacher's likelihood is that of NumPy, and fits where a step does."""
 
 import dataclasses
+import logging
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gkd.losses.likelihood import score_batch
 from gkd.training import sample_logging
 from gkd.types import Batch
+from gkd.types import Model
 from gkd.types import Source
 from tests.sampling.toy_model import ToyConfig
 from tests.sampling.toy_model import toy_model
@@ -43,7 +47,7 @@ def make_batch():
 def test_the_teachers_score_is_that_of_the_real_ids():
   params = MODEL.init(jax.random.key(0))
   batch = make_batch()
-  records = sample_logging.describe(batch, Digits(), MODEL, params)
+  records = sample_logging.describe(batch, Digits(), Model(MODEL, params))
 
   table = np.float64(params["table"])[..., :10]  # two columns are padding
   for row, record in enumerate(records):
@@ -85,3 +89,44 @@ def test_the_text_has_the_real_ids_alone():
   padded = np.where(batch.weights > 0, batch.targets, 9)
   records = sample_logging.describe(batch.replace(targets=padded), Digits())
   assert records == sample_logging.describe(batch, Digits())
+
+
+ROWS = 12  # of the toy's table, two of them padding
+
+
+def messages(sign, weights, caplog):
+  """Of a teacher whose logits are `sign` times 2 on the target."""
+
+  def hidden(params, inputs, targets, **_):
+    return sign * 2.0 * jax.nn.one_hot(targets, ROWS) * params
+
+  def head(params, hidden):
+    return hidden.at[..., ROWS - 1].set(9.0)  # of a padded id
+
+  model = dataclasses.replace(MODEL, hidden=hidden, head=head)
+  batch = make_batch().replace(weights=np.float32(weights))
+  caplog.set_level(logging.INFO, "gkd")
+  sample_logging.log_teacher_nll(Model(model, jnp.ones(())), batch)
+  return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+
+def test_the_likelihood_is_over_real_ids_and_counted_targets(caplog):
+  ((level, text),) = messages(1, make_batch().weights, caplog)
+  nll = np.log(np.exp(2.0) + 9) - 2.0
+  assert level == "INFO"
+  assert f"{nll:.2f} nats a token" in text
+  assert f"a uniform guess has {np.log(10):.2f}" in text
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_teacher_worse_than_a_uniform_guess_is_warned_of(caplog):
+  (info, _), (warning, text) = messages(-1, make_batch().weights, caplog)
+  nll = np.log(np.exp(-2.0) + 9) + 2.0
+  assert (info, warning) == ("INFO", "WARNING")
+  assert "no better than a uniform guess" in text
+  assert f"{nll:.2f} against {np.log(10):.2f}" in text
+  assert messages(np.nan, make_batch().weights, caplog)[-1][0] == "WARNING"
+
+
+def test_prompts_alone_have_no_likelihood(caplog):
+  assert messages(1, np.zeros((B, T)), caplog) == []

@@ -13,16 +13,15 @@ from gkd import trees
 from gkd.checkpoints import source
 from gkd.losses.objective import CrossEntropy
 from gkd.models import t5
-from gkd.training import init_state
-from gkd.training import t5x_adafactor_state
+from gkd.training import state as states
 from gkd.training.optimizer import Adafactor
 from gkd.training.optimizer import starting_at
 from gkd.training.step import TrainStep
 from gkd.training.step import update_step
-from gkd.types import Batch
 from tests import tiny
 from tests.golden_t5x import MODELS
 from tests.golden_t5x import SIZE
+from tests.golden_t5x import batch_of
 from tests.golden_t5x import checkpoint_target
 from tests.golden_t5x import load
 
@@ -38,16 +37,7 @@ def train(golden, name, rule, params, slots=None, steps=10):
   """Losses, and parameters and slots after the steps by T5X's names."""
   config = t5.T5Config(**SIZE, **MODELS[name][0], dropout_rate=0.0)
   student = t5.encoder_decoder(config)
-  arrays = load(golden / "t5x" / "batch.npz")
-  rows = len(arrays["encoder_input_tokens"])
-  batch = Batch(
-    inputs=arrays["encoder_input_tokens"],
-    input_mask=arrays["encoder_input_tokens"] > 0,
-    targets=arrays["decoder_target_tokens"],
-    weights=np.float32(arrays["decoder_loss_weights"]),
-    rows=np.arange(rows, dtype=np.int32),
-    source=np.zeros(rows, np.int32),
-  )
+  batch = batch_of(load(golden / "t5x" / "batch.npz"))
   plan = TrainStep(
     student=student,
     teacher=None,
@@ -57,13 +47,13 @@ def train(golden, name, rule, params, slots=None, steps=10):
   )
   mesh = partitioning.make_mesh(devices=jax.devices()[:1])
   params = jax.tree.map(jnp.asarray, trees.unflatten(params))
-  state = init_state.initial_state(student, params, rule, mesh, slots)
+  state = states.initial_state(student, params, rule, mesh, slots)
   losses = []
   for _ in range(steps):
     state, metrics = update_step(plan, state, None, batch, np.int32(0))
     losses.append(metrics["loss"].compute())
   after = trees.flatten(jax.device_get(state.params))
-  return losses, after, t5x_adafactor_state.export(state.opt_state)
+  return losses, after, tiny.adafactor_slots(state.opt_state)
 
 
 def start(golden, name):

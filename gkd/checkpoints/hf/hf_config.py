@@ -143,7 +143,7 @@ def read(
     config = dataclasses.replace(config, vocabulary_size=real_ids)
   except UserError as error:
     raise UserError(f"{file}: {error}") from error
-  return config.with_given(given, file), assumed
+  return config.with_overrides(given, file), assumed
 
 
 def as_json(

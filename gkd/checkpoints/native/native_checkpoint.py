@@ -213,4 +213,4 @@ def _config(
   if saved is None:
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
     return config_from_shapes.config_of(shapes, given)
-  return T5Config.from_size(saved).with_given(given, path), ()
+  return T5Config.from_size(saved).with_overrides(given, path), ()

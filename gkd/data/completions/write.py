@@ -41,6 +41,7 @@ from gkd.progress import Progress
 from gkd.sampling.generate import generate
 from gkd.sampling.generate import prefetch
 from gkd.sampling.sampler import Samples
+from gkd.types import Model
 from gkd.types import Params
 from gkd.types import UserError
 
@@ -172,7 +173,7 @@ def _dispatched(
 ) -> Iterator[_Part]:
   """Dispatches the batches of these shards; of each one pass after another."""
   sharding = partitioning.batch_sharding(spec.mesh)
-  vocabulary, passes = spec.prompts.vocabulary, _passes(spec)
+  model, passes = Model(spec.model, params), _passes(spec)
   for index in shards:
     shard = spec.shard(index)
     for start in range(0, len(shard), spec.batch_size):
@@ -180,18 +181,15 @@ def _dispatched(
       rows = spec.prompts.read(ids)
       widths = {"inputs": spec.width, "targets": 1}
       batch = collate(rows, ids, widths, spec.batch_size, with_targets=False)
-      arrays = batch.inputs, batch.input_mask, batch.rows
-      arrays = jax.device_put(arrays, sharding)
+      batch = jax.device_put(batch, sharding)
       for k in range(passes):
         samples = generate(
-          spec.model,
-          params,
-          *arrays,
+          model,
+          batch,
           _key(np.int32(spec.seed), np.int32(k)),
           spec.decoding,
           max_length=spec.lengths["targets"],
-          eos_ids=vocabulary.eos_ids,
-          pad_id=vocabulary.pad_id,
+          vocabulary=spec.prompts.vocabulary,
           num_best=spec.num_samples // passes,
         )
         yield _Part(rows, samples)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gkd import partitioning
-from gkd.training import init_state
+from gkd.training import state as states
 from tests import second_family
 from tests import tiny
 
@@ -18,8 +18,8 @@ def test_a_bfloat16_student_becomes_a_state_that_can_be_restored():
   params = jax.tree.map(
     lambda leaf: np.ones(leaf.shape, jnp.bfloat16), MODEL.abstract_params
   )
-  state = init_state.initial_state(MODEL, params, optimizer, mesh)
-  wanted = init_state.abstract_state(MODEL, optimizer, mesh)
+  state = states.initial_state(MODEL, params, optimizer, mesh)
+  wanted = states.abstract_state(MODEL, optimizer, mesh)
   assert jax.tree.map(lambda x: x.dtype, state) == jax.tree.map(
     lambda x: x.dtype, wanted
   )
@@ -27,13 +27,13 @@ def test_a_bfloat16_student_becomes_a_state_that_can_be_restored():
 
 def test_fresh_parameters_are_made_in_parts():
   """The same ones on any mesh."""
-  mesh = partitioning.make_mesh(data=2, model=2)
+  mesh = partitioning.make_mesh(model=2)
   key = jax.random.key(0)
-  params = init_state.random_params(MODEL, key, mesh)
+  params = states.random_params(MODEL, key, mesh)
   assert params["head"].sharding.shard_shape((8, 8)) == (8, 4)
   one = partitioning.make_mesh(devices=jax.devices()[:1])
   jax.tree.map(
     np.testing.assert_array_equal,
     params,
-    init_state.random_params(MODEL, key, one),
+    states.random_params(MODEL, key, one),
   )
