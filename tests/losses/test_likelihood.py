@@ -11,8 +11,6 @@ from gkd import masks
 from gkd import trees
 from gkd.losses import likelihood
 from gkd.models import t5
-from gkd.types import Batch
-from gkd.types import Pair
 from tests import golden_t5x
 
 MODELS = ("t5_1_1_tiny", "t5_1_0_tiny", "t5_1_1_scan_tiny")
@@ -37,82 +35,33 @@ def forward(request, golden):
   return outputs, targets, batch["decoder_loss_weights"].astype(np.float32)
 
 
-@pytest.mark.parametrize(
-  ("name", "reduction"),
-  [
-    ("loss", "sum"),
-    ("loss_NUM_REAL_TARGET_TOKENS", "token"),
-    ("loss_AVERAGE_PER_SEQUENCE", "sequence"),
-  ],
-)
-def test_loss_equals_t5x_under_each_normaliser(forward, name, reduction):
+def test_losses_and_scores_of_t5xs_logits_equal_t5x(forward):
   outputs, targets, weights = forward
-  values = cross_entropy(outputs["logits"], targets, z_loss=Z_LOSS)
-  coefficients = coefficients_of(jnp.asarray(weights), reduction)
-  np.testing.assert_allclose(
-    jnp.sum(coefficients * values), outputs[name], rtol=1e-5
-  )
-
-
-def test_loss_over_all_positions_equals_t5x(forward):
-  outputs, targets, weights = forward
-  values = cross_entropy(outputs["logits"], targets, z_loss=Z_LOSS)
-  np.testing.assert_allclose(
-    jnp.sum(weights * values) / targets.size,
-    outputs["loss_NUM_TOTAL_TARGET_TOKENS"],
-    rtol=1e-5,
-  )
-
-
-def test_z_loss_equals_t5x(forward):
-  outputs, targets, weights = forward
-  plain = cross_entropy(outputs["logits"], targets)
-  np.testing.assert_allclose(
-    jnp.sum(weights * plain), outputs["metric_cross_ent_loss"], rtol=1e-5
-  )
-  both = cross_entropy(outputs["logits"], targets, z_loss=1.0)
-  np.testing.assert_allclose(
-    Z_LOSS * jnp.sum(weights * (both - plain)),
-    outputs["metric_z_loss"],
-    rtol=1e-5,
-  )
-
-
-def test_sequence_scores_equal_t5x(forward):
-  outputs, targets, weights = forward
-  np.testing.assert_allclose(
-    sequence_log_probs(outputs["logits"], targets, weights),
-    outputs["sequence_scores"],
-    rtol=1e-5,
-  )
-
-
-@pytest.mark.parametrize("model", ["t5_1_1_tiny", "t5_1_0_tiny"])
-def test_packed_losses_equal_t5x_and_the_unpacked(golden, model):
-  """On T5X's logits; a packed row counts as the sequences in it."""
-  folder = golden / "t5x"
-  packed = np.load(folder / "packed_batch.npz")
-  outputs = np.load(folder / model / "forward_start_packed.npz")
-  alone = np.load(folder / model / "forward_start.npz")
-  values = cross_entropy(
-    outputs["logits"], packed["decoder_target_tokens"], z_loss=Z_LOSS
-  )
-  weights = jnp.asarray(packed["decoder_loss_weights"])
-  segments = jnp.asarray(packed["decoder_segment_ids"])
-  for name, reduction in (
-    ("loss", "sum"),
-    ("loss_NUM_REAL_TARGET_TOKENS", "token"),
-  ):
-    coefficients = coefficients_of(weights, reduction, segments)
+  logits = outputs["logits"]
+  values = cross_entropy(logits, targets, z_loss=Z_LOSS)
+  plain = cross_entropy(logits, targets)
+  z_loss = Z_LOSS * (cross_entropy(logits, targets, z_loss=1.0) - plain)
+  scores = sequence_log_probs(logits, targets, weights)
+  np.testing.assert_allclose(scores, outputs["sequence_scores"], rtol=1e-5)
+  reductions = reductions_of(weights)
+  for name, per_token, coefficients in [
+    *((name, values, part) for name, part in reductions.items()),
+    ("metric_cross_ent_loss", plain, weights),
+    ("metric_z_loss", z_loss, weights),
+  ]:
     np.testing.assert_allclose(
-      jnp.sum(coefficients * values), outputs[name], rtol=1e-5
+      jnp.sum(coefficients * per_token), outputs[name], rtol=1e-5, err_msg=name
     )
-  coefficients = coefficients_of(weights, "sequence", segments)
-  np.testing.assert_allclose(
-    jnp.sum(coefficients * values),
-    alone["loss_AVERAGE_PER_SEQUENCE"],
-    rtol=1e-5,
-  )
+
+
+def reductions_of(weights, segments=None):
+  """{name of T5X's loss: coefficients}."""
+  return {
+    "loss": coefficients_of(weights, "sum"),
+    "loss_NUM_REAL_TARGET_TOKENS": coefficients_of(weights, "token"),
+    "loss_NUM_TOTAL_TARGET_TOKENS": weights / weights.size,
+    "loss_AVERAGE_PER_SEQUENCE": coefficients_of(weights, "sequence", segments),
+  }
 
 
 # Outputs of T5X, the batch, and the parameters that made them.
@@ -137,30 +86,14 @@ def scored(request, golden):
     read = golden_t5x.checkpoint_target if is_archive else golden_t5x.load
     arrays = golden_t5x.load(folder / f"{batch}.npz")
     expected = golden_t5x.load(folder / name / f"{outputs}.npz")
-    return expected, packed_batch(arrays), model, trees.unflatten(read(file))
+    return (
+      expected,
+      golden_t5x.batch_of(arrays),
+      model,
+      trees.unflatten(read(file)),
+    )
 
   return scored
-
-
-def packed_batch(arrays) -> Batch:
-  """One of T5X's batches; packed where it has segments."""
-  segments = positions = None
-  if "decoder_segment_ids" in arrays:
-    segments, positions = (
-      Pair(arrays[f"encoder_{name}"], arrays[f"decoder_{name}"])
-      for name in ("segment_ids", "positions")
-    )
-  rows = len(arrays["encoder_input_tokens"])
-  return Batch(
-    inputs=arrays["encoder_input_tokens"],
-    input_mask=arrays["encoder_input_tokens"] > 0,
-    targets=arrays["decoder_target_tokens"],
-    weights=np.float32(arrays["decoder_loss_weights"]),
-    rows=np.arange(rows, dtype=np.int32),
-    source=np.zeros(rows, np.int32),
-    segments=segments,
-    positions=positions,
-  )
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -181,15 +114,8 @@ def test_the_models_losses_and_scores_equal_t5x(scored, outputs, batch, params):
   """From parameters and tokens to each number that T5X wrote."""
   expected, batch, model, params = scored(outputs, batch, params)
   values, scores, chunked = values_and_scores(model, params, batch)
-  weights = batch.weights
   segments = batch.segments.targets if batch.segments else None
-  reductions = {
-    "loss": coefficients_of(weights, "sum"),
-    "loss_NUM_REAL_TARGET_TOKENS": coefficients_of(weights, "token"),
-    "loss_NUM_TOTAL_TARGET_TOKENS": weights / weights.size,
-    "loss_AVERAGE_PER_SEQUENCE": coefficients_of(weights, "sequence", segments),
-  }
-  for name, coefficients in reductions.items():
+  for name, coefficients in reductions_of(batch.weights, segments).items():
     np.testing.assert_allclose(
       jnp.sum(coefficients * values), expected[name], rtol=1e-5, err_msg=name
     )

@@ -295,15 +295,6 @@ def test_head_works_on_any_leading_axes(name):
     np.testing.assert_allclose(got, logits[part], atol=1e-5)
 
 
-def test_a_tied_head_is_the_scaled_embedding():
-  model, params = build("relu, tied")
-  hidden = np.random.RandomState(0).normal(size=(5, 16))
-  table = np.asarray(params["token_embedder"]["embedding"], np.float64)
-  np.testing.assert_allclose(
-    model.head(params, hidden), hidden @ table.T / 4.0, atol=1e-5
-  )
-
-
 def test_bfloat16_keeps_float32_where_it_matters():
   model, params = build(dtype="bfloat16")
   inputs, targets = batch()

@@ -29,31 +29,31 @@ def logits_on(model, params, batch) -> jax.Array:
   )
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("packed", [False, True])
-def test_logits_equal_t5x(golden, name, packed):
-  folder = golden / "t5x" / name
-  model = t5.encoder_decoder(t5.T5Config(**SIZE, **MODELS[name][0]))
-  params = trees.unflatten(load(folder / "params_start.npz"))
-  batch = load(golden / "t5x" / f"{'packed_' if packed else ''}batch.npz")
-  want = load(folder / f"forward_start{'_packed' if packed else ''}.npz")
-
+def assert_equal(model, params, batch, want):
+  """Logits of the positions that count."""
   counts = batch["decoder_loss_weights"] == 1
-  got = np.asarray(logits_on(model, params, batch))
+  got = np.asarray(logits_on(model, trees.unflatten(params), batch))
   np.testing.assert_allclose(got[counts], want["logits"][counts], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_logits_after_ten_steps_of_t5x_equal_t5x(golden, name):
+@pytest.mark.parametrize(
+  ("outputs", "batch", "params"),
+  [
+    ("forward_start", "batch", "params_start.npz"),
+    ("forward_start_packed", "packed_batch", "params_start.npz"),
+    ("forward_end10", "batch", "legacy_checkpoint_10.tar.gz"),
+  ],
+)
+def test_logits_equal_t5x(golden, name, outputs, batch, params):
   folder = golden / "t5x" / name
-  model = t5.encoder_decoder(t5.T5Config(**SIZE, **MODELS[name][0]))
-  batch = load(golden / "t5x" / "batch.npz")
-  params = checkpoint_target(folder / "legacy_checkpoint_10.tar.gz")
-  want = load(folder / "forward_end10.npz")["logits"]
-
-  counts = batch["decoder_loss_weights"] == 1
-  got = np.asarray(logits_on(model, trees.unflatten(params), batch))
-  np.testing.assert_allclose(got[counts], want[counts], atol=1e-5)
+  read = load if params.endswith("npz") else checkpoint_target
+  assert_equal(
+    t5.encoder_decoder(t5.T5Config(**SIZE, **MODELS[name][0])),
+    read(folder / params),
+    load(golden / "t5x" / f"{batch}.npz"),
+    load(folder / f"{outputs}.npz"),
+  )
 
 
 def test_a_bias_per_layer_equals_t5x_scanned(golden):
@@ -75,12 +75,8 @@ def test_a_bias_per_layer_equals_t5x_scanned(golden):
       named[f"{stack}/layers_{i}/{rest}"] = layer
   config = t5.T5Config(**SIZE, **GATED, bias_per_layer=True)
   batch = load(golden / "t5x" / "batch.npz")
-  want = load(folder / "forward_start.npz")["logits"]
-
-  counts = batch["decoder_loss_weights"] == 1
-  model = t5.encoder_decoder(config)
-  got = np.asarray(logits_on(model, trees.unflatten(named), batch))
-  np.testing.assert_allclose(got[counts], want[counts], atol=1e-5)
+  want = load(folder / "forward_start.npz")
+  assert_equal(t5.encoder_decoder(config), named, batch, want)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -95,20 +91,3 @@ def test_initial_values_equal_t5x(golden, name):
     # The fixtures' scales were perturbed after init; T5X starts them at 1.
     expected = np.ones(32) if path.endswith("scale") else want[path]
     np.testing.assert_allclose(array, expected, atol=2e-7, err_msg=path)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_bfloat16_is_close_to_float32(golden, name):
-  folder = golden / "t5x" / name
-  config = t5.T5Config(**SIZE, **MODELS[name][0], dtype="bfloat16")
-  params = trees.unflatten(load(folder / "params_start.npz"))
-  batch = load(golden / "t5x" / "batch.npz")
-  want = load(folder / "forward_start.npz")["logits"]
-
-  counts = batch["decoder_loss_weights"] == 1
-  got = logits_on(t5.encoder_decoder(config), params, batch)
-  assert got.dtype == jnp.float32
-  # 8 bits of mantissa over some ten roundings of values around 1.
-  error = np.abs(np.asarray(got) - want)[counts]
-  assert 1e-4 < error.mean() < 0.02
-  assert error.max() < 0.15

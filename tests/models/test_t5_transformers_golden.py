@@ -38,9 +38,12 @@ def load(path):
   return options, trees.unflatten(params), arrays
 
 
-@functools.cache
-def computed(path):
-  """Our encoder states and logits, by one compiled program."""
+@pytest.fixture(params=FILES)
+def path(golden, request):
+  return golden / "transformers" / f"{request.param}.npz"
+
+
+def test_states_logits_and_loss_equal_transformers(path):
   options, params, want = load(path)
   model = t5.encoder_decoder(t5.T5Config.from_size(options))
 
@@ -49,33 +52,15 @@ def computed(path):
     states = encoder_states.encode(model.config, params, inputs)
     return states, model.logits(params, inputs, targets)
 
-  return [np.asarray(x) for x in run(params, want["inputs"], want["targets"])]
-
-
-@pytest.fixture(params=FILES)
-def path(golden, request):
-  return golden / "transformers" / f"{request.param}.npz"
-
-
-def test_encoder_states_equal_transformers(path):
-  _, _, want = load(path)
-  got, _ = computed(path)
+  encoded, logits = map(
+    np.asarray, run(params, want["inputs"], want["targets"])
+  )
   real = want["inputs"] > 0
-  np.testing.assert_allclose(got[real], want["encoded"][real], atol=1e-5)
-
-
-def test_logits_equal_transformers(path):
-  _, _, want = load(path)
-  _, got = computed(path)
+  np.testing.assert_allclose(encoded[real], want["encoded"][real], atol=1e-5)
   real = want["targets"] > 0
-  np.testing.assert_allclose(got[real], want["logits"][real], atol=1e-5)
-
-
-def test_loss_equals_transformers(path):
-  _, _, want = load(path)
-  _, logits = computed(path)
+  np.testing.assert_allclose(logits[real], want["logits"][real], atol=1e-5)
   # Labels of −100 there are weights of 0 here.
-  share = masks.coefficients(jnp.asarray(want["targets"] > 0), "token")
+  share = masks.coefficients(jnp.asarray(real), "token")
   got = jnp.sum(share * likelihood.cross_entropy(logits, want["targets"]))
   np.testing.assert_allclose(got, want["loss"], rtol=1e-6)
 

@@ -16,6 +16,7 @@ from tests.sampling import toy_model as toy
 from tests.sampling.toy_model import EOS_ID
 from tests.sampling.toy_model import ToyConfig
 from tests.sampling.toy_model import history_model
+from tests.sampling.toy_model import make_inputs
 from tests.sampling.toy_model import next_state
 from tests.sampling.toy_model import toy_model
 
@@ -30,16 +31,9 @@ OPTIONS = {"num_beams": 4, "alpha": 0.6, "max_length": T}
 
 def search(params, inputs=None, rows=None, model=MODEL, **options):
   """A search for all kinds of prompts."""
-  inputs = _prompts() if inputs is None else inputs
+  inputs = make_inputs(ROWS) if inputs is None else inputs
   rows = np.arange(len(inputs)) if rows is None else rows
   return toy.search(model, params, inputs, rows, **OPTIONS | options)
-
-
-def _prompts(num_rows=ROWS):
-  inputs = np.zeros((num_rows, 4), np.int32)
-  inputs[:, 0] = 2 + np.arange(num_rows) % 3
-  inputs[:, 1] = EOS_ID
-  return inputs
 
 
 def _log_probs(params, prompt, mask=True):
@@ -114,7 +108,7 @@ def _check(beams, row, expected, eos_ids=(EOS_ID,)):
 @pytest.mark.parametrize("num_beams", [1, 2, 4, 9])
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
 def test_beams_equal_a_search_by_lists(num_beams, alpha):
-  inputs = _prompts()
+  inputs = make_inputs(ROWS)
   for seed in range(3):
     params = jax.device_get(HISTORY.init(jax.random.key(seed)))
     got = search(params, model=HISTORY, num_beams=num_beams, alpha=alpha)
@@ -125,7 +119,7 @@ def test_beams_equal_a_search_by_lists(num_beams, alpha):
 
 def test_a_wide_search_finds_the_best_of_all_sequences():
   """Two tokens and EOS: 9 beams are all there are."""
-  inputs = _prompts(1)
+  inputs = make_inputs(1)
   log_probs = _log_probs(PARAMS[0], inputs[0])
   found = []
   for length in (1, 2, 3):
@@ -149,7 +143,7 @@ def test_one_beam_without_penalty_is_greedy_where_greedy_ends():
   table[..., EOS_ID] = np.where(likely, 1e3, -1e3)
   table[:, 5, EOS_ID] = 1e3  # so that rows end at all
   params = {"table": table}
-  inputs = _prompts()
+  inputs = make_inputs(ROWS)
   got = search(params, num_beams=1, alpha=0.0)
   greedy = toy.sample(
     MODEL,
@@ -182,7 +176,7 @@ def _row(beams, row):
 
 
 def test_a_row_depends_neither_on_its_neighbours_nor_on_the_batch():
-  inputs = _prompts(9)
+  inputs = make_inputs(9)
   whole = search(PARAMS[1], inputs)
   turned = search(PARAMS[1], inputs[::-1].copy(), np.arange(9)[::-1].copy())
   for row in range(3):
@@ -192,7 +186,7 @@ def test_a_row_depends_neither_on_its_neighbours_nor_on_the_batch():
 
 
 def test_four_devices_search_as_one():
-  inputs, rows = _prompts(8), np.arange(8, dtype=np.int32)
+  inputs, rows = make_inputs(8), np.arange(8, dtype=np.int32)
   alone = search(PARAMS[1], inputs, rows)
   mesh = partitioning.make_mesh()
   assert mesh.shape["data"] == 4
@@ -206,7 +200,7 @@ def test_what_lives_may_still_come_first_by_its_length():
   table = np.full((3, 12, 12), -50.0, np.float32)
   table[:, 0, [EOS_ID, 5]] = 0.0, -0.2
   table[:, 5, 6] = table[:, 6, EOS_ID] = 0.0
-  got = search({"table": table}, _prompts(1), num_beams=1, alpha=2.0)
+  got = search({"table": table}, make_inputs(1), num_beams=1, alpha=2.0)
   assert got.tokens[0, 0].tolist() == [5, 6, EOS_ID, 0, 0, 0]
   log_prob = -0.2 - np.log(1 + np.exp(-0.2))
   np.testing.assert_allclose(
@@ -224,7 +218,7 @@ def test_the_loop_ends_with_the_last_row_that_can_change():
   table[:, :, EOS_ID] = 50.0
   table[2, :, EOS_ID] = -50.0
   params = {"table": table}
-  inputs = _prompts()
+  inputs = make_inputs(ROWS)
 
   def calls(rows):
     steps.clear()
@@ -259,7 +253,7 @@ def test_pad_and_padded_ids_are_never_chosen_however_likely():
   assert tokens.size
   assert ((tokens > 0) & (tokens < 10)).all()
   # And the others' probabilities are not those of a vocabulary that has them.
-  after = _after_last(_log_probs(PARAMS[0], _prompts(1)[0]))
+  after = _after_last(_log_probs(PARAMS[0], make_inputs(1)[0]))
   _check(got, 0, _reference(after, 4, 0.6, T))
 
 
@@ -271,7 +265,7 @@ def test_without_an_end_live_beams_come_with_their_log_probability():
   assert np.asarray(got.truncated).all()
   assert (np.asarray(got.lengths) == T).all()
   for row in range(3):
-    log_probs = _log_probs(params, _prompts()[row])
+    log_probs = _log_probs(params, make_inputs(ROWS)[row])
     for k in range(4):
       steps = itertools.pairwise([0, *got.tokens[row, k].tolist()])
       expected = sum(log_probs[step] for step in steps)
@@ -286,7 +280,7 @@ def test_one_token_is_eos_or_the_most_likely_ones():
   table[:2, 0, EOS_ID] = 9.0
   table[2, 0, EOS_ID] = -50.0
   params = {"table": table}
-  inputs = _prompts()
+  inputs = make_inputs(ROWS)
   got = search(params, max_length=1)
   assert got.tokens.shape == (3, 4, 1)
   best = np.argsort(-_log_probs(params, inputs[0])[0])[:4]
@@ -301,7 +295,7 @@ def test_one_token_is_eos_or_the_most_likely_ones():
 
 @pytest.mark.parametrize("eos_ids", [(7,), (1, 4), (2, 5, 8)])
 def test_several_ids_may_end_a_sequence(eos_ids):
-  inputs = _prompts()
+  inputs = make_inputs(ROWS)
   params = jax.device_get(HISTORY.init(jax.random.key(1)))
   got = search(params, model=HISTORY, num_beams=3, eos_ids=eos_ids)
   for row in range(ROWS):
@@ -311,7 +305,7 @@ def test_several_ids_may_end_a_sequence(eos_ids):
 
 
 def test_alpha_is_traced_and_favours_long_answers():
-  search(PARAMS[0], _prompts(1))
+  search(PARAMS[0], make_inputs(1))
   programs = toy.search.cache_size()
   # EOS at once has a half; 5, 6, EOS have a little less together.
   table = np.full((3, 12, 12), -50.0, np.float32)
@@ -319,7 +313,7 @@ def test_alpha_is_traced_and_favours_long_answers():
   table[:, 5, [6, 7]] = 0.0, -3.0
   table[:, 6, EOS_ID] = 0.0
   lengths = [
-    int(search({"table": table}, _prompts(1), alpha=alpha).best.lengths[0])
+    int(search({"table": table}, make_inputs(1), alpha=alpha).best.lengths[0])
     for alpha in (0.0, 1.0)
   ]
   assert toy.search.cache_size() == programs
@@ -339,8 +333,8 @@ def test_logits_that_are_not_finite_are_told_by_the_scores():
 def test_more_beams_than_ids_are_refused():
   message = "beam size is 10, but the model chooses among 9 ids; give at most 9"
   with pytest.raises(UserError, match=message):
-    search(PARAMS[0], _prompts(1), num_beams=10)
-  got = search(PARAMS[0], _prompts(1), num_beams=10, forbidden_ids=())
+    search(PARAMS[0], make_inputs(1), num_beams=10)
+  got = search(PARAMS[0], make_inputs(1), num_beams=10, forbidden_ids=())
   assert got.tokens.shape == (1, 10, T)
 
 
@@ -350,7 +344,9 @@ def test_narrow_vocabularies_leave_places_empty():
   params = jax.device_get(model.init(jax.random.key(0)))
   got = search(params, model=model, num_beams=3)
   for row in range(3):
-    logits = np.asarray(params["table"], np.float64)[_prompts()[row, 0] % 3]
+    logits = np.asarray(params["table"], np.float64)[
+      make_inputs(ROWS)[row, 0] % 3
+    ]
     logits = np.where(np.arange(4) == 0, -np.inf, logits)
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     _check(got, row, _reference(_after_all(log_probs), 3, 0.6, T))
@@ -359,7 +355,7 @@ def test_narrow_vocabularies_leave_places_empty():
 def test_no_gradient_flows_through_a_search():
   def loss(table):
     beams = search(
-      {"table": table}, _prompts(1), num_beams=1, alpha=0.0, max_length=1
+      {"table": table}, make_inputs(1), num_beams=1, alpha=0.0, max_length=1
     )
     return beams.scores.sum()
 

@@ -1,7 +1,5 @@
 """The sampler on a model whose probabilities are known exactly."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 from gkd import keys
 from gkd.sampling import sampler
 from gkd.sampling.params import SamplingParams
+from tests.losses.test_divergence import log_softmax
 from tests.sampling import toy_model as toy
 from tests.sampling.toy_model import EOS_ID
 from tests.sampling.toy_model import ToyConfig
@@ -28,7 +27,7 @@ def sample(params=PARAMS, decoding=PLAIN, rows=None, **options):
   rows = np.arange(ROWS) if rows is None else np.asarray(rows)
   options = {"model": MODEL, "key": KEY, "max_length": T, **options}
   model, key = options.pop("model"), options.pop("key")
-  inputs = options.pop("inputs", make_prompts(len(rows)))
+  inputs = options.pop("inputs", toy.make_inputs(len(rows)))
   return toy.sample(model, params, inputs, rows, key, decoding, **options)
 
 
@@ -41,23 +40,9 @@ def row_keys(number):
   return keys.per_row(KEY, jnp.arange(number))
 
 
-def make_prompts(num_rows):
-  inputs = np.zeros((num_rows, 4), np.int32)
-  inputs[:, 0] = 2 + np.arange(num_rows) % 3
-  inputs[:, 1] = EOS_ID
-  return inputs
-
-
-def log_softmax(x):
-  x = np.asarray(x, np.float64)
-  x = x - x.max(-1, keepdims=True)
-  with np.errstate(divide="ignore"):
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
-
-
 def reference(row, previous, temperature=1.0):
   """Log-probabilities [V] after a token, ids 0 and ≥ 10 forbidden."""
-  prompt = make_prompts(row + 1)[row]
+  prompt = toy.make_inputs(row + 1)[row]
   table = np.asarray(PARAMS["table"], np.float64)
   logits = table[prompt[0] % 3, previous].copy()
   logits[0] = logits[10:] = -np.inf
@@ -91,7 +76,7 @@ def test_frequencies_match_the_logits(width):
 def test_sequences_follow_the_model(temperature):
   """First tokens, and second tokens given the first."""
   num_rows = 30_000
-  inputs = np.tile(make_prompts(1), (num_rows, 1))
+  inputs = np.tile(toy.make_inputs(1), (num_rows, 1))
   rows = np.arange(num_rows)
   got = sample(decoding=SamplingParams(temperature), rows=rows, inputs=inputs)
   tokens = np.asarray(got.tokens)
@@ -232,7 +217,7 @@ def test_any_eos_id_ends_a_row_and_lengths_count_it(eos_ids):
 
 
 def test_a_row_gets_the_same_sample_alone_and_in_any_batch():
-  inputs, rows = make_prompts(ROWS), np.arange(ROWS) + 1000
+  inputs, rows = toy.make_inputs(ROWS), np.arange(ROWS) + 1000
   whole = sample(rows=rows)
   order = np.random.default_rng(0).permutation(ROWS)
   shuffled = sample(rows=rows[order], inputs=inputs[order])
@@ -327,12 +312,3 @@ def test_logits_that_are_not_finite_show_in_log_probs():
     # The second of the three kinds of prompts has id 3, its table is the first.
     np.testing.assert_array_equal(finite, np.arange(ROWS) % 3 != 1)
     assert not got.is_finite
-
-
-def test_new_numbers_keys_and_equal_models_share_a_program():
-  sample()
-  before = toy.sample.cache_size()
-  other = keys.stream(1, 1, keys.Role.EVALUATION)
-  sample(decoding=SamplingParams(0.0, 4, 0.5), key=other)
-  sample(model=dataclasses.replace(MODEL))
-  assert toy.sample.cache_size() == before

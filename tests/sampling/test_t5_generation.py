@@ -1,7 +1,6 @@
 """Sampler and beam search on T5: equal to T5X and teacher-forced scores."""
 
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from gkd.models import t5
 from gkd.sampling import beam_search
 from gkd.sampling.params import SamplingParams
 from tests import golden_t5x
+from tests.models import test_t5_transformers_golden
 from tests.sampling import toy_model
 
 PLAIN = SamplingParams()
@@ -96,16 +96,10 @@ def sampled_case(golden, name):
   if name in golden_t5x.MODELS:
     model = make_model(name, vocabulary_size=127)
     return model, params_of(golden, name, "trained160"), inputs_of(golden)
-  arrays = load(golden / "transformers" / f"{name}.npz")
-  config = t5.T5Config.from_size(
-    json.loads(str(arrays["options"])), vocabulary_size=39
-  )
-  params = {
-    path.removeprefix("params/"): array.astype(np.float32)
-    for path, array in arrays.items()
-    if path.startswith("params/")
-  }
-  return t5.encoder_decoder(config), trees.unflatten(params), arrays["inputs"]
+  file = golden / "transformers" / f"{name}.npz"
+  options, params, arrays = test_t5_transformers_golden.load(file)
+  config = t5.T5Config.from_size(options, vocabulary_size=39)
+  return t5.encoder_decoder(config), params, arrays["inputs"]
 
 
 @pytest.mark.parametrize("name", [*golden_t5x.MODELS, "umt5"])

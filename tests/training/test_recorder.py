@@ -8,6 +8,7 @@ import pytest
 
 from gkd.metrics import Mean
 from gkd.training.recorder import Recorder
+from tests.tiny import lines
 
 
 def stats(loss):
@@ -16,11 +17,6 @@ def stats(loss):
     "tokens": Mean.of(jnp.float32(12)),
     "finite": Mean.of(jnp.float32(1)),
   }
-
-
-def lines(folder):
-  text = (folder / "metrics.jsonl").read_text()
-  return [json.loads(line) for line in text.splitlines()]
 
 
 def test_a_report_is_the_mean_of_the_steps_since_the_last(tmp_path):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from gkd.training import writers
+from gkd.training.writers import Writers
 
 
 def _lines(directory):
@@ -20,12 +21,8 @@ def _lines(directory):
     ]
 
 
-def _writers(directory, **kwargs):
-  return writers.Writers(directory, **kwargs)
-
-
 def test_a_line_is_there_at_once_with_null_for_what_json_lacks(tmp_path):
-  run = _writers(tmp_path)
+  run = Writers(tmp_path)
   numbers = {"a": jnp.float32(0.5), "b": 3, "c": 1e30}
   bad = {"d": math.nan, "e": math.inf, "f": -math.inf}
   run.scalars(20, numbers | bad)
@@ -37,13 +34,13 @@ def test_a_line_is_there_at_once_with_null_for_what_json_lacks(tmp_path):
 
 
 def test_resumed_run_reports_every_step_once(tmp_path):
-  run = _writers(tmp_path)
+  run = Writers(tmp_path)
   for step in (10, 20, 30):
     run.scalars(step, {"train/loss": step / 10})
     run.samples(step, [{"prompt": "p"}])
   run.close()
 
-  run = _writers(tmp_path, resume_step=20)
+  run = Writers(tmp_path, resume_step=20)
   run.scalars(30, {"train/loss": -1.0})
   run.close()
   assert [(line["step"], line["train/loss"]) for line in _lines(tmp_path)] == [
@@ -55,15 +52,6 @@ def test_resumed_run_reports_every_step_once(tmp_path):
     "step_00000010.jsonl",
     "step_00000020.jsonl",
   ]
-
-
-def test_line_torn_by_a_kill_is_dropped(tmp_path):
-  path = tmp_path / "metrics.jsonl"
-  path.write_text('{"step": 10, "a": 1.0}\n{"step": 20, "a": 1', "utf-8")
-  run = _writers(tmp_path, resume_step=20)
-  run.scalars(30, {"a": 3.0})
-  run.close()
-  assert [line["step"] for line in _lines(tmp_path)] == [10, 30]
 
 
 def test_predictions_of_later_steps_and_torn_files_go(tmp_path):
@@ -85,9 +73,9 @@ def test_predictions_of_later_steps_and_torn_files_go(tmp_path):
   ]
   for name in stays + goes:
     (folder / name).write_text("{}\n")
-  _writers(tmp_path, resume_step=20).close()
+  Writers(tmp_path, resume_step=20).close()
   assert sorted(os.listdir(folder)) == sorted(stays)
-  _writers(tmp_path).close()
+  Writers(tmp_path).close()
   assert sorted(os.listdir(folder)) == ["30.jsonl", "notes-of-mine.jsonl"]
 
 
@@ -115,7 +103,7 @@ LINES = """\
 def test_lines_that_will_be_written_again_are_dropped(tmp_path, resumed, kept):
   path = tmp_path / "metrics.jsonl"
   path.write_text(LINES)
-  _writers(tmp_path, **resumed).close()
+  Writers(tmp_path, **resumed).close()
   lines = LINES.splitlines(keepends=True)
   expected = lines[:kept] if isinstance(kept, int) else [lines[n] for n in kept]
   assert path.read_text() == "".join(expected)
@@ -124,7 +112,7 @@ def test_lines_that_will_be_written_again_are_dropped(tmp_path, resumed, kept):
 def test_means_that_come_again_leave_the_line_of_an_evaluation(tmp_path):
   line = {"step": 8, "train/loss": 3.0, "time/x": 1.0, "eval/sums/accuracy": 1}
   (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-  _writers(tmp_path, resume_step=8, partial=True).close()
+  Writers(tmp_path, resume_step=8, partial=True).close()
   (found,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
   assert json.loads(found) == {"step": 8, "eval/sums/accuracy": 1}
 
@@ -133,13 +121,13 @@ def test_a_file_that_needs_no_change_is_left_alone(tmp_path):
   path = tmp_path / "metrics.jsonl"
   path.write_text("".join(LINES.splitlines(keepends=True)[:3]))
   before = path.stat()
-  _writers(tmp_path, resume_step=6).close()
+  Writers(tmp_path, resume_step=6).close()
   assert path.stat().st_ino == before.st_ino
   assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_values_are_read_back_to_the_bit(tmp_path):
-  run = _writers(tmp_path)
+  run = Writers(tmp_path)
   run.scalars(1, {"eval/sums/accuracy": 0.1 + 0.2})
   run.scalars(2, {"train/loss": 1.0})
   run.scalars(3, {"eval/sums/accuracy": math.nan})
@@ -153,7 +141,7 @@ def test_values_are_read_back_to_the_bit(tmp_path):
 
 def test_samples_take_any_text_and_numbers(tmp_path):
   row = {"text": "zwölf\n\u2028 → 12", "score": -1.5, "bad": float("nan")}
-  _writers(tmp_path).samples(7, [row, {"text": ""}])
+  Writers(tmp_path).samples(7, [row, {"text": ""}])
   file = tmp_path / "samples" / "step_00000007.jsonl"
   with file.open(encoding="utf-8", newline="\n") as lines:
     first, second = map(json.loads, lines)
