@@ -78,25 +78,27 @@ def out_of_memory():
   raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes")
 
 
+def mistake():
+  raise UserError(os.strerror(errno.ENOSPC))
+
+
 def missing():
   raise FileNotFoundError(errno.ENOENT, "No such file", "x")
 
 
 @pytest.mark.parametrize(
   ("raising", "kind"),
-  [(bug, KeyError), (out_of_memory, RuntimeError), (missing, OSError)],
+  [
+    (bug, KeyError),
+    (out_of_memory, RuntimeError),
+    (missing, OSError),
+    (mistake, UserError),
+  ],
 )
 def test_other_errors_stay_what_they_are(raising, kind):
-  with pytest.raises(kind), files.explaining("cannot write y"):
+  with pytest.raises(kind) as error, files.explaining("cannot write y"):
     raising()
-
-
-def test_a_mistake_keeps_its_own_words():
-  with (
-    pytest.raises(UserError, match=r"^mine$"),
-    files.explaining("cannot write y"),
-  ):
-    raise UserError("mine")
+  assert "cannot write y" not in str(error.value)
 
 
 def test_the_name_on_the_way_is_the_process_own(tmp_path, monkeypatch):

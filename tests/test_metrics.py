@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gkd import metrics
 from gkd.metrics import Mean
@@ -25,20 +26,20 @@ def test_merged_parts_equal_the_mean_of_the_whole():
   assert abs(np.mean(averages) - merged.compute()) > 1e-3
 
 
-def test_values_of_weight_zero_may_be_anything():
-  mean = Mean.of(jnp.array([2.0, jnp.inf, jnp.nan]), jnp.array([1, 0, 0]))
-  assert mean.compute() == 2
-
-
-def test_weights_default_to_one_and_broadcast():
-  assert Mean.of(jnp.array([1.0, 3.0])).compute() == 2
-  mean = Mean.of(jnp.array([[1.0, 2.0], [3.0, 5.0]]), jnp.array([[1.0], [0.0]]))
-  assert float(mean.count) == 2
-  assert mean.compute() == 1.5
-
-
-def test_booleans_count_as_a_rate():
-  assert Mean.of(jnp.array([True, False, True, True])).compute() == 0.75
+@pytest.mark.parametrize(
+  ("values", "weights", "expected"),
+  [
+    ([1.0, 3.0], None, 2),
+    ([True, False, True, True], None, 0.75),
+    ([2.0, np.inf, np.nan], [1, 0, 0], 2),  # anything under weight 0
+    ([[1.0, 2.0], [3.0, 5.0]], [[1.0], [0.0]], 1.5),  # weights broadcast
+  ],
+)
+def test_a_mean_is_that_of_the_values_that_have_weight(
+  values, weights, expected
+):
+  weights = None if weights is None else jnp.array(weights)
+  assert Mean.of(jnp.array(values), weights).compute() == expected
 
 
 def test_nothing_counted_is_nan_and_left_out_of_a_report():
