@@ -23,6 +23,18 @@ def model(rows: int = 18, width: int = 8) -> LanguageModel:
   return build(BigramConfig(rows, width))
 
 
+@dataclasses.dataclass
+class Unfrozen:
+  """A config that could change after it was hashed."""
+
+  width: int = 8
+
+
+def unfrozen() -> LanguageModel:
+  """A model that cannot be trained."""
+  return dataclasses.replace(model(), config=Unfrozen())
+
+
 def build(config: BigramConfig) -> LanguageModel:
   """The model of a config."""
 

@@ -11,54 +11,26 @@ from gkd.cli import main as command
 from gkd.data.cache import TokenCache
 from gkd.models import registry
 from tests import second_family
+from tests import tiny
 from tests.checkpoints.tiny_models import save_params
 from tests.cli.command_lines import arguments
 from tests.cli.command_lines import error_of
 
-MODULE = """
-import dataclasses
-
-from gkd.models import t5
-from tests import tiny
-
-
-@dataclasses.dataclass(frozen=True)
-class OwnConfig:
-  width: int
-
-
-@dataclasses.dataclass
-class Unfrozen:
-  width: int = 16
-
-
-def unfrozen():
-  return dataclasses.replace(tiny.STUDENT, config=Unfrozen())
-
-
-def model(width=16):
-  config = dataclasses.replace(tiny.STUDENT.config, emb_dim=width)
-  functions = t5.encoder_decoder(config)
-  return dataclasses.replace(functions, config=OwnConfig(width))
-"""
 GIN = """
 from __gin__ import dynamic_registration
 
-import own_family
 from tests import second_family
 
-STUDENT = @student/own_family.model()
-TEACHER = @teacher/own_family.model()
-teacher/own_family.model.width = 24
+STUDENT = @student/second_family.model()
+TEACHER = @teacher/second_family.model()
+teacher/second_family.model.width = 12
 """
 
 
 @pytest.fixture
-def own_file(tmp_path, monkeypatch):
-  """A gin file that binds models of a module beside it."""
-  (tmp_path / "own_family.py").write_text(MODULE)
+def own_file(tmp_path):
+  """A gin file that binds models of a family which nothing registers."""
   (tmp_path / "own.gin").write_text(GIN)
-  monkeypatch.syspath_prepend(tmp_path)
   return f"--gin_file={tmp_path / 'own.gin'}"
 
 
@@ -85,13 +57,13 @@ def test_it_is_trained_taught_evaluated_and_sampled_from(
   few = {"EVAL_EXAMPLES": 4}
   steps = {"TRAIN_STEPS": 1, "TRAIN_LIMIT": 8, "BATCH_SIZE": 4, **few}
   teacher, student = tmp_path / "teacher", tmp_path / "student"
-  own = "@teacher/own_family.model()"
+  own = "@teacher/second_family.model()"
   run("train", "test/sft.gin", **steps, STUDENT=own, MODEL_DIR=teacher)
   taught = {"TEACHER_CHECKPOINT_PATH": teacher, "TEACHER_DTYPE": "bfloat16"}
   run("train", "test/distill.gin", **steps, **taught, MODEL_DIR=student)
   saved = json.loads((student / "run.json").read_text())
-  assert saved["family"] == "own_family.OwnConfig"
-  assert saved["model"] == {"width": 16}
+  assert saved["family"] == "tests.second_family.BigramConfig"
+  assert saved["model"] == {"rows": 18, "width": 8, "scales": [1.0, 0.5]}
   start = {"INITIAL_CHECKPOINT_PATH": student}
   scores = tmp_path / "scores"
   run("evaluate", "test/evaluate.gin", **start, **few, MODEL_DIR=scores)
@@ -162,20 +134,23 @@ def test_what_the_family_of_a_checkpoint_does_not_have_is_refused(
 @pytest.mark.parametrize(
   ("bindings", "message"),
   [
-    ([], r"STUDENT is of the model family 'own_family\.OwnConfig', but INIT"),
-    (["EVERY_KTH_LAYER=2"], r"EVERY_KTH_LAYER is 2 and STUDENT is given: the"),
     (
-      ["STUDENT=@second_family.model()", "second_family.model.rows=20"],
-      r"'vocabulary_size': 18 in STUDENT if",
+      ["INITIAL_CHECKPOINT_PATH={t5}"],
+      r"STUDENT is of the model family '.*\.BigramConfig', but INITIAL_CH",
     ),
+    (["EVERY_KTH_LAYER=2"], r"EVERY_KTH_LAYER is 2 and STUDENT is given: the"),
+    (["second_family.model.rows=20"], r"'vocabulary_size': 18 in STUDENT if"),
     (
-      ["STUDENT=@own_family.unfrozen()", "INITIAL_CHECKPOINT_PATH="],
+      ["STUDENT=@second_family.unfrozen()", "INITIAL_CHECKPOINT_PATH="],
       r"LanguageModel\.config is a Unfrozen; expected .* a frozen dataclass",
     ),
   ],
 )
 def test_a_bound_model_that_does_not_fit_is_called_student(
-  bindings, message, refusal, own_file
+  bindings, message, refusal, own_file, tmp_path
 ):
-  line = refusal(bindings, own_file)
+  about = native_checkpoint.description(tiny.STUDENT.config)
+  params = tiny.parameters(tiny.STUDENT, 0)
+  save_params(tmp_path / "t5", params, about)
+  line = refusal([x.format(t5=tmp_path / "t5") for x in bindings], own_file)
   assert re.search(message, line), line
