@@ -1,21 +1,16 @@
 """`gkd convert` from the shell: what it prints, refuses and writes."""
 
-import json
 import re
 
 import pytest
 
 from gkd.checkpoints import source
 from gkd.checkpoints.native import native_checkpoint
-from gkd.checkpoints.native import run_folder
 from gkd.cli import convert_command
 from gkd.cli import main as command
-from gkd.text import sentencepiece_training
-from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
 from gkd.types import UserError
 from tests.checkpoints import tiny_models
-from tests.checkpoints.native import test_native_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -184,29 +179,3 @@ def test_ctrl_c_says_that_nothing_is_left(gkd, model, tmp_path, monkeypatch):
   assert (code, len(errors)) == (130, 1)
   assert f"nothing is left at {tmp_path}/out" in errors[0]
   assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_leaves_as_a_hugging_face_folder_with_its_card(gkd, tmp_path):
-  """The newest sound checkpoint, the run's tokenizer, what the run says."""
-  run = tmp_path / "run"
-  changes = {"vocab_size": 416, "vocabulary_size": 400}
-  steps = test_native_checkpoint.make_run(run, **changes)
-  texts = [f"{n} + {n * 7} = {n * 8}" for n in range(200)]
-  file = tmp_path / "spiece.model"
-  sentencepiece_training.train_sentencepiece(texts, 300, file)
-  tokenizer = vocabulary.load(file, 100)
-  run_folder.write_vocabulary(run, tokenizer)
-  tiny_models.rewrite_json(run / "run.json", vocabulary_sha256=tokenizer.sha256)
-  score = {"step": 4, "eval/sums/accuracy": 0.5}
-  (run / "metrics.jsonl").write_text(json.dumps(score) + "\n")
-  code, out, errors = gkd(run, tmp_path / "student", "--to=hf", "--license=mit")
-  assert (code, errors) == (0, [])
-  assert "step 4" in out
-  assert f"written: {tmp_path}/student, a Hugging Face folder" in out
-  opened = source.open_checkpoint(tmp_path / "student")
-  tiny_models.assert_same_arrays(opened.leaves, steps[4].leaves)
-  card = (tmp_path / "student" / "README.md").read_text("utf-8")
-  for part in ("Flan", 'license: "mit"', "sums/accuracy", "0.5"):
-    assert part in card
-  again = tokenizer_folder.load(tmp_path / "student")
-  assert vocabulary.first_difference(again, tokenizer) is None

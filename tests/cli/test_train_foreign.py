@@ -117,7 +117,7 @@ def prepare(macros, caplog, tmp_path):
 
 
 def test_a_run_from_foreign_folders_starts_trains_goes_on_and_leaves(
-  macros, folders, tmp_path, caplog
+  macros, folders, tmp_path, caplog, capsys
 ):
   caplog.set_level(logging.INFO, logger="gkd")
   train = command_lines.arguments(
@@ -149,8 +149,18 @@ def test_a_run_from_foreign_folders_starts_trains_goes_on_and_leaves(
   caplog.clear()
   assert command.main([*train, "--gin.TRAIN_STEPS=3"]) == 0
   assert "resuming after step 2" in caplog.text
-  tiny_models.convert(run, tmp_path / "out", to="hf")
-  assert tokenizer_folder.load(tmp_path / "out").spec() == VOCABULARY.spec()
+  out = tmp_path / "out"
+  convert = ["convert", str(run), str(out), "--to=hf", "--license=mit"]
+  assert command.main(convert) == 0
+  printed = capsys.readouterr().out
+  assert "step 3" in printed
+  assert f"written: {out}, a Hugging Face folder" in printed
+  saved, exported = map(source.open_checkpoint, (run, out))
+  tiny_models.assert_same_arrays(exported.leaves, saved.leaves)
+  assert tokenizer_folder.load(out).spec() == VOCABULARY.spec()
+  model_card = (out / "README.md").read_text("utf-8")
+  for part in ('license: "mit"', "toy_validation/accuracy", "step 7"):
+    assert part in model_card
 
 
 def test_parameters_are_those_of_the_folders(prepare, folders):
