@@ -12,6 +12,7 @@ from gkd import partitioning
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.types import UserError
+from tests.losses.test_divergence import log_softmax
 from tests.sampling import toy_model as toy
 from tests.sampling.toy_model import EOS_ID
 from tests.sampling.toy_model import ToyConfig
@@ -36,14 +37,11 @@ def search(params, inputs=None, rows=None, model=MODEL, **options):
   return toy.search(model, params, inputs, rows, **OPTIONS | options)
 
 
-def _log_probs(params, prompt, mask=True):
+def _log_probs(params, prompt):
   """[V, V] float64: log-probability of the second id after the first."""
   logits = np.asarray(params["table"], np.float64)[prompt[0] % 3].copy()
-  if mask:
-    logits[:, 0] = logits[:, 10:] = -np.inf
-  shifted = logits - logits.max(-1, keepdims=True)
-  with np.errstate(divide="ignore"):
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+  logits[:, 0] = logits[:, 10:] = -np.inf
+  return log_softmax(logits)
 
 
 def _score(log_prob, length, alpha):
@@ -347,8 +345,7 @@ def test_narrow_vocabularies_leave_places_empty():
     logits = np.asarray(params["table"], np.float64)[
       make_inputs(ROWS)[row, 0] % 3
     ]
-    logits = np.where(np.arange(4) == 0, -np.inf, logits)
-    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    log_probs = log_softmax(np.where(np.arange(4) == 0, -np.inf, logits))
     _check(got, row, _reference(_after_all(log_probs), 3, 0.6, T))
 
 

@@ -137,31 +137,34 @@ def test_other_data_is_refused(begin, caches, other_rows):
   assert "the content of the training data: '" in message
 
 
-def test_another_model_is_refused(begin, tmp_path, caches):
-  ask = begin()
-  run = tiny.make_run(tmp_path / "run", caches)
-  config = dataclasses.replace(run.student.config, dropout_rate=0.2)
-  lm = dataclasses.replace(run.student.lm, config=config)
-  student = dataclasses.replace(run.student, lm=lm)
-  message = refused(ask, roles=run.roles | {"student": student})
+@pytest.fixture
+def with_student(tmp_path, caches):
+  """Roles of the run whose student has other fields."""
+  roles = tiny.make_run(tmp_path / "run", caches).roles
+  return lambda **fields: (
+    roles | {"student": dataclasses.replace(roles["student"], **fields)}
+  )
+
+
+def test_another_model_is_refused(begin, with_student):
+  config = dataclasses.replace(tiny.STUDENT.config, dropout_rate=0.2)
+  lm = dataclasses.replace(tiny.STUDENT, config=config)
+  message = refused(begin(), roles=with_student(lm=lm))
   assert "STUDENT_MODEL.dropout_rate: 0.1 → 0.2" in message
 
 
 def test_a_student_that_starts_from_a_checkpoint_is_another(
-  begin, tmp_path, caches
+  begin, with_student
 ):
   ask = begin()
-  run = tiny.make_run(tmp_path / "run", caches)
-  student = dataclasses.replace(run.student, path="runs/sft")
-  message = refused(ask, roles=run.roles | {"student": student})
+  message = refused(ask, roles=with_student(path="runs/sft"))
   assert "INITIAL_CHECKPOINT_PATH: '' → 'runs/sft'" in message
   # Layers of the teacher have no path.
-  student = dataclasses.replace(run.student, content_sha256="12ab")
-  message = refused(ask, roles=run.roles | {"student": student})
+  message = refused(ask, roles=with_student(content_sha256="12ab"))
   assert "INITIAL_CHECKPOINT_PATH: '' → '12ab'" in message
 
 
-def test_a_teacher_is_known_by_its_parameters(begin, tmp_path, caches):
+def test_a_teacher_is_known_by_its_parameters(begin, with_student):
   """Wherever they lie; not by those of the initial student."""
   ask = begin()
   teacher = tiny.parameters(tiny.TEACHER, 1)
@@ -171,10 +174,8 @@ def test_a_teacher_is_known_by_its_parameters(begin, tmp_path, caches):
   half = jax.tree.map(lambda x: x.astype("bfloat16"), teacher)
   message = refused(ask, teacher=half)
   assert "TEACHER_DTYPE: 'float32' → 'bfloat16'" in message
-  run = tiny.make_run(tmp_path / "run", caches)
   params = tiny.parameters(tiny.STUDENT, 7)
-  student = dataclasses.replace(run.student, params=params)
-  assert ask(roles=run.roles | {"student": student}) == []
+  assert ask(roles=with_student(params=params)) == []
 
 
 @pytest.mark.parametrize(
