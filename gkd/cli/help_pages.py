@@ -1,9 +1,8 @@
 """What `gkd … --help` says of each command; flags are in `parser`.
 
-A page is its summary, a blank line, and what stands below the flags. Every page
-answers the same questions in the same order: what is read, what is written,
-which knobs matter and where the others are listed, what happens when the
-command is given again, and how a call looks. Lines fit 80 columns.
+A page is its summary, a blank line, and what stands below the flags: what is
+read and written, which knobs matter and where the others are listed, what
+happens when the command is given again, exit codes, a call.
 """
 
 _GIN = """\
@@ -17,17 +16,14 @@ _CODES = """
 exit code:
   0 done; 2 a mistake that you can mend, in one line; 130 ctrl-C; 143 SIGTERM
 """
-_MODEL = """\
-INITIAL_CHECKPOINT_PATH: a run (its newest checkpoint), one checkpoint, a
-  saved model, or a T5X or Hugging Face folder"""
 _TEACHER = """\
   gkd train --gin_file=test/sft.gin --gin.MODEL_DIR=/tmp/gkd/teacher"""
 
-TOP = """\
+PAGES = {
+  "": f"""\
 Distils a large sequence model (the teacher) into a small one (the student),
 on the student's own answers. New here? Run: gkd quickstart
-"""
-TOP_EPILOG = f"""\
+
 A run is described by gin files and single values, and each command writes into
 one folder: training into MODEL_DIR, sampling into OUTPUT_DIR. A command that
 was stopped or killed goes on where it was when it is given again.
@@ -38,9 +34,7 @@ example:
   gkd train --gin_file=test/distill.gin --gin.MODEL_DIR=/tmp/gkd/student \\
     --gin.TEACHER_CHECKPOINT_PATH=/tmp/gkd/teacher
   gkd report /tmp/gkd --output=/tmp/gkd/report.html
-"""
-
-PAGES = {
+""",
   "quickstart": f"""\
 distil a small T5 on this machine and compare the methods
 
@@ -96,7 +90,8 @@ score a checkpoint on a task by generation
 
 {_GIN}
 reads:
-  {_MODEL}; the token cache of EVAL_SPLIT,
+  INITIAL_CHECKPOINT_PATH: a run (its newest checkpoint), one checkpoint, a
+  saved model, or a T5X or Hugging Face folder; the token cache of EVAL_SPLIT,
   made if there is none
 writes:
   a table on the terminal; MODEL_DIR/: metrics.json (eval/TASK/METRIC, and its
@@ -124,7 +119,8 @@ write completions of prompts into a cache that training reads
 
 {_GIN}
 reads:
-  {_MODEL}; the prompts of TRAIN_SPLIT,
+  INITIAL_CHECKPOINT_PATH: a run (its newest checkpoint), one checkpoint, a
+  saved model, or a T5X or Hugging Face folder; the prompts of TRAIN_SPLIT,
   from its token cache
 writes:
   OUTPUT_DIR/: a token cache of NUM_SAMPLES completions of each prompt, and in
@@ -159,9 +155,7 @@ A task is tokenised once, into a folder; training, evaluation and sampling read
 that and need no TensorFlow. They make a missing cache by themselves: make it
 beforehand where TensorFlow is not installed, or to see how long it takes.
 
-reads:
-  see gkd cache ACTION --help
-writes:
+reads, writes:
   see gkd cache ACTION --help
 resume:
   give the same command again: what is finished is kept
@@ -262,8 +256,6 @@ writes:
   Face: the types as stored, the tokenizer, and README.md, the model card. To
   the terminal: what was found, what was assumed, what is left out
 knobs:
-  --step chooses one of a folder of checkpoints (default: the newest), or says
-  it where the source does not; --tokenizer: default the one beside the source.
   --set gives fields of T5Config: vocabulary_size (real ids),
   mlp_activations=silu,linear, relative_max_distance=128, … T5X keeps no sizes,
   they are read off the shapes; what the source says cannot be changed

@@ -160,10 +160,11 @@ _FLAGS = {
 
 def build() -> argparse.ArgumentParser:
   """The parser of the whole command."""
+  description, _, epilog = help_pages.PAGES[""].partition("\n\n")
   parser = _Parser(
     prog="gkd",
-    description=help_pages.TOP,
-    epilog=help_pages.TOP_EPILOG,
+    description=description,
+    epilog=epilog,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument(
