@@ -81,7 +81,7 @@ def _msgpack(index: Path) -> tuple[dict[str, Leaf], str]:
       for name, array in arrays.items()
       if array.dtype == "uint16"
     }
-  return arrays, layout
+  return dict(sorted(arrays.items())), layout
 
 
 def _state(tree: Tree, index: Path) -> tuple[Tree, int]:
