@@ -108,11 +108,25 @@ def measure(size: str, scratch: Path) -> dict[str, Any]:
     "largest_array_mb": largest,
     "steps": steps,
     "equal_files": same,
+    **conditions(),
+  }
+
+
+def conditions() -> dict[str, Any]:
+  """What a time depends on."""
+  return {
     "date": datetime.date.today().isoformat(),
     "hardware": caches.hardware(),
     "load_average": os.getloadavg()[1],  # of five minutes
     "python": platform.python_version(),
   }
+
+
+def report(results: dict[str, Any], output: str) -> None:
+  """Prints and writes the results."""
+  text = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
+  files.write_text(Path(output), text)
+  print(text)
 
 
 def _drawn(name: str, shape: tuple[int, ...]):
@@ -258,10 +272,7 @@ def main() -> None:
     _step(args.size, *args.step)
     return
   with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
-    results = measure(args.size, Path(scratch))
-  text = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
-  files.write_text(Path(args.output), text)
-  print(text)
+    report(measure(args.size, Path(scratch)), args.output)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,9 @@ Usage:
 """
 
 import argparse
-import datetime
 import json
 import os
 from pathlib import Path
-import platform
 import sys
 import tempfile
 import time
@@ -23,9 +21,7 @@ from typing import Any
 
 import jax
 
-from benchmarks import caches
 from benchmarks import conversion
-from gkd import files
 from gkd import partitioning
 from gkd.checkpoints import source
 from gkd.checkpoints.conversion import Plan
@@ -65,10 +61,7 @@ def measure(
     **loaded,
     "over_baseline_mb": over,
     "over_baseline_and_loaded_arrays_mb": over - on_devices,
-    "date": datetime.date.today().isoformat(),
-    "hardware": caches.hardware(),
-    "load_average": os.getloadavg()[1],
-    "python": platform.python_version(),
+    **conversion.conditions(),
   }
 
 
@@ -114,9 +107,7 @@ def main() -> None:
     return
   with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
     results = measure(args.size, args.devices, args.dtype, Path(scratch))
-  text = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
-  files.write_text(Path(args.output), text)
-  print(text)
+  conversion.report(results, args.output)
 
 
 if __name__ == "__main__":

@@ -17,30 +17,14 @@ HERE = pathlib.Path(__file__).parent
 reference = types.SimpleNamespace(
   **runpy.run_path(str(HERE.parent / "transformers" / "make.py"))
 )
-SMALL = {
-  "vocab_size": 19,
-  "emb_dim": 10,
-  "num_heads": 3,
-  "num_encoder_layers": 2,
-  "num_decoder_layers": 1,
-  "head_dim": 3,
-  "mlp_dim": 12,
-}
+SMALL = reference.sized(19, 10, 3, 2, 1, 3, 12)
 # name: (options, type, most bytes of a shard)
 CASES = {
-  "t5_1_0": (
-    {"mlp_activations": ("relu",), "logits_via_embedding": True},
-    "float32",
-    "1GB",
-  ),
-  "t5_1_1_bfloat16": (
-    {"mlp_activations": ("gelu", "linear")},
-    "bfloat16",
-    "1GB",
-  ),
+  "t5_1_0": (reference.TIED_RELU, "float32", "1GB"),
+  "t5_1_1_bfloat16": (reference.GATED_GELU, "bfloat16", "1GB"),
   "umt5_sharded": (
-    {
-      "mlp_activations": ("silu", "linear"),
+    reference.GATED_SILU
+    | {
       "bias_per_layer": True,
       "relative_buckets": 12,
       "relative_max_distance": 20,

@@ -19,64 +19,39 @@ import transformers
 # T5X name -> transformers name, by the last parts of a parameter's path.
 ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 
-BASE = {
-  "vocab_size": 40,
-  "emb_dim": 24,
-  "num_heads": 3,
-  "num_encoder_layers": 2,
-  "num_decoder_layers": 1,
-  "head_dim": 5,  # 3·5 differs from the width
-  "mlp_dim": 20,
-}
+SIZES = (
+  *("vocab_size", "emb_dim", "num_heads"),
+  *("num_encoder_layers", "num_decoder_layers", "head_dim", "mlp_dim"),
+)
+TIED_RELU = {"mlp_activations": ("relu",), "logits_via_embedding": True}
+GATED_GELU = {"mlp_activations": ("gelu", "linear")}
+GATED_SILU = {"mlp_activations": ("silu", "linear")}
+
+
+def sized(*values: int):
+  """Fields of a T5Config: values of SIZES."""
+  return dict(zip(SIZES, values, strict=True))
+
+
+BASE = sized(40, 24, 3, 2, 1, 5, 20)  # 3·5 differs from the width
 CASES = {
-  "t5_1_0": {
-    **BASE,
-    "mlp_activations": ("relu",),
-    "logits_via_embedding": True,
-  },
-  "t5_1_1": {**BASE, "mlp_activations": ("gelu", "linear")},
-  "umt5": {
-    **BASE,
-    "mlp_activations": ("silu", "linear"),
+  "t5_1_0": BASE | TIED_RELU,
+  "t5_1_1": BASE | GATED_GELU,
+  "umt5": BASE
+  | GATED_SILU
+  | {
     "bias_per_layer": True,
     "relative_buckets": 12,
     "relative_max_distance": 20,
   },
   # UL2 in small: one bias table a stack, heads that are wider together.
-  "ul2": {
-    "vocab_size": 26,
-    "emb_dim": 12,
-    "num_heads": 2,
-    "num_encoder_layers": 2,
-    "num_decoder_layers": 1,
-    "head_dim": 8,
-    "mlp_dim": 18,
-    "mlp_activations": ("silu", "linear"),
-  },
-  "gated_gelu_tied": {
-    "vocab_size": 23,
-    "emb_dim": 10,
-    "num_heads": 3,
-    "num_encoder_layers": 1,
-    "num_decoder_layers": 1,
-    "head_dim": 4,
-    "mlp_dim": 9,
-    "mlp_activations": ("gelu", "linear"),
-    "logits_via_embedding": True,
-  },
-  "t5_1_0_odd": {
-    "vocab_size": 29,
-    "emb_dim": 11,
-    "num_heads": 5,
-    "num_encoder_layers": 1,
-    "num_decoder_layers": 2,
-    "head_dim": 3,
-    "mlp_dim": 17,
-    "mlp_activations": ("relu",),
-    "logits_via_embedding": True,
-    "relative_buckets": 10,
-    "relative_max_distance": 29,
-  },
+  "ul2": sized(26, 12, 2, 2, 1, 8, 18) | GATED_SILU,
+  "gated_gelu_tied": sized(23, 10, 3, 1, 1, 4, 9)
+  | GATED_GELU
+  | {"logits_via_embedding": True},
+  "t5_1_0_odd": sized(29, 11, 5, 1, 2, 3, 17)
+  | TIED_RELU
+  | {"relative_buckets": 10, "relative_max_distance": 29},
 }
 # Also computed in bfloat16; one is enough for the file size.
 BFLOAT16 = {"ul2"}
