@@ -18,6 +18,7 @@ import transformers
 
 # T5X name -> transformers name, by the last parts of a parameter's path.
 ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
+BIAS = "layer.0.SelfAttention.relative_attention_bias.weight"
 
 SIZES = (
   *("vocab_size", "emb_dim", "num_heads"),
@@ -164,45 +165,37 @@ def names(options) -> dict[str, tuple[str, bool]]:
   for stack in ("encoder", "decoder"):
     norm = f"{stack}.final_layer_norm.weight"
     table[f"{stack}/{stack}_norm/scale"] = (norm, False)
-    for i in range(options[f"num_{stack}_layers"]):
-      ours, theirs = f"{stack}/layers_{i}", f"{stack}.block.{i}.layer"
-      if options.get("bias_per_layer", False):
-        table[f"{ours}/relpos_bias/rel_embedding"] = bias_of(theirs)
-      elif i == 0:
-        table[f"{stack}/relpos_bias/rel_embedding"] = bias_of(theirs)
-      table |= layer_names(stack, ours, theirs, len(options["mlp_activations"]))
+    layers = options[f"num_{stack}_layers"]
+    per_layer = options.get("bias_per_layer", False)
+    for i in range(layers if per_layer else 1):
+      ours = f"{stack}/layers_{i}" if per_layer else stack
+      theirs = f"{stack}.block.{i}.{BIAS}"
+      table[f"{ours}/relpos_bias/rel_embedding"] = (theirs, True)
+    for ours, theirs in layer_names(stack, len(options["mlp_activations"])):
+      for i in range(layers):
+        table[f"{stack}/layers_{i}/{ours}"] = (
+          f"{stack}.block.{i}.layer.{theirs}.weight",
+          ours.endswith("kernel"),
+        )
   return table
 
 
-def bias_of(layer: str) -> tuple[str, bool]:
-  return f"{layer}.0.SelfAttention.relative_attention_bias.weight", True
-
-
-def layer_names(stack, ours, theirs, num_activations):
-  blocks = [("attention", "attention", "SelfAttention")]
+def layer_names(stack, num_activations):
+  """Names within a layer: T5X's, and transformers' below `layer.`."""
+  attentions = (("attention", "attention", "SelfAttention"),)
   if stack == "decoder":
-    blocks = [
+    attentions = (
       ("self_attention", "self_attention", "SelfAttention"),
       ("encoder_decoder_attention", "cross_attention", "EncDecAttention"),
-    ]
-  table = {}
-  for j, (attention, norm, module) in enumerate(blocks):
-    for one, other in ATTENTION.items():
-      kernel = (f"{theirs}.{j}.{module}.{other}.weight", True)
-      table[f"{ours}/{attention}/{one}/kernel"] = kernel
-    scale = (f"{theirs}.{j}.layer_norm.weight", False)
-    table[f"{ours}/pre_{norm}_layer_norm/scale"] = scale
-  j = len(blocks)
-  table[f"{ours}/pre_mlp_layer_norm/scale"] = (
-    f"{theirs}.{j}.layer_norm.weight",
-    False,
-  )
-  for wi in ["wi"] if num_activations == 1 else ["wi_0", "wi_1"]:
-    kernel = (f"{theirs}.{j}.DenseReluDense.{wi}.weight", True)
-    table[f"{ours}/mlp/{wi}/kernel"] = kernel
-  kernel = (f"{theirs}.{j}.DenseReluDense.wo.weight", True)
-  table[f"{ours}/mlp/wo/kernel"] = kernel
-  return table
+    )
+  for j, (attention, norm, module) in enumerate(attentions):
+    yield f"pre_{norm}_layer_norm/scale", f"{j}.layer_norm"
+    for ours, theirs in ATTENTION.items():
+      yield f"{attention}/{ours}/kernel", f"{j}.{module}.{theirs}"
+  j = len(attentions)
+  yield "pre_mlp_layer_norm/scale", f"{j}.layer_norm"
+  for wi in ("wi_0", "wi_1", "wo") if num_activations > 1 else ("wi", "wo"):
+    yield f"mlp/{wi}/kernel", f"{j}.DenseReluDense.{wi}"
 
 
 def make_batch(vocab_size: int, seed: int):
