@@ -3,7 +3,6 @@
 import itertools
 from unittest import mock
 
-from grain.experimental import index_shuffle
 import jax
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from gkd.collate import collate
 from gkd.data.cache import Row
 from gkd.data.loader import Loader
 from gkd.data.mixture import Mixture
+from gkd.data.shuffle import permute
 from gkd.data.subset import Subset
 from gkd.types import Source
 from gkd.types import UserError
@@ -66,21 +66,11 @@ def assert_same_batch(left, right):
     np.testing.assert_array_equal(a, b)
 
 
-def shuffled(size, *numbers):
-  """A list in the order of grain's shuffle, all of it at once."""
-  entropy = np.random.SeedSequence([1, *numbers])  # 1: the role of data
-  seed = int(entropy.generate_state(1)[0])
-  return [
-    index_shuffle(i, max_index=size - 1, seed=seed, rounds=4)
-    for i in range(size)
-  ]
-
-
 def endless(size, seed, component=0):
   """Row after row of one component, an epoch at a time."""
   for epoch in itertools.count():
-    number = [component] if component else []
-    yield from shuffled(size, seed, 0, epoch, *number)
+    stream = (seed, 0, epoch, *([component] if component else []))
+    yield from (permute(place, size, stream) for place in range(size))
 
 
 def test_order_of_one_cache_is_an_endless_shuffled_stream(cache):

@@ -28,28 +28,6 @@ def test_interval_is_that_of_plain_resampling():
   assert found == pytest.approx((low, high), abs=0.02 * (high - low))
 
 
-def test_interval_covers_the_true_share_as_often_as_it_says():
-  share, number, trials = 0.3, 200, 400
-  generator = np.random.default_rng(0)
-  covered = 0
-  for seed in range(trials):
-    hits = generator.random(number) < share
-    low, high = _interval(hits, seed=seed)
-    covered += low <= share <= high
-  # 95 %, less a little for the percentile method on 200 examples; the standard
-  # error over 400 trials is 1.1 points.
-  assert 0.91 < covered / trials < 0.98
-
-
-def test_interval_shrinks_with_the_root_of_the_number_of_prompts():
-  generator = np.random.default_rng(0)
-  widths = []
-  for number in (100, 1600):
-    low, high = _interval(generator.random(number), resamples=2000)
-    widths.append(high - low)
-  assert widths[0] / widths[1] == pytest.approx(4, rel=0.15)
-
-
 def test_seed_alone_decides_and_the_size_of_a_block_does_not(monkeypatch):
   values = np.random.default_rng(0).random(50)
   first = _interval(values)

@@ -173,14 +173,6 @@ def test_other_content_is_stale(raw, fresh, caplog, content):
   assert f"stale: raw file {file} has changed since" in caplog.text
 
 
-def test_without_the_file_the_cache_stands_and_says_so_once(raw, fresh, caplog):
-  data_dir, file, info = raw
-  file.unlink()
-  for place in (data_dir, None, ""):
-    assert fresh(info, place)
-  assert caplog.text.count("sub/train.gz is not here") == 1
-
-
 def test_changed_code_is_stale(fresh, caplog):
   module = "gkd.text.postprocess"
   digest = hashes.file_hash(cache_key.source_file(module))

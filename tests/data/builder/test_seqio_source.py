@@ -192,6 +192,7 @@ def test_only_what_is_known_is_tokenised_here(vocabularies):
     ([prep.tokenize, prep.append_eos], True),
     ([prep.tokenize, seqio.CacheDatasetPlaceholder(), prep.append_eos], True),
     ([with_lengths, prep.tokenize, prep.append_eos], True),
+    ([prep.tokenize, prep.append_eos_after_trim], True),
     ([prep.tokenize, prep.append_eos, _lower], False),
     ([prep.tokenize], False),
     ([prep.tokenize_and_append_eos], False),
