@@ -10,6 +10,7 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import tarfile
 
 # A shell starts background jobs with ctrl-C ignored, and so would be ours.
@@ -97,6 +98,25 @@ def undisturbed(shared_folder, tmp_path_factory, caches):
   return loop.train(tiny.make_run(folder, caches)), folder
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+  """`small_disk("64k")`: a folder with a file system of its own."""
+  folder = tmp_path / "disk"
+  folder.mkdir()
+
+  def run(*command):
+    return subprocess.run(command, check=False, capture_output=True).returncode
+
+  def mount(size):
+    options = "-t", "tmpfs", "-o", f"size={size}", "tmpfs"
+    if os.geteuid() or run("mount", *options, folder):
+      pytest.skip("a small disk: only root may mount one")
+    return folder
+
+  yield mount
+  run("umount", "--lazy", folder)
+
+
 @pytest.fixture(scope="session")
 def golden() -> pathlib.Path:
   """Folder of outputs of T5X and transformers, with notes of their origin."""
@@ -110,6 +130,36 @@ def data_dir() -> pathlib.Path:
   if not folder or not pathlib.Path(folder).is_dir():
     pytest.skip("real data: set GKD_DATA_DIR to a folder that holds it")
   return pathlib.Path(folder)
+
+
+_TEXTS = [f"The answer is {n}. The cat sat on the mat." for n in range(300)]
+
+
+@pytest.fixture(scope="session")
+def spiece_file(tmp_path_factory) -> pathlib.Path:
+  """A SentencePiece file of 300 pieces with byte fallback and T5's ids."""
+  from gkd.text import sentencepiece_training
+
+  path = tmp_path_factory.mktemp("t5") / "spiece.model"
+  sentencepiece_training.train_sentencepiece(_TEXTS, 300, path)
+  return path
+
+
+@pytest.fixture(scope="session")
+def madlad_file(tmp_path_factory) -> pathlib.Path:
+  """The same with MADLAD-400's ids: unknown 0, <s> 1 (its padding), end 2."""
+  import sentencepiece
+
+  path = tmp_path_factory.mktemp("madlad") / "spiece.model"
+  with path.open("wb") as file:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter(_TEXTS),
+      model_writer=file,
+      vocab_size=300,
+      byte_fallback=True,
+      minloglevel=2,
+    )
+  return path
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,11 @@ import ast
 import collections
 import graphlib
 import pathlib
-import subprocess
 import sys
 
 import pytest
+
+from tests import child
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "gkd"
@@ -186,13 +187,13 @@ def test_files_and_functions_are_small():
 
 
 def test_help_imports_neither_jax_nor_gin():
-  code = (
-    "import sys\n"
-    "from gkd.cli.main import main\n"
-    "try:\n"
-    "  main(['--help'])\n"
-    "except SystemExit:\n"
-    "  pass\n"
-    "assert not {'jax', 'gin', 'tensorflow'} & set(sys.modules)\n"
-  )
-  subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+  code = """
+    import sys
+    from gkd.cli.main import main
+    try:
+      main(["--help"])
+    except SystemExit:
+      pass
+    assert not {"jax", "gin", "tensorflow"} & set(sys.modules)
+  """
+  child.run(code)

@@ -73,13 +73,9 @@ def test_bytes_fill_the_real_ids_with_extra_ones():
   )
 
 
-def test_sentinels_are_added_to_a_file_that_lacks_them(tmp_path):
+def test_sentinels_are_added_to_a_file_that_lacks_them(spiece_file):
   """A SentencePiece file of T5 has 100 pieces less than the model has ids."""
-  from gkd.text import sentencepiece_training
-
-  file = tmp_path / "spiece.model"
-  texts = [f"{n} + {n * 7} = {n * 8}" for n in range(200)]
-  sentencepiece_training.train_sentencepiece(texts, 300, file)
+  file = spiece_file
   tokenizer, _ = checkpoint_tokenizer.find(checkpoint(400), str(file))
   assert (tokenizer.size, tokenizer.extra_ids) == (400, 100)
   tokenizer, _ = checkpoint_tokenizer.find(checkpoint(300), str(file))

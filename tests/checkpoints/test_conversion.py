@@ -1,14 +1,11 @@
 """Whole or not at all, bit for bit there and back, and said beforehand."""
 
 import dataclasses
-import os
 import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
-import sentencepiece
 
 from gkd.checkpoints import conversion
 from gkd.checkpoints import expected_leaves
@@ -17,7 +14,6 @@ from gkd.checkpoints.conversion import plan
 from gkd.checkpoints.hf import safetensors_file
 from gkd.checkpoints.native import native_arrays
 from gkd.cli import convert_command as command
-from gkd.text import sentencepiece_training
 from gkd.text import vocabulary
 from gkd.types import UserError
 from tests.checkpoints import tiny_models
@@ -118,25 +114,10 @@ FAMILIES = {
 
 
 @pytest.fixture(scope="module")
-def tokenizers(tmp_path_factory):
+def tokenizers(spiece_file, madlad_file):
   """MADLAD's and T5's special ids, 400 ids with T5's sentinels."""
-  folder = tmp_path_factory.mktemp("words")
-  texts = [f"{n} + {n * 7} = {n * 8}" for n in range(200)]
-  sentencepiece_training.train_sentencepiece(
-    texts, 300, folder / "spiece.model"
-  )
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(texts),
-    model_prefix=str(folder / "madlad"),
-    vocab_size=300,
-    byte_fallback=True,
-    minloglevel=2,
-  )
-  content = (folder / "madlad.model").read_bytes()
-  madlad = vocabulary.SentencePieceVocabulary(
-    "spiece.model", 100, content, pad_id=1
-  )
-  t5 = vocabulary.load(folder / "spiece.model", 100)
+  madlad = vocabulary.SentencePieceVocabulary(madlad_file, 100, pad_id=1)
+  t5 = vocabulary.load(spiece_file, 100)
   return {name: madlad if name == "madlad" else t5 for name in FAMILIES}
 
 
@@ -170,25 +151,6 @@ def test_hugging_face_through_another_format_is_the_same_files(
   tiny_models.assert_same_arrays(
     source.open_checkpoint(last).leaves, made.leaves
   )
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-  """`small_disk("64k")`: a folder with a file system of its own."""
-  folder = tmp_path / "disk"
-  folder.mkdir()
-
-  def mount(size):
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
-    if (
-      os.geteuid()
-      or subprocess.run([*command, str(folder)], check=False).returncode
-    ):
-      pytest.skip("a small disk: only root may mount one")
-    return folder
-
-  yield mount
-  subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
 @pytest.mark.parametrize("to", ["gkd", "t5x", "hf"])

@@ -6,21 +6,12 @@ from gkd.config import configuration
 from gkd.config import vocabularies
 from gkd.config.records import DataConfig
 from gkd.config.records import Folders
-from gkd.text import sentencepiece_training
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import SentencePieceVocabulary
 from gkd.types import UserError
 
-SIZE = 290
+SIZE = 300
 LENGTHS = {"inputs": 4, "targets": 4}
-
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory):
-  path = tmp_path_factory.mktemp("sp") / "spiece.model"
-  texts = [f"the cat {n} sat on mat {n * n}" for n in range(999)]
-  sentencepiece_training.train_sentencepiece(texts, SIZE, path)
-  return path
 
 
 def of(name, extra_ids=0, **places):
@@ -35,27 +26,27 @@ def of(name, extra_ids=0, **places):
   return vocabularies.of(data, Folders(**places))
 
 
-def test_a_folder_says_its_own_extra_ids(model_file):
+def test_a_folder_says_its_own_extra_ids(spiece_file):
   """Those of a task's file are for the vocabulary that the file names."""
   configuration.load([], [])
   for extra_ids in (0, 7, 100):
-    vocabulary = of(str(model_file.parent), extra_ids)
+    vocabulary = of(str(spiece_file.parent), extra_ids)
     assert vocabulary.size == SIZE + 100
     assert vocabulary.piece(SIZE + 99) == "▁<extra_id_0>"
 
 
-def test_a_folder_may_be_below_the_data_folder(model_file):
+def test_a_folder_may_be_below_the_data_folder(spiece_file):
   configuration.load([], [])
-  place = model_file.parent
+  place = spiece_file.parent
   vocabulary = of(place.name, data_dir=str(place.parent))
   assert vocabulary.spec() == of(str(place)).spec()
 
 
 def test_a_rebuilt_tokenizer_is_written_where_seqio_can_read_it(
-  model_file, tmp_path, monkeypatch
+  spiece_file, tmp_path, monkeypatch
 ):
   configuration.load([], [])
-  content = model_file.read_bytes()
+  content = spiece_file.read_bytes()
   rebuilt = SentencePieceVocabulary(
     tmp_path / "spiece.model", 9, content, eos_ids=[1, 4]
   )
@@ -69,8 +60,8 @@ def test_a_rebuilt_tokenizer_is_written_where_seqio_can_read_it(
   assert again.path == vocabulary.path
 
 
-def test_a_file_takes_the_extra_ids_that_are_given(model_file):
-  assert of(str(model_file), 7).size == SIZE + 7
+def test_a_file_takes_the_extra_ids_that_are_given(spiece_file):
+  assert of(str(spiece_file), 7).size == SIZE + 7
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from gkd.data import shards
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
 from gkd.types import UserError
-from tests.data import child
+from tests import child
 from tests.data import tiny_caches
 
 LENGTHS = {"inputs": 12, "targets": 6}

@@ -13,7 +13,7 @@ from gkd.data.cache import TokenCache
 from gkd.data.writer import CacheWriter
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import UserError
-from tests.data import child
+from tests import child
 
 KEY = {"model": "a", "seed": 0}
 

@@ -1,8 +1,5 @@
 """The peer in PyTorch minimises what gkd minimises: `make parity`."""
 
-import runpy
-import types
-
 import jax
 import numpy as np
 import pytest
@@ -33,19 +30,6 @@ STUDENT = {
 TEACHER = STUDENT | {"emb_dim": 32, "num_encoder_layers": 1}
 
 
-@pytest.fixture(scope="module")
-def torch():
-  reason = "parity needs torch and transformers: make parity"
-  pytest.importorskip("transformers", reason=reason)
-  return pytest.importorskip("torch", reason=reason)
-
-
-@pytest.fixture(scope="module")
-def golden_models(golden):
-  path = golden / "transformers" / "make.py"
-  return types.SimpleNamespace(**runpy.run_path(str(path)))
-
-
 def make_batch() -> Batch:
   """Prompts of unequal length, targets that fill their rows."""
   random = np.random.default_rng(0)
@@ -63,14 +47,14 @@ def make_batch() -> Batch:
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.5])
-def test_loss_and_gradient_norm_equal_gkds(torch, golden_models, beta):
+def test_loss_and_gradient_norm_equal_gkds(torch, reference, beta):
   from benchmarks.peers import torch_gkd
 
   ours, params, theirs = {}, {}, {}
   for seed, (role, options) in enumerate(
     {"student": STUDENT, "teacher": TEACHER}.items()
   ):
-    weights, theirs[role] = golden_models.make_model(options, seed)
+    weights, theirs[role] = reference.make_model(options, seed)
     ours[role] = t5.encoder_decoder(t5.T5Config.from_size(options))
     params[role] = trees.unflatten(
       {name: w.astype(np.float32) for name, w in weights.items()}
@@ -102,7 +86,7 @@ def test_loss_and_gradient_norm_equal_gkds(torch, golden_models, beta):
   assert got == pytest.approx(want, rel=1e-5)
 
 
-def test_samples_fill_their_rows(torch):
+def test_samples_fill_their_rows(transformers):
   from benchmarks.peers import torch_gkd
 
   args = torch_gkd.parser().parse_args(["--student=tiny", "--teacher=tiny"])

@@ -2,17 +2,13 @@
 
 import errno
 import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 
 from gkd.cli import main
+from tests import child
 from tests.report.example_runs import write
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -81,13 +77,13 @@ def test_full_disk_leaves_the_older_page_as_it_was(
 
 def test_report_is_made_where_jax_cannot_be_imported(run, tmp_path):
   absent = ["jax", "jaxlib", "flax", "orbax", "gin", "tensorflow", "seqio"]
-  code = (
-    f"import sys; sys.modules |= dict.fromkeys({absent})\n"
-    "from gkd.cli.main import main\n"
-    f"sys.exit(main(['report', {str(run)!r}, '--output={tmp_path}/r.html']))"
-  )
-  done = subprocess.run(
-    [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
-  )
-  assert (done.returncode, done.stderr) == (0, "")
+  code = f"""
+    import sys
+    sys.modules |= dict.fromkeys({absent})
+    from gkd.cli.main import main
+    sys.exit(main(["report", *sys.argv[1:]]))
+  """
+  process = child.start(code, run, f"--output={tmp_path}/r.html")
+  _, errors = process.communicate()
+  assert (process.returncode, errors) == (0, "")
   assert (tmp_path / "r.html").exists()

@@ -3,7 +3,7 @@
 import html.parser
 import itertools
 import json
-import os
+import pathlib
 import re
 
 import pytest
@@ -246,13 +246,15 @@ def test_page_of_one_bare_run_has_no_empty_section(tmp_path):
 def test_plots_are_written_as_png(tmp_path):
   folder = set_of_runs(tmp_path)
   paths = page.write_plots([str(folder)], str(folder / "plots"))
-  names = {os.path.basename(path) for path in paths}
+  names = {pathlib.Path(path).name for path in paths}
   assert names >= {
     "scores.png",
     "train_loss.png",
     "eval_toy_test_accuracy.png",
   }
-  assert all(os.path.getsize(path) > 1000 for path in paths)
+  for path in map(pathlib.Path, paths):
+    assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert path.stat().st_size > 1000
 
 
 def figures(source):

@@ -221,18 +221,12 @@ def test_results_of_another_format_are_refused(tmp_path, text):
 @pytest.mark.parametrize(
   "name", ["results.json", "metrics.json", "run.json", "metric_info.json"]
 )
-@pytest.mark.parametrize(
-  ("text", "message"),
-  [
-    ('{"rows"', r"is not JSON \(.*make it again or move it away"),
-    ("", r"is not JSON"),
-    ("[1]", r"is not a JSON object; make it again"),
-  ],
-)
-def test_damaged_file_is_refused_by_its_name(tmp_path, name, text, message):
+def test_damaged_file_is_refused_by_its_name(tmp_path, name):
+  """See tests/test_files.py for all that JSON can be damaged by."""
   write(tmp_path, LINES)
-  (tmp_path / name).write_text(text)
-  with pytest.raises(UserError, match=f"/{name} {message}"):
+  (tmp_path / name).write_text('{"rows"')
+  message = rf"/{name} is not JSON \(.*make it again or move it away"
+  with pytest.raises(UserError, match=message):
     read.read([str(tmp_path)])
 
 

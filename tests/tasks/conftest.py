@@ -10,8 +10,8 @@ from gkd.tasks import summarization
 from gkd.tasks import translation
 from gkd.text.chain_addition import CHARACTERS
 from gkd.text.chain_addition import ChainAddition
-from gkd.text.sentencepiece_training import train_sentencepiece
 from gkd.text.vocabulary import CharacterVocabulary
+from gkd.text.vocabulary import SentencePieceVocabulary
 
 FAMILIES = (arithmetic, translation, summarization)
 CHARACTER = CharacterVocabulary(CHARACTERS)
@@ -57,12 +57,9 @@ def rows_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def pieces(tmp_path_factory):
+def pieces(spiece_file):
   """A SentencePiece vocabulary with byte fallback and T5's extra ids."""
-  texts = [text for a, b, _ in TATOEBA for text in (a, b)]
-  texts += [f"The answer is {i}." for i in range(60)]
-  path = tmp_path_factory.mktemp("vocabulary") / "small.model"
-  return type(train_sentencepiece(texts, 315, path))(path, extra_ids=100)
+  return SentencePieceVocabulary(spiece_file, extra_ids=100)
 
 
 @pytest.fixture

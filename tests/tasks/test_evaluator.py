@@ -10,21 +10,20 @@ import seqio
 from gkd.cli import evaluate_command
 from gkd.cli import main as command
 from gkd.cli import seqio_check
-from gkd.config import command_records
-from gkd.config import configuration
 from gkd.config import records
 from gkd.data.builder.build_cache import find_or_build
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.data.writer import write_rows
 from gkd.evaluation import evaluate
+from gkd.models import t5
 from gkd.tasks import evaluator
 from gkd.types import UserError
 from tests.checkpoints.tiny_models import save_params
 
 LENGTHS = {"inputs": 48, "targets": 40}
 MODEL = {
-  "vocab_size": 415,
+  "vocab_size": 400,
   "emb_dim": 16,
   "num_heads": 2,
   "head_dim": 8,
@@ -49,11 +48,7 @@ def test_a_task_that_the_module_does_not_register_is_refused(rows_dir, pieces):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
   """A model of random numbers with the ids of `pieces`."""
-  configuration.load(
-    ["runs/evaluate.gin", "tasks/gsm8k.gin"],
-    ["MODEL_DIR=x", "INITIAL_CHECKPOINT_PATH=x", f"STUDENT_MODEL={MODEL}"],
-  )
-  model = configuration.build(command_records.EvaluateConfig).student.model
+  model = t5.encoder_decoder(t5.T5Config.from_size(MODEL))
   path = tmp_path_factory.mktemp("models") / "model"
   save_params(path, jax.jit(model.init)(jax.random.key(0)), {"step": 0})
   return path

@@ -12,7 +12,7 @@ from gkd.text.chain_addition import ChainAddition
 from gkd.text.chain_addition import parse_answer
 from gkd.text.chain_addition import split_of
 from gkd.types import UserError
-from tests.data import child
+from tests import child
 
 MIXED = ChainAddition(min_terms=2, max_terms=5, digits=3, operators="+-")
 

@@ -3,11 +3,9 @@
 import json
 
 import pytest
-import sentencepiece
 
 from gkd.checkpoints.hf import hf_tokenizer
 from gkd.errors import UserError
-from gkd.text import sentencepiece_training
 from gkd.text import tokenizer_folder
 from gkd.text import unigram_json
 from gkd.text import vocabulary
@@ -19,29 +17,15 @@ TEXTS = (
 )
 
 
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory):
-  """A small SentencePiece file, trained here."""
-  path = tmp_path_factory.mktemp("sp") / "spiece.model"
-  words = [
-    f"{a} {b} sat on the mat {n}"
-    for a in TEXTS
-    for b in TEXTS
-    for n in range(9)
-  ]
-  sentencepiece_training.train_sentencepiece(words, 300, path)
-  return path
-
-
 @pytest.fixture
-def folder(tmp_path, model_file):
-  (tmp_path / "spiece.model").write_bytes(model_file.read_bytes())
+def folder(tmp_path, spiece_file):
+  (tmp_path / "spiece.model").write_bytes(spiece_file.read_bytes())
   return tmp_path
 
 
-def fast_json(model_file, extra_ids=0):
+def fast_json(spiece_file, extra_ids=0):
   """tokenizer.json of the file."""
-  return unigram_json.tokenizer_json(vocabulary.load(model_file, extra_ids))
+  return unigram_json.tokenizer_json(vocabulary.load(spiece_file, extra_ids))
 
 
 def settle(folder, **settings):
@@ -103,13 +87,13 @@ def test_sentinels_inside_the_file_are_not_added_again(folder):
 
 @pytest.mark.parametrize("extra_ids", [0, 100])
 def test_a_lone_tokenizer_json_gives_the_same_ids(
-  tmp_path, model_file, extra_ids
+  tmp_path, spiece_file, extra_ids
 ):
   """There and back: what we write for transformers is what we can read."""
-  settings = fast_json(model_file, extra_ids)
+  settings = fast_json(spiece_file, extra_ids)
   (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
   loaded = tokenizer_folder.load(tmp_path)
-  original = vocabulary.load(model_file, extra_ids)
+  original = vocabulary.load(spiece_file, extra_ids)
   assert vocabulary.first_difference(loaded, original) is None
   ids = original.encode_batch(TEXTS)
   assert loaded.encode_batch(TEXTS) == ids
@@ -122,11 +106,13 @@ def test_a_lone_tokenizer_json_gives_the_same_ids(
   assert "equal pieces but unequal files" in difference
 
 
-def test_our_own_spec_is_read_from_the_folder_or_below_it(tmp_path, model_file):
+def test_our_own_spec_is_read_from_the_folder_or_below_it(
+  tmp_path, spiece_file
+):
   assert tokenizer_folder.load(tmp_path) is None
   kept = tmp_path / "vocabulary"
   kept.mkdir()
-  spec = vocabulary.load(model_file, 5).save(kept)
+  spec = vocabulary.load(spiece_file, 5).save(kept)
   (kept / "vocabulary.json").write_text(json.dumps(spec))
   assert tokenizer_folder.load(tmp_path).size == 305
   assert tokenizer_folder.load(kept).size == 305
@@ -203,18 +189,18 @@ ODD = "tokenizer.json is not a tokenizer.json as transformers"
   ],
 )
 def test_another_kind_of_tokenizer_json_is_refused(
-  tmp_path, model_file, change, match
+  tmp_path, spiece_file, change, match
 ):
-  tokenizer = fast_json(model_file)
+  tokenizer = fast_json(spiece_file)
   tokenizer |= change(tokenizer) if callable(change) else change
   (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
   refused(tmp_path, match)
 
 
 def test_a_tokenizer_json_has_the_pieces_of_the_file_beside_it(
-  folder, model_file
+  folder, spiece_file
 ):
-  settings = fast_json(model_file, 100)
+  settings = fast_json(spiece_file, 100)
   (folder / "tokenizer.json").write_text(json.dumps(settings))
   assert tokenizer_folder.load(folder).size == 400
   piece = settings["model"]["vocab"][9][0]
@@ -232,22 +218,6 @@ def test_a_link_to_nowhere_or_a_folder_is_not_no_tokenizer(tmp_path, name):
   (tmp_path / name).unlink()
   (tmp_path / name).mkdir()
   refused(tmp_path, f"{name}.* cannot be read .Is a directory")
-
-
-@pytest.fixture(scope="module")
-def madlad_file(tmp_path_factory):
-  """Special ids as in MADLAD-400: unknown 0, <s> 1 (its padding), end 2."""
-  path = tmp_path_factory.mktemp("madlad") / "spiece.model"
-  with path.open("wb") as file:
-    sentencepiece.SentencePieceTrainer.train(
-      sentence_iterator=iter(TEXTS * 9),
-      model_writer=file,
-      vocab_size=330,
-      hard_vocab_limit=False,
-      byte_fallback=True,
-      minloglevel=2,
-    )
-  return path
 
 
 @pytest.mark.parametrize("lone_json", [False, True])

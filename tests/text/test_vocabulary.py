@@ -12,7 +12,7 @@ from gkd.text.vocabulary import first_difference
 from gkd.text.vocabulary import from_spec
 from gkd.text.vocabulary import load
 from gkd.types import UserError
-from tests.data import child
+from tests import child
 
 TEXTS = [f"number {i} and {i * i} make one sentence" for i in range(300)]
 

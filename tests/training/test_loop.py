@@ -2,11 +2,6 @@
 
 import json
 import logging
-import os
-import pathlib
-import subprocess
-import sys
-import textwrap
 
 import jax
 import numpy as np
@@ -22,6 +17,7 @@ from gkd.training import loop
 from gkd.training.optimizer import starting_at
 from gkd.training.rollout import Rollout
 from gkd.types import UserError
+from tests import child
 from tests import tiny
 from tests.tiny import LENGTHS
 from tests.tiny import STEPS
@@ -34,8 +30,6 @@ from tests.tiny import make_evaluation
 from tests.tiny import make_run
 from tests.tiny import parameters
 from tests.tiny import records
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Stop(Exception):
@@ -347,8 +341,8 @@ def test_trains_and_evaluates_where_tensorflow_cannot_be_imported(
     loop.train(run)
     assert not any(name.startswith("tensorflow.") for name in sys.modules)
   """
-  paths = [str(caches[name].path) for name in ("train", "validation")]
-  run_python(script, str(tmp_path), *paths)
+  paths = [caches[name].path for name in ("train", "validation")]
+  child.run(script, tmp_path, *paths)
   last = records(tmp_path)[-1]
   assert {"eval/sums/accuracy", "eval/sums/reverse_kl"} <= last.keys()
   assert last["train/lambda"] == 1
@@ -364,17 +358,4 @@ def test_importing_the_loop_is_light():
     print(time.process_time() - start)
   """
   # What else the machine does only adds to it: one try is enough when idle.
-  assert any(float(run_python(script)) < 2.0 for _ in range(3))
-
-
-def run_python(script, *arguments) -> str:
-  """What a script prints that runs in a process of its own."""
-  done = subprocess.run(
-    [sys.executable, "-c", textwrap.dedent(script), *arguments],
-    check=True,
-    stdout=subprocess.PIPE,
-    text=True,
-    cwd=ROOT,
-    env=os.environ | {"PYTHONPATH": str(ROOT)},
-  )
-  return done.stdout
+  assert any(float(child.run(script)) < 2.0 for _ in range(3))

@@ -21,7 +21,7 @@ from gkd.data.builder import build_cache as making
 from gkd.data.cache import TokenCache
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import UserError
-from tests.data import child
+from tests import child
 
 TASK = """
 import functools

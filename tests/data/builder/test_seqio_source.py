@@ -14,9 +14,9 @@ from gkd.tasks import features
 from gkd.tasks import sources
 from gkd.text import metrics
 from gkd.text import postprocess
-from gkd.text.sentencepiece_training import train_sentencepiece
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.text.vocabulary import CharacterVocabulary
+from gkd.text.vocabulary import SentencePieceVocabulary
 
 LENGTHS = {"inputs": 12, "targets": 8}
 ROWS = [
@@ -32,12 +32,9 @@ KINDS = ("sentencepiece", "bytes", "characters")
 
 
 @pytest.fixture(scope="module")
-def vocabularies(tmp_path_factory):
-  texts = [text for a, b, _ in ROWS for text in (a, b)] * 3
-  path = tmp_path_factory.mktemp("vocabulary") / "small.model"
-  made = train_sentencepiece(texts, 310, path)
+def vocabularies(spiece_file):
   return {
-    "sentencepiece": type(made)(path, extra_ids=100),
+    "sentencepiece": SentencePieceVocabulary(spiece_file, 100),
     "bytes": ByteVocabulary(extra_ids=3),
     "characters": CharacterVocabulary("abcdefghijklmnop äé"),
   }

@@ -14,7 +14,7 @@ from gkd.data.cache import TokenCache
 from gkd.data.writer import CacheWriter
 from gkd.errors import UserError
 from gkd.text.vocabulary import ByteVocabulary
-from tests.data import child
+from tests import child
 
 POSTPROCESS = """
 import os
