@@ -1,8 +1,5 @@
 """Files of the data directory are found, and noted for those who listen."""
 
-import pytest
-
-from gkd.errors import UserError
 from gkd.text import raw_files
 
 
@@ -17,12 +14,3 @@ def test_found_files_are_noted_while_someone_listens(tmp_path):
   raw_files.find(tmp_path, "a")
   assert inner == {"c": tmp_path / "c"}
   assert outer == {"b": tmp_path / "b", "c": tmp_path / "c"}
-
-
-def test_missing_files_and_folders_are_named(tmp_path):
-  with raw_files.recording() as opened:
-    with pytest.raises(UserError, match=r"data file x\.gz not found in data_"):
-      raw_files.find(tmp_path, "x.gz")
-    with pytest.raises(UserError, match=r"no data directory .* holds x\.gz"):
-      raw_files.find(None, "x.gz")
-  assert opened == {}

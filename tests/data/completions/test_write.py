@@ -16,7 +16,6 @@ from gkd.data.cache import TokenCache
 from gkd.data.completions import write
 from gkd.data.completions.spec import Completions
 from gkd.data.completions.write import write_completions
-from gkd.data.subset import Subset
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.types import UserError
@@ -348,23 +347,6 @@ def test_a_search_writes_its_best_ones_best_first(
   assert result.truncated == by["truncated"] == truncated
   again = write_completions(tmp_path / "c", search, fail)
   assert again[:7] == result[:7]
-  message = "completions made with temperature none, not 1.0; top_k none, not 0"
-  drawn = dataclasses.replace(search, decoding=SamplingParams())
-  with pytest.raises(UserError, match=message):
-    write_completions(tmp_path / "c", drawn, fail)
-
-
-def test_the_first_target_of_each_prompt_is_the_best(
-  search, searched, tmp_path
-):
-  write_completions(tmp_path / "c", search, params)
-  cache = TokenCache(tmp_path / "c")
-  rows = cache.read(list(Subset(targets_per_prompt=1).of(cache, seed=0)))
-  assert {row.prompt: row.targets.tolist() for row in rows} == {
-    prompt: best for prompt, ((best, _), *_) in searched.items()
-  }
-  with pytest.raises(UserError, match="have fewer than 3 targets"):
-    Subset(targets_per_prompt=3).of(cache, seed=0)
 
 
 def test_texts_that_are_alike_are_counted(search, tmp_path, monkeypatch):
