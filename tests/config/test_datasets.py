@@ -161,9 +161,7 @@ def test_a_mixture_of_the_registry(write_module, folders, monkeypatch, caplog):
   )
 
 
-def test_a_cache_of_another_vocabulary_in_a_mixture_is_named(
-  named, folders, tmp_path
-):
+def test_a_cache_of_another_vocabulary_is_named(named, folders, tmp_path):
   rows = [tiny_caches.Row([1], [1], "x", None)]
   other = tiny_caches.write(
     tmp_path / "c", rows, task="c", vocabulary=ByteVocabulary(extra_ids=1)

@@ -17,9 +17,7 @@ from gkd.checkpoints.checkpoint import content_sha256
 from gkd.checkpoints.native import native_arrays
 from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.native import run_folder
-from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
-from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import UserError
 from tests.checkpoints import tiny_models
 from tests.checkpoints.test_store import flip_a_bit
@@ -259,17 +257,6 @@ def test_the_tokenizer_lies_beside_the_parameters(tmp_path):
   assert opened.metadata["vocabulary_sha256"] == words.sha256
   assert opened.metadata["vocabulary"] == words.spec()
   assert opened.ids_known
-
-
-def test_a_vocabulary_that_was_kept_is_found_again(tmp_path):
-  """Also by a run that goes on, which writes it a second time."""
-  words = ByteVocabulary(7)
-  for _ in range(2):
-    spec = run_folder.write_vocabulary(tmp_path / "run", words)
-    assert spec["sha256"] == words.sha256
-    kept = tokenizer_folder.load(tmp_path / "run")
-    assert kept.spec() == words.spec()
-    assert kept.size == 3 + 256 + 7
 
 
 def test_one_flipped_bit_is_refused_wherever_it_is(tmp_path):
