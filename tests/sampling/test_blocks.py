@@ -26,15 +26,3 @@ def test_top_k_equals_a_stable_sort_with_ties(width, k):
   np.testing.assert_array_equal(np.asarray(ids)[..., :n][there], order[there])
   assert np.isneginf(np.asarray(values)[..., n:]).all()
   assert (np.asarray(ids) < width).all()
-
-
-def test_split_and_take_keep_every_number_in_its_place():
-  logits = np.arange(2 * 300, dtype=np.float32).reshape(2, 300)
-  found = blocks.split(logits)
-  assert found.shape == (2, 3, 128)
-  flat = np.asarray(found).reshape(2, -1)
-  np.testing.assert_array_equal(flat[:, :300], logits)
-  assert np.isneginf(flat[:, 300:]).all()
-  taken = blocks.take(found, np.array([2, 0]))
-  np.testing.assert_array_equal(taken[0], found[0, 2])
-  np.testing.assert_array_equal(taken[1], found[1, 0])
