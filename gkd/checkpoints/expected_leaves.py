@@ -73,7 +73,7 @@ def check(
     ),
     "of another type": [
       f"{name} {leaf.dtype}, expected float32 or bfloat16"
-      for name, leaf in sorted((leaves | slots).items())
+      for name, leaf in sorted(leaves.items())
       if leaf.dtype not in _READABLE
     ],
     **(_wrong_slots(slots, wanted) if slots else {}),
@@ -105,4 +105,9 @@ def _wrong_slots(
       f"{name} {slots[name].shape}" for name in sorted(slots.keys() - names)
     ],
     "slots misshapen": misshapen,
+    "slots of another type": [
+      f"{name} {leaf.dtype}, expected float32"
+      for name, leaf in sorted(slots.items())
+      if leaf.dtype != "float32"
+    ],
   }

@@ -73,6 +73,12 @@ class TrainConfig:
     check_seed(self.seed)
     if not self.model_dir:
       raise UserError("MODEL_DIR is empty; give the folder of the run")
+    needs_teacher = self.rollout is not None and self.rollout.needs_teacher
+    if needs_teacher and self.teacher is None:
+      raise UserError(
+        "OFF_POLICY_SOURCE is 'teacher' but there is no teacher; use"
+        " runs/distill.gin and set TEACHER_MODEL and TEACHER_CHECKPOINT_PATH"
+      )
     if self.every_kth_layer is not None:
       self._check_strides()
 
@@ -181,6 +187,12 @@ class SampleConfig:
     )
     check_seed(self.seed)
     self.strategy.validate()
+    if self.beam_size and self.num_samples > self.beam_size:
+      raise UserError(
+        f"NUM_SAMPLES is {self.num_samples} but BEAM_SIZE {self.beam_size}"
+        f" finds at most {self.beam_size} completions of a prompt; raise"
+        " BEAM_SIZE"
+      )
     if self.num_samples > 1 and not (self.beam_size or self.decoding.is_random):
       raise UserError(
         f"NUM_SAMPLES is {self.num_samples} but greedy completions are all the"

@@ -120,6 +120,9 @@ class EvalConfig:
         f"EVAL_BOOTSTRAP is {self.bootstrap}; give a number of resamples, or 0"
         " for no confidence intervals"
       )
+    splits = tuple(self.eval_splits)
+    if len(set(splits)) < len(splits):
+      raise UserError(f"EVAL_SPLITS is {splits}; give each split once")
     if self.data.mixture is not None or not isinstance(self.data.cache, str):
       raise UserError(
         "evaluation is of one task and split at a time; name one in EVAL_TASK,"

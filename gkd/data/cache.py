@@ -71,6 +71,10 @@ class TokenCache:
     for name, file in self.info["files"].items():
       if wrong := wrong_size(self.path / name, file["bytes"]):
         raise _incomplete(self.path, f"{name} {wrong}")
+    rows = sum(shard["rows"] for shard in self.info["shards"])
+    if rows != len(self):
+      why = f"its shards hold {rows} rows, not {len(self)}"
+      raise _incomplete(self.path, why)
     self._starts = np.cumsum([0, *(s["rows"] for s in self.info["shards"])])
     self._readers: dict[int, ArrayRecordReader] = {}
     self._lock = threading.Lock()  # a reader has a position

@@ -99,7 +99,14 @@ def test_slots_of_adafactor_pass(slots):
     ({"m": leaf(16, 24)}, r"m/enc.* is \(16, 24\) instead of \(24, 16\)"),
     ({"u": leaf(1)}, rf"1 slots left over: u/{KERNEL} \(1,"),
     ({"v_row": None}, rf"1 slots missing: v_row/{KERNEL}"),
-    ({"m": leaf(1, dtype="float64")}, "1 of another type: m/.* float64, expe"),
+    (
+      {"m": leaf(1, dtype="float64")},
+      "1 slots of another type: m/.* float64, expected float32",
+    ),
+    (
+      {"v": leaf(24, 16, dtype="bfloat16")},
+      "1 slots of another type: v/.* bfloat16, expected float32",
+    ),
   ],
 )
 def test_slots_of_something_else_are_listed(slots, message):

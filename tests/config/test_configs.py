@@ -318,6 +318,16 @@ def test_scoped_flag_reaches_its_model_alone():
   assert built.teacher.model.config.dropout_rate == 0.0
 
 
+def test_a_teacher_that_answers_must_be_there():
+  configuration.load(
+    ["test/distill.gin", "methods/seqkd.gin"],
+    ["MODEL_DIR=run", "command_records.TrainConfig.teacher=None"],
+  )
+  message = "OFF_POLICY_SOURCE is 'teacher' but there is no teacher"
+  with pytest.raises(UserError, match=message):
+    configuration.build(TrainConfig)
+
+
 def test_a_default_stands_in_the_field_of_a_record_alone():
   """Macros that a run file sets itself have no default in their field."""
   configuration.load(["runs/distill.gin"], [])

@@ -107,6 +107,7 @@ def test_one_evaluation_for_each_temperature_and_one_for_the_search():
     ({"batch_size": 0}, "EVAL_BATCH_SIZE is 0; give at least 1"),
     ({"chunk_size": 0}, "EVAL_CHUNK_SIZE is 0; give at least 1"),
     ({"bootstrap": -1}, "EVAL_BOOTSTRAP is -1; give a number of resamples"),
+    ({"eval_splits": ("a/b", "a/b")}, "EVAL_SPLITS is .*; give each split"),
   ],
 )
 def test_what_cannot_be_evaluated_is_refused(fields, message):
@@ -127,6 +128,10 @@ def test_completions_are_drawn_unless_there_is_a_beam_size():
     (
       {"decoding": SamplingParams(0.0), "num_samples": 2},
       "NUM_SAMPLES is 2 but greedy completions",
+    ),
+    (
+      {"beam_size": 2, "num_samples": 3},
+      "NUM_SAMPLES is 3 but BEAM_SIZE 2 finds at most 2 completions",
     ),
     ({"beam_size": -1}, "beam size is -1; expected a whole"),
     ({"shard_prompts": 0}, "SHARD_PROMPTS is 0; give at least 1"),

@@ -128,6 +128,9 @@ def test_half_written_cache_is_noticed_and_replaced(tmp_path):
   with pytest.raises(UserError, match=r"rows-00000.array_record is missing"):
     TokenCache(cache.path)
   shard.write_bytes(whole)
+  (cache.path / "info.json").write_text(json.dumps(cache.info | {"rows": 5}))
+  with pytest.raises(UserError, match="its shards hold 3 rows, not 5; delete"):
+    TokenCache(cache.path)
   (cache.path / "info.json").unlink()
   with pytest.raises(UserError, match=r"incomplete cache .*no info\.json"):
     TokenCache(cache.path)

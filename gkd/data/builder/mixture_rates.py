@@ -61,6 +61,6 @@ def find(
   except (OSError, ValueError, KeyError, TypeError) as error:
     log.warning("%s cannot be read (%s) and is passed over", path, error)
     return None
-  fits = is_known and split in (None, content["split"])
+  fits = is_known and split in (None, content.get("split"))
   fresh = fits and cache_key.is_fresh(path, content, data_dir)
   return content["rates"] if fresh else None

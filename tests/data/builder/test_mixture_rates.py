@@ -62,9 +62,12 @@ def test_a_change_in_any_of_the_caches_is_noticed(
   assert name in caplog.text
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"format": 0})])
+@pytest.mark.parametrize(
+  "content",
+  ["", "[]", "{}", json.dumps({"format": 0}), json.dumps({"format": 2})],
+)
 def test_a_file_that_says_nothing_is_passed_over(tmp_path, caches, content):
   mixture_rates.write(tmp_path, "mix", RATES, caches, "train").write_text(
     content
   )
-  assert find(tmp_path) is None
+  assert find(tmp_path, "train") is None
