@@ -8,19 +8,6 @@ import pytest
 from gkd.models import layers
 
 
-def gelu(x):
-  """The tanh form (Hendrycks and Gimpel 2016)."""
-  return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-
-
-NUMPY_ACTIVATIONS = {
-  "relu": lambda x: np.maximum(x, 0),
-  "gelu": gelu,
-  "silu": lambda x: x / (1 + np.exp(-x)),
-  "linear": lambda x: x,
-}
-
-
 def test_rms_norm_equals_numpy():
   random = np.random.RandomState(0)
   # Small enough for the epsilon to matter.
@@ -42,27 +29,6 @@ def test_rms_norm_of_bfloat16_is_computed_in_float32():
   assert got.dtype == jnp.bfloat16
   # A single rounding: half a unit in the last of 8 bits.
   np.testing.assert_allclose(got.astype(jnp.float32), want, rtol=2**-8)
-
-
-@pytest.mark.parametrize(
-  "activations", [("relu",), ("gelu", "linear"), ("silu", "linear")]
-)
-def test_mlp_equals_numpy(activations):
-  x = np.random.RandomState(0).normal(size=(2, 3, 8))
-  mlp = layers.MLP(8, 12, activations, 0.1, jnp.float32)
-  variables = mlp.init(jax.random.key(0), x.astype(np.float32), True)
-  got = mlp.apply(variables, x.astype(np.float32), True)
-
-  kernels = {
-    name: np.asarray(kernel["kernel"], np.float64)
-    for name, kernel in variables["params"].items()
-  }
-  names = ["wi"] if len(activations) == 1 else ["wi_0", "wi_1"]
-  assert set(kernels) == {*names, "wo"}
-  hidden = 1.0
-  for name, activation in zip(names, activations, strict=True):
-    hidden = hidden * NUMPY_ACTIVATIONS[activation](x @ kernels[name])
-  np.testing.assert_allclose(got, hidden @ kernels["wo"], atol=1e-5)
 
 
 def test_embedding_looks_up_and_refuses_unknown_ids():
