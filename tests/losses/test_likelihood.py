@@ -169,16 +169,6 @@ def test_cross_entropy_equals_float64(z_loss, label_smoothing):
   )
 
 
-def test_smoothed_cross_entropy_of_the_soft_target_is_zero():
-  target, smoothing, width = 3, 0.2, 6
-  soft = np.full(width, smoothing / (width - 1))
-  soft[target] = 1 - smoothing
-  value = cross_entropy(
-    jnp.log(soft), jnp.array(target), label_smoothing=smoothing
-  )
-  np.testing.assert_allclose(value, 0, atol=1e-6)
-
-
 def test_gradient_is_the_softmax_minus_the_target():
   rng = np.random.RandomState(1)
   logits, targets = rng.randn(4, 9).astype(np.float32), np.array([0, 8, 3, 1])
