@@ -179,6 +179,13 @@ def make_evaluation(cache, **changes) -> Evaluation:
   return Evaluation(**(fields | changes))
 
 
+def log_softmax(logits) -> np.ndarray:
+  """In float64, by numpy: what jax's is compared with."""
+  logits = np.asarray(logits, np.float64)
+  shifted = logits - logits.max(axis=-1, keepdims=True)
+  return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
 def assert_identical(actual, expected) -> None:
   """Trees of arrays that are equal to the bit."""
   jax.tree.map(

@@ -9,14 +9,9 @@ import pytest
 
 from gkd.losses import divergence
 from gkd.types import UserError
+from tests.tiny import log_softmax
 
 BETAS = (0.001, 0.1, 0.5, 0.9, 0.999)
-
-
-def log_softmax(logits):
-  logits = np.asarray(logits, np.float64)
-  shifted = logits - logits.max(axis=-1, keepdims=True)
-  return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def expectation(weights, values):

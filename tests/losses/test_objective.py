@@ -18,7 +18,7 @@ from gkd.losses.objective import Scored
 from gkd.types import Batch
 from gkd.types import Pair
 from gkd.types import UserError
-from tests.losses.test_divergence import log_softmax
+from tests.tiny import log_softmax
 
 REAL = 9  # real ids; the tables are padded to 11 and 13 rows
 STUDENT_ROWS, TEACHER_ROWS = 11, 13

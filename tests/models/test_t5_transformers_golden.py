@@ -1,18 +1,15 @@
 """T5 against outputs of transformers (golden/transformers)."""
 
-import functools
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gkd import masks
-from gkd import trees
 from gkd.losses import likelihood
 from gkd.models import t5
 from tests import encoder_states
+from tests.golden_transformers import load
 
 FILES = (
   "t5_1_0",
@@ -22,20 +19,6 @@ FILES = (
   "gated_gelu_tied",
   "t5_1_0_odd",
 )
-
-
-@functools.cache
-def load(path):
-  """The options of a golden file, its parameters and its other arrays."""
-  with np.load(path) as file:
-    arrays = dict(file)
-  options = json.loads(str(arrays.pop("options")))
-  params = {
-    name.removeprefix("params/"): arrays.pop(name).astype(np.float32)
-    for name in list(arrays)
-    if name.startswith("params/")
-  }
-  return options, trees.unflatten(params), arrays
 
 
 @pytest.fixture(params=FILES)

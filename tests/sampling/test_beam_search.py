@@ -12,7 +12,6 @@ from gkd import partitioning
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.types import UserError
-from tests.losses.test_divergence import log_softmax
 from tests.sampling import toy_model as toy
 from tests.sampling.toy_model import EOS_ID
 from tests.sampling.toy_model import ToyConfig
@@ -20,6 +19,7 @@ from tests.sampling.toy_model import history_model
 from tests.sampling.toy_model import make_inputs
 from tests.sampling.toy_model import next_state
 from tests.sampling.toy_model import toy_model
+from tests.tiny import log_softmax
 
 T = 6
 ROWS = 3  # there are no more kinds of prompts

@@ -6,7 +6,7 @@ import pytest
 from gkd.sampling import filters
 from gkd.sampling.params import SamplingParams
 from gkd.types import UserError
-from tests.losses.test_divergence import log_softmax
+from tests.tiny import log_softmax
 
 
 def _filter_logits(logits, params):

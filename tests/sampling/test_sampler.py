@@ -8,11 +8,11 @@ import pytest
 from gkd import keys
 from gkd.sampling import sampler
 from gkd.sampling.params import SamplingParams
-from tests.losses.test_divergence import log_softmax
 from tests.sampling import toy_model as toy
 from tests.sampling.toy_model import EOS_ID
 from tests.sampling.toy_model import ToyConfig
 from tests.sampling.toy_model import toy_model
+from tests.tiny import log_softmax
 
 T = 8
 ROWS = 64  # most tests share one compiled shape

@@ -14,7 +14,7 @@ from gkd.models import t5
 from gkd.sampling import beam_search
 from gkd.sampling.params import SamplingParams
 from tests import golden_t5x
-from tests.models import test_t5_transformers_golden
+from tests import golden_transformers
 from tests.sampling import toy_model
 
 PLAIN = SamplingParams()
@@ -97,7 +97,7 @@ def sampled_case(golden, name):
     model = make_model(name, vocabulary_size=127)
     return model, params_of(golden, name, "trained160"), inputs_of(golden)
   file = golden / "transformers" / f"{name}.npz"
-  options, params, arrays = test_t5_transformers_golden.load(file)
+  options, params, arrays = golden_transformers.load(file)
   config = t5.T5Config.from_size(options, vocabulary_size=39)
   return t5.encoder_decoder(config), params, arrays["inputs"]
 
