@@ -23,6 +23,10 @@ def test_order_of_names_is_that_of_the_joined_path():
   assert list(trees.flatten(tree)) == ["a.b", "a/b", "a0"]
 
 
+def test_num_parameters_counts_scalars():
+  assert trees.num_parameters(TREE | {"step": jnp.zeros(())}) == 11
+
+
 def test_global_norm_of_bfloat16_is_computed_in_float32():
   tree = {name: jnp.full(500, 0.1, jnp.bfloat16) for name in "ab"}
   value = float(jnp.bfloat16(0.1))

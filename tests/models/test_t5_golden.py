@@ -10,6 +10,7 @@ from gkd.models import t5
 from gkd.types import Pair
 from tests.golden_t5x import GATED
 from tests.golden_t5x import MODELS
+from tests.golden_t5x import RELU
 from tests.golden_t5x import SIZE
 from tests.golden_t5x import checkpoint_target
 from tests.golden_t5x import load
@@ -54,6 +55,23 @@ def test_logits_equal_t5x(golden, name, outputs, batch, params):
     load(golden / "t5x" / f"{batch}.npz"),
     load(folder / f"{outputs}.npz"),
   )
+
+
+def test_bfloat16_is_close_to_float32(golden):
+  """Where the head is the embedding; transformers shows the other one."""
+  folder = golden / "t5x" / "t5_1_0_tiny"
+  model = t5.encoder_decoder(t5.T5Config(**SIZE, **RELU, dtype="bfloat16"))
+  params = trees.unflatten(load(folder / "params_start.npz"))
+  batch = load(golden / "t5x" / "batch.npz")
+  want = load(folder / "forward_start.npz")["logits"]
+
+  counts = batch["decoder_loss_weights"] == 1
+  got = logits_on(model, params, batch)
+  assert got.dtype == jnp.float32
+  # 8 bits of mantissa over some ten roundings of values around 1.
+  error = np.abs(np.asarray(got) - want)[counts]
+  assert 1e-4 < error.mean() < 0.02
+  assert error.max() < 0.15
 
 
 def test_a_bias_per_layer_equals_t5x_scanned(golden):

@@ -83,8 +83,7 @@ LINES = """\
 {"step": 6, "train/loss": 2.0}
 {"step": 6, "eval/sums/accuracy": 0.5}
 {"step": 8, "train/loss": 3.0, "eval/sums/accuracy": null}
-{"step": 8
-"""
+{"step": 8"""  # torn by a kill
 
 
 @pytest.mark.parametrize(
@@ -102,10 +101,16 @@ LINES = """\
 def test_lines_that_will_be_written_again_are_dropped(tmp_path, resumed, kept):
   path = tmp_path / "metrics.jsonl"
   path.write_text(LINES)
-  Writers(tmp_path, **resumed).close()
+  run = Writers(tmp_path, **resumed)
   lines = LINES.splitlines(keepends=True)
   expected = lines[:kept] if isinstance(kept, int) else [lines[n] for n in kept]
   assert path.read_text() == "".join(expected)
+  run.scalars(10, {"train/loss": 4.0})
+  run.close()
+  assert [line["step"] for line in _lines(tmp_path)] == [
+    *(json.loads(line)["step"] for line in expected),
+    10,
+  ]
 
 
 def test_means_that_come_again_leave_the_line_of_an_evaluation(tmp_path):
