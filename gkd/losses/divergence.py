@@ -171,7 +171,7 @@ class GeneralizedJSD:
       "GeneralizedJSD.beta",
       self.beta,
       lambda beta: 0 <= beta <= 1,
-      "a number from 0 (forward KL) to 1 (reverse KL)",
+      "a number from 0 (forward KL) to 1 (reverse KL), such as 0.5",
     )
 
   def __call__(self, log_p: Array, log_q: Array) -> Array:

@@ -120,7 +120,8 @@ class Distillation:
         "Distillation.chunk_size",
         self.chunk_size,
         lambda size: size >= 1,
-        "a whole number of positions, such as 128, or None for all at once",
+        "a whole number of positions from 1 up, such as 128, or None for all at"
+        " once",
         numbers.Integral,
       )
 

@@ -50,7 +50,7 @@ class SamplingParams:
       "decoding top_k",
       self.top_k,
       lambda k: k >= 0,
-      "a whole number of ids, or 0 to keep all",
+      "a whole number of ids above 0, or 0 to keep all",
       numbers.Integral,
     )
     check_number(
