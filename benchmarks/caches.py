@@ -215,8 +215,8 @@ def _peak_memory_of(pid: int) -> float | None:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
   except OSError:
     return None
-  found = [line.split()[1] for line in lines if line.startswith("VmHWM")]
-  return int(found[0]) / 1024 if found else None
+  peaks = [line.split()[1] for line in lines if line.startswith("VmHWM")]
+  return int(peaks[0]) / 1024 if peaks else None
 
 
 def _cpu_seconds() -> float:

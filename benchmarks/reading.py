@@ -77,19 +77,19 @@ def measure_all(
   paths: Sequence[str], batch_sizes: Sequence[int], rows: int
 ) -> dict[str, Any]:
   """Every cache with every batch size, one process after the other."""
-  found = []
+  results = []
   for path in paths:
     for batch_size in batch_sizes:
       command = [sys.executable, "-m", "benchmarks.reading", path]
       command += [f"--batch_sizes={batch_size}", f"--rows={rows}", "--here"]
       done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-      found.append(json.loads(done.stdout))
-      print(words(found[-1]), flush=True)
+      results.append(json.loads(done.stdout))
+      print(words(results[-1]), flush=True)
   return {
     "date": datetime.date.today().isoformat(),
     "hardware": hardware(),
     "python": platform.python_version(),
-    "measured": found,
+    "measured": results,
   }
 
 

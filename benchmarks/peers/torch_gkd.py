@@ -182,16 +182,16 @@ def measure(args: argparse.Namespace) -> dict:
 
 def parser() -> argparse.ArgumentParser:
   """The shared options and those of PyTorch."""
-  made = options.parser(__doc__)
-  made.add_argument(
+  flags = options.parser(__doc__)
+  flags.add_argument(
     "--cache",
     choices=("dynamic", "static"),
     default="dynamic",
     help="static: transformers compiles the decoding step on a GPU",
   )
-  made.add_argument("--no_tf32", dest="tf32", action="store_false")
-  made.add_argument("--warm_up", type=int, default=2, help="uncounted rounds")
-  return made
+  flags.add_argument("--no_tf32", dest="tf32", action="store_false")
+  flags.add_argument("--warm_up", type=int, default=2, help="uncounted rounds")
+  return flags
 
 
 def main() -> None:

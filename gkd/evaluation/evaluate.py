@@ -99,8 +99,10 @@ def evaluate(
   scored = {metric_name(n, label): s for n, s in job.scores(answers).items()}
   if "teacher" in roles:
     if evaluation.score_teacher:
-      of_teacher = job.teacher_scores().items()
-      scored |= {metric_name(f"teacher_{n}", label): s for n, s in of_teacher}
+      teacher_scores = job.teacher_scores().items()
+      scored |= {
+        metric_name(f"teacher_{n}", label): s for n, s in teacher_scores
+      }
     if evaluation.sequence_kl:
       scored |= {metric_name(n): s for n, s in job.kls().items()}
   values: dict[str, float] = {}
@@ -211,11 +213,11 @@ class _Job(NamedTuple):
     ]
 
   def scores(self, answers: Answers) -> dict[str, Score]:
-    return self.measured(scores.measures(answers, self.evaluation.cache))
+    return self.with_intervals(scores.measures(answers, self.evaluation.cache))
 
   def teacher_scores(self) -> dict[str, Score]:
     """Scores of the teacher's answers, computed once a run."""
-    return self.once(
+    return self.cached(
       "scores",
       lambda: self.scores(self.answers("teacher", "answers of the teacher")),
     )
@@ -224,7 +226,7 @@ class _Job(NamedTuple):
     """Forward KL on the teacher's sequences, reverse KL on the student's."""
     teacher, student = self.roles["teacher"], self.roles["student"]
     batches = {
-      "forward": self.once("sequences", lambda: self.sequences("teacher")),
+      "forward": self.cached("sequences", lambda: self.sequences("teacher")),
       "reverse": self.sequences("student"),
     }
     measures = []
@@ -242,14 +244,14 @@ class _Job(NamedTuple):
       estimates = jax.device_get([estimate for _, estimate in results])
       statistics = sequence_kl.statistics(estimates, direction)
       measures.append(scores.summed([statistics]))
-    return self.measured(measures)
+    return self.with_intervals(measures)
 
-  def once(self, name: str, compute: Callable[[], _T]) -> _T:
+  def cached(self, name: str, compute: Callable[[], _T]) -> _T:
     """A result of the teacher, computed at the first evaluation of a run."""
     teacher = self.roles["teacher"]
     return self.evaluation.teacher_cache.get(name, teacher, self.seed, compute)
 
-  def measured(self, measures: Sequence[Measure]) -> dict[str, Score]:
+  def with_intervals(self, measures: Sequence[Measure]) -> dict[str, Score]:
     return bootstrap.scores(
       measures,
       self.evaluation.num_rows,

@@ -56,11 +56,11 @@ def records(
   Returns:
     Dicts with the fields of a file, and `tokens`: the ids, EOS included.
   """
-  of_batch = []
+  batch_records = []
   for place, row in enumerate(rows):
     tokens = samples.tokens[place, : int(samples.lengths[place])]
     text = cache.vocabulary.decode(tokens.tolist())
-    of_batch.append(
+    batch_records.append(
       {
         "row": int(row_ids[place]),
         "prompt": row.prompt,
@@ -72,7 +72,7 @@ def records(
         "tokens": tokens,
       }
     )
-  return of_batch
+  return batch_records
 
 
 def postprocessed(text: str, cache: Cache) -> Any:

@@ -48,18 +48,18 @@ def measures(
       values are means over these times.
     cache: metric functions; a split without references has none.
   """
-  of_task: list[Measure] = []
+  task_measures: list[Measure] = []
   if cache.info["has_targets"]:
     targets = [record["reference"] for record in answers[0]]
     draws = [[record["prediction"] for record in draw] for draw in answers]
     for function in cache.metric_fns:
-      of_task += _of_function(function, targets, draws)
+      task_measures += _function_measures(function, targets, draws)
   fields = {"length": "length", "truncation_rate": "truncated"}
   sizes = [
     means({n: [r[field] for r in draw] for n, field in fields.items()})
     for draw in answers
   ]
-  return [*of_task, summed(sizes)]
+  return [*task_measures, summed(sizes)]
 
 
 def describe(cache: Cache, num_samples: int) -> dict[str, tuple[str, str]]:
@@ -76,14 +76,16 @@ def describe(cache: Cache, num_samples: int) -> dict[str, tuple[str, str]]:
       unit = getattr(function, "unit", "")
       direction = getattr(function, "direction", "max")
       try:
-        of_empty = _of_function(function, targets, [empty] * num_samples)
+        measures_of_empty = _function_measures(
+          function, targets, [empty] * num_samples
+        )
       except Exception as error:  # a user's function, of answers to come
         log.warning(
           "metric %s: refuses empty answers (%r); nothing describes its values",
           *(getattr(function, "__name__", function), error),
         )
         continue
-      for measure in of_empty:
+      for measure in measures_of_empty:
         metrics |= dict.fromkeys(measure.values, (unit, direction))
   return metrics | {"length": ("tokens", ""), "truncation_rate": ("", "min")}
 
@@ -132,7 +134,7 @@ def called(
   return Measure(values(range(len(targets))), resampled, limit)
 
 
-def _of_function(
+def _function_measures(
   function: MetricFn, targets: list, draws: list[list]
 ) -> list[Measure]:
   """The metric over all answers and, with several, over the majority's."""

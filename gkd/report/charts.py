@@ -43,9 +43,8 @@ class Series:
   # empty, and no interval where not finite.
   low: Sequence[float] = ()
   high: Sequence[float] = ()
-  points: Sequence[
-    Sequence[float]
-  ] = ()  # single values behind the mean of bars
+  # Single values behind the mean of each bar.
+  points: Sequence[Sequence[float]] = ()
   is_reference: bool = False  # for comparison: dashed, without a band
   is_broken: bool = False  # the values after the last one were not finite
 

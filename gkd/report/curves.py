@@ -73,9 +73,9 @@ def sections(runs: Sequence[arms.Run]) -> dict[str, list[Chart]]:
     if not arms.is_seconds(name)
   ]
   return {
-    name: [chart for chart in of_section if chart is not None]
-    for name, of_section in drawn.items()
-    if any(of_section)
+    name: [chart for chart in section_charts if chart is not None]
+    for name, section_charts in drawn.items()
+    if any(section_charts)
   }
 
 

@@ -40,9 +40,9 @@ def settings(runs: Sequence[Run]) -> tuple[Table | None, Table | None]:
 
 def facts(runs: Sequence[Run]) -> Table | None:
   """Models and data that differ, from the rest of run.json."""
-  of_arms = _facts(runs, _about)
-  names = [name for name in _differing(of_arms) if _WRITTEN not in name]
-  return _table("fact", names, of_arms)
+  arm_facts = _facts(runs, _about)
+  names = [name for name in _differing(arm_facts) if _WRITTEN not in name]
+  return _table("fact", names, arm_facts)
 
 
 def written(runs: Sequence[Run]) -> Table | None:
@@ -74,12 +74,12 @@ def _facts(
   """Texts of the facts of each arm; all of them where its seeds differ."""
   facts: dict[str, dict[str, str]] = {}
   for arm in arms.by_arm(runs):
-    of_runs = [facts_of(run) for run in arm.runs]
+    run_facts = [facts_of(run) for run in arm.runs]
     folders = [set(run.name.split("/")) for run in arm.runs]
     common = set.intersection(*folders)
     facts[arm.name] = {}
-    for name in dict.fromkeys(name for of_run in of_runs for name in of_run):
-      texts = [formats.setting(of_run.get(name)) for of_run in of_runs]
+    for name in dict.fromkeys(name for values in run_facts for name in values):
+      texts = [formats.setting(values.get(name)) for values in run_facts]
       if len(set(texts)) > 1:
         texts = [
           arms.with_stars(text, own - common)

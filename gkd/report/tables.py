@@ -184,8 +184,8 @@ def _joined(
   titles = {metric_info.title(score, scores): score for score in scores}
   rows = []
   for name, others in references(everyone.runs, scores).items():
-    of_model = [others.get(titles.get(column)) for column in columns]
-    texts = ["–" if s is None else _score(everyone, s) for s in of_model]
+    model_scores = [others.get(titles.get(column)) for column in columns]
+    texts = ["–" if s is None else _score(everyone, s) for s in model_scores]
     rows.append([Cell(name), *map(Cell, texts)])
   rows += [
     [Cell(arm.name), *cells]
