@@ -32,7 +32,7 @@ def check(source: str | os.PathLike, destination: str | os.PathLike) -> None:
         " give a folder outside of it"
       )
     _partial(path).exists()  # the longer name
-    files.check_folder(str(path.parent), "the folder of the destination")
+    files.check_folder(str(path.parent), f"cannot write {path}: folder")
   except OSError as error:
     raise UserError(
       f"cannot write {path} ({error.strerror}); give another folder"

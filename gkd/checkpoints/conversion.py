@@ -52,12 +52,14 @@ class Plan:
     to: format to write.
     vocabulary: the tokenizer to write; None for none.
     remarks: sentences about what changes or stays behind.
+    source: the folder that was given; nothing is written into it.
   """
 
   checkpoint: Checkpoint
   to: Format
   vocabulary: Vocabulary | None = None
   remarks: tuple[str, ...] = ()
+  source: str | os.PathLike | None = None
 
 
 def plan(
@@ -85,16 +87,15 @@ def plan(
   Raises:
     UserError: the source cannot be read, or a request that cannot be met.
   """
+  if to not in _NOT_KEPT:
+    raise UserError(f"to {to!r}; expected {', '.join(_NOT_KEPT)}")
+  if dtype is not None and dtype not in _ABOUT_CAST:
+    raise UserError(f"dtype {dtype!r}; expected {' or '.join(_ABOUT_CAST)}")
   if step is not None and step < 0:
     raise UserError(f"step {step}; expected 0 or more, as steps are counted")
   given = given or {}
   requests = {**given, "tokenizer": tokenizer, "slots": slots or None}
-  for name in _NOT_KEPT[to]:
-    if requests.get(name) is not None:
-      raise UserError(
-        f"{name}={requests[name]!r} has no effect: {_KEEPER[to]} does not keep"
-        " it; leave it out"
-      )
+  _check_kept(requests, to)
   opened = open_checkpoint(source, step=step, **given)
   if opened.family != registry.T5:
     raise UserError(
@@ -115,9 +116,17 @@ def plan(
     t5x_writer.check(opened)
   about_config = _about_config(opened.config) if to == "t5x" else ""
   remarks = (about_step, about_slots, about_types, about_config)
-  return Plan(
-    opened, to, vocabulary, tuple(filter(None, (*remarks, about_tokenizer)))
-  )
+  remarks = tuple(filter(None, (*remarks, about_tokenizer)))
+  return Plan(opened, to, vocabulary, remarks, source)
+
+
+def check_card(card: Mapping[str, str] | None, to: Format) -> None:
+  """Refuses fields of a model card for a format that has none."""
+  if card and to != "hf":
+    raise UserError(
+      f"--{next(iter(card))} has no effect: only a Hugging Face folder has a"
+      " model card; leave it out"
+    )
 
 
 def write(
@@ -136,9 +145,13 @@ def write(
       `model_card.text`.
 
   Raises:
-    UserError: an array cannot be read or the destination not be written; then
-      nothing is left at `destination`.
+    UserError: a card for a format that has none, an array that cannot be read,
+      a destination in the source or one that cannot be written; nothing is left
+      at `destination`.
   """
+  check_card(card, planned.to)
+  if planned.source is not None:
+    atomic_dir.check(planned.source, destination)
   vocabulary = planned.vocabulary
   with atomic_dir.create(destination) as partial:
     _check_space(planned, Path(destination).expanduser().absolute())
@@ -149,6 +162,17 @@ def write(
         native_checkpoint.write(partial, checkpoint, vocabulary=vocabulary)
       else:
         hf_folder.write(partial, checkpoint, vocabulary=vocabulary, card=card)
+
+
+def _check_kept(requests: Mapping[str, Any], to: Format) -> None:
+  """Refuses a request that the format has no place for, as its flag."""
+  for name in _NOT_KEPT[to]:
+    if (value := requests.get(name)) is not None:
+      flags = {"slots": "--slots", "tokenizer": f"--tokenizer={value}"}
+      flag = flags.get(name, f"--set {name}={value}")
+      raise UserError(
+        f"{flag} has no effect: {_KEEPER[to]} does not keep it; leave it out"
+      )
 
 
 def _with_step(

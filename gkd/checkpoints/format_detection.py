@@ -32,7 +32,7 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 T5X_STEP = re.compile(r"checkpoint_(\d+)")
 # What T5X and Orbax call a checkpoint that is still being written.
 HALF_WRITTEN = re.compile(
-  r"(checkpoint_\d+|state)\.(tmp-|orbax-checkpoint-tmp)"
+  r"(checkpoint_\d+|state)\.tmp-|.*\.orbax-checkpoint-tmp"
 )
 
 
@@ -75,10 +75,9 @@ def detect(path: str | os.PathLike) -> Format:
     or (state / "checkpoint").is_file()
   ):
     return "t5x"
-  if not has_tensors:
-    _refuse_other_weights(folder, names)
   if has_tensors or "config.json" in names:
     return "hf"
+  refuse_other_weights(folder, names)
   raise UserError(_refusal(folder, names))
 
 
@@ -114,7 +113,7 @@ def existing_folder(path: str | os.PathLike) -> Path:
   index = folder.with_name(folder.name + ".index")
   for file in (folder, index):
     if file.is_file():
-      _refuse_other_weights(file.parent, {file.name})
+      refuse_other_weights(file.parent, {file.name})
       raise UserError(_refusal(file, {file.name}))
   if _HUB_NAME.fullmatch(text) and not folder.parent.is_dir():
     raise UserError(
@@ -150,7 +149,7 @@ def _refusal(path: Path, names: set[str]) -> str:
   return f"{path} (with {some}, …) is no checkpoint that gkd reads; {_EXPECTED}"
 
 
-def _refuse_other_weights(folder: Path, names: set[str]) -> None:
+def refuse_other_weights(folder: Path, names: set[str]) -> None:
   """Raises a UserError if any of the names is one of a pickle or the like."""
   for name in sorted(names):
     suffix = Path(name.removesuffix(".index.json")).suffix

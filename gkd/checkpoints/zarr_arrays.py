@@ -52,7 +52,7 @@ def tree_index(folder: Path) -> tuple[dict[str, str], bool]:
   """{slash-separated name: folder of the array}, and whether it is zarr 3.
 
   Raises:
-    UserError: the index is missing or damaged.
+    UserError: the index is missing or damaged, or has a name twice.
   """
   file = folder / INDEX_FILE
   with reading(file):
@@ -62,7 +62,14 @@ def tree_index(folder: Path) -> tuple[dict[str, str], bool]:
       for leaf in index["tree_metadata"].values()
       if leaf["value_metadata"]["value_type"] not in _NOTHING
     ]
-    names = {"/".join(key): ".".join(key) for key in keys}
+    names: dict[str, str] = {}
+    for key in keys:
+      name = "/".join(key)
+      if name in names:  # keys may hold a slash
+        raise UserError(
+          f"{file} has {name} twice; give a checkpoint that Orbax has written"
+        )
+      names[name] = ".".join(key)
     return names, bool(index.get("use_zarr3"))
 
 

@@ -33,7 +33,12 @@ def convert(args: argparse.Namespace) -> None:
     UserError: see `conversion`; nothing is left of the destination.
   """
   card = {name: value for name in CARD_FIELDS if (value := getattr(args, name))}
-  _check_flags(args, card)
+  if not args.destination and not args.dry_run:
+    raise UserError(
+      "gkd convert needs a folder to write: gkd convert SRC DST --to=…, or"
+      " --dry_run to see only what it would hold"
+    )
+  conversion.check_card(card, args.to)
   if args.destination:
     atomic_dir.check(args.source, args.destination)
   planned = conversion.plan(
@@ -133,19 +138,6 @@ def table(planned: conversion.Plan) -> list[str]:
     f"{len(leaves)} arrays, {count:,} parameters, {size_bytes:,} bytes"
   )
   return lines
-
-
-def _check_flags(args: argparse.Namespace, card: dict[str, str]) -> None:
-  if not args.destination and not args.dry_run:
-    raise UserError(
-      "gkd convert needs a folder to write: gkd convert SRC DST --to=…, or"
-      " --dry_run to see only what it would hold"
-    )
-  if card and args.to != "hf":
-    raise UserError(
-      f"--{next(iter(card))} has no effect: only a Hugging Face folder has a"
-      " model card; leave it out"
-    )
 
 
 def _value(name: str, text: str) -> Any:

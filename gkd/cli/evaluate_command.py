@@ -83,7 +83,7 @@ def _evaluate(
         seed=config.seed,
         step=0,
         predictions_dir=str(output / "predictions"),
-        on_answers=draws.extend,
+        on_answers=None if outputs is None else draws.extend,
       )
       if outputs is not None:
         outputs.append((evaluation, draws))

@@ -56,7 +56,10 @@ def open_cache(
     cache = TokenCache(Path(data.cache).expanduser())
     if data.vocabulary:
       name = f"VOCABULARY {data.vocabulary!r}"
-      check_vocabulary(cache, vocabularies.of(data, folders), name)
+      remedy = (
+        "set VOCABULARY and EXTRA_IDS to the cache's, or make the cache again"
+      )
+      check_vocabulary(cache, vocabularies.of(data, folders), name, remedy)
     return cache
   spec = _spec(data, folders)
   if not rebuild and (path := lookup.find(spec)):
@@ -95,15 +98,14 @@ def open_mixture(
 
 
 def check_vocabulary(
-  cache: TokenCache, vocabulary: Vocabulary, name: str
+  cache: TokenCache, vocabulary: Vocabulary, name: str, remedy: str
 ) -> None:
   """Refuses a cache with tokens of another vocabulary than the one named."""
   if not caches.same_vocabulary(cache.info, vocabulary):
     difference = first_difference(vocabulary, cache.vocabulary)
     raise UserError(
       f"cache {cache.path} was made with another vocabulary than {name}:"
-      f" {difference}; set VOCABULARY and EXTRA_IDS to the cache's, or make the"
-      " cache again"
+      f" {difference}; {remedy}"
     )
 
 

@@ -145,7 +145,8 @@ def resolve(
     _ = mixture.vocabulary  # its own file is read: it may be damaged
   caches = [datasets.open_cache(split, folders) for split in splits]
   for cache in caches:
-    datasets.check_vocabulary(cache, vocabulary, "the models have")
+    remedy = "make it again with the model's VOCABULARY"
+    datasets.check_vocabulary(cache, vocabulary, "the models have", remedy)
     if train is not None:
       datasets.check_disjoint(mixture, cache)
   evaluated = evaluations.make_evaluations(evaluation, caches) if caches else []
@@ -163,16 +164,18 @@ def _open(
   A run that goes on reads nothing of its student's first checkpoint but what
   identifies it, and does not miss one that is gone.
   """
+  for name, role in roles.items():
+    if not role.checkpoint and not (name == "student" and random_student):
+      raise UserError(
+        f"{model_spec.MACROS[name][1]} is empty; give the folder of a run or of"
+        " a checkpoint"
+      )
   checkpoints = {}
   for name, role in roles.items():
     macro = model_spec.MACROS[name][1]
     is_past = name == "student" and resumed is not None
     if not role.checkpoint:
-      if name == "student" and random_student:
-        continue
-      raise UserError(
-        f"{macro} is empty; give the folder of a run or of a checkpoint"
-      )
+      continue
     try:
       checkpoints[name] = source.open_checkpoint(
         role.checkpoint, verify=not is_past

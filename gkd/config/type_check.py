@@ -5,6 +5,7 @@ inside. Only literals are checked, never objects.
 """
 
 import collections.abc
+import functools
 import inspect
 import types
 import typing
@@ -25,6 +26,7 @@ _NAMES = {
 }
 
 
+@functools.cache
 def hints(function: Any) -> dict[str, Any]:
   """Annotations of a callable's parameters; {} where they do not resolve."""
   try:

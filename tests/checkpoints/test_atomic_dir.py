@@ -63,7 +63,10 @@ def test_the_source_stays_as_it_is(tmp_path, source):
   [
     ("n" * 250, r"cannot write .*\(File name too long\); give another"),
     ("n" * 300 + "/out", r"cannot write .*\(File name too long\); give"),
-    ("file/deep/out", r"the destination '.*/deep': .*/file is a file; give"),
+    (
+      "file/deep/out",
+      r"cannot write .*/deep/out: folder .*/file is a file; give",
+    ),
     ("loop/out", r"cannot write .*; give a"),
     ("/proc/foo", r"cannot write to /proc \(.*; give"),
   ],
@@ -88,7 +91,7 @@ def test_a_folder_that_may_not_be_written_to_is_refused(
 ):
   monkeypatch.setattr(atomic_dir.os, "access", lambda *_: False)
   with pytest.raises(
-    UserError, match=r"destination .* cannot be written to; give"
+    UserError, match=r"cannot write .*/deep/out: .* cannot be written to; give"
   ):
     atomic_dir.check(source, tmp_path / "deep" / "out")
 

@@ -180,6 +180,17 @@ def test_what_cannot_fit_is_refused_before_it_is_begun(
   assert left_in(tmp_path) == []
 
 
+def test_a_card_that_is_not_written_and_its_own_source_are_refused(
+  model, tmp_path
+):
+  with pytest.raises(UserError, match="--license has no effect: only a Hugg"):
+    conversion.write(
+      plan(model, to="gkd"), tmp_path / "a", card={"license": "mit"}
+    )
+  with pytest.raises(UserError, match=r"is in .*/model, the folder to convert"):
+    conversion.write(plan(model, to="gkd"), model / "in")
+
+
 def test_as_it_is_unless_asked_otherwise(model):
   planned = plan(model, to="gkd", slots=True)
   tiny_models.assert_same_arrays(planned.checkpoint.leaves, MADE.leaves)
@@ -272,14 +283,20 @@ def test_a_tokenizer_that_t5x_does_not_keep_and_what_a_writer_would_refuse(
 @pytest.mark.parametrize(
   ("to", "options", "message"),
   [
-    ("t5x", {"tokenizer": "x"}, "tokenizer='x' has no effect: a T5X"),
+    ("pt", {}, "to 'pt'; expected gkd, t5x, hf"),
+    (
+      "gkd",
+      {"dtype": "float16"},
+      "dtype 'float16'; expected float32 or bfloat",
+    ),
+    ("t5x", {"tokenizer": "x"}, "^--tokenizer=x has no effect: a T5X"),
     ("hf", {}, r"no tokenizer is beside .* give --tokenizer=PATH"),
     ("t5x", {"step": -4}, r"^step -4.*expected 0 "),
     ("t5x", {"step": 8}, r"step 8 was given, but .* is of step 7"),
-    ("hf", {"slots": True, "tokenizer": "none"}, "slots=True has no effect: a"),
+    ("hf", {"slots": True, "tokenizer": "none"}, "^--slots has no effect: a"),
     ("hf", {"given": {"dtype": "bfloat16"}}, "dtype=.* no effect: a .* keep"),
     ("t5x", {"given": {"dtype": "bfloat16"}}, "dtype=.* no effect: a .* keep"),
-    ("t5x", {"given": {"dropout_rate": 0.0}}, "dropout_rate=.* has no effect"),
+    ("t5x", {"given": {"dropout_rate": 0.0}}, "^--set dropout_rate=0.0 has no"),
     ("t5x", {"given": {"vocabulary_size": 40}}, "size=40 has no effect: a T5X"),
   ],
 )

@@ -92,6 +92,7 @@ HALF = "is a half-written checkpoint, as its name says"
         "checkpoint_7.tmp-17",
         "checkpoint_7.orbax-checkpoint-tmp-12",
         "state.orbax-checkpoint-tmp",
+        "mine.orbax-checkpoint-tmp-3",
       )
     ),
     (["checkpoint_7.tmp-17/state/x"], "checkpoint_7.tmp-17/state", HALF),
@@ -124,8 +125,8 @@ def test_pickles_are_refused_with_the_command_that_converts_them(
   command = rf"can hold code.*python -c .*from_pretrained\('{folder}'{option}\)"
   assert_refused(folder, command)
   assert_refused(folder / name, command)
-  touch(folder, "config.json")
-  assert_refused(folder, command)
+  touch(folder, "config.json")  # the family is looked at first
+  assert format_detection.detect(folder) == "hf"
 
 
 def assert_refused(path, message):

@@ -60,6 +60,14 @@ def test_impossible_choices_are_refused(fields, message):
     PreservationPolicy(**fields)
 
 
+def test_a_store_keeps_the_latest(tmp_path):
+  with Store(tmp_path, PreservationPolicy(latest=2)) as store:
+    for step in (1, 2, 3, 10):
+      store.save(step, {"x": step})
+    assert store.steps() == [3, 10]
+  assert sorted(f.name for f in tmp_path.iterdir()) == ["00000003", "00000010"]
+
+
 def test_a_store_keeps_the_best(tmp_path):
   keep = PreservationPolicy(latest=1, best=1, metric="m", mode="min")
   with Store(tmp_path, keep) as store:

@@ -237,7 +237,7 @@ def test_mistakes_are_one_line(
     (
       {"split": "test", "characters": CHARACTERS[::-1]},
       ["VOCABULARY="],
-      "was made with another vocabulary than",
+      "make it again with the model's VOCABULARY",
     ),
     (
       {"split": "test", "rows": 0},

@@ -12,6 +12,7 @@ import numpy as np
 
 from gkd import files
 from gkd.checkpoints import expected_leaves
+from gkd.checkpoints import format_detection
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.hf import hf_config
@@ -33,6 +34,9 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
   Only tensors that may be the embedding once more are read, to compare them.
   """
   saved = hf_config.load(path)
+  names = {file.name for file in path.iterdir()}
+  if not any(".safetensors" in name for name in names):
+    format_detection.refuse_other_weights(path, names)
   tensors = safetensors_file.open_folder(path)
   about_copies = hf_head.take_copies(path, tensors)
   via_embedding, about_head = hf_head.take_head(path, tensors, saved)
@@ -83,6 +87,7 @@ def write(
   dtype = "bfloat16" if types == {"bfloat16"} else "float32"
   origin = checkpoint.metadata.get("hf", {})
   files.check_types(checkpoint.path, origin, _KEPT, "restore its files")
+  described = hf_config.as_json(config, dtype, origin.get("model_type"))
   # Before the hours that the arrays may take.
   page = model_card.text(checkpoint, card or {})
   files.write_text(path / model_card.FILE, page)
@@ -94,7 +99,6 @@ def write(
   safetensors_file.write_folder(
     path, dict(sorted(tensors.items())), shard_bytes
   )
-  described = hf_config.as_json(config, dtype, origin.get("model_type"))
   files.write_json(path / hf_config.FILE, described)
   generation = hf_config.generation_json(config)
   files.write_json(path / hf_config.GENERATION_FILE, generation)

@@ -122,6 +122,7 @@ def _stacked(leaves: Mapping[str, Leaf], config: T5Config) -> dict[str, Leaf]:
 
 def _stack(layers: list[Leaf], shape: tuple[int, ...]) -> Leaf:
   """All layers of a parameter in one array, heads apart."""
+  assert len(layers) == shape[1]
 
   def read() -> np.ndarray:
     array = np.empty(shape, layers[0].dtype)

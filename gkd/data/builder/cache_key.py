@@ -163,6 +163,7 @@ def _module(function: Any) -> str:
   return getattr(function, "__module__", None) or type(function).__module__
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_project(name: str) -> bool:
   """Whether a module is code of the data: ours, or the user's own."""
   top = name.partition(".")[0]

@@ -127,6 +127,14 @@ def _another_type(folder):
   file.write_bytes(file.read_bytes().replace(b'"F32"', b'"I32"', 1))
 
 
+def _renamed(name, **config):
+  def change(folder):
+    (folder / "model.safetensors").rename(folder / name)
+    tiny_models.rewrite_json(folder / "config.json", **config)
+
+  return change
+
+
 @pytest.mark.parametrize(
   ("change", "message"),
   [
@@ -139,6 +147,13 @@ def _another_type(folder):
     (_more_layers, r"should have 10000\d\d layers, but holds"),  # and at once
     (_no_decoder, r"\d+ missing: decoder.block.0.layer.0.SelfAttention.k"),
     (_another_type, r"1 of another type: .* I32, expected float32 or bf"),
+    # With the command that converts them, unless it is of another family.
+    (_renamed("pytorch_model.bin"), "can hold code .*save_pretrain"),
+    (_renamed("flax_model.msgpack"), r"msgpack .*from_flax=True\)\.save"),
+    (
+      _renamed("pytorch_model.bin", model_type="bert"),
+      "of a model of type 'bert'",
+    ),
   ],
 )
 def test_what_is_no_whole_t5_is_refused_by_name(tmp_path, change, message):

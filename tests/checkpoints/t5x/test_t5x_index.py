@@ -217,12 +217,19 @@ def _one_more(entries):
   entries["('target', 'more')"] = {**step, "key_metadata": keys}
 
 
+def _step_again(entries):
+  keys = [{"key": "state/step", "key_type": 2}]
+  step = entries["('state', 'step')"]
+  entries["('state/step',)"] = {**step, "key_metadata": keys}
+
+
 @pytest.mark.parametrize(
   ("damage", "message"),
   [
     (lambda s: (s / "_METADATA").write_text("{"), "_METADATA cannot be read"),
     (lambda s: (s / "_METADATA").write_text("{}"), "_METADATA cannot be read"),
     (_metadata(lambda e: e.update(x={})), "_METADATA cannot be read"),
+    (_metadata(_step_again), "_METADATA has state/step twice; give"),
     (_metadata(_one_more), r"target\.more/\.zarray.* does not ex"),
     (lambda s: (s / "manifest.ocdbt").unlink(), r"/\.zarray.* does not ex"),
     (lambda s: (s / "manifest.ocdbt").write_bytes(b"x"), "cannot be read"),

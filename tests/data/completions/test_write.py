@@ -324,7 +324,7 @@ def searched(prompts):
 
 @pytest.mark.parametrize("layout", [{}, {"batch_size": 16, "shard_prompts": 5}])
 def test_a_search_writes_its_best_ones_best_first(
-  search, searched, tmp_path, layout
+  plan, search, searched, tmp_path, layout
 ):
   search = dataclasses.replace(search, **layout)
   result = write_completions(tmp_path / "c", search, params)
@@ -347,6 +347,9 @@ def test_a_search_writes_its_best_ones_best_first(
   assert result.truncated == by["truncated"] == truncated
   again = write_completions(tmp_path / "c", search, fail)
   assert again[:7] == result[:7]
+  message = "completions made with temperature none, not 1.0; top_k none, not 0"
+  with pytest.raises(UserError, match=message):
+    write_completions(tmp_path / "c", plan, fail)
 
 
 def test_texts_that_are_alike_are_counted(search, tmp_path, monkeypatch):
