@@ -81,6 +81,7 @@ def make_cache(
   path,
   *,
   targets=True,
+  num_prompts=0,
   rows=40,
   split="train",
   chains=CHAINS,
@@ -93,7 +94,8 @@ def make_cache(
       np.asarray([*vocabulary.encode(text), 1], np.int32)
       for text in (problem.inputs, problem.targets)
     ]
-    target = ids[1] if targets else ids[1][:0]
+    has_target = targets and len(made) >= num_prompts
+    target = ids[1] if has_target else ids[1][:0]
     made.append(Row(ids[0], target, problem.inputs, problem.answer))
   info = {
     "task": "sums",

@@ -47,10 +47,12 @@ def entry(cache: TokenCache, data_dir: str, verified: bool = False) -> str:
   extra = f" ({spec['extra_ids']} extra)" if spec["extra_ids"] else ""
   file = cache.path / caches.PROMPTS_FILE  # written last but info.json
   modified = datetime.datetime.fromtimestamp(file.stat().st_mtime)
+  kind = "rows" if info["has_targets"] else "prompts alone"
+  if prompts := info.get("prompts_alone"):
+    kind = f"rows, {prompts:,} of them prompts alone"
   lines = [
     f"{name(cache)}: {_state(info, data_dir, verified)}",
-    f"{len(cache):,} {'rows' if info['has_targets'] else 'prompts alone'};"
-    f" tokens (longest/limit) {_lengths(info)}",
+    f"{len(cache):,} {kind}; tokens (longest/limit) {_lengths(info)}",
     f"vocabulary {spec.get('file') or spec['kind']}, {spec['size']:,}"
     f" ids{extra}; {_format_bytes(num_bytes(cache))} on disk; made"
     f" {modified.isoformat(' ', 'minutes')}",

@@ -30,7 +30,7 @@ def register(
     `gkd.tasks.evaluator`, which `compare` takes.
 
   Raises:
-    UserError: seqio or a task is not there, or a split has no references.
+    UserError: seqio or a task is not there, or a row has no reference.
   """
   try:
     evaluator = importlib.import_module("gkd.tasks.evaluator")
@@ -46,10 +46,10 @@ def register(
         f"--through_seqio: TASK_MODULE is empty; give the module that"
         f" registers task {task!r}"
       )
-    if not cache.info["has_targets"]:
+    if missing := cache.without_target:
       raise UserError(
-        f"--through_seqio: {task}/{split} has no references and so no"
-        " metrics; leave the flag out"
+        f"--through_seqio: {task}/{split}: {missing}; seqio scores each row, so"
+        " leave the flag out"
       )
     evaluator.register(task, data.module, folders.data_dir, cache.vocabulary)
   return evaluator

@@ -77,6 +77,7 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     lengths=config.data.lengths,
     seed=config.seed,
     subset=config.data.subset,
+    needs_targets=config.rollout is None or config.rollout.needs_targets,
   )
   optimizer, slots = warm_start.from_checkpoint(
     config.optimizer,

@@ -2,12 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
+import logging
 
 from gkd.config.records import EvalConfig
 from gkd.data.cache import TokenCache
 from gkd.evaluation import predictions
 from gkd.evaluation.evaluation import Evaluation
 from gkd.types import UserError
+
+log = logging.getLogger("gkd")
 
 
 def make_evaluations(
@@ -26,6 +29,11 @@ def make_evaluations(
   by_file: dict[str, Evaluation] = {}
   for cache in caches:
     _check(cache, config.data.lengths["inputs"])
+    if cache.with_target and (missing := cache.without_target):
+      log.warning(
+        "EVAL_SPLITS: %s/%s: %s; the task's metrics are of the others",
+        *(cache.info["task"], cache.info["split"], missing),
+      )
     for index, strategy in enumerate(config.strategies):
       evaluation = Evaluation(
         name=cache.info["task"],

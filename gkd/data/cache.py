@@ -41,6 +41,7 @@ PROMPTS_FILE = "prompts.npy"
 _TOKEN = np.dtype("<i4")
 # No read-ahead: rows are read at random, and a seek would throw it away.
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+_ROWS_AT_ONCE = 1024
 # (file, size, mtime) of shards whose content this process has compared.
 _compared: set[tuple[str, int, int]] = set()
 
@@ -102,6 +103,31 @@ class TokenCache:
     """[rows] uint64 content hash of each prompt text."""
     self._compare(PROMPTS_FILE)
     return np.load(self.path / PROMPTS_FILE)
+
+  @functools.cached_property
+  def with_target(self) -> Sequence[int]:
+    """The rows that have a target, rising; looked for where some have none."""
+    if self.info["has_targets"]:
+      return range(len(self))
+    rows = []
+    for start in range(0, len(self), _ROWS_AT_ONCE):
+      block = range(start, min(start + _ROWS_AT_ONCE, len(self)))
+      found = zip(block, self.tokens(block), strict=True)
+      rows += [index for index, row in found if len(row.targets)]
+    return rows
+
+  @property
+  def without_target(self) -> str:
+    """How many rows are prompts alone, and the first; "" if none is."""
+    count = len(self) - len(self.with_target)
+    if not count:
+      return ""
+    rows = enumerate([*self.with_target, None])
+    first = next(place for place, row in rows if place != row)
+    return (
+      f"{count:,} of {len(self):,} rows have no target, the first is row"
+      f" {first}"
+    )
 
   def read(self, indices: Sequence[int]) -> list[Row]:
     """Rows at these indices, in this order; an index may repeat."""

@@ -45,11 +45,13 @@ class Loader:
     lengths: Mapping[str, int],
     seed: int,
     subset: Subset = _ALL,
+    needs_targets: bool = False,
   ):
     """Checks the data against batch size, lengths and seed.
 
     `lengths` are at most those that each cache was made with and at least those
-    of its longest row; `subset` is the part of each cache that is used.
+    of its longest row; `subset` is the part of each cache that is used, without
+    its rows that have no target where the run `needs_targets`.
     """
     if batch_size < 1:
       raise UserError(f"BATCH_SIZE is {batch_size}; give 1 or more")
@@ -68,7 +70,10 @@ class Loader:
     self.lengths = dict(lengths)
     self.seed = seed
     self.subset = subset
-    self._rows = [subset.of(cache, seed) for cache in caches]
+    self._needs_targets = needs_targets
+    self._rows = [
+      subset.of(cache, seed, needs_targets=needs_targets) for cache in caches
+    ]
     self._firsts = np.cumsum([0, *map(len, caches)])
     self._sources = np.array([_source(cache) for cache in caches], np.int32)
     self.num_rows = sum(map(len, self._rows))
@@ -78,8 +83,14 @@ class Loader:
     return self.mixture.vocabulary
 
   @property
-  def has_targets(self) -> bool:
-    return self.mixture.has_targets
+  def missing_targets(self) -> str:
+    """What says that rows in use have no target; "" if all have one."""
+    for cache in self.mixture.caches:
+      if not cache.with_target:
+        return f"the data has prompts only (cache {cache.path})"
+      if cache.without_target and not self._needs_targets:
+        return f"{cache.without_target} (cache {cache.path})"
+    return ""
 
   def describe(self) -> str:
     """What is read, one line for each component."""
@@ -92,6 +103,8 @@ class Loader:
       line += self.subset.describe(rows, cache, self.seed)
       if (writer := _source(cache)) != Source.DATASET:
         line += f", targets written by the {writer.name.lower()}"
+      if self._needs_targets and (missing := cache.without_target):
+        line += f"; left out: {missing}"
       lines.append(line)
     return "\n".join(lines)
 

@@ -56,11 +56,6 @@ class Mixture:
     return self.caches[0].vocabulary
 
   @property
-  def has_targets(self) -> bool:
-    """Whether every row has a target."""
-    return all(cache.info["has_targets"] for cache in self.caches)
-
-  @property
   def shares(self) -> tuple[float, ...]:
     """Of the caches; they sum to 1."""
     return tuple(rate / sum(self.rates) for rate in self.rates)

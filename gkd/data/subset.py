@@ -27,7 +27,8 @@ class Rows:
     total: rows of the cache, or prompts with `groups`.
     size: number of them in use.
     stream: of the permutation that they are the first of, if not all are used.
-    groups: [total, m] rows of the cache of each prompt; None: single rows.
+    groups: [total, m] rows of the cache of each prompt; None: single rows, all
+      of the cache.
   """
 
   total: int
@@ -100,14 +101,23 @@ class Subset:
   def _draws(self) -> bool:
     return self.limit is not None or self.fraction not in (None, 1)
 
-  def of(self, cache: TokenCache, seed: int) -> Rows:
-    """The rows of `cache`, drawn with `seed` unless the subset has its own."""
+  def of(
+    self, cache: TokenCache, seed: int, *, needs_targets: bool = False
+  ) -> Rows:
+    """The rows of `cache`, drawn with `seed` unless the subset has its own.
+
+    With `needs_targets` they are among those with a target, where any has one.
+    """
     seed = seed if self.seed is None else self.seed
+    rows = range(len(cache))
+    if needs_targets:
+      rows = cache.with_target or rows
     m = self.targets_per_prompt
     if m is None:
-      size = min(self._size(len(cache), 1), len(cache))
-      return Rows(len(cache), size, (seed, shuffle.SUBSET))
-    groups = _groups(cache, m)
+      size = min(self._size(len(rows), 1), len(rows))
+      single = None if len(rows) == len(cache) else np.asarray(rows)[:, None]
+      return Rows(len(rows), size, (seed, shuffle.SUBSET), single)
+    groups = _groups(cache, m, np.asarray(rows))
     size = self._size(len(groups), m)
     if size > len(groups):
       raise UserError(
@@ -145,9 +155,9 @@ def rising(rows: Rows) -> np.ndarray:
   return np.sort(np.fromiter(rows, np.int64, len(rows)))
 
 
-def _groups(cache: TokenCache, size: int) -> np.ndarray:
-  """[prompts, size] the first rows of each prompt, by first appearance."""
-  order = np.argsort(cache.prompt_hashes, kind="stable")
+def _groups(cache: TokenCache, size: int, rows: np.ndarray) -> np.ndarray:
+  """[prompts, size] of `rows` the first of each prompt, by first appearance."""
+  order = rows[np.argsort(cache.prompt_hashes[rows], kind="stable")]
   hashes = cache.prompt_hashes[order]
   starts = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1]))
   counts = np.diff(starts, append=len(order))

@@ -49,11 +49,13 @@ class Measure(NamedTuple):
     values: the metrics of all prompts.
     resampled: [R, N] counts of each prompt -> {name: [R]}.
     limit: resamples at most, None for no limit.
+    num_prompts: N, where it is over a part of the prompts alone.
   """
 
   values: Mapping[str, float]
   resampled: Callable[[np.ndarray], Mapping[str, np.ndarray]]
   limit: int | None = None
+  num_prompts: int | None = None
 
 
 def scores(
@@ -64,20 +66,24 @@ def scores(
   The ends of an interval are NaN where a resample was not finite.
 
   Args:
-    measures: metrics over the same prompts.
+    measures: metrics over the same prompts, or a part of them.
     num_prompts: N.
     resamples: number of resamples, 0 for no intervals.
     seed: of the run.
   """
+  by_size = collections.defaultdict(list)
+  for measure in measures:
+    by_size[measure.num_prompts or num_prompts].append(measure)
   drawn: dict[str, list[np.ndarray]] = collections.defaultdict(list)
-  done = 0
-  for counts in _resamples(num_prompts, resamples, seed):
-    for measure in measures:
-      left = len(counts) if measure.limit is None else measure.limit - done
-      if left > 0:
-        for name, values in measure.resampled(counts[:left]).items():
-          drawn[name].append(values)
-    done += len(counts)
+  for size, same in by_size.items():
+    done = 0
+    for counts in _resamples(size, resamples, seed):
+      for measure in same:
+        left = len(counts) if measure.limit is None else measure.limit - done
+        if left > 0:
+          for name, values in measure.resampled(counts[:left]).items():
+            drawn[name].append(values)
+      done += len(counts)
   return {
     name: Score(value, *_ends(drawn[name]))
     for measure in measures

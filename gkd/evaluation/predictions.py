@@ -5,7 +5,7 @@ One JSON object a line, in the order of the split:
   sample       which of several answers to the prompt, from 0; only with several
   row          place of the example in its split, from 0
   prompt       the prompt's text
-  reference    the postprocessed target; null where the split has none
+  reference    the postprocessed target; null where the row has none
   text         what the model wrote
   prediction   the postprocessed text, which the metrics compare
   length       tokens that the model wrote, EOS included
@@ -33,6 +33,7 @@ class Cache(Protocol):
   """What evaluation uses of a `data.cache.TokenCache`."""
 
   info: Mapping[str, Any]
+  with_target: Sequence[int]
   vocabulary: Any
   postprocess: Callable[..., Any] | None
   metric_fns: Sequence[Callable[[list, list], Mapping[str, float]]]

@@ -46,14 +46,21 @@ def measures(
   Args:
     answers: one list of records for each time the whole split was answered;
       values are means over these times.
-    cache: metric functions; a split without references has none.
+    cache: metric functions; they see the rows that have a target.
   """
   task_measures: list[Measure] = []
-  if cache.info["has_targets"]:
-    targets = [record["reference"] for record in answers[0]]
-    draws = [[record["prediction"] for record in draw] for draw in answers]
+  scored = answers
+  if not cache.info["has_targets"]:
+    rows = set(cache.with_target)
+    scored = [[r for r in draw if r["row"] in rows] for draw in answers]
+  if scored[0]:
+    targets = [record["reference"] for record in scored[0]]
+    draws = [[record["prediction"] for record in draw] for draw in scored]
     for function in cache.metric_fns:
       task_measures += _function_measures(function, targets, draws)
+  task_measures = [
+    m._replace(num_prompts=len(scored[0])) for m in task_measures
+  ]
   fields = {"length": "length", "truncation_rate": "truncated"}
   sizes = [
     means({n: [r[field] for r in draw] for n, field in fields.items()})
@@ -69,8 +76,8 @@ def describe(cache: Cache, num_samples: int) -> dict[str, tuple[str, str]]:
   cannot take these is left out, with a warning.
   """
   metrics = {}
-  if cache.info["has_targets"]:
-    targets = [row.reference for row in cache.read(range(min(2, len(cache))))]
+  if first := cache.with_target[:2]:
+    targets = [row.reference for row in cache.read(first)]
     empty = [predictions.postprocessed("", cache)] * len(targets)
     for function in cache.metric_fns:
       unit = getattr(function, "unit", "")

@@ -135,15 +135,40 @@ class Mapped:
 
 def _complete(row: Row, names: Iterable[str], number: int) -> Row:
   """The fields of a row; a prompt alone has "" as its target."""
-  row = {**row, "targets": row.get("targets") or ""}
+  if row.get("targets") is None:
+    row = {**row, "targets": ""}
   for name in names:
-    kind = "a list of texts" if name == "references" else "text"
-    if name not in row or (kind == "text" and not isinstance(row[name], str)):
+    if wrong := _wrong(row, name):
+      kind = "a list of texts" if name == "references" else "text"
       raise UserError(
-        f"row {number} has {sorted(row)}; expected {name!r} as {kind}; correct"
-        " the rows of the task"
+        f"row {number} has {wrong}; expected {name!r} as {kind}; correct the"
+        " rows of the task"
       )
   return {name: row[name] for name in names}
+
+
+def _wrong(row: Row, name: str) -> str:
+  """What a row has instead of the text, or texts, of a field; "" if nothing."""
+  if name not in row:
+    return str(sorted(row))
+  value = row[name]
+  if name != "references":
+    texts = [value]
+  elif not row["targets"]:
+    return ""  # nothing is compared with them
+  elif isinstance(value, str) or not isinstance(value, Iterable):
+    return f"{name!r} {value!r:.60}"
+  else:
+    texts = [text for text in value if not isinstance(text, bytes)]
+  for text in texts:
+    if not isinstance(text, str):
+      return f"{name!r} {text!r:.60}"
+    try:
+      text.encode()
+    except UnicodeEncodeError as error:
+      place = error.start
+      return f"{name!r} with half a character, {text[place]!r} at {place}"
+  return ""
 
 
 @dataclasses.dataclass(frozen=True)

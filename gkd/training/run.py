@@ -137,11 +137,12 @@ class Run:
         " set off_policy_source to 'dataset'"
       )
     needs_targets = self.rollout is None or self.rollout.needs_targets
-    if needs_targets and not self.loader.has_targets:
+    if needs_targets and (missing := self.loader.missing_targets):
       raise UserError(
-        "this run trains on targets of the data set but the data has prompts"
-        " only; set STUDENT_DATA_FRACTION to 1 or let the teacher write the"
-        " rest (off_policy_source 'teacher')"
+        f"this run trains on targets of the data set but {missing}; give other"
+        " data or a Loader with needs_targets=True, which leaves such rows out,"
+        " set STUDENT_DATA_FRACTION to 1, or let the teacher write the rest"
+        " (off_policy_source 'teacher')"
       )
     if self.preservation.best:
       self._check_best()

@@ -258,6 +258,9 @@ def test_prompts_without_targets_need_a_run_without_targets(
   line = error_of(arguments, capsys)
   assert "the data has prompts only" in line
   assert "STUDENT_DATA_FRACTION" in line
+  mixed = write_cache(tmp_path / "mixed", "train", num_prompts=3)
+  with pytest.raises(AssertionError, match="before computing"):
+    command.main([*distill, f"--gin.TRAIN_CACHE={mixed}"])
   # On-policy needs none: the next thing that happens is the student's making.
   with pytest.raises(AssertionError, match="before computing"):
     command.main([*arguments, "--gin.STUDENT_DATA_FRACTION=1.0"])

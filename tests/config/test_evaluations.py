@@ -17,6 +17,7 @@ class _Cache:
 
   vocabulary = postprocess = metric_fns = None
   path = "folder"
+  with_target, without_target = range(3), ""
 
   def __init__(self, task, split, longest=4):
     self.info = {
@@ -62,6 +63,17 @@ def test_splits_whose_files_would_have_one_name_are_refused():
   message = r"a/train\[1%:\] has the same name as a/train\[:1%\]"
   with pytest.raises(UserError, match=message):
     make(_Cache("a", "train[:1%]"), _Cache("a", "train[1%:]"))
+
+
+def test_rows_without_a_target_are_counted_at_the_start(caplog):
+  cache, prompts = _Cache("a", "test"), _Cache("b", "test")
+  cache.without_target = prompts.without_target = "2 of 3 rows have no target"
+  prompts.with_target = []
+  make(cache, prompts)
+  assert [record.getMessage() for record in caplog.records] == [
+    "EVAL_SPLITS: a/test: 2 of 3 rows have no target; the task's metrics are of"
+    " the others"
+  ]
 
 
 def test_prompts_of_any_split_must_fit():

@@ -209,8 +209,34 @@ def test_every_row_says_who_wrote_its_targets(cache, tmp_path):
 def test_a_mixture_has_targets_where_all_its_caches_have(cache, tmp_path):
   rows = [Row(np.ones(1, np.int32), np.zeros(0, np.int32), "x", None)]
   prompts = tiny_caches.write(tmp_path / "c", rows, task="p")
-  assert make_loader(cache).has_targets
-  assert not make_loader(Mixture([(cache, 1), (prompts, 1)])).has_targets
+  assert not make_loader(cache).missing_targets
+  for needs in (False, True):
+    mixed = Mixture([(cache, 1), (prompts, 1)])
+    loader = make_loader(mixed, needs_targets=needs)
+    assert "the data has prompts only" in loader.missing_targets
+
+
+def test_rows_without_a_target_are_left_out_where_targets_are_needed(
+  cache, tmp_path
+):
+  """The others come as from a cache of them alone."""
+  rows = cache.read(range(40))
+  kept = [i for i in range(40) if i not in (7, 12, 39)]
+  alone = tiny_caches.write(tmp_path / "k", [rows[i] for i in kept])
+  for i in (7, 12, 39):
+    rows[i] = rows[i]._replace(targets=np.zeros(0, np.int32), reference=None)
+  mixed = tiny_caches.write(tmp_path / "m", rows)
+  missing = "3 of 40 rows have no target, the first is row 7"
+  whole = make_loader(mixed)
+  assert whole.missing_targets == f"{missing} (cache {mixed.path})"
+  assert set(stream(whole, 10)) == set(range(40))
+  for subset in (Subset(), Subset(limit=20), Subset(targets_per_prompt=1)):
+    loader = make_loader(mixed, needs_targets=True, subset=subset)
+    assert loader.missing_targets == ""
+    expected = stream(make_loader(alone, subset=subset), 20)
+    assert stream(loader, 20) == [kept[row] for row in expected]
+  text = make_loader(mixed, needs_targets=True).describe()
+  assert text == f"toy train, 37 of 40 rows; left out: {missing}"
 
 
 def test_what_cannot_work_is_refused(cache, mixture, tmp_path):

@@ -88,6 +88,7 @@ class Cache:
 
   def __init__(self, num_rows=5, has_targets=True):
     self.info = {"has_targets": has_targets}
+    self.with_target = range(num_rows if has_targets else 0)
     self.vocabulary = _Vocabulary()
     self.postprocess = lambda text, example=None, is_target=False: text[:1]
     self.calls = []

@@ -14,6 +14,7 @@ from gkd.text import metrics
 def _records(targets, texts, lengths=None):
   return [
     {
+      "row": place,
       "reference": target,
       "prediction": text,
       "length": 3 if lengths is None else lengths[place],
@@ -23,9 +24,12 @@ def _records(targets, texts, lengths=None):
   ]
 
 
-def _scores(answers, *metric_fns, resamples=0, has_targets=True):
+def _scores(answers, *metric_fns, resamples=0, with_target=None):
+  """`with_target` are the rows that have one; None for all."""
   cache = types.SimpleNamespace(
-    info={"has_targets": has_targets}, metric_fns=metric_fns
+    info={"has_targets": with_target is None},
+    with_target=with_target,
+    metric_fns=metric_fns,
   )
   measures = scores.measures(answers, cache)
   number = len(answers[0])
@@ -130,7 +134,25 @@ def test_long_resampling_says_which_function_takes_it(monkeypatch, capsys):
   )
 
 
+def test_metrics_and_intervals_are_of_the_rows_that_have_a_target():
+  def f1(targets, predictions):
+    return {"f1": 100.0 * np.mean(np.equal(targets, predictions))}
+
+  kept = [row for row in range(40) if row % 4 != 1]
+  targets = ["1" if row in kept else None for row in range(40)]
+  lengths = [1 if row in kept else 9 for row in range(40)]
+  draws = [_records(targets, x * 10, lengths) for x in (["1", "2"] * 2, "1221")]
+  functions = (metrics.accuracy, f1)
+  found = _scores(draws, *functions, resamples=50, with_target=kept)
+  own = [[draw[row] for row in kept] for draw in draws]
+  scored = _scores(own, *functions, resamples=50)
+  assert 0 < found["accuracy"].low < found["accuracy"].high < 100
+  for name in ("accuracy", "majority_accuracy", "f1"):
+    assert found[name] == scored[name]
+  assert found["length"].value == 3.0
+
+
 def test_prompts_alone_have_lengths_only():
   records = [_records(["1"], ["1"])]
-  found = _scores(records, metrics.accuracy, has_targets=False)
+  found = _scores(records, metrics.accuracy, with_target=[])
   assert sorted(found) == ["length", "truncation_rate"]

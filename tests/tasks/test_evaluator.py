@@ -164,9 +164,11 @@ def test_what_seqio_needs_is_found_before_any_work(
   wrong = "--gin.TASK_MODULE=gkd.tasks.summarization"
   seqio.TaskRegistry.remove("tatoeba_ende")
   assert "task 'tatoeba_ende' is not registered by gkd.ta" in error(own, wrong)
-  cache.info["has_targets"] = False
+  cache.with_target = range(1, len(cache))
   data = records.DataConfig(task="a", split="b", module="c", lengths=LENGTHS)
-  with pytest.raises(UserError, match="has no references and so no metrics"):
+  with pytest.raises(
+    UserError, match="no target, the first is row 0; seqio scores each"
+  ):
     seqio_check.register([(data, cache)], None)
   monkeypatch.setitem(sys.modules, "gkd.tasks.evaluator", None)
   message = r"--through_seqio needs seqio and TensorFlow \(import of"

@@ -43,7 +43,16 @@ def test_the_number_of_rows_is_known_where_it_can_be():
   [
     ({"targets": "a"}, "inputs"),
     ({"inputs": "a", "targets": 2}, "targets"),
+    ({"inputs": "a", "targets": 0}, "targets"),
+    ({"inputs": "a", "targets": False}, "targets"),
+    ({"inputs": "a", "targets": []}, "targets"),
+    ({"inputs": None}, "inputs"),
+    ({"inputs": "a\ud800"}, "inputs"),
+    ({"inputs": "a", "targets": "\udfff"}, "targets"),
     ({"inputs": "a"}, "references"),
+    ({"inputs": "a", "targets": "b", "references": "bc"}, "references"),
+    ({"inputs": "a", "targets": "b", "references": [1]}, "references"),
+    ({"inputs": "a", "targets": "b", "references": 1}, "references"),
   ],
 )
 def test_a_wrong_row_is_named_by_its_number(row, wrong):

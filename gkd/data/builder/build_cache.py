@@ -109,10 +109,17 @@ def _build(spec: CacheSpec, num_workers: int | None, check: bool) -> str:
         writer.discard()
         return str(path)
       _write_shards(writer, examples, spec, info["postprocess"], num_workers)
-      info |= _truncated(writer, spec)
+      info |= _row_counts(writer, spec)
       # A source may open a file later than its first row.
       info["raw_files"] = cache_key.raw_file_states(opened) | raw
-      return writer.finish({**info, "vocabulary": spec.vocabulary})
+      made = writer.finish({**info, "vocabulary": spec.vocabulary})
+  if "prompts_alone" in info:
+    log.warning(
+      "%s: %s; such rows have no metrics, and training on targets leaves them"
+      " out",
+      *(spec.name, caches.TokenCache(made).without_target),
+    )
+  return made
 
 
 def _is_usable(path: Path, spec: CacheSpec, check: bool) -> bool:
@@ -178,8 +185,8 @@ def _jobs(
     first_row += len(examples)
 
 
-def _truncated(writer: CacheWriter, spec: CacheSpec) -> dict[str, int]:
-  """Counts of rows that were cut; warns of them and of rows without targets."""
+def _row_counts(writer: CacheWriter, spec: CacheSpec) -> dict[str, int]:
+  """Counts of rows that were cut, with a warning, and of prompts alone."""
   counts = writer.counts
   cut = {name: counts[f"truncated_{name}"] for name in caches.FEATURES}
   if spec.overlong == "refuse" and any(cut.values()):
@@ -198,9 +205,7 @@ def _truncated(writer: CacheWriter, spec: CacheSpec) -> dict[str, int]:
       "%s: %d rows had more than %d %s tokens and were cut",
       *(spec.name, cut[name], spec.lengths[name], name),
     )
+  numbers = {f"truncated_{name}": count for name, count in cut.items()}
   if 0 < counts["prompts_alone"] < counts["rows"]:
-    log.warning(
-      "%s: %d of %d rows have no target; the split counts as prompts alone",
-      *(spec.name, counts["prompts_alone"], counts["rows"]),
-    )
-  return {f"truncated_{name}": count for name, count in cut.items()}
+    numbers["prompts_alone"] = counts["prompts_alone"]
+  return numbers

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import functools
 import traceback
 from typing import Any
 from typing import NamedTuple
@@ -96,7 +97,13 @@ def rows(
   for start in range(0, len(job.examples), _TEXTS_AT_ONCE):
     examples = job.examples[start : start + _TEXTS_AT_ONCE]
     if recipe.add_eos is not None:
-      examples = _tokenised(examples, recipe.vocabulary, recipe.add_eos)
+      tokenised = functools.partial(
+        _tokenised, vocabulary=recipe.vocabulary, add_eos=recipe.add_eos
+      )
+      try:
+        examples = tokenised(examples)
+      except Exception:  # again one by one, so that the row is counted to
+        examples = (tokenised([example])[0] for example in examples)
     for example in examples:
       yield _row(example, recipe, postprocess, counts)
       counts["rows"] += 1

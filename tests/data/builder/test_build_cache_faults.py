@@ -285,14 +285,18 @@ def test_rows_beyond_the_limit_are_counted_over_shards(tmp_path, caplog):
     make(tmp_path, num_workers=0)
 
 
-@pytest.mark.parametrize("targets", [[None, "", None], ["", "zwei"]])
+@pytest.mark.parametrize(
+  "targets", [[None, "", None], ["eins", "", "drei", None]]
+)
 def test_rows_may_be_prompts_alone(tmp_path, caplog, targets):
   rows = [{"inputs": str(n), "targets": t} for n, t in enumerate(targets)]
   write_rows(tmp_path, rows)
   cache = TokenCache(make(tmp_path))
   assert cache.info["has_targets"] is False
-  warned = "1 of 2 rows have no target" in caplog.text
+  warned = "2 of 4 rows have no target, the first is row 1; such" in caplog.text
   assert warned == any(targets)
+  assert cache.info.get("prompts_alone") == (2 if any(targets) else None)
+  assert cache.with_target == [n for n, text in enumerate(targets) if text]
   for row, given in zip(cache.read(range(len(rows))), rows, strict=True):
     assert row.prompt == given["inputs"]
     assert row.inputs[-1] == 1

@@ -17,6 +17,7 @@ from gkd.text import postprocess
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.text.vocabulary import CharacterVocabulary
 from gkd.text.vocabulary import SentencePieceVocabulary
+from gkd.types import UserError
 
 LENGTHS = {"inputs": 12, "targets": 8}
 ROWS = [
@@ -29,6 +30,17 @@ ROWS = [
   ("long " * 40, "länger " * 40, []),
 ]
 KINDS = ("sentencepiece", "bytes", "characters")
+
+
+def test_a_row_that_cannot_be_converted_is_named_by_its_number(tmp_path):
+  (tmp_path / "cache").mkdir()
+  rows = [{"inputs": b"a", "targets": b"b"}] * 40
+  rows[25] = {"inputs": b"a", "targets": b"\xff"}
+  end = {"inputs": True, "targets": True}
+  recipe = tokenise.Recipe(str(tmp_path), LENGTHS, ByteVocabulary(), None, end)
+  message = r"row 125 cannot be converted \(UnicodeDecodeError: "
+  with pytest.raises(UserError, match=message):
+    tokenise.write(recipe, tokenise.Job(0, 100, rows))
 
 
 @pytest.fixture(scope="module")
