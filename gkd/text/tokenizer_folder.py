@@ -3,7 +3,9 @@
 Read are `spiece.model`, ByT5's settings, and a lone `tokenizer.json` of a
 Unigram model, see `unigram_json.py`. What T5's tokenizer cannot have, such as
 tokens that somebody added, is refused and never left out silently. Ids that end
-a text beside the tokenizer's own are those of the model's config.json.
+a text beside the tokenizer's own are those of config.json and
+generation_config.json. Versions of transformers keep one fact in different
+files: all of them are read, and contradictions are refused.
 """
 
 from collections.abc import Iterable
@@ -27,7 +29,11 @@ SPEC_FILE = "vocabulary.json"
 SPEC_FOLDER = "vocabulary"
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
+# Where slow tokenizers of transformers 4 keep what CONFIG_FILE lacks.
+_ADDED_FILE = "added_tokens.json"
+_SPECIAL_FILE = "special_tokens_map.json"
 MODEL_FILE = "config.json"
+GENERATION_FILE = "generation_config.json"
 # transformers' defaults where tokenizer_config.json does not say.
 _T5_EXTRA_IDS = 100
 _BYT5_EXTRA_IDS = 125
@@ -53,18 +59,22 @@ def load(folder: str | os.PathLike) -> Vocabulary | None:
   for spec in (folder / SPEC_FILE, folder / SPEC_FOLDER / SPEC_FILE):
     if os.path.lexists(spec):
       return load_vocabulary(spec)
-  settings = _read_json(folder / CONFIG_FILE, _CONFIG_TYPES)
-  added = _added(settings)
+  settings = _settings(folder)
+  outside = list(_read_json(folder / _ADDED_FILE, {}))  # {token: id}
+  added = [*_added(settings), *outside]
+  special = {n: _text(settings.get(f"{n}_token")) for n in (*_SPECIAL, "bos")}
+  # transformers adds those that the model file does not have.
+  added += [special[name] for name in _SPECIAL if special[name]]
   if (settings.get("tokenizer_class") or "").startswith("ByT5"):
     _refuse_added(folder, added)
-    return ByteVocabulary(_extra_ids(folder, settings, _BYT5_EXTRA_IDS))
+    extra_ids = _extra_ids(folder, settings, outside, _BYT5_EXTRA_IDS)
+    return ByteVocabulary(extra_ids)
   model, tokenizer = folder / SENTENCEPIECE_FILE, folder / TOKENIZER_FILE
   # A link to nowhere is there: a damaged tokenizer is not taken for none.
   if not os.path.lexists(model) and not os.path.lexists(tokenizer):
     return None
   fast = _read_json(tokenizer, _JSON_TYPES)
   added += [_text(entry) for entry in fast.get("added_tokens") or []]
-  special = {n: _text(settings.get(f"{n}_token")) for n in (*_SPECIAL, "bos")}
   if os.path.lexists(model):
     content, plain = None, SentencePieceVocabulary(model)
     _check_same_pieces(tokenizer, fast, plain)
@@ -72,7 +82,7 @@ def load(folder: str | os.PathLike) -> Vocabulary | None:
       # The sentinels of mT5 are among the pieces of its file.
       extra_ids = settings.get("extra_ids") or 0
     else:
-      extra_ids = _extra_ids(folder, settings, _T5_EXTRA_IDS)
+      extra_ids = _extra_ids(folder, settings, outside, _T5_EXTRA_IDS)
   else:
     pad, eos = (special[name] or _SPECIAL[name] for name in ("pad", "eos"))
     content, extra_ids = unigram_json.sentencepiece_model(
@@ -82,12 +92,32 @@ def load(folder: str | os.PathLike) -> Vocabulary | None:
   # Pieces of the file that the settings name are no added ones.
   own = [text for text in special.values() if plain.id_of(text) is not None]
   _refuse_added(folder, added, own)
-  ids = _special_ids(plain, special, folder / MODEL_FILE)
+  ids = _special_ids(plain, special, folder)
   return SentencePieceVocabulary(model, extra_ids, content, **ids)
 
 
+def _settings(folder: Path) -> dict[str, Any]:
+  """tokenizer_config.json, and what other files say beside it."""
+  settings = _read_json(folder / CONFIG_FILE, _CONFIG_TYPES)
+  older = _read_json(folder / _SPECIAL_FILE, _CONFIG_TYPES)
+  key = "additional_special_tokens"
+  settings[key] = [*(settings.get(key) or []), *_added(older)]
+  for key in (f"{name}_token" for name in (*_SPECIAL, "bos")):
+    ours, theirs = _text(settings.get(key)), _text(older.get(key))
+    if ours and theirs and ours != theirs:
+      raise UserError(
+        f"{folder / CONFIG_FILE} has {key} {ours!r}, but {_SPECIAL_FILE} beside"
+        f" it {theirs!r}; correct the one that is not of this model"
+      )
+    settings[key] = ours or theirs
+  if not settings.get("tokenizer_class"):
+    model = _read_json(folder / MODEL_FILE, _CONFIG_TYPES)
+    settings["tokenizer_class"] = model.get("tokenizer_class")
+  return settings
+
+
 def _special_ids(
-  plain: SentencePieceVocabulary, special: Mapping[str, str], model_file: Path
+  plain: SentencePieceVocabulary, special: Mapping[str, str], folder: Path
 ) -> dict[str, Any]:
   """Ids of padding and end of the settings, where the file has others."""
   ids: dict[str, Any] = {}
@@ -95,23 +125,52 @@ def _special_ids(
   if pad_id not in (None, plain.pad_id):
     ids["pad_id"] = pad_id
   end = plain.eos_ids[0] if eos_id is None else eos_id
-  eos_ids = _with_other_ends(model_file, end)
+  eos_ids = _with_other_ends(folder, end)
   if eos_ids != list(plain.eos_ids):
     ids["eos_ids"] = eos_ids
   return ids
 
 
-def _with_other_ends(file: Path, eos_id: int) -> list[int]:
-  """The id that ends a text, then those that the model's config.json adds."""
-  listed_ids = _read_json(file, {}).get("eos_token_id")
+def _with_other_ends(folder: Path, eos_id: int) -> list[int]:
+  """The id that ends a text, then those that the model's files add."""
+  listed_ids = model_ids(folder).get("eos_token_id")
   if not isinstance(listed_ids, list) or len(listed_ids) < 2:
     return [eos_id]
   if eos_id not in listed_ids or {type(i) for i in listed_ids} != {int}:
     raise UserError(
-      f"{file} ends texts with the ids {listed_ids}, but the tokenizer beside"
-      f" it with {eos_id}; correct eos_token_id, or the tokenizer"
+      f"the model in {folder} ends texts with the ids {listed_ids}, but the"
+      f" tokenizer with {eos_id}; correct eos_token_id, or the tokenizer"
     )
   return [eos_id, *(i for i in listed_ids if i != eos_id)]
+
+
+def model_ids(folder: Path) -> dict[str, Any]:
+  """Ids that pad, end and start texts, as the model's two files have them.
+
+  transformers trains with those of config.json and generates with those of
+  generation_config.json, which may add ids that end a text.
+  """
+  names = ("pad_token_id", "eos_token_id", "decoder_start_token_id")
+  model, generation = (
+    _read_json(folder / file, {}) for file in (MODEL_FILE, GENERATION_FILE)
+  )
+  ids = {name: model[name] for name in names if model.get(name) is not None}
+  for name in names:
+    theirs = generation.get(name)
+    if theirs is None:
+      continue
+    ours = ids.setdefault(name, theirs)
+    known = ours if isinstance(ours, list) else [ours]
+    others = theirs if isinstance(theirs, list) else [theirs]
+    more = [i for i in others if i not in known]
+    if more and (name != "eos_token_id" or len(more) == len(others)):
+      raise UserError(
+        f"{folder / MODEL_FILE} has {name} {ours}, but {GENERATION_FILE} beside"
+        f" it {theirs}; correct the one that is not of this model"
+      )
+    if more:
+      ids[name] = [*known, *more]
+  return ids
 
 
 def max_length(folder: str | os.PathLike) -> int | None:
@@ -121,10 +180,14 @@ def max_length(folder: str | os.PathLike) -> int | None:
   return length if type(length) is int and 0 < length < _MOST else None
 
 
-def _extra_ids(folder: Path, settings: Mapping[str, Any], default: int) -> int:
-  """As many as are listed: transformers adds no others to a list of them."""
-  sentinels = map(unigram_json.SENTINEL.fullmatch, _added(settings))
-  num_listed = len({match[1] for match in sentinels if match})
+def _extra_ids(
+  folder: Path, settings: Mapping[str, Any], outside: list[str], default: int
+) -> int:
+  """As many as are listed: transformers adds no others to a list of them.
+
+  Those `outside` of the settings are no such list, but are not lost.
+  """
+  num_listed = _num_sentinels(_added(settings))
   stated = settings.get("extra_ids")
   if stated is not None and stated < 0:
     raise UserError(
@@ -134,9 +197,15 @@ def _extra_ids(folder: Path, settings: Mapping[str, Any], default: int) -> int:
   if stated and num_listed and stated != num_listed:
     raise UserError(
       f"{folder / CONFIG_FILE} has extra_ids {stated}, but lists {num_listed}"
-      " <extra_id_…>; correct the file"
+      " <extra_id_…>; correct it or the files of tokens beside it"
     )
-  return num_listed or (default if stated is None else stated)
+  default = default if stated is None else stated
+  return max(num_listed or default, _num_sentinels(outside))
+
+
+def _num_sentinels(tokens: Iterable[str]) -> int:
+  matches = map(unigram_json.SENTINEL.fullmatch, tokens)
+  return len({match[1] for match in matches if match})
 
 
 def _check_same_pieces(
@@ -166,7 +235,7 @@ def _read_json(file: Path, types: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _added(settings: Mapping[str, Any]) -> list[str]:
-  """Tokens that tokenizer_config.json adds to those of the model file."""
+  """Tokens that settings add to those of the model file."""
   tokens = list((settings.get("added_tokens_decoder") or {}).values())
   for key in ("additional_special_tokens", "extra_special_tokens"):
     named = settings.get(key) or []

@@ -324,6 +324,7 @@ def test_what_t5x_does_not_keep_comes_back_as_it_is_told(golden, tmp_path):
     dropout_rate=0.0,
     eos_token_id=2,
   )
+  tiny_models.rewrite_json(folder / "generation_config.json", eos_token_id=2)
   first = tiny_models.convert(folder, tmp_path / "t5x", to="t5x")
   remark = plan(folder, to="t5x").remarks[-1]
   assert remark.startswith("config: T5X keeps none, and this one is not T5's")

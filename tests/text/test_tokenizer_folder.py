@@ -28,8 +28,8 @@ def fast_json(spiece_file, extra_ids=0):
   return unigram_json.tokenizer_json(vocabulary.load(spiece_file, extra_ids))
 
 
-def settle(folder, **settings):
-  (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+def settle(folder, *, file="tokenizer_config.json", **settings):
+  (folder / file).write_text(json.dumps(settings))
 
 
 BYTES = {"tokenizer_class": "ByT5Tokenizer"}
@@ -72,6 +72,44 @@ def test_other_ends_of_a_text_are_those_of_the_model(folder, stated, expected):
   assert tokenizer_folder.load(folder).eos_ids == expected
   (folder / "config.json").write_text('{"eos_token_id": [4, 7]}')
   refused(folder, r"ids \[4, 7\], but .* with 1; correct")
+
+
+@pytest.mark.parametrize(
+  ("model", "generation", "expected"),
+  [
+    (1, 1, (1,)),
+    (1, [1], (1,)),
+    (1, None, (1,)),
+    (None, [1, 4], (1, 4)),
+    (1, [4, 1], (1, 4)),
+    ([1, 7], [1, 4], (1, 7, 4)),
+    ([1, 7], 1, (1, 7)),
+  ],
+)
+def test_ends_of_a_text_are_also_those_of_the_generation(
+  folder, model, generation, expected
+):
+  settle(folder, file="config.json", eos_token_id=model)
+  settle(folder, file="generation_config.json", eos_token_id=generation)
+  assert tokenizer_folder.load(folder).eos_ids == expected
+
+
+@pytest.mark.parametrize(
+  ("name", "model", "generation"),
+  [
+    ("eos_token_id", 1, [4, 7]),
+    ("eos_token_id", [1, 7], 4),
+    ("pad_token_id", 0, 3),
+    ("decoder_start_token_id", 0, 2),
+  ],
+)
+def test_two_files_of_a_model_may_not_contradict_each_other(
+  folder, name, model, generation
+):
+  settle(folder, file="config.json", **{name: model})
+  settle(folder, file="generation_config.json", **{name: generation})
+  shown = rf"{name} {model}, but generation_config.json beside it {generation}"
+  refused(folder, shown.replace("[", r"\[").replace("]", r"\]"))
 
 
 def test_sentinels_inside_the_file_are_not_added_again(folder):
@@ -134,6 +172,8 @@ ADDED = {"300": {"content": "<extra_id_0>"}, "400": {"content": "<tool>"}}
       {"added_tokens_decoder": ADDED},
       "tokens that somebody added, '<tool>'; expected T5's own",
     ),
+    ({"pad_token": "[PAD]"}, r"tokens that somebody added, '\[PAD\]'"),
+    (BYTES | {"eos_token": "<|end|>"}, r"somebody added, '<\|end\|>'"),
     ({"additional_special_tokens": 5}, "tokens 5; expected a list"),
     (
       {"extra_ids": 7, "additional_special_tokens": ["<extra_id_0>"]},
@@ -148,6 +188,61 @@ ADDED = {"300": {"content": "<extra_id_0>"}, "400": {"content": "<tool>"}}
 def test_settings_that_no_t5_has_are_one_line(folder, settings, match):
   settle(folder, **settings)
   refused(folder, match)
+
+
+SLOW = {f"<extra_id_{i}>": 302 - i for i in range(3)}
+
+
+@pytest.mark.parametrize("settings", [{}, BYTES])
+@pytest.mark.parametrize(
+  ("file", "content", "added"),
+  [
+    ("added_tokens.json", SLOW, {"<tool>": 400}),
+    (
+      "special_tokens_map.json",
+      {"additional_special_tokens": list(SLOW)},
+      {"additional_special_tokens": ["<tool>"]},
+    ),
+    (
+      "special_tokens_map.json",
+      {"additional_special_tokens": [{"content": t} for t in SLOW]},
+      {"extra_special_tokens": {"tool": "<tool>"}},
+    ),
+  ],
+)
+def test_tokens_of_older_files_count_as_those_of_the_settings(
+  folder, settings, file, content, added
+):
+  """Where slow tokenizers of transformers 4 keep them."""
+  settle(folder, extra_ids=0, **settings)
+  settle(folder, file=file, **content)
+  size = 259 if settings else 300
+  assert tokenizer_folder.load(folder).size == size + 3
+  settle(folder, file=file, **content | added)
+  refused(folder, "tokens that somebody added, '<tool>'; expected T5's own")
+
+
+@pytest.mark.parametrize("settings", [{}, {"pad_token": "<s>"}])
+def test_special_tokens_of_the_older_file_are_used_or_contradict(
+  tmp_path, madlad_file, settings
+):
+  (tmp_path / "spiece.model").write_bytes(madlad_file.read_bytes())
+  settle(tmp_path, extra_ids=0, **settings)
+  pad = {"content": "<s>", "lstrip": False}
+  settle(tmp_path, file="special_tokens_map.json", pad_token=pad)
+  assert tokenizer_folder.load(tmp_path).pad_id == 1
+  settle(tmp_path, extra_ids=0, pad_token="<unk>")
+  refused(tmp_path, "pad_token '<unk>', but special_tokens_map.* it '<s>'")
+
+
+def test_bytes_may_be_named_by_the_model_alone(tmp_path):
+  """Whose folder needs no file of a tokenizer."""
+  settle(tmp_path, file="config.json", tokenizer_class="T5Tokenizer")
+  assert tokenizer_folder.load(tmp_path) is None
+  settle(tmp_path, file="config.json", **BYTES)
+  assert tokenizer_folder.load(tmp_path).size == 384
+  settle(tmp_path, tokenizer_class="T5Tokenizer")
+  assert tokenizer_folder.load(tmp_path) is None
 
 
 def _model(**changes):

@@ -14,8 +14,8 @@ from gkd.models.t5 import T5Config
 from gkd.text import tokenizer_folder
 from gkd.types import UserError
 
-FILE = "config.json"
-GENERATION_FILE = "generation_config.json"
+FILE = tokenizer_folder.MODEL_FILE
+GENERATION_FILE = tokenizer_folder.GENERATION_FILE
 
 # field of T5Config: (theirs, their default; None where it must be there).
 _FIELDS: dict[str, tuple[str, Any]] = {
@@ -123,6 +123,7 @@ def read(
     given: see `source.open_checkpoint`.
   """
   file = folder / FILE
+  saved = {**saved, **tokenizer_folder.model_ids(folder)}
   present = {key: value for key, value in saved.items() if value is not None}
   fields = {
     name: present.get(key, default) for name, (key, default) in _FIELDS.items()
