@@ -142,7 +142,9 @@ def parse_answer(text: str) -> str | None:
     >>> parse_answer("37+85=122;A122"), parse_answer("37+85=122;1")
     ('122', None)
   """
-  match = re.fullmatch(rf".*{ANSWER_MARK}(-?\d+)", text.strip(), re.DOTALL)
+  # A model may write on without end, and Python's int takes 4,300 digits.
+  pattern = rf".*{ANSWER_MARK}(-?\d{{1,1000}})"
+  match = re.fullmatch(pattern, text.strip(), re.DOTALL)
   return str(int(match[1])) if match else None
 
 

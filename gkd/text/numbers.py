@@ -8,26 +8,36 @@ afterwards.
 
 from fractions import Fraction
 import re
+import unicodedata
+
+# Characters of a number or a calculation that is read. A model may write on
+# without end, and Python's int takes 4,300 digits.
+_LONGEST = 2000
 
 _NUMBER = r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
 # A minus belongs to the number unless it stands between two values ("5-3").
 _SIGNED = re.compile(
   rf"(?P<sign>(?<![\w)%.])[-−–]\s?)?(?:\$\s?(?P<sign2>[-−]?))?(?P<value>{_NUMBER})"
-  r"(?P<over>\s?/\s?[1-9]\d*(?![\d.]))?"
+  r"(?:(?:[ ]+(?P<part>\d+))?\s?/\s?(?P<below>[1-9]\d*)(?![\d.]))?"
 )
+_VULGAR = re.compile("[¼-¾⅐-⅞]")  # ½ and its like
 _MARKER = re.compile(
-  r"####|\bthe (?:final )?answer (?:is|=)|(?:^|\n)\s*(?:A|Answer):",
+  r"####|\b(?:the (?:final )?|final )answer (?:is|=)|\banswer:"
+  r"|(?:^|\n)[^\S\n]*A:",
   re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(r"\n|\.(?=\s|$)")
 _ANNOTATION = re.compile(r"<<([^<>]*)>>")
 
-_TOKEN = rf"\$?[ ]?(?:{_NUMBER})%?"
+# Blanks before a number belong to what stands before it: with two ways to read
+# each blank, a sum without "=" takes a time exponential in its length. Without
+# the bound of 99 a run of blanks takes one quadratic in its length.
+_TOKEN = rf"(?:\$[ ]?)?(?:{_NUMBER})%?"
 _OPERATOR = r"(?:[-+*/×÷−–]|[xX](?=[ ]*[($\d.]))"
 # Numbers, operators and brackets, at least one operator, then "= result"; a
 # result that goes on ("= 1 1/2", "= 40 + 2") is none.
 _SPAN = re.compile(
-  rf"(?<![\w.,/%)*×÷])(?P<left>[-−( ]*{_TOKEN}"
+  rf"(?<![\w.,/%)*×÷])(?P<left>[-−( ]{{0,99}}{_TOKEN}"
   rf"(?:[ )]*{_OPERATOR}[ (]*{_TOKEN})+[ )]*)"
   rf"=[ ]*\$?[ ]?(?P<result>[-−]?(?:{_NUMBER}))(?![\d,]*\d|\.\d)"
   rf"(?P<percent>%?)(?![ ]*{_OPERATOR}[ ]*[$\d(]|[ ]\d)"
@@ -39,20 +49,21 @@ _CONTINUED = re.compile(r"(?:[-+*/×÷−–(\d%)]|(?<![a-zA-Z])[xX])[ ]*\Z")
 def extract_answer(text: str) -> str | None:
   """The final answer as canonical text, or None if there is none.
 
-  After the last "#### ", "The answer is" or "A:" the answer is the first
-  number, or the one behind "=" in an equation; a marker without a number means
-  no answer. Text without any marker answers with its last number. "1/2" becomes
-  "0.5", see `canonical`.
+  After the last "####", "The answer is", "Answer:" or "A:" the answer is the
+  first number, or the one behind "=" in an equation; a marker without a number
+  means no answer. Text without any marker answers with its last number. "1/2"
+  becomes "0.5" and "3 1/2" or "3½" "3.5", see `canonical`.
 
   Example:
     >>> extract_answer("He pays 2*$600 = $1200. The answer is $1,200.")
     '1200'
   """
+  text = _VULGAR.sub(_fraction_text, text)
   markers = list(_MARKER.finditer(text))
   if not markers:
     matches = list(_SIGNED.finditer(text))
     return _value_text(matches[-1]) if matches else None
-  clause = text[markers[-1].end() :].lstrip(" :=")
+  clause = text[markers[-1].end() :].lstrip(" \t\r\n:=")
   end = _CLAUSE_END.search(clause)
   clause = clause[: end.start()] if end else clause
   match = _SIGNED.search(clause.rpartition("=")[2]) or _SIGNED.search(clause)
@@ -62,13 +73,16 @@ def extract_answer(text: str) -> str | None:
 def canonical(number: str | Fraction) -> str:
   """One spelling for one value: "1,200.50" and "1200.5" are both "1200.5".
 
-  A fraction that no short decimal equals is rounded to 6 decimals.
+  A fraction that no short decimal equals is rounded to 6 decimals. Text too
+  long to be a number stays as it is.
 
   Example:
     >>> canonical("1,200.50"), canonical("-0"), canonical(Fraction(1, 3))
     ('1200.5', '0', '0.333333')
   """
   if isinstance(number, str):
+    if len(number) > _LONGEST:
+      return number
     number = Fraction(number.replace(",", ""))
   if number.denominator == 1:
     return str(number.numerator)
@@ -107,9 +121,7 @@ def recompute(text: str, given: str = "") -> str:
     before = done + rest[:start]
     done, rest = before + right, rest[end:]
     if not _values(wrong) & (seen | _values(before)):
-      # Whole numbers alone: 25 stays inside 125 and 25.5.
-      whole = rf"(?<![\d.,]){re.escape(wrong)}(?![\d]|[.,]\d)"
-      rest = re.sub(whole, right, rest)
+      rest = _replaced(rest, wrong, right)
   return done + rest
 
 
@@ -136,21 +148,50 @@ def remove_annotations(text: str) -> str:
   return "".join(parts) + text[position:]
 
 
-def _value_text(match: re.Match) -> str:
+def _fraction_text(match: re.Match) -> str:
+  return " " + unicodedata.normalize("NFKC", match[0]).replace("⁄", "/")
+
+
+def _value_text(match: re.Match) -> str | None:
+  if len(match[0]) > _LONGEST:
+    return None
   value = Fraction(match["value"].replace(",", ""))
-  if match["over"]:
-    value /= int(match["over"].strip(" /"))
+  below = int(match["below"] or 1)
+  if match["part"]:  # 3 1/2
+    value += Fraction(int(match["part"]), below)
+  else:
+    value /= below
   negative = bool(match["sign"]) or bool(match["sign2"])
   return canonical(-value if negative else value)
 
 
 def _values(text: str) -> set[str]:
-  return {canonical(match["value"]) for match in _SIGNED.finditer(text)}
+  return {
+    canonical(number)
+    for match in _SIGNED.finditer(text)
+    for number in (match["value"], match["part"])
+    if number
+  }
+
+
+def _replaced(text: str, wrong: str, right: str) -> str:
+  """The text with `right` for `wrong`, whether spelled 1,200 or 1200.
+
+  Whole numbers alone: 25 stays inside 125 and 25.5. Decimals count: in human
+  solutions $60.00 is often another quantity than the result 60.
+  """
+  sign = "[-−]" if wrong[0] in "-−" else ""
+  value = wrong.lstrip("-−").replace(",", "")
+  return re.sub(
+    rf"(?<![\d.,]){sign}(?P<value>{_NUMBER})(?!\d|[.,]\d)",
+    lambda m: right if m["value"].replace(",", "") == value else m[0],
+    text,
+  )
 
 
 def _corrected(match: re.Match, before: str) -> str | None:
   """The right result of a calculation, None where nothing has to change."""
-  if _CONTINUED.search(before):
+  if len(match[0]) > _LONGEST or _CONTINUED.search(before):
     return None
   value = _evaluate(match["left"])
   if value is None:
@@ -181,40 +222,42 @@ def _evaluate(expression: str) -> Fraction | None:
       plain = plain.replace(symbol, operator)
   tokens = re.findall(r"\d+\.?\d*%?|\.\d+%?|[-+*/()]", plain)
   try:
-    value, rest = _sum(tokens)
-  except (IndexError, ValueError, ZeroDivisionError):
+    # No recursion: a model may write any number of brackets.
+    while "(" in tokens:
+      start = len(tokens) - 1 - tokens[::-1].index("(")
+      end = tokens.index(")", start)
+      tokens[start : end + 1] = [_flat(tokens[start + 1 : end])]
+    return _flat(tokens)
+  except (ValueError, ZeroDivisionError):
     return None
-  return value if not rest else None
 
 
-def _sum(tokens: list[str]) -> tuple[Fraction, list[str]]:
-  value, tokens = _product(tokens)
-  while tokens and tokens[0] in "+-":
-    operator = tokens[0]
-    right, tokens = _product(tokens[1:])
-    value = value + right if operator == "+" else value - right
-  return value, tokens
+def _flat(tokens: list[str | Fraction]) -> Fraction:
+  """The value of numbers with operators between them, without brackets."""
+  terms: list[Fraction] = []
+  operator, negative = "+", False  # of the next number; "" behind a number
+  for token in tokens:
+    if not operator and token in ("+", "-", "*", "/"):
+      operator = token
+    elif operator and token == "-":
+      negative = not negative
+    elif operator:
+      number = -_number(token) if negative else _number(token)
+      if operator == "*":
+        terms[-1] *= number
+      elif operator == "/":
+        terms[-1] /= number
+      else:
+        terms.append(-number if operator == "-" else number)
+      operator, negative = "", False
+    else:
+      raise ValueError("a number or a bracket behind a number")
+  if operator:
+    raise ValueError("an operator without a number")
+  return sum(terms, Fraction(0))
 
 
-def _product(tokens: list[str]) -> tuple[Fraction, list[str]]:
-  value, tokens = _atom(tokens)
-  while tokens and tokens[0] in "*/":
-    operator = tokens[0]
-    right, tokens = _atom(tokens[1:])
-    value = value * right if operator == "*" else value / right
-  return value, tokens
-
-
-def _atom(tokens: list[str]) -> tuple[Fraction, list[str]]:
-  first, rest = tokens[0], tokens[1:]
-  if first == "-":
-    value, rest = _atom(rest)
-    return -value, rest
-  if first == "(":
-    value, rest = _sum(rest)
-    if rest[0] != ")":
-      raise ValueError("unclosed bracket")
-    return value, rest[1:]
-  if first.endswith("%"):
-    return Fraction(first[:-1]) / 100, rest
-  return Fraction(first), rest
+def _number(token: str | Fraction) -> Fraction:
+  if isinstance(token, str) and token.endswith("%"):
+    return Fraction(token[:-1]) / 100
+  return Fraction(token)

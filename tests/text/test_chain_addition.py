@@ -97,6 +97,7 @@ def test_every_problem_is_written_in_the_vocabulary(style, operators):
     ("1+2=3;3", None),
     ("A", None),
     ("A3;4", None),
+    pytest.param("A" + "9" * 5000, None, id="endless"),
     ("", None),
   ],
 )

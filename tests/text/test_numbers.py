@@ -32,6 +32,14 @@ from gkd.text import numbers
     ("He has 12 apples.", "12"),
     ("#### 1.5e", "1.5"),
     ("pages 3,4", "4"),
+    ("The answer is 3 1/2.", "3.5"),
+    ("A: 3½ cups", "3.5"),
+    ("1\n/ 2", "0.5"),
+    ("It fell by -1 1 / 4", "-1.25"),
+    ("2 of ⅔", "0.666667"),
+    ("The answer is:\n24\nof 25", "24"),
+    ("####\n\n$24", "24"),
+    ("final answer is 7 of 9", "7"),
     ("The answer is many. 12 or so", None),
     ("#### ", None),
     ("no number", None),
@@ -40,6 +48,21 @@ from gkd.text import numbers
 )
 def test_answer_is_found(text, answer):
   assert numbers.extract_answer(text) == answer
+
+
+# github.com/google-research/FLAN, flan/v2/templates.py: the ends of the ten
+# targets of "cot_gsm8k", and what explains an answer that comes first.
+@pytest.mark.parametrize("rest", ["", " Tom has 3.", "\nExplanation: 5+8 = 13"])
+@pytest.mark.parametrize(
+  "marker",
+  [
+    *("Therefore, the answer is", "So, the answer is", "The answer:"),
+    *("So the final answer is", "Final answer:", "So the answer is"),
+    *("The final answer:", "Thus, the answer is"),
+  ],
+)
+def test_answers_of_flan_templates_are_found_whatever_follows(marker, rest):
+  assert numbers.extract_answer(f"5+7 = 12. {marker} 12.{rest}") == "12"
 
 
 @pytest.mark.parametrize(
@@ -93,10 +116,32 @@ def test_canonical_spelling(number, text):
     ),
     # and no longer number.
     ("2*3 = 5. 15 and 5.5 and 5,000, 5.", "2*3 = 6. 15 and 5.5 and 5,000, 6."),
+    # The same value is the same number, with a comma or without.
+    ("2*600 = $1,300. He has $1300.", "2*600 = $1200. He has $1200."),
+    ("2*600 = 1300. 1,300.5, 1,300", "2*600 = 1200. 1,300.5, 1200"),
+    ("1-2,002 = -2,000. −2000", "1-2,002 = -2001. -2001"),
   ],
 )
 def test_results_are_recomputed(wrong, right):
   assert numbers.recompute(wrong) == right
+
+
+def test_a_model_may_write_any_depth_and_without_end():
+  deep, digits = "1+(" * 330 + "1+1" + ")" * 330, "9" * 5000
+  assert numbers.recompute(f"{deep} = 3") == f"{deep} = 332"
+  assert numbers.recompute(f"2+2 = 5 of {digits}") == f"2+2 = 4 of {digits}"
+  for text in (
+    "(" * 330 + "1+1" + ")" * 330 + " = 3",
+    "(" * 5000 + "1+1 = 3",
+    "-" * 5000 + "1+1 = 3",
+    "1 + " * 100 + "1 apples",
+    "1+" * 1000 + "1 = 3",
+    f"{digits} + 1 = 2",
+    f"2+2 = {digits}",
+  ):
+    assert numbers.recompute(text) == text
+  for text in (digits, f"-{digits}", f"1/{digits}", f"1 1/{digits}"):
+    assert numbers.extract_answer(text) is None
 
 
 def test_a_number_of_the_question_is_not_replaced():
@@ -143,6 +188,21 @@ def test_calculator_keeps_the_answers_of_human_solutions(data_dir):
     changed += numbers.extract_answer(repaired) != expected
   # Solutions whose written arithmetic is wrong or means "a / (b/c)".
   assert changed <= 15
+
+
+def test_corrections_reach_real_answers_spelled_without_the_comma(data_dir):
+  reached = 0
+  for row in _rows(data_dir, "gsm8k_test"):
+    solution, _, answer = row["targets"].rpartition("\n#### ")
+    spelled = f"{int(answer.replace(',', '')):,}"
+    wrong = int(spelled.replace(",", "")) + 1
+    if spelled != answer:
+      text = numbers.remove_annotations(solution)
+      text = text.replace(spelled, f"{wrong:,}") + f"\n#### {wrong}"
+      repaired = numbers.recompute(text, row["inputs"])
+      reached += numbers.extract_answer(repaired) == answer
+  # The others calculate over words ("10,800 widgets/month * $6/widget").
+  assert reached >= 12
 
 
 def _rows(data_dir, name):
