@@ -2,12 +2,14 @@
 
 Nothing about randomness has to be saved: every draw of a run can be made again
 from the seed and the step. A row's draws fold in its global row id, so they
-depend neither on the neighbours in the batch nor on the batch size.
+depend neither on the neighbours in the batch nor on the batch size. A row that
+is drawn for again in the same batch gets other draws the second time.
 """
 
 import enum
 
 import jax
+import jax.numpy as jnp
 
 from gkd.types import Array
 from gkd.types import Key
@@ -37,8 +39,17 @@ def stream(seed: int | Array, step: int | Array, role: Role) -> Key:
 
 
 def per_row(key: Key, example_ids: Array) -> Key:
-  """[B] keys, one per global row id of `example_ids` [B]."""
-  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, example_ids)
+  """[B] keys, one per global row id of `example_ids` [B].
+
+  An id that occurred earlier in the batch also folds in how often it did, so
+  that two completions of one prompt differ.
+  """
+  row_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, example_ids)
+  same = example_ids[:, None] == example_ids
+  occurrence = jnp.sum(jnp.tril(same, -1), axis=1, dtype=jnp.int32)
+  # Negative, as `at_position` folds in the numbers from 0 on.
+  again = jax.vmap(jax.random.fold_in)(row_keys, -occurrence)
+  return jnp.where(occurrence > 0, again, row_keys)
 
 
 def at_position(row_keys: Key, position: int | Array) -> Key:

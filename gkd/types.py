@@ -56,8 +56,9 @@ class Batch:
     targets: [B, T] int32 target ids, EOS included.
     weights: [B, T] float32; 1 where a target counts (EOS included), 0 on
       padding and on rows that have no target.
-    rows: [B] int32 global row ids; a row's random draws depend on these, never
-      on its place in the batch. -1 marks a filler row of a last batch.
+    rows: [B] int32 global row ids; a row's random draws depend on these, and
+      for an id that occurs again on which one it is, not on its place in the
+      batch. -1 marks a filler row of a last batch.
     source: [B] int32, a `Source`.
     segments: optional `Pair` of segment ids (1, 2, …; 0 = padding) of a packed
       batch.

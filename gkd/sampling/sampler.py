@@ -1,8 +1,9 @@
 """Draws target sequences from a model: one prefill, one loop, early exit.
 
 The draws of a row depend on (caller's key, global example id, position) only,
-so a row gets the same sample alone, in any batch and in any order. The forward
-pass is in inference mode. Not jitted here, see `generate.py`; beam search is in
+so a row gets the same sample alone, in any batch and in any order; if it occurs
+again in a batch, another, see `keys.per_row`. The forward pass is in inference
+mode. Not jitted here, see `generate.py`; beam search is in
 `beam_search.py`.
 """
 

@@ -37,7 +37,7 @@ def choose(logits, row_keys, decoding=PLAIN):
 
 
 def row_keys(number):
-  return keys.per_row(KEY, jnp.arange(number))
+  return jax.jit(keys.per_row)(KEY, jnp.arange(number))
 
 
 def reference(row, previous, temperature=1.0):
@@ -226,6 +226,16 @@ def test_a_row_gets_the_same_sample_alone_and_in_any_batch():
   for part in (slice(7, 8), slice(3, 8)):
     got = sample(rows=rows[part], inputs=inputs[part])
     np.testing.assert_array_equal(got.tokens, whole.tokens[part])
+
+
+def test_a_row_that_occurs_again_is_drawn_anew():
+  rows = np.array([5, -1, 7, 5, -1, 5, 5])
+  inputs = np.tile(toy.make_inputs(1), (len(rows), 1))
+  tokens = np.asarray(sample(rows=rows, inputs=inputs, max_length=40).tokens)
+  again = np.flatnonzero(rows == 5)
+  assert len(np.unique(tokens[again], axis=0)) == len(again)
+  first = sample(rows=rows[:3], inputs=inputs[:3], max_length=40)
+  np.testing.assert_array_equal(tokens[:3], first.tokens)
 
 
 def test_a_longer_limit_only_appends():

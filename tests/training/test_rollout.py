@@ -172,6 +172,18 @@ def test_an_examples_lot_depends_on_its_row_not_on_its_place():
     )
 
 
+def test_equal_rows_of_a_batch_have_draws_of_their_own():
+  given = _batch(rows=np.full(B, 100))
+  given.inputs[:] = given.inputs[0]
+  batch, _ = roll_out(given, step=4, plan=Rollout(1.0))
+  assert len(np.unique(batch.targets, axis=0)) > B // 2
+  alone, _ = roll_out(_batch(), step=4, plan=Rollout(1.0))
+  np.testing.assert_array_equal(batch.targets[0], alone.targets[0])
+  plan = Rollout(0.5, mixing="example")
+  batch, _ = roll_out(given, step=4, plan=plan)
+  assert len(np.unique(batch.source)) == 2
+
+
 def test_the_teacher_answers_in_place_of_the_data_set():
   plan = Rollout(0.0, off_policy_source="teacher")
   batch, statistics = roll_out(_batch(False), step=2, plan=plan)
@@ -302,13 +314,15 @@ def test_changed_decoding_lambda_step_and_seed_do_not_compile():
   assert rollout._split._cache_size() == splits
 
 
-def test_a_sharded_batch_stays_sharded_and_gets_the_same_answers():
+@pytest.mark.parametrize("num_rows", [B, 3])
+def test_a_sharded_batch_stays_sharded_and_gets_the_same_answers(num_rows):
   mesh = partitioning.make_mesh()
   sharding = partitioning.batch_sharding(mesh)
-  given = jax.device_put(_batch(), sharding)
+  on_host = _batch(rows=np.arange(B) % num_rows)
+  given = jax.device_put(on_host, sharding)
   plan = Rollout(0.5, mixing="example")
   batch, statistics = roll_out(given, step=3, plan=plan)
-  single, expected = roll_out(_batch(), step=3, plan=plan)
+  single, expected = roll_out(on_host, step=3, plan=plan)
   for name in ("targets", "weights", "source"):
     new, old = getattr(batch, name), getattr(given, name)
     assert new.sharding == old.sharding
