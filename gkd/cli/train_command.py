@@ -85,6 +85,9 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     resolved.models["student"],
     resumed,
   )
+  if resumed is None:
+    student = resolved.checkpoints.get("student")
+    warm_start.warn_of_t5x_steps(student, config.train_steps)
   config = dataclasses.replace(config, optimizer=optimizer)
   roles = {"student": _student(config, resolved, resumed is not None)}
   roles |= {r: resolved.model(r) for r in resolved.roles if r != "student"}

@@ -31,6 +31,7 @@ from gkd.training.run import Run
 from gkd.types import UserError
 
 _SAMPLING = ("SAMPLING_TEMPERATURE", "SAMPLING_TOP_K", "SAMPLING_TOP_P")
+_GREEDY = "SAMPLING_TEMPERATURE is 0, which is greedy"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,8 @@ class TrainConfig:
     schedule, source = self.rollout.schedule, self.rollout.off_policy_source
     if schedule.maximum == 0 and source == "dataset":
       yield _SAMPLING, "STUDENT_DATA_FRACTION is 0 and no step samples"
+    elif not self.rollout.decoding.is_random:
+      yield _SAMPLING[1:], _GREEDY
     if schedule.maximum == 0 or schedule.minimum == 1:
       why = "at a STUDENT_DATA_FRACTION of 0 or 1 there is nothing to draw"
       yield ["MIXING"], why
@@ -215,4 +218,4 @@ class SampleConfig:
       return
     yield ["BEAM_ALPHA"], "BEAM_SIZE is 0, so there is no beam search"
     if not self.decoding.is_random:
-      yield _SAMPLING[1:], "SAMPLING_TEMPERATURE is 0, which is greedy"
+      yield _SAMPLING[1:], _GREEDY

@@ -74,6 +74,19 @@ def from_checkpoint(
   return optimizer, slots
 
 
+def warn_of_t5x_steps(checkpoint: Checkpoint | None, train_steps: int) -> None:
+  """Warns where TRAIN_STEPS may be T5X's, which counts those before the run."""
+  if checkpoint is None or checkpoint.format != "t5x" or not checkpoint.step:
+    return
+  if checkpoint.step < train_steps:
+    log.warning(
+      "TRAIN_STEPS %s counts the steps of this run alone, unlike T5X's, which"
+      " would include the %s of %s; for the end that T5X would have give %s",
+      *(format(train_steps, ","), format(checkpoint.step, ","), _NAME),
+      train_steps - checkpoint.step,
+    )
+
+
 def _read_slots(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
   step = format(checkpoint.step, ",")
   log.info("%s: %d slots of step %s", _NAME, len(checkpoint.slots), step)

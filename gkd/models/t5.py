@@ -59,12 +59,12 @@ class T5Config:
   """
 
   vocab_size: int
-  emb_dim: int = 512
-  num_heads: int = 8
-  num_encoder_layers: int = 6
-  num_decoder_layers: int = 6
-  head_dim: int = 64
-  mlp_dim: int = 2048
+  emb_dim: int
+  num_heads: int
+  num_encoder_layers: int
+  num_decoder_layers: int
+  head_dim: int
+  mlp_dim: int
   mlp_activations: tuple[str, ...] = ("relu",)
   dropout_rate: float = 0.1
   logits_via_embedding: bool = False
@@ -90,8 +90,16 @@ class T5Config:
         f"unknown T5Config field(s) {', '.join(unknown)}; expected some of "
         f"{', '.join(fields)}; correct the name"
       )
-    if "vocab_size" not in values:
-      raise UserError("T5Config without vocab_size; give the table's rows")
+    missing = [
+      field.name
+      for field in dataclasses.fields(cls)
+      if field.default is dataclasses.MISSING and field.name not in values
+    ]
+    if missing:
+      raise UserError(
+        f"T5Config {dict(fields_of_size)} has no {', '.join(missing)}; give all"
+        " sizes, or a published one by its name, such as T5_1_1_SMALL"
+      )
     return cls(**values)
 
   def with_overrides(

@@ -19,6 +19,7 @@ from gkd.sampling import sampler
 from gkd.sampling.sampler import Samples
 from gkd.types import Array
 from gkd.types import Key
+from gkd.types import UserError
 
 
 @flax.struct.dataclass
@@ -61,7 +62,11 @@ class SamplingParams:
     )
 
   def check_num_ids(self, num_ids: int) -> None:
-    """Any number of ids is enough."""
+    if self.top_k >= num_ids:
+      raise UserError(
+        f"decoding top_k is {self.top_k}, but the model chooses among {num_ids}"
+        " ids, which keeps all of them; give fewer, or 0 to keep all"
+      )
 
   def settings(self) -> dict[str, Any]:
     return {"strategy": "sampling", **vars(self)}

@@ -45,7 +45,7 @@ class Strategy(Protocol):
     """Raises a UserError if a number (of the host) is out of range."""
 
   def check_num_ids(self, num_ids: int) -> None:
-    """Raises a UserError if there are too few ids to choose from."""
+    """Raises a UserError if a number is too large for so many ids."""
 
   def settings(self) -> dict[str, Any]:
     """The strategy and its numbers as JSON."""

@@ -144,6 +144,8 @@ class Run:
         " set STUDENT_DATA_FRACTION to 1, or let the teacher write the rest"
         " (off_policy_source 'teacher')"
       )
+    if self.rollout is not None:  # the padding is never generated
+      self.rollout.decoding.check_num_ids(self.loader.vocabulary.size - 1)
     if self.preservation.best:
       self._check_best()
 
@@ -237,13 +239,16 @@ class Run:
     data = (
       self.rollout.describe() if self.rollout else "fixed data, as in the cache"
     )
+    first = self.optimizer.schedule.begins_at
+    last = first + self.train_steps
     lines += [
       f"objective: {self.objective.describe()}",
       f"targets:   {data}",
       f"reduction: {self.reduction}",
       f"optimizer: {self.optimizer.describe()}",
       f"data:      {_INDENT.join(self.loader.describe().splitlines())}",
-      f"steps:     {self.train_steps:,} of batch {self.loader.batch_size}",
+      f"steps:     {self.train_steps:,} of this run, absolute steps {first:,}"
+      f" to {last:,}, of batch {self.loader.batch_size}",
       f"folder:    {self.model_dir}",
     ]
     return "\n".join(lines)

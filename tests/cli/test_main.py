@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 import re
 
+import jax
 import pytest
 
 from gkd import files
+from gkd import keys
 from gkd.cli import evaluate_command
 from gkd.cli import main as command
 from gkd.cli import train_command
@@ -16,6 +18,7 @@ from gkd.config import records
 from gkd.data.cache import TokenCache
 from gkd.text.chain_addition import CHARACTERS
 from gkd.training import loop
+from gkd.types import UserError
 from tests.cli.command_lines import LENGTHS
 from tests.cli.command_lines import arguments
 from tests.cli.command_lines import error_of
@@ -73,6 +76,22 @@ def nothing_computed(monkeypatch):
   monkeypatch.setattr(evaluate_command, "evaluate_once", refuse)
 
 
+@pytest.mark.parametrize(
+  "flag", [jax.enable_x64(True), jax.threefry_partitionable(False)]
+)
+def test_flags_of_jax_that_give_a_seed_other_draws_are_refused(
+  distill, capsys, nothing_computed, flag
+):
+  pattern = (
+    r"JAX_\w+ is \w+, with which a seed has other .* unset that variable"
+  )
+  with flag:
+    assert re.search(pattern, error_of(distill, capsys))
+    with pytest.raises(UserError, match=pattern):
+      keys.stream(0, 0, keys.Role.INIT)
+  keys.stream(0, 0, keys.Role.INIT)
+
+
 # What is wrong, and what the line must say of it.
 MISTAKES = r"""
 TRIAN_STEPS=5
@@ -113,8 +132,18 @@ VOCABULARY=bytes; TRAIN_CACHE=; EVAL_CACHE=
   the student has 18 ids but VOCABULARY has 259
 VOCABULARY=characters:9876543210+-=;A
   was made with another vocabulary than VOCABULARY
-STUDENT_MODEL={'vocab_size': 20, 'emb_dim': 8}
-  the student has 20 ids but VOCABULARY has 18: different vocabularies
+STUDENT_MODEL={'vocab_size': 18, 'emb_dim': 8}
+  T5Config .* has no num_heads, num_encoder_layers, .* T5_1_1_SMALL
+LEARNING_RATE=1e999
+  LEARNING_RATE is inf; expected a number above 0
+optimizer.build.b2=1.0; OPTIMIZER=adamw
+  b2 is 1.0; expected a number from 0 to below 1
+SAMPLING_TOP_K=5; SAMPLING_TEMPERATURE=0.0; STUDENT_DATA_FRACTION=0.5
+  SAMPLING_TOP_K has no effect: SAMPLING_TEMPERATURE is 0
+SAMPLING_TOP_K=17
+  top_k is 17, but the model chooses among 17 ids
+STUDENT_MODEL=T5_1_1_SMALL
+  the student has 32100 ids but VOCABULARY has 18: different vocabularies
 EVAL_CACHE=; TRAIN_CACHE=; EVAL_SPLIT=train
   EVAL_SPLIT 'train' intersects TRAIN_SPLIT 'train'
 TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 64}

@@ -172,6 +172,18 @@ def test_parameters_are_those_of_the_folders(prepare, folders):
   assert run.teacher.config.dropout_rate == 0.0
 
 
+@pytest.mark.parametrize(("steps", "is_warned"), [(25, True), (7, False)])
+def test_train_steps_that_may_count_those_of_t5x_are_warned_of(
+  prepare, caplog, steps, is_warned
+):
+  """The checkpoint is of step 7, where T5X would go on to step 25."""
+  prepare(f"TRAIN_STEPS={steps}")
+  warnings = [x.message for x in caplog.records if x.levelname == "WARNING"]
+  told = [text for text in warnings if "unlike T5X's" in text]
+  assert len(told) == is_warned
+  assert all("TRAIN_STEPS 25 " in text and "give 18" in text for text in told)
+
+
 def test_dropout_and_dtype_are_those_of_the_run(prepare):
   config = prepare("DROPOUT_RATE=0.25", "DTYPE=bfloat16").student.config
   assert (config.dropout_rate, config.dtype) == (0.25, "bfloat16")
@@ -266,7 +278,7 @@ EVERY_KTH_LAYER=0
   EVERY_KTH_LAYER is 0; give a number of at least
 EVERY_KTH_LAYER=(2, 2, 2)
   is \(2, 2, 2\); give a number of
-EVERY_KTH_LAYER=2; STUDENT_MODEL={'vocab_size': 266}
+EVERY_KTH_LAYER=2; STUDENT_MODEL=T5_1_1_SMALL
   STUDENT_MODEL is given: the sizes follow
 EVERY_KTH_LAYER=2; OPTIMIZER=adafactor; RESTORE_OPTIMIZER=True
   EVERY_KTH_LAYER is 2 and RESTORE_OPTIMIZER is True, .* leave RESTORE

@@ -51,7 +51,8 @@ def data_lines(run):
 def test_one_cache(paths):
   run = prepared(paths)
   assert data_lines(run) == ["a train, 100 rows"]
-  assert "steps:     20 of batch 16" in run.describe()
+  steps = "steps:     20 of this run, absolute steps 0 to 20, of batch 16"
+  assert steps in run.describe()
 
 
 def test_caches_with_rates_and_a_fraction_of_each(paths):

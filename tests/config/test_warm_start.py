@@ -78,6 +78,7 @@ def test_a_run_of_ours_goes_on_at_its_absolute_step(prepare, before):
   assert run.optimizer.schedule.begins_at == 45
   assert run_description.describe(run)["first_step"] == 45
   assert "as T5X at step 45, with the slots of the checkpoint" in run.describe()
+  assert "20 of this run, absolute steps 45 to 65, of batch" in run.describe()
   assert_same(first_slots(run), slots)
 
 

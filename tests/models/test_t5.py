@@ -368,5 +368,11 @@ def test_equal_configs_give_the_identical_record():
 def test_bad_sizes_are_refused(change, message):
   with pytest.raises(UserError, match=message):
     t5.T5Config.from_size(TINY, **change)
-  with pytest.raises(UserError, match="without vocab_size; give the table's"):
-    t5.T5Config.from_size({"emb_dim": 16})
+
+
+@pytest.mark.parametrize("given", [{}, {"vocab_size": 18}, {"emb_dim": 16}])
+def test_a_size_that_is_not_given_has_no_default(given):
+  with pytest.raises(UserError, match="give all sizes, or a pub") as error:
+    t5.T5Config.from_size(given)
+  told = str(error.value).partition(" has no ")[2].partition(";")[0]
+  assert set(told.split(", ")) == TINY.keys() - given.keys()

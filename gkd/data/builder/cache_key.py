@@ -118,6 +118,21 @@ def is_fresh(
   return not changed
 
 
+def is_of_module(path: Path, info: Mapping[str, Any], task_module: str) -> bool:
+  """Whether the task of a cache is one of this module; logs if it is not.
+
+  Names of tasks are unique within a module alone. Installed packages are no
+  source of a cache, and a cache without sources does not say.
+  """
+  sources = info.get("sources")
+  if not (task_module and sources) or task_module in sources:
+    return True
+  if _spec(task_module) is not None and not _is_project(task_module):
+    return True
+  _log_once("cache %s is of another TASK_MODULE than %s", path, task_module)
+  return False
+
+
 def _raw_file(name: str, data_dir: str | os.PathLike | None) -> Path | None:
   """A raw file on this machine; outside of `data_dir` its name is its path."""
   file = Path(data_dir or "", name)

@@ -97,7 +97,8 @@ class CacheSpec:
 def find(spec: CacheSpec) -> str | None:
   """Path of the newest existing cache that fits, or None.
 
-  One whose code or raw files have changed does not fit. Only the task itself,
+  One whose code or raw files have changed, or that another module than
+  `task_module` made, does not fit. Only the task itself,
   which would import TensorFlow, knows arguments that come from elsewhere, such
   as an environment variable: `find_or_build(spec, check=True)` asks it.
   """
@@ -110,6 +111,7 @@ def find(spec: CacheSpec) -> str | None:
     if (
       spec.fields.items() <= info.items()
       and caches.same_vocabulary(info, spec.vocabulary)
+      and cache_key.is_of_module(folder, info, spec.task_module)
       and cache_key.is_fresh(folder, info, spec.data_dir)
     ):
       return str(folder)

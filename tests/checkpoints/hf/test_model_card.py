@@ -25,7 +25,7 @@ def page_of(step=None, fields=None, config=None, **metadata):
     path=Path("somewhere"),
     format="gkd",
     layout="checkpoint of a gkd run (orbax)",
-    config=config or T5Config(vocab_size=32128, vocabulary_size=32100),
+    config=config or T5Config.from_size("T5_1_1_SMALL"),
     leaves={},
     step=step,
     metadata=metadata,
@@ -108,8 +108,8 @@ def test_what_is_unknown_is_said_to_be():
 @pytest.mark.parametrize("per_layer", [False, True])
 @pytest.mark.parametrize("tied", [False, True])
 def test_transformers_has_to_be_told_of_an_untied_umt5(per_layer, tied):
-  config = T5Config(
-    vocab_size=64, bias_per_layer=per_layer, logits_via_embedding=tied
+  config = T5Config.from_size(
+    tiny_models.SIZE, bias_per_layer=per_layer, logits_via_embedding=tied
   )
   line = "model.config.tie_word_embeddings = False"
   assert (line in page_of(config=config)) == (per_layer and not tied)

@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from gkd.data import hashes
+from gkd.data.builder import cache_key
 from gkd.data.builder import lookup
 from gkd.text.vocabulary import ByteVocabulary
 from tests.data import tiny_caches
@@ -44,6 +46,35 @@ def test_find_returns_only_what_fits(tmp_path, change, caplog):
   (made / "info.json").unlink()
   assert find(tmp_path) is None
   assert "incomplete cache" in caplog.text
+
+
+@pytest.mark.parametrize(
+  ("sources", "module", "fits"),
+  [
+    (["gkd.tasks.arithmetic"], "gkd.tasks.arithmetic", True),
+    (["gkd.tasks.arithmetic"], "", True),
+    (["mine", "gkd.tasks.arithmetic"], "gkd.tasks.arithmetic", True),
+    (["gkd.tasks.arithmetic"], "gkd.tasks.translation", False),
+    (["gkd.tasks.arithmetic"], "gkd.tasks.arithmetics", False),
+    (["gkd.tasks.arithmetic"], "not a module", False),
+    # A package's files are no sources, and a cache made by hand has none.
+    (["gkd.tasks.arithmetic"], "numpy", True),
+    ([], "gkd.tasks.translation", True),
+  ],
+)
+def test_a_task_of_another_module_does_not_fit(
+  tmp_path, caplog, sources, module, fits
+):
+  caplog.set_level("INFO")
+  file = cache_key.source_file
+  digests = {
+    name: hashes.file_hash(file(name)) if file(name) else "0"
+    for name in sources
+  }
+  about = {"sources": digests, "key_format": cache_key.FORMAT}
+  made = make(tmp_path / "toy" / "train-0", **(about if sources else {}))
+  assert find(tmp_path, task_module=module) == (str(made) if fits else None)
+  assert ("is of another TASK_MODULE" in caplog.text) != fits
 
 
 def test_the_newest_of_several_is_taken(tmp_path):
