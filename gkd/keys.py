@@ -11,8 +11,11 @@ import enum
 import jax
 import jax.numpy as jnp
 
+from gkd.errors import UserError
 from gkd.types import Array
 from gkd.types import Key
+
+_FLAGS = {"jax_enable_x64": False, "jax_threefry_partitionable": True}
 
 
 class Role(enum.IntEnum):
@@ -32,10 +35,27 @@ def stream(seed: int | Array, step: int | Array, role: Role) -> Key:
   """Key of one role at one step.
 
   The generator is named rather than left to JAX's default, so that a changed
-  default or flag cannot change a run.
+  default cannot change a run; flags that do are refused.
   """
+  check_flags()
   key = jax.random.key(seed, impl="threefry2x32")
   return jax.random.fold_in(jax.random.fold_in(key, step), int(role))
+
+
+def check_flags() -> None:
+  """Raises where a flag of JAX gives other numbers to a seed.
+
+  With 64 bits uniforms are float64, and without "partitionable" the generator
+  counts in another order: weights, coins and tokens are others, and a resumed
+  run would go on with another loss.
+  """
+  for name, value in _FLAGS.items():
+    actual = getattr(jax.config, name)
+    if actual != value:
+      raise UserError(
+        f"{name.upper()} is {actual}, with which a seed has other draws; unset"
+        f' that variable, or call jax.config.update("{name}", {value})'
+      )
 
 
 def per_row(key: Key, example_ids: Array) -> Key:

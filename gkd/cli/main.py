@@ -164,8 +164,10 @@ def _prepare(args):
       f" --gin_file=runs/sft.gin; see gkd {args.command} --help"
     )
   _keep_compiled_programs()
+  from gkd import keys
   from gkd.config import configuration
 
+  keys.check_flags()  # before data and checkpoints are read
   configuration.load(args.gin_file, args.bindings)
   return _folders(args)
 
