@@ -74,6 +74,9 @@ def open_checkpoint(
   format = format_detection.detect(folder)
   options = {"verify": verify} if format == "gkd" else {}
   checkpoint = _FORMATS[format].open_checkpoint(folder, given, **options)
+  is_chosen = checkpoint.path.parent == format_detection.existing_folder(path)
+  if format == "t5x" and is_chosen:  # among several, by its name
+    t5x_reader.check_name(checkpoint)
   if checkpoint.family == registry.T5:
     expected_leaves.check(
       checkpoint.path,

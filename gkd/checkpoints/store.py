@@ -87,7 +87,7 @@ class Store:
         none: a run that was interrupted ends with those of one that was not.
     """
     self.wait()
-    path = self._path(step)
+    path = self.folder(step)
     try:
       self.directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -125,6 +125,10 @@ class Store:
     if self._pending is not None and self._pending.done():
       self.wait()
 
+  def folder(self, step: int) -> Path:
+    """Of the checkpoint of a step."""
+    return self.directory / f"{step:08d}"
+
   def steps(self) -> list[int]:
     """Steps of all finished checkpoints, ascending."""
     self.wait()
@@ -148,7 +152,7 @@ class Store:
       )
     for step in reversed(steps):
       try:
-        checksums.verify(self._path(step))
+        checksums.verify(self.folder(step))
       except UserError as error:
         log.warning("%s; trying the one before", error)
         continue
@@ -176,13 +180,13 @@ class Store:
       UserError: no such checkpoint, damaged files, or leaves unlike `like`.
     """
     self.wait()
-    checksums.verify(self._path(step))
-    return native_arrays.load(self._path(step), like)
+    checksums.verify(self.folder(step))
+    return native_arrays.load(self.folder(step), like)
 
   def metadata(self, step: int) -> dict[str, Any]:
     """What was kept with the state of a step."""
     self.wait()
-    checksums.verify(self._path(step))
+    checksums.verify(self.folder(step))
     return self._metadata(step)
 
   def prune(self, step: int) -> None:
@@ -191,18 +195,15 @@ class Store:
     lasting = [s for s in finished if not self._metadata(s).get("temporary")]
     kept = self.policy.choose(lasting, self.values) | {step}
     for old in set(finished) - kept:
-      _remove(self._path(old))
-
-  def _path(self, step: int) -> Path:
-    return self.directory / f"{step:08d}"
+      _remove(self.folder(old))
 
   def _finish(
     self, step: int, response: ocp.AsyncResponse, metadata: str
   ) -> None:
     """Second half of a save, in the background."""
     response.result()
-    files.write_text(self._path(step) / METADATA_FILE, metadata)
-    checksums.write_hashes(self._path(step))
+    files.write_text(self.folder(step) / METADATA_FILE, metadata)
+    checksums.write_hashes(self.folder(step))
     for folder in self._folders():
       # Newer ones are damaged: the run resumed before them to come here.
       if int(folder.name) > step or not checksums.is_marked(folder):
@@ -211,13 +212,17 @@ class Store:
 
   def _metadata(self, step: int) -> dict[str, Any]:
     try:
-      return json.loads((self._path(step) / METADATA_FILE).read_text("utf-8"))
+      return json.loads((self.folder(step) / METADATA_FILE).read_text("utf-8"))
     except (FileNotFoundError, ValueError):
       return {}  # of an older version, or damaged and about to be passed over
 
   def _folders(self) -> list[Path]:
-    """Of all checkpoints, whatever state they are in."""
-    return [f for f in self.directory.glob("*") if f.name.isdecimal()]
+    """Of all checkpoints, whatever state they are in; `7` is none of ours."""
+    return [
+      folder
+      for folder in self.directory.glob("*")
+      if folder.name.isdecimal() and folder == self.folder(int(folder.name))
+    ]
 
   def _finished(self) -> list[int]:
     return sorted(

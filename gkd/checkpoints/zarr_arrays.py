@@ -48,6 +48,15 @@ def open_tree(folder: Path, below: str = "") -> dict[str, Leaf]:
   return open_arrays(folder, names, "zarr3" if is_zarr3 else "zarr")
 
 
+def open_array(folder: Path, name: str) -> Leaf | None:
+  """One array of a tree that Orbax saved; None if it has no such name."""
+  names, is_zarr3 = tree_index(folder)
+  if name not in names:
+    return None
+  driver = "zarr3" if is_zarr3 else "zarr"
+  return open_arrays(folder, {name: names[name]}, driver)[name]
+
+
 def tree_index(folder: Path) -> tuple[dict[str, str], bool]:
   """{slash-separated name: folder of the array}, and whether it is zarr 3.
 

@@ -21,6 +21,8 @@ _MAX_ARMS = 4
 _FOLDERS = ("model_dir", "output")
 # The model that wrote texts a run was trained on, at any depth of run.json.
 _WRITTEN = "written_by."
+# Settings and sizes have tables of their own; an identity is of settings.
+_NO_FACTS = ("settings", "model", "identity")
 
 Facts = Mapping[str, Mapping[str, str]]  # {arm: {dotted name: value}}
 
@@ -63,7 +65,7 @@ def written(runs: Sequence[Run]) -> Table | None:
 
 def _about(run: Run) -> dict[str, Any]:
   """What is not among the settings, which have the models' sizes too."""
-  about = {k: v for k, v in run.about.items() if k not in ("settings", "model")}
+  about = {k: v for k, v in run.about.items() if k not in _NO_FACTS}
   facts = arms.flatten(about)
   return {k: v for k, v in facts if "config" not in k.split(".")}
 

@@ -30,6 +30,7 @@ from gkd import files
 from gkd import locks
 from gkd import metrics
 from gkd import partitioning
+from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import Store
 from gkd.evaluation.evaluate import evaluate
 from gkd.progress import Progress
@@ -96,7 +97,7 @@ def train(
     if start == run.train_steps and not missing:
       log.info("%s is complete: all %d steps are done", run.folder, start)
       return state
-    run_description.write(run, description, resumed=bool(start))
+    identity = run_description.write(run, description, resumed=bool(start))
     sharding = partitioning.batch_sharding(run.mesh)
     teacher = _teacher(run, first_start=not start)
     train_step, vocabulary = run.train_step, run.loader.vocabulary
@@ -126,7 +127,7 @@ def train(
       elif run.saves(done) or leaving:
         # Whoever resumes from here finds the lines of all steps so far.
         recorder.writers.sync()
-        noted = recorder.metadata(pending_eval=evaluated is None)
+        noted = recorder.metadata(pending_eval=evaluated is None) | identity
         with recorder.timer("checkpoint"):
           store.save(done, state, noted, temporary=not run.saves(done))
       return leaving
@@ -239,9 +240,13 @@ def _restored(run: Run, store: Store) -> tuple[int, TrainState, dict[str, Any]]:
     state = states.initial_state(student, params, rule, mesh, slots)
     return 0, state, {}
   state = store.restore(start, states.abstract_state(student, rule, mesh))
+  metadata = store.metadata(start)
+  run_folder.check_identity(
+    store.folder(start), int(state.step), metadata.get(run_folder.IDENTITY)
+  )
   store.prune(start)
   log.info("resuming after step %d", start)
-  return start, state, store.metadata(start)
+  return start, state, metadata
 
 
 def _teacher(run: Run, *, first_start: bool) -> Model | None:

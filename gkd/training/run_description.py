@@ -28,6 +28,7 @@ from gkd.training.run import Run
 from gkd.types import Model
 
 CONFIG_FILE = "config.gin"
+MODEL_INFO_FILE = "model-info.txt"
 # Names of the models in "contents".
 INITIAL, TEACHER = "initial_checkpoint", "teacher_checkpoint"
 
@@ -74,8 +75,14 @@ def describe(run: Run) -> dict[str, Any]:
   if run.teacher is not None and not run.teacher.content_sha256:
     hashes_of["teacher"] = content_sha256(run.teacher.params)
   mixture = run.loader.mixture
+  contents = _contents(run, hashes_of)
+  settings = structured_settings.to_json(run) | {
+    name: structured_settings.to_json(value)
+    for name, (value, _) in other_settings(run).items()
+  }
   return {
     **run.about,
+    run_folder.IDENTITY: hashes.content_hash([settings, contents]),
     "family": registry.family_of(run.student.config),
     "model": dataclasses.asdict(run.student.config),
     "vocabulary_sha256": mixture.caches[0].info["vocabulary"]["sha256"],
@@ -89,35 +96,45 @@ def describe(run: Run) -> dict[str, Any]:
       role: _role_json(role, model, hashes_of[role])
       for role, model in run.roles.items()
     },
-    "contents": _contents(run, hashes_of),
-    "settings": structured_settings.to_json(run)
-    | {
-      name: structured_settings.to_json(value)
-      for name, (value, _) in other_settings(run).items()
-    },
+    "contents": contents,
+    "settings": settings,
   }
 
 
-def write(run: Run, description: dict[str, Any], *, resumed: bool) -> None:
+def write(
+  run: Run, description: dict[str, Any], *, resumed: bool
+) -> dict[str, str]:
   """Writes the files that say what a run is, before its first step.
 
-  A run that is resumed keeps what it began with and does not read any more: the
-  hash of a student's initial checkpoint that is gone.
+  A run that is resumed keeps what it began with: its identity, and the hash of
+  a student's initial checkpoint that is gone and not read any more.
+
+  Returns:
+    What the run's checkpoints note: its identity, nothing if it began with an
+    earlier version, which gave it none.
   """
   before = run_folder.describe_run(run.folder) if resumed else {}
   contents = before.get("contents", {}) | description["contents"]
   roles = dict(description["roles"])
   if resumed and not run.student.content_sha256:
     roles["student"] = before["roles"]["student"]
-  run_folder.write_description(
-    run.folder, description | {"contents": contents, "roles": roles}
-  )
+  described = description | {"contents": contents, "roles": roles}
+  if resumed:
+    del described[run_folder.IDENTITY]
+    described |= _identity(before)
+  run_folder.write_description(run.folder, described)
   has_teacher = run.teacher is not None
   metric_infos.write(run.folder, run.evaluations, teacher=has_teacher)
   run_folder.write_vocabulary(run.folder, run.loader.vocabulary)
   files.write_text(run.folder / CONFIG_FILE, run.config_text)
   text = partitioning.model_info(run.student.lm, run.mesh)
-  files.write_text(run.folder / "model-info.txt", text)
+  files.write_text(run.folder / MODEL_INFO_FILE, text)
+  return _identity(described)
+
+
+def _identity(description: Mapping[str, Any]) -> dict[str, str]:
+  name = run_folder.IDENTITY
+  return {name: description[name]} if name in description else {}
 
 
 def _role_json(role: str, model: Model, sha256: str) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def before(tmp_path_factory):
   }
   opt_state = t5x_adafactor_state.restore(state.opt_state, params, slots)
   with Store(folder / "checkpoints") as store:
-    store.save(5, state.replace(opt_state=opt_state))
+    store.save(5, state.replace(opt_state=opt_state, step=np.int32(5)))
   run_folder.write_description(folder, {"first_step": 40})
   return folder, slots
 

@@ -310,6 +310,42 @@ def test_damaged_checkpoints_are_passed_over_and_the_run_ends_the_same(
   assert contents(tmp_path) == straight[1]
 
 
+@pytest.mark.parametrize(
+  ("other", "message"),
+  [
+    ("00000002", "holds the state after step 2, not 4 as its name says"),
+    (None, r"00000004 is a checkpoint of another run \(identity "),
+  ],
+)
+def test_a_checkpoint_of_another_step_or_run_is_refused(
+  tmp_path, make, quick, other, message
+):
+  fields = {"train_steps": 4, "preservation": PreservationPolicy()}
+  folders = tmp_path / "run", tmp_path / "other"
+  for seed, folder in enumerate(folders):
+    loop.train(make(folder, seed=seed, **fields))
+  own, foreign = (folder / "checkpoints" for folder in folders)
+  shutil.rmtree(own / "00000004")
+  if other:
+    (own / other).rename(own / "00000004")
+  else:
+    (foreign / "00000004").rename(own / "00000004")
+  before = sorted(tmp_path.rglob("*"))
+  with pytest.raises(UserError, match=message):
+    loop.train(make(folders[0], seed=0))
+  assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_that_goes_on_keeps_its_identity(tmp_path, make, quick):
+  """Also with other settings, where they may change."""
+  for keep, steps in enumerate((2, 4), start=2):
+    policy = PreservationPolicy(latest=keep)
+    loop.train(make(tmp_path, train_steps=steps, preservation=policy))
+  identity = run_folder.describe_run(tmp_path)["identity"]
+  store = Store(tmp_path / "checkpoints")
+  assert {store.metadata(s)["identity"] for s in store.steps()} == {identity}
+
+
 def test_fewer_steps_that_are_done_end_as_if_they_had_been_asked_for(
   tmp_path, make, straight, at
 ):

@@ -22,6 +22,7 @@ from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.native import native_arrays
 from gkd.checkpoints.native import run_folder
+from gkd.checkpoints.store import METADATA_FILE as NOTES_FILE
 from gkd.checkpoints.store import Store
 from gkd.models import registry
 from gkd.models.t5 import T5Config
@@ -77,6 +78,7 @@ def open_checkpoint(
   else:
     home, layout = folder.parent.parent, "checkpoint of a gkd run"
     saved = run_folder.describe_run(home)
+    _check_identity(folder)
     leaves = zarr_arrays.open_tree(state, "params")
     slots, step = _run_slots(state), _absolute_step(folder)
     if saved:
@@ -171,6 +173,19 @@ def _checkpoint_folder(path: Path, verify: bool) -> Path:
       " another folder"
     )
   return path / "checkpoints" / f"{step:08d}"
+
+
+def _check_identity(folder: Path) -> None:
+  """Refuses a run's checkpoint under a wrong name or in another run."""
+  step = zarr_arrays.open_array(folder / native_arrays.STATE, "step")
+  notes = folder / NOTES_FILE
+  identity = None
+  if notes.is_file():
+    remedy = "damaged checkpoint: restore it"
+    about = files.read_json(notes, {run_folder.IDENTITY: str}, remedy)
+    identity = about.get(run_folder.IDENTITY)
+  if step is not None:
+    run_folder.check_identity(folder, int(step.read()), identity)
 
 
 def _absolute_step(path: Path) -> int | None:

@@ -14,9 +14,12 @@ from gkd.types import UserError
 DESCRIPTION_FILE = "run.json"
 # The second is what older versions of gkd call it.
 _INITIAL_STEP = ("initial_step", "first_step")
+# In run.json and in the notes of each checkpoint: the run that made them.
+IDENTITY = "identity"
 _TYPES = {
   "contents": dict,
   "family": str,
+  IDENTITY: str,
   "model": dict,
   "vocabulary_sha256": str,
 }
@@ -61,6 +64,32 @@ def initial_step(model_dir: str | os.PathLike) -> int:
       " file"
     )
   return first
+
+
+def check_identity(folder: Path, step: int, identity: str | None) -> None:
+  """Compares a run's checkpoint with the place where it lies.
+
+  Args:
+    folder: `<run>/checkpoints/<step>`.
+    step: in its state.
+    identity: in its notes; None where an earlier version saved it.
+
+  Raises:
+    UserError: it is of another step than its name says, or of another run.
+  """
+  if folder.name.isdecimal() and int(folder.name) != step:
+    raise UserError(
+      f"{folder} holds the state after step {step}, not {int(folder.name)} as"
+      " its name says; give each checkpoint the name of its step"
+    )
+  run = folder.parent.parent
+  expected = describe_run(run).get(IDENTITY)
+  if identity and expected and identity != expected:
+    raise UserError(
+      f"{folder} is a checkpoint of another run (identity {identity[:12]}) than"
+      f" the {DESCRIPTION_FILE} of {run} describes ({expected[:12]}); move it"
+      " back to its own run"
+    )
 
 
 def write_vocabulary(

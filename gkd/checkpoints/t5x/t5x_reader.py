@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ml_dtypes import bfloat16
 import numpy as np
 
 from gkd import trees
 from gkd.checkpoints import config_from_shapes
+from gkd.checkpoints import format_detection
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.t5x import stacked_layers
@@ -62,6 +64,7 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
   is_stacked = any(map(stacked_layers.is_stacked, params))
   slots, about_slots = _slots(arrays, leaves, is_stacked)
   stacking = "layers stacked" if is_stacked else "one array a layer"
+  about_step = about_step or _about_name(path, step)
   sentences = (location.choice, *assumed, about_step, about_slots)
   return Checkpoint(
     path=path,
@@ -73,6 +76,27 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
     slots=slots,
     assumed=tuple(filter(None, sentences)),
   )
+
+
+def check_name(checkpoint: Checkpoint) -> None:
+  """Raises a UserError where the step that is saved is not that of the name."""
+  if about := _about_name(checkpoint.path, checkpoint.step):
+    raise UserError(
+      f"{checkpoint.path}: {about}; give each checkpoint the name of its step,"
+      " or give the folder of this one"
+    )
+
+
+def _about_name(path: Path, step: int | None) -> str:
+  """What to say of a checkpoint under the name of another step, or ""."""
+  match = format_detection.T5X_STEP.fullmatch(path.name)
+  if step is None or match is None:
+    return ""
+  named = min(int(match[1]), 1 << 31)
+  # T5X stores the step as bfloat16 at times.
+  if step in (named, int(bfloat16(named))):
+    return ""
+  return f"step: {step} is saved, though the folder is {path.name}"
 
 
 def _leaves(params: Mapping[str, Leaf]) -> dict[str, Leaf]:

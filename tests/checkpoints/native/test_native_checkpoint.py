@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 
 import jax
 import ml_dtypes
@@ -169,18 +170,19 @@ def test_a_damaged_description_is_one_line(tmp_path, name, content, message):
   assert "\n" not in str(error.value)
 
 
-def make_run(folder, **changes):
+def make_run(folder, identity="one", **changes):
   """A run with the checkpoints 2 and 4, as training saves them."""
   saves = store.Store(folder / "checkpoints")
   made = {step: tiny_models.make(seed=step, **changes) for step in (2, 4)}
   for step, checkpoint in made.items():
     params = params_of(checkpoint)
     state = {"params": params, "opt_state": [params], "step": np.int32(step)}
-    saves.save(step, state)
+    saves.save(step, state, {"identity": identity})
   saves.wait()
   about = {
     **native_checkpoint.description(made[2].config),
     "vocabulary_sha256": "abc",
+    "identity": identity,
     "card": {"teacher": "Flan"},
   }
   run_folder.write_description(folder, about)
@@ -213,13 +215,42 @@ def test_of_a_run_the_newest_sound_checkpoint_is_read(tmp_path):
   assert again.metadata["converted_from"]["path"] == str(one.path)
 
 
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_checkpoint_is_known_by_its_content_and_not_by_its_name(
+  tmp_path, verify
+):
+  run = tmp_path / "run"
+  make_run(run)
+  make_run(tmp_path / "other", "two")
+  two, four = (run / "checkpoints" / f"0000000{n}" for n in (2, 4))
+
+  def refusals():
+    for path in (run, four):
+      with pytest.raises(UserError) as error:
+        native_checkpoint.open_checkpoint(path, {}, verify=verify)
+      yield str(error.value)
+
+  # An earlier version noted no identity.
+  tiny_models.rewrite_json(run / "run.json", identity=None)
+  assert open_(four).step == 4
+  tiny_models.rewrite_json(run / "run.json", identity="one")
+  two.rename(tmp_path / "kept")
+  four.rename(two)
+  (tmp_path / "kept").rename(four)
+  for message in refusals():
+    assert f"{four} holds the state after step 2, not 4 as its" in message
+  shutil.rmtree(four)
+  (tmp_path / "other" / "checkpoints" / "00000004").rename(four)
+  for message in refusals():
+    assert "of another run (identity two) than the run.json of" in message
+
+
 def test_steps_before_the_run_are_counted(tmp_path):
   make_run(tmp_path)
   checkpoints = tmp_path / "checkpoints"
-  (checkpoints / "00000002").rename(checkpoints / "00000000")
   tiny_models.rewrite_json(tmp_path / "run.json", initial_step=1000)
-  steps = [open_(checkpoints / name).step for name in ("00000000", "00000004")]
-  assert steps == [1000, 1004]
+  steps = [open_(checkpoints / name).step for name in ("00000002", "00000004")]
+  assert steps == [1002, 1004]
   for wrong in (None, "1000", -1):
     tiny_models.rewrite_json(tmp_path / "run.json", initial_step=wrong)
     with pytest.raises(UserError, match=r"run.json: its initial_step is .*re"):

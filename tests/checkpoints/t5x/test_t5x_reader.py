@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 
 import jax
 import ml_dtypes
@@ -141,6 +142,18 @@ def test_newest_of_a_run_is_said(t5x_checkpoint):
   assert opened.assumed[0].startswith("checkpoint: checkpoint_10, the newest")
 
 
+def test_a_checkpoint_under_the_name_of_another_step(t5x_checkpoint, tmp_path):
+  """Said of one that was given, refused where the name would choose it."""
+  renamed = tmp_path / "checkpoint_20"
+  shutil.copytree(t5x_checkpoint("t5_1_0_tiny", "legacy", 10), renamed)
+  opened = source.open_checkpoint(renamed)
+  about = "step: 10 is saved, though the folder is checkpoint_20"
+  assert (opened.step, about in opened.assumed) == (10, True)
+  for step in (None, 20):
+    with pytest.raises(UserError, match=f"{about}; give each checkpoint"):
+      source.open_checkpoint(tmp_path, step=step)
+
+
 def test_given_fields_fill_in_or_contradict(t5x_checkpoint):
   path = t5x_checkpoint("t5_1_1_tiny", "legacy", 10)
   given = {"mlp_activations": ("silu", "linear"), "vocabulary_size": 100}
@@ -168,7 +181,7 @@ def test_given_fields_fill_in_or_contradict(t5x_checkpoint):
 def test_step_of_any_type_and_what_bfloat16_rounds(changed, value, step):
   opened = open_(changed(lambda tree: tree["state"].update(step=value)))
   assert opened.step == step
-  remarks = [text for text in opened.assumed if text.startswith("step")]
+  remarks = [text for text in opened.assumed if "stored" in text]
   rounded = "step: 1000 was stored as bfloat16, which rounds it"
   assert remarks == ([rounded] if step == 1000 else [])
 
