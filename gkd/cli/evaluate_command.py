@@ -12,6 +12,7 @@ from gkd import files
 from gkd import locks
 from gkd import partitioning
 from gkd import structured_settings
+from gkd.checkpoints.native import run_folder
 from gkd.cli import score_table
 from gkd.cli import seqio_check
 from gkd.config import configuration
@@ -24,8 +25,18 @@ from gkd.evaluation.evaluate import evaluate as evaluate_once
 from gkd.evaluation.evaluation import Evaluation
 from gkd.metrics import MetricInfo
 from gkd.models import registry
+from gkd.training import writers
 from gkd.types import Model
 from gkd.types import UserError
+
+# What the command writes or removes in its folder, and so only in its own.
+_REPLACED = (
+  "metrics.json",
+  "predictions",
+  "config.gin",
+  metric_infos.FILE_NAME,
+  run_folder.DESCRIPTION_FILE,
+)
 
 
 def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
@@ -75,6 +86,15 @@ def _evaluate(
   values: dict[str, float] = {}
   with locks.hold(output / ".lock", f"MODEL_DIR {config.output}"):
     _remove_old(output, evaluations)
+    settings = {
+      "seed": config.seed,
+      "evaluations": structured_settings.to_json(evaluations),
+    }
+    roles = {role: _role_json(model) for role, model in models.items()}
+    # First: what a kill leaves is known to be of this command.
+    with files.explaining(f"cannot write to {output}; free some space"):
+      about = {"roles": roles, "settings": settings}
+      files.write_json(output / run_folder.DESCRIPTION_FILE, about)
     for evaluation in evaluations:
       draws = []
       values |= evaluate_once(
@@ -96,16 +116,6 @@ def _evaluate(
       text = json.dumps(finite, indent=2, allow_nan=False)
       files.write_text(output / "metrics.json", text + "\n")
       files.write_text(output / "config.gin", configuration.operative())
-      files.write_json(
-        output / "run.json",
-        {
-          "roles": {r: _role_json(model) for r, model in models.items()},
-          "settings": {
-            "seed": config.seed,
-            "evaluations": structured_settings.to_json(evaluations),
-          },
-        },
-      )
   return values
 
 
@@ -123,11 +133,19 @@ def _check_output(path: str) -> None:
   output = Path(path).expanduser()
   for folder in (output, output / "predictions"):
     files.check_folder(str(folder), "MODEL_DIR")
-  if (output / "checkpoints").is_dir():
+  about = run_folder.describe_run(output)
+  if (output / "checkpoints").is_dir() or "contents" in about:
     raise UserError(
       f"MODEL_DIR {path!r} is the folder of a training run, which keeps its own"
       " config.gin and predictions; give another folder, for example"
       f" {str(output / 'eval')!r}"
+    )
+  names = [name for name in _REPLACED if (output / name).exists()]
+  if names and not about.keys() >= {"roles", "settings"}:
+    raise UserError(
+      f"MODEL_DIR {path!r} holds {names[0]}, which would be replaced, and its"
+      f" {run_folder.DESCRIPTION_FILE} does not say that gkd evaluate made it;"
+      " give another folder"
     )
 
 
@@ -137,5 +155,5 @@ def _remove_old(output: Path, evaluations: Sequence[Evaluation]) -> None:
   ending = predictions.ending(0)
   written = {predictions.stem(e.file_parts) + ending for e in evaluations}
   for file in (output / "predictions").glob(f"*{ending}"):
-    if file.name not in written:
+    if file.name not in written and writers.has_records(file):
       file.unlink()

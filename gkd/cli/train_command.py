@@ -37,7 +37,9 @@ def train(folders: Folders) -> None:
   files.check_folder(config.model_dir, "MODEL_DIR")
   configuration.refuse_idle_flags(config.idle())
   # At once, not after data and checkpoints were read; the loop holds it.
-  lock = Path(config.model_dir).expanduser() / LOCK_FILE
+  folder = Path(config.model_dir).expanduser()
+  resume_check.describe_own(folder)
+  lock = folder / LOCK_FILE
   if lock.exists():
     with locks.hold(lock, f"MODEL_DIR {config.model_dir}"):
       pass

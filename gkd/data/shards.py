@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
+import re
 from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordReader
@@ -48,6 +49,11 @@ def rows_in(index: int) -> int:
   every shard open, so later ones grow: 15 million rows are 256 files.
   """
   return FIRST_ROWS << min(index // _SHARDS_OF_A_SIZE, _MOST_DOUBLINGS)
+
+
+def is_name(file: str) -> bool:
+  """Whether a file of a cache is called like a shard."""
+  return re.fullmatch(rf"rows-\d{{5,}}{re.escape(SUFFIX)}", file) is not None
 
 
 def name(index: int) -> str:

@@ -36,6 +36,7 @@ from gkd.errors import UserError
 log = logging.getLogger("gkd")
 
 _KEY_FILE = "key.json"
+_REPLACED = "replaced"  # the cache that stood there before
 _SHOWN_CHARACTERS = 24  # of a value of a key: enough of a hash
 _MAX_NAMED = 4
 
@@ -186,7 +187,8 @@ class CacheWriter:
       content["files"] = _files(folder, sidecars)
       content.setdefault("hash", hashes.content_hash(content))
       files.write_text(folder / cache.INFO_FILE, json.dumps(content, indent=2))
-      shutil.rmtree(self.path, ignore_errors=True)
+      if self.path.is_dir():  # goes as a whole, with the folder of shards
+        os.rename(self.path, self.folder / _REPLACED)
       os.rename(folder, self.path)
     except OSError as error:
       raise UserError(
@@ -236,12 +238,15 @@ class CacheWriter:
 
   def _check_replaceable(self) -> None:
     """Refuses to delete a folder that is not the rest of a cache."""
-    names = sorted(os.listdir(self.path)) if self.path.is_dir() else []
-    ours = (cache.INFO_FILE, shards.SUFFIX)
-    if names and not any(name.endswith(ours) for name in names):
+    names = set(os.listdir(self.path)) if self.path.is_dir() else set()
+    own = {name for name in names if shards.is_name(name)}
+    own |= names & {cache.PROMPTS_FILE}
+    if own:  # `info.json` alone is a name that others use too
+      own |= names & {cache.INFO_FILE, *_listed_files(self.path)}
+    if others := sorted(names - own):
       raise UserError(
-        f"{self.path} holds other files than a cache ({names[0]}, …); choose"
-        " another folder"
+        f"{self.path} holds other files than a cache ({others[0]}, …); choose"
+        " another folder, or delete it"
       )
 
   def _check_present(self, sidecars: shards.Sidecars) -> None:
@@ -253,6 +258,15 @@ class CacheWriter:
           f"cannot finish the cache {self.path}: its shard {file} {wrong}; run"
           " the same command again, which makes that shard anew"
         )
+
+
+def _listed_files(path: Path) -> set[str]:
+  """Names that the info.json of a cache lists; none where it is damaged."""
+  try:
+    info = json.loads((path / cache.INFO_FILE).read_text("utf-8"))
+    return set(info["files"])
+  except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    return set()
 
 
 def _files(folder: Path, sidecars: shards.Sidecars) -> dict[str, Any]:

@@ -18,12 +18,15 @@ from typing import Any
 
 from gkd import structured_settings
 from gkd.checkpoints.native import run_folder
+from gkd.evaluation import metric_infos
 from gkd.models import registry
 from gkd.models.t5 import T5Config
 from gkd.structured_settings import Difference
 from gkd.training import run_description
 from gkd.training.run import Run
 from gkd.training.writers import METRICS_FILE
+from gkd.training.writers import PREDICTIONS_FOLDER
+from gkd.training.writers import SAMPLES_FOLDER
 from gkd.types import UserError
 
 _CHANGEABLE = (
@@ -31,6 +34,18 @@ _CHANGEABLE = (
   " MODEL_PARALLELISM and the places of files"
 )
 _MAX_LISTED = 6
+# What a run replaces or removes in its folder, and so only in its own.
+_REPLACED = (
+  METRICS_FILE,
+  "checkpoints",
+  PREDICTIONS_FOLDER,
+  SAMPLES_FOLDER,
+  metric_infos.FILE_NAME,
+  run_description.CONFIG_FILE,
+  run_description.MODEL_INFO_FILE,
+  run_folder.DESCRIPTION_FILE,
+)
+_COMPARED = {"contents", "roles", "settings"}  # in the run.json of a run
 # Fields whose value is TRAIN_STEPS where a schedule ends with the run.
 _FOLLOWING = ("total_steps", "end_step")
 
@@ -47,19 +62,18 @@ def changes(run: Run, description: Mapping[str, Any]) -> list[str]:
     Lines `NAME: before → now` of what may change.
 
   Raises:
-    UserError: something else than may change is different, or the folder does
-      not say what was trained in it.
+    UserError: something else than may change is different, the folder does not
+      say what was trained in it, or KEEP_BEST does not know the best any more.
   """
-  lines = run.folder / METRICS_FILE
-  has_lines = lines.is_file() and lines.stat().st_size > 0
+  before = describe_own(run.folder)
+  has_lines = _has_content(run.folder / METRICS_FILE)
   if not has_lines and not has_checkpoint(run.folder):
     return []
-  before = run_folder.describe_run(run.folder)
-  if "settings" not in before:
+  if run.preservation.best and not (run.folder / METRICS_FILE).exists():
     raise UserError(
-      f"MODEL_DIR {run.folder} holds a run whose settings cannot be compared:"
-      f" its {run_folder.DESCRIPTION_FILE} is missing or of an earlier version;"
-      " choose another MODEL_DIR, or restore that file"
+      f"{run.folder / METRICS_FILE} is missing, so which checkpoints are the"
+      " best is not known and they would be removed; restore that file, or set"
+      " KEEP_BEST to 0"
     )
   different = [
     *_settings(before["settings"], run),
@@ -78,9 +92,34 @@ def changes(run: Run, description: Mapping[str, Any]) -> list[str]:
   return [str(change) for change in different]
 
 
+def describe_own(folder: Path) -> dict[str, Any]:
+  """The run.json of a folder; {} where there is nothing to lose.
+
+  Raises:
+    UserError: there is, and no run.json says that it is of a run.
+  """
+  before = run_folder.describe_run(folder)
+  names = [name for name in _REPLACED if _has_content(folder / name)]
+  if names and not before.keys() >= _COMPARED:
+    raise UserError(
+      f"MODEL_DIR {folder} holds {names[0]}, which this run would replace, and"
+      f" what made it cannot be compared: its {run_folder.DESCRIPTION_FILE} is"
+      " missing, of another command or of an earlier version; choose another"
+      " MODEL_DIR, or restore that file"
+    )
+  return before
+
+
 def has_checkpoint(model_dir: str | os.PathLike) -> bool:
   """Whether a run left checkpoints, in whatever state they are."""
   return any(Path(model_dir).expanduser().glob("checkpoints/*"))
+
+
+def _has_content(path: Path) -> bool:
+  """Whether there is a file with bytes in it, or a folder with files."""
+  if path.is_dir():
+    return any(path.iterdir())
+  return path.is_file() and path.stat().st_size > 0
 
 
 def _settings(before: Mapping[str, Any], run: Run) -> Iterator[Difference]:

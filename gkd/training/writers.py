@@ -13,6 +13,7 @@ process as it is written, so a killed run keeps all it reported.
 from collections.abc import Iterable
 from collections.abc import Mapping
 import json
+import logging
 import math
 import os
 from pathlib import Path
@@ -22,7 +23,15 @@ from typing import Any
 
 from gkd import files
 
+log = logging.getLogger("gkd")
+
 METRICS_FILE = "metrics.jsonl"
+PREDICTIONS_FOLDER, SAMPLES_FOLDER = "predictions", "samples"
+# What each record has, whichever version wrote it: by these a file is known.
+_FIELDS_OF = {
+  PREDICTIONS_FOLDER: {"prompt", "reference", "text", "prediction"},
+  SAMPLES_FOLDER: {"prompt", "source", "text", "tokens"},
+}
 # `…<step>.jsonl` of dumps and predictions; a kill leaves partial ones.
 _FILE_OF_STEP = re.compile(
   r"(?:^\.?|[-_])(\d{8,})\.jsonl((?:\.[\d-]+)?\.partial|\.tmp)?$"
@@ -58,10 +67,16 @@ class Writers:
     """
     folder = Path(model_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    self._samples = folder / "samples"
+    self._samples = folder / SAMPLES_FOLDER
     last_step = -1 if resume_step is None else resume_step
+    if resume_step is not None and not (folder / METRICS_FILE).exists():
+      log.warning(
+        "%s is gone: it begins again after step %d, and the lines before are"
+        " lost; stop and restore it if they are wanted",
+        *(folder / METRICS_FILE, last_step),
+      )
     _edit_lines(folder / METRICS_FILE, last_step, partial, pending_eval)
-    for kind in ("samples", "predictions"):
+    for kind in _FIELDS_OF:
       _drop_later_files(folder / kind, last_step)
     # Open as long as the run; closed by `close`.
     self._metrics = (folder / METRICS_FILE).open("a", encoding="utf-8")
@@ -203,5 +218,20 @@ def _drop_later_files(folder: Path, last_step: int) -> None:
   """Removes files of later steps, and what a kill left half-written."""
   for file in folder.glob("*"):
     match = _FILE_OF_STEP.search(file.name)
-    if match and (match[2] or int(match[1]) > last_step):
+    if match is None:
+      continue
+    is_later = int(match[1]) > last_step and has_records(file)
+    if match[2] or is_later:
       file.unlink()
+
+
+def has_records(file: Path) -> bool:
+  """Whether a file holds predictions or samples, as its folder's name says.
+
+  A file of somebody else, `notes-20260101.jsonl`, is not to be removed.
+  """
+  try:
+    with file.open("rb") as lines:
+      return json.loads(lines.readline()).keys() >= _FIELDS_OF[file.parent.name]
+  except (OSError, ValueError, AttributeError, RecursionError):
+    return False

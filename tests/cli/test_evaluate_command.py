@@ -179,13 +179,16 @@ def test_nothing_of_an_earlier_evaluation_stays(
   folder = tmp_path / "scores"
   written = "chain_addition_easy-validation-00000000.jsonl"
   (folder / "predictions").mkdir(parents=True)
+  record = dict.fromkeys(("prompt", "reference", "text", "prediction"))
   for name in (written, "chain_addition_easy-test-t1-00000000.jsonl", "notes"):
-    (folder / "predictions" / name).write_text("")
+    (folder / "predictions" / name).write_text(json.dumps(record))
+  (folder / "predictions" / "mine-00000000.jsonl").write_text("{}")
   (folder / "metrics.json").write_text('{"eval/x/accuracy": 1.0}')
+  (folder / "run.json").write_text('{"roles": {}, "settings": {}}')
   assert scores(*alone) == {}
   names = {path.name for path in (folder / "predictions").iterdir()}
   # The first is replaced by the evaluation itself.
-  assert names == {written, "notes"}
+  assert names == {written, "notes", "mine-00000000.jsonl"}
 
 
 def test_parameters_may_be_split_over_devices(against, scores):
@@ -263,6 +266,13 @@ def test_folders_that_are_taken(alone, tmp_path, capsys, nothing_computed):
   (folder / "predictions").unlink()
   with locks.hold(folder / ".lock", "it"):
     assert "scores is in use by process" in error_of(alone, capsys)
+  (folder / "metrics.json").write_text("{}")
+  line = error_of(alone, capsys)
+  assert "holds metrics.json, which would be replaced, and its run.json" in line
+  assert (folder / "metrics.json").read_text() == "{}"
+  (folder / "run.json").write_text('{"contents": {}}')
+  assert "is the folder of a training run" in error_of(alone, capsys)
+  (folder / "run.json").unlink()
   (folder / "checkpoints").mkdir()
   line = error_of(alone, capsys)
   assert "is the folder of a training run" in line

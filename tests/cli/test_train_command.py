@@ -56,6 +56,7 @@ def begun(prepare, tmp_path):
   run = prepare()
   run_description.write(run, run_description.describe(run), resumed=False)
   (run.folder / "checkpoints" / "00000010").mkdir(parents=True)
+  (run.folder / "metrics.jsonl").touch()
 
 
 def changes(run):

@@ -110,11 +110,23 @@ def test_finished_cache_and_foreign_folder_are_never_replaced(tmp_path):
   make_cache(tmp_path / "c", make_rows(3))
   with pytest.raises(UserError, match="exists already; delete it first"):
     make_cache(tmp_path / "c", make_rows(4))
-  (tmp_path / "home").mkdir()
-  (tmp_path / "home" / "thesis.tex").write_text("x")
-  with pytest.raises(UserError, match="holds other files than a cache"):
-    make_cache(tmp_path / "home", make_rows(4))
-  assert (tmp_path / "home" / "thesis.tex").exists()
+  # The second is a data set of Hugging Face, the last a cache with a guest.
+  for number, names in enumerate(
+    (
+      ["thesis.tex"],
+      ["dataset_info.json", "data-00000-of-00001.arrow"],
+      ["info.json"],
+      ["mine.array_record"],
+      ["info.json", "prompts.npy", "rows-00000.array_record", "thesis.tex"],
+    )
+  ):
+    folder = tmp_path / f"home_{number}"
+    folder.mkdir()
+    for name in names:
+      (folder / name).write_text("x")
+    with pytest.raises(UserError, match="holds other files than a cache"):
+      make_cache(folder, make_rows(4))
+    assert sorted(f.name for f in folder.iterdir()) == sorted(names)
 
 
 def test_half_written_cache_is_noticed_and_replaced(tmp_path):

@@ -40,6 +40,13 @@ def test_a_folder_of_another_teacher_or_configuration_is_refused(tmp_path):
   assert "\n" not in str(error.value)
 
 
+def test_a_folder_with_results_of_something_else_is_refused(tmp_path):
+  (tmp_path / "results.json").write_text("{}")
+  with pytest.raises(UserError, match=r"holds results\.json, which"):
+    Stages(tmp_path, "made with this", num_stages=1)
+  assert [f.name for f in tmp_path.iterdir()] == ["results.json"]
+
+
 def test_the_digest_depends_on_the_teacher_and_on_every_gin_file(
   tmp_path, monkeypatch
 ):

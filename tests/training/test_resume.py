@@ -346,6 +346,18 @@ def test_a_run_that_goes_on_keeps_its_identity(tmp_path, make, quick):
   assert {store.metadata(s)["identity"] for s in store.steps()} == {identity}
 
 
+def test_lines_that_are_gone_are_missed(tmp_path, make, quick, caplog):
+  loop.train(make(tmp_path, train_steps=4))
+  (tmp_path / "metrics.jsonl").unlink()
+  kept = Store(tmp_path / "checkpoints").steps()
+  # Without them the best checkpoint would go.
+  with pytest.raises(UserError, match=r"metrics.jsonl is missing, .*KEEP_BEST"):
+    loop.train(make(tmp_path))
+  assert Store(tmp_path / "checkpoints").steps() == kept
+  loop.train(make(tmp_path, preservation=PreservationPolicy()))
+  assert "metrics.jsonl is gone: it begins again after step 4" in caplog.text
+
+
 def test_fewer_steps_that_are_done_end_as_if_they_had_been_asked_for(
   tmp_path, make, straight, at
 ):

@@ -262,6 +262,32 @@ def test_a_folder_with_nothing_to_lose_is_free(begin, tmp_path):
   assert "RANDOM_SEED" in refused(ask, seed=4)
 
 
+@pytest.mark.parametrize(
+  ("name", "text"),
+  [
+    ("metrics.jsonl", '{"step": 3, "loss": 1}\n'),
+    ("checkpoints/7/weights.bin", "x"),
+    ("predictions/mine-00000030.jsonl", '{"prompt": "p", "text": "t"}\n'),
+    ("samples/step_00000030.jsonl", "{}\n"),
+    ("config.gin", "# mine"),
+    ("run.json", '{"roles": {}, "settings": {}}'),  # of gkd evaluate
+  ],
+)
+def test_a_folder_of_somebody_else_is_refused_and_stays(
+  tmp_path, caches, name, text
+):
+  file = tmp_path / "run" / name
+  file.parent.mkdir(parents=True)
+  file.write_text(text)
+  (tmp_path / "run" / "train.log").write_text("of a shell, harmless")
+  message = f"MODEL_DIR .*run holds {name.split('/')[0]}, which this run would"
+  with pytest.raises(UserError, match=message):
+    loop.train(tiny.make_run(tmp_path / "run", caches))
+  assert file.read_text() == text
+  names = {f.name for f in (tmp_path / "run").iterdir()}
+  assert names == {name.split("/")[0], "train.log", ".lock"}
+
+
 def test_a_run_of_an_earlier_version_is_refused(begin, tmp_path):
   ask, file = begin(), tmp_path / "run" / "run.json"
   file.write_text(json.dumps({"contents": {}}))

@@ -36,7 +36,8 @@ def test_resumed_run_reports_every_step_once(tmp_path):
   run = Writers(tmp_path)
   for step in (10, 20, 30):
     run.scalars(step, {"train/loss": step / 10})
-    run.samples(step, [{"prompt": "p"}])
+    fields = ("prompt", "source", "text", "tokens")
+    run.samples(step, [dict.fromkeys(fields)])
   run.close()
 
   run = Writers(tmp_path, resume_step=20)
@@ -62,6 +63,11 @@ def test_predictions_of_later_steps_and_torn_files_go(tmp_path):
     "notes-of-mine.jsonl",
     "30.jsonl",
   ]
+  others = {
+    "notes-20260101.jsonl": '{"prompt": "p", "text": "t"}\n',
+    "torn-20260101.jsonl": '{"prompt"',
+    "list-20260101.jsonl": "[]",
+  }
   goes = [
     "sums-validation-00000030.jsonl",
     "sums-validation-100000030.jsonl",
@@ -70,12 +76,15 @@ def test_predictions_of_later_steps_and_torn_files_go(tmp_path):
     ".sums-validation-00000010.jsonl.123-4567.partial",
     ".00000010.jsonl.123-4567.partial",
   ]
+  record = dict.fromkeys(("row", "prompt", "reference", "text", "prediction"))
   for name in stays + goes:
-    (folder / name).write_text("{}\n")
+    (folder / name).write_text(json.dumps(record) + "\n")
+  for name, text in others.items():
+    (folder / name).write_text(text)
   Writers(tmp_path, resume_step=20).close()
-  assert sorted(os.listdir(folder)) == sorted(stays)
+  assert sorted(os.listdir(folder)) == sorted([*stays, *others])
   Writers(tmp_path).close()
-  assert sorted(os.listdir(folder)) == ["30.jsonl", "notes-of-mine.jsonl"]
+  assert sorted(os.listdir(folder)) == sorted([*stays[2:], *others])
 
 
 LINES = """\

@@ -13,17 +13,20 @@ from gkd.types import UserError
 log = logging.getLogger("gkd")
 
 
+# What a quickstart replaces in its folder, and so only in its own.
+_REPLACED = ("data", "plots", "report.html", "results.json")
+
+
 class Stages:
   """Runs `num_stages` named stages once, remembered in the folder.
 
   Raises:
     UserError: the folder holds stages of another `made_with`, the digest of
-      everything that the stages depend on.
+      everything that the stages depend on, or results of something else.
   """
 
   def __init__(self, folder: Path, made_with: str, num_stages: int):
     self._folder = folder / "stages"
-    self._folder.mkdir(exist_ok=True)
     self._num_stages = num_stages
     self._seconds: list[float] = []
     mark = self._folder / "made_with"
@@ -32,6 +35,13 @@ class Stages:
         f"{folder} holds a quickstart with another configuration or teacher;"
         " give another --output, or delete the folder"
       )
+    names = [name for name in _REPLACED if (folder / name).exists()]
+    if names and not mark.exists():
+      raise UserError(
+        f"{folder} holds {names[0]}, which would be replaced, but no quickstart"
+        f" ({mark.relative_to(folder)} is missing); give another --output"
+      )
+    self._folder.mkdir(exist_ok=True)
     mark.write_text(made_with)
 
   def run(
