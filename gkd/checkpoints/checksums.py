@@ -1,9 +1,11 @@
 """sha256 of a checkpoint's files: the mark that it is finished and sound."""
 
+import errno
 import hashlib
 import json
 import os
 from pathlib import Path
+import stat
 
 from gkd import files
 from gkd.types import UserError
@@ -61,8 +63,14 @@ def digest(path: Path) -> str:
 
 
 def is_marked(path: Path) -> bool:
-  """Whether a checkpoint was finished; its files may be damaged since."""
-  return (path / HASHES_FILE).is_file()
+  """Whether a checkpoint was finished; its files may be damaged since.
+
+  One whose folder cannot be read counts: `verify` says what is wrong.
+  """
+  try:
+    return stat.S_ISREG((path / HASHES_FILE).stat().st_mode)
+  except OSError as error:
+    return error.errno not in (errno.ENOENT, errno.ENOTDIR)
 
 
 def _check_marked(path: Path) -> None:

@@ -28,6 +28,7 @@ log = logging.getLogger("gkd")
 
 # Not metadata.json, which marks a saved model.
 METADATA_FILE = "notes.json"
+_REMOVED = ".removed"  # ends the name of a checkpoint that is being deleted
 # A wait that takes longer is logged.
 _SILENT_SECONDS = 5.0
 
@@ -100,7 +101,12 @@ class Store:
     rests = [f for f in self._folders() if not checksums.is_marked(f)]
     rests += self.directory.glob("*.orbax-checkpoint-tmp*")
     for old in [path, *rests]:
-      shutil.rmtree(old, ignore_errors=True)
+      _remove(old)
+    if path.exists():
+      raise UserError(
+        f"{path} is in the place of the checkpoint of step {step} and cannot be"
+        " removed; remove it by hand, or choose another folder"
+      )
     text = json.dumps({**(metadata or {}), "temporary": temporary}, indent=2)
     response = native_arrays.save_async(path, state)
     self._pending_step = step
@@ -190,7 +196,12 @@ class Store:
     return self._metadata(step)
 
   def prune(self, step: int) -> None:
-    """Removes those up to the newest sound one that the policy drops."""
+    """Removes those up to the newest sound one that the policy drops.
+
+    And what a kill in an earlier call left of them.
+    """
+    for rest in self.directory.glob(f".*{_REMOVED}"):
+      _delete(rest)
     finished = [s for s in self._finished() if s <= step]
     lasting = [s for s in finished if not self._metadata(s).get("temporary")]
     kept = self.policy.choose(lasting, self.values) | {step}
@@ -213,7 +224,7 @@ class Store:
   def _metadata(self, step: int) -> dict[str, Any]:
     try:
       return json.loads((self.folder(step) / METADATA_FILE).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
       return {}  # of an older version, or damaged and about to be passed over
 
   def _folders(self) -> list[Path]:
@@ -233,6 +244,24 @@ class Store:
 
 
 def _remove(folder: Path) -> None:
-  # The mark goes first: a half-deleted checkpoint is no checkpoint.
-  (folder / checksums.HASHES_FILE).unlink(missing_ok=True)
-  shutil.rmtree(folder, ignore_errors=True)
+  """Takes the name away first: a half-deleted checkpoint is no checkpoint."""
+  if not os.path.lexists(folder):
+    return
+  rest = folder.with_name(f".{folder.name}{_REMOVED}")
+  _delete(rest)
+  try:
+    folder.rename(rest)
+  except OSError as error:
+    log.warning("cannot remove %s (%s)", folder, error.strerror)
+  _delete(rest)
+
+
+def _delete(rest: Path) -> None:
+  """Deletes a folder, or a link to one; a warning says what stays."""
+  try:
+    if rest.is_symlink():
+      rest.unlink()
+    elif rest.exists():
+      shutil.rmtree(rest)
+  except OSError as error:
+    log.warning("cannot remove %s (%s)", rest, error.strerror)

@@ -135,6 +135,65 @@ def test_a_file_that_cannot_be_read_is_damage(saved, monkeypatch, caplog, code):
     again.restore(2, make_state())
 
 
+def test_a_folder_that_cannot_be_read_is_damage(saved, monkeypatch, caplog):
+  stat = os.stat
+
+  def refuse(path, **options):
+    if "00000002/" in str(path):
+      raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    return stat(path, **options)
+
+  monkeypatch.setattr(os, "stat", refuse)
+  assert stores.Store(saved).latest_step() == 1
+  assert "cannot be read (Permission denied); delete this" in caplog.text
+
+
+def test_a_kill_while_one_is_removed_leaves_nothing(saved, monkeypatch):
+  """Also where no save follows, as after the last step."""
+  remove, calls = shutil.rmtree, []
+
+  def kill(path, **options):
+    if not calls:
+      calls.append(path)
+      raise KeyboardInterrupt
+    remove(path, **options)
+
+  monkeypatch.setattr(shutil, "rmtree", kill)
+  store = stores.Store(saved, PreservationPolicy(latest=1))
+  with pytest.raises(KeyboardInterrupt):
+    store.prune(2)
+  assert (store.steps(), len(list(saved.iterdir()))) == ([2], 2)
+  store.prune(2)
+  assert [f.name for f in saved.iterdir()] == ["00000002"]
+
+
+def test_what_cannot_be_removed_is_said(saved, monkeypatch, caplog):
+  def fail(path, target):
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+
+  monkeypatch.setattr(stores.Path, "rename", fail)
+  store = stores.Store(saved, PreservationPolicy(latest=1))
+  store.prune(2)
+  assert f"cannot remove {saved}/00000001 (Device or res" in caplog.text
+  assert store.steps() == [1, 2]
+  with pytest.raises(UserError, match=r"00000002 is in the place of the check"):
+    store.save(2, make_state(2))
+
+
+def test_what_is_not_ours_stays(saved, tmp_path_factory):
+  """A name that this program does not give, and what a link leads to."""
+  disk = tmp_path_factory.mktemp("disk") / "00000001"
+  (saved / "00000001").rename(disk)
+  (saved / "00000001").symlink_to(disk)
+  (saved / "7").mkdir()
+  store = stores.Store(saved, PreservationPolicy(latest=1))
+  assert store.steps() == [1, 2]
+  store.save(3, make_state(3))
+  assert store.steps() == [3]
+  assert (disk / "notes.json").is_file()
+  assert sorted(f.name for f in saved.iterdir()) == ["00000003", "7"]
+
+
 def test_damaged_newer_ones_do_not_push_out_good_ones(saved):
   (saved / "00000002").rename(saved / "00000005")
   flip_a_bit(saved / "00000005")
