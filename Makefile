@@ -23,8 +23,10 @@ TRANSFORMERS ?= transformers>=5.24,<6
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# The files of the suite are dealt out to so many processes.
-PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
+# The files of the suite are dealt out to so many processes, in their order: by
+# the number of their tests the longest, the programs of docs/, would run last.
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile \
+  --no-loadscope-reorder
 comma := ,
 VENV_STAMP := $(VENV)/.stamp-$(subst $(comma),-,$(EXTRAS))
 
