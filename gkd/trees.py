@@ -1,7 +1,6 @@
 """Names for the leaves of a parameter tree, and arithmetic over whole trees."""
 
 from collections.abc import Mapping
-import functools
 from typing import Any
 
 import jax
@@ -77,9 +76,3 @@ def global_norm(tree: Any) -> Array:
   norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in leaves))
   scaled = sum(jnp.sum(jnp.square(leaf * _SCALE)) for leaf in leaves)
   return jnp.where(jnp.isinf(norm), jnp.sqrt(scaled) / _SCALE, norm)
-
-
-def is_finite(tree: Any) -> Array:
-  """[] bool, whether no leaf has a NaN or an infinity."""
-  each = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-  return functools.reduce(jnp.logical_and, each)

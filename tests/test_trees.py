@@ -52,9 +52,3 @@ def test_global_norm_of_ordinary_values_is_optax_s_to_the_bit():
     draws = np.random.default_rng(seed).normal(size=(3, 40))
     tree = {n: jnp.float32(x) for n, x in zip("abc", draws, strict=True)}
     assert trees.global_norm(tree) == optax.tree.norm(tree)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_one_number_makes_a_tree_not_finite(bad):
-  assert trees.is_finite(TREE | {"step": jnp.int32(3)})
-  assert not trees.is_finite(TREE | {"v": jnp.float32([1, bad])})

@@ -17,7 +17,6 @@ case a mean weighted by the coefficients, that is the token mean for "sum".
 from collections.abc import Mapping
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -80,15 +79,14 @@ def update_step(
     seed: int scalar; dropout masks are a function of (seed, step).
 
   Returns:
-    The next state and metrics. If the loss, the gradient or the updated state
-    is not finite, the state keeps its parameters and `finite` is 0; the loop
-    stops on it.
+    The next state and metrics. If the loss or the gradient is not finite, the
+    state keeps its parameters and `finite` is 0; the loop stops on it.
   """
   return _update(train_step, state, teacher_params, batch, seed)
 
 
 def raise_if_not_finite(means: Mapping[str, Mean], step: int) -> None:
-  """Raises if the loss, the gradient or the update of a step was not finite.
+  """Raises if the loss or the gradient of a step was not finite.
 
   Args:
     means: the metrics of the step, on the host.
@@ -96,14 +94,11 @@ def raise_if_not_finite(means: Mapping[str, Mean], step: int) -> None:
   """
   if means["finite"].compute() == 1.0:
     return
-  loss, norm = float(means["loss"].total), float(means["grad_norm"].total)
-  update = ""
-  if math.isfinite(loss) and math.isfinite(norm):
-    update = ", but the updated parameters or optimizer slots are not finite"
   raise FloatingPointError(
-    f"step {step}: loss {loss}, gradient norm {norm}{update}; the parameters"
-    " were not updated and the last checkpoint stands. Lower LEARNING_RATE, set"
-    " clip_norm, or look at the samples of this step"
+    f"step {step}: loss {float(means['loss'].total)}, gradient norm"
+    f" {float(means['grad_norm'].total)}; the parameters were not updated and"
+    " the last checkpoint stands. Lower LEARNING_RATE, set clip_norm, or look"
+    " at the samples of this step"
   )
 
 
@@ -128,9 +123,8 @@ def _update(
     gradients, state.opt_state, state.params
   )
   norm = trees.global_norm(gradients)
-  params = optax.apply_updates(state.params, updates)
   finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-  finite &= trees.is_finite((params, opt_state))
+  params = optax.apply_updates(state.params, updates)
   params, opt_state = jax.tree.map(
     lambda new, old: jnp.where(finite, new, old),
     (params, opt_state),

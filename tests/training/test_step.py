@@ -12,11 +12,9 @@ from gkd import partitioning
 from gkd.losses import divergence
 from gkd.losses.objective import CrossEntropy
 from gkd.losses.objective import Distillation
-from gkd.metrics import Mean
 from gkd.models import t5
 from gkd.training import state as states
 from gkd.training.step import TrainStep
-from gkd.training.step import raise_if_not_finite
 from gkd.training.step import update_step
 from gkd.training.telemetry import CompileCounter
 from gkd.types import Batch
@@ -134,21 +132,6 @@ def test_a_step_that_is_not_finite_keeps_the_parameters(teacher_params):
   params, metrics = step(PLAN, make_batch(), broken)
   assert metrics["finite"] == 0
   jax.tree.map(np.testing.assert_array_equal, params, start())
-
-
-# Decay times rate is infinite; gradient and loss are not.
-OVERFLOWING = tiny.adamw(learning_rate=3e38, weight_decay=3e38)
-
-
-def test_an_update_that_is_not_finite_keeps_the_parameters(teacher_params):
-  plan = dataclasses.replace(PLAN, optimizer=OVERFLOWING)
-  params, metrics = step(plan, make_batch(), teacher_params)
-  assert np.isfinite([metrics["loss"], metrics["grad_norm"]]).all()
-  assert metrics["finite"] == 0
-  jax.tree.map(np.testing.assert_array_equal, params, start())
-  means = {name: Mean.of(jnp.float32(x)) for name, x in metrics.items()}
-  with pytest.raises(FloatingPointError, match="but the updated parameters or"):
-    raise_if_not_finite(means, 0)
 
 
 @pytest.mark.parametrize("clip_norm", [1e-3, None])
