@@ -25,7 +25,7 @@ def num_examples(**options):
 def find(monkeypatch):
   """Has a module register two tasks and a mixture of them; looks one up."""
 
-  def registered(rates, name="colours"):
+  def registered(rates, name="hues"):
     def register(data_dir, vocabulary):
       for task in ROWS:
         features.add_task(
@@ -35,14 +35,14 @@ def find(monkeypatch):
           postprocess=postprocess.strip,
           metrics=[metrics.accuracy],
         )
-      seqio.MixtureRegistry.add("colours", list(rates.items()))
+      seqio.MixtureRegistry.add("hues", list(rates.items()))
 
     module = types.SimpleNamespace(register=register)
-    monkeypatch.setitem(sys.modules, "colours", module)
-    return mixtures.find(name, "colours", None, ByteVocabulary())
+    monkeypatch.setitem(sys.modules, "hues", module)
+    return mixtures.find(name, "hues", None, ByteVocabulary())
 
   yield registered
-  seqio.MixtureRegistry.remove("colours")
+  seqio.MixtureRegistry.remove("hues")
 
 
 def test_a_name_that_is_no_mixture(find):
@@ -64,7 +64,7 @@ def test_rates_are_those_of_seqio_at_the_sizes_of_the_caches(
 def test_a_rate_that_cannot_be_computed_is_one_line(find):
   mixture = find({"red": num_examples(split="test"), "blue": 1})
   message = (
-    r"the rate of task 'red' in mixture 'colours' cannot be computed"
+    r"the rate of task 'red' in mixture 'hues' cannot be computed"
     r" \(TypeError: .*\); register a number"
   )
   with pytest.raises(UserError, match=message):
