@@ -40,6 +40,11 @@ def check_number(
     raise UserError(f"{name} is {value!r}; expected {expected}")
 
 
+def is_text(value: str) -> bool:
+  """Whether files can have it as name and content: UTF-8 without NUL."""
+  return "\0" not in value and value == value.encode(errors="ignore").decode()
+
+
 def listed(names: Sequence[str], most: int = 4) -> str:
   """["a", "b", "c", "d", "e", "f"] as "a, b, c, d and 2 more"."""
   more = len(names) - most

@@ -21,6 +21,7 @@ _MENDABLE = {
   errno.EACCES,
   errno.EDQUOT,
   errno.EFBIG,
+  errno.ENAMETOOLONG,
   errno.ENOSPC,
   errno.EPERM,
   errno.EROFS,

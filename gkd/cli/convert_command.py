@@ -81,7 +81,7 @@ def parse_fields(settings: Sequence[str]) -> dict[str, Any]:
   fields: dict[str, Any] = {}
   for text in settings:
     name, equals, value = text.partition("=")
-    if not equals or name not in _FIELDS:
+    if not equals or name not in _FIELDS or value == "None":
       raise UserError(
         f"--set {text}: expected NAME=VALUE with a field of T5Config:"
         f" {', '.join(_FIELDS)}"

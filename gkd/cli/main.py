@@ -21,23 +21,39 @@ import logging
 import os
 from pathlib import Path
 import platform
+import signal
 import sys
 import tempfile
 
 from gkd import files
 from gkd.cli import parser
 from gkd.errors import UserError
+from gkd.errors import is_text
 from gkd.training import preemption
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command and returns the exit code."""
-  args = parse(sys.argv[1:] if argv is None else argv)
+  argv = sys.argv[1:] if argv is None else argv
+  try:
+    try:
+      return _run(argv)
+    finally:
+      print(end="", flush=True)
+  except BrokenPipeError:  # `gkd … | head`, which has read enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE  # as a shell has it
+
+
+def _run(argv: Sequence[str]) -> int:
   logging.basicConfig(format="%(message)s", stream=sys.stderr)
   # What libraries log below a warning is for their authors.
   logging.getLogger("gkd").setLevel(logging.INFO)
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   try:
+    if wrong := [argument for argument in argv if not is_text(argument)]:
+      raise UserError(f"{wrong[0]!r} is not UTF-8; give another name or value")
+    args = parse(argv)
     if args.bindings and not hasattr(args, "gin_file"):
       raise UserError(
         f"--gin.{args.bindings[0]}: `gkd {args.command}` takes no gin values;"
@@ -47,12 +63,19 @@ def main(argv: Sequence[str] | None = None) -> int:
       _COMMANDS[args.command](args)
   except UserError as error:
     return _fail(error, 2)
+  except BrokenPipeError:
+    raise
   except OSError as error:
     reason = files.disk_trouble(error)
     if reason is None:
       raise
     remedy = "free space, or give a place that may be read and written"
     return _fail(f"{reason}; {remedy}", 2)
+  except RuntimeError as error:
+    if "home directory" not in str(error):  # of `Path.expanduser`
+      raise
+    text = "~NAME at the beginning of a path is of no user; give it in full"
+    return _fail(text, 2)
   # Raised on purpose, with a sentence; arrays give NaN and no exception.
   except FloatingPointError as error:
     return _fail(error, 1)
@@ -134,6 +157,7 @@ def _report(args) -> None:
 
 
 def _quickstart(args) -> None:
+  files.check_folder(args.output, "--output")
   _keep_compiled_programs()
   from gkd.experiments.quickstart import pipeline
 

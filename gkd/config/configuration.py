@@ -23,6 +23,7 @@ from pathlib import Path
 import re
 import traceback
 from typing import Any
+from typing import TextIO
 
 import gin
 from gin import config as gin_config
@@ -72,11 +73,13 @@ def load(files: Sequence[str], bindings: Sequence[str]) -> None:
   """
   gin.clear_config()
   _overrides.clear()
-  opened: list[str] = []
+  opened: list[TextIO] = []
 
   def reader(path):
-    opened.append(path)
-    return open(path, encoding="utf-8")
+    if any(file.name == path and not file.closed for file in opened):
+      raise UserError(f"{path} includes itself; take out that include")
+    opened.append(open(path, encoding="utf-8"))  # noqa: SIM115, gin closes it
+    return opened[-1]
 
   ours = config_folder()
   gin_config._LOCATION_PREFIXES[:] = ["", str(ours)]
@@ -86,7 +89,7 @@ def load(files: Sequence[str], bindings: Sequence[str]) -> None:
   gin.parse_config(_SIZES)
   for file in files:
     _parse_file(file)
-  for path in map(Path, opened):
+  for path in (Path(file.name) for file in opened):
     if not path.resolve().is_relative_to(ours.resolve()):
       names = gin_table.macros_of(path)
       _overrides.files.update(dict.fromkeys(names, str(path)))
@@ -95,6 +98,7 @@ def load(files: Sequence[str], bindings: Sequence[str]) -> None:
   for binding in bindings:
     _parse_binding(binding)
   _overrides.refuse_unknown(gin_table.referenced_macros(), ours)
+  gin_table.refuse_circles()
   gin_table.refuse_wrong_types()
 
 
@@ -172,7 +176,7 @@ def _quoted(value: str) -> str:
     return value
   delegate = gin_config.ParserDelegate(skip_unknown=True)
   try:
-    list(config_parser.ConfigParser(f"x = {value}", delegate))
+    [_] = config_parser.ConfigParser(f"x = {value}", delegate)
   except Exception:  # any way in which gin's tokenizer and parser fail
     return repr(value)
   return value if value else "''"
@@ -199,7 +203,7 @@ def _one_line(where: str) -> Iterator[None]:
     yield
   except UserError as error:
     # gin appends where it was; the message itself is already a sentence.
-    text = str(error).split("\n  In call to configurable")[0]
+    text = re.split(r"\n  In (?:call to|file|bindings) ", str(error))[0]
     raise UserError(text) from None
   except Exception as error:
     if _is_bug(error):
@@ -213,7 +217,7 @@ def _is_bug(error: Exception) -> bool:
   *_, (frame, _) = traceback.walk_tb(error.__traceback__)
   module = frame.f_globals.get("__name__", "")
   in_import = frame.f_code.co_filename.startswith("<")
-  return not (module.split(".")[0] == "gin" or in_import)
+  return not (module.split(".")[0] in ("gin", "tokenize") or in_import)
 
 
 def _plain(message: str) -> str:
@@ -221,6 +225,8 @@ def _plain(message: str) -> str:
   message = " ".join(message.split("\n  In call to")[0].split())
   for noise in (" In bindings string line", " No values supplied by Gin"):
     message = message.split(noise)[0]
+  # Python's own error of an unclosed bracket is a text and a place.
+  message = re.sub(r"^\('(.+)', \((\d+), .*", r"\1 (line \2)", message)
   message = message.rstrip(". ")
   match = re.match(
     r"Couldn't resolve selector \S+; <module '([\w.]+)'.* has no attribute"

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+import graphlib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -95,23 +96,22 @@ def keys_of(name: str) -> list[Key]:
 
 def reachable(key: Key) -> set[Key]:
   """All keys that are looked up when `key` is built."""
-  seen, reached = set(), set()
-  todo = [key]
-  while todo:
-    active, selector = todo.pop()
-    if (active, selector) in seen:
-      continue
-    seen.add((active, selector))
-    scopes = [active] if selector in (MACRO, _CONSTANT) else _scopes(active)
-    reached |= {(scope, selector) for scope in scopes}
-    bound: dict[str, Any] = {}
-    for scope in scopes:
-      bound |= gin_config._CONFIG.get((scope, selector), {})
-    for reference in gin.config.iterate_references(bound):
-      scope, target = reference.config_key
-      # A reference with a scope leaves the active one, others stay in it.
-      todo.append((scope or active, target))
-  return reached
+  return set().union(*map(_sources, _references(key)))
+
+
+def refuse_circles() -> None:
+  """Refuses macros and objects whose values refer back to themselves."""
+  try:
+    graphlib.TopologicalSorter(_references(*gin_config._CONFIG)).prepare()
+  except graphlib.CycleError as error:
+    names = [
+      f"%{name}" if kind == MACRO else f"@{kind.rpartition('.')[2]}"
+      for name, kind in reversed(error.args[1])
+    ]
+    raise UserError(
+      f"{' = '.join(names)[1:]} goes round in a circle; give"
+      f" {names[0][1:]} a value"
+    ) from None
 
 
 def refuse_wrong_types() -> None:
@@ -136,10 +136,32 @@ def _fields() -> Iterator[tuple[str, str, Any]]:
         yield selector, field, value
 
 
-def _scopes(active: str) -> list[str]:
+def _references(*roots: Key) -> dict[Key, list[Key]]:
+  """What is looked up to build `roots`: {key: keys that its value needs}."""
+  graph: dict[Key, list[Key]] = {}
+  todo = [*roots]
+  while todo:
+    key = todo.pop()
+    if key not in graph:
+      bound: dict[str, Any] = {}
+      for source in _sources(key):
+        bound |= gin_config._CONFIG.get(source, {})
+      references = gin.config.iterate_references(bound)
+      # A reference with a scope leaves the active one, others stay in it.
+      keys = [reference.config_key for reference in references]
+      graph[key] = [(scope or key[0], target) for scope, target in keys]
+      todo += graph[key]
+  return graph
+
+
+def _sources(key: Key) -> list[Key]:
   """In the scope a/b the bindings of "", "a" and "a/b" hold; later ones win."""
+  active, selector = key
+  if selector in (MACRO, _CONSTANT):
+    return [key]
   parts = active.split("/") if active else []
-  return ["/".join(parts[:end]) for end in range(len(parts) + 1)]
+  ends = range(len(parts) + 1)
+  return [("/".join(parts[:end]), selector) for end in ends]
 
 
 def _macro_name(value: Any) -> str | None:

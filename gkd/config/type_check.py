@@ -12,6 +12,8 @@ import typing
 from typing import Any
 from typing import Literal
 
+from gkd.errors import is_text
+
 _UNIONS = (typing.Union, types.UnionType)
 _LISTS = (tuple, list, collections.abc.Sequence)
 _DICTS = (dict, collections.abc.Mapping)
@@ -47,8 +49,10 @@ def fits(value: Any, hint: Any) -> bool:
   if hint in (int, float):
     kinds = int if hint is int else (int, float)
     return isinstance(value, kinds) and not isinstance(value, bool)
-  if hint in (bool, str):
-    return isinstance(value, hint)
+  if hint is bool:
+    return isinstance(value, bool)
+  if hint is str:
+    return isinstance(value, str) and is_text(value)
   if origin in _LISTS:
     return isinstance(value, (tuple, list)) and (
       not arguments or all(fits(item, arguments[0]) for item in value)

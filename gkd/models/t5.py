@@ -19,6 +19,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from gkd import trees
+from gkd.errors import check_number
 from gkd.models import layers
 from gkd.models import sizes
 from gkd.models import t5_network
@@ -226,7 +227,7 @@ def _tuple(value: Any) -> tuple:
 def _dtype_name(dtype: Any) -> str:
   try:
     return jnp.dtype(dtype).name
-  except TypeError:
+  except (SyntaxError, TypeError, ValueError):  # numpy's, by how it is wrong
     return str(dtype)
 
 
@@ -238,9 +239,11 @@ def _check(config: T5Config) -> None:
       raise _error(config, name, f"a positive integer below {_MOST}")
   rows, buckets = config.vocab_size, config.relative_buckets
   activations = config.mlp_activations
-  if not activations or not set(activations) <= set(layers.ACTIVATIONS):
-    known = ", ".join(layers.ACTIVATIONS)
-    raise _error(config, "mlp_activations", f"one or more of {known}")
+  known = [*layers.ACTIVATIONS]
+  if not activations or not all(name in known for name in activations):
+    raise _error(
+      config, "mlp_activations", f"one or more of {', '.join(known)}"
+    )
   for name in ("pad_id", "eos_ids", "start_id"):
     value = getattr(config, name)
     ids = value if isinstance(value, tuple) else (value,)
@@ -248,10 +251,20 @@ def _check(config: T5Config) -> None:
       raise _error(config, name, f"ids below vocab_size={rows}")
   if config.dtype not in _DTYPES:
     raise _error(config, "dtype", f"one of {', '.join(_DTYPES)}")
-  if not 0 <= config.dropout_rate < 1:
-    raise _error(config, "dropout_rate", "a number from 0 up to, but not, 1")
-  if not config.layer_norm_epsilon > 0:
-    raise _error(config, "layer_norm_epsilon", "a positive number, say 1e-6")
+  if type(config.logits_via_embedding) is not bool:
+    raise _error(config, "logits_via_embedding", "True or False")
+  check_number(
+    "T5Config.dropout_rate",
+    config.dropout_rate,
+    lambda x: 0 <= x < 1,
+    "a number from 0 up to, but not, 1",
+  )
+  check_number(
+    "T5Config.layer_norm_epsilon",
+    config.layer_norm_epsilon,
+    lambda x: 0 < x < 1,
+    "a number between 0 and 1, say 1e-6",
+  )
   if config.vocabulary_size > rows:
     raise _error(
       config, "vocabulary_size", f"at most vocab_size={rows}; raise vocab_size"

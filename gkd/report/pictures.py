@@ -22,12 +22,15 @@ from gkd.report.drawing import draw
 _INK, _GRID = "#010203", "#020304"
 _SERIES = tuple(f"#0a0b{number:02x}" for number in range(len(charts.LIGHT)))
 
+# A run called a$^$b is no formula.
+_PLAIN_TEXT = {"text.parse_math": False}
+
 
 def to_svg(chart: Chart) -> str:
   """An <svg> element whose colours are var(--ink), --grid, --s0, --s1, …"""
   # The salt keeps the ids of a page's charts apart.
   settings = {"svg.fonttype": "none", "svg.hashsalt": chart.slug}
-  with matplotlib.rc_context(settings):
+  with matplotlib.rc_context({**_PLAIN_TEXT, **settings}):
     figure = draw(chart, _SERIES, _INK, _GRID)
     FigureCanvasSVG(figure)
     buffer = io.StringIO()
@@ -49,6 +52,7 @@ def write_png(chart: Chart, directory: str) -> str:
   return path
 
 
+@matplotlib.rc_context(_PLAIN_TEXT)
 def with_words(chart: Chart) -> Figure:
   """The drawing with what the page writes around it: title, note, legend."""
   figure = draw(chart, charts.LIGHT, "#222222", "#dddddd")

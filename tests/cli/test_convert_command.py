@@ -143,6 +143,8 @@ def test_a_name_that_t5x_does_not_find_is_said(gkd, model, tmp_path):
     (["{out}", "--to=gkd", "--license=mit"], "--license has no effect: only a"),
     (["{out}", "--to=gkd", "--set=emb_dim"], "--set emb_dim: expected NAME=V"),
     (["{out}", "--to=gkd", "--set=width=3"], "expected NAME=VALUE with a fiel"),
+    (["{out}", "--to=gkd", "--set=emb_dim=None"], "expected NAME=VALUE with"),
+    (["{out}", "--to=gkd", "--set=dropout_rate=nan"], "rate is 'nan'; expect"),
     (["{out}", "--to=gkd", "--set=emb_dim=8"], "emb_dim=8 was given, but"),
     (["{out}", "--to=gkd", "--step=8"], "step 8 was given, but"),
     (["{model}", "--to=gkd"], "exists and nothing is replaced"),

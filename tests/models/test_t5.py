@@ -1,6 +1,7 @@
 """What must hold for every T5, whatever its weights."""
 
 import functools
+import math
 
 from flax import linen as nn
 import jax
@@ -354,8 +355,16 @@ def test_equal_configs_give_the_identical_record():
     ({"mlp_activations": ()}, r"mlp_activations is \(\); expected one or more"),
     ({"dtype": "float16"}, "dtype is 'float16'; expected one of float32"),
     ({"dtype": "fp32"}, "dtype is 'fp32'; expected one of float32"),
+    ({"dtype": "(1,"}, r"dtype is '\(1,'; expected one of float32"),
     ({"dropout_rate": 1.0}, "dropout_rate is 1.0; expected a number from 0"),
-    ({"layer_norm_epsilon": 0}, "layer_norm_epsilon is 0; expected a positive"),
+    ({"dropout_rate": "nan"}, "dropout_rate is 'nan'; expected a number from"),
+    (
+      {"layer_norm_epsilon": 0},
+      "layer_norm_epsilon is 0; expected a number",
+    ),
+    ({"layer_norm_epsilon": math.nan}, "layer_norm_epsilon is nan; expected"),
+    ({"logits_via_embedding": "x"}, "logits_via_embedding is 'x'; expected Tr"),
+    ({"mlp_activations": ({},)}, r"is \({},\); expected one or more"),
     ({"vocabulary_size": 65}, "vocabulary_size is 65; expected at most"),
     ({"relative_buckets": 7}, "relative_buckets is 7; expected an even number"),
     ({"relative_max_distance": 16}, "expected more than 16"),

@@ -1,5 +1,6 @@
 """Pictures are in the page's colours, small, and the same each time."""
 
+import dataclasses
 import re
 import xml.etree.ElementTree as ET
 
@@ -97,3 +98,9 @@ def test_notes_say_what_the_drawing_adds():
   (note,) = pictures.drawing_notes(LINES)
   assert note == "× marks where the next value was not finite."
   assert pictures.drawing_notes(BARS) == []
+
+
+def test_a_run_may_be_called_like_a_formula(tmp_path):
+  chart = dataclasses.replace(BARS, groups=["a$^$b", "$"], title="$^$")
+  assert "a$^$b" in pictures.to_svg(chart)
+  pictures.write_png(chart, str(tmp_path))
