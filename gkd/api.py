@@ -89,7 +89,7 @@ def train(run: Run) -> Model:
   Raises:
     UserError: something that the run asks for is impossible, or its folder
       holds another run.
-    FloatingPointError: the loss or a gradient is not finite.
+    FloatingPointError: the loss, a gradient or an update is not finite.
   """
   state = loop.train(run)
   # Its files were just written: they are not read again.
@@ -145,6 +145,9 @@ def generate(
       at each position.
     max_length: tokens of the longest text.
     seed: of the draws, which also depend on the place of a prompt.
+
+  Raises:
+    FloatingPointError: the logits of the model are not finite.
   """
   vocabulary = model.vocabulary
   if vocabulary is None:
@@ -171,6 +174,11 @@ def generate(
     max_length=max_length,
     vocabulary=vocabulary,
   )
+  if not samples.is_finite:
+    raise FloatingPointError(
+      f"the logits of the model of {model.path or 'this program'} are not"
+      " finite; look at its checkpoint"
+    )
   return [vocabulary.decode(ids) for ids in samples.tokens.tolist()]
 
 

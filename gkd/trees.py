@@ -1,6 +1,7 @@
 """Names for the leaves of a parameter tree, and arithmetic over whole trees."""
 
 from collections.abc import Mapping
+import functools
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ from gkd.errors import listed
 from gkd.types import Array
 
 Shapes = Mapping[str, tuple[int, ...]]
+# The square of the largest float32, 2¹²⁸, is 2⁶⁴ with it.
+_SCALE = 2.0**-96
 
 
 def flatten(tree: Any) -> dict[str, Any]:
@@ -65,9 +68,18 @@ def num_parameters(tree: Any) -> int:
 
 
 def global_norm(tree: Any) -> Array:
-  """Euclidean norm over all leaves, in float32."""
-  squares = [
-    jnp.sum(jnp.square(leaf.astype(jnp.float32)))
-    for leaf in jax.tree.leaves(tree)
-  ]
-  return jnp.sqrt(sum(squares))
+  """Euclidean norm over all leaves, in float32.
+
+  Squares overflow from 1.8e19 on. Where their sum is infinite, the norm is that
+  of the leaves times `_SCALE`, a power of two, divided by it.
+  """
+  leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(tree)]
+  norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in leaves))
+  scaled = sum(jnp.sum(jnp.square(leaf * _SCALE)) for leaf in leaves)
+  return jnp.where(jnp.isinf(norm), jnp.sqrt(scaled) / _SCALE, norm)
+
+
+def is_finite(tree: Any) -> Array:
+  """[] bool, whether no leaf has a NaN or an infinity."""
+  each = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+  return functools.reduce(jnp.logical_and, each)

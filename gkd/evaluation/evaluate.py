@@ -87,6 +87,9 @@ def evaluate(
     a teacher the same of its answers as `teacher_<metric>`, and `forward_kl`
     and `reverse_kl`, summed over a sequence, and the same `…_per_token`. Each
     comes with the ends of its 95 % interval, `<metric>_ci_low` and `…_ci_high`.
+
+  Raises:
+    FloatingPointError: the logits of a model are not finite.
   """
   examples = _examples(evaluation, batch_sharding)
   job = _Job(evaluation, examples, roles, seed, step)
@@ -158,7 +161,7 @@ class _Job(NamedTuple):
     step = _TEACHER_STEP if role == "teacher" else self.step
     key = keys.stream(self.seed, step, keys.Role.EVALUATION)
     key = jax.random.fold_in(key, draw)
-    dispatched = (
+    answered = (
       generate(
         self.roles[role],
         batch,
@@ -169,7 +172,21 @@ class _Job(NamedTuple):
       )
       for batch, _ in self.examples
     )
-    return self.with_progress(dispatched, phase)
+    # Dispatched with its batch: a later program waits for the next batch.
+    dispatched = ((samples, _is_finite(samples)) for samples in answered)
+    checked = self.with_progress(dispatched, phase)
+    for example, (samples, is_finite) in checked:
+      self.raise_unless(is_finite, f"the {role}'s logits")
+      yield example, samples
+
+  def raise_unless(self, is_finite: Any, what: str) -> None:
+    """Raises before a score of numbers that mean nothing."""
+    if not is_finite:
+      raise FloatingPointError(
+        f"evaluation of {self.evaluation.name}, split"
+        f" {self.evaluation.split!r}: {what} are not finite, so there are no"
+        " scores; look at the checkpoint, or lower LEARNING_RATE"
+      )
 
   def with_progress(
     self, dispatched: Iterable[_T], phase: str
@@ -242,6 +259,9 @@ class _Job(NamedTuple):
       )
       results = self.with_progress(dispatched, f"{direction} KL")
       estimates = jax.device_get([estimate for _, estimate in results])
+      # Infinite is a true value, of a model that excludes a token.
+      is_number = not np.isnan([part.token_sum for part in estimates]).any()
+      self.raise_unless(is_number, f"values of the {direction} KL")
       statistics = sequence_kl.statistics(estimates, direction)
       measures.append(scores.summed([statistics]))
     return self.with_intervals(measures)
@@ -259,6 +279,8 @@ class _Job(NamedTuple):
       seed=self.seed,
     )
 
+
+_is_finite = jax.jit(lambda samples: samples.is_finite)
 
 # Compiled once per pair of models and shape.
 _sequence_estimates = jax.jit(

@@ -15,7 +15,9 @@ import dataclasses
 from typing import Literal
 
 import jax.numpy as jnp
+import numpy as np
 
+from gkd.errors import check_number
 from gkd.structured_settings import setting
 from gkd.types import Array
 from gkd.types import UserError
@@ -65,10 +67,7 @@ class LearningRateSchedule:
     warmup, cooldown = self.warmup_steps, self.cooldown_steps
     if total < 1:
       raise UserError(f"TRAIN_STEPS is {total}; give at least 1")
-    if not self.learning_rate > 0:
-      raise UserError(
-        f"LEARNING_RATE is {self.learning_rate}; give a number above 0"
-      )
+    check_positive("LEARNING_RATE", self.learning_rate)
     # T5X's warm-up is one of absolute steps, and may be longer than this run.
     ramp = cooldown + (warmup if self.factors is None else 0)
     if min(warmup, cooldown) < 0 or ramp > total:
@@ -143,6 +142,20 @@ class LearningRateSchedule:
         f" LEARNING_RATE_FACTORS {factors!r} has no factor that uses the step;"
         " leave it out"
       )
+
+
+def check_positive(name: str, value: float, more: str = "") -> None:
+  """Raises unless a value is above 0, and finite, as a float32 too.
+
+  A smaller one would be 0 in the update, a larger one infinite.
+  """
+  limits = np.finfo(np.float32)
+  check_number(
+    name,
+    value,
+    lambda x: limits.tiny <= x <= limits.max,
+    f"a number above 0, {limits.tiny:.2g} to {limits.max:.2g}{more}",
+  )
 
 
 def check_steps(macro: str, value: int, total_steps: int) -> None:

@@ -75,8 +75,8 @@ def train(
   Raises:
     UserError: what the run asks for is impossible, the folder is in use, or the
       disk is full.
-    FloatingPointError: loss or gradient is not finite; the message says where,
-      and the last checkpoint stands.
+    FloatingPointError: loss, gradient, update or logits are not finite; the
+      message says where, and the last checkpoint stands.
     Interrupted: a signal came; the step that was under way is saved.
   """
   _refuse_several_processes()

@@ -12,17 +12,23 @@ so that a student that T5X starts at step 1,000,000 has β₂ ≈ 0.99998. Here
 """
 
 import dataclasses
+import numbers
 from typing import ClassVar
 from typing import Literal
 from typing import Protocol
 from typing import get_args
 
+import jax
+import numpy as np
 import optax
 
+from gkd import trees
+from gkd.errors import check_number
 from gkd.structured_settings import setting
 from gkd.training import learning_rates
 from gkd.training.learning_rates import OF_CHECKPOINT
 from gkd.training.learning_rates import LearningRateSchedule
+from gkd.types import Params
 from gkd.types import UserError
 
 Name = Literal["adafactor", "adamw"]
@@ -76,6 +82,13 @@ class Adafactor:
 
   def __post_init__(self):
     _check_clip_norm(self.clip_norm)
+    check_number(
+      "min_dim_size_to_factor",
+      self.min_dim_size_to_factor,
+      lambda x: x >= 1,
+      "a whole number, 1 or more",
+      numbers.Integral,
+    )
     offset, schedule = self.step_offset, self.schedule
     learning_rates.check_steps(
       "ADAFACTOR_STEP_OFFSET", offset, schedule.total_steps
@@ -153,6 +166,20 @@ class AdamW:
 
   def __post_init__(self):
     _check_clip_norm(self.clip_norm)
+    largest = np.finfo(np.float32).max
+    check_number(
+      "weight_decay",
+      self.weight_decay,
+      lambda x: 0 <= x <= largest,
+      "0 or a number above it that is finite in float32",
+    )
+    for name in ("b1", "b2"):
+      check_number(
+        name,
+        getattr(self, name),
+        lambda x: x >= 0 and np.float32(x) < 1,
+        "a number from 0 to below 1, in float32: moments are divided by 1 - it",
+      )
     first = self.schedule.initial_step
     if first and not self.schedule.uses_absolute_steps:
       raise UserError(
@@ -246,8 +273,8 @@ def starting_at(optimizer: Optimizer, step: int) -> Optimizer:
 
 
 def _check_clip_norm(clip_norm: float | None) -> None:
-  if clip_norm is not None and not clip_norm > 0:
-    raise UserError(f"clip_norm is {clip_norm}; give a number above 0, or None")
+  if clip_norm is not None:
+    learning_rates.check_positive("clip_norm", clip_norm, ", or None")
 
 
 def _clipped(
@@ -255,7 +282,19 @@ def _clipped(
 ) -> optax.GradientTransformation:
   if clip_norm is None:
     return rule
-  return optax.chain(optax.clip_by_global_norm(clip_norm), rule)
+
+  def clip(gradients: Params, params: Params | None) -> Params:
+    """As `optax.clip_by_global_norm`, by a norm that does not overflow."""
+    del params
+    norm = trees.global_norm(gradients)
+    return jax.tree.map(
+      lambda x: jax.lax.select(
+        norm < clip_norm, x, x / norm.astype(x.dtype) * clip_norm
+      ),
+      gradients,
+    )
+
+  return optax.chain(optax.stateless(clip), rule)
 
 
 def _clip(clip_norm: float | None) -> str:

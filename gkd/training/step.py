@@ -17,6 +17,7 @@ case a mean weighted by the coefficients, that is the token mean for "sum".
 from collections.abc import Mapping
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -80,13 +81,16 @@ def update_step(
 
   Returns:
     The next state and metrics. If the loss or the gradient is not finite, the
-    state keeps its parameters and `finite` is 0; the loop stops on it.
+    state keeps its parameters and `finite` is 0; it is also 0 if the next state
+    is not finite. The loop stops on it.
   """
-  return _update(train_step, state, teacher_params, batch, seed)
+  state, metrics = _update(train_step, state, teacher_params, batch, seed)
+  finite = _and_finite(metrics["finite"], state)
+  return state, metrics | {"finite": finite}
 
 
 def raise_if_not_finite(means: Mapping[str, Mean], step: int) -> None:
-  """Raises if the loss or the gradient of a step was not finite.
+  """Raises if the loss, the gradient or the update of a step was not finite.
 
   Args:
     means: the metrics of the step, on the host.
@@ -94,11 +98,14 @@ def raise_if_not_finite(means: Mapping[str, Mean], step: int) -> None:
   """
   if means["finite"].compute() == 1.0:
     return
+  loss, norm = float(means["loss"].total), float(means["grad_norm"].total)
+  update = ""
+  if math.isfinite(loss) and math.isfinite(norm):
+    update = ", but the updated parameters or optimizer slots are not finite"
   raise FloatingPointError(
-    f"step {step}: loss {float(means['loss'].total)}, gradient norm"
-    f" {float(means['grad_norm'].total)}; the parameters were not updated and"
-    " the last checkpoint stands. Lower LEARNING_RATE, set clip_norm, or look"
-    " at the samples of this step"
+    f"step {step}: loss {loss}, gradient norm {norm}{update}; nothing of this"
+    " step is saved. Lower LEARNING_RATE, set clip_norm, or look at the samples"
+    " of this step"
   )
 
 
@@ -140,6 +147,16 @@ def _update(
   }
   state = TrainState(params, opt_state, state.step + 1)
   return _constrain(state, train_step), parts | report
+
+
+@jax.jit
+def _and_finite(finite: Mean, state: TrainState) -> Mean:
+  """`finite` of a step, 0 also where the state after it is not finite.
+
+  A program of its own: inside `_update` a look at the new state makes XLA fuse
+  Adafactor's means in another way, and their last bits change.
+  """
+  return Mean.of((finite.total > 0) & trees.is_finite(state))
 
 
 def _constrain(state: TrainState, train_step: TrainStep) -> TrainState:

@@ -259,6 +259,27 @@ def test_kls_are_of_drawn_sequences_whatever_the_decoding(writers):
     assert by_search[f"eval/toy/teacher_{name}"] == own
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("role", ["student", "teacher"])
+@pytest.mark.parametrize(
+  "decoding", [SamplingParams(0.0), SamplingParams(), BeamSearch(2)]
+)
+def test_a_model_that_is_not_finite_has_no_scores(
+  tmp_path, decoding, role, bad
+):
+  """And where it is the student, no predictions either."""
+  broken = make_params()
+  broken["table"] = broken["table"].at[1, 3].set(bad)
+  student, teacher = broken, None
+  if role == "teacher":
+    student, teacher = make_params(), broken
+  evaluation = make_evaluation(decoding=decoding)
+  message = f"evaluation of toy, split 'test': the {role}'s logits are not fin"
+  with pytest.raises(FloatingPointError, match=message):
+    run(student, evaluation, teacher=teacher, predictions_dir=str(tmp_path))
+  assert role == "teacher" or not list(tmp_path.iterdir())
+
+
 def test_an_altered_copy_measures_on_its_own_rows():
   # The teacher's sequences depend on row ids and number of rows; those of the
   # whole split must not serve for a part of it.

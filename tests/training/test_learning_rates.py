@@ -130,7 +130,12 @@ def test_without_factors_the_warmup_is_of_this_run():
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
-    ({"learning_rate": 0.0}, "LEARNING_RATE is 0.0"),
+    ({"learning_rate": 0.0}, "LEARNING_RATE is 0.0; expected a number above 0"),
+    ({"learning_rate": float("nan")}, "LEARNING_RATE is nan; expected"),
+    ({"learning_rate": float("inf")}, "LEARNING_RATE is inf; expected"),
+    # Infinity and 0 in float32.
+    ({"learning_rate": 1e39}, r"LEARNING_RATE is 1e\+39; expected"),
+    ({"learning_rate": 1e-46}, "LEARNING_RATE is 1e-46; expected"),
     ({"total_steps": 0}, "TRAIN_STEPS is 0; give at least 1"),
     ({"warmup_steps": 80, "cooldown_steps": 30}, "do not fit into TRAIN_STEPS"),
     ({"factors": "constant * cosine_decay"}, "'cosine_decay' is"),

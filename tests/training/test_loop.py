@@ -276,6 +276,15 @@ def test_a_teacher_that_is_not_finite_stops_the_run(tmp_path, caches):
   assert not lines(tmp_path / "asked")  # of an update on garbage
 
 
+def test_an_update_that_is_not_finite_is_not_saved(tmp_path, caches):
+  rule = tiny.adamw(learning_rate=3e38, weight_decay=3e38)
+  run = make_run(tmp_path, caches, optimizer=rule, checkpoint=1)
+  message = r"step 0: loss \d.*, but the updated parameters .* LEARNING_RATE"
+  with pytest.raises(FloatingPointError, match=message):
+    loop.train(run)
+  assert not list((tmp_path / "checkpoints").glob("*"))
+
+
 def test_each_batch_is_read_once(tmp_path, caches, monkeypatch):
   """Also where prompts are cut to the smallest bucket."""
 

@@ -1,4 +1,5 @@
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -135,7 +136,17 @@ def test_options_that_are_off_and_not_given_are_ignored():
   ("make", "fields", "message"),
   [
     (tiny.adamw, {"clip_norm": -1.0}, "clip_norm is -1.0"),
-    (tiny.adafactor, {"clip_norm": 0.0}, "clip_norm is 0.0"),
+    (tiny.adafactor, {"clip_norm": 0.0}, "clip_norm is 0.0; .*, or None"),
+    (tiny.adamw, {"clip_norm": math.inf}, "clip_norm is inf; expected"),
+    (tiny.adamw, {"clip_norm": 1e-46}, "clip_norm is 1e-46; expected"),
+    (tiny.adafactor, {"min_dim_size_to_factor": 0}, "to_factor is 0; expected"),
+    (tiny.adamw, {"weight_decay": -0.1}, "weight_decay is -0.1; expected 0"),
+    (tiny.adamw, {"weight_decay": 1e39}, r"weight_decay is 1e\+39; expected 0"),
+    (tiny.adamw, {"b1": -0.1}, "b1 is -0.1; expected a number from 0 to"),
+    (tiny.adamw, {"b2": 1.0}, "b2 is 1.0; expected a number from 0 to below 1"),
+    # 1 in float32.
+    (tiny.adamw, {"b2": 0.99999999}, "b2 is 0.99999999; expected"),
+    (tiny.adamw, {"b2": math.nan}, "b2 is nan; expected"),
     (tiny.adamw, {"initial_step": 5}, "INITIAL_STEP is 5 but has no effect"),
     (adafactor, {"step_offset": "checkpoint"}, "ADAFACTOR_STEP_OFFSET is 'ch"),
     (adafactor, {"step_offset": 5}, "OFFSET is 5 but the run begins at step 0"),
@@ -145,6 +156,22 @@ def test_bad_settings_are_refused_in_one_line(make, fields, message):
   with pytest.raises(UserError, match=message) as error:
     make(**fields)
   assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("limit", [1e-3, 1.0, 1e3])
+def test_clipping_of_ordinary_gradients_is_optax_s_to_the_bit(limit):
+  ours = tiny.adamw(clip_norm=limit).transformation()
+  theirs = optax.chain(
+    optax.clip_by_global_norm(limit), tiny.adamw().transformation()
+  )
+  draws = np.random.default_rng(0).normal(size=(2, 30))
+  params = {n: jnp.float32(x) for n, x in zip("ab", draws, strict=True)}
+  tiny.assert_identical(ours.init(params), theirs.init(params))
+  outcomes = [
+    jax.jit(rule.update)(params, rule.init(params), params)
+    for rule in (ours, theirs)
+  ]
+  tiny.assert_identical(*outcomes)
 
 
 def test_words_say_each_setting_once():

