@@ -59,6 +59,8 @@ class MetricInfo:
     direction: whether more or less is better; "" for neither.
     role: the model that the value belongs to.
     compared_with: the role of the other model, of a divergence; "" otherwise.
+    signature: what decides the value beyond the texts, such as sacreBLEU's;
+      in JSON where there is one.
   """
 
   metric: str
@@ -70,6 +72,7 @@ class MetricInfo:
   direction: Literal["max", "min", ""] = ""
   role: Literal["student", "teacher"] = "student"
   compared_with: str = ""
+  signature: str = ""
 
 
 def merge(states: Iterable[Mapping[str, Mean]]) -> dict[str, Mean]:

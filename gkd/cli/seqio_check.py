@@ -73,6 +73,8 @@ def compare(
       evaluation.split,
       [[record["tokens"] for record in records] for records in draws],
       dict(evaluation.lengths),
+      # Of each draw the same; only where a metric takes them.
+      [record["score"] for record in draws[0] if "score" in record] or None,
     )
     for name, theirs in metrics.items():
       full = f"eval/{evaluation.metric_part}/{name}{label}"

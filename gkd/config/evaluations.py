@@ -7,6 +7,7 @@ import logging
 from gkd.config.records import EvalConfig
 from gkd.data.cache import TokenCache
 from gkd.evaluation import predictions
+from gkd.evaluation import scores
 from gkd.evaluation.evaluation import Evaluation
 from gkd.types import UserError
 
@@ -33,6 +34,11 @@ def make_evaluations(
       log.warning(
         "EVAL_SPLITS: %s/%s: %s; the task's metrics are of the others",
         *(cache.info["task"], cache.info["split"], missing),
+      )
+    for line in scores.outside_domain(cache):
+      log.warning(
+        "EVAL_SPLITS: %s/%s: %s",
+        *(cache.info["task"], cache.info["split"], line),
       )
     for index, strategy in enumerate(config.strategies):
       evaluation = Evaluation(

@@ -37,6 +37,7 @@ from gkd.evaluation.bootstrap import Measure
 from gkd.evaluation.bootstrap import Score
 from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.predictions import Record
+from gkd.losses.likelihood import score_batch
 from gkd.progress import Progress
 from gkd.sampling.generate import generate
 from gkd.sampling.generate import prefetch
@@ -121,12 +122,14 @@ class Examples(NamedTuple):
 
   batch: Batch  # without targets; the last one of a split has filler rows
   rows: list  # `data.cache.Row`s, no fillers
+  scored: Batch | None  # with targets, where a metric takes their scores
 
 
 def _examples(evaluation: Evaluation, sharding: Any) -> list[Examples]:
   """The evaluated rows of a split, in order."""
   examples = []
   size, lengths = evaluation.batch_size, evaluation.lengths
+  with_scores = any(map(scores.takes_scores, evaluation.cache.metric_fns))
   for start in range(0, evaluation.num_rows, size):
     indices = range(start, min(start + size, evaluation.num_rows))
     rows = evaluation.cache.read(list(indices))
@@ -139,9 +142,13 @@ def _examples(evaluation: Evaluation, sharding: Any) -> list[Examples]:
           " again"
         )
     batch = collate(rows, indices, lengths, size, with_targets=False)
+    scored = None
+    if with_scores:
+      longest = evaluation.cache.info["longest"]["targets"]
+      scored = collate(rows, indices, {**lengths, "targets": longest}, size)
     if sharding is not None:
-      batch = jax.device_put(batch, sharding)
-    examples.append(Examples(batch, rows))
+      batch, scored = jax.device_put((batch, scored), sharding)
+    examples.append(Examples(batch, rows, scored))
   return examples
 
 
@@ -170,7 +177,7 @@ class _Job(NamedTuple):
         max_length=self.evaluation.lengths["targets"],
         vocabulary=self.evaluation.cache.vocabulary,
       )
-      for batch, _ in self.examples
+      for batch, *_ in self.examples
     )
     # Dispatched with its batch: a later program waits for the next batch.
     dispatched = ((samples, _is_finite(samples)) for samples in answered)
@@ -208,15 +215,36 @@ class _Job(NamedTuple):
     """`num_samples` lists of records, one record for each row."""
     cache, strategy = self.evaluation.cache, self.evaluation.decoding
     first = _ANSWERS[role]
-    return [
+    answers = [
       [
         record
-        for (batch, rows), samples in self.generate(role, draw, strategy, phase)
+        for example, samples in self.generate(role, draw, strategy, phase)
         for record in predictions.records(
-          np.asarray(batch.rows), rows, jax.device_get(samples), cache
+          np.asarray(example.batch.rows),
+          *(example.rows, jax.device_get(samples), cache),
         )
       ]
       for draw in range(first, first + self.evaluation.num_samples)
+    ]
+    if self.examples[0].scored is not None:
+      target_scores = self.target_scores(role)
+      for draw in answers:
+        for record, score in zip(draw, target_scores, strict=True):
+          record["score"] = score
+    return answers
+
+  def target_scores(self, role: str) -> list[float]:
+    """Log p(target | prompt) of each row, in nats, as T5X's `score_batch`."""
+    model = self.roles[role]
+    dispatched = (
+      _score_batch(model.lm, model.params, example.scored)
+      for example in self.examples
+    )
+    phase = f"scores of the targets by the {role}"
+    return [
+      score
+      for example, batch in self.with_progress(dispatched, phase)
+      for score in jax.device_get(batch).tolist()[: len(example.rows)]
     ]
 
   def sequences(self, role: str) -> list[Batch]:
@@ -224,7 +252,7 @@ class _Job(NamedTuple):
     draw, phase = _SEQUENCES[role], f"text of the {role}"
     return [
       batch.replace(targets=samples.tokens, weights=samples.weights)
-      for (batch, _), samples in self.generate(
+      for (batch, *_), samples in self.generate(
         role, draw, SamplingParams(), phase
       )
     ]
@@ -282,6 +310,7 @@ class _Job(NamedTuple):
 
 _is_finite = jax.jit(lambda samples: samples.is_finite)
 
+_score_batch = jax.jit(score_batch, static_argnums=0)
 # Compiled once per pair of models and shape.
 _sequence_estimates = jax.jit(
   sequence_kl.sequence_estimates,

@@ -47,16 +47,14 @@ def metric_infos(
     "decoding": strategy.settings() | {"num_samples": num_samples},
   }
   infos = {}
-  metrics = scores.describe(evaluation.cache, num_samples)
+  metrics = scores.describe(evaluation.cache, num_samples, evaluation.num_rows)
   roles = {"student": ""}
   if teacher and evaluation.score_teacher:
     roles["teacher"] = "teacher_"
   for role, prefix in roles.items():
-    for metric, (unit, direction) in metrics.items():
+    for metric, fields in metrics.items():
       name = evaluation.metric_name(f"{prefix}{metric}", evaluation.label)
-      infos[name] = MetricInfo(
-        metric=metric, unit=unit, direction=direction, role=role, **drawn
-      )
+      infos[name] = MetricInfo(metric=metric, role=role, **fields, **drawn)
   if teacher and evaluation.sequence_kl:
     about["decoding"] = SamplingParams().settings() | {"num_samples": 1}
     for metric, unit in _KL_UNITS.items():
@@ -79,5 +77,7 @@ def write(
   for evaluation in evaluations:
     for name, info in metric_infos(evaluation, teacher=teacher).items():
       content[name] = dataclasses.asdict(info)
+      if not info.signature:
+        del content[name]["signature"]
   if content:
     files.write_json(path, content)

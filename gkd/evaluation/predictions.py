@@ -9,6 +9,8 @@ One JSON object a line, in the order of the split:
   text         what the model wrote
   prediction   the postprocessed text, which the metrics compare
   length       tokens that the model wrote, EOS included
+  score        log-probability of the target, its EOS included, in nats; only
+               where a metric of the task takes it
   truncated    whether it was cut off at the longest length, without EOS
 """
 

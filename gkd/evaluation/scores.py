@@ -13,10 +13,12 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import inspect
 import logging
 
 import numpy as np
 
+from gkd.errors import UserError
 from gkd.evaluation import predictions
 from gkd.evaluation.bootstrap import Measure
 from gkd.evaluation.predictions import Cache
@@ -45,7 +47,8 @@ def measures(
 
   Args:
     answers: one list of records for each time the whole split was answered;
-      values are means over these times.
+      values are means over these times. Where a metric `takes_scores`, records
+      have the "score" of the target.
     cache: metric functions; they see the rows that have a target.
   """
   task_measures: list[Measure] = []
@@ -57,7 +60,11 @@ def measures(
     targets = [record["reference"] for record in scored[0]]
     draws = [[record["prediction"] for record in draw] for draw in scored]
     for function in cache.metric_fns:
-      task_measures += _function_measures(function, targets, draws)
+      if takes_scores(function):
+        target_scores = [record["score"] for record in scored[0]]
+        task_measures.append(called(function, targets, [target_scores]))
+      else:
+        task_measures += _function_measures(function, targets, draws)
   task_measures = [
     m._replace(num_prompts=len(scored[0])) for m in task_measures
   ]
@@ -69,32 +76,77 @@ def measures(
   return [*task_measures, summed(sizes)]
 
 
-def describe(cache: Cache, num_samples: int) -> dict[str, tuple[str, str]]:
-  """{name: (unit, "max", "min" or "")} of the metrics of `measures`.
+def takes_scores(function: MetricFn) -> bool:
+  """Whether it is seqio's `metric_fn(targets, scores)`: log-probabilities."""
+  return "scores" in inspect.signature(function).parameters
+
+
+def describe(
+  cache: Cache, num_samples: int, num_rows: int
+) -> dict[str, dict[str, str]]:
+  """{name: unit, direction and signature} of the metrics of `measures`.
 
   The names are those of empty answers to the first examples; a function that
   cannot take these is left out, with a warning.
+
+  Raises:
+    UserError: a function lacks a package.
   """
   metrics = {}
-  if first := cache.with_target[:2]:
-    targets = [row.reference for row in cache.read(first)]
+  if scored := [row for row in cache.with_target if row < num_rows]:
+    targets = [row.reference for row in cache.read(scored[:2])]
     empty = [predictions.postprocessed("", cache)] * len(targets)
     for function in cache.metric_fns:
-      unit = getattr(function, "unit", "")
-      direction = getattr(function, "direction", "max")
+      fields = {
+        "unit": getattr(function, "unit", ""),
+        "direction": getattr(function, "direction", "max"),
+      }
+      if signature := getattr(function, "signature", None):
+        references = [row.reference for row in cache.read(scored)]
+        fields["signature"] = signature(references)
       try:
-        measures_of_empty = _function_measures(
-          function, targets, [empty] * num_samples
-        )
+        if takes_scores(function):
+          of_empty = [called(function, targets, [[0.0] * len(targets)])]
+        else:
+          of_empty = _function_measures(
+            function, targets, [empty] * num_samples
+          )
+      except UserError:
+        raise
       except Exception as error:  # a user's function, of answers to come
         log.warning(
           "metric %s: refuses empty answers (%r); nothing describes its values",
           *(getattr(function, "__name__", function), error),
         )
         continue
-      for measure in measures_of_empty:
-        metrics |= dict.fromkeys(measure.values, (unit, direction))
-  return metrics | {"length": ("tokens", ""), "truncation_rate": ("", "min")}
+      for measure in of_empty:
+        metrics |= dict.fromkeys(measure.values, fields)
+  metrics["length"] = {"unit": "tokens", "direction": ""}
+  metrics["truncation_rate"] = {"unit": "", "direction": "min"}
+  return metrics
+
+
+def outside_domain(cache: Cache) -> list[str]:
+  """Which references have nothing that a metric compares, one line a metric."""
+  lines = []
+  for function in cache.metric_fns:
+    if keeps := getattr(function, "keeps", None):
+      lost = [
+        (index, row.reference)
+        for index, row in zip(
+          cache.with_target, cache.read(cache.with_target), strict=True
+        )
+        if not any(map(keeps, np.atleast_1d(row.reference).tolist()))
+      ]
+      if lost:
+        lines.append(
+          f"metric {function.__name__} finds no words in"
+          f" {len(lost):,} of {len(cache.with_target):,} references, the first"
+          f" is row {lost[0][0]}, {lost[0][1]!r:.60}: they score 0 whatever is"
+          " answered; choose a metric with another tokenizer, such as"
+          f" {function.__name__.partition('_')[0]}_char"
+        )
+  return lines
 
 
 def summed(draws: Sequence[Statistics]) -> Measure:

@@ -38,6 +38,7 @@ def seqio_metrics(
   split: str,
   draws: Sequence[Sequence[Sequence[int]]],
   lengths: Mapping[str, int] | None = None,
+  target_scores: Sequence[float] | None = None,
 ) -> dict[str, float]:
   """Metrics of seqio.Evaluator for generated ids.
 
@@ -49,6 +50,8 @@ def seqio_metrics(
       is the mean over the generations.
     lengths: {"inputs": I, "targets": T}; only a task whose preprocessors build
       rows by them needs any.
+    target_scores: log-probabilities of the targets of these rows, for a task
+      with metrics of (targets, scores).
   """
   with _quiet():
     evaluator = seqio.Evaluator(
@@ -61,8 +64,15 @@ def seqio_metrics(
     )
     scores = []
     for predictions in draws:
+      width = max(map(len, predictions))
+      # seqio makes one array of them, as it gets from a model: right-padded.
+      padded = [
+        [*map(int, ids), *[0] * (width - len(ids))] for ids in predictions
+      ]
       future, _ = evaluator.evaluate(
-        compute_metrics=True, predict_fn=_predict_fn(predictions, task_name)
+        compute_metrics=True,
+        predict_fn=_model_fn(padded, task_name),
+        score_fn=target_scores and _model_fn(target_scores, task_name),
       )
       scores.append(future.result()[task_name])
   # seqio wraps numbers as `metrics.Scalar` of clu on their way out.
@@ -74,22 +84,19 @@ def seqio_metrics(
   }
 
 
-def _predict_fn(predictions: Sequence[Sequence[int]], name: str):
-  """What a model would be to seqio: rows of a dataset to their ids."""
-  width = max(map(len, predictions))
-  # seqio makes one array of them, as it gets from a model: right-padded.
-  padded = [[*map(int, ids), *[0] * (width - len(ids))] for ids in predictions]
+def _model_fn(outputs: Sequence, name: str):
+  """What a model would be to seqio: rows of a dataset to its outputs."""
 
-  def predict(dataset):
+  def outputs_of(dataset):
     indices = [int(index) for index, _ in dataset.as_numpy_iterator()]
-    if len(indices) != len(predictions):
+    if len(indices) != len(outputs):
       raise UserError(
-        f"{len(predictions)} predictions for {len(indices)} rows of {name}:"
+        f"{len(outputs)} predictions for {len(indices)} rows of {name}:"
         " expected at most one a row; pass fewer"
       )
-    return [(index, padded[index]) for index in indices]
+    return [(index, outputs[index]) for index in indices]
 
-  return predict
+  return outputs_of
 
 
 @contextlib.contextmanager

@@ -13,26 +13,40 @@ value; a function of your own needs none of them.
   answer       `(prediction) -> str`, what a majority vote over several samples
                counts, "" for none; adds `majority_<metric>`
   unit         of its values, such as "%"; none by default
+  signature    `(targets) -> str`: what decides its values beyond the texts,
+               kept in metric_info.json
+  keeps        `(reference) -> bool`: whether its tokenizer leaves something of
+               a reference to compare; evaluation warns where it does not
   direction    "max" (default) if more is better, "min" if less is, "" for
                neither
+
+`bleu_TOKENIZER` and `rouge_TOKENIZER` are made when asked for, with any
+tokenizer of sacreBLEU: `bleu_zh`, `bleu_ja_mecab`, `rouge_char`, …
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
+from typing import Any
 
 import numpy as np
 
 from gkd.errors import UserError
+from gkd.text import metric_tokenizers
 from gkd.text import numbers
 from gkd.text.statistics import Statistics
 from gkd.text.statistics import means
 
 Target = str | Sequence[str]
 
+# {value: measure of rouge_score}
+_ROUGE = {name: name for name in ("rouge1", "rouge2", "rougeL")}
+_ROUGE_LSUM = {"rougeLsum": "rougeLsum"}
+
 
 def _metric(
-  answer: Callable[[str], str] | None = None, unit: str = ""
+  **attributes: Any,
 ) -> Callable[[Callable[..., Statistics]], Callable[..., dict[str, float]]]:
   """Makes a metric function of one that returns `Statistics`."""
 
@@ -41,12 +55,23 @@ def _metric(
     def metric(targets: Sequence[Target], predictions: Sequence[str]):
       return statistics(targets, predictions).compute()
 
-    metric.statistics, metric.unit = statistics, unit
-    if answer is not None:
-      metric.answer = answer
+    vars(metric).update(statistics=statistics, unit="")
+    vars(metric).update(attributes)
     return metric
 
   return metric_of
+
+
+def _by_tokenizer(family: str, tokenizer: str):
+  """`_metric` with the signature and the domain of a tokenizer."""
+
+  def signature(targets: Sequence[Target]) -> str:
+    counts = {len(_listed(target)) for target in targets}
+    count = counts.pop() if len(counts) == 1 else -1
+    return metric_tokenizers.signature(tokenizer, family, count)
+
+  keeps = functools.partial(metric_tokenizers.keeps, tokenizer)
+  return _metric(signature=signature, keeps=keeps)
 
 
 @_metric(answer=str, unit="%")
@@ -92,37 +117,61 @@ def answer_accuracy_with_calculator(
   return _share("accuracy_with_calculator", _answers(targets), answers)
 
 
-@_metric()
+@_by_tokenizer("bleu", "13a")
 def bleu(targets: Sequence[Target], predictions: Sequence[str]):
   """SacreBLEU with its default settings (tokenizer 13a), Post 2018."""
   return _bleu("bleu", targets, predictions, "13a")
 
 
-@_metric()
+@_by_tokenizer("bleu", "intl")
 def bleu_international(targets: Sequence[Target], predictions: Sequence[str]):
   """SacreBLEU as the T5 tasks call it: the "intl" tokenizer."""
   return _bleu("bleu_international", targets, predictions, "intl")
 
 
-@_metric()
+@_by_tokenizer("rouge", metric_tokenizers.ROUGE_SCORE)
 def rouge(targets: Sequence[Target], predictions: Sequence[str]):
   """Mean F1 of ROUGE-1, ROUGE-2 and ROUGE-L, without stemming as in T5.
 
   With several references the best one counts, for each measure by itself. T5
   reports the middle of a bootstrap, which lies within noise of this mean.
   """
-  from rouge_score import rouge_scorer
+  return _rouge(_ROUGE, targets, predictions)
 
-  _check(targets, predictions)
-  names = ("rouge1", "rouge2", "rougeL")
-  scorer = rouge_scorer.RougeScorer(names, use_stemmer=False)
-  scores = [
-    scorer.score_multi(_listed(target), prediction)
-    for target, prediction in zip(targets, predictions, strict=True)
-  ]
-  return means(
-    {name: [s[name].fmeasure for s in scores] for name in names}, scale=100.0
-  )
+
+@_by_tokenizer("rouge", metric_tokenizers.ROUGE_SCORE)
+def rouge_lsum(targets: Sequence[Target], predictions: Sequence[str]):
+  """As `rouge`, ROUGE-Lsum: L over the sentences, cut at newlines and " . ".
+
+  T5's `rouge` reports this one instead of ROUGE-L.
+  """
+  return _rouge(_ROUGE_LSUM, targets, predictions)
+
+
+@functools.cache
+def __getattr__(name: str) -> Callable[..., dict[str, float]]:
+  """`bleu_TOKENIZER` and `rouge_TOKENIZER`; "-" of its name is "_"."""
+  family, _, tokenizer = name.partition("_")
+  tokenizer = tokenizer.replace("_", "-")
+  if (
+    family not in ("bleu", "rouge")
+    or tokenizer not in metric_tokenizers.names()
+  ):
+    expected = ", ".join(metric_tokenizers.names()) if family else ""
+    raise AttributeError(
+      f"module {__name__!r} has no metric {name!r}; beside its own names there"
+      f" are bleu_TOKENIZER and rouge_TOKENIZER of {expected}"
+    )
+
+  def metric(targets: Sequence[Target], predictions: Sequence[str]):
+    if family == "bleu":
+      return _bleu(name, targets, predictions, tokenizer)
+    measures = (_ROUGE | _ROUGE_LSUM).values()
+    values = {f"{m}_{name.removeprefix('rouge_')}": m for m in measures}
+    return _rouge(values, targets, predictions, tokenizer)
+
+  metric.__name__ = metric.__qualname__ = name
+  return _by_tokenizer(family, tokenizer)(metric)
 
 
 def _bleu(name: str, targets, predictions, tokenize: str) -> Statistics:
@@ -130,6 +179,7 @@ def _bleu(name: str, targets, predictions, tokenize: str) -> Statistics:
   from sacrebleu.metrics import BLEU
 
   _check(targets, predictions)
+  metric_tokenizers.load(tokenize)  # or says what it lacks
   # Effective order changes a sentence's score, which is not used here, and not
   # its counts; without it sacrebleu warns of scores of sentences.
   scorer = BLEU(tokenize=tokenize, effective_order=True)
@@ -146,6 +196,37 @@ def _bleu(name: str, targets, predictions, tokenize: str) -> Statistics:
     return {name: np.reshape(scores, sums.shape[:-1])}
 
   return Statistics(np.asarray(rows, np.float64), of_sums)
+
+
+def _rouge(
+  measures: Mapping[str, str],
+  targets,
+  predictions,
+  tokenizer=metric_tokenizers.ROUGE_SCORE,
+) -> Statistics:
+  from rouge_score import rouge_scorer
+
+  _check(targets, predictions)
+  scorer = rouge_scorer.RougeScorer(
+    [*measures.values()],
+    use_stemmer=False,
+    tokenizer=metric_tokenizers.load(tokenizer),
+  )
+  if "rougeLsum" in measures.values():  # T5's cut between sentences
+    targets = [[_lines(t) for t in _listed(target)] for target in targets]
+    predictions = [_lines(prediction) for prediction in predictions]
+  scores = [
+    scorer.score_multi(_listed(target), prediction)
+    for target, prediction in zip(targets, predictions, strict=True)
+  ]
+  return means(
+    {name: [s[m].fmeasure for s in scores] for name, m in measures.items()},
+    scale=100.0,
+  )
+
+
+def _lines(text: str) -> str:
+  return text.replace(" . ", " .\n")
 
 
 def _answers(targets: Sequence[Target]) -> list[list[str]]:

@@ -20,7 +20,7 @@ EVALUATION = SimpleNamespace(
 
 def compare(theirs, ours):
   evaluator = SimpleNamespace(seqio_metrics=lambda *_: theirs)
-  return seqio_check.compare(evaluator, [(EVALUATION, [])], ours)
+  return seqio_check.compare(evaluator, [(EVALUATION, [[]])], ours)
 
 
 def test_two_that_are_not_a_number_are_the_same():

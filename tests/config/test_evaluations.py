@@ -4,7 +4,9 @@ import pytest
 
 from gkd.config import evaluations
 from gkd.config import records
+from gkd.data.cache import Row
 from gkd.sampling.strategies import BeamSearch
+from gkd.text import metrics
 from gkd.types import UserError
 
 DATA = records.DataConfig(
@@ -15,7 +17,8 @@ DATA = records.DataConfig(
 class _Cache:
   """As much of a cache as is looked at before anything is read."""
 
-  vocabulary = postprocess = metric_fns = None
+  vocabulary = postprocess = None
+  metric_fns = ()
   path = "folder"
   with_target, without_target = range(3), ""
 
@@ -101,3 +104,19 @@ def test_more_beams_than_ids_are_refused():
     UserError, match=r"beam size is 9, but .*; give at most 8"
   ):
     make(_Cache("a", "test"), beam_size=9)
+
+
+def test_references_without_a_word_for_the_metric_are_warned_of(caplog):
+  cache = _Cache("a", "test")
+  cache.metric_fns = [metrics.rouge, metrics.rouge_char, metrics.accuracy]
+  references = ["a word", "в 2020 году", ["我今天去了学校。", "!"]]
+  cache.read = lambda indices: [
+    Row((), (), "", references[index]) for index in indices
+  ]
+  make(cache)
+  (warning,) = [record.getMessage() for record in caplog.records]
+  assert warning.startswith(
+    "EVAL_SPLITS: a/test: metric rouge finds no words in 2 of 3 references, the"
+    " first is row 1, 'в 2020 году': "
+  )
+  assert warning.endswith("such as rouge_char")

@@ -95,6 +95,32 @@ def test_predictions_file_holds_prompt_reference_and_text(tmp_path, name_split):
   }
 
 
+def mean_score(targets, scores):
+  assert targets == ["2", "3", "4"]
+  return {"score": float(np.mean(scores))}
+
+
+def test_metrics_of_scores_get_the_log_probabilities_of_targets(tmp_path):
+  cache = Cache(num_rows=3)
+  cache.info["longest"] = {"targets": 2}
+  cache.metric_fns = [mean_score]
+  student, teacher = make_params(0), make_params(1)
+  for params in (student, teacher):
+    params["table"] = params["table"].at[1, 1].set(0.5)
+  evaluation = make_evaluation(cache, score_teacher=True, sequence_kl=False)
+  folder = str(tmp_path)
+  values = run(student, evaluation, teacher=teacher, predictions_dir=folder)
+  by_row = {}
+  for prefix, params in (("", student), ("teacher_", teacher)):
+    p = softmax(np.asarray(params["table"], np.float64))
+    by_row[prefix] = [np.log(p[0, n] * p[1, 1]) for n in (2, 3, 4)]
+    expected = pytest.approx(np.mean(by_row[prefix]), rel=1e-5)
+    assert values[f"eval/toy/{prefix}score"] == expected
+  _, records = only_file(tmp_path)
+  found = [record["score"] for record in records]
+  assert found == pytest.approx(by_row[""], rel=1e-5)
+
+
 def accuracy(calls):
   """Mean over some calls of the metric function, in %."""
   hits = [np.mean([t == p for t, p in zip(*c, strict=True)]) for c in calls]

@@ -8,6 +8,7 @@ import json
 from gkd.data.cache import TokenCache
 from gkd.evaluation import metric_infos
 from gkd.sampling.params import SamplingParams
+from gkd.text import metrics
 from tests.tiny import make_evaluation
 
 KLS = [
@@ -50,6 +51,7 @@ def test_names_and_fields_say_task_split_role_and_decoding(caches):
     "direction": "max",
     "role": "teacher",
     "compared_with": "",
+    "signature": "",
   }
   kl = several["eval/sums-validation/reverse_kl_per_token"]
   assert (kl.unit, kl.direction) == ("nats per token", "min")
@@ -66,6 +68,17 @@ def test_the_file_keeps_what_other_evaluations_wrote(caches, tmp_path):
   assert written["eval/other/bleu"] == {"metric": "bleu"}
   assert written["eval/sums/length"]["unit"] == "tokens"
   assert len(written) == 4
+
+
+def test_the_signature_of_a_metric_is_kept(caches, tmp_path):
+  cache = TokenCache(caches["validation"].path)
+  vars(cache)["metric_fns"] = [metrics.bleu_zh, *cache.metric_fns]
+  evaluation = make_evaluation(cache)
+  metric_infos.write(tmp_path, [evaluation], teacher=False)
+  written = json.loads((tmp_path / metric_infos.FILE_NAME).read_text())
+  signature = written["eval/sums/bleu_zh"]["signature"]
+  assert signature.startswith("nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|")
+  assert "signature" not in written["eval/sums/accuracy"]
 
 
 def exact_number(targets, predictions):

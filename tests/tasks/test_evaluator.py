@@ -2,6 +2,7 @@
 
 import json
 import sys
+from unittest import mock
 
 import jax
 import pytest
@@ -11,6 +12,7 @@ from gkd.cli import evaluate_command
 from gkd.cli import main as command
 from gkd.cli import seqio_check
 from gkd.config import records
+from gkd.data.builder import seqio_source
 from gkd.data.builder.build_cache import find_or_build
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
@@ -18,6 +20,9 @@ from gkd.data.writer import write_rows
 from gkd.evaluation import evaluate
 from gkd.models import t5
 from gkd.tasks import evaluator
+from gkd.tasks import features
+from gkd.tasks import sources
+from gkd.text.postprocess import strip
 from gkd.types import UserError
 from tests.checkpoints.tiny_models import save_params
 
@@ -37,6 +42,36 @@ MODEL = {
 def test_more_predictions_than_rows_are_refused(registered):
   with pytest.raises(UserError, match=r"201 predictions for \d+ rows of"):
     evaluator.seqio_metrics("gsm8k", "validation", [[[1]] * 201])
+
+
+def mean_score(targets, scores):
+  return {"score": sum(scores) / len(targets)}
+
+
+def of_auxiliary_values(targets, predictions, aux_values):
+  return {}
+
+
+def test_metrics_of_scores_are_kept_and_those_of_more_are_refused(pieces):
+  rows = [{"inputs": "a", "targets": "b"}, {"inputs": "c", "targets": "d"}]
+
+  def task(*functions):
+    source = sources.rows_source(lambda split: rows, ("train",))
+    features.add_task(
+      *("scored", source, pieces), postprocess=strip, metrics=functions
+    )
+    return seqio.TaskRegistry.get("scored")
+
+  scored = task(mean_score)
+  with mock.patch.object(seqio_source, "_needs_tensorflow", return_value=False):
+    names = seqio_source.function_names(scored)["metrics"]
+  assert names == [f"{__name__}:mean_score"]
+  values = evaluator.seqio_metrics(
+    *("scored", "train", [[[1], [1]]]), target_scores=[-1.0, -2.0]
+  )
+  assert values == {"score": -1.5}
+  with pytest.raises(UserError, match="auxiliary values, of_auxiliary_values,"):
+    seqio_source.function_names(task(of_auxiliary_values))
 
 
 def test_a_task_that_the_module_does_not_register_is_refused(rows_dir, pieces):

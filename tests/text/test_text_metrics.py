@@ -1,9 +1,13 @@
 """Metrics against hand counts and the libraries' own corpus functions."""
 
+import sys
+
 import numpy as np
 import pytest
+from rouge_score import rouge_scorer
 import sacrebleu
 
+from gkd.data import cache
 from gkd.text import metrics
 from gkd.text import postprocess
 from gkd.text import solutions
@@ -77,6 +81,64 @@ def test_rouge_is_the_f1_of_ngrams_shared_with_the_best_reference(
   found = metrics.rouge([target], [prediction])
   names = ("rouge1", "rouge2", "rougeL")
   assert found == pytest.approx(dict(zip(names, expected, strict=True)))
+
+
+CHINESE, THAI = "我今天去了学校。", "ฉันไปโรงเรียน"
+CYRILLIC = "Я иду в школу."
+
+
+@pytest.mark.parametrize(
+  ("name", "texts"),
+  [
+    ("bleu_zh", [CHINESE, CYRILLIC]),
+    ("bleu_char", [CHINESE, THAI, CYRILLIC]),
+    ("rouge_zh", [CHINESE, CYRILLIC]),
+    ("rouge_char", [CHINESE, THAI, CYRILLIC]),
+    ("rouge_intl", [CYRILLIC]),
+  ],
+)
+def test_a_tokenizer_of_sacrebleu_is_chosen_by_the_name(name, texts):
+  metric = cache.resolve(f"gkd.text.metrics:{name}", "a test")
+  for text in texts:
+    values = metric([text], [text])
+    assert list(values.values()) == pytest.approx([100] * len(values))
+    assert metric.keeps(text)
+  family, _, tokenizer = name.partition("_")
+  assert f"|tok:{tokenizer}|" in metric.signature([CHINESE])
+  plain = getattr(metrics, family)
+  assert plain.keeps("A word.")
+  assert [plain.keeps(text) for text in (CHINESE, THAI, "!")] == [False] * 3
+  assert metric.__name__ == name
+  if family == "bleu":
+    target, text = CHINESE * 2, CHINESE * 2 + "去"
+    expected = sacrebleu.corpus_bleu([text], [[target]], tokenize=tokenizer)
+    assert metric([target], [text]) == {name: pytest.approx(expected.score)}
+
+
+def test_a_tokenizer_that_is_not_there_is_named(monkeypatch):
+  monkeypatch.setitem(sys.modules, "MeCab", None)
+  with pytest.raises(AttributeError, match="rouge_TOKENIZER of 13a, char, fl"):
+    metrics.bleu_klingon  # noqa: B018
+  with pytest.raises(UserError, match=r"'ja-mecab' cannot be used here .*pip"):
+    metrics.bleu_ja_mecab([CHINESE], [CHINESE])
+
+
+def test_signatures_say_how_many_references_there_are():
+  expected = sacrebleu.BLEU()
+  expected.corpus_score(["a"], [["a"], ["b"]])
+  assert metrics.bleu.signature([["a", "b"]]) == str(expected.get_signature())
+  signature = metrics.rouge.signature(["a", ["b", "c"]])
+  assert signature.startswith("nrefs:var|tok:rouge_score|stem:no|rouge_score:")
+
+
+def test_rouge_lsum_is_t5s_over_sentences():
+  target, text = "the cat sat . the dog ran .", "the dog ran . the cat sat ."
+  scorer = rouge_scorer.RougeScorer(["rougeLsum"])
+  lines = [x.replace(" . ", " .\n") for x in (target, text)]
+  expected = 100 * scorer.score(*lines)["rougeLsum"].fmeasure
+  found = metrics.rouge_lsum([target], [text])
+  assert found == {"rougeLsum": pytest.approx(expected)}
+  assert metrics.rouge([target], [text])["rougeL"] < expected
 
 
 @pytest.mark.parametrize(

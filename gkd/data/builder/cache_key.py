@@ -37,7 +37,7 @@ def source_hashes(task: Any, task_module: str) -> dict[str, str]:
   """
   makers = [*task.preprocessors, task.postprocessor]
   waiting = {task_module} | {_module(f) for f in makers if f is not None}
-  ignored = {_module(f) for f in task.predict_metric_fns} - waiting
+  ignored = {_module(f) for f in task.metric_fns} - waiting
   digests = {}
   while waiting:
     name = waiting.pop()

@@ -100,10 +100,17 @@ def function_names(task: seqio.Task) -> dict[str, Any]:
       f"task {task.name!r} has metric_objs, which need TensorFlow; give"
       " metric_fns(targets, predictions)"
     )
+  if refused := task.predict_with_aux_metric_fns:
+    names = ", ".join(fn.__name__ for fn in refused)
+    raise UserError(
+      f"task {task.name!r}: metric functions of auxiliary values, {names}, are"
+      " not supported; give functions of (targets, predictions) or (targets,"
+      " scores)"
+    )
   post = task.postprocessor
   return {
     "postprocess": None if post is None else _importable(post, task.name),
-    "metrics": [_importable(fn, task.name) for fn in task.predict_metric_fns],
+    "metrics": [_importable(fn, task.name) for fn in task.metric_fns],
   }
 
 

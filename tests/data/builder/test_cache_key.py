@@ -33,7 +33,7 @@ def task(source=rows, steps=(), metrics=()):
     preprocessors=list(steps),
     output_features={},
     postprocessor=postprocess.strip,
-    predict_metric_fns=list(metrics),
+    metric_fns=list(metrics),
   )
 
 
