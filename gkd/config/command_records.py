@@ -13,6 +13,7 @@ from gkd import masks
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.config.model_spec import FromCheckpoint
 from gkd.config.model_spec import Role
+from gkd.config.records import MODULE_MACROS
 from gkd.config.records import DataConfig
 from gkd.config.records import EvalConfig
 from gkd.config.records import Idle
@@ -156,7 +157,7 @@ class EvaluateConfig:
 
   def idle(self, *, through_seqio: bool = False) -> Idle:
     """Macros that have no effect; seqio reads TASK_MODULE from caches too."""
-    unread = {"TASK_MODULE"} if through_seqio else set()
+    unread = MODULE_MACROS if through_seqio else ()
     for names, why in idle_in_caches(None, self.evaluation.splits):
       yield [name for name in names if name not in unread], why
     yield from self.evaluation.idle(has_teacher=self.teacher is not None)

@@ -148,20 +148,17 @@ def _parse_file(file: str) -> None:
 
 
 def _parse_binding(binding: str) -> None:
-  """Parses one NAME=VALUE of the command line; the name must exist."""
+  """Parses one NAME=VALUE of the command line, if there is such a name."""
   name, equals, value = binding.partition("=")
   name, value = name.strip(), value.strip()
   if not equals or not name:
     raise UserError(
       f"--gin.{binding}: expected --gin.NAME=VALUE, without spaces around ="
     )
-  overrides.refuse_renamed(name, f"--gin.{binding}")
   known = gin_table.bound_macros() | gin_table.referenced_macros()
   if "." not in name and name not in known:
-    raise UserError(
-      f"--gin.{name}: no gin file of this command defines {name!r}; did you"
-      f" mean {overrides.nearest(name, known)}?"
-    )
+    _overrides.unknown.append(name)
+    return
   # gin knows only components that some file imports; here ours are known too.
   imported = {statement.format() for statement in gin_config._IMPORTS}
   imports = sorted((imported | set(_COMPONENTS)) - {_DYNAMIC})
@@ -208,8 +205,10 @@ def _one_line(where: str) -> Iterator[None]:
   except Exception as error:
     if _is_bug(error):
       raise
-    text = _plain(str(error))
-    raise UserError(f"{where}: {text}; correct the name or value") from error
+    text, remedy = _plain(str(error)), "correct the name or value"
+    if re.search(r"(named '|file: )t5x\b", text):
+      remedy = "files and components of T5X are not read, see docs/from_t5x.md"
+    raise UserError(f"{where}: {text}; {remedy}") from error
 
 
 def _is_bug(error: Exception) -> bool:

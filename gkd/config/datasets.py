@@ -61,7 +61,7 @@ def open_cache(
       )
       check_vocabulary(cache, vocabularies.of(data, folders), name, remedy)
     return cache
-  spec = _spec(data, folders)
+  spec = _spec(data, folders, vocabulary_of(data, folders))
   if not rebuild and (path := lookup.find(spec)):
     return TokenCache(path)
   if not data.module:
@@ -95,6 +95,19 @@ def open_mixture(
   if not rates:
     rates = _registered(data, folders, open_part, rebuild) or {data.task: 1}
   return Mixture((open_part(name), rate) for name, rate in rates.items())
+
+
+def vocabulary_of(data: DataConfig, folders: Folders) -> Vocabulary:
+  """The one that VOCABULARY names; where it is empty the task's own."""
+  if not data.vocabulary and data.task:
+    mixture = data.mixture or mixture_rates.find(
+      folders.cache_dir, data.task, folders.data_dir
+    )
+    task = next(iter(mixture or [data.task]))
+    spec = _spec(dataclasses.replace(data, task=task), folders, None)
+    if own := build_cache.own_vocabulary(spec):
+      return own
+  return vocabularies.of(data, folders)
 
 
 def check_vocabulary(
@@ -153,12 +166,14 @@ def check_disjoint(train: Mixture, evaluation: TokenCache) -> None:
       )
 
 
-def _spec(data: DataConfig, folders: Folders) -> CacheSpec:
+def _spec(
+  data: DataConfig, folders: Folders, vocabulary: Vocabulary | None
+) -> CacheSpec:
   return CacheSpec(
     task=data.task,
     split=data.split,
     lengths=dict(data.lengths),
-    vocabulary=vocabularies.of(data, folders),
+    vocabulary=vocabulary,
     cache_dir=folders.cache_dir,
     data_dir=folders.data_dir,
     task_module=data.module,
@@ -180,7 +195,9 @@ def _registered(
     known = mixture_rates.find(
       folders.cache_dir, data.task, folders.data_dir, data.split
     )
-    if known is not None or lookup.find(_spec(data, folders)):
+    if known is not None or lookup.find(
+      _spec(data, folders, vocabulary_of(data, folders))
+    ):
       return known
   if not data.module:
     return None
@@ -188,7 +205,7 @@ def _registered(
     from gkd.tasks import mixtures
   except ImportError:  # said by whoever makes the cache of the task
     return None
-  vocabulary = vocabularies.of(data, folders)
+  vocabulary = vocabulary_of(data, folders)
   mixture = mixtures.find(data.task, data.module, folders.data_dir, vocabulary)
   if mixture is None:
     return None

@@ -62,6 +62,9 @@ def bind_defaults() -> None:
   defaults: dict[str, list[Any]] = {}
   for selector, field, value in _fields():
     name = _macro_name(value)
+    # TASK_MODULE = %MIXTURE_OR_TASK_MODULE leaves the value to that one.
+    alias = gin_config._CONFIG.get((name, MACRO), {}).get("value")
+    name = _macro_name(alias) or name
     if name is None or (name, MACRO) in gin_config._CONFIG:
       continue
     function = gin_config._REGISTRY[selector].wrapped

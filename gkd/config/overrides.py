@@ -24,6 +24,25 @@ _RENAMED = {
   "FIRST_STEP": "INITIAL_STEP",
   "FIXED_SOURCE": "OFF_POLICY_SOURCE",
   "GRANULARITY": "MIXING",
+  # T5X's.
+  "CHECKPOINT_PATH": "INITIAL_CHECKPOINT_PATH",
+  "EVALUATOR_NUM_EXAMPLES": "EVAL_EXAMPLES",
+  "EVAL_OUTPUT_DIR": "MODEL_DIR",
+  "INFER_OUTPUT_DIR": "OUTPUT_DIR",
+  "LOSS_NORMALIZING_FACTOR": "REDUCTION",
+  "MODEL": "STUDENT_MODEL",
+  "NUM_MODEL_PARTITIONS": "MODEL_PARALLELISM",
+  "TRAIN_STEPS_RELATIVE": "TRAIN_STEPS",
+}
+# Of T5X, without a counterpart: docs/from_t5x.md says why.
+_OF_T5X = {
+  "EVALUATOR_USE_MEMORY_CACHE",
+  "EVAL_STEPS",
+  "JSON_WRITE_N_RESULTS",
+  "MODEL_PARALLEL_SUBMESH",
+  "SHUFFLE_TRAIN_EXAMPLES",
+  "USE_CACHED_TASKS",
+  "USE_HARDWARE_RNG",
 }
 # Choices of a method: one that the method does not read was meant for another.
 _OF_METHODS = {
@@ -52,11 +71,13 @@ class Overrides:
     files: {name of a macro: file that sets it last}.
     flags: {key of a binding: its name as it was written}.
     with_value: macros that have a value without the flags.
+    unknown: names on the command line that no file knows.
   """
 
   files: dict[str, str] = dataclasses.field(default_factory=dict)
   flags: dict[Key, str] = dataclasses.field(default_factory=dict)
   with_value: set[str] = dataclasses.field(default_factory=set)
+  unknown: list[str] = dataclasses.field(default_factory=list)
 
   def clear(self) -> None:
     """Forgets everything, for another configuration."""
@@ -64,19 +85,25 @@ class Overrides:
       values.clear()
 
   def refuse_unknown(self, referenced: Set[str], folder: Path) -> None:
-    """Refuses names in the user's files that no binding refers to.
+    """Refuses names that no binding refers to, all of them at once.
 
-    One that the files of `folder`, ours, know may be for another command.
+    One in a file that the files of `folder`, ours, know may be for another
+    command.
     """
-    unread = [name for name in self.files if name not in referenced]
-    known = referenced | _names_in(folder) if unread else referenced
-    for name in unread:
-      refuse_renamed(name, self.files[name])
-      if name not in known:
-        raise UserError(
-          f"{self.files[name]}: nothing reads {name!r}; did you mean"
-          f" {nearest(name, known)}? Correct the name or leave it out"
-        )
+    unread = {name for name in self.files if name not in referenced}
+    unread -= _names_in(folder) if unread else set()
+    known = (referenced | self.with_value) - unread
+    wrong: dict[str, list[str]] = {}
+    for name in self.unknown:
+      wrong.setdefault("--gin", []).append(_corrected(name, known))
+    for name in sorted(unread):
+      wrong.setdefault(self.files[name], []).append(_corrected(name, known))
+    if wrong:
+      lines = [f"{where}: {', '.join(x)}" for where, x in wrong.items()]
+      raise UserError(
+        f"{'; '.join(lines)}; correct or leave out, see gkd"
+        " COMMAND --help and docs/from_t5x.md"
+      )
 
   def refuse_unread(self, reached: Set[Key], what: str) -> None:
     """Refuses values that building this run (`what`) does not read.
@@ -108,12 +135,16 @@ class Overrides:
         raise UserError(f"--gin.{name} has no effect: {why}; leave it out")
 
 
-def refuse_renamed(name: str, where: str) -> None:
-  """Refuses the earlier name of a macro with the one it has now."""
+def _corrected(name: str, known: Iterable[str]) -> str:
+  """What is wrong with the name of a macro, and the right one."""
   if name in _RENAMED:
-    raise UserError(
-      f"{where}: {name} is called {_RENAMED[name]} now; give {_RENAMED[name]}"
-    )
+    return f"{name} is called {_RENAMED[name]} here"
+  if name in _OF_T5X:
+    return f"{name} of T5X has no counterpart"
+  close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
+  return f"nothing reads {name!r}" + (
+    f" (did you mean {' or '.join(close)}?)" * bool(close)
+  )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -21,6 +21,8 @@ from gkd.types import UserError
 
 # Macros that have no effect in a run, and the reason.
 Idle = Iterator[tuple[Sequence[str], str]]
+# The second is T5X's name of the first.
+MODULE_MACROS = ("TASK_MODULE", "MIXTURE_OR_TASK_MODULE")
 
 _EVAL_SPLIT = re.compile(
   r"(?:(?P<module>[\w.]+):)?(?P<task>[^/:\s]+)/(?P<split>[^/\s]+)"
@@ -189,7 +191,7 @@ def idle_in_caches(
   if train is not None and train.cache:
     yield ["TRAIN_SPLIT"], "TRAIN_CACHE is given and holds its split"
   if all(data.cache for data in [train, *evaluation] if data is not None):
-    names = ["MIXTURE_OR_TASK_NAME", "OVERLONG", "TASK_MODULE"]
+    names = ["MIXTURE_OR_TASK_NAME", "OVERLONG", *MODULE_MACROS]
     yield names, "token caches are given, and nothing is tokenised"
 
 

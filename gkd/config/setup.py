@@ -20,7 +20,6 @@ from gkd.checkpoints.native import run_folder
 from gkd.config import datasets
 from gkd.config import evaluations
 from gkd.config import model_spec
-from gkd.config import vocabularies
 from gkd.config.model_spec import FromCheckpoint
 from gkd.config.model_spec import Role
 from gkd.config.records import DataConfig
@@ -138,7 +137,9 @@ def resolve(
   # Opened first where it is given, as only a cache knows its vocabulary; made
   # last, for models that can read it.
   mixture = datasets.open_mixture(data, folders) if data.cache else None
-  vocabulary = mixture.vocabulary if mixture else vocabularies.of(data, folders)
+  vocabulary = (
+    mixture.vocabulary if mixture else datasets.vocabulary_of(data, folders)
+  )
   models = _build_models(roles, checkpoints, vocabulary, resumed)
   if mixture is None and train is not None:
     mixture = datasets.open_mixture(train, folders)

@@ -22,7 +22,8 @@ def of(data: DataConfig, folders: Folders) -> Vocabulary:
     raise UserError(
       "VOCABULARY is empty; give 'bytes', 'characters:…' or the path of a"
       " SentencePiece model or of a folder with a tokenizer; an empty one takes"
-      " that of INITIAL_CHECKPOINT_PATH, where there is one"
+      " that of INITIAL_CHECKPOINT_PATH, or of a task whose module registers it"
+      " when it is imported"
     )
   if name == "bytes" or name.startswith("characters:"):
     return load(name, data.extra_ids)

@@ -243,13 +243,55 @@ def load_own(folder, text, bindings=("MODEL_DIR=run",)):
 
 def test_misspelt_macro_in_a_users_file_is_refused(tmp_path):
   text = "include 'test/sft.gin'\nTRIAN_STEPS = 2\n"
-  message = r"mine.gin: nothing reads 'TRIAN_STEPS'; did you mean TRAIN_STEPS"
+  message = r"mine.gin: nothing reads 'TRIAN_STEPS' \(did you mean TRAIN_STEPS"
   with pytest.raises(UserError, match=message):
     load_own(tmp_path, text)
   # Also in a file that the user's file includes.
   (tmp_path / "part.gin").write_text("TRIAN_STEPS = 2\n")
   with pytest.raises(UserError, match=r"part.gin: nothing reads 'TRIAN_STEPS'"):
     load_own(tmp_path, f"include '{tmp_path / 'part.gin'}'\n", [])
+
+
+def test_all_unknown_macros_are_told_in_one_message(tmp_path):
+  text = "include 'test/sft.gin'\nUSE_CACHED_TASKS = True\nTRIAN_STEPS = 2\n"
+  bindings = ["MODEL_DIR=run", "CHECKPOINT_PATH=a", "MY=1", "DROPOUT_RTE=0.1"]
+  message = (
+    r"^--gin: CHECKPOINT_PATH is called INITIAL_CHECKPOINT_PATH here, nothing"
+    r" reads 'MY', nothing reads 'DROPOUT_RTE' \(did you mean DROPOUT_RATE\?\);"
+    r" .*mine\.gin: nothing reads 'TRIAN_STEPS' \(did you mean TRAIN_STEPS.*"
+    r" USE_CACHED_TASKS of T5X has no counterpart; correct or leave out"
+  )
+  with pytest.raises(UserError, match=message):
+    load_own(tmp_path, text, bindings)
+
+
+@pytest.mark.parametrize(
+  ("line", "module"),
+  [
+    ("MIXTURE_OR_TASK_MODULE = 'my.tasks'", "my.tasks"),
+    ("TASK_MODULE = 'my.tasks'", "my.tasks"),
+    ("", ""),
+  ],
+)
+def test_the_module_of_tasks_has_the_name_of_t5x_too(line, module, tmp_path):
+  text = f"""
+include 'runs/data.gin'
+MIXTURE_OR_TASK_NAME = 'task'
+TASK_FEATURE_LENGTHS = {{'inputs': 8, 'targets': 8}}
+TRAIN_SPLIT = 'train'
+{line}
+"""
+  load_own(tmp_path, text, [])
+  assert configuration.build(DataConfig, "train").module == module
+
+
+@pytest.mark.parametrize(
+  "line", ["from t5x import utils", "include 't5x/configs/runs/finetune.gin'"]
+)
+def test_files_and_components_of_t5x_are_not_read(line, tmp_path):
+  text = f"from __gin__ import dynamic_registration\n{line}\n"
+  with pytest.raises(UserError, match="of T5X are not read, see docs/from_t5x"):
+    load_own(tmp_path, text)
 
 
 def test_names_that_a_users_file_may_set(tmp_path):
@@ -341,6 +383,7 @@ def test_a_default_stands_in_the_field_of_a_record_alone():
     "OBJECTIVE",
     "OPTIMIZER",
     "STUDENT",
+    "TASK_MODULE",  # T5X's MIXTURE_OR_TASK_MODULE
     "TEACHER",
   }
 
@@ -352,10 +395,11 @@ def test_a_default_stands_in_the_field_of_a_record_alone():
     ("GRANULARITY", "MIXING"),
     ("FIXED_SOURCE", "OFF_POLICY_SOURCE"),
     ("FIRST_STEP", "INITIAL_STEP"),
+    ("TRAIN_STEPS_RELATIVE", "TRAIN_STEPS"),
   ],
 )
-def test_an_earlier_name_of_a_macro_is_refused_with_todays(old, new, tmp_path):
-  message = f"{old} is called {new} now; give {new}"
+def test_another_name_of_a_macro_is_refused_with_ours(old, new, tmp_path):
+  message = f"{old} is called {new} here"
   with pytest.raises(UserError, match=message):
     configuration.load(["test/distill.gin"], [f"{old}=None"])
   with pytest.raises(UserError, match=f"mine.gin: {message}"):

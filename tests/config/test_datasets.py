@@ -43,6 +43,23 @@ def register(data_dir, vocabulary):
 """
 
 
+OWN_MODULE = """
+import seqio
+import tensorflow as tf
+
+seqio.TaskRegistry.add(
+  "own_greys",
+  seqio.FunctionDataSource(
+    lambda split, shuffle_files, seed=None: tf.data.Dataset.from_tensors(
+      {"inputs": "a", "targets": "b"}), splits=("train",)),
+  {name: seqio.Feature(seqio.ByteVocabulary(extra_ids=7))
+   for name in ("inputs", "targets")},
+  [seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+)
+seqio.MixtureRegistry.add("own_mixed", ["own_greys"], default_rate=2)
+"""
+
+
 @pytest.fixture
 def folders(tmp_path):
   return Folders(data_dir="", cache_dir=str(tmp_path / "caches"))
@@ -159,6 +176,32 @@ def test_a_mixture_of_the_registry(write_module, folders, monkeypatch, caplog):
   assert (
     "mixture.json is stale: the code of coloured has changed" in caplog.text
   )
+
+
+def test_a_module_may_register_as_it_is_imported_with_a_vocabulary_of_its_own(
+  folders, tmp_path, monkeypatch
+):
+  pytest.importorskip("seqio")
+  monkeypatch.syspath_prepend(tmp_path)
+  (tmp_path / "own_colours.py").write_text(OWN_MODULE)
+  importlib.invalidate_caches()
+  task = make_data(task="own_greys", module="own_colours", vocabulary="")
+  mixed = dataclasses.replace(task, task="own_mixed")
+  with pytest.raises(UserError, match=r"task 'x' .*'own_greys', 'own_mixed"):
+    datasets.vocabulary_of(dataclasses.replace(task, task="x"), folders)
+  for data in (mixed, task):
+    assert datasets.vocabulary_of(data, folders).size == 266
+    assert contents(datasets.open_mixture(data, folders)) == {"own_greys": 1}
+  given = dataclasses.replace(task, vocabulary="bytes")
+  with pytest.raises(UserError, match="another inputs vocabulary than VOCABUL"):
+    datasets.open_mixture(given, folders)
+  # Found again where nothing can be made.
+  monkeypatch.setattr(build_cache, "_has_seqio", lambda: False)
+  for data in (mixed, task):
+    assert datasets.vocabulary_of(data, folders).size == 266
+    assert contents(datasets.open_mixture(data, folders)) == {"own_greys": 1}
+  with pytest.raises(UserError, match="VOCABULARY is empty; give"):
+    datasets.vocabulary_of(dataclasses.replace(task, task="x"), folders)
 
 
 def test_a_cache_of_another_vocabulary_is_named(named, folders, tmp_path):

@@ -27,8 +27,15 @@ def test_register_is_called(folder):
     "def register(data_dir, vocabulary):\n"
     "  calls.append((data_dir, vocabulary))\n"
   )
+  assert task_modules.takes_vocabulary("good_tasks")
   task_modules.register("good_tasks", "data", 3)
   assert sys.modules["good_tasks"].calls == [("data", 3)]
+
+
+def test_a_module_may_register_as_it_is_imported(folder):
+  (folder / "plain_tasks.py").write_text("")
+  task_modules.register("plain_tasks", "data", None)
+  assert not task_modules.takes_vocabulary("plain_tasks")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,6 @@ def test_register_is_called(folder):
       r"cannot be imported \(No module named.*correct the",
     ),
     ("needy_tasks", "import no_package", r"'needy_tasks' .*'no_package'"),
-    ("bare_tasks", "", r"'bare_tasks' .* has no register\("),
     ("capitals", None, r"is a folder .*/capitals, but no capitals\.py; put"),
   ],
 )

@@ -11,6 +11,7 @@ path = find_or_build(CacheSpec(task="gsm8k", split="train", cache_dir="cache",
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+import dataclasses
 import itertools
 import logging
 import os
@@ -31,6 +32,8 @@ from gkd.data.writer import CacheWriter
 from gkd.errors import UserError
 from gkd.progress import Progress
 from gkd.text import raw_files
+from gkd.text import task_modules
+from gkd.text.vocabulary import Vocabulary
 
 log = logging.getLogger("gkd")
 
@@ -63,6 +66,17 @@ def find_or_build(
   return path
 
 
+def own_vocabulary(spec: CacheSpec) -> Vocabulary | None:
+  """That of the task, which the caches of it have too; None: it has none."""
+  if path := lookup.find(dataclasses.replace(spec, vocabulary=None)):
+    return caches.TokenCache(path).vocabulary
+  if not (spec.task_module and _has_seqio()):
+    return None
+  from gkd.data.builder import seqio_source
+
+  return seqio_source.own_vocabulary(spec)
+
+
 def _has_seqio() -> bool:
   try:
     from gkd.data.builder import seqio_source  # noqa: F401
@@ -93,6 +107,8 @@ def _build(spec: CacheSpec, num_workers: int | None, check: bool) -> str:
       # Then there are no raw files that could change.
       "generated": getattr(task.source, "generated", False),
     }
+    if not task_modules.takes_vocabulary(spec.task_module):
+      info["own_vocabulary"] = True
     key = {
       **info,
       "format": caches.FORMAT,

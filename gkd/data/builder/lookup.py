@@ -34,11 +34,12 @@ class CacheSpec:
     task: name of the seqio task.
     split: one of its splits; of a TFDS source also slices and sums of them.
     lengths: {"inputs": I, "targets": T} in tokens, EOS included.
-    vocabulary: of inputs and targets.
+    vocabulary: of inputs and targets; None finds those made with that of the
+      task itself.
     cache_dir: folder of all caches.
     data_dir: raw data, as the task's `register` wants it; None: none is here.
-    task_module: module whose `register(data_dir, vocabulary)` adds the task to
-      seqio's registry.
+    task_module: module that adds the task to seqio's registry, as it is
+      imported or by `register(data_dir, vocabulary)`.
     overlong: cut rows that are longer than `lengths` and count them, their EOS
       kept as `seqio.preprocessors.append_eos_after_trim` does; or refuse them.
   """
@@ -46,7 +47,7 @@ class CacheSpec:
   task: str
   split: str
   lengths: Mapping[str, int]
-  vocabulary: Vocabulary
+  vocabulary: Vocabulary | None
   cache_dir: str | os.PathLike
   data_dir: str | os.PathLike | None = None
   task_module: str = ""
@@ -110,7 +111,11 @@ def find(spec: CacheSpec) -> str | None:
       continue
     if (
       spec.fields.items() <= info.items()
-      and caches.same_vocabulary(info, spec.vocabulary)
+      and (
+        info.get("own_vocabulary", False)
+        if spec.vocabulary is None
+        else caches.same_vocabulary(info, spec.vocabulary)
+      )
       and cache_key.is_of_module(folder, info, spec.task_module)
       and cache_key.is_fresh(folder, info, spec.data_dir)
     ):

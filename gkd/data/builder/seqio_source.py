@@ -6,6 +6,7 @@ other task the tokens are taken, as seqio makes them.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import inspect
@@ -19,13 +20,16 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from gkd.data import hashes
+from gkd.data import cache as caches
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.builder.tokenise import Examples
 from gkd.data.cache import FEATURES
 from gkd.errors import UserError
 from gkd.text import task_modules
+from gkd.text.characters import ByteVocabulary
+from gkd.text.vocabulary import SentencePieceVocabulary
 from gkd.text.vocabulary import Vocabulary
+from gkd.text.vocabulary import first_difference
 
 _SEED = 0  # of preprocessors that draw: a continued cache fits together
 _ROWS_AT_ONCE = 1024
@@ -38,10 +42,7 @@ def load(spec: CacheSpec) -> seqio.Task:
   task_modules.register(spec.task_module, spec.data_dir, spec.vocabulary)
   names = seqio.TaskRegistry.names()
   if spec.task not in names:
-    raise UserError(
-      f"task {spec.task!r} is not registered by {spec.task_module}; expected"
-      f" one of {sorted(names)}"
-    )
+    raise _unregistered(spec, names)
   task = seqio.TaskRegistry.get(spec.task)
   _check_split(task, spec.split)
   for feature in FEATURES:
@@ -50,14 +51,59 @@ def load(spec: CacheSpec) -> seqio.Task:
         f"task {spec.task!r} has the features {sorted(task.output_features)};"
         f" an encoder-decoder also needs {feature!r}"
       )
-    size = task.output_features[feature].vocabulary.vocab_size
-    if size != spec.vocabulary.size:
+    vocabulary = task.output_features[feature].vocabulary
+    theirs, size = as_ours(vocabulary), vocabulary.vocab_size
+    difference = None
+    if theirs is not None:
+      difference = first_difference(theirs, spec.vocabulary)
+    elif size != spec.vocabulary.size:
+      difference = f"it has {size} ids, expected {spec.vocabulary.describe()}"
+    if difference:
       raise UserError(
-        f"task {spec.task!r} was registered with a {feature} vocabulary of"
-        f" {size} ids, expected {spec.vocabulary.describe()}; use one"
-        " vocabulary in a process"
+        f"task {spec.task!r} has another {feature} vocabulary than VOCABULARY:"
+        f" {difference}; leave VOCABULARY empty, or give that of the task"
       )
   return task
+
+
+def own_vocabulary(spec: CacheSpec) -> Vocabulary | None:
+  """That of a task or mixture which its module registers as it is imported.
+
+  None where the module takes its vocabulary from the configuration.
+  """
+  if task_modules.takes_vocabulary(spec.task_module):
+    return None
+  known = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+  if spec.task not in known:
+    raise _unregistered(spec, known)
+  features = seqio.get_mixture_or_task(spec.task).output_features
+  found = [as_ours(features[n].vocabulary) for n in FEATURES if n in features]
+  if None in found or any(first_difference(found[0], v) for v in found):
+    raise UserError(
+      f"the vocabularies of task {spec.task!r} are not one of bytes or"
+      " SentencePiece with seqio's defaults; give VOCABULARY"
+    )
+  return found[0]
+
+
+def as_ours(vocabulary: Any) -> Vocabulary | None:
+  """The vocabulary that is known to tokenise as this one of seqio."""
+  extra_ids = getattr(vocabulary, "extra_ids", 0)
+  if vocabulary == seqio.ByteVocabulary(extra_ids=extra_ids):
+    return ByteVocabulary(extra_ids)
+  file = getattr(vocabulary, "sentencepiece_model_file", None)
+  # With every other argument at its default.
+  if file and vocabulary == seqio.SentencePieceVocabulary(file, extra_ids):
+    try:
+      content = tf.io.gfile.GFile(file, "rb").read()  # may be in a bucket
+    except tf.errors.OpError as error:
+      raise UserError(
+        f"the task's vocabulary file {file} cannot be read ({error.message});"
+        " register the task with a file that can"
+      ) from error
+    return SentencePieceVocabulary(file, extra_ids, content)
+  inner = getattr(vocabulary, "vocabulary", None)  # of `tasks.features`
+  return inner if hasattr(inner, "spec") else None
 
 
 def read(task: seqio.Task, spec: CacheSpec) -> Examples:
@@ -165,6 +211,13 @@ def _needs_tensorflow(module: types.ModuleType) -> bool:
   return any(name.partition(".")[0] in _TENSORFLOW for name in names)
 
 
+def _unregistered(spec: CacheSpec, known: Iterable[str]) -> UserError:
+  return UserError(
+    f"task {spec.task!r} is not registered by {spec.task_module}; expected one"
+    f" of {sorted(known)}"
+  )
+
+
 def _check_split(task: seqio.Task, split: str) -> None:
   """A split of the task, or with TFDS also slices and sums of its splits."""
   if split in task.splits:
@@ -207,19 +260,10 @@ def _before_tokenising(task: seqio.Task, vocabulary: Vocabulary) -> list | None:
 
 def _gives_the_ids_of(theirs: Any, ours: Vocabulary) -> bool:
   """Whether a seqio vocabulary is known to tokenise as one of ours."""
-  if ours.kind == "bytes":
-    return theirs == seqio.ByteVocabulary(extra_ids=ours.extra_ids)
-  if ours.kind == "sentencepiece":
-    file = getattr(theirs, "sentencepiece_model_file", None)
-    return (
-      file is not None
-      # With every other argument at its default.
-      and theirs == seqio.SentencePieceVocabulary(file, ours.extra_ids)
-      and Path(file).is_file()
-      and hashes.file_hash(Path(file)) == ours.sha256
-    )
-  inner = getattr(theirs, "vocabulary", None)  # as `tasks.features` wraps it
-  return getattr(inner, "spec", lambda: None)() == ours.spec()
+  same = as_ours(theirs)
+  return same is not None and caches.same_vocabulary(
+    {"vocabulary": same.spec()}, ours
+  )
 
 
 def _preprocessed(task: seqio.Task, steps: list, spec: CacheSpec) -> Any:
