@@ -3,7 +3,7 @@
 #   make quickstart   distil a small T5 on a CPU and show the comparison
 #   make test         the test suite (no network after the installation)
 #   make soak         kills a run at 100 random moments; about an hour
-#   make parity       compares live with PyTorch and transformers
+#   make parity       compares live with PyTorch and transformers; tries trackers
 #   make venv         only the environment; then: . .venv/bin/activate
 #   make lint         ruff, lint and format check
 #
@@ -80,4 +80,5 @@ $(VENV)/.stamp-lint: setup.py | $(BIN)/python
 $(VENV)/.stamp-parity: $(VENV)/.stamp-test
 	$(PIP) $(TORCH)
 	$(PIP) "$(TRANSFORMERS)"
+	$(PIP) -e ".[wandb,mlflow,aim]"
 	@touch $@

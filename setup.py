@@ -45,6 +45,11 @@ DATA = [
 LINT = ["ruff>=0.15,<0.18"]
 TEST = ["pytest>=9,<10", "pytest-xdist>=3.8,<4", *LINT, *DATA]
 PARITY = ["torch>=2.8", "transformers>=5.24,<6"]
+TRACKERS = {
+  "wandb": ["wandb>=0.31,<0.32"],
+  "mlflow": ["mlflow>=3.17,<4"],
+  "aim": ["aim>=3.29,<4"],  # no wheels for Python 3.13 yet
+}
 
 
 def version() -> str:
@@ -74,6 +79,7 @@ setup(
     "lint": LINT,
     "test": TEST,
     "parity": PARITY,
+    **TRACKERS,
     "cuda": ["jax[cuda13]>=0.10.2,<0.12"],
     "tpu": ["jax[tpu]>=0.10.2,<0.12"],
   },

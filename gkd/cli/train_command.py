@@ -109,6 +109,7 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     mesh=resolved.mesh,
     periods=config.periods,
     preservation=config.preservation,
+    tracker=config.tracker,
     config_text=configuration.operative(),
     about={"card": _card(config, resolved, loader)},
   )

@@ -29,6 +29,7 @@ from gkd.training.optimizer import Optimizer
 from gkd.training.periods import Periods
 from gkd.training.rollout import Rollout
 from gkd.training.run import Run
+from gkd.training.trackers import Tracker
 from gkd.types import UserError
 
 _SAMPLING = ("SAMPLING_TEMPERATURE", "SAMPLING_TOP_K", "SAMPLING_TOP_P")
@@ -65,6 +66,7 @@ class TrainConfig:
   preservation: PreservationPolicy = dataclasses.field(
     default_factory=PreservationPolicy
   )
+  tracker: Tracker | None = None
 
   def __post_init__(self):
     at_least_one(

@@ -48,6 +48,7 @@ _COMPONENTS = (
   "from gkd.training import optimizer",
   "from gkd.training import rollout",
   "from gkd.training import schedules",
+  "from gkd.training import trackers",
 )
 # --gin.STUDENT_MODEL=%T5_1_1_SMALL is the same as =T5_1_1_SMALL.
 _SIZES = [f"{name} = {name!r}" for name in sizes.NAMES]

@@ -51,6 +51,7 @@ from gkd.training.run import Run
 from gkd.training.state import TrainState
 from gkd.training.step import raise_if_not_finite
 from gkd.training.step import update_step
+from gkd.training.trackers import tracking
 from gkd.types import Model
 from gkd.types import UserError
 
@@ -102,7 +103,10 @@ def train(
     teacher = _teacher(run, first_start=not start)
     train_step, vocabulary = run.train_step, run.loader.vocabulary
     scoring_params = None if train_step.teacher is None else teacher.params
-    recorder = enter(Recorder(run.model_dir, start, metadata, listener))
+    tracked = enter(tracking(run.tracker, run.folder, description))
+    recorder = enter(
+      Recorder(run.model_dir, start, metadata, listener, tracked)
+    )
 
     def student() -> Model:
       return dataclasses.replace(run.student, params=state.params)
@@ -196,7 +200,7 @@ def train(
         before = None
         if periods.due(done, run.periods.sample):
           texts = sample_logging.describe(rolled.batch, vocabulary, teacher)
-          recorder.writers.samples(done, texts)
+          recorder.samples(done, texts)
         leaving = finish_step(done)
   stop.check(f"after step {done} of {run.train_steps}")
   return state

@@ -15,6 +15,7 @@ line of their step if it is a report, and have a line of their own otherwise.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
 
@@ -25,6 +26,7 @@ from gkd.metrics import Mean
 from gkd.training.telemetry import CompileCounter
 from gkd.training.telemetry import PhaseTimer
 from gkd.training.telemetry import peak_memory_bytes
+from gkd.training.trackers import Tracking
 from gkd.training.writers import Writers
 
 
@@ -42,6 +44,7 @@ class Recorder:
     start: the step that was restored; 0 for a run that starts anew.
     metadata: what `metadata` gave for the checkpoint of this step.
     listener: sees every record.
+    tracked: the run of a tracker, which is told of records and samples.
 
   Attributes:
     timer: of the phases; `time/checkpoint_seconds` is how long the loop waited,
@@ -55,6 +58,7 @@ class Recorder:
     start: int = 0,
     metadata: Mapping[str, Any] | None = None,
     listener: Listener | None = None,
+    tracked: Tracking | None = None,
   ):
     metadata = metadata or {}
     self.timer = PhaseTimer()
@@ -73,6 +77,7 @@ class Recorder:
     )
     self._compiles = CompileCounter()
     self._listener = listener
+    self._tracked = tracked or Tracking(None)
 
   def __enter__(self) -> "Recorder":
     self._compiles.__enter__()
@@ -127,10 +132,16 @@ class Recorder:
     """A line of one step that is not gathered: the one that failed."""
     self._line(done, self._numbers(stats))
 
+  def samples(self, done: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A dump of the batch as trained."""
+    self.writers.samples(done, rows)
+    self._tracked.tell("samples", done, rows)
+
   def _line(self, done: int, line: dict[str, float]) -> None:
     if not line:
       return
     self.writers.scalars(done, line)
+    self._tracked.tell("scalars", done, line)
     if self._listener is not None:
       self._listener(done, line)
 

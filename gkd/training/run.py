@@ -38,6 +38,7 @@ from gkd.training.optimizer import Optimizer
 from gkd.training.periods import Periods
 from gkd.training.rollout import Rollout
 from gkd.training.step import TrainStep
+from gkd.training.trackers import Tracker
 from gkd.types import Model
 from gkd.types import Params
 from gkd.types import UserError
@@ -73,6 +74,7 @@ class Run:
     periods: when the run reports, evaluates, saves and dumps samples.
     preservation: which checkpoints stay. The best are chosen among those whose
       step was evaluated.
+    tracker: where the run's records go beside its own files.
     config_text: the operative configuration, kept as config.gin.
     about: more JSON for run.json, such as the facts of a model card.
   """
@@ -100,6 +102,7 @@ class Run:
   preservation: PreservationPolicy = setting(
     "KEEP", may_change=True, default_factory=PreservationPolicy
   )
+  tracker: Tracker | None = dataclasses.field(default=None, compare=False)
   config_text: str = dataclasses.field(default="", compare=False)
   about: Mapping[str, Any] = dataclasses.field(
     default_factory=dict, compare=False
