@@ -76,9 +76,9 @@ resume:
   different; TRAIN_STEPS, periods, KEEP…, EVAL… and folders may change
 
 exit code:
-  0 done; 2 a mistake that you can mend, in one line; 1 loss or gradient were
-  not finite, the last checkpoint stands; 130 ctrl-C; 143 SIGTERM; both after
-  saving the step that was under way
+  0 done; 2 a mistake that you can mend, in one line; 1 loss, gradient or update
+  were not finite, and nothing of that step is saved; 130 ctrl-C; 143 SIGTERM;
+  both after saving the step that was under way
 
 example:
 {_TEACHER}

@@ -6,10 +6,9 @@ it needs when it runs, so that `gkd --help` is instant.
   gkd train --gin_file=runs/sft.gin --gin_file=tasks/gsm8k.gin --gin.NAME=VALUE
 
 Exit code 0: done. 2: a mistake that the user can mend, a full disk included, in
-one line on stderr. 1: the numbers of a run were not finite, also one line;
-nothing was updated by that step and the last checkpoint stands. 130 and 143:
-stopped by ctrl-C or SIGTERM; training has saved its step. Anything else is a
-traceback: a bug.
+one line on stderr. 1: the numbers of a run were not finite, also one line, with
+the cause; nothing of that step was saved. 130 and 143: stopped by ctrl-C or
+SIGTERM; training has saved its step. Anything else is a traceback: a bug.
 """
 
 import argparse

@@ -192,7 +192,7 @@ class _Job(NamedTuple):
       raise FloatingPointError(
         f"evaluation of {self.evaluation.name}, split"
         f" {self.evaluation.split!r}: {what} are not finite, so there are no"
-        " scores; look at the checkpoint, or lower LEARNING_RATE"
+        " scores; look at the checkpoint"
       )
 
   def with_progress(

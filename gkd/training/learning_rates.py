@@ -150,11 +150,12 @@ def check_positive(name: str, value: float, more: str = "") -> None:
   A smaller one would be 0 in the update, a larger one infinite.
   """
   limits = np.finfo(np.float32)
+  smallest, largest = float(limits.tiny), float(limits.max)
   check_number(
     name,
     value,
-    lambda x: limits.tiny <= x <= limits.max,
-    f"a number above 0, {limits.tiny:.2g} to {limits.max:.2g}{more}",
+    lambda x: smallest <= x <= largest,
+    f"a number above 0, {smallest:.2g} to {largest:.2g}{more}",
   )
 
 

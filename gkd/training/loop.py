@@ -15,6 +15,7 @@ Nothing about randomness or data order is saved: a run that is killed and
 started again from its last checkpoint ends bit-identical, files included.
 """
 
+from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 import dataclasses
@@ -77,7 +78,7 @@ def train(
     UserError: what the run asks for is impossible, the folder is in use, or the
       disk is full.
     FloatingPointError: loss, gradient, update or logits are not finite; the
-      message says where, and the last checkpoint stands.
+      message says where, and which checkpoint is left.
     Interrupted: a signal came; the step that was under way is saved.
   """
   _refuse_several_processes()
@@ -92,6 +93,7 @@ def train(
     for change in resume_check.changes(run, description):
       log.warning("the run goes on with another %s", change)
     store = enter(Store(run.folder / "checkpoints", run.preservation))
+    enter(_naming_checkpoint(store))
     store.values = writers.read_values(run.folder, run.preservation.metric)
     start, state, metadata = _restored(run, store)
     missing = _missing(run, start, metadata)
@@ -146,9 +148,9 @@ def train(
           means, checks = jax.device_get((rolled.metrics, rolled.checks))
       with recorder.timer("update"):
         means |= jax.device_get(update)
-      raise_failure(checks, step)  # no line: the update was on garbage
+      raise_failure(checks, step + 1)  # no line: the update was on garbage
       try:
-        raise_if_not_finite(means, step)
+        raise_if_not_finite(means, step + 1)
       except FloatingPointError:
         # The good steps have a line of their own.
         recorder.write(step, {}, report=False, end=True)
@@ -215,8 +217,8 @@ class _Launched(NamedTuple):
 
 
 _DISK = (
-  "cannot write to {}; the last checkpoint stands, and the same command goes on"
-  " from it once there is space"
+  "cannot write to {}; what was saved stands, and the same command goes on from"
+  " it once there is space"
 )
 
 
@@ -227,6 +229,20 @@ def _refuse_several_processes() -> None:
       f"this is one of {count} JAX processes, but a run is one process with all"
       " local devices; start it on one machine, without jax.distributed"
     )
+
+
+@contextlib.contextmanager
+def _naming_checkpoint(store: Store) -> Iterator[None]:
+  """Adds to numbers that are not finite what is left to go on from."""
+  try:
+    yield
+  except FloatingPointError as error:
+    step = max(store.steps(), default=0)
+    left = "no checkpoint was saved yet"
+    if step:
+      left = f"INITIAL_CHECKPOINT_PATH={store.folder(step)} goes on from there"
+    message = f"{error}. A run with other settings needs another MODEL_DIR;"
+    raise FloatingPointError(f"{message} {left}") from error
 
 
 def _restored(run: Run, store: Store) -> tuple[int, TrainState, dict[str, Any]]:

@@ -166,7 +166,7 @@ class AdamW:
 
   def __post_init__(self):
     _check_clip_norm(self.clip_norm)
-    largest = np.finfo(np.float32).max
+    largest = float(np.finfo(np.float32).max)
     check_number(
       "weight_decay",
       self.weight_decay,

@@ -10,7 +10,7 @@ Sampling is a compiled program of its own; a failure in it is an error, never a
 reason to train on something else.
 
   rolled = roll_out(batch, step=step, seed=seed, plan=Rollout(1.0), …)
-  raise_failure(rolled.checks, step)
+  raise_failure(rolled.checks, step + 1)
 """
 
 from collections.abc import Callable
@@ -219,8 +219,12 @@ def _fraction(plan: Rollout, step: int, seed: int) -> float:
   return float(float(coins[step % _COINS_AT_ONCE]) < fraction)
 
 
-def raise_failure(checks: Mapping[str, Array], step: int) -> None:
+def raise_failure(checks: Mapping[str, Array], done: int) -> None:
   """Raises what went wrong in the rollout of a step; waits for its checks.
+
+  Args:
+    checks: of the rollout.
+    done: number of the step in metrics.jsonl, counted from 1.
 
   Raises:
     UserError: a row has to keep targets that it does not have.
@@ -228,15 +232,18 @@ def raise_failure(checks: Mapping[str, Array], step: int) -> None:
   """
   if count := int(checks.get("without_targets", 0)):
     raise UserError(
-      f"step {step} trains on the data set's targets, but {count} rows of its"
+      f"step {done} trains on the data set's targets, but {count} rows of its"
       " batch have none; give targets, or set the student fraction to 1 or"
       " off_policy_source to 'teacher'"
     )
-  for role in ("student", "teacher"):
+  for role, advice in (
+    ("student", ", or lower LEARNING_RATE"),
+    ("teacher", ""),
+  ):
     if not checks.get(f"{role}_finite", True):
       raise FloatingPointError(
-        f"step {step}: generation failed, the {role}'s logits are not finite;"
-        " look at its checkpoint, or lower the learning rate"
+        f"step {done}: generation failed, the {role}'s logits are not finite;"
+        f" look at its checkpoint{advice}"
       )
 
 

@@ -15,12 +15,13 @@ case a mean weighted by the coefficients, that is the token mean for "sum".
 """
 
 from collections.abc import Mapping
+from collections.abc import Set
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from gkd import keys
@@ -89,23 +90,53 @@ def update_step(
   return state, metrics | {"finite": finite}
 
 
-def raise_if_not_finite(means: Mapping[str, Mean], step: int) -> None:
+def raise_if_not_finite(means: Mapping[str, Mean], done: int) -> None:
   """Raises if the loss, the gradient or the update of a step was not finite.
 
   Args:
     means: the metrics of the step, on the host.
-    step: of the run.
+    done: its number in metrics.jsonl, counted from 1.
+
+  Raises:
+    FloatingPointError: with what it is likely to come from.
   """
   if means["finite"].compute() == 1.0:
     return
-  loss, norm = float(means["loss"].total), float(means["grad_norm"].total)
-  update = ""
-  if math.isfinite(loss) and math.isfinite(norm):
-    update = ", but the updated parameters or optimizer slots are not finite"
+  totals = {name: float(mean.total) for name, mean in means.items()}
   raise FloatingPointError(
-    f"step {step}: loss {loss}, gradient norm {norm}{update}; nothing of this"
-    " step is saved. Lower LEARNING_RATE, set clip_norm, or look at the samples"
-    " of this step"
+    f"step {done}: loss {totals['loss']}, gradient norm {totals['grad_norm']}:"
+    f" {_cause({n for n, total in totals.items() if not np.isfinite(total)})}"
+  )
+
+
+def _cause(broken: Set[str]) -> str:
+  """What metrics that are not finite come from, and what to do about it."""
+  if {"teacher_entropy", "student_entropy"} <= broken:
+    return (
+      "the logits of teacher and student are not finite; look at the token ids"
+      " of the data, which both read"
+    )
+  if "teacher_entropy" in broken:
+    return "the teacher's logits are not finite; look at its checkpoint"
+  if "student_entropy" in broken:
+    return (
+      "the student's logits are not finite; lower LEARNING_RATE or, at the"
+      " first step, look at its checkpoint and at the token ids of the data"
+    )
+  if "loss" in broken:
+    return (
+      "the logits are finite, the loss is not; look at DIVERGENCE where a"
+      " probability is 0, or lower LEARNING_RATE"
+    )
+  if "grad_norm" in broken:
+    return (
+      "the loss is finite, its gradient is not; lower LEARNING_RATE, or give a"
+      " DIVERGENCE of your own a jnp.where inside as well as outside of what is"
+      " not finite at log-probability -inf, as padded ids have it"
+    )
+  return (
+    "the updated parameters or optimizer slots are not finite; lower"
+    " LEARNING_RATE or weight_decay, or set CLIP_NORM"
   )
 
 

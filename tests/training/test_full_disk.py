@@ -17,7 +17,7 @@ from tests.tiny import assert_identical
 from tests.tiny import make_run
 from tests.tiny import records
 
-FULL = r"cannot write to .*; the last checkpoint stands, and the same command"
+FULL = r"cannot write to .*; what was saved stands, and the same command"
 
 
 @pytest.fixture

@@ -203,7 +203,16 @@ def test_prompts_without_targets_train_only_on_policy(tmp_path, caches):
   assert all(record["train/lambda"] == 1 for record in records(tmp_path))
 
 
-def test_a_step_that_is_not_finite_stops_the_run(tmp_path, caches, monkeypatch):
+@pytest.mark.parametrize(
+  ("checkpoint", "left"),
+  [
+    (4, "no checkpoint was saved yet"),
+    (2, "INITIAL_CHECKPOINT_PATH=.*2 goes"),
+  ],
+)
+def test_a_step_that_is_not_finite_stops_the_run(
+  tmp_path, caches, monkeypatch, checkpoint, left
+):
   """Steps 1 and 2 have one line, the bad one another, and files are closed."""
   original, steps = loop.update_step, []
 
@@ -214,15 +223,17 @@ def test_a_step_that_is_not_finite_stops_the_run(tmp_path, caches, monkeypatch):
     return original(plan, state, teacher_params, batch, seed)
 
   monkeypatch.setattr(loop, "update_step", update_step)
-  run = make_run(tmp_path, caches, report=4, checkpoint=4)
-  with pytest.raises(FloatingPointError, match=r"step 2: .* LEARNING_RATE"):
+  run = make_run(tmp_path, caches, report=4, checkpoint=checkpoint)
+  message = rf"step 3: loss nan, .*: the teacher's .* another MODEL_DIR; {left}"
+  with pytest.raises(FloatingPointError, match=message):
     loop.train(run)
   good, bad = lines(tmp_path)
   assert (good["step"], bad["step"]) == (2, 3)
   assert good["train/loss"] > 0
   assert bad["train/loss"] is None
   assert bad["train/grad_norm"] is None
-  assert not list((tmp_path / "checkpoints").glob("*"))
+  names = [x.name for x in (tmp_path / "checkpoints").glob("*")]
+  assert names == ["00000002"] * (checkpoint == 2)
 
 
 def test_a_step_is_launched_before_the_one_before_is_waited_for(
@@ -236,14 +247,14 @@ def test_a_step_is_launched_before_the_one_before_is_waited_for(
     order.append("launch")
     return update(plan, state, *rest)
 
-  def raise_if_not_finite(means, step):
-    order.append(step)
-    wait(means, step)
+  def raise_if_not_finite(means, done):
+    order.append(done)
+    wait(means, done)
 
   monkeypatch.setattr(loop, "update_step", update_step)
   monkeypatch.setattr(loop, "raise_if_not_finite", raise_if_not_finite)
   loop.train(make_run(tmp_path, caches, report=3, checkpoint=0))
-  launches = ["launch", "launch", 0, "launch", 1, 2]
+  launches = ["launch", "launch", 1, "launch", 2, 3]
   assert order == [
     *launches,
     *(x if x == "launch" else x + 3 for x in launches),
@@ -265,7 +276,7 @@ def test_on_several_devices_nothing_compiles_after_the_first_steps(
 def test_a_teacher_that_is_not_finite_stops_the_run(tmp_path, caches):
   """In the loss, and where it has to write; the student stays as it was."""
   bad = jax.tree.map(lambda x: x * np.nan, parameters(TEACHER, 1))
-  with pytest.raises(FloatingPointError, match="step 0: loss nan"):
+  with pytest.raises(FloatingPointError, match="step 1: loss nan"):
     loop.train(make_run(tmp_path / "scored", caches, teacher=bad))
   assert not list((tmp_path / "scored" / "checkpoints").glob("*"))
   writing = Rollout(0.0, off_policy_source="teacher")
@@ -279,7 +290,7 @@ def test_a_teacher_that_is_not_finite_stops_the_run(tmp_path, caches):
 def test_an_update_that_is_not_finite_is_not_saved(tmp_path, caches):
   rule = tiny.adamw(learning_rate=3e38, weight_decay=3e38)
   run = make_run(tmp_path, caches, optimizer=rule, checkpoint=1)
-  message = r"step 0: loss \d.*, but the updated parameters .* LEARNING_RATE"
+  message = r"step 1: loss \d.*: the updated parameters .* LEARNING_RATE"
   with pytest.raises(FloatingPointError, match=message):
     loop.train(run)
   assert not list((tmp_path / "checkpoints").glob("*"))

@@ -39,7 +39,7 @@ def roll_out(batch, *, step, plan, **changes):
     "input_width": plan.input_width(lambda: jax.device_get(batch)),
   }
   rolled = rollout.roll_out(batch, step=step, plan=plan, **fields | changes)
-  rollout.raise_failure(rolled.checks, step)
+  rollout.raise_failure(rolled.checks, step + 1)
   return rolled.batch, rolled.metrics
 
 
@@ -227,7 +227,7 @@ def test_student_and_teacher_share_a_batch_per_example():
 
 def test_prompts_without_targets_do_unless_a_step_needs_them():
   roll_out(_batch(False), step=0, plan=Rollout(1.0))
-  message = r"step 0 trains on the data set's targets, but 8 rows of"
+  message = r"step 1 trains on the data set's targets, but 8 rows of"
   with pytest.raises(UserError, match=message):
     roll_out(_batch(False), step=0, plan=Rollout(0.0))
   with pytest.raises(UserError, match="of its batch have none; give targets"):
@@ -349,10 +349,10 @@ def test_greedy_answers_of_a_split_model_equal_one_device():
 
 def test_a_failure_to_generate_is_an_error():
   broken = Model(MODEL, {"table": STUDENT["table"].at[0].set(jnp.nan)})
-  with pytest.raises(FloatingPointError, match=r"step 9: .* the student's"):
+  with pytest.raises(FloatingPointError, match=r"step 10: .* the student's"):
     roll_out(_batch(), step=9, plan=Rollout(1.0), student=broken)
   plan = Rollout(0.0, off_policy_source="teacher")
-  with pytest.raises(FloatingPointError, match=r"step 9: .* the teacher's"):
+  with pytest.raises(FloatingPointError, match=r"step 10: .* the teacher's"):
     roll_out(_batch(), step=9, plan=plan, teacher=broken)
 
 

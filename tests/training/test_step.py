@@ -145,9 +145,26 @@ def test_an_update_that_is_not_finite_is_told(teacher_params):
   _, metrics = step(plan, make_batch(), teacher_params)
   assert np.isfinite([metrics["loss"], metrics["grad_norm"]]).all()
   assert metrics["finite"] == 0
-  means = {name: Mean.of(jnp.float32(x)) for name, x in metrics.items()}
-  with pytest.raises(FloatingPointError, match="but the updated parameters or"):
-    raise_if_not_finite(means, 0)
+
+
+@pytest.mark.parametrize(
+  ("broken", "cause"),
+  [
+    (["teacher_entropy", "loss", "grad_norm"], "the teacher's logits are not"),
+    (["student_entropy", "loss"], "lower LEARNING_RATE or, at the first"),
+    (["student_entropy", "teacher_entropy"], "look at the token ids of the"),
+    (["loss", "grad_norm"], "the loss is not; look at DIVERGENCE"),
+    (["grad_norm"], "its gradient is not; .* a DIVERGENCE of your own"),
+    ([], "the updated parameters or optimizer slots are not finite"),
+  ],
+)
+def test_numbers_that_are_not_finite_are_told_by_their_cause(broken, cause):
+  names = ("loss", "grad_norm", "student_entropy", "teacher_entropy")
+  values = dict.fromkeys(names, 1.0) | dict.fromkeys(broken, np.nan)
+  means = {name: Mean.of(jnp.float32(x)) for name, x in values.items()}
+  raise_if_not_finite(means | {"finite": Mean.of(jnp.float32(1))}, 7)
+  with pytest.raises(FloatingPointError, match=rf"step 7: loss .*: .*{cause}"):
+    raise_if_not_finite(means | {"finite": Mean.of(jnp.float32(0))}, 7)
 
 
 @pytest.mark.parametrize("clip_norm", [1e-3, None])
