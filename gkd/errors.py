@@ -7,7 +7,9 @@ know it as `gkd.types.UserError`.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
+import contextlib
 import numbers
 from typing import Any
 
@@ -43,6 +45,25 @@ def check_number(
 def is_text(value: str) -> bool:
   """Whether files can have it as name and content: UTF-8 without NUL."""
   return "\0" not in value and value == value.encode(errors="ignore").decode()
+
+
+@contextlib.contextmanager
+def explaining_memory(remedy: str) -> Iterator[None]:
+  """Turns a lack of memory, of a device or of the host, into one line.
+
+  JAX raises what XLA says as a RuntimeError; only its text tells the kind.
+
+  Raises:
+    UserError: memory is out; `remedy` says what takes less of it.
+  """
+  try:
+    yield
+  except (MemoryError, RuntimeError) as error:
+    text = str(error)
+    if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in text:
+      raise
+    reason = text.strip().partition("\n")[0]
+    raise UserError(f"out of memory ({reason}); {remedy}") from error
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:

@@ -27,6 +27,7 @@ from gkd.config.records import EvalConfig
 from gkd.config.records import Folders
 from gkd.data.cache import TokenCache
 from gkd.data.mixture import Mixture
+from gkd.errors import explaining_memory
 from gkd.evaluation.evaluation import Evaluation
 from gkd.models import registry
 from gkd.models import t5_layers
@@ -65,6 +66,9 @@ class Resolved:
   evaluations: Sequence[Evaluation]
   mesh: jax.sharding.Mesh
 
+  @explaining_memory(
+    "raise MODEL_PARALLELISM or, for a teacher, set TEACHER_DTYPE='bfloat16'"
+  )
   def params(self, role: str) -> Params:
     """Reads the parameters of a role onto the mesh.
 

@@ -29,6 +29,7 @@ import numpy as np
 
 from gkd import keys
 from gkd.collate import collate
+from gkd.errors import explaining_memory
 from gkd.evaluation import bootstrap
 from gkd.evaluation import predictions
 from gkd.evaluation import scores
@@ -61,6 +62,7 @@ _TEACHER_STEP = 0
 _QUIET_SECONDS = 5.0
 
 
+@explaining_memory("lower EVAL_BATCH_SIZE or, for the KLs, EVAL_CHUNK_SIZE")
 def evaluate(
   evaluation: Evaluation,
   roles: Mapping[str, Model],

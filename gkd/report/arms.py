@@ -79,8 +79,9 @@ class Run:
 
   @property
   def has_diverged(self) -> bool:
-    """Whether the last loss or gradient was not finite, which ends a run."""
-    watched = {"train/loss", "train/grad_norm"} & self.metrics.keys()
+    """Whether the last numbers were not finite, which ends a run."""
+    names = ("train/loss", "train/grad_norm", "train/param_norm")
+    watched = self.metrics.keys() & names
     return not all(math.isfinite(self.last(name)) for name in watched)
 
   @property

@@ -121,7 +121,7 @@ def status_notes(
     if run.has_diverged:
       yield (
         run.title,
-        f"stopped at update {done:,}: its loss or gradient was not finite",
+        f"stopped at update {done:,}: loss, gradient or parameters not finite",
       )
     elif done < planned and not run.is_evaluation:
       yield (

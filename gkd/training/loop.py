@@ -33,6 +33,7 @@ from gkd import metrics
 from gkd import partitioning
 from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import Store
+from gkd.errors import explaining_memory
 from gkd.evaluation.evaluate import evaluate
 from gkd.progress import Progress
 from gkd.training import periods
@@ -88,6 +89,7 @@ def train(
     enter = stack.enter_context
     enter(locks.hold(run.folder / LOCK_FILE, f"MODEL_DIR {run.folder}"))
     enter(files.explaining(_DISK.format(run.folder)))
+    enter(explaining_memory(_MEMORY))
     enter(stop)
     description = run_description.describe(run)
     for change in resume_check.changes(run, description):
@@ -216,6 +218,10 @@ class _Launched(NamedTuple):
   update: dict[str, metrics.Mean]
 
 
+_MEMORY = (
+  "lower BATCH_SIZE, raise MICRO_BATCHES or set CHUNK_SIZE; in another"
+  " MODEL_DIR if this one has results"
+)
 _DISK = (
   "cannot write to {}; what was saved stands, and the same command goes on from"
   " it once there is space"

@@ -306,6 +306,13 @@ def test_a_model_that_is_not_finite_has_no_scores(
   assert role == "teacher" or not list(tmp_path.iterdir())
 
 
+def test_an_evaluation_without_memory_names_its_macros(monkeypatch):
+  monkeypatch.setattr(evaluate, "generate", lambda *_, **__: jnp.zeros(1 << 50))
+  message = r"out of memory \(RESOURCE_EXHAUSTED.*\); lower EVAL_BATCH_SIZE"
+  with pytest.raises(UserError, match=message):
+    run(make_params(), make_evaluation())
+
+
 def test_an_altered_copy_measures_on_its_own_rows():
   # The teacher's sequences depend on row ids and number of rows; those of the
   # whole split must not serve for a part of it.

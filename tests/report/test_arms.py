@@ -90,15 +90,20 @@ def test_arms_keep_their_order_and_runs():
 
 
 @pytest.mark.parametrize(
-  ("loss", "gradient", "expected"),
+  ("loss", "gradient", "parameters", "expected"),
   [
-    ([2.0, 1.0], [1.0, math.nan], True),
-    ([2.0, math.nan], [1.0, 1.0], True),
-    ([math.nan, 1.0], [1.0, 1.0], False),  # it came back
+    ([2.0, 1.0], [1.0, math.nan], [1.0, 1.0], True),
+    ([2.0, math.nan], [1.0, 1.0], [1.0, 1.0], True),
+    ([2.0, 1.0], [1.0, 1.0], [1.0, math.inf], True),
+    ([math.nan, 1.0], [1.0, 1.0], [1.0, 1.0], False),  # it came back
   ],
 )
-def test_loss_or_gradient_that_ends_not_finite_is_divergence(
-  loss, gradient, expected
+def test_a_run_that_ends_not_finite_has_diverged(
+  loss, gradient, parameters, expected
 ):
-  metrics = {"train/loss": loss, "train/grad_norm": gradient}
+  metrics = {
+    "train/loss": loss,
+    "train/grad_norm": gradient,
+    "train/param_norm": parameters,
+  }
   assert run("a", metrics).has_diverged is expected

@@ -203,7 +203,7 @@ def test_page_says_which_runs_are_not_complete(tmp_path):
   for expected in (
     "sft reported 20 of 40 updates (50 %) so far: it was stopped",
     "sft the last line of metrics.jsonl is torn",
-    "<on-policy> GKD stopped at update 21: its loss or gradient",
+    "<on-policy> GKD stopped at update 21: loss, gradient or",
     "new has reported no numbers yet",
     "× marks where the next value was not finite.",
   ):

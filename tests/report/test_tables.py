@@ -183,7 +183,7 @@ def test_notes_say_which_runs_are_not_complete():
       "reported 10 of 40 updates (25 %) so far: it was stopped or is still"
       " running",
     ),
-    ("b", "stopped at update 20: its loss or gradient was not finite"),
+    ("b", "stopped at update 20: loss, gradient or parameters not finite"),
     ("c", "config.gin is missing"),
     ("new", "has reported no numbers yet and is left out"),
   ]

@@ -296,6 +296,28 @@ def test_an_update_that_is_not_finite_is_not_saved(tmp_path, caches):
   assert not list((tmp_path / "checkpoints").glob("*"))
 
 
+@pytest.mark.parametrize(
+  ("error", "kind", "message"),
+  [
+    (
+      MemoryError("16 TiB"),
+      UserError,
+      r"of memory \(16 TiB\); lower BATCH_SIZE",
+    ),
+    (RuntimeError("another"), RuntimeError, "^another$"),
+  ],
+)
+def test_a_run_without_memory_names_its_macros(
+  tmp_path, caches, monkeypatch, error, kind, message
+):
+  def update_step(*_):
+    raise error
+
+  monkeypatch.setattr(loop, "update_step", update_step)
+  with pytest.raises(kind, match=message):
+    loop.train(make_run(tmp_path, caches))
+
+
 def test_each_batch_is_read_once(tmp_path, caches, monkeypatch):
   """Also where prompts are cut to the smallest bucket."""
 

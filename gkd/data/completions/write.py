@@ -37,6 +37,7 @@ from gkd.data.completions.spec import Result
 from gkd.data.hashes import content_hash
 from gkd.data.writer import CacheWriter
 from gkd.data.writer import differences
+from gkd.errors import explaining_memory
 from gkd.progress import Progress
 from gkd.sampling.generate import generate
 from gkd.sampling.generate import prefetch
@@ -55,6 +56,7 @@ class _Part(NamedTuple):
   samples: Samples  # [B, n, T]; length 0 where a search found fewer than n
 
 
+@explaining_memory("lower BATCH_SIZE")
 def write_completions(
   path: str | os.PathLike,
   spec: Completions,
