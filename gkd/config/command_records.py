@@ -14,10 +14,13 @@ from gkd.checkpoints.retention import PreservationPolicy
 from gkd.config.model_spec import FromCheckpoint
 from gkd.config.model_spec import Role
 from gkd.config.records import MODULE_MACROS
+from gkd.config.records import MOST_DRAWS
+from gkd.config.records import MOST_ROWS
 from gkd.config.records import DataConfig
 from gkd.config.records import EvalConfig
 from gkd.config.records import Idle
 from gkd.config.records import at_least_one
+from gkd.config.records import check_range
 from gkd.config.records import check_seed
 from gkd.config.records import idle_in_caches
 from gkd.losses.objective import Objective
@@ -69,11 +72,8 @@ class TrainConfig:
   tracker: Tracker | None = None
 
   def __post_init__(self):
-    at_least_one(
-      BATCH_SIZE=self.batch_size,
-      TRAIN_STEPS=self.train_steps,
-      MODEL_PARALLELISM=self.model_parallelism,
-    )
+    check_range(1, MOST_ROWS, BATCH_SIZE=self.batch_size)
+    at_least_one(MODEL_PARALLELISM=self.model_parallelism)
     check_seed(self.seed)
     if not self.model_dir:
       raise UserError("MODEL_DIR is empty; give the folder of the run")
@@ -185,11 +185,10 @@ class SampleConfig:
   def __post_init__(self):
     if not self.output:
       raise UserError("OUTPUT_DIR is empty; give the folder to write")
+    check_range(1, MOST_DRAWS, NUM_SAMPLES=self.num_samples)
+    check_range(1, MOST_ROWS, BATCH_SIZE=self.batch_size)
     at_least_one(
-      NUM_SAMPLES=self.num_samples,
-      BATCH_SIZE=self.batch_size,
-      MODEL_PARALLELISM=self.model_parallelism,
-      SHARD_PROMPTS=self.shard_prompts,
+      MODEL_PARALLELISM=self.model_parallelism, SHARD_PROMPTS=self.shard_prompts
     )
     check_seed(self.seed)
     self.strategy.validate()

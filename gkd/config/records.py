@@ -24,6 +24,11 @@ Idle = Iterator[tuple[Sequence[str], str]]
 # The second is T5X's name of the first.
 MODULE_MACROS = ("TASK_MODULE", "MIXTURE_OR_TASK_MODULE")
 
+# Where more fails late, out of memory, or does not end within a day.
+MOST_ROWS = 1 << 16  # of a batch, which is read row by row
+MOST_DRAWS = 1 << 20  # the draws of `evaluate` have as many numbers
+_MOST_TOKENS = 1 << 20  # of a text
+
 _EVAL_SPLIT = re.compile(
   r"(?:(?P<module>[\w.]+):)?(?P<task>[^/:\s]+)/(?P<split>[^/\s]+)"
 )
@@ -64,11 +69,11 @@ class DataConfig:
 
   def __post_init__(self):
     if sorted(self.lengths) != ["inputs", "targets"] or not all(
-      length >= 1 for length in self.lengths.values()
+      1 <= length <= _MOST_TOKENS for length in self.lengths.values()
     ):
       raise UserError(
         f"TASK_FEATURE_LENGTHS is {dict(self.lengths)}; expected"
-        " {'inputs': I, 'targets': T} with lengths of at least 1"
+        f" {{'inputs': I, 'targets': T}} with lengths of 1 to {_MOST_TOKENS:,}"
       )
     if not self.cache and not self.task:
       raise UserError(
@@ -112,16 +117,11 @@ class EvalConfig:
 
   def __post_init__(self):
     at_least_one(
-      EVAL_BATCH_SIZE=self.batch_size,
-      EVAL_EXAMPLES=self.num_examples,
-      EVAL_SAMPLES=self.num_samples,
-      EVAL_CHUNK_SIZE=self.chunk_size,
+      EVAL_EXAMPLES=self.num_examples, EVAL_CHUNK_SIZE=self.chunk_size
     )
-    if self.bootstrap < 0:
-      raise UserError(
-        f"EVAL_BOOTSTRAP is {self.bootstrap}; give a number of resamples, or 0"
-        " for no confidence intervals"
-      )
+    check_range(1, MOST_ROWS, EVAL_BATCH_SIZE=self.batch_size)
+    check_range(1, MOST_DRAWS, EVAL_SAMPLES=self.num_samples)
+    check_range(0, MOST_DRAWS, EVAL_BOOTSTRAP=self.bootstrap)
     splits = tuple(self.eval_splits)
     if len(set(splits)) < len(splits):
       raise UserError(f"EVAL_SPLITS is {splits}; give each split once")
@@ -200,6 +200,13 @@ def at_least_one(**values: int | None) -> None:
   for name, value in values.items():
     if value is not None and value < 1:
       raise UserError(f"{name} is {value}; give at least 1")
+
+
+def check_range(least: int, most: int, **values: int) -> None:
+  """Refuses numbers out of range, by the names of their macros."""
+  for name, value in values.items():
+    if not least <= value <= most:
+      raise UserError(f"{name} is {value}; give {least} to {most:,}")
 
 
 def check_seed(value: int) -> None:

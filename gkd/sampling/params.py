@@ -50,8 +50,8 @@ class SamplingParams:
     check_number(
       "decoding top_k",
       self.top_k,
-      lambda k: k >= 0,
-      "a whole number of ids above 0, or 0 to keep all",
+      lambda k: 0 <= k < 1 << 31,
+      "a whole number of ids, an int32 above 0, or 0 to keep all",
       numbers.Integral,
     )
     check_number(

@@ -65,8 +65,8 @@ class LearningRateSchedule:
   def __post_init__(self):
     total = self.total_steps
     warmup, cooldown = self.warmup_steps, self.cooldown_steps
-    if total < 1:
-      raise UserError(f"TRAIN_STEPS is {total}; give at least 1")
+    if not 1 <= total < _STEP_LIMIT:
+      raise UserError(f"TRAIN_STEPS is {total}; give 1 to {_STEP_LIMIT - 1:,}")
     check_positive("LEARNING_RATE", self.learning_rate)
     # T5X's warm-up is one of absolute steps, and may be longer than this run.
     ramp = cooldown + (warmup if self.factors is None else 0)

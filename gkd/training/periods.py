@@ -6,6 +6,8 @@ import math
 from gkd.structured_settings import setting
 from gkd.types import UserError
 
+_MOST_A_DECADE = 1 << 20  # far more of them are no float
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Periods:
@@ -33,6 +35,8 @@ class Periods:
       value, macro = getattr(self, field.name), field.metadata["macro"]
       if field.name == "report" and value < 1:
         raise UserError(f"{macro} is {value}; give at least 1")
+      if field.name == "eval_log_steps" and value > _MOST_A_DECADE:
+        raise UserError(f"{macro} is {value}; give at most {_MOST_A_DECADE:,}")
       if value < 0:
         raise UserError(
           f"{macro} is {value}; give a number of steps, or 0 for none"

@@ -11,6 +11,7 @@ from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.types import UserError
 
+HUGE = 10**23
 DATA = records.DataConfig(
   task="gsm8k",
   split="test",
@@ -104,9 +105,12 @@ def test_one_evaluation_for_each_temperature_and_one_for_the_search():
     ),
     ({"beam_size": 4, "beam_alpha": float("inf")}, "beam alpha is inf; exp"),
     ({"beam_size": 4, "beam_alpha": "x"}, "beam alpha is 'x'; expected 0"),
-    ({"batch_size": 0}, "EVAL_BATCH_SIZE is 0; give at least 1"),
+    ({"batch_size": 0}, "EVAL_BATCH_SIZE is 0; give 1 to 65,536"),
+    ({"batch_size": HUGE}, f"EVAL_BATCH_SIZE is {HUGE}; give 1 to 65,536"),
+    ({"num_samples": HUGE}, f"EVAL_SAMPLES is {HUGE}; give 1 to 1,048,576"),
+    ({"bootstrap": HUGE}, f"EVAL_BOOTSTRAP is {HUGE}; give 0 to 1,048,576"),
     ({"chunk_size": 0}, "EVAL_CHUNK_SIZE is 0; give at least 1"),
-    ({"bootstrap": -1}, "EVAL_BOOTSTRAP is -1; give a number of resamples"),
+    ({"bootstrap": -1}, "EVAL_BOOTSTRAP is -1; give 0 to 1,048,576"),
     ({"eval_splits": ("a/b", "a/b")}, "EVAL_SPLITS is .*; give each split"),
   ],
 )
@@ -135,6 +139,8 @@ def test_completions_are_drawn_unless_there_is_a_beam_size():
     ),
     ({"beam_size": -1}, "beam size is -1; expected a whole"),
     ({"shard_prompts": 0}, "SHARD_PROMPTS is 0; give at least 1"),
+    ({"num_samples": HUGE}, f"NUM_SAMPLES is {HUGE}; give 1 to 1,048,576"),
+    ({"batch_size": 10**6}, "BATCH_SIZE is 1000000; give 1 to 65,536"),
     ({"decoding": SamplingParams(top_p=0.0)}, "decoding top_p is 0.0"),
   ],
 )

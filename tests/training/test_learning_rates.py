@@ -136,7 +136,7 @@ def test_without_factors_the_warmup_is_of_this_run():
     # Infinity and 0 in float32.
     ({"learning_rate": 1e39}, r"LEARNING_RATE is 1e\+39; expected"),
     ({"learning_rate": 1e-46}, "LEARNING_RATE is 1e-46; expected"),
-    ({"total_steps": 0}, "TRAIN_STEPS is 0; give at least 1"),
+    ({"total_steps": 0}, "TRAIN_STEPS is 0; give 1 to 2,147,"),
     ({"warmup_steps": 80, "cooldown_steps": 30}, "do not fit into TRAIN_STEPS"),
     ({"factors": "constant * cosine_decay"}, "'cosine_decay' is"),
     ({"factors": FACTORS}, "WARMUP_STEPS is 0, by which"),
