@@ -29,7 +29,12 @@ from gkd.report.tables import Cell
 from gkd.report.tables import Table
 
 # What tells the arms of a table apart, besides their names.
-_SETTINGS = {"lambda": "λ", "divergence": "divergence", "labels": "labels"}
+_SETTINGS = {
+  "lambda": "λ",
+  "divergence": "divergence",
+  "labels": "labels",
+  "threads": "threads",
+}
 
 
 class Results(NamedTuple):
@@ -163,9 +168,9 @@ def _columns(results: Results, arms: Iterable[Arm]) -> list[Column]:
 def _details(key: tuple, same: Sequence[tuple]) -> str:
   """Those settings that tell rows of one run or method apart."""
   details = ""
-  for place, name in enumerate(_SETTINGS, start=1):
+  for place, title in enumerate(_SETTINGS.values(), start=1):
     if len({other[place] for other in same}) > 1 and key[place] is not None:
-      prefix = "λ " if name == "lambda" else ""
+      prefix = f"{title} " if formats.is_number(key[place]) else ""
       details += f", {prefix}{formats.setting(key[place])}"
   return details
 
@@ -194,10 +199,11 @@ def _lambda_chart(arms: Iterable[Arm], column: Column) -> Chart | None:
   """
   points: dict[tuple[str, str], dict[float, list[list[float]]]] = {}
   for arm in arms:
-    fraction, divergence, labels = _settings(arm.runs[0].about)
+    fraction, divergence, labels, threads = _settings(arm.runs[0].about)
     values = arm.values(column.name)
     if formats.is_number(fraction) and divergence and values:
-      key = (divergence, "" if fraction == 1 else labels or "")
+      on = f", {threads} threads" if threads else ""
+      key = (divergence + on, "" if fraction == 1 else labels or "")
       line = points.setdefault(key, {})
       line.setdefault(float(fraction), []).append(values)
   lines = {

@@ -126,8 +126,9 @@ def test_a_row_says_what_the_run_was_and_what_it_scored(tmp_path):
     "updates": 100,
   }
   other = row | {"labels": "a much longer kind of labels than the others"}
-  first, second = result_rows.text([row, other]).splitlines()[3:5]
+  first, second = result_rows.text([row, other], "test").splitlines()[3:5]
   assert first.index("62.0") == second.index("62.0")
+  assert len(first) == len(second)
 
 
 def test_the_shipped_teacher_is_small_and_whole():

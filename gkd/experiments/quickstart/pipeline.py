@@ -108,7 +108,7 @@ def main(args: argparse.Namespace) -> None:
     "labels": result_rows.LABELS,
   }
   (folder / "results.json").write_text(json.dumps(result, indent=2) + "\n")
-  print(result_rows.text(rows))
+  print(result_rows.text(rows, args.split))
   report = page.write_report([str(folder)], str(folder / "report.html"))
   plots = page.write_plots([str(folder)], str(folder / "plots"))
   print(f"table     {folder / 'results.json'}")

@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import json
 from pathlib import Path
 from typing import Any
 
 from gkd.report import metric_info
 from gkd.report import read
 
+# Mean and standard deviation over seeds and thread counts, as
+# benchmarks/quickstart_seeds.py writes them.
+PUBLISHED = Path(__file__).parent / "published.json"
 _PHASES = ("data", "sample", "update")
 # What the report says of the columns, and the charts that they are drawn in.
 _PERCENT = {"unit": "%", "direction": "max", "chart": "Accuracy"}
@@ -46,6 +50,12 @@ _PRINTED = {
   "forward_kl": ("fwd KL", ".2f"),
   "reverse_kl": ("rev KL", ".2f"),
   "train_seconds": ("train", ".0f"),
+  "published_greedy": ("published greedy", "s"),
+  "published_sampled": ("published T=1", "s"),
+}
+_OF_PUBLISHED = {
+  "published_greedy": "accuracy_greedy",
+  "published_sampled": "accuracy_sampled",
 }
 
 
@@ -92,12 +102,22 @@ def row(
   return result
 
 
-def text(rows: Sequence[Mapping[str, Any]]) -> str:
-  """The table as it is printed; means over seeds are the report's business."""
+def text(rows: Sequence[Mapping[str, Any]], split: str) -> str:
+  """The table as it is printed; means over seeds are the report's business.
+
+  Beside scores of the test split stands what was published for it.
+  """
   columns = []
+  published = json.loads(PUBLISHED.read_text("utf-8"))
   for name, (title, spec) in _PRINTED.items():
-    values = [row[name] for row in rows]
+    values = [row.get(name) for row in rows]
     cells = ["" if v is None else format(v, spec) for v in values]
+    if name in _OF_PUBLISHED:
+      if split != "test":
+        continue
+      spreads = [published["rows"][row["run"]] for row in rows]
+      spreads = [spread[_OF_PUBLISHED[name]] for spread in spreads]
+      cells = [" ± ".join(f"{x:4.1f}" for x in spread) for spread in spreads]
     width = max(map(len, [title, *cells]))
     align = str.rjust if spec else str.ljust
     columns.append([align(cell, width) for cell in [title, *cells]])
@@ -107,4 +127,12 @@ def text(rows: Sequence[Mapping[str, Any]]) -> str:
     "accuracy in per cent of held-out problems; KL to the teacher in nats per"
     " sequence; training in seconds"
   )
+  if split == "test":
+    threads = " and ".join(map(str, published["threads"]))
+    units += (
+      "\npublished: mean ± standard deviation over"
+      f" {published['seeds']} seeds (CPU threads: {threads};"
+      f" {published['date']}); expect numbers to move as much with the seed,"
+      " the processor and the number of threads"
+    )
   return f"\n{table}\n\n{units}\n"
