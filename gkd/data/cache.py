@@ -31,6 +31,7 @@ import msgpack
 import numpy as np
 
 from gkd.data import hashes
+from gkd.data import task_functions
 from gkd.errors import UserError
 from gkd.text import vocabulary as vocabularies
 
@@ -90,13 +91,17 @@ class TokenCache:
   @functools.cached_property
   def postprocess(self) -> Callable[..., Any]:
     """The task's `postprocess_fn(text, example=None, is_target=False)`."""
-    return resolve_postprocess(self.info["postprocess"], f"cache {self.path}")
+    name, owner = self.info["postprocess"], f"cache {self.path}"
+    return resolve(name, owner, lambda: self.vocabulary) if name else keep_text
 
   @functools.cached_property
   def metric_fns(self) -> list[Callable[..., dict[str, float]]]:
     """The task's `metric_fn(targets, predictions)`s."""
     owner = f"cache {self.path}"
-    return [resolve(name, owner) for name in self.info["metrics"]]
+    return [
+      resolve(name, owner, lambda: self.vocabulary)
+      for name in self.info["metrics"]
+    ]
 
   @functools.cached_property
   def prompt_hashes(self) -> np.ndarray:
@@ -250,19 +255,22 @@ def _decode_tokens(record: bytes) -> Tokens:
   )
 
 
-def resolve_postprocess(name: str | None, owner: str) -> Callable[..., Any]:
-  """The function of that name; without one, as in seqio, the text is kept."""
-  return resolve(name, owner) if name else _keep_text
-
-
-def _keep_text(text: str, example: Any = None, is_target: bool = False) -> str:
+def keep_text(text: str, example: Any = None, is_target: bool = False) -> str:
   """What seqio does without a postprocess_fn."""
   del example, is_target
   return text
 
 
-def resolve(name: str, owner: str) -> Callable[..., Any]:
-  """The function called "package.module:function"; `owner` needs it."""
+def resolve(
+  name: str, owner: str, vocabulary: Callable[[], vocabularies.Vocabulary]
+) -> Callable[..., Any]:
+  """The function called "package.module:function"; `owner` needs it.
+
+  One that needs TensorFlow runs in a process of its own, which has to know the
+  vocabulary.
+  """
+  if name.startswith(task_functions.PREFIX):
+    return task_functions.resolve(name, vocabulary())
   module, _, function = name.partition(":")
   try:
     return getattr(importlib.import_module(module), function)

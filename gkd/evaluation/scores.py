@@ -63,6 +63,9 @@ def measures(
       if takes_scores(function):
         target_scores = [record["score"] for record in scored[0]]
         task_measures.append(called(function, targets, [target_scores]))
+      elif "texts" in inspect.signature(function).parameters:  # metric_objs
+        texts = [[record["text"] for record in draw] for draw in scored]
+        task_measures.append(called(function, targets, texts))
       else:
         task_measures += _function_measures(function, targets, draws)
   task_measures = [

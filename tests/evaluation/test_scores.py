@@ -47,6 +47,17 @@ def test_values_are_exactly_those_of_the_metric_functions():
       assert found[name].low <= value <= found[name].high
 
 
+def test_objects_of_seqio_get_the_texts_as_the_model_wrote_them():
+  def shortest(targets, texts):
+    return {"shortest": min(map(len, texts))}
+
+  draws = [
+    [{**record, "text": text} for record in _records(["a", "b"], ["", ""])]
+    for text in ("abc", "abcde")
+  ]
+  assert _scores(draws, shortest)["shortest"] == Score(4)
+
+
 def test_several_answers_are_scored_by_their_mean():
   targets = ["1", "2", "3", "4"]
   answers = [

@@ -64,14 +64,14 @@ def test_metrics_of_scores_are_kept_and_those_of_more_are_refused(pieces):
 
   scored = task(mean_score)
   with mock.patch.object(seqio_source, "_needs_tensorflow", return_value=False):
-    names = seqio_source.function_names(scored)["metrics"]
+    names = seqio_source.function_names(scored, __name__)["metrics"]
   assert names == [f"{__name__}:mean_score"]
   values = evaluator.seqio_metrics(
     *("scored", "train", [[[1], [1]]]), target_scores=[-1.0, -2.0]
   )
   assert values == {"score": -1.5}
   with pytest.raises(UserError, match="auxiliary values, of_auxiliary_values,"):
-    seqio_source.function_names(task(of_auxiliary_values))
+    seqio_source.function_names(task(of_auxiliary_values), __name__)
 
 
 def test_a_task_that_the_module_does_not_register_is_refused(rows_dir, pieces):

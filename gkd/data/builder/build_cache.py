@@ -103,7 +103,7 @@ def _build(spec: CacheSpec, num_workers: int | None, check: bool) -> str:
       **spec.fields,
       "key_format": cache_key.FORMAT,
       "sources": cache_key.source_hashes(task, spec.task_module),
-      **seqio_source.function_names(task),
+      **seqio_source.function_names(task, spec.task_module),
       # Then there are no raw files that could change.
       "generated": getattr(task.source, "generated", False),
     }

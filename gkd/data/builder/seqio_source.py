@@ -21,6 +21,7 @@ import seqio
 import tensorflow as tf
 
 from gkd.data import cache as caches
+from gkd.data import task_functions
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.builder.tokenise import Examples
 from gkd.data.cache import FEATURES
@@ -139,24 +140,51 @@ def raw_files(task: seqio.Task, spec: CacheSpec) -> dict[str, Path]:
   return paths
 
 
-def function_names(task: seqio.Task) -> dict[str, Any]:
-  """Names "module:function" of the task's postprocess and metric functions."""
-  if len(task.metric_objs) > len(task.metric_fns):
+def function_names(task: seqio.Task, task_module: str) -> dict[str, Any]:
+  """Names of the task's postprocess and metric functions.
+
+  "module:function", which needs no TensorFlow, or for `task_functions` the
+  place of the function in the task.
+  """
+  refused = [
+    *task.predict_with_aux_metric_fns,
+    *(
+      m
+      for m in task.metric_objs
+      if m.model_output_type > seqio.metrics.ModelOutputType.SCORE
+    ),
+  ]
+  if refused:
+    names = ", ".join(getattr(fn, "__name__", repr(fn)) for fn in refused)
     raise UserError(
-      f"task {task.name!r} has metric_objs, which need TensorFlow; give"
-      " metric_fns(targets, predictions)"
-    )
-  if refused := task.predict_with_aux_metric_fns:
-    names = ", ".join(fn.__name__ for fn in refused)
-    raise UserError(
-      f"task {task.name!r}: metric functions of auxiliary values, {names}, are"
-      " not supported; give functions of (targets, predictions) or (targets,"
+      f"task {task.name!r}: metrics of auxiliary values, {names}, are not"
+      " supported; give functions of (targets, predictions) or (targets,"
       " scores)"
     )
+
+  # The others of `metric_objs` are made of the functions.
+  objects = task.metric_objs[: len(task.metric_objs) - len(task.metric_fns)]
+  kinds = {
+    "predictions": task.predict_metric_fns,
+    "scores": task.score_metric_fns,
+    "texts": objects,
+  }
+
+  def name(kind, index, function):
+    # The function of a partial; the class of an object.
+    named = getattr(function, "func", function)
+    label = getattr(named, "__name__", type(named).__name__)
+    place = f"{task_module}:{task.name}:{kind}/{index}/{label}"
+    return _importable(function) or f"{task_functions.PREFIX}{place}"
+
   post = task.postprocessor
   return {
-    "postprocess": None if post is None else _importable(post, task.name),
-    "metrics": [_importable(fn, task.name) for fn in task.metric_fns],
+    "postprocess": post and name("postprocess", 0, post),
+    "metrics": [
+      name(kind, index, metric)
+      for kind, metrics in kinds.items()
+      for index, metric in enumerate(metrics)
+    ],
   }
 
 
@@ -182,24 +210,16 @@ def _examples(task: seqio.Task, spec: CacheSpec) -> Examples:
   return Examples(dataset.as_numpy_iterator(), total, None)
 
 
-def _importable(function: Callable[..., Any], task_name: str) -> str:
-  """The name of a function that evaluation can import by itself."""
-  name = getattr(function, "__qualname__", None)
+def _importable(function: Callable[..., Any]) -> str | None:
+  """The name by which a function is imported without TensorFlow, if it is."""
+  name = getattr(function, "__qualname__", "")
   module = inspect.getmodule(function)
-  wrong = None
-  if not inspect.isfunction(function) or not name.isidentifier():
-    wrong = "is not a module-level function"
-  elif getattr(module, name, None) is not function:
-    wrong = "cannot be found under its name in its module"
-  elif _needs_tensorflow(module):
-    wrong = "stands in a module that imports TensorFlow or seqio"
-  if wrong:
-    raise UserError(
-      f"task {task_name!r}: {function!r} {wrong}; evaluation imports"
-      " postprocess and metric functions by name and without TensorFlow: define"
-      " it with def at the top level of such a module, as in gkd.text.metrics"
-    )
-  return f"{function.__module__}:{name}"
+  importable = (
+    inspect.isfunction(function)
+    and getattr(module, name, None) is function
+    and not _needs_tensorflow(module)
+  )
+  return f"{function.__module__}:{name}" if importable else None
 
 
 def _needs_tensorflow(module: types.ModuleType) -> bool:

@@ -1,6 +1,7 @@
 """From the examples of a task to the rows of a cache; runs in worker processes.
 
-A worker imports neither TensorFlow nor seqio nor jax. Texts are tokenised in
+A worker imports neither TensorFlow nor seqio nor jax, unless a task's own
+postprocess function does. Texts are tokenised in
 batches, with the ids that `seqio.preprocessors.tokenize` gives.
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from gkd.data import cache
 from gkd.data import shards
+from gkd.data import task_functions
 from gkd.errors import UserError
 from gkd.text.vocabulary import Vocabulary
 
@@ -93,7 +95,11 @@ def rows(
   Counts up `rows`, `truncated_inputs`, `truncated_targets` and `prompts_alone`,
   rows without a target.
   """
-  postprocess = cache.resolve_postprocess(recipe.postprocess, "the task")
+  name, postprocess = recipe.postprocess, cache.keep_text
+  if name and name.startswith(task_functions.PREFIX):
+    postprocess = task_functions.resolve_here(name, recipe.vocabulary)
+  elif name:
+    postprocess = cache.resolve(name, "the task", lambda: recipe.vocabulary)
   for start in range(0, len(job.examples), _TEXTS_AT_ONCE):
     examples = job.examples[start : start + _TEXTS_AT_ONCE]
     if recipe.add_eos is not None:

@@ -1,0 +1,139 @@
+"""Functions of a task that need TensorFlow, in a process that has it.
+
+Evaluation and training import metric and postprocess functions by their names
+and without TensorFlow. What stands in a module that imports it, or has no name
+(a lambda, a partial, seqio's `metric_objs`), is taken from seqio's registry by
+a child process, for which a cache names it "seqio:module:task:place".
+
+  resolve("seqio:my_tasks:qa:predictions/0/f1", vocabulary)(targets, answers)
+"""
+
+from collections.abc import Callable
+import contextlib
+import functools
+import importlib
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from typing import Any
+
+from gkd.errors import UserError
+from gkd.text.vocabulary import Vocabulary
+
+PREFIX = "seqio:"
+# What imports TensorFlow: never imported by name where this module is.
+_SERVER = "gkd.tasks.functions"
+_children: dict[tuple[str, str], "_Child"] = {}
+
+
+def resolve(name: str, vocabulary: Vocabulary) -> Callable[..., Any]:
+  """The function that a name of a cache stands for; its process is started.
+
+  Raises:
+    UserError: seqio or the task is not there.
+  """
+  module, task, place = _parts(name)
+  if (module, task) not in _children:
+    _children[module, task] = _Child(module, task, vocabulary)
+  return _with_arguments(place, _children[module, task].call)
+
+
+def resolve_here(name: str, vocabulary: Vocabulary) -> Callable[..., Any]:
+  """The same in this process, which may import TensorFlow."""
+  module, task, place = _parts(name)
+  server = importlib.import_module(_SERVER)
+  found = server.find(module, task, vocabulary)
+  return _with_arguments(place, functools.partial(server.call, found))
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+  module, _, rest = name.removeprefix(PREFIX).partition(":")
+  task, _, place = rest.rpartition(":")  # a task may have a colon
+  return module, task, place
+
+
+def _with_arguments(place: str, call: Callable[..., Any]) -> Callable[..., Any]:
+  """The function with the arguments by which evaluation knows what it takes."""
+  kind, _, name = place.split("/")
+
+  def postprocess(text, example=None, is_target=False):
+    return call(place, text, example, is_target)
+
+  def predictions(targets, predictions):
+    return call(place, targets, predictions)
+
+  def scores(targets, scores):
+    return call(place, targets, scores)
+
+  def texts(targets, texts):
+    return call(place, targets, texts)
+
+  function = locals()[kind]
+  function.__name__ = name
+  return function
+
+
+class _Child:
+  """The process, which ends with this one."""
+
+  def __init__(self, module: str, task: str, vocabulary: Vocabulary):
+    context = multiprocessing.get_context("spawn")
+    self._near, far = context.Pipe()
+    process = context.Process(
+      target=_serve, args=(far, module, task, vocabulary), daemon=True
+    )
+    process.start()
+    far.close()
+    self._name = f"metrics of task {task!r} ({module}), which need TensorFlow"
+    self._lock = threading.Lock()
+    self._receive()
+
+  def call(self, *request: Any) -> Any:
+    with self._lock:
+      self._near.send(request)
+      return self._receive()
+
+  def _receive(self) -> Any:
+    try:
+      value, error = self._near.recv()
+    except EOFError as end:
+      raise UserError(f"{self._name}: their process died; start again") from end
+    if isinstance(error, UserError):
+      raise UserError(f"{self._name}: {error}")
+    if error is not None:
+      raise RuntimeError(f"{self._name}:\n{error}")
+    return value
+
+
+def _serve(far: Any, module: str, task: str, vocabulary: Vocabulary) -> None:
+  """Answers calls until the other side is gone."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  import jax  # not by the workers that import this module
+
+  # Accelerators are the models': TensorFlow would take all of their memory.
+  os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+  jax.config.update("jax_platforms", "cpu")
+
+  def answer(function, *arguments):
+    try:
+      far.send((function(*arguments), None))
+    except UserError as error:
+      far.send((None, error))
+    except ImportError as error:
+      far.send((None, UserError(f"{error}; install it, or use another task")))
+    except Exception:
+      far.send((None, traceback.format_exc()))
+
+  with contextlib.suppress(EOFError, OSError):
+    calls: list[Callable[..., Any]] = []
+
+    def start():
+      server = importlib.import_module(_SERVER)
+      found = server.find(module, task, vocabulary)
+      calls.append(functools.partial(server.call, found))
+
+    answer(start)
+    while True:
+      answer(calls[0], *far.recv())
