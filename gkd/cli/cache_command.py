@@ -1,6 +1,7 @@
 """`gkd cache`: make, list and check token caches; train a vocabulary."""
 
 import argparse
+import collections
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 import shlex
 import sys
 import tempfile
+from typing import Any
 
 from gkd import files
 from gkd.cli import cache_table
@@ -18,14 +20,20 @@ from gkd.config import gin_table
 from gkd.config.datasets import open_mixture
 from gkd.config.records import DataConfig
 from gkd.config.records import Folders
+from gkd.data.builder import build_cache
 from gkd.data.builder import contamination
+from gkd.data.builder import tokenise
+from gkd.data.cache import FEATURES
 from gkd.data.cache import TokenCache
+from gkd.data.cache import lossy
 from gkd.progress import Progress
 from gkd.text.sentencepiece_training import train_sentencepiece
+from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
 
 _NONE = "no caches in {}; make one with gkd cache make"
 _ROWS_AT_ONCE = 1024
+_UNCUT = 1 << 20  # tokens
 _QUIET_SECONDS = 2.0
 
 
@@ -131,18 +139,23 @@ def vocabulary(args: argparse.Namespace, folders: Folders) -> None:
     data,
     vocabulary="bytes",
     extra_ids=0,
-    lengths=dict.fromkeys(data.lengths, 1 << 20),
+    lengths=dict.fromkeys(data.lengths, _UNCUT),
     cache="",
   )
   with tempfile.TemporaryDirectory() as scratch:
     scratch_folders = dataclasses.replace(folders, cache_dir=scratch)
+    caches = open_mixture(data, scratch_folders).caches
     trained = train_sentencepiece(
-      _texts(open_mixture(data, scratch_folders).caches),
+      itertools.chain.from_iterable(_texts(caches)),
       args.size,
       Path(output).expanduser(),
       split_digits=True,
     )
+    info = _described(trained, caches)
   print(f"{trained.describe()}: {output}")
+  print(cache_table.token_lengths(info))
+  for line in lossy(info):
+    print(line)
   print(f"use it with --gin.VOCABULARY={output} --gin.EXTRA_IDS=0")
 
 
@@ -205,11 +218,25 @@ def _quoted(flag: str) -> str:
   return shlex.quote(flag)
 
 
-def _texts(caches: Sequence[TokenCache]) -> Iterator[str]:
-  """Prompts and targets, row by row."""
+def _described(
+  vocabulary: Vocabulary, caches: Sequence[TokenCache]
+) -> dict[str, Any]:
+  """How the texts of caches fare in a vocabulary, as info.json has it."""
+  lengths, add_eos = (dict.fromkeys(FEATURES, x) for x in (_UNCUT, True))
+  recipe = tokenise.Recipe("", lengths, vocabulary, None, add_eos)
+  counts, notes = collections.Counter(), {}
+  texts = _texts(caches)
+  while pairs := list(itertools.islice(texts, _ROWS_AT_ONCE)):
+    rows = [dict(zip(FEATURES, pair, strict=True)) for pair in pairs]
+    for _ in tokenise.rows(recipe, tokenise.Job(0, 0, rows), counts, notes):
+      pass
+  return build_cache.token_facts(counts, notes) | counts
+
+
+def _texts(caches: Sequence[TokenCache]) -> Iterator[tuple[str, str]]:
+  """Prompt and target, row by row."""
   for cache in caches:
     for start in range(0, len(cache), _ROWS_AT_ONCE):
       stop = min(start + _ROWS_AT_ONCE, len(cache))
       for row in cache.read(range(start, stop)):
-        yield row.prompt
-        yield cache.vocabulary.decode(row.targets)
+        yield row.prompt, cache.vocabulary.decode(row.targets)

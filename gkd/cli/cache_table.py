@@ -58,6 +58,9 @@ def entry(cache: TokenCache, data_dir: str, verified: bool = False) -> str:
     f" {modified.isoformat(' ', 'minutes')}",
     str(cache.path),
   ]
+  if "token_lengths" in info:
+    lines.insert(2, token_lengths(info))
+  lines += caches.lossy(info)
   if writer := info.get("written_by"):
     lines.insert(2, _written_by(writer))
   return "\n  ".join(lines)
@@ -125,6 +128,15 @@ def _lengths(info: Mapping[str, Any]) -> str:
       + (f" ({cut:,} rows cut)" if cut else "")
     )
   return ", ".join(parts)
+
+
+def token_lengths(info: Mapping[str, Any]) -> str:
+  """Percentiles of the numbers of tokens, as they were before rows were cut."""
+  parts = [
+    f"{feature} {'/'.join(map(str, lengths.values()))}"
+    for feature, lengths in info["token_lengths"].items()
+  ]
+  return f"tokens before cutting (50/90/99 % of rows, all): {', '.join(parts)}"
 
 
 def _written_by(writer: Mapping[str, Any]) -> str:

@@ -60,10 +60,13 @@ def open_cache(
         "set VOCABULARY and EXTRA_IDS to the cache's, or make the cache again"
       )
       check_vocabulary(cache, vocabularies.of(data, folders), name, remedy)
+    _warn_of_lost_text(cache)
     return cache
   spec = _spec(data, folders, vocabulary_of(data, folders))
   if not rebuild and (path := lookup.find(spec)):
-    return TokenCache(path)
+    cache = TokenCache(path)
+    _warn_of_lost_text(cache)
+    return cache
   if not data.module:
     raise UserError(
       f"task {data.task!r}: no cache of split {data.split!r} in"
@@ -164,6 +167,11 @@ def check_disjoint(train: Mixture, evaluation: TokenCache) -> None:
         *(repeats.prompts, right["task"], right["split"]),
         *(left["task"], left["split"], repeats.quoted),
       )
+
+
+def _warn_of_lost_text(cache: TokenCache) -> None:
+  for line in caches.lossy(cache.info):
+    log.warning("%s %s: %s", cache.info["task"], cache.info["split"], line)
 
 
 def _spec(

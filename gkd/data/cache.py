@@ -203,6 +203,23 @@ def same_vocabulary(
   )
 
 
+def lossy(info: Mapping[str, Any]) -> list[str]:
+  """What the vocabulary did not keep, a line for inputs and one for targets."""
+  lines = []
+  for name, lost in info.get("lossy", {}).items():
+    line = (
+      f"{lost['rows']:,} of {info['rows']:,} {name} hold what the vocabulary"
+      f" does not keep ({lost['unknown_tokens']:,} unknown tokens), the first"
+      f" is {lost['example']}"
+    )
+    if name == "targets":
+      targets = info["rows"] - info.get("prompts_alone", 0)
+      ceiling = 100 * (1 - lost["rows"] / targets)
+      line += f"; an answer can equal at most {ceiling:.1f} % of the targets"
+    lines.append(line)
+  return lines
+
+
 def _read_info(path: Path) -> dict[str, Any]:
   if not path.is_dir():
     raise UserError(f"no cache at {path}; make it with `gkd cache`")

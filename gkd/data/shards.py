@@ -65,6 +65,7 @@ def write(
   index: int,
   rows: Iterable[cache.Row],
   counts: Mapping[str, int] | None = None,
+  notes: Mapping[str, str] | None = None,
 ) -> int:
   """Writes shard `index` of a cache in the making; returns its number of rows.
 
@@ -74,6 +75,7 @@ def write(
     rows: one or more rows, read once; memory does not grow with their number.
     counts: numbers to add up over the shards of a cache. Read after the last
       row, so that counting may go along with reading.
+    notes: texts to keep of the first shard that has each; read then, too.
   """
   folder = Path(folder)
   partial = folder / f".{index:05d}-{os.getpid()}"
@@ -90,6 +92,7 @@ def write(
         "bytes": partial.stat().st_size,
         "sha256": hashes.file_hash(partial),
         "counts": dict(counts or {}),
+        "notes": dict(notes or {}),
       }
       os.replace(partial, folder / CACHE_FOLDER / name(index))
       with (folder / f"{index:05d}.npy").open("wb") as file:

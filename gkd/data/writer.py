@@ -125,6 +125,14 @@ class CacheWriter:
       total.update(numbers["counts"])
     return dict(total)
 
+  @property
+  def notes(self) -> dict[str, str]:
+    """The first of the `notes` of each name."""
+    first = {}
+    for numbers in shards.sidecars(self.folder).values():
+      first = numbers.get("notes", {}) | first
+    return first
+
   def __enter__(self) -> "CacheWriter":
     """Takes the lock and drops what cannot be continued."""
     lock = self.path.with_name(f".{self.path.name}.lock")

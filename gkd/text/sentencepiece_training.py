@@ -30,8 +30,9 @@ def train_sentencepiece(
     size: number of ids, special ids (and 256 bytes with `byte_fallback`)
       included.
     path: where the model file is written; replaced if it exists.
-    byte_fallback: characters without a piece become UTF-8 bytes, so that any
-      text survives; without it they become the unknown id.
+    byte_fallback: characters without a piece become UTF-8 bytes; without it
+      they become the unknown id. Runs of blanks, tabs and newlines become one
+      blank either way, and compatibility characters their plain forms (NFKC).
     split_digits: every digit is its own piece, which arithmetic wants.
   """
   import sentencepiece

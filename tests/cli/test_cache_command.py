@@ -77,6 +77,33 @@ def test_make_reports_prompts_that_stand_twice(task, capsys):
   assert f"gkd train --gin_file=runs/sft.gin {task[0]} {task[1]}" in out
 
 
+def test_what_a_vocabulary_loses_is_said_when_made_and_when_found(
+  task, capsys, caplog
+):
+  lost = "1 of 5 inputs hold what the vocabulary does not keep (1 unknown"
+  example = "'three' comes back as 'th⁇ee'"
+  few = "--gin.VOCABULARY=characters:aefhilnoptuw"
+  for _ in range(2):
+    assert run("make", *task, few, "--workers=1") == 0
+    out = capsys.readouterr().out
+    assert lost in out
+    assert example in out
+    assert (
+      "tokens before cutting (50/90/99 % of rows, all): inputs 4/6/6/6" in out
+    )
+  assert lost in caplog.text
+
+
+def test_a_trained_vocabulary_says_its_lengths_and_what_it_loses(
+  task, capsys, tmp_path
+):
+  arguments = [f"--output={tmp_path / 'own.model'}", "--size=272"]
+  assert run("vocabulary", *task, *arguments) == 0
+  out = capsys.readouterr().out
+  assert "tokens before cutting (50/90/99 % of rows, all): inputs " in out
+  assert "does not keep" not in out
+
+
 def test_make_says_the_next_command_as_this_one_was_called(
   task, capsys, monkeypatch
 ):

@@ -18,6 +18,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gkd.data import cache as caches
 from gkd.data import hashes
 from gkd.data import shards
@@ -126,9 +128,12 @@ def _build(spec: CacheSpec, num_workers: int | None, check: bool) -> str:
         return str(path)
       _write_shards(writer, examples, spec, info["postprocess"], num_workers)
       info |= _row_counts(writer, spec)
+      info |= token_facts(writer.counts, writer.notes)
       # A source may open a file later than its first row.
       info["raw_files"] = cache_key.raw_file_states(opened) | raw
       made = writer.finish({**info, "vocabulary": spec.vocabulary})
+  for line in caches.lossy(info | {"rows": len(caches.TokenCache(made))}):
+    log.warning("%s: %s", spec.name, line)
   if "prompts_alone" in info:
     log.warning(
       "%s: %s; such rows have no metrics, and training on targets leaves them"
@@ -225,3 +230,36 @@ def _row_counts(writer: CacheWriter, spec: CacheSpec) -> dict[str, int]:
   if 0 < counts["prompts_alone"] < counts["rows"]:
     numbers["prompts_alone"] = counts["prompts_alone"]
   return numbers
+
+
+def token_facts(
+  counts: Mapping[str, int], notes: Mapping[str, str]
+) -> dict[str, Any]:
+  """What info.json says of tokens, of the counts and notes of `tokenise.rows`.
+
+  Percentiles of the numbers of tokens before rows are cut; and, if there are
+  any, the texts that the vocabulary does not keep.
+  """
+  facts: dict[str, Any] = {"token_lengths": {}}
+  for name in caches.FEATURES:
+    prefix = f"tokens_{name}:"
+    rows = {
+      int(key.removeprefix(prefix)): count
+      for key, count in counts.items()
+      if key.startswith(prefix) and count
+    }
+    if not rows:  # there are prompts alone
+      continue
+    lengths = sorted(rows)
+    below = np.cumsum([rows[length] for length in lengths])
+    facts["token_lengths"][name] = {
+      str(percent): lengths[np.searchsorted(below, percent / 100 * below[-1])]
+      for percent in (50, 90, 99, 100)
+    }
+    if count := counts.get(f"lossy_{name}"):
+      facts.setdefault("lossy", {})[name] = {
+        "rows": count,
+        "unknown_tokens": counts[f"unknown_{name}"],
+        "example": notes[f"lossy_{name}"],
+      }
+  return facts

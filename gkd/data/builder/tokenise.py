@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
+import itertools
 import traceback
 from typing import Any
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from gkd.errors import UserError
 from gkd.text.vocabulary import Vocabulary
 
 _TEXTS_AT_ONCE = 1024
+_SHOWN = 24  # characters of a text that does not come back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +71,11 @@ def write(recipe: Recipe, job: Job) -> int:
   Raises:
     UserError: it cannot be written, or an example cannot be converted.
   """
-  counts = collections.Counter()
+  counts, notes = collections.Counter(), {}
   try:
     return shards.write(
-      recipe.folder, job.index, rows(recipe, job, counts), counts
+      *(recipe.folder, job.index),
+      *(rows(recipe, job, counts, notes), counts, notes),
     )
   except UserError:
     raise
@@ -88,12 +91,18 @@ def write(recipe: Recipe, job: Job) -> int:
 
 
 def rows(
-  recipe: Recipe, job: Job, counts: collections.Counter[str]
+  recipe: Recipe,
+  job: Job,
+  counts: collections.Counter[str],
+  notes: dict[str, str],
 ) -> Iterator[cache.Row]:
   """Rows of a shard.
 
-  Counts up `rows`, `truncated_inputs`, `truncated_targets` and `prompts_alone`,
-  rows without a target.
+  Counts up `rows` and `prompts_alone`, rows without a target, and of inputs and
+  of targets `truncated_…`, `lossy_…`, rows whose text does not come back from
+  its tokens, `unknown_…`, the tokens of these that stand for no piece, and
+  `tokens_…:N`, rows that have N tokens before they are cut. The notes have the
+  first `lossy_…` as an example.
   """
   name, postprocess = recipe.postprocess, cache.keep_text
   if name and name.startswith(task_functions.PREFIX):
@@ -102,17 +111,28 @@ def rows(
     postprocess = cache.resolve(name, "the task", lambda: recipe.vocabulary)
   for start in range(0, len(job.examples), _TEXTS_AT_ONCE):
     examples = job.examples[start : start + _TEXTS_AT_ONCE]
-    if recipe.add_eos is not None:
-      tokenised = functools.partial(
-        _tokenised, vocabulary=recipe.vocabulary, add_eos=recipe.add_eos
-      )
-      try:
-        examples = tokenised(examples)
-      except Exception:  # again one by one, so that the row is counted to
-        examples = (tokenised([example])[0] for example in examples)
-    for example in examples:
+    checked = functools.partial(_checked, recipe=recipe)
+    try:
+      block = checked(examples)
+    except Exception:  # again one by one, so that the row is counted to
+      block = (checked([example])[0] for example in examples)
+    for example, *survived in block:
       yield _row(example, recipe, postprocess, counts)
+      for name, is_whole in zip(cache.FEATURES, survived, strict=True):
+        if not is_whole:
+          row = job.first_row + counts["rows"]
+          _count_lossy(example, name, recipe.vocabulary, row, counts, notes)
       counts["rows"] += 1
+
+
+def _checked(
+  examples: Sequence[Mapping[str, Any]], recipe: Recipe
+) -> list[tuple[Any, ...]]:
+  """Each example with its tokens, and for each feature whether it survived."""
+  if recipe.add_eos is not None:
+    examples = _tokenised(examples, recipe.vocabulary, recipe.add_eos)
+  survived = [_survive(examples, n, recipe.vocabulary) for n in cache.FEATURES]
+  return list(zip(examples, *survived, strict=True))
 
 
 def _tokenised(
@@ -132,6 +152,34 @@ def _tokenised(
   return tokenised
 
 
+def _survive(
+  examples: Sequence[Mapping[str, Any]], name: str, vocabulary: Vocabulary
+) -> list[bool]:
+  """Whether each text comes back from its tokens; a task may drop its texts."""
+  if not all(f"{name}_pretokenized" in example for example in examples):
+    return [True] * len(examples)
+  texts = [_text(example, name, vocabulary) for example in examples]
+  batch = [example[name].tolist() for example in examples]
+  ends = set(vocabulary.eos_ids)
+  batch = [ids[:-1] if ids and ids[-1] in ends else ids for ids in batch]
+  return vocabulary.survive(texts, batch)
+
+
+def _count_lossy(example, name, vocabulary, row, counts, notes) -> None:
+  ids = example[name]
+  counts[f"lossy_{name}"] += 1
+  counts[f"unknown_{name}"] += int(np.sum(ids == vocabulary.unk_id))
+  if f"lossy_{name}" not in notes:
+    text = _text(example, name, vocabulary).strip()
+    decoded = vocabulary.decode(ids).strip()
+    pairs = enumerate(itertools.zip_longest(text, decoded))
+    place = next(index for index, (left, right) in pairs if left != right)
+    shown = slice(max(0, place - _SHOWN // 2), place + _SHOWN // 2)
+    notes[f"lossy_{name}"] = (
+      f"row {row}, where {text[shown]!r} comes back as {decoded[shown]!r}"
+    )
+
+
 def _row(example, recipe, postprocess, counts) -> cache.Row:
   vocabulary, tokens = recipe.vocabulary, {}
   for name in cache.FEATURES:
@@ -140,6 +188,7 @@ def _row(example, recipe, postprocess, counts) -> cache.Row:
       ids = ids[:0]  # training on an EOS alone would teach silence
     tokens[name] = _cut(ids, recipe.lengths[name], vocabulary.eos_ids)
     counts[f"truncated_{name}"] += len(tokens[name]) < len(ids)
+    counts[f"tokens_{name}:{len(ids)}"] += ids.size > 0
   reference = None
   if tokens["targets"].size:
     target = _text(example, "targets", vocabulary)

@@ -7,9 +7,11 @@ import pytest
 import seqio
 import tensorflow as tf
 
+from gkd.data.builder import build_cache
 from gkd.data.builder import seqio_source
 from gkd.data.builder import tokenise
 from gkd.data.builder.lookup import CacheSpec
+from gkd.data.cache import lossy
 from gkd.tasks import features
 from gkd.tasks import sources
 from gkd.text import metrics
@@ -107,7 +109,7 @@ def converted(task, vocabulary):
   )
   counts = collections.Counter()
   job = tokenise.Job(0, 0, list(examples.rows))
-  rows = list(tokenise.rows(recipe, job, counts))
+  rows = list(tokenise.rows(recipe, job, counts, {}))
   return rows, counts, examples.add_eos is not None
 
 
@@ -155,6 +157,45 @@ def test_tokens_texts_and_references_are_those_of_seqio(
     cuts = sum(length > LENGTHS[name] for length in lengths)
     assert counts[f"truncated_{name}"] == cuts > 0
   assert counts["prompts_alone"] == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_that_do_not_come_back_are_counted_and_one_is_shown(
+  vocabularies, kind
+):
+  vocabulary = vocabularies[kind]
+  counts, notes = collections.Counter(), {}
+  rows = [dict(zip(("inputs", "targets"), row, strict=False)) for row in ROWS]
+  end = dict.fromkeys(LENGTHS, True)
+  recipe = tokenise.Recipe("", LENGTHS, vocabulary, None, end)
+  list(tokenise.rows(recipe, tokenise.Job(0, 70, rows), counts, notes))
+  for index, name in enumerate(("inputs", "targets")):
+    encoded = [(row[index], vocabulary.encode(row[index])) for row in ROWS]
+    lost = [
+      (text, ids)
+      for text, ids in encoded
+      if vocabulary.decode(ids).strip() != text.strip()
+    ]
+    assert counts[f"lossy_{name}"] == len(lost)
+    unknown = sum(ids.count(vocabulary.unk_id) for _, ids in lost)
+    assert counts[f"unknown_{name}"] == unknown
+    assert (f"lossy_{name}" in notes) == bool(lost) == (kind != "bytes")
+  if kind == "sentencepiece":
+    assert notes["lossy_targets"] == (
+      "row 71, where 'zwei\\tLücken' comes back as 'zwei Lücken'"
+    )
+  facts = build_cache.token_facts(counts, notes)
+  lengths = sorted(len(vocabulary.encode(row[0])) + 1 for row in ROWS)
+  percentiles = facts["token_lengths"]["inputs"]
+  assert list(percentiles.values()) == [lengths[3], *[lengths[-1]] * 3]
+  if kind == "characters":
+    info = facts | {"rows": 7, "prompts_alone": counts["prompts_alone"]}
+    count = counts["lossy_targets"]
+    line = lossy(info)[1]
+    assert line.startswith(f"{count} of 7 targets hold what the vocabulary")
+    assert line.endswith(
+      f"at most {100 * (1 - count / 6):.1f} % of the targets"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
