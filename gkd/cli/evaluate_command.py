@@ -15,6 +15,7 @@ from gkd import structured_settings
 from gkd.checkpoints.native import run_folder
 from gkd.cli import score_table
 from gkd.cli import seqio_check
+from gkd.cli.starts import starts
 from gkd.config import configuration
 from gkd.config import setup
 from gkd.config.command_records import EvaluateConfig
@@ -93,7 +94,7 @@ def _evaluate(
     roles = {role: _role_json(model) for role, model in models.items()}
     # First: what a kill leaves is known to be of this command.
     with files.explaining(f"cannot write to {output}; free some space"):
-      about = {"roles": roles, "settings": settings}
+      about = {"roles": roles, "settings": settings, "starts": starts()}
       files.write_json(output / run_folder.DESCRIPTION_FILE, about)
     for evaluation in evaluations:
       draws = []

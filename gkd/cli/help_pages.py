@@ -278,7 +278,7 @@ reads:
   predictions/ and samples/; results.json of a folder given. Never a model
 writes:
   --output FILE, one page with tables, plots, what differs between the configs,
-  and the configs. It needs no network and no script; runs that differ in the
+  the commands and configs. It needs no network; runs that differ in the
   seed alone count as repetitions of one run
 resume:
   nothing to resume: drawn anew from the files each time, also of a run that is

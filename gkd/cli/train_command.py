@@ -11,6 +11,7 @@ from gkd import keys
 from gkd import locks
 from gkd import partitioning
 from gkd import trees
+from gkd.cli.starts import starts
 from gkd.config import configuration
 from gkd.config import setup
 from gkd.config import warm_start
@@ -111,7 +112,7 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     preservation=config.preservation,
     tracker=config.tracker,
     config_text=configuration.operative(),
-    about={"card": _card(config, resolved, loader)},
+    about={"card": _card(config, resolved, loader), "starts": starts(resumed)},
   )
 
 

@@ -112,6 +112,23 @@ def score_batch(
   return sum_over_chunks(of_positions, positions, chunk_size)
 
 
+def score_tokens(model: LanguageModel, params: Params, batch: Batch) -> Array:
+  """Log p(target | what is before it) of each token: [B, T] float32 nats.
+
+  As `score_batch`, but for the weights; logits exist of one position at a time.
+  """
+
+  def of_position(position) -> Array:
+    hidden, targets = position
+    logits = model.head(params, hidden)
+    logits = masks.mask_padded_ids(logits, model.vocabulary_size)
+    return token_log_probs(logits, targets)
+
+  positions = (model.hidden_of(params, batch), batch.targets)
+  by_position = [jnp.moveaxis(array, 1, 0) for array in positions]
+  return jax.lax.map(of_position, by_position).T
+
+
 def _select(values: Array, ids: Array) -> Array:
   """values[..., ids]; a masked sum, because a gather's gradient is a scatter.
 

@@ -85,6 +85,11 @@ class Run:
     return not all(math.isfinite(self.last(name)) for name in watched)
 
   @property
+  def starts(self) -> list[Record]:
+    """When and by which commands it was started, as far as it says so."""
+    return [x for x in self.about.get("starts") or () if isinstance(x, Mapping)]
+
+  @property
   def settings(self) -> dict[str, Any]:
     """Settings of `run.json` by dotted names; {} if it has none."""
     return dict(flatten(self.about.get("settings") or {}))

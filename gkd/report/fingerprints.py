@@ -17,12 +17,13 @@ from gkd.report.tables import Table
 
 # So many columns are read without scrolling.
 _MAX_ARMS = 4
+_MAX_FACTS = 4
 # Each run has a folder of its own; its name says which.
 _FOLDERS = ("model_dir", "output")
 # The model that wrote texts a run was trained on, at any depth of run.json.
 _WRITTEN = "written_by."
 # Settings and sizes have tables of their own; an identity is of settings.
-_NO_FACTS = ("settings", "model", "identity")
+_NO_FACTS = ("settings", "model", "identity", "starts")
 
 Facts = Mapping[str, Mapping[str, str]]  # {arm: {dotted name: value}}
 
@@ -30,7 +31,7 @@ Facts = Mapping[str, Mapping[str, str]]  # {arm: {dotted name: value}}
 def settings(runs: Sequence[Run]) -> tuple[Table | None, Table | None]:
   """Settings that differ: those of all arms, then those that some lack."""
   facts = _facts([run for run in runs if run.settings], lambda r: r.settings)
-  names = [n for n in _differing(facts) if n.split(".")[-1] not in _FOLDERS]
+  names = _differing(facts)
   shared = [n for n in names if all(n in values for values in facts.values())]
   others = [name for name in names if name not in shared]
   note = "Settings that are alike in all runs are left out."
@@ -63,6 +64,42 @@ def written(runs: Sequence[Run]) -> Table | None:
   return _table("fact", list(names), facts)
 
 
+def contents(runs: Sequence[Run]) -> dict[str, str]:
+  """{arm: what tells it from the others}, by settings, models and data.
+
+  "student fraction 1.0 · divergence ForwardKL · teacher 0f1e2d3c4b5a…"
+  """
+  words = {}
+  for is_evaluation in (False, True):
+    chosen = [run for run in runs if run.is_evaluation == is_evaluation]
+    facts = _facts(chosen, _identity)
+    differing = _differing(facts)
+    # What all have says more than the parts of what only some have.
+    differing.sort(key=lambda n: sum(n not in v for v in facts.values()))
+    for arm, values in facts.items():
+      own = [f"{_plain(n)} {values[n]}" for n in differing if n in values]
+      words[arm] = " · ".join(own[:_MAX_FACTS])
+      if len(own) > _MAX_FACTS:
+        words[arm] += f" · {len(own) - _MAX_FACTS} more"
+  return words
+
+
+def _identity(run: Run) -> dict[str, Any]:
+  """Settings, and hashes of the models' and the data's content."""
+  hashes = {
+    name: value
+    for name, value in arms.flatten(run.about)
+    if name.endswith(".content_sha256") or name == "contents.training_data"
+  }
+  return run.settings | hashes
+
+
+def _plain(name: str) -> str:
+  """objective.divergence.type -> divergence; the same for hashes of models."""
+  parts = [p for p in name.split(".") if p not in ("type", "content_sha256")]
+  return formats.plain(parts[-1])
+
+
 def _about(run: Run) -> dict[str, Any]:
   """What is not among the settings, which have the models' sizes too."""
   about = {k: v for k, v in run.about.items() if k not in _NO_FACTS}
@@ -93,7 +130,12 @@ def _facts(
 
 def _differing(facts: Facts) -> list[str]:
   names = sorted({name for values in facts.values() for name in values})
-  return [n for n in names if len({v.get(n) for v in facts.values()}) > 1]
+  return [
+    name
+    for name in names
+    if len({values.get(name) for values in facts.values()}) > 1
+    and name.split(".")[-1] not in _FOLDERS
+  ]
 
 
 def _table(

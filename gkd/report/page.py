@@ -1,8 +1,8 @@
 """Writes one self-contained report.html from the files that runs left behind.
 
-The page loads nothing from outside, needs no script, and can be mailed or
-attached as it is. The same files give the same page. What it looks like stands
-in page.html.j2 and style.css.
+The page loads nothing from outside and can be mailed or attached as it is; a
+script sorts its tables, and nothing else needs one. The same files give the
+same page. What it looks like stands in page.html.j2, style.css and sort.js.
 
   write_report(["runs/sft", "runs/gkd"], "report.html")
 """
@@ -32,6 +32,8 @@ from gkd.report import results
 from gkd.report import tables
 
 _NUM_EXAMPLES = 6
+# Of a token that is as red as can be: a probability of 1 in 400.
+_MOST_NATS = 6.0
 _PNG_SECTIONS = ("Evaluation", "Training", "Time and memory")
 
 
@@ -95,6 +97,7 @@ def _environment() -> jinja2.Environment:
     "drawing_notes": pictures.drawing_notes,
     "json": lambda x: json.dumps(x, indent=2, ensure_ascii=False),
     "number": formats.number,
+    "surprise": lambda nats: f"{min(1, -(nats or 0) / _MOST_NATS):.2f}",
     "svg": lambda chart: markupsafe.Markup(pictures.to_svg(chart)),
   }
   page.globals |= {
@@ -129,6 +132,7 @@ def render(collection: read.Collection) -> str:
     status_notes=list(tables.status_notes(runs, empty)),
     sections=curves.sections(runs),
     legend_of_arms=curves.legend(runs),
+    contents=fingerprints.contents(runs),
     written=fingerprints.written(runs),
     predictions=_predictions(first_seeds),
     first_seeds=first_seeds,

@@ -5,8 +5,10 @@ another tokenizer, teaches noise, and nothing fails. Its negative log-likelihood
 of the references of one batch shows it at once.
 """
 
+import itertools
 import logging
 import math
+import os
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gkd.losses.likelihood import score_batch
+from gkd.losses.likelihood import score_tokens
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import Batch
 from gkd.types import Model
@@ -22,6 +25,9 @@ from gkd.types import Source
 log = logging.getLogger("gkd")
 
 _score = jax.jit(score_batch, static_argnums=0)
+_score_tokens = jax.jit(score_tokens, static_argnums=0)
+# Rows of a dump whose tokens have a score each: as many as a report shows.
+_NUM_ROWS_BY_TOKEN = 6
 
 
 def log_teacher_nll(teacher: Model, batch: Batch) -> None:
@@ -55,11 +61,13 @@ def describe(
 
   Returns:
     Dicts with `row`, `source`, `prompt`, `text`, `tokens` (length) and, with a
-    teacher, `teacher_log_prob` (nats, summed over the sequence).
+    teacher, `teacher_log_prob` (nats, summed over the sequence). The first
+    rows have `token_log_probs` as well: pairs of a token's text and its nats.
   """
   scores = None
   if teacher is not None:
     scores = np.asarray(_score(teacher.lm, teacher.params, batch))
+    by_token = np.asarray(_score_tokens(teacher.lm, teacher.params, batch))
   batch = jax.device_get(batch)
   records = []
   for index, row in enumerate(batch.rows):
@@ -74,5 +82,21 @@ def describe(
     }
     if scores is not None:
       record["teacher_log_prob"] = float(scores[index])
+      if index < _NUM_ROWS_BY_TOKEN:
+        nats = by_token[index][batch.weights[index] > 0]
+        texts = _texts_of_tokens(vocabulary, text.tolist())
+        record["token_log_probs"] = [
+          [piece, round(float(x), 3) if math.isfinite(x) else None]
+          for piece, x in zip(texts, nats, strict=True)
+        ]
     records.append(record)
   return records
+
+
+def _texts_of_tokens(vocabulary: Vocabulary, ids: list[int]) -> list[str]:
+  """What each token adds to the text; nothing for the end of a sequence."""
+  texts = [vocabulary.decode(ids[:end]) for end in range(len(ids) + 1)]
+  return [
+    after[len(os.path.commonprefix([before, after])) :]  # noqa: RUF071, letters
+    for before, after in itertools.pairwise(texts)
+  ]

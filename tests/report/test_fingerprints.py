@@ -93,3 +93,17 @@ def test_texts_of_a_mixture_are_told_apart():
     ["training_text.a.seed", "1"],
     ["training_text.b.seed", "2"],
   ]
+
+
+def test_arms_are_told_apart_by_what_they_are_whatever_their_folders_say():
+  def arm(name, divergence, teacher):
+    settings = {"divergence": {"type": divergence}, "model_dir": name}
+    about = {"roles": {"teacher": {"content_sha256": teacher * 32}}}
+    return run(name, about={"settings": settings | {"seed": 0}, **about})
+
+  runs = [arm("a", "ForwardKL", "1f"), arm("b", "ReverseKL", "2e")]
+  assert fingerprints.contents(runs) == {
+    "a": "divergence ForwardKL · teacher 1f1f1f1f1f1f…",
+    "b": "divergence ReverseKL · teacher 2e2e2e2e2e2e…",
+  }
+  assert fingerprints.contents(runs[:1]) == {"a": ""}

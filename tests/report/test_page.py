@@ -71,6 +71,7 @@ def trained(directory, accuracy, *, prompt="2 + 3 = ?"):
   about = {
     "settings": {"train_steps": 20, "rate": accuracy},
     "roles": {"teacher": {"content_sha256": "12" * 32}},
+    "starts": [{"date": "2026-01-02 03:04:05", "command": "gkd train <x>"}],
   }
   write(directory, lines, infos=INFOS, about=about, config="A_MACRO = 1\n")
   is_right = accuracy > 50
@@ -83,6 +84,7 @@ def trained(directory, accuracy, *, prompt="2 + 3 = ?"):
     "truncated": is_right,
   }
   sample = {"row": 1, "source": "student", "prompt": prompt, "text": "sampled"}
+  sample["token_log_probs"] = [["sam", -0.0], ["<pled>", -3.0], ["", None]]
   for name, line in (
     ("predictions/toy-test-00000020.jsonl", record),
     ("samples/step_00000020.jsonl", sample),
@@ -135,9 +137,11 @@ def test_page_holds_results_curves_settings_and_texts(drawn):
     "rate 60.5 20.0",
     "5 or 60.5 ✓ right (cut)",
     "5 or 20.0 ✗ wrong",
-    "sampled",
+    "sam <pled> ▪",
     "1 more curves",
     "A_MACRO = 1",
+    "2026-01-02 03:04:05: gkd train <x>",
+    "<on-policy> GKD rate 60.5",
   ):
     assert expected in text, expected
   assert "λ as realised" not in text  # all values are null
@@ -147,8 +151,9 @@ def test_page_loads_nothing_from_outside(drawn):
   source, _ = drawn
   links = set(re.findall(r"https?://[^\"'\s]+", source))
   assert links <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+  assert source.count("<script>") == 1  # of the tables
   assert not re.search(
-    r"<(script|link|img|iframe)\b|@import|url\((?!#)", source
+    r"<(script |link|img|iframe)\b|@import|url\((?!#)", source
   )
 
 
@@ -179,7 +184,7 @@ def test_page_can_be_read_without_seeing_it(drawn):
 def test_text_of_a_model_cannot_change_the_page(tmp_path):
   trained(tmp_path / "run", 1.0, prompt='<script>alert("&amp;")</script>')
   source, text = report(tmp_path)
-  assert "<script" not in source
+  assert source.count("<script") == 1  # of the tables
   assert '<script>alert("&amp;")</script>' in text
 
 

@@ -51,12 +51,17 @@ def test_the_teachers_score_is_that_of_the_real_ids():
 
   table = np.float64(params["table"])[..., :10]  # two columns are padding
   for row, record in enumerate(records):
-    previous, total = 0, 0.0
+    previous, total, expected = 0, 0.0, []
     for token in batch.targets[row][: int(batch.weights[row].sum())]:
       logits = table[batch.inputs[row, 0] % 3, previous]
-      total += logits[token] - np.log(np.sum(np.exp(logits)))
+      nats = logits[token] - np.log(np.sum(np.exp(logits)))
+      expected.append(nats)
+      total += nats
       previous = token
     np.testing.assert_allclose(record["teacher_log_prob"], total, rtol=1e-5)
+    pieces, nats = zip(*record["token_log_probs"] or [("", 0)], strict=True)
+    assert "".join(pieces) == record["text"]
+    np.testing.assert_allclose(nats, expected or [0], atol=6e-4)
     assert record["row"] == 4 + row
     assert record["source"] == Source(row).name.lower()
     assert record["tokens"] == batch.weights[row].sum()
