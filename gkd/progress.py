@@ -5,6 +5,8 @@ log with control characters, so a plain line is printed every so often instead.
 """
 
 from collections.abc import Mapping
+import contextlib
+import logging
 import sys
 import time
 from typing import Any
@@ -54,9 +56,19 @@ class Progress:
     # Where the line before the last one stood.
     self._earlier = (self._printed, initial)
     self._bar = None
+    self._closing = contextlib.ExitStack()
     if self._stream.isatty():
       from tqdm import tqdm  # only where a bar can be shown
+      from tqdm.contrib.logging import logging_redirect_tqdm
 
+      # The bar is cleared before a line of a log. Others than those that write
+      # here would get a handler more, and their lines would come twice.
+      loggers = [
+        logger
+        for logger in (logging.root, logging.getLogger("gkd"))
+        if any(vars(x).get("stream") is self._stream for x in logger.handlers)
+      ]
+      self._closing.enter_context(logging_redirect_tqdm(loggers))
       self._bar = tqdm(
         total=total,
         initial=initial,
@@ -75,7 +87,7 @@ class Progress:
     """Advances; `numbers` replace those shown behind the bar."""
     self._done += steps
     if numbers is not None:
-      self._numbers = {name: _short(value) for name, value in numbers.items()}
+      self._numbers = {name: short(value) for name, value in numbers.items()}
     if self._bar is not None:
       if numbers is not None:
         self._bar.set_postfix(self._numbers, refresh=False)
@@ -100,6 +112,7 @@ class Progress:
   def close(self) -> None:
     if self._bar is not None:
       self._bar.close()
+    self._closing.close()
 
   def __enter__(self) -> "Progress":
     return self
@@ -126,7 +139,8 @@ class Progress:
     return " · ".join(parts)
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+  """Four digits, or all of a whole number with more."""
   return f"{value:,.0f}" if abs(value) >= 1000 else f"{float(value):.4g}"
 
 

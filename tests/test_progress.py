@@ -1,6 +1,8 @@
 """The progress line in a log file and on a terminal."""
 
 import io
+import logging
+import sys
 
 import pytest
 
@@ -80,6 +82,18 @@ def test_delayed_bar_shows_nothing_when_it_is_done_at_once():
   ) as bar:
     bar.update(2)
   assert "quick" not in stream.getvalue()
+
+
+def test_a_bar_is_cleared_before_a_line_of_a_log(monkeypatch):
+  stream, log = _Terminal(), logging.getLogger("gkd")
+  monkeypatch.setattr(sys, "stderr", stream)
+  monkeypatch.setattr(log, "handlers", [logging.StreamHandler(stream)])
+  with progress.Progress(2, description="sft") as bar:
+    bar.update(1)
+    log.warning("saved a checkpoint")
+  assert "\rsaved a checkpoint\n" in stream.getvalue()
+  assert stream.getvalue().count("saved") == 1
+  assert [type(handler) for handler in log.handlers] == [logging.StreamHandler]
 
 
 def test_terminal_gets_a_bar_that_lines_do_not_tear():

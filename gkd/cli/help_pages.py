@@ -62,7 +62,9 @@ reads:
   a T5X or Hugging Face folder, which say the sizes of the models
 writes:
   MODEL_DIR/: config.gin (what was in force, runnable again), metrics.jsonl,
-  checkpoints/, predictions/, samples/, tensorboard/, model-info.txt
+  checkpoints/, predictions/, samples/, tensorboard/, model-info.txt; on the
+  terminal the scores of each evaluation, three answers and how likely the
+  teacher finds them; with --verbose each program that compiles
 knobs:
   MODEL_DIR, BATCH_SIZE, TRAIN_STEPS, LEARNING_RATE, RANDOM_SEED, EVAL_PERIOD,
   CHECKPOINT_PERIOD; for distillation STUDENT_DATA_FRACTION (the share of steps

@@ -26,9 +26,12 @@ import tempfile
 
 from gkd import files
 from gkd.cli import parser
+from gkd.cli.quiet_import import QuietImport
 from gkd.errors import UserError
 from gkd.errors import is_text
 from gkd.training import preemption
+
+_TENSORFLOW = QuietImport("tensorflow")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,6 +52,8 @@ def _run(argv: Sequence[str]) -> int:
   # What libraries log below a warning is for their authors.
   logging.getLogger("gkd").setLevel(logging.INFO)
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  if _TENSORFLOW not in sys.meta_path:
+    sys.meta_path.insert(0, _TENSORFLOW)
   try:
     if wrong := [argument for argument in argv if not is_text(argument)]:
       raise UserError(f"{wrong[0]!r} is not UTF-8; give another name or value")
@@ -104,6 +109,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _train(args) -> None:
+  if args.verbose:
+    logging.getLogger("gkd").setLevel(logging.DEBUG)
   folders = _prepare(args)
   from gkd.cli import train_command
 

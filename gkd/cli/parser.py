@@ -59,7 +59,11 @@ _FLAGS = {
       default="test",
     ),
   ],
-  "train": [_GIN, *_FOLDERS],
+  "train": [
+    _GIN,
+    _flag("--verbose", "also say each program that compiles", action=_SWITCH),
+    *_FOLDERS,
+  ],
   "evaluate": [
     _GIN,
     _flag("--through_seqio", "compare with seqio.Evaluator", action=_SWITCH),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from gkd.evaluation.evaluation import Evaluation
 from gkd.metrics import MetricInfo
+from gkd.progress import short
 
 _ENDS = ("_ci_low", "_ci_high")
 
@@ -67,12 +68,8 @@ def _cells(
   if name is None:
     return [""] * (1 + intervals)
   ends = [values.get(f"{name}{end}") for end in _ENDS]
-  interval = "" if None in ends else " to ".join(map(_number, ends))
-  return [_number(values[name]), *[interval] * intervals]
-
-
-def _number(value: float) -> str:
-  return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+  interval = "" if None in ends else " to ".join(map(short, ends))
+  return [short(values[name]), *[interval] * intervals]
 
 
 def _title(evaluations: Sequence[Evaluation]) -> list[str]:

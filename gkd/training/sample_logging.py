@@ -1,10 +1,12 @@
-"""What a run says of texts: the teacher's view of references, and sample dumps.
+"""What a run says of texts: scores, answers, references, and sample dumps.
 
 A teacher that reads prompts in another format than it was trained on, or with
 another tokenizer, teaches noise, and nothing fails. Its negative log-likelihood
 of the references of one batch shows it at once.
 """
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 import itertools
 import logging
 import math
@@ -17,6 +19,7 @@ import numpy as np
 
 from gkd.losses.likelihood import score_batch
 from gkd.losses.likelihood import score_tokens
+from gkd.progress import short
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import Batch
 from gkd.types import Model
@@ -28,6 +31,7 @@ _score = jax.jit(score_batch, static_argnums=0)
 _score_tokens = jax.jit(score_tokens, static_argnums=0)
 # Rows of a dump whose tokens have a score each: as many as a report shows.
 _NUM_ROWS_BY_TOKEN = 6
+_MOST_SHOWN = 160  # characters of a text
 
 
 def log_teacher_nll(teacher: Model, batch: Batch) -> None:
@@ -52,6 +56,36 @@ def log_teacher_nll(teacher: Model, batch: Batch) -> None:
       " tokenizer, prompt format or family?",
       *(nll, uniform),
     )
+
+
+def log_answers(
+  title: str,
+  values: Mapping[str, float],
+  records: Sequence[Mapping[str, Any]],
+  batch: Batch,
+  teacher: Model | None,
+) -> None:
+  """Logs the scores of an evaluation and some of the answers.
+
+  Args:
+    title: what was evaluated.
+    values: the scores by their metrics, ends of intervals included.
+    records: the answers that are shown.
+    batch: their prompts, and they as targets, in the first rows.
+    teacher: which says how likely it finds them, if there is one.
+  """
+  ends = {f"{name}{end}" for name in values for end in ("_ci_low", "_ci_high")}
+  numbers = [f"{n} {short(x)}" for n, x in values.items() if n not in ends]
+  lines = [f"{title}: {', '.join(numbers)}"]
+  scores = [None] * len(records)
+  if teacher is not None:
+    scores = np.asarray(_score(teacher.lm, teacher.params, batch)).tolist()
+  for record, score in zip(records, scores, strict=False):
+    line = f"  {_shown(record['prompt'])} → {_shown(record['text'])}"
+    if score is not None:
+      line += f", of log-probability {score:.4g} by the teacher"
+    lines.append(line)
+  log.info("%s", "\n".join(lines))
 
 
 def describe(
@@ -100,3 +134,8 @@ def _texts_of_tokens(vocabulary: Vocabulary, ids: list[int]) -> list[str]:
     after[len(os.path.commonprefix([before, after])) :]  # noqa: RUF071, letters
     for before, after in itertools.pairwise(texts)
   ]
+
+
+def _shown(text: str) -> str:
+  """In quotes, cut, with line ends and control characters escaped."""
+  return repr(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…")

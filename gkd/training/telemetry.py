@@ -47,7 +47,7 @@ class PhaseTimer:
 
 
 class CompileCounter:
-  """Counts XLA compiles of this process while open, and logs each.
+  """Counts XLA compiles of this process while open; logs each for debugging.
 
   with CompileCounter() as compiles:
     …
@@ -69,7 +69,7 @@ class CompileCounter:
       return
     self.count += 1
     name = metadata.get("fun_name", "a program")
-    _LOG.info("compile %d: %s took %.2f s", self.count, name, seconds)
+    _LOG.debug("compile %d: %s took %.2f s", self.count, name, seconds)
 
 
 def peak_memory_bytes() -> int:

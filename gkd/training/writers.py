@@ -122,6 +122,8 @@ class _Events:
     from tensorboardX.proto import event_pb2
     from tensorboardX.summary import scalar
 
+    # The run says itself where a number is not finite.
+    logging.getLogger("tensorboardX").setLevel(logging.ERROR)
     os.makedirs(directory, exist_ok=True)
     self._event, self._scalar = event_pb2.Event, scalar
     self._file = event_file_writer.EventsWriter(

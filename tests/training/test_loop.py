@@ -120,7 +120,11 @@ def test_slots_are_those_of_the_first_start(tmp_path, caches):
     make("none", student_slots=None)
 
 
-def test_evaluation_leaves_training_as_it_is(tmp_path, caches, undisturbed):
+def test_evaluation_leaves_training_as_it_is(
+  tmp_path, caches, undisturbed, caplog
+):
+  """And says how the student does."""
+  caplog.set_level(logging.INFO, logger="gkd")
   evaluation = make_evaluation(caches["validation"])
   run = make_run(
     tmp_path,
@@ -134,6 +138,17 @@ def test_evaluation_leaves_training_as_it_is(tmp_path, caches, undisturbed):
   evaluated = [r for r in records(tmp_path) if "eval/sums/accuracy" in r]
   assert [record["step"] for record in evaluated] == [0, 2, 4, 6]
   assert {"eval/sums/forward_kl", "eval/sums/reverse_kl"} <= evaluated[0].keys()
+  said = [m for m in caplog.messages if m.startswith("step ")]
+  assert len(said) == 4
+  head, *shown = said[-1].splitlines()
+  assert head.startswith("step 6, sums validation at temperature 1: accuracy ")
+  (file,) = (tmp_path / "predictions").glob("*-00000006.jsonl")
+  written = map(json.loads, file.read_text().splitlines())
+  for line, record in zip(shown, written, strict=False):
+    assert line.startswith(
+      f"  {record['prompt']!r} → {record['text']!r}, of log-"
+    )
+  assert len(shown) == 3
 
 
 @pytest.mark.parametrize("off_policy_source", ["dataset", "teacher"])

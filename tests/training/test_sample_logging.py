@@ -68,6 +68,32 @@ def test_the_teachers_score_is_that_of_the_real_ids():
     assert record["text"] == Digits().decode(batch.targets[row])
 
 
+@pytest.mark.parametrize("has_teacher", [True, False])
+def test_answers_are_said_with_their_scores(caplog, has_teacher):
+  caplog.set_level(logging.INFO, logger="gkd")
+  teacher = Model(MODEL, MODEL.init(jax.random.key(0)))
+  batch = make_batch()
+  dumped = sample_logging.describe(batch, Digits(), teacher)
+  values = {"accuracy": 12.3456, "accuracy_ci_low": 1.0, "length": 1234.0}
+  records = [{"prompt": "2+2\x1b", "text": "5" * 200}, *dumped[1:2]]
+  sample_logging.log_answers(
+    "step 7", values, records, batch, teacher if has_teacher else None
+  )
+  first, *shown = caplog.messages[0].splitlines()
+  assert first == "step 7: accuracy 12.35, length 1,234"
+  starts = [
+    f"  '2+2\\x1b' → '{'5' * 160}…'",
+    f"  {dumped[1]['prompt']!r} → {dumped[1]['text']!r}",
+  ]
+  ends = [
+    f", of log-probability {record['teacher_log_prob']:.4g} by the teacher"
+    for record in dumped
+  ]
+  for line, start, end in zip(shown, starts, ends, strict=False):
+    assert line == start + end * has_teacher
+  assert len(shown) == 2
+
+
 def test_logits_of_all_positions_never_exist_at_once():
   # A head of its own, as the toy's hidden states are its logits.
   model = dataclasses.replace(

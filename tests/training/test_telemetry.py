@@ -29,7 +29,7 @@ def test_each_compile_counts_once_and_is_logged(caplog):
   double = jax.jit(lambda x: 2 * x)
   inputs = [np.ones(n, np.float32) for n in (3, 3, 4, 5)]
   with (
-    caplog.at_level(logging.INFO, logger="gkd.training.telemetry"),
+    caplog.at_level(logging.DEBUG, logger="gkd.training.telemetry"),
     telemetry.CompileCounter() as compiles,
   ):
     double(inputs[0])
