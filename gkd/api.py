@@ -25,6 +25,7 @@ from gkd.models import vocabulary_check
 from gkd.sampling import generate as generator
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import Strategy
+from gkd.terminal import Escaped
 from gkd.text import tokenizer_folder
 from gkd.training import loop
 from gkd.training.run import Run as Run
@@ -40,7 +41,7 @@ def show_log() -> None:
   log = logging.getLogger("gkd")
   log.setLevel(logging.INFO)
   if not log.handlers:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(Escaped(sys.stderr))
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)
 

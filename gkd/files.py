@@ -173,7 +173,8 @@ def check_folder(path: str, name: str) -> None:
   """
   folder = Path(path).expanduser().absolute()
   nearest = folder
-  while not nearest.exists() and nearest != nearest.parent:
+  # A link to nowhere is in the way, too.
+  while not (nearest.exists() or nearest.is_symlink()):
     nearest = nearest.parent
   if not nearest.is_dir():
     raise UserError(f"{name} {path!r}: {nearest} is a file; give a folder")

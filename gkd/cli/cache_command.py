@@ -55,6 +55,8 @@ def make(args: argparse.Namespace, folders: Folders) -> None:
 
   Those that exist are read and compared; what is damaged or stale is made anew.
   """
+  why = "gkd cache make makes caches and reads none"
+  configuration.refuse_idle_flags([(["TRAIN_CACHE", "EVAL_CACHE"], why)])
   # A task that is only evaluated, as SVAMP, names no training split.
   scopes = {"train": "TRAIN_SPLIT", "eval": "EVAL_SPLIT"}
   splits = [
@@ -133,6 +135,9 @@ def vocabulary(args: argparse.Namespace, folders: Folders) -> None:
   """Trains a SentencePiece vocabulary on a task's training texts."""
   output = args.output
   files.check_folder(str(Path(output).parent), "--output")
+  why = "texts of TRAIN_SPLIT are read whole and as bytes"
+  names = "TRAIN_CACHE EVAL_CACHE VOCABULARY EXTRA_IDS TASK_FEATURE_LENGTHS"
+  configuration.refuse_idle_flags([(names.split(), why)])
   data = configuration.build(DataConfig, scope="train")
   # As bytes, whatever VOCABULARY says: the texts come back unharmed.
   data = dataclasses.replace(

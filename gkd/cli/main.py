@@ -13,6 +13,7 @@ SIGTERM; training has saved its step. Anything else is a traceback: a bug.
 
 import argparse
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -29,6 +30,7 @@ from gkd.cli import parser
 from gkd.cli.quiet_import import QuietImport
 from gkd.errors import UserError
 from gkd.errors import is_text
+from gkd.terminal import Escaped
 from gkd.training import preemption
 
 _TENSORFLOW = QuietImport("tensorflow")
@@ -37,11 +39,14 @@ _TENSORFLOW = QuietImport("tensorflow")
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command and returns the exit code."""
   argv = sys.argv[1:] if argv is None else argv
+  # None where a shell closed it.
+  out, errors = (s and Escaped(s) for s in (sys.stdout, sys.stderr))
   try:
-    try:
-      return _run(argv)
-    finally:
-      print(end="", flush=True)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+      try:
+        return _run(argv)
+      finally:
+        print(end="", flush=True)
   except BrokenPipeError:  # `gkd … | head`, which has read enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + signal.SIGPIPE  # as a shell has it

@@ -204,4 +204,5 @@ class _Parser(argparse.ArgumentParser):
   """argparse with errors of one line."""
 
   def error(self, message: str):
+    message = " ".join(message.split())
     self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")

@@ -31,6 +31,7 @@ from gin import config_parser
 
 import gkd
 from gkd.config import gin_table
+from gkd.config import module_roots
 from gkd.config import overrides
 from gkd.config.overrides import Key
 from gkd.config.overrides import Overrides
@@ -74,11 +75,14 @@ def load(files: Sequence[str], bindings: Sequence[str]) -> None:
   """
   gin.clear_config()
   _overrides.clear()
+  module_roots.add(file for file in files if os.path.isfile(file))
   opened: list[TextIO] = []
 
   def reader(path):
     if any(file.name == path and not file.closed for file in opened):
       raise UserError(f"{path} includes itself; take out that include")
+    for module in gin_table.imports_of(path):  # before gin runs any of them
+      module_roots.refuse_foreign(module, f"{path}: import {module}")
     opened.append(open(path, encoding="utf-8"))  # noqa: SIM115, gin closes it
     return opened[-1]
 
@@ -100,6 +104,7 @@ def load(files: Sequence[str], bindings: Sequence[str]) -> None:
     _parse_binding(binding)
   _overrides.refuse_unknown(gin_table.referenced_macros(), ours)
   gin_table.refuse_circles()
+  gin_table.refuse_foreign()
   gin_table.refuse_wrong_types()
 
 
@@ -130,6 +135,11 @@ def operative() -> str:
   return gin.operative_config_str()
 
 
+def imported_modules() -> list[str]:
+  """Modules that the files import."""
+  return [statement.module for statement in gin_config._IMPORTS]
+
+
 def refuse_idle_flags(idle: Iterable[tuple[Sequence[str], str]]) -> None:
   """Refuses flags for macros that have no effect here, each with the reason."""
   for names, why in idle:
@@ -152,7 +162,7 @@ def _parse_binding(binding: str) -> None:
   """Parses one NAME=VALUE of the command line, if there is such a name."""
   name, equals, value = binding.partition("=")
   name, value = name.strip(), value.strip()
-  if not equals or not name:
+  if not equals or not re.fullmatch(r"[\w./]+", name):
     raise UserError(
       f"--gin.{binding}: expected --gin.NAME=VALUE, without spaces around ="
     )

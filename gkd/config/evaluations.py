@@ -1,9 +1,11 @@
 """Evaluations of an `EvalConfig`: splits, names and checks."""
 
 from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Sequence
 import logging
 
+from gkd.config import configuration
 from gkd.config.records import EvalConfig
 from gkd.data.cache import TokenCache
 from gkd.evaluation import predictions
@@ -26,8 +28,13 @@ def make_evaluations(
   num_ids = caches[0].info["vocabulary"]["size"]  # and of the models
   for strategy in config.strategies:
     strategy.check_num_ids(num_ids - 1)  # the padding is never generated
+  named = [*configuration.imported_modules()]
+  named += [data.module for data in config.splits]
   tasks = Counter(cache.info["task"] for cache in caches)
   by_file: dict[str, Evaluation] = {}
+  for data, cache in zip(config.splits, caches, strict=False):
+    if data.cache:
+      _check_functions(cache, named)
   for cache in caches:
     _check(cache, config.data.lengths["inputs"])
     if cache.with_target and (missing := cache.without_target):
@@ -67,6 +74,22 @@ def make_evaluations(
         )
       by_file[stem] = evaluation
   return list(by_file.values())
+
+
+def _check_functions(cache: TokenCache, named: Iterable[str]) -> None:
+  """Refuses functions of packages that the configuration does not name.
+
+  A cache that is given by its folder may be somebody else's.
+  """
+  packages = {"gkd", *(module.partition(".")[0] for module in named)}
+  for name in filter(None, [cache.info["postprocess"], *cache.info["metrics"]]):
+    module = name.removeprefix("seqio:").partition(":")[0]
+    if module.partition(".")[0] not in packages:
+      raise UserError(
+        f"cache {cache.path} needs the function {name!r} of a module that this"
+        f" configuration does not name; if you trust it, add TASK_MODULE ="
+        f" {module!r} to a gin file of yours"
+      )
 
 
 def _check(cache: TokenCache, width: int) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+import contextlib
 import graphlib
 import inspect
 from pathlib import Path
@@ -11,6 +12,7 @@ import gin
 from gin import config as gin_config
 from gin import config_parser
 
+from gkd.config import module_roots
 from gkd.config import type_check
 from gkd.config.overrides import MACRO
 from gkd.config.overrides import Key
@@ -42,14 +44,20 @@ def referenced_macros() -> set[str]:
 
 def macros_of(path: Path) -> list[str]:
   """Macros that a file sets itself, without those of files it includes."""
-  delegate = gin_config.ParserDelegate(skip_unknown=True)
-  statements = config_parser.ConfigParser(path.read_text("utf-8"), delegate)
   return [
     statement.selector
-    for statement in statements
+    for statement in _statements(path)
     if isinstance(statement, config_parser.BindingStatement)
     and not (statement.arg_name or statement.scope)
   ]
+
+
+def imports_of(path: str) -> Iterator[str]:
+  """Modules that a file imports, up to its first mistake: gin will say that."""
+  with contextlib.suppress(Exception):
+    for statement in _statements(Path(path)):
+      if isinstance(statement, config_parser.ImportStatement):
+        yield statement.module
 
 
 def bind_defaults() -> None:
@@ -120,9 +128,9 @@ def refuse_circles() -> None:
 def refuse_wrong_types() -> None:
   """Compares every bound value with the annotation of its parameter."""
   for selector, field, bound in _fields():
-    value = _literal(bound)
+    value = _without_macros(bound)
     hint = type_check.hints(gin_config._REGISTRY[selector].wrapped).get(field)
-    if value is _NOTHING or hint is None or type_check.fits(value, hint):
+    if hint is None or _fits(value, hint):
       continue
     name = _macro_name(bound) or f"{selector.rpartition('.')[2]}.{field}"
     raise UserError(
@@ -137,6 +145,19 @@ def _fields() -> Iterator[tuple[str, str, Any]]:
     if selector not in (MACRO, _CONSTANT):
       for field, value in bound.items():
         yield selector, field, value
+
+
+def refuse_foreign() -> None:
+  """Refuses objects that neither gkd nor a module of the user's defines."""
+  for _, selector in _references(*gin_config._CONFIG):
+    if not selector.startswith("gin."):
+      module = gin_config._REGISTRY[selector].wrapped.__module__
+      module_roots.refuse_foreign(module, f"@{selector}")
+
+
+def _statements(path: Path) -> config_parser.ConfigParser:
+  delegate = gin_config.ParserDelegate(skip_unknown=True)
+  return config_parser.ConfigParser(path.read_text("utf-8"), delegate)
 
 
 def _references(*roots: Key) -> dict[Key, list[Key]]:
@@ -175,12 +196,24 @@ def _macro_name(value: Any) -> str | None:
   return name if kind == MACRO else None
 
 
-def _literal(value: Any) -> Any:
-  """Follows macros to a plain value; _NOTHING if an object is in the way."""
+def _without_macros(value: Any) -> Any:
+  """Follows macros to a value or an object; _NOTHING if one has none."""
   while name := _macro_name(value):
     value = gin_config._CONFIG.get((name, MACRO), {}).get("value", _NOTHING)
+  return value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+  """Whether a value may have the type; what a function returns is not known."""
+  if isinstance(value, gin_config.ConfigurableReference):
+    made = value.configurable.wrapped
+    if value.config_key[1].startswith("gin."):  # required
+      return True
+    if not value.evaluate:
+      return type_check.fits_object(type(made), hint)
+    return not inspect.isclass(made) or type_check.fits_object(made, hint)
   has_reference = any(gin.config.iterate_references({"value": value}))
-  return _NOTHING if has_reference else value
+  return value is _NOTHING or has_reference or type_check.fits(value, hint)
 
 
 def _is_literal(value: Any) -> bool:

@@ -66,6 +66,20 @@ def fits(value: Any, hint: Any) -> bool:
   return hint is Any or not inspect.isclass(hint)
 
 
+def fits_object(kind: type, hint: Any) -> bool:
+  """Whether an object of a class may have the annotated type."""
+  if typing.get_origin(hint) in _UNIONS:
+    return any(fits_object(kind, option) for option in typing.get_args(hint))
+  plain = typing.get_origin(hint) or hint
+  if plain is Any:
+    return True
+  if getattr(plain, "_is_protocol", False):
+    methods = (name for name, x in vars(plain).items() if inspect.isfunction(x))
+    public = (n for n in methods if n == "__call__" or not n.startswith("_"))
+    return all(hasattr(kind, name) for name in public)
+  return plain is not Literal and issubclass(kind, plain)
+
+
 def describe(hint: Any) -> str:
   """An annotation in words for an error message."""
   if hint in _NAMES:

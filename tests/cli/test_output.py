@@ -26,6 +26,26 @@ def test_names_that_no_path_can_have(name, message, tmp_path, capsys):
     assert message in error_of(command_line, capsys).replace("'", "")
 
 
+def test_a_link_to_nowhere_is_no_folder(tmp_path, capsys):
+  (tmp_path / "loop").symlink_to(tmp_path / "loop")
+  run = arguments(
+    "train", file="test/sft.gin", MODEL_DIR=tmp_path / "loop" / "x"
+  )
+  assert "loop is a file; give a folder" in error_of(run, capsys)
+
+
+@pytest.mark.parametrize(
+  ("action", "flag"),
+  [
+    (["make"], "EVAL_CACHE"),
+    (["vocabulary", "--size=9", "--output=x.model"], "VOCABULARY"),
+  ],
+)
+def test_values_that_gkd_cache_does_not_read(action, flag, capsys):
+  line = ["cache", *action, "--gin_file=tasks/gsm8k.gin", f"--gin.{flag}=/x"]
+  assert f"--gin.{flag} has no effect" in error_of(line, capsys)
+
+
 def test_quickstart_on_a_file(tmp_path, capsys):
   (tmp_path / "file").write_text("")
   line = error_of(["quickstart", f"--output={tmp_path / 'file'}"], capsys)

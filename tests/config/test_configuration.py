@@ -57,3 +57,17 @@ def test_one_flag_is_one_value():
   value = "8\nKEEP = 9"
   with pytest.raises(UserError, match=r"BATCH_SIZE is '8\\nKEEP = 9'; expect"):
     configuration.load(["test/sft.gin"], [f"BATCH_SIZE={value}"])
+
+
+@pytest.mark.parametrize(
+  ("binding", "message"),
+  [
+    ("TRAIN_STEPS=@schedules.Linear()", "TRAIN_STEPS is @.*a whole number"),
+    ("REDUCTION=@divergence.ReverseKL()", "REDUCTION is @.* one of 'sequence'"),
+    ("STUDENT=@divergence.ReverseKL()", "STUDENT is @divergence.ReverseKL"),
+    ("DIVERGENCE=@divergence.ReverseKL", r"written @module.Name\(\)"),
+  ],
+)
+def test_an_object_in_the_wrong_place_is_refused(binding, message):
+  with pytest.raises(UserError, match=message):
+    configuration.load(["test/distill.gin"], [binding])

@@ -1,7 +1,10 @@
 """Evaluations of several splits: names, labels, what is measured once."""
 
+import dataclasses
+
 import pytest
 
+from gkd.config import configuration
 from gkd.config import evaluations
 from gkd.config import records
 from gkd.data.cache import Row
@@ -22,8 +25,10 @@ class _Cache:
   path = "folder"
   with_target, without_target = range(3), ""
 
-  def __init__(self, task, split, longest=4):
+  def __init__(self, task, split, longest=4, metrics=()):
     self.info = {
+      "postprocess": None,
+      "metrics": metrics,
       "task": task,
       "split": split,
       "longest": {"inputs": longest, "targets": 4},
@@ -120,3 +125,20 @@ def test_references_without_a_word_for_the_metric_are_warned_of(caplog):
     " first is row 1, 'в 2020 году': "
   )
   assert warning.endswith("such as rouge_char")
+
+
+def test_a_given_cache_may_name_functions_of_named_modules_alone():
+  configuration.load(["test/sft.gin"], [])
+
+  def check(module, *names, cache="/somewhere"):
+    data = dataclasses.replace(DATA, module=module, cache=cache)
+    given = _Cache("a", "t", 4, names)
+    assert evaluations.make_evaluations(records.EvalConfig(data=data), [given])
+
+  for name in ("subprocess:call", "seqio:evil:qa:predictions/0/f1"):
+    with pytest.raises(UserError, match=f"{name}.* that this config"):
+      check("own.tasks", name)
+    check("own.tasks", name, cache="")  # made by this user of this task
+  check(
+    "own.tasks", "own.metrics:f1", "seqio:own.tasks:x", "gkd.text.metrics:x"
+  )
