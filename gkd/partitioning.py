@@ -63,7 +63,8 @@ def make_mesh(
   count = len(devices)
   if model < 1 or count % model:
     raise UserError(
-      f"model={model} does not divide the {count} devices; choose one of "
+      f"MODEL_PARALLELISM {model} does not divide {count}"
+      f" device{'s' * (count > 1)}; choose one of "
       f"{', '.join(str(n) for n in range(1, count + 1) if count % n == 0)}"
     )
   # Automatic axes: make_mesh's default since jax 0.9 is explicit sharding in

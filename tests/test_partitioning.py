@@ -131,9 +131,11 @@ def test_model_info_is_t5xs_text(params):
 
 @pytest.mark.parametrize("model", [3, 0, -1, 8])
 def test_impossible_meshes_are_refused(model):
-  message = "does not divide the 4 devices; choose one of 1, 2, 4"
-  with pytest.raises(UserError, match=f"model={model} {message}"):
+  message = "does not divide 4 devices; choose one of 1, 2, 4"
+  with pytest.raises(UserError, match=f"MODEL_PARALLELISM {model} {message}"):
     partitioning.make_mesh(model)
+  with pytest.raises(UserError, match=r"not divide 1 device; choose one of 1$"):
+    partitioning.make_mesh(3, jax.devices()[:1])
 
 
 def test_rows_that_do_not_divide_are_refused():

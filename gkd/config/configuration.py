@@ -210,9 +210,7 @@ def _one_line(where: str) -> Iterator[None]:
   try:
     yield
   except UserError as error:
-    # gin appends where it was; the message itself is already a sentence.
-    text = re.split(r"\n  In (?:call to|file|bindings) ", str(error))[0]
-    raise UserError(text) from None
+    raise UserError(_in_macros(str(error))) from None
   except Exception as error:
     if _is_bug(error):
       raise
@@ -220,6 +218,16 @@ def _one_line(where: str) -> Iterator[None]:
     if re.search(r"(named '|file: )t5x\b", text):
       remedy = "files and components of T5X are not read, see docs/from_t5x.md"
     raise UserError(f"{where}: {text}; {remedy}") from error
+
+
+def _in_macros(message: str) -> str:
+  """The sentence, about the macro that sets a field and not about the field."""
+  # gin appends where it was; the message itself is already a sentence.
+  text, *where = re.split(r"\n  In (?:call to|file|bindings) ", message)
+  match = re.match(r"(?:decoding |\w+\.)?(\w+) (?=is )", text)
+  name = "".join(where).partition("'")[2].partition("'")[0]
+  macro = match and gin_table.macro_of(match[1], name)
+  return f"{macro} {text[match.end() :]}" if macro else text
 
 
 def _is_bug(error: Exception) -> bool:

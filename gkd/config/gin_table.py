@@ -42,6 +42,19 @@ def referenced_macros() -> set[str]:
   return {name for name, kind in keys if kind == MACRO}
 
 
+def macro_of(field: str, name: str) -> str | None:
+  """The macro that sets a field of the class of that name, or of a part."""
+  macros = {
+    selector.rpartition(".")[2]: macro
+    for selector, bound, value in _fields()
+    if bound == field and (macro := _macro_name(value))
+  }
+  others = set(macros.values())
+  # What an evaluation decodes with has macros of its own.
+  part = others.pop() if len(others) == 1 and name != "EvalConfig" else None
+  return macros.get(name, part)
+
+
 def macros_of(path: Path) -> list[str]:
   """Macros that a file sets itself, without those of files it includes."""
   return [

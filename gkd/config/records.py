@@ -12,6 +12,7 @@ import dataclasses
 import re
 
 from gkd.data.builder.lookup import CacheSpec
+from gkd.data.builder.lookup import Overlong
 from gkd.data.subset import Subset
 from gkd.evaluation.evaluation import Evaluation
 from gkd.sampling.params import SamplingParams
@@ -62,7 +63,7 @@ class DataConfig:
   module: str = ""
   vocabulary: str | None = ""
   extra_ids: int = 0
-  overlong: str = CacheSpec.overlong
+  overlong: Overlong = CacheSpec.overlong
   cache: str | Sequence[str] | Mapping[str, float] = ""
   mixture: Mapping[str, float] | None = None
   subset: Subset = dataclasses.field(default_factory=Subset)

@@ -12,6 +12,8 @@ import typing
 from typing import Any
 from typing import Literal
 
+import jax
+
 from gkd.errors import is_text
 
 _UNIONS = (typing.Union, types.UnionType)
@@ -86,7 +88,8 @@ def describe(hint: Any) -> str:
     return _NAMES[hint]
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin in _UNIONS:
-    return " or ".join(map(describe, arguments))
+    # An array is what a traced value is, never one of a configuration.
+    return " or ".join(describe(x) for x in arguments if x is not jax.Array)
   if origin is Literal:
     return "one of " + ", ".join(map(repr, arguments))
   if origin in _LISTS:

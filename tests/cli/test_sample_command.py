@@ -238,7 +238,7 @@ STUDENT_MODEL=%TINY
 BATCH_SIZE=6
   BATCH_SIZE 6 does not split into 4 copies of the model
 MODEL_PARALLELISM=3
-  model=3 does not divide the 4 devices
+  MODEL_PARALLELISM 3 does not divide 4 devices; choose one of 1, 2, 4
 """
 
 

@@ -406,6 +406,29 @@ def test_another_name_of_a_macro_is_refused_with_ours(old, new, tmp_path):
     load_own(tmp_path, f"include 'test/distill.gin'\n{old} = None\n")
 
 
+@pytest.mark.parametrize(
+  ("binding", "message"),
+  [
+    ("TEACHER_TEMPERATURE=0", "TEACHER_TEMPERATURE is 0; expected a number ab"),
+    ("CHUNK_SIZE=0", "CHUNK_SIZE is 0; expected a whole number of positions"),
+    ("SAMPLING_TOP_P=3", "SAMPLING_TOP_P is 3; expected a probability"),
+    ("CLIP_NORM=-1", "CLIP_NORM is -1; expected a number above 0"),
+    ("DIVERGENCE=@divergence.ReverseKL", "DIVERGENCE is .*; expected an objec"),
+    ("OVERLONG=cut", "OVERLONG is 'cut'; expected one of 'truncate', 'refuse'"),
+    ("EVAL_TEMPERATURES=(-1,)", "decoding temperature is -1.0; expected 0"),
+    (
+      "divergence.GeneralizedJSD.beta=a",
+      "beta is 'a'; expected a number: give a value of that type",
+    ),
+  ],
+)
+def test_messages_name_the_macro_and_not_the_field(binding, message):
+  jsd = "DIVERGENCE=@divergence.GeneralizedJSD()"
+  bindings = [*DISTILL_PATHS, *[jsd] * ("beta" in binding), binding]
+  with pytest.raises(UserError, match=f"^(GeneralizedJSD.)?{message}"):
+    train_config("test/distill.gin", *bindings)
+
+
 def test_the_teachers_parameters_have_a_type_of_their_own():
   def teacher(*bindings):
     return train_config("test/distill.gin", *DISTILL_PATHS, *bindings).teacher
