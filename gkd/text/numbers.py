@@ -36,12 +36,16 @@ _TOKEN = rf"(?:\$[ ]?)?(?:{_NUMBER})%?"
 _OPERATOR = r"(?:[-+*/×÷−–]|[xX](?=[ ]*[($\d.]))"
 # Numbers, operators and brackets, at least one operator, then "= result"; a
 # result that goes on ("= 1 1/2", "= 40 + 2") is none.
-_SPAN = re.compile(
-  rf"(?<![\w.,/%)*×÷])(?P<left>[-−( ]{{0,99}}{_TOKEN}"
-  rf"(?:[ )]*{_OPERATOR}[ (]*{_TOKEN})+[ )]*)"
+_RESULT = re.compile(
   rf"=[ ]*\$?[ ]?(?P<result>[-−]?(?:{_NUMBER}))(?![\d,]*\d|\.\d)"
   rf"(?P<percent>%?)(?![ ]*{_OPERATOR}[ ]*[$\d(]|[ ]\d)"
 )
+_SPAN = re.compile(
+  rf"(?<![\w.,/%)*×÷])(?P<left>[-−( ]{{0,99}}{_TOKEN}"
+  rf"(?:[ )]*{_OPERATOR}[ (]*{_TOKEN})+[ )]*){_RESULT.pattern}"
+)
+# What the left side of a span consists of.
+_CALCULATION = re.compile(r"[-−( $\d.,%)+*/×÷–xX]*")
 # What stands before a span belongs to it: "12 slices * 1/3", "1 1/2 + 2".
 _CONTINUED = re.compile(r"(?:[-+*/×÷−–(\d%)]|(?<![a-zA-Z])[xX])[ ]*\Z")
 
@@ -111,7 +115,7 @@ def recompute(text: str, given: str = "") -> str:
   rest = remove_annotations(text)
   seen = _values(given)
   done = ""
-  while match := _SPAN.search(rest):
+  while match := _first_span(rest):
     start, end = match.span("result")
     right = _corrected(match, done + rest[: match.start()])
     if right is None:
@@ -187,6 +191,22 @@ def _replaced(text: str, wrong: str, right: str) -> str:
     lambda m: right if m["value"].replace(",", "") == value else m[0],
     text,
   )
+
+
+def _first_span(text: str) -> re.Match | None:
+  """`_SPAN.search(text)`, which looks only at what stands before a result.
+
+  A model may write sums without end and without a result, each number of which
+  would be the start of another search through the rest.
+  """
+  backwards, length = text[::-1], len(text)
+  for result in _RESULT.finditer(text):
+    end = result.start()
+    before = _CALCULATION.match(backwards, length - end)
+    for start in range(length - before.end(), end):
+      if match := _SPAN.match(text, start):
+        return match
+  return None
 
 
 def _corrected(match: re.Match, before: str) -> str | None:
