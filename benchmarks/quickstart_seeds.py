@@ -18,6 +18,7 @@ import json
 import math
 from pathlib import Path
 import re
+import shutil
 import statistics
 import tempfile
 import textwrap
@@ -93,7 +94,10 @@ def publish(folders: Sequence[Path], results: Path, readme: Path) -> None:
       if folder.is_dir():
         (Path(scratch) / name).symlink_to(folder)
     page.write_report([scratch], str(results / "report.html"))
-    page.write_plots([scratch], str(results / "plots"))
+    shown = re.findall(r"plots/(\w+\.png)", (results / "README.md").read_text())
+    for plot in map(Path, page.write_plots([scratch], f"{scratch}/plots")):
+      if plot.name in shown:
+        shutil.copy(plot, results / "plots")
 
 
 def published(rows: Sequence[Row], meta: Row) -> dict[str, Any]:
@@ -170,12 +174,13 @@ def sentence(rows: Sequence[Row]) -> str:
   _, run, other = DIFFERENCES[0]
   values = paired(some, run, other, "accuracy_greedy")
   text = (
-    f"In the quickstart (generated sums, 1,000 labels, {len(values)} seeds on"
-    f" {threads} CPU thread{'s' * (threads > 1)}) on-policy GKD reaches"
+    "In the quickstart (sums, 1,000 labels; CPU threads:"
+    f" {threads}; seeds: {len(values)}) on-policy GKD reaches"
     f" {cell(run)} where supervised KD reaches {cell(other)} and the teacher"
-    f" {cell('teacher')}: {_interval(values, '+', False)} points seed by seed."
+    f" {cell('teacher')}: {_interval(values, '+', False)} points, paired."
   )
-  return textwrap.fill(text.replace(" %", "\u00a0%"), 84) + "\n"
+  text = text.replace(" %", "\u00a0%")
+  return textwrap.fill(text, 84, break_on_hyphens=False) + "\n"
 
 
 def paired(

@@ -73,15 +73,28 @@ def contents(runs: Sequence[Run]) -> dict[str, str]:
   for is_evaluation in (False, True):
     chosen = [run for run in runs if run.is_evaluation == is_evaluation]
     facts = _facts(chosen, _identity)
-    differing = _differing(facts)
-    # What all have says more than the parts of what only some have.
-    differing.sort(key=lambda n: sum(n not in v for v in facts.values()))
+    differing = _telling_apart(facts)
     for arm, values in facts.items():
-      own = [f"{_plain(n)} {values[n]}" for n in differing if n in values]
+      known = [n for n in differing if values.get(n, "–") != "–"]
+      own = [f"{_plain(n)} {values[n]}" for n in known]
       words[arm] = " · ".join(own[:_MAX_FACTS])
       if len(own) > _MAX_FACTS:
         words[arm] += f" · {len(own) - _MAX_FACTS} more"
   return words
+
+
+def _telling_apart(facts: Facts) -> list[str]:
+  """Names that differ: first those that together tell most arms apart."""
+  chosen, left = [], _differing(facts)
+  while left:
+
+    def count_distinct(name: str) -> int:
+      names = [*chosen, name]
+      return len({tuple(map(v.get, names)) for v in facts.values()})
+
+    chosen.append(max(left, key=count_distinct))
+    left.remove(chosen[-1])
+  return chosen
 
 
 def _identity(run: Run) -> dict[str, Any]:

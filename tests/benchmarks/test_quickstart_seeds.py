@@ -51,7 +51,7 @@ def test_differences_are_paired_by_seed_and_thread_count(tmp_path, monkeypatch):
   expected = f"+4.0 ± 3.0 [{low:+.1f}, {high:+.1f}] | 3 of 3"
   assert f"| on-policy − supervised KD | 1 | {expected} |" in text
   assert "| on-policy − supervised KD | 2 | -5.0 | 0 of 1 |" in text
-  assert "3 seeds on 1 CPU thread) on-policy" in " ".join(
+  assert "CPU threads: 1; seeds: 3) on-policy" in " ".join(
     readme.read_text().split()
   )
   spread = json.loads(result_rows.PUBLISHED.read_text())["rows"]

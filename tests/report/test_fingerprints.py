@@ -96,8 +96,9 @@ def test_texts_of_a_mixture_are_told_apart():
 
 
 def test_arms_are_told_apart_by_what_they_are_whatever_their_folders_say():
-  def arm(name, divergence, teacher):
+  def arm(name, divergence, teacher, fraction=0.5):
     settings = {"divergence": {"type": divergence}, "model_dir": name}
+    settings |= {"student_fraction": fraction}
     about = {"roles": {"teacher": {"content_sha256": teacher * 32}}}
     return run(name, about={"settings": settings | {"seed": 0}, **about})
 
@@ -107,3 +108,9 @@ def test_arms_are_told_apart_by_what_they_are_whatever_their_folders_say():
     "b": "divergence ReverseKL · teacher 2e2e2e2e2e2e…",
   }
   assert fingerprints.contents(runs[:1]) == {"a": ""}
+  # What tells most of them apart comes first.
+  runs += [arm("c", "ReverseKL", "2e", fraction=1.0)]
+  runs[0].about["settings"]["student_fraction"] = 0.0
+  assert fingerprints.contents(runs)["c"] == (
+    "student fraction 1.0 · divergence ReverseKL · teacher 2e2e2e2e2e2e…"
+  )
