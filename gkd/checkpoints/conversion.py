@@ -235,11 +235,7 @@ def _with_tokenizer(
     return None, f"tokenizer: T5X keeps none; {where}"
   vocabulary, remark = checkpoint_tokenizer.find(checkpoint, named)
   if to == "hf" and vocabulary is None and named is None:
-    raise UserError(
-      f"no tokenizer is beside {checkpoint.path}, and a Hugging Face folder"
-      " needs one; give --tokenizer=PATH, a folder or SentencePiece file, or"
-      " --tokenizer=none to go without"
-    )
+    remark += ", so that AutoTokenizer finds none: --tokenizer=PATH adds it"
   return vocabulary, remark
 
 

@@ -28,6 +28,28 @@ _OTHER_WEIGHTS = {
   ".h5": ", from_tf=True",
   ".msgpack": ", from_flax=True",
 }
+# Files beside which weights are parts of a model, with what makes one of them.
+_PARTS = (
+  (
+    re.compile(r"adapter_config\.json"),
+    "PEFT adapters, which are no model; merge them into theirs",
+    'python -c "from peft import AutoPeftModelForSeq2SeqLM as M;'
+    " M.from_pretrained('{0}').merge_and_unload()"
+    ".save_pretrained('{0}-merged')\"",
+  ),
+  (
+    re.compile(r"zero_to_fp32\.py|.*_states\.pt"),
+    "shards of DeepSpeed; join them with its script",
+    "python zero_to_fp32.py {0} {0}-joined --safe_serialization, beside"
+    " config.json and the tokenizer",
+  ),
+  (
+    re.compile(r".*\.distcp"),
+    "shards of FSDP; join them",
+    "accelerate merge-weights {0} {0}-joined, beside config.json and the"
+    " tokenizer",
+  ),
+)
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 T5X_STEP = re.compile(r"checkpoint_(\d+)")
 # What T5X and Orbax call a checkpoint that is still being written.
@@ -56,6 +78,8 @@ def detect(path: str | os.PathLike) -> Format:
   if not names:
     raise UserError(f"{folder} is empty; {_EXPECTED}")
   has_tensors = any(".safetensors" in name for name in names)
+  if "adapter_config.json" in names and "config.json" not in names:
+    refuse_other_weights(folder, names)
   if has_tensors and "config.json" in names:
     return "hf"  # whatever else lies there
   ours = {native_checkpoint.METADATA_FILE, run_folder.DESCRIPTION_FILE}
@@ -151,6 +175,11 @@ def _refusal(path: Path, names: set[str]) -> str:
 
 def refuse_other_weights(folder: Path, names: set[str]) -> None:
   """Raises a UserError if any of the names is one of a pickle or the like."""
+  for pattern, what, command in _PARTS:
+    if any(map(pattern.fullmatch, names)):
+      raise UserError(
+        f"{folder} holds {what}: {command.format(folder)}; give the new folder"
+      )
   for name in sorted(names):
     suffix = Path(name.removesuffix(".index.json")).suffix
     if suffix not in _OTHER_WEIGHTS:

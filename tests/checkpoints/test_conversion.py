@@ -196,6 +196,7 @@ def test_as_it_is_unless_asked_otherwise(model):
   tiny_models.assert_same_arrays(planned.checkpoint.leaves, MADE.leaves)
   tiny_models.assert_same_arrays(planned.checkpoint.slots, MADE.slots)
   assert planned.remarks == ("tokenizer: none is beside the source",)
+  assert re.search("AutoTokenizer finds none", remarks(plan(model, to="hf")))
 
 
 def test_types_are_rounded_to_nearest_or_exact_and_said(model, tmp_path):
@@ -290,7 +291,6 @@ def test_a_tokenizer_that_t5x_does_not_keep_and_what_a_writer_would_refuse(
       "dtype 'float16'; expected float32 or bfloat",
     ),
     ("t5x", {"tokenizer": "x"}, "^--tokenizer=x has no effect: a T5X"),
-    ("hf", {}, r"no tokenizer is beside .* give --tokenizer=PATH"),
     ("t5x", {"step": -4}, r"^step -4.*expected 0 "),
     ("t5x", {"step": 8}, r"step 8 was given, but .* is of step 7"),
     ("hf", {"slots": True, "tokenizer": "none"}, "^--slots has no effect: a"),

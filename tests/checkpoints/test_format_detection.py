@@ -73,6 +73,28 @@ def test_what_is_not_on_this_machine_is_said(path, message):
   assert_refused(path, message)
 
 
+@pytest.mark.parametrize(
+  ("names", "message"),
+  [
+    (
+      ["adapter_config.json", "adapter_model.safetensors"],
+      r"PEFT adapters, .*merge_and_unload\(\)\.save_pre.*/m-merged'\)\"; give",
+    ),
+    (
+      ["zero_to_fp32.py", "latest", "global_step7/x_optim_states.pt"],
+      "DeepSpeed; .*: python zero_to_fp32.py .*/m .*/m-joined --safe_ser",
+    ),
+    (["mp_rank_00_model_states.pt"], "DeepSpeed"),
+    (["__0_0.distcp", ".metadata"], "FSDP; .* accelerate merge-weights .*/m "),
+  ],
+)
+def test_parts_of_a_model_are_told_with_what_joins_them(
+  tmp_path, names, message
+):
+  touch(tmp_path / "m", *names)
+  assert_refused(tmp_path / "m", message)
+
+
 HALF = "is a half-written checkpoint, as its name says"
 
 

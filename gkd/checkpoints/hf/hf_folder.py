@@ -21,6 +21,7 @@ from gkd.checkpoints.hf import hf_tokenizer
 from gkd.checkpoints.hf import model_card
 from gkd.checkpoints.hf import safetensors_file
 from gkd.models import t5_params
+from gkd.models.t5_params import HF_EMBEDDING
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 
@@ -38,6 +39,7 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
   if not any(".safetensors" in name for name in names):
     format_detection.refuse_other_weights(path, names)
   tensors = safetensors_file.open_folder(path)
+  tensors, about_prefix = _without_prefix(tensors)
   about_copies = hf_head.take_copies(path, tensors)
   via_embedding, about_head = hf_head.take_head(path, tensors, saved)
   config, assumed = hf_config.read(path, saved, via_embedding, given)
@@ -56,7 +58,7 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
       name: _transposed_if(row.hf_transposed, tensors[row.hf_name])
       for name, row in t5_params.table(config).items()
     },
-    assumed=(*assumed, *about_copies, *about_head),
+    assumed=(*assumed, *about_prefix, *about_copies, *about_head),
     metadata={"hf": metadata},
   )
 
@@ -111,6 +113,20 @@ def check(checkpoint: Checkpoint, vocabulary: Vocabulary | None) -> None:
   if vocabulary is not None:
     hf_tokenizer.check(vocabulary)
   hf_config.as_json(checkpoint.config, "float32")
+
+
+def _without_prefix(
+  tensors: dict[str, Leaf],
+) -> tuple[dict[str, Leaf], list[str]]:
+  """The tensors by T5's names, where a wrapper has put its own before all."""
+  ends = (
+    n.removesuffix(HF_EMBEDDING) for n in tensors if n.endswith(HF_EMBEDDING)
+  )
+  prefix = next(ends, "")
+  if not prefix or not all(name.startswith(prefix) for name in tensors):
+    return tensors, []
+  named = {name.removeprefix(prefix): leaf for name, leaf in tensors.items()}
+  return named, [f"names: {prefix!r} is left out before each"]
 
 
 def _transposed_if(transposed: bool, leaf: Leaf) -> Leaf:

@@ -34,6 +34,10 @@ _LICENSES = (
   ("teacher_license", "Teacher"),
   ("data_license", "Data"),
 )
+_NO_CACHE = (
+  "\n\nIts decoder is deeper than its encoder: transformers 5 generates from it"
+  " with `model.generate(…, use_cache=False)` alone."
+)
 _BOUNDS = ("_ci_low", "_ci_high")
 
 
@@ -59,12 +63,19 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
       " (Agarwal et al., ICLR 2024)."
     )
   facts = [("Parameters", t5_params.num_parameters(checkpoint.config))]
-  facts += [(label, card.get(name)) for name, label in _FACTS]
+  # A run without a teacher has none that is unknown.
+  has_teacher = is_student or not card
+  facts += [
+    (label, card.get(name))
+    for name, label in _FACTS
+    if has_teacher or not name.startswith("teacher")
+  ]
   if checkpoint.step is not None:
     facts.append(("Step of this checkpoint", checkpoint.step))
   licenses = [
     (label, fields.get(name) or f"{_UNKNOWN}: not given when it was exported")
     for name, label in _LICENSES
+    if has_teacher or name != "teacher_license" or name in fields
   ]
   parts = [
     _front_matter(fields.get("license"), is_student),
@@ -92,6 +103,7 @@ def _front_matter(license_name: str | None, is_student: bool) -> str:
 
 def _usage(checkpoint: Checkpoint) -> str:
   config = checkpoint.config
+  is_deeper = config.num_decoder_layers > config.num_encoder_layers
   own_head = config.bias_per_layer and not config.logits_via_embedding
   # Version 5 scales the states of every umT5 as if its head were tied.
   untie = "model.config.tie_word_embeddings = False  # for transformers 5\n"
@@ -100,7 +112,7 @@ def _usage(checkpoint: Checkpoint) -> str:
     "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n"
     'tokenizer = AutoTokenizer.from_pretrained("path/of/this/folder")\n'
     'model = AutoModelForSeq2SeqLM.from_pretrained("path/of/this/folder")\n'
-    f"{untie * own_head}```"
+    f"{untie * own_head}```{_NO_CACHE * is_deeper}"
   )
 
 

@@ -41,7 +41,8 @@ _LFS_POINTER = b"version https://git-lfs"
 def open_folder(folder: Path) -> dict[str, Leaf]:
   """{name: tensor} of a folder, of one file or of those of its index, sorted.
 
-  Of a type that is not read, `dtype` is its name in the file ("F16").
+  float16 is read as float32, which is exact. Of a type that is not read,
+  `dtype` is its name in the file ("F64").
 
   Raises:
     UserError: nothing there, damaged, or files and index that do not agree;
@@ -153,7 +154,10 @@ def _leaf(file: Path, name: str, part: Any) -> Leaf:
       return tensors.get_tensor(name)
 
   kind = part.get_dtype()
-  return Leaf(tuple(part.get_shape()), _DTYPES.get(kind, kind), read)
+  leaf = Leaf(tuple(part.get_shape()), _DTYPES.get(kind, kind), read)
+  if kind == "F16":  # each of its numbers is one of float32
+    leaf = leaf.map(lambda array: array.astype("float32"), dtype="float32")
+  return leaf
 
 
 @contextlib.contextmanager

@@ -39,6 +39,20 @@ def test_logits_equal_those_of_transformers(golden, name):
   )
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.model."])
+def test_the_prefix_of_a_wrapper_is_left_out(golden, tmp_path, prefix):
+  saved = golden / "hf" / "t5_1_0"
+  folder = tmp_path / "a"
+  shutil.copytree(saved, folder)
+  tensors = safetensors_file.open_folder(saved)
+  safetensors_file.write_folder(
+    folder, {f"{prefix}{name}": leaf for name, leaf in tensors.items()}
+  )
+  opened, plain = (hf_folder.open_checkpoint(p, {}) for p in (folder, saved))
+  assert f"names: {prefix!r} is left out before each" in opened.assumed
+  tiny_models.assert_same_arrays(opened.leaves, plain.leaves)
+
+
 @pytest.mark.parametrize("name", SAVED)
 def test_there_and_back_is_the_same_folder(golden, tmp_path, name):
   """Each tensor; of a model in one file, the file."""

@@ -105,6 +105,22 @@ def test_what_is_unknown_is_said_to_be():
   assert "How the model was trained: unknown to the converter" in page
 
 
+def test_a_run_without_a_teacher_has_none_that_is_unknown():
+  page = page_of(
+    run={"card": FACTS | {"teacher": "", "teacher_parameters": None}}
+  )
+  assert "Steps | 400" in page
+  assert "eacher" not in page
+
+
+def test_a_deeper_decoder_is_generated_from_without_a_cache():
+  for depth in (1, 3):
+    config = T5Config.from_size(
+      tiny_models.SIZE, num_encoder_layers=2, num_decoder_layers=depth
+    )
+    assert ("use_cache=False" in page_of(config=config)) == (depth == 3)
+
+
 @pytest.mark.parametrize("per_layer", [False, True])
 @pytest.mark.parametrize("tied", [False, True])
 def test_transformers_has_to_be_told_of_an_untied_umt5(per_layer, tied):

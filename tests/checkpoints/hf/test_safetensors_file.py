@@ -229,6 +229,10 @@ def test_what_was_not_downloaded_is_told_from_damage(tmp_path, change, message):
 
 def test_other_types_are_named_as_the_file_names_them(tmp_path):
   header = {"a": entry("F16", [2], 0, 4), "b": entry("F8_E4M3", [2], 4, 6)}
-  (tmp_path / FILE).write_bytes(by_hand(header, b"123456"))
+  halves = np.array([1 / 3, 65504], np.float16)
+  (tmp_path / FILE).write_bytes(by_hand(header, halves.tobytes() + b"12"))
   tensors = safetensors_file.open_folder(tmp_path)
-  assert [leaf.dtype for leaf in tensors.values()] == ["F16", "F8_E4M3"]
+  assert [leaf.dtype for leaf in tensors.values()] == ["float32", "F8_E4M3"]
+  read = tensors["a"].read()
+  assert read.dtype == np.float32
+  np.testing.assert_array_equal(read, halves)
