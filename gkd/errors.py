@@ -51,7 +51,8 @@ def is_text(value: str) -> bool:
 def explaining_memory(remedy: str) -> Iterator[None]:
   """Turns a lack of memory, of a device or of the host, into one line.
 
-  JAX raises what XLA says as a RuntimeError; only its text tells the kind.
+  JAX raises what XLA says as a RuntimeError; only its text tells the kind, and
+  on a CPU that is INTERNAL where a computation could not be dispatched.
 
   Raises:
     UserError: memory is out; `remedy` says what takes less of it.
@@ -59,11 +60,12 @@ def explaining_memory(remedy: str) -> Iterator[None]:
   try:
     yield
   except (MemoryError, RuntimeError) as error:
-    text = str(error)
-    if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in text:
+    text = str(error).strip().partition("\n")[0]
+    told = "RESOURCE_EXHAUSTED" in text or "Out of memory" in text
+    if isinstance(error, RuntimeError) and not told:
       raise
-    reason = text.strip().partition("\n")[0]
-    raise UserError(f"out of memory ({reason}); {remedy}") from error
+    reason = text.rpartition(": ")[2].rstrip(".")
+    raise UserError(f"memory is out ({reason}); {remedy}") from error
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:

@@ -308,7 +308,7 @@ def test_a_model_that_is_not_finite_has_no_scores(
 
 def test_an_evaluation_without_memory_names_its_macros(monkeypatch):
   monkeypatch.setattr(evaluate, "generate", lambda *_, **__: jnp.zeros(1 << 50))
-  message = r"out of memory \(RESOURCE_EXHAUSTED.*\); lower EVAL_BATCH_SIZE"
+  message = r"memory is out \(Out of memory .*\); lower EVAL_BATCH_SIZE"
   with pytest.raises(UserError, match=message):
     run(make_params(), make_evaluation())
 

@@ -1,5 +1,6 @@
 """Stages are done once, and only for what they were made with."""
 
+import argparse
 import types
 
 import numpy as np
@@ -45,6 +46,13 @@ def test_a_folder_with_results_of_something_else_is_refused(tmp_path):
   with pytest.raises(UserError, match=r"holds results\.json, which"):
     Stages(tmp_path, "made with this", num_stages=1)
   assert [f.name for f in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_seed_that_is_none_is_refused_before_the_first(tmp_path):
+  args = argparse.Namespace(seeds=[0, -1], output=str(tmp_path / "out"))
+  with pytest.raises(UserError, match="RANDOM_SEED is -1; give 0 to"):
+    pipeline.main(args)
+  assert not list(tmp_path.iterdir())
 
 
 def test_the_digest_depends_on_the_teacher_and_on_every_gin_file(

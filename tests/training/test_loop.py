@@ -317,7 +317,12 @@ def test_an_update_that_is_not_finite_is_not_saved(tmp_path, caches):
     (
       MemoryError("16 TiB"),
       UserError,
-      r"of memory \(16 TiB\); lower BATCH_SIZE",
+      r"memory is out \(16 TiB\); lower BATCH_SIZE",
+    ),
+    (
+      RuntimeError("INTERNAL: Error: Out of memory allocating 9 bytes.\nat"),
+      UserError,
+      r"memory is out \(Out of memory allocating 9 bytes\); lower BATCH_SIZE",
     ),
     (RuntimeError("another"), RuntimeError, "^another$"),
   ],

@@ -38,6 +38,7 @@ from gkd.text import task_modules
 from gkd.text.vocabulary import Vocabulary
 
 log = logging.getLogger("gkd")
+_MOST_WORKERS = 256
 
 _QUIET_SECONDS = 1.0  # a small cache needs no progress line
 
@@ -54,8 +55,8 @@ def find_or_build(
     check: also read an existing cache and compare its hashes, and ask the task
       for its arguments; a damaged or stale cache is rebuilt.
   """
-  if num_workers is not None and num_workers < 1:
-    raise UserError(f"{num_workers} workers; give 1 or more")
+  if num_workers is not None and not 1 <= num_workers <= _MOST_WORKERS:
+    raise UserError(f"{num_workers} workers; give 1 to {_MOST_WORKERS}")
   path = lookup.find(spec)
   if path is None:
     return _build(spec, num_workers, check)

@@ -33,6 +33,7 @@ from gkd.cli import sample_command
 from gkd.cli import train_command
 from gkd.config import configuration
 from gkd.config.records import Folders
+from gkd.config.records import check_seed
 from gkd.experiments.quickstart import result_rows
 from gkd.experiments.quickstart.stages import Stages
 from gkd.report import page
@@ -78,6 +79,8 @@ METHODS = (
 
 def main(args: argparse.Namespace) -> None:
   """Runs what is not done yet, then prints and writes the results."""
+  for seed in args.seeds:  # now, and not after the seeds before it
+    check_seed(seed)
   # Matrices this small are multiplied faster by one thread than by many:
   # 45 against 66 ms an update on two cores.
   os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")

@@ -281,7 +281,7 @@ def test_rows_beyond_the_limit_are_counted_over_shards(tmp_path, caplog):
   with pytest.raises(UserError, match=f"{ROWS - 10} rows have more than 6"):
     make(tmp_path, lengths=lengths, overlong="refuse")
   assert not list(tmp_path.glob("caches/faults/.*.partial"))
-  with pytest.raises(UserError, match="0 workers; give 1 or more"):
+  with pytest.raises(UserError, match="0 workers; give 1 to 256"):
     make(tmp_path, num_workers=0)
 
 
