@@ -21,6 +21,7 @@ import importlib.util
 import json
 import logging
 from pathlib import Path
+import time
 from typing import Any
 from typing import Protocol
 
@@ -182,8 +183,14 @@ class MLflow:
     return run_id
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
-    for name, value in values.items():
-      self._client.log_metric(self._id, name, value, step=step)
+    import mlflow
+
+    now = int(time.time() * 1000)  # one call for all: each is a request
+    metrics = [
+      mlflow.entities.Metric(name, value, now, step)
+      for name, value in values.items()
+    ]
+    self._client.log_batch(self._id, metrics=metrics)
 
   def samples(self, step: int, rows: Sequence[Row]) -> None:
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
