@@ -38,6 +38,7 @@ GENERATION_FILE = "generation_config.json"
 _T5_EXTRA_IDS = 100
 _BYT5_EXTRA_IDS = 125
 _SPECIAL = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
+_OTHERS = ("bos", "cls", "mask", "sep")
 _CONFIG_TYPES = {
   "added_tokens_decoder": dict,
   "additional_special_tokens": list,
@@ -62,9 +63,11 @@ def load(folder: str | os.PathLike) -> Vocabulary | None:
   settings = _settings(folder)
   outside = list(_read_json(folder / _ADDED_FILE, {}))  # {token: id}
   added = [*_added(settings), *outside]
-  special = {n: _text(settings.get(f"{n}_token")) for n in (*_SPECIAL, "bos")}
+  special = {
+    name: _text(settings.get(f"{name}_token")) for name in (*_SPECIAL, *_OTHERS)
+  }
   # transformers adds those that the model file does not have.
-  added += [special[name] for name in _SPECIAL if special[name]]
+  added += filter(None, special.values())
   if (settings.get("tokenizer_class") or "").startswith("ByT5"):
     _refuse_added(folder, added)
     extra_ids = _extra_ids(folder, settings, outside, _BYT5_EXTRA_IDS)
@@ -89,6 +92,13 @@ def load(folder: str | os.PathLike) -> Vocabulary | None:
       fast, tokenizer, pad, eos
     )
     plain = SentencePieceVocabulary(model, content=content)
+    inside = _num_sentinels(plain.piece(i) for i in range(plain.size))
+    stated = _extra_ids(folder, settings, outside, extra_ids)
+    if stated > extra_ids + inside:
+      raise UserError(
+        f"{tokenizer} has {extra_ids + inside} <extra_id_…>, but {CONFIG_FILE}"
+        f" and the files beside it {stated}; give the folder of one tokenizer"
+      )
   # Pieces of the file that the settings name are no added ones.
   own = [text for text in special.values() if plain.id_of(text) is not None]
   _refuse_added(folder, added, own)
@@ -102,7 +112,7 @@ def _settings(folder: Path) -> dict[str, Any]:
   older = _read_json(folder / _SPECIAL_FILE, _CONFIG_TYPES)
   key = "additional_special_tokens"
   settings[key] = [*(settings.get(key) or []), *_added(older)]
-  for key in (f"{name}_token" for name in (*_SPECIAL, "bos")):
+  for key in (f"{name}_token" for name in (*_SPECIAL, *_OTHERS)):
     ours, theirs = _text(settings.get(key)), _text(older.get(key))
     if ours and theirs and ours != theirs:
       raise UserError(

@@ -144,6 +144,23 @@ def test_a_lone_tokenizer_json_gives_the_same_ids(
   assert "equal pieces but unequal files" in difference
 
 
+def test_a_lone_tokenizer_json_has_the_sentinels_of_its_settings(
+  tmp_path, spiece_file
+):
+  (tmp_path / "tokenizer.json").write_text(
+    json.dumps(fast_json(spiece_file, 5))
+  )
+  for stated in (0, 5):
+    settle(tmp_path, extra_ids=stated)
+    assert tokenizer_folder.load(tmp_path).size == 305
+  settle(tmp_path, extra_ids=100)
+  refused(
+    tmp_path, "has 5 <extra_id_…>, but tokenizer_config.json .* 100; give"
+  )
+  settle(tmp_path, additional_special_tokens=LISTED[:7])
+  refused(tmp_path, "has 5 <extra_id_…>, but .* 7; give")
+
+
 def test_our_own_spec_is_read_from_the_folder_or_below_it(
   tmp_path, spiece_file
 ):
@@ -173,6 +190,8 @@ ADDED = {"300": {"content": "<extra_id_0>"}, "400": {"content": "<tool>"}}
       "tokens that somebody added, '<tool>'; expected T5's own",
     ),
     ({"pad_token": "[PAD]"}, r"tokens that somebody added, '\[PAD\]'"),
+    ({"mask_token": "[MASK]"}, r"tokens that somebody added, '\[MASK\]'"),
+    (BYTES | {"cls_token": {"content": "<c>"}}, "somebody added, '<c>'"),
     (BYTES | {"eos_token": "<|end|>"}, r"somebody added, '<\|end\|>'"),
     ({"additional_special_tokens": 5}, "tokens 5; expected a list"),
     (
