@@ -76,6 +76,7 @@ setup(
   install_requires=CORE,
   extras_require={
     "data": DATA,
+    "completion": ["shtab>=1.13,<2"],
     "lint": LINT,
     "test": TEST,
     "parity": PARITY,

@@ -57,6 +57,10 @@ def make(args: argparse.Namespace, folders: Folders) -> None:
   """
   why = "gkd cache make makes caches and reads none"
   configuration.refuse_idle_flags([(["TRAIN_CACHE", "EVAL_CACHE"], why)])
+  if args.split:
+    names = ["TRAIN_SPLIT", "EVAL_SPLIT"]
+    names += ["EVAL_TASK"] * gin_table.is_bound("TRAIN_SPLIT")
+    configuration.refuse_idle_flags([(names, "--split says which to make")])
   # A task that is only evaluated, as SVAMP, names no training split.
   scopes = {"train": "TRAIN_SPLIT", "eval": "EVAL_SPLIT"}
   splits = [

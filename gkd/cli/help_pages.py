@@ -27,7 +27,8 @@ on the student's own answers. New here? Run: gkd quickstart
 A run is described by gin files and single values, and each command writes into
 one folder: training into MODEL_DIR, sampling into OUTPUT_DIR. A command that
 was stopped or killed goes on where it was when it is given again.
-What each reads, writes and can be told: gkd COMMAND --help
+What each reads, writes and can be told: gkd COMMAND --help. Completion in bash
+or zsh: pip install shtab; eval "$(shtab --shell=bash gkd.cli.parser.build)"
 {_CODES}
 example:
 {_TEACHER}
@@ -270,6 +271,31 @@ example:
   gkd convert flan_t5_small/checkpoint_1198000 models/flan_small --to=gkd \\
     --tokenizer=spiece.model
   gkd convert runs/gkd student --to=hf --license=apache-2.0
+""",
+  "list": f"""\
+list tasks, models, methods or divergences
+
+reads, writes:
+  headers of the gin files in configs/, to the terminal; names are those that
+  --gin_file and, of models, STUDENT_MODEL and TEACHER_MODEL take
+{_CODES}
+example:
+  gkd list methods
+""",
+  "config": f"""\
+print the effective configuration of a command
+
+{_GIN}
+reads, writes:
+  what gkd train, evaluate or sample would read with the same flags of gin; to
+  the terminal, as one gin file: what config.gin of a run would be
+knobs:
+  those of the command, such as MODEL_DIR, in the headers of its gin files
+resume:
+  nothing to resume
+{_CODES}
+example:
+  gkd config --gin_file=test/sft.gin --gin.MODEL_DIR=/tmp/gkd/teacher
 """,
   "report": f"""\
 turn run folders into one self-contained HTML page

@@ -175,6 +175,23 @@ def _quickstart(args) -> None:
   pipeline.main(args)
 
 
+def _list(args) -> None:
+  from gkd.cli import list_command
+
+  print("\n".join(list_command.entries(args.kind)))
+
+
+def _config(args) -> None:
+  _prepare(args)
+  from gkd.config import command_records as records
+  from gkd.config import configuration
+
+  kinds = records.EvaluateConfig, records.SampleConfig, records.TrainConfig
+  kind = next(filter(configuration.describes, kinds), records.TrainConfig)
+  configuration.build(kind)
+  print(configuration.operative(), end="")
+
+
 def _cache(args) -> None:
   from gkd.cli import cache_command
 
@@ -250,6 +267,8 @@ _COMMANDS = {
   "sample": _sample,
   "cache": _cache,
   "convert": _convert,
+  "list": _list,
+  "config": _config,
   "report": _report,
   "bench": _bench,
   "quickstart": _quickstart,

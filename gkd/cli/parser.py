@@ -1,6 +1,8 @@
 """Flags of the `gkd` command; runs nothing and imports only the help texts."""
 
 import argparse
+import difflib
+import re
 from typing import Any
 
 from gkd import __version__
@@ -9,6 +11,9 @@ from gkd.cli import help_pages
 _SWITCH = "store_true"
 _LIST = {"action": "append", "default": []}
 _DEFAULT = "(default: %(default)s)"
+# Values that `shtab`, which writes a shell's completion, completes as paths.
+_PATHS = {"DIR", "DST", "FILE", "PATH", "SRC"}
+_COMPLETE_PATHS = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 
 
 def _flag(name: str, help: str, **kwargs: Any) -> tuple[str, dict[str, Any]]:
@@ -146,6 +151,14 @@ _FLAGS = {
       )
     ),
   ],
+  "list": [
+    _flag(
+      "kind",
+      "what to list",
+      choices=("tasks", "models", "methods", "divergences"),
+    ),
+  ],
+  "config": [_GIN],
   "report": [
     _flag("dirs DIR", "a run, an evaluation or a folder of them", nargs="+"),
     _flag("--output FILE", f"the page {_DEFAULT}", default="report.html"),
@@ -196,7 +209,9 @@ def build() -> argparse.ArgumentParser:
       allow_abbrev=False,
     )
     for flag, arguments in flags:
-      parsers[name].add_argument(flag, **arguments)
+      action = parsers[name].add_argument(flag, **arguments)
+      if arguments.get("metavar") in _PATHS:
+        action.complete = _COMPLETE_PATHS
   return parser
 
 
@@ -205,4 +220,13 @@ class _Parser(argparse.ArgumentParser):
 
   def error(self, message: str):
     message = " ".join(message.split())
-    self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+    hint = f"; see {self.prog} --help"
+    given = re.search(
+      r"(?:choice: '|unrecognized arguments: )([\w-]+)", message
+    )
+    known = re.findall(r"\w+", message.partition("choose from")[2])
+    known += [flag for flags in _FLAGS.values() for flag, _ in flags]
+    near = given and difflib.get_close_matches(given[1], known, n=1)
+    if near:
+      hint = f"; did you mean {near[0]}?"
+    self.exit(2, f"{self.prog}: {message}{hint}\n")

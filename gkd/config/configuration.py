@@ -108,6 +108,11 @@ def load(files: Sequence[str], bindings: Sequence[str]) -> None:
   gin_table.refuse_wrong_types()
 
 
+def describes(cls: type, scope: str = "") -> bool:
+  """Whether the files describe an object of a class."""
+  return (scope, _selector(cls)) in gin_config._CONFIG
+
+
 def build(cls: type, scope: str = "") -> Any:
   """The object of class `cls` that the bindings of a gin scope describe.
 
@@ -115,13 +120,12 @@ def build(cls: type, scope: str = "") -> Any:
     UserError: no file describes it, values are missing, or an object refused
       its own.
   """
-  selector = f"{cls.__module__}.{cls.__qualname__}"
-  if (scope, selector) not in gin_config._CONFIG:
+  if not describes(cls, scope):
     raise UserError(
       f"no --gin_file describes a {cls.__name__!r}: start with one of"
       f" runs/ or experiments/ in {config_folder()}, then add others"
     )
-  reached = gin_table.reachable((scope, selector))
+  reached = gin_table.reachable((scope, _selector(cls)))
   _refuse_missing(reached)
   if not scope:  # with one it is a part, which does not read everything
     _overrides.refuse_unread(reached, cls.__name__)
@@ -144,6 +148,10 @@ def refuse_idle_flags(idle: Iterable[tuple[Sequence[str], str]]) -> None:
   """Refuses flags for macros that have no effect here, each with the reason."""
   for names, why in idle:
     _overrides.refuse_idle_flags(names, why)
+
+
+def _selector(cls: type) -> str:
+  return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _parse_file(file: str) -> None:

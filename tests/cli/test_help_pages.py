@@ -17,6 +17,7 @@ from gkd.config import records
 RUNS = {
   "train": command_records.TrainConfig,
   "bench": command_records.TrainConfig,
+  "config": command_records.TrainConfig,
   "evaluate": command_records.EvaluateConfig,
   "sample": command_records.SampleConfig,
 }
@@ -57,7 +58,7 @@ def test_a_page_answers_what_a_newcomer_asks(name, helps):
   parts = ["\nexit code:\n", "\nexample:\n  gkd ", "write"]
   if name:
     parts += ["reads", help_pages.PAGES[name].partition("\n")[0][1:] + "."]
-  if name and name not in ("cache list", "cache check"):
+  if name and name not in ("cache list", "cache check", "list"):
     parts += ["\nresume:\n"]
   for part in parts:
     assert part in text, part

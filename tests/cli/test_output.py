@@ -38,6 +38,7 @@ def test_a_link_to_nowhere_is_no_folder(tmp_path, capsys):
   ("action", "flag"),
   [
     (["make"], "EVAL_CACHE"),
+    (["make", "--split=test"], "EVAL_TASK"),
     (["vocabulary", "--size=9", "--output=x.model"], "VOCABULARY"),
   ],
 )
