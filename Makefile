@@ -3,6 +3,7 @@
 #   make quickstart   distil a small T5 on a CPU and show the comparison
 #   make test         the test suite (no network after the installation)
 #   make soak         kills a run at 100 random moments; about an hour
+#   make hostile      1,000 bad command lines, 1,000 damaged files; half an hour
 #   make parity       compares live with PyTorch and transformers; tries trackers
 #   make venv         only the environment; then: . .venv/bin/activate
 #   make lint         ruff, lint and format check
@@ -30,7 +31,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile \
 comma := ,
 VENV_STAMP := $(VENV)/.stamp-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: quickstart test soak parity venv lint clean
+.PHONY: quickstart test soak hostile parity venv lint clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: venv
@@ -41,6 +42,9 @@ test: $(VENV)/.stamp-test
 
 soak: $(VENV)/.stamp-test
 	$(BIN)/python -m tests.faults.soak $(ARGS)
+
+hostile: $(VENV)/.stamp-test
+	$(BIN)/python -m tests.faults.hostile_commands $(ARGS)
 
 parity: $(VENV)/.stamp-parity
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m parity $(ARGS)
