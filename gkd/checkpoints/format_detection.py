@@ -169,6 +169,12 @@ def _refusal(path: Path, names: set[str]) -> str:
     )
   if path.is_file():
     return f"{path} is a file; give its folder: {_EXPECTED}"
+  if saved := [n for n in names if re.fullmatch(r"checkpoint-\d+", n)]:
+    newest = max(saved, key=lambda name: int(name.rpartition("-")[2]))
+    return (
+      f"{path} holds checkpoints of a trainer; give one of them, as the newest,"
+      f" {path / newest}"
+    )
   some = ", ".join(sorted(names)[:3])
   return f"{path} (with {some}, …) is no checkpoint that gkd reads; {_EXPECTED}"
 

@@ -30,9 +30,18 @@ _RENAMED = {
   "EVAL_OUTPUT_DIR": "MODEL_DIR",
   "INFER_OUTPUT_DIR": "OUTPUT_DIR",
   "LOSS_NORMALIZING_FACTOR": "REDUCTION",
+  "MIXTURE_OR_TASK_MODULE": "TASK_MODULE",  # where a file sets that one
   "MODEL": "STUDENT_MODEL",
   "NUM_MODEL_PARTITIONS": "MODEL_PARALLELISM",
   "TRAIN_STEPS_RELATIVE": "TRAIN_STEPS",
+  # TRL's.
+  "BETA": "divergence.GeneralizedJSD.beta",
+  "GRADIENT_ACCUMULATION_STEPS": "MICRO_BATCHES",
+  "LMBDA": "STUDENT_DATA_FRACTION",
+  "MAX_NEW_TOKENS": "TASK_FEATURE_LENGTHS",
+  "NUM_TRAIN_EPOCHS": "TRAIN_STEPS",
+  "PER_DEVICE_TRAIN_BATCH_SIZE": "BATCH_SIZE",
+  "TEMPERATURE": "SAMPLING_TEMPERATURE",
 }
 # Of T5X, without a counterpart: docs/from_t5x.md says why.
 _OF_T5X = {
@@ -137,11 +146,12 @@ class Overrides:
 
 def _corrected(name: str, known: Iterable[str]) -> str:
   """What is wrong with the name of a macro, and the right one."""
-  if name in _RENAMED:
-    return f"{name} is called {_RENAMED[name]} here"
+  upper = name.upper()
+  if upper in _RENAMED:
+    return f"{name} is called {_RENAMED[upper]} here"
   if name in _OF_T5X:
     return f"{name} of T5X has no counterpart"
-  close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
+  close = difflib.get_close_matches(upper, sorted(known), n=3, cutoff=0.6)
   return f"nothing reads {name!r}" + (
     f" (did you mean {' or '.join(close)}?)" * bool(close)
   )

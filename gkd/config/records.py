@@ -60,7 +60,7 @@ class DataConfig:
   task: str
   split: str
   lengths: Mapping[str, int]
-  module: str = ""
+  module: str | None = ""
   vocabulary: str | None = ""
   extra_ids: int = 0
   overlong: Overlong = CacheSpec.overlong

@@ -104,6 +104,13 @@ HALF = "is a half-written checkpoint, as its name says"
     ([], ".", "is empty; expected a run or saved model"),
     (["thesis.tex"], ".", r"\(with thesis.tex, …\) is no checkpoint"),
     (["thesis.tex"], "thesis.tex", "is a file; give its folder"),
+    (
+      ["checkpoint-500/config.json", "checkpoint-1000/config.json"],
+      *(
+        ".",
+        "of a trainer; give one of them, as the newest, .*/checkpoint-1000",
+      ),
+    ),
     *(
       (["checkpoint", "m.ckpt-7.index"], path, "Mesh TensorFlow .*_tf_checkp")
       for path in (".", "m.ckpt-7", "m.ckpt-7.index")

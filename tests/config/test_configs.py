@@ -270,6 +270,7 @@ def test_all_unknown_macros_are_told_in_one_message(tmp_path):
   [
     ("MIXTURE_OR_TASK_MODULE = 'my.tasks'", "my.tasks"),
     ("TASK_MODULE = 'my.tasks'", "my.tasks"),
+    ("MIXTURE_OR_TASK_MODULE = None", None),
     ("", ""),
   ],
 )
@@ -396,6 +397,7 @@ def test_a_default_stands_in_the_field_of_a_record_alone():
     ("FIXED_SOURCE", "OFF_POLICY_SOURCE"),
     ("FIRST_STEP", "INITIAL_STEP"),
     ("TRAIN_STEPS_RELATIVE", "TRAIN_STEPS"),
+    ("lmbda", "STUDENT_DATA_FRACTION"),
   ],
 )
 def test_another_name_of_a_macro_is_refused_with_ours(old, new, tmp_path):
