@@ -27,9 +27,9 @@ import tempfile
 
 from gkd import files
 from gkd.cli import parser
-from gkd.cli.quiet_import import QuietImport
 from gkd.errors import UserError
 from gkd.errors import is_text
+from gkd.quiet_import import QuietImport
 from gkd.terminal import Escaped
 from gkd.training import preemption
 

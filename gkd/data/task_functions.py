@@ -15,11 +15,13 @@ import importlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from typing import Any
 
 from gkd.errors import UserError
+from gkd.quiet_import import QuietImport
 from gkd.text.vocabulary import Vocabulary
 
 PREFIX = "seqio:"
@@ -110,6 +112,7 @@ class _Child:
 def _serve(far: Any, module: str, task: str, vocabulary: Vocabulary) -> None:
   """Answers calls until the other side is gone."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  sys.meta_path.insert(0, QuietImport("tensorflow"))
   import jax  # not by the workers that import this module
 
   # Accelerators are the models': TensorFlow would take all of their memory.

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gkd.cli.quiet_import import QuietImport
+from gkd.quiet_import import QuietImport
 
 NOISY = "import os\nos.write(2, b'banner')\n"
 
