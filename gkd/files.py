@@ -4,28 +4,44 @@ files.write_text(folder / "config.gin", text)
 about = files.read_json(folder / "metadata.json", {"step": int})
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 import errno
 import json
+import math
 import os
 from pathlib import Path
+import reprlib
+import stat
 import threading
 from typing import Any
 
 from gkd.errors import UserError
 
-# What the user can mend: free space, another quota, rights, another mount.
-_MENDABLE = {
-  errno.EACCES,
-  errno.EDQUOT,
-  errno.EFBIG,
-  errno.ENAMETOOLONG,
-  errno.ENOSPC,
-  errno.EPERM,
-  errno.EROFS,
+# What the system refuses and the user can mend, and how.
+_SPACE = "free some space"
+_PLACE = "give a place that may be read and written"
+_REMEDIES = {
+  errno.ENOSPC: _SPACE,
+  errno.EDQUOT: _SPACE,
+  errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+  errno.EMFILE: "raise the limit of open files (ulimit -n)",
+  errno.ENFILE: "close other programs, which have too many files open",
+  errno.EACCES: _PLACE,
+  errno.EPERM: _PLACE,
+  errno.EROFS: _PLACE,
+  errno.EIO: "look after the disk, or give another one",
+  errno.ESTALE: "mount the file server again, or give another place",
+  errno.ENAMETOOLONG: "give a shorter name",
+  errno.ENOTDIR: "give another place",
+  errno.EISDIR: "give another name",
 }
+# Of an index, a description or a list of hashes: ten times the largest known.
+MAX_JSON_BYTES = 16 << 20
+_MARKED_BYTES = 4096
+Types = Mapping[Any, Any]  # see `check_types`
 _JSON_TYPES = {
   bool: "true or false",
   dict: "an object",
@@ -33,6 +49,7 @@ _JSON_TYPES = {
   int: "a whole number",
   list: "a list",
   str: "text",
+  type(None): "null",
 }
 
 
@@ -51,7 +68,8 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
   writer = f"{os.getpid()}-{threading.get_native_id()}"
   partial = path.with_name(f".{path.name}.{writer}.partial")
   try:
-    with partial.open("wb") as file:
+    partial.unlink(missing_ok=True)
+    with partial.open("xb") as file:  # never through a link
       file.write(content)
       file.flush()
       os.fsync(file.fileno())
@@ -67,10 +85,34 @@ def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
   write_text(path, text + "\n")
 
 
+def check_regular(
+  path: str | os.PathLike, max_bytes: int | None = None
+) -> None:
+  """Raises an OSError for a pipe or a device, which may block or never end.
+
+  And for a file that is larger, if `max_bytes` is given.
+  """
+  about = os.stat(path)
+  reason = ""
+  if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
+    reason = "it is no regular file"
+  elif max_bytes is not None and about.st_size > max_bytes:
+    reason = f"larger than {max_bytes >> 20} MiB, as no such file is"
+  if reason:
+    raise OSError(errno.EINVAL, reason, str(path))
+
+
+def read_bytes(path: str | os.PathLike, max_bytes: int) -> bytes:
+  """The content of a file that `check_regular` accepts; no other is opened."""
+  check_regular(path, max_bytes)
+  return Path(path).read_bytes()
+
+
 def read_json(
   path: str | os.PathLike,
-  types: Mapping[str, type | tuple[type, ...]],
+  types: Types,
   remedy: str = "download it again",
+  max_bytes: int = MAX_JSON_BYTES,
 ) -> dict[str, Any]:
   """The object in a JSON file.
 
@@ -78,12 +120,13 @@ def read_json(
     path: of the file.
     types: of the fields that are used, see `check_types`.
     remedy: what to do with a damaged one.
+    max_bytes: of the file.
 
   Raises:
     UserError: unreadable, no object, or a field of another type.
   """
   try:
-    content = json.loads(Path(path).read_text("utf-8"))
+    content = json.loads(read_bytes(path, max_bytes).decode("utf-8"))
   except OSError as error:
     raise UserError(
       f"{path} cannot be read ({error.strerror}); {remedy}"
@@ -99,21 +142,49 @@ def read_json(
 def check_types(
   where: str | os.PathLike,
   content: Mapping[str, Any],
-  types: Mapping[str, type | tuple[type, ...]],
+  types: Types,
   remedy: str,
+  *,
+  required: bool = False,
 ) -> None:
-  """Raises a UserError where a field is neither absent, null nor of its type.
+  """Raises a UserError where a field is not of its type.
 
-  JSON's true and false are no numbers.
+  JSON's true and false are no numbers; numbers are finite and have 64 bits.
+
+  Args:
+    where: of the content, for the message.
+    content: the object.
+    types: {name: type, or several, [type of the parts of a list], {str: type of
+      the values of an object} or {name: type}, the fields that it must have}.
+    remedy: what to do with a damaged one.
+    required: whether a field may be neither absent nor null.
   """
-  for name, allowed in types.items():
+  for name, expected in types.items():
     value = content.get(name)
-    allowed = allowed if isinstance(allowed, tuple) else (allowed,)
-    if value is not None and type(value) not in allowed:
-      expected = " or ".join(_JSON_TYPES[one] for one in allowed)
-      raise UserError(
-        f"{where} has {name} {value!r:.60}; expected {expected}; {remedy}"
-      )
+    if value is not None or required:
+      _check_type(where, name, value, expected, remedy)
+
+
+def _check_type(where, name: str, value: Any, expected: Any, remedy) -> None:
+  kinds: Any = expected if isinstance(expected, tuple) else (expected,)
+  if isinstance(expected, list | dict):
+    kinds = (type(expected),)
+  is_huge = isinstance(value, int) and value.bit_length() > 63
+  is_huge |= isinstance(value, float) and not math.isfinite(value)
+  if type(value) not in kinds or is_huge:
+    known = " or ".join(_JSON_TYPES[one] for one in kinds)
+    raise UserError(
+      f"{where} has {name} {reprlib.repr(value)}; expected {known}; {remedy}"
+    )
+  parts: dict[Any, Any] = {}
+  if isinstance(expected, list):
+    parts = {i: (part, expected[0]) for i, part in enumerate(value)}
+  elif isinstance(expected, dict) and str in expected:
+    parts = {key: (part, expected[str]) for key, part in value.items()}
+  elif isinstance(expected, dict):
+    parts = {key: (value.get(key), one) for key, one in expected.items()}
+  for key, (part, one) in parts.items():
+    _check_type(where, f"{name}.{key}", part, one, remedy)
 
 
 def is_plain_name(name: Any) -> bool:
@@ -128,13 +199,13 @@ def is_plain_name(name: Any) -> bool:
 
 @contextlib.contextmanager
 def explaining(what: str) -> Iterator[None]:
-  """Turns a disk's refusal in the block into one line.
+  """Turns the system's refusal of a file in the block into one line.
 
   Args:
-    what: was to be done and how it goes on, in front of the reason.
+    what: was to be done and how it goes on, in front of reason and remedy.
 
   Raises:
-    UserError: the disk is full or may not be written to.
+    UserError: the disk is full, may not be written to, ….
   """
   try:
     yield
@@ -144,24 +215,25 @@ def explaining(what: str) -> Iterator[None]:
     reason = disk_trouble(error)
     if reason is None:
       raise
-    raise UserError(f"{what} ({reason})") from error
+    raise UserError(f"{what}: {reason}") from error
 
 
 def disk_trouble(error: BaseException) -> str | None:
-  """Why a disk refused to be written to; None if that was not the trouble.
+  """Why the system refused a file, and what to do; None for another trouble.
 
   Libraries pass the errors of the system on as a cause, in a group, or as the
   text of an error of their own.
   """
   if isinstance(error, BaseExceptionGroup):
     return next(filter(None, map(disk_trouble, error.exceptions)), None)
-  if isinstance(error, OSError) and error.errno in _MENDABLE:
+  if isinstance(error, OSError) and error.errno in _REMEDIES:
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{os.strerror(error.errno)}"
-  for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    return f"{where}{os.strerror(error.errno)}; {_REMEDIES[error.errno]}"
+  for number, remedy in _REMEDIES.items():
     if os.strerror(number) in str(error):
-      return os.strerror(number)
-  return disk_trouble(error.__cause__) if error.__cause__ is not None else None
+      return f"{os.strerror(number)}; {remedy}"
+  cause = error.__cause__ or error.__context__
+  return disk_trouble(cause) if cause is not None else None
 
 
 def check_folder(path: str, name: str) -> None:
@@ -184,8 +256,15 @@ def check_folder(path: str, name: str) -> None:
     )
 
 
-def check_file(path: str, name: str) -> None:
-  """Refuses a file that cannot be written into a folder that exists."""
+def check_file(path: str, name: str, mark: bytes = b"") -> None:
+  """Refuses a file that cannot be written into a folder that exists.
+
+  Args:
+    path: the file; "~" is expanded.
+    name: of the flag, for the message.
+    mark: is in the beginning of what the command writes: another file is not
+      replaced, and without a mark none is.
+  """
   file = Path(path).expanduser().absolute()
   if file.is_dir():
     raise UserError(f"{name} {path!r} is a folder; give the name of a file")
@@ -199,3 +278,44 @@ def check_file(path: str, name: str) -> None:
     raise UserError(
       f"{name} {path!r}: {target} cannot be written to; give another file"
     )
+  if os.path.lexists(file) and not _is_own(file, mark):
+    raise UserError(
+      f"{name} {path!r} is there and not what this command can replace; give"
+      " another name, or remove it"
+    )
+
+
+def _is_own(file: Path, mark: bytes) -> bool:
+  """Whether an existing file is empty, or has the mark of its command."""
+  if not file.is_file() or file.is_symlink():
+    return False
+  with file.open("rb") as content:
+    start = content.read(_MARKED_BYTES)
+  return not start or (mark and mark in start)
+
+
+def check_replaced(
+  folder: Path, names: Iterable[str], name: str, proof: str | None
+) -> None:
+  """Refuses a folder whose files would be replaced and may be another's.
+
+  Args:
+    folder: of the results.
+    names: of the files and folders that a command replaces or removes.
+    name: of the macro or flag, for the message.
+    proof: what is missing that would say that the command made them; None where
+      it is there.
+  """
+  held = [n for n in names if has_content(folder / n)]
+  if held and proof:
+    raise UserError(
+      f"{name} {folder} holds {held[0]}, which would be replaced, and {proof};"
+      f" give another {name}"
+    )
+
+
+def has_content(path: Path) -> bool:
+  """Whether there is a file with bytes in it, or a folder with files."""
+  if path.is_dir():
+    return any(path.iterdir())
+  return os.path.lexists(path) and path.lstat().st_size > 0

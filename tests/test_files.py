@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import threading
 
 import pytest
@@ -64,10 +65,57 @@ def grouped():
 @pytest.mark.parametrize("raising", [fail, caused, quoted, grouped])
 def test_a_full_disk_is_one_line_however_it_is_told(raising):
   with (
-    pytest.raises(UserError, match=r"cannot write y \(.*(space|Read-only)"),
+    pytest.raises(UserError, match=r"cannot write y: .*(free some|read and)"),
     files.explaining("cannot write y"),
   ):
     raising()
+
+
+@pytest.mark.parametrize(
+  ("number", "remedy"),
+  [
+    (errno.EMFILE, "ulimit -n"),
+    (errno.EFBIG, "ulimit -f"),
+    (errno.EIO, "look after the disk"),
+    (errno.ESTALE, "mount the file server again"),
+    (errno.EACCES, "give a place that may be read"),
+    (errno.ENAMETOOLONG, "give a shorter name"),
+  ],
+)
+def test_what_the_system_refuses_has_its_own_remedy(number, remedy):
+  text = os.strerror(number)
+  for error in (OSError(number, text, "x"), ValueError(f"INTERNAL: [{text}]")):
+    told = files.disk_trouble(error)
+    assert re.search(f"{text}; .*{remedy}", told)
+    assert "space" not in told
+
+
+def test_no_file_is_written_through_a_link(tmp_path, monkeypatch):
+  mine = tmp_path / "mine"
+  mine.write_text("x")
+  monkeypatch.setattr(os, "getpid", lambda: 7)
+  thread = threading.get_native_id()
+  (tmp_path / f".a.7-{thread}.partial").symlink_to(mine)
+  files.write_text(tmp_path / "a", "y")
+  assert (mine.read_text(), (tmp_path / "a").read_text()) == ("x", "y")
+
+
+@pytest.mark.parametrize(
+  ("content", "mark", "is_free"),
+  [(b"", b"", True), (b"x", b"", False), (b"ab", b"a", True), (b"b", b"a", 0)],
+)
+def test_only_files_of_the_same_command_are_replaced(
+  tmp_path, content, mark, is_free
+):
+  file = tmp_path / "file"
+  file.write_bytes(content)
+  (tmp_path / "link").symlink_to(file)
+  for path, free in ((file, is_free), (tmp_path / "link", False)):
+    if free:
+      files.check_file(str(path), "--output", mark)
+      continue
+    with pytest.raises(UserError, match="is there and not what this command"):
+      files.check_file(str(path), "--output", mark)
 
 
 def bug():

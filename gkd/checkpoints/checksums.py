@@ -33,20 +33,19 @@ def verify(path: Path) -> None:
     if state in _sound:
       return
     hashes = _hashes(path)
-    text = (path / HASHES_FILE).read_text("utf-8", "replace")
   except OSError as error:  # a bad disk, or a run that has just removed it
     raise UserError(
       f"damaged checkpoint {path}: {error.filename or 'a file'} cannot be read"
       f" ({error.strerror}); delete this folder or restore its files"
     ) from error
-  try:
-    expected = json.loads(text)
-  except ValueError:
-    expected = {}
+  remedy = f"damaged checkpoint {path}: delete it or restore its files"
+  expected = files.read_json(path / HASHES_FILE, {}, remedy)
   names = sorted(hashes.keys() | expected.keys())
-  if wrong := [n for n in names if hashes.get(n) != expected.get(n)]:
+  wrong = [n for n in names if hashes.get(n) != expected.get(n)]
+  if wrong or not names:
+    name = (wrong or [HASHES_FILE])[0]
     raise UserError(
-      f"damaged checkpoint {path}: {wrong[0]} differs from what was written;"
+      f"damaged checkpoint {path}: {name} differs from what was written;"
       " delete this folder or restore its files"
     )
   _sound.add(state)

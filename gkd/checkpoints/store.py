@@ -8,6 +8,7 @@ mark a checkpoint as finished: without them it is the rest of a killed run.
 
 from collections.abc import Mapping
 from concurrent import futures
+import contextlib
 import json
 import logging
 import os
@@ -28,6 +29,12 @@ log = logging.getLogger("gkd")
 
 # Not metadata.json, which marks a saved model.
 METADATA_FILE = "notes.json"
+_NOTES = {
+  "identity": str,
+  "pending_eval": bool,
+  "temporary": bool,
+  "unwritten": {"means": dict, "seconds": dict},
+}
 _REMOVED = ".removed"  # ends the name of a checkpoint that is being deleted
 # A wait that takes longer is logged.
 _SILENT_SECONDS = 5.0
@@ -203,7 +210,7 @@ class Store:
     for rest in self.directory.glob(f".*{_REMOVED}"):
       _delete(rest)
     finished = [s for s in self._finished() if s <= step]
-    lasting = [s for s in finished if not self._metadata(s).get("temporary")]
+    lasting = [s for s in finished if not self._is_temporary(s)]
     kept = self.policy.choose(lasting, self.values) | {step}
     for old in set(finished) - kept:
       _remove(self.folder(old))
@@ -221,11 +228,17 @@ class Store:
         _remove(folder)
     self.prune(step)
 
+  def _is_temporary(self, step: int) -> bool:
+    """Whether a checkpoint is that of an interrupted run, as its notes say."""
+    with contextlib.suppress(UserError):  # damaged, about to be passed over
+      return bool(self._metadata(step).get("temporary"))
+    return False
+
   def _metadata(self, step: int) -> dict[str, Any]:
-    try:
-      return json.loads((self.folder(step) / METADATA_FILE).read_text("utf-8"))
-    except (OSError, ValueError):
-      return {}  # of an older version, or damaged and about to be passed over
+    file = self.folder(step) / METADATA_FILE
+    if not file.exists():
+      return {}  # of an older version
+    return files.read_json(file, _NOTES, "damaged checkpoint: restore it")
 
   def _folders(self) -> list[Path]:
     """Of all checkpoints, whatever state they are in; `7` is none of ours."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 import json
+import math
+import os
 from pathlib import Path
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,13 +19,20 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
+from gkd import files
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.types import UserError
 
 INDEX_FILE = "_METADATA"
 _OCDBT = "manifest.ocdbt"
+# Files that TensorStore reads whole before anything else.
+_LARGEST = dict.fromkeys(
+  (_OCDBT, ".zarray", ".zattrs", "zarr.json"), files.MAX_JSON_BYTES
+)
 # Orbax's words for a node that holds nothing.
 _NOTHING = {"None", "Dict", "List", "Tuple"}
+# A small array may lie in one chunk that is larger.
+_SMALL_CHUNK = 1 << 20
 # Decoded chunks that stay in memory: layers stacked in one array are read one
 # by one, and a chunk holds a part of each of them. Of a larger stack each layer
 # decodes the chunks again, which takes time instead of memory.
@@ -31,30 +40,13 @@ _CACHE_BYTES = 1 << 30
 _CONTEXT = ts.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
 
 
-def open_tree(folder: Path, below: str = "") -> dict[str, Leaf]:
+def open_tree(folder: Path) -> dict[str, Leaf]:
   """Arrays of a tree that Orbax saved, sorted by name; see `open_arrays`.
 
-  Args:
-    folder: of the index and the arrays.
-    below: only names below this key, which is left out of the names.
+  `folder` is that of the index and the arrays.
   """
   names, is_zarr3 = tree_index(folder)
-  prefix = below and f"{below}/"
-  names = {
-    name.removeprefix(prefix): place
-    for name, place in names.items()
-    if name.startswith(prefix)
-  }
   return open_arrays(folder, names, "zarr3" if is_zarr3 else "zarr")
-
-
-def open_array(folder: Path, name: str) -> Leaf | None:
-  """One array of a tree that Orbax saved; None if it has no such name."""
-  names, is_zarr3 = tree_index(folder)
-  if name not in names:
-    return None
-  driver = "zarr3" if is_zarr3 else "zarr"
-  return open_arrays(folder, {name: names[name]}, driver)[name]
 
 
 def tree_index(folder: Path) -> tuple[dict[str, str], bool]:
@@ -65,7 +57,7 @@ def tree_index(folder: Path) -> tuple[dict[str, str], bool]:
   """
   file = folder / INDEX_FILE
   with reading(file):
-    index = json.loads(file.read_text("utf-8"))
+    index = json.loads(files.read_bytes(file, files.MAX_JSON_BYTES))
     keys = [
       [str(part["key"]) for part in leaf["key_metadata"]]
       for leaf in index["tree_metadata"].values()
@@ -96,18 +88,32 @@ def open_arrays(
     Arrays of any type. `read(layer=i)` reads the part `[:, i]` alone.
 
   Raises:
-    UserError: one is not there, or not zarr. A missing or damaged chunk raises
-      when it is read.
+    UserError: one is not there, not zarr, or in chunks that are larger than it.
+      A missing or damaged chunk raises when it is read.
   """
   specs = {name: _spec(folder, names[name], driver) for name in sorted(names)}
+  largest = dict.fromkeys(names, 0)
+  is_one_store = (folder / _OCDBT).exists()
+  for name, below in {"": "."}.items() if is_one_store else names.items():
+    with reading(folder / below):
+      largest[name] = _largest_file(f"{folder}/{below}")
   context = ts.Context()  # which keeps nothing that was read
-  opening = {name: _open(spec, context) for name, spec in specs.items()}
+  with reading(folder):
+    opening = {name: _open(spec, context) for name, spec in specs.items()}
   leaves = {}
   for name, spec in specs.items():
     place = folder / names[name]
     with reading(place):
       array = opening[name].result()
-    shape = tuple(int(size) for size in array.shape)
+      shape = tuple(int(size) for size in array.shape)
+      # TensorStore makes room for a chunk before it reads it.
+      chunk = math.prod(array.chunk_layout.write_chunk.shape or ())
+      if chunk > max(math.prod(shape), _SMALL_CHUNK):
+        raise ValueError(f"chunks of {chunk} numbers, the array is {shape}")
+      if largest[name] > 2 * chunk * array.dtype.numpy_dtype.itemsize + (
+        _SMALL_CHUNK
+      ):
+        raise ValueError(f"a file of {largest[name]} bytes, a chunk of {chunk}")
     leaves[name] = Leaf(shape, array.dtype.name, _reader(array, spec, place))
   return leaves
 
@@ -120,12 +126,31 @@ def reading(place: str | Path) -> Iterator[None]:
   except UserError:
     raise
   except Exception as error:  # damaged bytes make decoders fail in every way
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = str(error)
+    if isinstance(error, OSError) and error.filename:
+      text = f"{error.filename}: {error.strerror}"
+    lines = text.strip().splitlines() or [type(error).__name__]
     reason = lines[0].partition(" [")[0][:300]
     raise UserError(
       f"{place} cannot be read ({reason}); it is damaged, not whole or of"
       " another program, restore it or copy it again"
     ) from error
+
+
+def _largest_file(folder: str) -> int:
+  """Bytes of the largest file below a folder.
+
+  Raises:
+    OSError: a pipe or a device, which TensorStore would open, or a description
+      that is larger than any is.
+  """
+  largest = 0
+  for directory, _, names in os.walk(folder):
+    for name in names:
+      file = os.path.join(directory, name)
+      files.check_regular(file, _LARGEST.get(name))
+      largest = max(largest, os.path.getsize(file))
+  return largest
 
 
 def _spec(folder: Path, name: str, driver: str) -> dict[str, Any]:
@@ -138,8 +163,8 @@ def _spec(folder: Path, name: str, driver: str) -> dict[str, Any]:
   base = f"{folder.absolute()}/"
   kvstore = {"driver": "file", "path": f"{base}{name}/"}
   if (folder / _OCDBT).exists():
-    files = {"driver": "file", "path": base}
-    kvstore = {"driver": "ocdbt", "base": files, "path": f"{name}/"}
+    store = {"driver": "file", "path": base}
+    kvstore = {"driver": "ocdbt", "base": store, "path": f"{name}/"}
   return {
     "driver": driver,
     "kvstore": kvstore,

@@ -30,6 +30,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 import msgpack
 import numpy as np
 
+from gkd import files
 from gkd.data import hashes
 from gkd.data import task_functions
 from gkd.errors import UserError
@@ -43,6 +44,31 @@ _TOKEN = np.dtype("<i4")
 # No read-ahead: rows are read at random, and a seek would throw it away.
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 _ROWS_AT_ONCE = 1024
+_REMEDY = "delete the cache and make it again with `gkd cache`"
+_FILE = {"bytes": int, "sha256": str}
+# What `writer.write_rows` adds to info.json or asks for, and what it may have.
+_REQUIRED = {
+  "task": str,
+  "split": str,
+  "rows": int,
+  "has_targets": bool,
+  "lengths": dict.fromkeys(FEATURES, int),
+  "longest": dict.fromkeys(FEATURES, int),
+  "vocabulary": {"kind": str, "sha256": str, "size": int, "extra_ids": int},
+  "metrics": [str],
+  "shards": [{"file": str, "rows": int}],
+  "files": {str: _FILE},
+  "hash": str,
+}
+_OPTIONAL = {
+  "postprocess": str,
+  "sources": {str: str},
+  "raw_files": {str: {**_FILE, "mtime_ns": int}},
+  "written_by": dict,
+  **dict.fromkeys(
+    ("prompts_alone", "truncated_inputs", "truncated_targets"), int
+  ),
+}
 # (file, size, mtime) of shards whose content this process has compared.
 _compared: set[tuple[str, int, int]] = set()
 
@@ -107,7 +133,7 @@ class TokenCache:
   def prompt_hashes(self) -> np.ndarray:
     """[rows] uint64 content hash of each prompt text."""
     self._compare(PROMPTS_FILE)
-    return np.load(self.path / PROMPTS_FILE)
+    return load_prompt_hashes(self.path / PROMPTS_FILE, len(self))
 
   @functools.cached_property
   def with_target(self) -> Sequence[int]:
@@ -136,11 +162,11 @@ class TokenCache:
 
   def read(self, indices: Sequence[int]) -> list[Row]:
     """Rows at these indices, in this order; an index may repeat."""
-    return [_decode(record) for record in self._records(indices)]
+    return self._rows(indices, _decode)
 
   def tokens(self, indices: Sequence[int]) -> list[Tokens]:
     """As `read`, without the texts: what training needs, in half the time."""
-    return [_decode_tokens(record) for record in self._records(indices)]
+    return self._rows(indices, _decode_tokens)
 
   def verify(self, report: Callable[[int], None] = lambda size: None) -> None:
     """Reads every file and compares its sha256; reports the bytes of each."""
@@ -148,14 +174,37 @@ class TokenCache:
       self._compare(name, again=True)
       report(file["bytes"])
 
-  def _records(self, indices: Sequence[int]) -> list[bytes]:
+  def _rows(
+    self, indices: Sequence[int], decode: Callable[[bytes], Any]
+  ) -> list[Any]:
     indices = np.asarray(indices, np.int64)
     if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
       raise IndexError(f"rows {indices} of {self.path} with {len(self)} rows")
     shards = np.searchsorted(self._starts, indices, side="right") - 1
     places = (indices - self._starts[shards]).tolist()
-    with self._lock:
-      return list(map(self._record, shards.tolist(), places))
+    try:
+      with self._lock:
+        records = list(map(self._record, shards.tolist(), places))
+      rows = list(map(decode, records))
+    except UserError:
+      raise
+    except Exception as error:  # of records that are not those of a cache
+      raise self._damaged(f"{self.path} has other records ({error})") from error
+    for feature in FEATURES:
+      self._check_tokens(feature, [getattr(row, feature) for row in rows])
+    return rows
+
+  def _check_tokens(self, feature: str, rows: Sequence[np.ndarray]) -> None:
+    """No longer than info.json says, and ids of the vocabulary."""
+    size, longest = self.info["vocabulary"]["size"], self.info["longest"]
+    ids = np.concatenate([np.zeros(0, _TOKEN), *rows])
+    if max(map(len, rows), default=0) > longest[feature] or (
+      ids.size and not 0 <= ids.min() <= ids.max() < size
+    ):
+      raise self._damaged(
+        f"{self.path} has {feature} beyond the {size} ids of its vocabulary or"
+        f" the {longest[feature]} tokens of its longest row"
+      )
 
   def _record(self, shard: int, place: int) -> bytes:
     # Measured: 6 µs. A call for a list of places costs 80 µs for the first, and
@@ -164,6 +213,10 @@ class TokenCache:
       name = self.info["shards"][shard]["file"]
       self._compare(name)
       reader = ArrayRecordReader(str(self.path / name), READER_OPTIONS)
+      if (records := reader.num_records()) != self._starts[shard + 1] - (
+        self._starts[shard]
+      ):
+        raise self._damaged(f"{name} has {records} rows, another number")
       self._readers[shard] = reader
     self._readers[shard].seek(place)
     return self._readers[shard].read()
@@ -176,6 +229,7 @@ class TokenCache:
       state = (str(file.absolute()), stat.st_size, stat.st_mtime_ns)
       if state in _compared and not again:
         return
+      files.check_regular(file)
       same = hashes.file_hash(file) == self.info["files"][name]["sha256"]
     except OSError as error:
       raise self._damaged(
@@ -190,6 +244,21 @@ class TokenCache:
     if "sources" in self.info:
       remedy = "`gkd cache make` with its --gin_file makes it anew"
     return UserError(f"damaged cache: {what}; {remedy}")
+
+
+def load_prompt_hashes(file: Path, rows: int) -> np.ndarray:
+  """[rows] uint64 of a file; a UserError if it holds something else."""
+  try:
+    hashes_of_rows = np.load(file)
+    is_sound = (hashes_of_rows.dtype, hashes_of_rows.shape) == (
+      np.dtype(np.uint64),
+      (rows,),
+    )
+  except Exception:  # whatever a damaged header makes NumPy raise
+    is_sound = False
+  if not is_sound:
+    raise UserError(f"{file} has not the hashes of {rows} prompts; {_REMEDY}")
+  return hashes_of_rows
 
 
 def same_vocabulary(
@@ -223,16 +292,26 @@ def lossy(info: Mapping[str, Any]) -> list[str]:
 def _read_info(path: Path) -> dict[str, Any]:
   if not path.is_dir():
     raise UserError(f"no cache at {path}; make it with `gkd cache`")
-  try:
-    info = json.loads((path / INFO_FILE).read_text("utf-8"))
-  except FileNotFoundError as error:
-    raise _incomplete(path, f"it has no {INFO_FILE}") from error
-  except (OSError, ValueError) as error:
-    raise _incomplete(path, f"{INFO_FILE} cannot be read") from error
+  file = path / INFO_FILE
+  if not os.path.lexists(file):
+    raise _incomplete(path, f"it has no {INFO_FILE}")
+  info = files.read_json(file, {"format": int}, _REMEDY)
   if info.get("format") != FORMAT:
     raise UserError(
       f"cache {path} has format {info.get('format')}, expected {FORMAT}; delete"
       " it and make it again with `gkd cache`"
+    )
+  files.check_types(file, info, _REQUIRED, _REMEDY, required=True)
+  files.check_types(file, info, _OPTIONAL, _REMEDY)
+  shards, listed = info["shards"], info["files"]
+  names = [*listed, *(shard["file"] for shard in shards)]
+  others = [name for name in names if not files.is_plain_name(name)]
+  others += {shard["file"] for shard in shards} - listed.keys()
+  others += [shard["file"] for shard in shards if shard["rows"] < 1]
+  if others:
+    raise UserError(
+      f"{file} has {others[0]!r}; expected files of its folder with their sizes"
+      f" and sha256, and one row or more in each shard; {_REMEDY}"
     )
   return info
 

@@ -37,6 +37,14 @@ CACHE_FOLDER = "cache"
 FIRST_ROWS = 1 << 14
 _SHARDS_OF_A_SIZE = 64
 _MOST_DOUBLINGS = 3
+_SIDECAR = {
+  "rows": int,
+  "has_targets": bool,
+  "longest": dict.fromkeys(cache.FEATURES, int),
+  "bytes": int,
+  "sha256": str,
+  "counts": {str: int},
+}
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 Sidecars = Mapping[int, Mapping[str, Any]]  # of finished shards, in their order
@@ -79,6 +87,7 @@ def write(
   """
   folder = Path(folder)
   partial = folder / f".{index:05d}-{os.getpid()}"
+  partial.unlink(missing_ok=True)  # never through a link
   try:
     numbers, prompts = _write_records(partial, rows)
     with _refusal_reported(folder):
@@ -106,11 +115,17 @@ def write(
 
 
 def sidecars(folder: Path) -> Sidecars:
-  """{shard: its numbers} of the finished shards, by rising index."""
-  return {
-    int(file.stem): json.loads(file.read_text("utf-8"))
-    for file in sorted(folder.glob("?????.json"))
-  }
+  """{shard: its numbers} of the finished shards, by rising index.
+
+  One without its sidecar, or with a damaged one, is not finished.
+  """
+  finished = {}
+  for file in sorted(folder.glob("[0-9]" * 5 + ".json")):
+    with contextlib.suppress(UserError):
+      numbers = files.read_json(file, {})
+      files.check_types(file, numbers, _SIDECAR, "", required=True)
+      finished[int(file.stem)] = numbers
+  return finished
 
 
 def totals(sidecars: Sidecars) -> dict[str, Any]:
@@ -131,7 +146,10 @@ def totals(sidecars: Sidecars) -> dict[str, Any]:
 
 def prompt_hashes(folder: Path) -> np.ndarray:
   """[rows] uint64 of all finished shards, in their order."""
-  parts = [np.load(folder / f"{i:05d}.npy") for i in sidecars(folder)]
+  parts = [
+    cache.load_prompt_hashes(folder / f"{i:05d}.npy", numbers["rows"])
+    for i, numbers in sidecars(folder).items()
+  ]
   return np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
@@ -141,10 +159,13 @@ def drop_torn(folder: Path) -> list[int]:
   for index, numbers in sidecars(folder).items():
     file = folder / CACHE_FOLDER / name(index)
     sound = (
-      (folder / f"{index:05d}.npy").is_file()
-      and cache.wrong_size(file, numbers["bytes"]) is None
+      cache.wrong_size(file, numbers["bytes"]) is None
       and hashes.file_hash(file) == numbers["sha256"]
     )
+    try:
+      cache.load_prompt_hashes(folder / f"{index:05d}.npy", numbers["rows"])
+    except UserError:
+      sound = False
     if not sound:
       torn.append(index)
       (folder / f"{index:05d}.json").unlink()

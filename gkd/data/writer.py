@@ -201,7 +201,7 @@ class CacheWriter:
     except OSError as error:
       raise UserError(
         f"cannot write the cache {self.path} ({error.strerror}); its"
-        f" {len(sidecars)} finished shards stay: make room and run the same"
+        f" {len(sidecars)} finished shards stay: mend that and run the same"
         " command again"
       ) from error
     self.discard()
@@ -225,8 +225,9 @@ class CacheWriter:
   def _continues(self) -> bool:
     """Whether what a killed process left belongs to this cache."""
     try:
-      old = json.loads((self.folder / _KEY_FILE).read_text("utf-8"))
-    except (OSError, ValueError):
+      text = files.read_bytes(self.folder / _KEY_FILE, files.MAX_JSON_BYTES)
+      old = json.loads(text)
+    except (OSError, ValueError, RecursionError):
       return False  # killed before the first shard
     if self._key is not None and old == self._key:
       return True
@@ -271,9 +272,9 @@ class CacheWriter:
 def _listed_files(path: Path) -> set[str]:
   """Names that the info.json of a cache lists; none where it is damaged."""
   try:
-    info = json.loads((path / cache.INFO_FILE).read_text("utf-8"))
-    return set(info["files"])
-  except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    info = files.read_json(path / cache.INFO_FILE, {"files": dict})
+    return set(info.get("files") or {})
+  except UserError:
     return set()
 
 

@@ -7,15 +7,18 @@ SentencePiece files, and the interface of all, are in `gkd.text.vocabulary`.
 from collections.abc import Iterable
 from collections.abc import Sequence
 import hashlib
+import numbers
 import os
 from typing import Any
 
 from gkd.errors import UserError
+from gkd.errors import check_number
 
 PAD_ID = 0
 EOS_ID = 1
 UNK_ID = 2
 NUM_SPECIAL = 3
+MAX_EXTRA_IDS = 100_000  # T5 has 100, and each costs memory
 UNKNOWN_TEXT = "⁇"  # what SentencePiece shows for an unknown piece
 
 
@@ -153,11 +156,13 @@ def make_spec(vocabulary: Any, file: str | None) -> dict[str, Any]:
 
 
 def checked_extra_ids(extra_ids: int) -> int:
-  if not isinstance(extra_ids, int) or extra_ids < 0:
-    raise UserError(
-      f"extra_ids {extra_ids!r}: expected a whole number of at least 0 "
-      "(100 for T5)"
-    )
+  check_number(
+    "extra_ids",
+    extra_ids,
+    lambda n: 0 <= n <= MAX_EXTRA_IDS,
+    f"a whole number from 0 to {MAX_EXTRA_IDS} (100 for T5)",
+    numbers.Integral,
+  )
   return extra_ids
 
 

@@ -19,6 +19,7 @@ from gkd.errors import UserError
 from gkd.errors import listed
 from gkd.text import unigram_json
 from gkd.text.characters import ByteVocabulary
+from gkd.text.vocabulary import MAX_BYTES
 from gkd.text.vocabulary import SentencePieceVocabulary
 from gkd.text.vocabulary import Vocabulary
 from gkd.text.vocabulary import load as load_vocabulary
@@ -241,7 +242,9 @@ def _check_same_pieces(
 
 def _read_json(file: Path, types: Mapping[str, Any]) -> dict[str, Any]:
   """{} where there is no such file."""
-  return files.read_json(file, types) if os.path.lexists(file) else {}
+  if not os.path.lexists(file):
+    return {}
+  return files.read_json(file, types, max_bytes=MAX_BYTES)
 
 
 def _added(settings: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,7 @@ from gkd.text.characters import checked_extra_ids
 from gkd.text.characters import make_spec
 from gkd.text.characters import until_eos
 
+MAX_BYTES = 20 << 20  # of a tokenizer's file; mT5's tokenizer.json has 16
 _REMEDY = "restore it or make the cache again"
 # Of what `save` returns: types, and the fields that each kind needs.
 _SPEC_TYPES = {
@@ -70,12 +71,14 @@ class SentencePieceVocabulary:
     self.path = Path(path)
     self.extra_ids = checked_extra_ids(extra_ids)
     try:
-      self.content = self.path.read_bytes() if content is None else content
+      if content is None:
+        content = files.read_bytes(self.path, MAX_BYTES)
     except OSError as error:
       raise UserError(
         f"vocabulary file {str(path)!r} cannot be read ({error.strerror}): "
         "expected a SentencePiece model; give the path of an existing file"
       ) from error
+    self.content = content
     self.sha256 = hashlib.sha256(self.content).hexdigest()
     self._processor = _processor(self.content, self.extra_ids, path)
     self._given = {"pad_id": pad_id, "eos_ids": eos_ids and list(eos_ids)}

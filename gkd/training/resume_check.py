@@ -16,12 +16,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gkd import files
 from gkd import structured_settings
 from gkd.checkpoints.native import run_folder
 from gkd.evaluation import metric_infos
 from gkd.models import registry
 from gkd.models.t5 import T5Config
 from gkd.structured_settings import Difference
+from gkd.text import tokenizer_folder
 from gkd.training import run_description
 from gkd.training.run import Run
 from gkd.training.writers import METRICS_FILE
@@ -44,8 +46,16 @@ _REPLACED = (
   run_description.CONFIG_FILE,
   run_description.MODEL_INFO_FILE,
   run_folder.DESCRIPTION_FILE,
+  tokenizer_folder.SPEC_FOLDER,
 )
-_COMPARED = {"contents", "roles", "settings"}  # in the run.json of a run
+_ORIGIN = {"path": (str, type(None)), "content_sha256": str}
+# In the run.json of a run, and in its settings.
+_COMPARED = {
+  "contents": {str: str},
+  "roles": {"student": {"initial": _ORIGIN}},
+  "settings": dict,
+}
+_COMPARED_OF = {"teacher": {"type": str}}
 # Fields whose value is TRAIN_STEPS where a schedule ends with the run.
 _FOLLOWING = ("total_steps", "end_step")
 
@@ -66,7 +76,7 @@ def changes(run: Run, description: Mapping[str, Any]) -> list[str]:
       say what was trained in it, or KEEP_BEST does not know the best any more.
   """
   before = describe_own(run.folder)
-  has_lines = _has_content(run.folder / METRICS_FILE)
+  has_lines = files.has_content(run.folder / METRICS_FILE)
   if not has_lines and not has_checkpoint(run.folder):
     return []
   if run.preservation.best and not (run.folder / METRICS_FILE).exists():
@@ -99,27 +109,25 @@ def describe_own(folder: Path) -> dict[str, Any]:
     UserError: there is, and no run.json says that it is of a run.
   """
   before = run_folder.describe_run(folder)
-  names = [name for name in _REPLACED if _has_content(folder / name)]
-  if names and not before.keys() >= _COMPARED:
-    raise UserError(
-      f"MODEL_DIR {folder} holds {names[0]}, which this run would replace, and"
-      f" what made it cannot be compared: its {run_folder.DESCRIPTION_FILE} is"
-      " missing, of another command or of an earlier version; choose another"
-      " MODEL_DIR, or restore that file"
-    )
+  proof = (
+    f"what made it cannot be compared: its {run_folder.DESCRIPTION_FILE} is"
+    " missing, of another command or of an earlier version"
+  )
+  is_own = before.keys() >= _COMPARED.keys()
+  files.check_replaced(
+    folder, _REPLACED, "MODEL_DIR", None if is_own else proof
+  )
+  if is_own:
+    file = folder / run_folder.DESCRIPTION_FILE
+    remedy = "restore that file, or choose another folder"
+    files.check_types(file, before, _COMPARED, remedy, required=True)
+    files.check_types(file, before["settings"], _COMPARED_OF, remedy)
   return before
 
 
 def has_checkpoint(model_dir: str | os.PathLike) -> bool:
   """Whether a run left checkpoints, in whatever state they are."""
   return any(Path(model_dir).expanduser().glob("checkpoints/*"))
-
-
-def _has_content(path: Path) -> bool:
-  """Whether there is a file with bytes in it, or a folder with files."""
-  if path.is_dir():
-    return any(path.iterdir())
-  return path.is_file() and path.stat().st_size > 0
 
 
 def _settings(before: Mapping[str, Any], run: Run) -> Iterator[Difference]:

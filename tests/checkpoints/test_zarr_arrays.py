@@ -1,11 +1,13 @@
 """zarr arrays, whole and damaged: nothing missing is ever read as zeros."""
 
 import gzip
+import os
 
 import numpy as np
 import pytest
 import tensorstore as ts
 
+from gkd.checkpoints import source
 from gkd.checkpoints import zarr_arrays
 from gkd.types import UserError
 from tests.checkpoints import tiny_models
@@ -106,3 +108,35 @@ def test_a_path_does_not_lead_out_of_the_folder(folder):
   (folder / "inner").mkdir()
   with pytest.raises(UserError, match="leads out of the checkpoint's folder"):
     open_array(folder / "inner", "../a.b")
+
+
+@pytest.mark.parametrize("chunk", [10**12, 5 * 10**8])
+def test_chunks_larger_than_the_array_are_refused_unread(tmp_path, chunk):
+  """TensorStore would make room for one first: it ends the process there."""
+  folder = tiny_models.save(tmp_path / "t5x", tiny_models.make(), "t5x")
+  file = folder / "target.token_embedder.embedding" / ".zarray"
+  tiny_models.rewrite_json(file, chunks=[chunk, 16])
+  with pytest.raises(UserError, match=r"chunks of .* numbers, the ar"):
+    source.open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+  ("format", "name"),
+  [
+    ("t5x", "checkpoint"),
+    ("t5x", "target.token_embedder.embedding/0.0"),
+    ("hf", "model.safetensors"),
+    ("hf", "config.json"),
+    ("gkd", "state/manifest.ocdbt"),
+  ],
+)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_regular_file_is_not_opened(tmp_path, format, name, kind):
+  folder = tiny_models.save(tmp_path / format, tiny_models.make(), format)
+  (folder / name).unlink()
+  if kind == "pipe":
+    os.mkfifo(folder / name)
+  else:
+    (folder / name).symlink_to("/dev/zero")
+  with pytest.raises(UserError):
+    tiny_models.read(folder)

@@ -186,3 +186,42 @@ def test_a_finished_cache_is_found_without_tensorflow_or_seqio(tmp_path):
   found, error = child.run(code, tmp_path).splitlines()
   assert found == str(path)
   assert "needs seqio and TensorFlow" in error
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"rows": "3"}, "has rows '3'; expected a whole number; delete"),
+    ({"rows": 10**30}, "has rows 1000.*; expected a whole number"),
+    ({"files": []}, r"has files \[\]; expected an object"),
+    (
+      {"files": {"../x": {"bytes": 1, "sha256": ""}}},
+      r"has '\.\./x'; expected",
+    ),
+    ({"files": {"x": {"bytes": None}}}, r"has files\.x\.bytes None; expected"),
+    ({"shards": [{"file": "y", "rows": 3}]}, "has 'y'; expected files of its"),
+    ({"shards": [7]}, r"has shards\.0 7; expected an object"),
+    ({"vocabulary": {"kind": "bytes"}}, r"has vocabulary\.sha256 None"),
+    ({"lengths": None}, "has lengths None; expected an object"),
+    ({"sources": {"x": 5}}, r"has sources\.x 5; expected text"),
+    ({"has_targets": float("nan")}, "has has_targets nan; expected true or"),
+  ],
+)
+def test_a_description_of_another_kind_is_one_line(tmp_path, change, message):
+  cache = make_cache(tmp_path / "c", make_rows(3))
+  file = cache.path / "info.json"
+  file.write_text(json.dumps(cache.info | change))
+  with pytest.raises(UserError, match=message):
+    TokenCache(cache.path)
+  for text in ("[1]", '{"a":' * 9999, ""):
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"is not (a )?JSON.*; delete the"):
+      TokenCache(cache.path)
+
+
+def test_tokens_are_those_of_the_vocabulary(tmp_path):
+  rows = [Row(np.array([5, 259]), np.array([7, 1]), "a", "b")]
+  cache = make_cache(tmp_path / "c", rows)
+  for read in (cache.read, cache.tokens):
+    with pytest.raises(UserError, match="has inputs beyond the 259 ids"):
+      read([0])

@@ -13,6 +13,7 @@ from gkd.data.loader import Loader
 from gkd.data.mixture import Mixture
 from gkd.data.shuffle import permute
 from gkd.data.subset import Subset
+from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import Source
 from gkd.types import UserError
 from tests.data import tiny_caches
@@ -20,6 +21,7 @@ from tests.data.tiny_caches import LENGTHS
 
 # The shuffle's cost a row grows as the number of rows falls: not fewer.
 ROWS = 230
+VOCABULARY = ByteVocabulary(2500)
 SIZES = {"a": ROWS, "b": 70, "c": 90}
 RATES = {"a": 3, "b": 1, "c": 0.5}
 
@@ -30,7 +32,11 @@ def caches(tmp_path_factory):
   folder = tmp_path_factory.mktemp("caches")
   return {
     name: tiny_caches.numbered(
-      folder / name, size, task=name, first=3 + 1000 * place
+      folder / name,
+      size,
+      task=name,
+      first=3 + 1000 * place,
+      vocabulary=VOCABULARY,
     )
     for place, (name, size) in enumerate(SIZES.items())
   }
@@ -189,7 +195,9 @@ def test_words_name_rows_shares_and_parts(cache, mixture):
 def test_every_row_says_who_wrote_its_targets(cache, tmp_path):
   """SeqKD must not pass for training on the data set, nor the other way."""
   by = {"source": "teacher"}
-  teacher = tiny_caches.numbered(tmp_path / "t", 9, task="t", written_by=by)
+  teacher = tiny_caches.numbered(
+    tmp_path / "t", 9, task="t", written_by=by, vocabulary=VOCABULARY
+  )
   assert make_loader(cache).batch(0).source.tolist() == [Source.DATASET] * 4
   alone = make_loader(teacher)
   assert alone.batch(1).source.tolist() == [Source.TEACHER] * 4
@@ -208,7 +216,9 @@ def test_every_row_says_who_wrote_its_targets(cache, tmp_path):
 
 def test_a_mixture_has_targets_where_all_its_caches_have(cache, tmp_path):
   rows = [Row(np.ones(1, np.int32), np.zeros(0, np.int32), "x", None)]
-  prompts = tiny_caches.write(tmp_path / "c", rows, task="p")
+  prompts = tiny_caches.write(
+    tmp_path / "c", rows, task="p", vocabulary=VOCABULARY
+  )
   assert not make_loader(cache).missing_targets
   for needs in (False, True):
     mixed = Mixture([(cache, 1), (prompts, 1)])

@@ -201,6 +201,7 @@ ADDED = {"300": {"content": "<extra_id_0>"}, "400": {"content": "<tool>"}}
     ({"extra_ids": "100"}, "extra_ids '100'; expected a whole number"),
     ({"extra_ids": True}, "extra_ids True; expected a whole number"),
     ({"extra_ids": -1}, "extra_ids -1; expected a whole number of at least 0"),
+    ({"extra_ids": 10**9}, "extra_ids is 1000000000; expected a whole number"),
     ({"tokenizer_class": 5}, "tokenizer_class 5; expected text"),
   ],
 )

@@ -134,7 +134,7 @@ def test_load_takes_what_a_config_writes(trained):
   [
     (lambda: load("nowhere/spiece.model"), "nowhere/spiece.model"),
     (lambda: load(__file__), "not a SentencePiece model"),
-    (lambda: load("bytes", -1), "extra_ids -1"),
+    (lambda: load("bytes", -1), "extra_ids is -1"),
     (lambda: load("characters:0101"), "each once"),
     (lambda: load("characters:01", 5), "extra_ids 5"),
     (lambda: load({"kind": "words"}), "kind 'words'"),

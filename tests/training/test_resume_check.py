@@ -271,6 +271,7 @@ def test_a_folder_with_nothing_to_lose_is_free(begin, tmp_path):
     ("samples/step_00000030.jsonl", "{}\n"),
     ("config.gin", "# mine"),
     ("run.json", '{"roles": {}, "settings": {}}'),  # of gkd evaluate
+    ("vocabulary/spiece.model", "x"),
   ],
 )
 def test_a_folder_of_somebody_else_is_refused_and_stays(
@@ -280,7 +281,7 @@ def test_a_folder_of_somebody_else_is_refused_and_stays(
   file.parent.mkdir(parents=True)
   file.write_text(text)
   (tmp_path / "run" / "train.log").write_text("of a shell, harmless")
-  message = f"MODEL_DIR .*run holds {name.split('/')[0]}, which this run would"
+  message = f"MODEL_DIR .*run holds {name.split('/')[0]}, which would be rep"
   with pytest.raises(UserError, match=message):
     loop.train(tiny.make_run(tmp_path / "run", caches))
   assert file.read_text() == text
@@ -295,6 +296,24 @@ def test_a_run_of_an_earlier_version_is_refused(begin, tmp_path):
     ask()
   file.unlink()
   with pytest.raises(UserError, match=r"cannot be compared: its run\.json is"):
+    ask()
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"settings": []}, r"has settings \[\]; expected an object; restore"),
+    ({"roles": {"student": 5}}, r"roles\.student 5; expected an object"),
+    ({"contents": {"teacher": 5}}, r"contents\.teacher 5; expected text"),
+    ({"settings": {"teacher": 5}}, "has teacher 5; expected an object"),
+  ],
+)
+def test_a_description_of_another_kind_is_one_line(
+  begin, tmp_path, change, message
+):
+  ask, file = begin(), tmp_path / "run" / "run.json"
+  file.write_text(json.dumps(json.loads(file.read_text()) | change))
+  with pytest.raises(UserError, match=message):
     ask()
 
 

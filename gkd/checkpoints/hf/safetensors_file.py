@@ -79,12 +79,21 @@ def open_file(file: Path) -> dict[str, Leaf]:
   Raises:
     UserError: truncated, or not a safetensors file.
   """
-  with file.open("rb") as opened:
-    if opened.read(len(_LFS_POINTER)) == _LFS_POINTER:
-      raise UserError(
-        f"{file} is a pointer of git-lfs instead of the file; fetch it with git"
-        " lfs pull, or download the folder with hf download"
-      )
+  with _one_line(file):
+    files.check_regular(file)
+    with file.open("rb") as opened:
+      start = opened.read(len(_LFS_POINTER))
+    size = int.from_bytes(start[:8], "little")
+  if start == _LFS_POINTER:
+    raise UserError(
+      f"{file} is a pointer of git-lfs instead of the file; fetch it with git"
+      " lfs pull, or download the folder with hf download"
+    )
+  if size > files.MAX_JSON_BYTES:
+    raise UserError(
+      f"{file} is damaged or only half there (a header of {size} bytes);"
+      " download it again"
+    )
   with _reading(file) as tensors:
     slices = {name: tensors.get_slice(name) for name in tensors.offset_keys()}
     return {
@@ -162,11 +171,19 @@ def _leaf(file: Path, name: str, part: Any) -> Leaf:
 
 @contextlib.contextmanager
 def _reading(file: Path) -> Iterator[Any]:
+  with _one_line(file), safe_open(file, framework="np") as tensors:
+    yield tensors
+
+
+@contextlib.contextmanager
+def _one_line(file: Path) -> Iterator[None]:
   try:
-    with safe_open(file, framework="np") as tensors:
-      yield tensors
-  except (SafetensorError, OSError, TypeError) as error:
-    reason = str(error).removeprefix("Error while deserializing header: ")
+    yield
+  except (SafetensorError, OSError, TypeError, ValueError) as error:
+    if isinstance(error, UserError):
+      raise
+    reason = getattr(error, "strerror", None) or str(error)
+    reason = reason.removeprefix("Error while deserializing header: ")
     raise UserError(
       f"{file} is damaged or only half there ({reason}); download it again"
     ) from error

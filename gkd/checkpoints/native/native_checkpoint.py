@@ -66,21 +66,22 @@ def open_checkpoint(
   folder = _checkpoint_folder(path, verify)
   if verify:
     checksums.verify(folder)
-  state = folder / native_arrays.STATE
+  arrays = zarr_arrays.open_tree(folder / native_arrays.STATE)
   metadata: dict[str, Any] = {CONTENT_KEY: checksums.digest(folder)}
   file = folder / METADATA_FILE
   if file.is_file():
     home, layout = folder, "model saved by gkd"
     saved = files.read_json(file, _TYPES, "damaged checkpoint: restore it")
-    leaves = zarr_arrays.open_tree(state)
+    leaves = arrays
     slots, step = _model_slots(folder), saved.get("step")
     metadata |= saved
   else:
     home, layout = folder.parent.parent, "checkpoint of a gkd run"
     saved = run_folder.describe_run(home)
-    _check_identity(folder)
-    leaves = zarr_arrays.open_tree(state, "params")
-    slots, step = _run_slots(state), _absolute_step(folder)
+    _check_identity(folder, arrays.get("step"))
+    leaves = _below(arrays, "params/")
+    slots = _run_slots(_below(arrays, "opt_state/"))
+    step = _absolute_step(folder)
     if saved:
       metadata |= {"run": saved, "run_dir": str(home)}
       metadata[VOCABULARY_KEY] = saved.get(VOCABULARY_KEY)
@@ -175,9 +176,17 @@ def _checkpoint_folder(path: Path, verify: bool) -> Path:
   return path / "checkpoints" / f"{step:08d}"
 
 
-def _check_identity(folder: Path) -> None:
+def _below(arrays: Mapping[str, Leaf], prefix: str) -> dict[str, Leaf]:
+  """Arrays whose names have a prefix, without it."""
+  return {
+    name.removeprefix(prefix): leaf
+    for name, leaf in arrays.items()
+    if name.startswith(prefix)
+  }
+
+
+def _check_identity(folder: Path, step: Leaf | None) -> None:
   """Refuses a run's checkpoint under a wrong name or in another run."""
-  step = zarr_arrays.open_array(folder / native_arrays.STATE, "step")
   notes = folder / NOTES_FILE
   identity = None
   if notes.is_file():
@@ -199,9 +208,8 @@ def _model_slots(path: Path) -> dict[str, Leaf]:
   return zarr_arrays.open_tree(folder) if folder.parent.is_dir() else {}
 
 
-def _run_slots(state: Path) -> dict[str, Leaf]:
+def _run_slots(stored: Mapping[str, Leaf]) -> dict[str, Leaf]:
   """T5X's slots of a run's checkpoint; {} for another rule than Adafactor."""
-  stored = zarr_arrays.open_tree(state, "opt_state")
   saved = t5x_adafactor_state.saved_names(stored)
   slots = {name: stored[where] for name, where in saved.items()}
   for name, zeros in t5x_adafactor_state.unused_momenta(saved).items():

@@ -6,10 +6,10 @@ run/checkpoint_1100000/state/checkpoint    Orbax, generations between
 """
 
 import dataclasses
-import json
 from pathlib import Path
 import re
 
+from gkd import files
 from gkd.checkpoints import format_detection
 from gkd.checkpoints import zarr_arrays
 from gkd.types import UserError
@@ -112,10 +112,8 @@ def _check_committed(path: Path) -> None:
     )
   top = path / _TOP_METADATA
   if top.exists():
-    with zarr_arrays.reading(top):
-      about = json.loads(top.read_text())
-      is_unfinished = about.get("commit_timestamp_nsecs", 1) is None
-    if is_unfinished:
+    about = files.read_json(top, {}, "copy it again")
+    if about.get("commit_timestamp_nsecs", 1) is None:
       raise UserError(
         f"{top} says that the checkpoint was never finished; give one that is"
         " whole"

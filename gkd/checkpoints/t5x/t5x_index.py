@@ -16,6 +16,7 @@ from flax import serialization
 from ml_dtypes import bfloat16
 import numpy as np
 
+from gkd import files
 from gkd.checkpoints import zarr_arrays
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.t5x.t5x_folders import Location
@@ -25,6 +26,7 @@ _SPEC_KEYS = {"driver", "kvstore", "metadata"}
 _PLACEHOLDER = "PLACEHOLDER://"
 _BFLOAT16_AS_UINT16 = 2
 _NEWEST = 3
+_MAX_BYTES = 128 << 20  # the index; small arrays lie in it
 
 Tree = Mapping[str, Any]
 
@@ -43,7 +45,7 @@ def read(location: Location) -> tuple[dict[str, Leaf], str]:
 
 def _msgpack(index: Path) -> tuple[dict[str, Leaf], str]:
   with zarr_arrays.reading(index):
-    tree = serialization.msgpack_restore(index.read_bytes())
+    tree = serialization.msgpack_restore(files.read_bytes(index, _MAX_BYTES))
     if not isinstance(tree, dict):
       raise ValueError(f"it holds {type(tree).__name__}, no tree")
     tree, version = _state(tree, index)

@@ -30,6 +30,7 @@ _TARGET = "target/"
 _STEP = "state/step"
 _SLOTS = "state/param_states/"
 _KEPT_EXACTLY = ("float32", "bfloat16")
+_MAX_LAYERS = 1000  # of a stack; T5's have up to 24
 _EXACT_STEPS = 256  # all integers up to here are bfloat16 numbers
 
 
@@ -128,6 +129,11 @@ def _layers(name: str, array: Leaf) -> dict[str, Leaf]:
     return Leaf(shape, array.dtype, read)
 
   depth = array.shape[1]
+  if depth > _MAX_LAYERS:
+    raise UserError(
+      f"{name} stacks {depth} layers; expected at most {_MAX_LAYERS}; give the"
+      " checkpoint of a T5"
+    )
   return {f"{stack}/layers_{i}/{rest}": layer(i) for i in range(depth)}
 
 

@@ -15,11 +15,17 @@ from pathlib import Path
 from gkd import files
 from gkd.data.builder import cache_key
 from gkd.data.cache import TokenCache
+from gkd.errors import UserError
 
 log = logging.getLogger("gkd")
 
 NAME = "mixture.json"
 _FORMAT = 2
+_FIELDS = {
+  "rates": {str: (int, float)},
+  "sources": {str: str},
+  "raw_files": {str: {"bytes": int, "mtime_ns": int, "sha256": str}},
+}
 
 
 def write(
@@ -53,13 +59,16 @@ def find(
   `split` None takes the rates of whichever split they are of.
   """
   path = Path(cache_dir) / mixture / NAME
-  try:
-    content = json.loads(path.read_text("utf-8"))
-    is_known = content["format"] == _FORMAT
-  except FileNotFoundError:
+  if not path.exists():
     return None
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    log.warning("%s cannot be read (%s) and is passed over", path, error)
+  remedy = "it is passed over"
+  try:
+    content = files.read_json(path, {"format": int}, remedy)
+    is_known = content.get("format") == _FORMAT
+    if is_known:
+      files.check_types(path, content, _FIELDS, remedy, required=True)
+  except UserError as error:
+    log.warning("%s", error)
     return None
   fits = is_known and split in (None, content.get("split"))
   fresh = fits and cache_key.is_fresh(path, content, data_dir)

@@ -89,7 +89,7 @@ def test_what_is_not_whole_is_refused_in_one_line(
       '{"commit_timestamp_nsecs": null}',
       "_CHECKPOINT_METADATA says .* never finished",
     ),
-    ("_CHECKPOINT_METADATA", '{"commit_times', "_METADATA cannot be read"),
+    ("_CHECKPOINT_METADATA", '{"commit_times', "_METADATA is not JSON"),
   ],
 )
 def test_what_orbax_has_not_committed_is_refused(tmp_path, name, text, message):

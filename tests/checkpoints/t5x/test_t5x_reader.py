@@ -1,5 +1,6 @@
 """T5X's checkpoints as models: parameters, slots, step and logits as T5X's."""
 
+import contextlib
 import hashlib
 import json
 import re
@@ -19,6 +20,7 @@ from gkd.checkpoints.t5x import t5x_reader
 from gkd.models import t5
 from gkd.types import UserError
 from tests import golden_t5x
+from tests.checkpoints import tiny_models
 from tests.golden_t5x import GATED
 from tests.golden_t5x import RELU
 
@@ -330,3 +332,17 @@ def _other_heads(tree):
 def test_stacked_layers_that_contradict_are_listed(changed, change, message):
   with pytest.raises(UserError, match=message):
     open_(changed(change, SCAN, 0))
+
+
+def test_a_flipped_bit_of_orbax_shows_in_the_hash_alone(copied):
+  """The format has no checksum; a run compares the hash when it goes on."""
+  folder = copied(layout="orbax")
+  file = max(folder.rglob("d/*"), key=lambda file: file.stat().st_size)
+  content, sound = file.read_bytes(), open_(folder).content_sha256
+  hashes = set()
+  for at in range(0, len(content), len(content) // 20):
+    tiny_models.flip_a_bit(file, at)
+    with contextlib.suppress(UserError):  # of what is not a number
+      hashes.add(open_(folder).content_sha256)
+    file.write_bytes(content)
+  assert hashes - {sound}

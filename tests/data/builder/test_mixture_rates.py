@@ -45,7 +45,11 @@ def test_the_rates_of_a_split_are_found(tmp_path, caches):
 @pytest.mark.parametrize(
   ("field", "change", "message"),
   [
-    ("raw_files", {"bytes": 7}, "is stale: raw file"),
+    (
+      "raw_files",
+      {"bytes": 7, "mtime_ns": 0, "sha256": "0"},
+      "is stale: raw file",
+    ),
     ("sources", "0", f"is stale: the code of {MODULE} has changed"),
   ],
 )
