@@ -21,6 +21,7 @@ from pathlib import Path
 import socket
 import time
 
+from gkd import files
 from gkd.errors import UserError
 
 log = logging.getLogger("gkd")
@@ -82,7 +83,7 @@ def _locked(path: Path, what: str, wait: bool):
   while True:
     try:
       path.parent.mkdir(parents=True, exist_ok=True)
-      opened = path.open("a+", encoding="utf-8")
+      opened = os.fdopen(_open(path), "a+", encoding="utf-8")
     except OSError as error:
       raise UserError(
         f"cannot write to {path.parent} ({error.strerror}); give a folder that"
@@ -95,6 +96,14 @@ def _locked(path: Path, what: str, wait: bool):
         if os.path.samestat(path.stat(), os.fstat(file.fileno())):
           stack.pop_all()
           return file
+
+
+def _open(path: Path) -> int:
+  """A regular file, made if missing; a link that somebody left is refused."""
+  if path.exists():
+    files.check_regular(path)
+  flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+  return os.open(path, flags, 0o666)
 
 
 def _take(file, path: Path, what: str, wait: bool) -> None:

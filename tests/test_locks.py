@@ -125,3 +125,19 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     locks.hold(tmp_path / "file" / ".lock", "the run"),
   ):
     pass
+
+
+def test_a_lock_is_no_link_and_no_pipe(tmp_path):
+  """A link at the name of a lock would have its file emptied."""
+  mine, lock = tmp_path / "mine", tmp_path / ".lock"
+  mine.write_text("x")
+  lock.symlink_to(mine)
+  for _ in range(2):
+    with (
+      pytest.raises(UserError, match="cannot write to"),
+      locks.hold(lock, "it"),
+    ):
+      pass
+    lock.unlink()
+    os.mkfifo(lock)
+  assert mine.read_text() == "x"

@@ -15,6 +15,8 @@ from gkd import files
 from gkd import locks
 from gkd.types import UserError
 
+_MARK = "of_gkd"  # the file that a temporary folder is known by
+
 
 def check(source: str | os.PathLike, destination: str | os.PathLike) -> None:
   """Refuses, before any work, a folder that could not be written.
@@ -48,7 +50,8 @@ def create(destination: str | os.PathLike) -> Iterator[Path]:
       or may not be written to; nothing is left.
   """
   path = Path(destination).expanduser().absolute()
-  partial = _partial(path)
+  work = _partial(path)
+  partial = work / "content"
   lock = path.with_name(f".{path.name}.lock")
   with (
     files.explaining(f"cannot write {path}; nothing is left of it"),
@@ -56,8 +59,15 @@ def create(destination: str | os.PathLike) -> Iterator[Path]:
     locks.hold(lock, f"{path}", remove=True),
   ):
     _check_free(path)
+    if os.path.lexists(work) and not (work / _MARK).is_file():
+      raise UserError(
+        f"{work} is in the way and of another program; remove it, or give"
+        " another folder"
+      )
     try:
-      shutil.rmtree(partial, ignore_errors=True)  # of a call that was killed
+      _remove(work)  # of a call that was killed
+      work.mkdir()
+      (work / _MARK).touch()
       partial.mkdir()
       yield partial
       for directory, _, names in os.walk(partial):
@@ -67,7 +77,13 @@ def create(destination: str | os.PathLike) -> Iterator[Path]:
       os.rename(partial, path)
       _sync(path.parent)
     finally:
-      shutil.rmtree(partial, ignore_errors=True)
+      _remove(work)
+
+
+def _remove(work: Path) -> None:
+  """Its mark goes last: without it, it is another program's."""
+  for part in (work / "content", work):
+    shutil.rmtree(part, ignore_errors=True)
 
 
 def _check_free(path: Path) -> None:

@@ -139,6 +139,8 @@ def vocabulary(args: argparse.Namespace, folders: Folders) -> None:
   """Trains a SentencePiece vocabulary on a task's training texts."""
   output = args.output
   files.check_folder(str(Path(output).parent), "--output")
+  if Path(output).expanduser().parent.is_dir():
+    files.check_file(output, "--output")
   why = "texts of TRAIN_SPLIT are read whole and as bytes"
   names = "TRAIN_CACHE EVAL_CACHE VOCABULARY EXTRA_IDS TASK_FEATURE_LENGTHS"
   configuration.refuse_idle_flags([(names.split(), why)])

@@ -93,7 +93,7 @@ def _evaluate(
     }
     roles = {role: _role_json(model) for role, model in models.items()}
     # First: what a kill leaves is known to be of this command.
-    with files.explaining(f"cannot write to {output}; free some space"):
+    with files.explaining(f"cannot write to {output}"):
       about = {"roles": roles, "settings": settings, "starts": starts()}
       files.write_json(output / run_folder.DESCRIPTION_FILE, about)
     for evaluation in evaluations:
@@ -108,9 +108,7 @@ def _evaluate(
       )
       if outputs is not None:
         outputs.append((evaluation, draws))
-    with files.explaining(
-      f"cannot write the scores to {output}; free some space"
-    ):
+    with files.explaining(f"cannot write the scores to {output}"):
       metric_infos.write(output, evaluations, teacher="teacher" in models)
       # JSON has no NaN and no infinity; they are null, as in metrics.jsonl.
       finite = {n: v if math.isfinite(v) else None for n, v in values.items()}
@@ -141,13 +139,11 @@ def _check_output(path: str) -> None:
       " config.gin and predictions; give another folder, for example"
       f" {str(output / 'eval')!r}"
     )
-  names = [name for name in _REPLACED if (output / name).exists()]
-  if names and not about.keys() >= {"roles", "settings"}:
-    raise UserError(
-      f"MODEL_DIR {path!r} holds {names[0]}, which would be replaced, and its"
-      f" {run_folder.DESCRIPTION_FILE} does not say that gkd evaluate made it;"
-      " give another folder"
-    )
+  is_own = about.keys() >= {"roles", "settings"}
+  proof = f"no {run_folder.DESCRIPTION_FILE} says that gkd evaluate made it"
+  files.check_replaced(
+    output, _REPLACED, "MODEL_DIR", None if is_own else proof
+  )
 
 
 def _remove_old(output: Path, evaluations: Sequence[Evaluation]) -> None:

@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
   logging.basicConfig(format="%(message)s", stream=sys.stderr)
+  for handler in logging.root.handlers:
+    handler.addFilter(_is_for_users)
   # What libraries log below a warning is for their authors.
   logging.getLogger("gkd").setLevel(logging.INFO)
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -74,17 +76,6 @@ def _run(argv: Sequence[str]) -> int:
     return _fail(error, 2)
   except BrokenPipeError:
     raise
-  except OSError as error:
-    reason = files.disk_trouble(error)
-    if reason is None:
-      raise
-    remedy = "free space, or give a place that may be read and written"
-    return _fail(f"{reason}; {remedy}", 2)
-  except RuntimeError as error:
-    if "home directory" not in str(error):  # of `Path.expanduser`
-      raise
-    text = "~NAME at the beginning of a path is of no user; give it in full"
-    return _fail(text, 2)
   # Raised on purpose, with a sentence; arrays give NaN and no exception.
   except FloatingPointError as error:
     return _fail(error, 1)
@@ -92,7 +83,20 @@ def _run(argv: Sequence[str]) -> int:
     code = getattr(error, "exit_code", 130)  # of `preemption.Interrupted`
     text = str(error) or "interrupted; the same command goes on where it was"
     return _fail(text, code)
+  except Exception as error:
+    text = files.disk_trouble(error)
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+      # Of `Path.expanduser`.
+      text = "~NAME at the beginning of a path is of no user; give it in full"
+    if text is None:
+      raise
+    return _fail(text, 2)
   return 0
+
+
+def _is_for_users(record: logging.LogRecord) -> bool:
+  """Not a traceback that a thread of Orbax logs: its error is told by us."""
+  return record.name == "gkd" or not record.exc_info
 
 
 def _fail(error: Exception | str, code: int) -> int:
@@ -143,7 +147,7 @@ def _bench(args) -> None:
   from gkd.config.command_records import TrainConfig
   from gkd.experiments import step_timing
 
-  files.check_file(args.output, "--output")
+  files.check_file(args.output, "--output", step_timing.MARK)
   run = train_command.prepare(configuration.build(TrainConfig), folders)
   with tempfile.TemporaryDirectory() as scratch:
     run = dataclasses.replace(run, model_dir=scratch)
@@ -157,7 +161,7 @@ def _bench(args) -> None:
 def _report(args) -> None:
   from gkd.report import page
 
-  files.check_file(args.output, "--output")
+  files.check_file(args.output, "--output", page.MARK)
   if args.plots:
     files.check_folder(args.plots, "--plots")
   dirs = [_expanded(path) for path in args.dirs]

@@ -113,9 +113,7 @@ def write(
     for number, draw in enumerate(answers)
     for record in draw
   ]
-  with files.explaining(
-    f"cannot write predictions to {directory}; make room there"
-  ):
+  with files.explaining(f"cannot write predictions to {directory}"):
     os.makedirs(directory, exist_ok=True)
     files.write_text(path, "".join(f"{line}\n" for line in lines))
 

@@ -29,6 +29,8 @@ from gkd.training.telemetry import peak_memory_bytes
 from gkd.types import Model
 from gkd.types import UserError
 
+# In each result, so that `gkd bench` knows one that it may replace.
+MARK = b'"on_policy_step"'
 PHASES = ("sample", "update", "on_policy_step", "fixed_data_step")
 
 

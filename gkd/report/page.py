@@ -7,10 +7,8 @@ same page. What it looks like stands in page.html.j2, style.css and sort.js.
   write_report(["runs/sft", "runs/gkd"], "report.html")
 """
 
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-import contextlib
 import json
 import os
 import re
@@ -20,7 +18,6 @@ import jinja2
 import markupsafe
 
 from gkd import files
-from gkd.errors import UserError
 from gkd.report import arms
 from gkd.report import charts
 from gkd.report import curves
@@ -31,6 +28,8 @@ from gkd.report import read
 from gkd.report import results
 from gkd.report import tables
 
+# In each page, so that `gkd report` knows one that it may replace.
+MARK = b'<meta name="generator" content="gkd report">'
 _NUM_EXAMPLES = 6
 # Of a token that is as red as can be: a probability of 1 in 400.
 _MOST_NATS = 6.0
@@ -52,7 +51,7 @@ def write_report(dirs: Sequence[str], output: str) -> str:
       file that cannot be read; the page cannot be written.
   """
   text = render(read.read(dirs))
-  with _one_line_errors(output, "file"):
+  with files.explaining(f"cannot write {output}"):
     os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
     files.write_text(output, text)
   return output
@@ -65,19 +64,8 @@ def write_plots(dirs: Sequence[str], directory: str) -> list[str]:
   for title, section in curves.sections(collection.runs).items():
     if title.startswith(_PNG_SECTIONS):
       drawn += section
-  with _one_line_errors(directory, "folder"):
+  with files.explaining(f"cannot write {directory}"):
     return [pictures.write_png(chart, directory) for chart in drawn]
-
-
-@contextlib.contextmanager
-def _one_line_errors(path: str, kind: str) -> Iterator[None]:
-  try:
-    yield
-  except OSError as error:
-    raise UserError(
-      f"cannot write {path} ({error.strerror}); free some space or give another"
-      f" {kind}"
-    ) from error
 
 
 def _environment() -> jinja2.Environment:

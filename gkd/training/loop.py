@@ -229,7 +229,7 @@ _MEMORY = (
 )
 _DISK = (
   "cannot write to {}; what was saved stands, and the same command goes on from"
-  " it once there is space"
+  " it"
 )
 
 

@@ -106,13 +106,36 @@ def test_an_error_in_the_middle_leaves_nothing(tmp_path, error):
   assert left_in(tmp_path) == []
 
 
-def test_what_a_kill_left_is_cleaned_up(tmp_path):
-  (tmp_path / ".out.partial").mkdir()
-  (tmp_path / ".out.partial" / "half").write_text("x")
+def test_what_a_kill_left_is_cleaned_up(tmp_path, monkeypatch):
+  with monkeypatch.context() as killed:
+    killed.setattr(atomic_dir.shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(KeyboardInterrupt):
+      write(tmp_path / "out", interrupted)
+  assert left_in(tmp_path) == [".out.partial"]
   (tmp_path / ".out.lock").write_text("process 1 on elsewhere")
   write(tmp_path / "out")
   assert left_in(tmp_path) == ["out"]
   assert tiny_models.files_of(tmp_path / "out") == {"below/file": b"x"}
+
+
+def interrupted():
+  raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_what_another_program_has_under_the_temporary_name_stays(
+  tmp_path, kind
+):
+  place, other = tmp_path / ".out.partial", tmp_path / "other"
+  other.mkdir()
+  (other / "thesis.tex").write_text("x")
+  if kind == "link":
+    place.symlink_to(other)
+  else:
+    other.rename(place)
+  with pytest.raises(UserError, match="is in the way and of another program"):
+    write(tmp_path / "out")
+  assert left_in(place) == ["thesis.tex"]
 
 
 def test_what_others_put_there_meanwhile_is_kept(tmp_path):

@@ -162,7 +162,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(
   monkeypatch.setattr(native_arrays, "_BATCH_BYTES", 1)
   disk = small_disk("60k" if to != "gkd" else "400k")
   with pytest.raises(
-    UserError, match=r"cannot write .*/out; nothing is left of it .*space"
+    UserError, match=r"cannot write .*/out; nothing is left of it: .*space"
   ) as error:
     tiny_models.save(disk / "out", MADE, to)
   assert "\n" not in str(error.value)

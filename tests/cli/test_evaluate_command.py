@@ -268,7 +268,7 @@ def test_folders_that_are_taken(alone, tmp_path, capsys, nothing_computed):
     assert "scores is in use by process" in error_of(alone, capsys)
   (folder / "metrics.json").write_text("{}")
   line = error_of(alone, capsys)
-  assert "holds metrics.json, which would be replaced, and its run.json" in line
+  assert "holds metrics.json, which would be replaced, and no run.json" in line
   assert (folder / "metrics.json").read_text() == "{}"
   (folder / "run.json").write_text('{"contents": {}}')
   assert "is the folder of a training run" in error_of(alone, capsys)

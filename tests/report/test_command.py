@@ -7,6 +7,7 @@ import re
 import pytest
 
 from gkd.cli import main
+from gkd.report import page
 from tests import child
 from tests.report.example_runs import write
 
@@ -44,7 +45,8 @@ def test_page_and_plots_are_where_they_were_asked_for(run, tmp_path, capsys):
     ("torn", "--output", "r.html", "run.json is not JSON"),
     ("run", "--output", "no/r.html", "no; make it or give"),
     ("run", "--output", "empty", "empty' is a folder; give the name of a file"),
-    ("run", "--output", "x" * 250, r"\(File name too long\); free some space"),
+    ("run", "--output", "x" * 250, "File name too long; give a shorter name"),
+    ("run", "--output", "torn/run.json", "is there and not what this command"),
     ("run", "--plots", "torn/run.json", "--plots '.*is a file; give a folder"),
   ],
 )
@@ -63,15 +65,16 @@ def test_full_disk_leaves_the_older_page_as_it_was(
   run, tmp_path, capsys, monkeypatch
 ):
   output = tmp_path / "r.html"
-  output.write_text("older")
+  older = page.MARK.decode()
+  output.write_text(older)
 
   def full(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
   monkeypatch.setattr(os, "fsync", full)
   line = _error(capsys, run, f"--output={output}")
-  assert f"cannot write {output} (No space left on device); free" in line
-  assert output.read_text() == "older"
+  assert f"cannot write {output}: No space left on device; free some" in line
+  assert output.read_text() == older
   assert sorted(os.listdir(tmp_path)) == ["r.html", "run"]
 
 

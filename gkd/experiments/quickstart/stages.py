@@ -1,7 +1,6 @@
 """Stages of a long job that are done once, over any number of calls."""
 
 from collections.abc import Callable
-import json
 import logging
 from pathlib import Path
 import time
@@ -35,12 +34,10 @@ class Stages:
         f"{folder} holds a quickstart with another configuration or teacher;"
         " give another --output, or delete the folder"
       )
-    names = [name for name in _REPLACED if (folder / name).exists()]
-    if names and not mark.exists():
-      raise UserError(
-        f"{folder} holds {names[0]}, which would be replaced, but no quickstart"
-        f" ({mark.relative_to(folder)} is missing); give another --output"
-      )
+    proof = f"no quickstart ({mark.relative_to(folder)}) made it"
+    files.check_replaced(
+      folder, _REPLACED, "--output", None if mark.exists() else proof
+    )
     self._folder.mkdir(exist_ok=True)
     mark.write_text(made_with)
 
@@ -57,7 +54,11 @@ class Stages:
       started = time.time()
       function(*args)
       files.write_json(mark, {"seconds": time.time() - started})
-    self._seconds.append(json.loads(mark.read_text())["seconds"])
+    remedy = "delete it, and the stage runs again"
+    done = files.read_json(mark, {}, remedy)
+    types = {"seconds": (float, int)}
+    files.check_types(mark, done, types, remedy, required=True)
+    self._seconds.append(done["seconds"])
 
   @property
   def total_seconds(self) -> float:
