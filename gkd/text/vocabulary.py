@@ -36,7 +36,7 @@ _SPEC_TYPES = {
   "sha256": str,
   "size": int,
   "pad_id": int,
-  "eos_ids": list,
+  "eos_ids": [int],
 }
 _SPEC_FIELDS = {
   "sentencepiece": ("file", "extra_ids"),

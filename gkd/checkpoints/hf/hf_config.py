@@ -58,7 +58,7 @@ _ACTIVATIONS = {
 _THEIRS = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
 # Of the rest `T5Config` knows the types; "no" and 0 would be taken for truth.
 _TYPES = {
-  "architectures": list,
+  "architectures": [str],
   "dense_act_fn": str,
   "dropout_rate": (float, int),
   "feed_forward_proj": str,

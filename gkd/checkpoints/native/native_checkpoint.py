@@ -35,7 +35,7 @@ _SLOTS_FOLDER = "slots"
 
 # Fields of metadata.json that are read when a model is opened.
 _TYPES = {
-  "assumed": list,
+  "assumed": [str],
   CONTENT_KEY: str,
   "family": str,
   "hf": dict,

@@ -176,6 +176,7 @@ def test_special_ids_survive_both_ways(read, pad, eos, start):
     ({"eos_token_id": []}, r"eos_ids is \(\); expected ids below"),
     ({"eos_token_id": 10**6}, r"eos_ids is \(1000000,\); expected ids below"),
     ({"quantization_config": {"bits": 4}}, "has quantization_config"),
+    ({"architectures": [{}]}, r"has architectures\.0 \{\}; expected text"),
     ({"pruned_heads": {"0": [1]}}, "has pruned_heads"),
     ({"tie_encoder_decoder": True}, "which gkd does not compute"),
     ({"d_model": None}, "emb_dim is None; expected a positive integer"),
