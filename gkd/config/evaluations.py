@@ -29,7 +29,7 @@ def make_evaluations(
   for strategy in config.strategies:
     strategy.check_num_ids(num_ids - 1)  # the padding is never generated
   named = [*configuration.imported_modules()]
-  named += [data.module for data in config.splits]
+  named += [data.module for data in config.splits if data.module]
   tasks = Counter(cache.info["task"] for cache in caches)
   by_file: dict[str, Evaluation] = {}
   for data, cache in zip(config.splits, caches, strict=False):

@@ -139,6 +139,7 @@ def test_a_given_cache_may_name_functions_of_named_modules_alone():
     with pytest.raises(UserError, match=f"{name}.* that this config"):
       check("own.tasks", name)
     check("own.tasks", name, cache="")  # made by this user of this task
+  check(None, "gkd.text.metrics:x")
   check(
     "own.tasks", "own.metrics:f1", "seqio:own.tasks:x", "gkd.text.metrics:x"
   )
