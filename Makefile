@@ -45,6 +45,7 @@ soak: $(VENV)/.stamp-test
 
 hostile: $(VENV)/.stamp-test
 	$(BIN)/python -m tests.faults.hostile_commands $(ARGS)
+	$(BIN)/python -m tests.faults.hostile_files $(ARGS)
 
 parity: $(VENV)/.stamp-parity
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m parity $(ARGS)
