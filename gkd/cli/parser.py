@@ -226,7 +226,9 @@ class _Parser(argparse.ArgumentParser):
     )
     known = re.findall(r"\w+", message.partition("choose from")[2])
     known += [flag for flags in _FLAGS.values() for flag, _ in flags]
-    near = given and difflib.get_close_matches(given[1], known, n=1)
+    near = given and difflib.get_close_matches(given[1], known, 1, cutoff=0.75)
     if near:
       hint = f"; did you mean {near[0]}?"
+    elif "unrecognized arguments: --" in message:
+      hint = "; a setting is --gin.NAME=VALUE, see gkd COMMAND --help"
     self.exit(2, f"{self.prog}: {message}{hint}\n")

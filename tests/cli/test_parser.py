@@ -16,6 +16,7 @@ from tests.cli.command_lines import error_of
     (["cache", "lsit"], "did you mean list?"),
     (["list", "modles"], "did you mean models?"),
     (["train", "--gin_fiel=x"], "did you mean --gin_file?"),
+    (["train", "--batch_size=8"], "NAME=VALUE, see gkd COMMAND --help"),
     (["convert", "a", "b", "--to=onnx"], "; see gkd convert --help"),
     (["a\nb"], "; see gkd --help"),
   ],
