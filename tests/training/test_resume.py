@@ -50,7 +50,7 @@ class Stop(Exception):
   """A run that is killed."""
 
 
-def evaluate(evaluation, roles, *, step, predictions_dir, **others):
+def evaluate(evaluation, roles, *, step, predictions_dir, on_answers, **others):
   """Instead of the true one: quick, and different at every step."""
   del evaluation, others
   params = roles["student"].params
@@ -58,6 +58,7 @@ def evaluate(evaluation, roles, *, step, predictions_dir, **others):
   file = pathlib.Path(predictions_dir) / f"sums-validation-{step:08d}.jsonl"
   file.parent.mkdir(exist_ok=True)
   file.write_text(json.dumps({"size": size}) + "\n")
+  on_answers([[]])
   # Best at step 2, which is not among the newest at the end.
   distance = abs(step - 2.5) + size / 1e6
   return {"eval/sums/size": size, "eval/sums/forward_kl": distance}
