@@ -41,6 +41,8 @@ DATA = [
   "tensorflow>=2.21,<2.22",
   "tensorflow-text>=2.21,<2.22",
   "tensorflow-datasets>=4.9.9,<5",
+  "importlib_resources>=6,<8",  # of TFDS, which does not declare it
+  "pyarrow>=20,<27",
 ]
 LINT = ["ruff>=0.15,<0.18"]
 TEST = ["pytest>=9,<10", "pytest-xdist>=3.8,<4", *LINT, *DATA]

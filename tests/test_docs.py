@@ -114,6 +114,27 @@ def test_own_data_becomes_a_cache(own_folder):
   }
 
 
+def test_own_files_become_a_teacher_and_a_student(own_folder):
+  files(own_folder, "cities.gin")
+  (own_folder / "data").mkdir()
+  syllables = ["".join(pair) for pair in itertools.product("bdfgkl", "aeiou")]
+  names = list(map("".join, itertools.permutations(syllables, 2)))[:400]
+  rows = list(zip(names[::2], names[1::2], strict=True))
+  text = "country,city\n" + "".join(f"{a},{b}\n" for a, b in rows[:-9])
+  (own_folder / "data" / "cities.csv").write_text(text)
+  lines = [json.dumps({"country": a, "city": b}) for a, b in rows[-9:]]
+  (own_folder / "data" / "more.jsonl").write_text("\n".join(lines))
+  (block,) = [commands(b) for b in BLOCKS if "--gin_file=cities.gin" in b]
+  less = ["--gin.TRAIN_STEPS=2", "--gin.EVAL_EXAMPLES=4"]
+  for arguments in block:
+    arguments += less * (arguments[0] == "train")
+    assert command.main(arguments) == 0, arguments
+  scores = json.loads((own_folder / "student/metrics.jsonl").read_text()
+                      .splitlines()[-1])  # fmt: skip
+  assert "eval/cities/exact_match" in scores
+  assert "exact match" in (own_folder / "report.html").read_text("utf-8")
+
+
 def test_own_divergence_is_right_and_trains(own_folder, chain):
   files(own_folder, "hellinger.py", "hellinger.gin")
   import hellinger

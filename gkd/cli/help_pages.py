@@ -182,8 +182,9 @@ writes:
   by byte and made anew if it is damaged. Rates of a seqio mixture go to
   CACHE_DIR/MIXTURE/mixture.json. Prompts that stand twice are reported
 knobs:
-  MIXTURE_OR_TASK_NAME, MIXTURE, TASK_MODULE, TASK_FEATURE_LENGTHS, VOCABULARY,
-  TRAIN_SPLIT, EVAL_SPLIT, OVERLONG. All of them: the header of runs/data.gin
+  MIXTURE_OR_TASK_NAME, MIXTURE, TASK_MODULE or DATA_FILES, VOCABULARY,
+  TASK_FEATURE_LENGTHS, TRAIN_SPLIT, EVAL_SPLIT, OVERLONG. All of them: the
+  header of runs/data.gin
 resume:
   give the same command again: finished shards are kept, whatever stopped it; a
   second process that makes the same cache waits for the first

@@ -25,6 +25,7 @@ from gkd.data.builder import mixture_rates
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.data.mixture import Mixture
+from gkd.text.data_files import TASK_MODULE
 from gkd.text.vocabulary import Vocabulary
 from gkd.text.vocabulary import first_difference
 from gkd.types import UserError
@@ -67,11 +68,11 @@ def open_cache(
     cache = TokenCache(path)
     _warn_of_lost_text(cache)
     return cache
-  if not data.module:
+  if not spec.task_module:
     raise UserError(
       f"task {data.task!r}: no cache of split {data.split!r} in"
       f" {folders.cache_dir} and TASK_MODULE is empty; give the module that"
-      " registers the task, or TRAIN_CACHE and EVAL_CACHE"
+      " registers the task, your own DATA_FILES, or TRAIN_CACHE and EVAL_CACHE"
     )
   return TokenCache(
     build_cache.find_or_build(spec, num_workers=num_workers, check=rebuild)
@@ -183,8 +184,10 @@ def _spec(
     lengths=dict(data.lengths),
     vocabulary=vocabulary,
     cache_dir=folders.cache_dir,
-    data_dir=folders.data_dir,
-    task_module=data.module,
+    # A name is relative to a folder, or two projects would share a cache.
+    data_dir=folders.data_dir or ("." if data.own.files else ""),
+    task_module=TASK_MODULE if data.own.files else data.module,
+    data_files=data.own if data.own.files else None,
     overlong=data.overlong,
   )
 

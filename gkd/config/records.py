@@ -18,6 +18,7 @@ from gkd.evaluation.evaluation import Evaluation
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.sampling.strategies import Strategy
+from gkd.text.data_files import DataFiles
 from gkd.types import UserError
 
 # Macros that have no effect in a run, and the reason.
@@ -55,6 +56,8 @@ class DataConfig:
     cache: folder of a token cache to read instead, several to mix, or folders
       with their rates; "" finds or makes the one of task, split, lengths and
       vocabulary.
+    own: files of your own that the task is made of; without them `module`
+      registers it.
   """
 
   task: str
@@ -67,6 +70,7 @@ class DataConfig:
   cache: str | Sequence[str] | Mapping[str, float] = ""
   mixture: Mapping[str, float] | None = None
   subset: Subset = dataclasses.field(default_factory=Subset)
+  own: DataFiles = dataclasses.field(default_factory=DataFiles)
 
   def __post_init__(self):
     if sorted(self.lengths) != ["inputs", "targets"] or not all(
@@ -75,6 +79,11 @@ class DataConfig:
       raise UserError(
         f"TASK_FEATURE_LENGTHS is {dict(self.lengths)}; expected"
         f" {{'inputs': I, 'targets': T}} with lengths of 1 to {_MOST_TOKENS:,}"
+      )
+    if self.own.files and self.module:
+      raise UserError(
+        f"DATA_FILES and TASK_MODULE {self.module!r} are both given; give one:"
+        " a task is made of files, or registered by a module"
       )
     if not self.cache and not self.task:
       raise UserError(
@@ -192,7 +201,7 @@ def idle_in_caches(
   if train is not None and train.cache:
     yield ["TRAIN_SPLIT"], "TRAIN_CACHE is given and holds its split"
   if all(data.cache for data in [train, *evaluation] if data is not None):
-    names = ["MIXTURE_OR_TASK_NAME", "OVERLONG", *MODULE_MACROS]
+    names = ["MIXTURE_OR_TASK_NAME", "OVERLONG", *MODULE_MACROS, "DATA_FILES"]
     yield names, "token caches are given, and nothing is tokenised"
 
 
@@ -227,4 +236,5 @@ def _named_split(entry: str) -> dict[str, str]:
       " or the folder of a token cache, beginning with / or ./ or ~"
     )
   fields = {name: value for name, value in match.groupdict().items() if value}
-  return {**fields, "cache": ""}
+  own = {"own": DataFiles()} if "module" in fields else {}
+  return {**fields, **own, "cache": ""}

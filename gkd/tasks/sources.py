@@ -259,9 +259,14 @@ class TfdsSource(seqio.TfdsDataSource):
     # Missing files, no network: TFDS raises whatever it likes.
     except Exception as error:
       reason = " ".join(str(error).split())[:200]
+      remedy = self._remedy
+      if isinstance(error, ImportError):
+        remedy = f"install what is missing: pip install {error.name}"
+      elif "ConnectionError" in {c.__name__ for c in type(error).__mro__}:
+        remedy = f"there is no connection to download it from here; {remedy}"
       raise UserError(
         f"TFDS data set {self._name} cannot be read "
-        f"({type(error).__name__}: {reason}): {self._remedy}"
+        f"({type(error).__name__}: {reason}): {remedy}"
       ) from error
 
   def num_input_examples(self, split: str) -> int | None:

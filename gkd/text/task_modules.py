@@ -9,12 +9,17 @@ from gkd.errors import UserError
 
 
 def register(
-  task_module: str, data_dir: str | os.PathLike | None, vocabulary: Any
+  task_module: str,
+  data_dir: str | os.PathLike | None,
+  vocabulary: Any,
+  **options: Any,
 ) -> None:
   """Has the module of that dotted name add its tasks to seqio's registry.
 
   By its `register(data_dir, vocabulary)` or, where it has none, as it is
   imported: these tasks have a vocabulary of their own.
+
+  Options are for our own modules, and handed on.
 
   Raises:
     UserError: there is no such module, or something that it imports is missing.
@@ -22,7 +27,7 @@ def register(
   """
   module = _import(task_module)
   if hasattr(module, "register"):
-    module.register(data_dir, vocabulary)
+    module.register(data_dir, vocabulary, **options)
 
 
 def takes_vocabulary(task_module: str) -> bool:

@@ -4,6 +4,8 @@ import gzip
 import operator
 
 import pytest
+import requests
+import seqio
 
 from gkd.tasks import sources
 from gkd.types import UserError
@@ -116,3 +118,27 @@ def test_a_line_without_a_key_is_named_by_file_and_number(tmp_path, shuffled):
   expected = r"a\.jsonl, line 8 has no 'a', but \['q'\]"
   with pytest.raises(UserError, match=expected):
     list(rows)
+
+
+@pytest.mark.parametrize(
+  ("error", "remedy"),
+  [
+    (
+      ModuleNotFoundError("x", name="lib"),
+      "install what is missing: pip instal",
+    ),
+    (ConnectionResetError("x"), "connection to download it from here; do this"),
+    (
+      requests.ConnectionError("x"),
+      "connection to download it from here; do t",
+    ),
+    (ValueError("x"), r"\(ValueError: x\): do this"),
+  ],
+)
+def test_the_remedy_of_tfds_fits_its_cause(monkeypatch, error, remedy):
+  def get_dataset(self, *args):
+    raise error
+
+  monkeypatch.setattr(seqio.TfdsDataSource, "get_dataset", get_dataset)
+  with pytest.raises(UserError, match=remedy):
+    sources.TfdsSource("a:1.0.0", ("train",), "do this").get_dataset("train")

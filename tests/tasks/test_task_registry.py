@@ -141,15 +141,6 @@ def test_splits_that_cannot_be_read_are_refused(
     _build(name, split, tmp_path, pieces, module)
 
 
-def test_xsum_without_its_files_says_manual_dir(tmp_path, monkeypatch):
-  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-  source = summarization.sources.TfdsSource(
-    "xsum:1.1.0", ("train",), "put it into manual_dir"
-  )
-  with pytest.raises(UserError, match=r"xsum.*manual_dir"):
-    source.get_dataset("train", shuffle=False)
-
-
 def test_real_gsm8k_survives_the_t5_vocabulary(data_dir):
   path = data_dir / "vocab" / "t5_spiece.model"
   vocabulary = SentencePieceVocabulary(path, extra_ids=100)

@@ -19,6 +19,7 @@ from gkd.data import cache as caches
 from gkd.data.builder import cache_key
 from gkd.data.cache import FEATURES
 from gkd.errors import UserError
+from gkd.text.data_files import DataFiles
 from gkd.text.vocabulary import Vocabulary
 
 log = logging.getLogger("gkd")
@@ -40,6 +41,8 @@ class CacheSpec:
     data_dir: raw data, as the task's `register` wants it; None: none is here.
     task_module: module that adds the task to seqio's registry, as it is
       imported or by `register(data_dir, vocabulary)`.
+    data_files: what `task_module` makes the task of, if that is
+      `gkd.text.data_files.TASK_MODULE`.
     overlong: cut rows that are longer than `lengths` and count them, their EOS
       kept as `seqio.preprocessors.append_eos_after_trim` does; or refuse them.
   """
@@ -52,6 +55,7 @@ class CacheSpec:
   data_dir: str | os.PathLike | None = None
   task_module: str = ""
   overlong: Overlong = "truncate"
+  data_files: DataFiles | None = None
 
   def __post_init__(self):
     if self.overlong not in get_args(Overlong):
@@ -71,12 +75,15 @@ class CacheSpec:
   @property
   def fields(self) -> dict[str, Any]:
     """What info.json repeats of it."""
-    return {
+    fields = {
       "task": self.task,
       "split": self.split,
       "lengths": dict(self.lengths),
       "overlong": self.overlong,
     }
+    if self.data_files is not None:
+      fields["data_files"] = self.data_files.settings()
+    return fields
 
   def folder(self, key_hash: str) -> Path:
     """Where the cache with that hash of its key lies."""

@@ -40,7 +40,12 @@ _TENSORFLOW = ("seqio", "t5", "tensorflow", "tensorflow_datasets")
 
 def load(spec: CacheSpec) -> seqio.Task:
   """The registered seqio task, checked."""
-  task_modules.register(spec.task_module, spec.data_dir, spec.vocabulary)
+  options = {}
+  if spec.data_files is not None:
+    options = {"task": spec.task, "data_files": spec.data_files}
+  task_modules.register(
+    spec.task_module, spec.data_dir, spec.vocabulary, **options
+  )
   names = seqio.TaskRegistry.names()
   if spec.task not in names:
     raise _unregistered(spec, names)

@@ -1,0 +1,191 @@
+"""Tasks from files of the user's own, and what is said of a wrong row."""
+
+import gzip
+import json
+
+import pyarrow as pa
+from pyarrow import parquet
+import pytest
+import seqio
+
+from gkd.tasks import file_task
+from gkd.text.characters import ByteVocabulary
+from gkd.text.data_files import DataFiles
+from gkd.types import UserError
+
+FIELDS = {"inputs": "capital of {country}?", "targets": "city"}
+COLUMNS = {
+  "country": ["Peru", "Chad"],
+  "city": ["Lima", "N'Djamena, the\ncity"],
+}
+ROWS = [
+  {"inputs": f"capital of {country}?", "targets": city}
+  for country, city in zip(*COLUMNS.values(), strict=True)
+]
+JSON = "".join(
+  json.dumps(dict(zip(COLUMNS, row, strict=True))) + "\n"
+  for row in zip(*COLUMNS.values(), strict=True)
+)
+CSV = 'country,city\nPeru,Lima\n\nChad,"N\'Djamena, the\ncity"\n'
+
+
+def write(path, content):
+  path.parent.mkdir(exist_ok=True)
+  opened = gzip.open if path.suffix == ".gz" else open
+  content = content.encode() if isinstance(content, str) else content
+  with opened(path, "wb") as file:
+    file.write(content)
+
+
+def save_to_disk(folder, table):
+  """As `datasets` 5.2 does."""
+  folder.mkdir(parents=True)
+  state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}
+  (folder / "state.json").write_text(json.dumps(state))
+  file = str(folder / "data-00000-of-00001.arrow")
+  with pa.ipc.new_stream(file, table.schema) as stream:
+    stream.write_table(table)
+
+
+def splits(folder, **settings):
+  """{split: rows} of the task that the settings make."""
+  settings = {"fields": FIELDS, **settings}
+  data_files = DataFiles(**settings)
+  file_task.register(
+    folder, ByteVocabulary(), task="own", data_files=data_files
+  )
+  source = seqio.TaskRegistry.get("own").source
+  return {split: list(source.examples(split)) for split in source.splits}
+
+
+@pytest.mark.parametrize(
+  ("name", "content"),
+  [
+    ("train.jsonl", JSON + "\n"),
+    ("train.jsonl.gz", "\ufeff" + JSON),
+    ("train.csv", "\ufeff" + CSV),
+    ("train.csv.gz", CSV),
+    (
+      "train.tsv",
+      CSV.replace("y,c", "y\tc").replace("u,L", "u\tL").replace('d,"', 'd\t"'),
+    ),
+  ],
+)
+def test_text_files_give_the_rows_by_their_columns(tmp_path, name, content):
+  write(tmp_path / name, content)
+  assert splits(tmp_path, files=".") == {"train": ROWS}
+  found = splits(tmp_path, files={"dev": str(tmp_path / name)})
+  assert found == {"dev": ROWS}
+
+
+def test_parquet_and_folders_of_datasets_give_them_too(tmp_path):
+  table = pa.table(COLUMNS)
+  (tmp_path / "shards").mkdir()
+  for shard in range(2):
+    path = tmp_path / "shards" / f"test-0000{shard}-of-00002.parquet"
+    parquet.write_table(table.slice(shard, 1), path)
+  save_to_disk(tmp_path / "saved" / "train", table)
+  save_to_disk(tmp_path / "saved" / "dev", table.slice(1))
+  names = json.dumps({"splits": ["train", "dev"]})
+  (tmp_path / "saved" / "dataset_dict.json").write_text(names)
+  assert splits(tmp_path, files="shards") == {"test": ROWS}
+  assert splits(tmp_path, files="saved") == {"train": ROWS, "dev": ROWS[1:]}
+  assert splits(tmp_path, files="saved/dev") == {"train": ROWS[1:]}
+
+
+def test_references_are_a_list_and_an_empty_target_is_a_prompt(tmp_path):
+  lines = [
+    {"q": "a", "a": None, "r": []},
+    {"q": "b", "a": "x", "r": ["x", "y"]},
+    {"q": "c", "a": "z", "r": "z"},
+  ]
+  write(tmp_path / "train.jsonl", "\n".join(map(json.dumps, lines)))
+  fields = {"inputs": "q", "targets": "a", "references": "r"}
+  rows = splits(tmp_path, files=".", fields=fields)["train"]
+  assert [row["targets"] for row in rows] == ["", "x", "z"]
+  assert [row["references"] for row in rows] == [[], ["x", "y"], ["z"]]
+  prompts = splits(tmp_path, files=".", fields={"inputs": "q"})["train"]
+  assert [row["targets"] for row in prompts] == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "message"),
+  [
+    (
+      "a.jsonl",
+      '{"country": "Peru", "city": 12}\n',
+      "line 1: 'city' is 12; ex",
+    ),
+    ("a.jsonl", JSON + '{"country": "", "city": "x", "note": 1}', None),
+    (
+      "a.jsonl",
+      JSON + '{"country": "Fiji"}',
+      "line 3: there is no column 'city",
+    ),
+    ("a.jsonl", JSON + "{", r"cannot be read \(line 3: Expecting"),
+    ("a.jsonl", JSON + "[1]", r"cannot be read \(line 3 is no object"),
+    ("a.csv", CSV + "Fiji\n", r"line 6 has 1 cells, and the header 2"),
+    ("a.csv", CSV + "Fiji,Suva,x\n", r"line 6 has 3 cells, and the header 2"),
+    ("a.csv", CSV + 'Fiji,"Suva\n', "cannot be read .unexpected end of data"),
+    ("a.csv", CSV.encode() + b"C\xf4te,x\n", "line 6 is not UTF-8: byte 0xf4"),
+    ("a.csv", "", r"its first line is \[\]; expected names of columns"),
+    ("a.csv", "a,a\n", r"its first line is \['a', 'a'\]"),
+    (
+      "a.csv",
+      "land,city\nPeru,Lima\n",
+      "line 2: there is no column 'country', b",
+    ),
+    ("a.parquet", b"no parquet", "a.parquet cannot be read"),
+    ("a.txt", "x", "expected .jsonl, .csv, .tsv, .parquet"),
+  ],
+)
+def test_what_is_wrong_is_told_with_file_and_row(
+  tmp_path, name, content, message
+):
+  write(tmp_path / name, content)
+  if message is None:
+    fields = {"inputs": "country", "targets": "city"}
+    with pytest.raises(UserError, match=r"a.jsonl, line 3: 'country' is empty"):
+      splits(tmp_path, files={"train": name}, fields=fields)
+    return
+  with pytest.raises(UserError, match=message) as caught:
+    splits(tmp_path, files={"train": name})
+  assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_damaged_gzip_and_files_that_are_not_there(tmp_path):
+  write(tmp_path / "a.csv.gz", CSV * 99)
+  (tmp_path / "a.csv.gz").write_bytes((tmp_path / "a.csv.gz").read_bytes()[:-9])
+  with pytest.raises(UserError, match=r"a.csv.gz cannot be read \(Compressed"):
+    splits(tmp_path, files={"train": "a.csv.gz"})
+  with pytest.raises(
+    UserError, match=r"has 'b.csv', but there is no /.*/b.csv"
+  ):
+    splits(tmp_path, files={"train": "b.csv"})
+  with pytest.raises(
+    UserError, match=r"is the file .*, as {'train': 'a.csv.gz'}"
+  ):
+    splits(tmp_path, files="a.csv.gz")
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(UserError, match=r"empty has no .jsonl, .csv, .tsv or"):
+    splits(tmp_path, files="empty")
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    (
+      {"fields": {"targets": "a"}},
+      "DATA_FIELDS is {'targets': 'a'}; expected a",
+    ),
+    (
+      {"fields": {"inputs": "a", "target": "b"}},
+      "expected a column of 'inputs'",
+    ),
+    ({"files": "", "metrics": ["bleu"]}, "METRICS are of your own files; give"),
+    ({"metrics": ["bleus"]}, "METRICS has 'bleus'; expected functions of gkd"),
+  ],
+)
+def test_settings_that_cannot_be(settings, message):
+  with pytest.raises(UserError, match=message):
+    DataFiles(**{"files": "a", **settings})
