@@ -235,7 +235,7 @@ def test_a_diverged_run_is_one_line_and_exit_code_1(caches, tmp_path, capsys):
   error = capsys.readouterr().err
   assert "Traceback" not in error
   line = error.strip().splitlines()[-1]
-  assert re.match(r"gkd: step \d+: .*Lower LEARNING_RATE", line), line
+  assert re.match(r"gkd: step \d+: .*[Ll]ower LEARNING_RATE", line), line
 
 
 def test_damaged_vocabulary_of_the_training_data_is_found_at_the_start(
