@@ -13,12 +13,14 @@ from collections.abc import Callable
 import concurrent.futures
 import contextlib
 import datetime
+import importlib
 import io
 import itertools
 import json
 import os
 from pathlib import Path
 import platform
+import re
 import select
 import signal
 import subprocess
@@ -42,7 +44,7 @@ from tests.faults import hostile_lines
 
 ROOT = Path(__file__).parents[2]
 _COMMAND = ("-m", "tests.faults.hostile_commands", "--child")
-SECONDS = 60  # the first cache imports TensorFlow
+SECONDS = 60  # once TensorFlow is imported
 # Where computing or writing begins.
 _ENDS = (
   (train_command, "initial_params"),
@@ -141,7 +143,7 @@ def _child(folder: str, seed: int, numbers: range) -> list[dict[str, Any]]:
     stdout=subprocess.PIPE,
   ) as process:
     for number in numbers:
-      ready, _, _ = select.select([process.stdout], [], [], 2 * SECONDS)
+      ready, _, _ = select.select([process.stdout], [], [], 5 * SECONDS)
       line = process.stdout.readline() if ready else b""
       if not line:
         process.kill()
@@ -156,10 +158,16 @@ def _child(folder: str, seed: int, numbers: range) -> list[dict[str, Any]]:
   return records
 
 
+def _message(record: dict[str, Any]) -> str:
+  """What was said without names and numbers."""
+  return re.sub(r"'.*?'|\S*[\W\d_]\S*", "…", record.get("said", ""))[:60]
+
+
 def _answer(folder: str, seed: str, *numbers: str) -> None:
   """In a child: a line for each case; nothing else reaches that pipe."""
   answers = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)
+  importlib.import_module("gkd.tasks.mixtures")  # TensorFlow, before the clock
   os.chdir(folder)
   for number in map(int, numbers):
     record = attempt(int(seed), number, Path(folder))
@@ -193,6 +201,7 @@ def main() -> int:
     "cases": len(records),
     "refused": codes[2],
     "would_compute": codes[0],
+    "different_messages": len({_message(record) for record in records}),
     "faults": faults,
   }
   Path(args.output).write_text(json.dumps(report, indent=2) + "\n")

@@ -5,12 +5,16 @@
 `make_files` writes what the sound commands read, and what they refuse.
 """
 
+import functools
 import json
 import os
 from pathlib import Path
 import random
 
 from gkd.checkpoints.native import native_checkpoint
+from gkd.cli import parser
+from gkd.config import configuration
+from gkd.config import gin_table
 from gkd.text import vocabulary
 from gkd.text.chain_addition import CHARACTERS
 from tests.checkpoints import tiny_models
@@ -166,10 +170,11 @@ def draw(seed: int, number: int, folder: Path) -> tuple[list[str], list[str]]:
   """The arguments of a case, and which of them must be refused."""
   rng = random.Random(f"{seed}-{number}")
   arguments = list(rng.choice([*COMMANDS[:4], *COMMANDS[:2], *COMMANDS]))
-  added, wrong = [], []
-  kinds = [*[_value] * 6, *[_odd] * 6, _path, _path, _name, _flag, _file, _word]
+  sound, added, wrong = tuple(arguments), [], []
+  kinds = [*[_value] * 5, *[_odd] * 7, _own_flag, _own_flag, _path, _path]
+  kinds += [_name, _flag, _file, _word]
   for kind in rng.sample(kinds, rng.choice((1, 1, 1, 1, 2, 3))):
-    new, is_wrong = kind(rng, arguments)
+    new, is_wrong = kind(rng, arguments if kind is _word else sound)
     added += new
     wrong += new if is_wrong else []
   # What is given twice counts as it was given last.
@@ -182,8 +187,23 @@ def draw(seed: int, number: int, folder: Path) -> tuple[list[str], list[str]]:
   return texts[0], texts[1]
 
 
+@functools.cache
+def _macros(file: str) -> list[str]:
+  """Those that a command with this gin file knows."""
+  configuration.load(["runs/data.gin", file], [])
+  known = gin_table.bound_macros() | gin_table.referenced_macros()
+  return [name for name in _NUMBERS + _WORDS if name in known]
+
+
+def _macro(rng, arguments):
+  files = [
+    x.partition("=")[2] for x in arguments if x.startswith("--gin_file=")
+  ]
+  return rng.choice(_macros(files[0]) if files else _NUMBERS + _WORDS)
+
+
 def _value(rng, arguments):
-  macro, value = rng.choice(_NUMBERS + _WORDS), rng.choice(_OF_NOTHING)
+  macro, value = _macro(rng, arguments), rng.choice(_OF_NOTHING)
   if rng.random() < 0.15:
     circle = rng.choice(_CIRCLES).replace("MACRO", macro)
     return [f"--gin.{text}" for text in circle.split()], True
@@ -220,7 +240,23 @@ def _word(rng, arguments):
   return [], False
 
 
+def _own_flag(rng, arguments):
+  """A flag that the command has, with a value that may not do."""
+  table, name = parser._FLAGS, " ".join(arguments[:2])
+  flags = table.get(arguments[0]) or table[name]
+  flag, about = rng.choice(flags or [("--no_such", {})])
+  if about.get("type") is int:
+    value = rng.choice(["a", "1.5", "", "0x1", "-1", "0", "9" * 30, "1_0"])
+    return [f"{flag}={value}"], value in ("a", "1.5", "", "0x1")
+  if "choices" in about and flag.startswith("-"):
+    return [f"{flag}=zz"], True
+  value = rng.choice([*_NOT_READ, *_ODD, "a=b"])
+  return [f"{flag}={value}" if flag.startswith("-") else value], False
+
+
 def _odd(rng, arguments):
-  if rng.random() < 0.3:
+  if not any(x.startswith("--gin_file=") for x in arguments):
+    return _own_flag(rng, arguments)
+  if rng.random() < 0.1:
     return [rng.choice(_ODD_FLAGS)], False
-  return [f"--gin.{rng.choice(_NUMBERS + _WORDS)}={rng.choice(_ODD)}"], False
+  return [f"--gin.{_macro(rng, arguments)}={rng.choice(_ODD)}"], False

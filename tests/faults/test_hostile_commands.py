@@ -23,7 +23,7 @@ def _here(folder, monkeypatch):
 
 
 def test_bad_command_lines_end_in_one_line(folder):
-  lines = [hostile_lines.draw(SEED, number, folder) for number in range(50)]
+  lines = [hostile_lines.draw(SEED, number, folder) for number in range(30)]
   # One that gets so far imports TensorFlow.
   numbers = [n for n, (line, _) in enumerate(lines) if "cache" not in line]
   records = [hostile_commands.attempt(SEED, n, folder) for n in numbers]
