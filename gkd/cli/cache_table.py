@@ -58,7 +58,7 @@ def entry(cache: TokenCache, data_dir: str, verified: bool = False) -> str:
     f" {modified.isoformat(' ', 'minutes')}",
     str(cache.path),
   ]
-  if "token_lengths" in info:
+  if info.get("token_lengths"):
     lines.insert(2, token_lengths(info))
   lines += caches.lossy(info)
   if writer := info.get("written_by"):

@@ -65,6 +65,8 @@ _OPTIONAL = {
   "sources": {str: str},
   "raw_files": {str: {**_FILE, "mtime_ns": int}},
   "written_by": dict,
+  "token_lengths": {str: {str: int}},
+  "lossy": {str: {"rows": int, "unknown_tokens": int, "example": str}},
   **dict.fromkeys(
     ("prompts_alone", "truncated_inputs", "truncated_targets"), int
   ),
@@ -275,7 +277,7 @@ def same_vocabulary(
 def lossy(info: Mapping[str, Any]) -> list[str]:
   """What the vocabulary did not keep, a line for inputs and one for targets."""
   lines = []
-  for name, lost in info.get("lossy", {}).items():
+  for name, lost in (info.get("lossy") or {}).items():
     line = (
       f"{lost['rows']:,} of {info['rows']:,} {name} hold what the vocabulary"
       f" does not keep ({lost['unknown_tokens']:,} unknown tokens), the first"
@@ -283,7 +285,7 @@ def lossy(info: Mapping[str, Any]) -> list[str]:
     )
     if name == "targets":
       targets = info["rows"] - info.get("prompts_alone", 0)
-      ceiling = 100 * (1 - lost["rows"] / targets)
+      ceiling = 100 * (1 - lost["rows"] / max(targets, 1))
       line += f"; an answer can equal at most {ceiling:.1f} % of the targets"
     lines.append(line)
   return lines

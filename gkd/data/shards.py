@@ -124,6 +124,7 @@ def sidecars(folder: Path) -> Sidecars:
     with contextlib.suppress(UserError):
       numbers = files.read_json(file, {})
       files.check_types(file, numbers, _SIDECAR, "", required=True)
+      files.check_types(file, numbers, {"notes": {str: str}}, "")
       finished[int(file.stem)] = numbers
   return finished
 

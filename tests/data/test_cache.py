@@ -203,6 +203,7 @@ def test_a_finished_cache_is_found_without_tensorflow_or_seqio(tmp_path):
     ({"shards": [7]}, r"has shards\.0 7; expected an object"),
     ({"vocabulary": {"kind": "bytes"}}, r"has vocabulary\.sha256 None"),
     ({"lengths": None}, "has lengths None; expected an object"),
+    ({"lossy": {"inputs": 3}}, r"has lossy\.inputs 3; expected an object"),
     ({"sources": {"x": 5}}, r"has sources\.x 5; expected text"),
     ({"has_targets": float("nan")}, "has has_targets nan; expected true or"),
   ],
