@@ -36,8 +36,9 @@ RENAMED_MACROS = {
 }
 # Fields of lines in metrics.jsonl, samples and predictions.
 RENAMED_FIELDS: dict[str, str] = {"row": "example_id"}
-# What depends on the machine's load, not on the computation.
-MEASURED = ("time/", "compile/", "memory/")
+# What depends on the machine's load, not on the computation; fields that came
+# after the commit that is compared with.
+LEFT_OUT = ("time/", "compile/", "memory/", "token_log_probs")
 _KILL_STEP = 20
 
 
@@ -231,7 +232,7 @@ def _results(line: Mapping[str, Any]) -> dict[str, Any]:
   return {
     RENAMED_FIELDS.get(name, name): value
     for name, value in line.items()
-    if not name.startswith(MEASURED)
+    if not name.startswith(LEFT_OUT)
   }
 
 
