@@ -98,7 +98,7 @@ CYRILLIC = "Я иду в школу."
   ],
 )
 def test_a_tokenizer_of_sacrebleu_is_chosen_by_the_name(name, texts):
-  metric = cache.resolve(f"gkd.text.metrics:{name}", "a test")
+  metric = cache.resolve(f"gkd.text.metrics:{name}", "a test", None)
   for text in texts:
     values = metric([text], [text])
     assert list(values.values()) == pytest.approx([100] * len(values))
