@@ -142,7 +142,8 @@ def vocabulary(args: argparse.Namespace, folders: Folders) -> None:
   if Path(output).expanduser().parent.is_dir():
     files.check_file(output, "--output")
   why = "texts of TRAIN_SPLIT are read whole and as bytes"
-  names = "TRAIN_CACHE EVAL_CACHE VOCABULARY EXTRA_IDS TASK_FEATURE_LENGTHS"
+  names = "TRAIN_CACHE VOCABULARY EXTRA_IDS TASK_FEATURE_LENGTHS"
+  names += " EVAL_CACHE EVAL_TASK EVAL_SPLIT"
   configuration.refuse_idle_flags([(names.split(), why)])
   data = configuration.build(DataConfig, scope="train")
   # As bytes, whatever VOCABULARY says: the texts come back unharmed.

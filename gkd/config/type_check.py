@@ -77,8 +77,10 @@ def fits_object(kind: type, hint: Any) -> bool:
     return True
   if getattr(plain, "_is_protocol", False):
     methods = (name for name, x in vars(plain).items() if inspect.isfunction(x))
-    public = (n for n in methods if n == "__call__" or not n.startswith("_"))
-    return all(hasattr(kind, name) for name in public)
+    public = [n for n in methods if n == "__call__" or not n.startswith("_")]
+    fields = inspect.get_annotations(plain).keys()
+    fields -= inspect.get_annotations(kind).keys()
+    return all(hasattr(kind, name) for name in [*public, *fields])
   return plain is not Literal and issubclass(kind, plain)
 
 

@@ -65,6 +65,7 @@ def test_one_flag_is_one_value():
     ("TRAIN_STEPS=@schedules.Linear()", "TRAIN_STEPS is @.*a whole number"),
     ("REDUCTION=@divergence.ReverseKL()", "REDUCTION is @.* one of 'sequence'"),
     ("STUDENT=@divergence.ReverseKL()", "STUDENT is @divergence.ReverseKL"),
+    ("OBJECTIVE=@divergence.ReverseKL()", "OBJECTIVE is @divergence.ReverseK"),
     ("DIVERGENCE=@divergence.ReverseKL", r"written @module.Name\(\)"),
   ],
 )
