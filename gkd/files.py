@@ -38,6 +38,8 @@ _REMEDIES = {
   errno.ENOTDIR: "give another place",
   errno.EISDIR: "give another name",
 }
+# Mistakes of code, whatever text they quote or error they came after.
+_BUGS = (AssertionError, AttributeError, LookupError, NameError, TypeError)
 # Of an index, a description or a list of hashes: ten times the largest known.
 MAX_JSON_BYTES = 16 << 20
 _MARKED_BYTES = 4096
@@ -226,13 +228,17 @@ def disk_trouble(error: BaseException) -> str | None:
   """
   if isinstance(error, BaseExceptionGroup):
     return next(filter(None, map(disk_trouble, error.exceptions)), None)
+  if isinstance(error, _BUGS) or "Traceback (most" in str(error):
+    return None
   if isinstance(error, OSError) and error.errno in _REMEDIES:
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{os.strerror(error.errno)}; {_REMEDIES[error.errno]}"
   for number, remedy in _REMEDIES.items():
     if os.strerror(number) in str(error):
       return f"{os.strerror(number)}; {remedy}"
-  cause = error.__cause__ or error.__context__
+  cause = error.__cause__
+  if not error.__suppress_context__:
+    cause = cause or error.__context__
   return disk_trouble(cause) if cause is not None else None
 
 
@@ -315,7 +321,9 @@ def check_replaced(
 
 
 def has_content(path: Path) -> bool:
-  """Whether there is a file with bytes in it, or a folder with files."""
+  """Whether there is anything but an empty file or an empty folder."""
   if path.is_dir():
     return any(path.iterdir())
-  return os.path.lexists(path) and path.lstat().st_size > 0
+  return os.path.lexists(path) and not (
+    path.is_file() and path.stat().st_size == 0
+  )

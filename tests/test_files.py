@@ -122,6 +122,17 @@ def bug():
   raise KeyError("a bug")
 
 
+def bug_about_a_refusal():
+  raise TypeError(f"not {os.strerror(errno.EACCES)!r}")
+
+
+def bug_in_the_handling():
+  try:
+    fail("x")
+  except OSError:
+    bug()
+
+
 def out_of_memory():
   raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes")
 
@@ -138,6 +149,8 @@ def missing():
   ("raising", "kind"),
   [
     (bug, KeyError),
+    (bug_about_a_refusal, TypeError),
+    (bug_in_the_handling, KeyError),
     (out_of_memory, RuntimeError),
     (missing, OSError),
     (mistake, UserError),

@@ -59,6 +59,8 @@ def create(destination: str | os.PathLike) -> Iterator[Path]:
     locks.hold(lock, f"{path}", remove=True),
   ):
     _check_free(path)
+    with contextlib.suppress(OSError):
+      work.rmdir()  # empty: of a call that was killed before it had a mark
     if os.path.lexists(work) and not (work / _MARK).is_file():
       raise UserError(
         f"{work} is in the way and of another program; remove it, or give"

@@ -47,9 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(argv)
       finally:
         print(end="", flush=True)
-  except BrokenPipeError:  # `gkd … | head`, which has read enough
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 128 + signal.SIGPIPE  # as a shell has it
+  except BrokenPipeError:
+    try:
+      sys.stdout.flush()
+    except BrokenPipeError:  # `gkd … | head`, which has read enough
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      return 128 + signal.SIGPIPE  # as a shell has it
+    raise  # of another pipe, as to a process that died
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -74,8 +78,6 @@ def _run(argv: Sequence[str]) -> int:
       _COMMANDS[args.command](args)
   except UserError as error:
     return _fail(error, 2)
-  except BrokenPipeError:
-    raise
   # Raised on purpose, with a sentence; arrays give NaN and no exception.
   except FloatingPointError as error:
     return _fail(error, 1)

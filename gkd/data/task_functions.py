@@ -94,13 +94,14 @@ class _Child:
 
   def call(self, *request: Any) -> Any:
     with self._lock:
-      self._near.send(request)
-      return self._receive()
+      return self._receive(request)
 
-  def _receive(self) -> Any:
+  def _receive(self, *requests: Any) -> Any:
     try:
+      for request in requests:
+        self._near.send(request)
       value, error = self._near.recv()
-    except EOFError as end:
+    except (EOFError, OSError) as end:  # OSError: it died before this request
       raise UserError(f"{self._name}: their process died; start again") from end
     if isinstance(error, UserError):
       raise UserError(f"{self._name}: {error}")

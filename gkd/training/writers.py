@@ -22,6 +22,7 @@ import time
 from typing import Any
 
 from gkd import files
+from gkd.errors import UserError
 
 log = logging.getLogger("gkd")
 
@@ -198,6 +199,10 @@ def _edit_lines(
 def _lines(path: Path) -> list[str]:
   if not path.exists():
     return []
+  try:
+    files.check_regular(path)
+  except OSError as error:
+    raise UserError(f"{path}: {error.strerror}; move it away") from error
   with path.open(encoding="utf-8", errors="replace") as file:
     return file.readlines()
 

@@ -118,6 +118,12 @@ def test_what_a_kill_left_is_cleaned_up(tmp_path, monkeypatch):
   assert tiny_models.files_of(tmp_path / "out") == {"below/file": b"x"}
 
 
+def test_a_kill_before_the_mark_is_in_nobodys_way(tmp_path):
+  (tmp_path / ".out.partial").mkdir()
+  write(tmp_path / "out")
+  assert left_in(tmp_path) == ["out"]
+
+
 def interrupted():
   raise KeyboardInterrupt
 

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 
+from gkd.cli import main
 from tests.cli.command_lines import arguments
 from tests.cli.command_lines import error_of
 
@@ -66,3 +68,10 @@ def test_a_reader_that_stops_is_no_traceback(arguments, tmp_path):
   child.stdout.close()
   assert child.stderr.read() == b""
   assert child.wait() == 141
+
+
+def test_the_pipe_of_another_process_is_no_reader_that_stops(monkeypatch):
+  broken = mock.Mock(side_effect=BrokenPipeError("of a metric's process"))
+  monkeypatch.setitem(main._COMMANDS, "list", broken)
+  with pytest.raises(BrokenPipeError):
+    main.main(["list", "tasks"])

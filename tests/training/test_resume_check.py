@@ -3,17 +3,21 @@
 import copy
 import dataclasses
 import json
+import os
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
+from gkd import api
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
 from gkd.losses import divergence
 from gkd.losses.objective import CrossEntropy
 from gkd.losses.objective import Distillation
+from gkd.models import t5
 from gkd.sampling.params import SamplingParams
 from gkd.training import loop
 from gkd.training import resume_check
@@ -24,6 +28,7 @@ from gkd.types import Model
 from gkd.types import UserError
 from tests import second_family
 from tests import tiny
+from tests.checkpoints import tiny_models
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +292,34 @@ def test_a_folder_of_somebody_else_is_refused_and_stays(
   assert file.read_text() == text
   names = {f.name for f in (tmp_path / "run").iterdir()}
   assert names == {name.split("/")[0], "train.log", ".lock"}
+
+
+def test_a_teacher_of_t5x_with_one_bit_flipped_is_another(
+  begin, caches, t5x_checkpoint, tmp_path
+):
+  """Its format has no checksum; run.json has the hash of what was read."""
+  saved = t5x_checkpoint("t5_1_1_tiny", "orbax", 10)
+  folder = shutil.copytree(saved, tmp_path / saved.name)
+
+  def roles():
+    model = api.load(folder)
+    config = dataclasses.replace(model.config, vocabulary_size=18)
+    teacher = dataclasses.replace(model, lm=t5.encoder_decoder(config))
+    return tiny.make_run(tmp_path, caches).roles | {"teacher": teacher}
+
+  ask = begin(roles=roles())
+  assert ask(roles=roles()) == []
+  file = max(folder.rglob("d/*"), key=lambda file: file.stat().st_size)
+  tiny_models.flip_a_bit(file, file.stat().st_size * 9 // 10)
+  message = refused(ask, roles=roles())
+  assert "the content of the teacher checkpoint: '" in message
+
+
+def test_metrics_that_are_a_pipe_are_not_waited_for(begin, tmp_path, caches):
+  begin()
+  os.mkfifo(tmp_path / "run" / "metrics.jsonl")
+  with pytest.raises(UserError, match=r"metrics\.jsonl: it is no regular file"):
+    loop.train(tiny.make_run(tmp_path / "run", caches))
 
 
 def test_a_run_of_an_earlier_version_is_refused(begin, tmp_path):

@@ -21,6 +21,7 @@ _TYPES = {
   "family": str,
   IDENTITY: str,
   "model": dict,
+  "starts": list,
   "vocabulary_sha256": str,
 }
 

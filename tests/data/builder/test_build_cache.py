@@ -1,6 +1,7 @@
 """A seqio task on disk is the task, and a changed task is another cache."""
 
 import importlib
+import multiprocessing
 import sys
 
 import pytest
@@ -173,6 +174,12 @@ OBJECT = seqio.metrics.PassthroughLegacyMetric.from_metric_fn(
   assert score([["x"]] * 2, [-1.0, -2.0]) == {"score": -3}
   assert scores.takes_scores(score)
   assert texts([["x"], ["y"]], ["a", "b"]) == {"upper": 1, "of": 2}
+  for child in multiprocessing.active_children():
+    child.kill()
+    child.join()
+  for _ in range(2):
+    with pytest.raises(UserError, match=r"'toy' .*: their process died"):
+      scalar([["x"]], ["x"])
 
 
 @pytest.mark.parametrize(
