@@ -7,6 +7,7 @@ import logging
 
 from gkd.config import configuration
 from gkd.config.records import EvalConfig
+from gkd.data import task_functions
 from gkd.data.cache import TokenCache
 from gkd.evaluation import predictions
 from gkd.evaluation import scores
@@ -42,7 +43,7 @@ def make_evaluations(
         "EVAL_SPLITS: %s/%s: %s; the task's metrics are of the others",
         *(cache.info["task"], cache.info["split"], missing),
       )
-    for line in scores.outside_domain(cache):
+    for line in scores.outside_domain(cache, config.num_examples or len(cache)):
       log.warning(
         "EVAL_SPLITS: %s/%s: %s",
         *(cache.info["task"], cache.info["split"], line),
@@ -83,7 +84,7 @@ def _check_functions(cache: TokenCache, named: Iterable[str]) -> None:
   """
   packages = {"gkd", *(module.partition(".")[0] for module in named)}
   for name in filter(None, [cache.info["postprocess"], *cache.info["metrics"]]):
-    module = name.removeprefix("seqio:").partition(":")[0]
+    module = name.removeprefix(task_functions.PREFIX).partition(":")[0]
     if module.partition(".")[0] not in packages:
       raise UserError(
         f"cache {cache.path} needs the function {name!r} of a module that this"

@@ -10,6 +10,7 @@ for each resample, which costs as many times its own price, and is bounded.
 
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -50,6 +51,9 @@ def measures(
       values are means over these times. Where a metric `takes_scores`, records
       have the "score" of the target.
     cache: metric functions; they see the rows that have a target.
+
+  Raises:
+    UserError: two functions give a metric of the same name.
   """
   task_measures: list[Measure] = []
   scored = answers
@@ -63,7 +67,7 @@ def measures(
       if takes_scores(function):
         target_scores = [record["score"] for record in scored[0]]
         task_measures.append(called(function, targets, [target_scores]))
-      elif "texts" in inspect.signature(function).parameters:  # metric_objs
+      elif _compared(function) == "texts":  # one of metric_objs
         texts = [[record["text"] for record in draw] for draw in scored]
         task_measures.append(called(function, targets, texts))
       else:
@@ -76,12 +80,29 @@ def measures(
     means({n: [r[field] for r in draw] for n, field in fields.items()})
     for draw in answers
   ]
-  return [*task_measures, summed(sizes)]
+  result = [*task_measures, summed(sizes)]
+  _refuse_repeated(name for measure in result for name in measure.values)
+  return result
 
 
 def takes_scores(function: MetricFn) -> bool:
   """Whether it is seqio's `metric_fn(targets, scores)`: log-probabilities."""
-  return "scores" in inspect.signature(function).parameters
+  return _compared(function) == "scores"
+
+
+def _compared(function: MetricFn) -> str:
+  """The name of its second argument, which seqio goes by, too."""
+  return [*inspect.signature(function).parameters][1]
+
+
+def _refuse_repeated(names: Iterable[str]) -> None:
+  """Of two metrics of one name only the last would be kept."""
+  name, count = Counter(names).most_common(1)[0]
+  if count > 1:
+    raise UserError(
+      f"the task has {count} metrics of the name {name!r}; rename them in what"
+      " its metric functions return, or leave one out"
+    )
 
 
 def describe(
@@ -93,9 +114,9 @@ def describe(
   cannot take these is left out, with a warning.
 
   Raises:
-    UserError: a function lacks a package.
+    UserError: a function lacks a package, or two give the same name.
   """
-  metrics = {}
+  described: list[tuple[str, dict[str, str]]] = []
   if scored := [row for row in cache.with_target if row < num_rows]:
     targets = [row.reference for row in cache.read(scored[:2])]
     empty = [predictions.postprocessed("", cache)] * len(targets)
@@ -122,29 +143,31 @@ def describe(
           *(getattr(function, "__name__", function), error),
         )
         continue
-      for measure in of_empty:
-        metrics |= dict.fromkeys(measure.values, fields)
-  metrics["length"] = {"unit": "tokens", "direction": ""}
-  metrics["truncation_rate"] = {"unit": "", "direction": "min"}
-  return metrics
+      described += [(n, fields) for measure in of_empty for n in measure.values]
+  described.append(("length", {"unit": "tokens", "direction": ""}))
+  described.append(("truncation_rate", {"unit": "", "direction": "min"}))
+  _refuse_repeated(name for name, _ in described)
+  return dict(described)
 
 
-def outside_domain(cache: Cache) -> list[str]:
-  """Which references have nothing that a metric compares, one line a metric."""
+def outside_domain(cache: Cache, num_rows: int) -> list[str]:
+  """Which references have nothing that a metric compares, one line a metric.
+
+  Of the first `num_rows` rows, which are evaluated.
+  """
   lines = []
+  scored = [row for row in cache.with_target if row < num_rows]
   for function in cache.metric_fns:
     if keeps := getattr(function, "keeps", None):
       lost = [
         (index, row.reference)
-        for index, row in zip(
-          cache.with_target, cache.read(cache.with_target), strict=True
-        )
+        for index, row in zip(scored, cache.read(scored), strict=True)
         if not any(map(keeps, np.atleast_1d(row.reference).tolist()))
       ]
       if lost:
         lines.append(
           f"metric {function.__name__} finds no words in"
-          f" {len(lost):,} of {len(cache.with_target):,} references, the first"
+          f" {len(lost):,} of {len(scored):,} references, the first"
           f" is row {lost[0][0]}, {lost[0][1]!r:.60}: they score 0 whatever is"
           " answered; choose a metric with another tokenizer, such as"
           f" {function.__name__.partition('_')[0]}_char"

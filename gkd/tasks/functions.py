@@ -11,6 +11,7 @@ import seqio
 
 from gkd.tasks import evaluator
 from gkd.tasks.features import AnyVocabulary
+from gkd.types import UserError
 
 
 def find(task_module: str, name: str, vocabulary: AnyVocabulary) -> seqio.Task:
@@ -41,12 +42,24 @@ def call(task: seqio.Task, place: str, *arguments: Any) -> Any:
 
 
 def _of_object(
-  metric: Any, targets: Sequence, texts: Sequence[str], task: seqio.Task
+  metric: Any, targets: Sequence[str], texts: Sequence[str], task: seqio.Task
 ) -> dict[str, Any]:
   """As `seqio.Evaluator` computes one of `metric_objs`, of decoded texts."""
-  rows: list[dict] = [{} for _ in targets]
+  rows = [_Row(targets_pretokenized=target) for target in targets]
   features = task.output_features
   made = metric.from_model_output(rows, np.array(texts, object), features)
-  if not isinstance(made, seqio.metrics.CollectingMetric):
-    return made.compute()
-  return made.actual_compute(rows, features, cached_targets=list(targets))[0]
+  return made.actual_compute(rows, features)[0]
+
+
+class _Row(dict):
+  """An example of which the cache has kept the target alone."""
+
+  def __missing__(self, field: str) -> Any:
+    raise UserError(
+      f"one of metric_objs reads the field {field!r} of an example, which a"
+      " cache does not keep; give metric_fns and a postprocess_fn that reads it"
+    )
+
+  def get(self, field: str, default: Any = None) -> Any:
+    del default
+    return self[field]

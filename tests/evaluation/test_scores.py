@@ -9,6 +9,7 @@ from gkd.evaluation import bootstrap
 from gkd.evaluation import scores
 from gkd.evaluation.bootstrap import Score
 from gkd.text import metrics
+from gkd.types import UserError
 
 
 def _records(targets, texts, lengths=None):
@@ -56,6 +57,30 @@ def test_objects_of_seqio_get_the_texts_as_the_model_wrote_them():
     for text in ("abc", "abcde")
   ]
   assert _scores(draws, shortest)["shortest"] == Score(4)
+
+
+def test_the_second_argument_says_what_a_function_compares():
+  def shortest(targets, predictions, scores=None, texts=None):
+    return {"shortest": min(map(len, predictions))}
+
+  assert _scores([_records(["a"], ["abc"])], shortest)["shortest"] == Score(3)
+
+
+def test_two_metrics_of_one_name_are_refused():
+  def own(targets, predictions):
+    return {"accuracy": 1.0}
+
+  cache = types.SimpleNamespace(
+    with_target=[0],
+    metric_fns=[metrics.accuracy, own],
+    read=lambda places: [types.SimpleNamespace(reference="a")] * len(places),
+    postprocess=lambda text, **kwargs: text,
+  )
+  message = "the task has 2 metrics of the name 'accuracy'; rename"
+  with pytest.raises(UserError, match=message):
+    scores.describe(cache, 1, 1)  # at start
+  with pytest.raises(UserError, match=message):
+    _scores([_records(["a"], ["a"])], metrics.accuracy, own)
 
 
 def test_several_answers_are_scored_by_their_mean():

@@ -70,7 +70,7 @@ def test_metrics_of_scores_are_kept_and_those_of_more_are_refused(pieces):
     *("scored", "train", [[[1], [1]]]), target_scores=[-1.0, -2.0]
   )
   assert values == {"score": -1.5}
-  with pytest.raises(UserError, match="auxiliary values, of_auxiliary_values,"):
+  with pytest.raises(UserError, match="than texts, of_auxiliary_values,"):
     seqio_source.function_names(task(of_auxiliary_values), __name__)
 
 

@@ -151,24 +151,24 @@ def function_names(task: seqio.Task, task_module: str) -> dict[str, Any]:
   "module:function", which needs no TensorFlow, or for `task_functions` the
   place of the function in the task.
   """
-  refused = [
-    *task.predict_with_aux_metric_fns,
-    *(
-      m
-      for m in task.metric_objs
-      if m.model_output_type > seqio.metrics.ModelOutputType.SCORE
-    ),
-  ]
+  # The others of `metric_objs` are made of the functions.
+  objects = task.metric_objs[: len(task.metric_objs) - len(task.metric_fns)]
+  refused = [*task.predict_with_aux_metric_fns]
+  refused += [metric for metric in objects if not _compares_texts(metric)]
   if refused:
     names = ", ".join(getattr(fn, "__name__", repr(fn)) for fn in refused)
     raise UserError(
-      f"task {task.name!r}: metrics of auxiliary values, {names}, are not"
+      f"task {task.name!r}: metrics of more than texts, {names}, are not"
       " supported; give functions of (targets, predictions) or (targets,"
-      " scores)"
+      " scores), or what PassthroughLegacyMetric.from_metric_fn makes of the"
+      " first"
     )
-
-  # The others of `metric_objs` are made of the functions.
-  objects = task.metric_objs[: len(task.metric_objs) - len(task.metric_fns)]
+  if objects and task.postprocessor is not None:
+    raise UserError(
+      f"task {task.name!r} has metric_objs, to which seqio gives the targets as"
+      " they are, and a postprocess_fn, after which a cache does not have them;"
+      " give it to from_metric_fn instead, or the metrics as metric_fns"
+    )
   kinds = {
     "predictions": task.predict_metric_fns,
     "scores": task.score_metric_fns,
@@ -191,6 +191,15 @@ def function_names(task: seqio.Task, task_module: str) -> dict[str, Any]:
       for index, metric in enumerate(metrics)
     ],
   }
+
+
+def _compares_texts(metric: Any) -> bool:
+  """Whether one of `metric_objs` is a function of (targets, predictions)."""
+  kind = metric if isinstance(metric, type) else type(metric)
+  return (
+    issubclass(kind, seqio.metrics.PassthroughLegacyMetric)
+    and kind.model_output_type == seqio.metrics.ModelOutputType.PREDICTION
+  )
 
 
 def _examples(task: seqio.Task, spec: CacheSpec) -> Examples:

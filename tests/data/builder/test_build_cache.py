@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from gkd.data import task_functions
 from gkd.data.builder.build_cache import find_or_build
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
@@ -52,7 +53,7 @@ def register(data_dir, vocabulary):
       seqio.preprocessors.{eos},
     ],
     output_features={{"inputs": feature, "targets": feature}},
-    postprocess_fn=functions.split,
+    {post}
     metric_fns=[{metric}],
   )
 """
@@ -79,6 +80,7 @@ inner = _make()
 def toy(tmp_path, monkeypatch):
   """Writes the task's modules and builds caches with them."""
   monkeypatch.syspath_prepend(str(tmp_path))
+  monkeypatch.setattr(task_functions, "_children", {})
 
   def forget():
     for name in ("toy_task", "toy_functions"):
@@ -88,6 +90,7 @@ def toy(tmp_path, monkeypatch):
   def make(split="train", functions=FUNCTIONS, **kwargs):
     forget()
     fields = {"prefix": "", "eos": "append_eos", "metric": "functions.count"}
+    fields["post"] = "postprocess_fn=functions.split,"
     fields |= {k: kwargs.pop(k) for k in list(kwargs) if k in fields}
     (tmp_path / "toy_task.py").write_text(TASK.format(**fields))
     (tmp_path / "toy_functions.py").write_text(functions)
@@ -153,33 +156,62 @@ def score(targets, scores):
 
 def failing(targets, predictions):
   return {"ratio": 1 / 0}
-
-OBJECT = seqio.metrics.PassthroughLegacyMetric.from_metric_fn(
-  lambda targets, predictions: {"upper": predictions[0] == "A", "of": 2},
-  lambda text, **kwargs: text.upper())
 """
-  metric = """functools.partial(functions.scalar), functions.failing,
-    functions.score], metric_objs=[functions.OBJECT"""
-  path = toy("test", functions, metric=metric)
+  metric = "functools.partial(functions.scalar), functions.failing,"
+  path = toy("test", functions, metric=metric + "functions.score")
   for name in ("toy_functions", "toy_task"):
     sys.modules[name] = None  # this process does not import them
   cache = TokenCache(path)
   assert cache.info["postprocess"] == "seqio:toy_task:toy:postprocess/0/split"
   assert cache.read([0])[0].reference == ["three", "3"]
   assert cache.postprocess(" x ") == "x"
-  scalar, failing, score, texts = cache.metric_fns
+  scalar, failing, score = cache.metric_fns
   assert scalar([["x"]], ["x"]) == {"same": 1}
   with pytest.raises(RuntimeError, match=r"'toy' (?s:.*)ZeroDivisionError"):
     failing([["x"]], ["x"])
   assert score([["x"]] * 2, [-1.0, -2.0]) == {"score": -3}
   assert scores.takes_scores(score)
-  assert texts([["x"], ["y"]], ["a", "b"]) == {"upper": 1, "of": 2}
   for child in multiprocessing.active_children():
     child.kill()
     child.join()
   for _ in range(2):
     with pytest.raises(UserError, match=r"'toy' .*: their process died"):
       scalar([["x"]], ["x"])
+
+
+OBJECTS = """
+import seqio
+
+make = seqio.metrics.PassthroughLegacyMetric.from_metric_fn
+OBJECT = make(
+  lambda targets, predictions: {"upper": int(targets == predictions)},
+  lambda text, **kwargs: text.upper())
+OF_FIELDS = make(
+  lambda targets, predictions: {"answers": 1},
+  lambda text, example, is_target: example["answers"])
+OF_SCORES = make(lambda targets, scores: {})
+class OF_TOKENS(seqio.metrics.CollectingMetric):
+  model_output_type = seqio.metrics.ModelOutputType.PREDICTION
+"""
+
+
+def test_objects_of_seqio_get_targets_and_answers_as_they_are(toy):
+  def make(*names, post="None"):
+    names = ", ".join(f"functions.{name}" for name in names)
+    metric = f"], postprocess_fn={post}, metric_objs=[{names}"
+    return toy("test", FUNCTIONS + OBJECTS, metric=metric, post="")
+
+  cache = TokenCache(make("OBJECT", "OF_FIELDS"))
+  texts, of_fields = cache.metric_fns
+  assert texts(["a", "b"], ["A", "b"]) == {"upper": 1}
+  assert texts(["a", "b"], ["A", "c"]) == {"upper": 0}
+  with pytest.raises(UserError, match=r"reads the field 'answers' of an exam"):
+    of_fields(["a"], ["a"])
+  for name in ("OF_SCORES", "OF_TOKENS"):
+    with pytest.raises(UserError, match="'toy': metrics of more than texts"):
+      make("OBJECT", name)
+  with pytest.raises(UserError, match=r"has metric_objs.* a postprocess_fn"):
+    make("OBJECT", post="functions.split")
 
 
 @pytest.mark.parametrize(
