@@ -164,12 +164,12 @@ def _report(args) -> None:
   from gkd.report import page
 
   files.check_file(args.output, "--output", page.MARK)
+  dirs, folder = [_expanded(path) for path in args.dirs], _expanded(args.plots)
   if args.plots:
-    files.check_folder(args.plots, "--plots")
-  dirs = [_expanded(path) for path in args.dirs]
+    page.check_plots(dirs, folder, "--plots")
   print(f"written to {page.write_report(dirs, _expanded(args.output))}")
   if args.plots:
-    plots = page.write_plots(dirs, _expanded(args.plots))
+    plots = page.write_plots(dirs, folder)
     print(f"{len(plots)} plots in {args.plots}")
 
 

@@ -191,6 +191,8 @@ class TokenCache:
     except UserError:
       raise
     except Exception as error:  # of records that are not those of a cache
+      if files.disk_trouble(error):
+        raise
       raise self._damaged(f"{self.path} has other records ({error})") from error
     for feature in FEATURES:
       self._check_tokens(feature, [getattr(row, feature) for row in rows])

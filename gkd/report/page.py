@@ -59,13 +59,33 @@ def write_report(dirs: Sequence[str], output: str) -> str:
 
 def write_plots(dirs: Sequence[str], directory: str) -> list[str]:
   """Writes the report's charts as PNG files; returns their paths."""
+  drawn = _plotted(dirs)
+  with files.explaining(f"cannot write {directory}"):
+    return [pictures.write_png(chart, directory) for chart in drawn]
+
+
+def check_plots(dirs: Sequence[str], directory: str, name: str) -> None:
+  """Refuses a folder where `write_plots` would replace files of others.
+
+  Args:
+    dirs: as of `write_plots`.
+    directory: for the PNG files.
+    name: of the flag, for the message.
+  """
+  files.check_folder(directory, name)
+  for chart in _plotted(dirs):
+    file = pictures.png_file(chart, directory)
+    if os.path.lexists(file):
+      files.check_file(file, name, pictures.MARK)
+
+
+def _plotted(dirs: Sequence[str]) -> list[charts.Chart]:
   collection = read.read(dirs)
   drawn = results.charts(collection.results)
   for title, section in curves.sections(collection.runs).items():
     if title.startswith(_PNG_SECTIONS):
       drawn += section
-  with files.explaining(f"cannot write {directory}"):
-    return [pictures.write_png(chart, directory) for chart in drawn]
+  return drawn
 
 
 def _environment() -> jinja2.Environment:

@@ -22,6 +22,8 @@ from gkd.report.drawing import draw
 _INK, _GRID = "#010203", "#020304"
 _SERIES = tuple(f"#0a0b{number:02x}" for number in range(len(charts.LIGHT)))
 
+# In each PNG, so that `gkd report` knows one that it may replace.
+MARK = b"gkd report"
 # A run called a$^$b is no formula.
 _PLAIN_TEXT = {"text.parse_math": False}
 
@@ -45,11 +47,16 @@ def to_svg(chart: Chart) -> str:
 def write_png(chart: Chart, directory: str) -> str:
   """Writes `<slug>.png` on white, with title and legend; returns its path."""
   os.makedirs(directory, exist_ok=True)
-  path = os.path.join(directory, f"{chart.slug}.png")
+  path = png_file(chart, directory)
   figure = with_words(chart)
   FigureCanvasAgg(figure)
-  figure.savefig(path, dpi=160, facecolor="white")
+  made_by = {"Software": MARK.decode()}
+  figure.savefig(path, dpi=160, facecolor="white", metadata=made_by)
   return path
+
+
+def png_file(chart: Chart, directory: str) -> str:
+  return os.path.join(directory, f"{chart.slug}.png")
 
 
 @matplotlib.rc_context(_PLAIN_TEXT)

@@ -220,6 +220,17 @@ def test_a_description_of_another_kind_is_one_line(tmp_path, change, message):
       TokenCache(cache.path)
 
 
+def test_too_many_open_files_are_no_damage(tmp_path, monkeypatch):
+  cache = make_cache(tmp_path / "c", make_rows(2))
+
+  def refused(*_):
+    raise ValueError("RESOURCE_EXHAUSTED; open() failed: Too many open files")
+
+  monkeypatch.setattr("gkd.data.cache.ArrayRecordReader", refused)
+  with pytest.raises(ValueError, match="^RESOURCE_EXHAUSTED"):
+    cache.read([0])
+
+
 def test_tokens_are_those_of_the_vocabulary(tmp_path):
   rows = [Row(np.array([5, 259]), np.array([7, 1]), "a", "b")]
   cache = make_cache(tmp_path / "c", rows)
