@@ -11,6 +11,14 @@ from gkd.cli import help_pages
 _SWITCH = "store_true"
 _LIST = {"action": "append", "default": []}
 _DEFAULT = "(default: %(default)s)"
+# What other programs call a command.
+_OTHER_NAMES = {
+  "distill": "train --gin_file=runs/distill.gin",
+  "eval": "evaluate",
+  "generate": "sample",
+  "infer": "sample",
+  "sft": "train --gin_file=runs/sft.gin",
+}
 # Values that `shtab`, which writes a shell's completion, completes as paths.
 _PATHS = {"DIR", "DST", "FILE", "PATH", "SRC"}
 _COMPLETE_PATHS = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
@@ -226,8 +234,13 @@ class _Parser(argparse.ArgumentParser):
     )
     known = re.findall(r"\w+", message.partition("choose from")[2])
     known += [flag for flags in _FLAGS.values() for flag, _ in flags]
-    near = given and difflib.get_close_matches(given[1], known, 1, cutoff=0.75)
-    if near:
+    word = given[1] if given else ""
+    near = difflib.get_close_matches(word, known, 1, cutoff=0.75)
+    if "COMMAND" in message and word in _OTHER_NAMES:
+      near = [_OTHER_NAMES[word]]
+    if word.startswith("-") and word in known:
+      hint = "; it is a flag of another command, see gkd COMMAND --help"
+    elif near:
       hint = f"; did you mean {near[0]}?"
     elif "unrecognized arguments: --" in message:
       hint = "; a setting is --gin.NAME=VALUE, see gkd COMMAND --help"

@@ -13,6 +13,12 @@ from tests.cli.command_lines import error_of
   ("arguments", "ending"),
   [
     (["trian"], "did you mean train?"),
+    (["sft"], "did you mean train --gin_file=runs/sft.gin?"),
+    (["distill", "x"], "did you mean train --gin_file=runs/distill.gin?"),
+    (
+      ["train", "--step=7"],
+      "a flag of another command, see gkd COMMAND --help",
+    ),
     (["cache", "lsit"], "did you mean list?"),
     (["list", "modles"], "did you mean models?"),
     (["train", "--gin_fiel=x"], "did you mean --gin_file?"),

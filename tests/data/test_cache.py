@@ -227,7 +227,7 @@ def test_too_many_open_files_are_no_damage(tmp_path, monkeypatch):
     raise ValueError("RESOURCE_EXHAUSTED; open() failed: Too many open files")
 
   monkeypatch.setattr("gkd.data.cache.ArrayRecordReader", refused)
-  with pytest.raises(ValueError, match="^RESOURCE_EXHAUSTED"):
+  with pytest.raises(ValueError, match=r"^RESOURCE_EXHAUSTED"):
     cache.read([0])
 
 
