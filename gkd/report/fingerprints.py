@@ -85,15 +85,17 @@ def contents(runs: Sequence[Run]) -> dict[str, str]:
 
 def _telling_apart(facts: Facts) -> list[str]:
   """Names that differ: first those that together tell most arms apart."""
-  chosen, left = [], _differing(facts)
+  chosen, left, of_arms = [], _differing(facts), facts.values()
   while left:
 
     def count_distinct(name: str) -> int:
       names = [*chosen, name]
-      return len({tuple(map(v.get, names)) for v in facts.values()})
+      return len({tuple(map(v.get, names)) for v in of_arms})
 
-    chosen.append(max(left, key=count_distinct))
-    left.remove(chosen[-1])
+    best = max(left, key=count_distinct)
+    chosen.append(best)
+    # TRAIN_STEPS is also the end of a schedule: said once.
+    left = [n for n in left if any(v.get(n) != v.get(best) for v in of_arms)]
   return chosen
 
 

@@ -105,7 +105,10 @@ def _environment() -> jinja2.Environment:
     "drawing_notes": pictures.drawing_notes,
     "json": lambda x: json.dumps(x, indent=2, ensure_ascii=False),
     "number": formats.number,
-    "surprise": lambda nats: f"{min(1, -(nats or 0) / _MOST_NATS):.2f}",
+    # None is a token that the teacher excludes.
+    "surprise": lambda nats: (
+      1 if nats is None else f"{min(1, -nats / _MOST_NATS):.2f}"
+    ),
     "svg": lambda chart: markupsafe.Markup(pictures.to_svg(chart)),
   }
   page.globals |= {
