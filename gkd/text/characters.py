@@ -44,12 +44,6 @@ class ByteVocabulary:
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     return [self.encode(text) for text in texts]
 
-  def survive(
-    self, texts: Sequence[str], batch: Sequence[Sequence[int]]
-  ) -> list[bool]:
-    """Whether each text comes back from its ids: always."""
-    return [True for _ in zip(texts, batch, strict=True)]
-
   def encode(self, text: str) -> list[int]:
     return [byte + NUM_SPECIAL for byte in text.encode("utf-8")]
 
@@ -103,12 +97,6 @@ class CharacterVocabulary:
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     return [self.encode(text) for text in texts]
-
-  def survive(
-    self, texts: Sequence[str], batch: Sequence[Sequence[int]]
-  ) -> list[bool]:
-    """Whether each text comes back from its ids."""
-    return [UNK_ID not in ids for _, ids in zip(texts, batch, strict=True)]
 
   def encode(self, text: str) -> list[int]:
     return [self._ids.get(character, UNK_ID) for character in text]

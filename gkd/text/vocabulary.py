@@ -118,16 +118,6 @@ class SentencePieceVocabulary:
     # SentencePiece would start a thread for each core, in each worker.
     return self._processor.encode(list(texts), num_threads=1)
 
-  def survive(
-    self, texts: Sequence[str], batch: Sequence[Sequence[int]]
-  ) -> list[bool]:
-    """Whether each text comes back from its ids, blanks at its ends aside."""
-    decoded = self._processor.decode([*map(list, batch)], num_threads=1)
-    return [
-      left.strip() == right.strip()
-      for left, right in zip(texts, decoded, strict=True)
-    ]
-
   def decode(self, ids: Iterable[int]) -> str:
     size = self.size
     ids = until_eos(ids, self.eos_ids)

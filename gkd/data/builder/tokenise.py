@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
-import itertools
+import os
 import traceback
 from typing import Any
 from typing import NamedTuple
@@ -111,28 +111,20 @@ def rows(
     postprocess = cache.resolve(name, "the task", lambda: recipe.vocabulary)
   for start in range(0, len(job.examples), _TEXTS_AT_ONCE):
     examples = job.examples[start : start + _TEXTS_AT_ONCE]
-    checked = functools.partial(_checked, recipe=recipe)
-    try:
-      block = checked(examples)
-    except Exception:  # again one by one, so that the row is counted to
-      block = (checked([example])[0] for example in examples)
-    for example, *survived in block:
+    if recipe.add_eos is not None:
+      tokenised = functools.partial(
+        _tokenised, vocabulary=recipe.vocabulary, add_eos=recipe.add_eos
+      )
+      try:
+        examples = tokenised(examples)
+      except Exception:  # again one by one, so that the row is counted to
+        examples = (tokenised([example])[0] for example in examples)
+    for example in examples:
       yield _row(example, recipe, postprocess, counts)
-      for name, is_whole in zip(cache.FEATURES, survived, strict=True):
-        if not is_whole:
-          row = job.first_row + counts["rows"]
-          _count_lossy(example, name, recipe.vocabulary, row, counts, notes)
+      place = f"row {job.first_row + counts['rows']}"
+      for name in cache.FEATURES:
+        _count_lossy(example, name, recipe.vocabulary, place, counts, notes)
       counts["rows"] += 1
-
-
-def _checked(
-  examples: Sequence[Mapping[str, Any]], recipe: Recipe
-) -> list[tuple[Any, ...]]:
-  """Each example with its tokens, and for each feature whether it survived."""
-  if recipe.add_eos is not None:
-    examples = _tokenised(examples, recipe.vocabulary, recipe.add_eos)
-  survived = [_survive(examples, n, recipe.vocabulary) for n in cache.FEATURES]
-  return list(zip(examples, *survived, strict=True))
 
 
 def _tokenised(
@@ -152,31 +144,21 @@ def _tokenised(
   return tokenised
 
 
-def _survive(
-  examples: Sequence[Mapping[str, Any]], name: str, vocabulary: Vocabulary
-) -> list[bool]:
-  """Whether each text comes back from its tokens; a task may drop its texts."""
-  if not all(f"{name}_pretokenized" in example for example in examples):
-    return [True] * len(examples)
-  texts = [_text(example, name, vocabulary) for example in examples]
-  batch = [example[name].tolist() for example in examples]
-  ends = set(vocabulary.eos_ids)
-  batch = [ids[:-1] if ids and ids[-1] in ends else ids for ids in batch]
-  return vocabulary.survive(texts, batch)
-
-
-def _count_lossy(example, name, vocabulary, row, counts, notes) -> None:
-  ids = example[name]
+def _count_lossy(example, name, vocabulary, place, counts, notes) -> None:
+  """Counts a text that does not come back from its tokens, ends aside."""
+  if f"{name}_pretokenized" not in example:  # a task may drop its texts
+    return
+  ids, text = example[name], _text(example, name, vocabulary).strip()
+  decoded = vocabulary.decode(ids.tolist()).strip()
+  if decoded == text:
+    return
   counts[f"lossy_{name}"] += 1
   counts[f"unknown_{name}"] += int(np.sum(ids == vocabulary.unk_id))
   if f"lossy_{name}" not in notes:
-    text = _text(example, name, vocabulary).strip()
-    decoded = vocabulary.decode(ids).strip()
-    pairs = enumerate(itertools.zip_longest(text, decoded))
-    place = next(index for index, (left, right) in pairs if left != right)
-    shown = slice(max(0, place - _SHOWN // 2), place + _SHOWN // 2)
+    start = len(os.path.commonprefix([text, decoded]))  # noqa: RUF071, letters
+    shown = slice(max(0, start - _SHOWN // 2), start + _SHOWN // 2)
     notes[f"lossy_{name}"] = (
-      f"row {row}, where {text[shown]!r} comes back as {decoded[shown]!r}"
+      f"{place}, where {text[shown]!r} comes back as {decoded[shown]!r}"
     )
 
 

@@ -27,7 +27,7 @@ ROWS = [
   ("  two  blanks ", "zwei\tLücken\n", []),
   ("<extra_id_0> stands for <extra_id_7>", "<extra_id_99> x", ["ä", ""]),
   ("日本 🍐 ½", "ﬁ é é", ["é"]),
-  ("no target", "", []),
+  ("no target ⁇", "", []),
   ("", "no input", []),
   ("long " * 40, "länger " * 40, []),
 ]
