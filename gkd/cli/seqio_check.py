@@ -44,7 +44,7 @@ def register(
     if not data.module:
       raise UserError(
         f"--through_seqio: TASK_MODULE is empty; give the module that"
-        f" registers task {task!r}"
+        f" registers task {task!r}, or leave the flag out for DATA_FILES"
       )
     if missing := cache.without_target:
       raise UserError(

@@ -232,9 +232,9 @@ def _in_macros(message: str) -> str:
   """The sentence, about the macro that sets a field and not about the field."""
   # gin appends where it was; the message itself is already a sentence.
   text, *where = re.split(r"\n  In (?:call to|file|bindings) ", message)
-  match = re.match(r"(?:decoding |\w+\.)?(\w+) (?=is )", text)
+  match = re.match(r"(?:decoding |\w+\.)?(\w+|beam \w+) (?=is )", text)
   name = "".join(where).partition("'")[2].partition("'")[0]
-  macro = match and gin_table.macro_of(match[1], name)
+  macro = match and gin_table.macro_of(match[1].replace(" ", "_"), name)
   return f"{macro} {text[match.end() :]}" if macro else text
 
 

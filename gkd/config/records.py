@@ -21,6 +21,12 @@ from gkd.sampling.strategies import Strategy
 from gkd.text.data_files import DataFiles
 from gkd.types import UserError
 
+# By the names that strategies have for their numbers.
+_DECODING_MACROS = {
+  "decoding temperature": "a temperature of EVAL_TEMPERATURES",
+  "beam size": "EVAL_BEAM_SIZE",
+  "beam alpha": "EVAL_BEAM_ALPHA",
+}
 # Macros that have no effect in a run, and the reason.
 Idle = Iterator[tuple[Sequence[str], str]]
 # The second is T5X's name of the first.
@@ -162,7 +168,11 @@ class EvalConfig:
     if self.beam_size:
       strategies.append(BeamSearch(self.beam_size, self.beam_alpha))
     for strategy in strategies:
-      strategy.validate()
+      try:
+        strategy.validate()
+      except UserError as error:
+        name, _, problem = str(error).partition(" is ")
+        raise UserError(f"{_DECODING_MACROS[name]} is {problem}") from error
     if not strategies:
       raise UserError(
         "EVAL_TEMPERATURES is empty and EVAL_BEAM_SIZE 0, so nothing would be"

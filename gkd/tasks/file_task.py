@@ -188,7 +188,9 @@ def _read(path: Path) -> _Located:
     )
   try:
     yield from readers[suffix](path)
-  # csv.Error, pyarrow's errors and a damaged gzip; ours pass through.
+  except UserError:
+    raise
+  # csv.Error, pyarrow's errors and a damaged gzip.
   except (ValueError, OSError, EOFError, csv.Error, zlib.error) as error:
     reason = " ".join(str(error).split())
     raise UserError(

@@ -417,7 +417,7 @@ def test_another_name_of_a_macro_is_refused_with_ours(old, new, tmp_path):
     ("CLIP_NORM=-1", "CLIP_NORM is -1; expected a number above 0"),
     ("DIVERGENCE=@divergence.ReverseKL", "DIVERGENCE is .*; expected a Diver"),
     ("OVERLONG=cut", "OVERLONG is 'cut'; expected one of 'truncate', 'refuse'"),
-    ("EVAL_TEMPERATURES=(-1,)", "decoding temperature is -1.0; expected 0"),
+    ("EVAL_TEMPERATURES=(-1,)", "a temperature of EVAL_TEMPERATURES is -1.0;"),
     (
       "divergence.GeneralizedJSD.beta=a",
       "beta is 'a'; expected a number: give a value of that type",

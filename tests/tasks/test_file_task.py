@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -151,6 +152,16 @@ def test_what_is_wrong_is_told_with_file_and_row(
   with pytest.raises(UserError, match=message) as caught:
     splits(tmp_path, files={"train": name})
   assert str(tmp_path / name) in str(caught.value)
+
+
+def test_without_pyarrow_the_message_says_what_to_install(
+  tmp_path, monkeypatch
+):
+  parquet.write_table(pa.table(COLUMNS), tmp_path / "train.parquet")
+  monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+  message = r"^data file \S+ needs pyarrow .*; pip install pyarrow, or"
+  with pytest.raises(UserError, match=message):
+    splits(tmp_path, files=".")
 
 
 def test_a_damaged_gzip_and_files_that_are_not_there(tmp_path):
