@@ -7,23 +7,16 @@ A case is a number, see `hostile_lines`. Child processes run the command itself
 up to the point where something would be computed or written.
 """
 
-import argparse
 import collections
 from collections.abc import Callable
-import concurrent.futures
+from collections.abc import Sequence
 import contextlib
-import datetime
 import importlib
 import io
-import itertools
 import json
 import os
 from pathlib import Path
-import platform
 import re
-import select
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -40,11 +33,10 @@ from gkd.config import datasets
 from gkd.experiments import step_timing
 from gkd.experiments.quickstart import pipeline
 from gkd.training import loop
+from tests.faults import hostile
 from tests.faults import hostile_lines
 
-ROOT = Path(__file__).parents[2]
-_COMMAND = ("-m", "tests.faults.hostile_commands", "--child")
-SECONDS = 60  # once TensorFlow is imported
+_NAME = "tests.faults.hostile_commands"
 # Where computing or writing begins.
 _ENDS = (
   (train_command, "initial_params"),
@@ -63,13 +55,9 @@ class Begun(BaseException):
   """The command would compute now."""
 
 
-class Hung(BaseException):
-  """The time is over."""
-
-
-def attempt(seed: int, number: int, folder: Path) -> dict[str, Any]:
+def attempt(case: str, folder: Path) -> hostile.Record:
   """Runs one case here; what became of it, and what is wrong with that."""
-  arguments, wrong = hostile_lines.draw(seed, number, folder)
+  arguments, wrong = hostile_lines.draw(case, folder)
   started = time.process_time()
   with contextlib.ExitStack() as stack:
     for owner, name in _ENDS:
@@ -89,7 +77,7 @@ def attempt(seed: int, number: int, folder: Path) -> dict[str, Any]:
   elif result != 2 and wrong:
     fault = "accepted"
   return {
-    "case": f"{seed}:{number}",
+    "case": case,
     "command": [ascii(text)[1:-1][:200] for text in arguments],
     "exit_code": result,
     "said": said[:300].replace(str(folder), "…"),
@@ -100,62 +88,30 @@ def attempt(seed: int, number: int, folder: Path) -> dict[str, Any]:
 
 def _result(call: Callable[[], int]) -> int | str:
   """The exit code, 0 where computing would begin; text of what went wrong."""
-  signal.signal(signal.SIGALRM, mock.Mock(side_effect=Hung))
-  signal.alarm(SECONDS)
   try:
-    return call()
+    with hostile.limited():
+      return call()
   except Begun:
     return 0
   except SystemExit as end:
     return end.code
+  except hostile.Hung:
+    return "hung"
   except BaseException as error:
-    if isinstance(error, Hung):
-      return "hung"
     return f"{type(error).__name__}: {str(error)[:200]}"
-  finally:
-    signal.alarm(0)
 
 
-def run(cases: int, seed: int, workers: int = 2) -> list[dict[str, Any]]:
-  """All cases, in a few child processes; one that hangs or dies is replaced."""
-  with tempfile.TemporaryDirectory() as scratch:
-    hostile_lines.make_files(Path(scratch))
+def run(cases: Sequence[str], workers: int = 2) -> list[hostile.Record]:
+  """Runs cases "seed:number" in child processes."""
+  with tempfile.TemporaryDirectory() as folder:
+    hostile_lines.make_files(Path(folder))
 
-    def work(worker: int) -> list[dict[str, Any]]:
-      records: list[dict[str, Any]] = []
-      numbers = range(worker, cases, workers)
-      while len(records) < len(numbers):
-        rest = numbers[len(records) :]
-        records += _child(scratch, seed, rest)
-      return records
+    def describe(case: str) -> hostile.Record:
+      arguments, _ = hostile_lines.draw(case, Path(folder))
+      return {"command": list(map(ascii, arguments)), "exit_code": None}
 
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-      return [*itertools.chain(*pool.map(work, range(workers)))]
-
-
-def _child(folder: str, seed: int, numbers: range) -> list[dict[str, Any]]:
-  """The records of one process, until it is done, hangs or dies."""
-  records = []
-  with subprocess.Popen(
-    [sys.executable, *_COMMAND, folder, str(seed), *map(str, numbers)],
-    cwd=ROOT,
-    env={**os.environ, "JAX_PLATFORMS": "cpu", "GKD_CACHE_DIR": f"{folder}/c"},
-    stdout=subprocess.PIPE,
-  ) as process:
-    for number in numbers:
-      ready, _, _ = select.select([process.stdout], [], [], 5 * SECONDS)
-      line = process.stdout.readline() if ready else b""
-      if not line:
-        process.kill()
-        arguments, _ = hostile_lines.draw(seed, number, Path(folder))
-        case = {
-          "case": f"{seed}:{number}",
-          "command": list(map(ascii, arguments)),
-        }
-        what = "the process died" if ready else "hung"
-        return [*records, {**case, "exit_code": None, "fault": what}]
-      records.append(json.loads(line))
-  return records
+    half = ("-m", _NAME, "--child")
+    return hostile.run(half, cases, folder, describe, workers)
 
 
 def _message(record: dict[str, Any]) -> str:
@@ -163,53 +119,28 @@ def _message(record: dict[str, Any]) -> str:
   return re.sub(r"'.*?'|\S*[\W\d_]\S*", "…", record.get("said", ""))[:60]
 
 
-def _answer(folder: str, seed: str, *numbers: str) -> None:
+def _count(records: Sequence[hostile.Record]) -> hostile.Record:
+  codes = collections.Counter(record["exit_code"] for record in records)
+  return {
+    "refused": codes[2],
+    "would_compute": codes[0],
+    "different_messages": len({_message(record) for record in records}),
+  }
+
+
+def _answer(folder: str, *cases: str) -> None:
   """In a child: a line for each case; nothing else reaches that pipe."""
   answers = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)
   importlib.import_module("gkd.tasks.mixtures")  # TensorFlow, before the clock
   os.chdir(folder)
-  for number in map(int, numbers):
-    record = attempt(int(seed), number, Path(folder))
-    print(json.dumps(record), file=answers, flush=True)
-
-
-def main() -> int:
-  if sys.argv[1:2] == ["--child"]:
-    _answer(*sys.argv[2:])
-    return 0
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument("--cases", type=int, default=1000)
-  parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument(
-    "--output", default="results/reliability/hostile_commands.json"
-  )
-  args = parser.parse_args()
-  started = time.monotonic()
-  records = run(args.cases, args.seed)
-  faults = [record for record in records if record["fault"]]
-  codes = collections.Counter(record["exit_code"] for record in records)
-  report = {
-    "command": "python -m tests.faults.hostile_commands"
-    f" --cases={args.cases} --seed={args.seed}",
-    "date": datetime.date.today().isoformat(),
-    "hardware": f"{platform.machine()}, {os.cpu_count()} CPU cores",
-    "python": platform.python_version(),
-    "minutes": round((time.monotonic() - started) / 60, 1),
-    "cases": len(records),
-    "refused": codes[2],
-    "would_compute": codes[0],
-    "different_messages": len({_message(record) for record in records}),
-    "faults": faults,
-  }
-  Path(args.output).write_text(json.dumps(report, indent=2) + "\n")
-  for fault in faults:
-    print(f"{fault['case']} {fault['fault']}: gkd {' '.join(fault['command'])}")
-  print(f"{len(faults)} faults in {len(records)} command lines")
-  return int(bool(faults))
+  print("ready", file=answers, flush=True)
+  for case in cases:
+    print(json.dumps(attempt(case, Path(folder))), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  if sys.argv[1:2] == ["--child"]:
+    _answer(*sys.argv[2:])
+    sys.exit()
+  sys.exit(hostile.main(_NAME, run, _count))

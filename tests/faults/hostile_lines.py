@@ -1,6 +1,6 @@
 """Bad command lines, drawn from a seed: every command, every kind of mistake.
 
-  arguments, mistakes = hostile_lines.draw(seed=0, number=17, folder=scratch)
+  arguments, mistakes = hostile_lines.draw("0:17", folder=scratch)
 
 `make_files` writes what the sound commands read, and what they refuse.
 """
@@ -165,9 +165,9 @@ def make_files(folder: Path) -> None:
     (folder / f"{name}.gin").write_text(text)
 
 
-def draw(seed: int, number: int, folder: Path) -> tuple[list[str], list[str]]:
+def draw(case: str, folder: Path) -> tuple[list[str], list[str]]:
   """The arguments of a case, and which of them must be refused."""
-  rng = random.Random(f"{seed}-{number}")
+  rng = random.Random(case.replace(":", "-"))
   arguments = list(rng.choice([*COMMANDS[:4], *COMMANDS[:2], *COMMANDS]))
   sound, added, wrong = tuple(arguments), [], []
   kinds = [*[_value] * 5, *[_odd] * 7, _own_flag, _own_flag, _path, _path]

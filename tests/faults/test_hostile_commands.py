@@ -3,6 +3,7 @@
 import pytest
 
 from gkd.cli import main as command
+from tests.faults import hostile
 from tests.faults import hostile_commands
 from tests.faults import hostile_lines
 
@@ -23,10 +24,14 @@ def _here(folder, monkeypatch):
 
 
 def test_bad_command_lines_end_in_one_line(folder):
-  lines = [hostile_lines.draw(SEED, number, folder) for number in range(30)]
+  cases = [f"{SEED}:{number}" for number in range(30)]
+  lines = {case: hostile_lines.draw(case, folder)[0] for case in cases}
   # One that gets so far imports TensorFlow.
-  numbers = [n for n, (line, _) in enumerate(lines) if "cache" not in line]
-  records = [hostile_commands.attempt(SEED, n, folder) for n in numbers]
+  records = [
+    hostile_commands.attempt(case, folder)
+    for case, line in lines.items()
+    if "cache" not in line
+  ]
   assert [r for r in records if r["fault"]] == []
   assert {r["exit_code"] for r in records} == {0, 2}
 
@@ -41,16 +46,21 @@ def test_bad_command_lines_end_in_one_line(folder):
   ],
 )
 def test_a_command_that_ends_badly_is_seen(result, fault, folder, monkeypatch):
-  cases = ((n, hostile_lines.draw(SEED, n, folder)[1]) for n in range(99))
-  number = next(number for number, mistakes in cases if mistakes)
+  cases = [f"{SEED}:{number}" for number in range(99)]
+  case = next(c for c in cases if hostile_lines.draw(c, folder)[1])
   monkeypatch.setattr(command, "main", lambda _: result())
-  assert hostile_commands.attempt(SEED, number, folder)["fault"] == fault
+  assert hostile_commands.attempt(case, folder)["fault"] == fault
 
 
-def test_what_hangs_or_dies_is_seen_and_the_others_go_on(monkeypatch):
-  monkeypatch.setattr(hostile_commands, "SECONDS", 0.5)
-  monkeypatch.setattr(
-    hostile_commands, "_COMMAND", ["-c", "import time; time.sleep(9)"]
-  )
-  records = hostile_commands.run(cases=2, seed=0)
-  assert [record["fault"] for record in records] == ["hung", "hung"]
+@pytest.mark.parametrize(
+  ("code", "fault"), [("time.sleep(60)", "hung"), ("1 / 0", "the process died")]
+)
+def test_what_hangs_or_dies_is_seen_and_the_others_go_on(
+  code, fault, monkeypatch
+):
+  answers = "print('ready'); print('{\"fault\": \"\"}', flush=True)"
+  half = ["-c", f"import time; {answers}; {code}"]
+  monkeypatch.setattr(hostile, "_PATIENCE", 3)
+  records = hostile.run(half, list("abc"), "", lambda _: {}, workers=1)
+  wanted = [{"fault": ""}, {"case": "b", "fault": fault}, {"fault": ""}]
+  assert records == wanted
