@@ -48,6 +48,20 @@ _COLOURS = """(() => {
   return [of(document.body, 'backgroundColor'), of(document.body, 'color'),
           of(svg.querySelector('text'), 'fill')]; })()"""
 
+# The first cells of a table after clicks on titles, for each list of clicks.
+_SORTED = """(() => {
+  const row = cells => `<tr><td>${cells.join('<td>')}`;
+  const table = document.body.appendChild(document.createElement('table'));
+  return CLICKS.map(clicks => {
+    table.innerHTML = `<thead>${row(['run', 'score', 'time'])}<tbody>` +
+      [['b', '1,072.4 ± 4.8', '12 s'], ['a', '9.5 [9, 10]', '2 h 5 min'],
+       ['d', '63', '3 min 20 s'], ['c', '–', '–']].map(row).join('');
+    eval([...document.scripts].at(-1).textContent);
+    for (const column of clicks)
+      table.querySelectorAll('button')[column].click();
+    return [...table.tBodies[0].rows].map(r => r.cells[0].textContent).join('');
+  }); })()"""
+
 
 def _run(folder, name, steps, quality):
   score = "eval/toy/accuracy"
@@ -126,3 +140,17 @@ def test_names_of_runs_stay_in_sight_beside_the_curves(look):
   )
   assert top == 0
   assert height < 844 / 3  # and leave room for the curves
+
+
+def test_a_click_sorts_a_table_by_text_number_or_time(look):
+  orders = {
+    "[0]": "abcd",
+    "[0, 0]": "dcba",
+    "[1]": "bdac",
+    "[1, 1]": "adbc",
+    "[2]": "adbc",
+    "[0, 2]": "adbc",
+  }
+  clicks = f"[{', '.join(orders)}]"
+  found = look(1280, _SORTED.replace("CLICKS", clicks))
+  assert found == list(orders.values())
