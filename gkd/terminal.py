@@ -5,6 +5,8 @@ cursor, changes the title or turns the direction of writing. What a command
 prints goes through an `Escaped` stream, which writes such a character as \x1b.
 """
 
+from collections.abc import Iterator
+import contextlib
 import re
 from typing import Any
 from typing import TextIO
@@ -18,6 +20,10 @@ _CONTROL = re.compile(
 _OF_PROGRESS_BARS = re.compile(r"(\r|\n|\x1b\[A)*")
 
 
+class ReaderGone(BrokenPipeError):
+  """Who reads what is printed has stopped, as `head` does."""
+
+
 class Escaped:
   """A stream of text that escapes what a terminal would obey."""
 
@@ -27,7 +33,21 @@ class Escaped:
   def write(self, text: str) -> int:
     if _OF_PROGRESS_BARS.fullmatch(text) is None:
       text = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
-    return self._stream.write(text)
+    with _reading():
+      return self._stream.write(text)
+
+  def flush(self) -> None:
+    with _reading():
+      self._stream.flush()
 
   def __getattr__(self, name: str) -> Any:
     return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+  """Tells a broken pipe of the terminal from that of another process."""
+  try:
+    yield
+  except BrokenPipeError as error:
+    raise ReaderGone(*error.args) from error

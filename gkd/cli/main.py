@@ -31,6 +31,7 @@ from gkd.errors import UserError
 from gkd.errors import is_text
 from gkd.quiet_import import QuietImport
 from gkd.terminal import Escaped
+from gkd.terminal import ReaderGone
 from gkd.training import preemption
 
 _TENSORFLOW = QuietImport("tensorflow")
@@ -47,13 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(argv)
       finally:
         print(end="", flush=True)
-  except BrokenPipeError:
-    try:
-      sys.stdout.flush()
-    except BrokenPipeError:  # `gkd … | head`, which has read enough
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-      return 128 + signal.SIGPIPE  # as a shell has it
-    raise  # of another pipe, as to a process that died
+  except ReaderGone:  # `gkd … | head`, which has read enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE  # as a shell has it
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -164,7 +164,9 @@ def refuse_foreign() -> None:
   """Refuses objects that neither gkd nor a module of the user's defines."""
   for _, selector in _references(*gin_config._CONFIG):
     if not selector.startswith("gin."):
-      module = gin_config._REGISTRY[selector].wrapped.__module__
+      made = gin_config._REGISTRY[selector].wrapped
+      # Methods of Python's own objects have none.
+      module = getattr(made, "__module__", None) or "builtins"
       module_roots.refuse_foreign(module, f"@{selector}")
 
 

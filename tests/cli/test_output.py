@@ -55,13 +55,18 @@ def test_quickstart_on_a_file(tmp_path, capsys):
   assert "/file is a file; give a folder" in line
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", [["--help"], ["cache", "list"]])
-def test_a_reader_that_stops_is_no_traceback(arguments, tmp_path):
+def test_a_reader_that_stops_is_no_traceback(arguments, unbuffered, tmp_path):
   for name in "abc":
     (tmp_path / name / name).mkdir(parents=True)
   child = subprocess.Popen(
     [sys.executable, "-m", "gkd", *arguments],
-    env={"GKD_CACHE_DIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
+    env={
+      "GKD_CACHE_DIR": str(tmp_path),
+      "PYTHONPATH": ":".join(sys.path),
+      "PYTHONUNBUFFERED": unbuffered,
+    },
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
   )

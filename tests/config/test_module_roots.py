@@ -30,6 +30,14 @@ DYNAMIC = "from __gin__ import dynamic_registration\n"
       "from gkd import files\nKEEP = @files.os.getcwd()",
       "posix is neither",
     ),
+    (
+      "from gkd.models import layers\nKEEP = @layers.ACTIVATIONS.pop()",
+      "builtins is neither",
+    ),
+    (
+      "from gkd import errors\nKEEP = @errors.listed.__call__()",
+      "builtins is neither",
+    ),
     ("from gkd import files\nfiles.os.getcwd.x = 1", "getcwd"),
     ("import no_such_module_of_ours", "No module named 'no_such_"),
   ],
