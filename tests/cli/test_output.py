@@ -55,8 +55,10 @@ def test_quickstart_on_a_file(tmp_path, capsys):
   assert "/file is a file; give a folder" in line
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("arguments", [["--help"], ["cache", "list"]])
+@pytest.mark.parametrize(
+  ("arguments", "unbuffered"),
+  [(["--help"], ""), (["cache", "list"], ""), (["cache", "list"], "1")],
+)
 def test_a_reader_that_stops_is_no_traceback(arguments, unbuffered, tmp_path):
   for name in "abc":
     (tmp_path / name / name).mkdir(parents=True)
