@@ -251,10 +251,9 @@ def token_facts(
     }
     if not rows:  # there are prompts alone
       continue
-    lengths = sorted(rows)
-    below = np.cumsum([rows[length] for length in lengths])
+    lengths = np.repeat([*rows], [*rows.values()])
     facts["token_lengths"][name] = {
-      str(percent): lengths[np.searchsorted(below, percent / 100 * below[-1])]
+      str(percent): int(np.percentile(lengths, percent, method="inverted_cdf"))
       for percent in (50, 90, 99, 100)
     }
     if count := counts.get(f"lossy_{name}"):
