@@ -181,7 +181,7 @@ class _Job(NamedTuple):
       )
       for batch, *_ in self.examples
     )
-    # Dispatched with its batch: a later program waits for the next batch.
+    # A program dispatched later would wait for the batch after this one.
     dispatched = ((samples, _is_finite(samples)) for samples in answered)
     checked = self.with_progress(dispatched, phase)
     for example, (samples, is_finite) in checked:

@@ -135,13 +135,13 @@ class Recorder:
   def samples(self, done: int, rows: Sequence[Mapping[str, Any]]) -> None:
     """A dump of the batch as trained."""
     self.writers.samples(done, rows)
-    self._tracked.tell("samples", done, rows)
+    self._tracked.notify("samples", done, rows)
 
   def _line(self, done: int, line: dict[str, float]) -> None:
     if not line:
       return
     self.writers.scalars(done, line)
-    self._tracked.tell("scalars", done, line)
+    self._tracked.notify("scalars", done, line)
     if self._listener is not None:
       self._listener(done, line)
 

@@ -5,11 +5,11 @@ runs go (server, project, offline) is also set by the package's own variables,
 such as WANDB_MODE and MLFLOW_TRACKING_URI.
 
   with tracking(WandB(project="sums"), folder, {"settings": …}) as tracked:
-    tracked.tell("scalars", 20, {"train/loss": 0.41})
+    tracked.notify("scalars", 20, {"train/loss": 0.41})
 
 The id of the tracker's run is kept in tracker.json of the folder, so that a run
-that is resumed goes on in it. A step that is done again is told again, with the
-same numbers.
+that is resumed goes on in it. A step that is done again is logged again, with
+the same numbers.
 """
 
 from collections.abc import Iterator
@@ -58,16 +58,16 @@ class Tracking:
   def __init__(self, tracker: Tracker | None):
     self._tracker = tracker
 
-  def tell(self, method: str, *content: Any, **more: Any) -> None:
-    """Calls a method of the tracker; after a failure it is not told again."""
+  def notify(self, method: str, *content: Any, **more: Any) -> None:
+    """Calls a method of the tracker; after a failure none is called again."""
     if self._tracker is None:
       return
     try:
       getattr(self._tracker, method)(*content, **more)
     except Exception as error:  # each package has its own
       log.warning(
-        "%s failed (%s); the run goes on without it, and tells it again once it"
-        " is stopped and resumed; its own files are complete",
+        "%s failed (%s); the run goes on without it, and with it again when it"
+        " is resumed; its own files are complete",
         *(type(self._tracker).__name__, _line(error)),
       )
       self._tracker = None
@@ -102,9 +102,9 @@ def tracking(
   try:
     yield tracked
   except BaseException:
-    tracked.tell("finish", failed=True)
+    tracked.notify("finish", failed=True)
     raise
-  tracked.tell("finish", failed=False)
+  tracked.notify("finish", failed=False)
 
 
 @dataclasses.dataclass

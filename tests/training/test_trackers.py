@@ -13,7 +13,7 @@ from tests.cli.command_lines import arguments
 from tests.cli.command_lines import error_of
 
 
-class Told:
+class FakeTracker:
   """A tracker that fails where it is to."""
 
   def __init__(self, fails=""):
@@ -50,7 +50,7 @@ def write(tracker, folder) -> None:
 
 
 def test_a_tracker_is_told_what_goes_to_the_folder(tmp_path):
-  tracker = Told()
+  tracker = FakeTracker()
   write(tracker, tmp_path)
   assert tracker.calls == [
     ("start", tmp_path.name, {"seed": 0}, None),
@@ -59,7 +59,7 @@ def test_a_tracker_is_told_what_goes_to_the_folder(tmp_path):
     ("samples", 2, [{"text": "a"}]),
     ("finish", False),
   ]
-  again = Told()
+  again = FakeTracker()
   with pytest.raises(KeyError), tracking(again, tmp_path, {}):
     raise KeyError
   assert again.calls == [("start", tmp_path.name, {}, "abc"), ("finish", True)]
@@ -67,18 +67,20 @@ def test_a_tracker_is_told_what_goes_to_the_folder(tmp_path):
 
 def test_a_tracker_that_fails_does_not_end_the_run(tmp_path, caplog):
   caplog.set_level(logging.WARNING, logger="gkd")
-  tracker = Told(fails="scalars")
+  tracker = FakeTracker(fails="scalars")
   write(tracker, tmp_path)
   assert [call[0] for call in tracker.calls] == ["start", "scalars"]
-  assert "Told failed (no network); the run goes on without it" in caplog.text
+  assert "FakeTracker failed (no network); the run goes on" in caplog.text
   assert len(caplog.messages) == 1
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   assert json.loads(lines[1])["step"] == 2
 
 
 def test_a_tracker_that_cannot_start_is_one_line(tmp_path):
-  with pytest.raises(UserError, match=r"^TRACKER: Told cannot start \(no netw"):
-    write(Told(fails="start"), tmp_path)
+  with pytest.raises(
+    UserError, match="^TRACKER: FakeTracker cannot start .no net"
+  ):
+    write(FakeTracker(fails="start"), tmp_path)
   assert not (tmp_path / "tracker.json").exists()
 
 
