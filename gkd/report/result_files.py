@@ -36,7 +36,7 @@ def json_lines(path: str) -> tuple[list[dict[str, Any]], list[str]]:
 def _object(line: str) -> dict[str, Any] | None:
   try:
     value = json.loads(line)
-  except ValueError:
+  except (ValueError, RecursionError):
     return None
   return value if isinstance(value, dict) else None
 
@@ -61,6 +61,7 @@ def text(path: str) -> str:
     UserError: it cannot be opened.
   """
   try:
+    files.check_regular(path)
     with open(path, encoding="utf-8", errors="replace") as file:
       return file.read()
   except (FileNotFoundError, NotADirectoryError):

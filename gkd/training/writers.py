@@ -152,7 +152,7 @@ def read_values(model_dir: str | os.PathLike, name: str) -> dict[int, float]:
   return {
     line["step"]: line[name]
     for line in _records(model_dir)
-    if line.get(name) is not None
+    if isinstance(line.get(name), int | float)
   }
 
 
@@ -217,7 +217,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
   try:
     values = json.loads(line)
     return values if isinstance(values["step"], int) else None
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, RecursionError):
     return None
 
 
@@ -238,6 +238,7 @@ def has_records(file: Path) -> bool:
   A file of somebody else, `notes-20260101.jsonl`, is not to be removed.
   """
   try:
+    files.check_regular(file)
     with file.open("rb") as lines:
       return json.loads(lines.readline()).keys() >= _FIELDS_OF[file.parent.name]
   except (OSError, ValueError, AttributeError, RecursionError):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import pytest
 
@@ -47,13 +48,16 @@ def test_null_reads_as_nan_and_damaged_lines_are_left_out_and_noted(tmp_path):
   path.write_text('{"step": 1, "a": 2}\n{"step": 3, "a": 4}', "utf-8")
   run = only_run(tmp_path)
   assert run.metrics["a"] == {1: 2.0, 3: 4.0}
-  path.write_text('{"step": 1, "a": null}\nx\n[1]\n{"step": 2, "a": 1', "utf-8")
+  deep = "[" * 100_000
+  path.write_text(
+    f'{{"step": 1, "a": null}}\nx\n[1]\n{deep}\n{{"step": 2, "a": 1', "utf-8"
+  )
   run = only_run(tmp_path)
   assert run.metrics["a"].keys() == {1}
   assert math.isnan(run.last("a"))
   assert run.notes == [
     "the last line of metrics.jsonl is torn and was left out",
-    "2 lines of metrics.jsonl cannot be read and were left out",
+    "3 lines of metrics.jsonl cannot be read and were left out",
     "run.json has no settings and config.gin is missing, so its settings are"
     " not shown",
   ]
@@ -234,4 +238,8 @@ def test_file_that_cannot_be_opened_is_refused(tmp_path):
   write(tmp_path, LINES)
   (tmp_path / "config.gin").mkdir()
   with pytest.raises(UserError, match=r"config.gin cannot be read \(Is a dir"):
+    read.read([str(tmp_path)])
+  (tmp_path / "metrics.jsonl").unlink()
+  os.mkfifo(tmp_path / "metrics.jsonl")
+  with pytest.raises(UserError, match=r"\(it is no regular file\); make it"):
     read.read([str(tmp_path)])

@@ -81,6 +81,8 @@ def test_predictions_of_later_steps_and_torn_files_go(tmp_path):
     (folder / name).write_text(json.dumps(record) + "\n")
   for name, text in others.items():
     (folder / name).write_text(text)
+  others["pipe-20260101.jsonl"] = ""
+  os.mkfifo(folder / "pipe-20260101.jsonl")
   Writers(tmp_path, resume_step=20).close()
   assert sorted(os.listdir(folder)) == sorted([*stays, *others])
   Writers(tmp_path).close()
@@ -143,6 +145,8 @@ def test_values_are_read_back_to_the_bit(tmp_path):
   run = Writers(tmp_path)
   run.scalars(1, {"eval/sums/accuracy": 0.1 + 0.2})
   run.scalars(2, {"train/loss": 1.0})
+  run._metrics.write('{"step": 5, "eval/sums/accuracy": "x"}\n' + "[" * 10**5)
+  run._metrics.write("\n")
   run.scalars(3, {"eval/sums/accuracy": math.nan})
   run.close()
   assert writers.read_values(tmp_path, "eval/sums/accuracy") == {1: 0.1 + 0.2}

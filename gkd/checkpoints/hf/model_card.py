@@ -143,11 +143,11 @@ def _evaluation(checkpoint: Checkpoint) -> tuple[int, dict[str, float]]:
   initial_step = run.get("initial_step", run.get("first_step", 0))
   step, latest = 0, {}
   file = Path(checkpoint.metadata.get("run_dir") or "/dev/null", _METRICS_FILE)
-  lines = file.read_text("utf-8").splitlines() if file.is_file() else []
-  for line in lines:
+  text = file.read_text("utf-8", "replace") if file.is_file() else ""
+  for line in text.splitlines():
     try:
       record = json.loads(line)
-    except ValueError:  # a line that a kill cut off
+    except (ValueError, RecursionError):  # a line that a kill cut off
       continue
     if not isinstance(record, dict) or not isinstance(record.get("step"), int):
       continue
