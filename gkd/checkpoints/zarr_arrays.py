@@ -92,11 +92,13 @@ def open_arrays(
       A missing or damaged chunk raises when it is read.
   """
   specs = {name: _spec(folder, names[name], driver) for name in sorted(names)}
-  largest = dict.fromkeys(names, 0)
-  is_one_store = (folder / _OCDBT).exists()
-  for name, below in {"": "."}.items() if is_one_store else names.items():
-    with reading(folder / below):
-      largest[name] = _largest_file(f"{folder}/{below}")
+  places = {name: folder / names[name] for name in names}
+  if (folder / _OCDBT).exists():
+    places = {"": folder}  # all arrays in one store
+  largest: dict[str, int] = {}
+  for name, place in places.items():
+    with reading(place):
+      largest[name] = _largest_file(place)
   context = ts.Context()  # which keeps nothing that was read
   with reading(folder):
     opening = {name: _open(spec, context) for name, spec in specs.items()}
@@ -106,14 +108,7 @@ def open_arrays(
     with reading(place):
       array = opening[name].result()
       shape = tuple(int(size) for size in array.shape)
-      # TensorStore makes room for a chunk before it reads it.
-      chunk = math.prod(array.chunk_layout.write_chunk.shape or ())
-      if chunk > max(math.prod(shape), _SMALL_CHUNK):
-        raise ValueError(f"chunks of {chunk} numbers, the array is {shape}")
-      if largest[name] > 2 * chunk * array.dtype.numpy_dtype.itemsize + (
-        _SMALL_CHUNK
-      ):
-        raise ValueError(f"a file of {largest[name]} bytes, a chunk of {chunk}")
+      _check_chunks(array, largest.get(name, 0))
     leaves[name] = Leaf(shape, array.dtype.name, _reader(array, spec, place))
   return leaves
 
@@ -137,7 +132,17 @@ def reading(place: str | Path) -> Iterator[None]:
     ) from error
 
 
-def _largest_file(folder: str) -> int:
+def _check_chunks(array: ts.TensorStore, largest_file: int) -> None:
+  """TensorStore makes room for a chunk and its file before it reads them."""
+  chunk = math.prod(array.chunk_layout.write_chunk.shape or ())
+  num_bytes = chunk * array.dtype.numpy_dtype.itemsize
+  if chunk > max(math.prod(array.shape), _SMALL_CHUNK):
+    raise ValueError(f"chunks of {chunk} numbers, the array is {array.shape}")
+  if largest_file > 2 * num_bytes + _SMALL_CHUNK:
+    raise ValueError(f"a file of {largest_file} bytes, a chunk of {chunk}")
+
+
+def _largest_file(folder: Path) -> int:
   """Bytes of the largest file below a folder.
 
   Raises:

@@ -398,6 +398,7 @@ def test_a_default_stands_in_the_field_of_a_record_alone():
     ("FIRST_STEP", "INITIAL_STEP"),
     ("TRAIN_STEPS_RELATIVE", "TRAIN_STEPS"),
     ("lmbda", "STUDENT_DATA_FRACTION"),
+    ("lr", "LEARNING_RATE"),
   ],
 )
 def test_another_name_of_a_macro_is_refused_with_ours(old, new, tmp_path):
