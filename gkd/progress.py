@@ -27,6 +27,7 @@ class Progress:
     description: str = "",
     *,
     unit: str = "step",
+    compiles: bool = False,
     delay: float = 0.0,
     seconds: float = 10.0,
     stream: TextIO | None = None,
@@ -38,6 +39,7 @@ class Progress:
       initial: step to start from, when a run goes on.
       description: what is being done, in front of the bar.
       unit: what is counted, in the singular.
+      compiles: the first step does: it is announced, and left out of the rate.
       delay: show nothing before so many seconds have passed; such a bar also
         goes away when it is done.
       seconds: time between two plain lines when `stream` is no terminal.
@@ -55,20 +57,16 @@ class Progress:
     self._printed_at = initial
     # Where the line before the last one stood.
     self._earlier = (self._printed, initial)
+    self._compiles = compiles
     self._bar = None
     self._closing = contextlib.ExitStack()
     if self._stream.isatty():
       from tqdm import tqdm  # only where a bar can be shown
       from tqdm.contrib.logging import logging_redirect_tqdm
 
-      # The bar is cleared before a line of a log. Others than those that write
-      # here would get a handler more, and their lines would come twice.
-      loggers = [
-        logger
-        for logger in (logging.root, logging.getLogger("gkd"))
-        if any(vars(x).get("stream") is self._stream for x in logger.handlers)
-      ]
-      self._closing.enter_context(logging_redirect_tqdm(loggers))
+      # The bar is cleared before a line of a log.
+      redirected = logging_redirect_tqdm(_writing_to(self._stream))
+      self._closing.enter_context(redirected)
       self._bar = tqdm(
         total=total,
         initial=initial,
@@ -80,6 +78,8 @@ class Progress:
         delay=delay,
         leave=not delay,
       )
+    if compiles and initial != total:
+      self.print(f"{description}: compiling the first step".removeprefix(": "))
 
   def update(
     self, steps: int = 1, numbers: Mapping[str, float] | None = None
@@ -91,13 +91,23 @@ class Progress:
     if self._bar is not None:
       if numbers is not None:
         self._bar.set_postfix(self._numbers, refresh=False)
-      self._bar.update(steps)
+      if self._compiles:
+        self._compiles = False
+        self._bar.reset(self._total)
+        self._bar.initial = self._bar.n = self._bar.last_print_n = self._done
+        self._bar.refresh()
+      else:
+        self._bar.update(steps)
       return
     now = time.monotonic()
     if now < self._quiet_until:
       return
     full = self._total is not None and self._done >= self._total
-    if now - self._printed >= self._seconds or full:
+    if self._compiles:
+      self._compiles = False
+      self._printed, self._printed_at = self._earlier = (now, self._done)
+      self.print(self._line(now))
+    elif now - self._printed >= self._seconds or full:
       self.print(self._line(now))
       self._earlier = (self._printed, self._printed_at)
       self._printed, self._printed_at = now, self._done
@@ -121,22 +131,29 @@ class Progress:
     self.close()
 
   def _line(self, now: float) -> str:
-    # Since the last line: the first one contains the compile, the others not.
+    # Since the last line, so that what was slow before does not count.
     since, at = self._printed, self._printed_at
     if now - since < self._seconds:  # the end, too soon after a line to tell
       since, at = self._earlier
     rate = (self._done - at) / max(now - since, 1e-9)
     known = self._total is not None
     done = f"{self._done}/{self._total}" if known else f"{self._done}"
-    parts = [
-      f"{self._description}: {done}".removeprefix(": "),
-      _speed(rate, self._unit),
-    ]
-    if known:
-      left = (self._total - self._done) / rate if rate > 0 else float("inf")
-      parts.append(f"{_clock(left)} left")
+    parts = [f"{self._description}: {done}".removeprefix(": ")]
+    if rate:  # none yet right after the compile
+      parts.append(_speed(rate, self._unit))
+    if rate and known:
+      parts.append(f"{_clock((self._total - self._done) / rate)} left")
     parts.extend(f"{name} {value}" for name, value in self._numbers.items())
     return " · ".join(parts)
+
+
+def _writing_to(stream: TextIO) -> list[logging.Logger]:
+  """The loggers to redirect: lines of others would come twice."""
+  return [
+    logger
+    for logger in (logging.root, logging.getLogger("gkd"))
+    if any(vars(x).get("stream") is stream for x in logger.handlers)
+  ]
 
 
 def short(value: float) -> str:
@@ -152,9 +169,7 @@ def _speed(rate: float, unit: str) -> str:
 
 
 def _clock(seconds: float) -> str:
-  """Seconds as 4:05 or 1:04:05; `?` when unknown."""
-  if seconds == float("inf"):
-    return "?"
+  """Seconds as 4:05 or 1:04:05."""
   minutes, second = divmod(round(seconds), 60)
   hours, minute = divmod(minutes, 60)
   if hours:

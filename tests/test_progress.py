@@ -51,6 +51,20 @@ class _Terminal(io.StringIO):
       [(0.0, 5), (10.0, 15)],
       ["cache: 20 · 2 rows/s"],
     ),
+    (  # 68 s of compile tell nothing of the 130 steps that are left
+      {"total": 150, "initial": 18, "description": "run", "compiles": True},
+      [(68.0, 1), (1.0, 1), (9.0, 19)],
+      [
+        "run: compiling the first step",
+        "run: 19/150",
+        "run: 39/150 · 2 steps/s · 0:56 left",
+      ],
+    ),
+    (
+      {"total": 3, "compiles": True},
+      [(68.0, 1), (1.0, 1), (1.0, 1)],
+      ["compiling the first step", "1/3", "3/3 · 1 steps/s · 0:00 left"],
+    ),
   ],
 )
 def test_a_log_file_gets_plain_lines_with_the_rate_since_the_last(
@@ -94,6 +108,21 @@ def test_a_bar_is_cleared_before_a_line_of_a_log(monkeypatch):
   assert "\rsaved a checkpoint\n" in stream.getvalue()
   assert stream.getvalue().count("saved") == 1
   assert [type(handler) for handler in log.handlers] == [logging.StreamHandler]
+
+
+def test_a_bar_leaves_the_compile_out_of_the_time_left(monkeypatch):
+  now = [100.0]
+  stream = _Terminal()
+  bar = progress.Progress(9, 4, stream=stream, compiles=True)
+  monkeypatch.setattr(bar._bar, "_time", lambda: now[0])
+  for seconds in (1000.0, 2.0, 2.0):
+    now[0] += seconds
+    bar.update()
+  bar.close()
+  assert "compiling the first step\n" in stream.getvalue()
+  first, *later = stream.getvalue().rpartition("5/9")[2].split("\r")
+  assert "<?" in first
+  assert "00:04<00:04" in later[-1], later
 
 
 def test_terminal_gets_a_bar_that_lines_do_not_tear():

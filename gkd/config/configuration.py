@@ -205,11 +205,22 @@ def _refuse_missing(reached: Iterable[Key]) -> None:
     for name, kind in reached
     if kind == gin_table.MACRO and not gin_table.is_bound(name)
   )
-  if missing:
-    raise UserError(
-      f"no value for {', '.join(missing)}; add --gin.{missing[0]}=… and so on,"
-      " or a --gin_file that sets them"
+  if not missing:
+    return
+  remedies, plain = [], []
+  for name in missing:
+    if name in gin_table.FILES:
+      remedies.append(gin_table.FILES[name])
+    elif near := sizes.nearest(name):  # %NAME of a model
+      remedies.append(f"{near}see gkd list models")
+    else:
+      plain.append(name)
+  if plain:
+    more, them = (" and so on", "them") if plain[1:] else ("", "it")
+    remedies.append(
+      f"add --gin.{plain[0]}=…{more}, or a --gin_file that sets {them}"
     )
+  raise UserError(f"no value for {', '.join(missing)}; {'; '.join(remedies)}")
 
 
 @contextlib.contextmanager

@@ -20,6 +20,11 @@ from gkd.types import UserError
 
 _CONSTANT = "gin.constant"
 _NOTHING = object()
+# How to give what is an object, for which there are files.
+FILES = {
+  "DIVERGENCE": "add --gin_file=divergences/reverse_kl.gin, see gkd list"
+  " divergences"
+}
 
 
 def is_bound(name: str) -> bool:
@@ -146,9 +151,9 @@ def refuse_wrong_types() -> None:
     if hint is None or _fits(value, hint):
       continue
     name = _macro_name(bound) or f"{selector.rpartition('.')[2]}.{field}"
+    remedy = FILES.get(name, "give a value of that type")
     raise UserError(
-      f"{name} is {value!r}; expected {type_check.describe(hint)}:"
-      " give a value of that type"
+      f"{name} is {value!r}; expected {type_check.describe(hint)}: {remedy}"
     )
 
 

@@ -10,6 +10,7 @@ Sources: t5x/examples/t5 (T5 1.0, T5 1.1, mT5, umT5, ByT5), google/ul2.
 """
 
 from collections.abc import Mapping
+import difflib
 from typing import Any
 from typing import NamedTuple
 
@@ -89,6 +90,12 @@ _NAMED = {
 NAMES = tuple(_NAMED)
 
 
+def nearest(name: str) -> str:
+  """The sizes that were probably meant, as a question; "" if there is none."""
+  names = difflib.get_close_matches(name.upper(), NAMES, n=5, cutoff=0.6)
+  return f"did you mean {' or '.join(names)}? " * bool(names)
+
+
 def named(name: str) -> dict[str, Any]:
   """Fields of `T5Config` of a size such as "T5_1_1_SMALL".
 
@@ -97,8 +104,8 @@ def named(name: str) -> dict[str, Any]:
   """
   if name not in _NAMED:
     raise UserError(
-      f"there is no model size {name!r}; give one of {', '.join(NAMES)}, or the"
-      " fields of T5Config"
+      f"there is no model size {name!r}; {nearest(name)}see gkd list models, or"
+      " give the fields of T5Config"
     )
   series, row = _NAMED[name]
   return {

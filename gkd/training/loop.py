@@ -172,7 +172,9 @@ def train(
       leaving = finish_step(done)
     elif missing:
       recorder.write(done, {}, report=False, end=True)
-    progress = enter(Progress(run.train_steps, start, run.folder.name))
+    progress = enter(
+      Progress(run.train_steps, start, run.folder.name, compiles=True)
+    )
     before: _Launched | None = None  # the step whose metrics are not read yet
     while done < run.train_steps and not leaving:
       store.check()  # a save that failed stops the run now, not at the next

@@ -109,13 +109,19 @@ STUDENT_DATA_FRACTION=-0.1
 DIVERGENCE=@divergence.ReversedKL()
   no 'ReversedKL', did you mean ReverseKL
 DIVERGENCE=ReverseKL
-  DIVERGENCE is 'ReverseKL'; expected .* @
+  DIVERGENCE is 'ReverseKL'; expected .* @.*add --gin_file=divergences/rev
 rollout.Rollout.granularty=step
   doesn't have a parameter named 'granularty'
 REDUCTION=mean
   REDUCTION is 'mean'; expected one of 'sequence', 'token', 'sum'
 STUDENT_MODEL=%SMALL
-  no value for SMALL
+  no value for SMALL; did you mean .*MT5_SMALL.*\? see gkd list models$
+STUDENT_MODEL=%T5_SMALL; TRAIN_STEPS=%STEPS
+  did you mean .*T5_1_1_SMALL.* models; add --gin.STEPS=…, or .* sets it$
+DIVERGENCE=%gin.REQUIRED
+  no value for DIVERGENCE; add --gin_file=divergences/reverse_kl.gin, see
+STUDENT_MODEL=T5_1_1_SMAL
+  no model size 'T5_1_1_SMAL'; did you mean T5_1_1_SMALL or .* list models
 STUDENT_MODEL={'vocab_size': 18, 'emb_dmi': 8}
   unknown T5Config field.* emb_dmi
 --gin_file=tasks/gsm9k.gin

@@ -69,7 +69,7 @@ def test_sizes_have_the_published_numbers_of_parameters(name):
 def test_names_are_those_of_the_gin_files_and_all_published_ones_are_there():
   assert set(PUBLISHED) <= set(sizes.NAMES)
   assert len(sizes.NAMES) == 43
-  with pytest.raises(UserError, match="no model size 'T5_SMAL'; give one"):
+  with pytest.raises(UserError, match="no model size 'T5_SMAL'; did you"):
     T5Config.from_size("T5_SMAL")
   config = T5Config.from_size("T5_1_1_SMALL", dropout_rate=0.0)
   assert (config.vocab_size, config.dropout_rate) == (32128, 0.0)
