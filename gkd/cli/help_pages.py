@@ -288,8 +288,9 @@ print the effective configuration of a command
 
 {_GIN}
 reads, writes:
-  what gkd train, evaluate or sample would read with the same flags of gin; to
-  the terminal, as one gin file: what config.gin of a run would be
+  what gkd train, evaluate or sample would read with the same flags (those
+  that are not of gin change nothing); to the terminal, as one gin file: what
+  config.gin of a run would be
 knobs:
   those of the command, such as MODEL_DIR, in the headers of its gin files
 resume:

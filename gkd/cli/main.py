@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -107,6 +108,10 @@ def _fail(error: Exception | str, code: int) -> int:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
   """The flags of a command; `bindings` has the "NAME=VALUE" of --gin."""
   prefix = "--gin."  # of names that argparse cannot know
+  for flag, value in itertools.pairwise(argv):
+    if flag.startswith(prefix) and "=" not in flag and value[:2] != "--":
+      value = value.lstrip("=") or "VALUE"
+      raise UserError(f"{flag} has no value; write {flag}={value}")
   args = argparse.Namespace(
     bindings=[x.removeprefix(prefix) for x in argv if x.startswith(prefix)],
     data_dir=os.environ.get("GKD_DATA_DIR", ""),
@@ -230,6 +235,14 @@ def _prepare(args):
 def _folders(args):
   from gkd.config.records import Folders
 
+  if args.data_dir and not os.path.isdir(_expanded(args.data_dir)):
+    variable = "GKD_DATA_DIR"
+    is_set = args.data_dir == os.environ.get(variable)
+    raise UserError(
+      f"{variable if is_set else '--data_dir'} {args.data_dir!r} does not exist"
+      " or is no folder; give the one that holds the raw files, or --data_dir="
+      " for none"
+    )
   return Folders(_expanded(args.data_dir), _expanded(args.cache_dir))
 
 

@@ -48,6 +48,14 @@ _FOLDERS = [
     default=argparse.SUPPRESS,
   ),
 ]
+_TRAIN = [
+  _GIN,
+  _flag("--verbose", "also say each program that compiles", action=_SWITCH),
+  *_FOLDERS,
+]
+_THROUGH_SEQIO = _flag(
+  "--through_seqio", "compare with seqio.Evaluator", action=_SWITCH
+)
 _GIN_USAGE = "%(prog)s --gin_file=FILE … [--gin.NAME=VALUE …] [options]"
 # Of each command, or command and action; the pages say more.
 _FLAGS = {
@@ -72,16 +80,8 @@ _FLAGS = {
       default="test",
     ),
   ],
-  "train": [
-    _GIN,
-    _flag("--verbose", "also say each program that compiles", action=_SWITCH),
-    *_FOLDERS,
-  ],
-  "evaluate": [
-    _GIN,
-    _flag("--through_seqio", "compare with seqio.Evaluator", action=_SWITCH),
-    *_FOLDERS,
-  ],
+  "train": _TRAIN,
+  "evaluate": [_GIN, _THROUGH_SEQIO, *_FOLDERS],
   "sample": [_GIN, *_FOLDERS],
   "cache": [],
   "cache make": [
@@ -166,7 +166,7 @@ _FLAGS = {
       choices=("tasks", "models", "methods", "divergences"),
     ),
   ],
-  "config": [_GIN],
+  "config": [*_TRAIN, _THROUGH_SEQIO],
   "report": [
     _flag("dirs DIR", "a run, an evaluation or a folder of them", nargs="+"),
     _flag("--output FILE", f"the page {_DEFAULT}", default="report.html"),
@@ -224,24 +224,56 @@ def build() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-  """argparse with errors of one line."""
+  """argparse with errors of one line, told by the command that was called."""
+
+  def parse_known_args(self, args=None, namespace=None):
+    namespace, unknown = super().parse_known_args(args, namespace)
+    if unknown:
+      self.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return namespace, unknown
 
   def error(self, message: str):
     message = " ".join(message.split())
-    hint = f"; see {self.prog} --help"
-    given = re.search(
-      r"(?:choice: '|unrecognized arguments: )([\w-]+)", message
+    see = f"see {self.prog} --help"
+    unknown = message.partition("unrecognized arguments: ")[2]
+    given = re.match(r"[\w-]+", unknown) or re.search(
+      r"(?<=choice: ')[\w-]+", message
     )
     known = re.findall(r"\w+", message.partition("choose from")[2])
     known += [flag for flags in _FLAGS.values() for flag, _ in flags]
-    word = given[1] if given else ""
+    word = given[0] if given else ""
     near = difflib.get_close_matches(word, known, 1, cutoff=0.75)
     if "COMMAND" in message and word in _OTHER_NAMES:
       near = [_OTHER_NAMES[word]]
+    hint = see
     if word.startswith("-") and word in known:
-      hint = "; it is a flag of another command, see gkd COMMAND --help"
+      of = next(name for name, flags in _FLAGS.items() if word in dict(flags))
+      hint = f"it is a flag of gkd {of}, {see}"
+    elif unknown and "--gin_file" in self._option_string_actions:
+      hint = _gin_hint(unknown, near) + see
     elif near:
-      hint = f"; did you mean {near[0]}?"
-    elif "unrecognized arguments: --" in message:
-      hint = "; a setting is --gin.NAME=VALUE, see gkd COMMAND --help"
-    self.exit(2, f"{self.prog}: {message}{hint}\n")
+      hint = f"did you mean {near[0]}?"
+    elif "are required" in message:
+      hint = "".join(_values(a, message) for a in self._actions) + see
+    self.exit(2, f"{self.prog}: {message}; {hint}\n")
+
+
+def _gin_hint(unknown: str, near: list[str]) -> str:
+  """What a command that takes gin files says of arguments unknown to it."""
+  macro = re.match(r"(?:--)?([A-Z][A-Z\d_]+)(?:[= ](?!--)(\S+))?", unknown)
+  if macro:
+    name, value = macro.groups("VALUE")
+    return f"did you mean --gin.{name}={value}? "
+  if near:
+    return f"did you mean {near[0]}? "
+  if file := re.match(r"\S+\.gin\b", unknown):
+    return f"give --gin_file= again for {file[0]}, "
+  return "a setting is --gin.NAME=VALUE, "
+
+
+def _values(action: argparse.Action, message: str) -> str:
+  """What an argument that a message names may be, where that is a choice."""
+  name = action.metavar or "/".join(action.option_strings) or action.dest
+  if not action.choices or name not in message:
+    return ""
+  return f"{name} is one of {', '.join(action.choices)}; "

@@ -15,14 +15,34 @@ from tests.cli.command_lines import error_of
     (["trian"], "did you mean train?"),
     (["sft"], "did you mean train --gin_file=runs/sft.gin?"),
     (["distill", "x"], "did you mean train --gin_file=runs/distill.gin?"),
+    (["train", "--step=7"], "a flag of gkd convert, see gkd train --help"),
     (
-      ["train", "--step=7"],
-      "a flag of another command, see gkd COMMAND --help",
+      ["list", "tasks", "--data_dir=x"],
+      "a flag of gkd train, see gkd list --help",
     ),
     (["cache", "lsit"], "did you mean list?"),
     (["list", "modles"], "did you mean models?"),
-    (["train", "--gin_fiel=x"], "did you mean --gin_file?"),
-    (["train", "--batch_size=8"], "NAME=VALUE, see gkd COMMAND --help"),
+    (
+      ["list"],
+      "one of tasks, models, methods, divergences; see gkd list --help",
+    ),
+    (["train", "--gin_fiel=x"], "mean --gin_file? see gkd train --help"),
+    (["train", "--batch_size=8"], "NAME=VALUE, see gkd train --help"),
+    (
+      ["train", "--gin_file", "a.gin", "b.gin"],
+      "again for b.gin, see gkd train --help",
+    ),
+    (["cache", "make", "AB=1"], "mean --gin.AB=1? see gkd cache make --help"),
+    (
+      ["train", "--MODEL_DIR=a/b"],
+      "mean --gin.MODEL_DIR=a/b? see gkd train --help",
+    ),
+    (
+      ["train", "--MODEL_DIR", "a"],
+      "mean --gin.MODEL_DIR=a? see gkd train --help",
+    ),
+    (["train", "--gin.X=", "16"], "NAME=VALUE, see gkd train --help"),
+    (["convert", "a"], "--to is one of gkd, t5x, hf; see gkd convert --help"),
     (["convert", "a", "b", "--to=onnx"], "; see gkd convert --help"),
     (["a\nb"], "; see gkd --help"),
   ],
@@ -35,6 +55,21 @@ def test_a_misspelt_word_is_one_line_with_the_nearest(
   assert end.value.code == 2
   (line,) = capsys.readouterr().err.splitlines()
   assert line.endswith(ending)
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--gin.BATCH_SIZE", "16"], "no value; write --gin.BATCH_SIZE=16"),
+    (["--gin.BATCH_SIZE", "=", "16"], "write --gin.BATCH_SIZE=VALUE"),
+    (["--data_dir=daten"], "--data_dir 'daten' does not exist"),
+    ([], "GKD_DATA_DIR 'nowhere' does not exist"),
+  ],
+)
+def test_what_has_no_value_or_is_not_there(flags, message, capsys, monkeypatch):
+  monkeypatch.setenv("GKD_DATA_DIR", "nowhere")
+  line = error_of(["train", "--gin_file=test/sft.gin", *flags], capsys)
+  assert message in line
 
 
 def test_paths_are_what_a_shell_completes():
@@ -55,10 +90,12 @@ def test_lists_are_complete(kind, capsys):
   names = [line.split()[0] for line in lines]
   assert all((folder / name).is_file() for name in names) or kind == "models"
   assert all(len(line.split()) > 1 for line in lines)
+  assert all(line.endswith(".") for line in lines) or kind == "models"
 
 
 def test_the_effective_configuration_is_one_that_can_be_given(capsys, tmp_path):
-  flags = ["--gin.MODEL_DIR=run", "--gin.BATCH_SIZE=7"]
+  flags = ["--gin.MODEL_DIR=run", "--gin.BATCH_SIZE=7", "--verbose"]
+  flags += ["--through_seqio", "--data_dir=.", "--cache_dir=caches"]
   assert command.main(["config", "--gin_file=test/sft.gin", *flags]) == 0
   text = capsys.readouterr().out
   assert "BATCH_SIZE = 7\n" in text
