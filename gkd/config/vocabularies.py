@@ -1,5 +1,6 @@
 """The vocabulary that a configuration names: a word, a file or a folder."""
 
+import difflib
 from pathlib import Path
 
 from gkd.config import configuration
@@ -13,6 +14,7 @@ from gkd.types import UserError
 
 # Of the cache folder: tokenizers that were rebuilt from a checkpoint's files.
 FOLDER = "models"
+_MAKE = "gkd cache vocabulary --output=FILE makes one"
 
 
 def of(data: DataConfig, folders: Folders) -> Vocabulary:
@@ -23,7 +25,7 @@ def of(data: DataConfig, folders: Folders) -> Vocabulary:
       "VOCABULARY is empty; give 'bytes', 'characters:…' or the path of a"
       " SentencePiece model or of a folder with a tokenizer; an empty one takes"
       " that of INITIAL_CHECKPOINT_PATH, or of a task whose module registers it"
-      " when it is imported"
+      f" when it is imported; {_MAKE}"
     )
   if name == "bytes" or name.startswith("characters:"):
     return load(name, data.extra_ids)
@@ -35,10 +37,14 @@ def of(data: DataConfig, folders: Folders) -> Vocabulary:
       return _of_folder(path, data, folders)
     if path.is_file():
       return load(path, data.extra_ids)
+  beside = {p.name for path in paths for p in path.parent.glob("*")}
+  near = difflib.get_close_matches(paths[0].name, sorted(beside))
+  hint = f"; did you mean {' or '.join(near)} there?" * bool(near)
+  data_dir = ", or --data_dir or GKD_DATA_DIR" * (not folders.data_dir)
   raise UserError(
     f"VOCABULARY {name!r} is not a file or folder here nor in the data folder"
-    f" {folders.data_dir or '(none is set)'}; give its path, or --data_dir or"
-    " GKD_DATA_DIR"
+    f" {folders.data_dir or '(none is set)'}{hint}; give its path{data_dir};"
+    f" {_MAKE}"
   )
 
 

@@ -68,13 +68,16 @@ def test_a_file_takes_the_extra_ids_that_are_given(spiece_file):
   ("name", "message"),
   [
     ("", "VOCABULARY is empty; .* takes that of INITIAL_CHECKPOINT_PATH"),
-    (None, "VOCABULARY is empty"),
-    ("nowhere", "VOCABULARY 'nowhere' is not a file or folder here nor in"),
+    (None, "VOCABULARY is empty; .*; gkd cache vocabulary --output=FILE makes"),
+    ("nowhere", "'nowhere' is not a file .*, or --data_dir .*; gkd cache voc"),
+    ("own/spice.model", "did you mean spiece.model there.; .* its path; gkd"),
   ],
 )
-def test_what_is_not_there_is_refused(name, message):
+def test_what_is_not_there_is_refused(name, message, tmp_path):
+  (tmp_path / "own").mkdir()
+  (tmp_path / "own" / "spiece.model").touch()
   with pytest.raises(UserError, match=message):
-    of(name)
+    of(name, data_dir=str(tmp_path) if "/" in (name or "") else "")
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
