@@ -11,12 +11,12 @@ from tests.data import tiny_caches
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-  return tiny_caches.numbered(tmp_path_factory.mktemp("c") / "c", 500)
+  return tiny_caches.numbered(tmp_path_factory.mktemp("c") / "c", 220)
 
 
 def test_rows_and_memory_are_of_the_cache(cache):
   found = reading.measure(str(cache.path), 10, 200)
-  assert found["rows_in_cache"] == 500
+  assert found["rows_in_cache"] == 220
   assert found["rows_read"] == 200
   for kind in ("cpu", "wall"):
     speed = found["rows_per_second"][kind]
@@ -25,7 +25,7 @@ def test_rows_and_memory_are_of_the_cache(cache):
   # The kernel counts the two in ways that differ by some pages.
   for moment in ("before", "last_part"):
     assert 0 < memory[moment] <= memory["peak"] * 1.05
-  assert "500 rows, batch   10" in reading.words(found)
+  assert "220 rows, batch   10" in reading.words(found)
 
 
 def test_each_measurement_is_a_process_and_goes_to_the_file(
@@ -38,4 +38,4 @@ def test_each_measurement_is_a_process_and_goes_to_the_file(
   result = json.loads(output.read_text())
   assert [m["batch_size"] for m in result["measured"]] == [5]
   assert "cores" in result["hardware"]
-  assert "500 rows, batch    5" in capsys.readouterr().out
+  assert "220 rows, batch    5" in capsys.readouterr().out

@@ -183,7 +183,7 @@ def test_big_files_are_read_once_and_those_of_the_first_student_at_its_start(
     (f"EVAL_LOG_STEPS={10**400}", "EVAL_LOG_STEPS is 1000*; give at most 1,0"),
     ("BATCH_SIZE=1000000", "BATCH_SIZE is 1000000; give 1 to 65,536"),
     (f"TRAIN_STEPS={10**23}", "TRAIN_STEPS is 1000*; give 1 to 2,147,483,647"),
-    (f"SAMPLING_TOP_K={10**23}", "top_k is 1000*; expected a whole number"),
+    (f"SAMPLING_TOP_K={10**23}", "SAMPLING_TOP_K is 1000*; expected a whole"),
     (
       f"TASK_FEATURE_LENGTHS={{'inputs': 16, 'targets': {10**23}}}",
       "TASK_FEATURE_LENGTHS is .*; expected .* 1 to 1,048,576",
@@ -217,7 +217,7 @@ def test_impossible_periods_and_keeps_are_refused(binding, message):
     ),
     (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
     (OSError(28, "No space left on device", "x/y"), 2, "x/y: No space left"),
-    (OSError(30, "Read-only", "x/y"), 2, "x/y: Read-only file system; free"),
+    (OSError(30, "Read-only", "x/y"), 2, "x/y: Read-only file system; give"),
   ],
 )
 def test_every_end_has_its_exit_code_and_one_line(

@@ -387,7 +387,7 @@ def test_predictions_that_do_not_fit_on_the_disk_are_one_line(
     raise OSError(errno.ENOSPC, "No space left on device")
 
   monkeypatch.setattr(files.os, "replace", full)
-  message = "cannot write predictions to .*; make room there .No space left"
+  message = "cannot write predictions to .*: No space left.*; free some space"
   with pytest.raises(UserError, match=message):
     run(spelled(3), make_evaluation(), predictions_dir=str(tmp_path))
 
