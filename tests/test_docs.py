@@ -166,6 +166,7 @@ def test_own_divergence_is_right_and_trains(own_folder, chain):
 
 def test_three_commands_bring_a_t5_in_and_out(own_folder):
   """From Hugging Face folders to a distilled one, on small random models."""
+  (own_folder / "data").mkdir()
   byt5 = vocabulary.load("bytes", 125)
   for name, width in (("flan-t5-base", 24), ("flan-t5-small", 16)):
     (own_folder / name).mkdir()
