@@ -118,7 +118,10 @@ def describe(
   """
   described: list[tuple[str, dict[str, str]]] = []
   if scored := [row for row in cache.with_target if row < num_rows]:
-    targets = [row.reference for row in cache.read(scored[:2])]
+    signed = any(getattr(fn, "signature", None) for fn in cache.metric_fns)
+    read = scored if signed else scored[:2]
+    references = [row.reference for row in cache.read(read)]
+    targets = references[:2]
     empty = [predictions.postprocessed("", cache)] * len(targets)
     for function in cache.metric_fns:
       fields = {
@@ -126,7 +129,6 @@ def describe(
         "direction": getattr(function, "direction", "max"),
       }
       if signature := getattr(function, "signature", None):
-        references = [row.reference for row in cache.read(scored)]
         fields["signature"] = signature(references)
       try:
         if takes_scores(function):
@@ -155,23 +157,26 @@ def outside_domain(cache: Cache, num_rows: int) -> list[str]:
 
   Of the first `num_rows` rows, which are evaluated.
   """
+  functions = [fn for fn in cache.metric_fns if getattr(fn, "keeps", None)]
+  if not functions:
+    return []
   lines = []
   scored = [row for row in cache.with_target if row < num_rows]
-  for function in cache.metric_fns:
-    if keeps := getattr(function, "keeps", None):
-      lost = [
-        (index, row.reference)
-        for index, row in zip(scored, cache.read(scored), strict=True)
-        if not any(map(keeps, np.atleast_1d(row.reference).tolist()))
-      ]
-      if lost:
-        lines.append(
-          f"metric {function.__name__} finds no words in"
-          f" {len(lost):,} of {len(scored):,} references, the first"
-          f" is row {lost[0][0]}, {lost[0][1]!r:.60}: they score 0 or count as"
-          " one word; choose a metric with another tokenizer, such as"
-          f" {function.__name__.partition('_')[0]}_char"
-        )
+  references = [row.reference for row in cache.read(scored)]
+  for function in functions:
+    lost = [
+      (index, reference)
+      for index, reference in zip(scored, references, strict=True)
+      if not any(map(function.keeps, np.atleast_1d(reference).tolist()))
+    ]
+    if lost:
+      lines.append(
+        f"metric {function.__name__} finds no words in"
+        f" {len(lost):,} of {len(scored):,} references, the first"
+        f" is row {lost[0][0]}, {lost[0][1]!r:.60}: they score 0 or count as"
+        " one word; choose a metric with another tokenizer, such as"
+        f" {function.__name__.partition('_')[0]}_char"
+      )
   return lines
 
 
