@@ -23,6 +23,7 @@ import sys
 from typing import Any
 import zlib
 
+from gkd import files
 from gkd.errors import UserError
 from gkd.tasks import features
 from gkd.tasks import sources
@@ -68,17 +69,20 @@ def register(
 
 
 def _splits(
-  data_dir: str | os.PathLike | None, files: str | Mapping[str, str]
+  data_dir: str | os.PathLike | None, data_files: str | Mapping[str, str]
 ) -> dict[str, list[str]]:
   """{split: names for `raw_files.find`}."""
-  if not isinstance(files, str):
-    paths = {s: _of_split(_existing(data_dir, f)) for s, f in files.items()}
+  if not isinstance(data_files, str):
+    paths = {
+      s: _of_split(_existing(data_dir, f)) for s, f in data_files.items()
+    }
   else:
-    folder = _existing(data_dir, files)
+    folder = _existing(data_dir, data_files)
     if folder.is_file():
       raise UserError(
         f"DATA_FILES is the file {folder}; give the split that it is, as"
-        f" {{'train': {files!r}}}, or the folder of the files of all splits"
+        f" {{'train': {data_files!r}}}, or the folder of the files of all"
+        " splits"
       )
     paths = _of_folder(folder)
   root = Path(data_dir or os.devnull).absolute()
@@ -106,7 +110,7 @@ def _of_folder(folder: Path) -> dict[str, list[Path]]:
   if (folder / _SAVED).is_file():
     return {"train": _of_split(folder)}
   if (saved := folder / "dataset_dict.json").is_file():
-    names = json.loads(saved.read_text("utf-8"))["splits"]
+    names = _described(saved, {"splits": [str]})["splits"]
     return {name: _of_split(folder / name) for name in names}
   paths = defaultdict(list)
   for path in sorted(folder.iterdir()):
@@ -130,8 +134,16 @@ def _of_split(path: Path) -> list[Path]:
       f"DATA_FILES: {path} is a folder that save_to_disk of datasets did not"
       " write; give the file of the split"
     )
-  state = json.loads((path / _SAVED).read_text("utf-8"))
+  state = _described(path / _SAVED, {"_data_files": [{"filename": str}]})
   return [path / file["filename"] for file in state["_data_files"]]
+
+
+def _described(file: Path, types: files.Types) -> dict[str, Any]:
+  """What `datasets` says of a folder that it saved."""
+  remedy = "save the data set again"
+  content = files.read_json(file, {}, remedy)
+  files.check_types(file, content, types, remedy, required=True)
+  return content
 
 
 def _rows(

@@ -183,6 +183,30 @@ def test_a_damaged_gzip_and_files_that_are_not_there(tmp_path):
 
 
 @pytest.mark.parametrize(
+  ("file", "content", "message"),
+  [
+    (
+      "state.json",
+      "{}",
+      "has _data_files None; expected a list; save the data",
+    ),
+    ("state.json", '{"_data_files": [{}]}', "has _data_files.0.filename None;"),
+    ("dataset_dict.json", "{", "dataset_dict.json is not JSON"),
+    ("dataset_dict.json", '{"splits": [0]}', "has splits.0 0; expected text"),
+  ],
+)
+def test_a_damaged_description_of_a_saved_folder_is_one_line(
+  tmp_path, file, content, message
+):
+  save_to_disk(tmp_path / "saved" / "train", pa.table(COLUMNS))
+  write(tmp_path / "saved" / "dataset_dict.json", '{"splits": ["train"]}')
+  (file,) = (tmp_path / "saved").rglob(file)
+  file.write_text(content)
+  with pytest.raises(UserError, match=message):
+    splits(tmp_path, files="saved")
+
+
+@pytest.mark.parametrize(
   ("settings", "message"),
   [
     (
