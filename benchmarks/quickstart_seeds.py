@@ -5,9 +5,10 @@
   python benchmarks/quickstart_seeds.py runs/t*_s*
 
 Folders are named t<threads>_s<seed>; those that are not finished are left out.
-Writes results.json, report.html, plots and the tables of results/quickstart,
-the sentence of README.md, and `published.json`, which the quickstart prints
-beside its own numbers.
+What results.json has of other seeds and thread counts stays; curves are those
+of the folders alone. Writes results.json, report.html, plots and the tables of
+results/quickstart, the sentence of README.md, and `published.json`, which the
+quickstart prints beside its own numbers.
 """
 
 import argparse
@@ -55,25 +56,33 @@ def main() -> None:
 
 
 def publish(folders: Sequence[Path], results: Path, readme: Path) -> None:
-  """Writes everything from the folders that are finished."""
-  rows, metas, curves = [], [], {}
+  """Writes everything from what is published and the folders' results."""
+  groups, metas, curves = {}, [], {}
+  if (results / "results.json").exists():
+    content = json.loads((results / "results.json").read_text())
+    metas.append(content["meta"])
+    for row in content["rows"]:
+      groups.setdefault((row["threads"], row["seed"]), []).append(row)
   for folder in sorted(folders, key=_place):
     if not (folder / "results.json").exists():
       print(f"{folder} is not finished and left out")
       continue
     content = json.loads((folder / "results.json").read_text())
     threads, seed = _place(folder)
-    rows += [row | {"threads": threads} for row in content["rows"]]
+    groups[threads, seed] = [
+      row | {"threads": threads} for row in content["rows"]
+    ]
     metas.append(content["meta"])
     if threads == 1:
       curves[folder.name] = (folder / f"seed_{seed}").resolve()
+  rows = [row for place in sorted(groups) for row in groups[place]]
   result = {
     "rows": rows,
     "meta": {
       "title": metas[0]["title"],
       "command": "benchmarks/quickstart_seeds.py, one gkd quickstart a seed",
-      "date": " · ".join(sorted({meta["date"] for meta in metas})),
-      "hardware": " · ".join(sorted({meta["hardware"] for meta in metas})),
+      "date": _all(metas, "date"),
+      "hardware": _all(metas, "hardware"),
       "split": metas[0]["split"],
       "units": metas[0]["units"],
     },
@@ -196,6 +205,11 @@ def _place(folder: Path) -> tuple[int, int]:
   """(threads, seed) of t2_s7."""
   threads, seed = re.fullmatch(r"t(\d+)_s(\d+)", folder.name).groups()
   return int(threads), int(seed)
+
+
+def _all(metas: Sequence[Row], name: str) -> str:
+  """What was published and what comes now: different values, each once."""
+  return " · ".join(sorted({x for y in metas for x in y[name].split(" · ")}))
 
 
 def _by(rows: Sequence[Row], name: str) -> dict[Any, list[Row]]:

@@ -43,8 +43,9 @@ def test_differences_are_paired_by_seed_and_thread_count(tmp_path, monkeypatch):
   page.write_text("a\n<!-- tables -->\n<!-- end of tables -->\nb")
   readme.write_text("a\n\nIn the quickstart (x) y.\nWith ten times z")
   monkeypatch.setattr(result_rows, "PUBLISHED", tmp_path / "published.json")
-  folders = list(tmp_path.glob("t*_s*"))
-  quickstart_seeds.publish(folders, tmp_path, readme)
+  folders = sorted(tmp_path.glob("t*_s*"))
+  quickstart_seeds.publish(folders[1:], tmp_path, readme)
+  quickstart_seeds.publish(folders[:1], tmp_path, readme)  # the others stay
   text = page.read_text()
   # 4, 7 and 1 points: the mean is 4, its interval that of a t-test.
   low, high = stats.ttest_1samp([4, 7, 1], 0).confidence_interval()
