@@ -37,6 +37,7 @@ LAYERS = {
   "gkd.training.run": 4,
   "gkd.training.resume_check": 4,
   "gkd.training.run_description": 4,
+  "gkd.training.sample_logging": 4,
   "gkd.training.loop": 4,
   "gkd.api": 5,
   "gkd.config": 5,

@@ -62,13 +62,12 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
     evaluator = seqio_check.register(list(splits), folders)
   models = {role: resolved.model(role) for role in resolved.roles}
   outputs: list[seqio_check.Outputs] = []
-  values = _evaluate(
-    config, models, resolved.evaluations, outputs if seqio else None
+  infos = metric_infos.metric_infos(
+    resolved.evaluations, teacher="teacher" in models
   )
-  infos: dict[str, MetricInfo] = {}
-  for evaluation in resolved.evaluations:
-    has_teacher = "teacher" in models
-    infos |= metric_infos.metric_infos(evaluation, teacher=has_teacher)
+  values = _evaluate(
+    config, models, resolved.evaluations, infos, outputs if seqio else None
+  )
   print(score_table.table(resolved.evaluations, values, infos))
   print(f"\npredictions/ and metrics.json are in {config.output}")
   if seqio:
@@ -80,6 +79,7 @@ def _evaluate(
   config: EvaluateConfig,
   models: Mapping[str, Model],
   evaluations: Sequence[Evaluation],
+  infos: Mapping[str, MetricInfo],
   outputs: list[seqio_check.Outputs] | None,
 ) -> dict[str, float]:
   """The scores of all evaluations, written; `outputs` takes their answers."""
@@ -109,7 +109,7 @@ def _evaluate(
       if outputs is not None:
         outputs.append((evaluation, draws))
     with files.explaining(f"cannot write the scores to {output}"):
-      metric_infos.write(output, evaluations, teacher="teacher" in models)
+      metric_infos.write(output, infos)
       # JSON has no NaN and no infinity; they are null, as in metrics.jsonl.
       finite = {n: v if math.isfinite(v) else None for n, v in values.items()}
       text = json.dumps(finite, indent=2, allow_nan=False)

@@ -52,7 +52,9 @@ def _block(
       info = described.get(name)
       beside = teachers.get((info.metric, info.label)) if info else None
       cells += _cells(values, beside, intervals)
-    rows.append([name.removeprefix(prefix), *cells])
+    unit = described[name].unit if name in described else ""
+    title = name.removeprefix(prefix) + (f" ({unit})" if unit else "")
+    rows.append([title, *cells])
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = []
   for name, *cells in rows:

@@ -4,11 +4,12 @@ Names of metrics are for people; whoever compares or plots values reads the
 fields of a `MetricInfo` instead (`metric_info.json` in the folder of a run or
 of `gkd evaluate`).
 
-  metric_infos(evaluation, teacher=True)
+  metric_infos([evaluation], teacher=True)
   # {"eval/sums/accuracy": MetricInfo(task="sums", split="validation", …), …}
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from collections.abc import Mapping
 import dataclasses
 import os
 from pathlib import Path
@@ -29,7 +30,7 @@ _KL_UNITS = {
 
 
 def metric_infos(
-  evaluation: Evaluation, *, teacher: bool
+  evaluations: Iterable[Evaluation], *, teacher: bool
 ) -> dict[str, MetricInfo]:
   """Descriptions of the values that `evaluate` returns, by full name.
 
@@ -37,9 +38,28 @@ def metric_infos(
   no description of their own.
 
   Args:
-    evaluation: the evaluation.
+    evaluations: the evaluations.
     teacher: whether the model is compared with a teacher.
   """
+  infos = {}
+  for evaluation in evaluations:
+    infos |= _infos(evaluation, teacher)
+  return infos
+
+
+def write(folder: str | os.PathLike, infos: Mapping[str, MetricInfo]) -> None:
+  """Writes `metric_info.json`; descriptions of other metrics in it stay."""
+  path = Path(folder) / FILE_NAME
+  content = files.read_json(path, {}, "delete it") if path.exists() else {}
+  for name, info in infos.items():
+    content[name] = dataclasses.asdict(info)
+    if not info.signature:
+      del content[name]["signature"]
+  if content:
+    files.write_json(path, content)
+
+
+def _infos(evaluation: Evaluation, teacher: bool) -> dict[str, MetricInfo]:
   strategy, num_samples = evaluation.decoding, evaluation.num_samples
   about = {"task": evaluation.name, "split": evaluation.split}
   drawn = about | {
@@ -66,18 +86,3 @@ def metric_infos(
         **about,
       )
   return infos
-
-
-def write(
-  folder: str | os.PathLike, evaluations: Sequence[Evaluation], *, teacher: bool
-) -> None:
-  """Writes `metric_info.json`; descriptions of other metrics in it stay."""
-  path = Path(folder) / FILE_NAME
-  content = files.read_json(path, {}, "delete it") if path.exists() else {}
-  for evaluation in evaluations:
-    for name, info in metric_infos(evaluation, teacher=teacher).items():
-      content[name] = dataclasses.asdict(info)
-      if not info.signature:
-        del content[name]["signature"]
-  if content:
-    files.write_json(path, content)

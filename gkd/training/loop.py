@@ -34,10 +34,8 @@ from gkd import metrics
 from gkd import partitioning
 from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import Store
-from gkd.collate import collate
 from gkd.errors import explaining_memory
 from gkd.evaluation.evaluate import evaluate
-from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.predictions import Record
 from gkd.progress import Progress
 from gkd.training import periods
@@ -224,7 +222,6 @@ class _Launched(NamedTuple):
   update: dict[str, metrics.Mean]
 
 
-_NUM_SHOWN = 3  # answers of each evaluation
 _MEMORY = (
   "lower BATCH_SIZE, raise MICRO_BATCHES or set CHUNK_SIZE; in another"
   " MODEL_DIR if this one has results"
@@ -330,32 +327,7 @@ def _evaluate(
       on_answers=answers.extend,
     )
     values |= scored
-    _log_evaluation(run, evaluation, done, scored, answers[0], teacher)
+    sample_logging.log_evaluation(
+      run, evaluation, done, scored, answers[0], teacher
+    )
   return values
-
-
-def _log_evaluation(
-  run: Run,
-  evaluation: Evaluation,
-  done: int,
-  scored: Mapping[str, float],
-  records: Sequence[Record],
-  teacher: Model | None,
-) -> None:
-  """Logs scores, the first answers and what the teacher thinks of them."""
-  # As wide as the first batch: its program for the teacher serves again.
-  size = run.loader.batch_size
-  ids = [record["row"] for record in records[: min(size, _NUM_SHOWN)]]
-  rows = [
-    row._replace(targets=record["tokens"])
-    for row, record in zip(evaluation.cache.read(ids), records, strict=False)
-  ]
-  batch = collate(rows, ids, evaluation.lengths, size)
-  prefix, decoding = evaluation.metric_name(""), evaluation.decoding.describe()
-  sample_logging.log_answers(
-    f"step {done}, {evaluation.name} {evaluation.split} {decoding}",
-    {name.removeprefix(prefix): value for name, value in scored.items()},
-    records[: len(ids)],
-    jax.device_put(batch, partitioning.batch_sharding(run.mesh)),
-    teacher,
-  )

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ from gkd import structured_settings
 from gkd import trees
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.data.loader import Loader
+from gkd.evaluation import metric_infos
 from gkd.evaluation.evaluation import Evaluation
-from gkd.evaluation.metric_infos import metric_infos
 from gkd.losses.objective import Objective
+from gkd.metrics import MetricInfo
 from gkd.models import vocabulary_check
 from gkd.structured_settings import setting
 from gkd.training import periods
@@ -191,6 +193,12 @@ class Run:
       mesh=self.mesh,
     )
 
+  @functools.cached_property
+  def metric_infos(self) -> dict[str, MetricInfo]:
+    """What each value of the evaluations is, by its name."""
+    has_teacher = self.teacher is not None
+    return metric_infos.metric_infos(self.evaluations, teacher=has_teacher)
+
   def evaluates(self, done: int) -> bool:
     """Whether the evaluations run after `done` steps."""
     due = self.periods.evaluates(done, self.train_steps)
@@ -211,11 +219,7 @@ class Run:
 
   def _check_best(self) -> None:
     """Refuses to look for the best where there will be nothing to choose."""
-    names = [
-      name
-      for evaluation in self.evaluations
-      for name in metric_infos(evaluation, teacher=self.teacher is not None)
-    ]
+    names = self.metric_infos
     if self.preservation.metric not in names:
       raise UserError(
         f"BEST_METRIC is {self.preservation.metric!r}, which no evaluation of"

@@ -123,8 +123,7 @@ def write(
     del described[run_folder.IDENTITY]
     described |= _identity(before)
   run_folder.write_description(run.folder, described)
-  has_teacher = run.teacher is not None
-  metric_infos.write(run.folder, run.evaluations, teacher=has_teacher)
+  metric_infos.write(run.folder, run.metric_infos)
   run_folder.write_vocabulary(run.folder, run.loader.vocabulary)
   files.write_text(run.folder / CONFIG_FILE, run.config_text)
   text = partitioning.model_info(run.student.lm, run.mesh)

@@ -17,10 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gkd import partitioning
+from gkd.collate import collate
+from gkd.evaluation.evaluation import Evaluation
+from gkd.evaluation.predictions import Record
 from gkd.losses.likelihood import score_batch
 from gkd.losses.likelihood import score_tokens
 from gkd.progress import short
 from gkd.text.vocabulary import Vocabulary
+from gkd.training.run import Run
 from gkd.types import Batch
 from gkd.types import Model
 from gkd.types import Source
@@ -31,6 +36,7 @@ _score = jax.jit(score_batch, static_argnums=0)
 _score_tokens = jax.jit(score_tokens, static_argnums=0)
 # Rows of a dump whose tokens have a score each: as many as a report shows.
 _NUM_ROWS_BY_TOKEN = 6
+_NUM_SHOWN = 3  # answers of each evaluation
 _MOST_SHOWN = 160  # characters of a text
 
 
@@ -58,25 +64,54 @@ def log_teacher_nll(teacher: Model, batch: Batch) -> None:
     )
 
 
+def log_evaluation(
+  run: Run,
+  evaluation: Evaluation,
+  done: int,
+  scored: Mapping[str, float],
+  records: Sequence[Record],
+  teacher: Model | None,
+) -> None:
+  """Logs scores, the first answers and what the teacher thinks of them."""
+  infos, prefix = run.metric_infos, evaluation.metric_name("")
+  ends = {f"{name}{end}" for name in scored for end in ("_ci_low", "_ci_high")}
+  numbers = []
+  for name in [name for name in scored if name not in ends - infos.keys()]:
+    unit = infos[name].unit if name in infos else ""
+    number = f"{name.removeprefix(prefix)} {short(scored[name])} {unit}"
+    numbers.append(number.rstrip())
+  # As wide as the first batch: its program for the teacher serves again.
+  size = run.loader.batch_size
+  ids = [record["row"] for record in records[: min(size, _NUM_SHOWN)]]
+  rows = [
+    row._replace(targets=record["tokens"])
+    for row, record in zip(evaluation.cache.read(ids), records, strict=False)
+  ]
+  batch = collate(rows, ids, evaluation.lengths, size)
+  log_answers(
+    f"step {done}, {evaluation.name} {evaluation.split}"
+    f" {evaluation.decoding.describe()}: {', '.join(numbers)}",
+    records[: len(ids)],
+    jax.device_put(batch, partitioning.batch_sharding(run.mesh)),
+    teacher,
+  )
+
+
 def log_answers(
   title: str,
-  values: Mapping[str, float],
   records: Sequence[Mapping[str, Any]],
   batch: Batch,
   teacher: Model | None,
 ) -> None:
-  """Logs the scores of an evaluation and some of the answers.
+  """Logs some of the answers of an evaluation.
 
   Args:
-    title: what was evaluated.
-    values: the scores by their metrics, ends of intervals included.
+    title: what was evaluated, and the scores.
     records: the answers that are shown.
     batch: their prompts, and they as targets, in the first rows.
     teacher: which says how likely it finds them, if there is one.
   """
-  ends = {f"{name}{end}" for name in values for end in ("_ci_low", "_ci_high")}
-  numbers = [f"{n} {short(x)}" for n, x in values.items() if n not in ends]
-  lines = [f"{title}: {', '.join(numbers)}"]
+  lines = [title]
   scores = [None] * len(records)
   if teacher is not None:
     scores = np.asarray(_score(teacher.lm, teacher.params, batch)).tolist()

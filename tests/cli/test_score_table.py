@@ -54,12 +54,13 @@ def test_the_teacher_stands_beside_the_model():
     teacher_length=(30.0, 30.0, 30.0),
   )
   infos = _infos("accuracy", "length")
+  infos["eval/sums/accuracy"] = _info("accuracy", unit="%")
   assert score_table.table([_evaluation()], values, infos).splitlines() == [
     "sums, test: 1,319 prompts, greedily",
-    "                value   95 % interval   teacher   95 % interval",
-    "  accuracy      54.25     50 to 58.51      92.4      90.7 to 94",
-    "  length        31.42        30 to 33        30        30 to 30",
-    "  forward_kl   12,346   0.91 to 1,234",
+    "                  value   95 % interval   teacher   95 % interval",
+    "  accuracy (%)    54.25     50 to 58.51      92.4      90.7 to 94",
+    "  length          31.42        30 to 33        30        30 to 30",
+    "  forward_kl     12,346   0.91 to 1,234",
   ]
 
 

@@ -21,7 +21,7 @@ KLS = [
 def test_names_and_fields_say_task_split_role_and_decoding(caches):
   def infos(teacher, **fields):
     evaluation = make_evaluation(caches["validation"], **fields)
-    return metric_infos.metric_infos(evaluation, teacher=teacher)
+    return metric_infos.metric_infos([evaluation], teacher=teacher)
 
   own = ["accuracy", "length", "truncation_rate"]
   alone = {f"eval/sums/{name}" for name in own}
@@ -63,7 +63,8 @@ def test_the_file_keeps_what_other_evaluations_wrote(caches, tmp_path):
   path = tmp_path / metric_infos.FILE_NAME
   path.write_text(json.dumps({"eval/other/bleu": {"metric": "bleu"}}))
   evaluation = make_evaluation(caches["validation"])
-  metric_infos.write(tmp_path, [evaluation], teacher=False)
+  infos = metric_infos.metric_infos([evaluation], teacher=False)
+  metric_infos.write(tmp_path, infos)
   written = json.loads(path.read_text())
   assert written["eval/other/bleu"] == {"metric": "bleu"}
   assert written["eval/sums/length"]["unit"] == "tokens"
@@ -73,8 +74,8 @@ def test_the_file_keeps_what_other_evaluations_wrote(caches, tmp_path):
 def test_the_signature_of_a_metric_is_kept(caches, tmp_path):
   cache = TokenCache(caches["validation"].path)
   vars(cache)["metric_fns"] = [metrics.bleu_zh, *cache.metric_fns]
-  evaluation = make_evaluation(cache)
-  metric_infos.write(tmp_path, [evaluation], teacher=False)
+  infos = metric_infos.metric_infos([make_evaluation(cache)], teacher=False)
+  metric_infos.write(tmp_path, infos)
   written = json.loads((tmp_path / metric_infos.FILE_NAME).read_text())
   signature = written["eval/sums/bleu_zh"]["signature"]
   assert signature.startswith("nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|")
@@ -91,7 +92,7 @@ def exact_number(targets, predictions):
 def test_a_metric_that_refuses_empty_answers_is_not_described(caches, caplog):
   cache = TokenCache(caches["validation"].path)
   vars(cache)["metric_fns"] = [exact_number, *cache.metric_fns]
-  infos = metric_infos.metric_infos(make_evaluation(cache), teacher=False)
+  infos = metric_infos.metric_infos([make_evaluation(cache)], teacher=False)
   names = ("accuracy", "length", "truncation_rate")
   assert set(infos) == {f"eval/sums/{name}" for name in names}
   assert (

@@ -12,6 +12,7 @@ from gkd import partitioning
 from gkd.data.loader import Loader
 from gkd.evaluation.metric_infos import metric_infos
 from gkd.losses.objective import CrossEntropy
+from gkd.progress import short
 from gkd.text import tokenizer_folder
 from gkd.training import loop
 from gkd.training.optimizer import starting_at
@@ -141,7 +142,13 @@ def test_evaluation_leaves_training_as_it_is(
   said = [m for m in caplog.messages if m.startswith("step ")]
   assert len(said) == 4
   head, *shown = said[-1].splitlines()
-  assert head.startswith("step 6, sums validation at temperature 1: accuracy ")
+  accuracy, kl = (
+    short(evaluated[3][f"eval/sums/{x}"]) for x in ("accuracy", "forward_kl")
+  )
+  start = f"step 6, sums validation at temperature 1: accuracy {accuracy} %, "
+  assert head.startswith(start)
+  assert "_ci_" not in head
+  assert f", forward_kl {kl} nats per sequence, " in head
   (file,) = (tmp_path / "predictions").glob("*-00000006.jsonl")
   written = map(json.loads, file.read_text().splitlines())
   for line, record in zip(shown, written, strict=False):
@@ -185,7 +192,7 @@ def test_every_promised_number_and_file_is_written(
   assert expected <= names.keys()
   reported = {x for x in names if x.startswith("eval/") and "_ci_" not in x}
   (evaluation,) = run.evaluations
-  assert set(metric_infos(evaluation, teacher=True)) == reported
+  assert set(metric_infos([evaluation], teacher=True)) == reported
   assert all(names[f"time/{phase}_seconds"] > 0 for phase in phases)
   other = {"dataset": "teacher", "teacher": "dataset"}[off_policy_source]
   assert f"train/loss/{other}" not in names
