@@ -37,15 +37,21 @@ _OPERATOR = r"(?:[-+*/×÷−–]|[xX](?=[ ]*[($\d.]))"
 # Numbers, operators and brackets, at least one operator, then "= result"; a
 # result that goes on ("= 1 1/2", "= 40 + 2") is none.
 _RESULT = re.compile(
-  rf"=[ ]*\$?[ ]?(?P<result>[-−]?(?:{_NUMBER}))(?![\d,]*\d|\.\d)"
+  rf"=[ ]*\$?[ ]?(?P<result>[-−]?(?:{_NUMBER}))(?!,*\d|\.\d)"
   rf"(?P<percent>%?)(?![ ]*{_OPERATOR}[ ]*[$\d(]|[ ]\d)"
 )
 _SPAN = re.compile(
   rf"(?<![\w.,/%)*×÷])(?P<left>[-−( ]{{0,99}}{_TOKEN}"
   rf"(?:[ )]*{_OPERATOR}[ (]*{_TOKEN})+[ )]*){_RESULT.pattern}"
 )
-# What the left side of a span consists of.
-_CALCULATION = re.compile(r"[-−( $\d.,%)+*/×÷–xX]*")
+# The left side of a span read backwards, from "=" as far as it is one.
+_TOKEN_REVERSED = (
+  r"%?(?:\d+\.(?!\d)|(?:\d+\.)?(?:(?:\d{3},)+\d+|\d+))(?:[ ]?\$)?"
+)
+_REVERSED = re.compile(
+  rf"[ )]*(?:{_TOKEN_REVERSED}[ (]*[-+*/×÷−–xX][ )]*)+"
+  rf"{_TOKEN_REVERSED}[-−( ]{{0,99}}"
+)
 # What stands before a span belongs to it: "12 slices * 1/3", "1 1/2 + 2".
 _CONTINUED = re.compile(r"(?:[-+*/×÷−–(\d%)]|(?<![a-zA-Z])[xX])[ ]*\Z")
 
@@ -194,7 +200,7 @@ def _replaced(text: str, wrong: str, right: str) -> str:
 
 
 def _first_span(text: str) -> re.Match | None:
-  """`_SPAN.search(text)`, which looks only at what stands before a result.
+  """`_SPAN.search(text)` in linear time.
 
   A model may write sums without end and without a result, each number of which
   would be the start of another search through the rest.
@@ -202,10 +208,10 @@ def _first_span(text: str) -> re.Match | None:
   backwards, length = text[::-1], len(text)
   for result in _RESULT.finditer(text):
     end = result.start()
-    before = _CALCULATION.match(backwards, length - end)
-    for start in range(length - before.end(), end):
-      if match := _SPAN.match(text, start):
-        return match
+    if left := _REVERSED.match(backwards, length - end):
+      for start in range(length - left.end(), end):
+        if match := _SPAN.match(text, start):
+          return match
   return None
 
 

@@ -136,6 +136,8 @@ def test_a_model_may_write_any_depth_and_without_end():
     "-" * 5000 + "1+1 = 3",
     "1 + " * 5000 + "1 apples",  # by the square of it: a minute
     "1 + " * 5000 + "1 =",
+    "1+" * 50000 + "1 1 = 3",  # by the square of it: ten minutes
+    "1+1 = " + "9" * 100000 + " 1",
     "1+" * 1000 + "1 = 3",
     f"{digits} + 1 = 2",
     f"2+2 = {digits}",
