@@ -6,6 +6,7 @@ import json
 import pytest
 
 from gkd.tasks import arithmetic
+from gkd.tasks import instructions
 from gkd.tasks import summarization
 from gkd.tasks import translation
 from gkd.text.chain_addition import CHARACTERS
@@ -13,7 +14,7 @@ from gkd.text.chain_addition import ChainAddition
 from gkd.text.vocabulary import CharacterVocabulary
 from gkd.text.vocabulary import SentencePieceVocabulary
 
-FAMILIES = (arithmetic, translation, summarization)
+FAMILIES = (arithmetic, translation, summarization, instructions)
 CHARACTER = CharacterVocabulary(CHARACTERS)
 
 TATOEBA = [

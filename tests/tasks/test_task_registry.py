@@ -105,6 +105,19 @@ def test_tfds_tasks_have_t5s_prefix(name, prefix, inputs, targets):
     assert row["inputs"][-1] == row["targets"][-1] == 1
 
 
+def test_natural_instructions_ask_by_definition_and_input():
+  with tfds.testing.mock_data(num_examples=2):
+    source = seqio.get_mixture_or_task("natural_instructions").source
+    raw = list(source.get_dataset("train", shuffle=False).as_numpy_iterator())
+    rows = _rows("natural_instructions", "train")
+  for row, example in zip(rows, raw, strict=True):
+    definition, text = _text(example["definition"]), _text(example["input"])
+    assert _text(row["inputs_pretokenized"]) == (
+      f"Definition: {definition} Input: {text} Output:"
+    )
+    assert row["targets_pretokenized"] == example["output"]
+
+
 @pytest.mark.parametrize(
   "split", ["train[:90%]", "train[6:]+validation[:1]", "all"]
 )

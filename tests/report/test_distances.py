@@ -1,0 +1,54 @@
+"""Paths of one distance against another."""
+
+import dataclasses
+
+import pytest
+
+from gkd.report import distances
+from gkd.report import pictures
+from tests.report.example_runs import kl
+from tests.report.example_runs import run
+
+NEAR, FAR = kl(), kl("truth", compared_with="oracle")
+
+
+def test_a_path_goes_over_the_updates_that_both_distances_have():
+  (chart,) = distances.charts(
+    [
+      run("a", {NEAR: {1: 3.0, 5: 2.0, 9: 1.0}, FAR: {1: 4.0, 9: 5.0}}),
+      run("b", {NEAR: [1.0, 2.0]}),
+      run("c", {FAR: [1.0, 2.0], NEAR: [0.5, 0.25]}),
+    ]
+  )
+  found = [(line.name, line.colour, line.xs, line.ys) for line in chart.series]
+  assert found == [
+    ("a", 0, (3.0, 1.0), (4.0, 5.0)),
+    ("c", 2, (0.5, 0.25), (1.0, 2.0)),
+  ]
+  assert chart.title == "Forward KL: to the oracle against to the teacher"
+  assert chart.x_label == "distance to the teacher (nats per sequence)"
+  assert "<svg" in pictures.to_svg(chart)
+
+
+def test_the_teachers_own_distance_is_a_line():
+  own = dataclasses.replace(FAR, role="teacher")
+  (chart,) = distances.charts(
+    [run("a", {NEAR: [2.0, 1.0], FAR: [3.0, 4.0], own: [2.5, 2.5]})]
+  )
+  line = chart.series[-1]
+  assert line.is_reference
+  assert set(line.ys) == {2.5}
+
+
+@pytest.mark.parametrize(
+  "other",
+  [
+    {"metric": "reverse_kl"},
+    {"split": "train"},
+    {"compared_with": "teacher"},
+  ],
+)
+def test_only_the_same_distance_to_another_model_is_set_against_it(other):
+  fields = {"compared_with": "oracle", **other}
+  beside = dataclasses.replace(NEAR, **fields)
+  assert not list(distances.charts([run("a", {NEAR: [1, 2], beside: [1, 2]})]))
