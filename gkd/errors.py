@@ -1,4 +1,4 @@
-"""The one exception for mistakes of users, and lists in its messages.
+"""The one exception for mistakes of users, and what its messages are made of.
 
 Needs nothing, not even jax.
 
@@ -66,6 +66,11 @@ def explaining_memory(remedy: str) -> Iterator[None]:
       raise
     reason = text.rpartition(": ")[2].rstrip(".")
     raise UserError(f"memory is out ({reason}); {remedy}") from error
+
+
+def row_name(number: int) -> str:
+  """The row of a split, as messages name it."""
+  return f"row {number} (counted from 0)"
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:

@@ -34,6 +34,7 @@ from gkd import files
 from gkd.data import hashes
 from gkd.data import task_functions
 from gkd.errors import UserError
+from gkd.errors import row_name
 from gkd.text import vocabulary as vocabularies
 
 FORMAT = 1
@@ -158,8 +159,8 @@ class TokenCache:
     rows = enumerate([*self.with_target, None])
     first = next(place for place, row in rows if place != row)
     return (
-      f"{count:,} of {len(self):,} rows have no target, the first is row"
-      f" {first}"
+      f"{count:,} of {len(self):,} rows have no target, the first is"
+      f" {row_name(first)}"
     )
 
   def read(self, indices: Sequence[int]) -> list[Row]:

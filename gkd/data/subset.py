@@ -16,7 +16,8 @@ import numpy as np
 
 from gkd.data import shuffle
 from gkd.data.cache import TokenCache
-from gkd.types import UserError
+from gkd.errors import UserError
+from gkd.errors import row_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,9 +168,9 @@ def _groups(cache: TokenCache, size: int, rows: np.ndarray) -> np.ndarray:
     prompt = cache.read([row])[0].prompt
     raise UserError(
       f"{len(few)} of {len(counts)} prompts of cache {cache.path} have fewer"
-      f" than {size} targets (row {row}: {prompt[:60]!r}); lower"
-      f" TARGETS_PER_PROMPT to {counts.min()}, or sample more completions of"
-      " each prompt"
+      f" than {size} targets, the first is {row_name(row)}, {prompt[:60]!r};"
+      f" lower TARGETS_PER_PROMPT to {counts.min()}, or sample more completions"
+      " of each prompt"
     )
   starts = starts[np.argsort(order[starts])]
   return order[starts[:, None] + np.arange(size)]

@@ -30,6 +30,7 @@ import numpy as np
 from gkd import keys
 from gkd.collate import collate
 from gkd.errors import explaining_memory
+from gkd.errors import row_name
 from gkd.evaluation import bootstrap
 from gkd.evaluation import predictions
 from gkd.evaluation import scores
@@ -138,8 +139,8 @@ def _examples(evaluation: Evaluation, sharding: Any) -> list[Examples]:
     for index, row in zip(indices, rows, strict=True):
       if len(row.inputs) > lengths["inputs"]:
         raise UserError(
-          f"evaluation of {evaluation.name}, split {evaluation.split!r}: row"
-          f" {index} has {len(row.inputs)} input tokens, more than"
+          f"evaluation of {evaluation.name}, split {evaluation.split!r}:"
+          f" {row_name(index)} has {len(row.inputs)} input tokens, more than"
           f" {lengths['inputs']}; raise TASK_FEATURE_LENGTHS or cache the task"
           " again"
         )

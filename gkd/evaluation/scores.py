@@ -20,6 +20,7 @@ import logging
 import numpy as np
 
 from gkd.errors import UserError
+from gkd.errors import row_name
 from gkd.evaluation import predictions
 from gkd.evaluation.bootstrap import Measure
 from gkd.evaluation.predictions import Cache
@@ -173,8 +174,8 @@ def outside_domain(cache: Cache, num_rows: int) -> list[str]:
       lines.append(
         f"metric {function.__name__} finds no words in"
         f" {len(lost):,} of {len(scored):,} references, the first"
-        f" is row {lost[0][0]}, {lost[0][1]!r:.60}: they score 0 or count as"
-        " one word; choose a metric with another tokenizer, such as"
+        f" is {row_name(lost[0][0])}, {lost[0][1]!r:.60}: they score 0 or"
+        " count as one word; choose a metric with another tokenizer, such as"
         f" {function.__name__.partition('_')[0]}_char"
       )
   return lines

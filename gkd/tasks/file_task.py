@@ -25,6 +25,7 @@ import zlib
 
 from gkd import files
 from gkd.errors import UserError
+from gkd.errors import row_name
 from gkd.tasks import features
 from gkd.tasks import sources
 from gkd.text import metrics
@@ -266,7 +267,7 @@ def _arrow(path: Path) -> _Located:
 
 def _of_batches(batches: Iterable[Any]) -> _Located:
   rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
-  return ((f"row {number}", row) for number, row in enumerate(rows))
+  return ((row_name(number), row) for number, row in enumerate(rows))
 
 
 def _pyarrow(module: str, path: Path) -> Any:

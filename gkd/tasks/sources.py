@@ -25,6 +25,7 @@ import seqio
 import tensorflow as tf
 
 from gkd.errors import UserError
+from gkd.errors import row_name
 from gkd.text import raw_files
 
 Row = Mapping[str, Any]
@@ -141,8 +142,8 @@ def _complete(row: Row, names: Iterable[str], number: int) -> Row:
     if wrong := _wrong(row, name):
       kind = "a list of texts" if name == "references" else "text"
       raise UserError(
-        f"row {number} has {wrong}; expected {name!r} as {kind}; correct the"
-        " rows of the task"
+        f"{row_name(number)} has {wrong}; expected {name!r} as {kind};"
+        " correct the rows of the task"
       )
   return {name: row[name] for name in names}
 

@@ -122,7 +122,7 @@ def test_references_without_a_word_for_the_metric_are_warned_of(caplog):
   (warning,) = [record.getMessage() for record in caplog.records]
   assert warning.startswith(
     "EVAL_SPLITS: a/test: metric rouge finds no words in 2 of 3 references, the"
-    " first is row 1, 'в 2020 году': "
+    " first is row 1 (counted from 0), 'в 2020 году': "
   )
   assert warning.endswith("such as rouge_char")
 

@@ -236,7 +236,7 @@ def test_rows_without_a_target_are_left_out_where_targets_are_needed(
   for i in (7, 12, 39):
     rows[i] = rows[i]._replace(targets=np.zeros(0, np.int32), reference=None)
   mixed = tiny_caches.write(tmp_path / "m", rows)
-  missing = "3 of 40 rows have no target, the first is row 7"
+  missing = "3 of 40 rows have no target, the first is row 7 (counted from 0)"
   whole = make_loader(mixed)
   assert whole.missing_targets == f"{missing} (cache {mixed.path})"
   assert set(stream(whole, 10)) == set(range(40))

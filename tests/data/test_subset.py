@@ -142,8 +142,8 @@ def test_what_cannot_be_drawn_is_refused(fields, message):
 def test_a_cache_with_too_few_targets_is_refused(sampled, tmp_path):
   few = tiny_caches.grouped(tmp_path / "c", [("a", 3), ("b", 1), ("c", 2)])
   message = (
-    r"2 of 3 prompts of cache .* have fewer than 3 targets \(row 3: 'b'\);"
-    r" lower TARGETS_PER_PROMPT to 1"
+    r"2 of 3 prompts of cache .* have fewer than 3 targets, the first is row 3"
+    r" \(counted from 0\), 'b'; lower TARGETS_PER_PROMPT to 1"
   )
   with pytest.raises(UserError, match=message):
     Subset(targets_per_prompt=3).of(few, 0)

@@ -22,6 +22,7 @@ from gkd.data import cache
 from gkd.data import shards
 from gkd.data import task_functions
 from gkd.errors import UserError
+from gkd.errors import row_name
 from gkd.text.vocabulary import Vocabulary
 
 _TEXTS_AT_ONCE = 1024
@@ -82,11 +83,11 @@ def write(recipe: Recipe, job: Job) -> int:
   # Most of all the task's own postprocess function may raise whatever it likes.
   except Exception as error:
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    row = job.first_row + counts["rows"]
     raise UserError(
-      f"row {row} cannot be converted ({type(error).__name__}: {error}, in"
-      f" {frame.name} at {frame.filename}:{frame.lineno}); mend the row or the"
-      " task and run the same command again: finished shards stay"
+      f"{row_name(job.first_row + counts['rows'])} cannot be converted"
+      f" ({type(error).__name__}: {error}, in {frame.name} at"
+      f" {frame.filename}:{frame.lineno}); mend the row or the task and run the"
+      " same command again: finished shards stay"
     ) from error
 
 
@@ -121,7 +122,7 @@ def rows(
         examples = (tokenised([example])[0] for example in examples)
     for example in examples:
       yield _row(example, recipe, postprocess, counts)
-      place = f"row {job.first_row + counts['rows']}"
+      place = row_name(job.first_row + counts["rows"])
       for name in cache.FEATURES:
         _count_lossy(example, name, recipe.vocabulary, place, counts, notes)
       counts["rows"] += 1

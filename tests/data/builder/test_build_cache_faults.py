@@ -293,7 +293,7 @@ def test_rows_may_be_prompts_alone(tmp_path, caplog, targets):
   write_rows(tmp_path, rows)
   cache = TokenCache(make(tmp_path))
   assert cache.info["has_targets"] is False
-  warned = "2 of 4 rows have no target, the first is row 1; such" in caplog.text
+  warned = "no target, the first is row 1 (counted from 0); such" in caplog.text
   assert warned == any(targets)
   assert cache.info.get("prompts_alone") == (2 if any(targets) else None)
   assert cache.with_target == [n for n, text in enumerate(targets) if text]

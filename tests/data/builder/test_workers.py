@@ -94,7 +94,7 @@ def test_a_failing_function_is_one_line_with_its_place(
   tmp_path, functions, sizes
 ):
   message = (
-    r"row 7 cannot be converted \(KeyError: 'no such field', in fails at"
+    r"row 7 .* cannot be converted \(KeyError: 'no such field', in fails at"
     r" .*worker_functions.py:12\).*finished shards stay"
   )
   with pytest.raises(UserError, match=message) as caught:
