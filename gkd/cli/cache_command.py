@@ -15,6 +15,7 @@ from typing import Any
 
 from gkd import files
 from gkd.cli import cache_table
+from gkd.cli.parser import DEFAULT_CACHE_DIR
 from gkd.config import configuration
 from gkd.config import gin_table
 from gkd.config.datasets import open_mixture
@@ -31,7 +32,6 @@ from gkd.text.sentencepiece_training import train_sentencepiece
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
 
-_NONE = "no caches in {}; make one with gkd cache make"
 _ROWS_AT_ONCE = 1024
 _UNCUT = 1 << 20  # tokens
 _QUIET_SECONDS = 2.0
@@ -40,7 +40,9 @@ _QUIET_SECONDS = 2.0
 def cache(args: argparse.Namespace, folders: Folders) -> None:
   """Runs the action with its parsed flags."""
   if hasattr(args, "gin_file"):
-    configuration.load(["runs/data.gin", *args.gin_file], args.bindings)
+    configuration.load(
+      ["runs/data.gin", *args.gin_file], args.bindings, f"cache {args.action}"
+    )
   actions = {
     "make": make,
     "vocabulary": vocabulary,
@@ -98,9 +100,8 @@ def make(args: argparse.Namespace, folders: Folders) -> None:
 
 def show(args: argparse.Namespace, folders: Folders) -> None:
   """Lists what is in the cache folder, whole, stale, damaged or half-made."""
-  del args  # takes no flags but the folders
   texts = list(cache_table.entries(folders.cache_dir, folders.data_dir))
-  print("\n".join(texts) or _NONE.format(folders.cache_dir))
+  print("\n".join(texts) or _no_caches(args.cache_dir))
 
 
 def check(args: argparse.Namespace, folders: Folders) -> None:
@@ -114,7 +115,7 @@ def check(args: argparse.Namespace, folders: Folders) -> None:
     root = Path(root).expanduser()
     paths += cache_table.cache_folders(root) or [root] * bool(args.path)
   if not paths:
-    print(_NONE.format(folders.cache_dir))
+    print(_no_caches(args.cache_dir))
     return
   sound, wrong = [], []
   for path in dict.fromkeys(paths):
@@ -133,6 +134,17 @@ def check(args: argparse.Namespace, folders: Folders) -> None:
       f"{len(wrong)} of {len(sound) + len(wrong)} caches are not sound:"
       f" {', '.join(map(str, wrong))}; see above what to do"
     )
+
+
+def _no_caches(cache_dir: str) -> str:
+  """That a folder has no caches; refused where it is a slip of the user."""
+  is_there = Path(cache_dir).expanduser().is_dir()
+  if cache_dir != DEFAULT_CACHE_DIR and not is_there:
+    raise UserError(
+      f"--cache_dir {cache_dir!r} does not exist or is no folder; give the one"
+      " in which gkd cache make made caches"
+    )
+  return f"no caches in {cache_dir}; make one with gkd cache make"
 
 
 def vocabulary(args: argparse.Namespace, folders: Folders) -> None:

@@ -115,7 +115,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
   args = argparse.Namespace(
     bindings=[x.removeprefix(prefix) for x in argv if x.startswith(prefix)],
     data_dir=os.environ.get("GKD_DATA_DIR", ""),
-    cache_dir=os.environ.get("GKD_CACHE_DIR") or "~/.cache/gkd/data",
+    cache_dir=os.environ.get("GKD_CACHE_DIR") or parser.DEFAULT_CACHE_DIR,
   )
   rest = [x for x in argv if not x.startswith(prefix)]
   return parser.build().parse_args(rest, args)
@@ -228,7 +228,7 @@ def _prepare(args):
   from gkd.config import configuration
 
   keys.check_flags()  # before data and checkpoints are read
-  configuration.load(args.gin_file, args.bindings)
+  configuration.load(args.gin_file, args.bindings, args.command)
   return _folders(args)
 
 

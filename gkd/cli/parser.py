@@ -8,6 +8,7 @@ from typing import Any
 from gkd import __version__
 from gkd.cli import help_pages
 
+DEFAULT_CACHE_DIR = "~/.cache/gkd/data"
 _SWITCH = "store_true"
 _LIST = {"action": "append", "default": []}
 _DEFAULT = "(default: %(default)s)"
@@ -44,7 +45,7 @@ _FOLDERS = [
   ),
   _flag(
     "--cache_dir DIR",
-    "token caches (default: GKD_CACHE_DIR or ~/.cache/gkd/data)",
+    f"token caches (default: GKD_CACHE_DIR or {DEFAULT_CACHE_DIR})",
     default=argparse.SUPPRESS,
   ),
 ]

@@ -62,13 +62,16 @@ def config_folder() -> Path:
   return installed if installed.is_dir() else package.parent / "configs"
 
 
-def load(files: Sequence[str], bindings: Sequence[str]) -> None:
+def load(
+  files: Sequence[str], bindings: Sequence[str], command: str = "train"
+) -> None:
   """Parses gin files, then `NAME=VALUE` bindings, and checks them.
 
   Args:
     files: paths, absolute, from the working folder or from `configs/`; later
       files override earlier ones.
     bindings: "NAME=VALUE"; text may stand without quotes.
+    command: whose help lists the names, for the message.
 
   Raises:
     UserError: an unknown file, name or component, or a wrong type.
@@ -102,7 +105,7 @@ def load(files: Sequence[str], bindings: Sequence[str]) -> None:
   _overrides.with_value.update(gin_table.bound_macros())
   for binding in bindings:
     _parse_binding(binding)
-  _overrides.refuse_unknown(gin_table.referenced_macros(), ours)
+  _overrides.refuse_unknown(gin_table.referenced_macros(), ours, command)
   gin_table.refuse_circles()
   gin_table.refuse_foreign()
   gin_table.refuse_wrong_types()

@@ -96,7 +96,9 @@ class Overrides:
     for values in vars(self).values():
       values.clear()
 
-  def refuse_unknown(self, referenced: Set[str], folder: Path) -> None:
+  def refuse_unknown(
+    self, referenced: Set[str], folder: Path, command: str
+  ) -> None:
     """Refuses names that no binding refers to, all of them at once.
 
     One in a file that the files of `folder`, ours, know may be for another
@@ -114,7 +116,7 @@ class Overrides:
       lines = [f"{where}: {', '.join(x)}" for where, x in wrong.items()]
       raise UserError(
         f"{'; '.join(lines)}; correct or leave out, see gkd"
-        " COMMAND --help and docs/from_t5x.md"
+        f" {command} --help and docs/from_t5x.md"
       )
 
   def refuse_unread(self, reached: Set[Key], what: str) -> None:

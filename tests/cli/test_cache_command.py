@@ -184,6 +184,22 @@ def test_list_of_nothing_says_how_to_make_one(tmp_path, capsys):
   assert "make one with gkd cache make" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("action", ["list", "check"])
+def test_a_folder_that_was_given_and_is_not_there_is_refused(
+  tmp_path, capsys, monkeypatch, action
+):
+  assert run(action, f"--cache_dir={tmp_path / 'x'}") == 2
+  assert "x' does not exist or is no folder; give" in capsys.readouterr().err
+  monkeypatch.setenv("HOME", str(tmp_path))  # where nothing was made yet
+  monkeypatch.delenv("GKD_CACHE_DIR", raising=False)
+  assert run(action) == 0
+
+
+def test_a_misspelt_setting_is_told_with_the_help_of_the_action(capsys):
+  assert run("make", "--gin.TRAIN_SPLT=x") == 2
+  assert "see gkd cache make --help and docs" in capsys.readouterr().err
+
+
 def test_help_names_every_state_that_list_shows():
   page = help_pages.PAGES["cache list"]
   for state in (

@@ -95,7 +95,7 @@ def test_flags_of_jax_that_give_a_seed_other_draws_are_refused(
 # What is wrong, and what the line must say of it.
 MISTAKES = r"""
 TRIAN_STEPS=5
-  TRIAN_STEPS.*did you mean TRAIN_STEPS
+  TRIAN_STEPS.*did you mean TRAIN_STEPS.* see gkd train --help and docs
 BATCH_SIZE=a
   BATCH_SIZE is 'a'; expected a whole number
 BATCH_SIZE='a'
