@@ -72,7 +72,7 @@ setup(
   package_dir={"gkd.configs": "configs"},
   package_data={
     "gkd": ["experiments/**/*", "report/**/*"],
-    "gkd.configs": ["**/*.gin"],
+    "gkd.configs": ["**/*.gin", "**/*.toml"],
   },
   exclude_package_data={"": ["**/__pycache__/*", "**/*.pyc"]},
   install_requires=CORE,

@@ -142,7 +142,7 @@ class Progress:
     if rate:  # none yet right after the compile
       parts.append(_speed(rate, self._unit))
     if rate and known:
-      parts.append(f"{_clock((self._total - self._done) / rate)} left")
+      parts.append(f"{clock((self._total - self._done) / rate)} left")
     parts.extend(f"{name} {value}" for name, value in self._numbers.items())
     return " · ".join(parts)
 
@@ -168,7 +168,7 @@ def _speed(rate: float, unit: str) -> str:
   return f"{rate:,.0f} {unit}s/s" if rate >= 100 else f"{rate:.3g} {unit}s/s"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
   """Seconds as 4:05 or 1:04:05."""
   minutes, second = divmod(round(seconds), 60)
   hours, minute = divmod(minutes, 60)

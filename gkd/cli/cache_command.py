@@ -63,17 +63,7 @@ def make(args: argparse.Namespace, folders: Folders) -> None:
     names = ["TRAIN_SPLIT", "EVAL_SPLIT"]
     names += ["EVAL_TASK"] * gin_table.is_bound("TRAIN_SPLIT")
     configuration.refuse_idle_flags([(names, "--split says which to make")])
-  # A task that is only evaluated, as SVAMP, names no training split.
-  scopes = {"train": "TRAIN_SPLIT", "eval": "EVAL_SPLIT"}
-  splits = [
-    configuration.build(DataConfig, scope=scope)
-    for scope, name in scopes.items()
-    if gin_table.is_bound(name)
-  ]
-  if not splits:
-    raise UserError(
-      "no TRAIN_SPLIT and no EVAL_SPLIT; add a --gin_file of tasks/"
-    )
+  splits = configured_splits()
   if args.split:
     splits = [dataclasses.replace(splits[0], split=s) for s in args.split]
   caches: list[TokenCache] = []
@@ -96,6 +86,22 @@ def make(args: argparse.Namespace, folders: Folders) -> None:
     f" {' '.join(map(_quoted, flags))}"
     " --gin.MODEL_DIR=… …"
   )
+
+
+def configured_splits() -> list[DataConfig]:
+  """The splits that the loaded configuration names, one at least."""
+  # A task that is only evaluated, as SVAMP, names no training split.
+  scopes = {"train": "TRAIN_SPLIT", "eval": "EVAL_SPLIT"}
+  splits = [
+    configuration.build(DataConfig, scope=scope)
+    for scope, name in scopes.items()
+    if gin_table.is_bound(name)
+  ]
+  if not splits:
+    raise UserError(
+      "no TRAIN_SPLIT and no EVAL_SPLIT; add a --gin_file of tasks/"
+    )
+  return splits
 
 
 def show(args: argparse.Namespace, folders: Folders) -> None:

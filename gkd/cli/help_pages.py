@@ -318,6 +318,31 @@ example:
   gkd report runs/sft runs/gkd --output=report.html
   gkd report runs --output=report.html --plots=plots
 """,
+  "grid": f"""\
+run a series of commands: stages, arms and seeds of one file
+
+reads:
+  FILE, a path, also below configs/: stages in TOML, each a gkd command (train,
+  sample, evaluate or cache make) with gin files and values, for each seed and
+  each value of its axes. See configs/test/grid.toml and docs/grids.md
+writes:
+  --output DIR: a folder for each job with what its command writes, its output
+  in log.txt and, when it is done, done.json; over all jobs results.json, which
+  gkd report DIR shows, and the same in table.csv. On the terminal the jobs that
+  are done, the time left over all of them, and the step of those that run
+knobs:
+  the flags above, and what stands in FILE
+resume:
+  give the same command again: jobs that are done are kept, one that was cut
+  goes on. Seeds, stages and axes may be added. Other settings of a job that is
+  done are refused, as is a second grid in DIR. Where a job fails, those that
+  need it are left out and the others go on
+{_CODES}
+example:
+  gkd grid test/grid.toml --output=/tmp/gkd/grid --dry_run
+  gkd grid test/grid.toml --output=/tmp/gkd/grid --workers=2
+  gkd report /tmp/gkd/grid --output=/tmp/gkd/grid.html
+""",
   "bench": f"""\
 time sampling and updates of a distillation run
 

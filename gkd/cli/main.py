@@ -206,6 +206,13 @@ def _cache(args) -> None:
   cache_command.cache(args, _folders(args))
 
 
+def _grid(args) -> None:
+  folders = _folders(args)
+  from gkd.cli import grid_command
+
+  grid_command.grid(args, folders)
+
+
 def _convert(args) -> None:
   import jax
 
@@ -288,4 +295,5 @@ _COMMANDS = {
   "report": _report,
   "bench": _bench,
   "quickstart": _quickstart,
+  "grid": _grid,
 }

@@ -173,6 +173,17 @@ _FLAGS = {
     _flag("--output FILE", f"the page {_DEFAULT}", default="report.html"),
     _flag("--plots DIR", "also write PNGs here", default=""),
   ],
+  "grid": [
+    _flag("file FILE", "stages, axes and seeds, in TOML; see above"),
+    _flag(
+      "--output DIR",
+      "folder of all jobs; one that exists is continued",
+      required=True,
+    ),
+    _flag("--workers N", f"jobs at once {_DEFAULT}", type=int, default=1),
+    _flag("--dry_run", "check and list the jobs, run none", action=_SWITCH),
+    *_FOLDERS,
+  ],
   "bench": [
     _GIN,
     _flag("--rounds", f"timed steps {_DEFAULT}", type=int, default=20),

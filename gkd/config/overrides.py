@@ -13,7 +13,7 @@ import difflib
 from pathlib import Path
 import re
 
-from gkd.types import UserError
+from gkd.errors import UserError
 
 # (scope, selector) of a binding, as gin has it; a macro's scope is its name, in
 # which its value is evaluated.

@@ -1,0 +1,137 @@
+"""`gkd grid`: runs the missing jobs of a grid, all checked before the first."""
+
+import argparse
+from collections.abc import Mapping
+import logging
+from pathlib import Path
+import shlex
+import sys
+
+from gkd import files
+from gkd import locks
+from gkd.cli import cache_command
+from gkd.cli import parser
+from gkd.config import command_records as records
+from gkd.config import configuration
+from gkd.config.records import Folders
+from gkd.errors import UserError
+from gkd.experiments.grid import grid_results
+from gkd.experiments.grid import jobs
+from gkd.experiments.grid import runner
+from gkd.experiments.grid.jobs import Grid
+from gkd.experiments.grid.jobs import Job
+
+log = logging.getLogger("gkd")
+
+_RECORDS = {
+  "train": records.TrainConfig,
+  "evaluate": records.EvaluateConfig,
+  "sample": records.SampleConfig,
+}
+_ABOUT_FILE = "grid.json"
+_MAX_DIFFERENCES = 3
+
+
+def grid(args: argparse.Namespace, folders: Folders) -> None:
+  """Runs what of a grid is not done yet, and collects the table."""
+  files.check_folder(args.output, "--output")
+  folder = Path(args.output).expanduser().absolute()
+  file = Path(args.file).expanduser()
+  shipped = configuration.config_folder() / args.file
+  described = jobs.read(shipped if shipped.is_file() else file, folder)
+  settings = {
+    job.name: _settings(job, folder, described) for job in described.jobs
+  }
+  _refuse_another(described, settings, folder)
+  flags = [f"--cache_dir={folders.cache_dir}"]
+  if folders.data_dir:
+    flags.append(f"--data_dir={folders.data_dir}")
+  if args.dry_run:
+    _print_jobs(described, folder, flags)
+    return
+  with locks.hold(folder / ".lock", f"--output {args.output}"):
+    files.write_json(folder / _ABOUT_FILE, {"title": described.title})
+    try:
+      runner.run(
+        described.jobs,
+        settings,
+        folder,
+        flags=flags,
+        environment=described.environment,
+        workers=args.workers,
+      )
+    finally:
+      command = f"gkd {shlex.join(sys.argv[1:])}"
+      grid_results.write(described, folder, command)
+      log.info(
+        "%s and %s hold what is done; see it with gkd report %s",
+        folder / grid_results.CSV_FILE,
+        grid_results.JSON_FILE,
+        folder,
+      )
+
+
+def _settings(job: Job, folder: Path, described: Grid) -> str:
+  """All that a job is configured by, wherever the grid's folder is.
+
+  Raises:
+    UserError: the command would refuse it.
+  """
+  own = [x for x in job.arguments if not x.startswith("--gin.")]
+  parser.build().parse_args(own)
+  bindings = [b.replace(str(folder), "OUTPUT") for b in job.bindings]
+  try:
+    if job.command == "cache make":
+      configuration.load(["runs/data.gin", *job.gin_files], bindings)
+      cache_command.configured_splits()
+    else:
+      configuration.load(job.gin_files, bindings)
+      config = configuration.build(_RECORDS[job.command])
+      configuration.refuse_idle_flags(config.idle())
+  except UserError as error:
+    raise UserError(f"job {job.name} (gkd {job.command}): {error}") from error
+  rest = [*job.flags, *(f"{n}={v}" for n, v in described.environment.items())]
+  return "\n".join([configuration.operative(), *rest])
+
+
+def _refuse_another(
+  described: Grid, settings: Mapping[str, str], folder: Path
+) -> None:
+  """Refuses a folder of another grid, or of one with other settings."""
+  about = folder / _ABOUT_FILE
+  proof = None if about.exists() else f"no grid ({_ABOUT_FILE}) made it"
+  replaced = (grid_results.JSON_FILE, grid_results.CSV_FILE)
+  files.check_replaced(folder, replaced, "--output", proof)
+  if about.exists():
+    title = files.read_json(about, {"title": str}, "delete it").get("title")
+    if title != described.title:
+      raise UserError(
+        f"--output {folder} holds the grid {title!r}, not {described.title!r};"
+        " give another --output, or the file with that title"
+      )
+  for job in described.jobs:
+    done = runner.read_done(job, folder)
+    now = settings[job.name]
+    if done and done["settings"] != now:
+      before = done["settings"].splitlines()
+      lost = [line for line in before if line not in now.splitlines()]
+      new = [line for line in now.splitlines() if line not in before]
+      raise UserError(
+        f"job {job.name} was done with other settings: {_some(lost)}; now"
+        f" {_some(new)}; give another --output, or delete"
+        f" {folder / job.name} to run it again"
+      )
+
+
+def _some(lines: list[str]) -> str:
+  return ", ".join(lines[:_MAX_DIFFERENCES]) or "without"
+
+
+def _print_jobs(described: Grid, folder: Path, flags: list[str]) -> None:
+  num_done = 0
+  for job in described.jobs:
+    is_done = runner.read_done(job, folder) is not None
+    num_done += is_done
+    print(f"{'done' if is_done else 'to do'}  {job.name}")
+    print(f"  gkd {shlex.join([*job.arguments, *flags])}")
+  print(f"{num_done} of {len(described.jobs)} jobs are done")

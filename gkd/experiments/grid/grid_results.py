@@ -1,0 +1,111 @@
+"""The table of a grid: the last numbers of each job, as JSON and as CSV.
+
+`results.json` is what `gkd report` reads; means over seeds are its business.
+"""
+
+from collections.abc import Mapping
+import csv
+import datetime
+import io
+from pathlib import Path
+from typing import Any
+
+from gkd import files
+from gkd.experiments.grid import runner
+from gkd.experiments.grid.jobs import Grid
+from gkd.experiments.grid.jobs import Job
+from gkd.report import arms
+from gkd.report import formats
+from gkd.report import metric_info
+from gkd.report import result_files
+
+CSV_FILE = "table.csv"
+JSON_FILE = "results.json"
+_COMMANDS = ("train", "evaluate")
+_COLUMNS = {
+  "train/loss": {"title": "training loss", "direction": "min"},
+  "seconds": {"title": "time", "unit": "s"},
+}
+
+
+def write(grid: Grid, folder: Path, command: str) -> None:
+  """Writes the table of the jobs that are done."""
+  rows, infos, labels = [], {}, {}
+  for job in grid.jobs:
+    done = runner.read_done(job, folder)
+    if done and job.command in _COMMANDS:
+      rows.append(_row(job, folder, done["seconds"]))
+      path = folder / job.name / "metric_info.json"
+      infos |= result_files.json_object(str(path))
+      values = [
+        formats.plain(str(v)) for a, v in job.axes.items() if a != "seed"
+      ]
+      label = ": ".join(
+        filter(None, (formats.plain(job.stage), ", ".join(values)))
+      )
+      labels[Path(job.name).name] = label
+  meta = {
+    "title": grid.title,
+    "command": command,
+    "date": datetime.date.today().isoformat(),
+  }
+  content = {
+    "rows": rows,
+    "meta": meta,
+    "columns": _columns(infos),
+    "labels": labels,
+  }
+  files.write_json(folder / JSON_FILE, content)
+  text = io.StringIO(newline="")
+  names = dict.fromkeys(name for row in rows for name in row)
+  table = csv.DictWriter(text, list(names), lineterminator="\n")
+  table.writeheader()
+  table.writerows(rows)
+  files.write_text(folder / CSV_FILE, text.getvalue())
+
+
+def _row(job: Job, folder: Path, seconds: float) -> dict[str, Any]:
+  """Names and numbers of one job; null for what was not finite."""
+  path = folder / job.name
+  lines, _ = result_files.json_lines(str(path / "metrics.jsonl"))
+  values = {name: x for line in lines for name, x in line.items()}
+  values |= result_files.json_object(str(path / "metrics.json"))
+  about = result_files.json_object(str(path / "run.json"), {"settings": dict})
+  settings = dict(arms.flatten(about.get("settings") or {}))
+  return {
+    "run": path.name,
+    "stage": job.stage,
+    "method": job.stage,
+    "lambda": settings.get("rollout.student_fraction"),
+    "divergence": settings.get("objective.divergence.type"),
+    **{axis: _number(value) for axis, value in job.axes.items()},
+    "seconds": seconds,
+    **{
+      n: x for n, x in values.items() if not n.startswith(("time/", "compile/"))
+    },
+  }
+
+
+def _number(value: Any) -> Any:
+  """The value of an axis; its name as a number where it is one."""
+  for kind in (int, float):
+    try:
+      return kind(value)
+    except ValueError:
+      pass
+  return value
+
+
+def _columns(infos: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+  """Those that the report shows: the student's scores, loss and time."""
+  curves = {name: {} for name in infos}
+  scores = metric_info.structured(curves, infos, {}, "")
+  return {
+    name: {
+      "title": metric_info.describe(score, list(scores)),
+      "unit": score.unit,
+      "direction": score.direction,
+    }
+    for name, score in zip(infos, scores, strict=True)
+    if score.role == "student" and metric_info.is_headline(score)
+  } | _COLUMNS

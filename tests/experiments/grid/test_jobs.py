@@ -1,0 +1,167 @@
+"""A file of stages, axes and seeds becomes the right commands, or one line."""
+
+import pathlib
+
+import pytest
+
+from gkd.errors import UserError
+from gkd.experiments.grid import jobs
+
+OUTPUT = pathlib.Path("/out")
+GRID = """
+title = "Hacking"
+seeds = [3, 1]
+gin_files = ["common.gin"]
+
+[stages.scores]
+command = "evaluate"
+set = {INITIAL_CHECKPOINT_PATH = "{distil}"}
+
+[stages.teacher]
+command = "train"
+once = true
+gin_files = ["runs/sft.gin"]
+
+[stages.answers]
+command = "sample"
+set = {INITIAL_CHECKPOINT_PATH = "{teacher}"}
+axes.NUM_SAMPLES = [1, 4]
+
+[stages.distil]
+command = "train"
+set = {TEACHER_CHECKPOINT_PATH = "{teacher}", LEARNING_RATE = 1e-3}
+exclude = [{source = "offline", NUM_SAMPLES = [4], seed = 1}]
+[stages.distil.axes.source]
+offline = {set = {TRAIN_CACHE = ["{answers}", "{seed}"], LEARNING_RATE = 0.5}}
+online = {gin_files = ["methods/gkd_on_policy.gin"]}
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+  (tmp_path / "common.gin").touch()
+
+  def read(text):
+    (tmp_path / "grid.toml").write_text(text, "utf-8")
+    return jobs.read(tmp_path / "grid.toml", OUTPUT)
+
+  return read
+
+
+def test_a_stage_has_a_job_for_each_seed_value_and_job_that_it_needs(read):
+  grid = read(GRID)
+  assert grid.title == "Hacking"
+  names = [job.name for job in grid.jobs]
+  of_seed = ["answers-1", "answers-4", "distil-offline-1", "distil-offline-4"]
+  of_seed += ["distil-online", *(f"scores{n[6:]}" for n in of_seed[2:])]
+  of_seed += ["scores-online"]
+  # Seed 1 is without what is excluded, and without what needs that.
+  expected = [f"seed_3/{name}" for name in of_seed]
+  expected += [f"seed_1/{n}" for n in of_seed if not n.endswith("offline-4")]
+  assert names == ["teacher", *expected]
+  for place, job in enumerate(grid.jobs):
+    assert {*job.after} <= {*names[:place]}
+
+
+def test_settings_are_those_of_file_stage_and_values_in_this_order(
+  read, tmp_path
+):
+  made = {job.name: job for job in read(GRID).jobs}
+  common = f"--gin_file={tmp_path / 'common.gin'}"
+  assert made["teacher"].arguments == [
+    "train",
+    common,
+    "--gin_file=runs/sft.gin",
+    "--gin.MODEL_DIR=/out/teacher",
+  ]
+  offline = made["seed_3/distil-offline-4"]
+  assert offline.arguments == [
+    "train",
+    common,
+    "--gin.RANDOM_SEED=3",
+    "--gin.TEACHER_CHECKPOINT_PATH=/out/teacher",
+    "--gin.LEARNING_RATE=0.5",
+    "--gin.TRAIN_CACHE=['/out/seed_3/answers-4/cache', '3']",
+    "--gin.MODEL_DIR=/out/seed_3/distil-offline-4",
+  ]
+  assert offline.after == ["teacher", "seed_3/answers-4"]
+  assert offline.axes == {"seed": 3, "source": "offline", "NUM_SAMPLES": "4"}
+  online = made["seed_3/distil-online"]
+  assert online.gin_files[1:] == ["methods/gkd_on_policy.gin"]
+  assert "LEARNING_RATE=0.001" in online.bindings
+
+
+def test_an_axis_of_two_stages_pairs_their_jobs(read):
+  axes = "axes.size = {small = {}, base = {set = {LEARNING_RATE = 1}}}\n"
+  stages = f"""
+    title = "Sizes"
+    [stages.data]
+    command = "cache make"
+    flags = ["--split=train"]
+    [stages.student]
+    command = "train"
+    after = ["data"]
+    {axes}
+    [stages.distil]
+    command = "train"
+    set.INITIAL_CHECKPOINT_PATH = "{{student}}-{{size}}"
+  """
+  made = [job for job in read(stages + axes).jobs if job.stage == "distil"]
+  assert [job.after for job in made] == [
+    ["seed_0/student-small"],
+    ["seed_0/student-base"],
+  ]
+  assert "INITIAL_CHECKPOINT_PATH=/out/seed_0/student-base-base" in (
+    made[1].bindings
+  )
+  data = read(stages).jobs[0]
+  assert data.arguments == ["cache", "make", "--split=train"]
+  with pytest.raises(UserError, match=r"no job of 'student' for .*size large"):
+    read(stages + "axes.size.large = {}")
+
+
+TWO = 'title = "T"\n[stages.a]\ncommand = "train"\n[stages.b]\n'
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("title =", r"grid.toml cannot be read as TOML: Invalid value"),
+    ('title = "T"', "has stages None; expected an object; see gkd grid"),
+    ('titel = "T"', "'titel' is not known there; did you mean title"),
+    ('title = "T"\nseeds = ["a"]', "has seeds.0 'a'; expected a whole number"),
+    (TWO, "stages.b has command None; expected text"),
+    (f'{TWO}command = "trian"', "stages.b: 'trian' .* did you mean train"),
+    (f'{TWO}command = "train"\nst = {{}}', "stages.b: 'st' .* mean set"),
+    (
+      f'{TWO}command = "train"\nset.X = "{{aa}}"',
+      r"stages.b: \{aa\}: 'aa' is not known there; did you mean a",
+    ),
+    (f'{TWO}command = "train"\nafter = ["c"]', "'c' is not known there"),
+    (
+      'title = "T"\n[stages.a]\ncommand = "train"\nafter = ["b"]\n'
+      '[stages.b]\ncommand = "train"\nset.X = "{a}"',
+      "stages wait for each other in a circle, (a → b → a|b → a → b)",
+    ),
+    (f'{TWO}command = "train"\nset.MODEL_DIR = "x"', r"write \{b\} where"),
+    (
+      f'{TWO}command = "train"\nonce = true\nafter = ["a"]',
+      "is made once but needs a stage of each seed",
+    ),
+    (f'{TWO}command = "train"\naxes.a = [1]', "axes: a is taken; rename"),
+    (f'{TWO}command = "train"\naxes.x.y = 1', r"x.y is 1; expected a name"),
+    (f'{TWO}command = "train"\naxes.x = ["a/b"]', r"x.a/b is .*letters"),
+    (
+      f'{TWO}command = "train"\naxes.x = [1]\nexclude = [{{x = 2}}]',
+      r"exclude.x: '2' is not known there; did you mean 1",
+    ),
+    (
+      f'{TWO}command = "train"\naxes.x = ["a", "a-b"]\naxes.y = ["b-c", "c"]',
+      "two jobs are called seed_0/b-a-b-c; rename",
+    ),
+  ],
+)
+def test_a_bad_file_is_one_line(text, message, read):
+  with pytest.raises(UserError, match=message) as error:
+    read(text)
+  assert "\n" not in str(error.value)
