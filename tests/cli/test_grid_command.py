@@ -137,9 +137,10 @@ def test_grids_that_come_along_can_be_started(file, tmp_path):
 def test_the_grid_of_the_docs_can_be_started(tmp_path, capsys):
   page = Path(__file__).parents[2] / "docs" / "grids.md"
   text = page.read_text("utf-8").split("```")[1]
+  text = text.replace("seeds = [0, 1, 2]", "seeds = [0]")
   (tmp_path / "xsum.toml").write_text(text)
   flags = arguments(tmp_path / "xsum.toml", tmp_path / "out", "--dry_run")
   assert command.main(flags) == 0
   lines = capsys.readouterr().out.splitlines()
-  assert lines[-1] == "0 of 61 jobs are done"
+  assert lines[-1] == "0 of 21 jobs are done"
   assert "to do  seed_0/distil-0.5-small-jsd" in lines
