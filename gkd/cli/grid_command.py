@@ -14,6 +14,7 @@ from gkd.cli import parser
 from gkd.config import command_records as records
 from gkd.config import configuration
 from gkd.config.records import Folders
+from gkd.config.records import at_least_one
 from gkd.errors import UserError
 from gkd.experiments.grid import grid_results
 from gkd.experiments.grid import jobs
@@ -35,6 +36,7 @@ _MAX_DIFFERENCES = 3
 def grid(args: argparse.Namespace, folders: Folders) -> None:
   """Runs what of a grid is not done yet, and collects the table."""
   files.check_folder(args.output, "--output")
+  at_least_one(**{"--workers": args.workers})
   folder = Path(args.output).expanduser().absolute()
   file = Path(args.file).expanduser()
   shipped = configuration.config_folder() / args.file
@@ -43,11 +45,13 @@ def grid(args: argparse.Namespace, folders: Folders) -> None:
     job.name: _settings(job, folder, described) for job in described.jobs
   }
   _refuse_another(described, settings, folder)
-  flags = [f"--cache_dir={folders.cache_dir}"]
-  if folders.data_dir:
-    flags.append(f"--data_dir={folders.data_dir}")
+  environment = {
+    **described.environment,
+    "GKD_CACHE_DIR": folders.cache_dir,
+    "GKD_DATA_DIR": folders.data_dir,
+  }
   if args.dry_run:
-    _print_jobs(described, folder, flags)
+    _print_jobs(described, folder, environment)
     return
   with locks.hold(folder / ".lock", f"--output {args.output}"):
     files.write_json(folder / _ABOUT_FILE, {"title": described.title})
@@ -56,8 +60,7 @@ def grid(args: argparse.Namespace, folders: Folders) -> None:
         described.jobs,
         settings,
         folder,
-        flags=flags,
-        environment=described.environment,
+        environment=environment,
         workers=args.workers,
       )
     finally:
@@ -127,11 +130,14 @@ def _some(lines: list[str]) -> str:
   return ", ".join(lines[:_MAX_DIFFERENCES]) or "without"
 
 
-def _print_jobs(described: Grid, folder: Path, flags: list[str]) -> None:
+def _print_jobs(
+  described: Grid, folder: Path, environment: Mapping[str, str]
+) -> None:
+  variables = [f"{name}={shlex.quote(v)}" for name, v in environment.items()]
   num_done = 0
   for job in described.jobs:
     is_done = runner.read_done(job, folder) is not None
     num_done += is_done
     print(f"{'done' if is_done else 'to do'}  {job.name}")
-    print(f"  gkd {shlex.join([*job.arguments, *flags])}")
+    print(f"  {' '.join(variables)} gkd {shlex.join(job.arguments)}")
   print(f"{num_done} of {len(described.jobs)} jobs are done")

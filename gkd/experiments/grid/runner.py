@@ -6,11 +6,10 @@ A job is done when its command ended with exit code 0; then its folder has a
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import dataclasses
-import logging
 import os
 from pathlib import Path
-import re
 import shlex
 import shutil
 import statistics
@@ -25,8 +24,7 @@ from gkd.errors import listed
 from gkd.experiments.grid.jobs import Job
 from gkd.training.preemption import PreemptionHandler
 
-log = logging.getLogger("gkd")
-
+PROGRAM = (sys.executable, "-m", "gkd")
 DONE_FILE = "done.json"
 LOG_FILE = "log.txt"
 # The kernel ends a job with SIGTERM, which saves, should this process die.
@@ -41,7 +39,6 @@ _PLAIN_SECONDS = 30.0  # between two lines where there is no terminal
 _TAIL_BYTES = 4096
 _TAIL_LINES = 8
 _TYPES = {"seconds": (float, int), "settings": str}
-_LEFT = re.compile(r"(?:(\d+):)?(\d+):(\d\d) left")  # of `gkd.progress`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +59,13 @@ class _Process:
     with self.log.open("rb") as file:
       file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
       return file.read().decode(errors="replace").strip().splitlines()
+
+  def failure(self) -> str:
+    """Its name and exit code, and the end of its log."""
+    text = f"FAILED  {self.job.name}, exit code {self.popen.returncode};"
+    return "\n        ".join(
+      [f"{text} {self.log}:", *self.tail()[-_TAIL_LINES:]]
+    )
 
 
 def read_done(job: Job, folder: Path) -> dict | None:
@@ -84,20 +88,16 @@ def run(
   settings: Mapping[str, str],
   folder: Path,
   *,
-  program: Sequence[str] = (sys.executable, "-m", "gkd"),
-  flags: Sequence[str] = (),
   environment: Mapping[str, str],
   workers: int = 1,
 ) -> None:
   """Runs what is not done, each job after those that it needs.
 
   Args:
-    jobs: in the order in which they start.
+    jobs: in their order.
     settings: {name of a job: its settings}, kept in its `done.json`.
     folder: of the grid.
-    program: what takes a job's arguments.
-    flags: further arguments of every job.
-    environment: variables of the jobs beside those of this process.
+    environment: of the jobs, beside that of this process.
     workers: jobs at once.
 
   Raises:
@@ -109,62 +109,47 @@ def run(
   running: list[_Process] = []
   failed: list[str] = []
   display = _Display()
-  with PreemptionHandler() as stop:
-    is_told = False
-    try:
-      while True:
-        ready = [j for j in waiting if done.keys() >= {*j.after}]
-        for job in (
-          ready[: workers - len(running)] if not stop.requested else ()
-        ):
-          command = [*program, *job.arguments, *flags]
-          running.append(_start(job, folder, command, environment))
-          waiting.remove(job)
-          display.print(f"start   {job.name}")
-        if not running:
-          break
-        if stop.requested and not is_told:
-          is_told = True
-          for process in running:
-            process.popen.send_signal(stop.requested)
-        time.sleep(_POLL_SECONDS)
-        for process in [p for p in running if p.popen.poll() is not None]:
-          running.remove(process)
-          name, code = process.job.name, process.popen.returncode
-          if code == 0:
-            done[name] = process.seconds
-            mark = {"seconds": done[name], "settings": settings[name]}
-            files.write_json(folder / name / DONE_FILE, mark)
-            seconds = progress.clock(process.seconds)
-            display.print(f"done    {name} in {seconds}")
-          elif not stop.requested:
-            failed.append(name)
-            display.print(f"FAILED  {name}, exit code {code}; {process.log}:")
-            for line in process.tail()[-_TAIL_LINES:]:
-              display.print(f"        {line}")
-        display.show(_status(jobs, done, running, workers))
-    finally:
-      for process in running:
-        process.popen.kill()
-      display.clear()
+  told = None
+  with PreemptionHandler() as stop, contextlib.ExitStack() as stack:
+    stack.callback(lambda: [process.popen.kill() for process in running])
+    while True:
+      requested = stop.requested
+      for process in running if requested != told else ():
+        process.popen.send_signal(requested)
+      told = requested
+      ready = [j for j in waiting if not told and done.keys() >= {*j.after}]
+      for job in ready[: workers - len(running)]:
+        display.print(f"start   {job.name}")
+        running.append(_start(job, folder, environment))
+        waiting.remove(job)
+      if not running:
+        break
+      display.show(_status(jobs, done, running, workers))
+      time.sleep(_POLL_SECONDS)
+      for process in [p for p in running if p.popen.poll() is not None]:
+        running.remove(process)
+        name = process.job.name
+        if process.popen.returncode == 0:
+          done[name] = process.seconds
+          mark = {"seconds": process.seconds, "settings": settings[name]}
+          files.write_json(folder / name / DONE_FILE, mark)
+          display.print(f"done    {name} in {progress.clock(done[name])}")
+        elif not stop.requested:
+          failed.append(name)
+          display.print(process.failure())
   stop.check(f"with {len(done)} of {len(jobs)} jobs done")
   if failed:
     raise UserError(
       f"{len(failed)} of {len(jobs)} jobs failed, see above: {listed(failed)};"
-      f" {len(waiting)} that need them were not started; mend the cause and"
-      " give the same command again"
+      f" {len(waiting)} that need them were not started; mend that, run again"
     )
 
 
-def _start(
-  job: Job,
-  folder: Path,
-  command: Sequence[str],
-  environment: Mapping[str, str],
-) -> _Process:
-  log_file = folder / job.name / LOG_FILE
-  log_file.parent.mkdir(parents=True, exist_ok=True)
-  with log_file.open("ab") as output:
+def _start(job: Job, folder: Path, environment: Mapping[str, str]) -> _Process:
+  command = [*PROGRAM, *job.arguments]
+  log = folder / job.name / LOG_FILE
+  log.parent.mkdir(parents=True, exist_ok=True)
+  with log.open("ab") as output:
     output.write(f"$ {shlex.join(command)}\n".encode())
     output.flush()
     popen = subprocess.Popen(
@@ -176,7 +161,7 @@ def _start(
       # Ctrl-C of the terminal is for this process, which passes it on once.
       start_new_session=True,
     )
-  return _Process(job, popen, log_file, time.monotonic())
+  return _Process(job, popen, log, time.monotonic())
 
 
 def _status(
@@ -186,50 +171,34 @@ def _status(
   workers: int,
 ) -> str:
   """Jobs done, time left over all of them, and the last line of each log."""
+  seconds = {process.job.name: process.seconds for process in running}
+  left, is_whole = seconds_left(jobs, done, seconds)
   parts = [f"{len(done)}/{len(jobs)} jobs"]
-  lines = {p.job.name: (p.tail() or [""])[-1] for p in running}
-  left, is_whole = seconds_left(
-    jobs, done, {p.job.name: (p.seconds, lines[p.job.name]) for p in running}
-  )
   if left:
     least = "" if is_whole else "at least "
     parts.append(f"{least}{progress.clock(left / workers)} left")
-  parts += [f"{name}: {line}" for name, line in lines.items()]
+  parts += [f"{p.job.name}: {(p.tail() or [''])[-1]}" for p in running]
   return " · ".join(parts)
 
 
 def seconds_left(
-  jobs: Sequence[Job],
-  done: Mapping[str, float],
-  running: Mapping[str, tuple[float, str]],
+  jobs: Sequence[Job], done: Mapping[str, float], running: Mapping[str, float]
 ) -> tuple[float, bool]:
-  """Seconds of one worker that are left, by the times of the jobs alike.
+  """Seconds that one worker needs, by those of the jobs alike, {name: seconds}.
 
-  Args:
-    jobs: all of them.
-    done: {name: seconds}.
-    running: {name: (seconds since its start, last line of its log)}.
-
-  Returns:
-    The seconds, and whether they are of all jobs: of a stage of which none has
-    run nothing is known.
+  And whether that is all: of a stage of which no job is done nothing is known.
   """
   known: dict[str, list[float]] = {}
   for job in jobs:
     if job.name in done:
       known.setdefault(job.stage, []).append(done[job.name])
-  for job in jobs:  # the first of its stage says itself what is left
-    seconds, line = running.get(job.name, (0.0, ""))
-    if job.stage not in known and (match := _LEFT.search(line)):
-      hours, minutes, rest = (int(x or 0) for x in match.groups())
-      known[job.stage] = [seconds + 3600 * hours + 60 * minutes + rest]
   left = [job for job in jobs if job.name not in done]
   seconds = [
-    statistics.fmean(known[j.stage]) - running.get(j.name, (0.0,))[0]
-    for j in left
-    if j.stage in known
+    max(0.0, statistics.fmean(known[job.stage]) - running.get(job.name, 0.0))
+    for job in left
+    if job.stage in known
   ]
-  return sum(max(0.0, x) for x in seconds), len(seconds) == len(left)
+  return sum(seconds), len(seconds) == len(left)
 
 
 class _Display:
@@ -242,20 +211,14 @@ class _Display:
   def show(self, line: str) -> None:
     if self._is_terminal:
       width = shutil.get_terminal_size().columns - 1
-      self._write(f"\r{line[:width]:{width}}")
+      print(f"\r{line[:width]:{width}}", end="", file=sys.stderr, flush=True)
     elif time.monotonic() - self._shown >= _PLAIN_SECONDS:
       self._shown = time.monotonic()
-      self._write(f"{line}\n")
+      print(line, file=sys.stderr, flush=True)
 
   def print(self, line: str) -> None:
-    self.clear()
-    self._write(f"{line}\n")
-
-  def clear(self) -> None:
+    """A line of its own, which stays."""
     if self._is_terminal:
       self.show("")
-      self._write("\r")
-
-  def _write(self, text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+      print(end="\r", file=sys.stderr)
+    print(line, file=sys.stderr, flush=True)

@@ -127,7 +127,7 @@ TWO = 'title = "T"\n[stages.a]\ncommand = "train"\n[stages.b]\n'
   ("text", "message"),
   [
     ("title =", r"grid.toml cannot be read as TOML: Invalid value"),
-    ('title = "T"', "has stages None; expected an object; see gkd grid"),
+    ('title = "T"', "has stages None; expected an object; see docs/grids"),
     ('titel = "T"', "'titel' is not known there; did you mean title"),
     ('title = "T"\nseeds = ["a"]', "has seeds.0 'a'; expected a whole number"),
     (TWO, "stages.b has command None; expected text"),
@@ -135,7 +135,7 @@ TWO = 'title = "T"\n[stages.a]\ncommand = "train"\n[stages.b]\n'
     (f'{TWO}command = "train"\nst = {{}}', "stages.b: 'st' .* mean set"),
     (
       f'{TWO}command = "train"\nset.X = "{{aa}}"',
-      r"stages.b: \{aa\}: 'aa' is not known there; did you mean a",
+      r"stages.b.set.X: 'aa' is not known there; did you mean a",
     ),
     (f'{TWO}command = "train"\nafter = ["c"]', "'c' is not known there"),
     (

@@ -1,10 +1,10 @@
 """Jobs run once, after those that they need, and never outlive the grid."""
 
 import json
-import pathlib
 import signal
 import sys
 import time
+from unittest import mock
 
 import pytest
 
@@ -40,14 +40,24 @@ if what == "sleep" and not (folder / "saved").exists():
 
 def job(folder, name, what="", after=()):
   bindings = [f"MODEL_DIR={folder / name}", f"WHAT={what}"]
-  return Job(name, "stage", {}, "train", [], bindings, [], after, folder / name)
+  after, result = list(after), folder / name
+  return Job(
+    name=name,
+    stage=name[0],
+    axes={},
+    command="train",
+    bindings=bindings,
+    after=after,
+    result=result,
+  )
 
 
 def run(jobs, folder, **changes):
   settings = dict.fromkeys((job.name for job in jobs), "as they were")
   (folder / "program.py").write_text(PROGRAM)
   program = [sys.executable, str(folder / "program.py")]
-  runner.run(jobs, settings, folder, program=program, environment={}, **changes)
+  with mock.patch.object(runner, "PROGRAM", program):
+    runner.run(jobs, settings, folder, environment={}, **changes)
 
 
 def test_what_is_done_is_not_done_again_and_a_failure_stops_what_needs_it(
@@ -121,19 +131,14 @@ def test_a_signal_reaches_the_jobs_which_save_and_go_on_later(
   assert len(list(tmp_path.glob("*/done.json"))) == 2
 
 
-def test_time_left_is_that_of_jobs_alike():
-  jobs = [
-    Job(name, name[0], {}, "train", [], [], [], [], pathlib.Path())
-    for name in ("a1", "a2", "a3", "b1", "b2")
-  ]
+def test_time_left_is_that_of_jobs_alike(tmp_path):
+  jobs = [job(tmp_path, name) for name in ("a1", "a2", "a3", "a4", "b1", "b2")]
   done = {"a1": 10.0, "a2": 20.0}
-  running = {"b1": (40.0, "b1: 4/9 · 1 step/s · 1:00:50 left · loss 2")}
-  assert runner.seconds_left(jobs, done, {}) == (15.0, False)
-  # b1 takes 40 s and 3,650 s more, and b2 as long.
-  left = 15 + 3650 + 3690
-  assert runner.seconds_left(jobs, done, running) == (left, True)
-  late = {"a3": (99.0, ""), **running}
-  assert runner.seconds_left(jobs, done, late) == (left - 15, True)
+  running = {"a3": 5.0, "b1": 40.0}
+  # Of b1 and b2 nothing is known.
+  assert runner.seconds_left(jobs, done, running) == (10 + 15, False)
+  running["a3"] = 99.0
+  assert runner.seconds_left(jobs[:4], done, running) == (15, True)
 
 
 def _wait_for(path):
