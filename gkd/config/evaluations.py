@@ -82,14 +82,13 @@ def _check_functions(cache: TokenCache, named: Iterable[str]) -> None:
 
   A cache that is given by its folder may be somebody else's.
   """
-  packages = {"gkd", *(module.partition(".")[0] for module in named)}
-  for name in filter(None, [cache.info["postprocess"], *cache.info["metrics"]]):
-    module = name.removeprefix(task_functions.PREFIX).partition(":")[0]
-    if module.partition(".")[0] not in packages:
+  known = {"gkd", *(module.partition(".")[0] for module in named)}
+  for name, package in task_functions.packages(cache.info).items():
+    if package not in known:
       raise UserError(
         f"cache {cache.path} needs the function {name!r} of a module that this"
-        f" configuration does not name; if you trust it, add TASK_MODULE ="
-        f" {module!r} to a gin file of yours"
+        " configuration does not name; if you trust it, add"
+        f" --gin.TASK_MODULE={package}"
       )
 
 

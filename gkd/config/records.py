@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+from pathlib import Path
 import re
 
+from gkd.data import task_functions
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.builder.lookup import Overlong
+from gkd.data.cache import TokenCache
 from gkd.data.subset import Subset
 from gkd.evaluation.evaluation import Evaluation
 from gkd.sampling.params import SamplingParams
@@ -210,9 +213,19 @@ def idle_in_caches(
   """Macros that only the making of a token cache reads, where all are given."""
   if train is not None and train.cache:
     yield ["TRAIN_SPLIT"], "TRAIN_CACHE is given and holds its split"
+  evaluation = list(evaluation)
   if all(data.cache for data in [train, *evaluation] if data is not None):
-    names = ["MIXTURE_OR_TASK_NAME", "OVERLONG", *MODULE_MACROS, "DATA_FILES"]
+    names = ["MIXTURE_OR_TASK_NAME", "OVERLONG", "DATA_FILES"]
+    names += [] if any(map(_allows_functions, evaluation)) else MODULE_MACROS
     yield names, "token caches are given, and nothing is tokenised"
+
+
+def _allows_functions(data: DataConfig) -> bool:
+  """Whether a given cache needs TASK_MODULE to name its functions' package."""
+  info = TokenCache(Path(data.cache).expanduser()).info
+  package = (data.module or "").partition(".")[0]
+  needed = {*task_functions.packages(info).values()} - {"gkd"}
+  return package in needed
 
 
 def at_least_one(**values: int | None) -> None:

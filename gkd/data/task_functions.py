@@ -9,11 +9,13 @@ a child process, for which a cache names it "seqio:module:task:place".
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import contextlib
 import functools
 import importlib
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -48,6 +50,12 @@ def resolve_here(name: str, vocabulary: Vocabulary) -> Callable[..., Any]:
   server = importlib.import_module(_SERVER)
   found = server.find(module, task, vocabulary)
   return _with_arguments(place, functools.partial(server.call, found))
+
+
+def packages(info: Mapping[str, Any]) -> dict[str, str]:
+  """{function that a cache names: package that it is of}."""
+  names = filter(None, [info["postprocess"], *info["metrics"]])
+  return {n: re.split("[.:]", n.removeprefix(PREFIX))[0] for n in names}
 
 
 def _parts(name: str) -> tuple[str, str, str]:

@@ -135,11 +135,25 @@ def test_a_given_cache_may_name_functions_of_named_modules_alone():
     given = _Cache("a", "t", 4, names)
     assert evaluations.make_evaluations(records.EvalConfig(data=data), [given])
 
-  for name in ("subprocess:call", "seqio:evil:qa:predictions/0/f1"):
-    with pytest.raises(UserError, match=f"{name}.* that this config"):
+  for name in ("evil:call", "seqio:evil.x:qa:predictions/0/f1"):
+    with pytest.raises(UserError, match=f"{name}.* add --gin.TASK_MODULE=evil"):
       check("own.tasks", name)
     check("own.tasks", name, cache="")  # made by this user of this task
   check(None, "gkd.text.metrics:x")
   check(
     "own.tasks", "own.metrics:f1", "seqio:own.tasks:x", "gkd.text.metrics:x"
   )
+
+
+def test_the_module_has_an_effect_where_a_given_cache_has_functions_of_it(
+  monkeypatch,
+):
+  def is_idle(module):
+    data = dataclasses.replace(DATA, module=module, cache="/somewhere")
+    ((names, _),) = records.idle_in_caches(None, [data])
+    return "TASK_MODULE" in names
+
+  given = _Cache("a", "t", 4, ["own.x:f1", "seqio:other.x:qa:f", "gkd.x:f"])
+  monkeypatch.setattr(records, "TokenCache", lambda path: given)
+  modules = ("own", "other.y", "o", None, "gkd")
+  assert list(map(is_idle, modules)) == [False, False, True, True, True]
