@@ -38,7 +38,7 @@ class Series:
   name: str  # as it stands in the legend
   colour: int | None  # index into the palette; None for the colour of text
   ys: Sequence[float]  # values; of bars one for each group
-  xs: Sequence[float] = ()  # steps of a line; unused in bars
+  xs: Sequence[float] = ()  # of a line, its steps; unused in bars
   # Ends of the band around a line, or of the interval of each bar; none if
   # empty, and no interval where not finite.
   low: Sequence[float] = ()
@@ -69,6 +69,7 @@ class Chart:
   groups: Sequence[str] = ()  # names of the groups of bars
   x_scale: Scale = "linear"  # of lines
   y_scale: Scale = "linear"
+  is_path: bool = False  # lines that may go back, with a dot at the end
   is_downsampled: bool = False  # whether long lines are drawn in bins
 
   def with_linear_axis(self) -> "Chart":

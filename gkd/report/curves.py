@@ -1,24 +1,19 @@
-"""Curves over the updates: which there are, their bands, and the teacher.
+"""Curves over the updates: their bands, and the teacher.
 
 A band is what is known of a line: over several seeds from the lowest to the
 highest, for a single run its confidence interval, and where a long curve is
 drawn in bins the lowest and highest of each.
 """
 
-import collections
 from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
 import itertools
 import math
-import os
 import statistics
-import tomllib
 
 from gkd.report import arms
 from gkd.report import charts
-from gkd.report import final_metrics
-from gkd.report import formats
 from gkd.report import metric_info
 from gkd.report import tables
 from gkd.report.charts import Chart
@@ -26,7 +21,6 @@ from gkd.report.charts import Series
 from gkd.report.metric_info import Metric
 from gkd.report.metric_info import Score
 
-_MORE = "More"
 # Values so far above the median press a linear axis flat.
 _OUTLYING = 30.0
 # Steps 1, 2, 4, … have most of them in the first quarter of a linear axis.
@@ -34,49 +28,6 @@ _CROWDED = 0.25
 _MIN_LOG_POINTS = 5
 # An axis from the lowest to the highest value, with margins, has to be finite.
 _LARGEST = 1e300
-
-
-def sections(runs: Sequence[arms.Run]) -> dict[str, list[Chart]]:
-  """{section: charts} in reading order, without those that have no points."""
-  drawn: dict[str, list[Chart | None]] = collections.defaultdict(list)
-  more = []
-  metrics = arms.metrics_of(runs)
-  scores = metric_info.scores(metrics)
-  several = len({score.group for score in scores}) > 1
-  for score in scores:
-    beside = [other for other in scores if other.group == score.group]
-    note = formats.unit_sentence(score.unit)
-    if metric_info.is_headline(score):
-      if score.compared_with:
-        note += " At temperature 1; less is closer."
-      title = metric_info.describe(score, beside)
-      title = title[:1].upper() + title[1:]
-      group = f": {score.group}" if several and score.group else ""
-      drawn[f"Evaluation{group}"] += [
-        chart(runs, score, title, note),
-        final_metrics.scores(runs, score, title, note),
-      ]
-    else:
-      title = f"Evaluation: {metric_info.describe(score, scores)}"
-      more.append(chart(runs, score, title, note))
-  path = os.path.join(os.path.dirname(__file__), "training_curves.toml")
-  with open(path, "rb") as file:
-    training = tomllib.load(file)
-  others = {name for name in metrics if isinstance(name, str)}
-  for section, curves in training.items():
-    drawn[section] = [chart(runs, name, *text) for name, text in curves.items()]
-    others -= curves.keys()
-  drawn[section].append(final_metrics.time_split(runs))
-  drawn[_MORE] = more + [
-    chart(runs, name, name, "")
-    for name in sorted(others)
-    if not arms.is_seconds(name)
-  ]
-  return {
-    name: [chart for chart in section_charts if chart is not None]
-    for name, section_charts in drawn.items()
-    if any(section_charts)
-  }
 
 
 def legend(runs: Sequence[arms.Run]) -> list[Series]:
@@ -111,7 +62,7 @@ def chart(
   series = [_downsampled(line) for line in lines if line.xs]
   notes = [note]
   if isinstance(metric, Score):
-    series += _references(trained, metric)
+    series += references(trained, metric)
     single = [arm.runs[0] for arm in trained if len(arm.runs) == 1]
     if metric.bounds[0] in arms.metrics_of(single):
       notes.append("Band: 95 % interval over the prompts.")
@@ -150,7 +101,7 @@ def is_outlying(values: Sequence[float]) -> bool:
 
 def _line(arm: arms.Arm, colour: int, metric: Metric) -> Series:
   """Over the seeds; of a single run with its confidence interval."""
-  line = _over_seeds(arm.runs, metric, arm.name, colour)
+  line = over_seeds(arm.runs, metric, arm.name, colour)
   if len(arm.runs) == 1 and isinstance(metric, Score):
     ends = [_points(arm.runs[0], bound) for bound in metric.bounds]
     low, high = (
@@ -164,7 +115,7 @@ def _line(arm: arms.Arm, colour: int, metric: Metric) -> Series:
   return dataclasses.replace(line, is_broken=is_broken)
 
 
-def _over_seeds(
+def over_seeds(
   runs: Iterable[arms.Run], metric: Metric, name: str, colour: int | None
 ) -> Series:
   """Mean, lowest and highest at the steps that all runs report.
@@ -192,7 +143,7 @@ def _points(run: arms.Run, metric: Metric) -> dict[int, float]:
   return {step: y * scale for step, y in curve.items() if abs(y) < _LARGEST}
 
 
-def _references(trained: Sequence[arms.Arm], score: Score) -> list[Series]:
+def references(trained: Sequence[arms.Arm], score: Score) -> list[Series]:
   """The same score of other models.
 
   Several models of a role are in the colours of the arms that they teach.
@@ -207,7 +158,7 @@ def _references(trained: Sequence[arms.Arm], score: Score) -> list[Series]:
       if others[score] in arms.metrics_of(arm.runs)
     ]
     colour = colours[0] if len(models) > 1 else None
-    line = _over_seeds(runs, others[score], name, colour)
+    line = over_seeds(runs, others[score], name, colour)
     if line.xs:
       series.append(Series(name, colour, line.ys, line.xs, is_reference=True))
   return series

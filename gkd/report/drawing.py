@@ -37,7 +37,8 @@ def draw(chart: Chart, colours: Sequence[str], ink: str, grid: str) -> Figure:
   height = _HEIGHT if are_lines else 0.35 + len(chart.groups) * pitch
   figure = Figure(figsize=(_WIDTH, height), layout="constrained")
   axes = figure.add_subplot()
-  axes.grid(axis="y" if are_lines else "x", color=grid, linewidth=0.8)
+  across = "both" if chart.is_path else "y" if are_lines else "x"
+  axes.grid(axis=across, color=grid, linewidth=0.8)
   axes.xaxis.set_major_locator(
     MaxNLocator(5, integer=chart.x_label == "updates")
   )
@@ -60,7 +61,7 @@ def draw(chart: Chart, colours: Sequence[str], ink: str, grid: str) -> Figure:
 def _draw_lines(
   axes: Axes, chart: Chart, colours: Sequence[str], ink: str
 ) -> None:
-  few = len(chart.series) <= 6
+  few, is_path = len(chart.series) <= 6, chart.is_path
   for series in chart.series:
     colour = ink
     if series.colour is not None:
@@ -83,8 +84,9 @@ def _draw_lines(
       series.xs,
       series.ys,
       linewidth=1.8 if few else 1.5,
-      marker="o" if len(series.xs) <= 12 else None,
-      markersize=3.5,
+      marker="o" if is_path or len(series.xs) <= 12 else None,
+      markevery=[-1] if is_path else None,
+      markersize=6 if is_path else 3.5,
       **style,
     )
     if series.is_broken:

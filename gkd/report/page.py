@@ -26,6 +26,7 @@ from gkd.report import formats
 from gkd.report import pictures
 from gkd.report import read
 from gkd.report import results
+from gkd.report import sections
 from gkd.report import tables
 
 # In each page, so that `gkd report` knows one that it may replace.
@@ -82,7 +83,7 @@ def check_plots(dirs: Sequence[str], directory: str, name: str) -> None:
 def _plotted(dirs: Sequence[str]) -> list[charts.Chart]:
   collection = read.read(dirs)
   drawn = results.charts(collection.results)
-  for title, section in curves.sections(collection.runs).items():
+  for title, section in sections.sections(collection.runs).items():
     if title.startswith(_PNG_SECTIONS):
       drawn += section
   return drawn
@@ -141,7 +142,7 @@ def render(collection: read.Collection) -> str:
     runs_table=runs_table,
     score_tables=score_tables,
     status_notes=list(tables.status_notes(runs, empty)),
-    sections=curves.sections(runs),
+    sections=sections.sections(runs),
     legend_of_arms=curves.legend(runs),
     contents=fingerprints.contents(runs),
     written=fingerprints.written(runs),

@@ -40,7 +40,7 @@ def teacher(model="big") -> Score:
 
 
 def kl(model="big", **fields) -> Score:
-  return score(**KL, model=model, **fields)
+  return score(**{**KL, "model": model, **fields})
 
 
 def run(name, metrics=None, *, settings=None, **fields) -> Run:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gkd.report import curves
+from gkd.report import sections
 from tests.report.example_runs import bounds
 from tests.report.example_runs import kl
 from tests.report.example_runs import run
@@ -28,7 +29,7 @@ def band(line):
 def titles(runs):
   return {
     section: [chart.title for chart in charts]
-    for section, charts in curves.sections(runs).items()
+    for section, charts in sections.sections(runs).items()
   }
 
 
@@ -72,7 +73,7 @@ def test_each_task_and_split_has_a_section():
 
 def test_distances_to_different_teachers_share_no_chart():
   runs = [run(name, {kl(name): [1.0, 2.0]}) for name in "xy"]
-  (section,) = curves.sections(runs).values()
+  (section,) = sections.sections(runs).values()
   assert [(c.title, [s.name for s in c.series]) for c in section] == [
     ("Forward KL to the teacher x", ["x"]),
     ("Forward KL to the teacher y", ["y"]),
@@ -83,7 +84,7 @@ def test_distances_to_different_teachers_share_no_chart():
 def test_charts_of_a_page_have_names_of_their_own():
   first = run("a", {m: [1.0, 2.0] for m in (score(), "train/loss")})
   runs = [first, run("b", {score(): [1.0]}, is_evaluation=True)]
-  slugs = [c.slug for found in curves.sections(runs).values() for c in found]
+  slugs = [c.slug for found in sections.sections(runs).values() for c in found]
   assert slugs == [
     "eval_toy_test_accuracy",
     "eval_toy_test_accuracy_end",

@@ -1,0 +1,63 @@
+"""The charts of runs, section by section in reading order."""
+
+import collections
+from collections.abc import Sequence
+import os
+import tomllib
+
+from gkd.report import arms
+from gkd.report import curves
+from gkd.report import distances
+from gkd.report import final_metrics
+from gkd.report import formats
+from gkd.report import metric_info
+from gkd.report.charts import Chart
+
+_PATHS = "Evaluation: one distance against another"
+_MORE = "More"
+
+
+def sections(runs: Sequence[arms.Run]) -> dict[str, list[Chart]]:
+  """{section: charts} in reading order, without those that have no points."""
+  drawn: dict[str, list[Chart | None]] = collections.defaultdict(list)
+  more = []
+  metrics = arms.metrics_of(runs)
+  scores = metric_info.scores(metrics)
+  several = len({score.group for score in scores}) > 1
+  for score in scores:
+    beside = [other for other in scores if other.group == score.group]
+    note = formats.unit_sentence(score.unit)
+    if metric_info.is_headline(score):
+      if score.compared_with:
+        note += " At temperature 1; less is closer."
+      title = metric_info.describe(score, beside)
+      title = title[:1].upper() + title[1:]
+      group = f": {score.group}" if several and score.group else ""
+      drawn[f"Evaluation{group}"] += [
+        curves.chart(runs, score, title, note),
+        final_metrics.scores(runs, score, title, note),
+      ]
+    else:
+      title = f"Evaluation: {metric_info.describe(score, scores)}"
+      more.append(curves.chart(runs, score, title, note))
+  drawn[_PATHS] += distances.charts(runs)
+  path = os.path.join(os.path.dirname(__file__), "training_curves.toml")
+  with open(path, "rb") as file:
+    training = tomllib.load(file)
+  others = {name for name in metrics if isinstance(name, str)}
+  for section, named in training.items():
+    drawn[section] = [
+      curves.chart(runs, name, *text) for name, text in named.items()
+    ]
+    others -= named.keys()
+  drawn[section].append(final_metrics.time_split(runs))
+  drawn[_MORE] = more + [
+    curves.chart(runs, name, name, "")
+    for name in sorted(others)
+    if not arms.is_seconds(name)
+  ]
+  return {
+    name: [chart for chart in section_charts if chart is not None]
+    for name, section_charts in drawn.items()
+    if any(section_charts)
+  }
