@@ -232,7 +232,7 @@ def _results(line: Mapping[str, Any]) -> dict[str, Any]:
   return {
     RENAMED_FIELDS.get(name, name): value
     for name, value in line.items()
-    if not name.startswith(LEFT_OUT)
+    if not name.startswith(LEFT_OUT) and not name.endswith("_se")
   }
 
 

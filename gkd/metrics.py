@@ -14,6 +14,10 @@ import jax.numpy as jnp
 
 from gkd.types import Array
 
+# What an evaluation adds to the name of a value: the ends of its 95 % interval
+# and its standard error.
+SUFFIXES = ("_ci_low", "_ci_high", "_se")
+
 
 @flax.struct.dataclass
 class Mean:
@@ -70,7 +74,7 @@ class MetricInfo:
   label: str = ""
   unit: str = ""
   direction: Literal["max", "min", ""] = ""
-  role: Literal["student", "teacher"] = "student"
+  role: str = "student"
   compared_with: str = ""
   signature: str = ""
 

@@ -52,7 +52,7 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   devices = jax.devices()[: config.model_parallelism]
   mesh = partitioning.make_mesh(model=config.model_parallelism, devices=devices)
   resolved = setup.resolve(
-    {"student": config.student, "teacher": config.teacher},
+    config.roles,
     folders,
     mesh,
     evaluation=config.evaluation,
@@ -62,9 +62,7 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
     evaluator = seqio_check.register(list(splits), folders)
   models = {role: resolved.model(role) for role in resolved.roles}
   outputs: list[seqio_check.Outputs] = []
-  infos = metric_infos.metric_infos(
-    resolved.evaluations, teacher="teacher" in models
-  )
+  infos = metric_infos.metric_infos(resolved.evaluations, models)
   values = _evaluate(
     config, models, resolved.evaluations, infos, outputs if seqio else None
   )

@@ -98,14 +98,16 @@ reads:
   made if there is none
 writes:
   a table on the terminal; MODEL_DIR/: metrics.json (eval/TASK/METRIC, and its
-  95 % interval as …_ci_low and …_ci_high), config.gin, predictions/, an object
-  a line: row, prompt, reference, text (as written), prediction (what of it the
-  metrics compare), length in tokens, truncated (never ended), sample (of many)
+  95 % interval as …_ci_low and …_ci_high, a distance's standard error as …_se),
+  config.gin, predictions/, an object a line: row, prompt, reference, text (as
+  written), prediction (what of it the metrics compare), length in tokens,
+  truncated (never ended), sample (of many)
 knobs:
   EVAL_SPLIT, EVAL_SPLITS (more of them), EVAL_EXAMPLES, EVAL_BATCH_SIZE,
   EVAL_TEMPERATURES (0 is greedy), EVAL_SAMPLES, RANDOM_SEED, EVAL_BEAM_SIZE and
   EVAL_BEAM_ALPHA (a beam search beside them). A teacher's score on the same
-  examples and the distances to it: add --gin_file=runs/evaluate_against.gin.
+  examples and the EVAL_DISTANCES to it: add
+  --gin_file=runs/evaluate_against.gin.
   All of them: the headers of runs/evaluate.gin and runs/scoring.gin.
   --through_seqio has seqio.Evaluator score the same predictions and fails if
   its numbers are not ours; it needs TensorFlow and the raw data

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 from gkd.evaluation.evaluation import Evaluation
+from gkd.metrics import SUFFIXES
 from gkd.metrics import MetricInfo
 from gkd.progress import short
-
-_ENDS = ("_ci_low", "_ci_high")
 
 
 def table(
@@ -33,24 +32,26 @@ def _block(
   prefix: str, values: Mapping[str, float], infos: Mapping[str, MetricInfo]
 ) -> list[str]:
   """The lines of one split."""
-  ends = {f"{name}{end}" for name in values for end in _ENDS} - infos.keys()
+  ends = {f"{name}{end}" for name in values for end in SUFFIXES} - infos.keys()
   own = [n for n in values if n.startswith(prefix) and n not in ends]
   described = {name: infos[name] for name in own if name in infos}
   teachers = {
-    (info.metric, info.label): name
+    (info.metric, info.label, info.compared_with): name
     for name, info in described.items()
     if info.role == "teacher"
   }
   names = [name for name in own if name not in teachers.values()]
   names.sort(key=lambda n: n in described and described[n].compared_with != "")
-  intervals = any(f"{name}{_ENDS[0]}" in ends & values.keys() for name in own)
+  intervals = any(n + SUFFIXES[0] in ends & values.keys() for n in own)
   head = ["value"] + ["95 % interval"] * intervals
   rows = [["", *head, *(["teacher", *head[1:]] if teachers else [])]]
   for name in names:
     cells = _cells(values, name, intervals)
     if teachers:
       info = described.get(name)
-      beside = teachers.get((info.metric, info.label)) if info else None
+      beside = info and teachers.get(
+        (info.metric, info.label, info.compared_with)
+      )
       cells += _cells(values, beside, intervals)
     unit = described[name].unit if name in described else ""
     title = name.removeprefix(prefix) + (f" ({unit})" if unit else "")
@@ -69,7 +70,7 @@ def _cells(
   """The value and, where there are intervals, its interval."""
   if name is None:
     return [""] * (1 + intervals)
-  ends = [values.get(f"{name}{end}") for end in _ENDS]
+  ends = [values.get(f"{name}{end}") for end in SUFFIXES[:2]]
   interval = "" if None in ends else " to ".join(map(short, ends))
   return [short(values[name]), *[interval] * intervals]
 

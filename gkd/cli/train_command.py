@@ -65,7 +65,7 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
   folder = Path(config.model_dir).expanduser()
   resumed = folder if resume_check.has_checkpoint(folder) else None
   resolved = setup.resolve(
-    {"student": config.student, "teacher": config.teacher},
+    config.roles,
     folders,
     partitioning.make_mesh(model=config.model_parallelism),
     train=config.data,

@@ -5,8 +5,10 @@ stay plain, so that everything is checked before anything is compiled. `idle`
 lists the macros that have no effect in a run; flags for them are refused.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import re
 from typing import Literal
 
 from gkd import masks
@@ -44,6 +46,8 @@ class TrainConfig:
   """`gkd train`; see `configs/runs/train.gin` and `distill.gin`.
 
   Attributes:
+    compared_with: further frozen models by role, which evaluations measure the
+      distances to.
     every_kth_layer: of the student's checkpoint or, where it has none, of the
       teacher's, take layers 0, k, 2k, …; (k of the encoder, k of the decoder),
       or None for all.
@@ -54,6 +58,7 @@ class TrainConfig:
   student: Role
   every_kth_layer: int | Sequence[int] | None = None
   teacher: Role | None = None
+  compared_with: Mapping[str, Role] = dataclasses.field(default_factory=dict)
   objective: Objective
   rollout: Rollout | None = None
   optimizer: Optimizer
@@ -85,6 +90,11 @@ class TrainConfig:
       )
     if self.every_kth_layer is not None:
       self._check_strides()
+
+  @property
+  def roles(self) -> dict[str, Role]:
+    """The models by role."""
+    return _roles(self)
 
   @property
   def strides(self) -> tuple[int, int] | None:
@@ -127,7 +137,7 @@ class TrainConfig:
     splits = self.evaluation.splits if self.evaluation else []
     yield from idle_in_caches(self.data, splits)
     if self.evaluation:
-      yield from self.evaluation.idle(has_teacher=self.teacher is not None)
+      yield from self.evaluation.idle(self.roles)
     if self.rollout is None:
       return
     schedule, source = self.rollout.schedule, self.rollout.off_policy_source
@@ -142,11 +152,12 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-  """`gkd evaluate`; see `configs/runs/evaluate.gin`."""
+  """`gkd evaluate`; see `configs/runs/evaluate.gin` and `TrainConfig`."""
 
   output: str
   student: Role
   teacher: Role | None = None
+  compared_with: Mapping[str, Role] = dataclasses.field(default_factory=dict)
   evaluation: EvalConfig
   seed: int = Run.seed
   model_parallelism: int = 1
@@ -157,12 +168,17 @@ class EvaluateConfig:
     if not self.output:
       raise UserError("MODEL_DIR is empty; give the folder of the results")
 
+  @property
+  def roles(self) -> dict[str, Role]:
+    """The models by role."""
+    return _roles(self)
+
   def idle(self, *, through_seqio: bool = False) -> Idle:
     """Macros that have no effect; seqio reads TASK_MODULE from caches too."""
     unread = MODULE_MACROS if through_seqio else ()
     for names, why in idle_in_caches(None, self.evaluation.splits):
       yield [name for name in names if name not in unread], why
-    yield from self.evaluation.idle(has_teacher=self.teacher is not None)
+    yield from self.evaluation.idle(self.roles)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -221,3 +237,21 @@ class SampleConfig:
     yield ["BEAM_ALPHA"], "BEAM_SIZE is 0, so there is no beam search"
     if not self.decoding.is_random:
       yield _SAMPLING[1:], _GREEDY
+
+
+def _roles(config: TrainConfig | EvaluateConfig) -> dict[str, Role]:
+  """The models that there are, by role.
+
+  Raises:
+    UserError: a role of `compared_with` cannot be part of a metric's name.
+  """
+  own = {"student": config.student} | (
+    {"teacher": config.teacher} if config.teacher else {}
+  )
+  for role in config.compared_with:
+    if role in ("student", "teacher") or not re.fullmatch(r"[a-z]\w*", role):
+      raise UserError(
+        f"compared_with has the role {role!r}; expected a name such as 'judge',"
+        " in small letters, other than student and teacher"
+      )
+  return own | dict(config.compared_with)

@@ -20,7 +20,7 @@ log = logging.getLogger("gkd")
 def make_evaluations(
   config: EvalConfig, caches: Sequence[TokenCache]
 ) -> list[Evaluation]:
-  """One evaluation for each split and strategy; KLs once a split.
+  """One evaluation for each split and strategy; distances once a split.
 
   Raises:
     UserError: a cache cannot serve an evaluation; without this it would be
@@ -65,6 +65,7 @@ def make_evaluations(
         sequence_kl=index == 0,
         bootstrap=config.bootstrap,
         score_teacher=config.teacher,
+        distances=tuple(config.distances),
       )
       stem = predictions.stem(evaluation.file_parts)
       if other := by_file.get(stem):

@@ -1,6 +1,6 @@
 """Models by role as a configuration names them: a spec and a checkpoint.
 
-gin builds a `Role` for the student and one for the teacher, see
+gin builds a `Role` for the student and for each frozen model, see
 `configs/models/t5.gin`. A spec is a `LanguageModel`, of any family, or leaves
 the sizes to the checkpoint; `build` makes the model of it.
 """
@@ -21,11 +21,6 @@ from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
-# Of each role: what sets its model, and what its parameters.
-MACROS = {
-  "student": ("STUDENT_MODEL", "INITIAL_CHECKPOINT_PATH"),
-  "teacher": ("TEACHER_MODEL", "TEACHER_CHECKPOINT_PATH"),
-}
 _NOT_IN_SHAPES = (
   "mlp_activations",
   "relative_max_distance",
@@ -51,7 +46,7 @@ class FromCheckpoint:
     Args:
       config: of the family, or its fields where nothing registers the family.
       family: its name.
-      role: "student" or "teacher".
+      role: "student", "teacher" or another.
       path: macro and folder of the checkpoint, for the messages.
     """
     origin = f"{path} holds a model of the family {family!r}"
@@ -109,6 +104,13 @@ def t5(
   return registry.build(config)
 
 
+def checkpoint_macro(role: str) -> str:
+  """The macro of a role's parameters."""
+  if role == "student":
+    return "INITIAL_CHECKPOINT_PATH"
+  return f"{role.upper()}_CHECKPOINT_PATH"
+
+
 def build(
   role: str,
   spec: ModelSpec,
@@ -126,7 +128,7 @@ def build(
     UserError: nothing says the sizes, or given sizes contradict the checkpoint
       in what shapes do not tell.
   """
-  name, path = MACROS[role]
+  name, path = registry.macro_of(role, registry.T5), checkpoint_macro(role)
   if isinstance(spec, LanguageModel):
     model = spec
     if checkpoint is not None:
@@ -188,7 +190,7 @@ def _check_agrees(
   the parameters are loaded.
   """
   family = registry.family_of(model.config)
-  name, path = registry.macro_of(role, family), MACROS[role][1]
+  name, path = registry.macro_of(role, family), checkpoint_macro(role)
   if family != checkpoint.family:
     raise UserError(
       f"{name} is of the model family {family!r}, but {path} of"

@@ -4,6 +4,7 @@ Fields are set by the macros of `configs/runs/`, whose headers document them; a
 default stands in a field here and nowhere else.
 """
 
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from gkd.data.builder.lookup import Overlong
 from gkd.data.cache import TokenCache
 from gkd.data.subset import Subset
 from gkd.evaluation.evaluation import Evaluation
+from gkd.evaluation.sequence_distance import Distance
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.sampling.strategies import Strategy
@@ -133,6 +135,7 @@ class EvalConfig:
   chunk_size: int | None = 64
   bootstrap: int = Evaluation.bootstrap
   teacher: bool = Evaluation.score_teacher
+  distances: Sequence[str] = Evaluation.distances
 
   def __post_init__(self):
     at_least_one(
@@ -141,6 +144,7 @@ class EvalConfig:
     check_range(1, MOST_ROWS, EVAL_BATCH_SIZE=self.batch_size)
     check_range(1, MOST_DRAWS, EVAL_SAMPLES=self.num_samples)
     check_range(0, MOST_DRAWS, EVAL_BOOTSTRAP=self.bootstrap)
+    _ = [Distance.named(name) for name in self.distances]  # refuses others
     splits = tuple(self.eval_splits)
     if len(set(splits)) < len(splits):
       raise UserError(f"EVAL_SPLITS is {splits}; give each split once")
@@ -195,13 +199,15 @@ class EvalConfig:
       )
     return strategies
 
-  def idle(self, *, has_teacher: bool) -> Idle:
-    """Macros that have no effect."""
+  def idle(self, roles: Collection[str]) -> Idle:
+    """Macros that have no effect where there are models of these roles."""
     if not self.beam_size:
       why = "EVAL_BEAM_SIZE is 0, so there is no beam search"
       yield ["EVAL_BEAM_ALPHA"], why
-    if not has_teacher:
-      yield ["EVAL_TEACHER", "EVAL_CHUNK_SIZE"], "there is no teacher"
+    if "teacher" not in roles:
+      yield ["EVAL_TEACHER"], "there is no teacher"
+    if len(roles) == 1:
+      yield ["EVAL_CHUNK_SIZE", "EVAL_DISTANCES"], "there is no teacher"
     if self.data.cache:
       why = "EVAL_CACHE is given and holds its task and split"
       yield ["EVAL_SPLIT", "EVAL_TASK"], why

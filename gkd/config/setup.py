@@ -75,7 +75,7 @@ class Resolved:
     Raises:
       UserError: damaged, or of another model.
     """
-    macro = model_spec.MACROS[role][1]
+    macro = model_spec.checkpoint_macro(role)
     checkpoint = self.checkpoints[role]
     try:
       params = source.load_params(
@@ -112,7 +112,7 @@ def resolve(
   """Opens checkpoints and data and checks that all of it fits together.
 
   Args:
-    roles: {"student": …, "teacher": …}; None for none.
+    roles: {"student": …, "teacher": …, …}; None for none.
     folders: where raw files and caches are.
     mesh: devices of the parameters.
     train: the training data, or the prompts of `gkd sample`.
@@ -172,12 +172,12 @@ def _open(
   for name, role in roles.items():
     if not role.checkpoint and not (name == "student" and random_student):
       raise UserError(
-        f"{model_spec.MACROS[name][1]} is empty; give the folder of a run or of"
-        " a checkpoint"
+        f"{model_spec.checkpoint_macro(name)} is empty; give the folder of a"
+        " run or of a checkpoint"
       )
   checkpoints = {}
   for name, role in roles.items():
-    macro = model_spec.MACROS[name][1]
+    macro = model_spec.checkpoint_macro(name)
     is_past = name == "student" and resumed is not None
     if not role.checkpoint:
       continue
@@ -214,7 +214,8 @@ def _with_tokenizer(
     return dataclasses.replace(data, vocabulary=str(resumed))
   for role, checkpoint in checkpoints.items():
     if tokenizer_folder.load(checkpoint.home) is not None:
-      log.info("VOCABULARY: the tokenizer of %s", model_spec.MACROS[role][1])
+      macro = model_spec.checkpoint_macro(role)
+      log.info("VOCABULARY: the tokenizer of %s", macro)
       return dataclasses.replace(data, vocabulary=str(checkpoint.home))
   return data
 
@@ -251,7 +252,7 @@ def _check_tokenizer(
   role: str, checkpoint: Checkpoint, vocabulary: Vocabulary
 ) -> None:
   """Refuses a checkpoint that was trained with another vocabulary."""
-  macro = model_spec.MACROS[role][1]
+  macro = model_spec.checkpoint_macro(role)
   own = tokenizer_folder.load(checkpoint.home)
   saved_sha256 = checkpoint.metadata.get(VOCABULARY_KEY)
   if own is not None:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import math
+import types
 from typing import NamedTuple
 
 import numpy as np
@@ -35,11 +36,12 @@ _BLOCK = 1 << 20
 
 
 class Score(NamedTuple):
-  """A value and the ends of its 95 % interval, None without one."""
+  """A value, the ends of its 95 % interval and its standard error, or None."""
 
   value: float
   low: float | None = None
   high: float | None = None
+  standard_error: float | None = None
 
 
 class Measure(NamedTuple):
@@ -50,12 +52,14 @@ class Measure(NamedTuple):
     resampled: [R, N] counts of each prompt -> {name: [R]}.
     limit: resamples at most, None for no limit.
     num_prompts: N, where it is over a part of the prompts alone.
+    standard_errors: of the values, where they are known.
   """
 
   values: Mapping[str, float]
   resampled: Callable[[np.ndarray], Mapping[str, np.ndarray]]
   limit: int | None = None
   num_prompts: int | None = None
+  standard_errors: Mapping[str, float] = types.MappingProxyType({})
 
 
 def scores(
@@ -85,7 +89,11 @@ def scores(
             drawn[name].append(values)
       done += len(counts)
   return {
-    name: Score(value, *_ends(drawn[name]))
+    name: Score(
+      value,
+      *_ends(drawn[name]),
+      standard_error=measure.standard_errors.get(name),
+    )
     for measure in measures
     for name, value in measure.values.items()
   }

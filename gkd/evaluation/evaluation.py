@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -13,33 +14,28 @@ from gkd.types import Model
 from gkd.types import UserError
 
 
-class TeacherCache:
-  """Keeps the samples and scores of one teacher with one seed.
+class FrozenCache:
+  """Keeps results of frozen models: samples, scores and distances.
 
-  The last teacher is compared by identity: a new tree of parameters is a new
-  teacher.
+  Models are compared by identity: a new tree of parameters is another model.
   """
 
   def __init__(self):
-    self._owner = (None, None, None)
-    self._values: dict[str, Any] = {}
+    self._kept: dict[str, tuple[tuple, Sequence[Model], Any]] = {}
 
   def get(
     self,
     name: str,
-    teacher: Model,
+    models: Sequence[Model],
     seed: int,
     compute: Callable[[], Any],
   ) -> Any:
-    """The named result, computed at the first request for this teacher."""
-    lm, params, known_seed = self._owner
-    if (
-      lm is not teacher.lm or params is not teacher.params or known_seed != seed
-    ):
-      self._owner, self._values = (teacher.lm, teacher.params, seed), {}
-    if name not in self._values:
-      self._values[name] = compute()
-    return self._values[name]
+    """The named result, computed at the first request for these models."""
+    key = (seed, *((id(model.lm), id(model.params)) for model in models))
+    if name not in self._kept or self._kept[name][0] != key:
+      # With the models, so that nothing else can have their ids.
+      self._kept[name] = key, models, compute()
+    return self._kept[name][-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +57,12 @@ class Evaluation:
     name_split: metrics are `eval/<name>-<split>/…`, for a task of which several
       splits are evaluated.
     score_teacher: score the answers of the teacher, when there is one.
-    sequence_kl: measure the KLs when there is a teacher.
-    chunk_size: positions whose logits exist at once when the KLs are measured,
+    sequence_kl: measure distances to the frozen models, where there are any.
+    distances: names of those that are measured, see `sequence_distance`.
+    chunk_size: positions whose logits exist at once when they are measured,
       None for all; set it where [B, T, V] of two models is too much.
     bootstrap: resamples for the confidence intervals; 0 for none.
-    teacher_cache: results of the teacher; each evaluation has its own.
+    frozen_cache: results of frozen models; each evaluation has its own.
   """
 
   name: str = setting("EVAL_TASK")
@@ -80,12 +77,15 @@ class Evaluation:
   name_split: bool = False
   score_teacher: bool = setting("EVAL_TEACHER", default=True)
   sequence_kl: bool = True
+  distances: Sequence[str] = setting(
+    "EVAL_DISTANCES", default=("forward_kl", "reverse_kl")
+  )
   chunk_size: int | None = None
   bootstrap: int = RESAMPLES
   # Not an argument of __init__: `dataclasses.replace` would hand results for
   # other rows and lengths on to the new evaluation.
-  teacher_cache: TeacherCache = dataclasses.field(
-    init=False, default_factory=TeacherCache, compare=False, repr=False
+  frozen_cache: FrozenCache = dataclasses.field(
+    init=False, default_factory=FrozenCache, compare=False, repr=False
   )
 
   def __post_init__(self):

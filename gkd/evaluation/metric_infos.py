@@ -4,46 +4,44 @@ Names of metrics are for people; whoever compares or plots values reads the
 fields of a `MetricInfo` instead (`metric_info.json` in the folder of a run or
 of `gkd evaluate`).
 
-  metric_infos([evaluation], teacher=True)
+  metric_infos([evaluation], ["student", "teacher"])
   # {"eval/sums/accuracy": MetricInfo(task="sums", split="validation", …), …}
 """
 
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 
 from gkd import files
+from gkd.evaluation import comparisons
 from gkd.evaluation import scores
 from gkd.evaluation.evaluation import Evaluation
 from gkd.metrics import MetricInfo
 from gkd.sampling.params import SamplingParams
 
 FILE_NAME = "metric_info.json"
-_KL_UNITS = {
-  "forward_kl": "nats per sequence",
-  "forward_kl_per_token": "nats per token",
-  "reverse_kl": "nats per sequence",
-  "reverse_kl_per_token": "nats per token",
-}
+_UNITS = {"": "nats per sequence", "_per_token": "nats per token"}
 
 
 def metric_infos(
-  evaluations: Iterable[Evaluation], *, teacher: bool
+  evaluations: Iterable[Evaluation], roles: Collection[str]
 ) -> dict[str, MetricInfo]:
   """Descriptions of the values that `evaluate` returns, by full name.
 
-  The ends of confidence intervals, `<name>_ci_low` and `<name>_ci_high`, have
-  no description of their own.
+  What stands beside a value under a name with one of `metrics.SUFFIXES` has no
+  description of its own.
 
   Args:
     evaluations: the evaluations.
-    teacher: whether the model is compared with a teacher.
+    roles: of the models that there are.
   """
   infos = {}
   for evaluation in evaluations:
-    infos |= _infos(evaluation, teacher)
+    infos |= _infos(evaluation, roles)
   return infos
 
 
@@ -59,7 +57,9 @@ def write(folder: str | os.PathLike, infos: Mapping[str, MetricInfo]) -> None:
     files.write_json(path, content)
 
 
-def _infos(evaluation: Evaluation, teacher: bool) -> dict[str, MetricInfo]:
+def _infos(
+  evaluation: Evaluation, roles: Collection[str]
+) -> dict[str, MetricInfo]:
   strategy, num_samples = evaluation.decoding, evaluation.num_samples
   about = {"task": evaluation.name, "split": evaluation.split}
   drawn = about | {
@@ -68,21 +68,22 @@ def _infos(evaluation: Evaluation, teacher: bool) -> dict[str, MetricInfo]:
   }
   infos = {}
   metrics = scores.describe(evaluation.cache, num_samples, evaluation.num_rows)
-  roles = {"student": ""}
-  if teacher and evaluation.score_teacher:
-    roles["teacher"] = "teacher_"
-  for role, prefix in roles.items():
+  answering = {"student": ""}
+  if "teacher" in roles and evaluation.score_teacher:
+    answering["teacher"] = "teacher_"
+  for role, prefix in answering.items():
     for metric, fields in metrics.items():
       name = evaluation.metric_name(f"{prefix}{metric}", evaluation.label)
       infos[name] = MetricInfo(metric=metric, role=role, **fields, **drawn)
-  if teacher and evaluation.sequence_kl:
-    about["decoding"] = SamplingParams().settings() | {"num_samples": 1}
-    for metric, unit in _KL_UNITS.items():
-      infos[evaluation.metric_name(metric)] = MetricInfo(
-        metric=metric,
-        unit=unit,
-        direction="min",
-        compared_with="teacher",
-        **about,
+  if not evaluation.sequence_kl:
+    return infos
+  about["decoding"] = SamplingParams().settings() | {"num_samples": 1}
+  for pair in comparisons.comparisons(roles):
+    for distance, (suffix, unit) in itertools.product(
+      evaluation.distances, _UNITS.items()
+    ):
+      metric = distance + suffix
+      infos[evaluation.metric_name(pair.metric_name(metric))] = MetricInfo(
+        metric=metric, unit=unit, direction="min", **pair._asdict(), **about
       )
   return infos

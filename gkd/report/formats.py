@@ -102,8 +102,8 @@ def excerpt(value: Any) -> str:
 
 
 def plain(name: str) -> str:
-  """forward_kl -> forward KL."""
-  return re.sub(r"\bkl\b", "KL", name.replace("_", " "))
+  """forward_kl -> forward KL; jsd_0.5 -> JSD 0.5."""
+  return re.sub(r"\b(kl|jsd)\b", lambda m: m[0].upper(), name.replace("_", " "))
 
 
 def unit_sentence(unit: str) -> str:

@@ -21,14 +21,11 @@ from gkd.report import formats
 # {step: value} in order of steps; NaN where a value was not finite.
 Curve = Mapping[int, float]
 # `gkd evaluate` and the training loop add these to the name of a value.
-_BOUNDS = {"low": "_ci_low", "high": "_ci_high"}
-# Values that are shown as curves but have no column of their own.
-_SECONDARY = (
-  "length",
-  "truncation_rate",
-  "forward_kl_per_token",
-  "reverse_kl_per_token",
-)
+_PARTS = {"low": "_ci_low", "high": "_ci_high", "error": "_se"}
+# Values that are shown as curves but have no column of their own: these, and
+# those of a distance beside its sum over a sequence.
+_SECONDARY = ("length", "truncation_rate")
+_SECONDARY_ENDINGS = ("_per_token", "_log_ratio")
 # Numbers of a decoding strategy: name, value that is not shown, text.
 _DECODING = (
   ("temperature", None, "T = {:g}"),
@@ -57,11 +54,12 @@ class Score:
   direction: str = dataclasses.field(default="", compare=False)
   role: str = "student"
   compared_with: str = ""
-  # Beginning of the content hash of the model that is not the student and that
-  # the value belongs to or is compared with.
+  # Beginning of the content hash of the model that it is compared with.
   model: str = ""
-  # End of the confidence interval; "" for the value itself.
-  bound: Literal["low", "high", ""] = ""
+  # The same of the model that it belongs to, where that is not the student.
+  owner: str = ""
+  # End of the confidence interval or standard error; "" for the value itself.
+  bound: Literal["low", "high", "error", ""] = ""
 
   @property
   def group(self) -> str:
@@ -71,7 +69,7 @@ class Score:
   @property
   def bounds(self) -> tuple["Score", "Score"]:
     """The ends of its confidence interval."""
-    low, high = (dataclasses.replace(self, bound=end) for end in _BOUNDS)
+    low, high = (dataclasses.replace(self, bound=x) for x in ("low", "high"))
     return low, high
 
 
@@ -102,13 +100,13 @@ def structured(
   for name, info in infos.items():
     known = {key: info[key] for key in fields & info.keys()}
     known["decoding"] = json.dumps(info.get("decoding"), sort_keys=True)
-    other = info.get("compared_with") or info.get("role", "student")
-    if other != "student":
-      sha256 = roles.get(other, {}).get("content_sha256")
-      known["model"] = sha256[:8] if sha256 else f"of {path}"
+    for field, role in (("model", "compared_with"), ("owner", "role")):
+      if (other := info.get(role) or "student") != "student":
+        sha256 = roles.get(other, {}).get("content_sha256")
+        known[field] = sha256[:8] if sha256 else f"of {path}"
     described[name] = score = Score(**known)
-    for suffix, bound in zip(_BOUNDS.values(), score.bounds, strict=True):
-      described[name + suffix] = bound
+    for bound, suffix in _PARTS.items():
+      described[name + suffix] = dataclasses.replace(score, bound=bound)
   for name in curves.keys() - described.keys():
     described[name] = Score(metric=name) if name.startswith("eval/") else name
   return {described[name]: curve for name, curve in curves.items()}
@@ -130,7 +128,9 @@ def scores(metrics: Iterable[Metric]) -> list[Score]:
 
 def is_headline(score: Score) -> bool:
   """Whether it belongs into a summary."""
-  return score.metric not in _SECONDARY
+  return score.metric not in _SECONDARY and not score.metric.endswith(
+    _SECONDARY_ENDINGS
+  )
 
 
 def title(score: Score, others: Sequence[Score] = ()) -> str:
@@ -142,18 +142,24 @@ def title(score: Score, others: Sequence[Score] = ()) -> str:
 def describe(score: Score, others: Sequence[Score] = ()) -> str:
   """A score by name and decoding: accuracy, T = 0.7.
 
-  Group and compared model are added where the `others`, beside which it stands,
-  have several.
+  The group and the hash of the compared model are added where the `others`,
+  beside which it stands, have several.
   """
   text = formats.plain(score.metric) if score.task else score.metric
   models = {s.model for s in others if s.compared_with == score.compared_with}
-  if score.compared_with and len(models) > 1:
-    text += f" to the {score.compared_with} {score.model}"
+  if score.compared_with and (len(models) > 1 or _is_named(score)):
+    text += f" to the {score.compared_with}"
+    text += f" {score.model}" if len(models) > 1 else ""
   if score.label:
     text += f", {_decoding(score)}"
   if len({other.group for other in others}) == 1:
     return text
   return f"{score.group} {text}".strip()
+
+
+def _is_named(score: Score) -> bool:
+  """Whether its name says what it is compared with: not of the teacher."""
+  return score.compared_with not in ("", "teacher")
 
 
 def _decoding(score: Score) -> str:
@@ -171,7 +177,8 @@ def slug(metric: Metric) -> str:
   """Names a file of it; unique among the scores of one decoding label."""
   if isinstance(metric, Score):
     parts = (metric.task, metric.split, metric.metric, metric.label)
-    metric = "_".join(filter(None, ("eval", *parts, metric.model)))
+    other = metric.compared_with if _is_named(metric) else ""
+    metric = "_".join(filter(None, ("eval", *parts, other, metric.model)))
   return re.sub(r"\W+", "_", metric)
 
 

@@ -149,10 +149,10 @@ def references(
     for metric in metrics_of(runs)
     if isinstance(metric, Score) and metric.role != "student"
   ]
-  for other in sorted(others, key=lambda other: (other.role, other.model)):
-    own = dataclasses.replace(other, role="student", model="")
+  for other in sorted(others, key=lambda other: (other.role, other.owner)):
+    own = dataclasses.replace(other, role="student", owner="")
     if own in scores:
-      models.setdefault((other.role, other.model), {})[own] = other
+      models.setdefault((other.role, other.owner), {})[own] = other
   roles = [role for role, _ in models]
   return {
     f"{role.capitalize()} {model if roles.count(role) > 1 else ''}".strip()

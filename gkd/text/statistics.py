@@ -31,6 +31,19 @@ class Statistics:
     values = self.of_sums(self.values.sum(axis=0))
     return {name: float(value) for name, value in values.items()}
 
+  def standard_errors(self) -> dict[str, float]:
+    """The jackknife's: of a mean s/√N, of a ratio as by the delta method.
+
+    NaN of a single example, or where a value is not finite.
+    """
+    number = len(self.values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+      without = self.of_sums(self.values.sum(axis=0) - self.values)
+      return {
+        name: float(np.std(each) * np.sqrt(number - 1))
+        for name, each in without.items()
+      }
+
   def resampled(self, counts: np.ndarray) -> Mapping[str, np.ndarray]:
     """{metric: [R]} of resamples; `counts` [R, N] float64 of each example."""
     # Not `@`: BLAS adds up in an order that depends on the number of threads.

@@ -106,7 +106,8 @@ def train(
       return state
     identity = run_description.write(run, description, resumed=bool(start))
     sharding = partitioning.batch_sharding(run.mesh)
-    teacher = _teacher(run, first_start=not start)
+    frozen = _frozen(run, first_start=not start)
+    teacher = frozen.get("teacher")
     train_step, vocabulary = run.train_step, run.loader.vocabulary
     scoring_params = None if train_step.teacher is None else teacher.params
     tracked = enter(tracking(run.tracker, run.folder, description))
@@ -123,7 +124,7 @@ def train(
       if run.evaluates(done):
         with recorder.timer("evaluate"):
           evaluated = stop.run_preemptible(
-            lambda: _evaluate(run, student(), teacher, done)
+            lambda: _evaluate(run, student(), frozen, done)
           )
       if evaluated is not None:
         report = periods.due(done, run.periods.report)
@@ -163,8 +164,7 @@ def train(
       recorder.add(means)
       progress.update(1, {"loss": means["loss"].compute()})
 
-    done = start
-    leaving = bool(stop.requested)
+    done, leaving = start, bool(stop.requested)
     # An evaluation that was cut short is due again.
     if done == 0 or "eval" in missing or metadata.get("pending_eval"):
       leaving = finish_step(done)
@@ -279,16 +279,18 @@ def _restored(run: Run, store: Store) -> tuple[int, TrainState, dict[str, Any]]:
   return start, state, metadata
 
 
-def _teacher(run: Run, *, first_start: bool) -> Model | None:
-  """The teacher on the mesh; at the first start its likelihood is logged."""
-  if run.teacher is None:
-    return None
-  teacher = partitioning.place_model(run.teacher, run.mesh)
-  if first_start:
+def _frozen(run: Run, *, first_start: bool) -> dict[str, Model]:
+  """Frozen models on the mesh; the teacher's first likelihood is logged."""
+  frozen = {
+    role: partitioning.place_model(model, run.mesh)
+    for role, model in run.roles.items()
+    if role != "student"
+  }
+  if first_start and "teacher" in frozen:
     sharding = partitioning.batch_sharding(run.mesh)
     batch = jax.device_put(run.loader.batch(0), sharding)
-    sample_logging.log_teacher_nll(teacher, batch)
-  return teacher
+    sample_logging.log_teacher_nll(frozen["teacher"], batch)
+  return frozen
 
 
 def _missing(run: Run, start: int, metadata: Mapping[str, Any]) -> set[str]:
@@ -310,16 +312,15 @@ def _missing(run: Run, start: int, metadata: Mapping[str, Any]) -> set[str]:
 
 
 def _evaluate(
-  run: Run, student: Model, teacher: Model | None, done: int
+  run: Run, student: Model, frozen: Mapping[str, Model], done: int
 ) -> dict[str, float]:
   """Values of all evaluations after `done` steps; changes nothing."""
   values: dict[str, float] = {}
-  roles = {"student": student} | ({"teacher": teacher} if teacher else {})
   for evaluation in run.evaluations:
     answers: list[Sequence[Record]] = []
     scored = evaluate(
       evaluation,
-      roles,
+      {"student": student, **frozen},
       seed=run.seed,
       step=done,
       predictions_dir=str(run.folder / "predictions"),
@@ -328,6 +329,6 @@ def _evaluate(
     )
     values |= scored
     sample_logging.log_evaluation(
-      run, evaluation, done, scored, answers[0], teacher
+      run, evaluation, done, scored, answers[0], frozen.get("teacher")
     )
   return values

@@ -57,8 +57,9 @@ class Run:
   Attributes:
     model_dir: folder of the run; made if missing, resumed if it has a
       checkpoint.
-    roles: the models: "student", which learns, and "teacher", which is frozen
-      and may be missing. The student's parameters are those before step 0: a
+    roles: the models: "student", which learns, "teacher", which is frozen and
+      may be missing, and further frozen ones that evaluations measure the
+      distances to. The student's parameters are those before step 0: a
       run that is resumed never asks for them.
     student_slots: makes Adafactor's slots before step 0, see
       `t5x_adafactor_state`; None for empty ones. With `optimizer.restore`, and
@@ -196,8 +197,7 @@ class Run:
   @functools.cached_property
   def metric_infos(self) -> dict[str, MetricInfo]:
     """What each value of the evaluations is, by its name."""
-    has_teacher = self.teacher is not None
-    return metric_infos.metric_infos(self.evaluations, teacher=has_teacher)
+    return metric_infos.metric_infos(self.evaluations, self.roles)
 
   def evaluates(self, done: int) -> bool:
     """Whether the evaluations run after `done` steps."""

@@ -29,8 +29,6 @@ from gkd.types import Model
 
 CONFIG_FILE = "config.gin"
 MODEL_INFO_FILE = "model-info.txt"
-# Names of the models in "contents".
-INITIAL, TEACHER = "initial_checkpoint", "teacher_checkpoint"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +58,9 @@ def other_settings(run: Run) -> dict[str, tuple[Any, str]]:
   """{name: (setting, the user's name for it)} beside the run's own fields."""
   settings = {"data": (DataSettings.of(run.loader), "DATA")}
   for role, model in run.roles.items():
-    macro = registry.macro_of(role, registry.family_of(model.config))
-    settings[role] = (model.config, macro)
+    if role in ("student", "teacher"):  # others only measure the run
+      macro = registry.macro_of(role, registry.family_of(model.config))
+      settings[role] = (model.config, macro)
   if run.teacher is not None:
     leaves = jax.tree.leaves(run.teacher.params)
     dtypes = sorted({leaf.dtype.name for leaf in leaves})
@@ -70,10 +69,10 @@ def other_settings(run: Run) -> dict[str, tuple[Any, str]]:
 
 
 def describe(run: Run) -> dict[str, Any]:
-  """JSON for run.json; hashes a teacher's parameters where no hash is known."""
+  """JSON for run.json; hashes frozen parameters where no hash is known."""
   hashes_of = {role: model.content_sha256 for role, model in run.roles.items()}
-  if run.teacher is not None and not run.teacher.content_sha256:
-    hashes_of["teacher"] = content_sha256(run.teacher.params)
+  for role in hashes_of.keys() - {"student"}:
+    hashes_of[role] = hashes_of[role] or content_sha256(run.roles[role].params)
   mixture = run.loader.mixture
   contents = _contents(run, hashes_of)
   settings = structured_settings.to_json(run) | {
@@ -160,11 +159,10 @@ def _contents(run: Run, hashes_of: Mapping[str, str]) -> dict[str, str]:
   scored = {str(x.cache.path): _file_hashes(x.cache) for x in run.evaluations}
   if scored:  # however often and under whatever names they are scored
     contents["evaluation_data"] = hashes.content_hash(list(scored.values()))
-  names = {"student": INITIAL, "teacher": TEACHER}
   return contents | {
-    names[role]: sha256
+    f"{'initial' if role == 'student' else role}_checkpoint": sha256
     for role, sha256 in hashes_of.items()
-    if sha256 and role in names
+    if sha256
   }
 
 

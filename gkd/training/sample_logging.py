@@ -23,6 +23,7 @@ from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.predictions import Record
 from gkd.losses.likelihood import score_batch
 from gkd.losses.likelihood import score_tokens
+from gkd.metrics import SUFFIXES
 from gkd.progress import short
 from gkd.text.vocabulary import Vocabulary
 from gkd.training.run import Run
@@ -74,7 +75,7 @@ def log_evaluation(
 ) -> None:
   """Logs scores, the first answers and what the teacher thinks of them."""
   infos, prefix = run.metric_infos, evaluation.metric_name("")
-  ends = {f"{name}{end}" for name in scored for end in ("_ci_low", "_ci_high")}
+  ends = {f"{name}{end}" for name in scored for end in SUFFIXES}
   numbers = []
   for name in [name for name in scored if name not in ends - infos.keys()]:
     unit = infos[name].unit if name in infos else ""

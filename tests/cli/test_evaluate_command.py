@@ -10,6 +10,7 @@ from gkd.cli import evaluate_command
 from gkd.cli import main as command
 from gkd.config import command_records
 from gkd.config import configuration
+from gkd.metrics import SUFFIXES
 from gkd.text.chain_addition import CHARACTERS
 from tests.checkpoints.tiny_models import save_params
 from tests.cli.command_lines import arguments
@@ -99,10 +100,11 @@ def test_several_tasks_and_splits_with_a_teacher(
     names = {n.split("/")[2] for n in values if n.split("/")[1] == part}
     numbers = ["accuracy", "length", "truncation_rate"]
     numbers += [f"teacher_{name}" for name in numbers]
-    for direction in ("forward", "reverse"):
-      numbers += [f"{direction}_kl", f"{direction}_kl_per_token"]
+    kls = [f"{x}_kl" for x in ("forward", "reverse")]
+    kls += [f"{name}_per_token" for name in kls]
     ends = ("", "_ci_low", "_ci_high")
-    assert names == {name + end for name in numbers for end in ends}
+    expected = {name + end for name in numbers + kls for end in ends}
+    assert names == expected | {f"{name}_se" for name in kls}
     # Greedily, the teacher answers as its copy does.
     for name in ("accuracy", "length", "length_ci_low"):
       ours = values[f"eval/{part}/{name}"]
@@ -118,6 +120,20 @@ def test_several_tasks_and_splits_with_a_teacher(
   assert f"{task}, validation: 6 prompts, greedily" in out
   assert "other, test: 6 prompts, greedily" in out
   assert "teacher   95 % interval" in out
+
+
+def test_a_model_of_another_role_is_compared_with(alone, scores, saved):
+  file = "--gin_file=runs/oracle.gin"
+  oracle = f"--gin.ORACLE_CHECKPOINT_PATH={saved}"
+  more = ["--gin.EVAL_DISTANCES=('jsd_0.5',)", "--gin.EVAL_BOOTSTRAP=0"]
+  values = scores(*alone, file, oracle, *more)
+  names = {name.split("/")[2] for name in values}
+  numbers = {f"jsd_0.5{unit}_to_oracle" for unit in ("", "_per_token")}
+  assert names == {"accuracy", "length", "truncation_rate"} | {
+    name + end for name in numbers for end in ("", "_se")
+  }
+  # It is the model itself.
+  assert values["eval/chain_addition_easy/jsd_0.5_to_oracle"] < 1e-6
 
 
 def test_samples_are_voted_on_and_no_intervals_if_not_asked_for(
@@ -148,7 +164,7 @@ def test_a_beam_search_beside_greedy_and_alone(
   both = scores(*search)
   out = capsys.readouterr().out
   assert "  greedily\n  …_beam4: by a search with 4 beams, alpha 0.6\n" in out
-  names = {name.split("/")[2] for name in both if "_ci_" not in name}
+  names = {n.split("/")[2] for n in both if not n.endswith(SUFFIXES)}
   own = {"accuracy", "length", "truncation_rate"}
   own |= {f"{name}_beam4" for name in own}
   kls = {f"{x}_kl" for x in ("forward", "reverse")}
@@ -212,6 +228,10 @@ EVAL_TEACHER=True
   --gin.EVAL_TEACHER has no effect: there is no teacher; leave it out
 EVAL_CHUNK_SIZE=8
   --gin.EVAL_CHUNK_SIZE has no effect: there is no teacher
+EVAL_DISTANCES=('jsd',)
+  EVAL_DISTANCES has 'jsd'; expected forward_kl, reverse_kl, jsd_0.5 or
+EVAL_DISTANCES=('jsd_0.5',)
+  --gin.EVAL_DISTANCES has no effect: there is no teacher
 EVAL_BEAM_ALPHA=0.0
   --gin.EVAL_BEAM_ALPHA has no effect: EVAL_BEAM_SIZE is 0, so there is no
 EVAL_BEAM_SIZE=1.5

@@ -30,6 +30,7 @@ PATHS = (
   "OUTPUT_DIR",
   "INITIAL_CHECKPOINT_PATH",
   "TEACHER_CHECKPOINT_PATH",
+  "ORACLE_CHECKPOINT_PATH",
 )
 TINY_TASK = "test/tiny.gin"
 ON_POLICY = "methods/gkd_on_policy.gin"
@@ -58,6 +59,12 @@ RECIPES = {
     ["runs/evaluate.gin"],
     [TINY_TASK],
     TINY + TEACHER,
+    EvaluateConfig,
+  ),
+  "runs/oracle.gin": (
+    ["runs/evaluate.gin"],
+    [TINY_TASK],
+    [*TINY, "ORACLE_MODEL=%TINY"],
     EvaluateConfig,
   ),
   "runs/sample.gin": ([], [TINY_TASK], TINY, SampleConfig),
@@ -383,6 +390,7 @@ def test_a_default_stands_in_the_field_of_a_record_alone():
     "INITIAL_CHECKPOINT_PATH",  # required but for training
     "OBJECTIVE",
     "OPTIMIZER",
+    "ORACLE",
     "STUDENT",
     "TASK_MODULE",  # T5X's MIXTURE_OR_TASK_MODULE
     "TEACHER",

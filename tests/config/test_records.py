@@ -173,12 +173,14 @@ def test_values_of_another_strategy_have_no_effect(fields, expected):
 
 
 def test_only_a_teacher_or_a_search_gives_some_values_an_effect():
-  def idle(config, has_teacher):
-    listed = config.idle(has_teacher=has_teacher)
+  def idle(config, *roles):
+    listed = config.idle(["student", *roles])
     return [name for names, _ in listed for name in names]
 
   data = dataclasses.replace(DATA, cache="")
   search = records.EvalConfig(data=data, beam_size=4)
-  assert idle(search, True) == []
-  assert idle(search, False) == ["EVAL_TEACHER", "EVAL_CHUNK_SIZE"]
-  assert idle(records.EvalConfig(data=data), True) == ["EVAL_BEAM_ALPHA"]
+  assert idle(search, "teacher") == []
+  assert idle(search, "judge") == ["EVAL_TEACHER"]
+  distances = ["EVAL_CHUNK_SIZE", "EVAL_DISTANCES"]
+  assert idle(search) == ["EVAL_TEACHER", *distances]
+  assert idle(records.EvalConfig(data=data), "teacher") == ["EVAL_BEAM_ALPHA"]

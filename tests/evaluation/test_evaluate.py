@@ -13,7 +13,7 @@ import pytest
 
 from gkd import files
 from gkd import keys
-from gkd.evaluation import evaluate
+from gkd.evaluation import job
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.types import UserError
@@ -180,13 +180,13 @@ def test_forward_kl_is_taken_on_teacher_text_and_reverse_on_student_text():
 def writers(monkeypatch):
   """The models that generated a batch, in order."""
   roles = []
-  generate = evaluate.generate
+  generate = job.generate
 
   def counting(model, *args, **kwargs):
     roles.append("teacher" if model.lm is table_model.TEACHER else "student")
     return generate(model, *args, **kwargs)
 
-  monkeypatch.setattr(evaluate, "generate", counting)
+  monkeypatch.setattr(job, "generate", counting)
   return roles
 
 
@@ -307,7 +307,7 @@ def test_a_model_that_is_not_finite_has_no_scores(
 
 
 def test_an_evaluation_without_memory_names_its_macros(monkeypatch):
-  monkeypatch.setattr(evaluate, "generate", lambda *_, **__: jnp.zeros(1 << 50))
+  monkeypatch.setattr(job, "generate", lambda *_, **__: jnp.zeros(1 << 50))
   message = r"memory is out \(Out of memory .*\); lower EVAL_BATCH_SIZE"
   with pytest.raises(UserError, match=message):
     run(make_params(), make_evaluation())
@@ -319,9 +319,9 @@ def test_an_altered_copy_measures_on_its_own_rows():
   teacher = make_params(1, echo=9.0)
   whole = make_evaluation()
   run(make_params(0), whole, teacher=teacher)
-  part = dataclasses.replace(whole, num_examples=1)
+  part = dataclasses.replace(whole, num_examples=2)
   copied = run(make_params(0), part, teacher=teacher)
-  fresh = make_evaluation(num_examples=1)
+  fresh = make_evaluation(num_examples=2)
   assert copied == run(make_params(0), fresh, teacher=teacher)
 
 
@@ -330,11 +330,12 @@ def test_only_a_long_evaluation_shows_every_phase_in_prompts(
 ):
   run(make_params(), make_evaluation())
   assert capsys.readouterr().err == ""
-  monkeypatch.setattr(evaluate, "_QUIET_SECONDS", 0.0)
+  monkeypatch.setattr(job, "_QUIET_SECONDS", 0.0)
   run(make_params(), make_evaluation(), teacher=make_params(1))
   lines = capsys.readouterr().err.splitlines()
-  names = ["answers", "text of the teacher", "text of the student"]
-  names += ["forward KL", "reverse KL"]
+  names = ["answers"]
+  for text in ("text of the teacher", "text of the student"):
+    names += [text, f"student and teacher on {text}"]
   assert [line.split(" · ")[0] for line in lines] == [
     f"toy test, {name}: 5/5" for name in names
   ]
@@ -352,12 +353,14 @@ def test_every_number_has_its_interval_and_contains_it():
   values = run(make_params(echo=2.0), evaluation, teacher=make_params(1))
   own = [f"{n}_t1" for n in ("accuracy", "length", "truncation_rate")]
   names = own + [f"teacher_{n}" for n in own]
-  names += ["forward_kl", "forward_kl_per_token"]
-  names += ["reverse_kl", "reverse_kl_per_token"]
+  distances = ["forward_kl", "forward_kl_per_token"]
+  distances += ["reverse_kl", "reverse_kl_per_token"]
   ends = ("", "_ci_low", "_ci_high")
-  # The ends follow their value.
-  assert list(values) == [f"eval/toy/{n}{end}" for n in names for end in ends]
-  for name in names:
+  # The ends follow their value, the standard error of a distance follows them.
+  expected = [name + end for name in names for end in ends]
+  expected += [name + end for name in distances for end in (*ends, "_se")]
+  assert list(values) == [f"eval/toy/{name}" for name in expected]
+  for name in names + distances:
     value, low, high = (values[f"eval/toy/{name}{end}"] for end in ends)
     assert low <= value <= high, name
     wide = "accuracy" in name or name.endswith("_kl")
@@ -378,6 +381,8 @@ def test_interval_of_the_kl_is_that_of_the_mean_over_prompts():
   assert values[name] == pytest.approx(each.mean(), rel=1e-4)
   expected = 1.96 * each.std() / np.sqrt(60)
   assert half == pytest.approx(expected, rel=0.1)
+  error = values[f"{name}_se"]
+  assert error == pytest.approx(each.std() / np.sqrt(59), rel=1e-4)
 
 
 def test_predictions_that_do_not_fit_on_the_disk_are_one_line(

@@ -19,19 +19,20 @@ KLS = [
 
 
 def test_names_and_fields_say_task_split_role_and_decoding(caches):
-  def infos(teacher, **fields):
+  def infos(*roles, **fields):
     evaluation = make_evaluation(caches["validation"], **fields)
-    return metric_infos.metric_infos([evaluation], teacher=teacher)
+    return metric_infos.metric_infos([evaluation], ["student", *roles])
 
   own = ["accuracy", "length", "truncation_rate"]
   alone = {f"eval/sums/{name}" for name in own}
   by_teacher = [f"teacher_{name}" for name in own]
-  assert set(infos(False)) == alone
-  assert set(infos(True)) == {f"eval/sums/{n}" for n in own + by_teacher + KLS}
-  without = infos(True, sequence_kl=False, score_teacher=False)
+  assert set(infos()) == alone
+  names = {f"eval/sums/{n}" for n in own + by_teacher + KLS}
+  assert set(infos("teacher")) == names
+  without = infos("teacher", sequence_kl=False, score_teacher=False)
   assert set(without) == alone
   several = infos(
-    True,
+    "teacher",
     decoding=SamplingParams(temperature=0.5),
     num_samples=3,
     label="t0.5",
@@ -63,7 +64,7 @@ def test_the_file_keeps_what_other_evaluations_wrote(caches, tmp_path):
   path = tmp_path / metric_infos.FILE_NAME
   path.write_text(json.dumps({"eval/other/bleu": {"metric": "bleu"}}))
   evaluation = make_evaluation(caches["validation"])
-  infos = metric_infos.metric_infos([evaluation], teacher=False)
+  infos = metric_infos.metric_infos([evaluation], ["student"])
   metric_infos.write(tmp_path, infos)
   written = json.loads(path.read_text())
   assert written["eval/other/bleu"] == {"metric": "bleu"}
@@ -74,7 +75,7 @@ def test_the_file_keeps_what_other_evaluations_wrote(caches, tmp_path):
 def test_the_signature_of_a_metric_is_kept(caches, tmp_path):
   cache = TokenCache(caches["validation"].path)
   vars(cache)["metric_fns"] = [metrics.bleu_zh, *cache.metric_fns]
-  infos = metric_infos.metric_infos([make_evaluation(cache)], teacher=False)
+  infos = metric_infos.metric_infos([make_evaluation(cache)], ["student"])
   metric_infos.write(tmp_path, infos)
   written = json.loads((tmp_path / metric_infos.FILE_NAME).read_text())
   signature = written["eval/sums/bleu_zh"]["signature"]
@@ -92,7 +93,7 @@ def exact_number(targets, predictions):
 def test_a_metric_that_refuses_empty_answers_is_not_described(caches, caplog):
   cache = TokenCache(caches["validation"].path)
   vars(cache)["metric_fns"] = [exact_number, *cache.metric_fns]
-  infos = metric_infos.metric_infos([make_evaluation(cache)], teacher=False)
+  infos = metric_infos.metric_infos([make_evaluation(cache)], ["student"])
   names = ("accuracy", "length", "truncation_rate")
   assert set(infos) == {f"eval/sums/{name}" for name in names}
   assert (

@@ -36,7 +36,7 @@ def score(**fields) -> Score:
 
 
 def teacher(model="big") -> Score:
-  return score(role="teacher", model=model)
+  return score(role="teacher", owner=model)
 
 
 def kl(model="big", **fields) -> Score:

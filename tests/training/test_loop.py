@@ -12,11 +12,13 @@ from gkd import partitioning
 from gkd.data.loader import Loader
 from gkd.evaluation.metric_infos import metric_infos
 from gkd.losses.objective import CrossEntropy
+from gkd.metrics import SUFFIXES
 from gkd.progress import short
 from gkd.text import tokenizer_folder
 from gkd.training import loop
 from gkd.training.optimizer import starting_at
 from gkd.training.rollout import Rollout
+from gkd.types import Model
 from gkd.types import UserError
 from tests import child
 from tests import tiny
@@ -127,9 +129,14 @@ def test_evaluation_leaves_training_as_it_is(
   """And says how the student does."""
   caplog.set_level(logging.INFO, logger="gkd")
   evaluation = make_evaluation(caches["validation"])
+  frozen = {
+    role: Model(TEACHER, parameters(TEACHER, seed))
+    for role, seed in (("teacher", 1), ("judge", 2))
+  }
   run = make_run(
     tmp_path,
     caches,
+    roles={"student": Model(STUDENT, parameters(STUDENT, 0)), **frozen},
     evaluations=(evaluation,),
     eval=2,
     eval_first=True,
@@ -139,6 +146,9 @@ def test_evaluation_leaves_training_as_it_is(
   evaluated = [r for r in records(tmp_path) if "eval/sums/accuracy" in r]
   assert [record["step"] for record in evaluated] == [0, 2, 4, 6]
   assert {"eval/sums/forward_kl", "eval/sums/reverse_kl"} <= evaluated[0].keys()
+  of_teacher = {r["eval/sums/teacher_forward_kl_to_judge"] for r in evaluated}
+  assert len(of_teacher) == 1
+  assert len({r["eval/sums/forward_kl_to_judge"] for r in evaluated}) > 1
   said = [m for m in caplog.messages if m.startswith("step ")]
   assert len(said) == 4
   head, *shown = said[-1].splitlines()
@@ -190,9 +200,11 @@ def test_every_promised_number_and_file_is_written(
   expected |= {f"eval/sums/{x}" for x in ("accuracy", *distances)}
   expected |= {f"eval/sums/{x}_per_token" for x in distances}
   assert expected <= names.keys()
-  reported = {x for x in names if x.startswith("eval/") and "_ci_" not in x}
+  reported = {
+    x for x in names if x.startswith("eval/") and not x.endswith(SUFFIXES)
+  }
   (evaluation,) = run.evaluations
-  assert set(metric_infos([evaluation], teacher=True)) == reported
+  assert set(metric_infos([evaluation], run.roles)) == reported
   assert all(names[f"time/{phase}_seconds"] > 0 for phase in phases)
   other = {"dataset": "teacher", "teacher": "dataset"}[off_policy_source]
   assert f"train/loss/{other}" not in names

@@ -183,6 +183,17 @@ def test_a_teacher_is_known_by_its_parameters(begin, with_student):
   assert ask(roles=with_student(params=params)) == []
 
 
+def test_a_model_to_compare_with_may_leave_but_not_change(begin, with_student):
+  def with_judge(seed):
+    params = tiny.parameters(tiny.TEACHER, seed)
+    return {**with_student(), "judge": Model(tiny.TEACHER, params)}
+
+  ask = begin(roles=with_judge(2))
+  assert ask() == ask(roles=with_student()) == []
+  message = refused(ask, roles=with_judge(3))
+  assert "the content of the judge checkpoint: '" in message
+
+
 @pytest.mark.parametrize(
   ("changes", "line"),
   [

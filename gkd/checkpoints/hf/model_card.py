@@ -11,6 +11,7 @@ from typing import Any
 
 import gkd
 from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.metrics import SUFFIXES
 from gkd.models import sizes
 from gkd.models import t5_params
 
@@ -38,7 +39,6 @@ _NO_CACHE = (
   "\n\nIts decoder is deeper than its encoder: transformers 5 generates from it"
   " with `model.generate(…, use_cache=False)` alone."
 )
-_BOUNDS = ("_ci_low", "_ci_high")
 
 
 def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
@@ -119,12 +119,12 @@ def _usage(checkpoint: Checkpoint) -> str:
 def _scores(checkpoint: Checkpoint) -> str:
   """A row a metric; the bounds of an interval go beside it."""
   step, scores = _evaluation(checkpoint)
-  names = sorted(name for name in scores if not name.endswith(_BOUNDS))
+  names = sorted(name for name in scores if not name.endswith(SUFFIXES))
   if not names:
     return f"Scores: {_UNKNOWN}; no evaluation was found beside the model."
   rows = []
   for name in names:
-    bounds = [scores.get(name + end) for end in _BOUNDS]
+    bounds = [scores.get(name + end) for end in SUFFIXES[:2]]
     interval = ""
     if None not in bounds:
       interval = " to ".join(f"{bound:.4g}" for bound in bounds)
