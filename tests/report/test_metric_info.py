@@ -8,6 +8,7 @@ import pytest
 from gkd.report import metric_info
 from gkd.report.metric_info import Score
 from tests.report.example_runs import BEAM
+from tests.report.example_runs import KL
 from tests.report.example_runs import kl
 from tests.report.example_runs import score
 from tests.report.example_runs import teacher
@@ -67,8 +68,29 @@ def test_title_says_what_tells_scores_apart():
   assert metric_info.describe(two[2], two) == "accuracy"
 
 
+def test_a_distance_to_another_role_than_the_teacher_is_named():
+  beside = [kl("a"), kl("b", compared_with="judge"), kl("c", metric="jsd_0.5")]
+  names = [metric_info.describe(each, beside[:2]) for each in beside]
+  assert names == ["forward KL", "forward KL to the judge", "JSD 0.5"]
+
+
+def test_what_stands_beside_a_value_is_a_part_of_it():
+  """And a distance knows both models, of which neither may be the student."""
+  distance = KL | {"task": "toy", "compared_with": "judge", "role": "teacher"}
+  name = "eval/toy/teacher_forward_kl_to_judge"
+  roles = {"teacher": {"content_sha256": "1" * 64}, "judge": {}}
+  names = (name, f"{name}_ci_low", f"{name}_se")
+  curves = {key: {0: 1.0} for key in names}
+  about = {"roles": roles}
+  found = metric_info.structured(curves, {name: distance}, about, "r")
+  assert [part.bound for part in found] == ["", "low", "error"]
+  assert {(x.model, x.owner) for x in found} == {("of r", "11111111")}
+  assert metric_info.scores(found) == []
+
+
 def test_names_of_charts_differ():
   scores = [score(), score(split="dev"), kl("a"), kl("b"), BEAM_SCORE]
+  scores += [kl("a", compared_with="judge")]
   assert len(set(map(metric_info.slug, scores))) == len(scores)
 
 
