@@ -18,6 +18,7 @@ from gkd.cli import cache_table
 from gkd.cli.parser import DEFAULT_CACHE_DIR
 from gkd.config import configuration
 from gkd.config import gin_table
+from gkd.config.datasets import check_files
 from gkd.config.datasets import open_mixture
 from gkd.config.records import DataConfig
 from gkd.config.records import Folders
@@ -66,6 +67,7 @@ def make(args: argparse.Namespace, folders: Folders) -> None:
   splits = configured_splits()
   if args.split:
     splits = [dataclasses.replace(splits[0], split=s) for s in args.split]
+  check_files(splits, folders)
   caches: list[TokenCache] = []
   for data in splits:
     mixture = open_mixture(
@@ -172,6 +174,7 @@ def vocabulary(args: argparse.Namespace, folders: Folders) -> None:
     lengths=dict.fromkeys(data.lengths, _UNCUT),
     cache="",
   )
+  check_files([data], folders)
   with tempfile.TemporaryDirectory() as scratch:
     scratch_folders = dataclasses.replace(folders, cache_dir=scratch)
     caches = open_mixture(data, scratch_folders).caches

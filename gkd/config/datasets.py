@@ -25,6 +25,7 @@ from gkd.data.builder import mixture_rates
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.data.mixture import Mixture
+from gkd.text import file_rows
 from gkd.text.data_files import TASK_MODULE
 from gkd.text.vocabulary import Vocabulary
 from gkd.text.vocabulary import first_difference
@@ -146,6 +147,13 @@ def check_split_names(
     if not (train.cache or data.cache):
       for task in train.mixture or [train.task]:
         _refuse_shared_rows(task, train.split, data.task, data.split)
+
+
+def check_files(used: Iterable[DataConfig], folders: Folders) -> None:
+  """Refuses own files without the columns of DATA_FIELDS, before TensorFlow."""
+  for data in used:
+    if data.own.files and not data.cache:
+      file_rows.check(folders.data_dir or ".", data.own, data.split)
 
 
 def check_disjoint(train: Mixture, evaluation: TokenCache) -> None:

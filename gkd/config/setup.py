@@ -137,6 +137,7 @@ def resolve(
     splits = evaluation.splits
   if train is not None:
     datasets.check_split_names(train, splits)
+  datasets.check_files([*splits, *([train] if train else [])], folders)
   data = splits[0] if train is None else train
   # Opened first where it is given, as only a cache knows its vocabulary; made
   # last, for models that can read it.

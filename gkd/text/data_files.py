@@ -6,7 +6,7 @@
     metrics=["rouge"],
   )
 
-`gkd.tasks.file_task` makes a task of it.
+`file_rows` reads them, and `gkd.tasks.file_task` makes a task of them.
 """
 
 from collections.abc import Mapping

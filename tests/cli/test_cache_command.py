@@ -179,6 +179,19 @@ def test_completions_of_one_prompt_are_no_repetition(tmp_path, capsys):
   assert "repeated prompts" not in capsys.readouterr().out
 
 
+def test_a_wrong_column_is_found_before_anything_is_tokenised(tmp_path, capsys):
+  for split, column in (("train", "country"), ("test", "land")):
+    (tmp_path / f"{split}.csv").write_text(f"{column},city\nPeru,Lima\n")
+  fields = "DATA_FIELDS = {'inputs': 'country', 'targets': 'city'}"
+  own = GIN.replace("TASK_MODULE = 'repeated_prompts'", "DATA_FILES = '.'")
+  (tmp_path / "own.gin").write_text(own + fields)
+  flags = [f"--gin_file={tmp_path / 'own.gin'}", f"--data_dir={tmp_path}"]
+  assert run("make", *flags, f"--cache_dir={tmp_path / 'caches'}") == 2
+  said = capsys.readouterr().err
+  assert "test.csv, line 2: there is no column 'country', but land, " in said
+  assert not (tmp_path / "caches").exists()
+
+
 def test_list_of_nothing_says_how_to_make_one(tmp_path, capsys):
   assert run("list", f"--cache_dir={tmp_path}") == 0
   assert "make one with gkd cache make" in capsys.readouterr().out

@@ -73,7 +73,7 @@ def own_vocabulary(spec: CacheSpec) -> Vocabulary | None:
   """That of the task, which the caches of it have too; None: it has none."""
   if path := lookup.find(dataclasses.replace(spec, vocabulary=None)):
     return caches.TokenCache(path).vocabulary
-  if not (spec.task_module and _has_seqio()):
+  if not spec.task_module or spec.data_files or not _has_seqio():
     return None
   from gkd.data.builder import seqio_source
 

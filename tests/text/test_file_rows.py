@@ -1,4 +1,4 @@
-"""Tasks from files of the user's own, and what is said of a wrong row."""
+"""Rows of files of the user's own, and what is said of a wrong one."""
 
 import gzip
 import json
@@ -7,10 +7,8 @@ import sys
 import pyarrow as pa
 from pyarrow import parquet
 import pytest
-import seqio
 
-from gkd.tasks import file_task
-from gkd.text.characters import ByteVocabulary
+from gkd.text import file_rows
 from gkd.text.data_files import DataFiles
 from gkd.types import UserError
 
@@ -49,14 +47,10 @@ def save_to_disk(folder, table):
 
 
 def splits(folder, **settings):
-  """{split: rows} of the task that the settings make."""
-  settings = {"fields": FIELDS, **settings}
-  data_files = DataFiles(**settings)
-  file_task.register(
-    folder, ByteVocabulary(), task="own", data_files=data_files
-  )
-  source = seqio.TaskRegistry.get("own").source
-  return {split: list(source.examples(split)) for split in source.splits}
+  """{split: rows} of the files that the settings name."""
+  own = DataFiles(**{"fields": FIELDS, **settings})
+  names = file_rows.splits(folder, own.files)
+  return {s: list(file_rows.rows(folder, names, own.columns, s)) for s in names}
 
 
 @pytest.mark.parametrize(
@@ -106,7 +100,7 @@ def test_references_are_a_list_and_an_empty_target_is_a_prompt(tmp_path):
   assert [row["targets"] for row in rows] == ["", "x", "z"]
   assert [row["references"] for row in rows] == [[], ["x", "y"], ["z"]]
   prompts = splits(tmp_path, files=".", fields={"inputs": "q"})["train"]
-  assert [row["targets"] for row in prompts] == ["", "", ""]
+  assert prompts == [{"inputs": "a"}, {"inputs": "b"}, {"inputs": "c"}]
 
 
 @pytest.mark.parametrize(
@@ -152,6 +146,20 @@ def test_what_is_wrong_is_told_with_file_and_row(
   with pytest.raises(UserError, match=message) as caught:
     splits(tmp_path, files={"train": name})
   assert str(tmp_path / name) in str(caught.value)
+
+
+def test_the_first_row_of_each_file_of_a_split_that_is_here_is_checked(
+  tmp_path,
+):
+  own = DataFiles(files=".", fields=FIELDS)
+  write(tmp_path / "test.csv", "no,label\n1,2\n")
+  for shard, content in enumerate((CSV + "late\n", CSV)):
+    write(tmp_path / f"train-0000{shard}-of-00002.csv", content)
+  file_rows.check(tmp_path, own, "train")
+  file_rows.check(tmp_path, DataFiles(files={"train": "x.csv"}), "train")
+  write(tmp_path / "train-00001-of-00002.csv", "land,city\nPeru,Lima\n")
+  with pytest.raises(UserError, match=r"1-of-00002.csv, line 2: .*DATA_FIELDS"):
+    file_rows.check(tmp_path, own, "train")
 
 
 def test_without_pyarrow_the_message_says_what_to_install(
