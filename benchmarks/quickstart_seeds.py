@@ -30,6 +30,7 @@ from scipy import stats
 from gkd import files
 from gkd.experiments.quickstart import result_rows
 from gkd.report import page
+from gkd.report import read
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results" / "quickstart"
@@ -102,9 +103,10 @@ def publish(folders: Sequence[Path], results: Path, readme: Path) -> None:
     for name, folder in curves.items():
       if folder.is_dir():
         (Path(scratch) / name).symlink_to(folder)
-    page.write_report([scratch], str(results / "report.html"))
+    runs = read.read([scratch])
+    page.write_report(runs, str(results / "report.html"))
     shown = re.findall(r"plots/(\w+\.png)", (results / "README.md").read_text())
-    for plot in map(Path, page.write_plots([scratch], f"{scratch}/plots")):
+    for plot in map(Path, page.write_plots(runs, f"{scratch}/plots")):
       if plot.name in shown:
         shutil.copy(plot, results / "plots")
 

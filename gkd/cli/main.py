@@ -164,14 +164,18 @@ def _bench(args) -> None:
 
 def _report(args) -> None:
   from gkd.report import page
+  from gkd.report import read
 
   files.check_file(args.output, "--output", page.MARK)
-  dirs, folder = [_expanded(path) for path in args.dirs], _expanded(args.plots)
+  runs, folder = (
+    read.read(list(map(_expanded, args.dirs))),
+    _expanded(args.plots),
+  )
   if args.plots:
-    page.check_plots(dirs, folder, "--plots")
-  print(f"written to {page.write_report(dirs, _expanded(args.output))}")
+    page.check_plots(runs, folder, "--plots")
+  print(f"written to {page.write_report(runs, _expanded(args.output))}")
   if args.plots:
-    plots = page.write_plots(dirs, folder)
+    plots = page.write_plots(runs, folder)
     print(f"{len(plots)} plots in {args.plots}")
 
 

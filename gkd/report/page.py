@@ -4,7 +4,7 @@ The page loads nothing from outside and can be mailed or attached as it is; a
 script sorts its tables, and nothing else needs one. The same files give the
 same page. What it looks like stands in page.html.j2, style.css and sort.js.
 
-  write_report(["runs/sft", "runs/gkd"], "report.html")
+  write_report(read.read(["runs/sft", "runs/gkd"]), "report.html")
 """
 
 from collections.abc import Mapping
@@ -37,51 +37,49 @@ _MOST_NATS = 6.0
 _PNG_SECTIONS = ("Evaluation", "Training", "Time and memory")
 
 
-def write_report(dirs: Sequence[str], output: str) -> str:
+def write_report(collection: read.Collection, output: str) -> str:
   """Writes the report of some runs atomically.
 
   Args:
-    dirs: directories of runs, of sets of runs, or with a results.json.
+    collection: what `read.read` found.
     output: path of the page; its folder is made.
 
   Returns:
     Path of the page.
 
   Raises:
-    UserError: a directory does not exist, has nothing to report, or holds a
-      file that cannot be read; the page cannot be written.
+    UserError: the page cannot be written.
   """
-  text = render(read.read(dirs))
+  text = render(collection)
   with files.explaining(f"cannot write {output}"):
     os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
     files.write_text(output, text)
   return output
 
 
-def write_plots(dirs: Sequence[str], directory: str) -> list[str]:
+def write_plots(collection: read.Collection, directory: str) -> list[str]:
   """Writes the report's charts as PNG files; returns their paths."""
-  drawn = _plotted(dirs)
+  drawn = _plotted(collection)
   with files.explaining(f"cannot write {directory}"):
     return [pictures.write_png(chart, directory) for chart in drawn]
 
 
-def check_plots(dirs: Sequence[str], directory: str, name: str) -> None:
+def check_plots(collection: read.Collection, directory: str, name: str) -> None:
   """Refuses a folder where `write_plots` would replace files of others.
 
   Args:
-    dirs: as of `write_plots`.
+    collection: as of `write_plots`.
     directory: for the PNG files.
     name: of the flag, for the message.
   """
   files.check_folder(directory, name)
-  for chart in _plotted(dirs):
+  for chart in _plotted(collection):
     file = pictures.png_file(chart, directory)
     if os.path.lexists(file):
       files.check_file(file, name, pictures.MARK)
 
 
-def _plotted(dirs: Sequence[str]) -> list[charts.Chart]:
-  collection = read.read(dirs)
+def _plotted(collection: read.Collection) -> list[charts.Chart]:
   drawn = results.charts(collection.results)
   for title, section in sections.sections(collection.runs).items():
     if title.startswith(_PNG_SECTIONS):

@@ -8,6 +8,7 @@ import functools
 import pytest
 
 from gkd.report import page as report
+from gkd.report.read import read as read_runs
 from tests.report import browser
 from tests.report.example_runs import ACCURACY
 from tests.report.example_runs import KL
@@ -97,7 +98,9 @@ def page(tmp_path_factory):
   _run(folder, "gkd_on_policy_reverse_kl_temperature_0.1_warmup_2000", [1], 40)
   _run(folder, "anamewithoutanyplacewhereitmaybebrokenintoparts", powers, 30.0)
   write(folder / "sft" / "eval", values={"eval/toy/accuracy": 25.0})
-  return report.write_report([str(folder)], str(folder / "report.html"))
+  return report.write_report(
+    read_runs([str(folder)]), str(folder / "report.html")
+  )
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import re
 import pytest
 
 from gkd.report import page
+from gkd.report.read import read as read_runs
 from tests.report.example_runs import ACCURACY
 from tests.report.example_runs import KL
 from tests.report.example_runs import write
@@ -53,7 +54,9 @@ def read(path):
 
 
 def report(folder):
-  return read(page.write_report([str(folder)], str(folder / "report.html")))
+  return read(
+    page.write_report(read_runs([str(folder)]), str(folder / "report.html"))
+  )
 
 
 def trained(directory, accuracy, *, prompt="2 + 3 = ?"):
@@ -118,7 +121,8 @@ def drawn(tmp_path_factory):
   """Source and text of the page of `runs`, drawn once."""
   folder = set_of_runs(tmp_path_factory.mktemp("runs"))
   output = folder / "out" / "report.html"
-  assert page.write_report([str(folder)], str(output)) == str(output)
+  runs = read_runs([str(folder)])
+  assert page.write_report(runs, str(output)) == str(output)
   return read(output)
 
 
@@ -250,7 +254,7 @@ def test_page_of_one_bare_run_has_no_empty_section(tmp_path):
 
 def test_plots_are_written_as_png(tmp_path):
   folder = set_of_runs(tmp_path)
-  paths = page.write_plots([str(folder)], str(folder / "plots"))
+  paths = page.write_plots(read_runs([str(folder)]), str(folder / "plots"))
   names = {pathlib.Path(path).name for path in paths}
   assert names >= {
     "scores.png",

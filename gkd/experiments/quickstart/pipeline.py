@@ -37,6 +37,7 @@ from gkd.config.records import check_seed
 from gkd.experiments.quickstart import result_rows
 from gkd.experiments.quickstart.stages import Stages
 from gkd.report import page
+from gkd.report import read
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
@@ -112,8 +113,9 @@ def main(args: argparse.Namespace) -> None:
   }
   (folder / "results.json").write_text(json.dumps(result, indent=2) + "\n")
   print(result_rows.text(rows, args.split))
-  report = page.write_report([str(folder)], str(folder / "report.html"))
-  plots = page.write_plots([str(folder)], str(folder / "plots"))
+  runs = read.read([str(folder)])
+  report = page.write_report(runs, str(folder / "report.html"))
+  plots = page.write_plots(runs, str(folder / "plots"))
   print(f"table     {folder / 'results.json'}")
   print(f"pictures  {len(plots)} PNG files in {folder / 'plots'}")
   print(f"report    {report}  (open it in a browser)")
