@@ -34,7 +34,10 @@ from gkd.types import Source
 log = logging.getLogger("gkd")
 
 _score = jax.jit(score_batch, static_argnums=0)
-_score_tokens = jax.jit(score_tokens, static_argnums=0)
+# In one program, which runs the layers once.
+_score_both = jax.jit(
+  lambda *args: (score_batch(*args), score_tokens(*args)), static_argnums=0
+)
 # Rows of a dump whose tokens have a score each: as many as a report shows.
 _NUM_ROWS_BY_TOKEN = 6
 _NUM_SHOWN = 3  # answers of each evaluation
@@ -136,8 +139,9 @@ def describe(
   """
   scores = None
   if teacher is not None:
-    scores = np.asarray(_score(teacher.lm, teacher.params, batch))
-    by_token = np.asarray(_score_tokens(teacher.lm, teacher.params, batch))
+    scores, by_token = jax.device_get(
+      _score_both(teacher.lm, teacher.params, batch)
+    )
   batch = jax.device_get(batch)
   records = []
   for index, row in enumerate(batch.rows):
