@@ -30,6 +30,16 @@ def test_a_path_goes_over_the_updates_that_both_distances_have():
   assert "<svg" in pictures.to_svg(chart)
 
 
+def test_the_teachers_own_distance_is_a_line():
+  own = dataclasses.replace(FAR, role="teacher")
+  (chart,) = distances.charts(
+    [run("a", {NEAR: [2.0, 1.0], FAR: [3.0, 4.0], own: [2.5, 2.5]})]
+  )
+  line = chart.series[-1]
+  assert line.is_reference
+  assert set(line.ys) == {2.5}
+
+
 @pytest.mark.parametrize(
   "other",
   [
