@@ -62,22 +62,23 @@ def open_cache(
         "set VOCABULARY and EXTRA_IDS to the cache's, or make the cache again"
       )
       check_vocabulary(cache, vocabularies.of(data, folders), name, remedy)
-    _warn_of_lost_text(cache)
-    return cache
-  spec = _spec(data, folders, vocabulary_of(data, folders))
-  if not rebuild and (path := lookup.find(spec)):
-    cache = TokenCache(path)
-    _warn_of_lost_text(cache)
-    return cache
-  if not spec.task_module:
-    raise UserError(
-      f"task {data.task!r}: no cache of split {data.split!r} in"
-      f" {folders.cache_dir} and TASK_MODULE is empty; give the module that"
-      " registers the task, your own DATA_FILES, or TRAIN_CACHE and EVAL_CACHE"
+  else:
+    spec = _spec(data, folders, vocabulary_of(data, folders))
+    path = None if rebuild else lookup.find(spec)
+    if not path and not spec.task_module:
+      raise UserError(
+        f"task {data.task!r}: no cache of split {data.split!r} in"
+        f" {folders.cache_dir} and TASK_MODULE is empty; give the module that"
+        " registers the task, your own DATA_FILES, or TRAIN_CACHE and"
+        " EVAL_CACHE"
+      )
+    cache = TokenCache(
+      path
+      or build_cache.find_or_build(spec, num_workers=num_workers, check=rebuild)
     )
-  return TokenCache(
-    build_cache.find_or_build(spec, num_workers=num_workers, check=rebuild)
-  )
+  for line in caches.lossy(cache.info):
+    log.warning("%s %s: %s", cache.info["task"], cache.info["split"], line)
+  return cache
 
 
 def open_mixture(
@@ -176,11 +177,6 @@ def check_disjoint(train: Mixture, evaluation: TokenCache) -> None:
         *(repeats.prompts, right["task"], right["split"]),
         *(left["task"], left["split"], repeats.quoted),
       )
-
-
-def _warn_of_lost_text(cache: TokenCache) -> None:
-  for line in caches.lossy(cache.info):
-    log.warning("%s %s: %s", cache.info["task"], cache.info["split"], line)
 
 
 def _spec(

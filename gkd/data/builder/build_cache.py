@@ -133,8 +133,6 @@ def _build(spec: CacheSpec, num_workers: int | None, check: bool) -> str:
       # A source may open a file later than its first row.
       info["raw_files"] = cache_key.raw_file_states(opened) | raw
       made = writer.finish({**info, "vocabulary": spec.vocabulary})
-  for line in caches.lossy(info | {"rows": len(caches.TokenCache(made))}):
-    log.warning("%s: %s", spec.name, line)
   if "prompts_alone" in info:
     log.warning(
       "%s: %s; such rows have no metrics, and training on targets leaves them"
