@@ -1,13 +1,11 @@
-"""Files that are there whole or not at all, and what a full disk looks like.
+"""Files that are there whole or not at all, JSON, and where results may go.
 
 files.write_text(folder / "config.gin", text)
 about = files.read_json(folder / "metadata.json", {"step": int})
 """
 
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Mapping
-import contextlib
 import errno
 import json
 import math
@@ -20,26 +18,6 @@ from typing import Any
 
 from gkd.errors import UserError
 
-# What the system refuses and the user can mend, and how.
-_SPACE = "free some space"
-_PLACE = "give a place that may be read and written"
-_REMEDIES = {
-  errno.ENOSPC: _SPACE,
-  errno.EDQUOT: _SPACE,
-  errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
-  errno.EMFILE: "raise the limit of open files (ulimit -n)",
-  errno.ENFILE: "close other programs, which have too many files open",
-  errno.EACCES: _PLACE,
-  errno.EPERM: _PLACE,
-  errno.EROFS: _PLACE,
-  errno.EIO: "look after the disk, or give another one",
-  errno.ESTALE: "mount the file server again, or give another place",
-  errno.ENAMETOOLONG: "give a shorter name",
-  errno.ENOTDIR: "give another place",
-  errno.EISDIR: "give another name",
-}
-# Mistakes of code, whatever text they quote or error they came after.
-_BUGS = (AssertionError, AttributeError, LookupError, NameError, TypeError)
 # Of an index, a description or a list of hashes: ten times the largest known.
 MAX_JSON_BYTES = 16 << 20
 _MARKED_BYTES = 4096
@@ -197,49 +175,6 @@ def is_plain_name(name: Any) -> bool:
     and "\0" not in name
     and Path(name).name == name
   )
-
-
-@contextlib.contextmanager
-def explaining(what: str) -> Iterator[None]:
-  """Turns the system's refusal of a file in the block into one line.
-
-  Args:
-    what: was to be done and how it goes on, in front of reason and remedy.
-
-  Raises:
-    UserError: the disk is full, may not be written to, ….
-  """
-  try:
-    yield
-  except UserError:
-    raise
-  except Exception as error:
-    reason = disk_trouble(error)
-    if reason is None:
-      raise
-    raise UserError(f"{what}: {reason}") from error
-
-
-def disk_trouble(error: BaseException) -> str | None:
-  """Why the system refused a file, and what to do; None for another trouble.
-
-  Libraries pass the errors of the system on as a cause, in a group, or as the
-  text of an error of their own.
-  """
-  if isinstance(error, BaseExceptionGroup):
-    return next(filter(None, map(disk_trouble, error.exceptions)), None)
-  if isinstance(error, _BUGS) or "Traceback (most" in str(error):
-    return None
-  if isinstance(error, OSError) and error.errno in _REMEDIES:
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{os.strerror(error.errno)}; {_REMEDIES[error.errno]}"
-  for number, remedy in _REMEDIES.items():
-    if os.strerror(number) in str(error):
-      return f"{os.strerror(number)}; {remedy}"
-  cause = error.__cause__
-  if not error.__suppress_context__:
-    cause = cause or error.__context__
-  return disk_trouble(cause) if cause is not None else None
 
 
 def check_folder(path: str, name: str) -> None:

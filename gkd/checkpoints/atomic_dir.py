@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 import shutil
 
+from gkd import disk_errors
 from gkd import files
 from gkd import locks
 from gkd.types import UserError
@@ -54,7 +55,7 @@ def create(destination: str | os.PathLike) -> Iterator[Path]:
   partial = work / "content"
   lock = path.with_name(f".{path.name}.lock")
   with (
-    files.explaining(f"cannot write {path}; nothing is left of it"),
+    disk_errors.explaining(f"cannot write {path}; nothing is left of it"),
     _parents(path),
     locks.hold(lock, f"{path}", remove=True),
   ):

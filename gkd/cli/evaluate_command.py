@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 
+from gkd import disk_errors
 from gkd import files
 from gkd import locks
 from gkd import partitioning
@@ -91,7 +92,7 @@ def _evaluate(
     }
     roles = {role: _role_json(model) for role, model in models.items()}
     # First: what a kill leaves is known to be of this command.
-    with files.explaining(f"cannot write to {output}"):
+    with disk_errors.explaining(f"cannot write to {output}"):
       about = {"roles": roles, "settings": settings, "starts": starts()}
       files.write_json(output / run_folder.DESCRIPTION_FILE, about)
     for evaluation in evaluations:
@@ -106,7 +107,7 @@ def _evaluate(
       )
       if outputs is not None:
         outputs.append((evaluation, draws))
-    with files.explaining(f"cannot write the scores to {output}"):
+    with disk_errors.explaining(f"cannot write the scores to {output}"):
       metric_infos.write(output, infos)
       # JSON has no NaN and no infinity; they are null, as in metrics.jsonl.
       finite = {n: v if math.isfinite(v) else None for n, v in values.items()}

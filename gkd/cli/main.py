@@ -26,6 +26,7 @@ import signal
 import sys
 import tempfile
 
+from gkd import disk_errors
 from gkd import files
 from gkd.cli import parser
 from gkd.errors import UserError
@@ -84,7 +85,7 @@ def _run(argv: Sequence[str]) -> int:
     text = str(error) or "interrupted; the same command goes on where it was"
     return _fail(text, code)
   except Exception as error:
-    text = files.disk_trouble(error)
+    text = disk_errors.reason(error)
     if isinstance(error, RuntimeError) and "home directory" in str(error):
       # Of `Path.expanduser`.
       text = "~NAME at the beginning of a path is of no user; give it in full"

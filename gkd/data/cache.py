@@ -30,6 +30,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 import msgpack
 import numpy as np
 
+from gkd import disk_errors
 from gkd import files
 from gkd.data import hashes
 from gkd.data import task_functions
@@ -192,7 +193,7 @@ class TokenCache:
     except UserError:
       raise
     except Exception as error:  # of records that are not those of a cache
-      if files.disk_trouble(error):
+      if disk_errors.reason(error):
         raise
       raise self._damaged(f"{self.path} has other records ({error})") from error
     for feature in FEATURES:

@@ -25,6 +25,7 @@ from typing import Protocol
 
 import numpy as np
 
+from gkd import disk_errors
 from gkd import files
 from gkd.sampling.sampler import Samples
 
@@ -113,7 +114,7 @@ def write(
     for number, draw in enumerate(answers)
     for record in draw
   ]
-  with files.explaining(f"cannot write predictions to {directory}"):
+  with disk_errors.explaining(f"cannot write predictions to {directory}"):
     os.makedirs(directory, exist_ok=True)
     files.write_text(path, "".join(f"{line}\n" for line in lines))
 

@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
+from gkd import disk_errors
 from gkd import files
 from gkd.report import arms
 from gkd.report import charts
@@ -51,7 +52,7 @@ def write_report(collection: read.Collection, output: str) -> str:
     UserError: the page cannot be written.
   """
   text = render(collection)
-  with files.explaining(f"cannot write {output}"):
+  with disk_errors.explaining(f"cannot write {output}"):
     os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
     files.write_text(output, text)
   return output
@@ -60,7 +61,7 @@ def write_report(collection: read.Collection, output: str) -> str:
 def write_plots(collection: read.Collection, directory: str) -> list[str]:
   """Writes the report's charts as PNG files; returns their paths."""
   drawn = _plotted(collection)
-  with files.explaining(f"cannot write {directory}"):
+  with disk_errors.explaining(f"cannot write {directory}"):
     return [pictures.write_png(chart, directory) for chart in drawn]
 
 

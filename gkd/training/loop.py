@@ -28,7 +28,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from gkd import files
+from gkd import disk_errors
 from gkd import locks
 from gkd import metrics
 from gkd import partitioning
@@ -90,7 +90,7 @@ def train(
   with contextlib.ExitStack() as stack:
     enter = stack.enter_context
     enter(locks.hold(run.folder / LOCK_FILE, f"MODEL_DIR {run.folder}"))
-    enter(files.explaining(_DISK.format(run.folder)))
+    enter(disk_errors.explaining(_DISK.format(run.folder)))
     enter(explaining_memory(_MEMORY))
     enter(stop)
     description = run_description.describe(run)
