@@ -38,6 +38,7 @@ def hold(
   *,
   wait: bool = False,
   remove: bool = False,
+  inherited: bool = False,
 ) -> Iterator[None]:
   """Holds the lock of a file, made if missing, while the block runs.
 
@@ -48,6 +49,8 @@ def hold(
     what: is protected, for messages.
     wait: wait for the other process, saying so, instead of refusing.
     remove: delete the file in the end, while it is still held.
+    inherited: child processes started with `close_fds=False` hold it as well,
+      until they end.
 
   Raises:
     UserError: another process holds it, the folder cannot be written, or its
@@ -60,6 +63,7 @@ def hold(
       file.truncate()
       file.write(f"process {os.getpid()} on {socket.gethostname()}")
       file.flush()
+      os.set_inheritable(file.fileno(), inherited)
       yield
     finally:
       if remove:

@@ -5,6 +5,7 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
 
@@ -50,6 +51,17 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path, other):
   assert locks.holder(lock) is None
   with locks.hold(lock, "the run"):
     assert str(os.getpid()) in locks.holder(lock)
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+def test_a_child_may_hold_it_as_well_until_it_ends(tmp_path, inherited):
+  lock = tmp_path / ".lock"
+  with locks.hold(lock, "the grid", inherited=inherited):
+    child = subprocess.Popen(["sleep", "60"], close_fds=False)
+  assert (locks.holder(lock) is not None) == inherited
+  child.kill()
+  child.wait()
+  assert locks.holder(lock) is None
 
 
 def test_waits_until_the_other_is_done(tmp_path, other, caplog):

@@ -53,7 +53,8 @@ def grid(args: argparse.Namespace, folders: Folders) -> None:
   if args.dry_run:
     _print_jobs(described, folder, environment)
     return
-  with locks.hold(folder / ".lock", f"--output {args.output}"):
+  what = f"--output {args.output}"
+  with locks.hold(folder / ".lock", what, inherited=True):
     files.write_json(folder / _ABOUT_FILE, {"title": described.title})
     try:
       runner.run(

@@ -158,6 +158,7 @@ def _start(job: Job, folder: Path, environment: Mapping[str, str]) -> _Process:
       stdin=subprocess.DEVNULL,
       stdout=output,
       stderr=subprocess.STDOUT,
+      close_fds=False,  # the lock of the grid, see `locks.hold`
       # Ctrl-C of the terminal is for this process, which passes it on once.
       start_new_session=True,
     )
@@ -177,7 +178,12 @@ def _status(
   if left:
     least = "" if is_whole else "at least "
     parts.append(f"{least}{progress.clock(left / workers)} left")
-  parts += [f"{p.job.name}: {(p.tail() or [''])[-1]}" for p in running]
+  for process in running:
+    name, line = process.job.name, (process.tail() or [""])[-1]
+    if line.startswith("$ "):
+      line = "starts"
+    own = f"{Path(name).name}: "  # as the progress line of training has it
+    parts.append(f"{name}: {line.removeprefix(own)}")
   return " · ".join(parts)
 
 
