@@ -52,6 +52,8 @@ _STAGE: files.Types = {
   "flags": [str],
   "once": bool,
 }
+_LISTS = {name: [] for name in ("after", "exclude", "flags", "gin_files")}
+_OPTIONAL = {**_LISTS, "axes": {}, "set": {}}
 _GRID: files.Types = {
   "environment": {str: str},
   "gin_files": [str],
@@ -115,12 +117,13 @@ def read(file: Path, output: Path) -> Grid:
   except (OSError, ValueError) as error:
     raise UserError(f"{file} cannot be read as TOML: {error}") from error
   _check(file, content, _GRID, "title", "stages")
-  stages = content["stages"]
+  content = {"seeds": [0], "gin_files": [], "environment": {}, **content}
+  stages = {n: {**_OPTIONAL, **stage} for n, stage in content["stages"].items()}
   for name, stage in stages.items():
     where = f"{file}: stages.{name}"
     _check(where, stage, _STAGE, "command")
     _refuse_unknown(where, [stage["command"]], _RESULTS)
-    _refuse_unknown(f"{where}.after", stage.get("after", ()), stages)
+    _refuse_unknown(f"{where}.after", stage["after"], stages)
   needs = {name: _needs(stage, stages) for name, stage in stages.items()}
   try:
     order = list(graphlib.TopologicalSorter(needs).static_order())
@@ -132,42 +135,40 @@ def read(file: Path, output: Path) -> Grid:
     ) from None
   made: dict[str, list[Job]] = {}
   for name in order:
-    where = f"{file}: stages.{name}"
-    places = where, file.parent, output
-    stage = _Stage(*places, name, content, stages[name], made)
+    stage = _Stage(file, output, content, name, stages[name], made)
     made[name] = list(stage.jobs())
   jobs = list(itertools.chain(*made.values()))
   names = [job.name for job in jobs]
   if twice := next((name for name in names if names.count(name) > 1), ""):
     raise UserError(f"{file}: two jobs are called {twice}; rename a value")
   # All of one seed before the next one: a table that can be read early.
-  places = {seed: place for place, seed in enumerate(content.get("seeds", ()))}
+  places = {seed: place for place, seed in enumerate(content["seeds"])}
   jobs.sort(key=lambda job: places.get(job.axes.get("seed"), -1))
-  return Grid(content["title"], jobs, content.get("environment", {}))
+  return Grid(content["title"], jobs, content["environment"])
 
 
 @dataclasses.dataclass(frozen=True)
 class _Stage:
   """A stage of a file's `content`; `made` are the jobs of those before."""
 
-  where: str
-  folder: Path
+  file: Path
   output: Path
-  name: str
   content: Mapping[str, Any]
+  name: str
   settings: Mapping[str, Any]
   made: Mapping[str, Sequence[Job]]
 
+  @property
+  def where(self) -> str:
+    return f"{self.file}: stages.{self.name}"
+
   def jobs(self) -> Iterator[Job]:
     """A job for each choice of values, seed and needed jobs."""
-    axes = {
-      a: self.axis(a, x) for a, x in self.settings.get("axes", {}).items()
-    }
-    is_once = self.settings.get(
-      "once", self.settings["command"] == "cache make"
-    )
+    axes = {a: self.axis(a, x) for a, x in self.settings["axes"].items()}
+    is_data = self.settings["command"] == "cache make"
+    is_once = self.settings.get("once", is_data)
     if not is_once:
-      axes = {"seed": {x: {} for x in self.content.get("seeds", [0])}, **axes}
+      axes = {"seed": {x: {} for x in self.content["seeds"]}, **axes}
     jobs: list[Job] = []
     for values in itertools.product(*axes.values()):
       own = dict(zip(axes, values, strict=True))
@@ -179,8 +180,8 @@ class _Stage:
         " out, here or set it there as well"
       )
     excluded = [
-      {axis: set(map(str, _list(values))) for axis, values in part.items()}
-      for part in self.settings.get("exclude", ())
+      {a: {*map(str, x if isinstance(x, list) else [x])} for a, x in p.items()}
+      for p in self.settings["exclude"]
     ]
     for axis, values in itertools.chain(*(part.items() for part in excluded)):
       known = {str(job.axes.get(axis)) for job in jobs}
@@ -217,10 +218,15 @@ class _Stage:
     """
     chosen = {k: v for part in parts for k, v in part.get("set", {}).items()}
     gin_files = [file for part in parts for file in part.get("gin_files", ())]
+    # Beside the grid's own file, or as `gkd` finds it.
+    beside = [self.file.parent.absolute() / file for file in gin_files]
+    gin_files = [
+      str(place) if place.is_file() else file
+      for place, file in zip(beside, gin_files, strict=True)
+    ]
     choices: list[tuple[Axes, dict[str, Job]]] = [(own, {})]
-    for stage in _needs(
-      {**self.settings, "set": chosen, "axes": {}}, self.made
-    ):
+    wanted = {**self.settings, "set": chosen, "axes": {}}
+    for stage in _needs(wanted, self.made):
       choices = [
         (axes | job.axes, {**needs, stage: job})
         for axes, needs in choices
@@ -246,9 +252,9 @@ class _Stage:
         stage=self.name,
         axes=axes,
         command=self.settings["command"],
-        gin_files=[self.located(gin_file) for gin_file in gin_files],
+        gin_files=gin_files,
         bindings=list(self.bindings(chosen, texts, macro, result)),
-        flags=self.settings.get("flags", ()),
+        flags=self.settings["flags"],
         after=[job.name for job in needs.values()],
         result=result,
       )
@@ -272,16 +278,11 @@ class _Stage:
       text = _PLACEHOLDER.sub(lambda match: str(texts[match[1]]), text)
       yield f"{name}={text}"
 
-  def located(self, gin_file: str) -> str:
-    """Beside the grid's own file, or as `gkd` finds it."""
-    beside = self.folder / gin_file
-    return str(beside.absolute()) if beside.is_file() else gin_file
-
 
 def _needs(stage: Mapping[str, Any], stages: Mapping[str, Any]) -> list[str]:
   """The stages that a stage waits for and those that its settings name."""
-  content = repr([stage.get("set"), stage.get("axes")])
-  named = [*stage.get("after", ()), *_PLACEHOLDER.findall(content)]
+  content = repr([stage["set"], stage["axes"]])
+  named = [*stage["after"], *_PLACEHOLDER.findall(content)]
   return [name for name in dict.fromkeys(named) if name in stages]
 
 
@@ -302,7 +303,3 @@ def _refuse_unknown(where: Any, names: Iterable, known: Iterable[str]) -> None:
         f"{where}: {name!r} is not known there; did you mean"
         f" {nearest(name, known)}?"
       )
-
-
-def _list(value: Any) -> list:
-  return value if isinstance(value, list) else [value]

@@ -25,7 +25,9 @@ what, _, other = sys.argv[3].partition("=")[2].partition(" ")
 if what == "fail":
   sys.exit("no such thing")
 if what == "meet":
+  end = time.monotonic() + 60
   while not (folder.parent / other / "started").exists():
+    assert time.monotonic() < end
     time.sleep(0.01)
 if what == "sleep" and not (folder / "saved").exists():
   def save(number, frame):
