@@ -16,14 +16,15 @@ from tests.cli.command_lines import error_of
 from tests.cli.command_lines import write_caches
 
 GRID = """
-title = "Two rates"
+title = "Two parts"
 seeds = [5]
 gin_files = ["test/sft.gin", "short.gin"]
+environment.XLA_FLAGS = ""  # one device: its programs compile in half the time
 
 [stages.tuned]
 command = "train"
 set = {{TRAIN_CACHE = "{TRAIN_CACHE}", EVAL_CACHE = "{EVAL_CACHE}"}}
-axes.LEARNING_RATE = [0.01, 0.001]
+axes.SUBSET_SEED = [1, 2]
 """
 SHORT = "TRAIN_STEPS = 2\nBATCH_SIZE = 8\nEVAL_EXAMPLES = 8\nTRAIN_LIMIT = 32"
 SHIPPED = sorted(configuration.config_folder().rglob("*.toml"))
@@ -61,22 +62,22 @@ def changed(made, tmp_path):
 def test_a_grid_ends_in_a_table_of_numbers_for_the_report(made):
   _, folder = made
   table = results.read(str(folder))
-  assert [row["run"] for row in table.rows] == ["tuned-0.01", "tuned-0.001"]
-  for row, rate in zip(table.rows, (0.01, 0.001), strict=True):
-    assert (row["seed"], row["LEARNING_RATE"], row["step"]) == (5, rate, 2)
+  assert [row["run"] for row in table.rows] == ["tuned-1", "tuned-2"]
+  for row, part in zip(table.rows, (1, 2), strict=True):
+    assert (row["seed"], row["SUBSET_SEED"], row["step"]) == (5, part, 2)
     assert row["train/loss"] > 0
     assert row["seconds"] > 0
   name = "eval/chain_addition_easy/accuracy"
   column = {"title": "accuracy", "unit": "%", "direction": "max"}
   assert table.columns[name] == column
   shown = results.table(table)
-  assert [row[0].text for row in shown.rows] == ["tuned: 0.01", "tuned: 0.001"]
+  assert [row[0].text for row in shown.rows] == ["tuned: 1", "tuned: 2"]
   assert "accuracy (%)" in shown.header
   header, *lines = (folder / "table.csv").read_text().splitlines()
   assert len(lines) == 2
-  assert header.startswith("run,stage,method,lambda,divergence,seed,LEARNING")
+  assert header.startswith("run,stage,method,lambda,divergence,seed,SUBSET_S")
   titles = {run.title for run in read.read([str(folder)]).runs}
-  assert titles == {"tuned: 0.01", "tuned: 0.001"}
+  assert titles == {"tuned: 1", "tuned: 2"}
 
 
 def test_values_and_seeds_may_be_added_and_what_is_done_stays(
@@ -85,10 +86,12 @@ def test_values_and_seeds_may_be_added_and_what_is_done_stays(
   flags = changed("seeds = [5]", "seeds = [5, 6]", "--dry_run")
   assert command.main(flags) == 0
   lines = capsys.readouterr().out.splitlines()
-  assert lines[0] == "done  seed_5/tuned-0.01"
-  assert re.match("  GKD_CACHE_DIR=/.* GKD_DATA_DIR='' gkd train", lines[1])
-  assert lines[1].endswith(f"--gin.MODEL_DIR={made[1]}/seed_5/tuned-0.01")
-  assert lines[4] == "to do  seed_6/tuned-0.01"
+  assert lines[0] == "done  seed_5/tuned-1"
+  assert re.match(
+    "  XLA_FLAGS='' GKD_CACHE_DIR=/.* GKD_DATA_DIR='' gkd train", lines[1]
+  )
+  assert lines[1].endswith(f"--gin.MODEL_DIR={made[1]}/seed_5/tuned-1")
+  assert lines[4] == "to do  seed_6/tuned-1"
   assert lines[-1] == "2 of 4 jobs are done"
   assert not (made[1] / "seed_6").exists()
 
@@ -96,9 +99,13 @@ def test_values_and_seeds_may_be_added_and_what_is_done_stays(
 @pytest.mark.parametrize(
   ("old", "new", "message"),
   [
-    ("Two rates", "Another", "holds the grid 'Two rates', not 'Another'; give"),
-    ("{TRAIN", "{TRAIN_STEPS = 3, TRAIN", "tuned-0.01 was done with other"),
-    ("[stages", "environment = {A = '1'}\n[stages", "settings: without; now A"),
+    ("Two parts", "Another", "holds the grid 'Two parts', not 'Another'; give"),
+    ("{TRAIN", "{TRAIN_STEPS = 3, TRAIN", "tuned-1 was done with other"),
+    (
+      'FLAGS = ""',
+      'FLAGS = "x"',
+      "settings: XLA_FLAGS=; now XLA_FLAGS=x; give",
+    ),
     (
       "{TRAIN",
       "{TRIAN_STEPS = 3, TRAIN",
@@ -107,7 +114,7 @@ def test_values_and_seeds_may_be_added_and_what_is_done_stays(
     ('t.gin"]', 't.gin", "tasks/gsm9k.gin"]', "did you mean tasks/gsm8k.gin"),
     ('"train"', '"sample"', "(gkd sample): --gin: nothing reads 'OUTPUT_DIR'"),
     ("{TRAIN", "{BEAM_SIZE = 3, TRAIN", "nothing reads 'BEAM_SIZE'"),
-    ("0.001]", "-0.001]", "job seed_5/tuned--0.001 (gkd train): LEARNING_RATE"),
+    ("2]", "-2]", "job seed_5/tuned--2 (gkd train): SUBSET_SEED is -2"),
   ],
 )
 def test_a_mistake_of_any_job_is_found_before_the_first_starts(
