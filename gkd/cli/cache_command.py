@@ -25,9 +25,9 @@ from gkd.config.records import Folders
 from gkd.data.builder import build_cache
 from gkd.data.builder import contamination
 from gkd.data.builder import tokenise
-from gkd.data.cache import FEATURES
 from gkd.data.cache import TokenCache
-from gkd.data.cache import lossy
+from gkd.data.cache_info import FEATURES
+from gkd.data.cache_info import lossy
 from gkd.progress import Progress
 from gkd.text.sentencepiece_training import train_sentencepiece
 from gkd.text.vocabulary import Vocabulary

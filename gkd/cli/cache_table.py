@@ -10,6 +10,7 @@ from typing import Any
 from gkd import locks
 from gkd.config import vocabularies
 from gkd.data import cache as caches
+from gkd.data import cache_info
 from gkd.data import shards
 from gkd.data.builder import cache_key
 from gkd.data.builder import mixture_rates
@@ -60,7 +61,7 @@ def entry(cache: TokenCache, data_dir: str, verified: bool = False) -> str:
   ]
   if info.get("token_lengths"):
     lines.insert(2, token_lengths(info))
-  lines += caches.lossy(info)
+  lines += cache_info.lossy(info)
   if writer := info.get("written_by"):
     lines.insert(2, _written_by(writer))
   return "\n  ".join(lines)
@@ -86,7 +87,7 @@ def entries(cache_dir: str | os.PathLike, data_dir: str) -> Iterator[str]:
 def cache_folders(cache_dir: str | os.PathLike) -> list[Path]:
   """Folders of caches: this one, or those in it or in its folders."""
   for pattern in ("", "*/", "*/*/"):
-    files = sorted(Path(cache_dir).glob(f"{pattern}{caches.INFO_FILE}"))
+    files = sorted(Path(cache_dir).glob(f"{pattern}{cache_info.INFO_FILE}"))
     if files:
       return [file.parent for file in files]
   return []

@@ -16,7 +16,7 @@ from typing import Any
 from gkd.config import vocabularies
 from gkd.config.records import DataConfig
 from gkd.config.records import Folders
-from gkd.data import cache as caches
+from gkd.data import cache_info
 from gkd.data import split_names
 from gkd.data.builder import build_cache
 from gkd.data.builder import contamination
@@ -76,7 +76,7 @@ def open_cache(
       path
       or build_cache.find_or_build(spec, num_workers=num_workers, check=rebuild)
     )
-  for line in caches.lossy(cache.info):
+  for line in cache_info.lossy(cache.info):
     log.warning("%s %s: %s", cache.info["task"], cache.info["split"], line)
   return cache
 
@@ -120,7 +120,7 @@ def check_vocabulary(
   cache: TokenCache, vocabulary: Vocabulary, name: str, remedy: str
 ) -> None:
   """Refuses a cache with tokens of another vocabulary than the one named."""
-  if not caches.same_vocabulary(cache.info, vocabulary):
+  if not cache_info.same_vocabulary(cache.info, vocabulary):
     difference = first_difference(vocabulary, cache.vocabulary)
     raise UserError(
       f"cache {cache.path} was made with another vocabulary than {name}:"

@@ -15,10 +15,8 @@ named by their place in `gkd.text`: neither TensorFlow nor seqio is needed here.
 """
 
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
-import importlib
 import json
 import os
 from pathlib import Path
@@ -32,47 +30,19 @@ import numpy as np
 
 from gkd import disk_errors
 from gkd import files
+from gkd.data import cache_info
 from gkd.data import hashes
 from gkd.data import task_functions
+from gkd.data.cache_info import FEATURES
 from gkd.errors import UserError
 from gkd.errors import row_name
 from gkd.text import vocabulary as vocabularies
 
-FORMAT = 1
-FEATURES = ("inputs", "targets")
-INFO_FILE = "info.json"
 PROMPTS_FILE = "prompts.npy"
 _TOKEN = np.dtype("<i4")
 # No read-ahead: rows are read at random, and a seek would throw it away.
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 _ROWS_AT_ONCE = 1024
-_REMEDY = "delete the cache and make it again with `gkd cache`"
-_FILE = {"bytes": int, "sha256": str}
-# What `writer.write_rows` adds to info.json or asks for, and what it may have.
-_REQUIRED = {
-  "task": str,
-  "split": str,
-  "rows": int,
-  "has_targets": bool,
-  "lengths": dict.fromkeys(FEATURES, int),
-  "longest": dict.fromkeys(FEATURES, int),
-  "vocabulary": {"kind": str, "sha256": str, "size": int, "extra_ids": int},
-  "metrics": [str],
-  "shards": [{"file": str, "rows": int}],
-  "files": {str: _FILE},
-  "hash": str,
-}
-_OPTIONAL = {
-  "postprocess": str,
-  "sources": {str: str},
-  "raw_files": {str: {**_FILE, "mtime_ns": int}},
-  "written_by": dict,
-  "token_lengths": {str: {str: int}},
-  "lossy": {str: {"rows": int, "unknown_tokens": int, "example": str}},
-  **dict.fromkeys(
-    ("prompts_alone", "truncated_inputs", "truncated_targets"), int
-  ),
-}
 # (file, size, mtime) of shards whose content this process has compared.
 _compared: set[tuple[str, int, int]] = set()
 
@@ -99,14 +69,14 @@ class TokenCache:
 
   def __init__(self, path: str | os.PathLike):
     self.path = Path(path)
-    self.info = _read_info(self.path)
+    self.info = cache_info.read(self.path)
     for name, file in self.info["files"].items():
-      if wrong := wrong_size(self.path / name, file["bytes"]):
-        raise _incomplete(self.path, f"{name} {wrong}")
+      if wrong := cache_info.wrong_size(self.path / name, file["bytes"]):
+        raise cache_info.incomplete(self.path, f"{name} {wrong}")
     rows = sum(shard["rows"] for shard in self.info["shards"])
     if rows != len(self):
       why = f"its shards hold {rows} rows, not {len(self)}"
-      raise _incomplete(self.path, why)
+      raise cache_info.incomplete(self.path, why)
     self._starts = np.cumsum([0, *(s["rows"] for s in self.info["shards"])])
     self._readers: dict[int, ArrayRecordReader] = {}
     self._lock = threading.Lock()  # a reader has a position
@@ -122,14 +92,16 @@ class TokenCache:
   def postprocess(self) -> Callable[..., Any]:
     """The task's `postprocess_fn(text, example=None, is_target=False)`."""
     name, owner = self.info["postprocess"], f"cache {self.path}"
-    return resolve(name, owner, lambda: self.vocabulary) if name else keep_text
+    if not name:
+      return task_functions.keep_text
+    return task_functions.resolve(name, owner, lambda: self.vocabulary)
 
   @functools.cached_property
   def metric_fns(self) -> list[Callable[..., dict[str, float]]]:
     """The task's `metric_fn(targets, predictions)`s."""
     owner = f"cache {self.path}"
     return [
-      resolve(name, owner, lambda: self.vocabulary)
+      task_functions.resolve(name, owner, lambda: self.vocabulary)
       for name in self.info["metrics"]
     ]
 
@@ -263,79 +235,10 @@ def load_prompt_hashes(file: Path, rows: int) -> np.ndarray:
   except Exception:  # whatever a damaged header makes NumPy raise
     is_sound = False
   if not is_sound:
-    raise UserError(f"{file} has not the hashes of {rows} prompts; {_REMEDY}")
+    raise UserError(
+      f"{file} has not the hashes of {rows} prompts; {cache_info.REMEDY}"
+    )
   return hashes_of_rows
-
-
-def same_vocabulary(
-  info: Mapping[str, Any], vocabulary: vocabularies.Vocabulary
-) -> bool:
-  """Whether a cache's tokens are this vocabulary's; file names do not count."""
-  spec = vocabulary.spec()
-  return all(
-    info["vocabulary"][name] == spec[name]
-    for name in ("kind", "sha256", "size", "extra_ids")
-  )
-
-
-def lossy(info: Mapping[str, Any]) -> list[str]:
-  """What the vocabulary did not keep, a line for inputs and one for targets."""
-  lines = []
-  for name, lost in (info.get("lossy") or {}).items():
-    line = (
-      f"{lost['rows']:,} of {info['rows']:,} {name} hold what the vocabulary"
-      f" does not keep ({lost['unknown_tokens']:,} unknown tokens), the first"
-      f" is {lost['example']}"
-    )
-    if name == "targets":
-      targets = info["rows"] - info.get("prompts_alone", 0)
-      ceiling = 100 * (1 - lost["rows"] / max(targets, 1))
-      line += f"; an answer can equal at most {ceiling:.1f} % of the targets"
-    lines.append(line)
-  return lines
-
-
-def _read_info(path: Path) -> dict[str, Any]:
-  if not path.is_dir():
-    raise UserError(f"no cache at {path}; make it with `gkd cache`")
-  file = path / INFO_FILE
-  if not os.path.lexists(file):
-    raise _incomplete(path, f"it has no {INFO_FILE}")
-  info = files.read_json(file, {"format": int}, _REMEDY)
-  if info.get("format") != FORMAT:
-    raise UserError(
-      f"cache {path} has format {info.get('format')}, expected {FORMAT}; delete"
-      " it and make it again with `gkd cache`"
-    )
-  files.check_types(file, info, _REQUIRED, _REMEDY, required=True)
-  files.check_types(file, info, _OPTIONAL, _REMEDY)
-  shards, listed = info["shards"], info["files"]
-  names = [*listed, *(shard["file"] for shard in shards)]
-  others = [name for name in names if not files.is_plain_name(name)]
-  others += {shard["file"] for shard in shards} - listed.keys()
-  others += [shard["file"] for shard in shards if shard["rows"] < 1]
-  if others:
-    raise UserError(
-      f"{file} has {others[0]!r}; expected files of its folder with their sizes"
-      f" and sha256, and one row or more in each shard; {_REMEDY}"
-    )
-  return info
-
-
-def wrong_size(file: Path, expected: int) -> str | None:
-  """What is wrong with the size of a file, in words; None: nothing."""
-  size = file.stat().st_size if file.is_file() else None
-  if size == expected:
-    return None
-  state = "is missing" if size is None else f"has {size} bytes"
-  return f"{state}, not {expected} bytes"
-
-
-def _incomplete(path: Path, why: str) -> UserError:
-  return UserError(
-    f"incomplete cache {path}: {why}; delete the folder and make it again with"
-    " `gkd cache`"
-  )
 
 
 def _decode(record: bytes) -> Row:
@@ -355,29 +258,3 @@ def _decode_tokens(record: bytes) -> Tokens:
     inputs=np.frombuffer(fields[b"inputs"], _TOKEN),
     targets=np.frombuffer(fields[b"targets"], _TOKEN),
   )
-
-
-def keep_text(text: str, example: Any = None, is_target: bool = False) -> str:
-  """What seqio does without a postprocess_fn."""
-  del example, is_target
-  return text
-
-
-def resolve(
-  name: str, owner: str, vocabulary: Callable[[], vocabularies.Vocabulary]
-) -> Callable[..., Any]:
-  """The function called "package.module:function"; `owner` needs it.
-
-  One that needs TensorFlow runs in a process of its own, which has to know the
-  vocabulary.
-  """
-  if name.startswith(task_functions.PREFIX):
-    return task_functions.resolve(name, vocabulary())
-  module, _, function = name.partition(":")
-  try:
-    return getattr(importlib.import_module(module), function)
-  except (ImportError, AttributeError) as error:
-    raise UserError(
-      f"{owner} needs the function {name!r}, which cannot be imported"
-      f" ({error}); install its package or make the cache again"
-    ) from error

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import fractions
 import math
 
-from gkd.data import cache as caches
+from gkd.data import cache_info
 from gkd.data.cache import TokenCache
 from gkd.text import vocabulary as vocabularies
 from gkd.types import UserError
@@ -85,7 +85,7 @@ def _checked(cache: TokenCache, rate: float) -> fractions.Fraction:
 
 
 def _check_same_vocabulary(left: TokenCache, right: TokenCache) -> None:
-  if caches.same_vocabulary(left.info, right.vocabulary):
+  if cache_info.same_vocabulary(left.info, right.vocabulary):
     return
   difference = vocabularies.first_difference(left.vocabulary, right.vocabulary)
   raise UserError(

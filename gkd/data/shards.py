@@ -27,6 +27,7 @@ import numpy as np
 
 from gkd import files
 from gkd.data import cache
+from gkd.data import cache_info
 from gkd.data import hashes
 from gkd.errors import UserError
 
@@ -40,7 +41,7 @@ _MOST_DOUBLINGS = 3
 _SIDECAR = {
   "rows": int,
   "has_targets": bool,
-  "longest": dict.fromkeys(cache.FEATURES, int),
+  "longest": dict.fromkeys(cache_info.FEATURES, int),
   "bytes": int,
   "sha256": str,
   "counts": {str: int},
@@ -137,7 +138,7 @@ def totals(sidecars: Sidecars) -> dict[str, Any]:
     "has_targets": all(n["has_targets"] for n in parts),
     "longest": {
       feature: max((n["longest"][feature] for n in parts), default=0)
-      for feature in cache.FEATURES
+      for feature in cache_info.FEATURES
     },
     "shards": [
       {"file": name(i), "rows": n["rows"]} for i, n in sidecars.items()
@@ -160,7 +161,7 @@ def drop_torn(folder: Path) -> list[int]:
   for index, numbers in sidecars(folder).items():
     file = folder / CACHE_FOLDER / name(index)
     sound = (
-      cache.wrong_size(file, numbers["bytes"]) is None
+      cache_info.wrong_size(file, numbers["bytes"]) is None
       and hashes.file_hash(file) == numbers["sha256"]
     )
     try:
@@ -185,7 +186,7 @@ def _write_records(
 ) -> tuple[dict[str, Any], np.ndarray]:
   """Writes the records; returns the sidecar's numbers, and prompt hashes."""
   prompts = []
-  longest = dict.fromkeys(cache.FEATURES, 0)
+  longest = dict.fromkeys(cache_info.FEATURES, 0)
   has_targets = True
   with _refusal_reported(path.parent):
     writer = ArrayRecordWriter(str(path), _WRITER_OPTIONS)

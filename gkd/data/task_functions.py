@@ -32,16 +32,27 @@ _SERVER = "gkd.tasks.functions"
 _children: dict[tuple[str, str], "_Child"] = {}
 
 
-def resolve(name: str, vocabulary: Vocabulary) -> Callable[..., Any]:
-  """The function that a name of a cache stands for; its process is started.
+def resolve(
+  name: str, owner: str, vocabulary: Callable[[], Vocabulary]
+) -> Callable[..., Any]:
+  """The function called "package.module:function"; `owner` needs it.
 
-  Raises:
-    UserError: seqio or the task is not there.
+  One that needs TensorFlow runs in a process of its own, which has to know the
+  vocabulary.
   """
-  module, task, place = _parts(name)
-  if (module, task) not in _children:
-    _children[module, task] = _Child(module, task, vocabulary)
-  return _with_arguments(place, _children[module, task].call)
+  if name.startswith(PREFIX):
+    module, task, place = _parts(name)
+    if (module, task) not in _children:
+      _children[module, task] = _Child(module, task, vocabulary())
+    return _with_arguments(place, _children[module, task].call)
+  module, _, function = name.partition(":")
+  try:
+    return getattr(importlib.import_module(module), function)
+  except (ImportError, AttributeError) as error:
+    raise UserError(
+      f"{owner} needs the function {name!r}, which cannot be imported"
+      f" ({error}); install its package or make the cache again"
+    ) from error
 
 
 def resolve_here(name: str, vocabulary: Vocabulary) -> Callable[..., Any]:
@@ -50,6 +61,12 @@ def resolve_here(name: str, vocabulary: Vocabulary) -> Callable[..., Any]:
   server = importlib.import_module(_SERVER)
   found = server.find(module, task, vocabulary)
   return _with_arguments(place, functools.partial(server.call, found))
+
+
+def keep_text(text: str, example: Any = None, is_target: bool = False) -> str:
+  """What seqio does without a postprocess_fn."""
+  del example, is_target
+  return text
 
 
 def packages(info: Mapping[str, Any]) -> dict[str, str]:

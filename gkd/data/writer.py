@@ -29,6 +29,7 @@ import numpy as np
 from gkd import files
 from gkd import locks
 from gkd.data import cache
+from gkd.data import cache_info
 from gkd.data import hashes
 from gkd.data import shards
 from gkd.errors import UserError
@@ -191,10 +192,12 @@ class CacheWriter:
     try:
       np.save(folder / cache.PROMPTS_FILE, shards.prompt_hashes(self.folder))
       content["vocabulary"] = info["vocabulary"].save(folder)
-      content["format"] = cache.FORMAT
+      content["format"] = cache_info.FORMAT
       content["files"] = _files(folder, sidecars)
       content.setdefault("hash", hashes.content_hash(content))
-      files.write_text(folder / cache.INFO_FILE, json.dumps(content, indent=2))
+      files.write_text(
+        folder / cache_info.INFO_FILE, json.dumps(content, indent=2)
+      )
       if self.path.is_dir():  # goes as a whole, with the folder of shards
         os.rename(self.path, self.folder / _REPLACED)
       os.rename(folder, self.path)
@@ -251,7 +254,7 @@ class CacheWriter:
     own = {name for name in names if shards.is_name(name)}
     own |= names & {cache.PROMPTS_FILE}
     if own:  # `info.json` alone is a name that others use too
-      own |= names & {cache.INFO_FILE, *_listed_files(self.path)}
+      own |= names & {cache_info.INFO_FILE, *_listed_files(self.path)}
     if others := sorted(names - own):
       raise UserError(
         f"{self.path} holds other files than a cache ({others[0]}, …); choose"
@@ -262,7 +265,7 @@ class CacheWriter:
     """A cache that stands at the path is replaced by a whole one alone."""
     for index, numbers in sidecars.items():
       file = self.folder / shards.CACHE_FOLDER / shards.name(index)
-      if wrong := cache.wrong_size(file, numbers["bytes"]):
+      if wrong := cache_info.wrong_size(file, numbers["bytes"]):
         raise UserError(
           f"cannot finish the cache {self.path}: its shard {file} {wrong}; run"
           " the same command again, which makes that shard anew"
@@ -272,7 +275,7 @@ class CacheWriter:
 def _listed_files(path: Path) -> set[str]:
   """Names that the info.json of a cache lists; none where it is damaged."""
   try:
-    info = files.read_json(path / cache.INFO_FILE, {"files": dict})
+    info = files.read_json(path / cache_info.INFO_FILE, {"files": dict})
     return set(info.get("files") or {})
   except UserError:
     return set()
@@ -287,7 +290,7 @@ def _files(folder: Path, sidecars: shards.Sidecars) -> dict[str, Any]:
       "sha256": known.get(file.name) or hashes.file_hash(file),
     }
     for file in sorted(folder.iterdir())
-    if file.name != cache.INFO_FILE
+    if file.name != cache_info.INFO_FILE
   }
 
 

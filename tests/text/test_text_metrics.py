@@ -7,7 +7,7 @@ import pytest
 from rouge_score import rouge_scorer
 import sacrebleu
 
-from gkd.data import cache
+from gkd.data import task_functions
 from gkd.text import metrics
 from gkd.text import postprocess
 from gkd.text import solutions
@@ -98,7 +98,7 @@ CYRILLIC = "Я иду в школу."
   ],
 )
 def test_a_tokenizer_of_sacrebleu_is_chosen_by_the_name(name, texts):
-  metric = cache.resolve(f"gkd.text.metrics:{name}", "a test", None)
+  metric = task_functions.resolve(f"gkd.text.metrics:{name}", "a test", None)
   for text in texts:
     values = metric([text], [text])
     assert list(values.values()) == pytest.approx([100] * len(values))

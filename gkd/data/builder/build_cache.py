@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from gkd.data import cache as caches
+from gkd.data import cache_info
 from gkd.data import hashes
 from gkd.data import shards
 from gkd.data.builder import cache_key
@@ -114,7 +115,7 @@ def _build(spec: CacheSpec, num_workers: int | None, check: bool) -> str:
       info["own_vocabulary"] = True
     key = {
       **info,
-      "format": caches.FORMAT,
+      "format": cache_info.FORMAT,
       "vocabulary": spec.vocabulary.spec(),
       "arguments": cache_key.arguments(task, spec.data_dir),
       "raw_files": {name: state["sha256"] for name, state in raw.items()},
@@ -157,7 +158,8 @@ def _is_usable(path: Path, spec: CacheSpec, check: bool) -> bool:
       log.warning("%s", error)
       log.warning("cache %s is made anew", path)
       return False
-  os.utime(path / caches.INFO_FILE)  # of several that fit, the newest is found
+  # Of several that fit, the newest is found.
+  os.utime(path / cache_info.INFO_FILE)
   return True
 
 
@@ -208,19 +210,19 @@ def _jobs(
 def _row_counts(writer: CacheWriter, spec: CacheSpec) -> dict[str, int]:
   """Counts of rows that were cut, with a warning, and of prompts alone."""
   counts = writer.counts
-  cut = {name: counts[f"truncated_{name}"] for name in caches.FEATURES}
+  cut = {name: counts[f"truncated_{name}"] for name in cache_info.FEATURES}
   if spec.overlong == "refuse" and any(cut.values()):
     writer.discard()
     long = " and ".join(
       f"{cut[name]} rows have more than {spec.lengths[name]} {name} tokens"
-      for name in caches.FEATURES
+      for name in cache_info.FEATURES
       if cut[name]
     )
     raise UserError(
       f"{spec.name}: {long}; give longer lengths in TASK_FEATURE_LENGTHS or"
       " allow truncation"
     )
-  for name in filter(cut.get, caches.FEATURES):
+  for name in filter(cut.get, cache_info.FEATURES):
     log.warning(
       "%s: %d rows had more than %d %s tokens and were cut",
       *(spec.name, cut[name], spec.lengths[name], name),
@@ -240,7 +242,7 @@ def token_facts(
   any, the texts that the vocabulary does not keep.
   """
   facts: dict[str, Any] = {"token_lengths": {}}
-  for name in caches.FEATURES:
+  for name in cache_info.FEATURES:
     prefix = f"tokens_{name}:"
     rows = {
       int(key.removeprefix(prefix)): count

@@ -16,8 +16,9 @@ from typing import Literal
 from typing import get_args
 
 from gkd.data import cache as caches
+from gkd.data import cache_info
 from gkd.data.builder import cache_key
-from gkd.data.cache import FEATURES
+from gkd.data.cache_info import FEATURES
 from gkd.errors import UserError
 from gkd.text.data_files import DataFiles
 from gkd.text.vocabulary import Vocabulary
@@ -121,7 +122,7 @@ def find(spec: CacheSpec) -> str | None:
       and (
         info.get("own_vocabulary", False)
         if spec.vocabulary is None
-        else caches.same_vocabulary(info, spec.vocabulary)
+        else cache_info.same_vocabulary(info, spec.vocabulary)
       )
       and cache_key.is_of_module(folder, info, spec.task_module)
       and cache_key.is_fresh(folder, info, spec.data_dir)
@@ -131,5 +132,5 @@ def find(spec: CacheSpec) -> str | None:
 
 
 def _age(folder: Path) -> tuple[int, Path]:
-  file = folder / caches.INFO_FILE
+  file = folder / cache_info.INFO_FILE
   return (file.stat().st_mtime_ns if file.is_file() else 0), folder

@@ -20,11 +20,11 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from gkd.data import cache as caches
+from gkd.data import cache_info
 from gkd.data import task_functions
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.builder.tokenise import Examples
-from gkd.data.cache import FEATURES
+from gkd.data.cache_info import FEATURES
 from gkd.errors import UserError
 from gkd.text import task_modules
 from gkd.text.characters import ByteVocabulary
@@ -295,7 +295,7 @@ def _before_tokenising(task: seqio.Task, vocabulary: Vocabulary) -> list | None:
 def _gives_the_ids_of(theirs: Any, ours: Vocabulary) -> bool:
   """Whether a seqio vocabulary is known to tokenise as one of ours."""
   same = as_ours(theirs)
-  return same is not None and caches.same_vocabulary(
+  return same is not None and cache_info.same_vocabulary(
     {"vocabulary": same.spec()}, ours
   )
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gkd.data import cache
+from gkd.data import cache_info
 from gkd.data import shards
 from gkd.data import task_functions
 from gkd.errors import UserError
@@ -105,11 +106,13 @@ def rows(
   `tokens_…:N`, rows that have N tokens before they are cut. The notes have the
   first `lossy_…` as an example.
   """
-  name, postprocess = recipe.postprocess, cache.keep_text
+  name, postprocess = recipe.postprocess, task_functions.keep_text
   if name and name.startswith(task_functions.PREFIX):
     postprocess = task_functions.resolve_here(name, recipe.vocabulary)
   elif name:
-    postprocess = cache.resolve(name, "the task", lambda: recipe.vocabulary)
+    postprocess = task_functions.resolve(
+      name, "the task", lambda: recipe.vocabulary
+    )
   for start in range(0, len(job.examples), _TEXTS_AT_ONCE):
     examples = job.examples[start : start + _TEXTS_AT_ONCE]
     if recipe.add_eos is not None:
@@ -123,7 +126,7 @@ def rows(
     for example in examples:
       yield _row(example, recipe, postprocess, counts)
       place = row_name(job.first_row + counts["rows"])
-      for name in cache.FEATURES:
+      for name in cache_info.FEATURES:
         _count_lossy(example, name, recipe.vocabulary, place, counts, notes)
       counts["rows"] += 1
 
@@ -135,7 +138,7 @@ def _tokenised(
 ) -> list[dict[str, Any]]:
   """The examples as seqio's `tokenize` and `append_eos` would leave them."""
   tokenised = [{k: _as_tensor(v) for k, v in e.items()} for e in examples]
-  for name in cache.FEATURES:
+  for name in cache_info.FEATURES:
     texts = [_as_text(example[name]) for example in examples]
     end = [vocabulary.eos_ids[0]] * add_eos[name]
     batch = vocabulary.encode_batch(texts)
@@ -165,7 +168,7 @@ def _count_lossy(example, name, vocabulary, place, counts, notes) -> None:
 
 def _row(example, recipe, postprocess, counts) -> cache.Row:
   vocabulary, tokens = recipe.vocabulary, {}
-  for name in cache.FEATURES:
+  for name in cache_info.FEATURES:
     ids = np.asarray(example.get(name, ()), np.int32)
     if name == "targets" and len(ids) == 1 and ids[0] in vocabulary.eos_ids:
       ids = ids[:0]  # training on an EOS alone would teach silence

@@ -29,7 +29,7 @@ import numpy as np
 from gkd import keys
 from gkd import partitioning
 from gkd.collate import collate
-from gkd.data import cache as caches
+from gkd.data import cache_info
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
 from gkd.data.completions.spec import Completions
@@ -76,7 +76,7 @@ def write_completions(
   """
   path = Path(path)
   with CacheWriter(path, spec.key, spare=True) as writer:
-    if (path / caches.INFO_FILE).exists():
+    if (path / cache_info.INFO_FILE).exists():
       return _recognised(TokenCache(path), spec)
     log.info("sampling %s", spec.describe())
     before = sum(writer.finished.values()), writer.counts.get("tokens", 0)

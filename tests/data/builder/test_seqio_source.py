@@ -11,7 +11,7 @@ from gkd.data.builder import build_cache
 from gkd.data.builder import seqio_source
 from gkd.data.builder import tokenise
 from gkd.data.builder.lookup import CacheSpec
-from gkd.data.cache import lossy
+from gkd.data.cache_info import lossy
 from gkd.tasks import features
 from gkd.tasks import sources
 from gkd.text import metrics
