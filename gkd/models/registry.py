@@ -20,6 +20,7 @@ import typing
 from typing import Any
 from typing import NamedTuple
 
+from gkd.models import markov
 from gkd.models import t5
 from gkd.types import LanguageModel
 from gkd.types import UserError
@@ -34,7 +35,10 @@ class Family(NamedTuple):
   build: Callable[[Any], LanguageModel]
 
 
-_FAMILIES = {T5: Family(t5.T5Config, t5.encoder_decoder)}
+_FAMILIES = {
+  T5: Family(t5.T5Config, t5.encoder_decoder),
+  "markov": Family(markov.MarkovConfig, markov.markov_chain),
+}
 
 
 def register(
