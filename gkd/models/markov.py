@@ -27,7 +27,9 @@ from gkd.types import LanguageModel
 from gkd.types import Pair
 from gkd.types import Params
 
-_NEVER = -1e9  # a logit, of probability 0
+# A logit, of probability 1e-9 or so: with 0 every other model, which has only
+# learned that these ids do not occur, would be infinitely far from the chain.
+_UNUSED = -20.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class MarkovConfig:
     mean_length: expected number of tokens, the end included.
     pad_id: fills the context of the first tokens.
     eos_ids: what ends a sequence; several are equally likely.
-    never_ids: ids of probability 0, such as padding and the unknown token.
+    unused_ids: ids that do not occur, such as padding and the unknown token.
   """
 
   vocab_size: int
@@ -50,7 +52,7 @@ class MarkovConfig:
   mean_length: float = 8.0
   pad_id: int = 0
   eos_ids: tuple[int, ...] = (1,)
-  never_ids: tuple[int, ...] = (0, 2)
+  unused_ids: tuple[int, ...] = (0, 2)
 
 
 def markov_chain(config: MarkovConfig) -> LanguageModel:
@@ -91,13 +93,13 @@ def _init(config: MarkovConfig, key: Key) -> Params:
   size = config.vocab_size
   scale = config.sharpness / math.sqrt(2)  # two terms of equal variance
   drawn = scale * jax.random.normal(key, (1 + size, size**config.order, size))
-  ends, never = list(config.eos_ids), list(config.never_ids)
-  others = np.setdiff1d(np.arange(size), ends + never)
+  ends, unused = list(config.eos_ids), list(config.unused_ids)
+  others = np.setdiff1d(np.arange(size), ends + unused)
   # As the sum of both terms is distributed, of which the end gets its share.
   total = jax.nn.logsumexp(math.sqrt(2) * drawn[0][:, others], axis=-1)
   end = jnp.mean(total) - math.log((config.mean_length - 1) * len(ends))
-  table = drawn[0].at[:, ends].set(end).at[:, never].set(_NEVER)
-  return {"table": table, "prompt": drawn[1:].at[..., ends + never].set(0.0)}
+  table = drawn[0].at[:, ends].set(end).at[:, unused].set(_UNUSED)
+  return {"table": table, "prompt": drawn[1:].at[..., ends + unused].set(0.0)}
 
 
 def _logits(
