@@ -1,5 +1,6 @@
 """Every gin file parses and builds its objects; no model is made."""
 
+from pathlib import Path
 import re
 
 import jax
@@ -12,10 +13,12 @@ from gkd.config.command_records import EvaluateConfig
 from gkd.config.command_records import SampleConfig
 from gkd.config.command_records import TrainConfig
 from gkd.config.records import DataConfig
+from gkd.experiments.grid import jobs
 from gkd.losses import divergence
 from gkd.losses.objective import CrossEntropy
 from gkd.losses.objective import Distillation
 from gkd.models import t5
+from gkd.types import LanguageModel
 from gkd.types import UserError
 from tests.cli.command_lines import train_config
 
@@ -101,6 +104,12 @@ def build(file, bindings=()):
 
 
 BUILT = [file for file in FILES if recipe(file) is not None]
+GRID_JOBS = [
+  job
+  for file in sorted(FOLDER.rglob("*.toml"))
+  for job in jobs.read(file, Path("out")).jobs
+  if job.axes.get("seed", 0) == 0
+]
 
 
 @pytest.mark.parametrize("file", BUILT)
@@ -109,6 +118,16 @@ def test_builds(file):
   model = built.student.model
   params = jax.eval_shape(model.init, jax.random.key(0))
   assert trees.num_parameters(params) > 0
+
+
+@pytest.mark.parametrize("job", GRID_JOBS, ids=lambda job: job.name)
+def test_models_of_a_grid_have_their_sizes(job):
+  configuration.load(job.gin_files, job.bindings)
+  commands = {"train": TrainConfig, "evaluate": EvaluateConfig}
+  built = configuration.build(commands.get(job.command, SampleConfig))
+  for role in filter(None, (built.student, getattr(built, "teacher", None))):
+    if isinstance(role.model, LanguageModel):
+      assert trees.num_parameters(role.model.abstract_params) > 0
 
 
 @pytest.mark.parametrize("file", ["test/distill.gin", "runs/sft.gin"])
@@ -131,7 +150,9 @@ def test_tasks_name_their_data(file):
 def test_every_file_is_built_or_included():
   tasks = {f for f in FILES if f.startswith("tasks/")}
   texts = [(FOLDER / f).read_text("utf-8") for f in FILES]
-  for file in set(FILES) - set(BUILT) - tasks:
+  in_grids = {file for job in GRID_JOBS for file in job.gin_files}
+  in_grids = {file.removeprefix(f"{FOLDER}/") for file in in_grids}
+  for file in set(FILES) - set(BUILT) - tasks - in_grids:
     assert any(f"include '{file}'" in text for text in texts), file
 
 

@@ -218,12 +218,6 @@ class _Stage:
     """
     chosen = {k: v for part in parts for k, v in part.get("set", {}).items()}
     gin_files = [file for part in parts for file in part.get("gin_files", ())]
-    # Beside the grid's own file, or as `gkd` finds it.
-    beside = [self.file.parent.absolute() / file for file in gin_files]
-    gin_files = [
-      str(place) if place.is_file() else file
-      for place, file in zip(beside, gin_files, strict=True)
-    ]
     choices: list[tuple[Axes, dict[str, Job]]] = [(own, {})]
     wanted = {**self.settings, "set": chosen, "axes": {}}
     for stage in _needs(wanted, self.made):
@@ -252,7 +246,7 @@ class _Stage:
         stage=self.name,
         axes=axes,
         command=self.settings["command"],
-        gin_files=gin_files,
+        gin_files=[self.gin_file(file, texts) for file in gin_files],
         bindings=list(self.bindings(chosen, texts, macro, result)),
         flags=self.settings["flags"],
         after=[job.name for job in needs.values()],
@@ -273,10 +267,19 @@ class _Stage:
       chosen = {"RANDOM_SEED": texts["seed"], **chosen}
     for name, value in {**chosen, **own}.items():
       text = value if isinstance(value, str) else repr(value)
-      found = _PLACEHOLDER.findall(text)
-      _refuse_unknown(f"{self.where}.set.{name}", found, {*texts, *self.made})
-      text = _PLACEHOLDER.sub(lambda match: str(texts[match[1]]), text)
-      yield f"{name}={text}"
+      yield f"{name}={self.filled(f'set.{name}', text, texts)}"
+
+  def gin_file(self, file: str, texts: Axes) -> str:
+    """Beside the grid's own file, or as `gkd` finds it."""
+    file = self.filled("gin_files", file, texts)
+    beside = self.file.parent.absolute() / file
+    return str(beside) if beside.is_file() else file
+
+  def filled(self, name: str, text: str, texts: Axes) -> str:
+    """A text with what stands for its placeholders."""
+    found = _PLACEHOLDER.findall(text)
+    _refuse_unknown(f"{self.where}.{name}", found, {*texts, *self.made})
+    return _PLACEHOLDER.sub(lambda match: str(texts[match[1]]), text)
 
 
 def _needs(stage: Mapping[str, Any], stages: Mapping[str, Any]) -> list[str]:

@@ -104,6 +104,7 @@ def test_an_axis_of_two_stages_pairs_their_jobs(read):
     {axes}
     [stages.distil]
     command = "train"
+    gin_files = ["models/{{size}}.gin"]
     set.INITIAL_CHECKPOINT_PATH = "{{student}}-{{size}}"
   """
   made = [job for job in read(stages + axes).jobs if job.stage == "distil"]
@@ -114,6 +115,7 @@ def test_an_axis_of_two_stages_pairs_their_jobs(read):
   assert "INITIAL_CHECKPOINT_PATH=/out/seed_0/student-base-base" in (
     made[1].bindings
   )
+  assert made[1].gin_files == ["models/base.gin"]
   data = read(stages).jobs[0]
   assert data.arguments == ["cache", "make", "--split=train"]
   with pytest.raises(UserError, match=r"no job of 'student' for .*size large"):
