@@ -72,7 +72,8 @@ def test_a_grid_ends_in_a_table_of_numbers_for_the_report(made):
   assert table.columns[name] == column
   shown = results.table(table)
   assert [row[0].text for row in shown.rows] == ["tuned: 1", "tuned: 2"]
-  assert "accuracy (%)" in shown.header
+  assert shown.header[:3] == ("method", "accuracy (%)", "training loss")
+  assert list(table.labels) == ["tuned-1", "tuned-2"]
   header, *lines = (folder / "table.csv").read_text().splitlines()
   assert len(lines) == 2
   assert header.startswith("run,stage,method,lambda,divergence,seed,SUBSET_S")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import csv
 import datetime
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,7 @@ from gkd.report import result_files
 CSV_FILE = "table.csv"
 JSON_FILE = "results.json"
 _COMMANDS = ("train", "evaluate")
-_COLUMNS = {
-  "train/loss": {"title": "training loss", "direction": "min"},
-  "seconds": {"title": "time", "unit": "s"},
-}
+_LOSS = {"train/loss": {"title": "training loss", "direction": "min"}}
 
 
 def write(grid: Grid, folder: Path, command: str) -> None:
@@ -37,25 +35,18 @@ def write(grid: Grid, folder: Path, command: str) -> None:
       rows.append(_row(job, folder, done["seconds"]))
       path = folder / job.name / "metric_info.json"
       infos |= result_files.json_object(str(path))
-      values = [
-        formats.plain(str(v)) for a, v in job.axes.items() if a != "seed"
-      ]
-      label = ": ".join(
-        filter(None, (formats.plain(job.stage), ", ".join(values)))
-      )
-      labels[Path(job.name).name] = label
-  meta = {
-    "title": grid.title,
-    "command": command,
-    "date": datetime.date.today().isoformat(),
-  }
+      values = [str(v) for axis, v in job.axes.items() if axis != "seed"]
+      label = f"{job.stage}: {', '.join(values)}" if values else job.stage
+      labels[Path(job.name).name] = formats.plain(label)
+  date = datetime.date.today().isoformat()
   content = {
     "rows": rows,
-    "meta": meta,
+    "meta": {"title": grid.title, "command": command, "date": date},
     "columns": _columns(infos),
     "labels": labels,
   }
-  files.write_json(folder / JSON_FILE, content)
+  # Unsorted: the order is that of the report.
+  files.write_text(folder / JSON_FILE, json.dumps(content, indent=2) + "\n")
   text = io.StringIO(newline="")
   names = dict.fromkeys(name for row in rows for name in row)
   table = csv.DictWriter(text, list(names), lineterminator="\n")
@@ -97,15 +88,16 @@ def _number(value: Any) -> Any:
 
 
 def _columns(infos: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-  """Those that the report shows: the student's scores, loss and time."""
-  curves = {name: {} for name in infos}
-  scores = metric_info.structured(curves, infos, {}, "")
+  """Those that the report shows: the student's scores, and the loss."""
+  scores = {}
+  for name, info in infos.items():
+    [scores[name]] = metric_info.structured({name: {}}, {name: info}, {}, "")
   return {
     name: {
-      "title": metric_info.describe(score, list(scores)),
+      "title": metric_info.describe(score, list(scores.values())),
       "unit": score.unit,
       "direction": score.direction,
     }
-    for name, score in zip(infos, scores, strict=True)
+    for name, score in scores.items()
     if score.role == "student" and metric_info.is_headline(score)
-  } | _COLUMNS
+  } | _LOSS

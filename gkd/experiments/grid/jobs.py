@@ -113,17 +113,23 @@ def read(file: Path, output: Path) -> Grid:
     UserError: in one line, what of the file is not a grid.
   """
   try:
-    content = tomllib.loads(file.read_text("utf-8"))
-  except (OSError, ValueError) as error:
-    raise UserError(f"{file} cannot be read as TOML: {error}") from error
+    text = files.read_bytes(file, files.MAX_JSON_BYTES).decode("utf-8")
+    content = tomllib.loads(text)
+  except (OSError, ValueError, RecursionError) as error:
+    reason = getattr(error, "strerror", None) or error
+    raise UserError(
+      f"{file} cannot be read as TOML ({reason}); docs/grids.md shows a file"
+    ) from error
   _check(file, content, _GRID, "title", "stages")
   content = {"seeds": [0], "gin_files": [], "environment": {}, **content}
   stages = {n: {**_OPTIONAL, **stage} for n, stage in content["stages"].items()}
   for name, stage in stages.items():
     where = f"{file}: stages.{name}"
+    _check_names(where, [name])
     _check(where, stage, _STAGE, "command")
     _refuse_unknown(where, [stage["command"]], _RESULTS)
     _refuse_unknown(f"{where}.after", stage["after"], stages)
+  _check_names(f"{file}: environment", content["environment"])
   needs = {name: _needs(stage, stages) for name, stage in stages.items()}
   try:
     order = list(graphlib.TopologicalSorter(needs).static_order())
@@ -169,6 +175,11 @@ class _Stage:
     is_once = self.settings.get("once", is_data)
     if not is_once:
       axes = {"seed": {x: {} for x in self.content["seeds"]}, **axes}
+    for axis, values in axes.items():
+      if not values:
+        raise UserError(
+          f"{self.where}: {axis} has no values; give at least one"
+        )
     jobs: list[Job] = []
     for values in itertools.product(*axes.values()):
       own = dict(zip(axes, values, strict=True))
@@ -297,6 +308,12 @@ def _check(
   files.check_types(where, content, types, remedy)
   types = {name: types[name] for name in required}
   files.check_types(where, content, types, remedy, required=True)
+
+
+def _check_names(where: str, names: Iterable[str]) -> None:
+  for name in names:
+    if not re.fullmatch(r"\w+", name):
+      raise UserError(f"{where}: {name!r}; expected letters, digits and _")
 
 
 def _refuse_unknown(where: Any, names: Iterable, known: Iterable[str]) -> None:

@@ -128,7 +128,7 @@ TWO = 'title = "T"\n[stages.a]\ncommand = "train"\n[stages.b]\n'
 @pytest.mark.parametrize(
   ("text", "message"),
   [
-    ("title =", r"grid.toml cannot be read as TOML: Invalid value"),
+    ("title =", r"cannot be read as TOML \(Invalid value.*; docs"),
     ('title = "T"', "has stages None; expected an object; see docs/grids"),
     ('titel = "T"', "'titel' is not known there; did you mean title"),
     ('title = "T"\nseeds = ["a"]', "has seeds.0 'a'; expected a whole number"),
@@ -151,6 +151,9 @@ TWO = 'title = "T"\n[stages.a]\ncommand = "train"\n[stages.b]\n'
       "is made once but needs a stage of each seed",
     ),
     (f'{TWO}command = "train"\naxes.a = [1]', "axes: a is taken; rename"),
+    ('title = "T"\n[stages."a b"]', "a b: 'a b'; expected letters, digits"),
+    (f'environment = {{"A=" = "1"}}\n{TWO}command = "train"', "'A='; expect"),
+    (f'seeds = []\n{TWO}command = "train"', "a: seed has no values; give"),
     (f'{TWO}command = "train"\naxes.x.y = 1', r"x.y is 1; expected a name"),
     (f'{TWO}command = "train"\naxes.x = ["a/b"]', r"x.a/b is .*letters"),
     (
