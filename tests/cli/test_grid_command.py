@@ -137,7 +137,7 @@ def test_a_folder_in_use_or_with_results_of_something_else_is_refused(
   assert json.loads((tmp_path / "results.json").read_text()) == {}
 
 
-@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.parent.name)
 def test_grids_that_come_along_can_be_started(file, tmp_path):
   name = file.relative_to(configuration.config_folder())
   assert command.main(arguments(name, tmp_path / "out", "--dry_run")) == 0
