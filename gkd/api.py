@@ -4,6 +4,7 @@ Commands and configurations are not needed here: what a run is made of are
 objects that a program builds.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import logging
@@ -109,6 +110,7 @@ def evaluate(
   evaluation: Evaluation,
   *,
   teacher: Model | None = None,
+  compared_with: Mapping[str, Model] | None = None,
   seed: int = 0,
   predictions_dir: str | None = None,
 ) -> dict[str, float]:
@@ -117,11 +119,13 @@ def evaluate(
   Args:
     model: the model.
     evaluation: the split and the decoding strategy.
-    teacher: also gives its own scores and the KLs between the two.
+    teacher: also gives its own scores and the distances between the two.
+    compared_with: other models by role, to measure the distances to.
     seed: of the draws.
     predictions_dir: where to write the predictions; None for nowhere.
   """
   roles = {"student": model} | ({"teacher": teacher} if teacher else {})
+  roles |= compared_with or {}
   for role, one in roles.items():
     vocabulary_check.check(role, one.lm, evaluation.cache.vocabulary)
   return evaluation_by_generation.evaluate(
