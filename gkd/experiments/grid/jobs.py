@@ -230,7 +230,8 @@ class _Stage:
     chosen = {k: v for part in parts for k, v in part.get("set", {}).items()}
     gin_files = [file for part in parts for file in part.get("gin_files", ())]
     choices: list[tuple[Axes, dict[str, Job]]] = [(own, {})]
-    wanted = {**self.settings, "set": chosen, "axes": {}}
+    wanted = {"after": self.settings["after"], "axes": {}}
+    wanted |= {"set": chosen, "gin_files": gin_files}
     for stage in _needs(wanted, self.made):
       choices = [
         (axes | job.axes, {**needs, stage: job})
@@ -295,7 +296,7 @@ class _Stage:
 
 def _needs(stage: Mapping[str, Any], stages: Mapping[str, Any]) -> list[str]:
   """The stages that a stage waits for and those that its settings name."""
-  content = repr([stage["set"], stage["axes"]])
+  content = repr([stage["set"], stage["axes"], stage["gin_files"]])
   named = [*stage["after"], *_PLACEHOLDER.findall(content)]
   return [name for name in dict.fromkeys(named) if name in stages]
 

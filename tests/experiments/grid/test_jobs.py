@@ -33,7 +33,7 @@ set = {TEACHER_CHECKPOINT_PATH = "{teacher}", LEARNING_RATE = 1e-3}
 exclude = [{source = "offline", NUM_SAMPLES = [4], seed = 1}]
 [stages.distil.axes.source]
 offline = {set = {TRAIN_CACHE = ["{answers}", "{seed}"], LEARNING_RATE = 0.5}}
-online = {gin_files = ["methods/gkd_on_policy.gin"]}
+online = {gin_files = ["methods/{source}.gin", "{teacher}/config.gin"]}
 """
 
 
@@ -87,7 +87,8 @@ def test_settings_are_those_of_file_stage_and_values_in_this_order(
   assert offline.after == ["teacher", "seed_3/answers-4"]
   assert offline.axes == {"seed": 3, "source": "offline", "NUM_SAMPLES": "4"}
   online = made["seed_3/distil-online"]
-  assert online.gin_files[1:] == ["methods/gkd_on_policy.gin"]
+  own = ["methods/online.gin", "/out/teacher/config.gin"]
+  assert online.gin_files[1:] == own
   assert "LEARNING_RATE=0.001" in online.bindings
 
 
