@@ -30,7 +30,9 @@ log = logging.getLogger("gkd")
 # Not metadata.json, which marks a saved model.
 METADATA_FILE = "notes.json"
 _NOTES = {
+  "guard": {"history": list, "kl": list, "uses": float},
   "identity": str,
+  "keep_before": int,
   "pending_eval": bool,
   "temporary": bool,
   "unwritten": {"means": dict, "seconds": dict},
@@ -181,6 +183,12 @@ class Store:
       " files, or delete the folder to start again from step 0"
     )
 
+  def newest(self, until: int) -> Path | None:
+    """Folder of the newest checkpoint up to a step, but for temporary ones."""
+    self.wait()
+    lasting = self._lasting(until)
+    return self.folder(lasting[-1]) if lasting else None
+
   def restore(self, step: int, like: Any) -> Any:
     """The tree saved at a step.
 
@@ -205,15 +213,17 @@ class Store:
   def prune(self, step: int) -> None:
     """Removes those up to the newest sound one that the policy drops.
 
-    And what a kill in an earlier call left of them.
+    And what a kill in an earlier call left of them. The newest up to the step
+    `keep_before` in the notes of the sound one stays.
     """
     for rest in self.directory.glob(f".*{_REMOVED}"):
       _delete(rest)
-    finished = [s for s in self._finished() if s <= step]
-    lasting = [s for s in finished if not self._is_temporary(s)]
-    kept = self.policy.choose(lasting, self.values) | {step}
-    for old in set(finished) - kept:
-      _remove(self.folder(old))
+    kept = self.policy.choose(self._lasting(step), self.values) | {step}
+    before = self._metadata(step).get("keep_before", 0)
+    kept |= set(self._lasting(before)[-1:])
+    for old in set(self._finished()) - kept:
+      if old < step:
+        _remove(self.folder(old))
 
   def _finish(
     self, step: int, response: ocp.AsyncResponse, metadata: str
@@ -227,6 +237,14 @@ class Store:
       if int(folder.name) > step or not checksums.is_marked(folder):
         _remove(folder)
     self.prune(step)
+
+  def _lasting(self, until: int) -> list[int]:
+    """Steps of finished checkpoints, but for temporary ones, ascending."""
+    return [
+      step
+      for step in self._finished()
+      if step <= until and not self._is_temporary(step)
+    ]
 
   def _is_temporary(self, step: int) -> bool:
     """Whether a checkpoint is that of an interrupted run, as its notes say."""

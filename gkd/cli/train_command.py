@@ -110,6 +110,7 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     mesh=resolved.mesh,
     periods=config.periods,
     preservation=config.preservation,
+    guard=config.guard,
     tracker=config.tracker,
     config_text=configuration.operative(),
     about={"card": _card(config, resolved, loader), "starts": starts(resumed)},

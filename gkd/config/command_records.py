@@ -30,6 +30,7 @@ from gkd.models import registry
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.sampling.strategies import Strategy
+from gkd.training.guard import Guard
 from gkd.training.optimizer import Optimizer
 from gkd.training.periods import Periods
 from gkd.training.rollout import Rollout
@@ -74,6 +75,7 @@ class TrainConfig:
   preservation: PreservationPolicy = dataclasses.field(
     default_factory=PreservationPolicy
   )
+  guard: Guard = Run.guard
   tracker: Tracker | None = None
 
   def __post_init__(self):
@@ -138,6 +140,7 @@ class TrainConfig:
     yield from idle_in_caches(self.data, splits)
     if self.evaluation:
       yield from self.evaluation.idle(self.roles)
+    yield from self.guard.idle(has_teacher=self.teacher is not None)
     if self.rollout is None:
       return
     schedule, source = self.rollout.schedule, self.rollout.off_policy_source

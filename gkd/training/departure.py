@@ -25,6 +25,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+# {name: in words}.
+SCORES = {
+  "gap_growth": "held-out over trained distance has grown {:.2f} times",
+  "repeats": "each fixed text was used {:.1f} times",
+  "z": "held-out distance is {:.1f} standard deviations above its power law",
+  "delta_bic": "the evidence for an upward bend is {:.1f} (ΔBIC)",
+}
 WINDOW = 12  # evaluations that a power law is fitted to, at most
 MIN_POINTS = 8  # and at least
 # Relative; evaluations on a fixed set of some hundred prompts vary as much.
@@ -150,6 +157,8 @@ def gap_growth(held_out: np.ndarray, trained: np.ndarray) -> np.ndarray:
   teacher's own.
   """
   ratio = held_out / trained
+  if ratio.shape[-1] < _BASELINE:
+    return np.full_like(ratio, np.nan)
   known = np.isfinite(ratio)
   num_known = np.cumsum(known, axis=-1)
   first = np.where(known & (num_known <= _BASELINE), ratio, np.nan)
@@ -162,10 +171,10 @@ def scores(series: Series, consecutive: int) -> dict[str, np.ndarray]:
   steps, held_out, trained, repeats = series
   with np.errstate(all="ignore"):  # a distance may be infinite
     return {
-      "z": departures(steps, held_out, consecutive),
-      "delta_bic": bends(steps, held_out),
       "gap_growth": gap_growth(held_out, trained),
       "repeats": repeats,
+      "z": departures(steps, held_out, consecutive),
+      "delta_bic": bends(steps, held_out),
     }
 
 

@@ -38,12 +38,14 @@ from gkd.errors import explaining_memory
 from gkd.evaluation.evaluate import evaluate
 from gkd.evaluation.predictions import Record
 from gkd.progress import Progress
+from gkd.training import guard as guards
 from gkd.training import periods
 from gkd.training import resume_check
 from gkd.training import run_description
 from gkd.training import sample_logging
 from gkd.training import state as states
 from gkd.training import writers
+from gkd.training.guard import Controller
 from gkd.training.preemption import PreemptionHandler
 from gkd.training.recorder import Listener
 from gkd.training.recorder import Recorder
@@ -100,9 +102,8 @@ def train(
     enter(_naming_checkpoint(store))
     store.values = writers.read_values(run.folder, run.preservation.metric)
     start, state, metadata = _restored(run, store)
-    missing = _missing(run, start, metadata)
-    if start == run.train_steps and not missing:
-      log.info("%s is complete: all %d steps are done", run.folder, start)
+    missing, guard = _missing(run, start, metadata), _guard(run, metadata)
+    if _is_over(run, start, missing, guard):
       return state
     identity = run_description.write(run, description, resumed=bool(start))
     sharding = partitioning.batch_sharding(run.mesh)
@@ -111,9 +112,8 @@ def train(
     train_step, vocabulary = run.train_step, run.loader.vocabulary
     scoring_params = None if train_step.teacher is None else teacher.params
     tracked = enter(tracking(run.tracker, run.folder, description))
-    recorder = enter(
-      Recorder(run.model_dir, start, metadata, listener, tracked)
-    )
+    recorder = Recorder(run.model_dir, start, metadata, listener, tracked)
+    enter(recorder)
 
     def student() -> Model:
       return dataclasses.replace(run.student, params=state.params)
@@ -127,18 +127,20 @@ def train(
             lambda: _evaluate(run, student(), frozen, done)
           )
       if evaluated is not None:
+        evaluated |= guard.observe(done, evaluated, store.newest)
         report = periods.due(done, run.periods.report)
-        end = done == run.train_steps
+        end = guard.is_stopped or done == run.train_steps
         recorder.write(done, evaluated, report=report, end=end)
         if run.preservation.metric in evaluated:
           store.values[done] = evaluated[run.preservation.metric]
-      leaving = bool(stop.requested)  # asked once: who leaves has saved
+      leaving = bool(stop.requested or guard.is_stopped)  # once: leaving saves
       if done == start:  # nothing new to save
         store.prune(done)
       elif run.saves(done) or leaving:
         # Whoever resumes from here finds the lines of all steps so far.
         recorder.writers.sync()
-        noted = recorder.metadata(pending_eval=evaluated is None) | identity
+        noted = recorder.metadata(pending_eval=evaluated is None)
+        noted |= identity | guard.notes()
         with recorder.timer("checkpoint"):
           store.save(done, state, noted, temporary=not run.saves(done))
       return leaving
@@ -162,6 +164,7 @@ def train(
         recorder.write_alone(step + 1, means)
         raise
       recorder.add(means)
+      guard.add(means)
       progress.update(1, {"loss": means["loss"].compute()})
 
     done, leaving = start, bool(stop.requested)
@@ -170,9 +173,8 @@ def train(
       leaving = finish_step(done)
     elif missing:
       recorder.write(done, {}, report=False, end=True)
-    progress = enter(
-      Progress(run.train_steps, start, run.folder.name, compiles=True)
-    )
+    progress = Progress(run.train_steps, start, run.folder.name, compiles=True)
+    enter(progress)
     before: _Launched | None = None  # the step whose metrics are not read yet
     while done < run.train_steps and not leaving:
       store.check()  # a save that failed stops the run now, not at the next
@@ -187,7 +189,7 @@ def train(
             batch,
             step=step,
             seed=run.seed,
-            plan=run.rollout,
+            plan=guard.plan,
             student=student(),
             teacher=teacher,
             vocabulary=vocabulary,
@@ -277,6 +279,36 @@ def _restored(run: Run, store: Store) -> tuple[int, TrainState, dict[str, Any]]:
   store.prune(start)
   log.info("resuming after step %d", start)
   return start, state, metadata
+
+
+def _guard(run: Run, metadata: Mapping[str, Any]) -> Controller:
+  """The run's guard with what it noted in the checkpoint that was restored."""
+  return Controller(
+    run.guard,
+    metric=run.followed_metric,
+    plan=run.rollout,
+    batch_size=run.loader.batch_size,
+    num_rows=run.loader.num_rows,
+    first_step=run.optimizer.schedule.warmup_steps,
+    folder=run.folder,
+    saved=metadata.get(guards.NOTE, {}),
+  )
+
+
+def _is_over(
+  run: Run, start: int, missing: set[str], guard: Controller
+) -> bool:
+  """Whether nothing is left to do, or the guard has ended the run before."""
+  if start == run.train_steps and not missing:
+    log.info("%s is complete: all %d steps are done", run.folder, start)
+    return True
+  if guard.is_stopped:
+    log.warning(
+      "%s stays as its guard stopped it after step %d, see %s; set GUARD to"
+      " 'warn', 'go_online' or 'off' to go on",
+      *(run.folder, start, guards.FILE_NAME),
+    )
+  return guard.is_stopped
 
 
 def _frozen(run: Run, *, first_start: bool) -> dict[str, Model]:

@@ -24,6 +24,7 @@ from gkd.models import registry
 from gkd.models.t5 import T5Config
 from gkd.structured_settings import Difference
 from gkd.text import tokenizer_folder
+from gkd.training import guard
 from gkd.training import run_description
 from gkd.training.run import Run
 from gkd.training.writers import METRICS_FILE
@@ -32,7 +33,7 @@ from gkd.training.writers import SAMPLES_FOLDER
 from gkd.types import UserError
 
 _CHANGEABLE = (
-  "TRAIN_STEPS, the periods, KEEP and its kin, the evaluation,"
+  "TRAIN_STEPS, the periods, KEEP and its kin, the evaluation, the guard,"
   " MODEL_PARALLELISM and the places of files"
 )
 _MAX_LISTED = 6
@@ -42,6 +43,7 @@ _REPLACED = (
   "checkpoints",
   PREDICTIONS_FOLDER,
   SAMPLES_FOLDER,
+  guard.FILE_NAME,
   metric_infos.FILE_NAME,
   run_description.CONFIG_FILE,
   run_description.MODEL_INFO_FILE,

@@ -36,6 +36,7 @@ from gkd.metrics import MetricInfo
 from gkd.models import vocabulary_check
 from gkd.structured_settings import setting
 from gkd.training import periods
+from gkd.training.guard import Guard
 from gkd.training.optimizer import Optimizer
 from gkd.training.periods import Periods
 from gkd.training.rollout import Rollout
@@ -77,6 +78,7 @@ class Run:
     periods: when the run reports, evaluates, saves and dumps samples.
     preservation: which checkpoints stay. The best are chosen among those whose
       step was evaluated.
+    guard: what happens when the student seems to hack the teacher.
     tracker: where the run's records go beside its own files.
     config_text: the operative configuration, kept as config.gin.
     about: more JSON for run.json, such as the facts of a model card.
@@ -105,6 +107,7 @@ class Run:
   preservation: PreservationPolicy = setting(
     "KEEP", may_change=True, default_factory=PreservationPolicy
   )
+  guard: Guard = setting("GUARD", may_change=True, default=Guard())
   tracker: Tracker | None = dataclasses.field(default=None, compare=False)
   config_text: str = dataclasses.field(default="", compare=False)
   about: Mapping[str, Any] = dataclasses.field(
@@ -154,6 +157,7 @@ class Run:
       self.rollout.decoding.check_num_ids(self.loader.vocabulary.size - 1)
     if self.preservation.best:
       self._check_best()
+    self._check_guard()
 
   @property
   def folder(self) -> Path:
@@ -199,6 +203,19 @@ class Run:
     """What each value of the evaluations is, by its name."""
     return metric_infos.metric_infos(self.evaluations, self.roles)
 
+  @property
+  def followed_metric(self) -> str:
+    """The distance to the teacher that the guard follows; "" for none."""
+    distances = [
+      name
+      for name, info in self.metric_infos.items()
+      if info.metric == "forward_kl_per_token" and info.role == "student"
+      if info.compared_with == "teacher"
+    ]
+    if self.guard.mode == "off":
+      return ""
+    return self.guard.metric or next(iter(distances), "")
+
   def evaluates(self, done: int) -> bool:
     """Whether the evaluations run after `done` steps."""
     due = self.periods.evaluates(done, self.train_steps)
@@ -216,6 +233,27 @@ class Run:
       or self.evaluates(done)
       or self.saves(done)
     )
+
+  def _check_guard(self) -> None:
+    """Refuses a guard that could never act."""
+    guard, metric = self.guard, self.followed_metric
+    if guard.metric and guard.metric not in self.metric_infos:
+      raise UserError(
+        f"GUARD_METRIC is {guard.metric!r}, which no evaluation of this run"
+        f" reports; choose one of {', '.join(self.metric_infos) or 'none'}"
+      )
+    if guard.mode in ("off", "warn"):
+      return
+    reason = ""
+    if self.teacher is None or not metric:
+      reason = "no evaluation measures the distance to a teacher"
+    elif guard.mode == "go_online" and self.rollout is None:
+      reason = "the run has no rollout to draw fresh texts with"
+    if reason:
+      raise UserError(
+        f"GUARD is {guard.mode!r} but {reason}; give one, or set GUARD to"
+        " 'warn' or 'off'"
+      )
 
   def _check_best(self) -> None:
     """Refuses to look for the best where there will be nothing to choose."""
@@ -248,6 +286,9 @@ class Run:
     )
     first = self.optimizer.schedule.begins_at
     last = first + self.train_steps
+    if self.followed_metric:
+      followed = f"{self.guard.describe()}, of {self.followed_metric}"
+      lines.append(f"guard:     {followed}")
     lines += [
       f"objective: {self.objective.describe()}",
       f"targets:   {data}",

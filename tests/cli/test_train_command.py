@@ -82,6 +82,8 @@ def test_periods_length_and_evaluation_may_change(prepare, begun):
     "KEEP_BEST": (0, 1),
     "BEST_METRIC": ("", "eval/chain_addition_easy/accuracy"),
     "BEST_MODE": ("max", "min"),
+    "GUARD": ("warn", "go_online"),
+    "GUARD_Z": (None, 3.0),
   }
   after = {macro: value for macro, (_, value) in values.items()}
   evaluation = {"EVAL_EXAMPLES": 4, "EVAL_TEMPERATURES": (0.0, 1.0)}

@@ -1,0 +1,296 @@
+"""A guard that watches every run for teacher hacking, without an oracle.
+
+At each evaluation it follows the distance to the teacher on held-out prompts,
+the same on the texts as trained since the evaluation before, and how often each
+fixed text was used (`departure`). When all thresholds are reached it says so,
+and may end the run or have it go on with fresh texts (GKD, Algorithm 1, with
+another λ). It needs no oracle and draws nothing.
+
+Everything is a function of the evaluations so far. They are kept with each
+checkpoint, so that a run that was killed decides the same again.
+
+  controller = Controller(Guard(mode="stop"), metric=…, …)
+  controller.add(means)                         # of each step
+  values = controller.observe(done, evaluated, store.newest)
+  if controller.is_stopped: …
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import dataclasses
+import logging
+import math
+from pathlib import Path
+from typing import Any
+from typing import Literal
+from typing import get_args
+
+import numpy as np
+
+from gkd import files
+from gkd.errors import check_number
+from gkd.metrics import Mean
+from gkd.structured_settings import setting
+from gkd.training import departure
+from gkd.training import schedules
+from gkd.training.rollout import Rollout
+from gkd.types import UserError
+
+log = logging.getLogger("gkd")
+
+FILE_NAME = "guard.json"
+NOTE = "guard"  # in the notes of a checkpoint
+Mode = Literal["off", "warn", "stop", "go_online"]
+# Steps of two evaluations that count: closer ones tell more of the noise.
+_LEAST_RATIO = 1.12
+_ACTIONS = {
+  "warn": "The run goes on as before",
+  "stop": "GUARD = 'stop' ends the run here; another GUARD lets it go on",
+  "go_online": "The run goes on with fresh texts",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Guard:
+  """When the alarm is raised, and what happens then; see `departure`.
+
+  A threshold of None is not asked for.
+
+  Attributes:
+    mode: "off"; "warn" only says so; "stop" ends the run; "go_online" trains on
+      texts that student and teacher write at each step from then on.
+    metric: the distance to the teacher, per token, that is followed; "" for the
+      forward KL of the first evaluation that has one.
+    gap_growth: least growth of held-out over trained distance.
+    repeats: least uses of each fixed text.
+    z: least standard deviations above the power law.
+    delta_bic: least evidence for an upward bend.
+    evaluations: how many in a row have to reach all thresholds.
+    student_fraction: λ after the alarm, for "go_online"; the teacher writes the
+      other texts.
+  """
+
+  mode: Mode = setting("GUARD", default="warn")
+  metric: str = setting("GUARD_METRIC", default="")
+  gap_growth: float | None = setting("GUARD_GAP_GROWTH", default=1.2)
+  repeats: float | None = setting("GUARD_REPEATS", default=1.0)
+  z: float | None = setting("GUARD_Z", default=None)
+  delta_bic: float | None = setting("GUARD_DELTA_BIC", default=None)
+  evaluations: int = setting("GUARD_EVALUATIONS", default=2)
+  student_fraction: float = setting("GUARD_STUDENT_FRACTION", default=1.0)
+
+  def __post_init__(self):
+    if self.mode not in get_args(Mode):
+      raise UserError(
+        f"GUARD is {self.mode!r}; expected one of {get_args(Mode)}"
+      )
+    for name, value in self.thresholds.items():
+      check_number(f"GUARD_{name.upper()}", value, math.isfinite, "a number")
+    if not self.thresholds:
+      raise UserError(
+        "GUARD_GAP_GROWTH, GUARD_REPEATS, GUARD_Z and GUARD_DELTA_BIC are all"
+        " None; give one of them, or set GUARD to 'off'"
+      )
+    if self.evaluations < 1:
+      raise UserError(
+        f"GUARD_EVALUATIONS is {self.evaluations}; give at least 1"
+      )
+    schedules.check_fraction("GUARD_STUDENT_FRACTION", self.student_fraction)
+
+  @property
+  def thresholds(self) -> dict[str, float]:
+    """{score: least value} of those that are asked for."""
+    values = {name: getattr(self, name) for name in departure.SCORES}
+    return {name: x for name, x in values.items() if x is not None}
+
+  def idle(self, *, has_teacher: bool) -> Iterator[tuple[list[str], str]]:
+    """Macros that have no effect, and why."""
+    macros = [field.metadata["macro"] for field in dataclasses.fields(self)]
+    if self.mode == "off" or not has_teacher:
+      why = "GUARD is 'off'" if has_teacher else "there is no teacher"
+      yield macros[1:], why
+    elif self.mode != "go_online":
+      yield macros[-1:], f"GUARD is {self.mode!r}, not 'go_online'"
+
+  def describe(self) -> str:
+    """One sentence for the start-up print."""
+    asked = " and ".join(f"{n} ≥ {x:g}" for n, x in self.thresholds.items())
+    return f"{self.mode} after {self.evaluations} evaluations with {asked}"
+
+
+class Controller:
+  """The guard of one run; without a metric to follow it does nothing.
+
+  Args:
+    guard: the settings.
+    metric: name of the evaluated distance to follow; "" for none.
+    plan: of the run; None for fixed data alone.
+    batch_size: rows of a step.
+    num_rows: of the data.
+    first_step: evaluations before it are left out: the warm-up's.
+    folder: of the run, for guard.json.
+    saved: what `notes` gave for the checkpoint that was restored.
+
+  Attributes:
+    plan: who writes the targets of the next step.
+  """
+
+  def __init__(
+    self,
+    guard: Guard,
+    *,
+    metric: str,
+    plan: Rollout | None,
+    batch_size: int,
+    num_rows: int,
+    first_step: int,
+    folder: Path,
+    saved: Mapping[str, Any],
+  ):
+    self._guard, self._metric = guard, metric
+    self.plan = plan
+    self._batch_size, self._num_rows = batch_size, num_rows
+    self._first_step, self._file = first_step, folder / FILE_NAME
+    # Rows of [step, held-out, trained, repeats].
+    self._history: list[list[float | None]] = list(saved.get("history", ()))
+    self._kl = Mean(*saved.get("kl", (0.0, 0.0)))
+    self._uses = saved.get("uses", 0.0)
+    if not self._history:  # what another run in the folder found
+      self._file.unlink(missing_ok=True)
+    self._judge()
+
+  @property
+  def is_stopped(self) -> bool:
+    """Whether the run ends, or has ended, by the guard's decision."""
+    return self._alarm is not None and self._guard.mode == "stop"
+
+  def notes(self) -> dict[str, Any]:
+    """JSON for a checkpoint: the evaluations so far, exact to the bit.
+
+    And up to which step the newest checkpoint has to stay.
+    """
+    if not self._metric:
+      return {}
+    kl = [self._kl.total, self._kl.count]
+    saved = {"history": self._history, "kl": kl, "uses": self._uses}
+    return {NOTE: saved, "keep_before": self._last_clean}
+
+  def add(self, means: Mapping[str, Mean]) -> None:
+    """Takes in the metrics of one step, on the host."""
+    if not self._metric:
+      return
+    by_student = means["lambda"].compute() if "lambda" in means else 0.0
+    if self.plan is None or self.plan.off_policy_source == "dataset":
+      self._uses += (1 - by_student) * self._batch_size
+    # What the student writes is as fresh as the held-out prompts.
+    if by_student < 1 and (kl := means.get("forward_kl")) is not None:
+      self._kl = self._kl.merge(Mean(float(kl.total), float(kl.count)))
+
+  def observe(
+    self,
+    done: int,
+    evaluated: Mapping[str, float],
+    checkpoint: Callable[[int], Path | None],
+  ) -> dict[str, float]:
+    """Takes in an evaluation and decides.
+
+    Args:
+      done: finished steps.
+      evaluated: values of the evaluations.
+      checkpoint: the newest one up to a step that stays.
+
+    Returns:
+      `guard/<score>` and `guard/alarm` (0 or 1) for metrics.jsonl; nothing
+      while there are too few evaluations.
+    """
+    last = self._history[-1][0] if self._history else 0
+    is_close = done < max(self._first_step, 1, last * _LEAST_RATIO)
+    if self._metric not in evaluated or is_close:
+      return {}
+    before = self._alarm
+    known = evaluated[self._metric], self._kl.compute()
+    repeats = self._uses / self._num_rows
+    finite = [x if math.isfinite(x) else None for x in known]
+    self._history.append([done, *finite, repeats])
+    self._kl = Mean(0.0, 0.0)
+    self._judge()
+    if len(self._history) < departure.MIN_POINTS and self._alarm is None:
+      return {}
+    words = self._write(checkpoint)
+    if self._alarm is not None and before is None:
+      log.warning("step %d: %s", done, words)
+    latest = {name: float(score[-1]) for name, score in self._scores.items()}
+    values = {f"guard/{n}": x for n, x in latest.items() if math.isfinite(x)}
+    return values | {"guard/alarm": float(self._alarm is not None)}
+
+  def _judge(self) -> None:
+    """Scores, alarm and last clean step from the evaluations so far."""
+    rows = np.array(self._history, np.float64).reshape(-1, 4).T
+    asked, required = self._guard.thresholds, self._guard.evaluations
+    self._series = departure.Series(*rows)
+    self._scores = departure.scores(self._series, required)
+    above = departure.alarms(self._scores, asked, 1)
+    (alarms,) = np.nonzero(departure.alarms(self._scores, asked, required))
+    self._alarm = int(alarms[0]) if alarms.size else None
+    clean = self._series.steps[: self._alarm][~above[: self._alarm]]
+    self._last_clean = int(clean[-1]) if clean.size else 0
+    if self._alarm is not None and self._guard.mode == "go_online":
+      fraction = self._guard.student_fraction
+      self.plan = dataclasses.replace(
+        self.plan, student_fraction=fraction, off_policy_source="teacher"
+      )
+
+  def _write(self, checkpoint: Callable[[int], Path | None]) -> str:
+    """Writes guard.json; returns the finding in words."""
+    steps, held_out, *_ = self._series
+    last = len(steps) - 1 if self._alarm is None else self._alarm
+    before = departure.window(last, self._guard.evaluations)
+    law = None
+    if np.isfinite(self._scores["z"][last]):
+      fit = departure.fit_power_law(steps[before], held_out[before])
+      law = {
+        "intercept": float(fit.intercept),
+        "slope": float(fit.slope),
+        "sigma": float(fit.sigma),
+        "steps": [int(steps[before][0]), int(steps[before][-1])],
+      }
+    alarm, folder = None, None
+    if self._alarm is not None:
+      folder = checkpoint(self._last_clean)
+      alarm = {
+        "step": int(steps[last]),
+        "onset": int(steps[last + 1 - self._guard.evaluations]),
+        "last_clean": self._last_clean,
+        "checkpoint": folder and f"{folder.parent.name}/{folder.name}",
+      }
+    words = self._words(last, alarm)
+    names = departure.Series._fields
+    content = {
+      **dataclasses.asdict(self._guard),
+      "metric": self._metric,
+      "series": dict(zip(names, zip(*self._history, strict=True), strict=True)),
+      "power_law": law,
+      "alarm": alarm,
+      "words": f"{words}.",
+    }
+    files.write_json(self._file, content)
+    return words + (f": INITIAL_CHECKPOINT_PATH={folder}" if folder else "")
+
+  def _words(self, last: int, alarm: Mapping[str, Any] | None) -> str:
+    """The finding in plain words, without the path of the run."""
+    found = [
+      departure.SCORES[name].format(score[last])
+      for name, score in self._scores.items()
+      if math.isfinite(score[last])
+    ]
+    step = int(self._series.steps[last])
+    evidence = f"At step {step:,} {', '.join(found)}"
+    if alarm is None:
+      return f"No teacher hacking seen so far. {evidence}"
+    kept = alarm["checkpoint"]
+    return (
+      f"Teacher hacking suspected from step {alarm['onset']:,} on. {evidence}."
+      f" {_ACTIONS[self._guard.mode]}."
+      f" {kept or 'No checkpoint'} is from before the onset"
+    )
