@@ -36,6 +36,7 @@ class Run:
   path: str  # its directory
   metrics: Mapping[Metric, Curve]
   about: Record = dataclasses.field(default_factory=dict)  # run.json
+  guard: Record = dataclasses.field(default_factory=dict)  # guard.json
   config_text: str = ""  # the operative gin configuration
   # {series: records} of the last step that has any
   predictions: Mapping[str, Sequence[Record]] = dataclasses.field(

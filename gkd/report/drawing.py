@@ -113,7 +113,9 @@ def _scale_axes(axes: Axes, chart: Chart) -> None:
   levels = {y for one in chart.series for y in (*one.ys, *one.low, *one.high)}
   if chart.y_scale == "log":
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(numticks=6))
+    # Less than a decade has at most one power of ten.
+    subs = (1.0, 2.0, 3.0, 5.0) if max(levels) < 10 * min(levels) else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
     axes.yaxis.set_minor_locator(NullLocator())
   elif len(levels) == 1:
     # No axis of tiny differences.

@@ -24,6 +24,7 @@ from gkd.report import charts
 from gkd.report import curves
 from gkd.report import fingerprints
 from gkd.report import formats
+from gkd.report import guard_findings
 from gkd.report import pictures
 from gkd.report import read
 from gkd.report import results
@@ -143,6 +144,7 @@ def render(collection: read.Collection) -> str:
     status_notes=list(tables.status_notes(runs, empty)),
     sections=sections.sections(runs),
     legend_of_arms=curves.legend(runs),
+    guard_charts=guard_findings.charts(runs),
     contents=fingerprints.contents(runs),
     written=fingerprints.written(runs),
     predictions=_predictions(first_seeds),

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from gkd.errors import UserError
 from gkd.report import arms
+from gkd.report import guard_findings
 from gkd.report import metric_info
 from gkd.report import result_files
 from gkd.report import results
@@ -110,6 +111,7 @@ def read_run(path: str) -> Run:
   about = result_files.json_object(
     file("run.json"), {"settings": dict, "roles": dict}
   )
+  guard = result_files.json_object(file("guard.json"), guard_findings.TYPES)
   config_text = result_files.text(file("config.gin"))
   curves = _curves(lines)
   is_evaluation = bool(values) and not curves
@@ -142,6 +144,7 @@ def read_run(path: str) -> Run:
     path=path,
     metrics=metrics,
     about=about,
+    guard=guard,
     config_text=config_text,
     predictions=result_files.last_of_series(file("predictions")),
     samples=next(iter(samples), ()),
