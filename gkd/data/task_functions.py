@@ -1,11 +1,12 @@
-"""Functions of a task that need TensorFlow, in a process that has it.
+"""Functions of a task by the names that a cache has for them.
 
 Evaluation and training import metric and postprocess functions by their names
 and without TensorFlow. What stands in a module that imports it, or has no name
 (a lambda, a partial, seqio's `metric_objs`), is taken from seqio's registry by
 a child process, for which a cache names it "seqio:module:task:place".
 
-  resolve("seqio:my_tasks:qa:predictions/0/f1", vocabulary)(targets, answers)
+  name = "seqio:my_tasks:qa:predictions/0/f1"
+  resolve(name, "a cache", lambda: vocabulary)(targets, answers)
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 import contextlib
 import functools
 import importlib
+import inspect
 import multiprocessing
 import os
 import re
@@ -20,6 +22,7 @@ import signal
 import sys
 import threading
 import traceback
+import types
 from typing import Any
 
 from gkd.errors import UserError
@@ -27,6 +30,8 @@ from gkd.quiet_import import QuietImport
 from gkd.text.vocabulary import Vocabulary
 
 PREFIX = "seqio:"
+# What is not installed where training and evaluation run.
+_TENSORFLOW = ("seqio", "t5", "tensorflow", "tensorflow_datasets")
 # What imports TensorFlow: never imported by name where this module is.
 _SERVER = "gkd.tasks.functions"
 _children: dict[tuple[str, str], "_Child"] = {}
@@ -69,10 +74,45 @@ def keep_text(text: str, example: Any = None, is_target: bool = False) -> str:
   return text
 
 
+def name_of(function: Callable[..., Any], where: str) -> str:
+  """By what `resolve` finds a function: its own name, or its place in a task.
+
+  Args:
+    function: a function, a partial, or an object that is called.
+    where: "module:task:kind/index".
+  """
+  if name := _importable(function):
+    return name
+  # The function of a partial; the class of an object.
+  named = getattr(function, "func", function)
+  return f"{PREFIX}{where}/{getattr(named, '__name__', type(named).__name__)}"
+
+
 def packages(info: Mapping[str, Any]) -> dict[str, str]:
   """{function that a cache names: package that it is of}."""
   names = filter(None, [info["postprocess"], *info["metrics"]])
   return {n: re.split("[.:]", n.removeprefix(PREFIX))[0] for n in names}
+
+
+def _importable(function: Callable[..., Any]) -> str | None:
+  """The name by which a function is imported without TensorFlow, if it is."""
+  name = getattr(function, "__qualname__", "")
+  module = inspect.getmodule(function)
+  importable = (
+    inspect.isfunction(function)
+    and getattr(module, name, None) is function
+    and not _needs_tensorflow(module)
+  )
+  return f"{function.__module__}:{name}" if importable else None
+
+
+def _needs_tensorflow(module: types.ModuleType) -> bool:
+  values = [module, *vars(module).values()]
+  names = [v.__name__ for v in values if inspect.ismodule(v)]
+  names += [
+    v.__module__ for v in values if inspect.isfunction(v) or inspect.isclass(v)
+  ]
+  return any(name.partition(".")[0] in _TENSORFLOW for name in names)
 
 
 def _parts(name: str) -> tuple[str, str, str]:

@@ -31,6 +31,7 @@ from gkd import locks
 from gkd.data import cache
 from gkd.data import cache_info
 from gkd.data import hashes
+from gkd.data import key_differences
 from gkd.data import shards
 from gkd.errors import UserError
 
@@ -38,8 +39,6 @@ log = logging.getLogger("gkd")
 
 _KEY_FILE = "key.json"
 _REPLACED = "replaced"  # the cache that stood there before
-_SHOWN_CHARACTERS = 24  # of a value of a key: enough of a hash
-_MAX_NAMED = 4
 
 
 def write_rows(
@@ -235,7 +234,7 @@ class CacheWriter:
     if self._key is not None and old == self._key:
       return True
     if done := sum(self.finished.values()):
-      made_with = differences(old, self._key)
+      made_with = key_differences.describe(old, self._key)
       if self._spare:
         raise UserError(
           f"{self.folder} holds {done:,} finished rows made with {made_with};"
@@ -292,35 +291,3 @@ def _files(folder: Path, sidecars: shards.Sidecars) -> dict[str, Any]:
     for file in sorted(folder.iterdir())
     if file.name != cache_info.INFO_FILE
   }
-
-
-def differences(old: Any, new: Any) -> str:
-  """What two JSON values disagree about, with both values; "" if equal.
-
-  Example: "temperature 1.0, not 0.7; prompts.split train, not test".
-  """
-  left, right = _flat(old), _flat(new)
-  names = [n for n in {**left, **right} if left.get(n) != right.get(n)]
-  parts = [
-    f"{name} {_shown(left.get(name))}, not {_shown(right.get(name))}"
-    for name in names[:_MAX_NAMED]
-  ]
-  if more := names[_MAX_NAMED:]:
-    parts.append(f"{len(more)} more")
-  return "; ".join(parts)
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-  """{"prompts.split": "train"} of nested dicts."""
-  if not isinstance(value, Mapping):
-    return {name or "settings": value}
-  flat = {}
-  for key, part in value.items():
-    flat |= _flat(part, f"{name}.{key}" if name else str(key))
-  return flat
-
-
-def _shown(value: Any) -> str:
-  text = "none" if value is None else str(value)
-  half = _SHOWN_CHARACTERS // 2
-  return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:half]}…"

@@ -12,12 +12,13 @@ from gkd.cli import evaluate_command
 from gkd.cli import main as command
 from gkd.cli import seqio_check
 from gkd.config import records
+from gkd.data import task_functions
 from gkd.data.builder import seqio_source
 from gkd.data.builder.build_cache import find_or_build
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.data.writer import write_rows
-from gkd.evaluation import evaluate
+from gkd.evaluation import job
 from gkd.models import t5
 from gkd.tasks import evaluator
 from gkd.tasks import features
@@ -63,7 +64,9 @@ def test_metrics_of_scores_are_kept_and_those_of_more_are_refused(pieces):
     return seqio.TaskRegistry.get("scored")
 
   scored = task(mean_score)
-  with mock.patch.object(seqio_source, "_needs_tensorflow", return_value=False):
+  with mock.patch.object(
+    task_functions, "_needs_tensorflow", return_value=False
+  ):
     names = seqio_source.function_names(scored, __name__)["metrics"]
   assert names == [f"{__name__}:mean_score"]
   values = evaluator.seqio_metrics(
@@ -124,7 +127,7 @@ def prepare(saved, rows_dir, pieces, tmp_path):
 
 def _partly_right(monkeypatch, cache):
   """Every other row is answered by its target, the rest by the model."""
-  original = evaluate.generate
+  original = job.generate
 
   def half_right(model, batch, *args, **kwargs):
     samples = jax.device_get(original(model, batch, *args, **kwargs))
@@ -137,7 +140,7 @@ def _partly_right(monkeypatch, cache):
         lengths[place] = len(ids)
     return samples.replace(tokens=tokens, lengths=lengths)
 
-  monkeypatch.setattr(evaluate, "generate", half_right)
+  monkeypatch.setattr(job, "generate", half_right)
 
 
 @pytest.mark.parametrize(

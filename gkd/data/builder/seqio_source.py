@@ -5,7 +5,6 @@ taken before those and tokenised by workers, at a fraction of the cost. Of any
 other task the tokens are taken, as seqio makes them.
 """
 
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -13,7 +12,6 @@ import inspect
 import itertools
 import operator
 from pathlib import Path
-import types
 from typing import Any
 
 import numpy as np
@@ -34,8 +32,6 @@ from gkd.text.vocabulary import first_difference
 
 _SEED = 0  # of preprocessors that draw: a continued cache fits together
 _ROWS_AT_ONCE = 1024
-# What is not installed where training and evaluation run.
-_TENSORFLOW = ("seqio", "t5", "tensorflow", "tensorflow_datasets")
 
 
 def load(spec: CacheSpec) -> seqio.Task:
@@ -146,11 +142,7 @@ def raw_files(task: seqio.Task, spec: CacheSpec) -> dict[str, Path]:
 
 
 def function_names(task: seqio.Task, task_module: str) -> dict[str, Any]:
-  """Names of the task's postprocess and metric functions.
-
-  "module:function", which needs no TensorFlow, or for `task_functions` the
-  place of the function in the task.
-  """
+  """Names of the task's postprocess and metric functions, for info.json."""
   # The others of `metric_objs` are made of the functions.
   objects = task.metric_objs[: len(task.metric_objs) - len(task.metric_fns)]
   refused = [*task.predict_with_aux_metric_fns]
@@ -175,18 +167,12 @@ def function_names(task: seqio.Task, task_module: str) -> dict[str, Any]:
     "texts": objects,
   }
 
-  def name(kind, index, function):
-    # The function of a partial; the class of an object.
-    named = getattr(function, "func", function)
-    label = getattr(named, "__name__", type(named).__name__)
-    place = f"{task_module}:{task.name}:{kind}/{index}/{label}"
-    return _importable(function) or f"{task_functions.PREFIX}{place}"
-
-  post = task.postprocessor
+  name, post = task_functions.name_of, task.postprocessor
+  where = f"{task_module}:{task.name}"
   return {
-    "postprocess": post and name("postprocess", 0, post),
+    "postprocess": post and name(post, f"{where}:postprocess/0"),
     "metrics": [
-      name(kind, index, metric)
+      name(metric, f"{where}:{kind}/{index}")
       for kind, metrics in kinds.items()
       for index, metric in enumerate(metrics)
     ],
@@ -222,27 +208,6 @@ def _examples(task: seqio.Task, spec: CacheSpec) -> Examples:
   )
   total = task.num_input_examples(spec.split)
   return Examples(dataset.as_numpy_iterator(), total, None)
-
-
-def _importable(function: Callable[..., Any]) -> str | None:
-  """The name by which a function is imported without TensorFlow, if it is."""
-  name = getattr(function, "__qualname__", "")
-  module = inspect.getmodule(function)
-  importable = (
-    inspect.isfunction(function)
-    and getattr(module, name, None) is function
-    and not _needs_tensorflow(module)
-  )
-  return f"{function.__module__}:{name}" if importable else None
-
-
-def _needs_tensorflow(module: types.ModuleType) -> bool:
-  values = [module, *vars(module).values()]
-  names = [v.__name__ for v in values if inspect.ismodule(v)]
-  names += [
-    v.__module__ for v in values if inspect.isfunction(v) or inspect.isclass(v)
-  ]
-  return any(name.partition(".")[0] in _TENSORFLOW for name in names)
 
 
 def _unregistered(spec: CacheSpec, known: Iterable[str]) -> UserError:

@@ -30,13 +30,13 @@ from gkd import keys
 from gkd import partitioning
 from gkd.collate import collate
 from gkd.data import cache_info
+from gkd.data import key_differences
 from gkd.data.cache import Row
 from gkd.data.cache import TokenCache
 from gkd.data.completions.spec import Completions
 from gkd.data.completions.spec import Result
 from gkd.data.hashes import content_hash
 from gkd.data.writer import CacheWriter
-from gkd.data.writer import differences
 from gkd.errors import explaining_memory
 from gkd.progress import Progress
 from gkd.sampling.generate import generate
@@ -113,7 +113,7 @@ def _recognised(cache: TokenCache, spec: Completions) -> Result:
       f" {cache.info['split']} that no model wrote; choose another folder"
     )
   made_with = {name: written_by.get(name) for name in spec.key}
-  if difference := differences(made_with, spec.key):
+  if difference := key_differences.describe(made_with, spec.key):
     raise UserError(
       f"{cache.path} holds completions made with {difference}; choose another"
       " folder, or delete that one to sample anew"
