@@ -71,11 +71,10 @@ def test_the_oracle_opens_by_itself_with_its_vocabulary(made):
 
 
 def test_prompts_of_the_splits_are_different(made):
-  texts = {
-    split: [json.loads(line)["inputs"] for line in file.open()]
-    for split in ("train", "validation")
-    for file in [made / "prompts" / f"{split}.jsonl"]
-  }
+  texts = {}
+  for split in ("train", "validation"):
+    lines = (made / "prompts" / f"{split}.jsonl").read_text().splitlines()
+    texts[split] = [json.loads(line)["inputs"] for line in lines]
   assert [len(texts["train"]), len(texts["validation"])] == [9, 7]
   # All that there are.
   assert len({*texts["train"], *texts["validation"]}) == 2**4
