@@ -17,17 +17,18 @@ import tarfile
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests that train in a child process inherit these settings.
-_flags = os.environ.get("XLA_FLAGS", "")
-if "xla_force_host_platform_device_count" not in _flags:
-  os.environ["XLA_FLAGS"] = (
-    f"{_flags} --xla_force_host_platform_device_count=4".strip()
-  )
+_flags = ["--xla_force_host_platform_device_count=4"]
 _cache = pathlib.Path(__file__).parents[1] / ".cache" / "jax-tests"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-# Programs that run once on tiny arrays: XLA's optimization passes cost a third
-# of the suite. `make parity` runs with them.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Programs that run once on tiny arrays: to optimize them and to emit fusions by
+# MLIR takes two thirds of the time to compile. `make parity` does both.
+if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
+  _flags += [
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+  ]
+os.environ["XLA_FLAGS"] = " ".join([*_flags, os.environ.get("XLA_FLAGS", "")])
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax

@@ -19,7 +19,8 @@ GRID = """
 title = "Two parts"
 seeds = [5]
 gin_files = ["test/sft.gin", "short.gin"]
-environment.XLA_FLAGS = ""  # one device: its programs compile in half the time
+# One device, and fusions as tests/conftest.py has them emitted.
+environment.XLA_FLAGS = "--xla_cpu_use_fusion_emitters=false"
 
 [stages.tuned]
 command = "train"
@@ -89,7 +90,8 @@ def test_values_and_seeds_may_be_added_and_what_is_done_stays(
   lines = capsys.readouterr().out.splitlines()
   assert lines[0] == "done  seed_5/tuned-1"
   assert re.match(
-    "  XLA_FLAGS='' GKD_CACHE_DIR=/.* GKD_DATA_DIR='' gkd train", lines[1]
+    r"  XLA_FLAGS=--xla\S+ GKD_CACHE_DIR=/.* GKD_DATA_DIR='' gkd train",
+    lines[1],
   )
   assert lines[1].endswith(f"--gin.MODEL_DIR={made[1]}/seed_5/tuned-1")
   assert lines[4] == "to do  seed_6/tuned-1"
@@ -103,9 +105,9 @@ def test_values_and_seeds_may_be_added_and_what_is_done_stays(
     ("Two parts", "Another", "holds the grid 'Two parts', not 'Another'; give"),
     ("{TRAIN", "{TRAIN_STEPS = 3, TRAIN", "tuned-1 was done with other"),
     (
-      'FLAGS = ""',
-      'FLAGS = "x"',
-      "settings: XLA_FLAGS=; now XLA_FLAGS=x; give",
+      "=false",
+      "=true",
+      "emitters=false; now XLA_FLAGS=--xla_cpu_use_fusion_emitters=true; give",
     ),
     (
       "{TRAIN",

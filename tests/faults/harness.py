@@ -86,8 +86,9 @@ class Harness:
       "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
       "GKD_CACHE_DIR": str(self.folder / "data"),
-      "XLA_FLAGS": "",  # one device
     }
+    one_device = " --xla_force_host_platform_device_count=1"
+    environment["XLA_FLAGS"] = environment.get("XLA_FLAGS", "") + one_device
     environment.setdefault(
       "JAX_COMPILATION_CACHE_DIR", str(self.folder / "compiled")
     )
