@@ -23,7 +23,9 @@ TORCH ?= torch==2.13.0
 TRANSFORMERS ?= transformers>=5.24,<6
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Modules are compiled when they are first imported, which most never are.
+PIP := $(BIN)/python -m pip install --no-compile --disable-pip-version-check
+unexport PYTHONDONTWRITEBYTECODE
 # The files of the suite are dealt out to so many processes, in their order: by
 # the number of their tests the longest, the programs of docs/, would run last.
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile \
@@ -84,6 +86,5 @@ $(VENV)/.stamp-lint: setup.py | $(BIN)/python
 
 $(VENV)/.stamp-parity: $(VENV)/.stamp-test
 	$(PIP) $(TORCH)
-	$(PIP) "$(TRANSFORMERS)"
-	$(PIP) -e ".[wandb,mlflow,aim]"
+	$(PIP) "$(TRANSFORMERS)" -e ".[wandb,mlflow,aim]"
 	@touch $@
