@@ -83,26 +83,40 @@ def write(path, *, to, vocabulary=VOCABULARY, seed=0, **changes):
   return trees.unflatten(scaled)
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def write_both(root, **changes):
   """The teacher as a Hugging Face folder, the student as a T5X checkpoint."""
-  root = tmp_path_factory.mktemp("models")
-  write(root / "teacher", to="hf", vocab_size=TEACHER_ROWS, **IDS)
-  small = {"vocab_size": STUDENT_ROWS, "num_encoder_layers": 1, **IDS}
-  write(root / "checkpoint_7", to="t5x", seed=1, **small)
+  teacher = {"vocab_size": TEACHER_ROWS, **IDS, **changes}
+  student = {"vocab_size": STUDENT_ROWS, "num_encoder_layers": 1, **IDS}
+  write(root / "teacher", to="hf", **teacher)
+  write(root / "checkpoint_7", to="t5x", seed=1, **student | changes)
   return root
 
 
-@pytest.fixture
-def macros(tmp_path, caches, folders):
-  return caches | {
-    "MODEL_DIR": tmp_path / "run",
+def macros_of(folders):
+  return {
     "TEACHER_CHECKPOINT_PATH": folders / "teacher",
     "INITIAL_CHECKPOINT_PATH": folders / "checkpoint_7",
     "VOCABULARY": folders / "teacher",
     "STUDENT_MODEL": None,
     "TEACHER_MODEL": None,
   }
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+  return write_both(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def shallow(tmp_path_factory):
+  """Models that are computed with: each layer adds to the time to compile."""
+  folder = tmp_path_factory.mktemp("shallow")
+  return write_both(folder, num_decoder_layers=1)
+
+
+@pytest.fixture
+def macros(tmp_path, caches, folders):
+  return caches | {"MODEL_DIR": tmp_path / "run"} | macros_of(folders)
 
 
 @pytest.fixture
@@ -117,14 +131,14 @@ def prepare(macros, caplog, tmp_path):
 
 
 def test_a_run_from_foreign_folders_starts_trains_goes_on_and_leaves(
-  macros, folders, tmp_path, caplog, capsys
+  macros, shallow, tmp_path, caplog, capsys
 ):
   caplog.set_level(logging.INFO, logger="gkd")
   train = command_lines.arguments(
     "train",
     f"--cache_dir={tmp_path / 'cache'}",
     file="test/distill.gin",
-    **macros,
+    **macros | macros_of(shallow),
   )
   assert command.main(train) == 0
   for part in (
@@ -141,8 +155,8 @@ def test_a_run_from_foreign_folders_starts_trains_goes_on_and_leaves(
   assert described["model"]["vocab_size"] == STUDENT_ROWS
   assert described["model"]["num_encoder_layers"] == 1
   card = described["card"]
-  assert card["teacher"] == str(folders / "teacher")
-  assert card["initial"] == f"{folders / 'checkpoint_7'}, step 7"
+  assert card["teacher"] == str(shallow / "teacher")
+  assert card["initial"] == f"{shallow / 'checkpoint_7'}, step 7"
   assert card["steps"] == 2
   assert all(isinstance(value, str | int) for value in card.values())
   # One more step, and out again: a Hugging Face folder with its tokenizer.
@@ -327,14 +341,14 @@ def test_a_table_that_is_too_narrow_is_refused(prepare, tmp_path):
 
 
 def test_gkd_evaluate_and_sample_read_foreign_folders(
-  caches, folders, tmp_path
+  caches, shallow, tmp_path
 ):
   cache_dir = f"--cache_dir={tmp_path}"
   common = {
     "TASK_FEATURE_LENGTHS": LENGTHS,
-    "VOCABULARY": folders / "teacher",
+    "VOCABULARY": shallow / "teacher",
     "STUDENT_MODEL": None,
-    "INITIAL_CHECKPOINT_PATH": folders / "teacher",
+    "INITIAL_CHECKPOINT_PATH": shallow / "teacher",
   }
   evaluate = command_lines.arguments(
     "evaluate",
