@@ -38,6 +38,7 @@ LAYERS = {
   "gkd.training.resume_check": 4,
   "gkd.training.run_description": 4,
   "gkd.training.sample_logging": 4,
+  "gkd.training.starting_point": 4,
   "gkd.training.loop": 4,
   "gkd.api": 5,
   "gkd.config": 5,

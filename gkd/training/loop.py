@@ -22,7 +22,6 @@ import contextlib
 import dataclasses
 import functools
 import logging
-from typing import Any
 from typing import NamedTuple
 
 import jax
@@ -32,20 +31,17 @@ from gkd import disk_errors
 from gkd import locks
 from gkd import metrics
 from gkd import partitioning
-from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import Store
 from gkd.errors import explaining_memory
 from gkd.evaluation.evaluate import evaluate
 from gkd.evaluation.predictions import Record
 from gkd.progress import Progress
-from gkd.training import guard as guards
 from gkd.training import periods
 from gkd.training import resume_check
 from gkd.training import run_description
 from gkd.training import sample_logging
-from gkd.training import state as states
+from gkd.training import starting_point
 from gkd.training import writers
-from gkd.training.guard import Controller
 from gkd.training.preemption import PreemptionHandler
 from gkd.training.recorder import Listener
 from gkd.training.recorder import Recorder
@@ -101,19 +97,19 @@ def train(
     store = enter(Store(run.folder / "checkpoints", run.preservation))
     enter(_naming_checkpoint(store))
     store.values = writers.read_values(run.folder, run.preservation.metric)
-    start, state, metadata = _restored(run, store)
-    missing, guard = _missing(run, start, metadata), _guard(run, metadata)
-    if _is_over(run, start, missing, guard):
+    start, state, metadata = starting_point.restored(run, store)
+    missing = starting_point.missing(run, start, metadata)
+    guard = starting_point.guard(run, metadata)
+    if starting_point.is_over(run, start, missing, guard):
       return state
     identity = run_description.write(run, description, resumed=bool(start))
     sharding = partitioning.batch_sharding(run.mesh)
-    frozen = _frozen(run, first_start=not start)
+    frozen = starting_point.frozen(run, first_start=not start)
     teacher = frozen.get("teacher")
     train_step, vocabulary = run.train_step, run.loader.vocabulary
     scoring_params = None if train_step.teacher is None else teacher.params
-    tracked = enter(tracking(run.tracker, run.folder, description))
-    recorder = Recorder(run.model_dir, start, metadata, listener, tracked)
-    enter(recorder)
+    track = enter(tracking(run.tracker, run.folder, description))
+    recorder = enter(Recorder(run.model_dir, start, metadata, listener, track))
 
     def student() -> Model:
       return dataclasses.replace(run.student, params=state.params)
@@ -255,92 +251,6 @@ def _naming_checkpoint(store: Store) -> Iterator[None]:
       left = f"INITIAL_CHECKPOINT_PATH={store.folder(step)} goes on from there"
     message = f"{error}. A run with other settings needs another MODEL_DIR;"
     raise FloatingPointError(f"{message} {left}") from error
-
-
-def _restored(run: Run, store: Store) -> tuple[int, TrainState, dict[str, Any]]:
-  """Number of finished steps, the state after them, and its metadata."""
-  start = store.latest_step() or 0
-  if start > run.train_steps:
-    raise UserError(
-      f"TRAIN_STEPS is {run.train_steps} but the run in {run.folder} has"
-      f" already {start} steps; raise TRAIN_STEPS or choose another MODEL_DIR"
-    )
-  student, rule, mesh = run.student.lm, run.optimizer, run.mesh
-  if not start:
-    params = run.initial_params()
-    slots = run.student_slots() if run.student_slots else None
-    state = states.initial_state(student, params, rule, mesh, slots)
-    return 0, state, {}
-  state = store.restore(start, states.abstract_state(student, rule, mesh))
-  metadata = store.metadata(start)
-  run_folder.check_identity(
-    store.folder(start), int(state.step), metadata.get(run_folder.IDENTITY)
-  )
-  store.prune(start)
-  log.info("resuming after step %d", start)
-  return start, state, metadata
-
-
-def _guard(run: Run, metadata: Mapping[str, Any]) -> Controller:
-  """The run's guard with what it noted in the checkpoint that was restored."""
-  return Controller(
-    run.guard,
-    metric=run.followed_metric,
-    plan=run.rollout,
-    batch_size=run.loader.batch_size,
-    num_rows=run.loader.num_rows,
-    first_step=run.optimizer.schedule.warmup_steps,
-    folder=run.folder,
-    saved=metadata.get(guards.NOTE, {}),
-  )
-
-
-def _is_over(
-  run: Run, start: int, missing: set[str], guard: Controller
-) -> bool:
-  """Whether nothing is left to do, or the guard has ended the run before."""
-  if start == run.train_steps and not missing:
-    log.info("%s is complete: all %d steps are done", run.folder, start)
-    return True
-  if guard.is_stopped:
-    log.warning(
-      "%s stays as its guard stopped it after step %d, see %s; set GUARD to"
-      " 'warn', 'go_online' or 'off' to go on",
-      *(run.folder, start, guards.FILE_NAME),
-    )
-  return guard.is_stopped
-
-
-def _frozen(run: Run, *, first_start: bool) -> dict[str, Model]:
-  """Frozen models on the mesh; the teacher's first likelihood is logged."""
-  frozen = {
-    role: partitioning.place_model(model, run.mesh)
-    for role, model in run.roles.items()
-    if role != "student"
-  }
-  if first_start and "teacher" in frozen:
-    sharding = partitioning.batch_sharding(run.mesh)
-    batch = jax.device_put(run.loader.batch(0), sharding)
-    sample_logging.log_teacher_nll(frozen["teacher"], batch)
-  return frozen
-
-
-def _missing(run: Run, start: int, metadata: Mapping[str, Any]) -> set[str]:
-  """Kinds of values that a run with all its steps has not written yet.
-
-  It was killed in its last evaluation, or was to be longer before.
-  """
-  if start != run.train_steps:
-    return set()
-  due = {
-    "eval": metadata.get("pending_eval", False) or run.evaluates(start),
-    "train": bool(metadata.get("unwritten", {}).get("means")),
-  }
-  return {
-    kind
-    for kind, is_due in due.items()
-    if is_due and not writers.has_values(run.folder, start, f"{kind}/")
-  }
 
 
 def _evaluate(

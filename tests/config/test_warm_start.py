@@ -13,8 +13,8 @@ from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import Store
 from gkd.config import warm_start
 from gkd.models import t5
-from gkd.training import loop
 from gkd.training import run_description
+from gkd.training import starting_point
 from gkd.training import state as states
 from gkd.training import t5x_adafactor_state
 from gkd.types import UserError
@@ -68,7 +68,7 @@ def assert_same(slots, expected):
 
 
 def first_slots(run):
-  _, state, _ = loop._restored(run, Store(run.folder / "checkpoints"))
+  _, state, _ = starting_point.restored(run, Store(run.folder / "checkpoints"))
   return tiny.adafactor_slots(state.opt_state)
 
 

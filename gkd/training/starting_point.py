@@ -1,0 +1,106 @@
+"""What a run starts from: its last checkpoint, its guard, its frozen models."""
+
+from collections.abc import Mapping
+import logging
+from typing import Any
+
+import jax
+
+from gkd import partitioning
+from gkd.checkpoints.native import run_folder
+from gkd.checkpoints.store import Store
+from gkd.training import guard as guards
+from gkd.training import sample_logging
+from gkd.training import state as states
+from gkd.training import writers
+from gkd.training.guard import Controller
+from gkd.training.run import Run
+from gkd.training.state import TrainState
+from gkd.types import Model
+from gkd.types import UserError
+
+log = logging.getLogger("gkd")
+
+
+def restored(run: Run, store: Store) -> tuple[int, TrainState, dict[str, Any]]:
+  """Number of finished steps, the state after them, and its metadata."""
+  start = store.latest_step() or 0
+  if start > run.train_steps:
+    raise UserError(
+      f"TRAIN_STEPS is {run.train_steps} but the run in {run.folder} has"
+      f" already {start} steps; raise TRAIN_STEPS or choose another MODEL_DIR"
+    )
+  student, rule, mesh = run.student.lm, run.optimizer, run.mesh
+  if not start:
+    params = run.initial_params()
+    slots = run.student_slots() if run.student_slots else None
+    state = states.initial_state(student, params, rule, mesh, slots)
+    return 0, state, {}
+  state = store.restore(start, states.abstract_state(student, rule, mesh))
+  metadata = store.metadata(start)
+  run_folder.check_identity(
+    store.folder(start), int(state.step), metadata.get(run_folder.IDENTITY)
+  )
+  store.prune(start)
+  log.info("resuming after step %d", start)
+  return start, state, metadata
+
+
+def guard(run: Run, metadata: Mapping[str, Any]) -> Controller:
+  """The run's guard with what it noted in the checkpoint that was restored."""
+  return Controller(
+    run.guard,
+    metric=run.followed_metric,
+    plan=run.rollout,
+    batch_size=run.loader.batch_size,
+    num_rows=run.loader.num_rows,
+    first_step=run.optimizer.schedule.warmup_steps,
+    folder=run.folder,
+    saved=metadata.get(guards.NOTE, {}),
+  )
+
+
+def is_over(run: Run, start: int, missing: set[str], guard: Controller) -> bool:
+  """Whether nothing is left to do, or the guard has ended the run before."""
+  if start == run.train_steps and not missing:
+    log.info("%s is complete: all %d steps are done", run.folder, start)
+    return True
+  if guard.is_stopped:
+    log.warning(
+      "%s stays as its guard stopped it after step %d, see %s; set GUARD to"
+      " 'warn', 'go_online' or 'off' to go on",
+      *(run.folder, start, guards.FILE_NAME),
+    )
+  return guard.is_stopped
+
+
+def frozen(run: Run, *, first_start: bool) -> dict[str, Model]:
+  """Frozen models on the mesh; the teacher's first likelihood is logged."""
+  frozen = {
+    role: partitioning.place_model(model, run.mesh)
+    for role, model in run.roles.items()
+    if role != "student"
+  }
+  if first_start and "teacher" in frozen:
+    sharding = partitioning.batch_sharding(run.mesh)
+    batch = jax.device_put(run.loader.batch(0), sharding)
+    sample_logging.log_teacher_nll(frozen["teacher"], batch)
+  return frozen
+
+
+def missing(run: Run, start: int, metadata: Mapping[str, Any]) -> set[str]:
+  """Kinds of values that a run with all its steps has not written yet.
+
+  It was killed in its last evaluation, or was to be longer before.
+  """
+  if start != run.train_steps:
+    return set()
+  due = {
+    "eval": metadata.get("pending_eval", False) or run.evaluates(start),
+    "train": bool(metadata.get("unwritten", {}).get("means")),
+  }
+  return {
+    kind
+    for kind, is_due in due.items()
+    if is_due and not writers.has_values(run.folder, start, f"{kind}/")
+  }
