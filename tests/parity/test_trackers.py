@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 
 from gkd.training import loop
@@ -62,6 +63,14 @@ def read_aim(folder):
   written = [rows[0].data for rows in sequence.values.sparse_list()[1]]
   texts = [text.partition("\n\n")[2] for text in written]
   return names, has, texts, run["config", "settings", "rollout"]
+
+
+@pytest.fixture(autouse=True)
+def _unoptimized():
+  """What is read is what was written: programs compile as in `make test`."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.parametrize(
