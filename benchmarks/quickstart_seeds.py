@@ -234,7 +234,7 @@ def _spread(rows: Sequence[Row], name: str) -> list[float]:
 def _interval(
   values: Sequence[float], sign: str = "", with_deviation: bool = True
 ) -> str:
-  """72.4 ± 4.8 [68.1, 76.7]; without interval for a single value."""
+  """72.4 ± 4.8 [68.1, 76.7]; an interval from three values on."""
   mean, count = statistics.fmean(values), len(values)
   text = f"{mean:{sign}.1f}"
   if count < 2:
@@ -243,6 +243,8 @@ def _interval(
   half = stats.t.ppf(0.975, count - 1) * deviation / math.sqrt(count)
   if with_deviation:
     text += f" ± {deviation:.1f}"
+  if count < 3:
+    return text
   return f"{text} [{mean - half:{sign}.1f}, {mean + half:{sign}.1f}]"
 
 
