@@ -103,6 +103,5 @@ def test_a_folder_that_may_not_be_written(tmp_path, make, monkeypatch):
     raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
   monkeypatch.setattr(run_description, "write", read_only)
-  monkeypatch.setattr(loop.files, "write_text", read_only)
   with pytest.raises(UserError, match=FULL + r".*Read-only file system"):
     loop.train(make(tmp_path))
