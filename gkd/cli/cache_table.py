@@ -144,7 +144,7 @@ def _written_by(writer: Mapping[str, Any]) -> str:
   """Who wrote the targets, of `gkd sample`."""
   parts = [f"targets written by the {writer.get('source', 'model')}"]
   for field, template, usual in _WRITER:
-    if (value := writer.get(field, usual)) != usual:
+    if (value := writer.get(field)) not in (None, usual):
       parts.append(template.format(value))
   return ", ".join(parts)
 

@@ -40,7 +40,8 @@ def grid(args: argparse.Namespace, folders: Folders) -> None:
   folder = Path(args.output).expanduser().absolute()
   file = Path(args.file).expanduser()
   shipped = configuration.config_folder() / args.file
-  described = jobs.read(shipped if shipped.is_file() else file, folder)
+  is_shipped = shipped.is_file() and not file.exists()
+  described = jobs.read(shipped if is_shipped else file, folder)
   settings = {
     job.name: _settings(job, folder, described) for job in described.jobs
   }
@@ -135,10 +136,8 @@ def _print_jobs(
   described: Grid, folder: Path, environment: Mapping[str, str]
 ) -> None:
   variables = [f"{name}={shlex.quote(v)}" for name, v in environment.items()]
-  num_done = 0
+  done = runner.done_jobs(described.jobs, folder)
   for job in described.jobs:
-    is_done = runner.read_done(job, folder) is not None
-    num_done += is_done
-    print(f"{'done' if is_done else 'to do'}  {job.name}")
+    print(f"{'done' if job.name in done else 'to do'}  {job.name}")
     print(f"  {' '.join(variables)} gkd {shlex.join(job.arguments)}")
-  print(f"{num_done} of {len(described.jobs)} jobs are done")
+  print(f"{len(done)} of {len(described.jobs)} jobs are done")

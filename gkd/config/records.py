@@ -228,7 +228,10 @@ def idle_in_caches(
 
 def _allows_functions(data: DataConfig) -> bool:
   """Whether a given cache needs TASK_MODULE to name its functions' package."""
-  info = TokenCache(Path(data.cache).expanduser()).info
+  folder = Path(data.cache).expanduser()
+  if not folder.is_dir():  # said when it is opened; a grid's may come later
+    return True
+  info = TokenCache(folder).info
   package = (data.module or "").partition(".")[0]
   needed = {*task_functions.packages(info).values()} - {"gkd"}
   return package in needed

@@ -60,6 +60,8 @@ def read(path: Path) -> dict[str, Any]:
     )
   files.check_types(file, info, _REQUIRED, REMEDY, required=True)
   files.check_types(file, info, _OPTIONAL, REMEDY)
+  counts = {"truncated": int, "missing": int}
+  files.check_types(file, info.get("written_by") or {}, counts, REMEDY)
   shards, listed = info["shards"], info["files"]
   names = [*listed, *(shard["file"] for shard in shards)]
   others = [name for name in names if not files.is_plain_name(name)]

@@ -43,7 +43,7 @@ def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
       continue
     name = metric_info.describe(x, [x])
     yield Chart(
-      slug=f"{metric_info.slug(y)}_path",
+      slug=f"{metric_info.slug(y)}_against_{x.compared_with}_{x.model}",
       title=f"{name[:1].upper()}{name[1:]}: to the {y.compared_with} against"
       f" to the {x.compared_with}",
       note="Over the updates, the dot is the end; mean over seeds. Left is"

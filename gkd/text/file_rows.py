@@ -31,7 +31,8 @@ from gkd.text.data_files import DataFiles
 
 # As `datasets` names shards: train-00000-of-00002.parquet.
 _FILE = re.compile(
-  r"(?P<split>.+?)(-\d+-of-\d+)?(\.(jsonl|csv|tsv)(\.gz)?|\.parquet)"
+  r"(?P<split>.+?)(-\d+-of-(?P<number>\d+))?"
+  r"(\.(jsonl|csv|tsv)(\.gz)?|\.parquet)"
 )
 _SAVED = "state.json"  # of a folder that `save_to_disk` wrote
 # Where a row is ("line 3"), and its columns.
@@ -98,8 +99,8 @@ def rows(
   Raises:
     UserError: a row, or a file, that cannot be read.
   """
-  for name in names[split]:
-    path = raw_files.find(data_dir, name)
+  # All of them are in the key of a cache, also of a half-made one.
+  for path in [raw_files.find(data_dir, name) for name in names[split]]:
     for place, columns in _read(path):
       try:
         row = {n: _value(columns, field, n) for n, field in fields.items()}
@@ -129,10 +130,19 @@ def _of_folder(folder: Path) -> dict[str, list[Path]]:
   if (saved := folder / "dataset_dict.json").is_file():
     names = _described(saved, {"splits": [str]})["splits"]
     return {name: _of_split(folder / name) for name in names}
-  paths = defaultdict(list)
+  paths, numbers = defaultdict(list), {}
   for path in sorted(folder.iterdir()):
     if match := _FILE.fullmatch(path.name):
       paths[match["split"]].append(path)
+      if match["number"]:
+        numbers[match["split"]] = int(match["number"])
+  for split, number in numbers.items():
+    if len(paths[split]) != number:
+      raise UserError(
+        f"DATA_FILES: {folder} has {len(paths[split])} files of the split"
+        f" {split!r}, but their names say {number}; copy the others, or take"
+        " out what is too much"
+      )
   if not paths:
     raise UserError(
       f"DATA_FILES: {folder} has no .jsonl, .csv, .tsv or .parquet, and"
@@ -165,8 +175,13 @@ def _described(file: Path, types: files.Types) -> dict[str, Any]:
 
 def _value(columns: Mapping[str, Any], field: str, name: str) -> Any:
   """The text of a row that is its `name`; of "references" a list of texts."""
-  if "{" in field:
-    return re.sub(r"{(.*?)}", lambda m: _value(columns, m[1], name), field)
+  if set(field) & set("{}"):
+    if set(re.sub(r"{[^{}]*}", "", field)) & set("{}"):
+      raise ValueError(f"{field!r} lacks a brace; correct DATA_FIELDS")
+    text = re.sub(
+      r"{([^{}]*)}", lambda m: _value(columns, m[1], "inputs"), field
+    )
+    return [text] if name == "references" else text
   if field not in columns:
     raise ValueError(
       f"there is no column {field!r}, but {', '.join(columns)}; correct"

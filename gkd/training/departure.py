@@ -141,12 +141,15 @@ def change_point(steps: np.ndarray, values: np.ndarray) -> ChangePoint:
 
 
 def bends(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
-  """delta_bic [..., n] of an upward bend; negative if the line bends down."""
+  """delta_bic [..., n] of an upward bend; negative where there is none."""
   found = np.full(np.shape(values), np.nan)
   for n in range(MIN_POINTS, len(steps)):
     last = slice(max(0, n + 1 - 2 * WINDOW), n + 1)
     change = change_point(steps[last], values[..., last])
-    found[..., n] = change.delta_bic * np.sign(change.slope_change)
+    # Negative evidence stays so, whichever way the best knot bends.
+    found[..., n] = np.where(
+      change.slope_change > 0, change.delta_bic, -np.abs(change.delta_bic)
+    )
   return found
 
 

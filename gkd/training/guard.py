@@ -152,8 +152,11 @@ class Controller:
     self.plan = plan
     self._batch_size, self._num_rows = batch_size, num_rows
     self._first_step, self._file = first_step, folder / FILE_NAME
-    # Rows of [step, held-out, trained, repeats].
+    # Rows of [step, held-out, trained, repeats], of one metric.
     self._history: list[list[float | None]] = list(saved.get("history", ()))
+    self._of = metric or saved.get("metric", "")
+    if saved.get("metric", self._of) != self._of:
+      self._history = []
     self._kl = Mean(*saved.get("kl", (0.0, 0.0)))
     self._uses = saved.get("uses", 0.0)
     if not self._history:  # what another run in the folder found
@@ -170,10 +173,14 @@ class Controller:
 
     And up to which step the newest checkpoint has to stay.
     """
-    if not self._metric:
+    if not self._metric and self._alarm is None:
       return {}
-    kl = [self._kl.total, self._kl.count]
-    saved = {"history": self._history, "kl": kl, "uses": self._uses}
+    saved = {
+      "history": self._history,
+      "kl": [self._kl.total, self._kl.count],
+      "metric": self._of,
+      "uses": self._uses,
+    }
     return {NOTE: saved, "keep_before": self._last_clean}
 
   def add(self, means: Mapping[str, Mean]) -> None:
@@ -286,6 +293,12 @@ class Controller:
     ]
     step = int(self._series.steps[last])
     evidence = f"At step {step:,} {', '.join(found)}"
+    latest = {name: self._scores[name][last] for name in self._guard.thresholds}
+    unknown = [name for name, x in latest.items() if not math.isfinite(x)]
+    others = self._guard.thresholds.keys() - unknown
+    is_open = all(latest[n] >= self._guard.thresholds[n] for n in others)
+    if alarm is None and unknown and is_open:
+      return f"Nothing can be said without {', '.join(unknown)}. {evidence}"
     if alarm is None:
       return f"No teacher hacking seen so far. {evidence}"
     kept = alarm["checkpoint"]

@@ -206,15 +206,20 @@ class Run:
   @property
   def followed_metric(self) -> str:
     """The distance to the teacher that the guard follows; "" for none."""
-    distances = [
-      name
-      for name, info in self.metric_infos.items()
-      if info.metric == "forward_kl_per_token" and info.role == "student"
-      if info.compared_with == "teacher"
-    ]
     if self.guard.mode == "off":
       return ""
+    distances = [x for x in self._distances if "/forward_kl_per_token" in x]
     return self.guard.metric or next(iter(distances), "")
+
+  @property
+  def _distances(self) -> list[str]:
+    """The token-summed distances to the teacher, per token, by name."""
+    return [
+      name
+      for name, info in self.metric_infos.items()
+      if info.role == "student" and info.compared_with == "teacher"
+      if info.metric.endswith("_per_token") and "log_ratio" not in info.metric
+    ]
 
   def evaluates(self, done: int) -> bool:
     """Whether the evaluations run after `done` steps."""
@@ -237,21 +242,33 @@ class Run:
   def _check_guard(self) -> None:
     """Refuses a guard that could never act."""
     guard, metric = self.guard, self.followed_metric
-    if guard.metric and guard.metric not in self.metric_infos:
+    if guard.metric and guard.metric not in self._distances:
       raise UserError(
-        f"GUARD_METRIC is {guard.metric!r}, which no evaluation of this run"
-        f" reports; choose one of {', '.join(self.metric_infos) or 'none'}"
+        f"GUARD_METRIC is {guard.metric!r}, which is no distance to the teacher"
+        " per token that an evaluation of this run reports; choose one of"
+        f" {', '.join(self._distances) or 'a run with a teacher'}"
       )
     if guard.mode in ("off", "warn"):
       return
     reason = ""
     if self.teacher is None or not metric:
-      reason = "no evaluation measures the distance to a teacher"
+      reason = "no evaluation measures forward_kl, the distance to a teacher"
     elif guard.mode == "go_online" and self.rollout is None:
       reason = "the run has no rollout to draw fresh texts with"
+    elif not self.objective.needs_teacher and guard.gap_growth is not None:
+      reason = (
+        "the objective does not compare student and teacher on the texts as"
+        " trained, as GUARD_GAP_GROWTH needs"
+      )
+    elif (
+      guard.mode == "go_online"
+      and guard.student_fraction
+      and not self.objective.needs_teacher
+    ):
+      reason = "cross-entropy learns nothing from the student's own texts"
     if reason:
       raise UserError(
-        f"GUARD is {guard.mode!r} but {reason}; give one, or set GUARD to"
+        f"GUARD is {guard.mode!r} but {reason}; change that, or set GUARD to"
         " 'warn' or 'off'"
       )
 

@@ -67,7 +67,8 @@ def is_over(run: Run, start: int, missing: set[str], guard: Controller) -> bool:
     return True
   if guard.is_stopped:
     log.warning(
-      "%s stays as its guard stopped it after step %d, see %s; set GUARD to"
+      "%s stays as it was after step %d: its guard has seen teacher hacking and"
+      " GUARD is 'stop', see %s; set GUARD to"
       " 'warn', 'go_online' or 'off' to go on",
       *(run.folder, start, guards.FILE_NAME),
     )

@@ -122,6 +122,7 @@ def test_completions_say_who_wrote_them(tmp_path):
     "num_samples": 4,
     "seed": 0,
     "truncated": 1234,
+    "missing": None,
   }
   rows = [tiny_caches.Row(one, one[:0], "x", None)]
   cache = tiny_caches.write(tmp_path / "c", rows, written_by=written_by)

@@ -74,6 +74,9 @@ def named(tmp_path):
 def write_module(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
   monkeypatch.delitem(sys.modules, "coloured", raising=False)
+  # Code of the same size within a second: compiled code would be taken for it.
+  monkeypatch.setattr(sys, "dont_write_bytecode", True)
+  monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 
   def write(red):
     (tmp_path / "coloured.py").write_text(MODULE.format(red=red))

@@ -103,6 +103,23 @@ def test_references_are_a_list_and_an_empty_target_is_a_prompt(tmp_path):
   assert prompts == [{"inputs": "a"}, {"inputs": "b"}, {"inputs": "c"}]
 
 
+def test_a_text_around_columns_is_one_reference(tmp_path):
+  write(tmp_path / "train.jsonl", JSON)
+  fields = {"inputs": "country", "references": "{city}, {country}"}
+  rows = splits(tmp_path, files=".", fields=fields)["train"]
+  assert rows[0] == {"inputs": "Peru", "references": ["Lima, Peru"]}
+  with pytest.raises(UserError, match=r"line 1: .of {city. lacks a brace"):
+    splits(tmp_path, files=".", fields={"inputs": "of {city"})
+
+
+def test_shards_of_a_split_are_counted(tmp_path):
+  write(tmp_path / "train-00000-of-00002.jsonl", JSON)
+  with pytest.raises(UserError, match="has 1 files of the split 'train', but"):
+    splits(tmp_path, files=".")
+  write(tmp_path / "train-00001-of-00002.jsonl", JSON)
+  assert splits(tmp_path, files=".") == {"train": ROWS * 2}
+
+
 @pytest.mark.parametrize(
   ("name", "content", "message"),
   [

@@ -113,3 +113,10 @@ def test_infinite_and_missing_values_raise_nothing():
   trained = np.full_like(values, np.nan)
   assert first_alarms(values, trained, gap_growth=1.0)[0] == -1
   assert first_alarms(values[:, :9], z=-9.0)[0] == -1  # too few evaluations
+
+
+def test_a_straight_line_is_no_evidence_of_a_bend():
+  steps = np.round(np.logspace(1, 4, 24))
+  noise = np.random.default_rng(0).normal(0, 0.02, (200, 24))
+  found = departure.bends(steps, 3 * steps**-0.4 * np.exp(noise))[:, 8:]
+  assert np.mean(found > 0) < 0.1  # of the noise; 0.5 if signs were mixed

@@ -7,6 +7,7 @@ import pytest
 
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.checkpoints.store import Store
+from gkd.losses.objective import CrossEntropy
 from gkd.metrics import Mean
 from gkd.training import loop
 from gkd.training.guard import Controller
@@ -100,6 +101,24 @@ def test_too_few_evaluations_or_no_distance_say_nothing(tmp_path):
   assert not (tmp_path / "guard.json").exists()
 
 
+def test_without_the_trained_distance_nothing_is_claimed(tmp_path):
+  guard = controller(tmp_path)
+  for step in STEPS:
+    guard.add({"lambda": Mean(np.float32(0), np.float32(8))})  # as of SeqKD
+    guard.observe(step, {METRIC: 2 * step**-0.3}, lambda until: None)
+  told = json.loads((tmp_path / "guard.json").read_text())
+  assert told["words"].startswith("Nothing can be said without gap_growth. At")
+
+
+def test_another_metric_begins_a_series_of_its_own(tmp_path):
+  guard = controller(tmp_path)
+  drive(guard)
+  saved = guard.notes()["guard"]
+  assert controller(tmp_path, saved).notes() == guard.notes()
+  other = controller(tmp_path, saved, metric="eval/x/forward_kl_per_token")
+  assert other.notes()["guard"]["history"] == []
+
+
 def test_evaluations_close_to_each_other_are_one(tmp_path):
   guard = controller(tmp_path)
   drive(guard, range(10, 41))
@@ -154,10 +173,28 @@ def test_wrong_settings_are_refused(fields, message):
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
-    ({"guard": Guard(metric="eval/x")}, "GUARD_METRIC is 'eval/x', which no"),
+    (
+      {"guard": Guard(metric="eval/x")},
+      "GUARD_METRIC is 'eval/x', which is no",
+    ),
+    (
+      {"guard": Guard(metric="eval/sums/accuracy")},
+      "accuracy', which is no distance .* choose one of eval/sums/forward_kl_p",
+    ),
+    (
+      {"guard": Guard(mode="stop"), "objective": CrossEntropy()},
+      "GUARD is 'stop' but the objective does not compare",
+    ),
+    (
+      {
+        "guard": Guard(mode="go_online", gap_growth=None),
+        "objective": CrossEntropy(),
+      },
+      "but cross-entropy learns nothing from the student's own texts",
+    ),
     (
       {"guard": Guard(mode="stop"), "evaluations": ()},
-      "GUARD is 'stop' but no evaluation measures the distance to a teacher",
+      "GUARD is 'stop' but no evaluation measures forward_kl",
     ),
     (
       {"guard": Guard(mode="go_online"), "rollout": None},
@@ -233,12 +270,13 @@ def test_a_stopped_run_stays_stopped_until_the_guard_changes(
   for _ in range(2):
     state = loop.train(make(tmp_path, "stop", report=4))
     assert int(state.step) == 11
-  assert "stays as its guard stopped it after step 11" in caplog.text
+  assert "stays as it was after step 11: its guard has seen" in caplog.text
   assert contents(tmp_path)[1] == [9, 11]
   assert records(tmp_path)[-1]["guard/alarm"] == 1
   loop.train(make(tmp_path, "off", report=4))
   (line,) = (x for x in records(tmp_path) if x["step"] == 11)
   assert line["guard/alarm"] == 1
   assert "train/loss" not in line  # its means are those of the report at 12
+  assert contents(tmp_path)[1] == [9, 14]  # guard.json still names the first
   free = loop.train(make(tmp_path / "free", "off"))
   assert_identical(loop.train(make(tmp_path, "off")), free)

@@ -20,6 +20,7 @@ from gkd.data import cache_info
 from gkd.data.builder import cache_key
 from gkd.data.cache_info import FEATURES
 from gkd.errors import UserError
+from gkd.text import file_rows
 from gkd.text.data_files import DataFiles
 from gkd.text.vocabulary import Vocabulary
 
@@ -125,10 +126,23 @@ def find(spec: CacheSpec) -> str | None:
         else cache_info.same_vocabulary(info, spec.vocabulary)
       )
       and cache_key.is_of_module(folder, info, spec.task_module)
+      and _has_own_files(info, spec)
       and cache_key.is_fresh(folder, info, spec.data_dir)
     ):
       return str(folder)
   return None
+
+
+def _has_own_files(info: Mapping[str, Any], spec: CacheSpec) -> bool:
+  """Whether DATA_FILES names the files that a cache was made of."""
+  if spec.data_files is None:
+    return True
+  try:
+    names = file_rows.splits(spec.data_dir, spec.data_files.files)
+  except UserError:  # they are elsewhere
+    return True
+  own = names.get(spec.split, [])
+  return not own or {*own} == info.get("raw_files", {}).keys()
 
 
 def _age(folder: Path) -> tuple[int, Path]:

@@ -69,7 +69,7 @@ def _row(job: Job, folder: Path, seconds: float) -> dict[str, Any]:
     "method": job.stage,
     "lambda": settings.get("rollout.student_fraction"),
     "divergence": settings.get("objective.divergence.type"),
-    **{axis: _number(value) for axis, value in job.axes.items()},
+    **{axis: axis_value(value) for axis, value in job.axes.items()},
     "seconds": seconds,
     **{
       n: x for n, x in values.items() if not n.startswith(("time/", "compile/"))
@@ -77,14 +77,13 @@ def _row(job: Job, folder: Path, seconds: float) -> dict[str, Any]:
   }
 
 
-def _number(value: Any) -> Any:
+def axis_value(value: Any) -> Any:
   """The value of an axis; its name as a number where it is one."""
-  for kind in (int, float):
-    try:
-      return kind(value)
-    except ValueError:
-      pass
-  return value
+  try:  # as JSON has numbers: 1_1, 007 and nan are names
+    number = json.loads(str(value), parse_constant=str)
+  except ValueError:
+    return value
+  return number if type(number) in (int, float) else value
 
 
 def _columns(infos: Mapping[str, Any]) -> dict[str, dict[str, str]]:

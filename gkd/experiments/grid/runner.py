@@ -104,12 +104,12 @@ def run(
     UserError: jobs failed; those that do not depend on them are done.
     Interrupted: a signal came, which every running job got and has ended.
   """
-  done = {j.name: d["seconds"] for j in jobs if (d := read_done(j, folder))}
+  done = done_jobs(jobs, folder)
+  for name in settings.keys() - done.keys():  # what it needs is made anew
+    (folder / name / DONE_FILE).unlink(missing_ok=True)
   waiting = [job for job in jobs if job.name not in done]
-  running: list[_Process] = []
-  failed: list[str] = []
+  running, failed, told = list[_Process](), list[str](), None
   display = _Display()
-  told = None
   with PreemptionHandler() as stop, contextlib.ExitStack() as stack:
     stack.callback(lambda: [process.popen.kill() for process in running])
     while True:
@@ -143,6 +143,15 @@ def run(
       f"{len(failed)} of {len(jobs)} jobs failed, see above: {listed(failed)};"
       f" {len(waiting)} that need them were not started; mend that, run again"
     )
+
+
+def done_jobs(jobs: Sequence[Job], folder: Path) -> dict[str, float]:
+  """{name: seconds} of the jobs that are done, as all that they need are."""
+  done: dict[str, float] = {}
+  for job in jobs:  # after those that it needs
+    if done.keys() >= {*job.after} and (mark := read_done(job, folder)):
+      done[job.name] = mark["seconds"]
+  return done
 
 
 def _start(job: Job, folder: Path, environment: Mapping[str, str]) -> _Process:

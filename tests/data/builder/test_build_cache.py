@@ -81,6 +81,9 @@ def toy(tmp_path, monkeypatch):
   """Writes the task's modules and builds caches with them."""
   monkeypatch.syspath_prepend(str(tmp_path))
   monkeypatch.setattr(task_functions, "_children", {})
+  # Code of the same size within a second: compiled code would be taken for it.
+  monkeypatch.setattr(sys, "dont_write_bytecode", True)
+  monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 
   def forget():
     for name in ("toy_task", "toy_functions"):

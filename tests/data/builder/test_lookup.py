@@ -7,6 +7,7 @@ import pytest
 from gkd.data import hashes
 from gkd.data.builder import cache_key
 from gkd.data.builder import lookup
+from gkd.text.data_files import DataFiles
 from gkd.text.vocabulary import ByteVocabulary
 from tests.data import tiny_caches
 from tests.data.tiny_caches import LENGTHS
@@ -75,6 +76,17 @@ def test_a_task_of_another_module_does_not_fit(
   made = make(tmp_path / "toy" / "train-0", **(about if sources else {}))
   assert find(tmp_path, task_module=module) == (str(made) if fits else None)
   assert ("is of another TASK_MODULE" in caplog.text) != fits
+
+
+def test_another_file_of_ones_own_is_other_data(tmp_path):
+  own = DataFiles(files=".", fields={"inputs": "a"})
+  (tmp_path / "train.csv").write_text("a\nb\n")
+  raw_files = cache_key.raw_file_states({"train.csv": tmp_path / "train.csv"})
+  make(tmp_path / "toy/train-0", data_files=own.settings(), raw_files=raw_files)
+  wanted = {"data_dir": tmp_path, "data_files": own}
+  assert find(tmp_path, **wanted)
+  (tmp_path / "train.jsonl").write_text('{"a": "c"}')
+  assert find(tmp_path, **wanted) is None
 
 
 def test_the_newest_of_several_is_taken(tmp_path):

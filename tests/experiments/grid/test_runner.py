@@ -92,6 +92,11 @@ def test_what_is_done_is_not_done_again_and_a_failure_stops_what_needs_it(
     for path in tmp_path.glob("*/started")
   }
   assert starts == {"teacher": 1, "bad": 2, "scores": 1, "good": 1}
+  # Made anew, and all that stands on it.
+  (tmp_path / "bad" / "done.json").unlink()
+  assert {*runner.done_jobs(jobs("work"), tmp_path)} == {"teacher", "good"}
+  run(jobs("work"), tmp_path)
+  assert len((tmp_path / "scores" / "started").read_text().splitlines()) == 2
 
 
 def test_workers_run_jobs_at_once(tmp_path):
