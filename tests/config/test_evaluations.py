@@ -146,10 +146,10 @@ def test_a_given_cache_may_name_functions_of_named_modules_alone():
 
 
 def test_the_module_has_an_effect_where_a_given_cache_has_functions_of_it(
-  monkeypatch,
+  monkeypatch, tmp_path
 ):
-  def is_idle(module):
-    data = dataclasses.replace(DATA, module=module, cache="/somewhere")
+  def is_idle(module, cache=tmp_path):
+    data = dataclasses.replace(DATA, module=module, cache=str(cache))
     ((names, _),) = records.idle_in_caches(None, [data])
     return "TASK_MODULE" in names
 
@@ -157,3 +157,4 @@ def test_the_module_has_an_effect_where_a_given_cache_has_functions_of_it(
   monkeypatch.setattr(records, "TokenCache", lambda path: given)
   modules = ("own", "other.y", "o", None, "gkd")
   assert list(map(is_idle, modules)) == [False, False, True, True, True]
+  assert not is_idle("o", tmp_path / "not made yet")  # of a job of a grid
