@@ -28,7 +28,7 @@ from benchmarks.peers import options
 
 # d_model, d_kv, num_heads, num_layers, d_ff
 SIZES = {
-  "tiny": (64, 16, 4, 1, 128),
+  "tiny": (64, 16, 4, 2, 128),
   "small": (512, 64, 6, 8, 1024),
   "base": (768, 64, 12, 12, 2048),
   "large": (1024, 64, 16, 24, 2816),

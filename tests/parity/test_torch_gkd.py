@@ -46,10 +46,10 @@ def make_batch() -> Batch:
   )
 
 
-def test_loss_and_gradient_norm_equal_gkds(torch, reference):
+@pytest.mark.parametrize("beta", [0.1, 0.5])
+def test_loss_and_gradient_norm_equal_gkds(torch, reference, beta):
   from benchmarks.peers import torch_gkd
 
-  beta = 0.1  # 0.5 would not tell the teacher's side from the student's
   ours, params, theirs = {}, {}, {}
   for seed, (role, options) in enumerate(
     {"student": STUDENT, "teacher": TEACHER}.items()
