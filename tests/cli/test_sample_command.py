@@ -1,5 +1,6 @@
 """`gkd sample`: killed, continued, refused, and read back by training."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -301,6 +302,8 @@ def test_training_reads_exactly_what_was_sampled(whole, tmp_path):
     f"TRAIN_CACHE={whole.path}",
     f"EVAL_CACHE={validation.path}",
     f"MODEL_DIR={tmp_path / 'seqkd'}",
+    "TRAIN_STEPS=4",
+    "REPORT_PERIOD=4",
   ]
   run = prepare("test/sft.gin", *bindings)
   data = f"data:      sums train, {2 * ROWS} rows, targets written by"
@@ -310,3 +313,9 @@ def test_training_reads_exactly_what_was_sampled(whole, tmp_path):
   sampled = whole.read(batch.rows.tolist())
   for targets, row in zip(batch.targets, sampled, strict=True):
     assert targets[: len(row.targets)].tolist() == row.targets.tolist()
+  flags = [f"--gin.{binding}" for binding in bindings]
+  assert command.main(arguments("train", *flags, file="test/sft.gin")) == 0
+  lines = (tmp_path / "seqkd" / "metrics.jsonl").read_text().splitlines()
+  values = json.loads(lines[-1])
+  assert values["train/loss/teacher"] > 0
+  assert "train/loss/dataset" not in values
