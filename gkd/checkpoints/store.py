@@ -30,7 +30,7 @@ log = logging.getLogger("gkd")
 # Not metadata.json, which marks a saved model.
 METADATA_FILE = "notes.json"
 _NOTES = {
-  "guard": {"history": list, "kl": list, "uses": float},
+  "guard": {"history": list, "kl": list, "metric": str, "uses": float},
   "identity": str,
   "keep_before": int,
   "pending_eval": bool,
@@ -218,9 +218,10 @@ class Store:
     """
     for rest in self.directory.glob(f".*{_REMOVED}"):
       _delete(rest)
-    kept = self.policy.choose(self._lasting(step), self.values) | {step}
+    lasting = self._lasting(step)
+    kept = self.policy.choose(lasting, self.values) | {step}
     before = self._metadata(step).get("keep_before", 0)
-    kept |= set(self._lasting(before)[-1:])
+    kept |= set([s for s in lasting if s <= before][-1:])
     for old in set(self._finished()) - kept:
       if old < step:
         _remove(self.folder(old))

@@ -168,10 +168,8 @@ def _report(args) -> None:
   from gkd.report import read
 
   files.check_file(args.output, "--output", page.MARK)
-  runs, folder = (
-    read.read(list(map(_expanded, args.dirs))),
-    _expanded(args.plots),
-  )
+  runs = read.read(list(map(_expanded, args.dirs)))
+  folder = _expanded(args.plots)
   if args.plots:
     page.check_plots(runs, folder, "--plots")
   print(f"written to {page.write_report(runs, _expanded(args.output))}")

@@ -68,8 +68,8 @@ def is_over(run: Run, start: int, missing: set[str], guard: Controller) -> bool:
   if guard.is_stopped:
     log.warning(
       "%s stays as it was after step %d: its guard has seen teacher hacking and"
-      " GUARD is 'stop', see %s; set GUARD to"
-      " 'warn', 'go_online' or 'off' to go on",
+      " GUARD is 'stop', see %s; to go on set GUARD to 'warn', 'go_online' or"
+      " 'off'",
       *(run.folder, start, guards.FILE_NAME),
     )
   return guard.is_stopped

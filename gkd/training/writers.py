@@ -188,7 +188,7 @@ def _edit_lines(
       values = {
         name: value
         for name, value in values.items()
-        if name.startswith(("step", "eval/", "guard/"))
+        if name == "step" or name.startswith(("eval/", "guard/"))
       }
       line = json.dumps(values) if len(values) > 1 else ""
     kept.append(line.rstrip("\n") + "\n" if line else "")

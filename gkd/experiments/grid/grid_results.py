@@ -29,10 +29,10 @@ _LOSS = {"train/loss": {"title": "training loss", "direction": "min"}}
 def write(grid: Grid, folder: Path, command: str) -> None:
   """Writes the table of the jobs that are done."""
   rows, infos, labels = [], {}, {}
+  done = runner.done_jobs(grid.jobs, folder)
   for job in grid.jobs:
-    done = runner.read_done(job, folder)
-    if done and job.command in _COMMANDS:
-      rows.append(_row(job, folder, done["seconds"]))
+    if job.name in done and job.command in _COMMANDS:
+      rows.append(_row(job, folder, done[job.name]))
       path = folder / job.name / "metric_info.json"
       infos |= result_files.json_object(str(path))
       values = [str(v) for axis, v in job.axes.items() if axis != "seed"]
