@@ -33,13 +33,18 @@ CONFIGS = {
     "relative_max_distance": 10,
   },
 }
-# Depths that differ, where the cache is concerned.
+# Families that differ from those above where the cache is concerned.
 MORE = {
+  "gated silu, untied": {"mlp_activations": ("silu", "linear")},
   "gated gelu, bias per layer, deep encoder": {
     "mlp_activations": ("gelu", "linear"),
     "bias_per_layer": True,
     "num_encoder_layers": 3,
     "num_decoder_layers": 1,
+  },
+  "gated gelu, tied": {
+    "mlp_activations": ("gelu", "linear"),
+    "logits_via_embedding": True,
   },
 }
 INPUT_LENGTH, TARGET_LENGTH = 7, 12

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 
 import jax
 import numpy as np
@@ -401,20 +400,30 @@ def test_a_teacher_is_scored_only_for_an_objective_that_needs_it(
 
 
 def test_trains_and_evaluates_where_tensorflow_cannot_be_imported(
-  tmp_path, caches, monkeypatch
+  tmp_path, caches
 ):
-  """Nor torch; tests/test_layers.py reads what files import at their top."""
-  for name in ("tensorflow", "seqio", "torch", "tensorflow_datasets", "t5"):
+  """A child process whose imports of the data side and of torch raise."""
+  script = """
+    import sys
+
     # None makes an import raise and the module look absent.
-    monkeypatch.setitem(sys.modules, name, None)
-  run = make_run(
-    tmp_path,
-    caches,
-    rollout=Rollout(1.0),
-    train_steps=2,
-    evaluations=(make_evaluation(caches["validation"]),),
-  )
-  loop.train(run)
+    blocked = ("tensorflow", "seqio", "torch", "tensorflow_datasets", "t5")
+    sys.modules.update(dict.fromkeys(blocked))
+    from gkd.data.cache import TokenCache
+    from gkd.training import loop
+    from gkd.training.rollout import Rollout
+    from tests import tiny
+
+    folder, *paths = sys.argv[1:]
+    train, validation = map(TokenCache, paths)
+    run = tiny.make_run(
+      folder, {"train": train}, rollout=Rollout(1.0), train_steps=2,
+      evaluations=(tiny.make_evaluation(validation),))
+    loop.train(run)
+    assert not any(name.startswith("tensorflow.") for name in sys.modules)
+  """
+  paths = [caches[name].path for name in ("train", "validation")]
+  child.run(script, tmp_path, *paths)
   last = records(tmp_path)[-1]
   assert {"eval/sums/accuracy", "eval/sums/reverse_kl"} <= last.keys()
   assert last["train/lambda"] == 1

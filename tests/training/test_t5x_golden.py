@@ -108,17 +108,24 @@ def test_ten_steps_of_adafactor_equal_t5x(golden, name):
     )
 
 
-def test_ten_steps_of_factored_adafactor_equal_t5x(golden):
-  name, rule = "t5_1_1_tiny", optimizer(min_dim_size_to_factor=16)
+@pytest.mark.parametrize("name", MODELS)
+def test_ten_steps_of_factored_adafactor_equal_t5x(golden, name):
+  rule = optimizer(min_dim_size_to_factor=16)
   losses, params, _ = train(golden, name, rule, start(golden, name))
   known = recorded(golden, name)
   assert_losses(losses, known["factored16_losses_0_10"])
   assert_params(params, known["factored16_end10_stats"])
 
 
-@pytest.mark.parametrize("layout", ["legacy", "orbax"])
-def test_a_t5x_run_goes_on_as_in_t5x(golden, tmp_path, layout):
-  name = "t5_1_1_tiny"
+@pytest.mark.parametrize(
+  ("name", "layout"),
+  [
+    ("t5_1_1_tiny", "legacy"),
+    ("t5_1_1_tiny", "orbax"),
+    ("t5_1_0_tiny", "legacy"),
+  ],
+)
+def test_a_t5x_run_goes_on_as_in_t5x(golden, tmp_path, name, layout):
   params, slots, step = opened(golden, tmp_path, name, layout)
   rule = starting_at(optimizer(restore=True), step)
   losses, params, _ = train(golden, name, rule, params, slots)
@@ -140,8 +147,8 @@ def test_slots_and_step_are_what_makes_it_go_on(golden, tmp_path):
     assert np.max(np.abs(np.divide(losses, expected) - 1)) > 3e-4
 
 
-def test_a_run_of_ours_goes_on_through_t5x_slots(golden):
-  name = "t5_1_1_tiny"
+@pytest.mark.parametrize("name", MODELS)
+def test_a_run_of_ours_goes_on_through_t5x_slots(golden, name):
   _, params, slots = train(golden, name, optimizer(), start(golden, name))
   rule = starting_at(optimizer(restore=True), 10)
   losses, params, _ = train(golden, name, rule, params, slots)

@@ -102,6 +102,7 @@ LAYOUTS = (
   {"shard_prompts": 100},
   {"rows": [1, 2, 3, 7, 11, 20, 21]},
   {"shard_prompts": 5},  # batches do not fill it
+  {"batch_size": 3, "devices": 1},
   {"batch_size": 16, "devices": 2, "shard_prompts": None},
 )
 
@@ -147,7 +148,7 @@ def stop_after(patch, count, path, plan):
 
 @pytest.mark.parametrize(
   ("count", "name"),
-  [(1, "plan"), (2, "plan"), (7, "plan"), (3, "search")],
+  [(0, "plan"), (1, "plan"), (2, "plan"), (7, "plan"), (3, "search")],
 )
 def test_an_interrupt_at_any_batch_loses_no_finished_shard(
   tmp_path, monkeypatch, count, name, request
@@ -321,10 +322,11 @@ def searched(prompts):
   return found
 
 
+@pytest.mark.parametrize("layout", [{}, {"batch_size": 16, "shard_prompts": 5}])
 def test_a_search_writes_its_best_ones_best_first(
-  plan, search, searched, tmp_path
+  plan, search, searched, tmp_path, layout
 ):
-  search = dataclasses.replace(search, shard_prompts=5)
+  search = dataclasses.replace(search, **layout)
   result = write_completions(tmp_path / "c", search, params)
   cache = TokenCache(result.path)
   found = {}
