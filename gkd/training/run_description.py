@@ -2,6 +2,7 @@
 
 settings   the records of the `Run`, which a resumed run is compared by
 contents   sha256 of what it reads, wherever that lies
+num_rows   of the training data in use: one pass over them is an epoch
 roles      family, config and origin of each model
 …          what the checkpoints need to be opened: vocabulary, config, step
 """
@@ -86,6 +87,7 @@ def describe(run: Run) -> dict[str, Any]:
     "model": dataclasses.asdict(run.student.config),
     "vocabulary_sha256": mixture.caches[0].info["vocabulary"]["sha256"],
     "first_step": run.optimizer.schedule.begins_at,
+    "num_rows": run.loader.num_rows,
     "training_text": {
       cache.path.name: {"written_by": cache.info["written_by"]}
       for cache in mixture.caches

@@ -74,6 +74,7 @@ def test_fewer_prompts_at_constant_size(paths):
   ]
   rows = {row for step in range(5) for row in run.loader.batch(step).rows}
   assert (len(rows), len({row // 4 for row in rows})) == (20, 5)
+  assert run_description.describe(run)["num_rows"] == 20
 
 
 def test_run_says_who_wrote_its_texts(paths, tmp_path):
