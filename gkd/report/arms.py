@@ -48,6 +48,8 @@ class Run:
   notes: Sequence[str] = ()  # which of its files are missing or damaged
   # {folder's name: label}, given by an experiment in reading order
   labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  # {axis: value} of the grid that it is a job of, with the "stage"
+  axes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   arm: str = ""  # name that it shares with the other seeds, see `assign`
   title: str = ""  # the arm, and the seed where there are several
 

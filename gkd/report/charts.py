@@ -47,6 +47,8 @@ class Series:
   points: Sequence[Sequence[float]] = ()
   is_reference: bool = False  # for comparison: dashed, without a band
   is_broken: bool = False  # the values after the last one were not finite
+  is_context: bool = False  # in grey behind the others
+  marked: int | None = None  # place of a point that has a dot
 
   @property
   def dashes(self) -> tuple[float, ...]:
@@ -66,11 +68,13 @@ class Chart:
   kind: Literal["lines", "bars", "stacked"]  # bars side by side, or stacked
   series: Sequence[Series]
   x_label: str = "updates"  # of lines
+  x_ticks: Sequence[str] = ()  # names of the places 0, 1, … of lines
   groups: Sequence[str] = ()  # names of the groups of bars
   x_scale: Scale = "linear"  # of lines
   y_scale: Scale = "linear"
   is_path: bool = False  # lines that may go back, with a dot at the end
   is_downsampled: bool = False  # whether long lines are drawn in bins
+  has_own_lines: bool = False  # which are not the arms of the report
 
   def with_linear_axis(self) -> "Chart":
     """The same curves on a linear horizontal axis."""

@@ -5,17 +5,57 @@ a third model (Tiapkin et al., arXiv 2502.02671, Figure 4): its path over the
 updates then goes left, and up.
 """
 
+import collections
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import itertools
 
 from gkd.report import arms
 from gkd.report import curves
+from gkd.report import formats
 from gkd.report import metric_info
 from gkd.report.charts import Chart
 from gkd.report.charts import Series
 from gkd.report.metric_info import Score
+
+# More paths than these are drawn in a chart for each value of an axis.
+_MAX_PATHS = 6
+
+
+def measured(runs: Sequence[arms.Run]) -> list[Score]:
+  """The student's distances to other models that belong into a summary."""
+  return [
+    score
+    for score in metric_info.scores(arms.metrics_of(runs))
+    if score.compared_with and metric_info.is_headline(score)
+  ]
+
+
+def pairs(scores: Sequence[Score]) -> list[tuple[Score, Score]]:
+  """Those that are measured to two models, that to the teacher first."""
+  return [
+    # Training lowers the distance to the teacher.
+    tuple(sorted(pair, key=lambda score: score.compared_with != "teacher"))
+    for pair in itertools.combinations(scores, 2)
+    if _is_same_but_for_the_model(*pair)
+  ]
+
+
+def measure(score: Score, scores: Sequence[Score]) -> str:
+  """Forward KL; with its task and split where there are several."""
+  name = formats.plain(score.metric)
+  if len({other.group for other in scores}) > 1:
+    return f"{score.group}: {name}"
+  return f"{name[:1].upper()}{name[1:]}"
+
+
+def title(score: Score, scores: Sequence[Score]) -> str:
+  """Forward KL to the teacher; with its hash where there are several."""
+  name = f"{measure(score, scores)} to the {score.compared_with}"
+  models = {s.model for s in scores if s.compared_with == score.compared_with}
+  return f"{name} {score.model}" if len(models) > 1 else name
 
 
 def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
@@ -24,16 +64,8 @@ def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
   Args:
     runs: of the report; the place of an arm in it is its colour.
   """
-  distances = [
-    score
-    for score in metric_info.scores(arms.metrics_of(runs))
-    if score.compared_with and metric_info.is_headline(score)
-  ]
-  for a, b in itertools.combinations(distances, 2):
-    if not _is_same_but_for_the_model(a, b):
-      continue
-    # The distance to the teacher, which training lowers, is horizontal.
-    x, y = sorted((a, b), key=lambda score: score.compared_with != "teacher")
+  scores = measured(runs)
+  for x, y in pairs(scores):
     paths = [
       path
       for colour, arm in enumerate(arms.by_arm(runs))
@@ -41,11 +73,10 @@ def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
     ]
     if not paths:
       continue
-    name = metric_info.describe(x, [x])
-    yield Chart(
+    chart = Chart(
       slug=f"{metric_info.slug(y)}_against_{x.compared_with}_{x.model}",
-      title=f"{name[:1].upper()}{name[1:]}: to the {y.compared_with} against"
-      f" to the {x.compared_with}",
+      title=f"{measure(x, scores)}: to the {y.compared_with} against to the"
+      f" {x.compared_with}",
       note="Over the updates, the dot is the end; mean over seeds. Left is"
       f" closer to the {x.compared_with}, down is closer to the"
       f" {y.compared_with}.",
@@ -53,6 +84,42 @@ def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
       series=[*paths, *curves.references(arms.by_arm(runs), y)],
       x_label=f"distance to the {x.compared_with} ({x.unit})",
       is_path=True,
+    )
+    yield from _by_axis(chart, {run.arm: run.axes for run in runs})
+
+
+def _by_axis(chart: Chart, axes: Mapping[str, Mapping]) -> Iterator[Chart]:
+  """The chart, or one for each value of the axis that divides it most evenly.
+
+  Each of them has the other arms in grey, and so the same scales.
+
+  Args:
+    chart: of lines that are arms, and references.
+    axes: of the grid, {arm: {axis: value}}.
+  """
+  own = [axes[one.name] for one in chart.series if one.name in axes]
+
+  def fullest(axis: str) -> int:
+    return max(collections.Counter(of.get(axis) for of in own).values())
+
+  names = sorted({axis for of in own for axis in of})
+  axis = min(names, key=fullest, default="")
+  if len(own) <= _MAX_PATHS or not axis or fullest(axis) == len(own):
+    yield chart
+    return
+  for value in dict.fromkeys(of.get(axis) for of in own):
+    series = [
+      dataclasses.replace(
+        one, is_context=one.name in axes and axes[one.name].get(axis) != value
+      )
+      for one in chart.series
+    ]
+    yield dataclasses.replace(
+      chart,
+      slug=f"{chart.slug}_{axis}_{value}",
+      title=f"{chart.title}, {axis} {value}",
+      note=f"{chart.note} Grey: other values of {axis}.",
+      series=sorted(series, key=lambda one: not one.is_context),
     )
 
 

@@ -50,6 +50,8 @@ def draw(chart: Chart, colours: Sequence[str], ink: str, grid: str) -> Figure:
     _draw_bars(axes, chart, pitch, colours, ink)
   for axis in (axes.xaxis, axes.yaxis):
     axis.set_major_formatter(StrMethodFormatter(_TICKS))
+  if chart.x_ticks:
+    axes.set_xticks(range(len(chart.x_ticks)), chart.x_ticks)
   axes.set_axisbelow(True)
   axes.tick_params(which="both", colors=ink, length=0, labelsize=_LABEL)
   for side, spine in axes.spines.items():
@@ -69,10 +71,15 @@ def _draw_lines(
     style = {"color": colour, "label": series.name}
     if series.dashes:
       style["dashes"] = series.dashes
+    if series.is_context:
+      axes.plot(series.xs, series.ys, linewidth=1, color=ink, alpha=0.2)
+      continue
     if series.is_reference and len(set(series.ys)) == 1:
       axes.axhline(series.ys[0], linewidth=1.1, **style)
       continue
     if series.is_reference:
+      if series.marked is not None:
+        style |= {"marker": "o", "markevery": [series.marked]}
       axes.plot(series.xs, series.ys, linewidth=1.1, **style)
       continue
     if series.low:

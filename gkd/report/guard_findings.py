@@ -59,6 +59,7 @@ def _chart(run: arms.Run) -> Chart:
     series=[one for one in series if one.xs],
     x_scale="log",
     y_scale="log",
+    has_own_lines=True,
   )
 
 

@@ -30,6 +30,7 @@ from gkd.report import read
 from gkd.report import results
 from gkd.report import sections
 from gkd.report import tables
+from gkd.report import turns
 
 # In each page, so that `gkd report` knows one that it may replace.
 MARK = b'<meta name="generator" content="gkd report">'
@@ -140,7 +141,7 @@ def render(collection: read.Collection) -> str:
     results_charts=results.charts(table),
     runs=runs,
     runs_table=runs_table,
-    score_tables=score_tables,
+    score_tables=[*score_tables, *turns.run_tables(runs)],
     status_notes=list(tables.status_notes(runs, empty)),
     sections=sections.sections(runs),
     legend_of_arms=curves.legend(runs),

@@ -63,8 +63,9 @@ def png_file(chart: Chart, directory: str) -> str:
 def with_words(chart: Chart) -> Figure:
   """The drawing with what the page writes around it: title, note, legend."""
   figure = draw(chart, charts.LIGHT, "#222222", "#dddddd")
-  figure.suptitle(chart.title, fontsize=11, color="#222222")
-  extra = 0.0  # inches
+  title = textwrap.wrap(chart.title, 48)
+  figure.suptitle("\n".join(title), fontsize=11, color="#222222")
+  extra = 0.2 * (len(title) - 1)  # inches
   note = " ".join(filter(None, (chart.note, *drawing_notes(chart))))
   if note:
     lines = textwrap.wrap(note, 58)

@@ -69,7 +69,11 @@ def read(paths: Sequence[str]) -> Collection:
       )
     table = results.read(path)
     below = {
-      run.path: dataclasses.replace(run, labels=table.labels)
+      run.path: dataclasses.replace(
+        run,
+        labels=table.labels,
+        axes=table.axes.get(os.path.basename(run.path), {}),
+      )
       for run in _runs_below(os.path.abspath(path))
     }
     if not below and not table.rows:

@@ -46,6 +46,8 @@ class Results(NamedTuple):
   columns: Mapping[str, Mapping[str, str]] = {}
   # {name of a run's folder: label of its arm}, in reading order
   labels: Mapping[str, str] = {}
+  # {name of a run's folder: {axis of its grid: value}}
+  axes: Mapping[str, Mapping[str, Any]] = {}
 
   def joined(self, other: "Results") -> "Results":
     others = zip(self[1:], other[1:], strict=True)
@@ -56,6 +58,7 @@ def read(folder: str) -> Results:
   """The results.json of a folder; without rows if there is none."""
   path = os.path.join(folder, "results.json")
   types = {"rows": list, "meta": dict, "columns": dict, "labels": dict}
+  types["axes"] = {str: dict}
   content = result_files.json_object(path, types)
   rows = content.get("rows") or ()
   if content and not (
@@ -232,4 +235,5 @@ def _lambda_chart(arms: Iterable[Arm], column: Column) -> Chart | None:
     kind="lines",
     series=series,
     x_label="λ",
+    has_own_lines=True,
   )

@@ -6,14 +6,19 @@ import os
 import tomllib
 
 from gkd.report import arms
+from gkd.report import convergence
 from gkd.report import curves
 from gkd.report import distances
+from gkd.report import epochs
 from gkd.report import final_metrics
 from gkd.report import formats
+from gkd.report import grid_axes
 from gkd.report import metric_info
 from gkd.report.charts import Chart
 
 _PATHS = "Evaluation: one distance against another"
+_EPOCHS = "Evaluation: over epochs"
+_LAWS = "Evaluation: power laws"
 _MORE = "More"
 
 
@@ -41,6 +46,9 @@ def sections(runs: Sequence[arms.Run]) -> dict[str, list[Chart]]:
       title = f"Evaluation: {metric_info.describe(score, scores)}"
       more.append(curves.chart(runs, score, title, note))
   drawn[_PATHS] += distances.charts(runs)
+  drawn[_EPOCHS] += epochs.charts(runs)
+  drawn[_LAWS] += convergence.charts(runs)
+  drawn |= grid_axes.sections(runs)
   path = os.path.join(os.path.dirname(__file__), "training_curves.toml")
   with open(path, "rb") as file:
     training = tomllib.load(file)

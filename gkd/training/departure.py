@@ -34,6 +34,8 @@ SCORES = {
 }
 WINDOW = 12  # evaluations that a power law is fitted to, at most
 MIN_POINTS = 8  # and at least
+# Steps of two evaluations that count: closer ones tell more of the noise.
+LEAST_RATIO = 1.12
 # Relative; evaluations on a fixed set of some hundred prompts vary as much.
 _LEAST_NOISE = 0.01
 _BASELINE = 5  # first ratios, whose median counts as no gap
@@ -59,13 +61,21 @@ class PowerLaw(NamedTuple):
   sigma: np.ndarray  # [...] standard deviation of log value
   logs: np.ndarray  # [w] log steps of the window
 
+  @property
+  def slope_error(self) -> np.ndarray:
+    """Standard error [...] of the slope, as of least squares."""
+    return self.sigma / np.sqrt(self._spread)
+
+  @property
+  def _spread(self) -> float:
+    return np.sum((self.logs - self.logs.mean()) ** 2)
+
   def predict(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Log values at steps [k], and their prediction standard deviations."""
     x, center = np.log(steps), self.logs.mean()
     expected = self.intercept[..., None] + self.slope[..., None] * x
-    spread = np.sum((self.logs - center) ** 2)
-    factor = np.sqrt(1 + 1 / len(self.logs) + (x - center) ** 2 / spread)
-    return expected, self.sigma[..., None] * factor
+    variance = 1 + 1 / len(self.logs) + (x - center) ** 2 / self._spread
+    return expected, self.sigma[..., None] * np.sqrt(variance)
 
 
 class ChangePoint(NamedTuple):

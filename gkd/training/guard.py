@@ -42,8 +42,6 @@ log = logging.getLogger("gkd")
 FILE_NAME = "guard.json"
 NOTE = "guard"  # in the notes of a checkpoint
 Mode = Literal["off", "warn", "stop", "go_online"]
-# Steps of two evaluations that count: closer ones tell more of the noise.
-_LEAST_RATIO = 1.12
 _ACTIONS = {
   "warn": "The run goes on as before",
   "stop": "GUARD = 'stop' ends the run here; another GUARD lets it go on",
@@ -212,7 +210,7 @@ class Controller:
       while there are too few evaluations.
     """
     last = self._history[-1][0] if self._history else 0
-    is_close = done < max(self._first_step, 1, last * _LEAST_RATIO)
+    is_close = done < max(self._first_step, 1, last * departure.LEAST_RATIO)
     if self._metric not in evaluated or is_close:
       return {}
     before = self._alarm

@@ -78,8 +78,10 @@ def test_a_grid_ends_in_a_table_of_numbers_for_the_report(made):
   header, *lines = (folder / "table.csv").read_text().splitlines()
   assert len(lines) == 2
   assert header.startswith("run,stage,method,lambda,divergence,seed,SUBSET_S")
-  titles = {run.title for run in read.read([str(folder)]).runs}
-  assert titles == {"tuned: 1", "tuned: 2"}
+  axes = {run.title: run.axes for run in read.read([str(folder)]).runs}
+  assert axes == {
+    f"tuned: {part}": {"stage": "tuned", "SUBSET_SEED": part} for part in (1, 2)
+  }
 
 
 def test_values_and_seeds_may_be_added_and_what_is_done_stays(

@@ -52,3 +52,24 @@ def test_only_the_same_distance_to_another_model_is_set_against_it(other):
   fields = {"compared_with": "oracle", **other}
   beside = dataclasses.replace(NEAR, **fields)
   assert not list(distances.charts([run("a", {NEAR: [1, 2], beside: [1, 2]})]))
+
+
+def test_many_paths_are_divided_by_an_axis_with_the_others_in_grey():
+  runs = [
+    run(
+      f"{source}-{size}",
+      {NEAR: [2.0, 1.0], FAR: [3.0, size]},
+      axes={"stage": "distil", "source": source, "size": size},
+    )
+    for size in (1, 2, 5, 9)
+    for source in ("offline", "online")
+  ]
+  found = list(distances.charts(runs))
+  assert [chart.title[-6:] for chart in found] == [
+    f"size {n}" for n in (1, 2, 5, 9)
+  ]
+  shown = [one.name for one in found[2].series if not one.is_context]
+  assert shown == ["offline-5", "online-5"]
+  assert len(found[2].series) == len(runs)
+  (whole,) = distances.charts(runs[:6])
+  assert not any(one.is_context for one in whole.series)

@@ -28,22 +28,27 @@ _LOSS = {"train/loss": {"title": "training loss", "direction": "min"}}
 
 def write(grid: Grid, folder: Path, command: str) -> None:
   """Writes the table of the jobs that are done."""
-  rows, infos, labels = [], {}, {}
+  rows, infos, labels, axes = [], {}, {}, {}
   done = runner.done_jobs(grid.jobs, folder)
   for job in grid.jobs:
     if job.name in done and job.command in _COMMANDS:
       rows.append(_row(job, folder, done[job.name]))
       path = folder / job.name / "metric_info.json"
       infos |= result_files.json_object(str(path))
-      values = [str(v) for axis, v in job.axes.items() if axis != "seed"]
-      label = f"{job.stage}: {', '.join(values)}" if values else job.stage
-      labels[Path(job.name).name] = formats.plain(label)
+      own = {axis: x for axis, x in job.axes.items() if axis != "seed"}
+      values = ", ".join(map(str, own.values()))
+      label = f"{job.stage}: {values}" if values else job.stage
+      name = Path(job.name).name
+      labels[name] = formats.plain(label)
+      numbers = {axis: axis_value(x) for axis, x in own.items()}
+      axes[name] = {"stage": job.stage, **numbers}
   date = datetime.date.today().isoformat()
   content = {
     "rows": rows,
     "meta": {"title": grid.title, "command": command, "date": date},
     "columns": _columns(infos),
     "labels": labels,
+    "axes": axes,
   }
   # Unsorted: the order is that of the report.
   files.write_text(folder / JSON_FILE, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,31 @@
+"""Curves over passes through the data."""
+
+from gkd.report import epochs
+from tests.report.example_runs import kl
+from tests.report.example_runs import run
+
+NEAR, FAR = kl(), kl("truth", compared_with="oracle")
+
+
+def trained(name, num_rows, metrics=(NEAR, FAR, "train/loss")):
+  about = {"num_rows": num_rows, "settings": {"data": {"batch_size": 4}}}
+  curves = {metric: {0: 2.0, 10: 1.0} for metric in metrics}
+  return run(name, curves, about=about)
+
+
+def test_loss_and_both_distances_are_side_by_side_over_epochs():
+  runs = [trained("a", 20), trained("b", 5), trained("old", None)]
+  panels = list(epochs.charts([*runs, trained("sft", 20, ["train/loss"])]))
+  assert [panel.title for panel in panels] == [
+    "Training loss",
+    "Forward KL to the teacher",
+    "Forward KL to the oracle",
+  ]
+  for panel in panels:
+    found = [(line.name, line.colour, list(line.xs)) for line in panel.series]
+    assert found == [("a", 0, [0, 2]), ("b", 1, [0, 8])]
+    assert panel.x_label == "passes over the data"
+
+
+def test_without_a_third_model_there_are_none():
+  assert not list(epochs.charts([trained("a", 20, [NEAR, "train/loss"])]))
