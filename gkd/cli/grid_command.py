@@ -2,6 +2,8 @@
 
 import argparse
 from collections.abc import Mapping
+import contextlib
+import io
 import logging
 from pathlib import Path
 import shlex
@@ -14,8 +16,9 @@ from gkd.cli import parser
 from gkd.config import command_records as records
 from gkd.config import configuration
 from gkd.config.records import Folders
-from gkd.config.records import at_least_one
+from gkd.config.records import check_range
 from gkd.errors import UserError
+from gkd.errors import is_text
 from gkd.experiments.grid import grid_results
 from gkd.experiments.grid import jobs
 from gkd.experiments.grid import runner
@@ -31,36 +34,52 @@ _RECORDS = {
 }
 _ABOUT_FILE = "grid.json"
 _MAX_DIFFERENCES = 3
+_MOST_WORKERS = 1024
 
 
 def grid(args: argparse.Namespace, folders: Folders) -> None:
   """Runs what of a grid is not done yet, and collects the table."""
   files.check_folder(args.output, "--output")
-  at_least_one(**{"--workers": args.workers})
+  check_range(1, _MOST_WORKERS, **{"--workers": args.workers})
   folder = Path(args.output).expanduser().absolute()
   file = Path(args.file).expanduser()
   shipped = configuration.config_folder() / args.file
   is_shipped = shipped.is_file() and not file.exists()
   described = jobs.read(shipped if is_shipped else file, folder)
+  own = {
+    "GKD_CACHE_DIR": folders.cache_dir,
+    "GKD_DATA_DIR": folders.data_dir,
+  }
+  for name in own.keys() & described.environment:
+    raise UserError(
+      f"{file}: environment sets {name}, which `gkd grid` sets itself; give"
+      f" --{name.removeprefix('GKD_').lower()}"
+    )
+  environment = {**described.environment, **own}
   settings = {
     job.name: _settings(job, folder, described) for job in described.jobs
   }
   _refuse_another(described, settings, folder)
-  environment = {
-    **described.environment,
-    "GKD_CACHE_DIR": folders.cache_dir,
-    "GKD_DATA_DIR": folders.data_dir,
-  }
   if args.dry_run:
     _print_jobs(described, folder, environment)
     return
+
+  def resolve(job: Job) -> str:
+    now = _settings(job, folder, described)
+    if now != settings[job.name]:
+      raise UserError(
+        "gin files were edited since the grid was started:"
+        f" {_difference(settings[job.name], now)}; start it again"
+      )
+    return now
+
   what = f"--output {args.output}"
   with locks.hold(folder / ".lock", what, inherited=True):
     files.write_json(folder / _ABOUT_FILE, {"title": described.title})
     try:
       runner.run(
         described.jobs,
-        settings,
+        resolve,
         folder,
         environment=environment,
         workers=args.workers,
@@ -82,8 +101,17 @@ def _settings(job: Job, folder: Path, described: Grid) -> str:
   Raises:
     UserError: the command would refuse it.
   """
+  texts = [*job.arguments, *described.environment.values()]
+  if wrong := [text for text in texts if not is_text(text)]:
+    raise UserError(f"job {job.name}: {wrong[0]!r} is no text of UTF-8")
   own = [x for x in job.arguments if not x.startswith("--gin.")]
-  parser.build().parse_args(own)
+  said = io.StringIO()
+  try:
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+      parser.build().parse_args(own)
+  except SystemExit as end:  # of --help, too
+    line = said.getvalue().partition("\n")[0]
+    raise UserError(f"job {job.name}: flags {[*job.flags]}: {line}") from end
   bindings = [b.replace(str(folder), "OUTPUT") for b in job.bindings]
   try:
     if job.command == "cache make":
@@ -118,18 +146,19 @@ def _refuse_another(
     done = runner.read_done(job, folder)
     now = settings[job.name]
     if done and done["settings"] != now:
-      before = done["settings"].splitlines()
-      lost = [line for line in before if line not in now.splitlines()]
-      new = [line for line in now.splitlines() if line not in before]
       raise UserError(
-        f"job {job.name} was done with other settings: {_some(lost)}; now"
-        f" {_some(new)}; give another --output, or delete"
-        f" {folder / job.name} to run it again"
+        f"job {job.name} was done with other settings:"
+        f" {_difference(done['settings'], now)}; give another --output, or"
+        f" delete {folder / job.name} to run it again"
       )
 
 
-def _some(lines: list[str]) -> str:
-  return ", ".join(lines[:_MAX_DIFFERENCES]) or "without"
+def _difference(before: str, now: str) -> str:
+  """The first lines that only one of two settings has."""
+  old, new = before.splitlines(), now.splitlines()
+  parts = [x for x in old if x not in new], [x for x in new if x not in old]
+  lost, added = (", ".join(x[:_MAX_DIFFERENCES]) or "without" for x in parts)
+  return f"{lost}; now {added}"
 
 
 def _print_jobs(

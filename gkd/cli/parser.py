@@ -252,7 +252,7 @@ class _Parser(argparse.ArgumentParser):
       r"(?<=choice: ')[\w-]+", message
     )
     known = re.findall(r"\w+", message.partition("choose from")[2])
-    known += [flag for flags in _FLAGS.values() for flag, _ in flags]
+    known += [f for flags in _FLAGS.values() for f, _ in flags if f[0] == "-"]
     word = given[0] if given else ""
     near = difflib.get_close_matches(word, known, 1, cutoff=0.75)
     if "COMMAND" in message and word in _OTHER_NAMES:

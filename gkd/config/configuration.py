@@ -278,5 +278,5 @@ def _plain(message: str) -> str:
   module, name = match.groups()
   members = inspect.getmembers(importlib.import_module(module), inspect.isclass)
   classes = [key for key, value in members if value.__module__ == module]
-  nearest = overrides.nearest(name, classes)
-  return f"{module} has no {name!r}, did you mean {nearest}?"
+  near = overrides.nearest(name, classes)
+  return f"{module} has no {name!r}" + f", did you mean {near}?" * bool(near)

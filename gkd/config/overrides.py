@@ -163,9 +163,9 @@ def _corrected(name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-  """The names that were probably meant."""
+  """The names that were probably meant; "" where none is known."""
   names = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.4)
-  return " or ".join(names or sorted(known)[:12]) or "another file"
+  return " or ".join(names or sorted(known)[:12])
 
 
 def _names_in(folder: Path) -> set[str]:

@@ -119,6 +119,7 @@ def test_values_and_seeds_may_be_added_and_what_is_done_stays(
     ('t.gin"]', 't.gin", "tasks/gsm9k.gin"]', "did you mean tasks/gsm8k.gin"),
     ('"train"', '"sample"', "(gkd sample): --gin: nothing reads 'OUTPUT_DIR'"),
     ("{TRAIN", "{BEAM_SIZE = 3, TRAIN", "nothing reads 'BEAM_SIZE'"),
+    ("XLA_FLAGS", "GKD_CACHE_DIR", "GKD_CACHE_DIR, which `gkd grid` sets its"),
     ("2]", "-2]", "job seed_5/tuned--2 (gkd train): SUBSET_SEED is -2"),
   ],
 )
@@ -127,6 +128,21 @@ def test_a_mistake_of_any_job_is_found_before_the_first_starts(
 ):
   monkeypatch.setattr(runner, "run", lambda *args, **kwargs: pytest.fail("ran"))
   assert message in error_of(changed(old, new), capsys)
+
+
+def test_a_gin_file_that_is_edited_while_the_grid_runs_is_noticed(
+  changed, made, tmp_path, monkeypatch, capsys
+):
+  def run(jobs, resolve, *others, **more):
+    assert "TRAIN_STEPS = 2" in resolve(jobs[0])
+    (tmp_path / "short.gin").write_text(SHORT.replace("= 2", "= 3"))
+    resolve(jobs[0])
+
+  monkeypatch.setattr(runner, "run", run)
+  error = error_of(changed("seeds = [5]", "seeds = [6]"), capsys)
+  assert (
+    "edited since the grid was started: TRAIN_STEPS = 2; now TRAIN" in error
+  )
 
 
 def test_a_folder_in_use_or_with_results_of_something_else_is_refused(

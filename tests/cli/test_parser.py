@@ -20,6 +20,7 @@ from tests.cli.command_lines import error_of
       ["list", "tasks", "--data_dir=x"],
       "a flag of gkd train, see gkd list --help",
     ),
+    (["sourc"], "see gkd --help"),  # of `convert SRC`
     (["cache", "lsit"], "did you mean list?"),
     (["list", "modles"], "did you mean models?"),
     (

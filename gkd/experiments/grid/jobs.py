@@ -18,6 +18,7 @@ All of the format is in docs/grids.md. Nothing is run or looked up here, and the
 gin files are not read.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -63,6 +64,8 @@ _GRID: files.Types = {
 }
 _NAME = re.compile(r"[\w.+-]+")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_NAME_BYTES = 255  # of a file system
+_MOST_JOBS = 10_000
 _TAKEN = ("run", "seconds", "seed", "stage")  # columns of the table
 Axes = Mapping[str, Any]
 
@@ -128,6 +131,11 @@ def read(file: Path, output: Path) -> Grid:
     _check_names(where, [name])
     _check(where, stage, _STAGE, "command")
     _refuse_unknown(where, [stage["command"]], _RESULTS)
+    if wrong := [flag for flag in stage["flags"] if flag.startswith("--gin")]:
+      raise UserError(
+        f"{where}.flags has {wrong[0]!r}; values stand in `set` and files in"
+        " `gin_files`"
+      )
     _refuse_unknown(f"{where}.after", stage["after"], stages)
   _check_names(f"{file}: environment", content["environment"])
   needs = {name: _needs(stage, stages) for name, stage in stages.items()}
@@ -142,11 +150,15 @@ def read(file: Path, output: Path) -> Grid:
   made: dict[str, list[Job]] = {}
   for name in order:
     stage = _Stage(file, output, content, name, stages[name], made)
-    made[name] = list(stage.jobs())
+    made[name] = stage.jobs()
   jobs = list(itertools.chain(*made.values()))
-  names = [job.name for job in jobs]
-  if twice := next((name for name in names if names.count(name) > 1), ""):
-    raise UserError(f"{file}: two jobs are called {twice}; rename a value")
+  for name, count in Counter(job.name for job in jobs).items():
+    if count > 1:
+      raise UserError(f"{file}: two jobs are called {name}; rename a value")
+    if len(Path(name).name.encode()) > _NAME_BYTES:
+      raise UserError(
+        f"{file}: {name} is too long for a folder; rename a value"
+      )
   # All of one seed before the next one: a table that can be read early.
   places = {seed: place for place, seed in enumerate(content["seeds"])}
   jobs.sort(key=lambda job: places.get(job.axes.get("seed"), -1))
@@ -168,7 +180,7 @@ class _Stage:
   def where(self) -> str:
     return f"{self.file}: stages.{self.name}"
 
-  def jobs(self) -> Iterator[Job]:
+  def jobs(self) -> list[Job]:
     """A job for each choice of values, seed and needed jobs."""
     axes = {a: self.axis(a, x) for a, x in self.settings["axes"].items()}
     is_data = self.settings["command"] == "cache make"
@@ -185,6 +197,11 @@ class _Stage:
       own = dict(zip(axes, values, strict=True))
       chosen = [axes[axis][value] for axis, value in own.items()]
       jobs += self.joined(own, [self.content, self.settings, *chosen])
+      if len(jobs) > _MOST_JOBS:
+        raise UserError(
+          f"{self.where} has more than {_MOST_JOBS:,} jobs; give fewer seeds or"
+          " values, or several grids"
+        )
     if is_once and any("seed" in job.axes for job in jobs):
       raise UserError(
         f"{self.where} is made once but needs a stage of each seed; take `once`"
@@ -195,14 +212,25 @@ class _Stage:
       for p in self.settings["exclude"]
     ]
     for axis, values in itertools.chain(*(part.items() for part in excluded)):
-      known = {str(job.axes.get(axis)) for job in jobs}
+      known_axes = {name for job in jobs for name in job.axes}
+      _refuse_unknown(f"{self.where}.exclude", [axis], known_axes)
+      known = {str(job.axes[axis]) for job in jobs if axis in job.axes}
       _refuse_unknown(f"{self.where}.exclude.{axis}", values, known)
-    for job in jobs:
+    kept = [
+      job
+      for job in jobs
       if not any(
-        all(str(job.axes.get(axis)) in values for axis, values in part.items())
+        all(
+          str(job.axes.get(axis, "")) in values for axis, values in part.items()
+        )
         for part in excluded
-      ):
-        yield job
+      )
+    ]
+    if not kept:
+      raise UserError(
+        f"{self.where}.exclude leaves out every job; take something out of it"
+      )
+    return kept
 
   def axis(self, axis: str, content: Any) -> Mapping[str, Mapping[str, Any]]:
     """{name of a value: its settings}."""
@@ -320,7 +348,6 @@ def _check_names(where: str, names: Iterable[str]) -> None:
 def _refuse_unknown(where: Any, names: Iterable, known: Iterable[str]) -> None:
   for name in names:
     if name not in known:
-      raise UserError(
-        f"{where}: {name!r} is not known there; did you mean"
-        f" {nearest(name, known)}?"
-      )
+      near = nearest(name, known)
+      hint = f"; did you mean {near}?" * bool(near)
+      raise UserError(f"{where}: {name!r} is not known there{hint}")

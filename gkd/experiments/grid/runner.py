@@ -1,13 +1,16 @@
 """Runs the jobs of a grid that are not done, as processes of their own.
 
 A job is done when its command ended with exit code 0; then its folder has a
-`done.json` with its settings. Whatever stops the grid, it goes on from there.
+`done.json` with its settings, and its seconds over all its starts. Whatever
+stops the grid, it goes on from there.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 import shlex
@@ -27,6 +30,7 @@ from gkd.training.preemption import PreemptionHandler
 PROGRAM = (sys.executable, "-m", "gkd")
 DONE_FILE = "done.json"
 LOG_FILE = "log.txt"
+SECONDS_FILE = "seconds.json"  # of a job so far
 # The kernel ends a job with SIGTERM, which saves, should this process die.
 _LAUNCH = """
 import ctypes, os, signal, sys
@@ -35,6 +39,7 @@ if os.getppid() == int(sys.argv[1]):
   os.execv(sys.argv[2], sys.argv[2:])
 """
 _POLL_SECONDS = 0.1
+_POLLS = 100  # between two notes of the seconds of what is running
 _PLAIN_SECONDS = 30.0  # between two lines where there is no terminal
 _TAIL_BYTES = 4096
 _TAIL_LINES = 8
@@ -46,13 +51,15 @@ class _Process:
   """A job that is running."""
 
   job: Job
+  settings: str
   popen: subprocess.Popen
   log: Path
+  earlier: float  # seconds of the starts before
   started: float
 
   @property
   def seconds(self) -> float:
-    return time.monotonic() - self.started
+    return self.earlier + time.monotonic() - self.started
 
   def tail(self) -> list[str]:
     """The last lines of its log."""
@@ -74,18 +81,21 @@ def read_done(job: Job, folder: Path) -> dict | None:
   Raises:
     UserError: the file is damaged.
   """
-  file = folder / job.name / DONE_FILE
+  return _read(folder / job.name / DONE_FILE, "the job runs again")
+
+
+def _read(file: Path, then: str) -> dict | None:
   if not file.exists():
     return None
-  remedy = "delete it, and the job runs again"
-  done = files.read_json(file, {}, remedy)
-  files.check_types(file, done, _TYPES, remedy, required=True)
-  return done
+  remedy = f"delete it, and {then}"
+  content = files.read_json(file, {}, remedy)
+  files.check_types(file, content, _TYPES, remedy, required=True)
+  return content
 
 
 def run(
   jobs: Sequence[Job],
-  settings: Mapping[str, str],
+  resolve: Callable[[Job], str],
   folder: Path,
   *,
   environment: Mapping[str, str],
@@ -95,7 +105,7 @@ def run(
 
   Args:
     jobs: in their order.
-    settings: {name of a job: its settings}, kept in its `done.json`.
+    resolve: settings of a job, kept in its `done.json`; a UserError stops it.
     folder: of the grid.
     environment: of the jobs, beside that of this process.
     workers: jobs at once.
@@ -105,34 +115,34 @@ def run(
     Interrupted: a signal came, which every running job got and has ended.
   """
   done = done_jobs(jobs, folder)
-  for name in settings.keys() - done.keys():  # what it needs is made anew
-    (folder / name / DONE_FILE).unlink(missing_ok=True)
   waiting = [job for job in jobs if job.name not in done]
+  for job in waiting:  # what it needs is made anew
+    (folder / job.name / DONE_FILE).unlink(missing_ok=True)
   running, failed, told = list[_Process](), list[str](), None
   display = _Display()
   with PreemptionHandler() as stop, contextlib.ExitStack() as stack:
     stack.callback(lambda: [process.popen.kill() for process in running])
-    while True:
-      requested = stop.requested
-      for process in running if requested != told else ():
-        process.popen.send_signal(requested)
-      told = requested
+    for poll in itertools.count(1):
+      before, told = told, stop.requested
+      for process in running if told != before else ():
+        process.popen.send_signal(told)
       ready = [j for j in waiting if not told and done.keys() >= {*j.after}]
-      for job in ready[: workers - len(running)]:
-        display.print(f"start   {job.name}")
-        running.append(_start(job, folder, environment))
-        waiting.remove(job)
+      while ready and len(running) < workers:
+        waiting.remove(job := ready.pop(0))
+        try:
+          running.append(_start(job, resolve(job), folder, environment))
+          display.print(f"start   {job.name}")
+        except (UserError, OSError) as error:
+          failed.append(job.name)
+          display.print(f"FAILED  {job.name}: {error}")
       if not running:
         break
       display.show(_status(jobs, done, running, workers))
       time.sleep(_POLL_SECONDS)
-      for process in [p for p in running if p.popen.poll() is not None]:
-        running.remove(process)
+      for process in _ended(running, note=poll % _POLLS == 0):
         name = process.job.name
         if process.popen.returncode == 0:
           done[name] = process.seconds
-          mark = {"seconds": process.seconds, "settings": settings[name]}
-          files.write_json(folder / name / DONE_FILE, mark)
           display.print(f"done    {name} in {progress.clock(done[name])}")
         elif not stop.requested:
           failed.append(name)
@@ -154,10 +164,13 @@ def done_jobs(jobs: Sequence[Job], folder: Path) -> dict[str, float]:
   return done
 
 
-def _start(job: Job, folder: Path, environment: Mapping[str, str]) -> _Process:
+def _start(
+  job: Job, settings: str, folder: Path, environment: Mapping[str, str]
+) -> _Process:
   command = [*PROGRAM, *job.arguments]
   log = folder / job.name / LOG_FILE
   log.parent.mkdir(parents=True, exist_ok=True)
+  before = _read(log.with_name(SECONDS_FILE), "its seconds begin at 0")
   with log.open("ab") as output:
     output.write(f"$ {shlex.join(command)}\n".encode())
     output.flush()
@@ -171,7 +184,21 @@ def _start(job: Job, folder: Path, environment: Mapping[str, str]) -> _Process:
       # Ctrl-C of the terminal is for this process, which passes it on once.
       start_new_session=True,
     )
-  return _Process(job, popen, log, time.monotonic())
+  earlier = before["seconds"] if before else 0.0
+  return _Process(job, settings, popen, log, earlier, time.monotonic())
+
+
+def _ended(running: list[_Process], *, note: bool) -> list[_Process]:
+  """Takes out those that have ended; writes what they, or all, have taken."""
+  ended = [p for p in running if p.popen.poll() is not None]
+  for process in running if note else ended:
+    mark = {"seconds": process.seconds, "settings": process.settings}
+    is_done = process.popen.returncode == 0
+    for name in [SECONDS_FILE] + [DONE_FILE] * is_done:
+      files.write_json(process.log.with_name(name), mark)
+  for process in ended:
+    running.remove(process)
+  return ended
 
 
 def _status(

@@ -162,6 +162,24 @@ TWO = 'title = "T"\n[stages.a]\ncommand = "train"\n[stages.b]\n'
       r"exclude.x: '2' is not known there; did you mean 1",
     ),
     (
+      f'{TWO}command = "train"\naxes.x = [1]\nexclude = [{{y = 1}}]',
+      r"exclude: 'y' is not known there; did you mean seed or x",
+    ),
+    (
+      f'{TWO}command = "train"\nexclude = [{{}}]',
+      "b.exclude leaves out every job; take",
+    ),
+    (
+      'title = "T"\n[stages.a]\ncommand = "cache make"\nset.X = "{b}"',
+      "set.X: 'b' is not known there$",
+    ),
+    (f'{TWO}command = "train"\nflags = ["--gin_file=x"]', "b.flags has '--gi"),
+    (f'{TWO}command = "train"\naxes.x = ["{"a" * 260}"]', "is too long for"),
+    (
+      f'seeds = [{", ".join(map(str, range(10_001)))}]\n{TWO}command = "train"',
+      "a has more than 10,000 jobs; give fewer seeds",
+    ),
+    (
       f'{TWO}command = "train"\naxes.x = ["a", "a-b"]\naxes.y = ["b-c", "c"]',
       "two jobs are called seed_0/b-a-b-c; rename",
     ),

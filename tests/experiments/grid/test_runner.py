@@ -54,12 +54,11 @@ def job(folder, name, what="", after=()):
   )
 
 
-def run(jobs, folder, **changes):
-  settings = dict.fromkeys((job.name for job in jobs), "as they were")
+def run(jobs, folder, resolve=lambda job: "as they were", **changes):
   (folder / "program.py").write_text(PROGRAM)
   program = [sys.executable, str(folder / "program.py")]
   with mock.patch.object(runner, "PROGRAM", program):
-    runner.run(jobs, settings, folder, environment={}, **changes)
+    runner.run(jobs, resolve, folder, environment={}, **changes)
 
 
 def test_what_is_done_is_not_done_again_and_a_failure_stops_what_needs_it(
@@ -86,7 +85,12 @@ def test_what_is_done_is_not_done_again_and_a_failure_stops_what_needs_it(
     "seconds": pytest.approx(10, abs=10),
     "settings": "as they were",
   }
+  (tmp_path / "bad" / "seconds.json").write_text(
+    '{"seconds": 1000, "settings": ""}'
+  )
   run(jobs("work"), tmp_path)
+  # Of all starts, those that were cut or failed as well.
+  assert 1000 < runner.done_jobs(jobs("work"), tmp_path)["bad"] < 1010
   starts = {
     path.parent.name: len(path.read_text().splitlines())
     for path in tmp_path.glob("*/started")
@@ -97,6 +101,22 @@ def test_what_is_done_is_not_done_again_and_a_failure_stops_what_needs_it(
   assert {*runner.done_jobs(jobs("work"), tmp_path)} == {"teacher", "good"}
   run(jobs("work"), tmp_path)
   assert len((tmp_path / "scores" / "started").read_text().splitlines()) == 2
+
+
+def test_a_job_that_may_not_start_any_more_fails_and_the_others_go_on(
+  tmp_path, capsys
+):
+  def resolve(job):
+    if job.name == "bad":
+      raise UserError("its gin files were edited")
+    return ""
+
+  jobs = [job(tmp_path, "bad"), job(tmp_path, "good")]
+  with pytest.raises(UserError, match=r"1 of 2 jobs failed, see above: bad; 0"):
+    run(jobs, tmp_path, resolve)
+  assert "FAILED  bad: its gin files were edited" in capsys.readouterr().err
+  assert {*runner.done_jobs(jobs, tmp_path)} == {"good"}
+  assert not (tmp_path / "bad").exists()
 
 
 def test_workers_run_jobs_at_once(tmp_path):
@@ -134,6 +154,7 @@ def test_a_signal_reaches_the_jobs_which_save_and_go_on_later(
   _wait_for(tmp_path / "a" / "saved")
   assert int((tmp_path / "a" / "saved").read_text()) == passed_on
   assert not list(tmp_path.glob("*/done.json"))
+  assert (tmp_path / "a" / "seconds.json").exists() == (code > 0)
   run([job(tmp_path, "a", "sleep"), job(tmp_path, "b", "", ["a"])], tmp_path)
   assert len(list(tmp_path.glob("*/done.json"))) == 2
 
