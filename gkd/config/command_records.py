@@ -140,7 +140,8 @@ class TrainConfig:
     yield from idle_in_caches(self.data, splits)
     if self.evaluation:
       yield from self.evaluation.idle(self.roles)
-    yield from self.guard.idle(has_teacher=self.teacher is not None)
+    distances = self.evaluation.distances if self.evaluation else ()
+    yield from self.guard.idle(distances if self.teacher else None)
     if self.rollout is None:
       return
     schedule, source = self.rollout.schedule, self.rollout.off_policy_source

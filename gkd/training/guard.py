@@ -16,6 +16,7 @@ checkpoint, so that a run that was killed decides the same again.
 """
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
@@ -40,8 +41,18 @@ from gkd.types import UserError
 log = logging.getLogger("gkd")
 
 FILE_NAME = "guard.json"
+FOLLOWED = "forward_kl"  # where no other metric is given
 NOTE = "guard"  # in the notes of a checkpoint
 Mode = Literal["off", "warn", "stop", "go_online"]
+_HISTORY = {
+  "metric": str,
+  "series": {
+    "steps": [int],
+    "held_out": [(int, float, type(None))],
+    "trained": [(int, float, type(None))],
+    "repeats": [(int, float)],
+  },
+}
 _ACTIONS = {
   "warn": "The run goes on as before",
   "stop": "GUARD = 'stop' ends the run here; another GUARD lets it go on",
@@ -102,12 +113,24 @@ class Guard:
     values = {name: getattr(self, name) for name in departure.SCORES}
     return {name: x for name, x in values.items() if x is not None}
 
-  def idle(self, *, has_teacher: bool) -> Iterator[tuple[list[str], str]]:
-    """Macros that have no effect, and why."""
+  def idle(
+    self, distances: Collection[str] | None
+  ) -> Iterator[tuple[list[str], str]]:
+    """Macros that have no effect, and why.
+
+    Args:
+      distances: to the teacher, that are evaluated; None without a teacher.
+    """
     macros = [field.metadata["macro"] for field in dataclasses.fields(self)]
-    if self.mode == "off" or not has_teacher:
-      why = "GUARD is 'off'" if has_teacher else "there is no teacher"
-      yield macros[1:], why
+    if self.mode == "off":
+      yield macros[1:], "GUARD is 'off'"
+    elif distances is None:
+      yield macros, "there is no teacher"
+    elif not (self.metric or FOLLOWED in distances):
+      why = (
+        f"no evaluation measures {FOLLOWED}, and GUARD_METRIC names no other"
+      )
+      yield macros, why
     elif self.mode != "go_online":
       yield macros[-1:], f"GUARD is {self.mode!r}, not 'go_online'"
 
@@ -115,6 +138,18 @@ class Guard:
     """One sentence for the start-up print."""
     asked = " and ".join(f"{n} ≥ {x:g}" for n, x in self.thresholds.items())
     return f"{self.mode} after {self.evaluations} evaluations with {asked}"
+
+
+def read_history(folder: Path, until: int) -> dict[str, Any]:
+  """Evaluations up to a step as `Controller.notes` has them, of guard.json."""
+  file = folder / FILE_NAME
+  if not file.exists():
+    return {}
+  content = files.read_json(file, {}, "delete it")
+  files.check_types(file, content, _HISTORY, "delete it", required=True)
+  columns = [content["series"][name] for name in departure.Series._fields]
+  history = [[*row] for row in zip(*columns, strict=False) if row[0] <= until]
+  return {"history": history, "metric": content["metric"]}
 
 
 class Controller:
@@ -209,6 +244,8 @@ class Controller:
       `guard/<score>` and `guard/alarm` (0 or 1) for metrics.jsonl; nothing
       while there are too few evaluations.
     """
+    if self._history and self._history[-1][0] == done:  # evaluated again
+      self._history.pop()
     last = self._history[-1][0] if self._history else 0
     is_close = done < max(self._first_step, 1, last * departure.LEAST_RATIO)
     if self._metric not in evaluated or is_close:

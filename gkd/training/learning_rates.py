@@ -102,6 +102,15 @@ class LearningRateSchedule:
     return self.initial_step or 0
 
   @property
+  def warmup_end(self) -> int:
+    """Step of this run from which on its linear warm-up is over."""
+    if self.factors is None:
+      return self.warmup_steps
+    if "linear_warmup" not in parse(self.factors):
+      return 0
+    return max(0, self.step_offset + self.warmup_steps - self.begins_at)
+
+  @property
   def uses_absolute_steps(self) -> bool:
     """Whether a factor depends on the absolute step and the warm-up."""
     return self.factors is not None and parse(self.factors) != ("constant",)

@@ -99,7 +99,7 @@ def train(
     store.values = writers.read_values(run.folder, run.preservation.metric)
     start, state, metadata = starting_point.restored(run, store)
     missing = starting_point.missing(run, start, metadata)
-    guard = starting_point.guard(run, metadata)
+    guard = starting_point.guard(run, start, metadata)
     if starting_point.is_over(run, start, missing, guard):
       return state
     identity = run_description.write(run, description, resumed=bool(start))

@@ -36,6 +36,7 @@ from gkd.metrics import MetricInfo
 from gkd.models import vocabulary_check
 from gkd.structured_settings import setting
 from gkd.training import periods
+from gkd.training.guard import FOLLOWED
 from gkd.training.guard import Guard
 from gkd.training.optimizer import Optimizer
 from gkd.training.periods import Periods
@@ -208,7 +209,7 @@ class Run:
     """The distance to the teacher that the guard follows; "" for none."""
     if self.guard.mode == "off":
       return ""
-    distances = [x for x in self._distances if "/forward_kl_per_token" in x]
+    distances = [x for x in self._distances if f"/{FOLLOWED}_per_token" in x]
     return self.guard.metric or next(iter(distances), "")
 
   @property

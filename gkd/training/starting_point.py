@@ -46,17 +46,25 @@ def restored(run: Run, store: Store) -> tuple[int, TrainState, dict[str, Any]]:
   return start, state, metadata
 
 
-def guard(run: Run, metadata: Mapping[str, Any]) -> Controller:
-  """The run's guard with what it noted in the checkpoint that was restored."""
+def guard(run: Run, start: int, metadata: Mapping[str, Any]) -> Controller:
+  """The run's guard with what it noted in the checkpoint that was restored.
+
+  An evaluation that was due after it may have been made by an earlier start.
+  """
+  saved = metadata.get(guards.NOTE, {})
+  if metadata.get("pending_eval") and writers.has_values(
+    run.folder, start, "guard/"
+  ):
+    saved = {**saved, **guards.read_history(run.folder, start)}
   return Controller(
     run.guard,
     metric=run.followed_metric,
     plan=run.rollout,
     batch_size=run.loader.batch_size,
     num_rows=run.loader.num_rows,
-    first_step=run.optimizer.schedule.warmup_steps,
+    first_step=run.optimizer.schedule.warmup_end,
     folder=run.folder,
-    saved=metadata.get(guards.NOTE, {}),
+    saved=saved,
   )
 
 

@@ -1,6 +1,8 @@
 """The guard decides by the evaluations alone, and the same after a kill."""
 
+import dataclasses
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from gkd.metrics import Mean
 from gkd.training import loop
 from gkd.training.guard import Controller
 from gkd.training.guard import Guard
+from gkd.training.preemption import Interrupted
 from gkd.training.rollout import Rollout
 from gkd.types import UserError
 from tests.tiny import assert_identical
@@ -156,6 +159,26 @@ def test_a_restored_guard_goes_on_to_the_bit(tmp_path):
 
 
 @pytest.mark.parametrize(
+  ("fields", "distances", "expected"),
+  [
+    ({"mode": "off"}, ["forward_kl"], slice(1, None)),
+    ({}, None, slice(None)),
+    ({}, ["reverse_kl"], slice(None)),
+    ({"metric": METRIC}, ["reverse_kl"], slice(-1, None)),
+    ({"mode": "go_online"}, ["forward_kl"], slice(0)),
+  ],
+)
+def test_what_has_no_effect_without_a_distance_to_observe(
+  fields, distances, expected
+):
+  macros = ["GUARD", "GUARD_METRIC", "GUARD_GAP_GROWTH", "GUARD_REPEATS"]
+  macros += ["GUARD_Z", "GUARD_DELTA_BIC", "GUARD_EVALUATIONS"]
+  macros += ["GUARD_STUDENT_FRACTION"]
+  idle = Guard(**fields).idle(distances)
+  assert [name for names, _ in idle for name in names] == macros[expected]
+
+
+@pytest.mark.parametrize(
   ("fields", "message"),
   [
     ({"mode": "warm"}, r"GUARD is 'warm'; expected one of \('off', 'warn'"),
@@ -262,6 +285,34 @@ def test_a_killed_run_goes_online_as_if_it_had_not_been(tmp_path, make, caplog):
       loop.train(make(tmp_path / "killed"), kill)
   assert_identical(loop.train(make(tmp_path / "killed")), straight)
   assert contents(tmp_path / "killed") == expected
+
+
+def test_a_stop_found_in_an_evaluation_made_again_is_decided_once(
+  tmp_path, make, monkeypatch, caplog
+):
+  made = []
+
+  def interrupted(*args, step, **others):
+    made.append(step)
+    if made.count(11) == 1 and step == 11:
+      signal.raise_signal(signal.SIGTERM)
+    return evaluate(*args, step=step, **others)
+
+  run = make(tmp_path, "stop")
+  monkeypatch.setattr(loop, "evaluate", interrupted)
+  with pytest.raises(Interrupted):
+    loop.train(run)
+  for _ in range(2):
+    assert int(loop.train(run).step) == 11
+  assert made[-2:] == [11, 11]
+  assert caplog.text.count("Teacher hacking suspected") == 1
+  assert records(tmp_path)[-1]["guard/alarm"] == 1
+  # Another threshold decides anew, on the same evaluations.
+  guard = Guard(mode="stop", z=1e9, gap_growth=None)
+  loop.train(dataclasses.replace(run, guard=guard))
+  loop.train(make(tmp_path / "straight", guard=guard))
+  straight = (tmp_path / "straight" / "guard.json").read_text()
+  assert (tmp_path / "guard.json").read_text() == straight
 
 
 def test_a_stopped_run_stays_stopped_until_the_guard_changes(

@@ -122,6 +122,19 @@ def test_t5x_factors_are_of_the_absolute_step_and_the_cooldown_of_this_run():
   assert "from step 930" in rate.describe()
 
 
+@pytest.mark.parametrize(
+  ("fields", "end"),
+  [
+    ({"initial_step": 5000}, 10),
+    ({"initial_step": 95, "step_offset": 90, "factors": FACTORS}, 5),
+    ({"initial_step": 5000, "factors": FACTORS}, 0),
+    ({"factors": "constant * rsqrt_decay"}, 0),
+  ],
+)
+def test_the_warmup_ends_at_a_step_of_this_run(fields, end):
+  assert schedule(warmup_steps=10, **fields).warmup_end == end
+
+
 def test_without_factors_the_warmup_is_of_this_run():
   rate = schedule(learning_rate=1.0, warmup_steps=10, initial_step=1_000_000)
   np.testing.assert_allclose(rate(5), 0.5)
