@@ -53,19 +53,21 @@ def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
     title = f"{distances.title(score, scores)}: power laws"
     note = f"{formats.unit_sentence(score.unit)} {_NOTE}"
     chart = curves.chart(runs, score, title, note)
-    laws = [
-      law
-      for colour, arm in enumerate(arms.by_arm(runs))
-      if (law := _law_of(arm, score, colour))
-    ]
+    axes = {run.arm: run.axes for run in runs}
+    laws = []
+    for colour, arm in enumerate(arms.by_arm(runs)):
+      if law := _law_of(arm, score, colour):
+        laws.append(law)
+        axes[law.name] = axes[arm.name]
     if chart and laws:
-      yield dataclasses.replace(
+      chart = dataclasses.replace(
         chart,
         slug=f"{chart.slug}_power_law",
         series=[*chart.series, *laws],
         x_scale="log",
         y_scale="log",
       )
+      yield from distances.by_axis(chart, axes)
 
 
 def _on_log_axes(run: arms.Run) -> arms.Run:

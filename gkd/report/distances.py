@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import itertools
+import re
 
 from gkd.report import arms
 from gkd.report import curves
@@ -20,8 +21,8 @@ from gkd.report.charts import Chart
 from gkd.report.charts import Series
 from gkd.report.metric_info import Score
 
-# More paths than these are drawn in a chart for each value of an axis.
-_MAX_PATHS = 6
+# More arms than these are drawn in a chart for each value of an axis.
+_MAX_ARMS = 6
 
 
 def measured(runs: Sequence[arms.Run]) -> list[Score]:
@@ -85,41 +86,47 @@ def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
       x_label=f"distance to the {x.compared_with} ({x.unit})",
       is_path=True,
     )
-    yield from _by_axis(chart, {run.arm: run.axes for run in runs})
+    yield from by_axis(chart, {run.arm: run.axes for run in runs})
 
 
-def _by_axis(chart: Chart, axes: Mapping[str, Mapping]) -> Iterator[Chart]:
+def by_axis(chart: Chart, axes: Mapping[str, Mapping]) -> Iterator[Chart]:
   """The chart, or one for each value of the axis that divides it most evenly.
 
   Each of them has the other arms in grey, and so the same scales.
 
   Args:
-    chart: of lines that are arms, and references.
-    axes: of the grid, {arm: {axis: value}}.
+    chart: of lines.
+    axes: of the grid, {line: {axis: value}}; other lines are in all charts.
   """
-  own = [axes[one.name] for one in chart.series if one.name in axes]
+  own = [
+    axes[one.name]
+    for one in chart.series
+    if one.name in axes and not one.is_reference
+  ]
 
   def fullest(axis: str) -> int:
     return max(collections.Counter(of.get(axis) for of in own).values())
 
   names = sorted({axis for of in own for axis in of})
   axis = min(names, key=fullest, default="")
-  if len(own) <= _MAX_PATHS or not axis or fullest(axis) == len(own):
+  if len(own) <= _MAX_ARMS or not axis or fullest(axis) == len(own):
     yield chart
     return
   for value in dict.fromkeys(of.get(axis) for of in own):
+    chosen = {name for name, of in axes.items() if of.get(axis) == value}
     series = [
-      dataclasses.replace(
-        one, is_context=one.name in axes and axes[one.name].get(axis) != value
-      )
+      dataclasses.replace(one, is_context=one.name in axes.keys() - chosen)
       for one in chart.series
     ]
     yield dataclasses.replace(
       chart,
-      slug=f"{chart.slug}_{axis}_{value}",
+      slug=re.sub(r"[^\w.+-]", "_", f"{chart.slug}_{axis}_{value}"),
       title=f"{chart.title}, {axis} {value}",
       note=f"{chart.note} Grey: other values of {axis}.",
-      series=sorted(series, key=lambda one: not one.is_context),
+      series=[
+        *(one for one in series if one.is_context and not one.is_reference),
+        *(one for one in series if not one.is_context),
+      ],
     )
 
 

@@ -104,7 +104,8 @@ def _draw_lines(
 
 
 def _scale_axes(axes: Axes, chart: Chart) -> None:
-  axes.margins(x=0.02, y=0.08)
+  # Names of places are wider than the numbers of an axis.
+  axes.margins(x=0.08 if chart.x_ticks else 0.02, y=0.08)
   if chart.x_scale == "log":
     xs = [x for series in chart.series for x in series.xs]
     if min(xs) > 0:
@@ -112,6 +113,8 @@ def _scale_axes(axes: Axes, chart: Chart) -> None:
       axes.xaxis.set_major_locator(LogLocator(numticks=7))
     else:  # step 0 has a place left of the first step
       first = min(x for x in xs if x > 0)
+      # A power of ten, below which there are no ticks.
+      first = 10.0 ** math.ceil(math.log10(first))
       axes.set_xscale("symlog", linthresh=first, linscale=0.4)
       locator = SymmetricalLogLocator(base=10, linthresh=first)
       axes.xaxis.set_major_locator(locator)

@@ -86,7 +86,8 @@ def _table(
     f" from {_RISE:g} % on. Mean ± sample standard deviation over the seeds."
   )
   return Table(
-    title=f"{name}: turns of the distance to the {far.compared_with}",
+    title=f"{name} ({far.unit}): turns of the distance to the"
+    f" {far.compared_with}",
     header=header,
     rows=[list(map(Cell, row)) for row in rows],
     note=note,

@@ -1,5 +1,7 @@
 """Power laws of arms on log-log axes, of synthetic curves."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,19 @@ def test_each_arm_has_its_law_and_a_dot_where_its_seeds_leave_it():
   # It goes on to the end, where it lies between the seeds' own laws.
   assert left.xs[-1] == STEPS[-1]
   assert left.ys[-1] == pytest.approx(2**0.5 * STEPS[-1] ** -0.3, rel=0.1)
+
+
+def test_laws_go_with_their_arms_where_an_axis_divides_the_chart():
+  runs = [
+    dataclasses.replace(
+      seeds(f"arm{n}", curve(n + 1, -0.5))[0], axes={"half": n // 4}
+    )
+    for n in range(8)
+  ]
+  first, second = convergence.charts(runs)
+  assert sum(one.is_context for one in first.series) == 4
+  laws = [one.name[:5] for one in second.series if one.is_reference]
+  assert laws == ["arm4:", "arm5:", "arm6:", "arm7:"]
 
 
 def test_what_comes_before_the_warm_up_ends_is_left_out():

@@ -98,6 +98,26 @@ def test_log_axis_of_steps_has_a_place_for_step_0(first, scale):
   assert (places[1:] - places[:-1]).min() > 0.05
 
 
+def test_no_tick_of_a_log_axis_is_upon_that_of_step_0():
+  epochs = [0.0, 0.02, 0.05, 0.3, 2.0]
+  axes = _axes([Series("a", 0, [1.0] * 5, epochs)], x_scale="log")
+  zero, tick, *_ = [x for x in axes.get_xticks() if x >= 0]
+  assert (zero, tick) == (0, 0.1)
+
+
+def test_places_of_an_axis_have_names_and_a_line_in_grey_has_none():
+  lines = [
+    Series("a", 0, [1.0, 2.0], [0, 1], is_context=True),
+    Series("law", 0, [1.0, 2.0], [0, 1], is_reference=True, marked=1),
+  ]
+  axes = _axes(lines, x_ticks=["100", "3,000"])
+  assert [x.get_text() for x in axes.get_xticklabels()] == ["100", "3,000"]
+  grey, law = axes.lines
+  assert grey.get_color() == INK
+  assert (law.get_marker(), law.get_markevery()) == ("o", [1])
+  assert [x.get_label() for x in axes.get_legend_handles_labels()[0]] == ["law"]
+
+
 def test_lines_at_one_level_do_not_get_an_axis_of_tiny_differences():
   low, high = _axes([Series("a", 0, [0.05, 0.05], [1, 2])]).get_ylim()
   assert high - low > 0.04
