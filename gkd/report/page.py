@@ -28,7 +28,6 @@ from gkd.report import guard_findings
 from gkd.report import pictures
 from gkd.report import read
 from gkd.report import results
-from gkd.report import sections
 from gkd.report import tables
 from gkd.report import turns
 
@@ -84,7 +83,7 @@ def check_plots(collection: read.Collection, directory: str, name: str) -> None:
 
 def _plotted(collection: read.Collection) -> list[charts.Chart]:
   drawn = results.charts(collection.results)
-  for title, section in sections.sections(collection.runs).items():
+  for title, section in collection.sections.items():
     if title.startswith(_PNG_SECTIONS):
       drawn += section
   return drawn
@@ -125,7 +124,7 @@ def _environment() -> jinja2.Environment:
 
 def render(collection: read.Collection) -> str:
   """The whole document."""
-  runs, table, empty = collection
+  runs, table = collection.runs, collection.results
   counts = (
     (sum(not run.is_evaluation for run in runs), "run", "runs"),
     (sum(run.is_evaluation for run in runs), "evaluation", "evaluations"),
@@ -142,8 +141,8 @@ def render(collection: read.Collection) -> str:
     runs=runs,
     runs_table=runs_table,
     score_tables=[*score_tables, *turns.run_tables(runs)],
-    status_notes=list(tables.status_notes(runs, empty)),
-    sections=sections.sections(runs),
+    status_notes=list(tables.status_notes(runs, collection.empty)),
+    sections=collection.sections,
     legend_of_arms=curves.legend(runs),
     guard_charts=guard_findings.charts(runs),
     contents=fingerprints.contents(runs),

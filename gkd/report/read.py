@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import functools
 import math
 import os
 import re
 from typing import Any
-from typing import NamedTuple
 
 from gkd.errors import UserError
 from gkd.report import arms
@@ -26,7 +26,9 @@ from gkd.report import guard_findings
 from gkd.report import metric_info
 from gkd.report import result_files
 from gkd.report import results
+from gkd.report import sections
 from gkd.report.arms import Run
+from gkd.report.charts import Chart
 from gkd.report.metric_info import Curve
 from gkd.report.metric_info import Score
 from gkd.report.results import Results
@@ -39,12 +41,18 @@ _OWN = {"checkpoints", "predictions", "samples", "tensorboard"}
 _MARKS = ("metrics.jsonl", "config.gin", "run.json")
 
 
-class Collection(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Collection:
   """All that one report is about."""
 
   runs: Sequence[Run]  # runs and evaluations with metrics
   results: Results  # tables of results, joined
   empty: Sequence[str] = ()  # names of runs without metrics
+
+  @functools.cached_property
+  def sections(self) -> Mapping[str, Sequence[Chart]]:
+    """The charts of the runs, for the page and for PNG files."""
+    return sections.sections(self.runs)
 
 
 def read(paths: Sequence[str]) -> Collection:
