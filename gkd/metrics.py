@@ -1,22 +1,12 @@
-"""Metrics as mergeable (total, count) pairs, and what a metric's value means.
-
-Never an average of averages.
-"""
+"""Metrics as mergeable (total, count) pairs: never an average of averages."""
 
 from collections.abc import Iterable
 from collections.abc import Mapping
-import dataclasses
-from typing import Any
-from typing import Literal
 
 import flax.struct
 import jax.numpy as jnp
 
 from gkd.types import Array
-
-# What an evaluation adds to the name of a value: the ends of its 95 % interval
-# and its standard error.
-SUFFIXES = ("_ci_low", "_ci_high", "_se")
 
 
 @flax.struct.dataclass
@@ -46,37 +36,6 @@ class Mean:
     """The mean; NaN if nothing was counted."""
     count = float(self.count)
     return float(self.total) / count if count else float("nan")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MetricInfo:
-  """What one value of an evaluation is; JSON as it stands.
-
-  Attributes:
-    metric: its name within the task, such as "accuracy".
-    task: the task.
-    split: the split of the task.
-    decoding: {"strategy": name, …} and the numbers of the strategy.
-    label: tells decodings of one split apart; "" for the only one or for
-      greedy.
-    unit: "%", "tokens", "nats per sequence", …; "" for a plain number.
-    direction: whether more or less is better; "" for neither.
-    role: the model that the value belongs to.
-    compared_with: the role of the other model, of a divergence; "" otherwise.
-    signature: what decides the value beyond the texts, such as sacreBLEU's;
-      in JSON where there is one.
-  """
-
-  metric: str
-  task: str
-  split: str
-  decoding: Mapping[str, Any]
-  label: str = ""
-  unit: str = ""
-  direction: Literal["max", "min", ""] = ""
-  role: str = "student"
-  compared_with: str = ""
-  signature: str = ""
 
 
 def merge(states: Iterable[Mapping[str, Mean]]) -> dict[str, Mean]:

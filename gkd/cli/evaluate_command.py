@@ -25,7 +25,7 @@ from gkd.evaluation import metric_infos
 from gkd.evaluation import predictions
 from gkd.evaluation.evaluate import evaluate as evaluate_once
 from gkd.evaluation.evaluation import Evaluation
-from gkd.metrics import MetricInfo
+from gkd.metric_fields import MetricInfo
 from gkd.models import registry
 from gkd.training import writers
 from gkd.types import Model

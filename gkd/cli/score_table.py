@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 from gkd.evaluation.evaluation import Evaluation
-from gkd.metrics import SUFFIXES
-from gkd.metrics import MetricInfo
+from gkd.metric_fields import SUFFIXES
+from gkd.metric_fields import MetricInfo
 from gkd.progress import short
 
 

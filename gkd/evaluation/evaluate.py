@@ -33,7 +33,7 @@ from gkd.evaluation.job import ANSWERS
 from gkd.evaluation.job import Job
 from gkd.evaluation.predictions import Record
 from gkd.losses.likelihood import score_batch
-from gkd.metrics import SUFFIXES
+from gkd.metric_fields import SUFFIXES
 from gkd.types import Model
 
 Answers = Sequence[Sequence[Record]]

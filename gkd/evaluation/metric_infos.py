@@ -20,7 +20,7 @@ from gkd import files
 from gkd.evaluation import comparisons
 from gkd.evaluation import scores
 from gkd.evaluation.evaluation import Evaluation
-from gkd.metrics import MetricInfo
+from gkd.metric_fields import MetricInfo
 from gkd.sampling.params import SamplingParams
 
 FILE_NAME = "metric_info.json"
@@ -32,7 +32,7 @@ def metric_infos(
 ) -> dict[str, MetricInfo]:
   """Descriptions of the values that `evaluate` returns, by full name.
 
-  What stands beside a value under a name with one of `metrics.SUFFIXES` has no
+  What stands beside a value under a name with one of `SUFFIXES` has no
   description of its own.
 
   Args:

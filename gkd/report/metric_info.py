@@ -1,7 +1,7 @@
 """What a value of an evaluation is: task, split, decoding, unit, direction.
 
 `metric_info.json` of a run describes each value by fields, see
-`gkd.metrics.MetricInfo`; nothing is read out of names. Values that depend on
+`gkd.metric_fields`; nothing is read out of names. Values that depend on
 another model (its own scores, or a divergence to it) carry the content hash of
 that model as `run.json` has it, so that only values of one model are compared.
 """
@@ -16,12 +16,13 @@ import re
 from typing import Any
 from typing import Literal
 
+from gkd.metric_fields import SUFFIXES
 from gkd.report import formats
 
 # {step: value} in order of steps; NaN where a value was not finite.
 Curve = Mapping[int, float]
 # `gkd evaluate` and the training loop add these to the name of a value.
-_PARTS = {"low": "_ci_low", "high": "_ci_high", "error": "_se"}
+_PARTS = dict(zip(("low", "high", "error"), SUFFIXES, strict=True))
 # Values that are shown as curves but have no column of their own: these, and
 # those of a distance beside its sum over a sequence.
 _SECONDARY = ("length", "truncation_rate")
@@ -42,7 +43,7 @@ DECIMALS = {"%": 1, "s": 1, "nats per sequence": 2, "nats per token": 2}
 class Score:
   """One value of an evaluation, equal between runs that can be compared.
 
-  The fields up to `compared_with` are those of `gkd.metrics.MetricInfo`.
+  The fields up to `compared_with` are those of `gkd.metric_fields.MetricInfo`.
   """
 
   metric: str

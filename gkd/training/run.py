@@ -32,7 +32,7 @@ from gkd.data.loader import Loader
 from gkd.evaluation import metric_infos
 from gkd.evaluation.evaluation import Evaluation
 from gkd.losses.objective import Objective
-from gkd.metrics import MetricInfo
+from gkd.metric_fields import MetricInfo
 from gkd.models import vocabulary_check
 from gkd.structured_settings import setting
 from gkd.training import periods

@@ -23,7 +23,7 @@ from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.predictions import Record
 from gkd.losses.likelihood import score_batch
 from gkd.losses.likelihood import score_tokens
-from gkd.metrics import SUFFIXES
+from gkd.metric_fields import SUFFIXES
 from gkd.progress import short
 from gkd.text.vocabulary import Vocabulary
 from gkd.training.run import Run

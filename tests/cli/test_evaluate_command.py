@@ -10,7 +10,7 @@ from gkd.cli import evaluate_command
 from gkd.cli import main as command
 from gkd.config import command_records
 from gkd.config import configuration
-from gkd.metrics import SUFFIXES
+from gkd.metric_fields import SUFFIXES
 from gkd.text.chain_addition import CHARACTERS
 from tests.checkpoints.tiny_models import save_params
 from tests.cli.command_lines import arguments

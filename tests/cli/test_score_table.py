@@ -2,7 +2,7 @@
 
 from gkd.cli import score_table
 from gkd.evaluation.evaluation import Evaluation
-from gkd.metrics import MetricInfo
+from gkd.metric_fields import MetricInfo
 from gkd.sampling.params import SamplingParams
 
 

@@ -12,7 +12,7 @@ from gkd import partitioning
 from gkd.data.loader import Loader
 from gkd.evaluation.metric_infos import metric_infos
 from gkd.losses.objective import CrossEntropy
-from gkd.metrics import SUFFIXES
+from gkd.metric_fields import SUFFIXES
 from gkd.progress import short
 from gkd.text import tokenizer_folder
 from gkd.training import loop

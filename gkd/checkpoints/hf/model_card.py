@@ -11,7 +11,7 @@ from typing import Any
 
 import gkd
 from gkd.checkpoints.checkpoint import Checkpoint
-from gkd.metrics import SUFFIXES
+from gkd.metric_fields import SUFFIXES
 from gkd.models import sizes
 from gkd.models import t5_params
 
