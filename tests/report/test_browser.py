@@ -77,7 +77,8 @@ def _run(folder, name, steps, quality):
       f"{score}_ci_low": quality - 5,
       f"{score}_ci_high": quality + 5,
       "eval/toy/teacher_accuracy": 90.0,
-      "eval/toy/forward_kl": 100 / quality,
+      "eval/toy/forward_kl": 100 / quality / (step + 1),
+      "eval/toy/forward_kl_to_oracle": quality + step,
     }
     for step in steps
   ]
@@ -85,8 +86,13 @@ def _run(folder, name, steps, quality):
     score: ACCURACY,
     "eval/toy/teacher_accuracy": ACCURACY | {"role": "teacher"},
     "eval/toy/forward_kl": ACCURACY | KL,
+    "eval/toy/forward_kl_to_oracle": ACCURACY
+    | KL
+    | {"compared_with": "oracle"},
   }
-  about = {"settings": {"a_setting_with_a_long_name": f"{'caches/' * 9}{name}"}}
+  settings = {"a_setting_with_a_long_name": f"{'caches/' * 9}{name}"}
+  settings["data"] = {"batch_size": 8}
+  about = {"settings": settings, "num_rows": 300}
   write(folder / name, lines, infos=infos, about=about)
 
 
