@@ -1,7 +1,7 @@
 """Charts as data, and the colours that they are drawn in.
 
-The modules final_metrics, curves and results decide what is drawn, drawing.py
-draws it with matplotlib, pictures.py makes SVG and PNG files.
+The modules that sections.py imports, and results.py, decide what is drawn;
+drawing.py draws it with matplotlib, pictures.py makes SVG and PNG files.
 """
 
 from collections.abc import Sequence

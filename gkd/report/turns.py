@@ -83,8 +83,10 @@ def _table(
   ]
   note = (
     "Meanwhile: from the update of the lowest value to the end. A rise counts"
-    f" from {_RISE:g} % on. Mean ± sample standard deviation over the seeds."
+    f" from {_RISE:g} % on."
   )
+  if any("±" in text for row in rows for text in row):
+    note += " Mean ± sample standard deviation over the seeds."
   return Table(
     title=f"{name} ({far.unit}): turns of the distance to the"
     f" {far.compared_with}",
