@@ -58,15 +58,7 @@ def make(args: argparse.Namespace, folders: Folders) -> None:
 
   Those that exist are read and compared; what is damaged or stale is made anew.
   """
-  why = "gkd cache make makes caches and reads none"
-  configuration.refuse_idle_flags([(["TRAIN_CACHE", "EVAL_CACHE"], why)])
-  if args.split:
-    names = ["TRAIN_SPLIT", "EVAL_SPLIT"]
-    names += ["EVAL_TASK"] * gin_table.is_bound("TRAIN_SPLIT")
-    configuration.refuse_idle_flags([(names, "--split says which to make")])
-  splits = configured_splits()
-  if args.split:
-    splits = [dataclasses.replace(splits[0], split=s) for s in args.split]
+  splits = configured_splits(args.split)
   check_files(splits, folders)
   caches: list[TokenCache] = []
   for data in splits:
@@ -90,8 +82,14 @@ def make(args: argparse.Namespace, folders: Folders) -> None:
   )
 
 
-def configured_splits() -> list[DataConfig]:
-  """The splits that the loaded configuration names, one at least."""
+def configured_splits(names: Sequence[str]) -> list[DataConfig]:
+  """The splits of these names, or those of the loaded configuration."""
+  why = "gkd cache make makes caches and reads none"
+  configuration.refuse_idle_flags([(["TRAIN_CACHE", "EVAL_CACHE"], why)])
+  if names:
+    idle = ["TRAIN_SPLIT", "EVAL_SPLIT"]
+    idle += ["EVAL_TASK"] * gin_table.is_bound("TRAIN_SPLIT")
+    configuration.refuse_idle_flags([(idle, "--split says which to make")])
   # A task that is only evaluated, as SVAMP, names no training split.
   scopes = {"train": "TRAIN_SPLIT", "eval": "EVAL_SPLIT"}
   splits = [
@@ -103,7 +101,7 @@ def configured_splits() -> list[DataConfig]:
     raise UserError(
       "no TRAIN_SPLIT and no EVAL_SPLIT; add a --gin_file of tasks/"
     )
-  return splits
+  return [dataclasses.replace(splits[0], split=n) for n in names] or splits
 
 
 def show(args: argparse.Namespace, folders: Folders) -> None:

@@ -108,7 +108,7 @@ def _settings(job: Job, folder: Path, described: Grid) -> str:
   said = io.StringIO()
   try:
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-      parser.build().parse_args(own)
+      args = parser.build().parse_args(own)
   except SystemExit as end:  # of --help, too
     line = said.getvalue().partition("\n")[0]
     raise UserError(f"job {job.name}: flags {[*job.flags]}: {line}") from end
@@ -116,11 +116,12 @@ def _settings(job: Job, folder: Path, described: Grid) -> str:
   try:
     if job.command == "cache make":
       configuration.load(["runs/data.gin", *job.gin_files], bindings)
-      cache_command.configured_splits()
+      cache_command.configured_splits(args.split)
     else:
       configuration.load(job.gin_files, bindings)
       config = configuration.build(_RECORDS[job.command])
-      configuration.refuse_idle_flags(config.idle())
+      seqio = {n: x for n, x in vars(args).items() if n == "through_seqio"}
+      configuration.refuse_idle_flags(config.idle(**seqio))
   except UserError as error:
     raise UserError(f"job {job.name} (gkd {job.command}): {error}") from error
   rest = [*job.flags, *(f"{n}={v}" for n, v in described.environment.items())]

@@ -23,6 +23,7 @@ from gkd.evaluation.sequence_distance import Distance
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.sampling.strategies import Strategy
+from gkd.text.characters import checked_extra_ids
 from gkd.text.data_files import DataFiles
 from gkd.types import UserError
 
@@ -91,6 +92,7 @@ class DataConfig:
         f"TASK_FEATURE_LENGTHS is {dict(self.lengths)}; expected"
         f" {{'inputs': I, 'targets': T}} with lengths of 1 to {_MOST_TOKENS:,}"
       )
+    checked_extra_ids(self.extra_ids)
     if self.own.files and self.module:
       raise UserError(
         f"DATA_FILES and TASK_MODULE {self.module!r} are both given; give one:"

@@ -23,9 +23,11 @@ import time
 from typing import Any
 from unittest import mock
 
+from gkd import locks
 from gkd.checkpoints import conversion
 from gkd.cli import cache_command
 from gkd.cli import evaluate_command
+from gkd.cli import grid_command
 from gkd.cli import main as command
 from gkd.cli import sample_command
 from gkd.cli import train_command
@@ -48,6 +50,7 @@ _ENDS = (
   (datasets.build_cache, "find_or_build"),
   (cache_command, "train_sentencepiece"),
   (pipeline, "Stages"),
+  (grid_command.runner, "run"),
 )
 
 
@@ -111,7 +114,8 @@ def run(cases: Sequence[str], workers: int = 2) -> list[hostile.Record]:
       return {"command": list(map(ascii, arguments)), "exit_code": None}
 
     half = ("-m", _NAME, "--child")
-    return hostile.run(half, cases, folder, describe, workers)
+    with locks.hold(Path(folder) / "held" / ".lock", "it"):
+      return hostile.run(half, cases, folder, describe, workers)
 
 
 def _message(record: dict[str, Any]) -> str:

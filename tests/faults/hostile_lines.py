@@ -19,6 +19,7 @@ from gkd.text import vocabulary
 from gkd.text.chain_addition import CHARACTERS
 from tests.checkpoints import tiny_models
 from tests.cli.command_lines import write_caches
+from tests.faults import hostile_grids
 
 
 def _words(text: str) -> list[str]:
@@ -49,6 +50,7 @@ COMMANDS = [
     "cache check FOLDER/eval",
     "report FOLDER/run --output=FOLDER/new.html --plots=FOLDER/new",
     "quickstart --output=FOLDER/new --seeds 0",
+    *["grid FOLDER/CASE.toml --output=FOLDER/CASE"] * 3,
   )
 ]
 _NUMBERS = _words("""
@@ -94,6 +96,10 @@ _NO_PATHS = [
 ]
 _NOT_READ = [*_NO_PATHS, "FOLDER/nowhere", "FOLDER/file", "FOLDER/empty",
   "FOLDER/loop", "FOLDER/fifo", "(1,", "%NO", "/proc/self/mem"]  # fmt: skip
+_NO_GRIDS = _words("""
+  FOLDER/other FOLDER/damaged FOLDER/held FOLDER/foreign FOLDER/file
+  FOLDER/file/x FOLDER/loop /proc/nowhere /dev/null
+""")
 _CIRCLES = [
   "MACRO=%MACRO", "MACRO=%KEEP KEEP=%MACRO", "MACRO=(%MACRO,)",
   "MACRO={'inputs':%EVAL_TASK} EVAL_TASK=[%MACRO]"]  # fmt: skip
@@ -144,7 +150,7 @@ _FILES = {
 
 
 def make_files(folder: Path) -> None:
-  """A model, caches, a run, a file, a FIFO, a link to itself, gin files."""
+  """A model, caches, runs, a file, a FIFO, a link to itself, gin files."""
   (folder / "model").mkdir()
   size = {"vocab_size": 18, "emb_dim": 24, "num_heads": 2, "head_dim": 12}
   size |= {"mlp_dim": 48, "num_encoder_layers": 1, "num_decoder_layers": 1}
@@ -156,6 +162,13 @@ def make_files(folder: Path) -> None:
   (folder / "run").mkdir()
   line = json.dumps({"step": 1, "train/loss": 2.5})
   (folder / "run" / "metrics.jsonl").write_text(f"{line}\n")
+  for name, file, text in (
+    ("other", "grid.json", '{"title": "Other"}'),
+    ("damaged", "grid.json", "{"),
+    ("foreign", "results.json", "{}"),
+  ):
+    (folder / name).mkdir()
+    (folder / name / file).write_text(text)
   (folder / "file").write_bytes(bytes(range(256)))
   (folder / "empty").mkdir()
   os.mkfifo(folder / "fifo")
@@ -168,12 +181,17 @@ def make_files(folder: Path) -> None:
 
 def draw(case: str, folder: Path) -> tuple[list[str], list[str]]:
   """The arguments of a case, and which of them must be refused."""
-  rng = random.Random(case.replace(":", "-"))
+  name = case.replace(":", "-")
+  rng = random.Random(name)
   arguments = list(rng.choice([*COMMANDS[:4], *COMMANDS[:2], *COMMANDS]))
   sound, added, wrong = tuple(arguments), [], []
   kinds = [*[_value] * 5, *[_odd] * 7, _own_flag, _own_flag, _path, _path]
   kinds += [_name, _flag, _file, _word]
-  for kind in rng.sample(kinds, rng.choice((1, 1, 1, 1, 2, 3))):
+  count, of_grid = rng.choice((1, 1, 1, 1, 2, 3)), []
+  if arguments[0] == "grid":
+    kinds, count = [_own_flag, _flag, _word, _no_grid], rng.random() < 0.3
+    of_grid = _write_grid(rng, folder, f"{name}.toml")
+  for kind in rng.sample(kinds, count):
     new, is_wrong = kind(rng, arguments if kind is _word else sound)
     added += new
     wrong += new if is_wrong else []
@@ -181,8 +199,8 @@ def draw(case: str, folder: Path) -> tuple[list[str], list[str]]:
   set_last = {text.partition("=")[0]: text for text in added}
   wrong = [text for text in wrong if text in set_last.values()]
   texts = [
-    [text.replace("FOLDER", str(folder)) for text in part]
-    for part in ([*arguments, *added], wrong)
+    [text.replace("FOLDER", str(folder)).replace("CASE", name) for text in part]
+    for part in ([*arguments, *added], wrong + of_grid)
   ]
   return texts[0], texts[1]
 
@@ -208,6 +226,22 @@ def _value(rng, arguments):
     circle = rng.choice(_CIRCLES).replace("MACRO", macro)
     return [f"--gin.{text}" for text in circle.split()], True
   return [f"--gin.{macro}={value}"], True
+
+
+def _write_grid(rng, folder, name):
+  """The file's name, if it must be refused."""
+  values = []
+  if rng.random() < 0.2:
+    values, _ = _value(rng, ["--gin_file=test/sft.gin"])
+  text, is_wrong = hostile_grids.draw(
+    rng, [value.removeprefix("--gin.") for value in values]
+  )
+  (folder / name).write_text(text.replace("FOLDER", str(folder)))
+  return [name] * is_wrong
+
+
+def _no_grid(rng, arguments):
+  return [f"--output={rng.choice(_NO_GRIDS)}"], True
 
 
 def _path(rng, arguments):

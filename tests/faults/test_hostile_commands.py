@@ -2,6 +2,7 @@
 
 import pytest
 
+from gkd import locks
 from gkd.cli import main as command
 from tests.faults import hostile
 from tests.faults import hostile_commands
@@ -14,7 +15,8 @@ SEED = 20
 def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp("hostile")
   hostile_lines.make_files(folder)
-  return folder
+  with locks.hold(folder / "held" / ".lock", "it"):
+    yield folder
 
 
 @pytest.fixture(autouse=True)
