@@ -1,7 +1,8 @@
-"""Scores against an axis of a grid whose values are numbers.
+"""Scores against an axis of a grid whose values are numbers or begin with one.
 
 Such as the number of prompts, or of texts for each (Tiapkin et al., arXiv
-2502.02671, Figures 6 and 7), λ, or a learning rate.
+2502.02671, Figures 6 and 7), λ, or a learning rate. Numbers are sorted; names
+such as 400x4 stay in the order of the grid.
 """
 
 import collections
@@ -23,7 +24,8 @@ from gkd.report.metric_info import Score
 
 _BEST = {"min": (min, "lowest"), "max": (max, "highest")}
 
-Line = Mapping[float, Sequence[arms.Run]]  # {value of the axis: its runs}
+Place = float | str  # value of an axis
+Line = Mapping[Place, Sequence[arms.Run]]
 
 
 def sections(runs: Sequence[arms.Run]) -> dict[str, list[Chart | None]]:
@@ -54,7 +56,10 @@ def _chart(
   lines = _lines(runs, axis, score)
   if not lines:
     return None
-  xs = sorted({x for line in lines.values() for x in line})
+  xs = list(dict.fromkeys(run.axes.get(axis) for run in runs))
+  xs = [x for x in xs if any(x in line for line in lines.values())]
+  if all(map(formats.is_number, xs)):
+    xs.sort()
   note = f"{formats.unit_sentence(score.unit)} Solid: at the end of the runs."
   best, word = _BEST.get(score.direction, (None, ""))
   if best:
@@ -79,7 +84,7 @@ def _chart(
     kind="lines",
     series=series,
     x_label=axis,
-    x_ticks=[formats.number(x) for x in xs],
+    x_ticks=[x if isinstance(x, str) else formats.number(x) for x in xs],
     has_own_lines=True,
   )
 
@@ -87,8 +92,8 @@ def _chart(
 def _over_seeds(
   name: str,
   colour: int | None,
-  xs: Sequence[float],
-  values: Mapping[float, Sequence[float]],
+  xs: Sequence[Place],
+  values: Mapping[Place, Sequence[float]],
   **fields,
 ) -> Series:
   """Mean, lowest and highest of the values at the places of the axis."""
@@ -99,7 +104,7 @@ def _over_seeds(
 
 
 def _references(
-  score: Score, lines: Iterable[Line], xs: Sequence[float]
+  score: Score, lines: Iterable[Line], xs: Sequence[Place]
 ) -> Iterator[Series]:
   """The same score of the other models of the runs, for each role."""
   at = {x: [run for line in lines for run in line.get(x, ())] for x in xs}
@@ -119,16 +124,18 @@ def _references(
 def _lines(
   runs: Sequence[arms.Run], axis: str, score: Score
 ) -> dict[str, Line]:
-  """Of at least two points, by the values of the other axes that differ."""
-  by_others: dict[tuple, dict[float, list[arms.Run]]] = {}
+  """By the values of the other axes that differ; none without two points."""
+  lines: dict[tuple, dict[Place, list[arms.Run]]] = {}
   for run in runs:
     x = run.axes.get(axis)
-    if formats.is_number(x) and math.isfinite(run.last(score)):
+    is_ordered = formats.is_number(x) or str(x)[:1].isdigit()
+    if is_ordered and math.isfinite(run.last(score)):
       others = tuple(item for item in run.axes.items() if item[0] != axis)
-      line = by_others.setdefault(others, collections.defaultdict(list))
+      line = lines.setdefault(others, collections.defaultdict(list))
       line[x].append(run)
-  lines = {key: line for key, line in by_others.items() if len(line) > 1}
-  alike = set.intersection(*map(set, lines)) if lines else set()
+  if not any(len(line) > 1 for line in lines.values()):
+    return {}
+  alike = set.intersection(*map(set, lines))
   return {
     ", ".join(_value(*item) for item in key if item not in alike): line
     for key, line in lines.items()

@@ -53,6 +53,13 @@ def test_names_and_single_values_make_no_chart():
   assert not any(map(any, grid_axes.sections(runs).values()))
 
 
+def test_names_that_begin_with_a_number_stay_in_their_order():
+  runs = [job(x, [1.0]) for x in ("400x1", "400x4", "1600x1")]
+  chart, found = lines([*runs, job("400x4", [2.0], source="online")])
+  assert list(chart.x_ticks) == ["400x1", "400x4", "1600x1"]
+  assert list(found["online"].xs) == [1]
+
+
 def test_the_best_of_a_score_without_direction_is_not_drawn():
   plain = score(direction="")
   runs = [run(f"{x}", {plain: [x]}, axes={"k": x}) for x in (4, 1)]
