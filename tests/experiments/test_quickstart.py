@@ -25,11 +25,16 @@ def test_a_stage_is_done_again_only_where_it_failed(tmp_path):
       raise KeyboardInterrupt
 
   def run():
-    Stages(tmp_path, "made with this", num_stages=1).run("sft", "…", fail_once)
+    stages = Stages(tmp_path, "made with this", num_stages=1)
+    stages.run("sft", "…", fail_once)
+    return stages.total_seconds
 
   with pytest.raises(KeyboardInterrupt):
     run()
-  run()
+  cut = tmp_path / "stages" / "sft.cut"
+  assert "seconds" in cut.read_text()
+  cut.write_text('{"seconds": 1000}')
+  assert 1000 < run() < 1010  # of both starts
   run()
   assert len(calls) == 2
 

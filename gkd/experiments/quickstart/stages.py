@@ -51,16 +51,26 @@ class Stages:
       log.info("%s %s: done", number, title)
     else:
       log.info("%s %s", number, title)
-      started = time.time()
-      function(*args)
-      files.write_json(mark, {"seconds": time.time() - started})
-    remedy = "delete it, and the stage runs again"
-    done = files.read_json(mark, {}, remedy)
-    types = {"seconds": (float, int)}
-    files.check_types(mark, done, types, remedy, required=True)
-    self._seconds.append(done["seconds"])
+      cut = mark.with_suffix(".cut")
+      started = time.time() - (_seconds(cut) if cut.exists() else 0)
+      end = cut
+      try:
+        function(*args)
+        end = mark
+      finally:
+        files.write_json(end, {"seconds": time.time() - started})
+    self._seconds.append(_seconds(mark))
 
   @property
   def total_seconds(self) -> float:
     """Time of the stages of this call, whenever they ran."""
     return sum(self._seconds)
+
+
+def _seconds(file: Path) -> float:
+  """Of a stage, over all its starts."""
+  remedy = "delete it, and the stage runs again"
+  content = files.read_json(file, {}, remedy)
+  types = {"seconds": (float, int)}
+  files.check_types(file, content, types, remedy, required=True)
+  return content["seconds"]
