@@ -256,7 +256,9 @@ def _name(rng, arguments):
 
 
 def _flag(rng, arguments):
-  return [rng.choice(_FLAGS)], True
+  flag = rng.choice(_FLAGS)
+  # A grid makes its folder, those above it too.
+  return [flag], arguments[0] != "grid" or not flag.startswith("--output")
 
 
 def _file(rng, arguments):

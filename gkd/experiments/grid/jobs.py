@@ -214,6 +214,8 @@ class _Stage:
     for axis, values in itertools.chain(*(part.items() for part in excluded)):
       known_axes = {name for job in jobs for name in job.axes}
       _refuse_unknown(f"{self.where}.exclude", [axis], known_axes)
+      if not values:
+        raise UserError(f"{self.where}.exclude.{axis} has no values; give one")
       known = {str(job.axes[axis]) for job in jobs if axis in job.axes}
       _refuse_unknown(f"{self.where}.exclude.{axis}", values, known)
     kept = [

@@ -166,6 +166,10 @@ TWO = 'title = "T"\n[stages.a]\ncommand = "train"\n[stages.b]\n'
       r"exclude: 'y' is not known there; did you mean seed or x",
     ),
     (
+      f'{TWO}command = "train"\nexclude = [{{seed = []}}]',
+      "b.exclude.seed has no values; give one",
+    ),
+    (
       f'{TWO}command = "train"\nexclude = [{{}}]',
       "b.exclude leaves out every job; take",
     ),
