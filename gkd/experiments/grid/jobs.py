@@ -138,7 +138,10 @@ def read(file: Path, output: Path) -> Grid:
       )
     _refuse_unknown(f"{where}.after", stage["after"], stages)
   _check_names(f"{file}: environment", content["environment"])
-  needs = {name: _needs(stage, stages) for name, stage in stages.items()}
+  needs = {
+    name: _needs(x["after"], [x["set"], x["axes"], x["gin_files"]], stages)
+    for name, x in stages.items()
+  }
   try:
     order = list(graphlib.TopologicalSorter(needs).static_order())
   except graphlib.CycleError as error:
@@ -207,31 +210,21 @@ class _Stage:
         f"{self.where} is made once but needs a stage of each seed; take `once`"
         " out, here or set it there as well"
       )
-    excluded = [
-      {a: {*map(str, x if isinstance(x, list) else [x])} for a, x in p.items()}
-      for p in self.settings["exclude"]
-    ]
-    for axis, values in itertools.chain(*(part.items() for part in excluded)):
-      known_axes = {name for job in jobs for name in job.axes}
-      _refuse_unknown(f"{self.where}.exclude", [axis], known_axes)
-      if not values:
-        raise UserError(f"{self.where}.exclude.{axis} has no values; give one")
-      known = {str(job.axes[axis]) for job in jobs if axis in job.axes}
-      _refuse_unknown(f"{self.where}.exclude.{axis}", values, known)
-    kept = [
-      job
-      for job in jobs
-      if not any(
-        all(
-          str(job.axes.get(axis, "")) in values for axis, values in part.items()
-        )
-        for part in excluded
-      )
-    ]
+    where, kept = f"{self.where}.exclude", jobs
+    for part in self.settings["exclude"]:
+      left_out = jobs
+      for axis, values in part.items():
+        _refuse_unknown(where, [axis], {name for j in jobs for name in j.axes})
+        known = {str(job.axes[axis]) for job in jobs if axis in job.axes}
+        names = {*map(str, values if isinstance(values, list) else [values])}
+        _refuse_unknown(f"{where}.{axis}", names, known)
+        left_out = [j for j in left_out if str(j.axes.get(axis, "")) in names]
+      if not left_out:
+        raise UserError(f"{where} has {part}, which leaves out no job; drop it")
+      gone = {job.name for job in left_out}
+      kept = [job for job in kept if job.name not in gone]
     if not kept:
-      raise UserError(
-        f"{self.where}.exclude leaves out every job; take something out of it"
-      )
+      raise UserError(f"{where} leaves out every job; take something out of it")
     return kept
 
   def axis(self, axis: str, content: Any) -> Mapping[str, Mapping[str, Any]]:
@@ -260,9 +253,8 @@ class _Stage:
     chosen = {k: v for part in parts for k, v in part.get("set", {}).items()}
     gin_files = [file for part in parts for file in part.get("gin_files", ())]
     choices: list[tuple[Axes, dict[str, Job]]] = [(own, {})]
-    wanted = {"after": self.settings["after"], "axes": {}}
-    wanted |= {"set": chosen, "gin_files": gin_files}
-    for stage in _needs(wanted, self.made):
+    after = self.settings["after"]
+    for stage in _needs(after, [chosen, gin_files], self.made):
       choices = [
         (axes | job.axes, {**needs, stage: job})
         for axes, needs in choices
@@ -324,10 +316,9 @@ class _Stage:
     return _PLACEHOLDER.sub(lambda match: str(texts[match[1]]), text)
 
 
-def _needs(stage: Mapping[str, Any], stages: Mapping[str, Any]) -> list[str]:
+def _needs(after: list[str], content: list, stages: Iterable[str]) -> list[str]:
   """The stages that a stage waits for and those that its settings name."""
-  content = repr([stage["set"], stage["axes"], stage["gin_files"]])
-  named = [*stage["after"], *_PLACEHOLDER.findall(content)]
+  named = [*after, *_PLACEHOLDER.findall(repr(content))]
   return [name for name in dict.fromkeys(named) if name in stages]
 
 

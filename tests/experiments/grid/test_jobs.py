@@ -167,7 +167,7 @@ TWO = 'title = "T"\n[stages.a]\ncommand = "train"\n[stages.b]\n'
     ),
     (
       f'{TWO}command = "train"\nexclude = [{{seed = []}}]',
-      "b.exclude.seed has no values; give one",
+      r"b.exclude has {'seed': \[\]}, which leaves out no job; drop it",
     ),
     (
       f'{TWO}command = "train"\nexclude = [{{}}]',
