@@ -69,7 +69,8 @@ def grid(args: argparse.Namespace, folders: Folders) -> None:
     if now != settings[job.name]:
       raise UserError(
         "gin files were edited since the grid was started:"
-        f" {_difference(settings[job.name], now)}; start it again"
+        f" {_difference(settings[job.name], now)}; put them back, or give"
+        " another --output, and start it again"
       )
     return now
 

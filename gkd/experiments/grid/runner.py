@@ -67,12 +67,24 @@ class _Process:
       file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
       return file.read().decode(errors="replace").strip().splitlines()
 
-  def failure(self) -> str:
-    """Its name and exit code, and the end of its log."""
-    text = f"FAILED  {self.job.name}, exit code {self.popen.returncode};"
-    return "\n        ".join(
-      [f"{text} {self.log}:", *self.tail()[-_TAIL_LINES:]]
-    )
+  def write(self, file: str) -> None:
+    """Keeps its seconds and settings."""
+    content = {"seconds": self.seconds, "settings": self.settings}
+    files.write_json(self.log.with_name(file), content)
+
+  def finish(self, resolve: Callable[[Job], str]) -> str:
+    """Writes its `done.json`; returns why not where it is not done."""
+    if self.popen.returncode:
+      text = f"FAILED  {self.job.name}, exit code {self.popen.returncode};"
+      return "\n        ".join(
+        [f"{text} {self.log}:", *self.tail()[-_TAIL_LINES:]]
+      )
+    try:
+      resolve(self.job)  # it read its files some time after the first check
+    except UserError as error:
+      return f"FAILED  {self.job.name}: {error}"
+    self.write(DONE_FILE)
+    return ""
 
 
 def read_done(job: Job, folder: Path) -> dict | None:
@@ -105,7 +117,7 @@ def run(
 
   Args:
     jobs: in their order.
-    resolve: settings of a job, kept in its `done.json`; a UserError stops it.
+    resolve: a job's settings, asked before and after it; a UserError fails it.
     folder: of the grid.
     environment: of the jobs, beside that of this process.
     workers: jobs at once.
@@ -140,13 +152,13 @@ def run(
       display.show(_status(jobs, done, running, workers))
       time.sleep(_POLL_SECONDS)
       for process in _ended(running, note=poll % _POLLS == 0):
-        name = process.job.name
-        if process.popen.returncode == 0:
+        name, failure = process.job.name, process.finish(resolve)
+        if not failure:
           done[name] = process.seconds
           display.print(f"done    {name} in {progress.clock(done[name])}")
         elif not stop.requested:
           failed.append(name)
-          display.print(process.failure())
+          display.print(failure)
   stop.check(f"with {len(done)} of {len(jobs)} jobs done")
   if failed:
     raise UserError(
@@ -192,10 +204,7 @@ def _ended(running: list[_Process], *, note: bool) -> list[_Process]:
   """Takes out those that have ended; writes what they, or all, have taken."""
   ended = [p for p in running if p.popen.poll() is not None]
   for process in running if note else ended:
-    mark = {"seconds": process.seconds, "settings": process.settings}
-    is_done = process.popen.returncode == 0
-    for name in [SECONDS_FILE] + [DONE_FILE] * is_done:
-      files.write_json(process.log.with_name(name), mark)
+    process.write(SECONDS_FILE)
   for process in ended:
     running.remove(process)
   return ended
