@@ -4,6 +4,7 @@ A student that moves away from a third model while it comes closer to its
 teacher hacks the teacher (Tiapkin et al., arXiv 2502.02671).
 """
 
+import collections
 from collections.abc import Sequence
 import math
 from typing import NamedTuple
@@ -34,23 +35,27 @@ class _Turn(NamedTuple):
 def run_tables(runs: Sequence[arms.Run]) -> list[Table]:
   """A table for each distance that is measured to two models."""
   scores = distances.measured(runs)
+  of_far = collections.defaultdict(list)
+  for near, far in distances.pairs(scores):
+    of_far[far, near.compared_with].append(near)
   return [
-    _table(runs, near, far, distances.measure(near, scores))
-    for near, far in distances.pairs(scores)
+    _table(runs, nears, far, distances.title(far, scores))
+    for (far, _), nears in of_far.items()
   ]
 
 
 def _table(
-  runs: Sequence[arms.Run], near: Score, far: Score, name: str
+  runs: Sequence[arms.Run], nears: Sequence[Score], far: Score, title: str
 ) -> Table:
   """A row for each arm that was evaluated more than once.
 
   Args:
     runs: of the report.
-    near: the distance that training lowers.
+    nears: the distance that training lowers, to each of the teachers.
     far: the same to another model.
-    name: of the distance.
+    title: of the latter.
   """
+  role = nears[0].compared_with
   decimals = metric_info.DECIMALS.get(far.unit)
   rows = [
     [name, "–", "–", formats.spread(own, decimals), "–", "–", "–"]
@@ -58,7 +63,7 @@ def _table(
     if (own := arms.finite(run.last(others[far]) for run in runs))
   ]
   for arm in arms.by_arm(runs):
-    turns = [turn for run in arm.runs if (turn := _turn(run, near, far))]
+    turns = [turn for run in arm.runs if (turn := _turn(run, nears, far))]
     if turns:
       lowest, steps, end, rise, meanwhile = zip(*turns, strict=True)
       rows.append(
@@ -67,9 +72,9 @@ def _table(
           formats.spread(lowest, decimals),
           formats.spread(steps, 0),
           formats.spread(end, decimals),
-          formats.spread(rise, 1),
-          formats.spread(meanwhile, 1),
-          _in_words(turns, near.compared_with, far.compared_with),
+          formats.spread(arms.finite(rise), 1),
+          formats.spread(arms.finite(meanwhile), 1),
+          _in_words(turns, role, far.compared_with),
         ]
       )
   header = [
@@ -78,7 +83,7 @@ def _table(
     "at update",
     "at the end",
     "rise (%)",
-    f"distance to the {near.compared_with} meanwhile (%)",
+    f"distance to the {role} meanwhile (%)",
     "in words",
   ]
   note = (
@@ -88,8 +93,7 @@ def _table(
   if any("±" in text for row in rows for text in row):
     note += " Mean ± sample standard deviation over the seeds."
   return Table(
-    title=f"{name} ({far.unit}): turns of the distance to the"
-    f" {far.compared_with}",
+    title=f"{title} ({far.unit}): turns",
     header=header,
     rows=[list(map(Cell, row)) for row in rows],
     note=note,
@@ -97,8 +101,9 @@ def _table(
   )
 
 
-def _turn(run: arms.Run, near: Score, far: Score) -> _Turn | None:
+def _turn(run: arms.Run, nears: Sequence[Score], far: Score) -> _Turn | None:
   """None for a run without two evaluations of both distances."""
+  near = next((score for score in nears if score in run.metrics), None)
   to_far, to_near = (
     {
       step: value
@@ -112,16 +117,23 @@ def _turn(run: arms.Run, near: Score, far: Score) -> _Turn | None:
     return None
   lowest, last = min(steps, key=to_far.get), steps[-1]
   rise, meanwhile = (
-    100 * (curve[last] / curve[lowest] - 1) for curve in (to_far, to_near)
+    _change(curve[lowest], curve[last]) for curve in (to_far, to_near)
   )
   return _Turn(to_far[lowest], lowest, to_far[last], rise, meanwhile)
+
+
+def _change(before: float, after: float) -> float:
+  """Per cent; infinite from 0, the distance of a student to its own copy."""
+  if before:
+    return 100 * (after / before - 1)
+  return math.inf if after else 0.0
 
 
 def _in_words(turns: Sequence[_Turn], near: str, far: str) -> str:
   """Away from the oracle and closer to the teacher in 2 of 3 seeds."""
   risen = [turn for turn in turns if turn.rise >= _RISE]
   if not risen:
-    return f"no rise: stays within {_RISE:g} % of its lowest"
+    return f"no rise: ends within {_RISE:g} % of its lowest"
   is_closer = arms.mean([turn.meanwhile for turn in risen]) < 0
   words = f"away from the {far} "
   words += f"and closer to the {near}" if is_closer else f"and from the {near}"

@@ -31,7 +31,8 @@ def test_a_turn_is_told_from_the_lowest_value_to_the_end():
   [
     ([1.0, 1.5], [2.0, 2.5], "away from the oracle and from the teacher"),
     ([2.0, 1.0], [2.0, 2.1], "away from the oracle and closer to the teacher"),
-    ([2.0, 1.0], [2.0, 2.09], "no rise: stays within 5 % of its lowest"),
+    ([0.0, 1.0], [0.0, 1.0], "away from the oracle and from the teacher"),
+    ([2.0, 1.0], [2.0, 2.09], "no rise: ends within 5 % of its lowest"),
   ],
 )
 def test_words_tell_hacking_from_moving_away_and_from_noise(near, far, words):
@@ -48,6 +49,13 @@ def test_only_steps_with_both_distances_count_and_seeds_are_averaged():
   assert cells[:2] == ["kd", "2.00"]
   assert cells[2] == "5 ± 6"
   assert cells[-1].endswith("in 1 of 2 seeds")
+
+
+def test_arms_of_several_teachers_share_a_table():
+  of_others = {kl("other"): [2.0, 1.0], FAR: [1.0, 2.0]}
+  runs = [run("a", {NEAR: [2.0, 1.0], FAR: [1.0, 2.0]}), run("b", of_others)]
+  (table,) = turns.run_tables(runs)
+  assert [row[0].text for row in table.rows] == ["a", "b"]
 
 
 def test_the_teachers_own_distance_stands_first():
