@@ -53,10 +53,15 @@ def measure(score: Score, scores: Sequence[Score]) -> str:
 
 
 def title(score: Score, scores: Sequence[Score]) -> str:
-  """Forward KL to the teacher; with its hash where there are several."""
-  name = f"{measure(score, scores)} to the {score.compared_with}"
-  models = {s.model for s in scores if s.compared_with == score.compared_with}
-  return f"{name} {score.model}" if len(models) > 1 else name
+  """Forward KL to the teacher."""
+  return f"{measure(score, scores)} to the {other_model(score, scores)}"
+
+
+def other_model(score: Score, scores: Sequence[Score]) -> str:
+  """Teacher; with its hash where there are several."""
+  role = score.compared_with
+  models = {other.model for other in scores if other.compared_with == role}
+  return f"{role} {score.model}" if len(models) > 1 else role
 
 
 def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
@@ -76,8 +81,8 @@ def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
       continue
     chart = Chart(
       slug=f"{metric_info.slug(y)}_against_{x.compared_with}_{x.model}",
-      title=f"{measure(x, scores)}: to the {y.compared_with} against to the"
-      f" {x.compared_with}",
+      title=f"{measure(x, scores)}: to the {other_model(y, scores)} against to"
+      f" the {other_model(x, scores)}",
       note="Over the updates, the dot is the end; mean over seeds. Left is"
       f" closer to the {x.compared_with}, down is closer to the"
       f" {y.compared_with}.",
@@ -113,20 +118,19 @@ def by_axis(chart: Chart, axes: Mapping[str, Mapping]) -> Iterator[Chart]:
     yield chart
     return
   for value in dict.fromkeys(of.get(axis) for of in own):
-    chosen = {name for name, of in axes.items() if of.get(axis) == value}
+    others = {name for name, of in axes.items() if of.get(axis) != value}
     series = [
-      dataclasses.replace(one, is_context=one.name in axes.keys() - chosen)
+      dataclasses.replace(one, is_context=one.name in others)
       for one in chart.series
+      if not (one.is_reference and one.name in others)
     ]
+    place = f"without {axis}" if value is None else f"{axis} {value}"
     yield dataclasses.replace(
       chart,
       slug=re.sub(r"[^\w.+-]", "_", f"{chart.slug}_{axis}_{value}"),
-      title=f"{chart.title}, {axis} {value}",
+      title=f"{chart.title}, {place}",
       note=f"{chart.note} Grey: other values of {axis}.",
-      series=[
-        *(one for one in series if one.is_context and not one.is_reference),
-        *(one for one in series if not one.is_context),
-      ],
+      series=sorted(series, key=lambda one: not one.is_context),
     )
 
 

@@ -23,18 +23,18 @@ _LOSS = "train/loss"
 def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
   """The training loss, then each distance that is measured to two models.
 
-  Of the runs that have such distances and say how many rows they train on.
+  Of the runs that have both distances and say how many rows they train on.
 
   Args:
     runs: of the report; the place of an arm in it is its colour.
   """
   scores = distances.measured(runs)
-  shown = list(itertools.chain(*distances.pairs(scores)))
-  over_epochs = [_over_epochs(run, {*shown}) for run in runs]
+  pairs = distances.pairs(scores)
+  over_epochs = [_over_epochs(run, pairs) for run in runs]
   panels: list[tuple[Metric, str, str]] = [(_LOSS, "Training loss", "")]
   panels += [
     (score, distances.title(score, scores), formats.unit_sentence(score.unit))
-    for score in shown
+    for score in dict.fromkeys(itertools.chain(*pairs))
   ]
   drawn = [curves.chart(over_epochs, *panel) for panel in panels]
   drawn = [chart for chart in drawn if chart]
@@ -48,10 +48,11 @@ def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
     )
 
 
-def _over_epochs(run: arms.Run, measured: set[Score]) -> arms.Run:
+def _over_epochs(run: arms.Run, pairs: Sequence[tuple]) -> arms.Run:
   """The run with epochs for steps; without metrics where it cannot say."""
   num_rows = run.about.get("num_rows")
-  if not num_rows or not run.metrics.keys() & measured:
+  has_both = any(run.metrics.keys() >= {*pair} for pair in pairs)
+  if not num_rows or not has_both:
     return dataclasses.replace(run, metrics={})
   epochs = run.settings["data.batch_size"] / num_rows
   metrics = {

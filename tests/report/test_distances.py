@@ -73,3 +73,13 @@ def test_many_paths_are_divided_by_an_axis_with_the_others_in_grey():
   assert len(found[2].series) == len(runs)
   (whole,) = distances.charts(runs[:6])
   assert not any(one.is_context for one in whole.series)
+  (*_, last) = distances.charts([*runs, run("b", {NEAR: [2, 1], FAR: [3, 2]})])
+  assert last.title.endswith(", without size")
+
+
+def test_paths_of_several_teachers_have_titles_of_their_own():
+  runs = [run(x, {kl(x): [2.0, 1.0], FAR: [3.0, 4.0]}) for x in ("a", "b")]
+  assert [chart.title[-10:] for chart in distances.charts(runs)] == [
+    " teacher a",
+    " teacher b",
+  ]

@@ -15,7 +15,8 @@ def trained(name, num_rows, metrics=(NEAR, FAR, "train/loss")):
 
 def test_loss_and_both_distances_are_side_by_side_over_epochs():
   runs = [trained("a", 20), trained("b", 5), trained("old", None)]
-  panels = list(epochs.charts([*runs, trained("sft", 20, ["train/loss"])]))
+  sft = trained("sft", 20, ["train/loss", FAR])
+  panels = list(epochs.charts([*runs, sft]))
   assert [panel.title for panel in panels] == [
     "Training loss",
     "Forward KL to the teacher",
@@ -25,6 +26,15 @@ def test_loss_and_both_distances_are_side_by_side_over_epochs():
     found = [(line.name, line.colour, list(line.xs)) for line in panel.series]
     assert found == [("a", 0, [0, 2]), ("b", 1, [0, 8])]
     assert panel.x_label == "passes over the data"
+
+
+def test_a_model_that_several_teachers_share_has_one_panel():
+  runs = [trained(x, 20, [kl(x), FAR]) for x in ("a", "b")]
+  assert [panel.title for panel in epochs.charts(runs)] == [
+    "Forward KL to the teacher a",
+    "Forward KL to the oracle",
+    "Forward KL to the teacher b",
+  ]
 
 
 def test_without_a_third_model_there_are_none():
