@@ -74,12 +74,13 @@ def _draw_lines(
     if series.is_context:
       axes.plot(series.xs, series.ys, linewidth=1, color=ink, alpha=0.2)
       continue
-    if series.is_reference and len(set(series.ys)) == 1:
+    if series.is_reference and len(set(series.ys)) == 1 and not chart.x_ticks:
       axes.axhline(series.ys[0], linewidth=1.1, **style)
       continue
     if series.is_reference:
-      if series.marked is not None:
-        style |= {"marker": "o", "markevery": [series.marked]}
+      marked = 0 if len(series.xs) == 1 else series.marked
+      if marked is not None:
+        style |= {"marker": "o", "markevery": [marked]}
       axes.plot(series.xs, series.ys, linewidth=1.1, **style)
       continue
     if series.low:

@@ -109,13 +109,15 @@ def test_places_of_an_axis_have_names_and_a_line_in_grey_has_none():
   lines = [
     Series("a", 0, [1.0, 2.0], [0, 1], is_context=True),
     Series("law", 0, [1.0, 2.0], [0, 1], is_reference=True, marked=1),
+    Series("best", 0, [1.0], [1], is_reference=True),
   ]
   axes = _axes(lines, x_ticks=["100", "3,000"])
   assert [x.get_text() for x in axes.get_xticklabels()] == ["100", "3,000"]
-  grey, law = axes.lines
+  grey, law, best = axes.lines
   assert grey.get_color() == INK
   assert (law.get_marker(), law.get_markevery()) == ("o", [1])
-  assert [x.get_label() for x in axes.get_legend_handles_labels()[0]] == ["law"]
+  assert (best.get_marker(), [*best.get_xdata()]) == ("o", [1])  # no line
+  assert axes.get_legend_handles_labels()[1] == ["law", "best"]
 
 
 def test_lines_at_one_level_do_not_get_an_axis_of_tiny_differences():
