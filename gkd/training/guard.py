@@ -244,11 +244,12 @@ class Controller:
       `guard/<score>` and `guard/alarm` (0 or 1) for metrics.jsonl; nothing
       while there are too few evaluations.
     """
+    if self._metric not in evaluated:
+      return {}
     if self._history and self._history[-1][0] == done:  # evaluated again
       self._history.pop()
     last = self._history[-1][0] if self._history else 0
-    is_close = done < max(self._first_step, 1, last * departure.LEAST_RATIO)
-    if self._metric not in evaluated or is_close:
+    if done < max(self._first_step, 1, last * departure.LEAST_RATIO):
       return {}
     before = self._alarm
     known = evaluated[self._metric], self._kl.compute()

@@ -120,6 +120,9 @@ def test_another_metric_begins_a_series_of_its_own(tmp_path):
   assert controller(tmp_path, saved).notes() == guard.notes()
   other = controller(tmp_path, saved, metric="eval/x/forward_kl_per_token")
   assert other.notes()["guard"]["history"] == []
+  off = controller(tmp_path, saved, metric="", mode="off")
+  off.observe(STEPS[-1], {}, lambda until: None)
+  assert off.notes() == guard.notes()
 
 
 def test_evaluations_close_to_each_other_are_one(tmp_path):
