@@ -104,7 +104,9 @@ def _settings(job: Job, folder: Path, described: Grid) -> str:
   """
   texts = [*job.arguments, *described.environment.values()]
   if wrong := [text for text in texts if not is_text(text)]:
-    raise UserError(f"job {job.name}: {wrong[0]!r} is no text of UTF-8")
+    raise UserError(
+      f"job {job.name}: {wrong[0]!r} is not UTF-8; give another value"
+    )
   own = [x for x in job.arguments if not x.startswith("--gin.")]
   said = io.StringIO()
   try:
