@@ -30,7 +30,8 @@ _THRESHOLDS = {"z": 3.0}
 _CONSECUTIVE = 2
 _NOTE = (
   f"Dashed: the law of up to {departure.WINDOW} evaluations, mean over seeds,"
-  " and its exponent. Dot: where the distance leaves it upward."
+  " and its exponent ± sample standard deviation over seeds, or of one run its"
+  " standard error. Dot: where most seeds leave it upward."
 )
 
 
@@ -116,6 +117,7 @@ def _law_of(arm: arms.Arm, score: Score, colour: int) -> Series | None:
 def _law(run: arms.Run, score: Score) -> _Law | None:
   """None where there are too few evaluations after the warm-up."""
   warmup = run.settings.get("optimizer.schedule.warmup_steps") or 0
+  warmup = run.about.get("warmup_end", warmup)  # an earlier version has none
   curve = run.metrics.get(score, {})
   steps: list[int] = []
   for step in curve:

@@ -3,6 +3,7 @@
 settings   the records of the `Run`, which a resumed run is compared by
 contents   sha256 of what it reads, wherever that lies
 num_rows   of the training data in use: one pass over them is an epoch
+warmup_end step from which on the linear warm-up is over
 roles      family, config and origin of each model
 …          what the checkpoints need to be opened: vocabulary, config, step
 """
@@ -88,6 +89,7 @@ def describe(run: Run) -> dict[str, Any]:
     "vocabulary_sha256": mixture.caches[0].info["vocabulary"]["sha256"],
     "first_step": run.optimizer.schedule.begins_at,
     "num_rows": run.loader.num_rows,
+    "warmup_end": run.optimizer.schedule.warmup_end,
     "training_text": {
       cache.path.name: {"written_by": cache.info["written_by"]}
       for cache in mixture.caches
