@@ -1,7 +1,10 @@
-"""Makes an oracle whose exact distribution is known, and prompts for it.
+"""Makes an oracle, which stands for the truth, and prompts for it.
 
-  python -m gkd.experiments.teacher_hacking.oracle runs/oracle --order=2
+  python -m gkd.experiments.teacher_hacking.oracle runs/oracle
+  python -m gkd.experiments.teacher_hacking.oracle runs/oracle --family=markov
 
+It is a T5 with random weights, a function of prompt and answer that smaller
+models learn in part only, or a Markov chain, whose exact distribution is known.
 The folder holds `model/`, a saved model that every command opens, with its
 vocabulary, and `prompts/`, a file of JSON lines for each split, for DATA_FILES.
 Prompts are random texts of one length, each of them once.
@@ -10,10 +13,14 @@ Prompts are random texts of one length, each of them once.
 import argparse
 from collections.abc import Sequence
 import json
+import math
 from pathlib import Path
 import random
+import sys
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from gkd import files
 from gkd import keys
@@ -25,7 +32,26 @@ from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.native import run_folder
 from gkd.models.markov import MarkovConfig
 from gkd.models.markov import markov_chain
+from gkd.models.t5 import T5Config
+from gkd.models.t5 import encoder_decoder
 from gkd.text.characters import CharacterVocabulary
+from gkd.types import Key
+from gkd.types import Params
+from gkd.types import UserError
+
+_T5 = {
+  "emb_dim": 64,
+  "num_heads": 2,
+  "head_dim": 32,
+  "mlp_dim": 128,
+  "num_encoder_layers": 2,
+  "num_decoder_layers": 2,
+  "mlp_activations": ("gelu", "linear"),
+}
+_BIAS = 4.0  # the deviation of the other coordinates is 1
+# The oracle answers those of `train`, which teacher and student learn from
+# before they are distilled on others.
+_PROMPTS = {"train": 3_000, "distillation": 2_000, "validation": 2_000}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,25 +59,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument("folder", type=Path, help="a new folder")
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--characters", default="abcdefghijk")
-  parser.add_argument("--order", type=int, default=MarkovConfig.order)
-  parser.add_argument("--sharpness", type=float, default=MarkovConfig.sharpness)
+  parser.add_argument("--family", choices=("t5", "markov"), default="t5")
   parser.add_argument(
-    "--mean_length", type=float, default=MarkovConfig.mean_length
+    "--sharpness", type=float, default=4.0, help="deviation of the logits"
+  )
+  parser.add_argument("--order", type=int, default=1, help="of a chain")
+  parser.add_argument(
+    "--mean_length", type=float, default=16.0, help="of answers that are not cut"
   )
   parser.add_argument("--prompt_length", type=int, default=8)
-  parser.add_argument("--train", type=int, default=20_000, help="prompts")
-  parser.add_argument("--validation", type=int, default=2_000, help="prompts")
+  for split, size in _PROMPTS.items():
+    parser.add_argument(f"--{split}", type=int, default=size, help="prompts")
   args = parser.parse_args(arguments)
   vocabulary = CharacterVocabulary(args.characters)
-  config = MarkovConfig(
-    vocab_size=vocabulary.size,
-    order=args.order,
-    sharpness=args.sharpness,
-    mean_length=args.mean_length,
-  )
+  key = keys.stream(args.seed, 0, keys.Role.INIT)
+  if args.family == "markov":
+    config = MarkovConfig(
+      vocab_size=vocabulary.size,
+      order=args.order,
+      sharpness=args.sharpness,
+      mean_length=args.mean_length,
+    )
+    params = markov_chain(config).init(key)
+  else:
+    config = T5Config(vocab_size=vocabulary.size, **_T5)
+    params = random_t5(config, key, args.sharpness, args.mean_length)
   with atomic_dir.create(args.folder) as partial:
-    write_model(partial / "model", config, vocabulary, args.seed)
-    sizes = {"train": args.train, "validation": args.validation}
+    write_model(partial / "model", config, params, vocabulary)
+    sizes = {split: getattr(args, split) for split in _PROMPTS}
     texts = prompts(args.characters, args.prompt_length, sizes, args.seed)
     (partial / "prompts").mkdir()
     for split, lines in texts.items():
@@ -59,16 +94,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
       files.write_text(partial / "prompts" / f"{split}.jsonl", text)
 
 
+def random_t5(
+  config: T5Config, key: Key, sharpness: float, mean_length: float
+) -> Params:
+  """Random weights whose logits have the standard deviation `sharpness`.
+
+  Padding and the unknown token get no probability, the end the same one at all
+  positions. A head has no bias, so the first coordinate is made one: it is
+  equal in all embeddings and no layer adds to it.
+  """
+  init, text = jax.random.split(key)
+  model = encoder_decoder(config)
+  flat = trees.flatten(model.init(init))
+  embedding = flat["token_embedder/embedding"]
+  flat["token_embedder/embedding"] = embedding.at[:, 0].set(_BIAS)
+  for name in flat:
+    if name.endswith(("out/kernel", "wo/kernel")):
+      flat[name] = flat[name].at[:, 0].set(0.0)
+  ends, unused = list(config.eos_ids), list(MarkovConfig.unused_ids)
+  others = np.setdiff1d(np.arange(config.vocab_size), ends + unused)
+  x, y = jax.random.choice(text, others, (2, 256, 8))
+  hidden = model.hidden(trees.unflatten(flat), x, y)
+  head = flat["decoder/logits_dense/kernel"].at[0].set(0.0)
+  head = head.at[:, ends + unused].set(0.0)
+  head *= sharpness / jnp.mean(jnp.std((hidden @ head)[..., others], axis=-1))
+  total = jnp.mean(jax.nn.logsumexp((hidden @ head)[..., others], axis=-1))
+  bias = jnp.mean(hidden[..., 0])
+  end = total - math.log(mean_length - 1)
+  head = head.at[0, ends].set(end / bias).at[0, unused].set(-20.0 / bias)
+  flat["decoder/logits_dense/kernel"] = head
+  return trees.unflatten(flat)
+
+
 def write_model(
-  folder: Path, config: MarkovConfig, vocabulary: CharacterVocabulary, seed: int
+  folder: Path,
+  config: T5Config | MarkovConfig,
+  params: Params,
+  vocabulary: CharacterVocabulary,
 ) -> None:
-  """Writes the saved model that the seed draws."""
+  """Writes a saved model that every command opens."""
   folder.mkdir()
-  key = keys.stream(seed, 0, keys.Role.INIT)
-  params = jax.device_get(markov_chain(config).init(key))
   leaves = {
     name: Leaf(array.shape, array.dtype.name, lambda array=array: array)
-    for name, array in trees.flatten(params).items()
+    for name, array in trees.flatten(jax.device_get(params)).items()
   }
   spec = run_folder.write_vocabulary(folder, vocabulary)
   about = {"vocabulary": spec, VOCABULARY_KEY: spec["sha256"]}
@@ -92,4 +160,7 @@ def prompts(
 
 
 if __name__ == "__main__":
-  main()
+  try:
+    main()
+  except UserError as error:
+    sys.exit(str(error))
