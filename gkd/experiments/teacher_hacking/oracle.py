@@ -51,7 +51,7 @@ _T5 = {
 _BIAS = 4.0  # the deviation of the other coordinates is 1
 # The oracle answers those of `train`, which teacher and student learn from
 # before they are distilled on others.
-_PROMPTS = {"train": 3_000, "distillation": 2_000, "validation": 2_000}
+_PROMPTS = {"train": 2_000, "distillation": 1_400, "validation": 1_000}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   )
   parser.add_argument("--order", type=int, default=1, help="of a chain")
   parser.add_argument(
-    "--mean_length", type=float, default=16.0, help="of answers that are not cut"
+    "--mean_length", type=float, default=60.0, help="of answers that are not cut"
   )
   parser.add_argument("--prompt_length", type=int, default=8)
   for split, size in _PROMPTS.items():
