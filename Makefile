@@ -1,6 +1,7 @@
 # Needs Python 3.11 or later with pip, and make; nothing else.
 #
 #   make quickstart   distil a small T5 on a CPU and show the comparison
+#   make hacking      teacher hacking on a CPU, and what prevents it; half an hour
 #   make test         the test suite (no network after the installation)
 #   make soak         kills a run at 100 random moments; about an hour
 #   make hostile      1,000 bad command lines, 1,000 damaged files; half an hour
@@ -33,11 +34,20 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile \
 comma := ,
 VENV_STAMP := $(VENV)/.stamp-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: quickstart test soak hostile parity venv lint clean
+.PHONY: quickstart hacking test soak hostile parity venv lint clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: venv
 	$(BIN)/gkd quickstart $(ARGS)
+
+# As the head of its grid.toml says. A second call goes on where the first was.
+hacking: runs/hacking/oracle
+	$(BIN)/gkd grid experiments/teacher_hacking/lab/grid.toml --data_dir=runs/hacking \
+	  --output=runs/hacking/grid --workers=$(WORKERS) $(ARGS)
+	$(BIN)/gkd report runs/hacking/grid
+
+runs/hacking/oracle: | venv
+	$(BIN)/python -m gkd.experiments.teacher_hacking.oracle $@
 
 test: $(VENV)/.stamp-test
 	$(PYTEST) -m "not parity" $(ARGS)

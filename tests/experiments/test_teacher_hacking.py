@@ -55,8 +55,9 @@ def exact_forward_kl(p_params, q_params, prompts) -> float:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
   folder = tmp_path_factory.mktemp("lab") / "oracle"
-  flags = f"--characters={CHARACTERS} --order=2 --sharpness=1 --mean_length=2.5"
-  flags += " --prompt_length=4 --train=9 --validation=7"
+  flags = f"--family=markov --characters={CHARACTERS} --order=2 --sharpness=1"
+  flags += " --mean_length=2.5 --prompt_length=4"
+  flags += " --train=5 --distillation=4 --validation=7"
   oracle.main([str(folder), *flags.split()])
   return folder
 
@@ -71,13 +72,13 @@ def test_the_oracle_opens_by_itself_with_its_vocabulary(made):
 
 
 def test_prompts_of_the_splits_are_different(made):
-  texts = {}
-  for split in ("train", "validation"):
+  texts = []
+  for split, size in {"train": 5, "distillation": 4, "validation": 7}.items():
     lines = (made / "prompts" / f"{split}.jsonl").read_text().splitlines()
-    texts[split] = [json.loads(line)["inputs"] for line in lines]
-  assert [len(texts["train"]), len(texts["validation"])] == [9, 7]
+    assert len(lines) == size
+    texts += [json.loads(line)["inputs"] for line in lines]
   # All that there are.
-  assert len({*texts["train"], *texts["validation"]}) == 2**4
+  assert len(set(texts)) == len(texts) == 2**4
 
 
 def test_measured_distances_are_those_of_the_exact_distributions(made):
@@ -113,3 +114,17 @@ def test_init_makes_sequences_of_about_the_mean_length():
   p = np.exp(tiny.log_softmax(logits))
   assert 1 / p[:, 1].mean() == pytest.approx(8.0, rel=0.15)
   assert p[:, config.unused_ids].max() < 1e-8
+
+
+def test_a_random_t5_has_the_sharpness_and_the_length_asked_for(tmp_path):
+  flags = "--sharpness=3 --mean_length=20 --train=9 --validation=4"
+  oracle.main([str(tmp_path / "oracle"), *flags.split()])
+  model = api.load(tmp_path / "oracle" / "model")
+  text = np.random.default_rng(0).integers(3, 14, (2, 300, 8), np.int32)
+  logits = np.asarray(model.lm.logits(model.params, *text), np.float64)
+  assert logits[..., 3:].std(axis=-1).mean() == pytest.approx(3, rel=0.1)
+  p = np.exp(tiny.log_softmax(logits))
+  assert p[..., [0, 2]].max() < 1e-6  # padding and the unknown token
+  end = np.exp(np.log(p[..., 1]).mean())
+  others = np.exp(np.log(p[..., 3:].sum(axis=-1)).mean())
+  assert others / end == pytest.approx(19, rel=0.2)
