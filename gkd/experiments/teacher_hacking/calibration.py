@@ -89,7 +89,9 @@ def read(folder: str | os.PathLike, metric: str, rise: float) -> Recorded:
 
 
 def rise_step(values: Mapping[int, float], rise: float) -> int | None:
-  """The first of two evaluations in a row that exceed the lowest before them.
+  """The first of two evaluations in a row, after the lowest, that exceed it.
+
+  A distance that the first updates raise before it falls has not turned.
 
   Args:
     values: {step: distance}.
@@ -97,7 +99,8 @@ def rise_step(values: Mapping[int, float], rise: float) -> int | None:
   """
   steps = sorted(values)
   curve = np.array([values[step] for step in steps])
-  above = curve >= (1 + rise) * np.minimum.accumulate(curve)
+  above = curve >= (1 + rise) * curve.min()
+  above[: curve.argmin()] = False
   (indices,) = np.nonzero(above[:-1] & above[1:])
   return steps[indices[0]] if indices.size else None
 
