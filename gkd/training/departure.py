@@ -3,9 +3,12 @@
 On fresh data the distance of a student to its teacher on held-out prompts
 follows a power law in the number of updates, log d = a - b log step; a student
 that memorises fixed texts leaves that line upward (Tiapkin et al., arXiv
-2502.02671), and its distance on held-out prompts outgrows that on the texts it
-is trained on. Four scores say how strongly an evaluation speaks for that:
+2502.02671), and what it still gains on the texts it is trained on no longer
+reaches held-out prompts. Five scores say how strongly an evaluation speaks for
+that:
 
+  memorised    share of the gain on the trained texts that does not reach
+               held-out prompts
   z            standard deviations above the extrapolated power law
   delta_bic    evidence for a line that bends upward against a straight one
   gap_growth   held-out over trained distance, relative to the first evaluations
@@ -15,7 +18,7 @@ Each score at evaluation n is a function of the evaluations up to n alone, so
 that a replay of a whole series gives what was known at the time.
 
   found = scores(Series(steps, held_out, trained, repeats))
-  alarms(found, {"z": 4.0, "repeats": 1.0}, consecutive=2)   # [n] bool
+  alarms(found, {"memorised": 0.8, "repeats": 1.0}, consecutive=2)   # [n] bool
 
 Series may have leading axes [..., n] over the same steps [n].
 """
@@ -27,6 +30,8 @@ import numpy as np
 
 # {name: in words}.
 SCORES = {
+  "memorised": "{:.0%} of the gain on the trained texts, on log axes, does not"
+  " reach held-out prompts",
   "gap_growth": "held-out over trained distance has grown {:.2f} times",
   "repeats": "each fixed text was used {:.1f} times",
   "z": "held-out distance is {:.1f} standard deviations above its power law",
@@ -34,6 +39,10 @@ SCORES = {
 }
 WINDOW = 12  # evaluations that a power law is fitted to, at most
 MIN_POINTS = 8  # and at least
+# The gain is that of the last updates, a third of all before it to now, and at
+# least 10 %: of a student that learns no more nothing can be said.
+_RECENT = 3.0
+_LEAST_GAIN = 0.1
 # Steps of two evaluations that count: closer ones tell more of the noise.
 LEAST_RATIO = 1.12
 # Relative; evaluations on a fixed set of some hundred prompts vary as much.
@@ -179,11 +188,31 @@ def gap_growth(held_out: np.ndarray, trained: np.ndarray) -> np.ndarray:
   return np.where(num_known >= _BASELINE, ratio / baseline, np.nan)
 
 
+def memorised(
+  steps: np.ndarray, held_out: np.ndarray, trained: np.ndarray
+) -> np.ndarray:
+  """1 - slope [..., n] of log held-out against log trained distance.
+
+  On fresh texts both fall alike, and it is near 0; at 1 the held-out distance
+  stands still while the other falls, beyond 1 it rises.
+  """
+  found = np.full(np.shape(held_out), np.nan)
+  for n in range(2, len(steps)):
+    first = min(n - 2, np.searchsorted(steps, steps[n] / _RECENT))
+    x, y = (_log(z[..., first : n + 1]) for z in (trained, held_out))
+    x, y = (z - z.mean(axis=-1, keepdims=True) for z in (x, y))
+    slope = np.sum(x * y, axis=-1) / np.sum(x * x, axis=-1)
+    is_learning = x[..., 0] - x[..., -1] >= _LEAST_GAIN
+    found[..., n] = np.where(is_learning, 1 - slope, np.nan)
+  return found
+
+
 def scores(series: Series, consecutive: int) -> dict[str, np.ndarray]:
   """All scores [..., n] by name; NaN where there is too little to say."""
   steps, held_out, trained, repeats = series
   with np.errstate(all="ignore"):  # a distance may be infinite
     return {
+      "memorised": memorised(steps, held_out, trained),
       "gap_growth": gap_growth(held_out, trained),
       "repeats": repeats,
       "z": departures(steps, held_out, consecutive),

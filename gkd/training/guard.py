@@ -71,6 +71,8 @@ class Guard:
       texts that student and teacher write at each step from then on.
     metric: the distance to the teacher, per token, that is followed; "" for the
       forward KL of the first evaluation that has one.
+    memorised: least share of the gain on the trained texts that does not reach
+      held-out prompts.
     gap_growth: least growth of held-out over trained distance.
     repeats: least uses of each fixed text.
     z: least standard deviations above the power law.
@@ -82,7 +84,8 @@ class Guard:
 
   mode: Mode = setting("GUARD", default="warn")
   metric: str = setting("GUARD_METRIC", default="")
-  gap_growth: float | None = setting("GUARD_GAP_GROWTH", default=1.2)
+  memorised: float | None = setting("GUARD_MEMORISED", default=0.8)
+  gap_growth: float | None = setting("GUARD_GAP_GROWTH", default=None)
   repeats: float | None = setting("GUARD_REPEATS", default=1.0)
   z: float | None = setting("GUARD_Z", default=None)
   delta_bic: float | None = setting("GUARD_DELTA_BIC", default=None)
@@ -98,8 +101,8 @@ class Guard:
       check_number(f"GUARD_{name.upper()}", value, math.isfinite, "a number")
     if not self.thresholds:
       raise UserError(
-        "GUARD_GAP_GROWTH, GUARD_REPEATS, GUARD_Z and GUARD_DELTA_BIC are all"
-        " None; give one of them, or set GUARD to 'off'"
+        "GUARD_MEMORISED, GUARD_GAP_GROWTH, GUARD_REPEATS, GUARD_Z and"
+        " GUARD_DELTA_BIC are all None; give one of them, or set GUARD to 'off'"
       )
     if self.evaluations < 1:
       raise UserError(
@@ -112,6 +115,11 @@ class Guard:
     """{score: least value} of those that are asked for."""
     values = {name: getattr(self, name) for name in departure.SCORES}
     return {name: x for name, x in values.items() if x is not None}
+
+  @property
+  def needs_trained(self) -> list[str]:
+    """The scores asked for that are of the distance on the trained texts."""
+    return [n for n in ("memorised", "gap_growth") if n in self.thresholds]
 
   def idle(
     self, distances: Collection[str] | None

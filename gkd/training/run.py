@@ -256,10 +256,10 @@ class Run:
       reason = "no evaluation measures forward_kl, the distance to a teacher"
     elif guard.mode == "go_online" and self.rollout is None:
       reason = "the run has no rollout to draw fresh texts with"
-    elif not self.objective.needs_teacher and guard.gap_growth is not None:
+    elif not self.objective.needs_teacher and guard.needs_trained:
       reason = (
         "the objective does not compare student and teacher on the texts as"
-        " trained, as GUARD_GAP_GROWTH needs"
+        f" trained, as {' and '.join(guard.needs_trained)} of GUARD needs"
       )
     elif (
       guard.mode == "go_online"

@@ -86,7 +86,7 @@ def test_the_command_prints_a_table_of_each_score(folders, capsys, monkeypatch):
   out = capsys.readouterr().out
   assert "|  | " in out
   assert "| 9 of 10 (60–98 %) | 0 of 10 (0–28 %) |" in out
-  for score in ("gap_growth", "repeats", "z", "delta_bic"):
+  for score in ("memorised", "gap_growth", "repeats", "z", "delta_bic"):
     assert f"Thresholds of {score}, " in out
   with pytest.raises(UserError, match="has no 'eval/x' in metrics"):
     calibration.read(folders[0], "eval/x", 0.05)

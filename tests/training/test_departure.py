@@ -71,6 +71,21 @@ def test_memorised_texts_open_a_gap_whatever_the_first_ratio():
   assert np.mean((found > BREAK) & (found <= BREAK + 4)) >= 0.98
 
 
+def test_what_is_memorised_does_not_reach_held_out_prompts():
+  """By one detector at its default threshold; at most 1 % without a break."""
+  law, late = curves(noise=0)[0], np.exp(-2.0 * np.maximum(X - X[BREAK], 0))
+  held_out = curves(change=0.4)
+  found = first_alarms(held_out, law * late, memorised=0.8)
+  assert np.mean((found > BREAK) & (found <= BREAK + 4)) >= 0.98
+  raised = first_alarms(curves(noise=0.01), law, memorised=0.8) >= 0
+  assert raised.mean() <= 0.01
+
+
+def test_where_the_student_learns_no_more_nothing_is_memorised():
+  flat = 1 + 0.02 * np.random.default_rng(0).normal(size=(2, SEEDS, len(X)))
+  assert np.mean(first_alarms(*flat, memorised=0.8) >= 0) <= 0.01
+
+
 def test_no_repeats_no_alarm():
   raised = first_alarms(curves(change=0.4), z=3.0, repeats=1.0) >= 0
   assert not raised.any()

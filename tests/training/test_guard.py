@@ -43,7 +43,7 @@ def controller(folder, saved=None, plan=OFFLINE, metric=METRIC, **guard):
 
 def means(step, by_student=0.0):
   """Of one step; the distance on trained texts falls faster after BREAK."""
-  kl = step**-0.3 * min(1, BREAK / step)
+  kl = step**-0.3 * min(1, BREAK / step) ** 2
   return {
     "lambda": Mean(np.float32(8 * by_student), np.float32(8)),
     "forward_kl": Mean(np.float32(100 * kl), np.float32(100)),
@@ -66,8 +66,9 @@ def test_memorised_texts_raise_the_alarm_soon_after_the_break(tmp_path):
   guard = controller(tmp_path, mode="stop")
   found = drive(guard, folder=checkpoint)
   alarm = min(step for step, x in found.items() if x.get("guard/alarm"))
-  assert BREAK < alarm <= 2.5 * BREAK
-  assert found[alarm]["guard/gap_growth"] >= 1.2
+  assert BREAK < alarm <= 3.2 * BREAK
+  assert found[alarm]["guard/memorised"] >= 0.8
+  assert found[alarm]["guard/gap_growth"] > 1.2
   assert found[alarm]["guard/repeats"] == alarm * 8 / 40
   assert guard.is_stopped
   told = json.loads((tmp_path / "guard.json").read_text())
@@ -79,7 +80,7 @@ def test_memorised_texts_raise_the_alarm_soon_after_the_break(tmp_path):
   assert told["series"]["steps"] == STEPS
   assert told["power_law"]["slope"] == pytest.approx(-0.3)
   assert told["words"].startswith(
-    f"Teacher hacking suspected from step {onset} on. At step {alarm} held-out"
+    f"Teacher hacking suspected from step {onset} on. At step {alarm} 8"
   )
   assert "00000090 is from before the onset." in told["words"]
 
@@ -110,7 +111,7 @@ def test_without_the_trained_distance_nothing_is_claimed(tmp_path):
     guard.add({"lambda": Mean(np.float32(0), np.float32(8))})  # as of SeqKD
     guard.observe(step, {METRIC: 2 * step**-0.3}, lambda until: None)
   told = json.loads((tmp_path / "guard.json").read_text())
-  assert told["words"].startswith("Nothing can be said without gap_growth. At")
+  assert told["words"].startswith("Nothing can be said without memorised. At")
 
 
 def test_another_metric_begins_a_series_of_its_own(tmp_path):
@@ -174,8 +175,9 @@ def test_a_restored_guard_goes_on_to_the_bit(tmp_path):
 def test_what_has_no_effect_without_a_distance_to_observe(
   fields, distances, expected
 ):
-  macros = ["GUARD", "GUARD_METRIC", "GUARD_GAP_GROWTH", "GUARD_REPEATS"]
-  macros += ["GUARD_Z", "GUARD_DELTA_BIC", "GUARD_EVALUATIONS"]
+  macros = ["GUARD", "GUARD_METRIC", "GUARD_MEMORISED"]
+  macros += ["GUARD_GAP_GROWTH", "GUARD_REPEATS", "GUARD_Z"]
+  macros += ["GUARD_DELTA_BIC", "GUARD_EVALUATIONS"]
   macros += ["GUARD_STUDENT_FRACTION"]
   idle = Guard(**fields).idle(distances)
   assert [name for names, _ in idle for name in names] == macros[expected]
@@ -186,7 +188,7 @@ def test_what_has_no_effect_without_a_distance_to_observe(
   [
     ({"mode": "warm"}, r"GUARD is 'warm'; expected one of \('off', 'warn'"),
     ({"gap_growth": float("nan")}, "GUARD_GAP_GROWTH is nan; expected a numb"),
-    ({"gap_growth": None, "repeats": None}, "are all None; give one of them"),
+    ({"memorised": None, "repeats": None}, "are all None; give one of them"),
     ({"evaluations": 0}, "GUARD_EVALUATIONS is 0; give at least 1"),
     ({"student_fraction": 2}, "GUARD_STUDENT_FRACTION is 2; expected a number"),
   ],
@@ -213,7 +215,7 @@ def test_wrong_settings_are_refused(fields, message):
     ),
     (
       {
-        "guard": Guard(mode="go_online", gap_growth=None),
+        "guard": Guard(mode="go_online", memorised=None),
         "objective": CrossEntropy(),
       },
       "but cross-entropy learns nothing from the student's own texts",
@@ -252,7 +254,7 @@ def make(caches, monkeypatch):
   monkeypatch.setattr(loop, "evaluate", evaluate)
 
   def make(folder, mode="go_online", **changes):
-    guard = Guard(mode=mode, z=3.0, gap_growth=None, evaluations=1)
+    guard = Guard(mode=mode, z=3.0, memorised=None, evaluations=1)
     fields = {
       "evaluations": (make_evaluation(caches["validation"]),),
       "rollout": OFFLINE,
@@ -311,7 +313,7 @@ def test_a_stop_found_in_an_evaluation_made_again_is_decided_once(
   assert caplog.text.count("Teacher hacking suspected") == 1
   assert records(tmp_path)[-1]["guard/alarm"] == 1
   # Another threshold decides anew, on the same evaluations.
-  guard = Guard(mode="stop", z=1e9, gap_growth=None)
+  guard = Guard(mode="stop", z=1e9, memorised=None)
   loop.train(dataclasses.replace(run, guard=guard))
   loop.train(make(tmp_path / "straight", guard=guard))
   straight = (tmp_path / "straight" / "guard.json").read_text()

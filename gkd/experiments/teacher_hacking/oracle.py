@@ -65,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
   )
   parser.add_argument("--order", type=int, default=1, help="of a chain")
   parser.add_argument(
-    "--mean_length", type=float, default=60.0, help="of answers that are not cut"
+    "--mean_length",
+    type=float,
+    default=60.0,
+    help="of answers that are not cut",
   )
   parser.add_argument("--prompt_length", type=int, default=8)
   for split, size in _PROMPTS.items():
