@@ -60,8 +60,8 @@ def test_rates_are_those_of_the_runs(folders):
   assert shares == sorted(shares, reverse=True)
 
 
-def test_a_rise_lasts_for_two_evaluations_and_comes_after_the_lowest():
-  values = {1: 2.0, 2: 3.0, 3: 3.0, 4: 1.0, 6: 1.06, 8: 1.01, 16: 1.2, 32: 1.3}
+def test_a_rise_lasts_to_the_end_and_for_two_evaluations():
+  values = {1: 2.0, 2: 3.0, 4: 1.0, 6: 1.3, 7: 1.3, 8: 1.01, 16: 1.2, 32: 1.3}
   assert calibration.rise_step(values, 0.05) == 16
   assert calibration.rise_step(values, 0.25) is None
 

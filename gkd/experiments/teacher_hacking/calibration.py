@@ -89,9 +89,9 @@ def read(folder: str | os.PathLike, metric: str, rise: float) -> Recorded:
 
 
 def rise_step(values: Mapping[int, float], rise: float) -> int | None:
-  """The first of two evaluations in a row, after the lowest, that exceed it.
+  """From where on the distance stays above its lowest value; None for no rise.
 
-  A distance that the first updates raise before it falls has not turned.
+  The last evaluation alone is no rise.
 
   Args:
     values: {step: distance}.
@@ -99,10 +99,9 @@ def rise_step(values: Mapping[int, float], rise: float) -> int | None:
   """
   steps = sorted(values)
   curve = np.array([values[step] for step in steps])
-  above = curve >= (1 + rise) * curve.min()
-  above[: curve.argmin()] = False
-  (indices,) = np.nonzero(above[:-1] & above[1:])
-  return steps[indices[0]] if indices.size else None
+  (within,) = np.nonzero(curve < (1 + rise) * curve.min())
+  first = within[-1] + 1
+  return steps[first] if first < len(steps) - 1 else None
 
 
 def rates(runs: Sequence[Recorded], thresholds: Mapping[str, float]) -> Rates:
