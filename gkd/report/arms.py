@@ -23,8 +23,11 @@ from typing import NamedTuple
 from gkd.report import formats
 from gkd.report.metric_info import Curve
 from gkd.report.metric_info import Metric
+from gkd.report.metric_info import Score
 
 _SEED = "seed"
+# The model of a role, where each seed has one of its own.
+_OF_SEED = "of the seed"
 Record = Mapping[str, Any]
 
 
@@ -148,6 +151,7 @@ def assign(runs: Sequence[Run]) -> list[Run]:
     label = "/".join(run.labels.get(part, part) for part in arm.split("/"))
     seed = f", seed {run.settings.get(_SEED)}" if run.name in shared else ""
     named.append(dataclasses.replace(run, arm=label, title=label + seed))
+  named = _with_models_of_seeds(named)
 
   def place(run: Run) -> int:
     order = list(run.labels)
@@ -155,6 +159,44 @@ def assign(runs: Sequence[Run]) -> list[Run]:
     return places[-1] if places else len(order)
 
   return sorted(named, key=place)
+
+
+def _with_models_of_seeds(runs: Sequence[Run]) -> list[Run]:
+  """The runs, with scores that are alike but for a model that each seed makes.
+
+  Seeds that begin with a teacher of their own are compared as any others are.
+  """
+  of_seeds, of_arms = (collections.defaultdict(set) for _ in range(2))
+  for run in runs:
+    for score in run.metrics:
+      for role, model in _models(score):
+        of_seeds[role, run.settings.get(_SEED)].add(model)
+        of_arms[role, run.arm].add(model)
+  alike = {role for (role, _), models in of_arms.items() if len(models) > 1}
+  alike -= {role for (role, _), models in of_seeds.items() if len(models) > 1}
+
+  def renamed(score: Metric) -> Metric:
+    roles = alike & {role for role, _ in _models(score)}
+    if not roles:
+      return score
+    model = _OF_SEED if score.compared_with in roles else score.model
+    owner = _OF_SEED if score.role in roles else score.owner
+    return dataclasses.replace(score, model=model, owner=owner)
+
+  return [
+    dataclasses.replace(
+      run, metrics={renamed(key): curve for key, curve in run.metrics.items()}
+    )
+    for run in runs
+  ]
+
+
+def _models(score: Metric) -> list[tuple[str, str]]:
+  """Roles and hashes of the models that a score is of, but for the student."""
+  if not isinstance(score, Score):
+    return []
+  pairs = [(score.compared_with, score.model), (score.role, score.owner)]
+  return [(role, model) for role, model in pairs if model]
 
 
 def flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

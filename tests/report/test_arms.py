@@ -1,10 +1,12 @@
 """Runs that differ in the seed alone are one arm; names tell runs apart."""
 
+import dataclasses
 import math
 
 import pytest
 
 from gkd.report import arms
+from tests.report.example_runs import kl
 from tests.report.example_runs import run
 
 LOSS = {"train/loss": [1.0]}
@@ -107,3 +109,28 @@ def test_a_run_that_ends_not_finite_has_diverged(
     "train/param_norm": parameters,
   }
   assert run("a", metrics).has_diverged is expected
+
+
+def test_models_that_each_seed_makes_are_of_one_role():
+  """But not where a seed has two, or runs of one seed alone do."""
+
+  def runs(*teachers):
+    return [
+      run(
+        f"seed_{place}/kd",
+        {kl(teacher): [1.0], kl("truth", compared_with="oracle"): [1.0]},
+        settings={"seed": place, "rate": 1},
+      )
+      for place, teacher in enumerate(teachers)
+    ]
+
+  def models(found):
+    return {score.model for one in found for score in one.metrics}
+
+  assert models(arms.assign(runs("a", "b"))) == {"of the seed", "truth"}
+  assert models(arms.assign(runs("a", "a"))) == {"a", "truth"}
+  other = run("seed_0/sft", {kl("c"): [1.0]}, settings={"seed": 0, "rate": 2})
+  assert models(arms.assign([*runs("a", "b"), other])) == {*"abc", "truth"}
+  second = runs("a", "b")[1]
+  apart = dataclasses.replace(second, about={"settings": {"seed": 1}})
+  assert models(arms.assign([runs("a")[0], apart])) == {*"ab", "truth"}
