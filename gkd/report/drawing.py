@@ -20,6 +20,7 @@ _TICKS = "{x:,.6g}"  # 0.25, 20,000, 1e-05
 _LABEL, _SMALL = 11, 9.5  # font sizes
 _NAME, _BAR, _GAP = 0.34, 0.2, 0.09  # of a group of bars
 _LONGEST = 48  # letters of the name of a group
+_LINE = 32  # letters that fit below an axis
 
 
 def draw(chart: Chart, colours: Sequence[str], ink: str, grid: str) -> Figure:
@@ -51,7 +52,9 @@ def draw(chart: Chart, colours: Sequence[str], ink: str, grid: str) -> Figure:
   for axis in (axes.xaxis, axes.yaxis):
     axis.set_major_formatter(StrMethodFormatter(_TICKS))
   if chart.x_ticks:
-    axes.set_xticks(range(len(chart.x_ticks)), chart.x_ticks)
+    letters = len(chart.x_ticks) * (1 + max(map(len, chart.x_ticks)))
+    slant = {"rotation": 30, "ha": "right"} if letters > _LINE else {}
+    axes.set_xticks(range(len(chart.x_ticks)), chart.x_ticks, **slant)
   axes.set_axisbelow(True)
   axes.tick_params(which="both", colors=ink, length=0, labelsize=_LABEL)
   for side, spine in axes.spines.items():

@@ -120,6 +120,13 @@ def test_places_of_an_axis_have_names_and_a_line_in_grey_has_none():
   assert axes.get_legend_handles_labels()[1] == ["law", "best"]
 
 
+@pytest.mark.parametrize(("name", "angle"), [("64x1", 0), ("51,200", 30)])
+def test_names_of_places_that_would_meet_are_slanted(name, angle):
+  line = Series("a", 0, [1.0] * 6, range(6))
+  axes = _axes([line], x_ticks=[name] * 6)
+  assert {x.get_rotation() for x in axes.get_xticklabels()} == {angle}
+
+
 def test_lines_at_one_level_do_not_get_an_axis_of_tiny_differences():
   low, high = _axes([Series("a", 0, [0.05, 0.05], [1, 2])]).get_ylim()
   assert high - low > 0.04
