@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import dataclasses
 import math
 import statistics
-from typing import NamedTuple
 
 import numpy as np
 
@@ -33,13 +32,6 @@ _NOTE = (
   " and its exponent ± sample standard deviation over seeds, or of one run its"
   " standard error. Dot: where most seeds leave it upward."
 )
-
-
-class _Law(NamedTuple):
-  """The power law of one run, and where the run leaves it."""
-
-  fit: departure.PowerLaw
-  onset: int | None  # step
 
 
 def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
@@ -88,7 +80,7 @@ def _law_of(arm: arms.Arm, score: Score, colour: int) -> Series | None:
   where most runs leave it.
   """
   laws = [law for run in arm.runs if (law := _law(run, score))]
-  fits = [law.fit for law in laws]
+  fits = [fit for fit, _ in laws]
   first = min((fit.logs[0] for fit in fits), default=math.inf)
   line = curves.over_seeds(arm.runs, score, arm.name, colour)
   xs = [x for x in line.xs if math.log(x) >= first]
@@ -99,7 +91,7 @@ def _law_of(arm: arms.Arm, score: Score, colour: int) -> Series | None:
   error = np.std(slopes, ddof=1) if several else fits[0].slope_error
   name = f"{arm.name}: step^{np.mean(slopes):.3f} ± {error:.3f}"
   expected = np.mean([fit.predict(np.array(xs))[0] for fit in fits], axis=0)
-  onsets = [law.onset for law in laws if law.onset]
+  onsets = [onset for _, onset in laws if onset]
   marked = None
   if onsets:
     onset = statistics.median_low(onsets)
@@ -114,8 +106,13 @@ def _law_of(arm: arms.Arm, score: Score, colour: int) -> Series | None:
   )
 
 
-def _law(run: arms.Run, score: Score) -> _Law | None:
-  """None where there are too few evaluations after the warm-up."""
+def _law(
+  run: arms.Run, score: Score
+) -> tuple[departure.PowerLaw, int | None] | None:
+  """The law of one run, and the step from which on the run leaves it.
+
+  None where there are too few evaluations after the warm-up.
+  """
   warmup = run.settings.get("optimizer.schedule.warmup_steps") or 0
   warmup = run.about.get("warmup_end", warmup)  # an earlier version has none
   curve = run.metrics.get(score, {})
@@ -132,4 +129,4 @@ def _law(run: arms.Run, score: Score) -> _Law | None:
   before = departure.window(last, _CONSECUTIVE)
   fit = departure.fit_power_law(np.array(steps[before]), values[before])
   onset = steps[last + 1 - _CONSECUTIVE] if raised.any() else None
-  return _Law(fit, onset)
+  return fit, onset

@@ -44,17 +44,12 @@ def pairs(scores: Sequence[Score]) -> list[tuple[Score, Score]]:
   ]
 
 
-def measure(score: Score, scores: Sequence[Score]) -> str:
-  """Forward KL; with its task and split where there are several."""
-  name = formats.plain(score.metric)
+def title(score: Score, scores: Sequence[Score]) -> str:
+  """Forward KL to the teacher; with its task where there are several."""
+  name = f"{formats.plain(score.metric)} to the {other_model(score, scores)}"
   if len({other.group for other in scores}) > 1:
     return f"{score.group}: {name}"
   return f"{name[:1].upper()}{name[1:]}"
-
-
-def title(score: Score, scores: Sequence[Score]) -> str:
-  """Forward KL to the teacher."""
-  return f"{measure(score, scores)} to the {other_model(score, scores)}"
 
 
 def other_model(score: Score, scores: Sequence[Score]) -> str:
@@ -81,8 +76,7 @@ def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
       continue
     chart = Chart(
       slug=f"{metric_info.slug(y)}_against_{x.compared_with}_{x.model}",
-      title=f"{measure(x, scores)}: to the {other_model(y, scores)} against to"
-      f" the {other_model(x, scores)}",
+      title=f"{title(y, scores)} against that to the {other_model(x, scores)}",
       note="Over the updates, the dot is the end; mean over seeds. Left is"
       f" closer to the {x.compared_with}, down is closer to the"
       f" {y.compared_with}.",

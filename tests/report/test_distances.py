@@ -25,7 +25,7 @@ def test_a_path_goes_over_the_updates_that_both_distances_have():
     ("a", 0, (3.0, 1.0), (4.0, 5.0)),
     ("c", 2, (0.5, 0.25), (1.0, 2.0)),
   ]
-  assert chart.title == "Forward KL: to the oracle against to the teacher"
+  assert chart.title == "Forward KL to the oracle against that to the teacher"
   assert chart.x_label == "distance to the teacher (nats per sequence)"
   assert "<svg" in pictures.to_svg(chart)
 
