@@ -120,9 +120,8 @@ def read_run(path: str) -> Run:
   lines, notes = result_files.json_lines(file("metrics.jsonl"))
   values = result_files.json_object(file("metrics.json"))
   infos = result_files.json_object(file("metric_info.json"))
-  about = result_files.json_object(
-    file("run.json"), {"settings": dict, "roles": dict}
-  )
+  types = {"settings": dict, "roles": dict, "num_rows": int, "warmup_end": int}
+  about = result_files.json_object(file("run.json"), types)
   guard = result_files.json_object(file("guard.json"), guard_findings.TYPES)
   config_text = result_files.text(file("config.gin"))
   curves = _curves(lines)

@@ -234,6 +234,12 @@ def test_damaged_file_is_refused_by_its_name(tmp_path, name):
     read.read([str(tmp_path)])
 
 
+def test_a_field_of_another_type_is_refused(tmp_path):
+  write(tmp_path, LINES, about={"num_rows": "20"})
+  with pytest.raises(UserError, match=r"run.json has num_rows '20'; expected"):
+    read.read([str(tmp_path)])
+
+
 def test_file_that_cannot_be_opened_is_refused(tmp_path):
   write(tmp_path, LINES)
   (tmp_path / "config.gin").mkdir()
