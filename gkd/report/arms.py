@@ -256,7 +256,9 @@ def _fingerprint(run: Run, folder: str) -> str:
   # Texts that a model wrote are other ones for each seed.
   is_written = any(name.startswith("training_text.") for name in about)
   data = is_written or about.get("contents.training_data")
-  teacher = about.get("roles.teacher.content_sha256")
+  # And so may the teacher be, if its folder is the seed's.
+  path = str(about.get("roles.teacher.path")).split("/")
+  teacher = folder in path or about.get("roles.teacher.content_sha256")
   return json.dumps(
     [run.is_evaluation, settings, teacher, data], sort_keys=True
   )

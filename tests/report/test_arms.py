@@ -13,7 +13,14 @@ LOSS = {"train/loss": [1.0]}
 
 
 def seeded(
-  name, seed, student="/r/first", teacher="a", data="b", text=(), **settings
+  name,
+  seed,
+  student="/r/first",
+  teacher="a",
+  data="b",
+  text=(),
+  teacher_path="/r/teacher",
+  **settings,
 ):
   first = {"path": student, "content_sha256": f"{seed}" * 64}
   about = {
@@ -21,7 +28,7 @@ def seeded(
     | settings,
     "roles": {
       "student": {"initial": first},
-      "teacher": {"path": "/r/teacher", "content_sha256": teacher * 64},
+      "teacher": {"path": teacher_path, "content_sha256": teacher * 64},
     },
     "contents": {"training_data": data * 64},
     "training_text": {name: {"written_by": {"seed": seed}} for name in text},
@@ -44,6 +51,14 @@ def seeded(
     (
       [
         seeded(f"seed_{n}/kd", n, data=f"{n}", text=[f"{n}-answers"])
+        for n in (0, 1)
+      ],
+      ["kd, seed 0", "kd, seed 1"],
+    ),
+    # And be taught by a model that was made for each.
+    (
+      [
+        seeded(f"seed_{n}/kd", n, teacher=f"{n}", teacher_path=f"/r/seed_{n}/t")
         for n in (0, 1)
       ],
       ["kd, seed 0", "kd, seed 1"],
