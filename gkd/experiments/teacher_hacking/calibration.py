@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import os
 from pathlib import Path
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -155,4 +156,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  main()
+  try:
+    main()
+  except UserError as error:
+    sys.exit(str(error))
