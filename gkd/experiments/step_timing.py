@@ -10,7 +10,6 @@ from collections.abc import Callable
 import dataclasses
 import platform
 import statistics
-import sys
 import time
 from typing import Any
 
