@@ -9,6 +9,7 @@ however it dies, which those of `concurrent.futures` do not.
 from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
+import ctypes
 import itertools
 import multiprocessing
 from multiprocessing import connection
@@ -22,6 +23,7 @@ from gkd.errors import UserError
 
 _MOST = 16  # more only wait for the process that reads the source
 _SECONDS_TO_END = 5
+_PR_SET_PDEATHSIG = 1
 
 
 def run(
@@ -111,6 +113,12 @@ def _serve(far, recipe: Recipe) -> None:
   """Does jobs until the other side is gone."""
   # Ctrl-C reaches the whole group; the parent decides what it means.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  # Whoever goes on with the cache must not meet one that still writes. Only
+  # Linux can: elsewhere it ends after its shard.
+  with contextlib.suppress(AttributeError):
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+  if os.getppid() != multiprocessing.parent_process().pid:
+    return  # it has died already
   with contextlib.suppress(EOFError, OSError):
     while True:
       job = far.recv()

@@ -102,9 +102,9 @@ def random_t5(
 ) -> Params:
   """Random weights whose logits have the standard deviation `sharpness`.
 
-  Padding and the unknown token get no probability, the end the same one at all
-  positions. A head has no bias, so the first coordinate is made one: it is
-  equal in all embeddings and no layer adds to it.
+  Padding and the unknown token get no probability, the end about the same
+  logit everywhere. A head has no bias, so the first coordinate is made one: it
+  is equal in all embeddings and no layer adds to it.
   """
   init, text = jax.random.split(key)
   model = encoder_decoder(config)
