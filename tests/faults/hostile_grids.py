@@ -72,6 +72,7 @@ exclude = [{kind = "b", seed = 1}] => exclude = [{}]; exclude = {}; exclude = 1
 after = ["one"] => after = ['no']; after = ['two']; after = 'one'; after = [1]
   ; after = ['']; wait = ['one']; after = [['one']]
 once = false => once = true; once = 3; once = 'no'; onc = false; once = []
+  ; like = 'no'; like = 'two'; like = ['one']; like = {}; like = ''
 """
 
 

@@ -51,6 +51,7 @@ _STAGE: files.Types = {
   "command": str,
   "exclude": [dict],
   "flags": [str],
+  "like": str,
   "once": bool,
 }
 _LISTS = {name: [] for name in ("after", "exclude", "flags", "gin_files")}
@@ -125,10 +126,17 @@ def read(file: Path, output: Path) -> Grid:
     ) from error
   _check(file, content, _GRID, "title", "stages")
   content = {"seeds": [0], "gin_files": [], "environment": {}, **content}
-  stages = {n: {**_OPTIONAL, **stage} for n, stage in content["stages"].items()}
-  for name, stage in stages.items():
+  stages: dict[str, dict[str, Any]] = {}
+  for name, own in content["stages"].items():
     where = f"{file}: stages.{name}"
     _check_names(where, [name])
+    _check(where, own, _STAGE)
+    like: Mapping[str, Any] = _OPTIONAL
+    if "like" in own:
+      _refuse_unknown(f"{where}.like, a stage above", [own["like"]], stages)
+      like = {**stages[own["like"]], "axes": {}, "exclude": []}
+    stage = {**like, **own, "set": {**like["set"], **own.get("set", {})}}
+    stages[name] = stage
     _check(where, stage, _STAGE, "command")
     _refuse_unknown(where, [stage["command"]], _RESULTS)
     if wrong := [flag for flag in stage["flags"] if flag.startswith("--gin")]:
@@ -136,7 +144,7 @@ def read(file: Path, output: Path) -> Grid:
         f"{where}.flags has {wrong[0]!r}; values stand in `set` and files in"
         " `gin_files`"
       )
-    _refuse_unknown(f"{where}.after", stage["after"], stages)
+    _refuse_unknown(f"{where}.after", stage["after"], content["stages"])
   _check_names(f"{file}: environment", content["environment"])
   needs = {
     name: _needs(x["after"], [x["set"], x["axes"], x["gin_files"]], stages)

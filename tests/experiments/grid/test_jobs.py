@@ -92,6 +92,34 @@ def test_settings_are_those_of_file_stage_and_values_in_this_order(
   assert "LEARNING_RATE=0.001" in online.bindings
 
 
+def test_a_stage_takes_over_all_of_another_but_axes_and_excluded_jobs(read):
+  made = read(
+    GRID
+    + """
+    [stages.losses]
+    like = "distil"
+    gin_files = ["{divergence}.gin"]
+    set = {LEARNING_RATE = 1, DTYPE = "float32"}
+    axes.divergence = ["jsd"]
+    [stages.sizes]
+    like = "losses"
+    gin_files = []
+    """
+  ).jobs
+  (losses,) = (j for j in made if j.name == "seed_1/losses-jsd")
+  assert losses.arguments[0] == "train"
+  assert losses.gin_files[1:] == ["jsd.gin"]
+  assert losses.bindings[1:-1] == [
+    "TEACHER_CHECKPOINT_PATH=/out/teacher",
+    "LEARNING_RATE=1",
+    "DTYPE=float32",
+    "divergence=jsd",
+  ]
+  (sizes,) = (j for j in made if j.name == "seed_1/sizes")
+  assert sizes.bindings[1:-1] == losses.bindings[1:-2]
+  assert sizes.gin_files == losses.gin_files[:1]
+
+
 def test_an_axis_of_two_stages_pairs_their_jobs(read):
   axes = "axes.size = {small = {}, base = {set = {LEARNING_RATE = 1}}}\n"
   stages = f"""
@@ -141,6 +169,7 @@ TWO = 'title = "T"\n[stages.a]\ncommand = "train"\n[stages.b]\n'
       r"stages.b.set.X: 'aa' is not known there; did you mean a",
     ),
     (f'{TWO}command = "train"\nafter = ["c"]', "'c' is not known there"),
+    (f'{TWO}like = "b"', "b.like, a stage above: 'b' is not known there"),
     (
       'title = "T"\n[stages.a]\ncommand = "train"\nafter = ["b"]\n'
       '[stages.b]\ncommand = "train"\nset.X = "{a}"',
