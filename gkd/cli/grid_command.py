@@ -112,9 +112,11 @@ def _settings(job: Job, folder: Path, described: Grid) -> str:
   try:
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
       args = parser.build().parse_args(own)
-  except SystemExit as end:  # of --help, too
-    line = said.getvalue().partition("\n")[0]
-    raise UserError(f"job {job.name}: flags {[*job.flags]}: {line}") from end
+  except SystemExit as end:
+    reason = said.getvalue().partition("\n")[0]
+    if not end.code:
+      reason = "they print help and run nothing; take that flag out"
+    raise UserError(f"job {job.name}: flags {[*job.flags]}: {reason}") from end
   bindings = [b.replace(str(folder), "OUTPUT") for b in job.bindings]
   try:
     if job.command == "cache make":

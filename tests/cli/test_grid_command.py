@@ -120,7 +120,7 @@ def test_values_and_seeds_may_be_added_and_what_is_done_stays(
     ('"train"', '"sample"', "(gkd sample): --gin: nothing reads 'OUTPUT_DIR'"),
     ("{TRAIN", "{BEAM_SIZE = 3, TRAIN", "nothing reads 'BEAM_SIZE'"),
     ('"train"', '"cache make"', "TRAIN_CACHE has no effect: gkd cache make ma"),
-    ('"train"', '"train"\nflags = ["--help"]', "flags ['--help']: usage: gkd"),
+    ('"train"', '"train"\nflags = ["--help"]', "['--help']: they print help"),
     ('"train"', '"train"\nflags = ["\\u0000"]', r"'\x00' is not UTF-8; give"),
     ("XLA_FLAGS", "GKD_CACHE_DIR", "GKD_CACHE_DIR, which `gkd grid` sets its"),
     ("2]", "-2]", "job seed_5/tuned--2 (gkd train): SUBSET_SEED is -2"),
