@@ -43,7 +43,8 @@ _POLLS = 100  # between two notes of the seconds of what is running
 _PLAIN_SECONDS = 30.0  # between two lines where there is no terminal
 _TAIL_BYTES = 4096
 _TAIL_LINES = 8
-_TYPES = {"seconds": (float, int), "settings": str}
+_SECONDS: files.Types = {"seconds": (float, int)}
+_DONE: files.Types = {**_SECONDS, "settings": str}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +68,9 @@ class _Process:
       file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
       return file.read().decode(errors="replace").strip().splitlines()
 
-  def write(self, file: str) -> None:
-    """Keeps its seconds and settings."""
-    content = {"seconds": self.seconds, "settings": self.settings}
+  def write(self, file: str, **more: str) -> None:
+    """Keeps its seconds, and more."""
+    content = {"seconds": self.seconds, **more}
     files.write_json(self.log.with_name(file), content)
 
   def finish(self, resolve: Callable[[Job], str]) -> str:
@@ -83,7 +84,7 @@ class _Process:
       resolve(self.job)  # it read its files some time after the first check
     except UserError as error:
       return f"FAILED  {self.job.name}: {error}"
-    self.write(DONE_FILE)
+    self.write(DONE_FILE, settings=self.settings)
     return ""
 
 
@@ -93,15 +94,15 @@ def read_done(job: Job, folder: Path) -> dict | None:
   Raises:
     UserError: the file is damaged.
   """
-  return _read(folder / job.name / DONE_FILE, "the job runs again")
+  return _read(folder / job.name / DONE_FILE, _DONE, "the job runs again")
 
 
-def _read(file: Path, then: str) -> dict | None:
+def _read(file: Path, types: files.Types, then: str) -> dict | None:
   if not file.exists():
     return None
   remedy = f"delete it, and {then}"
   content = files.read_json(file, {}, remedy)
-  files.check_types(file, content, _TYPES, remedy, required=True)
+  files.check_types(file, content, types, remedy, required=True)
   return content
 
 
@@ -182,7 +183,9 @@ def _start(
   command = [*PROGRAM, *job.arguments]
   log = folder / job.name / LOG_FILE
   log.parent.mkdir(parents=True, exist_ok=True)
-  before = _read(log.with_name(SECONDS_FILE), "its seconds begin at 0")
+  before = _read(
+    log.with_name(SECONDS_FILE), _SECONDS, "its seconds begin at 0"
+  )
   with log.open("ab") as output:
     output.write(f"$ {shlex.join(command)}\n".encode())
     output.flush()
