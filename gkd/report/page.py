@@ -9,6 +9,7 @@ same page. What it looks like stands in page.html.j2, style.css and sort.js.
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import html
 import json
 import os
 import re
@@ -104,7 +105,6 @@ def _environment() -> jinja2.Environment:
     "duration": formats.duration,
     "excerpt": formats.excerpt,
     "drawing_notes": pictures.drawing_notes,
-    "json": lambda x: json.dumps(x, indent=2, ensure_ascii=False),
     "number": formats.number,
     # None is a token that the teacher excludes.
     "surprise": lambda nats: (
@@ -130,7 +130,8 @@ def render(collection: read.Collection) -> str:
     (sum(run.is_evaluation for run in runs), "evaluation", "evaluations"),
     (len(table.rows), "row of results", "rows of results"),
   )
-  first_seeds = [arm.runs[0] for arm in arms.by_arm(runs)]
+  all_arms = arms.by_arm(runs)
+  first_seeds = [arm.runs[0] for arm in all_arms]
   runs_table, score_tables = tables.run_tables(runs)
   template = _environment().get_template("page.html.j2")
   return template.render(
@@ -149,6 +150,7 @@ def render(collection: read.Collection) -> str:
     written=fingerprints.written(runs),
     predictions=_predictions(first_seeds),
     first_seeds=first_seeds,
+    configurations=_configurations(all_arms),
   ).lstrip()
 
 
@@ -179,6 +181,32 @@ def disagreements_first(runs: Sequence[Mapping[Any, Mapping]]) -> list[Any]:
 
   chosen = sorted(common, key=agree)[:_NUM_EXAMPLES]
   return [row for row in common if row in chosen]
+
+
+def _configurations(
+  all_arms: Sequence[arms.Arm],
+) -> dict[str, list[tuple[str, Sequence[Mapping], markupsafe.Markup]]]:
+  """{arm: (run, starts, config.gin and run.json)}.
+
+  Of all seeds but the first only the lines that the first does not have.
+  """
+  found = {}
+  for arm in all_arms:
+    parts, known = [], set()
+    for run in arm.runs:
+      text = run.config_text.strip()
+      if run.about:
+        about = json.dumps(run.about, indent=2, ensure_ascii=False)
+        # It may hold the configuration of a run that wrote its texts.
+        text += "\n# run.json\n" + about.replace("\\n", "\n")
+      lines = [line for line in text.split("\n") if line not in known]
+      known = known or set(lines)
+      # Quotes are many, and need no escape outside of a tag.
+      shown = html.escape("\n".join(lines).strip(), quote=False)
+      parts.append((run.title, run.starts, markupsafe.Markup(shown)))
+    if any(text for *_, text in parts):
+      found[arm.name] = parts
+  return found
 
 
 def breakable(name: str) -> markupsafe.Markup:

@@ -114,21 +114,30 @@ def _slim(svg: str) -> str:
   for unused in (
     r"<metadata>.*?</metadata>",
     r"<!--.*?-->",
+    r'<path d="[^"]*" style="fill: none"/>',
     r"<defs>\s*<style.*?</style>\s*</defs>",
     r"; font-family: [^;\"]*|font-family: [^;\"]*; ",
     r' transform="rotate\(-0 [^"]*\)"',
   ):
     svg = re.sub(unused, "", svg, flags=re.DOTALL)
-  # A hundredth of a point is less than can be seen.
+  # A tenth of a point is less than can be seen.
   svg = re.sub(
-    r"<[^>]+>",
-    lambda tag: re.sub(
-      r"-?\d+\.\d{3,}", lambda x: f"{float(x.group()):.2f}", tag.group()
+    r' (?:d|x|y|width|height|transform)="[^"]*"',
+    lambda place: re.sub(
+      r"-?\d+\.\d{2,}", lambda x: f"{float(x.group()):.1f}", place.group()
     ),
+    svg,
+  )
+  svg = re.sub(
+    r' d="[^"]*"',
+    lambda path: re.sub(r"\s*([MLCQz])\s*|\s+(?=-)", r"\1", path.group()),
     svg,
   )
   used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
   svg = re.sub(
     r' id="([^"]+)"', lambda m: m.group() * (m.group(1) in used), svg
   )
+  # A group of one element without attributes is that element.
+  element = r"<text[^>]*>[^<]*</text>|<path[^>]*/>"
+  svg = re.sub(rf"<g>\s*({element})?\s*</g>|<g/>", r"\1", svg)
   return re.sub(r"\s*\n\s*", "\n", svg)

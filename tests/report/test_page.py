@@ -252,6 +252,18 @@ def test_page_of_one_bare_run_has_no_empty_section(tmp_path):
     assert title not in text
 
 
+def test_a_seed_beside_the_first_has_only_the_lines_that_differ(tmp_path):
+  for seed in (0, 1):
+    about = {"settings": {"seed": seed}, "config": f'"\nSEED = {seed}\nR = 5'}
+    lines = [{"step": 1, "train/loss": 1.0}]
+    config = f"RANDOM_SEED = {seed}\nRATE = 5\n"
+    write(tmp_path / str(seed) / "kd", lines, about=about, config=config)
+  source, text = report(tmp_path)
+  assert source.count("RATE = 5") == source.count("R = 5") == 1
+  words = 'kd, seed 1 differs: RANDOM_SEED = 1 "seed": 1 SEED = 1'
+  assert f"Lines in which {words}" in text
+
+
 def test_plots_are_written_as_png(tmp_path):
   folder = set_of_runs(tmp_path)
   paths = page.write_plots(read_runs([str(folder)]), str(folder / "plots"))

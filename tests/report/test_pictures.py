@@ -57,6 +57,9 @@ def test_svg_has_the_colours_of_the_page_and_leaves_its_size_to_it(chart):
   colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", svg))
   assert {c for c in colours if not c.startswith("var(")} <= {"none"}
   assert {"var(--s0)", "var(--ink)"} <= colours
+  for path in re.findall(r' d="([^"]*)"', svg):
+    numbers = re.findall(r"-?\d+(?:\.\d+)?", path)
+    assert len(numbers) % 2 == 0, path  # none has run into the next
 
 
 def test_ids_differ_between_charts_and_references_resolve():
