@@ -28,15 +28,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-# {name: in words}.
-SCORES = {
-  "memorised": "{:.0%} of the gain on the trained texts, on log axes, does not"
-  " reach held-out prompts",
-  "gap_growth": "held-out over trained distance has grown {:.2f} times",
-  "repeats": "each fixed text was used {:.1f} times",
-  "z": "held-out distance is {:.1f} standard deviations above its power law",
-  "delta_bic": "the evidence for an upward bend is {:.1f} (ΔBIC)",
-}
 WINDOW = 12  # evaluations that a power law is fitted to, at most
 MIN_POINTS = 8  # and at least
 # The gain is that of the last updates, a third of all before it to now, and at
@@ -51,6 +42,36 @@ _BASELINE = 5  # first ratios, whose median counts as no gap
 _SEGMENT = (
   3  # least points of a line on each side of a change, the knot in both
 )
+
+
+class Score(NamedTuple):
+  """What speaks for a departure.
+
+  Attributes:
+    words: of its value.
+    needs_trained: whether it is of the distance on the trained texts.
+  """
+
+  words: str
+  needs_trained: bool = False
+
+
+SCORES = {
+  "memorised": Score(
+    "{:.0%} of the gain on the trained texts, on log axes, does not reach"
+    " held-out prompts",
+    needs_trained=True,
+  ),
+  "gap_growth": Score(
+    "held-out over trained distance has grown {:.2f} times",
+    needs_trained=True,
+  ),
+  "repeats": Score("each fixed text was used {:.1f} times"),
+  "z": Score(
+    "held-out distance is {:.1f} standard deviations above its power law"
+  ),
+  "delta_bic": Score("the evidence for an upward bend is {:.1f} (ΔBIC)"),
+}
 
 
 class Series(NamedTuple):

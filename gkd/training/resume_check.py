@@ -24,7 +24,7 @@ from gkd.models import registry
 from gkd.models.t5 import T5Config
 from gkd.structured_settings import Difference
 from gkd.text import tokenizer_folder
-from gkd.training import guard
+from gkd.training import guard_controller
 from gkd.training import run_description
 from gkd.training.run import Run
 from gkd.training.writers import METRICS_FILE
@@ -43,7 +43,7 @@ _REPLACED = (
   "checkpoints",
   PREDICTIONS_FOLDER,
   SAMPLES_FOLDER,
-  guard.FILE_NAME,
+  guard_controller.FILE_NAME,
   metric_infos.FILE_NAME,
   run_description.CONFIG_FILE,
   run_description.MODEL_INFO_FILE,

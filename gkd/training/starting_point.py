@@ -9,11 +9,11 @@ import jax
 from gkd import partitioning
 from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import Store
-from gkd.training import guard as guards
+from gkd.training import guard_controller
 from gkd.training import sample_logging
 from gkd.training import state as states
 from gkd.training import writers
-from gkd.training.guard import Controller
+from gkd.training.guard_controller import Controller
 from gkd.training.run import Run
 from gkd.training.state import TrainState
 from gkd.types import Model
@@ -51,11 +51,11 @@ def guard(run: Run, start: int, metadata: Mapping[str, Any]) -> Controller:
 
   An evaluation that was due after it may have been made by an earlier start.
   """
-  saved = metadata.get(guards.NOTE, {})
+  saved = metadata.get(guard_controller.NOTE, {})
   if metadata.get("pending_eval") and writers.has_values(
     run.folder, start, "guard/"
   ):
-    saved = {**saved, **guards.read_history(run.folder, start)}
+    saved = {**saved, **guard_controller.read_history(run.folder, start)}
   return Controller(
     run.guard,
     metric=run.followed_metric,
@@ -78,7 +78,7 @@ def is_over(run: Run, start: int, missing: set[str], guard: Controller) -> bool:
       "%s stays as it was after step %d: its guard has seen teacher hacking and"
       " GUARD is 'stop', see %s; to go on set GUARD to 'warn', 'go_online' or"
       " 'off'",
-      *(run.folder, start, guards.FILE_NAME),
+      *(run.folder, start, guard_controller.FILE_NAME),
     )
   return guard.is_stopped
 

@@ -12,8 +12,8 @@ from gkd.checkpoints.store import Store
 from gkd.losses.objective import CrossEntropy
 from gkd.metrics import Mean
 from gkd.training import loop
-from gkd.training.guard import Controller
 from gkd.training.guard import Guard
+from gkd.training.guard_controller import Controller
 from gkd.training.preemption import Interrupted
 from gkd.training.rollout import Rollout
 from gkd.types import UserError

@@ -21,7 +21,7 @@ import numpy as np
 
 from gkd import files
 from gkd.training import departure
-from gkd.training import guard
+from gkd.training import guard_controller
 from gkd.training import writers
 from gkd.training.guard import Guard
 from gkd.types import UserError
@@ -72,7 +72,7 @@ class Rates(NamedTuple):
 
 def read(folder: str | os.PathLike, metric: str, rise: float) -> Recorded:
   """The run of a folder; `rise_step` says what `rise` of `metric` means."""
-  file = Path(folder) / guard.FILE_NAME
+  file = Path(folder) / guard_controller.FILE_NAME
   remedy = "give runs that their guard followed for eight evaluations"
   found = files.read_json(file, {}, remedy)
   types = {"series": dict.fromkeys(_NAMES, list)}
