@@ -51,7 +51,7 @@ _T5 = {
 _BIAS = 4.0  # the deviation of the other coordinates is 1
 # The oracle answers those of `train`, which teacher and student learn from
 # before they are distilled on others.
-_PROMPTS = {"train": 2_000, "distillation": 800, "validation": 1_000}
+_PROMPTS = {"train": 4_000, "distillation": 800, "validation": 1_000}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
