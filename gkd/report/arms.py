@@ -25,6 +25,9 @@ from gkd.report.metric_info import Curve
 from gkd.report.metric_info import Metric
 from gkd.report.metric_info import Score
 
+# More arms than these share no chart where an axis of a grid divides them, and
+# a report of them says the most important first.
+MAX_TOGETHER = 6
 _SEED = "seed"
 # The model of a role, where each seed has one of its own.
 _OF_SEED = "of the seed"
@@ -121,6 +124,18 @@ def by_arm(runs: Iterable[Run]) -> list[Arm]:
   for run in runs:
     members[run.arm or run.name].append(run)
   return [Arm(*item) for item in members.items()]
+
+
+def seed_means(runs: Iterable[Run], metric: Metric) -> list[float]:
+  """Mean last value of each seed, as of a teacher that its runs share."""
+  of_seeds = collections.defaultdict(list)
+  for run in runs:
+    of_seeds[run.settings.get(_SEED)] += finite([run.last(metric)])
+  return [mean(values) for values in of_seeds.values() if values]
+
+
+def are_many(runs: Iterable[Run]) -> bool:
+  return len(by_arm(runs)) > MAX_TOGETHER
 
 
 def metrics_of(runs: Iterable[Run]) -> set[Metric]:

@@ -74,7 +74,8 @@ class Chart:
   y_scale: Scale = "linear"
   is_path: bool = False  # lines that may go back, with a dot at the end
   is_downsampled: bool = False  # whether long lines are drawn in bins
-  has_own_lines: bool = False  # which are not the arms of the report
+  has_own_lines: bool = False  # named beside it, not once for the report
+  is_folded: bool = False  # drawn below what one reads first
 
   def with_linear_axis(self) -> "Chart":
     """The same curves on a linear horizontal axis."""

@@ -21,9 +21,6 @@ from gkd.report.charts import Chart
 from gkd.report.charts import Series
 from gkd.report.metric_info import Score
 
-# More arms than these are drawn in a chart for each value of an axis.
-_MAX_ARMS = 6
-
 
 def measured(runs: Sequence[arms.Run]) -> list[Score]:
   """The student's distances to other models that belong into a summary."""
@@ -100,7 +97,7 @@ def by_axis(chart: Chart, axes: Mapping[str, Mapping]) -> Iterator[Chart]:
   own = [
     axes[one.name]
     for one in chart.series
-    if one.name in axes and not one.is_reference
+    if one.name in axes and not one.is_reference and len(one.xs) > 1
   ]
 
   def fullest(axis: str) -> int:
@@ -108,7 +105,9 @@ def by_axis(chart: Chart, axes: Mapping[str, Mapping]) -> Iterator[Chart]:
 
   names = sorted({axis for of in own for axis in of})
   axis = min(names, key=fullest, default="")
-  if len(own) <= _MAX_ARMS or not axis or fullest(axis) == len(own):
+  are_many = len(own) > arms.MAX_TOGETHER
+  chart = dataclasses.replace(chart, has_own_lines=are_many)
+  if not are_many or not axis or fullest(axis) == len(own):
     yield chart
     return
   for value in dict.fromkeys(of.get(axis) for of in own):
@@ -116,7 +115,7 @@ def by_axis(chart: Chart, axes: Mapping[str, Mapping]) -> Iterator[Chart]:
     series = [
       dataclasses.replace(one, is_context=one.name in others)
       for one in chart.series
-      if not (one.is_reference and one.name in others)
+      if one.name not in others or not (one.is_reference or len(one.xs) < 2)
     ]
     place = f"without {axis}" if value is None else f"{axis} {value}"
     yield dataclasses.replace(

@@ -11,6 +11,7 @@ from matplotlib.ticker import NullLocator
 from matplotlib.ticker import StrMethodFormatter
 from matplotlib.ticker import SymmetricalLogLocator
 
+from gkd.report import arms
 from gkd.report.charts import Chart
 from gkd.report.charts import Series
 
@@ -67,6 +68,9 @@ def _draw_lines(
   axes: Axes, chart: Chart, colours: Sequence[str], ink: str
 ) -> None:
   few, is_path = len(chart.series) <= 6, chart.is_path
+  own = [
+    one for one in chart.series if not (one.is_context or one.is_reference)
+  ]
   for series in chart.series:
     colour = ink
     if series.colour is not None:
@@ -86,7 +90,8 @@ def _draw_lines(
         style |= {"marker": "o", "markevery": [marked]}
       axes.plot(series.xs, series.ys, linewidth=1.1, **style)
       continue
-    if series.low:
+    # More bands than these hide each other.
+    if series.low and len(own) <= arms.MAX_TOGETHER:
       band = {"alpha": 0.16 if few else 0.09, "linewidth": 0}
       axes.fill_between(
         series.xs, series.low, series.high, color=colour, **band
@@ -127,9 +132,11 @@ def _scale_axes(axes: Axes, chart: Chart) -> None:
   levels = {y for one in chart.series for y in (*one.ys, *one.low, *one.high)}
   if chart.y_scale == "log":
     axes.set_yscale("log")
-    # Less than a decade has at most one power of ten.
-    subs = (1.0, 2.0, 3.0, 5.0) if max(levels) < 10 * min(levels) else (1.0,)
-    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
+    # Less than a decade has at most one power of ten; a third of it, no other.
+    decade = max(levels) / min(levels) / 10
+    subs = (1.0, 2.0, 3.0, 5.0) if decade < 1 else (1.0,)
+    ticks = LogLocator(subs=subs, numticks=6)
+    axes.yaxis.set_major_locator(MaxNLocator(4) if decade < 0.3 else ticks)
     axes.yaxis.set_minor_locator(NullLocator())
   elif len(levels) == 1:
     # No axis of tiny differences.

@@ -40,12 +40,13 @@ def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
   drawn = [chart for chart in drawn if chart]
   scales = {chart.x_scale for chart in drawn}
   for chart in drawn:
-    yield dataclasses.replace(
+    panel = dataclasses.replace(
       chart,
       slug=f"{chart.slug}_epochs",
       x_label="passes over the data",
       x_scale="log" if "log" in scales else "linear",
     )
+    yield from distances.by_axis(panel, {run.arm: run.axes for run in runs})
 
 
 def _over_epochs(run: arms.Run, pairs: Sequence[tuple]) -> arms.Run:

@@ -62,7 +62,10 @@ def spread(values: Sequence[float], decimals: int | None = None) -> str:
     if mean:
       decimals = min(decimals, 3 - math.floor(math.log10(abs(mean))))
     decimals = max(0, decimals)
-  return f"{mean:,.{decimals}f} ± {deviation:.{decimals}f}"
+  elif not round(deviation, decimals):
+    # As many as its first digit needs: ± 0.00 would say that all are equal.
+    decimals = min(decimals + 2, -math.floor(math.log10(deviation)))
+  return f"{mean:,.{decimals}f} ± {deviation:,.{decimals}f}"
 
 
 def interval(

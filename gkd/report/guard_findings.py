@@ -9,8 +9,11 @@ from collections.abc import Sequence
 import math
 
 from gkd.report import arms
+from gkd.report import formats
 from gkd.report.charts import Chart
 from gkd.report.charts import Series
+from gkd.report.tables import Cell
+from gkd.report.tables import Table
 
 # Of guard.json; null or absent where there is none.
 TYPES = {
@@ -29,6 +32,36 @@ def charts(runs: Iterable[arms.Run]) -> tuple[list[Chart], list[Chart]]:
   guarded = [run for run in runs if run.guard.get("series")]
   alarmed = [_chart(run) for run in guarded if run.guard.get("alarm")]
   return alarmed, [_chart(x) for x in guarded if not x.guard.get("alarm")]
+
+
+def table(runs: Iterable[arms.Run]) -> Table | None:
+  """A row for each arm with a guard: alarms, onsets, and words."""
+  rows = []
+  for arm in arms.by_arm(run for run in runs if run.guard.get("series")):
+    alarmed = [run for run in arm.runs if run.guard.get("alarm")]
+    onsets = [run.guard["alarm"]["onset"] for run in alarmed]
+    example = (alarmed or arm.runs)[0]
+    rows.append(
+      [
+        arm.name,
+        f"{len(alarmed)} of {len(arm.runs)}",
+        formats.spread(onsets, 0),
+        example.guard.get("words") or "",
+      ]
+    )
+  if not rows:
+    return None
+  return Table(
+    title="Alarms of the guard",
+    header=[
+      "run",
+      "seeds with an alarm",
+      "suspected from update",
+      "in words, one seed",
+    ],
+    rows=[list(map(Cell, row)) for row in rows],
+    numeric=[False, False, True, False],
+  )
 
 
 def _chart(run: arms.Run) -> Chart:
@@ -70,5 +103,5 @@ def _line(
   values: Sequence[float | None],
 ) -> Series:
   """Of the values that have a logarithm."""
-  points = [(x, y) for x, y in zip(steps, values, strict=False) if y]
+  points = [(x, y) for x, y in zip(steps, values, strict=False) if y and y > 0]
   return Series(name, colour, [y for _, y in points], [x for x, _ in points])

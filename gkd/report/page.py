@@ -29,6 +29,7 @@ from gkd.report import guard_findings
 from gkd.report import pictures
 from gkd.report import read
 from gkd.report import results
+from gkd.report import sections
 from gkd.report import tables
 from gkd.report import turns
 
@@ -132,7 +133,17 @@ def render(collection: read.Collection) -> str:
   )
   all_arms = arms.by_arm(runs)
   first_seeds = [arm.runs[0] for arm in all_arms]
+  are_many = arms.are_many(runs)
   runs_table, score_tables = tables.run_tables(runs)
+  turn_tables = turns.run_tables(runs)
+  shown = [*filter(None, [runs_table]), *score_tables, *turn_tables]
+  folded: list[tables.Table] = []
+  later_sections, first_sections = dict(collection.sections), {}
+  if are_many and turn_tables:
+    folded = [table for table in shown if table is not turn_tables[0]]
+    shown = turn_tables[:1]
+    if paths := later_sections.pop(sections.PATHS, None):
+      first_sections = {sections.PATHS: paths}
   template = _environment().get_template("page.html.j2")
   return template.render(
     meta=table.meta,
@@ -140,17 +151,22 @@ def render(collection: read.Collection) -> str:
     results_table=table.rows and results.table(table),
     results_charts=results.charts(table),
     runs=runs,
+    are_many=are_many,
+    of_first_seed="; from the first seed" * (len(first_seeds) < len(runs)),
     runs_table=runs_table,
-    score_tables=[*score_tables, *turns.run_tables(runs)],
+    tables=shown,
+    folded_tables=folded,
     status_notes=list(tables.status_notes(runs, collection.empty)),
-    sections=collection.sections,
+    first_sections=first_sections,
+    sections=later_sections,
     legend_of_arms=curves.legend(runs),
-    guard_charts=guard_findings.charts(runs),
+    guard_table=guard_findings.table(runs) if are_many else None,
+    guard_charts=guard_findings.charts(first_seeds if are_many else runs),
     contents=fingerprints.contents(runs),
     written=fingerprints.written(runs),
     predictions=_predictions(first_seeds),
     first_seeds=first_seeds,
-    configurations=_configurations(all_arms),
+    configurations=_configurations(all_arms, are_many),
   ).lstrip()
 
 
@@ -184,26 +200,33 @@ def disagreements_first(runs: Sequence[Mapping[Any, Mapping]]) -> list[Any]:
 
 
 def _configurations(
-  all_arms: Sequence[arms.Arm],
+  all_arms: Sequence[arms.Arm], are_many: bool
 ) -> dict[str, list[tuple[str, Sequence[Mapping], markupsafe.Markup]]]:
   """{arm: (run, starts, config.gin and run.json)}.
 
-  Of all seeds but the first only the lines that the first does not have.
+  Of all seeds but the first only the lines that the first does not have, and of
+  many arms only the lines of run.json that the first arm does not have.
   """
   found = {}
+  common: set[str] = set()
   for arm in all_arms:
     parts, known = [], set()
     for run in arm.runs:
-      text = run.config_text.strip()
-      if run.about:
-        about = json.dumps(run.about, indent=2, ensure_ascii=False)
-        # It may hold the configuration of a run that wrote its texts.
-        text += "\n# run.json\n" + about.replace("\\n", "\n")
-      lines = [line for line in text.split("\n") if line not in known]
-      known = known or set(lines)
+      # It may hold the configuration of a run that wrote its texts.
+      about = json.dumps(run.about, indent=2, ensure_ascii=False)
+      about_lines = about.replace("\\n", "\n").split("\n") if run.about else []
+      title = "# run.json" + ", lines that differ from the first's" * bool(
+        common
+      )
+      lines = run.config_text.strip().split("\n") + [title] * bool(run.about)
+      lines += [line for line in about_lines if line not in common]
+      shown = "\n".join(line for line in lines if line not in known).strip()
+      known = known or {*lines}
       # Quotes are many, and need no escape outside of a tag.
-      shown = html.escape("\n".join(lines).strip(), quote=False)
-      parts.append((run.title, run.starts, markupsafe.Markup(shown)))
+      shown = markupsafe.Markup(html.escape(shown, quote=False))
+      parts.append((run.title, run.starts, shown))
+      if are_many:
+        common = common or {*about_lines}
     if any(text for *_, text in parts):
       found[arm.name] = parts
   return found

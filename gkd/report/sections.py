@@ -1,7 +1,10 @@
 """The charts of runs, section by section in reading order."""
 
 import collections
+from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Sequence
+import dataclasses
 import os
 import tomllib
 
@@ -15,15 +18,53 @@ from gkd.report import formats
 from gkd.report import grid_axes
 from gkd.report import metric_info
 from gkd.report.charts import Chart
+from gkd.report.metric_info import Metric
+from gkd.report.metric_info import Score
 
-_PATHS = "Evaluation: one distance against another"
+PATHS = "Evaluation: one distance against another"
 _EPOCHS = "Evaluation: over epochs"
 _LAWS = "Evaluation: power laws"
 _MORE = "More"
+_DETAILS = {"Student-generated data", "Optimizer", "Time and memory"}
 
 
 def sections(runs: Sequence[arms.Run]) -> dict[str, list[Chart]]:
-  """{section: charts} in reading order, without those that have no points."""
+  """{section: charts} in reading order, without those that have no points.
+
+  Of many arms the first distance is above the fold, and how training went.
+  """
+  folded = {_MORE}
+  further: set[Metric] = set()
+  if arms.are_many(runs):
+    folded |= _DETAILS
+    names = [score.metric for score in distances.measured(runs)]
+    further = {
+      metric
+      for metric in arms.metrics_of(runs)
+      if isinstance(metric, Score) and metric.metric in {*names} - {*names[:1]}
+    }
+  drawn = _sections(
+    [_restricted(run, run.metrics.keys() - further) for run in runs]
+  )
+  for name in drawn.keys() & folded:
+    drawn[name] = _folded(drawn[name])
+  below = _sections([_restricted(run, further) for run in runs])
+  below.pop(_EPOCHS, None)  # the same curves on another axis
+  for name, charts in below.items():
+    drawn.setdefault(name, []).extend(_folded(charts))
+  return drawn
+
+
+def _restricted(run: arms.Run, metrics: Collection[Metric]) -> arms.Run:
+  chosen = {name: run.metrics[name] for name in run.metrics if name in metrics}
+  return dataclasses.replace(run, metrics=chosen)
+
+
+def _folded(charts: Iterable[Chart]) -> list[Chart]:
+  return [dataclasses.replace(chart, is_folded=True) for chart in charts]
+
+
+def _sections(runs: Sequence[arms.Run]) -> dict[str, list[Chart]]:
   drawn: dict[str, list[Chart | None]] = collections.defaultdict(list)
   more = []
   metrics = arms.metrics_of(runs)
@@ -45,7 +86,7 @@ def sections(runs: Sequence[arms.Run]) -> dict[str, list[Chart]]:
     else:
       title = f"Evaluation: {metric_info.describe(score, scores)}"
       more.append(curves.chart(runs, score, title, note))
-  drawn[_PATHS] += distances.charts(runs)
+  drawn[PATHS] += distances.charts(runs)
   drawn[_EPOCHS] += epochs.charts(runs)
   drawn[_LAWS] += convergence.charts(runs)
   drawn |= grid_axes.sections(runs)

@@ -15,6 +15,7 @@ from gkd.report.arms import by_arm
 from gkd.report.arms import finite
 from gkd.report.arms import mean
 from gkd.report.arms import metrics_of
+from gkd.report.arms import seed_means
 from gkd.report.metric_info import Score
 
 # With more columns of scores a table is no summary.
@@ -211,8 +212,10 @@ def _score_columns(
 
 def _score(arm: Arm, score: Score) -> str:
   """Spread over seeds; of a single value, the interval over its examples."""
-  values, decimals = arm.values(score), metric_info.DECIMALS.get(score.unit)
-  is_single = len(arm.runs) == 1 or score.role != "student"
+  decimals = metric_info.DECIMALS.get(score.unit)
+  is_own = score.role == "student"
+  values = arm.values(score) if is_own else seed_means(arm.runs, score)
+  is_single = len(arm.runs) == 1 or not is_own
   if is_single and len(set(values)) == 1:
     run = next(run for run in arm.runs if math.isfinite(run.last(score)))
     low, high = map(run.last, score.bounds)

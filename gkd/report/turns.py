@@ -18,7 +18,7 @@ from gkd.report.metric_info import Score
 from gkd.report.tables import Cell
 from gkd.report.tables import Table
 
-# Per cent above the lowest value that are more than noise.
+# Per cent above the lowest of all evaluations; less may be noise.
 _RISE = 5.0
 
 
@@ -60,7 +60,7 @@ def _table(
   rows = [
     [name, "–", "–", formats.spread(own, decimals), "–", "–", "–"]
     for name, others in tables.references(runs, [far]).items()
-    if (own := arms.finite(run.last(others[far]) for run in runs))
+    if (own := arms.seed_means(runs, others[far]))
   ]
   for arm in arms.by_arm(runs):
     turns = [turn for run in arm.runs if (turn := _turn(run, nears, far))]
@@ -87,8 +87,10 @@ def _table(
     "in words",
   ]
   note = (
-    "Meanwhile: from the update of the lowest value to the end. A rise counts"
-    f" from {_RISE:g} % on."
+    f"A student that ends further from the {far.compared_with} than it was, but"
+    f" closer to the {role}, has learned the mistakes of the latter. Meanwhile:"
+    " from the update of the lowest value to the end. A rise counts from"
+    f" {_RISE:g} % on."
   )
   if any("±" in text for row in rows for text in row):
     note += " Mean ± sample standard deviation over the seeds."
@@ -134,9 +136,12 @@ def _in_words(turns: Sequence[_Turn], near: str, far: str) -> str:
   risen = [turn for turn in turns if turn.rise >= _RISE]
   if not risen:
     return f"no rise: ends within {_RISE:g} % of its lowest"
-  is_closer = arms.mean([turn.meanwhile for turn in risen]) < 0
-  words = f"away from the {far} "
-  words += f"and closer to the {near}" if is_closer else f"and from the {near}"
-  if len(turns) > 1:
-    words += f", in {len(risen)} of {len(turns)} seeds"
-  return words
+  closer = [turn for turn in risen if turn.meanwhile < 0]
+  in_seeds = f" in {len(risen)} of {len(turns)} seeds" if len(turns) > 1 else ""
+  if len(closer) not in (0, len(risen)):
+    return (
+      f"away from the {far}{in_seeds}, and closer to the {near} in"
+      f" {len(closer)} of these"
+    )
+  place = f"and closer to the {near}" if closer else f"and from the {near}"
+  return f"away from the {far} {place}{in_seeds and ','}{in_seeds}"

@@ -71,6 +71,18 @@ def test_each_task_and_split_has_a_section():
   }
 
 
+def test_of_many_arms_one_distance_and_the_training_are_above_the_fold():
+  metrics = [kl(), kl(metric="jsd"), "train/loss", "train/grad_norm", "odd"]
+  runs = [run(f"{n}", {m: [2.0, 1.0] for m in metrics}) for n in range(7)]
+
+  def folded(runs):
+    drawn = sections.sections(runs).values()
+    return [c.title for charts in drawn for c in charts if c.is_folded]
+
+  assert folded(runs) == ["JSD", "Gradient norm", "odd"]
+  assert folded(runs[:6]) == ["odd"]
+
+
 def test_distances_to_different_teachers_share_no_chart():
   runs = [run(name, {kl(name): [1.0, 2.0]}) for name in "xy"]
   (section,) = sections.sections(runs).values()

@@ -6,6 +6,8 @@ import pytest
 
 from gkd.report import distances
 from gkd.report import pictures
+from gkd.report.charts import Chart
+from gkd.report.charts import Series
 from tests.report.example_runs import kl
 from tests.report.example_runs import run
 
@@ -71,10 +73,20 @@ def test_many_paths_are_divided_by_an_axis_with_the_others_in_grey():
   shown = [one.name for one in found[2].series if not one.is_context]
   assert shown == ["offline-5", "online-5"]
   assert len(found[2].series) == len(runs)
+  assert found[2].has_own_lines  # the many arms are not named
   (whole,) = distances.charts(runs[:6])
   assert not any(one.is_context for one in whole.series)
   (*_, last) = distances.charts([*runs, run("b", {NEAR: [2, 1], FAR: [3, 2]})])
   assert last.title.endswith(", without size")
+
+
+def test_a_line_of_one_point_has_no_chart_of_its_own():
+  lines = [Series(f"{n}", n, [1.0, 2.0], [1, 2]) for n in range(8)]
+  lines.append(Series("point", 8, [1.0], [1]))
+  axes = {line.name: {"size": line.colour // 4} for line in lines}
+  drawn = list(distances.by_axis(Chart("a", "A", "", "lines", lines), axes))
+  assert [chart.title for chart in drawn] == ["A, size 0", "A, size 1"]
+  assert all(len(chart.series) == 8 for chart in drawn)
 
 
 def test_paths_of_several_teachers_have_titles_of_their_own():

@@ -36,6 +36,21 @@ def test_band_is_drawn_from_the_lowest_to_the_highest():
   assert corners == {(1, 1), (1, 4), (2, 2.5), (2, 3.5)}
 
 
+def test_bands_of_many_lines_would_hide_each_other():
+  series = [
+    Series("a", n, [2.0, 3.0], [1, 2], [1, 2], [3, 4]) for n in range(7)
+  ]
+  assert not _axes(series).collections
+  assert len(_axes(series[:6]).collections) == 6
+
+
+def test_log_axis_of_less_than_a_decade_has_several_ticks():
+  for top in (1.1, 7.0):
+    axes = _axes([Series("a", 0, [0.75, top], [1, 2])], y_scale="log")
+    bottom, top = axes.get_ylim()
+    assert sum(bottom <= y <= top for y in axes.get_yticks()) >= 3
+
+
 def test_level_of_the_teacher_goes_across_the_chart_and_a_curve_does_not():
   run = Series("a", 0, [1.0, 2.0], [10, 20])
   for ys, points in (

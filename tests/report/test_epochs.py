@@ -1,5 +1,7 @@
 """Curves over passes through the data."""
 
+import dataclasses
+
 from gkd.report import epochs
 from tests.report.example_runs import kl
 from tests.report.example_runs import run
@@ -35,6 +37,17 @@ def test_a_model_that_several_teachers_share_has_one_panel():
     "Forward KL to the oracle",
     "Forward KL to the teacher b",
   ]
+
+
+def test_panels_of_many_arms_are_divided_by_an_axis():
+  runs = [trained(f"{n}", 20) for n in range(8)]
+  runs = [
+    dataclasses.replace(one, axes={"size": n % 2}) for n, one in enumerate(runs)
+  ]
+  loss, other, *_ = epochs.charts(runs)
+  assert loss.title == "Training loss, size 0"
+  shown = [line.name for line in other.series if not line.is_context]
+  assert shown == ["1", "3", "5", "7"]
 
 
 def test_without_a_third_model_there_are_none():

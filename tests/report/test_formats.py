@@ -36,6 +36,9 @@ def test_spread_is_the_sample_standard_deviation():
   assert deviation == pytest.approx(np.std(values, ddof=1), abs=0.05)
   assert formats.spread(values, 1) == "52.6 ± 1.7"
   assert formats.spread([3.0, 3.0], 2) == "3.00"
+  # A deviation of 0.00 would say that all are equal.
+  assert formats.spread([0.148, 0.152], 2) == "0.150 ± 0.003"
+  assert formats.spread([0.3, 0.3 + 1e-12], 2) == "0.3000 ± 0.0000"
   assert formats.spread([]) == "–"
 
 

@@ -37,6 +37,23 @@ def test_an_alarm_shows_the_law_from_its_window_on_and_the_onset():
   assert (chart.x_scale, chart.y_scale) == ("log", "log")
 
 
+def test_values_without_a_logarithm_are_left_out():
+  values = {"steps": [1, 2], "held_out": [-0.1, 0.2], "trained": [None, 0.0]}
+  found = {"words": "Seen nothing.", "series": values}
+  _, (chart,) = guard_findings.charts([run("a", guard=found)])
+  (line,) = chart.series
+  assert (line.xs, line.ys) == ([2], [0.2])
+
+
+def test_the_table_counts_the_alarms_of_an_arm():
+  quiet = FOUND | {"alarm": None, "words": "Seen nothing."}
+  runs = [run(f"{n}", guard=g, arm="a") for n, g in enumerate((quiet, FOUND))]
+  table = guard_findings.table([*runs, run("b")])
+  (row,) = [[cell.text for cell in row] for row in table.rows]
+  assert row == ["a", "1 of 2", "1,000", FOUND["words"]]
+  assert guard_findings.table([run("b")]) is None
+
+
 def test_the_page_has_the_words_and_folds_what_gave_no_sign(tmp_path):
   quiet = FOUND | {"alarm": None, "power_law": None, "words": "Seen nothing."}
   for name, found in (("a", FOUND), ("b", quiet), ("c", {"no": "guard"})):

@@ -264,6 +264,23 @@ def test_a_seed_beside_the_first_has_only_the_lines_that_differ(tmp_path):
   assert f"Lines in which {words}" in text
 
 
+def test_page_of_many_arms_begins_with_turns_and_folds_the_rest(tmp_path):
+  infos = {"eval/toy/kl": ACCURACY | KL}
+  infos["eval/toy/far"] = ACCURACY | KL | {"compared_with": "oracle"}
+  for n in range(7):
+    lines = [{"step": s, "eval/toy/kl": 1, "eval/toy/far": s} for s in (1, 2)]
+    about = {"settings": {"rate": n, "steps": 2}}
+    write(tmp_path / f"r{n}", lines, infos=infos, about=about, config="A = 1\n")
+  source, _ = report(tmp_path)
+  titles = re.findall("<h2[^>]*>(.*?)</h2>", source)
+  assert titles[:2] == ["Turns", "Evaluation: one distance against another"]
+  _, folded = source.split("<details><summary>toy test", 1)
+  assert "forward KL to the oracle (nats per sequence)" in folded
+  assert "on a linear axis" not in source
+  # The first run.json is whole.
+  assert [source.count(f'"{name}":') for name in ("steps", "rate")] == [1, 7]
+
+
 def test_plots_are_written_as_png(tmp_path):
   folder = set_of_runs(tmp_path)
   paths = page.write_plots(read_runs([str(folder)]), str(folder / "plots"))

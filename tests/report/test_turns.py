@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from gkd.report import tables
 from gkd.report import turns
 from tests.report.example_runs import kl
 from tests.report.example_runs import run
@@ -39,6 +40,14 @@ def test_words_tell_hacking_from_moving_away_and_from_noise(near, far, words):
   assert row("kd", near, far)[-1] == words
 
 
+def test_words_count_the_seeds_that_come_closer_apart_from_those_that_rise():
+  far = {FAR: [2.0, 3.0]}
+  runs = [run(f"{n}", {NEAR: [2.0, 1.0 + n], **far}, arm="kd") for n in (0, 2)]
+  (table,) = turns.run_tables(runs)
+  words = "away from the oracle in 2 of 2 seeds, and closer to the teacher in 1"
+  assert table.rows[-1][-1].text == f"{words} of these"
+
+
 def test_only_steps_with_both_distances_count_and_seeds_are_averaged():
   nan = float("nan")
   first = {NEAR: {1: 4.0, 5: 2.0, 9: 1.0}, FAR: {1: 2.0, 5: nan, 9: 3.0}}
@@ -63,6 +72,24 @@ def test_the_teachers_own_distance_stands_first():
   (table,) = turns.run_tables([run("a", {NEAR: [2, 1], FAR: [3, 4], own: [2]})])
   assert [row[0].text for row in table.rows] == ["Teacher, same examples", "a"]
   assert table.rows[0][3].text == "2.00"
+
+
+def test_the_teachers_spread_is_over_seeds_and_not_over_arms():
+  own = dataclasses.replace(FAR, role="teacher")
+  runs = [
+    run(
+      f"{arm}{seed}",
+      {NEAR: [2, 1], FAR: [3, 4], own: [seed]},
+      arm=arm,
+      settings={"seed": seed},
+    )
+    for arm in "abc"
+    for seed in (1.0, 3.0)
+  ]
+  (table,) = turns.run_tables(runs)
+  assert table.rows[0][3].text == "2.00 ± 1.41"
+  (_, (_, scores)) = tables.run_tables(runs)
+  assert scores.rows[0][1].text == "2.00 ± 1.41"
 
 
 def test_one_distance_alone_has_no_table():
