@@ -17,6 +17,7 @@ from gkd.models import registry
 from gkd.models.markov import MarkovConfig
 from gkd.sampling.params import SamplingParams
 from gkd.types import Model
+from gkd.types import UserError
 from tests import tiny
 from tests.evaluation import table_model
 
@@ -79,6 +80,22 @@ def test_prompts_of_the_splits_are_different(made):
     texts += [json.loads(line)["inputs"] for line in lines]
   # All that there are.
   assert len(set(texts)) == len(texts) == 2**4
+
+
+@pytest.mark.parametrize(
+  ("flag", "message"),
+  [
+    ("--train=0", "--train is 0; expected a number above 0"),
+    ("--sharpness=nan", "--sharpness is nan; expected a number above 0"),
+    ("--mean_length=1", "--mean_length is 1.0; expected a number above 1"),
+    ("--prompt_length=3", "is 3; expected one at which 11 --char"),
+    ("--prompt_length=19", "is 19; expected one at which 11 --char"),
+  ],
+)
+def test_what_makes_no_oracle_is_one_line(flag, message, tmp_path):
+  with pytest.raises(UserError, match=message):
+    oracle.main([str(tmp_path / "oracle"), flag])
+  assert not any(tmp_path.iterdir())
 
 
 def test_measured_distances_are_those_of_the_exact_distributions(made):

@@ -30,6 +30,7 @@ from gkd.checkpoints.checkpoint import VOCABULARY_KEY
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.native import run_folder
+from gkd.errors import check_number
 from gkd.models.markov import MarkovConfig
 from gkd.models.markov import markov_chain
 from gkd.models.t5 import T5Config
@@ -74,7 +75,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
   for split, size in _PROMPTS.items():
     parser.add_argument(f"--{split}", type=int, default=size, help="prompts")
   args = parser.parse_args(arguments)
+  sizes = {split: getattr(args, split) for split in _PROMPTS}
+  positive = (*sizes, "prompt_length", "order", "sharpness")
+  for name, least in {**dict.fromkeys(positive, 0), "mean_length": 1}.items():
+    check_number(
+      f"--{name}",
+      getattr(args, name),
+      lambda x, least=least: least < x < math.inf,
+      f"a number above {least}",
+    )
   vocabulary = CharacterVocabulary(args.characters)
+  texts = prompts(args.characters, args.prompt_length, sizes, args.seed)
   key = keys.stream(args.seed, 0, keys.Role.INIT)
   if args.family == "markov":
     config = MarkovConfig(
@@ -89,8 +100,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     params = random_t5(config, key, args.sharpness, args.mean_length)
   with atomic_dir.create(args.folder) as partial:
     write_model(partial / "model", config, params, vocabulary)
-    sizes = {split: getattr(args, split) for split in _PROMPTS}
-    texts = prompts(args.characters, args.prompt_length, sizes, args.seed)
     (partial / "prompts").mkdir()
     for split, lines in texts.items():
       text = "".join(json.dumps({"inputs": line}) + "\n" for line in lines)
@@ -151,8 +160,13 @@ def prompts(
   characters: str, length: int, sizes: dict[str, int], seed: int
 ) -> dict[str, list[str]]:
   """{split: texts}, uniformly at random, no text twice."""
-  base = len(characters)
-  drawn = random.Random(seed).sample(range(base**length), sum(sizes.values()))
+  base, num = len(characters), sum(sizes.values())
+  if not num <= base**length <= sys.maxsize:
+    raise UserError(
+      f"--prompt_length is {length}; expected one at which {base} --characters"
+      f" make {num:,} to {sys.maxsize:,} prompts"
+    )
+  drawn = random.Random(seed).sample(range(base**length), num)
   texts = iter(
     "".join(characters[n // base**place % base] for place in range(length))
     for n in drawn
