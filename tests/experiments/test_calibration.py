@@ -64,6 +64,14 @@ def test_a_rise_lasts_to_the_end_and_for_two_evaluations():
   values = {1: 2.0, 2: 3.0, 4: 1.0, 6: 1.3, 7: 1.3, 8: 1.01, 16: 1.2, 32: 1.3}
   assert calibration.rise_step(values, 0.05) == 16
   assert calibration.rise_step(values, 0.25) is None
+  signed = {1: 1.0, 2: -1.0, 4: 0.0, 8: 0.0}  # estimates may be below 0
+  assert calibration.rise_step(signed, 0.05) == 4
+
+
+def test_runs_too_short_for_a_score_have_no_thresholds_of_it():
+  unknown = {"z": np.full(8, np.nan)}
+  run = calibration.Recorded(np.arange(8), unknown, risen=None)
+  assert calibration.roc([run], "z", {}) == {}
 
 
 def test_intervals_are_wilson_s():

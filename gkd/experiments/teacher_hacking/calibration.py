@@ -100,7 +100,8 @@ def rise_step(values: Mapping[int, float], rise: float) -> int | None:
   """
   steps = sorted(values)
   curve = np.array([values[step] for step in steps])
-  (within,) = np.nonzero(curve < (1 + rise) * curve.min())
+  lowest = curve.min()
+  (within,) = np.nonzero(curve - lowest <= rise * abs(lowest))
   first = within[-1] + 1
   return steps[first] if first < len(steps) - 1 else None
 
@@ -130,8 +131,10 @@ def roc(
 ) -> dict[float, Rates]:
   """{threshold of one score: rates}; `others` have to be reached as well."""
   known = np.concatenate([run.scores[score] for run in runs])
+  known = known[np.isfinite(known)]
   ends = np.linspace(0, 1, _ROC_POINTS)
-  tried = np.unique(np.quantile(known[np.isfinite(known)], ends))
+  # Runs may be too short for a score.
+  tried = np.unique(np.quantile(known, ends)) if known.size else ()
   return {float(x): rates(runs, {**others, score: x}) for x in tried}
 
 
