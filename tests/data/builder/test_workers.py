@@ -35,6 +35,11 @@ def dies(text, example=None, is_target=False):
   if text == "t 7":
     os.kill(os.getpid(), signal.SIGKILL)
   return text
+
+
+def waits(text, example=None, is_target=False):
+  print(os.getpid(), flush=True)
+  signal.pause()
 """
 LENGTHS = {"inputs": 16, "targets": 16}
 
@@ -112,18 +117,15 @@ def test_a_worker_that_dies_leaves_finished_shards(tmp_path, functions):
     assert writer.finished == {0: 4}
 
 
-def test_workers_end_with_the_process_that_started_them():
-  """Also where it is killed: then their pipe has no other end any more."""
+def test_workers_end_with_the_process_that_started_them(tmp_path, functions):
+  """Also where it is killed, and in the middle of a shard."""
   code = """
-    import time
-    from gkd.data.builder import workers
-    from gkd.data.builder.tokenise import Recipe
+    import sys
+    from tests.data.builder import test_workers as this
 
-    with workers._started(Recipe("", {}, None, None, None), 1) as processes:
-      print(*(process.pid for process in processes.values()), flush=True)
-      time.sleep(60)
+    this.make(sys.argv[1] + "/c", [4, 4], 1, "waits")
   """
-  parent = child.start(code)
+  parent = child.start(code, tmp_path)
   worker = int(parent.stdout.readline())
   assert not _is_gone(worker)
   parent.send_signal(signal.SIGKILL)
