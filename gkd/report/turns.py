@@ -88,7 +88,7 @@ def _table(
   ]
   note = (
     f"A student that ends further from the {far.compared_with} than it was, but"
-    f" closer to the {role}, has learned the mistakes of the latter. Meanwhile:"
+    f" closer to the {role}, has learned the {role}'s mistakes. Meanwhile:"
     " from the update of the lowest value to the end. A rise counts from"
     f" {_RISE:g} % on."
   )
