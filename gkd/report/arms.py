@@ -180,22 +180,35 @@ def _with_models_of_seeds(runs: Sequence[Run]) -> list[Run]:
   """The runs, with scores that are alike but for a model that each seed makes.
 
   Seeds that begin with a teacher of their own are compared as any others are.
+  Where a seed makes several, those that an arm uses belong together.
   """
-  of_seeds, of_arms = (collections.defaultdict(set) for _ in range(2))
+  of_arms = collections.defaultdict(set)
+  of_seeds = collections.defaultdict(set)
   for run in runs:
-    for score in run.metrics:
-      for role, model in _models(score):
-        of_seeds[role, run.settings.get(_SEED)].add(model)
-        of_arms[role, run.arm].add(model)
-  alike = {role for (role, _), models in of_arms.items() if len(models) > 1}
-  alike -= {role for (role, _), models in of_seeds.items() if len(models) > 1}
+    for model in {m for score in run.metrics for m in _models(score)}:
+      of_arms[model[0], run.arm].add(model)
+      of_seeds[model[0], run.settings.get(_SEED)].add(model)
+  groups: dict[frozenset, str] = {}  # models that stand for each other: an arm
+  for (_, arm), models in of_arms.items():
+    if len(models) == 1:
+      continue
+    met = [group for group in groups if group & models]
+    first = next((groups[group] for group in met), arm)
+    groups = {g: name for g, name in groups.items() if g not in met}
+    groups[frozenset(models.union(*met))] = first
+  names: dict[tuple[str, str], str] = {}
+  order = [arm for _, arm in of_arms]
+  for group, arm in sorted(groups.items(), key=lambda x: order.index(x[1])):
+    if all(len(group & models) <= 1 for models in of_seeds.values()):
+      is_only = {role for role, _ in group}.isdisjoint(r for r, _ in names)
+      name = _OF_SEED if is_only else f"{_OF_SEED}, {arm}"
+      names |= dict.fromkeys(group, name)
 
   def renamed(score: Metric) -> Metric:
-    roles = alike & {role for role, _ in _models(score)}
-    if not roles:
+    if names.keys().isdisjoint(_models(score)):
       return score
-    model = _OF_SEED if score.compared_with in roles else score.model
-    owner = _OF_SEED if score.role in roles else score.owner
+    model = names.get((score.compared_with, score.model), score.model)
+    owner = names.get((score.role, score.owner), score.owner)
     return dataclasses.replace(score, model=model, owner=owner)
 
   return [

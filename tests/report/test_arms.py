@@ -127,12 +127,12 @@ def test_a_run_that_ends_not_finite_has_diverged(
 
 
 def test_models_that_each_seed_makes_are_of_one_role():
-  """But not where a seed has two, or runs of one seed alone do."""
+  """Those of one arm, but not where an arm mixes them, or of one seed alone."""
 
-  def runs(*teachers):
+  def runs(*teachers, stage="kd"):
     return [
       run(
-        f"seed_{place}/kd",
+        f"seed_{place}/{stage}",
         {kl(teacher): [1.0], kl("truth", compared_with="oracle"): [1.0]},
         settings={"seed": place, "rate": 1},
       )
@@ -144,8 +144,14 @@ def test_models_that_each_seed_makes_are_of_one_role():
 
   assert models(arms.assign(runs("a", "b"))) == {"of the seed", "truth"}
   assert models(arms.assign(runs("a", "a"))) == {"a", "truth"}
+  more = runs("c", "d", stage="kd_small")
+  both = {"of the seed", "of the seed, kd_small", "truth"}
+  assert models(arms.assign([*runs("a", "b"), *more])) == both
+  mixed = runs("c", "b", stage="kd_small")
+  assert models(arms.assign([*runs("a", "b"), *mixed])) == {*"abc", "truth"}
   other = run("seed_0/sft", {kl("c"): [1.0]}, settings={"seed": 0, "rate": 2})
-  assert models(arms.assign([*runs("a", "b"), other])) == {*"abc", "truth"}
+  alone = {"of the seed", "c", "truth"}
+  assert models(arms.assign([*runs("a", "b"), other])) == alone
   second = runs("a", "b")[1]
   apart = dataclasses.replace(second, about={"settings": {"seed": 1}})
   assert models(arms.assign([runs("a")[0], apart])) == {*"ab", "truth"}
