@@ -88,6 +88,8 @@ def test_prompts_of_the_splits_are_different(made):
     ("--train=0", "--train is 0; expected a number above 0"),
     ("--sharpness=nan", "--sharpness is nan; expected a number above 0"),
     ("--mean_length=1", "--mean_length is 1.0; expected a number above 1"),
+    ("--order=9", "--order is 9; expected a number above 0 and below"),
+    ("--seed=-1", "--seed is -1; expected a number above -1 and below"),
     ("--prompt_length=3", "is 3; expected one at which 11 --char"),
     ("--prompt_length=19", "is 19; expected one at which 11 --char"),
   ],

@@ -50,6 +50,7 @@ _T5 = {
   "mlp_activations": ("gelu", "linear"),
 }
 _BIAS = 4.0  # the deviation of the other coordinates is 1
+_MOST_LOGITS = 1e8
 # The oracle answers those of `train`, which teacher and student learn from
 # before they are distilled on others.
 _PROMPTS = {"train": 4_000, "distillation": 800, "validation": 1_000}
@@ -76,15 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(f"--{split}", type=int, default=size, help="prompts")
   args = parser.parse_args(arguments)
   sizes = {split: getattr(args, split) for split in _PROMPTS}
+  vocabulary = CharacterVocabulary(args.characters)
+  # The tables of a chain, as many logits as V^(order + 2), have to fit.
+  largest = round(math.log(_MOST_LOGITS, vocabulary.size)) - 2
   positive = (*sizes, "prompt_length", "order", "sharpness")
-  for name, least in {**dict.fromkeys(positive, 0), "mean_length": 1}.items():
+  ends = {name: (0, math.inf) for name in positive}
+  ends |= {"mean_length": (1, math.inf), "seed": (-1, 2**31)}
+  ends["order"] = (0, largest + 1)
+  for name, (low, high) in ends.items():
     check_number(
       f"--{name}",
       getattr(args, name),
-      lambda x, least=least: least < x < math.inf,
-      f"a number above {least}",
+      lambda x, low=low, high=high: low < x < high,
+      f"a number above {low}" + f" and below {high}" * (high < math.inf),
     )
-  vocabulary = CharacterVocabulary(args.characters)
   texts = prompts(args.characters, args.prompt_length, sizes, args.seed)
   key = keys.stream(args.seed, 0, keys.Role.INIT)
   if args.family == "markov":
