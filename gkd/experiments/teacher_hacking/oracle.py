@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   # The tables of a chain, as many logits as V^(order + 2), have to fit.
   largest = round(math.log(_MOST_LOGITS, vocabulary.size)) - 2
   positive = (*sizes, "prompt_length", "order", "sharpness")
-  ends = {name: (0, math.inf) for name in positive}
+  ends = dict.fromkeys(positive, (0, math.inf))
   ends |= {"mean_length": (1, math.inf), "seed": (-1, 2**31)}
   ends["order"] = (0, largest + 1)
   for name, (low, high) in ends.items():
