@@ -72,7 +72,9 @@ def charts(runs: Sequence[arms.Run]) -> Iterator[Chart]:
     if not paths:
       continue
     chart = Chart(
-      slug=f"{metric_info.slug(y)}_against_{x.compared_with}_{x.model}",
+      slug=metric_info.slug(
+        f"{metric_info.slug(y)}_against_{x.compared_with}_{x.model}"
+      ),
       title=f"{title(y, scores)} against that to the {other_model(x, scores)}",
       note="Over the updates, the dot is the end; mean over seeds. Left is"
       f" closer to the {x.compared_with}, down is closer to the"
