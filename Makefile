@@ -44,7 +44,7 @@ quickstart: venv
 hacking: runs/hacking/oracle
 	$(BIN)/gkd grid experiments/teacher_hacking/lab/grid.toml --data_dir=runs/hacking \
 	  --output=runs/hacking/grid --workers=$(WORKERS) $(ARGS)
-	$(BIN)/gkd report runs/hacking/grid
+	$(BIN)/gkd report runs/hacking/grid --output=runs/hacking/grid/report.html
 
 runs/hacking/oracle: | venv
 	$(BIN)/python -m gkd.experiments.teacher_hacking.oracle $@
