@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from gkd.errors import listed
+from gkd.models import parameter_table
 from gkd.models import sizes
 from gkd.models import t5_params
 from gkd.models.t5 import T5Config
@@ -137,7 +138,7 @@ def _first(
 
 def _num_layers(shapes: Shapes, stack: str) -> int:
   """One more than the highest number: gaps are for the caller to list."""
-  layers = map(t5_params.layer_of, shapes)
+  layers = map(parameter_table.layer_of, shapes)
   numbers = [layer[1] for layer in layers if layer and layer[0] == stack]
   if not numbers:
     raise _missing(shapes, f"layer of the {stack}")

@@ -11,8 +11,8 @@ from gkd.checkpoints import atomic_dir
 from gkd.checkpoints import conversion
 from gkd.checkpoints import expected_leaves
 from gkd.checkpoints.checkpoint import Checkpoint
+from gkd.models import registry
 from gkd.models import sizes
-from gkd.models import t5_params
 from gkd.models.t5 import T5Config
 from gkd.types import UserError
 
@@ -131,7 +131,7 @@ def table(planned: conversion.Plan) -> list[str]:
     rows.append((f"slot {name}", "the same", shape, leaf.dtype))
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-  count = t5_params.num_parameters(checkpoint.config)
+  count = registry.num_parameters(checkpoint.config)
   leaves = [*checkpoint.leaves.values(), *checkpoint.slots.values()]
   size_bytes = sum(leaf.size_bytes for leaf in leaves)
   lines.append(

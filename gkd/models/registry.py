@@ -16,27 +16,60 @@ import dataclasses
 import functools
 import json
 import types
-import typing
 from typing import Any
 from typing import NamedTuple
 
+from gkd.models import config_fields
+from gkd.models import decoder_only
+from gkd.models import decoder_params
 from gkd.models import markov
+from gkd.models import parameter_table
+from gkd.models import sizes
 from gkd.models import t5
+from gkd.models import t5_params
+from gkd.models.parameter_table import Parameter
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
 T5 = "t5"
+DECODER_ONLY = "decoder_only"
 
 
 class Family(NamedTuple):
-  """A frozen dataclass of sizes, and what makes a model of it."""
+  """What the rest asks of a model family; see docs/families.md.
+
+  Attributes:
+    config_type: a frozen dataclass of sizes.
+    build: the model of a config.
+    parameters: the table of a config's parameters; None where there is none:
+      its leaves are checked against the model alone.
+    stacks: {stack: field of the config with its number of layers}, of layers
+      that are named `<stack>/layers_<i>/…` and may be picked.
+    in_words: a config in words.
+  """
 
   config_type: type
   build: Callable[[Any], LanguageModel]
+  parameters: Callable[[Any], Mapping[str, Parameter]] | None = None
+  stacks: Mapping[str, str] = types.MappingProxyType({})
+  in_words: Callable[[Any], str] = str
 
 
 _FAMILIES = {
-  T5: Family(t5.T5Config, t5.encoder_decoder),
+  T5: Family(
+    t5.T5Config,
+    t5.encoder_decoder,
+    t5_params.table,
+    {"encoder": "num_encoder_layers", "decoder": "num_decoder_layers"},
+    sizes.describe,
+  ),
+  DECODER_ONLY: Family(
+    decoder_only.DecoderConfig,
+    decoder_only.decoder_only,
+    decoder_params.table,
+    {"decoder": "num_layers"},
+    sizes.describe_decoder,
+  ),
   "markov": Family(markov.MarkovConfig, markov.markov_chain),
 }
 
@@ -46,7 +79,7 @@ def register(
 ) -> None:
   """Makes checkpoints of a family open by themselves in this process."""
   known = _FAMILIES.get(name)
-  if known is not None and known != (config_type, build):
+  if known is not None and known[:2] != (config_type, build):
     raise UserError(
       f"the model family {name!r} is registered already, with"
       f" {known.config_type.__qualname__}; choose another name"
@@ -96,6 +129,16 @@ def canonical(family: str) -> str:
   return family
 
 
+def of(config: Any) -> Family | None:
+  """The family of a config; None where it is not registered."""
+  return _FAMILIES.get(canonical(_class_name(type(config))))
+
+
+def num_parameters(config: Any) -> int:
+  """Scalars of all parameters of a config whose family has a table."""
+  return parameter_table.num_parameters(of(config).parameters(config))
+
+
 def macro_of(role: str, family: str) -> str:
   """Macro of a role's model: T5's sizes, or the model of another family."""
   return f"{role.upper()}_MODEL" if family == T5 else role.upper()
@@ -103,12 +146,12 @@ def macro_of(role: str, family: str) -> str:
 
 def config_of(family: str, fields: Mapping[str, Any]) -> Any:
   """Config of a family from its saved fields; the fields if it is unknown."""
-  if family == T5:  # which says more about a wrong field
-    return t5.T5Config.from_size(fields)
   if (known := _FAMILIES.get(canonical(family))) is None:
     return dict(fields)
+  if known.parameters:  # says more about a wrong field
+    return config_fields.from_fields(known.config_type, fields)
   try:
-    return _from_json(known.config_type, fields)
+    return config_fields.from_json(known.config_type, fields)
   except (NameError, TypeError) as error:  # a field, or the type of one
     raise UserError(
       f"the saved config of a model of the family {family!r} does not fit"
@@ -123,7 +166,7 @@ def build(config: Any, origin: str = "the model") -> LanguageModel:
   Raises:
     UserError: its family is not registered.
   """
-  family = _FAMILIES.get(canonical(_class_name(type(config))))
+  family = of(config)
   if family is None:
     raise UserError(
       f"{origin} is of a family that gkd does not know; bind its LanguageModel,"
@@ -140,18 +183,3 @@ def _built(make: Callable[[Any], LanguageModel], config: Any) -> LanguageModel:
 
 def _class_name(config_type: type) -> str:
   return f"{config_type.__module__}.{config_type.__qualname__}"
-
-
-def _from_json(kind: Any, value: Any) -> Any:
-  """A value of a type: JSON has neither tuples nor dataclasses."""
-  if isinstance(value, Mapping) and dataclasses.is_dataclass(kind):
-    hints = typing.get_type_hints(kind)
-    return kind(**{n: _from_json(hints.get(n), v) for n, v in value.items()})
-  inner = typing.get_args(kind)
-  if typing.get_origin(kind) in (types.UnionType, typing.Union):  # X | None
-    return _from_json(inner[0], value)
-  if isinstance(value, list):  # tuple[X, Y], tuple[X, ...] or only a tuple
-    if len(inner) != len(value) or inner[-1] is ...:
-      inner = [inner[0] if inner else None] * len(value)
-    return tuple(map(_from_json, inner, value))
-  return value

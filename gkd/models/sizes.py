@@ -14,6 +14,8 @@ import difflib
 from typing import Any
 from typing import NamedTuple
 
+from gkd.models import decoder_params
+from gkd.models import parameter_table
 from gkd.models import t5_params
 from gkd.types import UserError
 
@@ -142,8 +144,18 @@ def describe(config: Any) -> str:
       f" {config.num_decoder_layers} layers, {config.num_heads} heads of"
       f" {config.head_dim}, MLP {config.mlp_dim}"
     )
-  count = short_number(t5_params.num_parameters(config))
-  return f"{family} {size} ({count} parameters)"
+  count = parameter_table.num_parameters(t5_params.table(config))
+  return f"{family} {size} ({short_number(count)} parameters)"
+
+
+def describe_decoder(config: Any) -> str:
+  """Size and number of parameters of a `DecoderConfig`."""
+  count = parameter_table.num_parameters(decoder_params.table(config))
+  return (
+    f"decoder-only model of width {config.emb_dim}, {config.num_layers} layers,"
+    f" {config.num_heads} heads of {config.head_dim} and {config.num_kv_heads}"
+    f" of keys, MLP {config.mlp_dim} ({short_number(count)} parameters)"
+  )
 
 
 def short_number(count: int) -> str:

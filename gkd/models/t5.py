@@ -19,8 +19,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from gkd import trees
-from gkd.errors import check_number
-from gkd.models import layers
+from gkd.models import config_fields
 from gkd.models import sizes
 from gkd.models import t5_network
 from gkd.models import t5_params
@@ -28,7 +27,6 @@ from gkd.types import Array
 from gkd.types import LanguageModel
 from gkd.types import Pair
 from gkd.types import Params
-from gkd.types import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,56 +82,12 @@ class T5Config:
     """Config from a name of `sizes.NAMES` or a mapping of field names."""
     fields_of_size = sizes.named(size) if isinstance(size, str) else size
     values = {**fields_of_size, **overrides}
-    fields = [field.name for field in dataclasses.fields(cls)]
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-      raise UserError(
-        f"unknown T5Config field(s) {', '.join(unknown)}; expected some of "
-        f"{', '.join(fields)}; correct the name"
-      )
-    missing = [
-      field.name
-      for field in dataclasses.fields(cls)
-      if field.default is dataclasses.MISSING and field.name not in values
-    ]
-    if missing:
-      raise UserError(
-        f"T5Config {dict(fields_of_size)} has no {', '.join(missing)}; give all"
-        " sizes, or a published one by its name, such as T5_1_1_SMALL"
-      )
-    return cls(**values)
-
-  def with_overrides(
-    self, overrides: Mapping[str, Any], origin: object
-  ) -> "T5Config":
-    """The config of a checkpoint with the user's fields.
-
-    Args:
-      overrides: {field: value}. Those of the program, dropout_rate and dtype,
-        replace what was saved, others must agree with it.
-      origin: what says the saved fields, for messages.
-
-    Raises:
-      UserError: a field that contradicts what was saved.
-    """
-    wanted = T5Config.from_size(dataclasses.asdict(self), **overrides)
-    for name in overrides.keys() - {"dropout_rate", "dtype"}:
-      saved, value = getattr(self, name), getattr(wanted, name)
-      if saved != value:
-        raise UserError(
-          f"{name}={value!r} was given, but {origin} says {saved!r}; leave it"
-          " out or give the right checkpoint"
-        )
-    return wanted
+    return config_fields.from_fields(cls, values)
 
   def __post_init__(self):
-    # Lists and jnp dtypes are welcome, but the record must stay hashable.
-    object.__setattr__(self, "mlp_activations", _tuple(self.mlp_activations))
-    object.__setattr__(self, "dtype", _dtype_name(self.dtype))
-    object.__setattr__(self, "eos_ids", _tuple(self.eos_ids))
-    if self.vocabulary_size is None:
-      object.__setattr__(self, "vocabulary_size", self.vocab_size)
-    _check(self)
+    config_fields.normalize(self)
+    config_fields.check(self, _POSITIVE, "layer_norm_epsilon")
+    _check_buckets(self)
 
 
 @functools.cache
@@ -210,79 +164,24 @@ def logical_axes(params: Params) -> dict[str, Any]:
   return trees.unflatten({name: t5_params.axes_of(name) for name in names})
 
 
-_MOST = 2**31  # of any size: what an int32 holds
 _POSITIVE = (
   *("vocab_size", "vocabulary_size", "emb_dim", "num_heads", "head_dim"),
   *("num_encoder_layers", "num_decoder_layers", "mlp_dim"),
   *("relative_buckets", "relative_max_distance"),
 )
-_DTYPES = ("float32", "bfloat16")
 
 
-def _tuple(value: Any) -> tuple:
-  """("relu",) of "relu" or any sequence of names, (1,) of the id 1."""
-  return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def _dtype_name(dtype: Any) -> str:
-  try:
-    return jnp.dtype(dtype).name
-  except (SyntaxError, TypeError, ValueError):  # numpy's, by how it is wrong
-    return str(dtype)
-
-
-def _check(config: T5Config) -> None:
-  """Raises UserError at the first field that makes no model."""
-  for name in _POSITIVE:
-    value = getattr(config, name)
-    if type(value) is not int or not 0 < value < _MOST:
-      raise _error(config, name, f"a positive integer below {_MOST}")
-  rows, buckets = config.vocab_size, config.relative_buckets
-  activations = config.mlp_activations
-  known = [*layers.ACTIVATIONS]
-  if not activations or not all(name in known for name in activations):
-    raise _error(
-      config, "mlp_activations", f"one or more of {', '.join(known)}"
-    )
-  for name in ("pad_id", "eos_ids", "start_id"):
-    value = getattr(config, name)
-    ids = value if isinstance(value, tuple) else (value,)
-    if not ids or not all(type(x) is int and 0 <= x < rows for x in ids):
-      raise _error(config, name, f"ids below vocab_size={rows}")
-  if config.dtype not in _DTYPES:
-    raise _error(config, "dtype", f"one of {', '.join(_DTYPES)}")
-  if type(config.logits_via_embedding) is not bool:
-    raise _error(config, "logits_via_embedding", "True or False")
-  check_number(
-    "T5Config.dropout_rate",
-    config.dropout_rate,
-    lambda x: 0 <= x < 1,
-    "a number from 0 up to, but not, 1",
-  )
-  check_number(
-    "T5Config.layer_norm_epsilon",
-    config.layer_norm_epsilon,
-    lambda x: 0 < x < 1,
-    "a number between 0 and 1, say 1e-6",
-  )
-  if config.vocabulary_size > rows:
-    raise _error(
-      config, "vocabulary_size", f"at most vocab_size={rows}; raise vocab_size"
-    )
+def _check_buckets(config: T5Config) -> None:
+  """Refuses buckets that do not tell any distances apart."""
+  buckets = config.relative_buckets
   if buckets < 4 or buckets % 2:
-    raise _error(
+    raise config_fields.error(
       config, "relative_buckets", "an even number of at least 4, half for back"
     )
   if config.relative_max_distance <= buckets // 2:
-    raise _error(
+    raise config_fields.error(
       config,
       "relative_max_distance",
       f"more than {buckets // 2}, the distances that {buckets} buckets tell"
       " apart one by one",
     )
-
-
-def _error(config: T5Config, name: str, expected: str) -> UserError:
-  return UserError(
-    f"T5Config.{name} is {getattr(config, name)!r:.60}; expected {expected}"
-  )

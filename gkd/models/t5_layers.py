@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+from gkd.models import parameter_table
 from gkd.models import t5_params
 from gkd.models.t5 import T5Config
 from gkd.types import UserError
@@ -33,7 +34,7 @@ def every_kth(
   kept = _kept(config, strides)
   picked = {}
   for name, leaf in leaves.items():
-    if layer := t5_params.layer_of(name):
+    if layer := parameter_table.layer_of(name):
       stack, number, rest = layer
       if number not in kept[stack]:
         continue

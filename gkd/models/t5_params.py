@@ -9,15 +9,14 @@ thousands of layers.
 """
 
 from collections.abc import Iterator
-import math
 import re
 from typing import Any
-from typing import NamedTuple
 
+from gkd.models.parameter_table import Parameter
+from gkd.models.parameter_table import Shape
+from gkd.models.parameter_table import layer_of
 from gkd.types import Axes
 from gkd.types import UserError
-
-Shape = tuple[int, ...]
 
 EMBEDDING = "token_embedder/embedding"
 HEAD = "decoder/logits_dense/kernel"
@@ -53,27 +52,6 @@ _ATTENTIONS = {
 _PROJECTIONS = {"query": "q", "key": "k", "value": "v", "out": "o"}
 _BIAS = "relpos_bias/rel_embedding"
 _HF_BIAS = "layer.0.SelfAttention.relative_attention_bias.weight"
-_LAYER = re.compile(r"(encoder|decoder)/layers_(\d+)/(.+)")
-
-
-class Parameter(NamedTuple):
-  """One parameter of a config.
-
-  Attributes:
-    shape: ours, which is T5X's unscanned one.
-    axes: logical name of each axis.
-    hf_name: name in a Hugging Face file.
-    hf_transposed: whether the array there is the transpose.
-  """
-
-  shape: Shape
-  axes: Axes
-  hf_name: str
-  hf_transposed: bool
-
-  @property
-  def hf_shape(self) -> Shape:
-    return self.shape[::-1] if self.hf_transposed else self.shape
 
 
 def table(config: Any) -> dict[str, Parameter]:
@@ -108,11 +86,6 @@ def depths(config: Any) -> dict[str, int]:
   }
 
 
-def num_parameters(config: Any) -> int:
-  """Scalars of all parameters."""
-  return sum(math.prod(row.shape) for row in table(config).values())
-
-
 def axes_of(name: str) -> Axes:
   """Logical axes of one layer's parameter, of a stacked name as well.
 
@@ -120,12 +93,6 @@ def axes_of(name: str) -> Axes:
     UserError: T5 has no such parameter.
   """
   return _axes_and_transposed(name)[0]
-
-
-def layer_of(name: str) -> tuple[str, int, str] | None:
-  """("encoder", 3, "mlp/wo/kernel") of "encoder/layers_3/mlp/wo/kernel"."""
-  match = _LAYER.fullmatch(name)
-  return match and (match[1], int(match[2]), match[3])
 
 
 def stacked_name(name: str) -> tuple[str, int] | None:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from gkd.models import registry
 from gkd.models import sizes
-from gkd.models import t5_params
 from gkd.models.t5 import T5Config
 from gkd.types import UserError
 from tests.checkpoints import tiny_models
@@ -55,7 +55,7 @@ def count_of(config):
 @pytest.mark.parametrize("name", sizes.NAMES)
 def test_sizes_have_the_published_numbers_of_parameters(name):
   config = T5Config.from_size(name)
-  count = t5_params.num_parameters(config)
+  count = registry.num_parameters(config)
   assert count == count_of(config)
   published, words = PUBLISHED.get(name, (count, ""))
   unit, letter = (1e9, "B") if count >= 1e9 else (1e6, "M")

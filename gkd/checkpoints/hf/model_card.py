@@ -12,8 +12,8 @@ from typing import Any
 import gkd
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.metric_fields import SUFFIXES
+from gkd.models import registry
 from gkd.models import sizes
-from gkd.models import t5_params
 
 FILE = "README.md"
 _METRICS_FILE = "metrics.jsonl"
@@ -62,7 +62,7 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
       f"Trained by gkd {gkd.__version__}, a trainer for on-policy distillation"
       " (Agarwal et al., ICLR 2024)."
     )
-  facts = [("Parameters", t5_params.num_parameters(checkpoint.config))]
+  facts = [("Parameters", registry.num_parameters(checkpoint.config))]
   # A run without a teacher has none that is unknown.
   has_teacher = is_student or not card
   facts += [

@@ -1,0 +1,178 @@
+"""Decoder-only models: Llama, SmolLM2, Mistral, Qwen2.5, Qwen3 and Gemma 3.
+
+One stream holds the prompt and the targets, which are shifted inside: the state
+of target t has seen the prompt and the targets before t, so that target 0 is
+predicted at the prompt's last token. What is real says the mask of the prompts,
+never an id. Not here: mixtures of experts, latent and linear attention, layers
+without positions (SmolLM3).
+
+  model = decoder_only(DecoderConfig(vocab_size=49152, emb_dim=576, …))
+  params = model.init(jax.random.key(0))
+  logits = model.logits(params, inputs, targets, input_mask=mask)
+
+Papers: Touvron et al. 2023 (arXiv:2302.13971), Grattafiori et al. 2024
+(arXiv:2407.21783), Yang et al. 2025 (arXiv:2505.09388), Gemma team 2025
+(arXiv:2503.19786); code: transformers' models of these names.
+"""
+
+import dataclasses
+import functools
+from typing import Literal
+
+from gkd.errors import check_number
+from gkd.models import config_fields
+from gkd.types import LanguageModel
+
+_SIZES = (
+  *("vocab_size", "vocabulary_size", "emb_dim", "num_layers", "num_heads"),
+  *("num_kv_heads", "head_dim", "mlp_dim"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+  """How rotations are slowed down for longer texts than first trained on.
+
+  Attributes:
+    kind: "linear" divides all frequencies by `factor`; "llama3" only those
+      whose wavelength is above original_length / low_frequency_factor, none
+      below original_length / high_frequency_factor, and blends between.
+    factor: what frequencies are divided by.
+    low_frequency_factor: of llama3, as the next two.
+    high_frequency_factor: above low_frequency_factor.
+    original_length: tokens that the model was first trained on.
+  """
+
+  kind: Literal["linear", "llama3"]
+  factor: float
+  low_frequency_factor: float | None = None
+  high_frequency_factor: float | None = None
+  original_length: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gemma:
+  """What Gemma 3 adds.
+
+  Attributes:
+    post_norms: norms also after attention and MLP.
+    embedding_scale: token vectors are multiplied by it, √emb_dim of Gemma,
+      rounded to the compute dtype before.
+    norm_offset: added to all scales of norms: 1.0 where w is stored (Hugging
+      Face), 0.0 where 1 + w is (GGUF). Neither can be had from the other to the
+      bit, so that what was read is kept.
+    query_scale: queries are multiplied by it; head_dim ** -0.5 of all others.
+    sliding_window: keys that a query of a local layer sees, itself included.
+    global_every: layer i is global where i + 1 is a multiple of it; all others
+      are local.
+    local_rope_theta: theta of local layers, whose rotations are not scaled.
+  """
+
+  post_norms: bool
+  embedding_scale: float
+  norm_offset: float
+  query_scale: float
+  sliding_window: int
+  global_every: int
+  local_rope_theta: float
+
+  def is_local(self, layer: int) -> bool:
+    return (layer + 1) % self.global_every > 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+  """Sizes and options of a decoder-only model; names are T5X's where it has any.
+
+  Attributes:
+    vocab_size: rows of the embedding table, padded ones included.
+    vocabulary_size: number of real ids; vocab_size when None.
+    emb_dim: width of the model.
+    num_layers: layers.
+    num_heads: heads of queries.
+    num_kv_heads: heads of keys and values, each for num_heads / num_kv_heads
+      heads of queries.
+    head_dim: size of a head, even; heads·size need not equal the width.
+    mlp_dim: width inside the MLP.
+    mlp_activations: of the gate, of the other branch.
+    rope_theta: base of the wavelengths of rotary positions.
+    rope_scaling: None for none.
+    norm_epsilon: added to the mean square.
+    logits_via_embedding: True ties the head to the embedding.
+    qkv_bias: whether queries, keys and values have a bias (Qwen2.5).
+    qk_norm: whether queries and keys are normalised by head (Qwen3, Gemma 3).
+    gemma: what Gemma adds; None for all others.
+    dropout_rate: of token vectors, branches and inside the MLP, used only when
+      a dropout key is given; none is on attention weights.
+    dtype: "float32" or "bfloat16" of the computation; parameters, norms,
+      rotations, softmax and logits are float32 in both.
+    pad_id: id of the padding token; no mask depends on it.
+    eos_ids: ids that end a text.
+    start_id: what a text without a prompt begins with; the first of eos_ids
+      when None, for models that have no token for it.
+  """
+
+  vocab_size: int
+  vocabulary_size: int | None = None
+  emb_dim: int
+  num_layers: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  mlp_dim: int
+  mlp_activations: tuple[str, ...] = ("silu", "linear")
+  rope_theta: float = 10000.0
+  rope_scaling: RopeScaling | None = None
+  norm_epsilon: float = 1e-6
+  logits_via_embedding: bool = False
+  qkv_bias: bool = False
+  qk_norm: bool = False
+  gemma: Gemma | None = None
+  dropout_rate: float = 0.0
+  dtype: str = "float32"
+  pad_id: int = 0
+  eos_ids: tuple[int, ...] = (1,)
+  start_id: int | None = None
+
+  def __post_init__(self):
+    config_fields.normalize(self)
+    if self.start_id is None:
+      object.__setattr__(self, "start_id", self.eos_ids[0])
+    config_fields.check(self, _SIZES, "norm_epsilon")
+    _check(self)
+
+
+@functools.cache
+def decoder_only(config: DecoderConfig) -> LanguageModel:
+  """The model of a config; the identical record for equal configs."""
+  raise NotImplementedError
+
+
+def _check(config: DecoderConfig) -> None:
+  """Refuses heads and positions that make no model."""
+  if config.num_heads % config.num_kv_heads:
+    raise config_fields.error(
+      config, "num_kv_heads", f"a divisor of num_heads={config.num_heads}"
+    )
+  if config.head_dim % 2:
+    raise config_fields.error(config, "head_dim", "an even number")
+  if len(config.mlp_activations) != 2:
+    raise config_fields.error(
+      config, "mlp_activations", "two, such as ('silu', 'linear')"
+    )
+  thetas, scaling = {"rope_theta": config.rope_theta}, config.rope_scaling
+  if config.gemma:
+    thetas["local_rope_theta"] = config.gemma.local_rope_theta
+  for name, theta in thetas.items():
+    check_number(name, theta, lambda x: x > 1, "a number above 1, say 10000")
+  if scaling is None:
+    return
+  complete = scaling.kind == "linear" or None not in (
+    scaling.low_frequency_factor,
+    scaling.high_frequency_factor,
+    scaling.original_length,
+  )
+  if scaling.kind not in ("linear", "llama3") or not complete:
+    raise config_fields.error(
+      config, "rope_scaling", "kind 'linear', or 'llama3' with all its fields"
+    )
