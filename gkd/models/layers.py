@@ -1,4 +1,4 @@
-"""Layers of T5: RMS norm, bias-free projection, embedding and (gated) MLP.
+"""Layers: RMS norm, projection, embedding and (gated) MLP.
 
 One copy for all families. Parameters are float32 under T5X's names and are cast
 to the compute dtype where they are used. Attention lives in `attention.py`.
@@ -46,34 +46,45 @@ def parameter(
 
 
 class RMSNorm(nn.Module):
-  """x / sqrt(mean(x²) + epsilon) · scale, in float32 (arXiv:1910.07467)."""
+  """x / sqrt(mean(x²) + epsilon) · (scale + offset), in float32.
+
+  Paper: Zhang and Sennrich 2019 (arXiv:1910.07467).
+  """
 
   epsilon: float
   dtype: Any
+  offset: float = 0.0
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """[..., D] of any float dtype -> [..., D] in the compute dtype."""
     x = x.astype(jnp.float32)
-    scale = parameter(self, "scale", nn.initializers.ones, x.shape[-1:])
+    init = nn.initializers.constant(1.0 - self.offset)
+    scale = parameter(self, "scale", init, x.shape[-1:])
     mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
     y = x * jax.lax.rsqrt(mean_square + self.epsilon)
-    return (y * scale.astype(jnp.float32)).astype(self.dtype)
+    scale = scale.astype(jnp.float32) + self.offset
+    return (y * scale).astype(self.dtype)
 
 
 class Dense(nn.Module):
-  """x @ kernel; the kernel is stored 2-D, as T5X stores it."""
+  """x @ kernel (+ bias); the kernel is stored 2-D, as T5X stores it."""
 
   features: int
   dtype: Any
   kernel_init: Initializer = _FAN_IN_TRUNCATED
+  use_bias: bool = False
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """[..., D] -> [..., features]."""
     shape = (x.shape[-1], self.features)
     kernel = parameter(self, "kernel", self.kernel_init, shape)
-    return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+    y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+    if not self.use_bias:
+      return y
+    bias = parameter(self, "bias", nn.initializers.zeros, shape[1:])
+    return y + bias.astype(self.dtype)
 
 
 class Embedding(nn.Module):
@@ -82,10 +93,11 @@ class Embedding(nn.Module):
   vocab_size: int
   features: int
   dtype: Any
+  stddev: float = 1.0
 
   def setup(self):
     shape = (self.vocab_size, self.features)
-    init = nn.initializers.normal(stddev=1.0)
+    init = nn.initializers.normal(self.stddev)
     self.embedding = parameter(self, "embedding", init, shape)
 
   def __call__(self, tokens: Array) -> Array:

@@ -1,0 +1,155 @@
+"""The network of decoder-only models: masks, positions, head, decode cache.
+
+`decoder_only.py` wraps its methods into a `LanguageModel`. The stream has the
+prompts, padded to I, and then the targets, so that a row has a gap of padding
+in between: no query sees it, and positions do not count it.
+"""
+
+from typing import Any
+
+from flax import linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from gkd.models import decoder_stack
+from gkd.models import layers
+from gkd.models.attention import KeysValues
+from gkd.types import Array
+
+
+@flax.struct.dataclass
+class DecodeCache:
+  """What decoding remembers between tokens.
+
+  Attributes:
+    past: per layer, keys and values [B, I + T, G, K] of prompt and tokens so
+      far, G heads of keys.
+    input_mask: [B, I] bool, True on prompt tokens.
+    index: int32 scalar, tokens fed so far. Tokens beyond T make their logits
+      NaN: a full buffer never passes for a shorter history.
+  """
+
+  past: tuple[KeysValues, ...]
+  input_mask: Array
+  index: Array
+
+
+class DecoderOnly(nn.Module):
+  """Everything with parameters; its methods are the functions of the model."""
+
+  config: Any  # decoder_only.DecoderConfig
+
+  def setup(self):
+    c = self.config
+    # Of this scale the logits of a tied head are about 1.
+    self.token_embedder = layers.Embedding(
+      c.vocab_size, c.emb_dim, c.dtype, stddev=c.emb_dim**-0.5
+    )
+    self.decoder = decoder_stack.Decoder(c)
+
+  def __call__(self, inputs: Array, targets: Array) -> Array:
+    """Touches every parameter, for init."""
+    mask = jnp.ones(inputs.shape, bool)
+    return self.head(self.hidden(inputs, targets, mask, True))
+
+  def hidden(
+    self,
+    inputs: Array,
+    targets: Array,
+    input_mask: Array,
+    deterministic: bool,
+  ) -> Array:
+    """States [B, T, D]; state t has seen the prompt and targets before t."""
+    inputs, input_mask = self._prompt(inputs, input_mask)
+    num_fed = targets.shape[1] - 1
+    states_BSD, _ = self.decoder(
+      self._embed(jnp.concatenate([inputs, targets[:, :-1]], axis=1)),
+      _positions(input_mask, num_fed),
+      _causal(
+        jnp.pad(input_mask, ((0, 0), (0, num_fed)), constant_values=True)
+      ),
+      deterministic,
+    )
+    first_B1D = _at_last(states_BSD, input_mask)
+    return jnp.concatenate(
+      [first_B1D, states_BSD[:, inputs.shape[1] :]], axis=1
+    )
+
+  def head(self, hidden: Array) -> Array:
+    """[..., D] -> raw float32 logits [..., V]."""
+    if self.config.logits_via_embedding:
+      return self.token_embedder.attend(hidden)
+    return self.decoder.logits_dense(hidden)
+
+  def prefill(
+    self, inputs: Array, input_mask: Array, max_length: int
+  ) -> tuple[DecodeCache, Array]:
+    """Reads the prompts, makes room for max_length tokens; logits [B, V]."""
+    inputs, input_mask = self._prompt(inputs, input_mask)
+    states_BID, attended = self.decoder(
+      self._embed(inputs), _positions(input_mask, 0), _causal(input_mask), True
+    )
+    room = [(0, 0), (0, max_length), (0, 0), (0, 0)]
+    past = jax.tree.map(lambda buffer: jnp.pad(buffer, room), attended)
+    cache = DecodeCache(past, input_mask, jnp.zeros((), jnp.int32))
+    return cache, self.head(_at_last(states_BID, input_mask)[:, 0])
+
+  def decode(
+    self, cache: DecodeCache, tokens: Array
+  ) -> tuple[DecodeCache, Array]:
+    """Feeds tokens [B]; returns the cache and the next logits [B, V]."""
+    width = cache.input_mask.shape[1]
+    length = cache.past[0].keys.shape[1] - width
+    fed = jnp.arange(length) <= cache.index
+    fed_BT = jnp.broadcast_to(fed, (tokens.shape[0], length))
+    seen_BS = jnp.concatenate([cache.input_mask, fed_BT], axis=1)
+    hidden_B1D, past = self.decoder(
+      self._embed(tokens[:, None]),
+      _positions(cache.input_mask, length),
+      seen_BS[:, None, None, :],
+      True,
+      past=cache.past,
+      index=width + cache.index,
+    )
+    hidden_BD = jnp.where(cache.index < length, hidden_B1D[:, 0], jnp.nan)
+    cache = cache.replace(past=past, index=cache.index + 1)
+    return cache, self.head(hidden_BD)
+
+  def _embed(self, tokens: Array) -> Array:
+    c, vectors = self.config, self.token_embedder(tokens)
+    if c.gemma is None:
+      return vectors
+    return vectors * jnp.asarray(c.gemma.embedding_scale, c.dtype)
+
+  def _prompt(self, inputs: Array, mask: Array) -> tuple[Array, Array]:
+    """Ids and mask [B, I], with the start token for a prompt without any.
+
+    Whatever fills the rest, it is no id outside the table, whose NaN would
+    spread.
+    """
+    is_empty = ~jnp.any(mask, axis=1, keepdims=True)
+    is_start = is_empty & (jnp.arange(inputs.shape[1]) == 0)
+    inputs = jnp.where(mask, inputs, self.config.start_id)
+    return inputs, mask | is_start
+
+
+def _positions(input_mask: Array, num_fed: int) -> Array:
+  """[B, I + num_fed] positions of prompt tokens and of those that follow."""
+  within_BI = jnp.cumsum(input_mask, axis=1) - 1
+  return jnp.concatenate(
+    [within_BI, within_BI[:, -1:] + 1 + jnp.arange(num_fed)], axis=1
+  )
+
+
+def _causal(is_real: Array) -> Array:
+  """[B, 1, S, S] of slots [B, S]: real ones up to the query's."""
+  before_SS = jnp.tri(is_real.shape[1], dtype=bool)
+  return (before_SS & is_real[:, None, :])[:, None]
+
+
+def _at_last(states: Array, input_mask: Array) -> Array:
+  """[B, 1, D], the states [B, S, D] at the last tokens of the prompts."""
+  slots = jnp.arange(input_mask.shape[1])
+  last_B1 = jnp.max(jnp.where(input_mask, slots, 0), axis=1, keepdims=True)
+  return jnp.take_along_axis(states, last_B1[..., None], axis=1)
