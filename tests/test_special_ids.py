@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
+from gkd import api
 from gkd import partitioning
 from gkd.checkpoints import source
 from gkd.checkpoints.hf import hf_folder
@@ -23,11 +24,14 @@ from gkd.data.completions.write import write_completions
 from gkd.data.loader import Loader
 from gkd.data.writer import write_rows
 from gkd.evaluation.evaluate import evaluate
+from gkd.models import registry
 from gkd.models import t5
+from gkd.models.decoder_only import DecoderConfig
 from gkd.sampling.strategies import BeamSearch
 from gkd.text.vocabulary import SentencePieceVocabulary
 from gkd.text.vocabulary import from_spec
 from gkd.training import loop
+from gkd.training.rollout import Rollout
 from gkd.types import Model
 from gkd.types import UserError
 from tests import tiny
@@ -174,6 +178,74 @@ def test_loaded_trained_sampled_evaluated_and_exported(
   assert written["pad_token_id"] == ids["pad_id"]
   assert written["decoder_start_token_id"] == ids["start_id"]
   assert written["eos_token_id"] == (eos_ids if eos_ids[1:] else eos_ids[0])
+
+
+@pytest.mark.parametrize("ids", ["several"], indirect=True)
+def test_a_decoder_samples_trains_and_goes_on_exactly(
+  tmp_path, cache, vocabulary, ids
+):
+  config = DecoderConfig(
+    vocab_size=vocabulary.size + 2,
+    vocabulary_size=vocabulary.size,
+    emb_dim=16,
+    num_layers=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=8,
+    mlp_dim=32,
+    **ids,
+  )
+  lm = registry.build(config)
+  lengths = cache.info["lengths"]
+  loader = Loader(cache, batch_size=8, lengths=lengths, seed=0)
+  roles = {
+    "student": Model(lm, tiny.parameters(lm, 0)),
+    "teacher": Model(lm, tiny.parameters(lm, 1)),
+  }
+
+  def train(name, steps):
+    run = tiny.make_run(
+      tmp_path / name,
+      {"train": cache},
+      roles=roles,
+      loader=loader,
+      rollout=Rollout(student_fraction=1.0),
+      train_steps=steps,
+    )
+    return loop.train(run).params
+
+  straight = train("straight", 4)
+  train("stopped", 2)
+  tiny.assert_identical(train("stopped", 4), straight)
+  loaded = api.load(tmp_path / "straight")
+  assert loaded.config == config
+  tiny.assert_identical(loaded.params, straight)
+  lines = tiny.lines(tmp_path / "straight")
+  assert max(line.get("train/eos_rate", 0) for line in lines) > 0
+
+
+def test_sizes_of_a_decoder_say_their_family(vocabulary, ids):
+  sizes = {
+    "family": "decoder_only",
+    "vocab_size": vocabulary.size,
+    "emb_dim": 8,
+    "num_layers": 1,
+    "num_heads": 2,
+    "num_kv_heads": 1,
+    "head_dim": 4,
+    "mlp_dim": 6,
+  }
+  spec = model_spec.t5(sizes, dtype="bfloat16")
+  config = model_spec.build("student", spec, None, vocabulary).config
+  assert (config.eos_ids, config.dtype) == (ids["eos_ids"], "bfloat16")
+  other = dataclasses.replace(config, rope_theta=500.0)
+  saved = dataclasses.replace(
+    tiny_models.make(), config=other, family="decoder_only"
+  )
+  with pytest.raises(UserError, match=r"rope_theta=10000.0, but .* with 500.0"):
+    model_spec.build("student", spec, saved, vocabulary)
+  with pytest.raises(UserError, match="no model family 'gpt'; expected one of"):
+    model_spec.t5(sizes | {"family": "gpt"})
 
 
 def test_filler_of_any_id_changes_nothing(cache, model):

@@ -109,7 +109,7 @@ class Checkpoint:
     """Whether the number of real ids is known, not only that of the rows."""
     if any(text.startswith("vocabulary_size:") for text in self.assumed):
       return False
-    if self.family != registry.T5:
+    if registry.layout_of(self.config) is None:
       return True
     is_padded = self.config.vocabulary_size < self.config.vocab_size
     return bool(self.metadata.get(VOCABULARY_KEY)) or is_padded

@@ -1,4 +1,4 @@
-"""Which arrays a T5 has in each format, and whether a checkpoint has them.
+"""Which arrays a model has in each format, and whether a checkpoint has them.
 
 table("t5x", config)["encoder/layers_3/mlp/wo/kernel"]
 check(checkpoint.path, config, checkpoint.leaves, slots=checkpoint.slots)
@@ -6,25 +6,26 @@ check(checkpoint.path, config, checkpoint.leaves, slots=checkpoint.slots)
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gkd import trees
 from gkd.checkpoints.checkpoint import Format
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.t5x import stacked_layers
+from gkd.models import registry
 from gkd.models import t5_params
-from gkd.models.t5 import T5Config
 from gkd.types import UserError
 
 Shape = tuple[int, ...]
 _READABLE = ("float32", "bfloat16")
 
 
-def table(format: Format, config: T5Config) -> dict[str, tuple[str, Shape]]:
+def table(format: Format, config: Any) -> dict[str, tuple[str, Shape]]:
   """{our name: (name, shape)} in a format that gkd writes.
 
-  T5X stacks the layers of a model with bias_per_layer.
+  T5X, which has no other family, stacks the layers of a T5 with bias_per_layer.
   """
-  parameters = t5_params.table(config)
+  parameters = registry.layout_of(config).parameters(config)
   if format == "gkd":
     return {name: (name, row.shape) for name, row in parameters.items()}
   if format == "hf":
@@ -42,7 +43,7 @@ def table(format: Format, config: T5Config) -> dict[str, tuple[str, Shape]]:
 
 def check(
   path: Path,
-  config: T5Config,
+  config: Any,
   leaves: Mapping[str, Leaf],
   format: Format = "gkd",
   slots: Mapping[str, Leaf] | None = None,
@@ -59,7 +60,8 @@ def check(
   Raises:
     UserError: lists what is missing, left over, misshapen or of another type.
   """
-  layers = sum(t5_params.depths(config).values())
+  layout = registry.layout_of(config)
+  layers = sum(layout.depths(config).values())
   if layers > len(leaves):  # before anything is made for each of them
     raise UserError(
       f"{path} should have {layers} layers, but holds {len(leaves)} parameters"
@@ -80,8 +82,8 @@ def check(
   }
   if any(wrong.values()):
     raise UserError(
-      f"{path} is not the T5 that it seems to be: {trees.in_one_line(wrong)};"
-      " give a whole checkpoint of one model"
+      f"{path} is not the {layout.title} that it seems to be:"
+      f" {trees.in_one_line(wrong)}; give a whole checkpoint of one model"
     )
 
 

@@ -32,8 +32,8 @@ from gkd.checkpoints.checkpoint import hash_array
 from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.t5x import t5x_reader
+from gkd.models import kept_layers
 from gkd.models import registry
-from gkd.models import t5_layers
 from gkd.types import LanguageModel
 from gkd.types import Params
 from gkd.types import UserError
@@ -61,7 +61,7 @@ def open_checkpoint(
       None takes the newest sound one. Of any other folder it is ignored.
     verify: compare our own files with their hashes; without it the newest
       finished checkpoint of a run is taken as it is.
-    **given: fields of T5Config: those of the program, dropout_rate and dtype,
+    **given: fields of its config: those of the program, dropout_rate and dtype,
       replace what was saved, others fill in what the format does not say, or
       have to agree with it. None counts as not given.
 
@@ -77,7 +77,7 @@ def open_checkpoint(
   is_chosen = checkpoint.path.parent == format_detection.existing_folder(path)
   if format == "t5x" and is_chosen:  # among several, by its name
     t5x_reader.check_name(checkpoint)
-  if checkpoint.family == registry.T5:
+  if registry.layout_of(checkpoint.config) is not None:
     expected_leaves.check(
       checkpoint.path,
       checkpoint.config,
@@ -138,21 +138,21 @@ def load_params(
   return trees.unflatten(params)
 
 
-def every_kth_layer(
-  checkpoint: Checkpoint, strides: t5_layers.Strides
+def pick_layers(
+  checkpoint: Checkpoint, choice: kept_layers.LayerChoice
 ) -> Checkpoint:
-  """The smaller T5 of layers 0, k, 2k, …; arrays of others are never read.
+  """The smaller model of some layers; arrays of others are never read.
 
   Raises:
-    UserError: not a T5, or see `t5_layers.every_kth`.
+    UserError: a family of one's own, or see `kept_layers.pick`.
   """
-  if checkpoint.family != registry.T5:
+  if registry.layout_of(checkpoint.config) is None:
     raise UserError(
-      f"EVERY_KTH_LAYER is for T5; {checkpoint.path} is of the family"
-      f" {checkpoint.family!r}; leave it out"
+      f"{choice.macro} is for T5 and decoder-only models; {checkpoint.path} is"
+      f" of the family {checkpoint.family!r}; leave it out"
     )
-  config, leaves = t5_layers.every_kth(
-    checkpoint.config, checkpoint.leaves, strides
+  config, leaves = kept_layers.pick(
+    checkpoint.config, checkpoint.leaves, choice
   )
   metadata = dict(checkpoint.metadata)
   metadata.pop(CONTENT_KEY, None)  # that of all layers

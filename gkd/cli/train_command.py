@@ -71,7 +71,7 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     train=config.data,
     evaluation=config.evaluation,
     random_student=True,
-    strides=config.strides,
+    layers=config.layers,
     resumed=resumed,
   )
   loader = Loader(
@@ -167,12 +167,8 @@ def _card(
     for role, model in resolved.models.items()
   }
   start = named("student")
-  if config.strides:
-    encoder, decoder = config.strides
-    start = (
-      f"layers 0, k, 2k, … of {start or 'the teacher'}, k = {encoder} (encoder)"
-      f" and {decoder} (decoder)"
-    )
+  if config.layers:
+    start = config.layers.in_words(start or "the teacher")
   return {
     "teacher": named("teacher") if config.teacher else "",
     "teacher_parameters": counts.get("teacher"),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import re
+from typing import Any
 from typing import Literal
 
 from gkd import masks
@@ -27,6 +28,9 @@ from gkd.config.records import check_seed
 from gkd.config.records import idle_in_caches
 from gkd.losses.objective import Objective
 from gkd.models import registry
+from gkd.models.kept_layers import EveryKth
+from gkd.models.kept_layers import KeepLayers
+from gkd.models.kept_layers import LayerChoice
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.sampling.strategies import Strategy
@@ -52,12 +56,14 @@ class TrainConfig:
     every_kth_layer: of the student's checkpoint or, where it has none, of the
       teacher's, take layers 0, k, 2k, …; (k of the encoder, k of the decoder),
       or None for all.
+    keep_layers: of the same, take these layers; see `kept_layers.KeepLayers`.
     evaluation: None never evaluates.
   """
 
   model_dir: str
   student: Role
   every_kth_layer: int | Sequence[int] | None = None
+  keep_layers: str | Sequence[Any] | None = None
   teacher: Role | None = None
   compared_with: Mapping[str, Role] = dataclasses.field(default_factory=dict)
   objective: Objective
@@ -90,8 +96,8 @@ class TrainConfig:
         "OFF_POLICY_SOURCE is 'teacher' but there is no teacher; use"
         " runs/distill.gin and set TEACHER_MODEL and TEACHER_CHECKPOINT_PATH"
       )
-    if self.every_kth_layer is not None:
-      self._check_strides()
+    if self.layers is not None:
+      self._check_layers()
 
   @property
   def roles(self) -> dict[str, Role]:
@@ -99,21 +105,17 @@ class TrainConfig:
     return _roles(self)
 
   @property
-  def strides(self) -> tuple[int, int] | None:
-    """EVERY_KTH_LAYER for encoder and decoder; None for all layers."""
-    k = self.every_kth_layer
-    return (k, k) if isinstance(k, int) else k and tuple(k)
+  def layers(self) -> LayerChoice | None:
+    """The layers that the student starts from; None for all."""
+    if self.every_kth_layer is not None:
+      return EveryKth(self.every_kth_layer)
+    return None if self.keep_layers is None else KeepLayers(self.keep_layers)
 
-  def _check_strides(self) -> None:
-    """Refuses an EVERY_KTH_LAYER that is no such number or does nothing."""
-    pair, model = self.strides, self.student.model
-    if len(pair) != 2 or not all(isinstance(k, int) and k >= 1 for k in pair):
-      reason = (
-        "; give a number of at least 2, or two: (k of the encoder, k of the"
-        " decoder)"
-      )
-    elif pair == (1, 1):
-      reason = ", which takes all layers; leave it out"
+  def _check_layers(self) -> None:
+    """Refuses a choice of layers where there is nothing to choose from."""
+    model, value = self.student.model, self.every_kth_layer or self.keep_layers
+    if self.every_kth_layer is not None and self.keep_layers is not None:
+      reason = " and KEEP_LAYERS is given too; leave one of the two out"
     elif not self.student.checkpoint and self.teacher is None:
       reason = (
         " but the student starts from random weights; give"
@@ -132,7 +134,7 @@ class TrainConfig:
       )
     else:
       return
-    raise UserError(f"EVERY_KTH_LAYER is {self.every_kth_layer!r}{reason}")
+    raise UserError(f"{self.layers.macro} is {value!r}{reason}")
 
   def idle(self) -> Idle:
     """Macros that have no effect in this run."""

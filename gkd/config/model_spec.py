@@ -13,22 +13,17 @@ from typing import Literal
 
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.models import registry
+from gkd.models import sizes
 from gkd.models import vocabulary_check
-from gkd.models.t5 import T5Config
+from gkd.models.config_fields import SPECIAL_IDS
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
-_NOT_IN_SHAPES = (
-  "mlp_activations",
-  "relative_max_distance",
-  "layer_norm_epsilon",
-)
-_SPECIAL_IDS = ("pad_id", "eos_ids", "start_id")
 # Fields that a run sets, with their values where it does not.
-_OF_THIS_RUN = {"dropout_rate": 0.0, "dtype": T5Config.dtype}
+_OF_THIS_RUN = {"dropout_rate": 0.0, "dtype": "float32"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,15 +87,27 @@ class Role:
 def t5(
   size: str | Mapping[str, Any] | None = None,
   dropout_rate: float = 0.0,
-  dtype: str = T5Config.dtype,
+  dtype: str = "float32",
 ) -> ModelSpec:
-  """A T5 of a size (a name of `models.sizes.NAMES`, or fields of T5Config).
+  """A T5 of a size, or a model of another family of ours.
 
-  With None its sizes are those of the checkpoint.
+  Args:
+    size: a name of `models.sizes.NAMES`; fields of T5Config or, with a "family"
+      such as "decoder_only" among them, of its config; None for the family and
+      the sizes of the checkpoint.
+    dropout_rate: see the config, as for dtype.
   """
   if size is None:
     return FromCheckpoint(dropout_rate, dtype)
-  config = T5Config.from_size(size, dropout_rate=dropout_rate, dtype=dtype)
+  fields = sizes.named(size) if isinstance(size, str) else dict(size)
+  family = fields.pop("family", registry.T5)
+  fields |= {"dropout_rate": dropout_rate, "dtype": dtype}
+  config = registry.config_of(family, fields)
+  if isinstance(config, dict):
+    raise UserError(
+      f"there is no model family {family!r}; expected one of"
+      f" {', '.join(registry.with_sizes())}"
+    )
   return registry.build(config)
 
 
@@ -119,8 +126,9 @@ def build(
 ) -> LanguageModel:
   """The model of a role, with sizes of its checkpoint where none are given.
 
-  A T5 has the special ids of its checkpoint, or else of the data's vocabulary:
-  sizes by name and T5X's checkpoints have none, and an export writes them.
+  A model has the special ids of its checkpoint, or else of the data's
+  vocabulary: sizes by name and T5X's checkpoints have none, and an export
+  writes them.
   Where a checkpoint knows only the rows of its table, the vocabulary's ids are
   the real ones.
 
@@ -143,11 +151,11 @@ def build(
     origin = f"{path} {checkpoint.path}"
     model = spec.build(config, checkpoint.family, role, origin)
   config = model.config
-  if not isinstance(config, T5Config):
+  if registry.layout_of(config) is None:
     return model
   ids = {"pad_id": vocabulary.pad_id, "eos_ids": vocabulary.eos_ids}
   if checkpoint is not None and checkpoint.format != "t5x":
-    ids = {name: getattr(checkpoint.config, name) for name in _SPECIAL_IDS}
+    ids = {name: getattr(checkpoint.config, name) for name in SPECIAL_IDS}
   if ids == {name: getattr(config, name) for name in ids}:
     return model
   return registry.build(dataclasses.replace(config, **ids))
@@ -184,7 +192,7 @@ def _config(macro: str, checkpoint: Checkpoint, num_ids: int) -> Any:
 def _check_agrees(
   model: LanguageModel, checkpoint: Checkpoint, role: str
 ) -> None:
-  """Refuses another family, other activations or buckets than were trained.
+  """Refuses another family, or other activations, … than were trained.
 
   They compute something else, and load all the same; shapes are compared when
   the parameters are loaded.
@@ -196,16 +204,18 @@ def _check_agrees(
       f"{name} is of the model family {family!r}, but {path} of"
       f" {checkpoint.family!r}; give the model that it was saved with"
     )
-  if family != registry.T5:
+  if (layout := registry.layout_of(model.config)) is None:
     return
   assumed = {text.partition(":")[0] for text in checkpoint.assumed}
   if checkpoint.format == "t5x":
-    assumed |= set(_SPECIAL_IDS)
-  for field in _NOT_IN_SHAPES + _SPECIAL_IDS:
+    assumed |= set(SPECIAL_IDS)
+  for field in (*layout.not_in_shapes, *SPECIAL_IDS):
     value = getattr(model.config, field)
     saved = getattr(checkpoint.config, field)
     # Sizes that leave the ids out get those of the checkpoint.
-    left_out = field in _SPECIAL_IDS and value == getattr(T5Config, field)
+    left_out = field in SPECIAL_IDS and value == getattr(
+      type(model.config), field
+    )
     if field not in assumed and value != saved and not left_out:
       raise UserError(
         f"{name} has {field}={value!r}, but {path} was trained with {saved!r};"

@@ -29,8 +29,8 @@ from gkd.data.cache import TokenCache
 from gkd.data.mixture import Mixture
 from gkd.errors import explaining_memory
 from gkd.evaluation.evaluation import Evaluation
+from gkd.models import kept_layers
 from gkd.models import registry
-from gkd.models import t5_layers
 from gkd.models import vocabulary_check
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
@@ -106,7 +106,7 @@ def resolve(
   train: DataConfig | None = None,
   evaluation: EvalConfig | None = None,
   random_student: bool = False,
-  strides: t5_layers.Strides | None = None,
+  layers: kept_layers.LayerChoice | None = None,
   resumed: Path | None = None,
 ) -> Resolved:
   """Opens checkpoints and data and checks that all of it fits together.
@@ -118,8 +118,8 @@ def resolve(
     train: the training data, or the prompts of `gkd sample`.
     evaluation: what to evaluate on; with `train`, or alone.
     random_student: the student needs no checkpoint.
-    strides: the student takes each k-th layer (encoder, decoder) of its
-      checkpoint or, without one, of the teacher's.
+    layers: the student takes these of its checkpoint or, without one, of the
+      teacher's.
     resumed: folder of a run that goes on. It keeps its tokenizer and sizes, and
       its first checkpoint may be gone.
 
@@ -127,7 +127,7 @@ def resolve(
     UserError: something is missing or does not fit; nothing was compiled.
   """
   roles = {name: role for name, role in roles.items() if role is not None}
-  checkpoints = _open(roles, random_student, strides, resumed)
+  checkpoints = _open(roles, random_student, layers, resumed)
   if train is not None:
     train = _with_tokenizer(train, checkpoints, resumed)
   splits: Sequence[DataConfig] = ()
@@ -162,7 +162,7 @@ def resolve(
 def _open(
   roles: Mapping[str, Role],
   random_student: bool,
-  strides: t5_layers.Strides | None,
+  layers: kept_layers.LayerChoice | None,
   resumed: Path | None,
 ) -> dict[str, Checkpoint]:
   """The checkpoints by role; opened once, as folders of runs may grow.
@@ -193,9 +193,9 @@ def _open(
   start = checkpoints.get(
     "student" if roles["student"].checkpoint else "teacher"
   )
-  if strides is not None and start is not None:
-    checkpoints["student"] = source.every_kth_layer(start, strides)
-    log.info("student: %s", t5_layers.describe(start.config, strides))
+  if layers is not None and start is not None:
+    checkpoints["student"] = source.pick_layers(start, layers)
+    log.info("student: %s", kept_layers.describe(start.config, layers))
   return checkpoints
 
 

@@ -19,6 +19,7 @@ from gkd.types import UserError
 
 # Fields of the program: they replace what a checkpoint says.
 OF_THIS_RUN = ("dropout_rate", "dtype")
+SPECIAL_IDS = ("pad_id", "eos_ids", "start_id")
 _MOST = 2**31  # of any size: what an int32 holds
 _DTYPES = ("float32", "bfloat16")
 
@@ -125,8 +126,10 @@ def check(config: Any, sizes: Sequence[str], epsilon: str) -> None:
   activations = config.mlp_activations
   if not activations or not all(name in known for name in activations):
     raise error(config, "mlp_activations", f"one or more of {', '.join(known)}")
-  for name in ("pad_id", "eos_ids", "start_id"):
+  for name in SPECIAL_IDS:
     value = getattr(config, name)
+    if value is None and getattr(type(config), name) is None:
+      continue
     ids = value if isinstance(value, tuple) else (value,)
     if not ids or not all(type(x) is int and 0 <= x < rows for x in ids):
       raise error(config, name, f"ids below vocab_size={rows}")

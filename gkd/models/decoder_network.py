@@ -130,7 +130,7 @@ class DecoderOnly(nn.Module):
     """
     is_empty = ~jnp.any(mask, axis=1, keepdims=True)
     is_start = is_empty & (jnp.arange(inputs.shape[1]) == 0)
-    inputs = jnp.where(mask, inputs, self.config.start_id)
+    inputs = jnp.where(mask, inputs, self.config.first_id)
     return inputs, mask | is_start
 
 

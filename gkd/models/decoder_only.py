@@ -115,8 +115,8 @@ class DecoderConfig:
       rotations, softmax and logits are float32 in both.
     pad_id: id of the padding token; no mask depends on it.
     eos_ids: ids that end a text.
-    start_id: what a text without a prompt begins with; the first of eos_ids
-      when None, for models that have no token for it.
+    start_id: what a text without a prompt begins with; None for models that
+      have no token for it: the first of eos_ids.
   """
 
   vocab_size: int
@@ -143,10 +143,13 @@ class DecoderConfig:
 
   def __post_init__(self):
     config_fields.normalize(self)
-    if self.start_id is None:
-      object.__setattr__(self, "start_id", self.eos_ids[0])
     config_fields.check(self, _SIZES, "norm_epsilon")
     _check(self)
+
+  @property
+  def first_id(self) -> int:
+    """What a text without a prompt begins with."""
+    return self.eos_ids[0] if self.start_id is None else self.start_id
 
 
 @functools.cache
@@ -199,7 +202,7 @@ def decoder_only(config: DecoderConfig) -> LanguageModel:
   return LanguageModel(
     config=config,
     vocabulary_size=config.vocabulary_size,
-    start_id=config.start_id,
+    start_id=config.first_id,
     init=init,
     hidden=hidden,
     head=head,

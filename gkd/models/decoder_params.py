@@ -9,9 +9,13 @@ rows of queries and keys in another order, which is the reader's business.
 """
 
 from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
 from gkd.models.parameter_table import Parameter
+from gkd.types import UserError
 
 EMBEDDING = "token_embedder/embedding"
 HEAD = "decoder/logits_dense/kernel"
@@ -49,6 +53,29 @@ def table(config: Any) -> dict[str, Parameter]:
         gguf_name=f"blk.{i}.{row.gguf_name}",
       )
   return dict(sorted(rows.items()))
+
+
+def depths(config: Any) -> dict[str, int]:
+  """{stack: number of layers}."""
+  return {"decoder": config.num_layers}
+
+
+def with_layers(config: Any, kept: Mapping[str, Sequence[int]]) -> Any:
+  """The config of the model with some layers.
+
+  Raises:
+    UserError: a local layer of Gemma would become a global one, or conversely.
+  """
+  layers, gemma = kept["decoder"], config.gemma
+  for new, old in enumerate(layers):
+    if gemma and gemma.is_local(new) != gemma.is_local(old):
+      raise UserError(
+        f"layer {old} would become layer {new} of the student, but every"
+        f" {gemma.global_every}th is global and all others are local; keep or"
+        f" leave out {gemma.global_every} layers at a time, such as"
+        f" range(0,{gemma.global_every})"
+      )
+  return dataclasses.replace(config, num_layers=len(layers))
 
 
 def _outside(config: Any) -> Iterator[tuple[str, Parameter]]:

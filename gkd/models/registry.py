@@ -12,10 +12,10 @@ by themselves:
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
 import json
-import types
 from typing import Any
 from typing import NamedTuple
 
@@ -35,40 +35,68 @@ T5 = "t5"
 DECODER_ONLY = "decoder_only"
 
 
-class Family(NamedTuple):
-  """What the rest asks of a model family; see docs/families.md.
+class Layout(NamedTuple):
+  """What checkpoints and set-up ask of a family, see docs/families.md.
+
+  Its configs have the fields that `config_fields.check` checks.
 
   Attributes:
-    config_type: a frozen dataclass of sizes.
-    build: the model of a config.
-    parameters: the table of a config's parameters; None where there is none:
-      its leaves are checked against the model alone.
-    stacks: {stack: field of the config with its number of layers}, of layers
-      that are named `<stack>/layers_<i>/…` and may be picked.
+    title: in messages, "T5".
+    parameters: {name: parameter} of a config, sorted.
+    depths: {stack: number of layers} of a config; the layers are named
+      `<stack>/layers_<i>/…`.
+    with_layers: the config of the model with some layers of each stack.
     in_words: a config in words.
+    not_in_shapes: fields of which a model is another one with the same shapes.
+  """
+
+  title: str
+  parameters: Callable[[Any], Mapping[str, Parameter]]
+  depths: Callable[[Any], Mapping[str, int]]
+  with_layers: Callable[[Any, Mapping[str, Sequence[int]]], Any]
+  in_words: Callable[[Any], str]
+  not_in_shapes: Sequence[str]
+
+
+class Family(NamedTuple):
+  """A frozen dataclass of sizes, and what makes a model of it.
+
+  A family of one's own has no layout: its leaves are compared with the model
+  alone.
   """
 
   config_type: type
   build: Callable[[Any], LanguageModel]
-  parameters: Callable[[Any], Mapping[str, Parameter]] | None = None
-  stacks: Mapping[str, str] = types.MappingProxyType({})
-  in_words: Callable[[Any], str] = str
+  layout: Layout | None = None
 
 
 _FAMILIES = {
   T5: Family(
     t5.T5Config,
     t5.encoder_decoder,
-    t5_params.table,
-    {"encoder": "num_encoder_layers", "decoder": "num_decoder_layers"},
-    sizes.describe,
+    Layout(
+      "T5",
+      t5_params.table,
+      t5_params.depths,
+      t5_params.with_layers,
+      sizes.describe,
+      ("mlp_activations", "relative_max_distance", "layer_norm_epsilon"),
+    ),
   ),
   DECODER_ONLY: Family(
     decoder_only.DecoderConfig,
     decoder_only.decoder_only,
-    decoder_params.table,
-    {"decoder": "num_layers"},
-    sizes.describe_decoder,
+    Layout(
+      "decoder-only model",
+      decoder_params.table,
+      decoder_params.depths,
+      decoder_params.with_layers,
+      sizes.describe_decoder,
+      (
+        *("mlp_activations", "norm_epsilon", "rope_theta", "rope_scaling"),
+        *("num_heads", "num_kv_heads", "head_dim", "gemma"),
+      ),
+    ),
   ),
   "markov": Family(markov.MarkovConfig, markov.markov_chain),
 }
@@ -129,26 +157,39 @@ def canonical(family: str) -> str:
   return family
 
 
-def of(config: Any) -> Family | None:
-  """The family of a config; None where it is not registered."""
-  return _FAMILIES.get(canonical(_class_name(type(config))))
+def layout_of(config: Any) -> Layout | None:
+  """What is known of a config's family; None of a family of one's own."""
+  family = _FAMILIES.get(canonical(_class_name(type(config))))
+  return family and family.layout
 
 
 def num_parameters(config: Any) -> int:
-  """Scalars of all parameters of a config whose family has a table."""
-  return parameter_table.num_parameters(of(config).parameters(config))
+  """Scalars of all parameters of a config whose family has a layout."""
+  return parameter_table.num_parameters(layout_of(config).parameters(config))
+
+
+def with_sizes() -> list[str]:
+  """Names of the families whose sizes a configuration may give."""
+  return [name for name, family in _FAMILIES.items() if family.layout]
 
 
 def macro_of(role: str, family: str) -> str:
-  """Macro of a role's model: T5's sizes, or the model of another family."""
-  return f"{role.upper()}_MODEL" if family == T5 else role.upper()
+  """Macro of a role's model: its sizes, or the model of one's own family.
+
+  Args:
+    role: "student", "teacher" or another.
+    family: its name, or that of the class of its configs.
+  """
+  names = with_sizes()
+  types = [_FAMILIES[name].config_type.__qualname__ for name in names]
+  return f"{role.upper()}_MODEL" if family in names + types else role.upper()
 
 
 def config_of(family: str, fields: Mapping[str, Any]) -> Any:
   """Config of a family from its saved fields; the fields if it is unknown."""
   if (known := _FAMILIES.get(canonical(family))) is None:
     return dict(fields)
-  if known.parameters:  # says more about a wrong field
+  if known.layout:  # says more about a wrong field
     return config_fields.from_fields(known.config_type, fields)
   try:
     return config_fields.from_json(known.config_type, fields)
@@ -166,7 +207,7 @@ def build(config: Any, origin: str = "the model") -> LanguageModel:
   Raises:
     UserError: its family is not registered.
   """
-  family = of(config)
+  family = _FAMILIES.get(canonical(_class_name(type(config))))
   if family is None:
     raise UserError(
       f"{origin} is of a family that gkd does not know; bind its LanguageModel,"

@@ -9,6 +9,9 @@ thousands of layers.
 """
 
 from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
 import re
 from typing import Any
 
@@ -84,6 +87,15 @@ def depths(config: Any) -> dict[str, int]:
     "encoder": config.num_encoder_layers,
     "decoder": config.num_decoder_layers,
   }
+
+
+def with_layers(config: Any, kept: Mapping[str, Sequence[int]]) -> Any:
+  """The config of the model with some layers of each stack."""
+  return dataclasses.replace(
+    config,
+    num_encoder_layers=len(kept["encoder"]),
+    num_decoder_layers=len(kept["decoder"]),
+  )
 
 
 def axes_of(name: str) -> Axes:

@@ -21,7 +21,6 @@ from gkd import structured_settings
 from gkd.checkpoints.native import run_folder
 from gkd.evaluation import metric_infos
 from gkd.models import registry
-from gkd.models.t5 import T5Config
 from gkd.structured_settings import Difference
 from gkd.text import tokenizer_folder
 from gkd.training import guard_controller
@@ -144,8 +143,7 @@ def _settings(before: Mapping[str, Any], run: Run) -> Iterator[Difference]:
       before.get(name), value, macro
     )
   for role in sorted({"teacher"} & before.keys() - others.keys()):
-    is_t5 = before[role]["type"] == T5Config.__qualname__
-    macro = registry.macro_of(role, registry.T5 if is_t5 else "")
+    macro = registry.macro_of(role, before[role]["type"])
     differences.append(Difference(macro, before[role], None, False))
   steps = before.get("train_steps"), run.train_steps
   for change in differences:

@@ -6,6 +6,7 @@ import pytest
 
 from gkd.checkpoints import expected_leaves
 from gkd.checkpoints.checkpoint import Leaf
+from gkd.models.decoder_only import DecoderConfig
 from gkd.types import UserError
 from tests.checkpoints import tiny_models
 
@@ -49,6 +50,23 @@ def test_all_that_is_wrong_is_in_one_line():
     " 1 of another type: token_embedder/embedding float16, expected float32 or"
     " bfloat16; give a whole checkpoint of one model"
   )
+
+
+def test_a_decoder_is_named_as_one():
+  config = DecoderConfig(
+    vocab_size=12,
+    emb_dim=8,
+    num_layers=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=4,
+    mlp_dim=6,
+  )
+  leaves = {"decoder/decoder_norm/scale": leaf(8), "b": leaf(1)}
+  with pytest.raises(
+    UserError, match=r"is not the decoder-only model that .* 11 missing"
+  ):
+    expected_leaves.check("a/model", config, leaves)
 
 
 def test_of_many_the_first_are_listed_and_the_rest_counted():

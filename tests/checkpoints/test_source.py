@@ -16,6 +16,7 @@ from gkd.checkpoints import source
 from gkd.checkpoints.native import native_checkpoint
 from gkd.models import registry
 from gkd.models import t5
+from gkd.models.kept_layers import EveryKth
 from gkd.types import UserError
 from tests import second_family
 from tests.checkpoints import tiny_models
@@ -104,7 +105,7 @@ def test_the_type_asked_for_is_that_of_the_loaded_arrays(folders, mesh):
 def test_arrays_of_layers_that_are_left_out_are_never_read(folders, mesh):
   checkpoint = source.open_checkpoint(folders / "gkd")
   watched, reads = counted(checkpoint)
-  smaller = source.every_kth_layer(watched, (1, 2))
+  smaller = source.pick_layers(watched, EveryKth((1, 2)))
   assert smaller.config.num_decoder_layers == 2
   params = source.load_params(smaller, registry.build(smaller.config), mesh)
   loaded = trees.flatten(params)
@@ -185,8 +186,8 @@ def test_a_second_family_is_saved_opened_and_loaded(tmp_path, mesh):
   assert {shard.data.shape for shard in shards} == {(3, 8)}
   with pytest.raises(UserError, match=r"emb_dim cannot be set: .* not T5"):
     source.open_checkpoint(tmp_path / "model", emb_dim=3)
-  with pytest.raises(UserError, match="EVERY_KTH_LAYER is for T5"):
-    source.every_kth_layer(checkpoint, (2, 2))
+  with pytest.raises(UserError, match="EVERY_KTH_LAYER is for T5 and dec"):
+    source.pick_layers(checkpoint, EveryKth(2))
   message = (
     r"/model, saved as 'tests\.second_family\.BigramConfig', is of a family"
     r" that gkd does not know; bind"

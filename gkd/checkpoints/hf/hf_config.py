@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gkd import files
+from gkd.models import config_fields
 from gkd.models import sizes
 from gkd.models.t5 import T5Config
 from gkd.text import tokenizer_folder
@@ -144,7 +145,7 @@ def read(
     config = dataclasses.replace(config, vocabulary_size=real_ids)
   except UserError as error:
     raise UserError(f"{file}: {error}") from error
-  return config.with_overrides(given, file), assumed
+  return config_fields.with_overrides(config, given, file), assumed
 
 
 def as_json(

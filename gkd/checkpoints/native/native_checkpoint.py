@@ -24,8 +24,8 @@ from gkd.checkpoints.native import native_arrays
 from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import METADATA_FILE as NOTES_FILE
 from gkd.checkpoints.store import Store
+from gkd.models import config_fields
 from gkd.models import registry
-from gkd.models.t5 import T5Config
 from gkd.text.vocabulary import Vocabulary
 from gkd.training import t5x_adafactor_state
 from gkd.types import UserError
@@ -226,14 +226,15 @@ def _config(
   """The saved config; of older T5s, which have none, that of the shapes."""
   family = described.get("family") or registry.T5
   saved = described.get("model")
-  if family != registry.T5:
+  if saved is None and family == registry.T5:
+    shapes = {name: leaf.shape for name, leaf in leaves.items()}
+    return config_from_shapes.config_of(shapes, given)
+  config = registry.config_of(family, saved or {})
+  if registry.layout_of(config) is None:
     if given:
       raise UserError(
         f"{', '.join(given)} cannot be set: {path} is of the model family"
         f" {family!r}, which is not T5; leave it out"
       )
-    return registry.config_of(family, saved or {}), ()
-  if saved is None:
-    shapes = {name: leaf.shape for name, leaf in leaves.items()}
-    return config_from_shapes.config_of(shapes, given)
-  return T5Config.from_size(saved).with_overrides(given, path), ()
+    return config, ()
+  return config_fields.with_overrides(config, given, path), ()
