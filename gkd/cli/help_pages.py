@@ -71,8 +71,8 @@ knobs:
   CHECKPOINT_PERIOD; for distillation STUDENT_DATA_FRACTION (the share of steps
   on text that the student writes) and DIVERGENCE; VOCABULARY (a file, or the
   folder of a model), EVERY_KTH_LAYER and KEEP_LAYERS (a student out of the
-  teacher), RESTORE_OPTIMIZER and INITIAL_STEP (to go on from a checkpoint). All of them:
-  the headers of runs/train.gin, runs/distill.gin and runs/data.gin
+  teacher), RESTORE_OPTIMIZER and INITIAL_STEP (to go on from a checkpoint). All
+  of them: the headers of runs/train.gin, runs/distill.gin and runs/data.gin
 resume:
   give the same command again: it goes on from the last checkpoint and ends as
   if it had never been stopped. Another configuration is refused, with what is

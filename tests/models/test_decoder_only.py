@@ -1,5 +1,6 @@
 """Decoder-only models against a float64 reference that shares no code."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -165,7 +166,9 @@ def test_four_devices_equal_one():
 
 def test_bfloat16_computes_in_it_and_keeps_logits_in_float32():
   config = DecoderConfig(**TINY | CONFIGS["gemma, linear, tied"])
-  model = decoder_only.decoder_only(config.__replace__(dtype="bfloat16"))
+  model = decoder_only.decoder_only(
+    dataclasses.replace(config, dtype="bfloat16")
+  )
   inputs, mask, targets = batch()
   params = model.abstract_params
   cache, first = jax.eval_shape(
@@ -192,8 +195,8 @@ def test_the_table_has_the_models_parameters(name):
   shapes = {n: leaf.shape for n, leaf in trees.flatten(params).items()}
   assert {name: row.shape for name, row in table.items()} == shapes
   assert list(table) == sorted(table)
-  for names in zip(*[(r.hf_name, r.gguf_name) for r in table.values()]):
-    assert len(set(names)) == len(table)
+  for other in ("hf_name", "gguf_name"):
+    assert len({getattr(row, other) for row in table.values()}) == len(table)
   partitioning.parameter_shardings(
     model, params, partitioning.make_mesh(model=2)
   )

@@ -94,16 +94,16 @@ def test_the_layers_are_said_in_words():
   [
     (
       lambda: EveryKth((6, 1)),
-      "is 6 for the encoder, which has 5 layers; give",
+      "is 6 for the encoder, which has 5 layers",
     ),
     (
       lambda: EveryKth((2, 5)),
-      "is 5 for the decoder, which has 4 layers; give",
+      "is 5 for the decoder, which has 4 layers",
     ),
     (lambda: EveryKth((0, 1)), r"is \(0, 1\); give a number of at least 2"),
     (
       lambda: KeepLayers("range(0,5)"),
-      "the decoder has 4 layers; give numbers",
+      "decoder has 4 layers; give numbers",
     ),
     (lambda: KeepLayers("range(3,3)"), "give ascending numbers such as"),
     (lambda: KeepLayers("0:3"), "is '0:3'; give ascending numbers"),
@@ -148,7 +148,7 @@ def test_a_decoder_has_one_list_and_gemma_keeps_its_pattern():
   for choice, message in (
     (
       KeepLayers((0, 2)),
-      "layer 2 would become layer 1 of the student, but eve",
+      "layer 2 would become layer 1 of the stude",
     ),
     (KeepLayers(("0", "1")), "the model has no encoder; give one list"),
     (EveryKth((2, 2)), "the model has no encoder; give one number"),
