@@ -181,8 +181,8 @@ def test_loaded_trained_sampled_evaluated_and_exported(
 
 
 @pytest.mark.parametrize("ids", ["several"], indirect=True)
-def test_a_decoder_samples_trains_and_goes_on_exactly(
-  tmp_path, cache, vocabulary, ids
+def test_a_decoder_learns_from_a_t5_on_its_own_text_and_goes_on_exactly(
+  tmp_path, cache, vocabulary, model, ids
 ):
   config = DecoderConfig(
     vocab_size=vocabulary.size + 2,
@@ -200,7 +200,7 @@ def test_a_decoder_samples_trains_and_goes_on_exactly(
   loader = Loader(cache, batch_size=8, lengths=lengths, seed=0)
   roles = {
     "student": Model(lm, tiny.parameters(lm, 0)),
-    "teacher": Model(lm, tiny.parameters(lm, 1)),
+    "teacher": Model(model, tiny.parameters(model, 1)),
   }
 
   def train(name, steps):

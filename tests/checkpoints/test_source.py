@@ -117,7 +117,7 @@ def test_arrays_of_layers_that_are_left_out_are_never_read(folders, mesh):
   assert taken in reads
   assert not any(name.startswith("decoder/layers_1/") for name in reads)
   # Other layers are another content.
-  other = source.every_kth_layer(checkpoint, (1, 3))
+  other = source.pick_layers(checkpoint, EveryKth((1, 3)))
   hashes = {c.content_sha256 for c in (checkpoint, smaller, other)}
   assert len(hashes) == 3
 

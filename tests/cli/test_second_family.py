@@ -1,15 +1,18 @@
-"""A model family of the user's own, bound in a gin file, in every command."""
+"""Families beside T5, one of the user's own among them, in the commands."""
 
+import dataclasses
 import json
 import re
 
 import jax
 import pytest
 
+from gkd import api
 from gkd.checkpoints.native import native_checkpoint
 from gkd.cli import main as command
 from gkd.data.cache import TokenCache
 from gkd.models import registry
+from gkd.models.decoder_only import DecoderConfig
 from tests import second_family
 from tests import tiny
 from tests.checkpoints.tiny_models import save_params
@@ -71,6 +74,36 @@ def test_it_is_trained_taught_evaluated_and_sampled_from(
   answers = tmp_path / "answers"
   run("sample", "test/sample.gin", **start, OUTPUT_DIR=answers, TRAIN_LIMIT=4)
   assert len(TokenCache(answers)) == 8
+
+
+def test_a_decoder_teaches_some_of_its_own_layers(data, tmp_path):
+  config = DecoderConfig(
+    vocab_size=18,
+    emb_dim=8,
+    num_layers=3,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=4,
+    mlp_dim=8,
+  )
+  params = tiny.parameters(registry.build(config), 0)
+  about = native_checkpoint.description(config)
+  save_params(tmp_path / "teacher", params, about)
+  flags = arguments(
+    "train",
+    file="test/distill.gin",
+    **{"STUDENT_MODEL": None, "TEACHER_MODEL": None, "KEEP_LAYERS": "0,2"},
+    **{"TRAIN_STEPS": 1, "TRAIN_LIMIT": 8, "BATCH_SIZE": 4, "EVAL_EXAMPLES": 4},
+    LEARNING_RATE=1e-30,
+    MODEL_DIR=tmp_path / "run",
+    TEACHER_CHECKPOINT_PATH=tmp_path / "teacher",
+    **data["train"],
+  )
+  assert command.main(flags) == 0
+  student = api.load(tmp_path / "run")
+  assert student.config == dataclasses.replace(config, num_layers=2)
+  layers = student.params["decoder"], params["decoder"]
+  tiny.assert_identical(layers[0]["layers_1"], layers[1]["layers_2"])
 
 
 @pytest.fixture
