@@ -61,7 +61,8 @@ def from_json(kind: Any, value: Any) -> Any:
   if isinstance(value, Mapping) and dataclasses.is_dataclass(kind):
     hints = typing.get_type_hints(kind)
     return kind(**{n: from_json(hints.get(n), v) for n, v in value.items()})
-  if isinstance(value, list):  # tuple[X, Y], tuple[X, ...] or only a tuple
+  if isinstance(value, list) and kind not in (bool, float, int, str):
+    # tuple[X, Y], tuple[X, ...] or only a tuple
     if len(inner) != len(value) or inner[-1] is ...:
       inner = [inner[0] if inner else None] * len(value)
     return tuple(map(from_json, inner, value))

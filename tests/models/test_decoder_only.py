@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -186,6 +187,26 @@ def test_bfloat16_computes_in_it_and_keeps_logits_in_float32():
   assert halves == {hidden.dtype} == {jnp.dtype("bfloat16")}
   assert {first.dtype, logits.dtype} == {jnp.dtype("float32")}
   assert cache.past[0].keys.shape == (4, 7 + 3, 2, 6)
+
+
+def test_dropout_is_on_vectors_branches_and_inside_the_mlp_with_a_key_alone():
+  config = DecoderConfig(**TINY, dropout_rate=0.1)
+  model = decoder_only.decoder_only(config)
+  inputs, _, targets = batch()
+  shapes = []
+
+  def record(call, args, kwargs, context):
+    if isinstance(context.module, nn.Dropout) and not args[1]:
+      shapes.append(args[0].shape[1:])
+    return call(*args, **kwargs)
+
+  with nn.intercept_methods(record):
+    for key in (None, jax.random.key(0)):
+      assert not shapes
+      hidden = functools.partial(model.hidden, dropout_key=key)
+      jax.eval_shape(hidden, model.abstract_params, inputs, targets)
+  stream, inside = (11, 16), (11, 24)
+  assert shapes == [stream, *[stream, inside, stream] * 2, stream]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
