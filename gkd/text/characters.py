@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import hashlib
 import numbers
 import os
+from pathlib import Path
 from typing import Any
 
+from gkd import files
 from gkd.errors import UserError
 from gkd.errors import check_number
 
@@ -29,6 +31,10 @@ class ByteVocabulary:
   pad_id = PAD_ID
   eos_ids = (EOS_ID,)
   unk_id = UNK_ID
+  control_ids = (PAD_ID,)
+  prompt_start = ()
+  ends_prompts = True
+  chat_template = None
 
   def __init__(self, extra_ids: int = 0):
     self.extra_ids = checked_extra_ids(extra_ids)
@@ -55,6 +61,8 @@ class ByteVocabulary:
     )
     return content.decode("utf-8", errors="ignore")
 
+  decode_prompt = decode  # which ends with the EOS
+
   def piece(self, index: int) -> str:
     if NUM_SPECIAL <= index < NUM_SPECIAL + 256:
       return f"<0x{index - NUM_SPECIAL:02X}>"
@@ -76,6 +84,10 @@ class CharacterVocabulary:
   pad_id = PAD_ID
   eos_ids = (EOS_ID,)
   unk_id = UNK_ID
+  control_ids = (PAD_ID,)
+  prompt_start = ()
+  ends_prompts = True
+  chat_template = None
   extra_ids = 0
 
   def __init__(self, characters: str):
@@ -110,6 +122,8 @@ class CharacterVocabulary:
       for i in kept
     )
 
+  decode_prompt = decode  # which ends with the EOS
+
   def piece(self, index: int) -> str:
     if index >= NUM_SPECIAL:
       return self.characters[index - NUM_SPECIAL]
@@ -131,6 +145,16 @@ def until_eos(ids: Iterable[int], eos_ids: Sequence[int]) -> Iterable[int]:
     if index in eos_ids:
       return
     yield index
+
+
+def save_file(
+  directory: str | os.PathLike, name: str, content: bytes
+) -> None:
+  """Writes the file of a vocabulary unless it is there."""
+  path = Path(directory) / name
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if not path.exists() or path.read_bytes() != content:
+    files.write_bytes(path, content)
 
 
 def make_spec(vocabulary: Any, file: str | None) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 Each has a `pad_id` and `eos_ids`, of which the first is the one that is
 appended to a text. `encode` adds no end of sequence; `decode` stops at the
-first one. `gkd.tasks.features` gives the seqio twin of each class.
+first one. `control_ids` are never generated unless they end a text; a prompt
+begins with `prompt_start` and ends with an EOS if `ends_prompts`, see
+`chat_formats.encode_prompts`. `gkd.tasks.features` gives the seqio twin of each
+class.
 
   vocabulary = load("spiece.model", extra_ids=100)
   spec = vocabulary.save("cache/")     # JSON; copies the model file
@@ -19,13 +22,16 @@ from typing import Any
 
 from gkd import files
 from gkd.errors import UserError
+from gkd.text import sentencepiece_model
+from gkd.text.bpe import BPEVocabulary
 from gkd.text.characters import ByteVocabulary
 from gkd.text.characters import CharacterVocabulary
 from gkd.text.characters import checked_extra_ids
 from gkd.text.characters import make_spec
+from gkd.text.characters import save_file
 from gkd.text.characters import until_eos
 
-MAX_BYTES = 20 << 20  # of a tokenizer's file; mT5's tokenizer.json has 16
+MAX_BYTES = 64 << 20  # of a tokenizer's file; Gemma's tokenizer.json has 33
 _REMEDY = "restore it or make the cache again"
 # Of what `save` returns: types, and the fields that each kind needs.
 _SPEC_TYPES = {
@@ -37,11 +43,13 @@ _SPEC_TYPES = {
   "size": int,
   "pad_id": int,
   "eos_ids": [int],
+  "chat_template": str,
 }
 _SPEC_FIELDS = {
   "sentencepiece": ("file", "extra_ids"),
   "bytes": ("extra_ids",),
   "characters": ("characters",),
+  "bpe": ("file", "pad_id", "eos_ids"),
 }
 
 
@@ -55,6 +63,9 @@ class SentencePieceVocabulary:
     pad_id: id of the padding: as given, else the file's, else 0 as in seqio.
     eos_ids: ids that end a text: as given, else the file's only one.
     unk_id: id of what has no piece.
+    prompt_start: the BOS of a BPE model, as Llama 2 and Gemma are, puts before
+      a text; T5's kind has none, and ends prompts instead.
+    chat_template: as of `BPEVocabulary`.
   """
 
   kind = "sentencepiece"
@@ -66,22 +77,22 @@ class SentencePieceVocabulary:
     content: bytes | None = None,
     pad_id: int | None = None,
     eos_ids: Sequence[int] | None = None,
+    chat_template: str | None = None,
   ):
     """Reads a model file, or takes its content, for which no file is needed."""
     self.path = Path(path)
     self.extra_ids = checked_extra_ids(extra_ids)
-    try:
-      if content is None:
-        content = files.read_bytes(self.path, MAX_BYTES)
-    except OSError as error:
-      raise UserError(
-        f"vocabulary file {str(path)!r} cannot be read ({error.strerror}): "
-        "expected a SentencePiece model; give the path of an existing file"
-      ) from error
-    self.content = content
+    self.content = content_of(self.path) if content is None else content
     self.sha256 = hashlib.sha256(self.content).hexdigest()
-    self._processor = _processor(self.content, self.extra_ids, path)
-    self._given = {"pad_id": pad_id, "eos_ids": eos_ids and list(eos_ids)}
+    self._processor = sentencepiece_model.processor(
+      self.content, self.extra_ids, path
+    )
+    self.chat_template = chat_template
+    self._given = {
+      "pad_id": pad_id,
+      "eos_ids": eos_ids and list(eos_ids),
+      "chat_template": chat_template,
+    }
     in_file = max(self._processor.pad_id(), 0)
     self.pad_id = in_file if pad_id is None else pad_id
     self.eos_ids = tuple(eos_ids or [self._processor.eos_id()])
@@ -93,6 +104,11 @@ class SentencePieceVocabulary:
           f" padding {self.pad_id} and end of sequence {self.eos_ids}; expected"
           " ids from 0 up; give a file with an end of sequence, as T5's"
         )
+    self.control_ids = tuple(filter(self._processor.is_control, range(self.size)))
+    bos_id = self._processor.bos_id()
+    is_bpe = sentencepiece_model.is_bpe(self.content) and bos_id >= 0
+    self.prompt_start = (bos_id,) if is_bpe else ()
+    self.ends_prompts = not is_bpe
 
   @property
   def size(self) -> int:
@@ -123,6 +139,9 @@ class SentencePieceVocabulary:
     ids = until_eos(ids, self.eos_ids)
     return self._processor.decode([i if i < size else self.unk_id for i in ids])
 
+  def decode_prompt(self, ids: Iterable[int]) -> str:
+    return self._processor.decode(list(ids))
+
   def piece(self, index: int) -> str:
     return self._processor.id_to_piece(index)
 
@@ -137,14 +156,13 @@ class SentencePieceVocabulary:
 
   def save(self, directory: str | os.PathLike) -> dict[str, Any]:
     """Writes the model file into `directory`; returns the spec."""
-    path = Path(directory) / self.path.name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or path.read_bytes() != self.content:
-      files.write_bytes(path, self.content)
+    save_file(directory, self.path.name, self.content)
     return self.spec()
 
 
-Vocabulary = SentencePieceVocabulary | ByteVocabulary | CharacterVocabulary
+Vocabulary = (
+  SentencePieceVocabulary | BPEVocabulary | ByteVocabulary | CharacterVocabulary
+)
 
 
 def load(
@@ -189,23 +207,27 @@ def from_spec(
   for name in _SPEC_FIELDS.get(kind, ()):
     if spec.get(name) is None:
       raise UserError(f"{where} is of {kind} and has no {name}; {_REMEDY}")
-  if kind == SentencePieceVocabulary.kind:
+  if "file" in _SPEC_FIELDS.get(kind, ()):
     if not files.is_plain_name(spec["file"]):
       raise UserError(
         f"{where} has the file {spec['file']!r}; expected the name of a file"
         f" in the same folder, without a path; {_REMEDY}"
       )
-    ids = {name: spec.get(name) for name in ("pad_id", "eos_ids")}
+    names = ("pad_id", "eos_ids", "chat_template")
+    given = {name: spec.get(name) for name in names}
     path = Path(directory) / spec["file"]
-    vocabulary = SentencePieceVocabulary(path, spec["extra_ids"], **ids)
+    if kind == BPEVocabulary.kind:
+      vocabulary = BPEVocabulary(content_of(path), file=path, **given)
+    else:
+      vocabulary = SentencePieceVocabulary(path, spec["extra_ids"], **given)
   elif kind == ByteVocabulary.kind:
     vocabulary = ByteVocabulary(spec["extra_ids"])
   elif kind == CharacterVocabulary.kind:
     vocabulary = CharacterVocabulary(spec["characters"])
   else:
     raise UserError(
-      f"vocabulary kind {kind!r}: expected sentencepiece, bytes or "
-      "characters; make the cache again with this version"
+      f"vocabulary kind {kind!r}: expected {', '.join(_SPEC_FIELDS)}; make the"
+      " cache again with this version"
     )
   for name in ("sha256", "size"):
     value = getattr(vocabulary, name)
@@ -243,49 +265,21 @@ def first_difference(left: Vocabulary, right: Vocabulary) -> str | None:
   return None
 
 
-def _rules(vocabulary: Vocabulary) -> tuple | str:
-  """All that decides which ids a text gets, beside the pieces themselves.
-
-  Two files can say the same: a tokenizer that was saved in another format and
-  rebuilt has lost the notes of its training.
-  """
-  if not isinstance(vocabulary, SentencePieceVocabulary):
-    return vocabulary.sha256
-  from sentencepiece import sentencepiece_model_pb2
-
-  model = sentencepiece_model_pb2.ModelProto.FromString(vocabulary.content)
-  normalizer, trainer = model.normalizer_spec, model.trainer_spec
-  return (
-    [(piece.score, piece.type) for piece in model.pieces],
-    normalizer.precompiled_charsmap,
-    normalizer.add_dummy_prefix,
-    normalizer.remove_extra_whitespaces,
-    normalizer.escape_whitespaces,
-    trainer.model_type,
-    trainer.byte_fallback,
-  )
+def _rules(vocabulary: Vocabulary) -> Any:
+  """All that decides which ids a text gets, beside the pieces themselves."""
+  if isinstance(vocabulary, SentencePieceVocabulary):
+    return sentencepiece_model.rules(vocabulary.content)
+  if isinstance(vocabulary, BPEVocabulary):
+    return vocabulary.rules
+  return vocabulary.sha256
 
 
-def _processor(content: bytes, extra_ids: int, path):
-  """SentencePiece over the model file with the extra pieces appended."""
-  from sentencepiece import SentencePieceProcessor
-  from sentencepiece import sentencepiece_model_pb2
-
+def content_of(path: Path) -> bytes:
+  """The bytes of a vocabulary's file."""
   try:
-    model = sentencepiece_model_pb2.ModelProto.FromString(content)
-  except Exception as error:  # protobuf's DecodeError, unnamed across versions
+    return files.read_bytes(path, MAX_BYTES)
+  except OSError as error:
     raise UserError(
-      f"vocabulary file {str(path)!r} is not a SentencePiece model ({error}); "
-      "give the path of a .model file"
+      f"vocabulary file {str(path)!r} cannot be read ({error.strerror}): "
+      "expected a SentencePiece model; give the path of an existing file"
     ) from error
-  user_defined = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
-  for i in reversed(range(extra_ids)):
-    model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=user_defined)
-  try:
-    processor = SentencePieceProcessor(model_proto=model.SerializeToString())
-  except RuntimeError as error:
-    raise UserError(
-      f"vocabulary file {str(path)!r} is refused by SentencePiece ({error});"
-      " give a whole file of T5's kind"
-    ) from error
-  return processor
