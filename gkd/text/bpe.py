@@ -100,7 +100,9 @@ class BPEVocabulary:
     return [settings[name] for name in names]
 
   def spec(self) -> dict[str, Any]:
-    template = {"chat_template": self.chat_template} if self.chat_template else {}
+    template = (
+      {"chat_template": self.chat_template} if self.chat_template else {}
+    )
     ids = {"pad_id": self.pad_id, "eos_ids": list(self.eos_ids)}
     return make_spec(self, file="tokenizer.json") | ids | template
 

@@ -147,9 +147,7 @@ def until_eos(ids: Iterable[int], eos_ids: Sequence[int]) -> Iterable[int]:
     yield index
 
 
-def save_file(
-  directory: str | os.PathLike, name: str, content: bytes
-) -> None:
+def save_file(directory: str | os.PathLike, name: str, content: bytes) -> None:
   """Writes the file of a vocabulary unless it is there."""
   path = Path(directory) / name
   path.parent.mkdir(parents=True, exist_ok=True)

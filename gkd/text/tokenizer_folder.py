@@ -1,7 +1,8 @@
 """The vocabulary of a folder: a Hugging Face tokenizer, or one of our own.
 
-Read are `spiece.model`, ByT5's settings, and a lone `tokenizer.json` of a
-Unigram model, see `unigram_json.py`. What T5's tokenizer cannot have, such as
+Read are `spiece.model`, ByT5's settings, a lone `tokenizer.json` of a Unigram
+model, see `unigram_json.py`, and byte-pair encoding, see `bpe_folder`, also of
+a GGUF file. What T5's tokenizer cannot have, such as
 tokens that somebody added, is refused and never left out silently. Ids that end
 a text beside the tokenizer's own are those of config.json and
 generation_config.json. Versions of transformers keep one fact in different
@@ -17,6 +18,7 @@ from typing import Any
 from gkd import files
 from gkd.errors import UserError
 from gkd.errors import listed
+from gkd.text import bpe_folder
 from gkd.text import unigram_json
 from gkd.text.characters import ByteVocabulary
 from gkd.text.vocabulary import MAX_BYTES
@@ -43,6 +45,7 @@ _OTHERS = ("bos", "cls", "mask", "sep")
 _CONFIG_TYPES = {
   "added_tokens_decoder": dict,
   "additional_special_tokens": list,
+  "chat_template": (str, list),
   "extra_ids": int,
   "extra_special_tokens": (list, dict),
   "tokenizer_class": str,
@@ -74,10 +77,16 @@ def load(folder: str | os.PathLike) -> Vocabulary | None:
     extra_ids = _extra_ids(folder, settings, outside, _BYT5_EXTRA_IDS)
     return ByteVocabulary(extra_ids)
   model, tokenizer = folder / SENTENCEPIECE_FILE, folder / TOKENIZER_FILE
-  # A link to nowhere is there: a damaged tokenizer is not taken for none.
-  if not os.path.lexists(model) and not os.path.lexists(tokenizer):
-    return None
   fast = _read_json(tokenizer, _JSON_TYPES)
+  # A link to nowhere is there: a damaged tokenizer is not taken for none.
+  if not os.path.lexists(model):
+    file = tokenizer
+    if not os.path.lexists(tokenizer):
+      file = folder / bpe_folder.SENTENCEPIECE_FILE
+    if (fast.get("model") or {}).get("type") == "BPE" or file != tokenizer:
+      if not os.path.lexists(file):
+        return None
+      return bpe_folder.load(file, settings, special, model_ids(folder))
   added += [_text(entry) for entry in fast.get("added_tokens") or []]
   if os.path.lexists(model):
     content, plain = None, SentencePieceVocabulary(model)

@@ -104,7 +104,9 @@ class SentencePieceVocabulary:
           f" padding {self.pad_id} and end of sequence {self.eos_ids}; expected"
           " ids from 0 up; give a file with an end of sequence, as T5's"
         )
-    self.control_ids = tuple(filter(self._processor.is_control, range(self.size)))
+    self.control_ids = tuple(
+      filter(self._processor.is_control, range(self.size))
+    )
     bos_id = self._processor.bos_id()
     is_bpe = sentencepiece_model.is_bpe(self.content) and bos_id >= 0
     self.prompt_start = (bos_id,) if is_bpe else ()

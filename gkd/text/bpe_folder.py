@@ -1,0 +1,84 @@
+"""The tokenizer of a Llama, Qwen, SmolLM or Gemma folder of Hugging Face.
+
+Its tokenizer.json or, where there is none, the tokenizer.model of Gemma and
+Llama 2; `tokenizer_folder` reads the settings beside it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gkd.errors import UserError
+from gkd.text import chat_formats
+from gkd.text.bpe import BPEVocabulary
+from gkd.text.vocabulary import SentencePieceVocabulary
+from gkd.text.vocabulary import content_of
+
+SENTENCEPIECE_FILE = "tokenizer.model"
+_TEMPLATE_FILE = "chat_template.jinja"
+
+
+def load(
+  file: Path,
+  settings: Mapping[str, Any],
+  special: Mapping[str, str],
+  model_ids: Mapping[str, Any],
+) -> BPEVocabulary | SentencePieceVocabulary:
+  """The vocabulary of a file, tokenizer.json or tokenizer.model.
+
+  Args:
+    file: its path.
+    settings: of tokenizer_config.json.
+    special: {"eos": token, "pad": token}, empty where there is none.
+    model_ids: `eos_token_id` and `pad_token_id` of the model, where it has any.
+  """
+  template = _template(file.parent, settings)
+  if file.name == SENTENCEPIECE_FILE:
+    vocabulary = SentencePieceVocabulary(file)
+    known = list(vocabulary.eos_ids)
+  else:
+    # Its own ids are not known yet: any of them opens it.
+    content = content_of(file)
+    vocabulary, known = BPEVocabulary(content, [0], file=file), []
+  if special["eos"]:
+    known = [_id_of(vocabulary, special["eos"], file)]
+  listed = model_ids.get("eos_token_id", [])
+  eos_ids = [*known, *(listed if isinstance(listed, list) else [listed])]
+  if not eos_ids:
+    raise UserError(
+      f"{file} and the files beside it have no end of sequence; give eos_token"
+      " in tokenizer_config.json, or eos_token_id in generation_config.json"
+    )
+  eos_ids = chat_formats.ends_first(
+    dict.fromkeys(eos_ids), template, vocabulary.id_of
+  )
+  pad_id = model_ids.get("pad_token_id")
+  if special["pad"]:
+    pad_id = _id_of(vocabulary, special["pad"], file)
+  elif not (isinstance(pad_id, int) and 0 <= pad_id < vocabulary.size):
+    pad_id = None  # transformers writes -1 as well
+  options = {"eos_ids": eos_ids, "pad_id": pad_id, "chat_template": template}
+  if file.name == SENTENCEPIECE_FILE:
+    return SentencePieceVocabulary(file, **options)
+  return BPEVocabulary(content, file=file, **options)
+
+
+def _id_of(vocabulary: Any, token: str, file: Path) -> int:
+  index = vocabulary.id_of(token)
+  if index is None:
+    raise UserError(
+      f"{file} has no token {token!r}, which the settings beside it name; give"
+      " the files of one model"
+    )
+  return index
+
+
+def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
+  """The chat template, of several the default one."""
+  if (file := folder / _TEMPLATE_FILE).is_file():
+    return content_of(file).decode("utf-8", "replace")
+  template = settings.get("chat_template")
+  if isinstance(template, list):
+    named = {entry.get("name"): entry.get("template") for entry in template}
+    return named.get("default")
+  return template
