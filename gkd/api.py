@@ -27,6 +27,7 @@ from gkd.sampling import generate as generator
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import Strategy
 from gkd.terminal import Escaped
+from gkd.text import chat_formats
 from gkd.text import tokenizer_folder
 from gkd.training import loop
 from gkd.training.run import Run as Run
@@ -140,6 +141,7 @@ def generate(
   strategy: Strategy | None = None,
   max_length: int = 64,
   seed: int = 0,
+  chat_format: str = "",
 ) -> list[str]:
   """One text for each prompt.
 
@@ -150,6 +152,8 @@ def generate(
       at each position.
     max_length: tokens of the longest text.
     seed: of the draws, which also depend on the place of a prompt.
+    chat_format: what stands around a prompt: "chatml", "llama3", "gemma",
+      "none", or "" for that of the vocabulary.
 
   Raises:
     FloatingPointError: the logits of the model are not finite.
@@ -163,10 +167,10 @@ def generate(
   vocabulary_check.check("model", model.lm, vocabulary)
   if not prompts:
     return []
-  eos_id = vocabulary.eos_ids[0]
+  frame = chat_formats.find(vocabulary, chat_format)
   rows = [
-    _Prompt(np.array([*vocabulary.encode(text), eos_id], np.int32))
-    for text in prompts
+    _Prompt(np.array(ids, np.int32))
+    for ids in chat_formats.encode_prompts(vocabulary, prompts, frame)
   ]
   longest = max(len(row.inputs) for row in rows)
   lengths = {"inputs": -(-longest // _BUCKET) * _BUCKET, "targets": max_length}

@@ -10,6 +10,7 @@ from typing import Literal
 from typing import get_args
 
 import jax.numpy as jnp
+import numpy as np
 
 from gkd.types import Array
 
@@ -44,7 +45,7 @@ def mask_padded_ids(
     vocabulary_size: number of real ids; ids from here up are padding rows.
     width: cut to this many columns first, so that a teacher and a student whose
       tables are padded differently can be compared; at least vocabulary_size.
-    forbidden_ids: also mask these, for sampling: padding and decoder start.
+    forbidden_ids: also mask these, for sampling: padding, start and control.
 
   Returns:
     [..., width or V] logits.
@@ -52,8 +53,8 @@ def mask_padded_ids(
   if width is not None:
     assert width >= vocabulary_size, (width, vocabulary_size)
     logits = logits[..., :width]
-  ids = jnp.arange(logits.shape[-1])
-  allowed = (ids < vocabulary_size) & ~is_any(ids, forbidden_ids)
+  ids = np.arange(logits.shape[-1])  # a constant: Llama 3 forbids 254 ids
+  allowed = (ids < vocabulary_size) & ~np.isin(ids, forbidden_ids)
   return jnp.where(allowed, logits, -jnp.inf)
 
 

@@ -25,6 +25,7 @@ from gkd.data.builder import mixture_rates
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.data.mixture import Mixture
+from gkd.text import chat_formats
 from gkd.text import file_rows
 from gkd.text.data_files import TASK_MODULE
 from gkd.text.vocabulary import Vocabulary
@@ -32,6 +33,8 @@ from gkd.text.vocabulary import first_difference
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
+# Once in a process: a command looks for the same cache several times.
+_log_once = functools.cache(log.info)
 
 
 def open_cache(
@@ -193,7 +196,18 @@ def _spec(
     task_module=TASK_MODULE if data.own.files else data.module,
     data_files=data.own if data.own.files else None,
     overlong=data.overlong,
+    frame=vocabulary and _frame(data, vocabulary),
   )
+
+
+def _frame(
+  data: DataConfig, vocabulary: Vocabulary
+) -> chat_formats.Frame | None:
+  frame = chat_formats.find(vocabulary, data.chat_format)
+  if vocabulary.chat_template and not data.chat_format:
+    name = frame.name if frame else "none, the model does not end turns"
+    _log_once("CHAT_FORMAT: %s, by the chat template of the tokenizer", name)
+  return frame
 
 
 def _registered(

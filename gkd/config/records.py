@@ -64,6 +64,7 @@ class DataConfig:
     vocabulary: "bytes", "characters:…", a SentencePiece file, relative to the
       working folder or to the data folder, or a folder with a tokenizer;
       "" or None takes that of the model's checkpoint.
+    chat_format: what stands around a prompt, see `gkd.text.chat_formats`.
     extra_ids: T5's sentinels at the end (100 for T5); a folder says its own.
     cache: folder of a token cache to read instead, several to mix, or folders
       with their rates; "" finds or makes the one of task, split, lengths and
@@ -78,6 +79,7 @@ class DataConfig:
   module: str | None = ""
   vocabulary: str | None = ""
   extra_ids: int = 0
+  chat_format: str = ""
   overlong: Overlong = CacheSpec.overlong
   cache: str | Sequence[str] | Mapping[str, float] = ""
   mixture: Mapping[str, float] | None = None
@@ -223,7 +225,7 @@ def idle_in_caches(
     yield ["TRAIN_SPLIT"], "TRAIN_CACHE is given and holds its split"
   evaluation = list(evaluation)
   if all(data.cache for data in [train, *evaluation] if data is not None):
-    names = ["MIXTURE_OR_TASK_NAME", "OVERLONG", "DATA_FILES"]
+    names = ["MIXTURE_OR_TASK_NAME", "OVERLONG", "DATA_FILES", "CHAT_FORMAT"]
     names += [] if any(map(_allows_functions, evaluation)) else MODULE_MACROS
     yield names, "token caches are given, and nothing is tokenised"
 

@@ -34,6 +34,7 @@ _OPTIONAL = {
   "raw_files": {str: {**_FILE, "mtime_ns": int}},
   "written_by": dict,
   "token_lengths": {str: {str: int}},
+  "frame": {"name": str, "before": str, "after": str},
   "lossy": {str: {"rows": int, "unknown_tokens": int, "example": str}},
   **dict.fromkeys(
     ("prompts_alone", "truncated_inputs", "truncated_targets"), int
@@ -95,8 +96,8 @@ def same_vocabulary(info: Mapping[str, Any], vocabulary: Vocabulary) -> bool:
   """Whether a cache's tokens are this vocabulary's; file names do not count."""
   spec = vocabulary.spec()
   return all(
-    info["vocabulary"][name] == spec[name]
-    for name in ("kind", "sha256", "size", "extra_ids")
+    info["vocabulary"].get(name) == spec.get(name)
+    for name in ("kind", "sha256", "size", "extra_ids", "pad_id", "eos_ids")
   )
 
 

@@ -9,7 +9,6 @@ program for each model, strategy and shape.
 
 from collections.abc import Iterable
 from collections.abc import Iterator
-from collections.abc import Sequence
 import functools
 from typing import TypeVar
 
@@ -45,7 +44,8 @@ def generate(
     key: of one (seed, step, role), see `keys.stream`; a search does not use it.
     strategy: `SamplingParams` or `BeamSearch`, of host numbers.
     max_length: T, the longest sequence.
-    vocabulary: its `eos_ids` end a sequence, its `pad_id` is never generated.
+    vocabulary: its `eos_ids` end a sequence, its `control_ids` are never
+      generated.
     num_best: the number N of sequences of a search to return, [B, N, T], the
       best first (1 for a sample); None for one without the axis, [B, T].
 
@@ -61,17 +61,14 @@ def generate(
     num_best=num_best,
     max_length=max_length,
     eos_ids=tuple(vocabulary.eos_ids),
-    forbidden_ids=forbidden_ids(
-      model.lm.start_id, vocabulary.eos_ids, vocabulary.pad_id
-    ),
+    forbidden_ids=forbidden_ids(model.lm.start_id, vocabulary),
   )
 
 
-def forbidden_ids(
-  start_id: int, eos_ids: Sequence[int], pad_id: int
-) -> tuple[int, ...]:
-  """Ids that are never generated: padding and start, unless they end a text."""
-  return tuple(sorted({pad_id, start_id} - set(eos_ids)))
+def forbidden_ids(start_id: int, vocabulary: Vocabulary) -> tuple[int, ...]:
+  """Never generated: padding, start, control, unless they end a text."""
+  never = {vocabulary.pad_id, start_id, *vocabulary.control_ids}
+  return tuple(sorted(never - set(vocabulary.eos_ids)))
 
 
 @functools.partial(jax.jit, static_argnames=_STATIC)

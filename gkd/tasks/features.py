@@ -20,7 +20,7 @@ AnyVocabulary = text_vocabulary.Vocabulary | seqio.Vocabulary
 class PythonVocabulary(seqio.Vocabulary):
   """A seqio vocabulary around one of ours that TensorFlow cannot compute."""
 
-  def __init__(self, vocabulary: text_vocabulary.CharacterVocabulary):
+  def __init__(self, vocabulary: text_vocabulary.Vocabulary):
     super().__init__(extra_ids=vocabulary.extra_ids)
     self.vocabulary = vocabulary
 
@@ -33,7 +33,7 @@ class PythonVocabulary(seqio.Vocabulary):
     return self.vocabulary.eos_ids[0]
 
   @property
-  def unk_id(self) -> int:
+  def unk_id(self) -> int | None:
     return self.vocabulary.unk_id
 
   @property
@@ -76,12 +76,14 @@ def seqio_vocabulary(vocabulary: AnyVocabulary) -> seqio.Vocabulary:
   if isinstance(vocabulary, seqio.Vocabulary):
     return vocabulary
   if isinstance(vocabulary, text_vocabulary.SentencePieceVocabulary):
-    return seqio.SentencePieceVocabulary(
-      str(vocabulary.path), extra_ids=vocabulary.extra_ids
-    )
+    if vocabulary.has_ids_of_file:
+      return seqio.SentencePieceVocabulary(
+        str(vocabulary.path), extra_ids=vocabulary.extra_ids
+      )
+    return PythonVocabulary(vocabulary)
   if isinstance(vocabulary, text_vocabulary.ByteVocabulary):
     return seqio.ByteVocabulary(extra_ids=vocabulary.extra_ids)
-  if isinstance(vocabulary, text_vocabulary.CharacterVocabulary):
+  if isinstance(vocabulary, text_vocabulary.Vocabulary):
     return PythonVocabulary(vocabulary)
   raise UserError(
     f"vocabulary {vocabulary!r}: expected one of gkd.text.vocabulary or a"
@@ -111,6 +113,9 @@ def add_task(
   """
   twin = seqio_vocabulary(vocabulary)
   feature = seqio.Feature(vocabulary=twin, add_eos=True)
+  # Those that seqio has itself are of T5's kind.
+  ends = not isinstance(twin, PythonVocabulary) or twin.vocabulary.ends_prompts
+  prompt = seqio.Feature(vocabulary=twin, add_eos=ends)
   if name in seqio.TaskRegistry.names():
     seqio.TaskRegistry.remove(name)
   seqio.TaskRegistry.add(
@@ -123,5 +128,5 @@ def add_task(
     ],
     postprocess_fn=postprocess,
     metric_fns=list(metrics),
-    output_features={"inputs": feature, "targets": feature},
+    output_features={"inputs": prompt, "targets": feature},
   )

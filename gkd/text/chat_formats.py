@@ -190,3 +190,16 @@ def encode_prompts(
     texts = [text.strip() if frame.strips else text for text in texts]
     texts = [frame.before + text + frame.after for text in texts]
   return [[*start, *ids, *end] for ids in vocabulary.encode_batch(texts)]
+
+
+def decode_prompt(
+  vocabulary: Any, ids: Sequence[int], frame: Frame | None
+) -> str:
+  """The inverse of `encode_prompts` for one prompt."""
+  if frame is None and vocabulary.ends_prompts:
+    return vocabulary.decode(ids)
+  start = vocabulary.decode_prompt(vocabulary.prompt_start)
+  text = vocabulary.decode_prompt(ids).removeprefix(start)
+  if frame is None:
+    return text
+  return text.removeprefix(frame.before).removesuffix(frame.after)

@@ -118,6 +118,12 @@ class SentencePieceVocabulary:
     return self._processor.get_piece_size()
 
   @property
+  def has_ids_of_file(self) -> bool:
+    """Whether another program gives the same ids from the file alone."""
+    given = self._given["pad_id"], self._given["eos_ids"]
+    return given == (None, None) and not self.prompt_start
+
+  @property
   def byte_fallback(self) -> bool:
     """Whether characters without a piece become bytes."""
     return self._processor.piece_to_id("<0x00>") != self.unk_id

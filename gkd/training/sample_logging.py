@@ -150,7 +150,7 @@ def describe(
     record = {
       "row": int(row),
       "source": Source(int(batch.source[index])).name.lower(),
-      "prompt": vocabulary.decode(prompt.tolist()),
+      "prompt": vocabulary.decode_prompt(prompt.tolist()),
       "text": vocabulary.decode(text.tolist()),
       "tokens": int(batch.weights[index].sum()),
     }

@@ -195,7 +195,9 @@ def test_greedy_tokens_of_100_prompts_equal_transformers(reference, pair, seed):
       keys.stream(0, 0, keys.Role.EVALUATION),
       SamplingParams(temperature=0.0),
       max_length=num_tokens,
-      vocabulary=types.SimpleNamespace(eos_ids=[eos_id], pad_id=0),
+      vocabulary=types.SimpleNamespace(
+        eos_ids=[eos_id], pad_id=0, control_ids=()
+      ),
     ).tokens
   )
   differing = np.flatnonzero((got != want).any(axis=1))

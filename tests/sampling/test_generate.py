@@ -1,5 +1,7 @@
 """One generator for all strategies."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -61,19 +63,24 @@ def test_one_and_one_point_zero_share_a_program():
 
 
 @pytest.mark.parametrize(
-  ("start_id", "eos_ids", "pad_id", "expected"),
+  ("start_id", "eos_ids", "pad_id", "control_ids", "expected"),
   [
-    (0, [1], 0, (0,)),  # T5
-    (0, [2], 1, (0, 1)),  # MADLAD-400
-    (2, [1], 0, (0, 2)),  # T5Gemma
-    (2, [2], 1, (1,)),  # an end that starts, as in BART
-    (5, [7, 8], 7, (5,)),  # padded with an end
+    (0, [1], 0, [0], (0,)),  # T5
+    (0, [2], 1, [1], (0, 1)),  # MADLAD-400
+    (2, [1], 0, [0, 2], (0, 2)),  # T5Gemma
+    (2, [2], 1, [], (1,)),  # an end that starts, as in BART
+    (5, [7, 8], 7, [], (5,)),  # padded with an end
+    (1, [2], 2, [0, 1, 2, 3], (0, 1, 3)),  # SmolLM2, with more control tokens
+    (9, [9], 8, [8, 9], (8,)),  # Qwen, whose id 0 is a word
   ],
 )
-def test_padding_and_start_are_forbidden_unless_they_end_a_text(
-  start_id, eos_ids, pad_id, expected
+def test_padding_start_and_control_are_forbidden_unless_they_end_a_text(
+  start_id, eos_ids, pad_id, control_ids, expected
 ):
-  assert generate.forbidden_ids(start_id, eos_ids, pad_id) == expected
+  vocabulary = types.SimpleNamespace(
+    eos_ids=eos_ids, pad_id=pad_id, control_ids=control_ids
+  )
+  assert generate.forbidden_ids(start_id, vocabulary) == expected
 
 
 def test_device_works_on_the_next_batch_while_one_is_read():

@@ -18,7 +18,9 @@ from gkd.types import Batch
 from gkd.types import LanguageModel
 
 PAD_ID, EOS_ID = 0, 1  # as T5 has them
-VOCABULARY = types.SimpleNamespace(pad_id=PAD_ID, eos_ids=(EOS_ID,))
+VOCABULARY = types.SimpleNamespace(
+  pad_id=PAD_ID, eos_ids=(EOS_ID,), control_ids=()
+)
 
 
 def make_inputs(num_rows):

@@ -34,6 +34,7 @@ from gkd.data.builder.tokenise import Recipe
 from gkd.data.writer import CacheWriter
 from gkd.errors import UserError
 from gkd.progress import Progress
+from gkd.text import chat_formats
 from gkd.text import raw_files
 from gkd.text import task_modules
 from gkd.text.vocabulary import Vocabulary
@@ -103,6 +104,7 @@ def _build(spec: CacheSpec, num_workers: int | None, check: bool) -> str:
     examples = seqio_source.read(task, spec)
     opened |= seqio_source.raw_files(task, spec)
     raw = cache_key.raw_file_states(opened)
+    _check_prompts(spec, examples)
     info = {
       **spec.fields,
       "key_format": cache_key.FORMAT,
@@ -143,6 +145,24 @@ def _build(spec: CacheSpec, num_workers: int | None, check: bool) -> str:
   return made
 
 
+def _check_prompts(spec: CacheSpec, examples: Examples) -> None:
+  """Refuses prompts that cannot have what the model expects around them."""
+  vocabulary, length = spec.vocabulary, spec.lengths["inputs"]
+  if examples.add_eos is None and (spec.frame or vocabulary.prompt_start):
+    raise UserError(
+      f"{spec.name} makes its tokens itself, so that what begins a prompt"
+      " cannot be put before it; end its preprocessors with seqio's tokenize"
+      " and append_eos, or give TRAIN_CACHE"
+    )
+  (empty,) = chat_formats.encode_prompts(vocabulary, [""], spec.frame)
+  if spec.frame and len(empty) >= length:
+    raise UserError(
+      f"{spec.name}: the {spec.frame.name} format takes {len(empty)} of"
+      f" {length} inputs tokens; give longer lengths in TASK_FEATURE_LENGTHS,"
+      " or CHAT_FORMAT 'none'"
+    )
+
+
 def _is_usable(path: Path, spec: CacheSpec, check: bool) -> bool:
   """Whether the cache that stands at a path is to be kept.
 
@@ -178,6 +198,7 @@ def _write_shards(
     vocabulary=spec.vocabulary,
     postprocess=postprocess,
     add_eos=examples.add_eos,
+    frame=spec.frame,
   )
   finished = writer.finished
   with Progress(

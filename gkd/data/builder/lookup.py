@@ -21,6 +21,7 @@ from gkd.data.builder import cache_key
 from gkd.data.cache_info import FEATURES
 from gkd.errors import UserError
 from gkd.text import file_rows
+from gkd.text.chat_formats import Frame
 from gkd.text.data_files import DataFiles
 from gkd.text.vocabulary import Vocabulary
 
@@ -43,6 +44,7 @@ class CacheSpec:
     data_dir: raw data, as the task's `register` wants it; None: none is here.
     task_module: module that adds the task to seqio's registry, as it is
       imported or by `register(data_dir, vocabulary)`.
+    frame: texts of a chat around each prompt, which stay when it is cut.
     data_files: what `task_module` makes the task of, if that is
       `gkd.text.data_files.TASK_MODULE`.
     overlong: cut rows that are longer than `lengths` and count them, their EOS
@@ -58,6 +60,7 @@ class CacheSpec:
   task_module: str = ""
   overlong: Overlong = "truncate"
   data_files: DataFiles | None = None
+  frame: Frame | None = None
 
   def __post_init__(self):
     if self.overlong not in get_args(Overlong):
@@ -85,6 +88,8 @@ class CacheSpec:
     }
     if self.data_files is not None:
       fields["data_files"] = self.data_files.settings()
+    if self.frame is not None:
+      fields["frame"] = self.frame._asdict()
     return fields
 
   def folder(self, key_hash: str) -> Path:
@@ -120,6 +125,7 @@ def find(spec: CacheSpec) -> str | None:
       continue
     if (
       spec.fields.items() <= info.items()
+      and ("frame" in info) == (spec.frame is not None)
       and (
         info.get("own_vocabulary", False)
         if spec.vocabulary is None

@@ -24,6 +24,7 @@ from gkd.data import shards
 from gkd.data import task_functions
 from gkd.errors import UserError
 from gkd.errors import row_name
+from gkd.text import chat_formats
 from gkd.text.vocabulary import Vocabulary
 
 _TEXTS_AT_ONCE = 1024
@@ -42,6 +43,7 @@ class Recipe:
     postprocess: "module:function" for the references; None keeps the text.
     add_eos: {"inputs": …, "targets": …}: whether an EOS follows the tokens of a
       text; None where examples come with tokens.
+    frame: texts around each prompt, of which the one behind it stays.
   """
 
   folder: str
@@ -49,6 +51,12 @@ class Recipe:
   vocabulary: Vocabulary
   postprocess: str | None
   add_eos: Mapping[str, bool] | None
+  frame: chat_formats.Frame | None = None
+
+  @functools.cached_property
+  def kept(self) -> int:
+    """Tokens at the end of a prompt that the frame takes."""
+    return len(self.vocabulary.encode(self.frame.after)) if self.frame else 0
 
 
 class Examples(NamedTuple):
@@ -116,9 +124,7 @@ def rows(
   for start in range(0, len(job.examples), _TEXTS_AT_ONCE):
     examples = job.examples[start : start + _TEXTS_AT_ONCE]
     if recipe.add_eos is not None:
-      tokenised = functools.partial(
-        _tokenised, vocabulary=recipe.vocabulary, add_eos=recipe.add_eos
-      )
+      tokenised = functools.partial(_tokenised, recipe=recipe)
       try:
         examples = tokenised(examples)
       except Exception:  # again one by one, so that the row is counted to
@@ -127,33 +133,45 @@ def rows(
       yield _row(example, recipe, postprocess, counts)
       place = row_name(job.first_row + counts["rows"])
       for name in cache_info.FEATURES:
-        _count_lossy(example, name, recipe.vocabulary, place, counts, notes)
+        _count_lossy(example, name, recipe, place, counts, notes)
       counts["rows"] += 1
 
 
 def _tokenised(
-  examples: Sequence[Mapping[str, Any]],
-  vocabulary: Vocabulary,
-  add_eos: Mapping[str, bool],
+  examples: Sequence[Mapping[str, Any]], recipe: Recipe
 ) -> list[dict[str, Any]]:
-  """The examples as seqio's `tokenize` and `append_eos` would leave them."""
+  """The examples as seqio's `tokenize` and `append_eos` would leave them.
+
+  Prompts also have what the vocabulary and the frame put around them.
+  """
+  vocabulary, add_eos = recipe.vocabulary, recipe.add_eos
   tokenised = [{k: _as_tensor(v) for k, v in e.items()} for e in examples]
   for name in cache_info.FEATURES:
     texts = [_as_text(example[name]) for example in examples]
-    end = [vocabulary.eos_ids[0]] * add_eos[name]
-    batch = vocabulary.encode_batch(texts)
+    if name == "inputs":
+      batch = chat_formats.encode_prompts(
+        vocabulary, texts, recipe.frame, add_eos[name]
+      )
+    else:
+      end = [vocabulary.eos_ids[0]] * add_eos[name]
+      batch = [ids + end for ids in vocabulary.encode_batch(texts)]
     for example, ids in zip(tokenised, batch, strict=True):
       example[f"{name}_pretokenized"] = example[name]
-      example[name] = np.array(ids + end, np.int32)
+      example[name] = np.array(ids, np.int32)
   return tokenised
 
 
-def _count_lossy(example, name, vocabulary, place, counts, notes) -> None:
+def _count_lossy(example, name, recipe, place, counts, notes) -> None:
   """Counts a text that does not come back from its tokens, ends aside."""
   if f"{name}_pretokenized" not in example:  # a task may drop its texts
     return
-  ids, text = example[name], _text(example, name, vocabulary).strip()
-  decoded = vocabulary.decode(ids.tolist()).strip()
+  vocabulary, ids = recipe.vocabulary, example[name]
+  text = _text(example, name, vocabulary).strip()
+  if name == "inputs":
+    decoded = chat_formats.decode_prompt(vocabulary, ids.tolist(), recipe.frame)
+  else:
+    decoded = vocabulary.decode(ids.tolist())
+  decoded = decoded.strip()
   if decoded == text:
     return
   counts[f"lossy_{name}"] += 1
@@ -172,7 +190,10 @@ def _row(example, recipe, postprocess, counts) -> cache.Row:
     ids = np.asarray(example.get(name, ()), np.int32)
     if name == "targets" and len(ids) == 1 and ids[0] in vocabulary.eos_ids:
       ids = ids[:0]  # training on an EOS alone would teach silence
-    tokens[name] = _cut(ids, recipe.lengths[name], vocabulary.eos_ids)
+    kept = recipe.kept if name == "inputs" else 0
+    if not kept and ids.size and ids[-1] in vocabulary.eos_ids:
+      kept = 1
+    tokens[name] = _cut(ids, recipe.lengths[name], kept)
     counts[f"truncated_{name}"] += len(tokens[name]) < len(ids)
     counts[f"tokens_{name}:{len(ids)}"] += ids.size > 0
   reference = None
@@ -188,12 +209,12 @@ def _row(example, recipe, postprocess, counts) -> cache.Row:
   )
 
 
-def _cut(ids: np.ndarray, length: int, eos_ids: Sequence[int]) -> np.ndarray:
-  """At most `length` ids; an EOS at the end stays the last one."""
+def _cut(ids: np.ndarray, length: int, kept: int) -> np.ndarray:
+  """At most `length` ids; the last `kept` of them stay, such as an EOS."""
   if len(ids) <= length:
     return ids
-  ends = ids[-1] in eos_ids
-  return np.append(ids[: length - 1], ids[-1:]) if ends else ids[:length]
+  start = len(ids) - kept
+  return np.concatenate([ids[: length - kept], ids[start:]])
 
 
 def _text(example: Mapping[str, Any], name: str, vocabulary: Vocabulary) -> str:

@@ -69,9 +69,7 @@ class Completions:
     partitioning.check_division(self.batch_size, 1, self.mesh)
     self.decoding.validate()
     vocabulary = self.prompts.vocabulary
-    forbidden = forbidden_ids(
-      self.model.start_id, vocabulary.eos_ids, vocabulary.pad_id
-    )
+    forbidden = forbidden_ids(self.model.start_id, vocabulary)
     self.decoding.check_num_ids(self.model.vocabulary_size - len(forbidden))
     most = self.decoding.max_samples
     if self.decoding.is_search and self.num_samples > most:

@@ -11,8 +11,14 @@ from gkd.data.builder.build_cache import find_or_build
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.evaluation import scores
+from gkd.text import chat_formats
+from gkd.text.bpe import BPEVocabulary
+from gkd.text.data_files import TASK_MODULE
+from gkd.text.data_files import DataFiles
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.types import UserError
+from tests.tiny_tokenizers import CHATML
+from tests.tiny_tokenizers import bpe_json
 
 seqio = pytest.importorskip("seqio")
 
@@ -229,3 +235,36 @@ def test_objects_of_seqio_get_targets_and_answers_as_they_are(toy):
 def test_mistakes_say_what_was_expected(toy, change, message):
   with pytest.raises(UserError, match=message):
     toy(**change)
+
+
+def test_prompts_of_a_chat_are_framed_and_have_no_eos(tmp_path):
+  (tmp_path / "train.csv").write_text("inputs,targets\nthe cat,sat\n")
+  vocabulary = BPEVocabulary(bpe_json(), [318, 316], chat_template=CHATML)
+  frame = chat_formats.find(vocabulary)
+  options = {
+    "task": "cats",
+    "split": "train",
+    "vocabulary": vocabulary,
+    "cache_dir": tmp_path / "caches",
+    "data_dir": tmp_path,
+    "task_module": TASK_MODULE,
+    "data_files": DataFiles(files={"train": "train.csv"}),
+  }
+  caches = []
+  for used in (frame, None):
+    spec = CacheSpec(
+      lengths={"inputs": 90, "targets": 9}, frame=used, **options
+    )
+    path = find_or_build(spec)
+    assert find_or_build(spec) == path
+    (row,) = TokenCache(path).read([0])
+    (ids,) = chat_formats.encode_prompts(vocabulary, ["the cat"], used)
+    assert row.inputs.tolist() == ids
+    assert row.targets.tolist() == [*vocabulary.encode("sat"), 318]
+    assert row.prompt == "the cat"
+    caches.append(TokenCache(path))
+  assert caches[0].path != caches[1].path
+  assert caches[0].vocabulary.spec() == vocabulary.spec()
+  spec = CacheSpec(lengths={"inputs": 9, "targets": 9}, frame=frame, **options)
+  with pytest.raises(UserError, match=r"chatml format takes \d+ of 9 inputs"):
+    find_or_build(spec)
