@@ -27,6 +27,7 @@ CORE = [
   "safetensors>=0.8,<0.9",
   "msgpack>=1.1,<2",
   "sentencepiece>=0.2.1,<0.3",
+  "tokenizers>=0.22,<0.24",
   "sacrebleu>=2.5,<3",
   "rouge-score>=0.1.2,<0.2",
   "tensorboardX>=2.6.4,<3",

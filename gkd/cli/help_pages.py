@@ -185,8 +185,8 @@ writes:
   CACHE_DIR/MIXTURE/mixture.json. Prompts that stand twice are reported
 knobs:
   MIXTURE_OR_TASK_NAME, MIXTURE, TASK_MODULE or DATA_FILES, VOCABULARY,
-  TASK_FEATURE_LENGTHS, TRAIN_SPLIT, EVAL_SPLIT, OVERLONG. All of them: the
-  header of runs/data.gin
+  CHAT_FORMAT, TASK_FEATURE_LENGTHS, TRAIN_SPLIT, EVAL_SPLIT, OVERLONG. All of
+  them: the header of runs/data.gin
 resume:
   give the same command again: finished shards are kept, whatever stopped it; a
   second process that makes the same cache waits for the first
