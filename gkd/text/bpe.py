@@ -5,6 +5,7 @@ The library `tokenizers` gives the ids; the file is kept byte by byte.
 
 from collections.abc import Iterable
 from collections.abc import Sequence
+import functools
 import hashlib
 import json
 import os
@@ -112,6 +113,7 @@ class BPEVocabulary:
     return self.spec()
 
 
+@functools.lru_cache(maxsize=4)  # a command opens the same one several times
 def _tokenizer(content: bytes, file: str | os.PathLike) -> Any:
   import tokenizers
 

@@ -2,15 +2,34 @@
 
 from collections.abc import Iterable
 from typing import Any
+from typing import NamedTuple
 
 from gkd.errors import UserError
 
 
-def processor(content: bytes, extra_ids: int, path) -> Any:
-  """SentencePiece over the model file with the extra pieces appended."""
+class Opened(NamedTuple):
+  """SentencePiece over a model file, and what it does not tell.
+
+  Attributes:
+    processor: has the extra pieces as well.
+    control_ids: such as padding and end, which no text contains.
+    is_bpe: whether pieces are merged, as in Llama 2 and Gemma; T5's are not.
+  """
+
+  processor: Any
+  control_ids: tuple[int, ...]
+  is_bpe: bool
+
+
+def open_model(content: bytes, extra_ids: int, path: Any) -> Opened:
+  """Opens a model file with the extra pieces appended."""
   from sentencepiece import SentencePieceProcessor
 
   model = parse(content, path)
+  pieces, control = enumerate(model.pieces), type(model).SentencePiece.CONTROL
+  control_ids = tuple(i for i, piece in pieces if piece.type == control)
+  trainer = model.trainer_spec
+  is_bpe = trainer.model_type == type(trainer).BPE
   for i in reversed(range(extra_ids)):
     model.pieces.add(
       piece=f"▁<extra_id_{i}>",
@@ -18,12 +37,13 @@ def processor(content: bytes, extra_ids: int, path) -> Any:
       type=type(model).SentencePiece.USER_DEFINED,
     )
   try:
-    return SentencePieceProcessor(model_proto=model.SerializeToString())
+    processor = SentencePieceProcessor(model_proto=model.SerializeToString())
   except RuntimeError as error:
     raise UserError(
       f"vocabulary file {str(path)!r} is refused by SentencePiece ({error});"
       " give a whole file of T5's or Gemma's kind"
     ) from error
+  return Opened(processor, control_ids, is_bpe)
 
 
 def parse(content: bytes, path: Any) -> Any:
@@ -37,12 +57,6 @@ def parse(content: bytes, path: Any) -> Any:
       f"vocabulary file {str(path)!r} is not a SentencePiece model ({error}); "
       "give the path of a .model file"
     ) from error
-
-
-def is_bpe(content: bytes) -> bool:
-  """Whether pieces are merged, as in Llama 2 and Gemma; T5's are not."""
-  trainer = parse(content, "").trainer_spec
-  return trainer.model_type == type(trainer).BPE
 
 
 def rules(content: bytes) -> tuple:

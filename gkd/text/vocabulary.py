@@ -84,7 +84,7 @@ class SentencePieceVocabulary:
     self.extra_ids = checked_extra_ids(extra_ids)
     self.content = content_of(self.path) if content is None else content
     self.sha256 = hashlib.sha256(self.content).hexdigest()
-    self._processor = sentencepiece_model.processor(
+    self._processor, self.control_ids, is_bpe = sentencepiece_model.open_model(
       self.content, self.extra_ids, path
     )
     self.chat_template = chat_template
@@ -104,13 +104,9 @@ class SentencePieceVocabulary:
           f" padding {self.pad_id} and end of sequence {self.eos_ids}; expected"
           " ids from 0 up; give a file with an end of sequence, as T5's"
         )
-    self.control_ids = tuple(
-      filter(self._processor.is_control, range(self.size))
-    )
     bos_id = self._processor.bos_id()
-    is_bpe = sentencepiece_model.is_bpe(self.content) and bos_id >= 0
-    self.prompt_start = (bos_id,) if is_bpe else ()
-    self.ends_prompts = not is_bpe
+    self.prompt_start = (bos_id,) if is_bpe and bos_id >= 0 else ()
+    self.ends_prompts = not self.prompt_start
 
   @property
   def size(self) -> int:
