@@ -44,10 +44,11 @@ def load(
     known = [_id_of(vocabulary, special["eos"], file)]
   listed = model_ids.get("eos_token_id", [])
   eos_ids = [*known, *(listed if isinstance(listed, list) else [listed])]
-  if not eos_ids:
+  if not eos_ids or {type(index) for index in eos_ids} != {int}:
     raise UserError(
-      f"{file} and the files beside it have no end of sequence; give eos_token"
-      " in tokenizer_config.json, or eos_token_id in generation_config.json"
+      f"{file} and the files beside it end a text with {eos_ids or 'no id'};"
+      " give eos_token in tokenizer_config.json, or numbers as eos_token_id in"
+      " generation_config.json"
     )
   eos_ids = chat_formats.ends_first(
     dict.fromkeys(eos_ids), template, vocabulary.id_of
@@ -79,6 +80,7 @@ def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     return content_of(file).decode("utf-8", "replace")
   template = settings.get("chat_template")
   if isinstance(template, list):
-    named = {entry.get("name"): entry.get("template") for entry in template}
+    entries = [entry for entry in template if isinstance(entry, Mapping)]
+    named = {str(e.get("name")): str(e.get("template")) for e in entries}
     return named.get("default")
   return template

@@ -89,7 +89,9 @@ def from_metadata(
       content = _sentencepiece(ours, {**ids, "eos": ours["eos_token_id"]})
       file = bpe_folder.SENTENCEPIECE_FILE
       return SentencePieceVocabulary(file, content=content, **options)
-  except (LookupError, TypeError, ValueError) as error:
+  except UserError:
+    raise
+  except (AttributeError, LookupError, TypeError, ValueError) as error:
     raise UserError(
       f"{path} has no whole vocabulary ({type(error).__name__}: {error});"
       " download it again, or give another file of the model"

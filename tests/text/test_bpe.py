@@ -123,13 +123,17 @@ def test_ends_and_padding_of_a_folder(
 
 
 @pytest.mark.parametrize(
-  ("settings", "message"),
+  ("settings", "ends", "message"),
   [
-    ({}, "have no end of sequence; give eos_token"),
-    ({"eos_token": "</s>"}, "has no token '</s>', which the settings"),
+    ({}, None, "end a text with no id; give eos_token"),
+    ({}, ["a"], r"end a text with \['a'\]; give eos_token"),
+    ({}, 400, "has 319 ids, but padding is 400 and the ends"),
+    ({"eos_token": "</s>"}, 1, "has no token '</s>', which the settings"),
   ],
 )
-def test_a_folder_without_an_end_is_refused(tmp_path, settings, message):
+def test_a_folder_without_an_end_is_refused(tmp_path, settings, ends, message):
+  ids = json.dumps({"eos_token_id": ends})
+  (tmp_path / "config.json").write_text(ids)
   (tmp_path / "tokenizer.json").write_bytes(CONTENT)
   (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
   with pytest.raises(UserError, match=message):
@@ -201,10 +205,14 @@ def test_a_prompt_begins_as_the_gguf_says(name, told, expected):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"pre": "tekken"}, "the rules 'tekken'; expected 'gpt-2', 'smollm'"),
+    (
+      {"pre": "tekken"},
+      "^x.gguf splits texts by the rules 'tekken'; expected 'gpt-2', 'smollm'",
+    ),
     ({"model": "bert"}, "of the kind 'bert'; expected 'gpt2' or 'llama'"),
     ({"merges": ["a"]}, "cannot be read"),
     ({"token_type": []}, "no whole vocabulary"),
+    ({"eos_token_id": 400}, "has 319 ids, but padding is 400"),
   ],
 )
 def test_an_unknown_or_broken_vocabulary_is_refused(change, message):
