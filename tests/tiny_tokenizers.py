@@ -9,7 +9,7 @@ from tokenizers import models
 from tokenizers import pre_tokenizers
 from tokenizers import trainers
 
-# The last two are special tokens; id 0 is "!", as in Qwen and Llama 3.
+# Special tokens; id 0 is "!", as in Qwen and Llama 3.
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEXTS = (
   "the cat sat on the mat, and 17 dogs looked at it; user assistant system",
@@ -29,7 +29,7 @@ CHATML = (
 
 @functools.cache
 def bpe_json(*, special=SPECIAL, digits=True) -> bytes:
-  """tokenizer.json of some dozens of merges; `special` are the last ids."""
+  """tokenizer.json of some dozens of merges; `special` have ids from 316."""
   tokenizer = tokenizers.Tokenizer(models.BPE())
   byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
   steps = [pre_tokenizers.Digits(individual_digits=True)] * digits
@@ -42,6 +42,7 @@ def bpe_json(*, special=SPECIAL, digits=True) -> bytes:
   )
   tokenizer.train_from_iterator([*TEXTS] * 3, trainer)
   tokenizer.add_special_tokens(list(special))
+  tokenizer.add_tokens(["<think>"])  # may be part of an answer
   return tokenizer.to_str(pretty=True).encode()
 
 
@@ -50,13 +51,14 @@ def gguf_metadata(content: bytes, pre: str, **fields) -> dict:
   settings = json.loads(content)
   vocab = dict(settings["model"]["vocab"])
   added = {t["content"]: t["id"] for t in settings["added_tokens"]}
+  types = {t["content"]: 4 - t["special"] for t in settings["added_tokens"]}
   tokens = sorted(vocab | added, key=(vocab | added).get)
   merges = [" ".join(pair) for pair in settings["model"]["merges"]]
   ours = {
     "model": "gpt2",
     "pre": pre,
     "tokens": [*tokens, "[PAD0]"],
-    "token_type": [*(3 if t in added else 1 for t in tokens), 5],
+    "token_type": [*(types.get(token, 1) for token in tokens), 5],
     "merges": merges,
     "eos_token_id": added["<|im_end|>"],
     **fields,

@@ -41,7 +41,7 @@ def test_ids_are_those_of_the_library_and_texts_come_back(vocabulary):
   assert ids[-1] == [TURN_END, 0]
   assert ids[:-1] == [own.encode(text).ids for text in [*TEXTS, "Hi!!"]]
   assert [vocabulary.decode(row) for row in ids[:-1]] == [*TEXTS, "Hi!!"]
-  assert vocabulary.size == 319
+  assert vocabulary.size == 320
   assert vocabulary.unk_id is None
   assert (vocabulary.prompt_start, vocabulary.ends_prompts) == ((), False)
 
@@ -127,7 +127,7 @@ def test_ends_and_padding_of_a_folder(
   [
     ({}, None, "end a text with no id; give eos_token"),
     ({}, ["a"], r"end a text with \['a'\]; give eos_token"),
-    ({}, 400, "has 319 ids, but padding is 400 and the ends"),
+    ({}, 400, "has 320 ids, but padding is 400 and the ends"),
     ({"eos_token": "</s>"}, 1, "has no token '</s>', which the settings"),
   ],
 )
@@ -178,7 +178,7 @@ def test_a_gguf_gives_the_ids_of_its_tokenizer_json(vocabulary):
   metadata["tokenizer.chat_template"] = CHATML
   loaded = gguf_vocabulary.from_metadata(metadata, "x.gguf")
   assert loaded.encode_batch(TEXTS) == vocabulary.encode_batch(TEXTS)
-  assert (loaded.size, loaded.eos_ids) == (319, (TURN_END,))  # without [PAD0]
+  assert (loaded.size, loaded.eos_ids) == (320, (TURN_END,))  # without [PAD0]
   assert (loaded.pad_id, loaded.control_ids) == (END, vocabulary.control_ids)
   assert loaded.chat_template == CHATML
   # The end of a turn is found where the file tells another end alone.
@@ -212,7 +212,7 @@ def test_a_prompt_begins_as_the_gguf_says(name, told, expected):
     ({"model": "bert"}, "of the kind 'bert'; expected 'gpt2' or 'llama'"),
     ({"merges": ["a"]}, "cannot be read"),
     ({"token_type": []}, "no whole vocabulary"),
-    ({"eos_token_id": 400}, "has 319 ids, but padding is 400"),
+    ({"eos_token_id": 400}, "has 320 ids, but padding is 400"),
   ],
 )
 def test_an_unknown_or_broken_vocabulary_is_refused(change, message):
