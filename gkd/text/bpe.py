@@ -101,11 +101,11 @@ class BPEVocabulary:
     return [settings[name] for name in names]
 
   def spec(self) -> dict[str, Any]:
-    template = (
-      {"chat_template": self.chat_template} if self.chat_template else {}
-    )
-    ids = {"pad_id": self.pad_id, "eos_ids": list(self.eos_ids)}
-    return make_spec(self, file="tokenizer.json") | ids | template
+    spec = make_spec(self, file="tokenizer.json")
+    spec |= {"pad_id": self.pad_id, "eos_ids": list(self.eos_ids)}
+    if self.chat_template:
+      spec["chat_template"] = self.chat_template
+    return spec
 
   def save(self, directory: str | os.PathLike) -> dict[str, Any]:
     """Writes the file into `directory`, byte by byte; returns the spec."""

@@ -61,6 +61,7 @@ def test_saved_loaded_and_sent_to_a_worker_it_is_the_same(tmp_path, vocabulary):
     pickle.loads(pickle.dumps(vocabulary)),
   ):
     assert again.spec() == vocabulary.spec()
+    assert again.chat_template == CHATML
     assert first_difference(again, vocabulary) is None
     assert again.encode_batch(TEXTS) == vocabulary.encode_batch(TEXTS)
   (tmp_path / spec["file"]).write_bytes(CONTENT.replace(b"im_end", b"im_enX"))
@@ -185,6 +186,14 @@ def test_a_gguf_gives_the_ids_of_its_tokenizer_json(vocabulary):
   base = metadata | {"tokenizer.ggml.eos_token_id": END}
   ends = gguf_vocabulary.from_metadata(base, "x.gguf").eos_ids
   assert ends == (TURN_END, END)
+
+
+@pytest.mark.parametrize(("name", "count"), [("llama-bpe", 1), ("qwen2", 4)])
+def test_llama_3_merges_no_word_that_is_a_token(name, count):
+  metadata = gguf_metadata(CONTENT, name)
+  metadata["tokenizer.ggml.tokens"][0] = "xyzz"
+  loaded = gguf_vocabulary.from_metadata(metadata, "x.gguf")
+  assert len(loaded.encode("xyzz")) == count
 
 
 @pytest.mark.parametrize(
