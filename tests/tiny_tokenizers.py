@@ -13,7 +13,7 @@ from tokenizers import trainers
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEXTS = (
   "the cat sat on the mat, and 17 dogs looked at it; user assistant system",
-  "and  2/5 of 1234 weren't THEY'LL don't I'M",
+  "and  2/5 of 1234 weren't THEY'LL don't I'M YOU'REally",
   "  leading  and trailing \n\n\tlines \r\n x = [1, 23];\n",
   "Ünïcode ﬁne ½ ²٣ 中文字 مرحبا 👩‍👩‍👧 e\u0301",
   "",
