@@ -45,8 +45,9 @@ DATA = [
   "importlib_resources>=6,<8",  # of TFDS, which does not declare it
   "pyarrow>=20,<27",
 ]
+GGUF = ["gguf>=0.19,<0.20"]  # weights of llama.cpp
 LINT = ["ruff>=0.15,<0.18"]
-TEST = ["pytest>=9,<10", "pytest-xdist>=3.8,<4", *LINT, *DATA]
+TEST = ["pytest>=9,<10", "pytest-xdist>=3.8,<4", *LINT, *DATA, *GGUF]
 PARITY = ["torch>=2.8", "transformers>=5.24,<6"]
 TRACKERS = {
   "wandb": ["wandb>=0.31,<0.32"],
@@ -79,6 +80,7 @@ setup(
   install_requires=CORE,
   extras_require={
     "data": DATA,
+    "gguf": GGUF,
     "completion": ["shtab>=1.13,<2"],
     "lint": LINT,
     "test": TEST,

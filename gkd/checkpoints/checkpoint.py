@@ -1,7 +1,8 @@
 """A model on disk, whatever its format: all but the arrays, which come later.
 
-Readers (`t5x`, `hf`, `native`) make it; writers and `source.load_params` take
-it. Arrays are read one at a time, so that memory stays near the largest.
+Readers (`t5x`, `hf`, `gguf`, `native`) make it; writers and
+`source.load_params` take it. Arrays are read one at a time, so that memory
+stays near the largest.
 """
 
 from collections.abc import Callable
@@ -19,11 +20,12 @@ import numpy as np
 from gkd import trees
 from gkd.models import registry
 
-Format = Literal["gkd", "t5x", "hf"]
+Format = Literal["gkd", "t5x", "hf", "gguf"]  # the last is only read
 # Keys of `Checkpoint.metadata`: sha256 of the vocabulary that the model was
 # trained with, and `content_sha256` of its parameters.
 VOCABULARY_KEY = "vocabulary_sha256"
 CONTENT_KEY = "content_sha256"
+LICENSE_KEY = "license"  # of the model, as its format says it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +66,22 @@ class Leaf:
 
     return Leaf(shape or self.shape, dtype or self.dtype, read)
 
+  def transposed_if(self, transposed: bool) -> "Leaf":
+    """The array, or its transpose."""
+    if not transposed:
+      return self
+    return self.map(lambda x: np.ascontiguousarray(x.T), self.shape[::-1])
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
   """A model on disk.
 
   Attributes:
-    path: folder of the one checkpoint that was opened.
+    path: folder of the one checkpoint that was opened, or the GGUF file.
     home: folder of its tokenizer and run.json: of a run's checkpoint the run's,
       else, and where it is None, `path`.
-    format: "gkd", "t5x" or "hf".
+    format: "gkd", "t5x", "hf" or "gguf".
     layout: the format in words, "T5X, msgpack and zarr, one array a layer".
     family: of the model, see `models.registry`.
     config: of the model; a dict of the saved fields where no such family is

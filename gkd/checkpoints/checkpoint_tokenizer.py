@@ -1,7 +1,9 @@
 """The tokenizer of a checkpoint, or that the user names for it."""
 
+from collections.abc import Mapping
 import os
 from pathlib import Path
+from typing import Any
 
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.text import tokenizer_folder
@@ -39,6 +41,60 @@ def find(
   vocabulary = _load(os.fspath(named), checkpoint)
   _check_fits(vocabulary, checkpoint)
   return vocabulary, f"tokenizer: {vocabulary.describe()}, from {named}"
+
+
+def load(path: Path, rows: int) -> Vocabulary | None:
+  """The tokenizer beside a model with so many rows; None where there is none.
+
+  Raises:
+    UserError: it has more ids than the model has rows.
+  """
+  vocabulary = tokenizer_folder.load(path)
+  if vocabulary is not None and vocabulary.size > rows:
+    raise UserError(
+      f"the tokenizer in {path} ({vocabulary.describe()}) has more ids than the"
+      f" {rows} rows of the model; give the folder of one model"
+    )
+  return vocabulary
+
+
+def ids_of_decoder(
+  path: Path, rows: int, saved: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+  """Special ids of a decoder-only model and the number of its real ones.
+
+  Args:
+    path: of the model.
+    rows: of its table of tokens.
+    saved: pad_token_id, eos_token_id and bos_token_id, as far as it says them.
+    given: see `source.open_checkpoint`.
+
+  Returns:
+    Fields of DecoderConfig, and a sentence if the number was assumed.
+  """
+  ends, pad = saved.get("eos_token_id"), saved.get("pad_token_id")
+  ends = ends if isinstance(ends, list) else [ends] * (ends is not None)
+  real_ids, assumed = given.get("vocabulary_size"), ()
+  if (vocabulary := load(path, rows)) is not None:
+    real_ids, pad = vocabulary.size, vocabulary.pad_id
+    ends = list(dict.fromkeys([*vocabulary.eos_ids, *ends]))
+  elif real_ids is None:
+    real_ids = rows
+    assumed = (
+      f"vocabulary_size: each of the {rows} rows is a real id, for want of a"
+      " tokenizer",
+    )
+  if not ends:
+    raise UserError(
+      f"{path} has neither eos_token_id nor a tokenizer, so that nothing says"
+      " where a text ends; add one of them"
+    )
+  return {
+    "vocabulary_size": real_ids,
+    "pad_id": ends[0] if pad is None else pad,
+    "eos_ids": tuple(ends),
+    "start_id": saved.get("bos_token_id"),
+  }, assumed
 
 
 def _load(named: str, checkpoint: Checkpoint) -> Vocabulary:

@@ -20,6 +20,7 @@ from gkd.checkpoints import config_from_shapes
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Format
 from gkd.checkpoints.hf import hf_folder
+from gkd.checkpoints.hf import hf_gemma
 from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.source import open_checkpoint
 from gkd.checkpoints.t5x import t5x_writer
@@ -97,11 +98,14 @@ def plan(
   requests = {**given, "tokenizer": tokenizer, "slots": slots or None}
   _check_kept(requests, to)
   opened = open_checkpoint(source, step=step, **given)
-  if opened.family != registry.T5:
+  if registry.layout_of(opened.config) is None:
     raise UserError(
-      f"{opened.path} is of the model family {opened.family!r}; gkd converts T5"
-      " encoder–decoders"
+      f"{opened.path} is of the model family {opened.family!r}, which no other"
+      " format has; gkd opens it as it is"
     )
+  about_norms = ""
+  if to == "hf":
+    opened, about_norms = hf_gemma.with_their_norms(opened)
   # Its number has chosen the checkpoint of a run of ours, whose step is another
   # where the run went on from a checkpoint.
   is_chosen = opened.format == "gkd" and opened.path.name.isdecimal()
@@ -110,12 +114,13 @@ def plan(
   opened, about_types = _with_dtype(opened, dtype)
   vocabulary, about_tokenizer = _with_tokenizer(opened, tokenizer, to)
   # What the writer would refuse, of which a dry run has to tell.
+  about_config = ""
   if to == "hf":
     hf_folder.check(opened, vocabulary)
   elif to == "t5x":
     t5x_writer.check(opened)
-  about_config = _about_config(opened.config) if to == "t5x" else ""
-  remarks = (about_step, about_slots, about_types, about_config)
+    about_config = _about_config(opened.config)
+  remarks = (about_step, about_slots, about_norms, about_types, about_config)
   remarks = tuple(filter(None, (*remarks, about_tokenizer)))
   return Plan(opened, to, vocabulary, remarks, source)
 

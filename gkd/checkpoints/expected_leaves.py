@@ -21,7 +21,7 @@ _READABLE = ("float32", "bfloat16")
 
 
 def table(format: Format, config: Any) -> dict[str, tuple[str, Shape]]:
-  """{our name: (name, shape)} in a format that gkd writes.
+  """{our name: (name, shape)} in a format.
 
   T5X, which has no other family, stacks the layers of a T5 with bias_per_layer.
   """
@@ -30,6 +30,8 @@ def table(format: Format, config: Any) -> dict[str, tuple[str, Shape]]:
     return {name: (name, row.shape) for name, row in parameters.items()}
   if format == "hf":
     return {name: (r.hf_name, r.hf_shape) for name, r in parameters.items()}
+  if format == "gguf":
+    return {name: (r.gguf_name, r.hf_shape) for name, r in parameters.items()}
   stored = {}
   for name, row in parameters.items():
     target, part, shape = name, "", row.shape

@@ -1,4 +1,4 @@
-"""Which of the three formats a folder has, or in one line why none.
+"""Which format a folder or a file has, or in one line why none.
 
   detect("flan_t5_small/checkpoint_1198000")  # "t5x"
 
@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 import re
 
+from gkd import gguf_file
 from gkd.checkpoints import checksums
 from gkd.checkpoints import store
 from gkd.checkpoints import zarr_arrays
@@ -19,8 +20,8 @@ from gkd.checkpoints.native import run_folder
 from gkd.types import UserError
 
 _EXPECTED = (
-  "expected a run or saved model of gkd, a T5X checkpoint (checkpoint_N/) or a"
-  " Hugging Face folder (config.json with model.safetensors)"
+  "expected a run or saved model of gkd, a T5X checkpoint (checkpoint_N/), a"
+  " Hugging Face folder (config.json with model.safetensors) or a GGUF file"
 )
 # Weights that are not safetensors: transformers' option that reads them.
 _OTHER_WEIGHTS = {
@@ -59,15 +60,17 @@ HALF_WRITTEN = re.compile(
 
 
 def detect(path: str | os.PathLike) -> Format:
-  """The format of a folder.
+  """The format of a folder, or of a GGUF file.
 
   Args:
     path: a folder; "~" is expanded. Of T5X one checkpoint or a folder of them.
 
   Raises:
-    UserError: nothing there, or none of the three; says what it is instead.
+    UserError: nothing there, or none of the four; says what it is instead.
   """
-  folder = existing_folder(path)
+  folder = existing_path(path)
+  if folder.is_file():
+    return "gguf"
   for part in (folder, folder.parent):
     if HALF_WRITTEN.match(part.name):
       raise UserError(
@@ -123,8 +126,8 @@ def steps_within(folder: Path) -> dict[int, Path]:
   }
 
 
-def existing_folder(path: str | os.PathLike) -> Path:
-  """The absolute path of a folder, or in one line why there is none."""
+def existing_path(path: str | os.PathLike) -> Path:
+  """The absolute path of a folder or GGUF file, or in one line why not."""
   text = os.fspath(path)
   if re.match(r"\w+://", text):
     raise UserError(
@@ -132,7 +135,8 @@ def existing_folder(path: str | os.PathLike) -> Path:
       f" {_download(text)}, then give that folder"
     )
   folder = Path(text).expanduser().absolute()
-  if folder.is_dir():
+  is_gguf = folder.suffix == gguf_file.SUFFIX and folder.is_file()
+  if folder.is_dir() or is_gguf:
     return folder
   index = folder.with_name(folder.name + ".index")
   for file in (folder, index):
@@ -169,6 +173,8 @@ def _refusal(path: Path, names: set[str]) -> str:
     )
   if path.is_file():
     return f"{path} is a file; give its folder: {_EXPECTED}"
+  if models := sorted(n for n in names if n.endswith(gguf_file.SUFFIX)):
+    return f"{path} holds a GGUF file; give the file: {path / models[0]}"
   if saved := [n for n in names if re.fullmatch(r"checkpoint-\d+", n)]:
     newest = max(saved, key=lambda name: int(name.rpartition("-")[2]))
     return (

@@ -1,7 +1,8 @@
 """The door for models: any checkpoint opened, and loaded onto a mesh.
 
 A source is the folder of a run of ours (its newest sound checkpoint), one
-checkpoint of it, a saved model, a T5X checkpoint or a Hugging Face folder.
+checkpoint of it, a saved model, a T5X checkpoint, a Hugging Face folder or a
+GGUF file.
 Nothing is copied on disk, and no array is whole on a device unless its sharding
 says so: host memory holds the largest array beside what the devices keep.
 
@@ -29,6 +30,7 @@ from gkd.checkpoints.checkpoint import CONTENT_KEY
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Format
 from gkd.checkpoints.checkpoint import hash_array
+from gkd.checkpoints.gguf import gguf_checkpoint
 from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.t5x import t5x_reader
@@ -42,6 +44,7 @@ _FORMATS: dict[Format, ModuleType] = {
   "gkd": native_checkpoint,
   "t5x": t5x_reader,
   "hf": hf_folder,
+  "gguf": gguf_checkpoint,
 }
 _MAX_LISTED = 4  # steps in an error
 
@@ -74,7 +77,7 @@ def open_checkpoint(
   format = format_detection.detect(folder)
   options = {"verify": verify} if format == "gkd" else {}
   checkpoint = _FORMATS[format].open_checkpoint(folder, given, **options)
-  is_chosen = checkpoint.path.parent == format_detection.existing_folder(path)
+  is_chosen = checkpoint.path.parent == format_detection.existing_path(path)
   if format == "t5x" and is_chosen:  # among several, by its name
     t5x_reader.check_name(checkpoint)
   if registry.layout_of(checkpoint.config) is not None:
@@ -166,7 +169,7 @@ def at_step(path: str | os.PathLike, step: int | None) -> Path:
 
   Any other folder is returned as it is, and so is each where step is None.
   """
-  folder = format_detection.existing_folder(path)
+  folder = format_detection.existing_path(path)
   if step is None:
     return folder
   steps = format_detection.steps_within(folder)

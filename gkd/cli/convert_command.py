@@ -12,13 +12,19 @@ from gkd.checkpoints import conversion
 from gkd.checkpoints import expected_leaves
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.models import registry
-from gkd.models import sizes
+from gkd.models.decoder_only import DecoderConfig
 from gkd.models.t5 import T5Config
 from gkd.types import UserError
 
 # Flags whose value goes into the model card of a Hugging Face folder.
 CARD_FIELDS = ("license", "teacher_license", "data_license")
-_FIELDS = [field.name for field in dataclasses.fields(T5Config)]
+_FIELDS = list(
+  dict.fromkeys(
+    field.name
+    for config_type in (T5Config, DecoderConfig)
+    for field in dataclasses.fields(config_type)
+  )
+)
 _FORMATS = {
   "gkd": "a model of gkd",
   "t5x": "a T5X checkpoint",
@@ -73,7 +79,7 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def parse_fields(settings: Sequence[str]) -> dict[str, Any]:
-  """{field of T5Config: value} of "NAME=VALUE" texts.
+  """{field of a config: value} of "NAME=VALUE" texts.
 
   Raises:
     UserError: no "=", an unknown field, or one that is given twice.
@@ -83,8 +89,8 @@ def parse_fields(settings: Sequence[str]) -> dict[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or name not in _FIELDS or value == "None":
       raise UserError(
-        f"--set {text}: expected NAME=VALUE with a field of T5Config:"
-        f" {', '.join(_FIELDS)}"
+        f"--set {text}: expected NAME=VALUE with a field of T5Config or"
+        f" DecoderConfig: {', '.join(_FIELDS)}"
       )
     if name in fields:
       raise UserError(f"--set {name} is given twice; give it once")
@@ -100,7 +106,7 @@ def description(checkpoint: Checkpoint) -> list[str]:
   size_bytes = sum(leaf.size_bytes for leaf in checkpoint.leaves.values())
   types = sorted({leaf.dtype for leaf in checkpoint.leaves.values()})
   facts = [
-    sizes.describe(checkpoint.config),
+    registry.layout_of(checkpoint.config).in_words(checkpoint.config),
     " and ".join(types),
     f"{size_bytes / 1e6:,.1f} MB",
   ]

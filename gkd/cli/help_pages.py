@@ -60,7 +60,7 @@ train a student: fine-tuning or distillation
 reads:
   the task's token cache, made now if there is none (see gkd cache --help);
   INITIAL_CHECKPOINT_PATH and TEACHER_CHECKPOINT_PATH: a run, a saved model, or
-  a T5X or Hugging Face folder, which say the sizes of the models
+  a T5X or Hugging Face folder, or a GGUF file, which say the models' sizes
 writes:
   MODEL_DIR/: config.gin (what was in force, runnable again), metrics.jsonl,
   checkpoints/, predictions/, samples/, tensorboard/, model-info.txt; on the
@@ -248,21 +248,21 @@ example:
   gkd cache check ~/.cache/gkd/data/gsm8k
 """,
   "convert": f"""\
-convert a T5 between gkd, T5X and Hugging Face, bit for bit
+convert a model between gkd, T5X and Hugging Face, bit for bit, or out of GGUF
 
 reads:
   SRC, whose format and family are detected: a run (its newest checkpoint), one
   checkpoint of it or a saved model of gkd; a T5X checkpoint or a folder of them
   (msgpack and zarr, or Orbax; layers stacked or not); a Hugging Face folder
-  (config.json, model.safetensors). No code is run from a checkpoint: a .bin is
-  refused, with the command that converts it
+  (config.json, model.safetensors); a GGUF file. No code is run from a
+  checkpoint: a .bin is refused, with the command that converts it
 writes:
   DST, a folder that does not exist or is empty; there whole or not at all, one
   array after the other. T5X: msgpack and zarr, which every T5X opens. Hugging
   Face: the types as stored, the tokenizer, and README.md, the model card. To
   the terminal: what was found, what was assumed, what is left out
 knobs:
-  --set gives fields of T5Config: vocabulary_size (real ids),
+  --set gives fields of the config: vocabulary_size (real ids),
   mlp_activations=silu,linear, relative_max_distance=128, … T5X keeps no sizes,
   they are read off the shapes; what the source says cannot be changed
 resume:

@@ -144,7 +144,7 @@ _FLAGS = {
     ),
     _flag(
       "--set NAME=VALUE",
-      "a field of T5Config that the source does not say; may be repeated",
+      "a field of the config that the source does not say; may be repeated",
       **_LIST,
     ),
     *(

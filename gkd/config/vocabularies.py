@@ -3,6 +3,7 @@
 import difflib
 from pathlib import Path
 
+from gkd import gguf_file
 from gkd.config import configuration
 from gkd.config.records import DataConfig
 from gkd.config.records import Folders
@@ -33,7 +34,7 @@ def of(data: DataConfig, folders: Folders) -> Vocabulary:
   if folders.data_dir:
     paths.append(Path(folders.data_dir) / name)
   for path in paths:
-    if path.is_dir():
+    if path.is_dir() or (path.suffix == gguf_file.SUFFIX and path.is_file()):
       return _of_folder(path, data, folders)
     if path.is_file():
       return load(path, data.extra_ids)
@@ -49,7 +50,7 @@ def of(data: DataConfig, folders: Folders) -> Vocabulary:
 
 
 def _of_folder(folder: Path, data: DataConfig, folders: Folders) -> Vocabulary:
-  """The tokenizer of a folder, with the extra ids that it has."""
+  """The tokenizer of a folder or GGUF file, with its extra ids."""
   vocabulary = tokenizer_folder.load(folder)
   if vocabulary is None:
     raise UserError(

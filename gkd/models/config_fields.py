@@ -63,7 +63,7 @@ def from_json(kind: Any, value: Any) -> Any:
     return kind(**{n: from_json(hints.get(n), v) for n, v in value.items()})
   if isinstance(value, list) and kind not in (bool, float, int, str):
     # tuple[X, Y], tuple[X, ...] or only a tuple
-    if len(inner) != len(value) or inner[-1] is ...:
+    if not inner or len(inner) != len(value) or inner[-1] is ...:
       inner = [inner[0] if inner else None] * len(value)
     return tuple(map(from_json, inner, value))
   return value

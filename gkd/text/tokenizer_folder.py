@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from gkd import files
+from gkd import gguf_file
 from gkd.errors import UserError
 from gkd.errors import listed
 from gkd.text import bpe_folder
+from gkd.text import gguf_vocabulary
 from gkd.text import unigram_json
 from gkd.text.characters import ByteVocabulary
 from gkd.text.vocabulary import MAX_BYTES
@@ -58,9 +60,12 @@ def load(folder: str | os.PathLike) -> Vocabulary | None:
   """The vocabulary that lies in a folder; None where there is none.
 
   `folder` is that of a Hugging Face model or tokenizer, of a run, a saved model
-  or a token cache of ours.
+  or a token cache of ours, or a GGUF file.
   """
   folder = Path(folder)
+  if folder.suffix == gguf_file.SUFFIX and folder.is_file():
+    metadata = gguf_file.read(folder).metadata
+    return gguf_vocabulary.from_metadata(metadata, folder)
   for spec in (folder / SPEC_FILE, folder / SPEC_FOLDER / SPEC_FILE):
     if os.path.lexists(spec):
       return load_vocabulary(spec)

@@ -45,7 +45,7 @@ def take_copies(path: Path, tensors: dict[str, Leaf]) -> list[str]:
   if HF_EMBEDDING not in tensors and copies:
     tensors[HF_EMBEDDING] = tensors.pop(copies.pop(0))
   for name in copies:
-    if not _equal(tensors.pop(name), tensors[HF_EMBEDDING]):
+    if not equal(tensors.pop(name), tensors[HF_EMBEDDING]):
       raise UserError(
         f"{path}: {name} differs from {HF_EMBEDDING}, which a T5 has only once;"
         " give a model whose encoder and decoder share it"
@@ -85,7 +85,7 @@ def take_head(
     ]
   if head is None:
     return True, []
-  if not _equal(head, embedding):
+  if not equal(head, embedding):
     raise UserError(
       f"{path}: {HF_HEAD} differs from {HF_EMBEDDING}, but {CONFIG_FILE} ties"
       " them and scales the states; if the model is T5 1.1, mT5 or umT5, whose"
@@ -93,9 +93,11 @@ def take_head(
       " it is there) to false in it"
     )
   del tensors[HF_HEAD]
-  return True, [
-    f"copies: {HF_HEAD} equals {HF_EMBEDDING} and is not written again"
-  ]
+  return True, [about_copy(HF_HEAD, HF_EMBEDDING)]
+
+
+def about_copy(name: str, of: str) -> str:
+  return f"copies: {name} equals {of} and is not written again"
 
 
 def _scaled_and_tied(saved: Mapping[str, Any]) -> tuple[bool, bool]:
@@ -111,7 +113,7 @@ def _scaled_and_tied(saved: Mapping[str, Any]) -> tuple[bool, bool]:
   return is_scaled, is_tied
 
 
-def _equal(one: Leaf, other: Leaf) -> bool:
+def equal(one: Leaf, other: Leaf) -> bool:
   """Bit by bit, holding one of the two at a time."""
   if (one.shape, one.dtype) != (other.shape, other.dtype):
     return False

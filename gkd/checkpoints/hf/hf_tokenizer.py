@@ -6,8 +6,8 @@ from typing import Any
 from gkd import files
 from gkd.text import tokenizer_folder
 from gkd.text import unigram_json
+from gkd.text.bpe import BPEVocabulary
 from gkd.text.characters import ByteVocabulary
-from gkd.text.vocabulary import SentencePieceVocabulary
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
 
@@ -16,7 +16,8 @@ _T5_IDS = (0, 1, 2)  # padding, end of sequence, unknown
 
 def check(vocabulary: Vocabulary) -> None:
   """Raises a UserError unless transformers has a tokenizer of the same ids."""
-  if not isinstance(vocabulary, SentencePieceVocabulary | ByteVocabulary):
+  is_merged = vocabulary.kind == "sentencepiece" and not vocabulary.ends_prompts
+  if is_merged or vocabulary.kind not in ("sentencepiece", "bytes", "bpe"):
     raise UserError(
       f"the vocabulary ({vocabulary.describe()}) has no tokenizer in"
       " transformers; give --tokenizer=none to write the model without one"
@@ -26,24 +27,40 @@ def check(vocabulary: Vocabulary) -> None:
 def write(
   folder: Path, vocabulary: Vocabulary, max_length: int | None = None
 ) -> None:
-  """Writes a tokenizer into a folder: T5's, or ByT5's for bytes.
+  """Writes a tokenizer into a folder: T5's, ByT5's, or a tokenizer.json.
 
   Args:
     folder: exists.
     vocabulary: that `check` accepts; its extra ids become sentinels.
     max_length: where `truncation=True` cuts; None for nowhere.
   """
+  ids = {
+    "bos": (*vocabulary.prompt_start, None)[0],
+    "eos": vocabulary.eos_ids[0],
+    "unk": vocabulary.unk_id,
+    "pad": vocabulary.pad_id,
+  }
   special = {
     f"{name}_token": vocabulary.piece(index)
-    for name, index in (
-      ("eos", vocabulary.eos_ids[0]),
-      ("unk", vocabulary.unk_id),
-      ("pad", vocabulary.pad_id),
-    )
+    for name, index in ids.items()
+    if index is not None
   }
-  settings: dict[str, Any] = {**special, "extra_ids": vocabulary.extra_ids}
+  settings: dict[str, Any] = dict(special)
   if max_length is not None:
     settings["model_max_length"] = max_length
+  if isinstance(vocabulary, BPEVocabulary):
+    # Transformers' own classes would make other rules than the file's.
+    settings |= {
+      "tokenizer_class": "PreTrainedTokenizerFast",
+      "clean_up_tokenization_spaces": False,
+    }
+    if vocabulary.chat_template is not None:
+      settings["chat_template"] = vocabulary.chat_template
+    files.write_json(folder / tokenizer_folder.CONFIG_FILE, settings)
+    target = folder / tokenizer_folder.TOKENIZER_FILE
+    files.write_bytes(target, vocabulary.content)
+    return
+  settings["extra_ids"] = vocabulary.extra_ids
   if isinstance(vocabulary, ByteVocabulary):
     settings["tokenizer_class"] = "ByT5Tokenizer"
   else:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import gkd
+from gkd.checkpoints.checkpoint import LICENSE_KEY
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.metric_fields import SUFFIXES
 from gkd.models import registry
-from gkd.models import sizes
 
 FILE = "README.md"
 _METRICS_FILE = "metrics.jsonl"
@@ -30,6 +30,11 @@ _FACTS = (
   ("steps", "Steps"),
   ("seed", "Seed"),
 )
+# Family: transformers' class that opens it, the hub's name of what it does.
+_TASKS = {
+  registry.T5: ("AutoModelForSeq2SeqLM", "text2text-generation"),
+  registry.DECODER_ONLY: ("AutoModelForCausalLM", "text-generation"),
+}
 _LICENSES = (
   ("license", "This model"),
   ("teacher_license", "Teacher"),
@@ -51,6 +56,8 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
       them.
   """
   card = checkpoint.metadata.get("run", {}).get("card", {})
+  if known := checkpoint.metadata.get(LICENSE_KEY):
+    fields = {"license": known, **fields}
   is_student = bool(card.get("teacher"))
   kind = "distilled with gkd" if is_student else "from gkd"
   origin = (
@@ -77,9 +84,10 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
     for name, label in _LICENSES
     if has_teacher or name != "teacher_license" or name in fields
   ]
+  in_words = registry.layout_of(checkpoint.config).in_words
   parts = [
-    _front_matter(fields.get("license"), is_student),
-    f"# {sizes.describe(checkpoint.config)}, {kind}",
+    _front_matter(fields.get("license"), is_student, checkpoint.family),
+    f"# {in_words(checkpoint.config)}, {kind}",
     origin,
     _usage(checkpoint),
     "## How it was made",
@@ -92,27 +100,33 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
   return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(license_name: str | None, is_student: bool) -> str:
+def _front_matter(
+  license_name: str | None, is_student: bool, family: str
+) -> str:
   # The hub's base_model and datasets want names of the hub, which a run that
   # was started from folders does not know.
   lines = [f"license: {json.dumps(license_name)}"] * bool(license_name)
-  lines += ["library_name: transformers", "pipeline_tag: text2text-generation"]
-  lines += ["tags:", "- t5", *["- distillation"] * is_student]
+  lines += ["library_name: transformers", f"pipeline_tag: {_TASKS[family][1]}"]
+  tags = [*["- t5"] * (family == registry.T5), *["- distillation"] * is_student]
+  lines += ["tags:", *tags] if tags else []
   return "\n".join(["---", *lines, "---"])
 
 
 def _usage(checkpoint: Checkpoint) -> str:
-  config = checkpoint.config
-  is_deeper = config.num_decoder_layers > config.num_encoder_layers
-  own_head = config.bias_per_layer and not config.logits_via_embedding
-  # Version 5 scales the states of every umT5 as if its head were tied.
-  untie = "model.config.tie_word_embeddings = False  # for transformers 5\n"
+  config, opener = checkpoint.config, _TASKS[checkpoint.family][0]
+  untie = no_cache = ""
+  if checkpoint.family == registry.T5:
+    if config.num_decoder_layers > config.num_encoder_layers:
+      no_cache = _NO_CACHE
+    if config.bias_per_layer and not config.logits_via_embedding:
+      # Version 5 scales the states of every umT5 as if its head were tied.
+      untie = "model.config.tie_word_embeddings = False  # for transformers 5\n"
   return (
     "```python\n"
-    "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n"
+    f"from transformers import {opener}, AutoTokenizer\n"
     'tokenizer = AutoTokenizer.from_pretrained("path/of/this/folder")\n'
-    'model = AutoModelForSeq2SeqLM.from_pretrained("path/of/this/folder")\n'
-    f"{untie * own_head}```{_NO_CACHE * is_deeper}"
+    f'model = {opener}.from_pretrained("path/of/this/folder")\n'
+    f"{untie}```{no_cache}"
   )
 
 

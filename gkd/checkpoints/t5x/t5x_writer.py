@@ -23,6 +23,7 @@ from gkd import trees
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.t5x import stacked_layers
+from gkd.models import registry
 from gkd.models import t5_params
 from gkd.models.t5 import T5Config
 from gkd.types import UserError
@@ -61,6 +62,11 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 
 def check(checkpoint: Checkpoint) -> None:
   """Raises a UserError for what `write` refuses; reads no array."""
+  if checkpoint.family != registry.T5:
+    raise UserError(
+      f"{checkpoint.path} is of the model family {checkpoint.family!r}, and T5X"
+      " has T5 alone; convert it --to=hf or --to=gkd"
+    )
   _as_written(checkpoint)
 
 

@@ -1,0 +1,226 @@
+"""GGUF files, written by the gguf package: read, converted, damaged."""
+
+import sys
+
+import gguf
+import numpy as np
+import pytest
+
+from gkd import gguf_file
+from gkd.checkpoints import format_detection
+from gkd.checkpoints import source
+from gkd.checkpoints.hf import safetensors_file
+from gkd.types import UserError
+from tests.checkpoints import tiny_decoders
+from tests.checkpoints import tiny_models
+
+# Parts of transformers' names: llama.cpp's.
+NAMES = {
+  "model.embed_tokens": "token_embd",
+  "model.norm": "output_norm",
+  "lm_head": "output",
+  "model.layers": "blk",
+  "self_attn.q_proj": "attn_q",
+  "self_attn.k_proj": "attn_k",
+  "self_attn.v_proj": "attn_v",
+  "self_attn.o_proj": "attn_output",
+  "self_attn.q_norm": "attn_q_norm",
+  "self_attn.k_norm": "attn_k_norm",
+  "mlp.gate_proj": "ffn_gate",
+  "mlp.up_proj": "ffn_up",
+  "mlp.down_proj": "ffn_down",
+  "input_layernorm": "attn_norm",
+  "post_attention_layernorm": "ffn_norm",
+}
+GEMMA_NAMES = NAMES | {
+  "post_attention_layernorm": "post_attention_norm",
+  "pre_feedforward_layernorm": "ffn_norm",
+  "post_feedforward_layernorm": "post_ffw_norm",
+}
+F32 = gguf.GGMLQuantizationType.F32
+Q8_0 = gguf.GGMLQuantizationType.Q8_0
+
+
+def permuted(array, num_heads):
+  """LlamaModel.permute of llama.cpp's convert_hf_to_gguf.py."""
+  return (
+    array.reshape(num_heads, 2, array.shape[0] // num_heads // 2, -1)
+    .swapaxes(1, 2)
+    .reshape(array.shape)
+  )
+
+
+def make_file(path, kind="llama", kernels=F32, tensors=None, **metadata):
+  """What llama.cpp makes of `tiny_decoders`; metadata may be changed."""
+  saved = tiny_decoders.config_json(kind)
+  arch = kind.removesuffix("_text")
+  values = {
+    "block_count": 3,
+    "context_length": 128,
+    "embedding_length": 32,
+    "feed_forward_length": 64,
+    "attention.head_count": 4,
+    "attention.head_count_kv": 2,
+    "attention.key_length": 8,
+    "attention.value_length": 8,
+    "attention.layer_norm_rms_epsilon": saved["rms_norm_eps"],
+    "rope.freq_base": saved["rope_theta"],
+  }
+  values = {f"{arch}.{name}": value for name, value in values.items()}
+  values |= {
+    "general.license": "apache-2.0",
+    "tokenizer.ggml.eos_token_id": 2,
+    "tokenizer.ggml.bos_token_id": 1,
+    "tokenizer.ggml.padding_token_id": 3,
+    **metadata,
+  }
+  writer = gguf.GGUFWriter(path, arch)
+  for name, value in values.items():
+    kind_of = {int: "uint32", float: "float32", str: "string"}[type(value)]
+    getattr(writer, f"add_{kind_of}")(name, value)
+  for name, array in (tensors or tiny_decoders.arrays(kind)).items():
+    for theirs, ours in (GEMMA_NAMES if arch == "gemma3" else NAMES).items():
+      name = name.replace(f"{theirs}.", f"{ours}.")
+    if arch == "llama" and name.endswith(("attn_q.weight", "attn_k.weight")):
+      array = permuted(array, 4 if "attn_q" in name else 2)
+    if arch == "gemma3" and name.endswith("norm.weight"):
+      array = array + 1
+    quantised = kernels if array.ndim == 2 else F32
+    data = gguf.quantize(array, quantised)
+    writer.add_tensor(name, data, raw_dtype=quantised)
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.write_tensors_to_file()
+  writer.close()
+  return path
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3", "mistral"])
+def test_a_file_is_the_folder_that_it_was_made_of(tmp_path, kind):
+  """Of a Mistral llama.cpp makes a `llama`, with the rows of one."""
+  arch = {"mistral": "llama"}.get(kind, kind)
+  tensors = tiny_decoders.arrays(kind)
+  changes = {"rope_scaling": None}
+  if kind == "mistral":
+    changes |= {"rms_norm_eps": 1e-5, "rope_theta": 10000.0}
+  folder = tiny_decoders.make_folder(tmp_path / "a", kind, tensors, **changes)
+  theta = {f"{arch}.rope.freq_base": 10000.0} if arch == "llama" else {}
+  file = make_file(tmp_path / "a.gguf", arch, F32, tensors, **theta)
+  ours, theirs = map(source.open_checkpoint, (file, folder))
+  tiny_models.assert_same_arrays(ours.leaves, theirs.leaves)
+  assert ours.config == theirs.config
+
+
+def test_weights_are_those_of_the_gguf_package_bit_for_bit(tmp_path):
+  file = make_file(tmp_path / "a.gguf", "qwen3", Q8_0)
+  opened = source.open_checkpoint(file)
+  assert any("were quantised (22 Q8_0, 13 F32)" in t for t in opened.assumed)
+  tensors = {t.name: t for t in gguf.GGUFReader(file).tensors}
+  theirs = gguf.dequantize(tensors["blk.2.ffn_down.weight"].data, Q8_0)
+  leaf = opened.leaves["decoder/layers_2/mlp/wo/kernel"]
+  assert leaf.read().tobytes() == np.ascontiguousarray(theirs.T).tobytes()
+  assert leaf.shape == (64, 32)
+
+
+def test_gemma_keeps_one_plus_w_and_is_written_as_w(tmp_path):
+  tensors = tiny_decoders.arrays("gemma3_text")
+  values = {"gemma3.attention.sliding_window": 4}
+  file = make_file(tmp_path / "a.gguf", "gemma3_text", F32, tensors, **values)
+  opened = source.open_checkpoint(file)
+  gemma = opened.config.gemma
+  norm = "decoder/layers_1/self_attention/query_norm/scale"
+  theirs = tensors["model.layers.1.self_attn.q_norm.weight"]
+  np.testing.assert_array_equal(opened.leaves[norm].read(), theirs + 1)
+  assert (gemma.norm_offset, gemma.sliding_window) == (0, 4)
+  said = [text for text in opened.assumed if text.startswith("gemma:")]
+  assert "global_every 6, local_rope_theta 10000, which no GGUF" in said[0]
+
+  planned = tiny_models.convert(file, tmp_path / "hf", to="hf")
+  assert planned.config.gemma.norm_offset == 1
+  written = safetensors_file.open_folder(tmp_path / "hf")
+  w = written["model.layers.1.self_attn.q_norm.weight"].read()
+  np.testing.assert_array_equal(1 + w, theirs + 1)
+
+
+def test_llama_3s_table_of_rotations_is_recognised(tmp_path):
+  """llama.cpp writes what it divides each frequency by, and no settings."""
+  frequencies = 500000.0 ** (-np.arange(0, 8, 2) / 8)
+  wavelengths = 2 * np.pi / frequencies
+  share = np.clip((8192 / wavelengths - 1) / 3, 0, 1)
+  table = (1 / ((1 - share) / 32 + share)).astype(np.float32)
+  assert 1 == table[0] < table[-1] == 32
+  tensors = tiny_decoders.arrays("llama") | {"rope_freqs.weight": table}
+  file = make_file(tmp_path / "a.gguf", "llama", F32, tensors)
+  scaling = source.open_checkpoint(file).config.rope_scaling
+  assert (scaling.kind, scaling.factor) == ("llama3", 32.0)
+  tensors["rope_freqs.weight"] = np.sqrt(table)
+  other = make_file(tmp_path / "b.gguf", "llama", F32, tensors)
+  with pytest.raises(UserError, match=r"rope_freqs\.weight that is not Llama"):
+    source.open_checkpoint(other)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"general.architecture": "mamba"}, "architecture 'mamba'; expected one"),
+    ({"llama.expert_count": 8}, "has expert_count 8, which gkd does not"),
+    ({"llama.rope.dimension_count": 4}, "has rope.dimension_count 4, which"),
+    ({"llama.rope.scaling.type": "yarn"}, "scales rotary positions by 'yarn'"),
+    ({"llama.embedding_length": "x"}, "emb_dim is 'x'; expected a positive"),
+    ({"llama.attention.head_count": 0}, "num_heads is 0; expected a positive"),
+    ({"llama.block_count": 9}, r"is not the decoder-only .* missing: blk\.3"),
+    ({"split.count": 3}, "is one of 3 parts; join them: llama-gguf-split"),
+  ],
+)
+def test_what_gkd_does_not_compute_is_refused(tmp_path, changes, message):
+  file = make_file(tmp_path / "a.gguf", **changes)
+  with pytest.raises(UserError, match=message) as caught:
+    source.open_checkpoint(file)
+  assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_file_is_damaged_wherever_it_ends(tmp_path):
+  content = make_file(tmp_path / "a.gguf").read_bytes()
+  short = tmp_path / "short.gguf"
+  ends = [*range(0, 200, 7), *range(200, len(content), 999), len(content) - 1]
+  for end in ends:
+    short.write_bytes(content[:end])
+    with pytest.raises(UserError, match="is damaged or only half there"):
+      source.open_checkpoint(short)
+
+
+@pytest.mark.parametrize("at", [0, 4, 8, 16, 24])
+def test_counts_and_lengths_beyond_the_file_are_noticed(tmp_path, at):
+  """Magic, version, tensors, values, length of the first name."""
+  file = make_file(tmp_path / "a.gguf")
+  content = bytearray(file.read_bytes())
+  content[at : at + 4] = b"\xff\xff\xff\x7f"
+  file.write_bytes(bytes(content))
+  with pytest.raises(UserError, match="is damaged or only half there"):
+    gguf_file.read(file)
+
+
+def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
+  file = make_file(tmp_path / "a.gguf")
+  monkeypatch.setitem(sys.modules, "gguf", None)
+  with pytest.raises(UserError, match=r"pip install 'gkd\[gguf\]'"):
+    source.open_checkpoint(file)
+
+
+def test_the_folder_of_a_file_says_to_give_the_file(tmp_path):
+  file = make_file(tmp_path / "a.gguf")
+  assert format_detection.detect(file) == "gguf"
+  with pytest.raises(UserError, match=rf"give the file: {file}"):
+    format_detection.detect(tmp_path)
+
+
+def test_the_licence_goes_to_the_model_card(tmp_path):
+  file = make_file(tmp_path / "a.gguf", "qwen3", Q8_0)
+  planned = tiny_models.convert(file, tmp_path / "ours", to="gkd")
+  assert "license: apache-2.0" in planned.assumed
+  tiny_models.convert(tmp_path / "ours", tmp_path / "hf", to="hf")
+  assert '\nlicense: "apache-2.0"\n' in (tmp_path / "hf/README.md").read_text()
+  tiny_models.assert_same_arrays(
+    source.open_checkpoint(tmp_path / "hf").leaves,
+    source.open_checkpoint(file).leaves,
+  )
