@@ -69,6 +69,11 @@ def load(folder: str | os.PathLike) -> Vocabulary | None:
   for spec in (folder / SPEC_FILE, folder / SPEC_FOLDER / SPEC_FILE):
     if os.path.lexists(spec):
       return load_vocabulary(spec)
+  return _of_transformers(folder)
+
+
+def _of_transformers(folder: Path) -> Vocabulary | None:
+  """The tokenizer that transformers saved, or that it opens."""
   settings = _settings(folder)
   outside = list(_read_json(folder / _ADDED_FILE, {}))  # {token: id}
   added = [*_added(settings), *outside]
