@@ -25,6 +25,7 @@ from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.checkpoints.gguf import gguf_config
 from gkd.models import registry
+from gkd.models.decoder_only import DecoderConfig
 from gkd.types import UserError
 
 _EXACT = ("F32", "F16", "BF16")  # each of their numbers is one of float32
@@ -39,7 +40,7 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
   """
   library = _library(path)
   metadata, places = gguf_file.read(path)
-  if metadata.get("split.count", 0) > 1:
+  if metadata.get("split.count") not in (None, 0, 1):
     raise UserError(
       f"{path} is one of {metadata['split.count']} parts; join them: llama-gguf"
       f"-split --merge {path} whole.gguf, then give that file"
@@ -51,24 +52,26 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
   tensors.pop(gguf_config.ROPE_TABLE, None)
   expected_leaves.check(path, config, tensors, "gguf")
   kind = metadata["general.architecture"]
-  heads = {"query": config.num_heads, "key": config.num_kv_heads}
-  leaves = {}
-  for name, row in registry.layout_of(config).parameters(config).items():
-    leaf, part = tensors[row.gguf_name], name.split("/")[-2]
-    if kind == "llama" and part in heads:
-      leaf = _with_rows_of_transformers(leaf, heads[part])
-    leaves[name] = leaf.transposed_if(row.hf_transposed)
-  license_name = metadata.get("general.license")
   kinds = [library.GGMLQuantizationType(p.kind).name for p in places.values()]
+  counts = collections.Counter(kinds).most_common()
+  license_name = metadata.get("general.license")
+  kept = {LICENSE_KEY: license_name} if isinstance(license_name, str) else {}
+  if type(longest := metadata.get(f"{kind}.context_length")) is int:
+    kept["hf"] = {"max_position_embeddings": longest}
+  quantised = ", ".join(name for name, _ in counts)
   return Checkpoint(
     path=path,
     format="gguf",
-    layout=f"GGUF of the architecture {kind}",
+    layout=f"GGUF of the architecture {kind} ({quantised})",
     family=registry.DECODER_ONLY,
     config=config,
-    leaves=leaves,
-    assumed=(*assumed, *_about_weights(kinds), *_about_license(license_name)),
-    metadata={LICENSE_KEY: license_name} if license_name else {},
+    leaves=_parameters(config, tensors, kind),
+    assumed=(
+      *assumed,
+      *_about_weights(counts),
+      f"license: {kept.get(LICENSE_KEY, 'the file does not say one')}",
+    ),
+    metadata=kept,
   )
 
 
@@ -108,6 +111,20 @@ def _leaf(path: Path, place: gguf_file.Tensor, library: ModuleType) -> Leaf:
   return Leaf(shape, "float32", read)
 
 
+def _parameters(
+  config: DecoderConfig, tensors: Mapping[str, Leaf], kind: str
+) -> dict[str, Leaf]:
+  """The parameters by our names."""
+  heads = {"query": config.num_heads, "key": config.num_kv_heads}
+  leaves = {}
+  for name, row in registry.layout_of(config).parameters(config).items():
+    leaf, part = tensors[row.gguf_name], name.split("/")[-2]
+    if kind == "llama" and part in heads:
+      leaf = _with_rows_of_transformers(leaf, heads[part])
+    leaves[name] = leaf.transposed_if(row.hf_transposed)
+  return leaves
+
+
 def _with_rows_of_transformers(leaf: Leaf, num_heads: int) -> Leaf:
   """Undoes llama.cpp's order of the rows of a head.
 
@@ -122,13 +139,8 @@ def _with_rows_of_transformers(leaf: Leaf, num_heads: int) -> Leaf:
   return leaf.map(undo)
 
 
-def _about_weights(kinds: Sequence[str]) -> list[str]:
-  counts = collections.Counter(kinds)
-  listed = ", ".join(f"{n} {kind}" for kind, n in counts.most_common())
-  if set(counts) <= {*_EXACT}:
+def _about_weights(counts: Sequence[tuple[str, int]]) -> list[str]:
+  if {kind for kind, _ in counts} <= {*_EXACT}:
     return []
+  listed = ", ".join(f"{count} {kind}" for kind, count in counts)
   return [f"weights: were quantised ({listed}) and are dequantised to float32"]
-
-
-def _about_license(name: str | None) -> list[str]:
-  return [f"license: {name or 'the file does not say one'}"]
