@@ -11,6 +11,7 @@ from gkd import keys
 from gkd import locks
 from gkd import partitioning
 from gkd import trees
+from gkd.checkpoints.checkpoint import LICENSE_KEY
 from gkd.cli.starts import starts
 from gkd.config import configuration
 from gkd.config import setup
@@ -169,8 +170,10 @@ def _card(
   start = named("student")
   if config.layers:
     start = config.layers.in_words(start or "the teacher")
+  teacher = resolved.checkpoints.get("teacher")
   return {
     "teacher": named("teacher") if config.teacher else "",
+    "teacher_license": teacher and teacher.metadata.get(LICENSE_KEY),
     "teacher_parameters": counts.get("teacher"),
     "student_parameters": counts["student"],
     "initial": start or "random weights",

@@ -56,8 +56,11 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
       them.
   """
   card = checkpoint.metadata.get("run", {}).get("card", {})
-  if known := checkpoint.metadata.get(LICENSE_KEY):
-    fields = {"license": known, **fields}
+  known = {
+    "license": checkpoint.metadata.get(LICENSE_KEY),
+    "teacher_license": card.get("teacher_license"),
+  }
+  fields = {n: value for n, value in known.items() if value} | dict(fields)
   is_student = bool(card.get("teacher"))
   kind = "distilled with gkd" if is_student else "from gkd"
   origin = (

@@ -17,6 +17,7 @@ from gkd.checkpoints import checksums
 from gkd.checkpoints import config_from_shapes
 from gkd.checkpoints import zarr_arrays
 from gkd.checkpoints.checkpoint import CONTENT_KEY
+from gkd.checkpoints.checkpoint import LICENSE_KEY
 from gkd.checkpoints.checkpoint import VOCABULARY_KEY
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.checkpoint import Leaf
@@ -39,6 +40,7 @@ _TYPES = {
   CONTENT_KEY: str,
   "family": str,
   "hf": dict,
+  LICENSE_KEY: str,
   "model": dict,
   "run": dict,
   "run_dir": str,
