@@ -10,7 +10,11 @@ import pytest
 
 from gkd import trees
 from gkd.checkpoints import source
+from gkd.checkpoints.hf import hf_tokenizer
 from gkd.models import registry
+from gkd.text import chat_formats
+from gkd.text.bpe import BPEVocabulary
+from tests import tiny_tokenizers
 from tests.checkpoints import tiny_models
 
 pytestmark = pytest.mark.parity
@@ -101,3 +105,19 @@ def test_a_folder_is_the_same_model_there_here_and_back(
     want = theirs(texts[0]).logits.numpy()[:, PROMPT.shape[1] - 1 : -1]
   np.testing.assert_allclose(got, want, atol=1e-4 * np.ptp(want))
   np.testing.assert_array_equal(np.argmax(got, axis=-1), answer)
+
+
+def test_a_byte_pair_tokenizer_gives_the_same_ids_there(transformers, tmp_path):
+  words = BPEVocabulary(
+    tiny_tokenizers.bpe_json(), [318], 316, tiny_tokenizers.CHATML
+  )
+  hf_tokenizer.write(tmp_path, words)
+  tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+  for text in tiny_tokenizers.TEXTS:
+    assert tokenizer(text)["input_ids"] == words.encode(text)
+  assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (316, 318)
+  frame = chat_formats.find(words)
+  turns = [{"role": "user", "content": "hi"}]
+  assert frame.before + "hi" + frame.after == tokenizer.apply_chat_template(
+    turns, tokenize=False, add_generation_prompt=True
+  )

@@ -10,7 +10,10 @@ from gkd import gguf_file
 from gkd.checkpoints import format_detection
 from gkd.checkpoints import source
 from gkd.checkpoints.hf import safetensors_file
+from gkd.text import tokenizer_folder
+from gkd.text import vocabulary
 from gkd.types import UserError
+from tests import tiny_tokenizers
 from tests.checkpoints import tiny_decoders
 from tests.checkpoints import tiny_models
 
@@ -76,8 +79,8 @@ def make_file(path, kind="llama", kernels=F32, tensors=None, **metadata):
   }
   writer = gguf.GGUFWriter(path, arch)
   for name, value in values.items():
-    kind_of = {int: "uint32", float: "float32", str: "string"}[type(value)]
-    getattr(writer, f"add_{kind_of}")(name, value)
+    adder = {int: "uint32", float: "float32", str: "string", list: "array"}
+    getattr(writer, f"add_{adder[type(value)]}")(name, value)
   for name, array in (tensors or tiny_decoders.arrays(kind)).items():
     for theirs, ours in (GEMMA_NAMES if arch == "gemma3" else NAMES).items():
       name = name.replace(f"{theirs}.", f"{ours}.")
@@ -109,6 +112,23 @@ def test_a_file_is_the_folder_that_it_was_made_of(tmp_path, kind):
   ours, theirs = map(source.open_checkpoint, (file, folder))
   tiny_models.assert_same_arrays(ours.leaves, theirs.leaves)
   assert ours.config == theirs.config
+
+
+def test_tokens_are_real_ids_and_become_a_tokenizer_json(tmp_path):
+  metadata = tiny_tokenizers.gguf_metadata(tiny_tokenizers.bpe_json(), "smollm")
+  rows = len(metadata["tokenizer.ggml.tokens"])  # the last one fills the table
+  table = np.random.default_rng(0).normal(size=(rows, 32)).astype(np.float32)
+  tensors = tiny_decoders.arrays("qwen3") | {"model.embed_tokens.weight": table}
+  file = make_file(tmp_path / "a.gguf", "qwen3", F32, tensors, **metadata)
+  config = source.open_checkpoint(file).config
+  assert (config.vocab_size, config.vocabulary_size) == (rows, rows - 1)
+  words = tokenizer_folder.load(file)
+  assert config.eos_ids == words.eos_ids
+  tiny_models.convert(file, tmp_path / "hf", to="hf")
+  again = tokenizer_folder.load(tmp_path / "hf")
+  assert vocabulary.first_difference(words, again) is None
+  written = tiny_models.read_json(tmp_path / "hf" / "config.json")
+  assert written["max_position_embeddings"] == 128
 
 
 def test_weights_are_those_of_the_gguf_package_bit_for_bit(tmp_path):

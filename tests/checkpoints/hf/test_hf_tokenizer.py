@@ -5,11 +5,38 @@ import dataclasses
 import pytest
 
 from gkd.checkpoints.hf import hf_tokenizer
+from gkd.text import sentencepiece_model
 from gkd.text import sentencepiece_training
 from gkd.text import tokenizer_folder
 from gkd.text import vocabulary
+from gkd.text.bpe import BPEVocabulary
 from gkd.types import UserError
+from tests import tiny_tokenizers
 from tests.checkpoints import tiny_models
+
+
+def test_a_byte_pair_tokenizer_comes_back_byte_by_byte(tmp_path):
+  words = BPEVocabulary(
+    tiny_tokenizers.bpe_json(), [318, 316], 316, tiny_tokenizers.CHATML
+  )
+  hf_tokenizer.check(words)
+  hf_tokenizer.write(tmp_path, words, 77)
+  again = tokenizer_folder.load(tmp_path)
+  assert again.content == words.content
+  assert again.chat_template == words.chat_template
+  assert (again.pad_id, again.eos_ids) == (316, (318,))  # others: the model's
+  assert tokenizer_folder.max_length(tmp_path) == 77
+
+
+def test_pieces_that_are_merged_have_no_tokenizer_there():
+  content = sentencepiece_model.bpe_model(
+    [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("a", -1.0, 1)],
+    {"unk": 0, "bos": 1, "eos": 2},
+    add_dummy_prefix=True,
+  )
+  words = vocabulary.SentencePieceVocabulary("a.model", content=content)
+  with pytest.raises(UserError, match="give --tokenizer=none to write the"):
+    hf_tokenizer.check(words)
 
 
 @pytest.mark.parametrize("byte_fallback", [False, True])

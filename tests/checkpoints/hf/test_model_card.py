@@ -105,6 +105,14 @@ def test_what_is_unknown_is_said_to_be():
   assert "How the model was trained: unknown to the converter" in page
 
 
+def test_a_licence_that_is_known_is_told_unless_another_is_given():
+  known = {"license": "mit", "run": {"card": {"teacher_license": "gemma"}}}
+  assert "| This model | mit |\n| Teacher | gemma |" in page_of(**known)
+  page = page_of(fields={"license": "apache-2.0"}, **known)
+  assert '\nlicense: "apache-2.0"\n' in page
+  assert "| This model | apache-2.0 |" in page
+
+
 def test_a_run_without_a_teacher_has_none_that_is_unknown():
   page = page_of(
     run={"card": FACTS | {"teacher": "", "teacher_parameters": None}}
