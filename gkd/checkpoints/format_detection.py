@@ -185,8 +185,16 @@ def _refusal(path: Path, names: set[str]) -> str:
   return f"{path} (with {some}, …) is no checkpoint that gkd reads; {_EXPECTED}"
 
 
-def refuse_other_weights(folder: Path, names: set[str]) -> None:
-  """Raises a UserError if any of the names is one of a pickle or the like."""
+def refuse_other_weights(
+  folder: Path, names: set[str], opener: str = "AutoModelForSeq2SeqLM"
+) -> None:
+  """Raises a UserError if any of the names is one of a pickle or the like.
+
+  Args:
+    folder: with files of these names.
+    names: see above.
+    opener: transformers' class that opens the model.
+  """
   for pattern, what, command in _PARTS:
     if any(map(pattern.fullmatch, names)):
       raise UserError(
@@ -202,8 +210,7 @@ def refuse_other_weights(folder: Path, names: set[str]) -> None:
       f"{folder / name} is not a safetensors file and can hold code that runs"
       " when it is read, so gkd does not open it; convert it where you trust it"
       f" and have transformers{' 4' if option else ''} and torch: python -c"
-      ' "from transformers import'
-      " AutoModelForSeq2SeqLM as M, AutoTokenizer as T;"
+      f' "from transformers import {opener} as M, AutoTokenizer as T;'
       f" M.from_pretrained('{folder}'{option}).{save};"
       f" T.from_pretrained('{folder}').{save}\""
     )

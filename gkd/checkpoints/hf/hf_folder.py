@@ -35,7 +35,11 @@ _FAMILIES = {
   for family, module in _MODULES.items()
   for model_type in module.CLASSES
 }
-_CLASSES = hf_t5_config.CLASSES | hf_decoder_config.CLASSES
+_CLASSES = {
+  model_type: names
+  for module in _MODULES.values()
+  for model_type, names in module.CLASSES.items()
+}
 # What metadata["hf"] keeps on the way through our own format.
 _KEPT = {
   "max_position_embeddings": int,
@@ -55,7 +59,8 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
   saved = module.settings(path / hf_config.FILE, saved)
   names = {file.name for file in path.iterdir()}
   if not any(".safetensors" in name for name in names):
-    format_detection.refuse_other_weights(path, names)
+    opener = model_card.TASKS[family][0]
+    format_detection.refuse_other_weights(path, names, opener)
   tensors = safetensors_file.open_folder(path)
   via_embedding, about_tensors = module.take_head(path, tensors, saved)
   config, assumed = module.read(path, saved, via_embedding, given)

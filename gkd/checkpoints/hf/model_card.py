@@ -31,7 +31,7 @@ _FACTS = (
   ("seed", "Seed"),
 )
 # Family: transformers' class that opens it, the hub's name of what it does.
-_TASKS = {
+TASKS = {
   registry.T5: ("AutoModelForSeq2SeqLM", "text2text-generation"),
   registry.DECODER_ONLY: ("AutoModelForCausalLM", "text-generation"),
 }
@@ -109,14 +109,14 @@ def _front_matter(
   # The hub's base_model and datasets want names of the hub, which a run that
   # was started from folders does not know.
   lines = [f"license: {json.dumps(license_name)}"] * bool(license_name)
-  lines += ["library_name: transformers", f"pipeline_tag: {_TASKS[family][1]}"]
+  lines += ["library_name: transformers", f"pipeline_tag: {TASKS[family][1]}"]
   tags = [*["- t5"] * (family == registry.T5), *["- distillation"] * is_student]
   lines += ["tags:", *tags] if tags else []
   return "\n".join(["---", *lines, "---"])
 
 
 def _usage(checkpoint: Checkpoint) -> str:
-  config, opener = checkpoint.config, _TASKS[checkpoint.family][0]
+  config, opener = checkpoint.config, TASKS[checkpoint.family][0]
   untie = no_cache = ""
   if checkpoint.family == registry.T5:
     if config.num_decoder_layers > config.num_encoder_layers:

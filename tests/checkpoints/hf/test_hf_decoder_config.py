@@ -279,6 +279,13 @@ def test_what_transformers_has_not_is_not_written(kind, changes, message):
     hf_decoder_config.as_json(config, "float32")
 
 
+def test_a_pickle_is_refused_with_the_class_that_opens_it(tmp_path):
+  folder = tiny_decoders.make_folder(tmp_path / "saved", "llama")
+  (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+  with pytest.raises(UserError, match="import AutoModelForCausalLM as M"):
+    source.open_checkpoint(folder)
+
+
 def test_t5x_has_no_decoders(opened, tmp_path):
   with pytest.raises(UserError, match="and T5X has T5 alone; convert it --to"):
     tiny_models.convert(opened("llama").path, tmp_path / "t5x", to="t5x")
