@@ -232,12 +232,18 @@ def _check(config: DecoderConfig) -> None:
       config, "mlp_activations", "two, such as ('silu', 'linear')"
     )
   thetas, scaling = {"rope_theta": config.rope_theta}, config.rope_scaling
-  if config.gemma:
-    thetas["local_rope_theta"] = config.gemma.local_rope_theta
+  if gemma := config.gemma:
+    thetas["local_rope_theta"] = gemma.local_rope_theta
+    if min(gemma.sliding_window, gemma.global_every) < 1:
+      raise config_fields.error(
+        config, "gemma", "a sliding_window and a global_every of at least 1"
+      )
   for name, theta in thetas.items():
     check_number(name, theta, lambda x: x > 1, "a number above 1, say 10000")
   if scaling is None:
     return
+  factor = "rope_scaling.factor"
+  check_number(factor, scaling.factor, lambda x: x > 0, "a positive number")
   complete = scaling.kind == "linear" or None not in (
     scaling.low_frequency_factor,
     scaling.high_frequency_factor,

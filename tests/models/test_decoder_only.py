@@ -250,6 +250,14 @@ def test_a_config_survives_json(name):
       "'llama3' with all its fields",
     ),
     ({"rope_scaling": {"kind": "yarn", "factor": 2.0}}, "expected kind 'linea"),
+    (
+      {"rope_scaling": {"kind": "linear", "factor": 0}},
+      "factor is 0; expected",
+    ),
+    (
+      {"gemma": dataclasses.asdict(GEMMA) | {"global_every": 0}},
+      "a global_every of at least 1",
+    ),
     ({"gemma": {"window": 3}}, "unexpected keyword argument 'window'"),
   ],
 )
