@@ -298,7 +298,7 @@ EVERY_KTH_LAYER=2; OPTIMIZER=adafactor; RESTORE_OPTIMIZER=True
   EVERY_KTH_LAYER is 2 and RESTORE_OPTIMIZER is True, .* leave RESTORE
 KEEP_LAYERS=range(0,2)
   KEEP_LAYERS is 'range\(0,2\)', but the encoder has 1 layers; give
-KEEP_LAYERS=0; EVERY_KTH_LAYER=2
+KEEP_LAYERS=0,1; EVERY_KTH_LAYER=2
   EVERY_KTH_LAYER is 2 and KEEP_LAYERS is given too; leave one of
 INITIAL_CHECKPOINT_PATH=
   STUDENT_MODEL is None and there is no checkpoint .*give INITIAL_CHECKP
