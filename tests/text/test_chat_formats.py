@@ -127,6 +127,9 @@ def test_prompts_of_t5_end_and_those_of_others_do_not(vocabulary):
     assert ids.count(316) == 1
     assert ids[0] == 316
     assert chat_formats.decode_prompt(begun, ids, frame) == "a"
+  chatml = chat_formats.find(vocabulary)
+  (ids,) = chat_formats.encode_prompts(begun, ["a"], chatml)
+  assert ids == framed
 
 
 @pytest.mark.parametrize("framed", [True, False])
