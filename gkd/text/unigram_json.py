@@ -69,8 +69,8 @@ def _sentencepiece_model(
   unigram = tokenizer.get("model") or {}
   if unigram.get("type") != "Unigram":
     raise UserError(
-      f"{path} is a tokenizer of type {unigram.get('type')!r}; expected T5's"
-      " Unigram; put the spiece.model of the model beside it"
+      f"{path} is a tokenizer of type {unigram.get('type')!r}; expected"
+      " Unigram or BPE; put the spiece.model of the model beside it"
     )
   _check_spaces(tokenizer, path)
   pieces, extra_ids = _split_sentinels(unigram["vocab"])
