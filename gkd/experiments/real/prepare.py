@@ -54,12 +54,7 @@ fireworks, rats, the metric system, olive oil, airports, mosquitoes, fashion,
 quantum computers, cotton, the Moon landing, parrots, bones, gardens, diamonds,
 trains, mushrooms, the immune system, advertising, caves, piano music,
 tomatoes, dolphins, credit cards, the North Pole, glass, rockets, elections,
-passports, the Renaissance, lightning, sheep, encryption, wheat, migration,
-vitamins, crocodiles, the atom, thermometers, snakes, pirates, plastic, eagles,
-steam engines, languages, the Milky Way, hospitals, pyramids, money, painting,
-wine, ancient Egypt, cameras, laughter, forests, smartphones, algebra,
-refrigerators, octopuses, justice, robots, theatre, DNA, islands, skiing,
-bacteria, origami, the wheel, waterfalls, silk
+passports, the Renaissance
 """
 
 
