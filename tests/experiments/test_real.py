@@ -1,4 +1,4 @@
-"""The real model's file and prompts; the start of its grid with a tiny one."""
+"""The real model's file and prompts; its teacher's answers with a tiny one."""
 
 import hashlib
 import json
@@ -9,7 +9,6 @@ import zipfile
 
 import pytest
 
-from gkd.checkpoints import source
 from gkd.cli import main as command
 from gkd.config import configuration
 from gkd.data.cache import TokenCache
@@ -74,7 +73,7 @@ def test_a_model_that_cannot_be_had_is_one_line(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["other"]
 
 
-def test_a_tiny_model_answers_and_is_pruned_as_the_grid_says(
+def test_greedy_answers_of_the_teacher_are_their_own_references(
   tmp_path, monkeypatch
 ):
   content = tiny_tokenizers.bpe_json()
@@ -100,31 +99,27 @@ def test_a_tiny_model_answers_and_is_pruned_as_the_grid_says(
     (tmp_path / f"prompts/{split}.jsonl").write_text("\n".join(lines))
   monkeypatch.setenv("GKD_CACHE_DIR", str(tmp_path / "caches"))
   monkeypatch.setenv("GKD_DATA_DIR", str(tmp_path))
-  file = configuration.config_folder() / "experiments/real/grid.toml"
   own = [
     f"--gin.TEACHER_CHECKPOINT_PATH={tmp_path / 'model'}",
     "--gin.TASK_FEATURE_LENGTHS={'inputs': 160, 'targets': 4}",
   ]
-  changed = {
-    "start": ["TRAIN_STEPS=1", "WARMUP_STEPS=0", "KEEP_LAYERS=0,2"],
-    "teacher_text": ["TRAIN_LIMIT=8"],
-  }
-  for job in jobs.read(file, tmp_path / "out").jobs:
-    if job.stage in ("answers", *changed):
-      more = [f"--gin.{text}" for text in changed.get(job.stage, ())]
-      assert command.main([*job.arguments, *own, *more]) == 0
-  cache = TokenCache(tmp_path / "out/answers/cache")
+  file = configuration.config_folder() / "experiments/real/grid.toml"
+  found = jobs.read(file, tmp_path / "out").jobs
+  (answers,) = [job for job in found if job.stage == "answers"]
+  assert command.main([*answers.arguments, *own]) == 0
+  cache = TokenCache(answers.result)
   for row in cache.read(range(8)):
     assert row.reference == cache.vocabulary.decode(row.targets).strip()
     assert cache.vocabulary.decode_prompt(row.inputs).endswith("assistant\n")
-  run = tmp_path / "out/seed_0/start"
-  assert source.open_checkpoint(run).config.num_layers == 2
-  lines = (run / "metrics.jsonl").read_text().splitlines()
-  first, last = json.loads(lines[0]), json.loads(lines[-1])
-  assert first["step"] == 0
-  assert last["step"] == 1
-  assert first.keys() & last.keys() >= {
-    "eval/real/rougeL",
-    "eval/real/forward_kl_per_token",
-    "eval/real/reverse_kl_per_token",
-  }
+  evaluation = [
+    *("evaluate", "--gin_file=runs/evaluate.gin", answers.arguments[2]),
+    "--gin.INITIAL_CHECKPOINT_PATH=%TEACHER_CHECKPOINT_PATH",
+    f"--gin.EVAL_CACHE={answers.result}",
+    f"--gin.MODEL_DIR={tmp_path / 'scores'}",
+  ]
+  assert command.main([*evaluation, *own]) == 0
+  assert "eval/real/rougeL" in (tmp_path / "scores/metrics.json").read_text()
+  (file,) = (tmp_path / "scores/predictions").iterdir()
+  records = list(map(json.loads, file.read_text().splitlines()))
+  assert len(records) == 8
+  assert all(r["prediction"] == r["reference"] for r in records)
