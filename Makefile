@@ -1,7 +1,7 @@
 # Needs Python 3.11 or later with pip, and make; nothing else.
 #
 #   make quickstart   distil a small T5 on a CPU and show the comparison
-#   make real         prune and distil a real model on a CPU; 40 minutes
+#   make real         prune a real model and distil it on a CPU
 #   make hacking      teacher hacking on a CPU, and what prevents it; half an hour
 #   make test         the test suite (no network after the installation)
 #   make soak         kills a run at 100 random moments; about an hour
