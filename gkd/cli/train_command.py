@@ -173,7 +173,7 @@ def _card(
   teacher = resolved.checkpoints.get("teacher")
   return {
     "teacher": named("teacher") if config.teacher else "",
-    "teacher_license": teacher and teacher.metadata.get(LICENSE_KEY),
+    "teacher_license": teacher.metadata.get(LICENSE_KEY, "") if teacher else "",
     "teacher_parameters": counts.get("teacher"),
     "student_parameters": counts["student"],
     "initial": start or "random weights",
