@@ -76,6 +76,7 @@ class _Vocabulary:
 
   pad_id = 0
   eos_ids = (1,)
+  control_ids = ()
 
   def decode(self, ids):
     ids = list(ids)

@@ -26,6 +26,8 @@ class Digits:
   def decode(self, ids):
     return " ".join(str(i) for i in ids if i)
 
+  decode_prompt = decode
+
 
 def make_batch():
   random = np.random.default_rng(0)
