@@ -198,7 +198,7 @@ def test_logits_and_greedy_answers_equal_transformers(torch, pair, case):
   fields = {"targets": targets, "weights": np.ones(targets.shape), "source": 0}
   batch = Batch(ids, mask, rows=np.arange(NUM_ROWS), **fields)
   vocabulary = types.SimpleNamespace(
-    eos_ids=ours.config.eos_ids, pad_id=ours.config.pad_id
+    eos_ids=ours.config.eos_ids, pad_id=ours.config.pad_id, control_ids=()
   )
   samples = generate(
     Model(ours, params),
