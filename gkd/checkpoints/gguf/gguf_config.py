@@ -134,14 +134,15 @@ def _scaling(
   tensors: Mapping[str, Leaf],
   fields: Mapping[str, Any],
 ) -> tuple[RopeScaling | None, tuple[str, ...]]:
-  kind = about.get("rope.scaling.type", "none")
+  factor = about.get("rope.scaling.factor") or about.get("rope.scale_linear")
+  # For llama.cpp a factor alone is linear.
+  kind = about.get("rope.scaling.type", "linear" if factor else "none")
   if kind not in ("none", "linear"):
     raise UserError(
       f"{path} scales rotary positions by {kind!r}, which gkd does not compute;"
       " expected none, linear or Llama 3's table"
     )
-  if kind == "linear":
-    factor = about["rope.scaling.factor"]
+  if kind == "linear" and factor:
     return RopeScaling(kind="linear", factor=factor), ()
   if ROPE_TABLE not in tensors:
     return None, ()

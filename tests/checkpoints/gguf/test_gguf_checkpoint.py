@@ -180,6 +180,23 @@ def test_llama_3s_table_of_rotations_is_recognised(tmp_path):
 
 
 @pytest.mark.parametrize(
+  "settings",
+  [
+    {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0},
+    {"rope.scaling.factor": 4.0},
+    {"rope.scale_linear": 4.0},  # of old files
+  ],
+)
+def test_a_factor_of_rotations_is_linear_as_llama_cpp_takes_it(
+  tmp_path, settings
+):
+  metadata = {f"qwen3.{name}": value for name, value in settings.items()}
+  file = make_file(tmp_path / "a.gguf", "qwen3", **metadata)
+  scaling = source.open_checkpoint(file).config.rope_scaling
+  assert (scaling.kind, scaling.factor) == ("linear", 4.0)
+
+
+@pytest.mark.parametrize(
   ("changes", "message"),
   [
     ({"general.architecture": "mamba"}, "architecture 'mamba'; expected one"),
