@@ -112,18 +112,20 @@ def read(
 def _head_dim(
   path: Path, about: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> int:
-  """Size of a head, which all of is rotated."""
+  """Size of a head, which all of is rotated; other models are refused."""
   size = fields["head_dim"] or fields["emb_dim"] // fields["num_heads"]
   expected = {
     "attention.value_length": size,
     "rope.dimension_count": size,
     "expert_count": 0,
+    "attn_logit_softcapping": 0,
+    "final_logit_softcapping": 0,
   }
   for key, value in expected.items():
     if about.get(key, value) != value:
       raise UserError(
         f"{path} has {key} {about[key]}, which gkd does not compute; expected"
-        f" {value}, as heads of {size} have it"
+        f" {value} or nothing"
       )
   return size
 
@@ -181,18 +183,22 @@ def _gemma(
   width, heads = fields["emb_dim"], fields["num_heads"]
   is_27b = fields["num_layers"] == _GEMMA_27B_LAYERS
   theta = about.get("rope.freq_base_swa")
+  every = about.get("attention.sliding_window_pattern")
   gemma = Gemma(
     post_norms=True,
     embedding_scale=width**0.5,
     norm_offset=0.0,  # the file has 1 + w
     query_scale=(width // heads if is_27b else fields["head_dim"]) ** -0.5,
     sliding_window=about["attention.sliding_window"],
-    global_every=_GEMMA_GLOBAL_EVERY,
+    global_every=every or _GEMMA_GLOBAL_EVERY,
     local_rope_theta=theta or _GEMMA_LOCAL_THETA,
   )
-  names = ("query_scale", "global_every", *["local_rope_theta"] * (not theta))
+  said = {"query_scale": None, "global_every": every, "local_rope_theta": theta}
+  names = [name for name, value in said.items() if not value]
   listed = ", ".join(f"{name} {getattr(gemma, name):.6g}" for name in names)
-  return gemma, (f"gemma: {listed}, which no GGUF says; as llama.cpp has it",)
+  return gemma, (
+    f"gemma: {listed}, which the file does not say; as llama.cpp has it",
+  )
 
 
 def _ids(

@@ -153,13 +153,28 @@ def test_gemma_keeps_one_plus_w_and_is_written_as_w(tmp_path):
   np.testing.assert_array_equal(opened.leaves[norm].read(), theirs + 1)
   assert (gemma.norm_offset, gemma.sliding_window) == (0, 4)
   said = [text for text in opened.assumed if text.startswith("gemma:")]
-  assert "global_every 6, local_rope_theta 10000, which no GGUF" in said[0]
+  assert "global_every 6, local_rope_theta 10000, which the file" in said[0]
 
   planned = tiny_models.convert(file, tmp_path / "hf", to="hf")
   assert planned.config.gemma.norm_offset == 1
   written = safetensors_file.open_folder(tmp_path / "hf")
   w = written["model.layers.1.self_attn.q_norm.weight"].read()
   np.testing.assert_array_equal(1 + w, theirs + 1)
+
+
+def test_what_a_gemma_says_of_its_local_layers_is_not_assumed(tmp_path):
+  values = {
+    "gemma3.attention.sliding_window": 4,
+    "gemma3.attention.sliding_window_pattern": 2,
+    "gemma3.rope.freq_base_swa": 500.0,
+  }
+  opened = source.open_checkpoint(
+    make_file(tmp_path / "a.gguf", "gemma3_text", **values)
+  )
+  gemma = opened.config.gemma
+  assert (gemma.global_every, gemma.local_rope_theta) == (2, 500.0)
+  said = [text for text in opened.assumed if text.startswith("gemma:")]
+  assert said[0].startswith("gemma: query_scale 0.353553, which the file does")
 
 
 def test_llama_3s_table_of_rotations_is_recognised(tmp_path):
@@ -200,6 +215,7 @@ def test_a_factor_of_rotations_is_linear_as_llama_cpp_takes_it(
   ("changes", "message"),
   [
     ({"general.architecture": "mamba"}, "architecture 'mamba'; expected one"),
+    ({"llama.final_logit_softcapping": 30.0}, "softcapping 30.0, which gkd"),
     ({"llama.expert_count": 8}, "has expert_count 8, which gkd does not"),
     ({"llama.rope.dimension_count": 4}, "has rope.dimension_count 4, which"),
     ({"llama.rope.scaling.type": "yarn"}, "scales rotary positions by 'yarn'"),
