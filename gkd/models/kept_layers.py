@@ -43,7 +43,7 @@ class EveryKth:
   @property
   def _pair(self) -> tuple:
     k = self.strides
-    return (k, k) if isinstance(k, int) else tuple(k)
+    return tuple(k) if isinstance(k, list | tuple) else (k, k)
 
   def of(self, depths: Mapping[str, int]) -> Kept:
     """The layers of stacks with so many of them."""
@@ -110,7 +110,9 @@ class KeepLayers:
   def _lists(self) -> list[list[int]]:
     """One list for all stacks, or one for each."""
     given = self.layers
-    is_one = isinstance(given, str) or all(type(x) is int for x in given)
+    is_one = not isinstance(given, list | tuple) or all(
+      type(x) is int for x in given
+    )
     lists = [_numbers(x) for x in ([given] if is_one else given)]
     if len(lists) > 2 or any(
       not x or x[0] < 0 or x != sorted(set(x)) for x in lists

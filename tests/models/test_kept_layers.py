@@ -62,6 +62,7 @@ def by_hand(params, encoder, decoder):
     (EveryKth((1, 3)), (0, 1, 2, 3, 4), (0, 3)),
     (EveryKth((5, 1)), (0,), (0, 1, 2, 3)),
     (KeepLayers((1, 3)), (1, 3), (1, 3)),
+    (KeepLayers(3), (3,), (3,)),
     (KeepLayers("range(0, 2),3"), (0, 1, 3), (0, 1, 3)),
     (KeepLayers(("range(0,5,2)", (3,))), (0, 2, 4), (3,)),
   ],
@@ -101,6 +102,8 @@ def test_the_layers_are_said_in_words():
       "is 5 for the decoder, which has 4 layers",
     ),
     (lambda: EveryKth((0, 1)), r"is \(0, 1\); give a number of at least 2"),
+    (lambda: EveryKth(2.5), "is 2.5; give a number of at least 2"),
+    (lambda: KeepLayers(2.5), "is 2.5; give ascending numbers"),
     (
       lambda: KeepLayers("range(0,5)"),
       "decoder has 4 layers; give numbers",
