@@ -139,12 +139,12 @@ class SentencePieceVocabulary:
     return self._processor.encode(list(texts), num_threads=1)
 
   def decode(self, ids: Iterable[int]) -> str:
-    size = self.size
-    ids = until_eos(ids, self.eos_ids)
-    return self._processor.decode([i if i < size else self.unk_id for i in ids])
+    return self.decode_prompt(until_eos(ids, self.eos_ids))
 
   def decode_prompt(self, ids: Iterable[int]) -> str:
-    return self._processor.decode(list(ids))
+    """The whole text; ids beyond the last piece are unknown."""
+    size = self.size
+    return self._processor.decode([i if i < size else self.unk_id for i in ids])
 
   def piece(self, index: int) -> str:
     return self._processor.id_to_piece(index)

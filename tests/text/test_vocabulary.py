@@ -35,7 +35,9 @@ def test_byte_fallback_keeps_characters_never_seen(trained, tmp_path):
   text = "Größe {≤} ~ 日本"
   ids = trained.encode(text)
   assert trained.unk_id not in ids
-  assert trained.decode(ids) == text
+  assert trained.decode(ids) == trained.decode_prompt(ids) == text
+  beyond = [*ids, trained.size]
+  assert trained.decode(beyond) == trained.decode_prompt(beyond) == f"{text} ⁇ "
   small = train_sentencepiece(
     TEXTS, 80, tmp_path / "v.model", byte_fallback=False
   )
