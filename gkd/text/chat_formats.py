@@ -170,7 +170,7 @@ def encode_prompts(
   vocabulary: Any,
   texts: Sequence[str],
   frame: Frame | None,
-  add_eos: bool | None = None,
+  add_eos: bool = True,
 ) -> list[list[int]]:
   """Ids of prompts: what begins and what ends them included.
 
@@ -178,13 +178,11 @@ def encode_prompts(
     vocabulary: of the model.
     texts: the prompts.
     frame: of a chat, which leaves the answer open.
-    add_eos: whether an EOS follows a prompt that stands alone; None as the
-      vocabulary has it.
+    add_eos: whether an EOS follows a prompt that stands alone, of vocabularies
+      that end prompts: tasks ask for one unless they say otherwise.
   """
   start = vocabulary.prompt_start
-  if add_eos is None:
-    add_eos = vocabulary.ends_prompts
-  end = vocabulary.eos_ids[:1] if add_eos else ()
+  end = vocabulary.eos_ids[:1] if add_eos and vocabulary.ends_prompts else ()
   if frame is not None:
     start, end = (start if frame.begins else ()), ()
     texts = [text.strip() if frame.strips else text for text in texts]

@@ -105,6 +105,9 @@ def test_prompts_of_t5_end_and_those_of_others_do_not(vocabulary):
   assert chat_formats.encode_prompts(ByteVocabulary(), ["a"], None) == [
     [100, 1]
   ]
+  assert chat_formats.encode_prompts(
+    ByteVocabulary(), ["a"], None, add_eos=False
+  ) == [[100]]
   ids = vocabulary.encode("a")
   assert chat_formats.encode_prompts(vocabulary, ["a"], None) == [ids]
   frame = chat_formats.find(vocabulary)
@@ -142,7 +145,7 @@ def test_an_overlong_prompt_loses_the_end_of_its_text(vocabulary, framed):
     lengths={"inputs": len(whole) - 3, "targets": 8},
     vocabulary=vocabulary,
     postprocess=None,
-    add_eos={"inputs": False, "targets": True},
+    add_eos={"inputs": True, "targets": True},
     frame=frame,
   )
   examples = [{"inputs": text, "targets": "sat"}]
