@@ -11,10 +11,10 @@ from typing import Any
 from gkd.errors import UserError
 from gkd.text import chat_formats
 from gkd.text.bpe import BPEVocabulary
+from gkd.text.vocabulary import BEGINNING_FILE as SENTENCEPIECE_FILE
 from gkd.text.vocabulary import SentencePieceVocabulary
 from gkd.text.vocabulary import content_of
 
-SENTENCEPIECE_FILE = "tokenizer.model"
 _TEMPLATE_FILE = "chat_template.jinja"
 
 

@@ -31,6 +31,8 @@ from gkd.text.characters import make_spec
 from gkd.text.characters import save_file
 from gkd.text.characters import until_eos
 
+# The file of Gemma and Llama 2, whose prompts begin with a BOS.
+BEGINNING_FILE = "tokenizer.model"
 MAX_BYTES = 64 << 20  # of a tokenizer's file; Gemma's tokenizer.json has 33
 _REMEDY = "restore it or make the cache again"
 # Of what `save` returns: types, and the fields that each kind needs.
@@ -63,8 +65,9 @@ class SentencePieceVocabulary:
     pad_id: id of the padding: as given, else the file's, else 0 as in seqio.
     eos_ids: ids that end a text: as given, else the file's only one.
     unk_id: id of what has no piece.
-    prompt_start: the BOS of a BPE model, as Llama 2 and Gemma are, puts before
-      a text; T5's kind has none, and ends prompts instead.
+    prompt_start: the BOS before a prompt if the file is a BPE model with one
+      and called as that of Llama 2 and Gemma; all others end prompts instead,
+      as T5 does, also one with a BPE of its own.
     chat_template: as of `BPEVocabulary`.
   """
 
@@ -105,7 +108,8 @@ class SentencePieceVocabulary:
           " ids from 0 up; give a file with an end of sequence, as T5's"
         )
     bos_id = self._processor.bos_id()
-    self.prompt_start = (bos_id,) if is_bpe and bos_id >= 0 else ()
+    begins = is_bpe and bos_id >= 0 and self.path.name == BEGINNING_FILE
+    self.prompt_start = (bos_id,) if begins else ()
     self.ends_prompts = not self.prompt_start
 
   @property

@@ -276,6 +276,15 @@ def test_a_sentencepiece_of_merges_begins_prompts_and_does_not_end_them(gemma):
     assert loaded.decode(loaded.encode(text)) == text
 
 
+def test_a_t5_with_merges_and_a_bos_ends_prompts_as_before(gemma, tmp_path):
+  (tmp_path / "spiece.model").write_bytes(gemma.read_bytes())
+  (tmp_path / "tokenizer_config.json").write_text(
+    '{"pad_token": "<pad>", "eos_token": "</s>", "extra_ids": 0}'
+  )
+  loaded = tokenizer_folder.load(tmp_path)
+  assert (loaded.prompt_start, loaded.ends_prompts) == ((), True)
+
+
 def test_a_gguf_of_pieces_gives_the_ids_of_its_model(gemma):
   original = SentencePieceVocabulary(gemma)
   proto = sentencepiece_model_pb2.ModelProto.FromString(original.content)

@@ -34,7 +34,9 @@ def test_pieces_that_are_merged_have_no_tokenizer_there():
     {"unk": 0, "bos": 1, "eos": 2},
     add_dummy_prefix=True,
   )
-  words = vocabulary.SentencePieceVocabulary("a.model", content=content)
+  words = vocabulary.SentencePieceVocabulary(
+    vocabulary.BEGINNING_FILE, content=content
+  )
   with pytest.raises(UserError, match="give --tokenizer=none to write the"):
     hf_tokenizer.check(words)
 
