@@ -170,6 +170,12 @@ def read(
       f"{file} has sliding_window {window}, and in gkd each token of a Mistral"
       f" sees all before it; set it to null if no text is longer than {window}"
     )
+  types = {*(saved.get("layer_types") or ())} - {hf_gemma.GLOBAL}
+  if types and not is_gemma:
+    raise UserError(
+      f"{file} has layers of the types {sorted(types)}, which gkd computes of a"
+      f" Gemma alone; expected {hf_gemma.GLOBAL}"
+    )
   activation = saved["hidden_activation"]
   if activation not in _ACTIVATIONS:
     raise UserError(

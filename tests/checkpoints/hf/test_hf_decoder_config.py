@@ -160,6 +160,7 @@ def test_there_and_back_through_our_format_is_the_same(tmp_path, kind):
     ("llama", {"num_hidden_layers": 2}, r"left over: model\.layers\.2\."),
     ("llama", {"head_dim": 4}, r"q_proj\.weight is \(32, 32\) instead of"),
     ("mistral", {"sliding_window": 8}, "set it to null if no text is longer t"),
+    ("qwen3", {"layer_types": ["sliding_attention"] * 3}, r"\['sliding_atten"),
     ("qwen2", {"use_sliding_window": True}, "has use_sliding_window True"),
     ("gemma3_text", {"final_logit_softcapping": 30.0}, "softcapping 30.0, w"),
     ("gemma3_text", {"query_pre_attn_scalar": 0}, "a number above 0"),
