@@ -61,6 +61,11 @@ class BPEVocabulary:
     added = self._tokenizer.get_added_tokens_decoder()
     self.control_ids = tuple(i for i, t in sorted(added.items()) if t.special)
     whole, text = self._tokenizer.encode("a").ids, self.encode("a")
+    if not text:
+      raise UserError(
+        f"tokenizer {str(file)!r} has no token for the letter a; give a whole"
+        " tokenizer.json"
+      )
     first = whole.index(text[0])
     self.prompt_start = tuple(whole[:first])
     self.ends_prompts = len(whole) > first + len(text)

@@ -141,6 +141,12 @@ def test_a_folder_without_an_end_is_refused(tmp_path, settings, ends, message):
     tokenizer_folder.load(tmp_path)
 
 
+def test_a_file_that_has_no_letters_is_refused():
+  tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE({"x": 0}, []))
+  with pytest.raises(UserError, match="has no token for the letter a; give"):
+    BPEVocabulary(tokenizer.to_str().encode(), [0])
+
+
 # The lists of src/llama-vocab.cpp in llama.cpp, applied one after the other.
 GPT2 = (
   r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
