@@ -96,7 +96,15 @@ def _of_transformers(folder: Path) -> Vocabulary | None:
     if (fast.get("model") or {}).get("type") == "BPE" or file != tokenizer:
       if not os.path.lexists(file):
         return None
-      return bpe_folder.load(file, settings, special, model_ids(folder))
+      vocabulary = bpe_folder.load(file, settings, special, model_ids(folder))
+      lost = sorted({t for t in added if t and vocabulary.id_of(t) is None})
+      if lost:
+        raise UserError(
+          f"{file} lacks tokens that the settings beside it add,"
+          f" {listed([repr(t) for t in lost])}; save the tokenizer once more"
+          " with transformers, which writes them into tokenizer.json"
+        )
+      return vocabulary
   added += [_text(entry) for entry in fast.get("added_tokens") or []]
   if os.path.lexists(model):
     content, plain = None, SentencePieceVocabulary(model)

@@ -130,9 +130,16 @@ def test_ends_and_padding_of_a_folder(
     ({}, ["a"], r"end a text with \['a'\]; give eos_token"),
     ({}, 400, "has 320 ids, but padding is 400 and the ends"),
     ({"eos_token": "</s>"}, 1, "has no token '</s>', which the settings"),
+    (
+      {"added_tokens_decoder": {"320": {"content": "<new>"}}},
+      1,
+      "lacks tokens that the settings beside it add, '<new>'; save the",
+    ),
   ],
 )
-def test_a_folder_without_an_end_is_refused(tmp_path, settings, ends, message):
+def test_a_folder_without_an_end_or_a_token_is_refused(
+  tmp_path, settings, ends, message
+):
   ids = json.dumps({"eos_token_id": ends})
   (tmp_path / "config.json").write_text(ids)
   (tmp_path / "tokenizer.json").write_bytes(CONTENT)
