@@ -83,7 +83,11 @@ def read(file: Path, saved: Mapping[str, Any]) -> Gemma:
     local_rope_theta=theta,
   )
   num_layers = saved["num_hidden_layers"]
-  if scaling or (types and types != _layer_types(gemma, num_layers)):
+  # Compared by length first: a damaged file may say billions.
+  if scaling or (
+    types
+    and (len(types) != num_layers or types != _layer_types(gemma, num_layers))
+  ):
     raise UserError(
       f"{file} has layers of the types {types} with local rotations"
       f" {scaling}; expected each n-th of {num_layers} to be {GLOBAL}, all"

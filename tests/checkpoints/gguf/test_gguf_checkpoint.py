@@ -188,10 +188,14 @@ def test_llama_3s_table_of_rotations_is_recognised(tmp_path):
   file = make_file(tmp_path / "a.gguf", "llama", F32, tensors)
   scaling = source.open_checkpoint(file).config.rope_scaling
   assert (scaling.kind, scaling.factor) == ("llama3", 32.0)
-  tensors["rope_freqs.weight"] = np.sqrt(table)
-  other = make_file(tmp_path / "b.gguf", "llama", F32, tensors)
-  with pytest.raises(UserError, match=r"rope_freqs\.weight that is not Llama"):
-    source.open_checkpoint(other)
+  sizes = ((np.sqrt(table), 8), (table, 2**32 - 2), (table[:0], 8))
+  for other, size in sizes:
+    tensors["rope_freqs.weight"] = other
+    lengths = {"attention.key_length": size, "attention.value_length": size}
+    metadata = {f"llama.{name}": value for name, value in lengths.items()}
+    file = make_file(tmp_path / "b.gguf", "llama", F32, tensors, **metadata)
+    with pytest.raises(UserError, match=r"rope_freqs\.weight that is not Lla"):
+      source.open_checkpoint(file)
 
 
 @pytest.mark.parametrize(

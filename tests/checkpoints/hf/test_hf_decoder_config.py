@@ -166,6 +166,7 @@ def test_there_and_back_through_our_format_is_the_same(tmp_path, kind):
     ("gemma3_text", {"query_pre_attn_scalar": 0}, "a number above 0"),
     ("gemma3_text", {"use_bidirectional_attention": True}, "attention True"),
     ("gemma3_text", {"layer_types": ["full_attention"] * 2}, "of the types"),
+    ("gemma3_text", {"num_hidden_layers": 10**12}, "n-th of 1000000000000 to"),
     (
       "gemma3_text",
       {"rope_parameters": {"sliding_attention": {"rope_type": "yarn"}}},
