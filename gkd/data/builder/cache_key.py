@@ -24,7 +24,7 @@ from gkd.data import hashes
 _log_once = functools.cache(logging.getLogger("gkd").info)
 # To be raised when `seqio_source` or `tokenise` makes other rows of the same
 # task, or when the key is composed in another way.
-FORMAT = 2
+FORMAT = 3
 _LIBRARIES = {"site-packages", "dist-packages"}
 
 
