@@ -1,6 +1,7 @@
 """A row of the table of a family's parameters: what all formats call one.
 
-for name, parameter in registry.parameters(config).items():
+table = registry.layout_of(config).parameters(config)
+for name, parameter in table.items():
   print(name, parameter.shape, parameter.axes, parameter.hf_name)
 """
 

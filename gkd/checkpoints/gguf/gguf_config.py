@@ -5,7 +5,6 @@ listed among what was assumed.
 """
 
 from collections.abc import Mapping
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from gkd.checkpoints import checkpoint_tokenizer
 from gkd.checkpoints.checkpoint import Leaf
 from gkd.models import config_fields
+from gkd.models import rotary
 from gkd.models.decoder_only import DecoderConfig
 from gkd.models.decoder_only import Gemma
 from gkd.models.decoder_only import RopeScaling
@@ -159,24 +159,16 @@ def _scaling(
   theta, size = fields["rope_theta"], fields["head_dim"]
   # Compared by length first: a damaged file may say billions.
   if 2 * len(table) != size or not np.allclose(
-    table, _llama3_table(scaling, theta, size), 1e-4
+    table * rotary.frequencies(size, theta, scaling),
+    rotary.frequencies(size, theta, None),
+    rtol=1e-4,
+    atol=0,
   ):
     raise UserError(
       f"{path} has a table {ROPE_TABLE} that is not Llama 3's; expected that of"
       f" {scaling}; give the model as a Hugging Face folder"
     )
   return scaling, (f"rotations: {scaling}, which gives the file's table",)
-
-
-def _llama3_table(
-  scaling: RopeScaling, theta: float, head_dim: int
-) -> np.ndarray:
-  """What Llama 3's scaling divides each frequency by."""
-  length = scaling.original_length
-  low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
-  wavelengths = 2 * math.pi * theta ** (np.arange(0, head_dim, 2) / head_dim)
-  share = np.clip((length / wavelengths - low) / (high - low), 0, 1)
-  return 1 / ((1 - share) / scaling.factor + share)
 
 
 def _gemma(
