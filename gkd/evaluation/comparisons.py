@@ -1,4 +1,4 @@
-"""Distances of a student, and of a teacher, to frozen models.
+"""Distances and agreement of a student, and of a teacher, with frozen models.
 
 The student is compared with each frozen model, the teacher with each frozen
 model but itself, which is a number of the run. Sequences of a model serve for
@@ -32,12 +32,16 @@ class Comparison(NamedTuple):
   role: str
   compared_with: str
 
-  def metric_name(self, distance: str) -> str:
-    """`[<role>_]<distance>[_to_<role>]`; the student's and to the teacher."""
+  def agreement_on(self, writer: Writer) -> str:
+    """Of text of the frozen model (p), or of the other one's own."""
+    return f"agreement_on_{self.compared_with if writer == 'p' else 'own'}_text"
+
+  def metric_name(self, metric: str) -> str:
+    """`[<role>_]<metric>[_to_<role>]`; the student's and to the teacher."""
     prefix = "" if self.role == "student" else f"{self.role}_"
     other = self.compared_with
     suffix = "" if other == "teacher" else f"_to_{other}"
-    return f"{prefix}{distance}{suffix}"
+    return f"{prefix}{metric}{suffix}"
 
 
 def comparisons(roles: Iterable[str]) -> list[Comparison]:
@@ -49,8 +53,14 @@ def comparisons(roles: Iterable[str]) -> list[Comparison]:
   return [Comparison("student", role) for role in frozen] + own
 
 
+def writers(distances: Iterable[Distance]) -> list[Writer]:
+  """Whose sequences the distances need."""
+  needed = {writer for distance in distances for writer in distance.terms}
+  return sorted(needed)
+
+
 def scores(job: Job) -> dict[str, Score]:
-  """All distances by the names of their metrics."""
+  """All distances and agreements by the names of their metrics."""
   drawn: dict[str, list[Batch]] = {}
 
   def sequences(role: str) -> list[Batch]:
@@ -74,16 +84,19 @@ def scores(job: Job) -> dict[str, Score]:
 def _distances(
   job: Job, pair: Comparison, sequences: Callable[[str], list[Batch]]
 ) -> dict[str, Score]:
-  """The distances of a comparison, with intervals and standard errors."""
+  """Those of a comparison, with intervals and standard errors."""
   distances = list(map(Distance.named, job.evaluation.distances))
   estimated = {
     writer: _estimates(job, pair, writer, sequences, distances)
-    for writer in ("p", "q")
-    if any(writer in distance.terms for distance in distances)
+    for writer in writers(distances)
   }
+  measured = [distance.statistics(estimated) for distance in distances]
+  measured += [
+    sequence_distance.agreement(pair.agreement_on(writer), parts)
+    for writer, parts in estimated.items()
+  ]
   measures: list[Measure] = []
-  for distance in distances:
-    statistics = distance.statistics(estimated)
+  for statistics in measured:
     errors = statistics.standard_errors()
     measures.append(summed([statistics])._replace(standard_errors=errors))
   return job.with_intervals(measures)

@@ -20,10 +20,12 @@ from gkd import files
 from gkd.evaluation import comparisons
 from gkd.evaluation import scores
 from gkd.evaluation.evaluation import Evaluation
+from gkd.evaluation.sequence_distance import Distance
 from gkd.metric_fields import MetricInfo
 from gkd.sampling.params import SamplingParams
 
 FILE_NAME = "metric_info.json"
+_SHARE = "share of tokens"
 _UNITS = {"": "nats per sequence", "_per_token": "nats per token"}
 
 
@@ -78,12 +80,24 @@ def _infos(
   if not evaluation.sequence_kl:
     return infos
   about["decoding"] = SamplingParams().settings() | {"num_samples": 1}
+  distances = [Distance.named(name) for name in evaluation.distances]
   for pair in comparisons.comparisons(roles):
-    for distance, (suffix, unit) in itertools.product(
-      evaluation.distances, _UNITS.items()
-    ):
-      metric = distance + suffix
+    described = [
+      (f"{distance.name}{suffix}", unit, "min")
+      for distance, (suffix, unit) in itertools.product(
+        distances, _UNITS.items()
+      )
+    ]
+    described += [
+      (pair.agreement_on(writer), _SHARE, "max")
+      for writer in comparisons.writers(distances)
+    ]
+    for metric, unit, direction in described:
       infos[evaluation.metric_name(pair.metric_name(metric))] = MetricInfo(
-        metric=metric, unit=unit, direction="min", **pair._asdict(), **about
+        metric=metric,
+        unit=unit,
+        direction=direction,
+        **pair._asdict(),
+        **about,
       )
   return infos

@@ -22,6 +22,9 @@ sequences as they are drawn: one that is cut at the longest length T is a
 sequence of both models' processes that end there, and its distance is theirs.
 What a model leaves to the padding counts as in the loss; nothing draws it.
 
+On the same sequences, the agreement: the share of tokens at which a and b
+prefer the same one.
+
   rows = estimates(teacher, teacher_params, student, params, batch)
   Distance.named("forward_kl").statistics({"p": [rows]}).compute()
   # {"forward_kl": …, "forward_kl_per_token": …}
@@ -134,6 +137,7 @@ class Estimates(NamedTuple):
   """One value per sequence; rows without counted tokens hold 0."""
 
   num_tokens: Array  # [B]
+  num_agreeing: Array  # [B], of these tokens
   token_sums: dict[float, Array]  # {w: [B] sum_t KL(a_t || m_t)}
   log_probs: tuple[Array, Array]  # [B] log a(y) and log b(y), or nothing
 
@@ -149,7 +153,7 @@ def estimates(
   log_probs: bool = False,
   chunk_size: int | None = None,
 ) -> Estimates:
-  """What distances are made of, for each row of a batch.
+  """What distances and agreement are made of, for each row of a batch.
 
   Args:
     a_model: what the targets are drawn from.
@@ -172,19 +176,20 @@ def estimates(
     log_ratio = jnp.cumsum(log_a - log_b, axis=-1)
     log_ratio = jnp.pad(log_ratio[:, :-1], ((0, 0), (1, 0)))  # of y_<t
 
-  def of_positions(positions) -> dict[float, Array]:
+  def of_positions(positions) -> tuple[dict[float, Array], Array]:
     a_hidden, b_hidden, counts, log_ratio = positions
     logits = mask_padded_vocab(
       a_model.head(a_params, a_hidden),
       b_model.head(b_params, b_hidden),
       a_model.vocabulary_size,
     )
+    is_equal = jnp.equal(*(jnp.argmax(each, axis=-1) for each in logits))
     log_a, log_b = map(jax.nn.log_softmax, logits)
     sums = {}
     for w in weights:
       values = forward_kl(log_a, _log_mixture(log_a, log_b, w, log_ratio))
       sums[w] = jnp.sum(jnp.where(counts, values, 0.0), axis=-1)
-    return sums
+    return sums, jnp.sum(counts & is_equal, axis=-1)
 
   positions = (
     a_model.hidden_of(a_params, batch),
@@ -193,11 +198,21 @@ def estimates(
     log_ratio,
   )
   if chunk_size is None:
-    sums = of_positions(positions)
+    sums, num_agreeing = of_positions(positions)
   else:
-    sums = sum_over_chunks(of_positions, positions, chunk_size)
-  num_tokens = jnp.sum(counts, axis=-1).astype(jnp.float32)
-  return Estimates(num_tokens, sums, scores if log_probs else ())
+    sums, num_agreeing = sum_over_chunks(of_positions, positions, chunk_size)
+  return Estimates(jnp.sum(counts, axis=-1), num_agreeing, sums, scores)
+
+
+def agreement(name: str, parts: Sequence[Estimates]) -> Statistics:
+  """Share of all tokens at which both models prefer the same one, by name."""
+  tokens = _joined(part.num_tokens for part in parts)
+  agreeing = _joined(part.num_agreeing for part in parts)
+
+  def of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: sums[..., 0] / sums[..., 1]}
+
+  return Statistics(np.stack([agreeing, tokens], axis=-1)[tokens > 0], of_sums)
 
 
 def _log_mixture(log_a: Array, log_b: Array, w: float, log_ratio: Array):

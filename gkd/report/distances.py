@@ -27,7 +27,9 @@ def measured(runs: Sequence[arms.Run]) -> list[Score]:
   return [
     score
     for score in metric_info.scores(arms.metrics_of(runs))
-    if score.compared_with and metric_info.is_headline(score)
+    if score.compared_with
+    and metric_info.is_headline(score)
+    and score.direction == "min"  # an agreement is no distance
   ]
 
 

@@ -36,7 +36,13 @@ _DECODING = (
   ("num_samples", 1, "{} samples"),
 )
 # Digits after the point in a column; others have as many as they need.
-DECIMALS = {"%": 1, "s": 1, "nats per sequence": 2, "nats per token": 2}
+DECIMALS = {
+  "%": 1,
+  "s": 1,
+  "nats per sequence": 2,
+  "nats per token": 2,
+  "share of tokens": 3,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -37,11 +37,14 @@ def sections(runs: Sequence[arms.Run]) -> dict[str, list[Chart]]:
   further: set[Metric] = set()
   if arms.are_many(runs):
     folded |= _DETAILS
-    names = [score.metric for score in distances.measured(runs)]
+    first = [score.metric for score in distances.measured(runs)][:1]
     further = {
       metric
       for metric in arms.metrics_of(runs)
-      if isinstance(metric, Score) and metric.metric in {*names} - {*names[:1]}
+      if isinstance(metric, Score)
+      and metric.compared_with
+      and metric_info.is_headline(metric)
+      and metric.metric not in first
     }
   drawn = _sections(
     [_restricted(run, run.metrics.keys() - further) for run in runs]
@@ -75,7 +78,8 @@ def _sections(runs: Sequence[arms.Run]) -> dict[str, list[Chart]]:
     note = formats.unit_sentence(score.unit)
     if metric_info.is_headline(score):
       if score.compared_with:
-        note += " At temperature 1; less is closer."
+        closer = "less" if score.direction == "min" else "more"
+        note += f" At temperature 1; {closer} is closer."
       title = metric_info.describe(score, beside)
       title = title[:1].upper() + title[1:]
       group = f": {score.group}" if several and score.group else ""

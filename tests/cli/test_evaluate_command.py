@@ -1,6 +1,7 @@
 """`gkd evaluate` from end to end, on a model of random numbers."""
 
 import json
+import re
 
 import jax
 import pytest
@@ -18,6 +19,8 @@ from tests.cli.command_lines import error_of
 from tests.cli.command_lines import flags
 from tests.cli.command_lines import mistakes
 from tests.cli.command_lines import write_cache
+
+AGREEMENTS = ["agreement_on_teacher_text", "agreement_on_own_text"]
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,7 @@ def test_several_tasks_and_splits_with_a_teacher(
     numbers += [f"teacher_{name}" for name in numbers]
     kls = [f"{x}_kl" for x in ("forward", "reverse")]
     kls += [f"{name}_per_token" for name in kls]
+    kls += AGREEMENTS
     ends = ("", "_ci_low", "_ci_high")
     expected = {name + end for name in numbers + kls for end in ends}
     assert names == expected | {f"{name}_se" for name in kls}
@@ -110,6 +114,7 @@ def test_several_tasks_and_splits_with_a_teacher(
       ours = values[f"eval/{part}/{name}"]
       assert values[f"eval/{part}/teacher_{name}"] == ours
     assert values[f"eval/{part}/forward_kl"] == 0
+    assert [values[f"eval/{part}/{name}"] for name in AGREEMENTS] == [1, 1]
   files = {path.name for path in (tmp_path / "scores/predictions").iterdir()}
   assert files == {
     f"{task}-validation-00000000.jsonl",
@@ -128,7 +133,9 @@ def test_a_model_of_another_role_is_compared_with(alone, scores, saved):
   more = ["--gin.EVAL_DISTANCES=('jsd_0.5',)", "--gin.EVAL_BOOTSTRAP=0"]
   values = scores(*alone, file, oracle, *more)
   names = {name.split("/")[2] for name in values}
-  numbers = {f"jsd_0.5{unit}_to_oracle" for unit in ("", "_per_token")}
+  metrics = ["jsd_0.5", "jsd_0.5_per_token"]
+  metrics += [f"agreement_on_{whose}_text" for whose in ("oracle", "own")]
+  numbers = [f"{metric}_to_oracle" for metric in metrics]
   assert names == {"accuracy", "length", "truncation_rate"} | {
     name + end for name in numbers for end in ("", "_se")
   }
@@ -168,7 +175,7 @@ def test_a_beam_search_beside_greedy_and_alone(
   own = {"accuracy", "length", "truncation_rate"}
   own |= {f"{name}_beam4" for name in own}
   kls = {f"{x}_kl" for x in ("forward", "reverse")}
-  kls |= {f"{kl}_per_token" for kl in kls}
+  kls |= {f"{kl}_per_token" for kl in kls} | {*AGREEMENTS}
   assert names == own | {f"teacher_{name}" for name in own} | kls
   # The teacher is the model itself.
   task, stem = "eval/chain_addition_easy", "chain_addition_easy-validation"
@@ -181,7 +188,7 @@ def test_a_beam_search_beside_greedy_and_alone(
   assert "beam size 4" in page.read_text("utf-8")
 
   values = scores(*search, "--gin.EVAL_TEMPERATURES=()")
-  expected = {n: v for n, v in both.items() if "_beam4" in n or "_kl" in n}
+  expected = {n: v for n, v in both.items() if re.search("_beam4|_kl|_text", n)}
   assert values == expected
   names = {path.name for path in (folder / "predictions").iterdir()}
   assert names == {f"{stem}-beam4-00000000.jsonl"}
@@ -215,7 +222,7 @@ def test_parameters_may_be_split_over_devices(against, scores):
   )
   assert one == pytest.approx(two, abs=1e-4)
   assert "eval/chain_addition_easy/forward_kl" in one
-  assert not any("teacher" in name for name in one)
+  assert not any("/teacher_" in name for name in one)
 
 
 # What is added to the arguments, and what the line must say.

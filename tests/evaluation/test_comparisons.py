@@ -40,6 +40,10 @@ def test_student_and_teacher_are_compared_with_every_other_model():
     forward, reverse = (values[f"eval/toy/{name}"] for name in names)
     assert forward == pytest.approx(kl(tables[p], tables[q]), rel=1e-5)
     assert reverse == pytest.approx(kl(tables[q], tables[p]), rel=1e-5)
+    own = names[0].replace("forward_kl", "agreement_on_own_text")
+    equal = tables[p].argmax(-1) == tables[q].argmax(-1)
+    for name in (own, own.replace("own", p)):
+      assert values[f"eval/toy/{name}"] == pytest.approx(equal.mean())
   pairs = comparisons.comparisons(["student", "judge"])
   assert pairs == [("student", "judge")]
 

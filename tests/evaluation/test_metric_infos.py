@@ -16,6 +16,7 @@ KLS = [
   for direction in ("forward", "reverse")
   for unit in ("", "_per_token")
 ]
+AGREEMENTS = ["agreement_on_teacher_text", "agreement_on_own_text"]
 
 
 def test_names_and_fields_say_task_split_role_and_decoding(caches):
@@ -27,7 +28,7 @@ def test_names_and_fields_say_task_split_role_and_decoding(caches):
   alone = {f"eval/sums/{name}" for name in own}
   by_teacher = [f"teacher_{name}" for name in own]
   assert set(infos()) == alone
-  names = {f"eval/sums/{n}" for n in own + by_teacher + KLS}
+  names = {f"eval/sums/{n}" for n in own + by_teacher + KLS + AGREEMENTS}
   assert set(infos("teacher")) == names
   without = infos("teacher", sequence_kl=False, score_teacher=False)
   assert set(without) == alone
@@ -58,6 +59,13 @@ def test_names_and_fields_say_task_split_role_and_decoding(caches):
   assert (kl.unit, kl.direction) == ("nats per token", "min")
   assert (kl.role, kl.compared_with, kl.label) == ("student", "teacher", "")
   assert kl.decoding["temperature"] == 1.0
+  agreement = several["eval/sums-validation/agreement_on_own_text"]
+  assert (agreement.unit, agreement.direction) == ("share of tokens", "max")
+  assert (agreement.role, agreement.compared_with) == ("student", "teacher")
+  only_forward = infos("teacher", distances=("forward_kl",))
+  assert set(AGREEMENTS[:1]) == {
+    name.rpartition("/")[2] for name in only_forward if "agreement" in name
+  }
 
 
 def test_the_file_keeps_what_other_evaluations_wrote(caches, tmp_path):

@@ -74,6 +74,7 @@ def sequence_log_probs(model):
 
 LOG_P, LOG_Q = sequence_log_probs(P), sequence_log_probs(Q)
 BETAS = {"forward_kl": 0.0, "reverse_kl": 1.0, "jsd_0.1": 0.1, "jsd_0.5": 0.5}
+HALVES = slice(0, 5), slice(5, None)
 NAMES = [name + end for name in BETAS for end in ("", "_log_ratio")]
 ALL_WEIGHTS = (0.0, 0.1, 0.5, 0.9)
 
@@ -204,6 +205,27 @@ def test_a_small_share_of_one_side_makes_a_kl_of_the_jsd(everything):
     assert probability @ nats / small == pytest.approx(
       exact(BETAS[kl]), rel=0.01
     )
+
+
+def test_agreement_is_the_share_of_tokens_where_both_prefer_the_same():
+  tables = [np.asarray(table, np.float64)[:, :REAL] for _, table in (P, Q)]
+  equal = np.equal(*(table.argmax(axis=-1) for table in tables))
+  weights = WEIGHTS.copy()
+  weights[3] = 0.0  # a filler row
+  found = []
+  for sequence, row in zip(SEQUENCES, weights, strict=True):
+    prefix = 0
+    for token, weight in zip(sequence, row, strict=True):
+      found += [equal[prefix]] if weight else []
+      prefix = next_prefix(prefix, token)
+  batch = make_batch(SEQUENCES, jnp.asarray(weights))
+  for writer, chunk_size in (("p", None), ("q", 2)):
+    part = jax.device_get(of(batch, writer, chunk_size=chunk_size))
+    halves = [jax.tree.map(lambda x, at=at: x[at], part) for at in HALVES]
+    measured = sequence_distance.agreement("agreement", halves)
+    assert measured.compute() == {"agreement": pytest.approx(np.mean(found))}
+    assert len(measured.values) == len(SEQUENCES) - 1
+  assert 0 < np.mean(found) < 1
 
 
 def test_the_token_sum_is_never_negative(everything):

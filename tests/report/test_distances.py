@@ -47,6 +47,7 @@ def test_the_teachers_own_distance_is_a_line():
   [
     {"metric": "reverse_kl"},
     {"split": "train"},
+    {"direction": "max"},  # an agreement
     {"compared_with": "teacher", "model": "other"},
   ],
 )
