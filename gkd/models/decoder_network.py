@@ -1,8 +1,8 @@
 """The network of decoder-only models: masks, positions, head, decode cache.
 
-`decoder_only.py` wraps its methods into a `LanguageModel`. The stream has the
-prompts, padded to I, and then the targets, so that a row has a gap of padding
-in between: no query sees it, and positions do not count it.
+`flax_model` makes a `LanguageModel` of its methods. The stream has the prompts,
+padded to I, and then the targets, so that a row has a gap of padding in
+between: no query sees it, and positions do not count it.
 """
 
 from typing import Any
@@ -51,16 +51,18 @@ class DecoderOnly(nn.Module):
   def __call__(self, inputs: Array, targets: Array) -> Array:
     """Touches every parameter, for init."""
     mask = jnp.ones(inputs.shape, bool)
-    return self.head(self.hidden(inputs, targets, mask, True))
+    return self.head(self.hidden(inputs, targets, mask, None, True))
 
   def hidden(
     self,
     inputs: Array,
     targets: Array,
     input_mask: Array,
+    segments: None,
     deterministic: bool,
   ) -> Array:
     """States [B, T, D]; state t has seen the prompt and targets before t."""
+    assert segments is None, "packed"
     inputs, input_mask = self._prompt(inputs, input_mask)
     num_fed = targets.shape[1] - 1
     states_BSD, _ = self.decoder(

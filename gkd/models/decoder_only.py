@@ -19,16 +19,12 @@ import dataclasses
 import functools
 from typing import Literal
 
-import jax.numpy as jnp
-
-from gkd import trees
 from gkd.errors import check_number
 from gkd.models import config_fields
 from gkd.models import decoder_network
 from gkd.models import decoder_params
-from gkd.types import Array
+from gkd.models import flax_model
 from gkd.types import LanguageModel
-from gkd.types import Pair
 
 _SIZES = (
   *("vocab_size", "vocabulary_size", "emb_dim", "num_layers", "num_heads"),
@@ -158,65 +154,12 @@ def decoder_only(config: DecoderConfig) -> LanguageModel:
 
   Packed batches are not supported.
   """
-  module = decoder_network.DecoderOnly(config)
-  axes = {name: row.axes for name, row in decoder_params.table(config).items()}
-
-  def init(key):
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    return module.init(key, tokens, tokens)["params"]
-
-  def hidden(
-    params,
-    inputs,
-    targets,
-    *,
-    input_mask=None,
-    segments: Pair | None = None,
-    positions: Pair | None = None,
-    dropout_key=None,
-  ):
-    del positions
-    assert segments is None, "packed"
-    return module.apply(
-      {"params": params},
-      inputs,
-      targets,
-      _mask(inputs, input_mask),
-      dropout_key is None,
-      method="hidden",
-      rngs=None if dropout_key is None else {"dropout": dropout_key},
-    )
-
-  def head(params, hidden):
-    return module.apply({"params": params}, hidden, method="head")
-
-  def prefill(params, inputs, max_length, *, input_mask=None):
-    mask = _mask(inputs, input_mask)
-    return module.apply(
-      {"params": params}, inputs, mask, max_length, method="prefill"
-    )
-
-  def decode(params, cache, tokens):
-    return module.apply({"params": params}, cache, tokens, method="decode")
-
-  return LanguageModel(
-    config=config,
-    vocabulary_size=config.vocabulary_size,
+  return flax_model.language_model(
+    decoder_network.DecoderOnly(config),
+    decoder_params.table(config),
     start_id=config.first_id,
-    init=init,
-    hidden=hidden,
-    head=head,
-    prefill=prefill,
-    decode=decode,
-    axes=lambda params: trees.unflatten(axes),
+    pad_id=None,
   )
-
-
-def _mask(inputs: Array, input_mask: Array | None) -> Array:
-  """The given mask [B, I]; without one every id is real."""
-  if input_mask is None:
-    return jnp.ones(inputs.shape, bool)
-  return jnp.asarray(input_mask, bool)
 
 
 def _check(config: DecoderConfig) -> None:

@@ -16,17 +16,12 @@ import dataclasses
 import functools
 from typing import Any
 
-import jax.numpy as jnp
-
-from gkd import trees
 from gkd.models import config_fields
+from gkd.models import flax_model
 from gkd.models import sizes
 from gkd.models import t5_network
 from gkd.models import t5_params
-from gkd.types import Array
 from gkd.types import LanguageModel
-from gkd.types import Pair
-from gkd.types import Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,75 +88,12 @@ class T5Config:
 @functools.cache
 def encoder_decoder(config: T5Config) -> LanguageModel:
   """The model of a config; the identical record for equal configs."""
-  module = t5_network.EncoderDecoder(config)
-
-  def init(key):
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    return module.init(key, tokens, tokens)["params"]
-
-  def hidden(
-    params,
-    inputs,
-    targets,
-    *,
-    input_mask=None,
-    segments: Pair | None = None,
-    positions: Pair | None = None,
-    dropout_key=None,
-  ):
-    del positions  # T5 sees only distances, which packing does not change.
-    return module.apply(
-      {"params": params},
-      inputs,
-      targets,
-      _mask(inputs, input_mask, config.pad_id),
-      segments,
-      dropout_key is None,
-      method="hidden",
-      rngs=None if dropout_key is None else {"dropout": dropout_key},
-    )
-
-  def head(params, hidden):
-    return module.apply({"params": params}, hidden, method="head")
-
-  def prefill(params, inputs, max_length, *, input_mask=None):
-    cache = module.apply(
-      {"params": params},
-      inputs,
-      _mask(inputs, input_mask, config.pad_id),
-      max_length,
-      method="empty_cache",
-    )
-    start = jnp.full(inputs.shape[:1], config.start_id, jnp.int32)
-    return decode(params, cache, start)
-
-  def decode(params, cache, tokens):
-    return module.apply({"params": params}, cache, tokens, method="decode")
-
-  return LanguageModel(
-    config=config,
-    vocabulary_size=config.vocabulary_size,
+  return flax_model.language_model(
+    t5_network.EncoderDecoder(config),
+    t5_params.table(config),
     start_id=config.start_id,
-    init=init,
-    hidden=hidden,
-    head=head,
-    prefill=prefill,
-    decode=decode,
-    axes=logical_axes,
+    pad_id=config.pad_id,
   )
-
-
-def _mask(inputs: Array, input_mask: Array | None, pad_id: int) -> Array:
-  """The given mask [B, I], else every id but the padding."""
-  if input_mask is None:
-    return inputs != pad_id
-  return jnp.asarray(input_mask, bool)
-
-
-def logical_axes(params: Params) -> dict[str, Any]:
-  """T5X's logical axis names, one tuple per array, in the shape of params."""
-  names = trees.flatten(params)
-  return trees.unflatten({name: t5_params.axes_of(name) for name in names})
 
 
 _POSITIVE = (

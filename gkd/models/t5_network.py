@@ -1,7 +1,7 @@
 """The network of T5: masks, the two stacks, the head and the decode cache.
 
-`t5.py` wraps its methods into a `LanguageModel`. Decoder self-attention has the
-masks of T5X: a key whose target is `pad_id` is masked. T5X also masks whole
+`flax_model` makes a `LanguageModel` of its methods. Decoder self-attention has
+the masks of T5X: a key whose target is `pad_id` is masked. T5X also masks whole
 queries where the target is padding; nothing reads those states, so they are
 left alone.
 """
@@ -100,10 +100,10 @@ class EncoderDecoder(nn.Module):
       return self.token_embedder.attend(hidden) / np.sqrt(self.config.emb_dim)
     return self.decoder.logits_dense(hidden)
 
-  def empty_cache(
+  def prefill(
     self, inputs: Array, input_mask: Array, max_length: int
-  ) -> DecodeCache:
-    """Encodes inputs [B, I] and makes room for max_length tokens."""
+  ) -> tuple[DecodeCache, Array]:
+    """Encodes inputs, makes room for max_length tokens; logits [B, V]."""
     c = self.config
     mask_B11I = input_mask[:, None, None, :]
     encoded_BID = self.encoder(self.token_embedder(inputs), mask_B11I, True)
@@ -112,12 +112,14 @@ class EncoderDecoder(nn.Module):
       KeysValues(jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype))
       for _ in range(c.num_decoder_layers)
     )
-    return DecodeCache(
+    cache = DecodeCache(
       past=past,
       memory=self.decoder.memory(encoded_BID),
       memory_mask=mask_B11I,
       index=jnp.zeros((), jnp.int32),
     )
+    start = jnp.full(inputs.shape[:1], c.start_id, jnp.int32)
+    return self.decode(cache, start)
 
   def decode(
     self, cache: DecodeCache, tokens: Array
