@@ -1,10 +1,11 @@
-"""The network of decoder-only models: masks, positions, head, decode cache.
+"""What decoder-only networks share: masks, positions, head, decode cache.
 
 `flax_model` makes a `LanguageModel` of its methods. The stream has the prompts,
 padded to I, and then the targets, so that a row has a gap of padding in
 between: no query sees it, and positions do not count it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from flax import linen as nn
@@ -12,7 +13,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from gkd.models import decoder_stack
 from gkd.models import layers
 from gkd.models.attention import KeysValues
 from gkd.types import Array
@@ -36,9 +36,17 @@ class DecodeCache:
 
 
 class DecoderOnly(nn.Module):
-  """Everything with parameters; its methods are the functions of the model."""
+  """Everything with parameters; its methods are the functions of the model.
 
-  config: Any  # decoder_only.DecoderConfig
+  Attributes:
+    config: with vocab_size, emb_dim, logits_via_embedding, dtype, and as
+      `first_id` what a text without a prompt begins with.
+    stack: the layers of a config, called as `decoder_stack.Decoder` is; has
+      `logits_dense` where the head is not the embedding.
+  """
+
+  config: Any
+  stack: Callable[[Any], nn.Module]
 
   def setup(self):
     c = self.config
@@ -46,7 +54,7 @@ class DecoderOnly(nn.Module):
     self.token_embedder = layers.Embedding(
       c.vocab_size, c.emb_dim, c.dtype, stddev=c.emb_dim**-0.5
     )
-    self.decoder = decoder_stack.Decoder(c)
+    self.decoder = self.stack(c)
 
   def __call__(self, inputs: Array, targets: Array) -> Array:
     """Touches every parameter, for init."""
@@ -66,7 +74,7 @@ class DecoderOnly(nn.Module):
     inputs, input_mask = self._prompt(inputs, input_mask)
     num_fed = targets.shape[1] - 1
     states_BSD, _ = self.decoder(
-      self._embed(jnp.concatenate([inputs, targets[:, :-1]], axis=1)),
+      self.token_embedder(jnp.concatenate([inputs, targets[:, :-1]], axis=1)),
       _positions(input_mask, num_fed),
       _causal(
         jnp.pad(input_mask, ((0, 0), (0, num_fed)), constant_values=True)
@@ -90,7 +98,10 @@ class DecoderOnly(nn.Module):
     """Reads the prompts, makes room for max_length tokens; logits [B, V]."""
     inputs, input_mask = self._prompt(inputs, input_mask)
     states_BID, attended = self.decoder(
-      self._embed(inputs), _positions(input_mask, 0), _causal(input_mask), True
+      self.token_embedder(inputs),
+      _positions(input_mask, 0),
+      _causal(input_mask),
+      True,
     )
     room = [(0, 0), (0, max_length), (0, 0), (0, 0)]
     past = jax.tree.map(lambda buffer: jnp.pad(buffer, room), attended)
@@ -107,7 +118,7 @@ class DecoderOnly(nn.Module):
     fed_BT = jnp.broadcast_to(fed, (tokens.shape[0], length))
     seen_BS = jnp.concatenate([cache.input_mask, fed_BT], axis=1)
     hidden_B1D, past = self.decoder(
-      self._embed(tokens[:, None]),
+      self.token_embedder(tokens[:, None]),
       _positions(cache.input_mask, length),
       seen_BS[:, None, None, :],
       True,
@@ -117,12 +128,6 @@ class DecoderOnly(nn.Module):
     hidden_BD = jnp.where(cache.index < length, hidden_B1D[:, 0], jnp.nan)
     cache = cache.replace(past=past, index=cache.index + 1)
     return cache, self.head(hidden_BD)
-
-  def _embed(self, tokens: Array) -> Array:
-    c, vectors = self.config, self.token_embedder(tokens)
-    if c.gemma is None:
-      return vectors
-    return vectors * jnp.asarray(c.gemma.embedding_scale, c.dtype)
 
   def _prompt(self, inputs: Array, mask: Array) -> tuple[Array, Array]:
     """Ids and mask [B, I], with the start token for a prompt without any.

@@ -23,6 +23,7 @@ from gkd.errors import check_number
 from gkd.models import config_fields
 from gkd.models import decoder_network
 from gkd.models import decoder_params
+from gkd.models import decoder_stack
 from gkd.models import flax_model
 from gkd.types import LanguageModel
 
@@ -155,7 +156,7 @@ def decoder_only(config: DecoderConfig) -> LanguageModel:
   Packed batches are not supported.
   """
   return flax_model.language_model(
-    decoder_network.DecoderOnly(config),
+    decoder_network.DecoderOnly(config, decoder_stack.Decoder),
     decoder_params.table(config),
     start_id=config.first_id,
     pad_id=None,

@@ -59,6 +59,7 @@ class Decoder(nn.Module):
       distance_BTS = own[:, :, None] - positions[:, None, :]
       near_B1TS = (distance_BTS < c.gemma.sliding_window)[:, None]
       visible[True] = mask & near_B1TS, _angles(c, own, is_local=True)
+      embedded *= jnp.asarray(c.gemma.embedding_scale, c.dtype)
     x_BTD = self.dropout(embedded, deterministic)
     attended = []
     for i, layer in enumerate(self.layers):
