@@ -29,6 +29,8 @@ CLASSES = {
   hf_gemma.TEXT: ("Gemma3ForCausalLM",),
   hf_gemma.WITH_PICTURES: ("Gemma3ForConditionalGeneration",),
 }
+# transformers' class that opens it, the hub's name of what it does.
+TASK = ("AutoModelForCausalLM", "text-generation")
 _EMBEDDING = "model.embed_tokens.weight"
 # Field of DecoderConfig: theirs.
 _FIELDS = {

@@ -59,8 +59,7 @@ def open_checkpoint(path: Path, given: Mapping[str, Any]) -> Checkpoint:
   saved = module.settings(path / hf_config.FILE, saved)
   names = {file.name for file in path.iterdir()}
   if not any(".safetensors" in name for name in names):
-    opener = model_card.TASKS[family][0]
-    format_detection.refuse_other_weights(path, names, opener)
+    format_detection.refuse_other_weights(path, names, module.TASK[0])
   tensors = safetensors_file.open_folder(path)
   via_embedding, about_tensors = module.take_head(path, tensors, saved)
   config, assumed = module.read(path, saved, via_embedding, given)
@@ -113,7 +112,7 @@ def write(
   files.check_types(checkpoint.path, origin, _KEPT, "restore its files")
   described = module.as_json(config, dtype, origin.get("model_type"))
   # Before the hours that the arrays may take.
-  page = model_card.text(checkpoint, card or {})
+  page = model_card.text(checkpoint, card or {}, module.TASK)
   files.write_text(path / model_card.FILE, page)
   table = registry.layout_of(config).parameters(config)
   tensors = {

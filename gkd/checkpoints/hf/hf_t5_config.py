@@ -48,6 +48,8 @@ CLASSES = {
   kind: (name, *_WRITTEN.values(), _OLD_CLASS)
   for kind, name in _WRITTEN.items()
 }
+# transformers' class that opens it, the hub's name of what it does.
+TASK = ("AutoModelForSeq2SeqLM", "text2text-generation")
 _DEFAULT_MLP = {"t5": "relu", "mt5": "gated-gelu", "umt5": "gated-gelu"}
 # Their feed_forward_proj: ours; of equal ones the first is written. Their plain
 # "gelu" is the exact one; only of "gated-gelu" they mean T5's tanh form, which

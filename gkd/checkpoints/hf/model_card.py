@@ -30,11 +30,6 @@ _FACTS = (
   ("steps", "Steps"),
   ("seed", "Seed"),
 )
-# Family: transformers' class that opens it, the hub's name of what it does.
-TASKS = {
-  registry.T5: ("AutoModelForSeq2SeqLM", "text2text-generation"),
-  registry.DECODER_ONLY: ("AutoModelForCausalLM", "text-generation"),
-}
 _LICENSES = (
   ("license", "This model"),
   ("teacher_license", "Teacher"),
@@ -46,7 +41,9 @@ _NO_CACHE = (
 )
 
 
-def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
+def text(
+  checkpoint: Checkpoint, fields: Mapping[str, str], task: tuple[str, str]
+) -> str:
   """The page, Markdown with the front matter of the Hugging Face hub.
 
   Args:
@@ -54,6 +51,7 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
       metrics.jsonl say how it was made, if a run made it.
     fields: "license", "teacher_license", "data_license", as the user gives
       them.
+    task: transformers' class that opens it, the hub's name of what it does.
   """
   card = checkpoint.metadata.get("run", {}).get("card", {})
   known = {
@@ -89,10 +87,12 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
   ]
   in_words = registry.layout_of(checkpoint.config).in_words
   parts = [
-    _front_matter(fields.get("license"), is_student, checkpoint.family),
+    _front_matter(
+      fields.get("license"), is_student, checkpoint.family, task[1]
+    ),
     f"# {in_words(checkpoint.config)}, {kind}",
     origin,
-    _usage(checkpoint),
+    _usage(checkpoint, task[0]),
     "## How it was made",
     _table(("what", ""), [(label, _cell(value)) for label, value in facts]),
     "## Scores",
@@ -104,19 +104,19 @@ def text(checkpoint: Checkpoint, fields: Mapping[str, str]) -> str:
 
 
 def _front_matter(
-  license_name: str | None, is_student: bool, family: str
+  license_name: str | None, is_student: bool, family: str, hub_task: str
 ) -> str:
   # The hub's base_model and datasets want names of the hub, which a run that
   # was started from folders does not know.
   lines = [f"license: {json.dumps(license_name)}"] * bool(license_name)
-  lines += ["library_name: transformers", f"pipeline_tag: {TASKS[family][1]}"]
+  lines += ["library_name: transformers", f"pipeline_tag: {hub_task}"]
   tags = [*["- t5"] * (family == registry.T5), *["- distillation"] * is_student]
   lines += ["tags:", *tags] if tags else []
   return "\n".join(["---", *lines, "---"])
 
 
-def _usage(checkpoint: Checkpoint) -> str:
-  config, opener = checkpoint.config, TASKS[checkpoint.family][0]
+def _usage(checkpoint: Checkpoint, opener: str) -> str:
+  config = checkpoint.config
   untie = no_cache = ""
   if checkpoint.family == registry.T5:
     if config.num_decoder_layers > config.num_encoder_layers:

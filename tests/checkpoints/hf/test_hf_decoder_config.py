@@ -136,7 +136,9 @@ def test_there_and_back_through_our_format_is_the_same(tmp_path, kind):
   assert {k: written[k] for k in theirs if k not in unused} == {
     k: v for k, v in theirs.items() if k not in unused
   }
-  assert "AutoModelForCausalLM" in (tmp_path / "back/README.md").read_text()
+  page = (tmp_path / "back/README.md").read_text()
+  assert "AutoModelForCausalLM" in page
+  assert "\npipeline_tag: text-generation\n" in page
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.hf import hf_folder
+from gkd.checkpoints.hf import hf_t5_config
 from gkd.checkpoints.hf import model_card
 from gkd.models.t5 import T5Config
 from tests.checkpoints import tiny_models
@@ -30,7 +31,7 @@ def page_of(step=None, fields=None, config=None, **metadata):
     step=step,
     metadata=metadata,
   )
-  return model_card.text(made, fields or {})
+  return model_card.text(made, fields or {}, hf_t5_config.TASK)
 
 
 @pytest.fixture
