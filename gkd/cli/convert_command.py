@@ -3,7 +3,6 @@
 import argparse
 import ast
 from collections.abc import Sequence
-import dataclasses
 import re
 from typing import Any
 
@@ -12,19 +11,11 @@ from gkd.checkpoints import conversion
 from gkd.checkpoints import expected_leaves
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.models import registry
-from gkd.models.decoder_only import DecoderConfig
-from gkd.models.t5 import T5Config
 from gkd.types import UserError
 
 # Flags whose value goes into the model card of a Hugging Face folder.
 CARD_FIELDS = ("license", "teacher_license", "data_license")
-_FIELDS = list(
-  dict.fromkeys(
-    field.name
-    for config_type in (T5Config, DecoderConfig)
-    for field in dataclasses.fields(config_type)
-  )
-)
+_FIELDS = registry.fields_with_sizes()
 _FORMATS = {
   "gkd": "a model of gkd",
   "t5x": "a T5X checkpoint",
@@ -89,8 +80,8 @@ def parse_fields(settings: Sequence[str]) -> dict[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or name not in _FIELDS or value == "None":
       raise UserError(
-        f"--set {text}: expected NAME=VALUE with a field of T5Config or"
-        f" DecoderConfig: {', '.join(_FIELDS)}"
+        f"--set {text}: expected NAME=VALUE with a field of a model's config:"
+        f" {', '.join(_FIELDS)}"
       )
     if name in fields:
       raise UserError(f"--set {name} is given twice; give it once")

@@ -173,6 +173,13 @@ def with_sizes() -> list[str]:
   return [name for name, family in _FAMILIES.items() if family.layout]
 
 
+def fields_with_sizes() -> list[str]:
+  """Fields of the configs of these families, each once."""
+  types = [_FAMILIES[name].config_type for name in with_sizes()]
+  names = [f.name for kind in types for f in dataclasses.fields(kind)]
+  return list(dict.fromkeys(names))
+
+
 def macro_of(role: str, family: str) -> str:
   """Macro of a role's model: its sizes, or the model of one's own family.
 

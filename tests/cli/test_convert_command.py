@@ -172,6 +172,14 @@ def test_a_field_given_twice_is_refused():
   }
 
 
+def test_fields_of_every_family_with_sizes_can_be_set():
+  texts = ["relative_buckets=8", "rope_theta=5.0"]
+  assert convert_command.parse_fields(texts) == {
+    "relative_buckets": 8,
+    "rope_theta": 5.0,
+  }
+
+
 def test_ctrl_c_says_that_nothing_is_left(gkd, model, tmp_path, monkeypatch):
   def interrupt(*_, **__):
     raise KeyboardInterrupt
