@@ -14,7 +14,7 @@
 # Override on the command line, for example:
 #   make venv PYTHON=python3.12 VENV=.venv-312
 #   make venv EXTRAS=data,cuda
-#   make real GGUF=SmolLM2-135M-Instruct.Q4_1.gguf
+#   make real GGUF=SmolLM2-135M-Instruct.Q4_1.gguf ARGS="--seeds 0 1"
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -42,12 +42,9 @@ VENV_STAMP := $(VENV)/.stamp-$(subst $(comma),-,$(EXTRAS))
 quickstart: venv
 	$(BIN)/gkd quickstart $(ARGS)
 
-# As the head of its grid.toml says; GGUF is the model, where it is here already.
+# GGUF is the model, where it is here already. A second call goes on.
 real: $(VENV)/.stamp-real
-	$(BIN)/python -m gkd.experiments.real.prepare runs/real $(GGUF:%=--gguf=%)
-	$(BIN)/gkd grid experiments/real/grid.toml --data_dir=runs/real \
-	  --output=runs/real/grid --workers=$(WORKERS) $(ARGS)
-	$(BIN)/gkd report runs/real/grid
+	$(BIN)/gkd quickstart --real $(GGUF:%=--gguf=%) --workers=$(WORKERS) $(ARGS)
 
 # As the head of its grid.toml says. A second call goes on where the first was.
 hacking: runs/hacking/oracle

@@ -45,7 +45,7 @@ def grid(args: argparse.Namespace, folders: Folders) -> None:
   file = Path(args.file).expanduser()
   shipped = configuration.config_folder() / args.file
   is_shipped = shipped.is_file() and not file.exists()
-  described = jobs.read(shipped if is_shipped else file, folder)
+  described = jobs.read(shipped if is_shipped else file, folder, args.seeds)
   own = {
     "GKD_CACHE_DIR": folders.cache_dir,
     "GKD_DATA_DIR": folders.data_dir,

@@ -40,7 +40,8 @@ example:
 distil a small T5 on this machine and compare the methods
 
 reads:
-  nothing: the problems are generated and the teacher comes along
+  nothing: the problems are generated and the teacher comes along; with --real
+  SmolLM2-135M-Instruct, in runs/real/, needs gkd[gguf]
 writes:
   --output DIR: the runs, results.json, plots and report.html; at the end it
   says which method came how close to the teacher
@@ -52,6 +53,7 @@ resume:
 {_CODES}
 example:
   gkd quickstart --output=runs/quickstart
+  gkd quickstart --real
 """,
   "train": f"""\
 train a student: fine-tuning or distillation

@@ -36,6 +36,7 @@ from gkd.terminal import Escaped
 from gkd.terminal import ReaderGone
 from gkd.training import preemption
 
+_RESULTS = {False: "quickstart", True: "real/grid"}
 _TENSORFLOW = QuietImport("tensorflow")
 
 
@@ -179,11 +180,41 @@ def _report(args) -> None:
 
 
 def _quickstart(args) -> None:
+  defaults = dict.fromkeys(("gguf", "workers"))
+  if args.real:
+    defaults = {"train_teacher": False, "split": None}
+  given = vars(args)
+  if idle := [name for name in defaults if given[name] is not defaults[name]]:
+    raise UserError(
+      f"--{idle[0]} has no effect {'with' if args.real else 'without'} --real;"
+      " leave it out"
+    )
+  args.output = args.output or f"runs/{_RESULTS[args.real]}"
   files.check_folder(args.output, "--output")
+  if args.real:
+    _quickstart_real(args)
+    return
   _keep_compiled_programs()
   from gkd.experiments.quickstart import pipeline
 
+  args.split = args.split or "test"
   pipeline.main(args)
+
+
+def _quickstart_real(args) -> None:
+  """What the head of experiments/real/grid.toml says, one after the other."""
+  from gkd.experiments.real import prepare
+
+  output, seeds = args.output, map(str, args.seeds)
+  prepare.prepare(prepare.FOLDER, args.gguf)
+  file = "experiments/real/grid.toml"
+  grid = [f"--data_dir={prepare.FOLDER}", f"--output={output}"]
+  workers = 2 if args.workers is None else args.workers
+  grid += [f"--workers={workers}", "--seeds", *seeds]
+  report = [f"--output={output}/report.html", f"--plots={output}/plots"]
+  for argv in ["grid", file, *grid], ["report", output, *report]:
+    step = parse(argv)
+    _COMMANDS[step.command](step)
 
 
 def _list(args) -> None:

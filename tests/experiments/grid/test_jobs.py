@@ -48,7 +48,9 @@ def read(tmp_path):
   return read
 
 
-def test_a_stage_has_a_job_for_each_seed_value_and_job_that_it_needs(read):
+def test_a_stage_has_a_job_for_each_seed_value_and_job_that_it_needs(
+  read, tmp_path
+):
   grid = read(GRID)
   assert grid.title == "Hacking"
   names = [job.name for job in grid.jobs]
@@ -61,6 +63,8 @@ def test_a_stage_has_a_job_for_each_seed_value_and_job_that_it_needs(read):
   assert names == ["teacher", *expected]
   for place, job in enumerate(grid.jobs):
     assert {*job.after} <= {*names[:place]}
+  other = jobs.read(tmp_path / "grid.toml", OUTPUT, seeds=[1])
+  assert {job.axes["seed"] for job in other.jobs if job.axes} == {1}
 
 
 def test_settings_are_those_of_file_stage_and_values_in_this_order(
