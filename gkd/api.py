@@ -152,8 +152,8 @@ def generate(
       at each position.
     max_length: tokens of the longest text.
     seed: of the draws, which also depend on the place of a prompt.
-    chat_format: what stands around a prompt: "chatml", "llama3", "gemma",
-      "none", or "" for that of the vocabulary.
+    chat_format: what stands around a prompt: "chatml", "chatml_no_thinking",
+      "llama3", "gemma", "none", or "" for that of the vocabulary.
 
   Raises:
     FloatingPointError: the logits of the model are not finite.

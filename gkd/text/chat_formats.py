@@ -47,6 +47,7 @@ class ChatFormat:
     turn_end: the token that ends a turn, and so an answer.
     separator: what follows it.
     assistant: the role that answers.
+    answer_start: what the answer is given to begin with.
     has_system: whether there is a turn for the system; else its text begins
       that of the user.
   """
@@ -56,6 +57,7 @@ class ChatFormat:
   turn_end: str
   separator: str
   assistant: str = "assistant"
+  answer_start: str = ""
   has_system: bool = True
   strips: bool = False
   begins: bool = False
@@ -69,7 +71,7 @@ class ChatFormat:
     else:
       before = user + (system and f"{system}\n\n")
     answer = self.header.format(role=self.assistant)
-    after = self.turn_end + self.separator + answer
+    after = self.turn_end + self.separator + answer + self.answer_start
     return Frame(self.name, before, after, self.strips, self.begins)
 
 
@@ -94,7 +96,15 @@ FORMATS = (
     begins=True,
   ),
 )
-NAMES = tuple(chat.name for chat in FORMATS)
+_OF_TEMPLATES = ", ".join(chat.name for chat in FORMATS)
+# What Qwen3's template writes with enable_thinking=False. By default it leaves
+# the model to think first, which is more than most targets have room for.
+_NO_THINKING = dataclasses.replace(
+  FORMATS[0],
+  name="chatml_no_thinking",
+  answer_start="<think>\n\n</think>\n\n",
+)
+_NAMED = {chat.name: chat for chat in (*FORMATS, _NO_THINKING)}
 
 
 def recognise(template: str) -> tuple[ChatFormat, str] | None:
@@ -126,17 +136,18 @@ def find(vocabulary: Any, name: str = "") -> Frame | None:
     return None
   known = recognise(template)
   chat, system = known or (None, "")
-  if name and name not in NAMES:
+  if name and name not in _NAMED:
     raise UserError(
-      f"CHAT_FORMAT is {name!r}; expected {', '.join(map(repr, NAMES))},"
+      f"CHAT_FORMAT is {name!r}; expected {', '.join(map(repr, _NAMED))},"
       f" {NONE!r} or '' for that of the tokenizer"
     )
-  if name and not (chat and chat.name == name):
-    chat, system = FORMATS[NAMES.index(name)], ""
+  if name:
+    named = _NAMED[name]
+    chat, system = named, system if chat and chat.header == named.header else ""
   if chat is None:
     raise UserError(
       f"the chat template of the vocabulary ({vocabulary.describe()}) is none"
-      f" of {', '.join(NAMES)}; give CHAT_FORMAT, {NONE!r} to leave prompts as"
+      f" of {_OF_TEMPLATES}; give CHAT_FORMAT, {NONE!r} to leave prompts as"
       " they are"
     )
   ends = [vocabulary.piece(index) for index in vocabulary.eos_ids]

@@ -33,7 +33,9 @@ TEMPLATES = {
   "chatml": CHATML,
   "qwen": CHATML.replace("\n", "\\n").replace("a cat", "Qwen. You help."),
   "qwen3": "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' +"
-  " m.content + '<|im_end|>\\n' }}{% endfor %}{{ '<|im_start|>assistant\\n' }}",
+  " m.content + '<|im_end|>\\n' }}{% endfor %}{{ '<|im_start|>assistant\\n' }}"
+  "{% if enable_thinking is defined and enable_thinking is false %}"
+  "{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}",
   "llama3": LLAMA,
   "gemma": GEMMA,
 }
@@ -63,6 +65,20 @@ def test_a_prompt_gets_the_text_of_the_template(name, text):
   assert start + frame.before + text + frame.after == rendered
 
 
+@pytest.mark.parametrize("name", ["qwen", "qwen3"])
+def test_without_thinking_the_answer_follows_an_empty_thought(name):
+  vocabulary = BPEVocabulary(
+    bpe_json(special=SPECIAL), [317], chat_template=TEMPLATES[name]
+  )
+  frame = chat_formats.find(vocabulary, "chatml_no_thinking")
+  thinking = chat_formats.find(vocabulary)
+  rendered = jinja2.Template(TEMPLATES["qwen3"]).render(
+    messages=[], enable_thinking=False
+  )
+  assert frame.before == thinking.before
+  assert frame.after == "<|im_end|>\n" + rendered
+
+
 def test_a_system_text_without_a_turn_begins_that_of_the_user():
   frame = chat_formats.recognise(GEMMA)[0].frame("Be brief.")
   assert frame.before == "<start_of_turn>user\nBe brief.\n\n"
@@ -76,6 +92,7 @@ def test_a_system_text_without_a_turn_begins_that_of_the_user():
     (CHATML, [317], "none", None),
     (None, [317], "", None),
     (None, [317], "chatml", "chatml"),
+    (CHATML, [317], "chatml_no_thinking", "chatml_no_thinking"),
     (CHATML, [317, 319], "llama3", "llama3"),
     ("[INST] {{ content }}", [317], "none", None),
     ("[INST] {{ content }}", [317], "", "none of chatml, llama3, gemma; give"),
