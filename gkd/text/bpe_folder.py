@@ -60,7 +60,8 @@ def load(
     pad_id = None  # transformers writes -1 as well
   options = {"eos_ids": eos_ids, "pad_id": pad_id, "chat_template": template}
   if file.name == SENTENCEPIECE_FILE:
-    return SentencePieceVocabulary(file, **options)
+    add_bos = settings.get("add_bos_token")
+    return SentencePieceVocabulary(file, add_bos=add_bos, **options)
   return BPEVocabulary(content, file=file, **options)
 
 

@@ -87,8 +87,8 @@ def from_metadata(
       return BPEVocabulary(content, file=path, **options)
     if kind == "llama":
       content = _sentencepiece(ours, {**ids, "eos": ours["eos_token_id"]})
-      file = bpe_folder.SENTENCEPIECE_FILE
-      return SentencePieceVocabulary(file, content=content, **options)
+      options |= {"content": content, "add_bos": ours.get("add_bos_token")}
+      return SentencePieceVocabulary(bpe_folder.SENTENCEPIECE_FILE, **options)
   except UserError:
     raise
   except (AttributeError, LookupError, TypeError, ValueError) as error:

@@ -45,6 +45,7 @@ _BYT5_EXTRA_IDS = 125
 _SPECIAL = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
 _OTHERS = ("bos", "cls", "mask", "sep")
 _CONFIG_TYPES = {
+  "add_bos_token": bool,
   "added_tokens_decoder": dict,
   "additional_special_tokens": list,
   "chat_template": (str, list),

@@ -46,6 +46,7 @@ _SPEC_TYPES = {
   "pad_id": int,
   "eos_ids": [int],
   "chat_template": str,
+  "add_bos": bool,
 }
 _SPEC_FIELDS = {
   "sentencepiece": ("file", "extra_ids"),
@@ -66,8 +67,8 @@ class SentencePieceVocabulary:
     eos_ids: ids that end a text: as given, else the file's only one.
     unk_id: id of what has no piece.
     prompt_start: the BOS before a prompt if the file is a BPE model with one
-      and called as that of Llama 2 and Gemma; all others end prompts instead,
-      as T5 does, also one with a BPE of its own.
+      and called as that of Llama 2 and Gemma, unless `add_bos` is False; all
+      others end prompts instead, as T5 does, also one with a BPE of its own.
     chat_template: as of `BPEVocabulary`.
   """
 
@@ -81,6 +82,7 @@ class SentencePieceVocabulary:
     pad_id: int | None = None,
     eos_ids: Sequence[int] | None = None,
     chat_template: str | None = None,
+    add_bos: bool | None = None,
   ):
     """Reads a model file, or takes its content, for which no file is needed."""
     self.path = Path(path)
@@ -95,6 +97,7 @@ class SentencePieceVocabulary:
       "pad_id": pad_id,
       "eos_ids": eos_ids and list(eos_ids),
       "chat_template": chat_template,
+      "add_bos": add_bos,
     }
     in_file = max(self._processor.pad_id(), 0)
     self.pad_id = in_file if pad_id is None else pad_id
@@ -109,8 +112,8 @@ class SentencePieceVocabulary:
         )
     bos_id = self._processor.bos_id()
     begins = is_bpe and bos_id >= 0 and self.path.name == BEGINNING_FILE
-    self.prompt_start = (bos_id,) if begins else ()
-    self.ends_prompts = not self.prompt_start
+    self.prompt_start = (bos_id,) if begins and add_bos is not False else ()
+    self.ends_prompts = not begins
 
   @property
   def size(self) -> int:
@@ -121,7 +124,7 @@ class SentencePieceVocabulary:
   def has_ids_of_file(self) -> bool:
     """Whether another program gives the same ids from the file alone."""
     given = self._given["pad_id"], self._given["eos_ids"]
-    return given == (None, None) and not self.prompt_start
+    return given == (None, None) and self.ends_prompts
 
   @property
   def byte_fallback(self) -> bool:
@@ -227,7 +230,9 @@ def from_spec(
     if kind == BPEVocabulary.kind:
       vocabulary = BPEVocabulary(content_of(path), file=path, **given)
     else:
-      vocabulary = SentencePieceVocabulary(path, spec["extra_ids"], **given)
+      vocabulary = SentencePieceVocabulary(
+        path, spec["extra_ids"], add_bos=spec.get("add_bos"), **given
+      )
   elif kind == ByteVocabulary.kind:
     vocabulary = ByteVocabulary(spec["extra_ids"])
   elif kind == CharacterVocabulary.kind:

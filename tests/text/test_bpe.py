@@ -270,10 +270,6 @@ def gemma(tmp_path_factory):
 
 
 def test_a_sentencepiece_of_merges_begins_prompts_and_does_not_end_them(gemma):
-  settings = {
-    "eos_token": "<eos>",
-    "chat_template": "'<start_of_turn>model\\n'",
-  }
   (gemma.parent / "generation_config.json").write_text(
     '{"eos_token_id": [1, 5]}'
   )
@@ -281,10 +277,13 @@ def test_a_sentencepiece_of_merges_begins_prompts_and_does_not_end_them(gemma):
   assert (loaded.prompt_start, loaded.ends_prompts) == ((2,), False)
   assert (loaded.pad_id, loaded.eos_ids) == (0, (1, 5))
   assert loaded.control_ids == (0, 1, 2)
-  settings = {"chat_template": "'<start_of_turn>model\\n'"}
+  template = "'<start_of_turn>model\\n'"
+  settings = {"chat_template": template, "add_bos_token": False}
   (gemma.parent / "tokenizer_config.json").write_text(json.dumps(settings))
   spec = tokenizer_folder.load(gemma.parent).save(gemma.parent)
-  assert from_spec(spec, gemma.parent).eos_ids == (5, 1)
+  again = from_spec(spec, gemma.parent)
+  assert (again.eos_ids, again.prompt_start) == ((5, 1), ())
+  assert not again.ends_prompts
   for text in TEXTS:
     assert loaded.decode(loaded.encode(text)) == text
 
@@ -298,7 +297,10 @@ def test_a_t5_with_merges_and_a_bos_ends_prompts_as_before(gemma, tmp_path):
   assert (loaded.prompt_start, loaded.ends_prompts) == ((), True)
 
 
-def test_a_gguf_of_pieces_gives_the_ids_of_its_model(gemma):
+@pytest.mark.parametrize(
+  ("told", "start"), [({}, (2,)), ({"add_bos_token": False}, ())]
+)
+def test_a_gguf_of_pieces_gives_the_ids_of_its_model(gemma, told, start):
   original = SentencePieceVocabulary(gemma)
   proto = sentencepiece_model_pb2.ModelProto.FromString(original.content)
   # llama.cpp writes marks of turns as control tokens.
@@ -312,14 +314,12 @@ def test_a_gguf_of_pieces_gives_the_ids_of_its_model(gemma):
     "unknown_token_id": 3,
     "padding_token_id": 0,
     "add_space_prefix": False,
+    **told,
   }
   metadata = {f"tokenizer.ggml.{name}": value for name, value in ours.items()}
   loaded = gguf_vocabulary.from_metadata(metadata, "x.gguf")
   texts = [*TEXTS, "<start_of_turn>user\nHi<end_of_turn>\n"]
   assert loaded.encode_batch(texts) == original.encode_batch(texts)
   assert loaded.encode(texts[-1])[0] == 4
-  assert (loaded.eos_ids, loaded.pad_id, loaded.prompt_start) == (
-    (1, 5),
-    0,
-    (2,),
-  )
+  assert (loaded.eos_ids, loaded.pad_id) == ((1, 5), 0)
+  assert (loaded.prompt_start, loaded.ends_prompts) == (start, False)
