@@ -105,6 +105,8 @@ class DecoderConfig:
     logits_via_embedding: True ties the head to the embedding.
     qkv_bias: whether queries, keys and values have a bias (Qwen2.5).
     qk_norm: whether queries and keys are normalised by head (Qwen3, Gemma 3).
+    sliding_window: keys that a query sees, itself included, in all layers
+      (Mistral 7B v0.1); None for all keys. Gemma has its own.
     gemma: what Gemma adds; None for all others.
     dropout_rate: of token vectors, branches and inside the MLP, used only when
       a dropout key is given; none is on attention weights.
@@ -131,6 +133,7 @@ class DecoderConfig:
   logits_via_embedding: bool = False
   qkv_bias: bool = False
   qk_norm: bool = False
+  sliding_window: int | None = None
   gemma: Gemma | None = None
   dropout_rate: float = 0.0
   dtype: str = "float32"
@@ -168,6 +171,13 @@ def _check(config: DecoderConfig) -> None:
   if config.num_heads % config.num_kv_heads:
     raise config_fields.error(
       config, "num_kv_heads", f"a divisor of num_heads={config.num_heads}"
+    )
+  window = config.sliding_window
+  if window is not None and (
+    config.gemma or type(window) is not int or window < 1
+  ):
+    raise config_fields.error(
+      config, "sliding_window", "a positive integer, or None as of any Gemma"
     )
   if config.head_dim % 2:
     raise config_fields.error(config, "head_dim", "an even number")

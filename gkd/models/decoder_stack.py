@@ -54,11 +54,18 @@ class Decoder(nn.Module):
     c, own = self.config, positions
     if past is not None:
       own = jax.lax.dynamic_slice_in_dim(positions, index, 1, axis=1)
-    visible = {False: (mask, _angles(c, own, is_local=False))}
+    distance_BTS = own[:, :, None] - positions[:, None, :]
+
+    def near(window):
+      if window is None:
+        return mask
+      return mask & (distance_BTS < window)[:, None]
+
+    angles = _angles(c, own, is_local=False)
+    visible = {False: (near(c.sliding_window), angles)}
     if c.gemma is not None:
-      distance_BTS = own[:, :, None] - positions[:, None, :]
-      near_B1TS = (distance_BTS < c.gemma.sliding_window)[:, None]
-      visible[True] = mask & near_B1TS, _angles(c, own, is_local=True)
+      angles = _angles(c, own, is_local=True)
+      visible[True] = near(c.gemma.sliding_window), angles
       embedded *= jnp.asarray(c.gemma.embedding_scale, c.dtype)
     x_BTD = self.dropout(embedded, deterministic)
     attended = []

@@ -94,7 +94,7 @@ _FAMILIES = {
       sizes.describe_decoder,
       (
         *("mlp_activations", "norm_epsilon", "rope_theta", "rope_scaling"),
-        *("num_heads", "num_kv_heads", "head_dim", "gemma"),
+        *("num_heads", "num_kv_heads", "head_dim", "sliding_window", "gemma"),
       ),
     ),
   ),

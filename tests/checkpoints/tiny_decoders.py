@@ -44,7 +44,7 @@ KINDS = {
     "rms_norm_eps": 1e-5,
     "rope_theta": 10000.0,
     "rope_scaling": {"type": "linear", "factor": 2.0},
-    "sliding_window": None,
+    "sliding_window": 4,
     "tie_word_embeddings": False,
   },
   "qwen2": {

@@ -52,7 +52,11 @@ GEMMA = Gemma(
   local_rope_theta=10.0,
 )
 CONFIGS = {
-  "llama3, bias, untied": {"rope_scaling": LLAMA3, "qkv_bias": True},
+  "llama3, bias, untied": {
+    "rope_scaling": LLAMA3,
+    "qkv_bias": True,
+    "sliding_window": 2,
+  },
   "gemma, linear, tied": {
     "rope_scaling": RopeScaling(kind="linear", factor=4.0),
     "mlp_activations": ("gelu", "linear"),
@@ -258,6 +262,11 @@ def test_a_config_survives_json(name):
       {"gemma": dataclasses.asdict(GEMMA) | {"global_every": 0}},
       "a global_every of at least 1",
     ),
+    ({"sliding_window": 0}, "sliding_window is 0; expected a positive integer"),
+    (
+      {"sliding_window": 3, "gemma": dataclasses.asdict(GEMMA)},
+      "or None as of any Gemma",
+    ),
     ({"gemma": {"window": 3}}, "unexpected keyword argument 'window'"),
   ],
 )
@@ -270,6 +279,7 @@ def reference(config, params, tokens):
   """Logits [S, V] in float64 of one row of tokens [S], head by head."""
   p = {name: np.float64(leaf) for name, leaf in trees.flatten(params).items()}
   gemma, size = config.gemma, len(tokens)
+  windows = {False: config.sliding_window, True: gemma and gemma.sliding_window}
   offset = gemma.norm_offset if gemma else 0
 
   def norm(x, name):
@@ -285,7 +295,7 @@ def reference(config, params, tokens):
   x = p["token_embedder/embedding"][tokens]
   x = x * gemma.embedding_scale if gemma else x
   for i in range(config.num_layers):
-    layer, is_local = f"decoder/layers_{i}", gemma and i % 2 == 0
+    layer, is_local = f"decoder/layers_{i}", bool(gemma) and i % 2 == 0
     attention, h = (
       f"{layer}/self_attention",
       norm(x, f"{layer}/pre_self_attention_norm"),
@@ -299,7 +309,7 @@ def reference(config, params, tokens):
     mixed = np.zeros(q.shape)
     scale = gemma.query_scale if gemma else 1 / np.sqrt(config.head_dim)
     for head, to in itertools.product(range(config.num_heads), range(size)):
-      first = max(0, to - gemma.sliding_window + 1) if is_local else 0
+      first = max(0, to + 1 - (windows[is_local] or size))
       group = head // (config.num_heads // config.num_kv_heads)
       seen = slice(first, to + 1)
       weights = np.exp(k[seen, group] @ q[to, head] * scale)

@@ -58,6 +58,7 @@ CASES = {
   "llama 3": ("Llama", {"rope_scaling": LLAMA3, "rope_theta": 500.0}),
   "llama linear": ("Llama", {"rope_scaling": LINEAR}),
   "mistral": ("Mistral", {"num_kv_heads": 1}),
+  "mistral 7B 0.1": ("Mistral", {"sliding_window": 5}),
   "qwen 2.5": ("Qwen2", {"qkv_bias": True, "rope_theta": 1e6}),
   "qwen 3": ("Qwen3", {"qk_norm": True, "logits_via_embedding": True}),
   "gemma 3": (
@@ -135,7 +136,7 @@ def _their_fields(config):
       },
     }
   elif not config.qkv_bias:  # Qwen2's is off by itself
-    fields["sliding_window"] = None  # Mistral's
+    fields["sliding_window"] = config.sliding_window  # Mistral's
   return fields
 
 

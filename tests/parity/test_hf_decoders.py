@@ -45,7 +45,7 @@ UNTIED = {"tie_word_embeddings": False}
 TIED = {"tie_word_embeddings": True}
 KINDS = {
   "Llama": UNTIED | {"rope_parameters": LLAMA3},
-  "Mistral": UNTIED | {"rope_parameters": LINEAR, "sliding_window": None},
+  "Mistral": UNTIED | {"rope_parameters": LINEAR, "sliding_window": 4},
   "Qwen2": TIED,
   "Qwen3": TIED,
   "Gemma3": TIED

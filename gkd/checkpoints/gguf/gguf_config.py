@@ -39,6 +39,7 @@ _IDS = {
   "eos_token_id": "eos_token_id",
   "bos_token_id": "bos_token_id",
 }
+_WINDOW = "attention.sliding_window"  # of a Mistral in all layers
 _TURN = "tokenizer.ggml.eot_token_id"
 # Of the Llamas with such a table: low_freq_factor, high_freq_factor,
 # original_max_position_embeddings. Their factor is the largest of the table.
@@ -90,6 +91,7 @@ def read(
       "qk_norm": kind in ("qwen3", "gemma3"),
       "rope_theta": fields["rope_theta"] or 10_000.0,
       "rope_scaling": scaling,
+      "sliding_window": about.get(_WINDOW) if kind == "llama" else None,
     }
     if kind == "gemma3":
       gemma, more = _gemma(about, fields)
@@ -184,7 +186,7 @@ def _gemma(
     embedding_scale=width**0.5,
     norm_offset=0.0,  # the file has 1 + w
     query_scale=(width // heads if is_27b else fields["head_dim"]) ** -0.5,
-    sliding_window=about["attention.sliding_window"],
+    sliding_window=about[_WINDOW],
     global_every=every or _GEMMA_GLOBAL_EVERY,
     local_rope_theta=theta or _GEMMA_LOCAL_THETA,
   )

@@ -167,11 +167,6 @@ def read(
   file = folder / hf_config.FILE
   kind = saved["model_type"]
   is_gemma = kind == hf_gemma.TEXT
-  if kind == "mistral" and (window := saved["sliding_window"]) is not None:
-    raise UserError(
-      f"{file} has sliding_window {window}, and in gkd each token of a Mistral"
-      f" sees all before it; set it to null if no text is longer than {window}"
-    )
   types = {*(saved.get("layer_types") or ())} - {hf_gemma.GLOBAL}
   if types and not is_gemma:
     raise UserError(
@@ -193,6 +188,7 @@ def read(
     "logits_via_embedding": via_embedding,
     "qkv_bias": kind == "qwen2",
     "qk_norm": is_gemma or kind == "qwen3",
+    "sliding_window": saved["sliding_window"] if kind == "mistral" else None,
     "gemma": hf_gemma.read(file, saved) if is_gemma else None,
   }
   ids, assumed = checkpoint_tokenizer.ids_of_decoder(
@@ -240,7 +236,7 @@ def as_json(
     "model_type": kind,
     "rope_scaling": hf_rope.as_json(config.rope_scaling),
     "rope_theta": config.rope_theta,
-    "sliding_window": None,
+    "sliding_window": config.sliding_window,
     "tie_word_embeddings": config.logits_via_embedding,
     "torch_dtype": dtype,
     "use_cache": True,
@@ -267,17 +263,19 @@ def _kind(config: DecoderConfig, model_type: str | None) -> str:
     kind = hf_gemma.TEXT
     fits = config.qk_norm and not config.qkv_bias and divides
   elif config.qk_norm:
-    kind, fits = "qwen3", not config.qkv_bias
+    kind, fits = "qwen3", not (config.qkv_bias or config.sliding_window)
   elif config.qkv_bias:
-    return "qwen2"
-  elif model_type == "mistral" or not divides:  # as a Llama has to
+    kind, fits = "qwen2", not config.sliding_window
+  # A Llama's heads divide its width and see all keys.
+  elif model_type == "mistral" or not divides or config.sliding_window:
     return "mistral"
   else:
     return "llama"
   if not fits:
     raise UserError(
       f"transformers has no {kind} with qk_norm={config.qk_norm},"
-      f" qkv_bias={config.qkv_bias} and {config.num_heads} heads in a width of"
-      f" {config.emb_dim}; write it --to=gkd"
+      f" qkv_bias={config.qkv_bias}, sliding_window={config.sliding_window} and"
+      f" {config.num_heads} heads in a width of {config.emb_dim}; write it"
+      " --to=gkd"
     )
   return kind

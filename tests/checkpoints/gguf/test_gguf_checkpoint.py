@@ -107,8 +107,9 @@ def test_a_file_is_the_folder_that_it_was_made_of(tmp_path, kind):
   if kind == "mistral":
     changes |= {"rms_norm_eps": 1e-5, "rope_theta": 10000.0}
   folder = tiny_decoders.make_folder(tmp_path / "a", kind, tensors, **changes)
-  theta = {f"{arch}.rope.freq_base": 10000.0} if arch == "llama" else {}
-  file = make_file(tmp_path / "a.gguf", arch, F32, tensors, **theta)
+  own = {"llama.rope.freq_base": 10000.0, "llama.attention.sliding_window": 4}
+  own = own if arch == "llama" else {}
+  file = make_file(tmp_path / "a.gguf", arch, F32, tensors, **own)
   ours, theirs = map(source.open_checkpoint, (file, folder))
   tiny_models.assert_same_arrays(ours.leaves, theirs.leaves)
   assert ours.config == theirs.config

@@ -42,6 +42,7 @@ CONFIGS = {
   "mistral": {
     "norm_epsilon": 1e-5,
     "rope_scaling": RopeScaling(kind="linear", factor=2.0),
+    "sliding_window": 4,
   },
   "qwen2": {
     "rope_theta": 1e6,
@@ -88,6 +89,10 @@ def test_each_family_has_its_config(opened, kind):
   assert checkpoint.config == DecoderConfig(**COMMON, **CONFIGS[kind])
   assert checkpoint.family == "decoder_only"
   assert len(checkpoint.assumed) == 1  # that each row is a real id
+
+
+def test_a_mistral_without_a_window_sees_all_keys(opened):
+  assert opened("mistral", sliding_window=None).config.sliding_window is None
 
 
 def test_kernels_are_transposed_and_tables_are_not(opened):
@@ -161,7 +166,7 @@ def test_there_and_back_through_our_format_is_the_same(tmp_path, kind):
     ("llama", {"num_hidden_layers": 400}, "should have 400 layers, but holds"),
     ("llama", {"num_hidden_layers": 2}, r"left over: model\.layers\.2\."),
     ("llama", {"head_dim": 4}, r"q_proj\.weight is \(32, 32\) instead of"),
-    ("mistral", {"sliding_window": 8}, "set it to null if no text is longer t"),
+    ("mistral", {"sliding_window": 0}, "is 0; expected a positive integer"),
     ("qwen3", {"layer_types": ["sliding_attention"] * 3}, r"\['sliding_atten"),
     ("qwen2", {"use_sliding_window": True}, "has use_sliding_window True"),
     ("gemma3_text", {"final_logit_softcapping": 30.0}, "softcapping 30.0, w"),
@@ -259,6 +264,7 @@ def test_of_a_gemma_with_pictures_the_text_model_is_read(tmp_path, prefix):
   [
     ("llama", {}, "llama"),
     ("llama", {"num_heads": 5, "num_kv_heads": 5}, "mistral"),  # 32 / 5
+    ("llama", {"sliding_window": 4}, "mistral"),
     ("qwen2", {}, "qwen2"),
     ("qwen3", {}, "qwen3"),
     ("gemma3_text", {}, "gemma3_text"),
@@ -273,6 +279,7 @@ def test_a_model_of_ours_is_written_as_what_computes_it(kind, changes, written):
   ("kind", "changes", "message"),
   [
     ("qwen3", {"qkv_bias": True}, "has no qwen3 with qk_norm=True, qkv_bias=T"),
+    ("qwen2", {"sliding_window": 4}, "has no qwen2 .*, sliding_window=4 and 4"),
     ("gemma3_text", {"qk_norm": False}, "has no gemma3_text with qk_norm=Fal"),
     ("llama", {"mlp_activations": ("relu", "relu")}, "decoder with the activa"),
   ],
