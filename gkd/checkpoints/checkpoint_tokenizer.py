@@ -91,7 +91,7 @@ def ids_of_decoder(
     )
   return {
     "vocabulary_size": real_ids,
-    "pad_id": ends[0] if pad is None else pad,
+    "pad_id": ends[0] if pad in (None, tokenizer_folder.NO_ID) else pad,
     "eos_ids": tuple(ends),
     "start_id": saved.get("bos_token_id"),
   }, assumed

@@ -57,7 +57,7 @@ def load(
   if special["pad"]:
     pad_id = _id_of(vocabulary, special["pad"], file)
   elif not (isinstance(pad_id, int) and 0 <= pad_id < vocabulary.size):
-    pad_id = None  # transformers writes -1 as well
+    pad_id = None
   options = {"eos_ids": eos_ids, "pad_id": pad_id, "chat_template": template}
   if file.name == SENTENCEPIECE_FILE:
     add_bos = settings.get("add_bos_token")

@@ -39,6 +39,7 @@ _ADDED_FILE = "added_tokens.json"
 _SPECIAL_FILE = "special_tokens_map.json"
 MODEL_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
+NO_ID = -1  # Llama 2's way to say that it has no padding
 # transformers' defaults where tokenizer_config.json does not say.
 _T5_EXTRA_IDS = 100
 _BYT5_EXTRA_IDS = 125
@@ -193,6 +194,9 @@ def model_ids(folder: Path) -> dict[str, Any]:
   model, generation = (
     _read_json(folder / file, {}) for file in (MODEL_FILE, GENERATION_FILE)
   )
+  for saved in (model, generation):
+    if saved.get("pad_token_id") == NO_ID:
+      del saved["pad_token_id"]
   ids = {name: model[name] for name in names if model.get(name) is not None}
   for name in names:
     theirs = generation.get(name)

@@ -112,6 +112,16 @@ def test_two_files_of_a_model_may_not_contradict_each_other(
   refused(folder, shown.replace("[", r"\[").replace("]", r"\]"))
 
 
+@pytest.mark.parametrize(
+  ("model", "generation", "expected"),
+  [(-1, 0, 0), (0, -1, 0), (None, -1, None), (-1, None, None)],
+)
+def test_a_padding_of_minus_one_is_none(folder, model, generation, expected):
+  settle(folder, file="config.json", pad_token_id=model)
+  settle(folder, file="generation_config.json", pad_token_id=generation)
+  assert tokenizer_folder.model_ids(folder).get("pad_token_id") == expected
+
+
 def test_sentinels_inside_the_file_are_not_added_again(folder):
   from sentencepiece import sentencepiece_model_pb2
 

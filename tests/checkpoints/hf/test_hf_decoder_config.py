@@ -91,6 +91,10 @@ def test_each_family_has_its_config(opened, kind):
   assert len(checkpoint.assumed) == 1  # that each row is a real id
 
 
+def test_without_a_padding_it_is_the_end_of_a_text(opened):
+  assert opened("llama", pad_token_id=-1).config.pad_id == 2
+
+
 def test_a_mistral_without_a_window_sees_all_keys(opened):
   assert opened("mistral", sliding_window=None).config.sliding_window is None
 
