@@ -198,12 +198,17 @@ def _check(config: DecoderConfig) -> None:
     return
   factor = "rope_scaling.factor"
   check_number(factor, scaling.factor, lambda x: x > 0, "a positive number")
-  complete = scaling.kind == "linear" or None not in (
-    scaling.low_frequency_factor,
-    scaling.high_frequency_factor,
-    scaling.original_length,
+  low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+  is_llama3 = (
+    scaling.kind == "llama3"
+    and None not in (low, high, scaling.original_length)
+    and 0 < low < high
+    and scaling.original_length > 0
   )
-  if scaling.kind not in ("linear", "llama3") or not complete:
+  if scaling.kind != "linear" and not is_llama3:
     raise config_fields.error(
-      config, "rope_scaling", "kind 'linear', or 'llama3' with all its fields"
+      config,
+      "rope_scaling",
+      "kind 'linear', or 'llama3' with all its fields, positive, and"
+      " high_frequency_factor above low_frequency_factor",
     )

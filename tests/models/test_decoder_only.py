@@ -253,6 +253,12 @@ def test_a_config_survives_json(name):
       {"rope_scaling": {"kind": "llama3", "factor": 2.0}},
       "'llama3' with all its fields",
     ),
+    (
+      {
+        "rope_scaling": dataclasses.asdict(LLAMA3) | {"low_frequency_factor": 2}
+      },
+      "high_frequency_factor above low_frequency_factor",
+    ),
     ({"rope_scaling": {"kind": "yarn", "factor": 2.0}}, "expected kind 'linea"),
     (
       {"rope_scaling": {"kind": "linear", "factor": 0}},
