@@ -292,7 +292,9 @@ def content_of(path: Path) -> bytes:
   try:
     return files.read_bytes(path, MAX_BYTES)
   except OSError as error:
+    kinds = {".json": "tokenizer.json", ".jinja": "chat template"}
     raise UserError(
       f"vocabulary file {str(path)!r} cannot be read ({error.strerror}): "
-      "expected a SentencePiece model; give the path of an existing file"
+      f"expected a {kinds.get(path.suffix, 'SentencePiece model')}; give the"
+      " path of an existing file"
     ) from error

@@ -148,6 +148,13 @@ def test_a_folder_without_an_end_or_a_token_is_refused(
     tokenizer_folder.load(tmp_path)
 
 
+def test_a_file_that_is_not_there_is_called_what_it_is(vocabulary, tmp_path):
+  spec = vocabulary.save(tmp_path)
+  (tmp_path / spec["file"]).unlink()
+  with pytest.raises(UserError, match=r"No such .*expected a tokenizer\.json;"):
+    from_spec(spec, tmp_path)
+
+
 def test_a_file_that_has_no_letters_is_refused():
   tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE({"x": 0}, []))
   with pytest.raises(UserError, match="has no token for the letter a; give"):
