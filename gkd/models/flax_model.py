@@ -54,17 +54,10 @@ def language_model(
   ):
     del positions  # Relative ones, which packing does not change.
     mask = _mask(inputs, input_mask, pad_id)
-    deterministic = dropout_key is None
-    rngs = None if deterministic else {"dropout": dropout_key}
+    is_plain = dropout_key is None
+    rngs = None if is_plain else {"dropout": dropout_key}
     return call(
-      "hidden",
-      params,
-      inputs,
-      targets,
-      mask,
-      segments,
-      deterministic,
-      rngs=rngs,
+      "hidden", params, inputs, targets, mask, segments, is_plain, rngs=rngs
     )
 
   def prefill(params, inputs, max_length, *, input_mask=None):
