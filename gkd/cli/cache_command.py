@@ -1,4 +1,4 @@
-"""`gkd cache`: make, list and check token caches; train a vocabulary."""
+"""`gkd cache`: make, list, check, export caches; train a vocabulary."""
 
 import argparse
 import collections
@@ -28,6 +28,7 @@ from gkd.data.builder import tokenise
 from gkd.data.cache import TokenCache
 from gkd.data.cache_info import FEATURES
 from gkd.data.cache_info import lossy
+from gkd.data.completions.export import export_text
 from gkd.progress import Progress
 from gkd.text.sentencepiece_training import train_sentencepiece
 from gkd.text.vocabulary import Vocabulary
@@ -49,6 +50,7 @@ def cache(args: argparse.Namespace, folders: Folders) -> None:
     "vocabulary": vocabulary,
     "list": show,
     "check": check,
+    "export": export,
   }
   actions[args.action](args, folders)
 
@@ -140,6 +142,23 @@ def check(args: argparse.Namespace, folders: Folders) -> None:
       f"{len(wrong)} of {len(sound) + len(wrong)} caches are not sound:"
       f" {', '.join(map(str, wrong))}; see above what to do"
     )
+
+
+def export(args: argparse.Namespace, folders: Folders) -> None:
+  """Writes completions as JSON lines, which DATA_FILES reads."""
+  del folders
+  if not args.output.endswith(".jsonl"):
+    raise UserError(
+      f"--output is {args.output!r}; give a name that ends in .jsonl, by which"
+      " DATA_FILES knows JSON lines"
+    )
+  files.check_file(args.output, "--output")
+  output = Path(args.output).expanduser()
+  print(export_text(TokenCache(Path(args.path).expanduser()), output))
+  print(
+    f"train on it with --gin.DATA_FILES=\"{{'train': '{output}'}}\" and the"
+    " tokenizer of the student (docs/families.md)"
+  )
 
 
 def _no_caches(cache_dir: str) -> str:

@@ -156,7 +156,7 @@ example:
     --gin.TRAIN_LIMIT=None --gin.MODEL_DIR=/tmp/gkd/seqkd
 """,
   "cache": f"""\
-make, list and check token caches; train a vocabulary
+make, list, check and export token caches; train a vocabulary
 
 A task is tokenised once, into a folder; training, evaluation and sampling read
 that and need no TensorFlow. They make a missing cache by themselves: make it
@@ -248,6 +248,24 @@ exit code:
 example:
   gkd cache check
   gkd cache check ~/.cache/gkd/data/gsm8k
+""",
+  "cache export": f"""\
+write completions as text, for a student with another tokenizer
+
+reads:
+  a folder that gkd sample wrote
+writes:
+  --output FILE, JSON lines for DATA_FILES: inputs, the prompt without the frame
+  of a chat, and targets, the completion without its end. Training puts the
+  student's own frame and end around them. Left out, and counted: what was cut
+  without EOS, as it would count as ended; what is empty; what has no text
+knobs:
+  the flags above; TARGETS_PER_PROMPT and others choose rows in training
+resume:
+  nothing to resume: a FILE that is there is refused
+{_CODES}
+example:
+  gkd cache export answers --output=answers.jsonl
 """,
   "convert": f"""\
 convert a model between gkd, T5X and Hugging Face, bit for bit, or out of GGUF

@@ -120,6 +120,10 @@ _FLAGS = {
     _flag("path", "folder of caches (default: CACHE_DIR)", nargs="*"),
     *_FOLDERS,
   ],
+  "cache export": [
+    _flag("path DIR", "a folder that gkd sample wrote"),
+    _flag("--output FILE", "the file to write, .jsonl", required=True),
+  ],
   "convert": [
     _flag("source SRC", "a model in any of the formats"),
     _flag(

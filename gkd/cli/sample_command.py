@@ -65,4 +65,5 @@ def sample(folders: Folders) -> str:
   )
   print(result.describe())
   print(f"train on them with --gin.TRAIN_CACHE={result.path}")
+  print(f"as text for another tokenizer: gkd cache export {result.path}")
   return result.path

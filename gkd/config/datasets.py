@@ -125,6 +125,8 @@ def check_vocabulary(
   """Refuses a cache with tokens of another vocabulary than the one named."""
   if not cache_info.same_vocabulary(cache.info, vocabulary):
     difference = first_difference(vocabulary, cache.vocabulary)
+    if "written_by" in cache.info:
+      remedy += f", or read its text: gkd cache export {cache.path}"
     raise UserError(
       f"cache {cache.path} was made with another vocabulary than {name}:"
       f" {difference}; {remedy}"

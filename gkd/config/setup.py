@@ -255,12 +255,13 @@ def _check_tokenizer(
   """Refuses a checkpoint that was trained with another vocabulary."""
   macro = model_spec.checkpoint_macro(role)
   own = tokenizer_folder.load(checkpoint.home)
+  other_way = vocabulary_check.other_way(role)
   saved_sha256 = checkpoint.metadata.get(VOCABULARY_KEY)
   if own is not None:
     if different := first_difference(own, vocabulary):
       raise UserError(
         f"{macro} {checkpoint.path} has another tokenizer than the data:"
-        f" {different}; set VOCABULARY to the checkpoint's folder"
+        f" {different}; set VOCABULARY to the checkpoint's folder{other_way}"
       )
   elif not saved_sha256:
     log.warning(
@@ -273,4 +274,5 @@ def _check_tokenizer(
       f"{macro} {str(checkpoint.path)!r} was trained with another vocabulary"
       f" (sha256 {saved_sha256[:12]}) than the data has"
       f" ({vocabulary.sha256[:12]}); set VOCABULARY to the checkpoint's"
+      f"{other_way}"
     )

@@ -21,18 +21,18 @@ def check_size(role: str, model: LanguageModel, size: int) -> None:
   """Refuses a model with another number of real ids than the data."""
   if model.vocabulary_size == size:
     return
-  rows = table_rows(model)
+  rows, way = table_rows(model), other_way(role)
   numbers = f"the {role} has {model.vocabulary_size} ids but VOCABULARY has"
   if rows < size:
     raise UserError(
       f"{numbers} {size}, more than its table of {rows} rows can hold; choose"
-      " the VOCABULARY that it was trained with, or another model"
+      f" the VOCABULARY that it was trained with, or another model{way}"
     )
   macro = registry.macro_of(role, registry.family_of(model.config))
   raise UserError(
     f"{numbers} {size}: different vocabularies; set 'vocabulary_size': {size}"
     f" in {macro} if only its table is wider, or choose another model or"
-    " VOCABULARY"
+    f" VOCABULARY{way}"
   )
 
 
@@ -46,7 +46,18 @@ def check_pad_id(role: str, model: LanguageModel, pad_id: int) -> None:
     raise UserError(
       f"the {role} pads with id {own} but VOCABULARY with {pad_id}; choose the"
       " VOCABULARY that it was trained with, or set 'pad_id' of the model"
+      f"{other_way(role)}"
     )
+
+
+def other_way(role: str) -> str:
+  """What else to do about other ids: a teacher's text needs none of them."""
+  if role != "teacher":
+    return ""
+  return (
+    "; a student of another tokenizer learns from the teacher's text: gkd"
+    " sample, then gkd cache export (docs/families.md)"
+  )
 
 
 def table_rows(model: LanguageModel) -> int:
