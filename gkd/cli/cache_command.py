@@ -157,7 +157,7 @@ def export(args: argparse.Namespace, folders: Folders) -> None:
   print(export_text(TokenCache(Path(args.path).expanduser()), output))
   print(
     f"train on it with --gin.DATA_FILES=\"{{'train': '{output}'}}\" and the"
-    " tokenizer of the student (docs/families.md)"
+    " tokenizer of the student (docs/data.md)"
   )
 
 

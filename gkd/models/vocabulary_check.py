@@ -56,7 +56,7 @@ def other_way(role: str) -> str:
     return ""
   return (
     "; a student of another tokenizer learns from the teacher's text: gkd"
-    " sample, then gkd cache export (docs/families.md)"
+    " sample, then gkd cache export (docs/data.md)"
   )
 
 

@@ -1,5 +1,6 @@
 """`gkd sample`: killed, continued, refused, and read back by training."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -22,8 +23,10 @@ from gkd.data.cache import TokenCache
 from gkd.data.completions import write
 from gkd.models import t5
 from gkd.text.vocabulary import ByteVocabulary
+from gkd.training import loop
 from gkd.types import Source
 from tests import tiny
+from tests import tiny_tokenizers
 from tests.checkpoints.tiny_models import save_params
 from tests.cli.command_lines import arguments
 from tests.cli.command_lines import error_of
@@ -319,3 +322,74 @@ def test_training_reads_exactly_what_was_sampled(whole, tmp_path):
   values = json.loads(lines[-1])
   assert values["train/loss/teacher"] > 0
   assert "train/loss/dataset" not in values
+
+
+DECODER = {
+  "family": "decoder_only",
+  "vocab_size": 320,
+  "emb_dim": 16,
+  "num_layers": 1,
+  "num_heads": 2,
+  "num_kv_heads": 1,
+  "head_dim": 8,
+  "mlp_dim": 32,
+  "eos_ids": (318,),
+  "pad_id": 318,
+}
+
+
+def test_a_decoder_learns_from_the_text_of_a_t5_of_another_tokenizer(
+  whole, tmp_path, capsys
+):
+  """The two commands of docs/data.md behind `gkd sample`."""
+  pytest.importorskip("seqio")
+  tokenizer, texts = tmp_path / "tokenizer", tmp_path / "answers.jsonl"
+  tokenizer.mkdir()
+  (tokenizer / "tokenizer.json").write_bytes(tiny_tokenizers.bpe_json())
+  (tokenizer / "tokenizer_config.json").write_text(
+    json.dumps(
+      {"eos_token": "<|im_end|>", "chat_template": tiny_tokenizers.CHATML}
+    )
+  )
+  export = ["cache", "export", str(whole.path), f"--output={texts}"]
+  assert command.main(export) == 0
+  out = capsys.readouterr().out
+  assert "is there and not what this command can repl" in error_of(
+    export, capsys
+  )
+  ended = [
+    (row.prompt, whole.vocabulary.decode(row.targets))
+    for row in whole.read(range(len(whole)))
+    if row.targets[-1] == 1 and len(row.targets) > 1 and 2 not in row.targets
+  ]
+  assert 8 <= len(ended) < len(whole)
+  assert f"{len(ended):,} of {len(whole)} completions of sums train as" in out
+  questions = tmp_path / "validation.jsonl"
+  questions.write_text('{"inputs": "12+30", "targets": "42"}\n')
+  caches = tmp_path / "caches"
+  run = prepare(
+    "runs/sft.gin",
+    cache_dir=caches,
+    DATA_FILES={"train": str(texts), "validation": str(questions)},
+    MIXTURE_OR_TASK_NAME="answers",
+    TRAIN_SPLIT="train",
+    EVAL_SPLIT="validation",
+    VOCABULARY=tokenizer,
+    TASK_FEATURE_LENGTHS={"inputs": 64, "targets": 48},
+    STUDENT_MODEL=DECODER,
+    MODEL_DIR=tmp_path / "student",
+    BATCH_SIZE=8,
+    TRAIN_STEPS=1,
+    LEARNING_RATE=1e-3,
+    EVAL_PERIOD=0,
+  )
+  loop.train(dataclasses.replace(run, evaluations=()))  # compiles less
+  assert tiny.lines(tmp_path / "student")[-1]["train/loss/dataset"] > 0
+  (path,) = caches.glob("answers/train-*")
+  rows = TokenCache(path).read(range(len(ended)))
+  vocabulary = TokenCache(path).vocabulary
+  for row, (prompt, text) in zip(rows, ended, strict=True):
+    # The student's own turns and end, around the text of the teacher.
+    turns = vocabulary.decode_prompt(row.inputs)
+    assert turns.endswith(f"user\n{prompt}<|im_end|>\n<|im_start|>assistant\n")
+    assert vocabulary.decode_prompt(row.targets) == f"{text}<|im_end|>"

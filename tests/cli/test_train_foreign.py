@@ -329,17 +329,24 @@ def test_layers_of_a_random_student_are_refused():
 
 def test_a_teacher_of_another_tokenizer_is_refused(prepare, tmp_path):
   size = {"vocab_size": 267, "vocabulary_size": 267}
-  write(tmp_path / "other", to="hf", vocabulary=ByteVocabulary(8), **size)
-  with pytest.raises(
-    UserError, match=r"TEACHER_CHECKPOINT_PATH .* has another tokenizer than"
-  ):
-    prepare(f"TEACHER_CHECKPOINT_PATH={tmp_path / 'other'}")
+  other = tmp_path / "other"
+  write(other, to="hf", vocabulary=ByteVocabulary(8), **size)
+  with pytest.raises(UserError) as refused:
+    prepare(f"TEACHER_CHECKPOINT_PATH={other}")
+  assert str(refused.value) == (
+    f"TEACHER_CHECKPOINT_PATH {other} has another tokenizer than the data: 267"
+    " ids (UTF-8 bytes, 267 ids of which 8 extra) against 264 (UTF-8 bytes, 264"
+    " ids of which 5 extra); set VOCABULARY to the checkpoint's folder; a"
+    " student of another tokenizer learns from the teacher's text: gkd sample,"
+    " then gkd cache export (docs/data.md)"
+  )
 
 
 def test_a_table_that_is_too_narrow_is_refused(prepare, tmp_path):
   write(tmp_path / "narrow", to="gkd", vocabulary=None, vocab_size=100)
   with pytest.raises(
-    UserError, match=r"teacher has 100 ids but VOCABULARY has 264, more than"
+    UserError,
+    match=r"teacher has 100 ids but VOCABULARY has 264, more than .*cache expo",
   ):
     prepare(f"TEACHER_CHECKPOINT_PATH={tmp_path / 'narrow'}")
 
@@ -406,7 +413,7 @@ def test_rows_of_a_table_are_not_taken_for_ids(prepare, tmp_path, caplog):
   tiny_models.save_params(
     tmp_path / "old", params, {"vocabulary_sha256": "0" * 64}
   )
-  with pytest.raises(UserError, match="was trained with another vocabulary"):
+  with pytest.raises(UserError, match=r"with another vocabulary.*cache export"):
     prepare(f"TEACHER_CHECKPOINT_PATH={tmp_path / 'old'}")
 
 

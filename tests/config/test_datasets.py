@@ -210,10 +210,17 @@ def test_a_module_may_register_as_it_is_imported_with_a_vocabulary_of_its_own(
 def test_a_cache_of_another_vocabulary_is_named(named, folders, tmp_path):
   rows = [tiny_caches.Row([1], [1], "x", None)]
   other = tiny_caches.write(
-    tmp_path / "c", rows, task="c", vocabulary=ByteVocabulary(extra_ids=1)
+    tmp_path / "c",
+    rows,
+    task="c",
+    vocabulary=ByteVocabulary(extra_ids=1),
+    written_by={"source": "teacher"},
   )
   paths = [str(cache.path) for cache in (*named, other)]
   data = make_data(cache=paths)
-  message = f"cache {other.path} was made with another vocabulary"
+  message = (
+    f"cache {other.path} was made with another vocabulary.* or read its text:"
+    f" gkd cache export {other.path}"
+  )
   with pytest.raises(UserError, match=message):
     datasets.open_mixture(data, folders)
