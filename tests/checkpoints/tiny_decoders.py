@@ -77,6 +77,18 @@ KINDS = {
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
   },
 }
+# The scaling of Llama 3 shows in prompts longer than those it was trained on.
+_SHORT = {"original_max_position_embeddings": 4}
+_LLAMA3 = {"rope_scaling": KINDS["llama"]["rope_scaling"] | _SHORT}
+# Of golden/decoders.npz: kind, changes, and a seed of answers that vary.
+GOLDEN = {
+  "llama": ("llama", _LLAMA3, 12),
+  "llama tied": ("llama", _LLAMA3 | {"tie_word_embeddings": True}, 24),
+  "mistral": ("mistral", {}, 19),
+  "qwen2": ("qwen2", {}, 4),
+  "qwen3": ("qwen3", {}, 14),
+  "gemma3_text": ("gemma3_text", {}, 3),
+}
 
 
 def config_json(kind, **changes):
@@ -117,9 +129,9 @@ def arrays(kind, seed=0, dtype=np.float32):
   }
   if kind in ("llama", "mistral"):
     shapes["lm_head.weight"] = (40, 32)
-  rng = np.random.default_rng(seed)
+  random = np.random.RandomState(seed)  # whose stream never changes
   return {
-    name: (rng.normal(size=shape) / 4).astype(dtype)
+    name: (random.normal(size=shape) / 4).astype(dtype)
     for name, shape in sorted(shapes.items())
   }
 
@@ -133,3 +145,12 @@ def make_folder(path, kind, tensors=None, shard_bytes=10**9, **changes):
     path, tiny_models.as_leaves(dict(sorted(tensors.items()))), shard_bytes
   )
   return path
+
+
+def make_golden(path, case):
+  """The folder of a case of GOLDEN."""
+  kind, changes, seed = GOLDEN[case]
+  tensors = arrays(kind, seed)
+  if changes.get("tie_word_embeddings"):
+    del tensors["lm_head.weight"]
+  return make_folder(path, kind, tensors, **changes)
