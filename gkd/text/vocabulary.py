@@ -97,7 +97,7 @@ class SentencePieceVocabulary:
       "pad_id": pad_id,
       "eos_ids": eos_ids and list(eos_ids),
       "chat_template": chat_template,
-      "add_bos": add_bos,
+      "add_bos": False if add_bos is False else None,
     }
     in_file = max(self._processor.pad_id(), 0)
     self.pad_id = in_file if pad_id is None else pad_id

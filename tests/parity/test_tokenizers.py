@@ -7,8 +7,10 @@ import json
 import pytest
 import sentencepiece
 
+from gkd.checkpoints.hf import hf_tokenizer
 from gkd.text import chat_formats
 from gkd.text import gguf_vocabulary
+from gkd.text import sentencepiece_model
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import SentencePieceVocabulary
 from gkd.text.vocabulary import first_difference
@@ -82,6 +84,21 @@ def test_gemmas_two_files_give_the_same_ids(transformers, tmp_path, data_dir):
     assert ids == pieces.encode(text), text
     assert [2, *ids] == theirs(text)["input_ids"]
     assert merged.decode(ids) == text
+  # A Llama's begin with a blank, unless the text already does.
+  proto = sentencepiece_model.parse(pieces.content, "")
+  proto.normalizer_spec.add_dummy_prefix = True
+  content = proto.SerializeToString()
+  llama = SentencePieceVocabulary("tokenizer.model", content=content)
+  for name, ours in (("gemma", pieces), ("llama", llama)):
+    (tmp_path / name).mkdir()
+    hf_tokenizer.write(tmp_path / name, ours)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / name)
+    assert len(theirs) == ours.size
+    for text in texts:
+      if ours is pieces or not text.startswith(" "):
+        ids = ours.encode(text)
+        assert [2, *ids] == theirs(text)["input_ids"]
+        assert theirs.decode(ids) == ours.decode(ids)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

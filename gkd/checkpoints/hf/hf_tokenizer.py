@@ -4,20 +4,22 @@ from pathlib import Path
 from typing import Any
 
 from gkd import files
+from gkd.text import sentencepiece_model
 from gkd.text import tokenizer_folder
 from gkd.text import unigram_json
-from gkd.text.bpe import BPEVocabulary
 from gkd.text.characters import ByteVocabulary
+from gkd.text.vocabulary import BEGINNING_FILE
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import UserError
 
 _T5_IDS = (0, 1, 2)  # padding, end of sequence, unknown
+_MASK = "<mask>"
 
 
 def check(vocabulary: Vocabulary) -> None:
   """Raises a UserError unless transformers has a tokenizer of the same ids."""
-  is_merged = vocabulary.kind == "sentencepiece" and not vocabulary.ends_prompts
-  if is_merged or vocabulary.kind not in ("sentencepiece", "bytes", "bpe"):
+  kinds = ("sentencepiece", "bytes", "bpe")
+  if vocabulary.kind not in kinds or _class_of_merges(vocabulary) is None:
     raise UserError(
       f"the vocabulary ({vocabulary.describe()}) has no tokenizer in"
       " transformers; give --tokenizer=none to write the model without one"
@@ -27,7 +29,7 @@ def check(vocabulary: Vocabulary) -> None:
 def write(
   folder: Path, vocabulary: Vocabulary, max_length: int | None = None
 ) -> None:
-  """Writes a tokenizer into a folder: T5's, ByT5's, or a tokenizer.json.
+  """Writes a tokenizer into a folder: T5's, ByT5's, or the file as it is.
 
   Args:
     folder: exists.
@@ -48,17 +50,8 @@ def write(
   settings: dict[str, Any] = dict(special)
   if max_length is not None:
     settings["model_max_length"] = max_length
-  if isinstance(vocabulary, BPEVocabulary):
-    # Transformers' own classes would make other rules than the file's.
-    settings |= {
-      "tokenizer_class": "PreTrainedTokenizerFast",
-      "clean_up_tokenization_spaces": False,
-    }
-    if vocabulary.chat_template is not None:
-      settings["chat_template"] = vocabulary.chat_template
-    files.write_json(folder / tokenizer_folder.CONFIG_FILE, settings)
-    target = folder / tokenizer_folder.TOKENIZER_FILE
-    files.write_bytes(target, vocabulary.content)
+  if name := _class_of_merges(vocabulary):
+    _write_merges(folder, vocabulary, {**settings, "tokenizer_class": name})
     return
   settings["extra_ids"] = vocabulary.extra_ids
   if isinstance(vocabulary, ByteVocabulary):
@@ -83,3 +76,42 @@ def write(
     folder / tokenizer_folder.CONFIG_FILE, {**settings, **listed}
   )
   files.write_json(folder / "special_tokens_map.json", {**special, **listed})
+
+
+def _write_merges(
+  folder: Path, vocabulary: Vocabulary, settings: dict[str, Any]
+) -> None:
+  """Writes the vocabulary's file as it is, and settings beside it."""
+  settings["clean_up_tokenization_spaces"] = False
+  file = tokenizer_folder.TOKENIZER_FILE
+  if vocabulary.kind == "sentencepiece":
+    file = BEGINNING_FILE
+    has_mask = vocabulary.id_of(_MASK) is not None
+    settings["mask_token"] = _MASK if has_mask else None  # Gemma's adds one
+    settings["add_bos_token"] = bool(vocabulary.prompt_start)
+    settings.setdefault("bos_token", None)
+  if vocabulary.chat_template is not None:
+    settings["chat_template"] = vocabulary.chat_template
+  files.write_json(folder / tokenizer_folder.CONFIG_FILE, settings)
+  files.write_bytes(folder / file, vocabulary.content)
+
+
+def _class_of_merges(vocabulary: Vocabulary) -> str | None:
+  """The class there of a vocabulary that merges; "" of all others.
+
+  None where no class has its rules: of SentencePiece's there are those of Llama
+  2 and of Gemma.
+  """
+  if vocabulary.kind == "bpe":
+    # Transformers' own classes would make other rules than the file's.
+    return "PreTrainedTokenizerFast"
+  if vocabulary.kind != "sentencepiece" or vocabulary.ends_prompts:
+    return ""
+  rules = sentencepiece_model.parse(
+    vocabulary.content, vocabulary.path
+  ).normalizer_spec
+  if rules.precompiled_charsmap or rules.remove_extra_whitespaces:
+    return None
+  if not vocabulary.byte_fallback:
+    return None
+  return "LlamaTokenizer" if rules.add_dummy_prefix else "GemmaTokenizer"

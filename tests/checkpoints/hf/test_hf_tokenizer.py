@@ -28,17 +28,42 @@ def test_a_byte_pair_tokenizer_comes_back_byte_by_byte(tmp_path):
   assert tokenizer_folder.max_length(tmp_path) == 77
 
 
-def test_pieces_that_are_merged_have_no_tokenizer_there():
+def merged(has_bytes, prefix=True, **options):
+  """A tokenizer.model with a BOS."""
+  pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)]
+  pieces += [(f"<0x{i:02X}>", 0.0, 6) for i in range(256 * has_bytes)]
   content = sentencepiece_model.bpe_model(
-    [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("a", -1.0, 1)],
+    [*pieces, ("a", -1.0, 1)],
     {"unk": 0, "bos": 1, "eos": 2},
-    add_dummy_prefix=True,
+    add_dummy_prefix=prefix,
   )
-  words = vocabulary.SentencePieceVocabulary(
-    vocabulary.BEGINNING_FILE, content=content
+  return vocabulary.SentencePieceVocabulary(
+    vocabulary.BEGINNING_FILE, content=content, **options
   )
+
+
+def test_merged_pieces_without_bytes_have_no_tokenizer_there():
   with pytest.raises(UserError, match="give --tokenizer=none to write the"):
-    hf_tokenizer.check(words)
+    hf_tokenizer.check(merged(False))
+
+
+@pytest.mark.parametrize(
+  ("name", "options"),
+  [
+    ("LlamaTokenizer", {"prefix": True}),
+    ("GemmaTokenizer", {"prefix": False, "add_bos": False}),
+  ],
+)
+def test_merged_pieces_come_back_byte_by_byte(tmp_path, name, options):
+  words = merged(True, chat_template=tiny_tokenizers.CHATML, **options)
+  hf_tokenizer.check(words)
+  hf_tokenizer.write(tmp_path, words)
+  again = tokenizer_folder.load(tmp_path)
+  assert again.content == words.content
+  assert again.spec() == words.spec() | {"pad_id": 0, "eos_ids": [2]}
+  assert again.prompt_start == words.prompt_start
+  settings = tiny_models.read_json(tmp_path / "tokenizer_config.json")
+  assert settings["tokenizer_class"] == name
 
 
 @pytest.mark.parametrize("byte_fallback", [False, True])
