@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from gkd.models import layers
 from gkd.models.attention import KeysValues
 from gkd.types import Array
+from gkd.types import UserError
 
 
 @flax.struct.dataclass
@@ -70,7 +71,11 @@ class DecoderOnly(nn.Module):
     deterministic: bool,
   ) -> Array:
     """States [B, T, D]; state t has seen the prompt and targets before t."""
-    assert segments is None, "packed"
+    if segments is not None:
+      raise UserError(
+        "a decoder-only model was given a packed batch; expected one prompt and"
+        " its target in a row; leave the segments out"
+      )
     inputs, input_mask = self._prompt(inputs, input_mask)
     num_fed = targets.shape[1] - 1
     states_BSD, _ = self.decoder(

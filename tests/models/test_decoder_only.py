@@ -21,6 +21,7 @@ from gkd.models.decoder_only import DecoderConfig
 from gkd.models.decoder_only import Gemma
 from gkd.models.decoder_only import RopeScaling
 from gkd.types import Model
+from gkd.types import Pair
 from gkd.types import UserError
 
 TINY = {
@@ -147,6 +148,13 @@ def test_a_target_changes_later_logits_alone_and_filler_none():
   after, _, _ = program(model)(params, other, mask, changed)
   np.testing.assert_array_equal(after[:, :3], before[:, :3])
   assert (np.abs(after - before)[:, 3:].max(axis=-1) > 1e-3).all()
+
+
+def test_a_packed_batch_is_refused():
+  model, params = build("llama3, bias, untied")
+  inputs, _, targets = batch()
+  with pytest.raises(UserError, match="a packed batch; expected one prompt"):
+    model.hidden(params, inputs, targets, segments=Pair(inputs, targets))
 
 
 def test_four_devices_equal_one():
