@@ -1,6 +1,9 @@
-"""`gkd list`: tasks, methods, divergences and model sizes by their names."""
+"""`gkd list`: tasks, methods, divergences, sizes and families of models."""
+
+import sys
 
 from gkd.config import configuration
+from gkd.models import registry
 from gkd.models import sizes
 from gkd.models.t5 import T5Config
 
@@ -10,6 +13,10 @@ def entries(kind: str) -> list[str]:
   if kind == "models":
     named = ((f"%{name}", T5Config.from_size(name)) for name in sizes.NAMES)
     rows = [(name, sizes.describe(config)) for name, config in named]
+    for family, kind in registry.with_sizes().items():
+      about, _, _ = sys.modules[kind.__module__].__doc__.partition("\n")
+      by = f"By a checkpoint, or the fields of {kind.__name__}."
+      rows.append((f"{{'family': {family!r}, …}}", f"{about} {by}"))
   else:
     folder = configuration.config_folder()
     files = sorted((folder / kind).glob("*.gin"))

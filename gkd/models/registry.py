@@ -168,14 +168,15 @@ def num_parameters(config: Any) -> int:
   return parameter_table.num_parameters(layout_of(config).parameters(config))
 
 
-def with_sizes() -> list[str]:
-  """Names of the families whose sizes a configuration may give."""
-  return [name for name, family in _FAMILIES.items() if family.layout]
+def with_sizes() -> dict[str, type]:
+  """{family: type of its configs}, where a configuration may give the sizes."""
+  known = _FAMILIES.items()
+  return {name: family.config_type for name, family in known if family.layout}
 
 
 def fields_with_sizes() -> list[str]:
   """Fields of the configs of these families, each once."""
-  types = [_FAMILIES[name].config_type for name in with_sizes()]
+  types = with_sizes().values()
   names = [f.name for kind in types for f in dataclasses.fields(kind)]
   return list(dict.fromkeys(names))
 
@@ -187,9 +188,9 @@ def macro_of(role: str, family: str) -> str:
     role: "student", "teacher" or another.
     family: its name, or that of the class of its configs.
   """
-  names = with_sizes()
-  types = [_FAMILIES[name].config_type.__qualname__ for name in names]
-  return f"{role.upper()}_MODEL" if family in names + types else role.upper()
+  known = with_sizes()
+  types = [kind.__qualname__ for kind in known.values()]
+  return f"{role.upper()}_MODEL" if family in [*known, *types] else role.upper()
 
 
 def config_of(family: str, fields: Mapping[str, Any]) -> Any:

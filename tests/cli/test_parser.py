@@ -5,6 +5,7 @@ import pytest
 from gkd.cli import main as command
 from gkd.cli import parser
 from gkd.config import configuration
+from gkd.models import registry
 from gkd.models import sizes
 from tests.cli.command_lines import error_of
 
@@ -86,12 +87,15 @@ def test_lists_are_complete(kind, capsys):
   lines = capsys.readouterr().out.splitlines()
   folder = configuration.config_folder()
   files = [path for path in folder.rglob("*") if path.parent.name == kind]
-  count = len(sizes.NAMES) if kind == "models" else 0
+  families = registry.with_sizes()
+  count = len(sizes.NAMES) + len(families) if kind == "models" else 0
   assert len(lines) == (count or len([f for f in files if f.suffix == ".gin"]))
   names = [line.split()[0] for line in lines]
   assert all((folder / name).is_file() for name in names) or kind == "models"
   assert all(len(line.split()) > 1 for line in lines)
   assert all(line.endswith(".") for line in lines) or kind == "models"
+  last = f"{{'family': '{[*families][-1]}"
+  assert lines[-1].startswith(last) or kind != "models"
 
 
 def test_the_effective_configuration_is_one_that_can_be_given(capsys, tmp_path):
