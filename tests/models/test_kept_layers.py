@@ -14,16 +14,12 @@ from gkd.models.decoder_only import Gemma
 from gkd.models.kept_layers import EveryKth
 from gkd.models.kept_layers import KeepLayers
 from gkd.types import UserError
+from tests import tiny
 
-CONFIG = t5.T5Config(
-  vocab_size=12,
-  emb_dim=8,
-  num_heads=2,
+CONFIG = dataclasses.replace(
+  tiny.STUDENT.config,
   num_encoder_layers=5,
   num_decoder_layers=4,
-  head_dim=4,
-  mlp_dim=6,
-  mlp_activations=("gelu", "linear"),
   dropout_rate=0.0,
 )
 

@@ -37,17 +37,7 @@ FLAN_SMALL = {
   "use_cache": True,
   "vocab_size": 32128,
 }
-SMALL = T5Config(
-  vocab_size=32128,
-  emb_dim=512,
-  num_heads=6,
-  num_encoder_layers=8,
-  num_decoder_layers=8,
-  head_dim=64,
-  mlp_dim=1024,
-  mlp_activations=("gelu", "linear"),
-  vocabulary_size=32100,
-)
+SMALL = T5Config.from_size("FLAN_T5_SMALL")
 
 
 def load(folder):
