@@ -26,7 +26,6 @@ from gkd.data.writer import write_rows
 from gkd.evaluation.evaluate import evaluate
 from gkd.models import registry
 from gkd.models import t5
-from gkd.models.decoder_only import DecoderConfig
 from gkd.sampling.strategies import BeamSearch
 from gkd.text.vocabulary import SentencePieceVocabulary
 from gkd.text.vocabulary import from_spec
@@ -184,15 +183,11 @@ def test_loaded_trained_sampled_evaluated_and_exported(
 def test_a_decoder_learns_from_a_t5_on_its_own_text_and_goes_on_exactly(
   tmp_path, cache, vocabulary, model, ids
 ):
-  config = DecoderConfig(
+  config = dataclasses.replace(
+    tiny.DECODER,
     vocab_size=vocabulary.size + 2,
     vocabulary_size=vocabulary.size,
-    emb_dim=16,
     num_layers=1,
-    num_heads=2,
-    num_kv_heads=1,
-    head_dim=8,
-    mlp_dim=32,
     **ids,
   )
   lm = registry.build(config)
@@ -225,16 +220,9 @@ def test_a_decoder_learns_from_a_t5_on_its_own_text_and_goes_on_exactly(
 
 
 def test_sizes_of_a_decoder_say_their_family(vocabulary, ids):
-  sizes = {
-    "family": "decoder_only",
-    "vocab_size": vocabulary.size,
-    "emb_dim": 8,
-    "num_layers": 1,
-    "num_heads": 2,
-    "num_kv_heads": 1,
-    "head_dim": 4,
-    "mlp_dim": 6,
-  }
+  names = ("emb_dim", "num_layers", "num_heads", "num_kv_heads", "head_dim")
+  sizes = {n: getattr(tiny.DECODER, n) for n in (*names, "mlp_dim")}
+  sizes |= {"family": "decoder_only", "vocab_size": vocabulary.size}
   spec = model_spec.t5(sizes, dtype="bfloat16")
   config = model_spec.build("student", spec, None, vocabulary).config
   assert (config.eos_ids, config.dtype) == (ids["eos_ids"], "bfloat16")

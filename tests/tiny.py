@@ -24,6 +24,7 @@ from gkd.evaluation.evaluation import Evaluation
 from gkd.losses import divergence
 from gkd.losses.objective import Distillation
 from gkd.models import t5
+from gkd.models.decoder_only import DecoderConfig
 from gkd.sampling.params import SamplingParams
 from gkd.text.chain_addition import CHARACTERS
 from gkd.text.chain_addition import ChainAddition
@@ -57,6 +58,16 @@ TEACHER = t5.encoder_decoder(
   dataclasses.replace(
     STUDENT.config, emb_dim=24, head_dim=12, mlp_dim=48, dropout_rate=0.0
   )
+)
+DECODER = DecoderConfig(
+  vocab_size=STUDENT.config.vocab_size,
+  vocabulary_size=VOCABULARY.size,
+  emb_dim=16,
+  num_layers=3,
+  num_heads=2,
+  num_kv_heads=1,
+  head_dim=8,
+  mlp_dim=32,
 )
 STEPS = 6
 CHAINS = ChainAddition(min_terms=2, max_terms=2, digits=2)

@@ -6,8 +6,8 @@ import pytest
 
 from gkd.checkpoints import expected_leaves
 from gkd.checkpoints.checkpoint import Leaf
-from gkd.models.decoder_only import DecoderConfig
 from gkd.types import UserError
+from tests import tiny
 from tests.checkpoints import tiny_models
 
 KERNEL = "encoder/layers_1/mlp/wo/kernel"
@@ -53,16 +53,8 @@ def test_all_that_is_wrong_is_in_one_line():
 
 
 def test_a_decoder_is_named_as_one():
-  config = DecoderConfig(
-    vocab_size=12,
-    emb_dim=8,
-    num_layers=1,
-    num_heads=2,
-    num_kv_heads=1,
-    head_dim=4,
-    mlp_dim=6,
-  )
-  leaves = {"decoder/decoder_norm/scale": leaf(8), "b": leaf(1)}
+  config = dataclasses.replace(tiny.DECODER, num_layers=1)
+  leaves = {"decoder/decoder_norm/scale": leaf(16), "b": leaf(1)}
   with pytest.raises(
     UserError, match=r"is not the decoder-only model that .* 11 missing"
   ):

@@ -12,7 +12,6 @@ from gkd.checkpoints.native import native_checkpoint
 from gkd.cli import main as command
 from gkd.data.cache import TokenCache
 from gkd.models import registry
-from gkd.models.decoder_only import DecoderConfig
 from tests import second_family
 from tests import tiny
 from tests.checkpoints.tiny_models import save_params
@@ -77,15 +76,7 @@ def test_it_is_trained_taught_evaluated_and_sampled_from(
 
 
 def test_a_decoder_teaches_some_of_its_own_layers(data, tmp_path):
-  config = DecoderConfig(
-    vocab_size=18,
-    emb_dim=8,
-    num_layers=3,
-    num_heads=2,
-    num_kv_heads=1,
-    head_dim=4,
-    mlp_dim=8,
-  )
+  config = tiny.DECODER
   params = tiny.parameters(registry.build(config), 0)
   about = native_checkpoint.description(config)
   save_params(tmp_path / "teacher", params, about)

@@ -1,5 +1,6 @@
 """The real model's file and prompts; its teacher's answers with a tiny one."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -16,7 +17,6 @@ from gkd.data.cache import TokenCache
 from gkd.experiments.grid import jobs
 from gkd.experiments.real import prepare
 from gkd.experiments.teacher_hacking import oracle
-from gkd.models.decoder_only import DecoderConfig
 from gkd.models.decoder_only import decoder_only
 from gkd.text.bpe import BPEVocabulary
 from gkd.types import UserError
@@ -108,14 +108,10 @@ def test_greedy_answers_of_the_teacher_are_their_own_references(
   vocabulary = BPEVocabulary(
     content, [318], 316, chat_template=tiny_tokenizers.CHATML
   )
-  config = DecoderConfig(
+  config = dataclasses.replace(
+    tiny.DECODER,
     vocab_size=vocabulary.size,
-    emb_dim=16,
-    num_layers=3,
-    num_heads=2,
-    num_kv_heads=1,
-    head_dim=8,
-    mlp_dim=16,
+    vocabulary_size=vocabulary.size,
     eos_ids=vocabulary.eos_ids,
     pad_id=vocabulary.pad_id,
   )

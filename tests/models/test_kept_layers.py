@@ -9,7 +9,6 @@ import pytest
 from gkd import trees
 from gkd.models import kept_layers
 from gkd.models import t5
-from gkd.models.decoder_only import DecoderConfig
 from gkd.models.decoder_only import Gemma
 from gkd.models.kept_layers import EveryKth
 from gkd.models.kept_layers import KeepLayers
@@ -116,14 +115,9 @@ def test_layers_that_are_not_there_are_refused(make, message):
     kept_layers.pick(CONFIG, {}, make())
 
 
-GEMMA = DecoderConfig(
-  vocab_size=12,
-  emb_dim=8,
+GEMMA = dataclasses.replace(
+  tiny.DECODER,
   num_layers=6,
-  num_heads=2,
-  num_kv_heads=1,
-  head_dim=4,
-  mlp_dim=6,
   gemma=Gemma(
     post_norms=False,
     embedding_scale=1.0,
