@@ -101,9 +101,15 @@ def make_cache(
 ):
   made = []
   for problem in chains.problems(split, rows):
+    begun = (
+      (vocabulary.prompt_start, problem.inputs),
+      (vocabulary.target_start, problem.targets),
+    )
     ids = [
-      np.asarray([*vocabulary.encode(text), 1], np.int32)
-      for text in (problem.inputs, problem.targets)
+      np.asarray(
+        [*start, *vocabulary.encode(text), vocabulary.eos_ids[0]], np.int32
+      )
+      for start, text in begun
     ]
     has_target = targets and len(made) >= num_prompts
     target = ids[1] if has_target else ids[1][:0]

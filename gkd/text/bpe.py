@@ -27,6 +27,8 @@ class BPEVocabulary:
     control_ids: the special tokens of the file; none is part of an answer.
     prompt_start: ids that the file puts before a text, such as Llama's BOS.
     ends_prompts: whether the file puts an end of sequence behind a text.
+    target_start: `prompt_start` of a file that also ends texts (CodeT5): its
+      models begin each answer so, and these ids are no control ids.
     chat_template: of the model, only ever searched, see `chat_formats`.
   """
 
@@ -58,8 +60,6 @@ class BPEVocabulary:
         )
     unknown = self._tokenizer.model.unk_token
     self.unk_id = unknown and self.id_of(unknown)
-    added = self._tokenizer.get_added_tokens_decoder()
-    self.control_ids = tuple(i for i, t in sorted(added.items()) if t.special)
     whole, text = self._tokenizer.encode("a").ids, self.encode("a")
     if not text:
       raise UserError(
@@ -69,6 +69,11 @@ class BPEVocabulary:
     first = whole.index(text[0])
     self.prompt_start = tuple(whole[:first])
     self.ends_prompts = len(whole) > first + len(text)
+    self.target_start = self.prompt_start if self.ends_prompts else ()
+    added = sorted(self._tokenizer.get_added_tokens_decoder().items())
+    self.control_ids = tuple(
+      i for i, token in added if token.special and i not in self.target_start
+    )
 
   def describe(self) -> str:
     return f"byte-pair encoding {self.sha256[:12]}, {self.size} ids"
@@ -82,7 +87,8 @@ class BPEVocabulary:
     return [self.encode(text) for text in texts]
 
   def decode(self, ids: Iterable[int]) -> str:
-    return self.decode_prompt(until_eos(ids, self.eos_ids))
+    kept = until_eos(ids, self.eos_ids)
+    return self.decode_prompt(i for i in kept if i not in self.target_start)
 
   def decode_prompt(self, ids: Iterable[int]) -> str:
     """The whole text, special tokens included: turns of a chat end inside."""

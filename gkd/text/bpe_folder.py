@@ -1,7 +1,8 @@
 """The tokenizer of a Llama, Qwen, SmolLM or Gemma folder of Hugging Face.
 
 Its tokenizer.json or, where there is none, the tokenizer.model of Gemma and
-Llama 2; `tokenizer_folder` reads the settings beside it.
+Llama 2 or the vocab.json of CodeT5; `tokenizer_folder` reads the settings
+beside it.
 """
 
 from collections.abc import Mapping
@@ -10,11 +11,14 @@ from typing import Any
 
 from gkd.errors import UserError
 from gkd.text import chat_formats
+from gkd.text import roberta_files
 from gkd.text.bpe import BPEVocabulary
 from gkd.text.vocabulary import BEGINNING_FILE as SENTENCEPIECE_FILE
 from gkd.text.vocabulary import SentencePieceVocabulary
 from gkd.text.vocabulary import content_of
 
+# Where there is no tokenizer.json.
+OTHER_FILES = (SENTENCEPIECE_FILE, roberta_files.VOCAB_FILE)
 _TEMPLATE_FILE = "chat_template.jinja"
 
 
@@ -23,22 +27,29 @@ def load(
   settings: Mapping[str, Any],
   special: Mapping[str, str],
   model_ids: Mapping[str, Any],
+  added: Mapping[str, int],
 ) -> BPEVocabulary | SentencePieceVocabulary:
-  """The vocabulary of a file, tokenizer.json or tokenizer.model.
+  """The vocabulary of tokenizer.json or one of `OTHER_FILES`.
 
   Args:
     file: its path.
     settings: of tokenizer_config.json.
     special: {"eos": token, "pad": token}, empty where there is none.
     model_ids: `eos_token_id` and `pad_token_id` of the model, where it has any.
+    added: {token: id} of added_tokens.json.
   """
   template = _template(file.parent, settings)
   if file.name == SENTENCEPIECE_FILE:
     vocabulary = SentencePieceVocabulary(file)
     known = list(vocabulary.eos_ids)
   else:
-    # Its own ids are not known yet: any of them opens it.
     content = content_of(file)
+    if file.name == roberta_files.VOCAB_FILE:
+      merges = content_of(file.parent / roberta_files.MERGES_FILE)
+      content = roberta_files.tokenizer_json(
+        content, merges, settings, added, file
+      )
+    # Its own ids are not known yet: any of them opens it.
     vocabulary, known = BPEVocabulary(content, [0], file=file), []
   if special["eos"]:
     known = [_id_of(vocabulary, special["eos"], file)]

@@ -32,7 +32,7 @@ class ByteVocabulary:
   eos_ids = (EOS_ID,)
   unk_id = UNK_ID
   control_ids = (PAD_ID,)
-  prompt_start = ()
+  prompt_start = target_start = ()
   ends_prompts = True
   chat_template = None
 
@@ -85,7 +85,7 @@ class CharacterVocabulary:
   eos_ids = (EOS_ID,)
   unk_id = UNK_ID
   control_ids = (PAD_ID,)
-  prompt_start = ()
+  prompt_start = target_start = ()
   ends_prompts = True
   chat_template = None
   extra_ids = 0

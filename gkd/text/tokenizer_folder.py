@@ -77,7 +77,7 @@ def load(folder: str | os.PathLike) -> Vocabulary | None:
 def _of_transformers(folder: Path) -> Vocabulary | None:
   """The tokenizer that transformers saved, or that it opens."""
   settings = _settings(folder)
-  outside = list(_read_json(folder / _ADDED_FILE, {}))  # {token: id}
+  outside = _read_json(folder / _ADDED_FILE, {})  # {token: id}
   added = [*_added(settings), *outside]
   special = {
     name: _text(settings.get(f"{name}_token")) for name in (*_SPECIAL, *_OTHERS)
@@ -92,13 +92,13 @@ def _of_transformers(folder: Path) -> Vocabulary | None:
   fast = _read_json(tokenizer, _JSON_TYPES)
   # A link to nowhere is there: a damaged tokenizer is not taken for none.
   if not os.path.lexists(model):
-    file = tokenizer
-    if not os.path.lexists(tokenizer):
-      file = folder / bpe_folder.SENTENCEPIECE_FILE
+    paths = (tokenizer, *(folder / name for name in bpe_folder.OTHER_FILES))
+    if (file := next(filter(os.path.lexists, paths), None)) is None:
+      return None
     if (fast.get("model") or {}).get("type") == "BPE" or file != tokenizer:
-      if not os.path.lexists(file):
-        return None
-      vocabulary = bpe_folder.load(file, settings, special, model_ids(folder))
+      vocabulary = bpe_folder.load(
+        file, settings, special, model_ids(folder), outside
+      )
       lost = sorted({t for t in added if t and vocabulary.id_of(t) is None})
       if lost:
         raise UserError(
@@ -149,7 +149,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         f"{folder / CONFIG_FILE} has {key} {ours!r}, but {_SPECIAL_FILE} beside"
         f" it {theirs!r}; correct the one that is not of this model"
       )
-    settings[key] = ours or theirs
+    settings[key] = settings.get(key) or older.get(key)
   if not settings.get("tokenizer_class"):
     model = _read_json(folder / MODEL_FILE, _CONFIG_TYPES)
     settings["tokenizer_class"] = model.get("tokenizer_class")
@@ -224,7 +224,10 @@ def max_length(folder: str | os.PathLike) -> int | None:
 
 
 def _extra_ids(
-  folder: Path, settings: Mapping[str, Any], outside: list[str], default: int
+  folder: Path,
+  settings: Mapping[str, Any],
+  outside: Iterable[str],
+  default: int,
 ) -> int:
   """As many as are listed: transformers adds no others to a list of them.
 

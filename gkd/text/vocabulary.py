@@ -4,8 +4,8 @@ Each has a `pad_id` and `eos_ids`, of which the first is the one that is
 appended to a text. `encode` adds no end of sequence; `decode` stops at the
 first one. `control_ids` are never generated unless they end a text; a prompt
 begins with `prompt_start` and ends with an EOS if `ends_prompts`, see
-`chat_formats.encode_prompts`. `gkd.tasks.features` gives the seqio twin of each
-class.
+`chat_formats.encode_prompts`, a target begins with `target_start`.
+`gkd.tasks.features` gives the seqio twin of each class.
 
   vocabulary = load("spiece.model", extra_ids=100)
   spec = vocabulary.save("cache/")     # JSON; copies the model file
@@ -73,6 +73,7 @@ class SentencePieceVocabulary:
   """
 
   kind = "sentencepiece"
+  target_start = ()
 
   def __init__(
     self,

@@ -142,7 +142,7 @@ def _tokenised(
 ) -> list[dict[str, Any]]:
   """The examples as seqio's `tokenize` and `append_eos` would leave them.
 
-  Prompts also have what the vocabulary and the frame put around them.
+  They also have what the vocabulary and the frame put around them.
   """
   vocabulary, add_eos = recipe.vocabulary, recipe.add_eos
   tokenised = [{k: _as_tensor(v) for k, v in e.items()} for e in examples]
@@ -153,8 +153,9 @@ def _tokenised(
         vocabulary, texts, recipe.frame, add_eos[name]
       )
     else:
-      end = [vocabulary.eos_ids[0]] * add_eos[name]
-      batch = [ids + end for ids in vocabulary.encode_batch(texts)]
+      start, end = vocabulary.target_start, [vocabulary.eos_ids[0]]
+      end *= add_eos[name]
+      batch = [[*start, *ids, *end] for ids in vocabulary.encode_batch(texts)]
     for example, ids in zip(tokenised, batch, strict=True):
       example[f"{name}_pretokenized"] = example[name]
       example[name] = np.array(ids, np.int32)
@@ -188,7 +189,8 @@ def _row(example, recipe, postprocess, counts) -> cache.Row:
   vocabulary, tokens = recipe.vocabulary, {}
   for name in cache_info.FEATURES:
     ids = np.asarray(example.get(name, ()), np.int32)
-    if name == "targets" and len(ids) == 1 and ids[0] in vocabulary.eos_ids:
+    is_short = ids.size == 1 + len(vocabulary.target_start)
+    if name == "targets" and is_short and ids[-1] in vocabulary.eos_ids:
       ids = ids[:0]  # training on an EOS alone would teach silence
     kept = recipe.kept if name == "inputs" else 0
     if not kept and ids.size and ids[-1] in vocabulary.eos_ids:
