@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from gkd import trees
+from gkd.checkpoints import source
 from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.native import run_folder
@@ -21,17 +22,27 @@ from gkd.data import shards
 from gkd.data.cache import TokenCache
 from gkd.data.writer import CacheWriter
 from gkd.errors import UserError
+from gkd.text import chat_formats
 from gkd.text import tokenizer_folder
+from gkd.text.bpe import BPEVocabulary
 from gkd.text.sentencepiece_training import train_sentencepiece
 from gkd.text.vocabulary import CharacterVocabulary
 from gkd.text.vocabulary import SentencePieceVocabulary
 from tests import tiny
+from tests import tiny_tokenizers
+from tests.checkpoints import tiny_decoders
+from tests.checkpoints import tiny_gguf
 from tests.checkpoints import tiny_models
 
-KINDS = ("run", "model", "t5x", "t5x_orbax", "hf", "hf_sharded", "bin", "cache")
+KINDS = (
+  *("run", "model", "t5x", "t5x_orbax", "hf", "hf_sharded", "bin", "cache"),
+  *("hf_decoder", "gguf"),
+)
 # Formats in which every byte that matters has a checksum.
 CHECKED = ("run", "model", "cache")
 _GOLDEN = Path(__file__).parents[1] / "golden" / "t5x" / "t5_1_1_tiny"
+_GGUF = "model.gguf"
+_TEXT = "weights of 12 apples, é"
 _CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyz+=.,;:!?-"
 
 
@@ -63,6 +74,7 @@ def make(root: Path) -> None:
     tar.extractall(root / "made", filter="data")
   (root / "made" / "checkpoint_10").rename(root / "t5x_orbax")
   _make_run(root / "run")
+  _make_decoders(root)
   (root / "cache" / "toy").mkdir(parents=True)
   tiny.make_cache(
     root / "cache" / "toy" / "train-0", vocabulary=vocabulary, rows=8
@@ -90,6 +102,24 @@ def _make_run(folder: Path) -> None:
   run_folder.write_description(folder, about | description)
 
 
+def _make_decoders(root: Path) -> None:
+  """A folder with a chat template, and a GGUF file of the same kind."""
+  content = tiny_tokenizers.bpe_json()
+  vocabulary = BPEVocabulary(
+    content, [318, 316], chat_template=tiny_tokenizers.CHATML
+  )
+  (root / "gguf").mkdir()
+  metadata = tiny_tokenizers.gguf_metadata(content, "smollm")
+  table = np.random.RandomState(0).normal(size=(321, 32)).astype(np.float32)
+  tensors = tiny_decoders.arrays("qwen3") | {"model.embed_tokens.weight": table}
+  file = tiny_gguf.make_file(
+    root / "gguf" / _GGUF, "qwen3", tiny_gguf.Q8_0, tensors, **metadata
+  )
+  (root / "hf_decoder").mkdir()
+  checkpoint = source.open_checkpoint(file)
+  hf_folder.write(root / "hf_decoder", checkpoint, vocabulary=vocabulary)
+
+
 def expected(kind: str, values: dict[str, str]) -> set[str]:
   """Digests of sound values: of a run also those of the step before."""
   return set(values[kind].split())
@@ -103,7 +133,7 @@ def read(kind: str, folder: Path, scratch: Path) -> str:
   """
   if kind == "cache":
     return _read_cache(folder)
-  _refusing(tokenizer_folder.load, folder)
+  _refusing(_tokenise, folder / _GGUF if kind == "gguf" else folder)
   digests = [_converted(kind, folder, scratch / "out")]
   if kind == "run" and scratch.name == "sound":
     shutil.rmtree(scratch / "out")
@@ -112,11 +142,20 @@ def read(kind: str, folder: Path, scratch: Path) -> str:
   return " ".join(digests)
 
 
+def _tokenise(path: Path) -> None:
+  vocabulary = tokenizer_folder.load(path)
+  if vocabulary is not None:
+    frame = chat_formats.find(vocabulary)
+    chat_formats.encode_prompts(vocabulary, [_TEXT], frame)
+    vocabulary.decode(vocabulary.encode(_TEXT))
+
+
 def _converted(kind: str, folder: Path, out: Path) -> str:
   """sha256 of the parameters, by the command."""
-  keeps = kind in ("hf", "hf_sharded", "bin")
+  keeps = kind in ("hf", "hf_sharded", "bin", "hf_decoder", "gguf")
+  path = folder / _GGUF if kind == "gguf" else folder
   flags = ["--to=hf", *(() if keeps else ("--tokenizer=none",))]
-  _command("convert", str(folder), str(out), *flags)
+  _command("convert", str(path), str(out), *flags)
   content = (out / "model.safetensors").read_bytes()
   return hashlib.sha256(content).hexdigest()
 
