@@ -11,6 +11,7 @@ import json
 import math
 import os
 from pathlib import Path
+import re
 import reprlib
 import stat
 import threading
@@ -21,6 +22,8 @@ from gkd.errors import UserError
 # Of an index, a description or a list of hashes: ten times the largest known.
 MAX_JSON_BYTES = 16 << 20
 _MARKED_BYTES = 4096
+# Half a character as JSON may have it; alone it is no text.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 Types = Mapping[Any, Any]  # see `check_types`
 _JSON_TYPES = {
   bool: "true or false",
@@ -103,10 +106,14 @@ def read_json(
     max_bytes: of the file.
 
   Raises:
-    UserError: unreadable, no object, or a field of another type.
+    UserError: unreadable, no object, a text with half a character, or a field
+      of another type.
   """
   try:
-    content = json.loads(read_bytes(path, max_bytes).decode("utf-8"))
+    text = read_bytes(path, max_bytes).decode("utf-8")
+    content = json.loads(text)
+    if _SURROGATE.search(text):
+      json.dumps(content, ensure_ascii=False).encode("utf-8")
   except OSError as error:
     raise UserError(
       f"{path} cannot be read ({error.strerror}); {remedy}"

@@ -84,6 +84,7 @@ def test_the_name_on_the_way_is_the_process_own(tmp_path, monkeypatch):
   ("content", "told"),
   [
     ('{"n": ', r"a\.json is not JSON \(.*\); restore it"),
+    ('{"n": 3, "x": "\\ud800"}', "a.json is not JSON .*surrogates not allowed"),
     ("[1]", r"a\.json is not a JSON object; restore it"),
     ('{"n": true}', "has n True; expected a whole number; restore it"),
     ('{"n": 1.5}', "has n 1.5; expected a whole number; restore it"),

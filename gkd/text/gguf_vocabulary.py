@@ -20,6 +20,8 @@ from gkd.text.bpe import BPEVocabulary
 from gkd.text.vocabulary import SentencePieceVocabulary
 
 _PREFIX = "tokenizer.ggml."
+# What fields of other types, lengths and ranges make Python raise.
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 # Types of tokens.
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
 # Those of Llama 3 and Qwen as their tokenizer.json has them; llama.cpp's say
@@ -91,7 +93,7 @@ def from_metadata(
       return SentencePieceVocabulary(bpe_folder.SENTENCEPIECE_FILE, **options)
   except UserError:
     raise
-  except (AttributeError, LookupError, TypeError, ValueError) as error:
+  except _DAMAGE as error:
     raise UserError(
       f"{path} has no whole vocabulary ({type(error).__name__}: {error});"
       " download it again, or give another file of the model"

@@ -240,7 +240,13 @@ def test_a_prompt_begins_as_the_gguf_says(name, told, expected):
     ),
     ({"model": "bert"}, "of the kind 'bert'; expected 'gpt2' or 'llama'"),
     ({"merges": ["a"]}, "cannot be read"),
+    # The library panics.
+    ({"tokens": "yarn", "token_type": [1] * 4}, "cannot be read .range end"),
     ({"token_type": []}, "no whole vocabulary"),
+    (
+      {"model": "llama", "scores": [0.0] * 321, "add_space_prefix": 2**64 - 1},
+      "no whole vocabulary .OverflowError",
+    ),
     ({"eos_token_id": 400}, "has 320 ids, but padding is 400"),
   ],
 )
@@ -249,6 +255,13 @@ def test_an_unknown_or_broken_vocabulary_is_refused(change, message):
   with pytest.raises(UserError, match=message):
     gguf_vocabulary.from_metadata(metadata, "x.gguf")
   assert gguf_vocabulary.from_metadata({}, "x.gguf") is None
+
+
+def test_a_prefix_at_which_the_library_ends_the_process_is_refused():
+  settings = json.loads(CONTENT)
+  settings["model"]["continuing_subword_prefix"] = "\0"
+  with pytest.raises(UserError, match="it has a continuing_subword_prefix"):
+    BPEVocabulary(json.dumps(settings).encode(), [TURN_END])
 
 
 @pytest.fixture(scope="module")
