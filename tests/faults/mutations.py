@@ -9,6 +9,8 @@ import random
 import re
 from typing import Any
 
+import gguf
+
 from gkd.checkpoints import checksums
 from tests.faults import sound_files
 
@@ -76,7 +78,8 @@ def _drawn(case: str, folder_of):
 
   file = rng.choice(sorted(groups[name], key=order))
   is_json = _json(folder / file) is not None
-  mutation = rng.choice([*_ANY, *(_OF_JSON * 3 if is_json else ())])
+  of_kind = _OF_JSON * 3 if is_json else [gguf_field] * 12 * (kind == "gguf")
+  mutation = rng.choice([*_ANY, *of_kind])
   return kind, file, mutation, rng
 
 
@@ -213,6 +216,18 @@ def _places(content: Any) -> list[tuple[Any, Any]]:
       if isinstance(node[key], dict | list):
         waiting.append(node[key])
   return places or [({"": 0}, "")]
+
+
+def gguf_field(file: Path, rng: random.Random) -> None:
+  """Another number: a value, a length or a type in the metadata."""
+  fields = [*gguf.GGUFReader(file, "r+").fields.values()]
+  part = rng.choice(rng.choice(fields).parts)
+  if part.dtype.kind == "f":
+    part[:1] = rng.choice([0, -1, float("nan"), float("inf")])
+  elif part.size:
+    most = (1 << 8 * part.itemsize) - 1
+    bits = part.view(f"u{part.itemsize}")
+    bits[rng.randrange(part.size)] = rng.choice([0, 1, 8, most >> 1, most])
 
 
 _ANY = (
