@@ -39,6 +39,7 @@ RENAMED_FIELDS: dict[str, str] = {"row": "example_id"}
 # What depends on the machine's load, not on the computation; fields that came
 # after the commit that is compared with.
 LEFT_OUT = ("time/", "compile/", "memory/", "token_log_probs")
+LEFT_OUT_ENDS = ("_se", "/agreement_on_own_text", "/agreement_on_teacher_text")
 _KILL_STEP = 20
 
 
@@ -232,7 +233,7 @@ def _results(line: Mapping[str, Any]) -> dict[str, Any]:
   return {
     RENAMED_FIELDS.get(name, name): value
     for name, value in line.items()
-    if not name.startswith(LEFT_OUT) and not name.endswith("_se")
+    if not name.startswith(LEFT_OUT) and not name.endswith(LEFT_OUT_ENDS)
   }
 
 
