@@ -65,5 +65,6 @@ def sample(folders: Folders) -> str:
   )
   print(result.describe())
   print(f"train on them with --gin.TRAIN_CACHE={result.path}")
-  print(f"as text for another tokenizer: gkd cache export {result.path}")
+  export = f"gkd cache export {result.path} --output=FILE.jsonl"
+  print(f"for a student of another tokenizer take their text: {export}")
   return result.path
