@@ -151,7 +151,8 @@ def pick_layers(
   """
   if registry.layout_of(checkpoint.config) is None:
     raise UserError(
-      f"{choice.macro} is for T5 and decoder-only models; {checkpoint.path} is"
+      f"{choice.macro} is for T5, T5Gemma and decoder-only models;"
+      f" {checkpoint.path} is"
       f" of the family {checkpoint.family!r}; leave it out"
     )
   config, leaves = kept_layers.pick(

@@ -108,13 +108,15 @@ def normalize(config: Any) -> None:
     object.__setattr__(config, name, value)
 
 
-def check(config: Any, sizes: Sequence[str], epsilon: str) -> None:
+def check(
+  config: Any, sizes: Sequence[str], epsilon: str | None = None
+) -> None:
   """Refuses values of the fields that all families have.
 
   Args:
     config: normalized.
     sizes: names of fields that hold positive integers.
-    epsilon: name of the field that norms add.
+    epsilon: name of the field that norms add, unless it is of a part.
 
   Raises:
     UserError: at the first field that makes no model.
@@ -145,12 +147,13 @@ def check(config: Any, sizes: Sequence[str], epsilon: str) -> None:
     lambda x: 0 <= x < 1,
     "a number from 0 up to, but not, 1",
   )
-  check_number(
-    f"{kind}.{epsilon}",
-    getattr(config, epsilon),
-    lambda x: 0 < x < 1,
-    "a number between 0 and 1, say 1e-6",
-  )
+  if epsilon is not None:
+    check_number(
+      f"{kind}.{epsilon}",
+      getattr(config, epsilon),
+      lambda x: 0 < x < 1,
+      "a number between 0 and 1, say 1e-6",
+    )
   if config.vocabulary_size > rows:
     raise error(
       config, "vocabulary_size", f"at most vocab_size={rows}; raise vocab_size"

@@ -42,7 +42,7 @@ class DecoderOnly(nn.Module):
   Attributes:
     config: with vocab_size, emb_dim, logits_via_embedding, dtype, and as
       `first_id` what a text without a prompt begins with.
-    stack: the layers of a config, called as `decoder_stack.Decoder` is; has
+    stack: the layers of a config, called as `decoder_stack.Stack` is; has
       `logits_dense` where the head is not the embedding.
   """
 

@@ -70,6 +70,7 @@ class Gemma:
     global_every: layer i is global where i + 1 is a multiple of it; all others
       are local.
     local_rope_theta: theta of local layers, whose rotations are not scaled.
+    attention_cap: soft cap of the scores of attention; None for none.
   """
 
   post_norms: bool
@@ -79,6 +80,7 @@ class Gemma:
   sliding_window: int
   global_every: int
   local_rope_theta: float
+  attention_cap: float | None = None
 
   def is_local(self, layer: int) -> bool:
     return (layer + 1) % self.global_every > 0
@@ -159,7 +161,7 @@ def decoder_only(config: DecoderConfig) -> LanguageModel:
   Packed batches are not supported.
   """
   return flax_model.language_model(
-    decoder_network.DecoderOnly(config, decoder_stack.Decoder),
+    decoder_network.DecoderOnly(config, decoder_stack.Stack),
     decoder_params.table(config),
     start_id=config.first_id,
     pad_id=None,

@@ -45,9 +45,9 @@ _MLP = {
 def table(config: Any) -> dict[str, Parameter]:
   """{name: parameter} of a `decoder_only.DecoderConfig`, sorted."""
   rows = dict(_outside(config))
-  layer = dict(_layer(config))
+  inside = dict(layer(config))
   for i in range(config.num_layers):
-    for name, row in layer.items():
+    for name, row in inside.items():
       rows[f"decoder/layers_{i}/{name}"] = row._replace(
         hf_name=f"model.layers.{i}.{row.hf_name}",
         gguf_name=f"blk.{i}.{row.gguf_name}",
@@ -66,7 +66,17 @@ def with_layers(config: Any, kept: Mapping[str, Sequence[int]]) -> Any:
   Raises:
     UserError: a local layer of Gemma would become a global one, or conversely.
   """
-  layers, gemma = kept["decoder"], config.gemma
+  check_places(config.gemma, kept["decoder"])
+  return dataclasses.replace(config, num_layers=len(kept["decoder"]))
+
+
+def check_places(gemma: Any, layers: Sequence[int]) -> None:
+  """Raises a UserError unless local layers stay local and global ones global.
+
+  Args:
+    gemma: a `decoder_only.Gemma`, or None.
+    layers: that are kept.
+  """
   for new, old in enumerate(layers):
     if gemma and gemma.is_local(new) != gemma.is_local(old):
       raise UserError(
@@ -75,27 +85,9 @@ def with_layers(config: Any, kept: Mapping[str, Sequence[int]]) -> Any:
         f" leave out {gemma.global_every} layers at a time, such as"
         f" range(0,{gemma.global_every})"
       )
-  return dataclasses.replace(config, num_layers=len(layers))
 
 
-def _outside(config: Any) -> Iterator[tuple[str, Parameter]]:
-  """The parameters outside the layers."""
-  shape, axes = (config.vocab_size, config.emb_dim), ("vocab", "embed")
-  yield (
-    EMBEDDING,
-    Parameter(
-      shape, axes, "model.embed_tokens.weight", False, "token_embd.weight"
-    ),
-  )
-  yield (
-    "decoder/decoder_norm/scale",
-    _vector(config.emb_dim, "embed", "model.norm", "output_norm"),
-  )
-  if not config.logits_via_embedding:
-    yield HEAD, _kernel(shape[::-1], axes[::-1], "lm_head", "output")
-
-
-def _layer(config: Any) -> Iterator[tuple[str, Parameter]]:
+def layer(config: Any) -> Iterator[tuple[str, Parameter]]:
   """Those of a layer, with the names that other formats have inside it."""
   width, head_dim = config.emb_dim, config.head_dim
   joined = config.num_heads * head_dim
@@ -132,6 +124,23 @@ def _layer(config: Any) -> Iterator[tuple[str, Parameter]]:
   norms = _NORMS_AROUND if has_norms_around else _NORMS
   for name, others in norms.items():
     yield f"{name}/scale", _vector(width, "embed", *others)
+
+
+def _outside(config: Any) -> Iterator[tuple[str, Parameter]]:
+  """The parameters outside the layers."""
+  shape, axes = (config.vocab_size, config.emb_dim), ("vocab", "embed")
+  yield (
+    EMBEDDING,
+    Parameter(
+      shape, axes, "model.embed_tokens.weight", False, "token_embd.weight"
+    ),
+  )
+  yield (
+    "decoder/decoder_norm/scale",
+    _vector(config.emb_dim, "embed", "model.norm", "output_norm"),
+  )
+  if not config.logits_via_embedding:
+    yield HEAD, _kernel(shape[::-1], axes[::-1], "lm_head", "output")
 
 
 def _kernel(shape, axes, hf_name: str, gguf_name: str) -> Parameter:

@@ -1,4 +1,4 @@
-"""The layers of decoder-only models, and their attention.
+"""The layers of decoder-only models and of T5Gemma, and their attention.
 
 The same layers serve training, where keys and values come from the sequence
 itself, and decoding, where they come from a cache.
@@ -13,22 +13,35 @@ import jax.numpy as jnp
 
 from gkd.models import layers
 from gkd.models import rotary
+from gkd.models.attention import MASKED_SCORE
 from gkd.models.attention import KeysValues
 from gkd.types import Array
 
 
-class Decoder(nn.Module):
-  """The layers; owns the last norm and the head."""
+class Stack(nn.Module):
+  """The layers; owns the last norm and the head of an untied model.
 
-  config: Any
+  That of a decoder-only model, or one of the two of a T5Gemma: an encoder has a
+  mask that is not causal, a decoder also attends to the encoder's output.
+  """
+
+  config: Any  # decoder_only.DecoderConfig
+  reads_memory: bool = False
 
   def setup(self):
     c = self.config
-    self.layers = [_Layer(c) for _ in range(c.num_layers)]
-    self.decoder_norm = _norm(c)
+    self.layers = [_Layer(c, self.reads_memory) for _ in range(c.num_layers)]
+    setattr(self, f"{self.name}_norm", _norm(c))
     self.dropout = layers.dropout(c.dropout_rate)
     if not c.logits_via_embedding:
       self.logits_dense = layers.Dense(c.vocab_size, jnp.float32)
+
+  def memory(self, encoded: Array) -> tuple[KeysValues, ...]:
+    """Keys and values of an encoder's output [B, I, D] for every layer."""
+    return tuple(
+      layer.encoder_decoder_attention.keys_values(encoded)
+      for layer in self.layers
+    )
 
   def __call__(
     self,
@@ -39,6 +52,8 @@ class Decoder(nn.Module):
     *,
     past: Sequence[KeysValues] | None = None,
     index: Array | None = None,
+    memory: Sequence[KeysValues] | None = None,
+    memory_mask: Array | None = None,
   ) -> tuple[Array, tuple[KeysValues, ...]]:
     """Token vectors -> states [B, T, D], and what was attended to.
 
@@ -50,11 +65,13 @@ class Decoder(nn.Module):
       deterministic: True switches dropout off.
       past: per layer, keys and values of the slots so far.
       index: see above.
+      memory: per layer, keys and values of an encoder's output.
+      memory_mask: [B, 1, 1, I] bool of it.
     """
     c, own = self.config, positions
     if past is not None:
       own = jax.lax.dynamic_slice_in_dim(positions, index, 1, axis=1)
-    distance_BTS = own[:, :, None] - positions[:, None, :]
+    distance_BTS = jnp.abs(own[:, :, None] - positions[:, None, :])
 
     def near(window):
       if window is None:
@@ -77,14 +94,18 @@ class Decoder(nn.Module):
         deterministic,
         None if past is None else past[i],
         index,
+        None if memory is None else memory[i],
+        memory_mask,
       )
       attended.append(keys_values)
-    x_BTD = self.dropout(self.decoder_norm(x_BTD), deterministic)
+    last_norm = getattr(self, f"{self.name}_norm")
+    x_BTD = self.dropout(last_norm(x_BTD), deterministic)
     return x_BTD, tuple(attended)
 
 
 class _Layer(nn.Module):
   config: Any
+  reads_memory: bool
 
   def setup(self):
     c = self.config
@@ -95,19 +116,44 @@ class _Layer(nn.Module):
       c.emb_dim, c.mlp_dim, c.mlp_activations, c.dropout_rate, c.dtype
     )
     self.dropout = layers.dropout(c.dropout_rate)
+    if self.reads_memory:
+      self.pre_cross_attention_norm = _norm(c)
+      self.encoder_decoder_attention = _GroupedAttention(c)
     if _has_post_norms(c):
       self.post_self_attention_norm = _norm(c)
       self.post_mlp_norm = _norm(c)
+      if self.reads_memory:
+        self.post_cross_attention_norm = _norm(c)
 
-  def __call__(self, x_BTD, mask, angles, deterministic, past, index):
-    h_BTD, own = self.self_attention(
-      self.pre_self_attention_norm(x_BTD), mask, angles, past, index
-    )
-    if _has_post_norms(self.config):
+  def __call__(
+    self,
+    x_BTD,
+    mask,
+    angles,
+    deterministic,
+    past,
+    index,
+    memory,
+    memory_mask,
+  ):
+    has_post_norms = _has_post_norms(self.config)
+    h_BTD = self.pre_self_attention_norm(x_BTD)
+    own = self.self_attention.keys_values(h_BTD, angles)
+    if past is not None:
+      own = past.write(own, index)
+    h_BTD = self.self_attention(h_BTD, own, mask, angles)
+    if has_post_norms:
       h_BTD = self.post_self_attention_norm(h_BTD)
     x_BTD += self.dropout(h_BTD, deterministic)
+    if self.reads_memory:
+      h_BTD = self.encoder_decoder_attention(
+        self.pre_cross_attention_norm(x_BTD), memory, memory_mask
+      )
+      if has_post_norms:
+        h_BTD = self.post_cross_attention_norm(h_BTD)
+      x_BTD += self.dropout(h_BTD, deterministic)
     h_BTD = self.mlp(self.pre_mlp_norm(x_BTD), deterministic)
-    if _has_post_norms(self.config):
+    if has_post_norms:
       h_BTD = self.post_mlp_norm(h_BTD)
     return x_BTD + self.dropout(h_BTD, deterministic), own
 
@@ -135,45 +181,78 @@ class _GroupedAttention(nn.Module):
       self.query_norm = _norm(c)
       self.key_norm = _norm(c)
 
+  def keys_values(self, x: Array, angles: Array | None = None) -> KeysValues:
+    """[B, S, D] -> what queries can attend to, [B, S, G, K] each.
+
+    Args:
+      x: vectors; those of an encoder may have another width.
+      angles: [B, S, K/2] rotations of the keys; None for none.
+    """
+    c = self.config
+    k_BSGK = self._heads(self.key(x), c.num_kv_heads)
+    if c.qk_norm:
+      k_BSGK = self.key_norm(k_BSGK)
+    if angles is not None:
+      k_BSGK = rotary.rotate(k_BSGK, angles)
+    return KeysValues(k_BSGK, self._heads(self.value(x), c.num_kv_heads))
+
   def __call__(
     self,
     x: Array,
+    memory: KeysValues,
     mask: Array,
-    angles: Array,
-    past: KeysValues | None,
-    index: Array | None,
-  ) -> tuple[Array, KeysValues]:
-    """[B, T, D] -> [B, T, D], and what was attended to.
+    angles: Array | None = None,
+  ) -> Array:
+    """[B, T, D] -> [B, T, D].
 
     Args:
-      x: token vectors.
-      mask: [B, 1, T, S] bool, True may be attended to.
-      angles: [B, T, K/2] rotations of the T positions.
-      past: keys and values [B, S, G, K], into which those of the one token are
-        written at `index`; None for those of x.
-      index: see above.
+      x: vectors on the side of the queries.
+      memory: keys and values of S positions.
+      mask: [B, 1, 1 or T, S] bool, True may be attended to.
+      angles: [B, T, K/2] rotations of the queries; None for none.
     """
     c = self.config
     q_BTHK = self._heads(self.query(x), c.num_heads)
-    k_BTGK = self._heads(self.key(x), c.num_kv_heads)
     if c.qk_norm:
-      q_BTHK, k_BTGK = self.query_norm(q_BTHK), self.key_norm(k_BTGK)
-    own = KeysValues(
-      rotary.rotate(k_BTGK, angles),
-      self._heads(self.value(x), c.num_kv_heads),
-    )
-    if past is not None:
-      own = past.write(own, index)
-    mixed_BTHK = jax.nn.dot_product_attention(
-      rotary.rotate(q_BTHK, angles),
-      *own,
-      mask=mask,
-      scale=c.gemma.query_scale if c.gemma else c.head_dim**-0.5,
-    )
-    return self.out(mixed_BTHK.reshape(*x.shape[:-1], -1)), own
+      q_BTHK = self.query_norm(q_BTHK)
+    if angles is not None:
+      q_BTHK = rotary.rotate(q_BTHK, angles)
+    scale = c.gemma.query_scale if c.gemma else c.head_dim**-0.5
+    if c.gemma is None or c.gemma.attention_cap is None:
+      mixed_BTHK = jax.nn.dot_product_attention(
+        q_BTHK, *memory, mask=mask, scale=scale
+      )
+    else:
+      mixed_BTHK = _capped_attention(
+        q_BTHK, memory, mask, scale, c.gemma.attention_cap
+      )
+    return self.out(mixed_BTHK.reshape(*x.shape[:-1], -1))
 
   def _heads(self, joined: Array, count: int) -> Array:
     return joined.reshape(*joined.shape[:-1], count, self.config.head_dim)
+
+
+def _capped_attention(
+  q_BTHK: Array, memory: KeysValues, mask: Array, scale: float, cap: float
+) -> Array:
+  """Attention after cap · tanh(scores / cap), in float32, as Gemma 2 has it.
+
+  Paper: Gemma team 2024 (arXiv:2408.00118); jax's own has no cap.
+  """
+  *outer, num_heads, head_dim = q_BTHK.shape
+  num_groups = memory.keys.shape[2]
+  q_BTGRK = q_BTHK.reshape(*outer, num_groups, -1, head_dim)
+  scores_BGRTS = scale * jnp.einsum(
+    "BTGRK,BSGK->BGRTS",
+    q_BTGRK,
+    memory.keys,
+    preferred_element_type=jnp.float32,
+  )
+  scores_BGRTS = layers.soft_cap(scores_BGRTS, cap)
+  scores_BGRTS = jnp.where(mask[:, :, None], scores_BGRTS, MASKED_SCORE)
+  weights = jax.nn.softmax(scores_BGRTS, axis=-1).astype(memory.values.dtype)
+  mixed = jnp.einsum("BGRTS,BSGK->BTGRK", weights, memory.values)
+  return mixed.reshape(*outer, num_heads, head_dim)
 
 
 def _norm(c) -> layers.RMSNorm:

@@ -137,6 +137,11 @@ class MLP(nn.Module):
     return Dense(self.features, self.dtype, name="wo")(hidden)
 
 
+def soft_cap(x: Array, cap: float) -> Array:
+  """Nearly x while it is small, never beyond the cap: cap · tanh(x / cap)."""
+  return cap * jnp.tanh(x / cap)
+
+
 def dropout(rate: float) -> nn.Dropout:
   """T5's dropout: one mask for all positions of a sequence [.., T, D]."""
   return nn.Dropout(rate, broadcast_dims=(-2,))

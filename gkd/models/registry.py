@@ -27,12 +27,15 @@ from gkd.models import parameter_table
 from gkd.models import sizes
 from gkd.models import t5
 from gkd.models import t5_params
+from gkd.models import t5gemma
+from gkd.models import t5gemma_params
 from gkd.models.parameter_table import Parameter
 from gkd.types import LanguageModel
 from gkd.types import UserError
 
 T5 = "t5"
 DECODER_ONLY = "decoder_only"
+T5GEMMA = "t5gemma"
 
 
 class Layout(NamedTuple):
@@ -96,6 +99,18 @@ _FAMILIES = {
         *("mlp_activations", "norm_epsilon", "rope_theta", "rope_scaling"),
         *("num_heads", "num_kv_heads", "head_dim", "sliding_window", "gemma"),
       ),
+    ),
+  ),
+  T5GEMMA: Family(
+    t5gemma.T5GemmaConfig,
+    t5gemma.t5gemma,
+    Layout(
+      "T5Gemma",
+      t5gemma_params.table,
+      t5gemma_params.depths,
+      t5gemma_params.with_layers,
+      t5gemma_params.describe,
+      ("mlp_activations", "logit_cap", "encoder", "decoder"),
     ),
   ),
   "markov": Family(markov.MarkovConfig, markov.markov_chain),

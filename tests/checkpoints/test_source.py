@@ -186,7 +186,7 @@ def test_a_second_family_is_saved_opened_and_loaded(tmp_path, mesh):
   assert {shard.data.shape for shard in shards} == {(3, 8)}
   with pytest.raises(UserError, match=r"emb_dim cannot be set: .* not T5"):
     source.open_checkpoint(tmp_path / "model", emb_dim=3)
-  with pytest.raises(UserError, match="EVERY_KTH_LAYER is for T5 and dec"):
+  with pytest.raises(UserError, match="EVERY_KTH_LAYER is for T5, T5Gem"):
     source.pick_layers(checkpoint, EveryKth(2))
   message = (
     r"/model, saved as 'tests\.second_family\.BigramConfig', is of a family"

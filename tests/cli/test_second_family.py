@@ -132,7 +132,7 @@ NO_FIELD = (
     (
       "EVERY_KTH_LAYER=2",
       False,
-      r"EVERY_KTH_LAYER is for T5 and decoder-only models; .*BigramConfig",
+      r"LAYER is for T5, T5Gemma and decoder-only models; .*BigramConfig",
     ),
     (
       "STUDENT_MODEL=None",

@@ -1,11 +1,12 @@
-"""Makes decoders.npz with PyTorch and transformers.
+"""Makes decoders.npz and t5gemma.npz with PyTorch and transformers.
 
   PYTHONPATH=. python tests/golden/make_decoders.py   # in the checkout
 
 NumPy draws weights under transformers' names (`tiny_decoders`), so that none
 are stored: the test makes the same folder and reads it as gkd does. Kept of
-each case are greedy answers and the logits before each of their tokens, row by
-row without any padding. Made with transformers 5.24.0 and torch 2.13.0.
+each case are greedy answers and the logits before each of their tokens, of
+`tiny_t5gemma` the logits of targets; row by row without any padding. Made with
+transformers 5.24.0 and torch 2.13.0.
 """
 
 import pathlib
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 import transformers
 
+from tests import tiny_t5gemma
 from tests.checkpoints import tiny_decoders
 
 LENGTHS = (11, 5, 1)  # of the prompts; 11 is beyond Gemma's window of 4
@@ -50,5 +52,22 @@ def main():
   np.savez_compressed(pathlib.Path(__file__).with_name("decoders.npz"), **kept)
 
 
+def t5gemma():
+  with tempfile.TemporaryDirectory() as folder:
+    path = tiny_t5gemma.save(pathlib.Path(folder, "saved"), "unbalanced")
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(
+      path, attn_implementation="eager"
+    ).eval()
+  logits = []
+  for ids, mask, target in zip(*tiny_t5gemma.batch(4), strict=True):
+    fed = torch.tensor([[2, *target[:-1]]])
+    with torch.no_grad():
+      out = model(torch.tensor(ids[mask][None]), decoder_input_ids=fed)
+    logits.append(out.logits[0].numpy())
+  file = pathlib.Path(__file__).with_name("t5gemma.npz")
+  np.savez_compressed(file, logits=np.stack(logits))
+
+
 if __name__ == "__main__":
   main()
+  t5gemma()

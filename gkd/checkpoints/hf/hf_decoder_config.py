@@ -32,9 +32,8 @@ CLASSES = {
 # transformers' class that opens it, the hub's name of what it does.
 TASK = ("AutoModelForCausalLM", "text-generation")
 _EMBEDDING = "model.embed_tokens.weight"
-# Field of DecoderConfig: theirs.
-_FIELDS = {
-  "vocab_size": "vocab_size",
+# Field of DecoderConfig, and of one side of a T5Gemma: theirs.
+SIZES = {
   "emb_dim": "hidden_size",
   "num_layers": "num_hidden_layers",
   "num_heads": "num_attention_heads",
@@ -43,6 +42,7 @@ _FIELDS = {
   "mlp_dim": "intermediate_size",
   "norm_epsilon": "rms_norm_eps",
 }
+_FIELDS = {"vocab_size": "vocab_size", **SIZES}
 # What transformers takes where the file does not say.
 _DEFAULTS = {
   "hidden_activation": "silu",  # of all but Gemma it is called hidden_act
@@ -74,10 +74,10 @@ _ACTIVATIONS = {
   "relu": ("relu", "linear"),
 }
 _THEIRS = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
-_NEEDED = dict.fromkeys(
+NEEDED = dict.fromkeys(
   ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size"), int
 )
-_TYPES = {
+TYPES = {
   "hidden_activation": str,
   "layer_types": [str],
   "max_position_embeddings": int,
@@ -107,8 +107,8 @@ def settings(file: Path, saved: Mapping[str, Any]) -> dict[str, Any]:
   whole = {**_DEFAULTS, **own, **saved}
   if kind != hf_gemma.TEXT:
     whole["hidden_activation"] = saved.get("hidden_act", "silu")
-  files.check_types(file, whole, _TYPES, "download it again")
-  files.check_types(file, whole, _NEEDED, "download it again", required=True)
+  files.check_types(file, whole, TYPES, "download it again")
+  files.check_types(file, whole, NEEDED, "download it again", required=True)
   heads = whole["num_attention_heads"]
   if whole.get("num_key_value_heads") is None:
     whole["num_key_value_heads"] = heads
@@ -139,14 +139,8 @@ def take_head(
       f" {unread[0]}"
     )
   is_tied = saved["tie_word_embeddings"]
-  if is_tied and HF_HEAD in tensors and _EMBEDDING in tensors:
-    if not hf_head.equal(tensors.pop(HF_HEAD), tensors[_EMBEDDING]):
-      raise UserError(
-        f"{path}: {HF_HEAD} differs from {_EMBEDDING}, but {hf_config.FILE}"
-        " ties them; if the head is the model's own, set tie_word_embeddings to"
-        " false in it"
-      )
-    sentences.append(hf_head.about_copy(HF_HEAD, _EMBEDDING))
+  if is_tied:
+    sentences += hf_head.without_copy(path, tensors, HF_HEAD, _EMBEDDING)
   return is_tied, sentences
 
 
@@ -173,16 +167,10 @@ def read(
       f"{file} has layers of the types {sorted(types)}, which gkd computes of a"
       f" Gemma alone; expected {hf_gemma.GLOBAL}"
     )
-  activation = saved["hidden_activation"]
-  if activation not in _ACTIVATIONS:
-    raise UserError(
-      f"{file} has the activation {activation!r}; expected one of"
-      f" {', '.join(_ACTIVATIONS)}"
-    )
   theta, scaling = hf_rope.read(file, saved, hf_gemma.GLOBAL * is_gemma)
   fields = {ours: saved.get(theirs) for ours, theirs in _FIELDS.items()}
   fields |= {
-    "mlp_activations": _ACTIVATIONS[activation],
+    "mlp_activations": activations(file, saved["hidden_activation"]),
     "rope_theta": theta,
     "rope_scaling": scaling,
     "logits_via_embedding": via_embedding,
@@ -217,18 +205,12 @@ def as_json(
   Raises:
     UserError: transformers has no such model.
   """
-  if config.mlp_activations not in _THEIRS:
-    raise UserError(
-      f"transformers has no decoder with the activations"
-      f" {config.mlp_activations}; expected one of"
-      f" {', '.join(map(str, _THEIRS))}"
-    )
   kind = _kind(config, model_type)
   is_gemma = kind == hf_gemma.TEXT
   written = {theirs: getattr(config, n) for n, theirs in _FIELDS.items()}
   activation = "hidden_activation" if is_gemma else "hidden_act"
   written |= {
-    activation: _THEIRS[config.mlp_activations],
+    activation: their_activation(config),
     "architectures": list(CLASSES[kind]),
     "attention_bias": False,
     "attention_dropout": 0.0,
@@ -254,6 +236,27 @@ def generation_json(config: DecoderConfig) -> dict[str, Any]:
     "eos_token_id": hf_config.end_ids(config.eos_ids),
     "pad_token_id": config.pad_id,
   }
+
+
+def activations(file: Path, name: str) -> tuple[str, ...]:
+  """Ours of the function of their gate."""
+  if name not in _ACTIVATIONS:
+    raise UserError(
+      f"{file} has the activation {name!r}; expected one of"
+      f" {', '.join(_ACTIVATIONS)}"
+    )
+  return _ACTIVATIONS[name]
+
+
+def their_activation(config: Any) -> str:
+  """The inverse, of a config with such an MLP."""
+  if config.mlp_activations not in _THEIRS:
+    raise UserError(
+      f"transformers has no decoder with the activations"
+      f" {config.mlp_activations}; expected one of"
+      f" {', '.join(map(str, _THEIRS))}"
+    )
+  return _THEIRS[config.mlp_activations]
 
 
 def _kind(config: DecoderConfig, model_type: str | None) -> str:

@@ -17,6 +17,7 @@ from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.hf import hf_config
 from gkd.checkpoints.hf import hf_decoder_config
 from gkd.checkpoints.hf import hf_t5_config
+from gkd.checkpoints.hf import hf_t5gemma_config
 from gkd.checkpoints.hf import hf_tokenizer
 from gkd.checkpoints.hf import model_card
 from gkd.checkpoints.hf import safetensors_file
@@ -29,6 +30,7 @@ from gkd.types import UserError
 _MODULES: dict[str, ModuleType] = {
   registry.T5: hf_t5_config,
   registry.DECODER_ONLY: hf_decoder_config,
+  registry.T5GEMMA: hf_t5gemma_config,
 }
 _FAMILIES = {
   model_type: family

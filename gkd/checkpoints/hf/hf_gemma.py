@@ -86,7 +86,7 @@ def read(file: Path, saved: Mapping[str, Any]) -> Gemma:
   # Compared by length first: a damaged file may say billions.
   if scaling or (
     types
-    and (len(types) != num_layers or types != _layer_types(gemma, num_layers))
+    and (len(types) != num_layers or types != layer_types(gemma, num_layers))
   ):
     raise UserError(
       f"{file} has layers of the types {types} with local rotations"
@@ -103,18 +103,18 @@ def as_json(config: DecoderConfig) -> dict[str, Any]:
     UserError: transformers has no such Gemma.
   """
   gemma = config.gemma
-  scalar = round(gemma.query_scale**-2)
+  scalar = query_scalar(gemma)
   theirs = dataclasses.replace(
     gemma,
     post_norms=True,
     embedding_scale=config.emb_dim**0.5,
     norm_offset=_OFFSET,
-    query_scale=scalar**-0.5,
+    attention_cap=None,
   )
   if gemma != theirs:
     raise UserError(f"transformers has no {gemma}; expected {theirs}")
   return {
-    "layer_types": _layer_types(gemma, config.num_layers),
+    "layer_types": layer_types(gemma, config.num_layers),
     "query_pre_attn_scalar": scalar,
     "rope_local_base_freq": gemma.local_rope_theta,
     "sliding_window": gemma.sliding_window,
@@ -141,5 +141,17 @@ def with_their_norms(checkpoint: Checkpoint) -> tuple[Checkpoint, str]:
   return checkpoint, f"norms: less {less:g}, which transformers adds to them"
 
 
-def _layer_types(gemma: Gemma, num_layers: int) -> list[str]:
+def query_scalar(gemma: Gemma) -> int:
+  """query_pre_attn_scalar of queries that are scaled so."""
+  scalar = max(1, round(gemma.query_scale**-2))
+  if gemma.query_scale != scalar**-0.5:
+    raise UserError(
+      f"transformers has no query_scale {gemma.query_scale}; expected"
+      f" {scalar**-0.5}, the inverse root of a whole number"
+    )
+  return scalar
+
+
+def layer_types(gemma: Gemma, num_layers: int) -> list[str]:
+  """What transformers calls each layer."""
   return [LOCAL if gemma.is_local(i) else GLOBAL for i in range(num_layers)]

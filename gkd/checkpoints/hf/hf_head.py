@@ -96,6 +96,24 @@ def take_head(
   return True, [about_copy(HF_HEAD, HF_EMBEDDING)]
 
 
+def without_copy(
+  path: Path, tensors: dict[str, Leaf], head: str, embedding: str
+) -> list[str]:
+  """Takes the head of a model that ties it out of `tensors`; sentences.
+
+  Raises:
+    UserError: it is another one than the embedding.
+  """
+  if head not in tensors or embedding not in tensors:
+    return []
+  if not equal(tensors.pop(head), tensors[embedding]):
+    raise UserError(
+      f"{path}: {head} differs from {embedding}, but {CONFIG_FILE} ties them;"
+      " if the head is the model's own, set tie_word_embeddings to false in it"
+    )
+  return [about_copy(head, embedding)]
+
+
 def about_copy(name: str, of: str) -> str:
   return f"copies: {name} equals {of} and is not written again"
 
