@@ -86,6 +86,7 @@ setup(
     "test": TEST,
     "parity": PARITY,
     **TRACKERS,
+    "plan": ["libtpu"],  # compiles for TPUs that are not here
     "cuda": ["jax[cuda13]>=0.10.2,<0.12"],
     "tpu": ["jax[tpu]>=0.10.2,<0.12"],
   },

@@ -74,6 +74,7 @@ def load(
   origin = f"{path}, saved as {checkpoint.family!r},"
   lm = registry.build(checkpoint.config, origin)
   mesh = mesh or partitioning.make_mesh()
+  lm = partitioning.partitioned(lm, mesh)
   params = source.load_params(checkpoint, lm, mesh, dtype=dtype)
   return Model(
     lm,

@@ -1,19 +1,18 @@
-"""Meshes, and the way from logical axis names to shardings.
-
-Parameters carry logical names (`LanguageModel.axes`); RULES, T5X's standard
-ones, map them to the two axes of the mesh: batches are split over "data", the
-wide dimensions of parameters over "model". Activations are left to XLA, which
-derives their layout from these two.
+"""Meshes, and models, states and batches laid out over them.
 
   mesh = make_mesh(model=2)
-  model = place_model(model, mesh)
+  lm = partitioned(lm, mesh)
   batch = place(batch, batch_sharding(mesh))
+
+Parameters are split by the rules of their model, see `logical_axes`, batches
+over the axes "data" and "fsdp", activations as their batch and their wide
+dimensions are.
 """
 
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -24,85 +23,117 @@ from jax.sharding import PartitionSpec
 from jax.sharding import Sharding
 import numpy as np
 
+from gkd import logical_axes
 from gkd import trees
+from gkd.logical_axes import BATCH
+from gkd.logical_axes import MESH_AXES
+from gkd.logical_axes import as_tuple
 from gkd.types import Axes
 from gkd.types import LanguageModel
 from gkd.types import Model
 from gkd.types import Params
+from gkd.types import Rules
 from gkd.types import UserError
-
-# T5X's standard_logical_axis_rules(1, 1).
-RULES: Mapping[str, str | None] = {
-  "batch": "data",
-  "vocab": "model",
-  "embed": None,
-  "mlp": "model",
-  "heads": "model",
-  "kv": None,
-  "joined_kv": "model",
-  "relpos_buckets": None,
-  "length": None,
-  "layers": None,
-}
 
 
 def make_mesh(
-  model: int = 1, devices: Sequence[jax.Device] | None = None
+  model: int = 1,
+  devices: Sequence[jax.Device] | None = None,
+  *,
+  fsdp: int = 1,
 ) -> Mesh:
-  """Mesh with axes ("data", "model"), both automatic: XLA places activations.
+  """Mesh with the axes of `MESH_AXES`, all automatic: XLA splits the work.
 
   Args:
-    model: devices that one copy of the model is split over; the copies share a
-      batch.
+    model: devices that work on the same rows, each with a part of the wide
+      dimensions of a model.
     devices: all devices of all processes when None.
+    fsdp: devices with rows of their own that share the parameters of models
+      whose rules say so. What is left are copies.
 
   Raises:
-    UserError: `model` does not divide the number of devices.
+    UserError: these do not divide the number of devices.
   """
   devices = jax.devices() if devices is None else list(devices)
-  count = len(devices)
-  if model < 1 or count % model:
-    raise UserError(
-      f"MODEL_PARALLELISM {model} does not divide {count}"
-      f" device{'s' * (count > 1)}; choose one of "
-      f"{', '.join(str(n) for n in range(1, count + 1) if count % n == 0)}"
-    )
+  left = len(devices)
+  sizes = {"MODEL_PARALLELISM": model, "FSDP_PARALLELISM": fsdp}
+  for macro, size in sizes.items():
+    if size < 1 or left % size:
+      raise UserError(
+        f"{macro} {size} does not divide {left} device{'s' * (left > 1)};"
+        " choose one of "
+        f"{', '.join(str(n) for n in range(1, left + 1) if left % n == 0)}"
+      )
+    left //= size
   # Automatic axes: make_mesh's default since jax 0.9 is explicit sharding in
   # types, which linen does not support.
   return jax.make_mesh(
-    (count // model, model),
-    ("data", "model"),
-    axis_types=(AxisType.Auto,) * 2,
+    (left, fsdp, model),
+    MESH_AXES,
+    axis_types=(AxisType.Auto,) * len(MESH_AXES),
     devices=devices,
   )
 
 
-def shardings(axes: Any, mesh: Mesh) -> Any:
-  """Tree of shardings from a tree of logical axis names.
+def partitioned(
+  model: LanguageModel, mesh: Mesh, rules: Rules | None = None
+) -> LanguageModel:
+  """The model, with activations that `constrain` lays out over a mesh.
 
-  A mesh axis is used once per array: the first logical axis that asks for it
-  gets it.
+  Args:
+    model: may be partitioned over another mesh.
+    mesh: of `make_mesh`.
+    rules: of its parameters; None keeps those that it has.
+  """
+
+  def within(function: Callable[..., Any]) -> Callable[..., Any]:
+    if isinstance(function, _Within):
+      function = function.function
+    return function if mesh.size == 1 else _Within(function, mesh)
+
+  return dataclasses.replace(
+    model,
+    hidden=within(model.hidden),
+    head=within(model.head),
+    prefill=within(model.prefill),
+    decode=within(model.decode),
+    rules=rules or model.rules,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Within:
+  """A function of a model that is traced with a mesh in reach."""
+
+  function: Callable[..., Any]
+  mesh: Mesh
+
+  def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+      return self.function(*args, **kwargs)
+
+
+def shardings(axes: Any, mesh: Mesh, rules: Rules | None = None) -> Any:
+  """Tree of shardings from a tree of logical axis names.
 
   Args:
     axes: tree with an `Axes` tuple for each array; () is a scalar.
     mesh: of `make_mesh`.
+    rules: see `logical_axes`; None for the default.
 
   Raises:
     UserError: a name without a rule.
   """
+  rules = rules or logical_axes.PRESETS[logical_axes.DEFAULT]
 
   def one(path: Any, names: Axes) -> NamedSharding:
-    spec, used = [], set()
-    for name in names:
-      if name is not None and name not in RULES:
-        raise UserError(
-          f"LanguageModel.axes names {name!r} for {_name(path)}; expected"
-          f" None or one of {', '.join(RULES)}"
-        )
-      axis = None if name is None else RULES[name]
-      spec.append(None if axis in used else axis)
-      used.add(axis)
-    return NamedSharding(mesh, PartitionSpec(*spec))
+    try:
+      return NamedSharding(mesh, logical_axes.spec(names, rules))
+    except KeyError as error:
+      raise UserError(
+        f"LanguageModel.axes names {error} for {_name(path)}; expected None or"
+        f" one of {', '.join(dict(rules))}"
+      ) from None
 
   return jax.tree_util.tree_map_with_path(one, axes, is_leaf=_is_axes)
 
@@ -115,7 +146,7 @@ def parameter_shardings(
   Raises:
     UserError: the model's `axes` are not those of its parameters.
   """
-  layout = shardings(model.axes(params), mesh)
+  layout = shardings(model.axes(params), mesh, model.rules)
   names = trees.flatten(params).keys()
   if different := sorted(names ^ trees.flatten(layout).keys()):
     name = different[0]
@@ -128,8 +159,8 @@ def parameter_shardings(
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Rows over the data axis, for every array of a batch."""
-  return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
+  """Rows over the axes of copies, for every array of a batch."""
+  return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -199,7 +230,7 @@ def check_division(
 
   `name` is that of the batch size, as the user gave it.
   """
-  copies = mesh.shape["data"]
+  copies = mesh.size // mesh.shape["model"]
   if micro_batches < 1 or batch_size % (copies * micro_batches):
     parts = f"{micro_batches} micro-batches over " * (micro_batches != 1)
     raise UserError(
@@ -221,12 +252,14 @@ def check_divisible(tree: Any, shardings: Any) -> None:
   named = jax.tree_util.tree_flatten_with_path(tree)[0]
   for (path, leaf), sharding in zip(named, jax.tree.leaves(full), strict=True):
     shape, sizes = tuple(np.shape(leaf)), sharding.mesh.shape
-    for size, axis in zip(shape, sharding.spec, strict=False):
-      if axis is not None and size % sizes[axis]:
+    for size, axes in zip(shape, sharding.spec, strict=False):
+      parts = math.prod(sizes[axis] for axis in as_tuple(axes))
+      if size % parts:
         raise UserError(
           f"{_name(path)} of shape {shape}: dimension {size} does not divide "
-          f"over the {sizes[axis]} devices of mesh axis {axis!r}; choose a "
-          "size or a mesh that divides"
+          f"over {parts} devices of mesh axis {'/'.join(as_tuple(axes))!r};"
+          " choose a mesh that divides it, or a PARTITIONING that leaves it"
+          " whole"
         )
 
 
@@ -245,7 +278,7 @@ def model_info(model: LanguageModel, mesh: Mesh) -> str:
   params = model.abstract_params
   axes = model.axes(params)
   lines = jax.tree_util.tree_map_with_path(
-    line, params, axes, shardings(axes, mesh)
+    line, params, axes, shardings(axes, mesh, model.rules)
   )
   total = trees.num_parameters(params)
   text = "".join(jax.tree.leaves(lines))

@@ -29,6 +29,8 @@ Key = jax.Array  # a typed key, `jax.random.key`
 Params = Mapping[str, Any]  # nested dict of arrays, T5X names
 Cache = Any  # pytree that `LanguageModel.decode` threads through
 Axes = tuple[str | None, ...]  # logical axis names of one parameter
+# (logical axis, mesh axis, axes or None), the first that fits holds.
+Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
 
 class Source(enum.IntEnum):
@@ -98,6 +100,8 @@ class LanguageModel:
       the tokens just chosen and returns the logits of the next ones. What of
       the cache does not depend on the tokens is handed on as it is.
     axes: `axes(params) -> tree` of logical axis names, one `Axes` per array.
+    rules: how they are split over a mesh; None for those of
+      `logical_axes.DEFAULT`.
   """
 
   config: Any
@@ -109,6 +113,7 @@ class LanguageModel:
   prefill: Callable[..., tuple[Cache, Array]]
   decode: Callable[[Params, Cache, Array], tuple[Cache, Array]]
   axes: Callable[[Params], Any]
+  rules: Rules | None = None
 
   def hidden_of(
     self, params: Params, batch: Batch, *, dropout_key: Key | None = None

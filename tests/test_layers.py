@@ -42,6 +42,7 @@ LAYERS = {
   "gkd.training.loop": 4,
   "gkd.api": 5,
   "gkd.config": 5,
+  "gkd.plan": 6,
   "gkd.report": 5,
   "gkd.cli": 6,
   "gkd.__main__": 6,
@@ -65,6 +66,7 @@ REPORT |= {"gkd.metric_fields", "gkd.training", "gkd.training.departure"}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 LONG_FUNCTIONS = {"gkd.training.loop.train": 150}
+LONG_FILES = {"gkd.cli.help_pages": 450}  # text
 # Recorded by name in caches on disk and in users' tasks.
 SHARED_NAMES = {"metrics"}
 
@@ -178,7 +180,8 @@ def test_files_and_functions_are_small():
   long = {
     module: lines
     for module, source in SOURCES.items()
-    if (lines := len(source.splitlines())) > MAX_FILE_LINES
+    if (lines := len(source.splitlines()))
+    > LONG_FILES.get(module, MAX_FILE_LINES)
   }
   for module, source in SOURCES.items():
     for node in ast.walk(ast.parse(source)):

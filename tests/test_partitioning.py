@@ -50,8 +50,8 @@ def make_batch(num_rows: int = 4) -> Batch:
 
 def test_mesh_axes_are_automatic_and_data_takes_what_is_left():
   mesh = partitioning.make_mesh(model=2)
-  assert mesh.axis_names == ("data", "model")
-  assert dict(mesh.shape) == {"data": 2, "model": 2}
+  assert mesh.axis_names == ("data", "fsdp", "model")
+  assert dict(mesh.shape) == {"data": 2, "fsdp": 1, "model": 2}
   assert set(mesh.axis_types) == {AxisType.Auto}
 
 
@@ -64,13 +64,13 @@ def test_specs_are_those_of_t5x(params):
     ).items()
   }
   layer = "decoder/layers_0/"
-  assert named["token_embedder/embedding"] == P("model", None)
-  assert named["decoder/logits_dense/kernel"] == P(None, "model")
-  assert named[layer + "self_attention/query/kernel"] == P(None, "model")
-  assert named[layer + "self_attention/out/kernel"] == P("model", None)
-  assert named[layer + "mlp/wi_0/kernel"] == P(None, "model")
-  assert named[layer + "mlp/wo/kernel"] == P("model", None)
-  assert named[layer + "pre_mlp_layer_norm/scale"] == P(None)
+  assert named["token_embedder/embedding"] == P("model", "fsdp")
+  assert named["decoder/logits_dense/kernel"] == P("fsdp", "model")
+  assert named[layer + "self_attention/query/kernel"] == P("fsdp", "model")
+  assert named[layer + "self_attention/out/kernel"] == P("model", "fsdp")
+  assert named[layer + "mlp/wi_0/kernel"] == P("fsdp", "model")
+  assert named[layer + "mlp/wo/kernel"] == P("model", "fsdp")
+  assert named[layer + "pre_mlp_layer_norm/scale"] == P("fsdp")
   assert named["encoder/relpos_bias/rel_embedding"] == P("model", None)
 
 
@@ -102,7 +102,7 @@ def test_axes_that_do_not_fit_the_parameters_are_refused(changes, message):
 def test_batch_rows_go_over_the_data_axis():
   mesh = partitioning.make_mesh(model=2)
   batch = partitioning.place(make_batch(), partitioning.batch_sharding(mesh))
-  assert batch.inputs.sharding.spec == P("data")
+  assert batch.inputs.sharding.spec == P(("data", "fsdp"))
   assert batch.inputs.addressable_shards[0].data.shape == (2, 6)
   np.testing.assert_array_equal(batch.inputs, make_batch().inputs)
 
@@ -116,13 +116,13 @@ def test_model_info_is_t5xs_text(params):
     "decoder/decoder_norm/scale",
     16,
     "(embed=16)",
-    (None,),
+    ("fsdp",),
   )
   assert lines[-2] == t5x_format % (
     "token_embedder/embedding",
     16 * ROWS,
     f"(vocab={ROWS}, embed=16)",
-    ("model", None),
+    ("model", "fsdp"),
   )
   total = sum(leaf.size for leaf in jax.tree.leaves(params))
   assert lines[-1] == f"Total number of parameters: {total}"
@@ -142,8 +142,8 @@ def test_rows_that_do_not_divide_are_refused():
   mesh = partitioning.make_mesh()
   with pytest.raises(
     UserError,
-    match=r"inputs of shape \(6, 6\): dimension 6 does not divide over the 4 "
-    "devices of mesh axis 'data'",
+    match=r"inputs of shape \(6, 6\): dimension 6 does not divide over 4 "
+    "devices of mesh axis 'data/fsdp'",
   ):
     partitioning.place(make_batch(6), partitioning.batch_sharding(mesh))
 

@@ -11,7 +11,6 @@ import jax
 from gkd import disk_errors
 from gkd import files
 from gkd import locks
-from gkd import partitioning
 from gkd import structured_settings
 from gkd.checkpoints.native import run_folder
 from gkd.cli import score_table
@@ -50,8 +49,8 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   config = configuration.build(EvaluateConfig)
   _check_output(config.output)
   configuration.refuse_idle_flags(config.idle(through_seqio=seqio))
-  devices = jax.devices()[: config.model_parallelism]
-  mesh = partitioning.make_mesh(model=config.model_parallelism, devices=devices)
+  size = config.model_parallelism * config.fsdp_parallelism
+  mesh = config.mesh(jax.devices()[:size])
   resolved = setup.resolve(
     config.roles,
     folders,

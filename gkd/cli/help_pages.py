@@ -90,6 +90,29 @@ example:
   gkd train --gin_file=test/distill.gin --gin.MODEL_DIR=/tmp/gkd/student \\
     --gin.TEACHER_CHECKPOINT_PATH=/tmp/gkd/teacher
 """,
+  "plan": f"""\
+what a run needs on devices that are not here: memory, collectives, time
+
+{_GIN}
+reads:
+  the flags of gkd train; sizes by STUDENT_MODEL and TEACHER_MODEL, or those of
+  the checkpoints; no data. For TPUs libtpu, which needs none: gkd[plan]
+writes:
+  a table of the sampler and the update: bytes a chip, FLOPs, collectives, the
+  least time; advice where it does not fit; --output FILE, the same in JSON
+knobs:
+  MODEL_PARALLELISM, FSDP_PARALLELISM, PARTITIONING, SCAN_LAYERS, REMAT,
+  CHUNK_SIZE, MICRO_BATCHES, DTYPE, TEACHER_DTYPE, and whatever else
+  gkd train --help lists; how to choose: docs/tpu.md
+resume:
+  nothing to resume
+{_CODES}
+example:
+{_TEACHER}
+  gkd plan --topology=v5e:4x4 --gin_file=test/distill.gin \\
+    --gin.MODEL_DIR=/tmp/gkd/student \\
+    --gin.TEACHER_CHECKPOINT_PATH=/tmp/gkd/teacher
+""",
   "evaluate": f"""\
 score a checkpoint on a task by generation
 

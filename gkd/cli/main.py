@@ -129,7 +129,7 @@ def _train(args) -> None:
   folders = _prepare(args)
   from gkd.cli import train_command
 
-  train_command.train(folders)
+  train_command.train(folders, dry_run=args.dry_run)
 
 
 def _evaluate(args) -> None:
@@ -162,6 +162,16 @@ def _bench(args) -> None:
   text = json.dumps(result, indent=2) + "\n"
   files.write_text(_expanded(args.output), text)
   print(f"written to {args.output}")
+
+
+def _plan(args) -> None:
+  from gkd.plan import topology
+
+  topology.prepare(args.topology)
+  _prepare(args)
+  from gkd.cli import plan_command
+
+  plan_command.plan(args.topology, _expanded(args.output))
 
 
 def _report(args) -> None:
@@ -328,6 +338,7 @@ _COMMANDS = {
   "config": _config,
   "report": _report,
   "bench": _bench,
+  "plan": _plan,
   "quickstart": _quickstart,
   "grid": _grid,
 }

@@ -52,6 +52,11 @@ _FOLDERS = [
 _TRAIN = [
   _GIN,
   _flag("--verbose", "also say each program that compiles", action=_SWITCH),
+  _flag(
+    "--dry_run",
+    "say what would be trained and what it takes, and stop",
+    action=_SWITCH,
+  ),
   *_FOLDERS,
 ]
 _THROUGH_SEQIO = _flag(
@@ -197,6 +202,16 @@ _FLAGS = {
     _flag("--workers N", f"jobs at once {_DEFAULT}", type=int, default=1),
     _flag("--seeds SEED", "instead of those of FILE", type=int, nargs="+"),
     _flag("--dry_run", "check and list the jobs, run none", action=_SWITCH),
+    *_FOLDERS,
+  ],
+  "plan": [
+    _GIN,
+    _flag(
+      "--topology NAME",
+      "v5e:4x4, v5p:2x2x4, v6e:8x8, or h200:8, cpu:4",
+      required=True,
+    ),
+    _flag("--output FILE", "JSON to write", default=""),
     *_FOLDERS,
   ],
   "bench": [

@@ -11,7 +11,6 @@ import jax
 
 import gkd
 from gkd import files
-from gkd import partitioning
 from gkd.config import configuration
 from gkd.config import datasets
 from gkd.config import setup
@@ -31,7 +30,7 @@ def sample(folders: Folders) -> str:
   resolved = setup.resolve(
     {"student": config.student},
     folders,
-    partitioning.make_mesh(model=config.model_parallelism),
+    config.mesh(),
     train=config.data,
   )
   checkpoint = resolved.checkpoints["student"]

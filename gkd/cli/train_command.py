@@ -6,12 +6,14 @@ from pathlib import Path
 import signal
 from typing import Any
 
+import jax
+
 from gkd import files
 from gkd import keys
 from gkd import locks
-from gkd import partitioning
 from gkd import trees
 from gkd.checkpoints.checkpoint import LICENSE_KEY
+from gkd.cli import plan_command
 from gkd.cli.starts import starts
 from gkd.config import configuration
 from gkd.config import setup
@@ -33,8 +35,11 @@ from gkd.types import UserError
 log = logging.getLogger("gkd")
 
 
-def train(folders: Folders) -> None:
-  """Trains what the loaded configuration describes."""
+def train(folders: Folders, *, dry_run: bool = False) -> None:
+  """Trains what the loaded configuration describes.
+
+  With `dry_run` everything is prepared and compiled, said, and left.
+  """
   config = configuration.build(TrainConfig)
   files.check_folder(config.model_dir, "MODEL_DIR")
   configuration.refuse_idle_flags(config.idle())
@@ -46,6 +51,11 @@ def train(folders: Folders) -> None:
     with locks.hold(lock, f"MODEL_DIR {config.model_dir}"):
       pass
   run = prepare(config, folders)
+  if dry_run:
+    print(f"{configuration.operative()}\n{run.describe()}\n")
+    name = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    print(plan_command.planned(config, name, run.mesh))
+    return
   # A second ctrl-C ends the process even inside a long compile.
   stop = PreemptionHandler(second=signal.SIG_DFL)
   loop.train(run, stop=stop)
@@ -68,7 +78,7 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
   resolved = setup.resolve(
     config.roles,
     folders,
-    partitioning.make_mesh(model=config.model_parallelism),
+    config.mesh(),
     train=config.data,
     evaluation=config.evaluation,
     random_student=True,

@@ -12,7 +12,10 @@ import re
 from typing import Any
 from typing import Literal
 
+import jax
+
 from gkd import masks
+from gkd import partitioning
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.config.model_spec import FromCheckpoint
 from gkd.config.model_spec import Role
@@ -47,7 +50,23 @@ _GREEDY = "SAMPLING_TEMPERATURE is 0, which is greedy"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class _OnDevices:
+  """What every command that runs models says of its devices."""
+
+  model_parallelism: int = 1
+  fsdp_parallelism: int = 1
+
+  def mesh(
+    self, devices: Sequence[jax.Device] | None = None
+  ) -> jax.sharding.Mesh:
+    """The mesh of these devices; None for all."""
+    return partitioning.make_mesh(
+      self.model_parallelism, devices, fsdp=self.fsdp_parallelism
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(_OnDevices):
   """`gkd train`; see `configs/runs/train.gin` and `distill.gin`.
 
   Attributes:
@@ -76,7 +95,6 @@ class TrainConfig:
   seed: int = Run.seed
   reduction: masks.Reduction = Run.reduction
   micro_batches: int = Run.micro_batches
-  model_parallelism: int = 1
   periods: Periods = dataclasses.field(default_factory=Periods)
   preservation: PreservationPolicy = dataclasses.field(
     default_factory=PreservationPolicy
@@ -86,7 +104,6 @@ class TrainConfig:
 
   def __post_init__(self):
     check_range(1, MOST_ROWS, BATCH_SIZE=self.batch_size)
-    at_least_one(MODEL_PARALLELISM=self.model_parallelism)
     check_seed(self.seed)
     if not self.model_dir:
       raise UserError("MODEL_DIR is empty; give the folder of the run")
@@ -157,7 +174,7 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(_OnDevices):
   """`gkd evaluate`; see `configs/runs/evaluate.gin` and `TrainConfig`."""
 
   output: str
@@ -166,11 +183,9 @@ class EvaluateConfig:
   compared_with: Mapping[str, Role] = dataclasses.field(default_factory=dict)
   evaluation: EvalConfig
   seed: int = Run.seed
-  model_parallelism: int = 1
 
   def __post_init__(self):
     check_seed(self.seed)
-    at_least_one(MODEL_PARALLELISM=self.model_parallelism)
     if not self.output:
       raise UserError("MODEL_DIR is empty; give the folder of the results")
 
@@ -188,7 +203,7 @@ class EvaluateConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SampleConfig:
+class SampleConfig(_OnDevices):
   """`gkd sample`; see `configs/runs/sample.gin`."""
 
   output: str
@@ -202,16 +217,13 @@ class SampleConfig:
   seed: int = Run.seed
   writer: Literal["teacher", "student"] = "teacher"
   shard_prompts: int | None = None
-  model_parallelism: int = 1
 
   def __post_init__(self):
     if not self.output:
       raise UserError("OUTPUT_DIR is empty; give the folder to write")
     check_range(1, MOST_DRAWS, NUM_SAMPLES=self.num_samples)
     check_range(1, MOST_ROWS, BATCH_SIZE=self.batch_size)
-    at_least_one(
-      MODEL_PARALLELISM=self.model_parallelism, SHARD_PROMPTS=self.shard_prompts
-    )
+    at_least_one(SHARD_PROMPTS=self.shard_prompts)
     check_seed(self.seed)
     self.strategy.validate()
     if self.beam_size and self.num_samples > self.beam_size:

@@ -6,18 +6,23 @@ the sizes to the checkpoint; `build` makes the model of it.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import logging
 from typing import Any
 from typing import Literal
 
+from gkd import logical_axes
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.models import registry
 from gkd.models import sizes
 from gkd.models import vocabulary_check
 from gkd.models.config_fields import SPECIAL_IDS
+from gkd.models.layer_stack import PLAIN
+from gkd.models.layer_stack import Execution
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import LanguageModel
+from gkd.types import Rules
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
@@ -77,11 +82,21 @@ class Role:
       T5X or of Hugging Face; "" for a student that starts from random weights.
     dtype: "float32" or "bfloat16" of the loaded parameters; None for that of
       the model.
+    partitioning: how they are split over the mesh: a name of
+      `logical_axes.PRESETS`, or pairs of a logical and a mesh axis.
+    execution: how the layers are run.
   """
 
   model: ModelSpec
   checkpoint: str
   dtype: Literal["float32", "bfloat16"] | None = None
+  partitioning: str | Sequence[Any] = logical_axes.DEFAULT
+  execution: Execution = PLAIN
+
+  def rules(self, name: str) -> Rules:
+    """Of `partitioning`; the name of the role is for messages."""
+    macro = "PARTITIONING" if name == "student" else "TEACHER_PARTITIONING"
+    return logical_axes.rules_of(self.partitioning, macro)
 
 
 def t5(

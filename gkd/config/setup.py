@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 
+from gkd import partitioning
 from gkd import trees
 from gkd.checkpoints import source
 from gkd.checkpoints.checkpoint import VOCABULARY_KEY
@@ -32,6 +33,7 @@ from gkd.evaluation.evaluation import Evaluation
 from gkd.models import kept_layers
 from gkd.models import registry
 from gkd.models import vocabulary_check
+from gkd.models.layer_stack import PLAIN
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.text.vocabulary import first_difference
@@ -67,7 +69,8 @@ class Resolved:
   mesh: jax.sharding.Mesh
 
   @explaining_memory(
-    "raise MODEL_PARALLELISM or, for a teacher, set TEACHER_DTYPE='bfloat16'"
+    "raise FSDP_PARALLELISM or MODEL_PARALLELISM or, for a teacher, set"
+    " TEACHER_DTYPE='bfloat16'"
   )
   def params(self, role: str) -> Params:
     """Reads the parameters of a role onto the mesh.
@@ -145,7 +148,7 @@ def resolve(
   vocabulary = (
     mixture.vocabulary if mixture else datasets.vocabulary_of(data, folders)
   )
-  models = _build_models(roles, checkpoints, vocabulary, resumed)
+  models = _build_models(roles, checkpoints, vocabulary, resumed, mesh)
   if mixture is None and train is not None:
     mixture = datasets.open_mixture(train, folders)
     _ = mixture.vocabulary  # its own file is read: it may be damaged
@@ -226,6 +229,7 @@ def _build_models(
   checkpoints: Mapping[str, Checkpoint],
   vocabulary: Vocabulary,
   resumed: Path | None,
+  mesh: jax.sharding.Mesh,
 ) -> dict[str, LanguageModel]:
   """The models by role; a run that goes on keeps its student's sizes."""
   for name, role in roles.items():
@@ -244,7 +248,9 @@ def _build_models(
         spec = spec.build(config, family, name, f"MODEL_DIR {resumed}")
     model = model_spec.build(name, spec, checkpoints.get(name), vocabulary)
     vocabulary_check.check(name, model, vocabulary)
-    models[name] = model
+    if role.execution != PLAIN:
+      model = registry.build(model.config, f"the {name}", role.execution)
+    models[name] = partitioning.partitioned(model, mesh, role.rules(name))
   model_spec.log_widths(models, vocabulary.size)
   return models
 

@@ -13,8 +13,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from gkd.logical_axes import constrain_logits
 from gkd.models import layers
 from gkd.models.attention import KeysValues
+from gkd.models.layer_stack import PLAIN
+from gkd.models.layer_stack import Execution
 from gkd.types import Array
 from gkd.types import UserError
 
@@ -42,12 +45,15 @@ class DecoderOnly(nn.Module):
   Attributes:
     config: with vocab_size, emb_dim, logits_via_embedding, dtype, and as
       `first_id` what a text without a prompt begins with.
-    stack: the layers of a config, called as `decoder_stack.Stack` is; has
-      `logits_dense` where the head is not the embedding.
+    stack: makes the layers of a config, with the methods of
+      `decoder_stack.Stack`; has `logits_dense` where the head is not the
+      embedding.
+    execution: how they are run.
   """
 
   config: Any
-  stack: Callable[[Any], nn.Module]
+  stack: Callable[[Any, Execution], nn.Module]
+  execution: Execution = PLAIN
 
   def setup(self):
     c = self.config
@@ -55,7 +61,7 @@ class DecoderOnly(nn.Module):
     self.token_embedder = layers.Embedding(
       c.vocab_size, c.emb_dim, c.dtype, stddev=c.emb_dim**-0.5
     )
-    self.decoder = self.stack(c)
+    self.decoder = self.stack(c, self.execution)
 
   def __call__(self, inputs: Array, targets: Array) -> Array:
     """Touches every parameter, for init."""
@@ -78,7 +84,7 @@ class DecoderOnly(nn.Module):
       )
     inputs, input_mask = self._prompt(inputs, input_mask)
     num_fed = targets.shape[1] - 1
-    states_BSD, _ = self.decoder(
+    states_BSD = self.decoder(
       self.token_embedder(jnp.concatenate([inputs, targets[:, :-1]], axis=1)),
       _positions(input_mask, num_fed),
       _causal(
@@ -94,19 +100,18 @@ class DecoderOnly(nn.Module):
   def head(self, hidden: Array) -> Array:
     """[..., D] -> raw float32 logits [..., V]."""
     if self.config.logits_via_embedding:
-      return self.token_embedder.attend(hidden)
-    return self.decoder.logits_dense(hidden)
+      return constrain_logits(self.token_embedder.attend(hidden))
+    return constrain_logits(self.decoder.logits_dense(hidden))
 
   def prefill(
     self, inputs: Array, input_mask: Array, max_length: int
   ) -> tuple[DecodeCache, Array]:
     """Reads the prompts, makes room for max_length tokens; logits [B, V]."""
     inputs, input_mask = self._prompt(inputs, input_mask)
-    states_BID, attended = self.decoder(
+    states_BID, attended = self.decoder.decode(
       self.token_embedder(inputs),
       _positions(input_mask, 0),
       _causal(input_mask),
-      True,
     )
     room = [(0, 0), (0, max_length), (0, 0), (0, 0)]
     past = jax.tree.map(lambda buffer: jnp.pad(buffer, room), attended)
@@ -122,13 +127,12 @@ class DecoderOnly(nn.Module):
     fed = jnp.arange(length) <= cache.index
     fed_BT = jnp.broadcast_to(fed, (tokens.shape[0], length))
     seen_BS = jnp.concatenate([cache.input_mask, fed_BT], axis=1)
-    hidden_B1D, past = self.decoder(
+    hidden_B1D, past = self.decoder.decode(
       self.token_embedder(tokens[:, None]),
       _positions(cache.input_mask, length),
       seen_BS[:, None, None, :],
-      True,
-      past=cache.past,
-      index=width + cache.index,
+      cache.past,
+      width + cache.index,
     )
     hidden_BD = jnp.where(cache.index < length, hidden_B1D[:, 0], jnp.nan)
     cache = cache.replace(past=past, index=cache.index + 1)

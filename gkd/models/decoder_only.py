@@ -25,6 +25,8 @@ from gkd.models import decoder_network
 from gkd.models import decoder_params
 from gkd.models import decoder_stack
 from gkd.models import flax_model
+from gkd.models.layer_stack import PLAIN
+from gkd.models.layer_stack import Execution
 from gkd.types import LanguageModel
 
 _SIZES = (
@@ -155,13 +157,15 @@ class DecoderConfig:
 
 
 @functools.cache
-def decoder_only(config: DecoderConfig) -> LanguageModel:
-  """The model of a config; the identical record for equal configs.
+def decoder_only(
+  config: DecoderConfig, execution: Execution = PLAIN
+) -> LanguageModel:
+  """The model of a config; the identical record for equal arguments.
 
   Packed batches are not supported.
   """
   return flax_model.language_model(
-    decoder_network.DecoderOnly(config, decoder_stack.Stack),
+    decoder_network.DecoderOnly(config, decoder_stack.Stack, execution),
     decoder_params.table(config),
     start_id=config.first_id,
     pad_id=None,

@@ -5,16 +5,22 @@ itself, and decoding, where they come from a cache.
 """
 
 from collections.abc import Sequence
+import functools
 from typing import Any
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from gkd.logical_axes import constrain_states
+from gkd.models import layer_stack
 from gkd.models import layers
 from gkd.models import rotary
 from gkd.models.attention import MASKED_SCORE
 from gkd.models.attention import KeysValues
+from gkd.models.layer_stack import PLAIN
+from gkd.models.layer_stack import Execution
 from gkd.types import Array
 
 
@@ -26,6 +32,7 @@ class Stack(nn.Module):
   """
 
   config: Any  # decoder_only.DecoderConfig
+  execution: Execution = PLAIN
   reads_memory: bool = False
 
   def setup(self):
@@ -50,8 +57,50 @@ class Stack(nn.Module):
     mask: Array,
     deterministic: bool,
     *,
+    encoded: Array | None = None,
+    memory_mask: Array | None = None,
+  ) -> Array:
+    """Token vectors [B, T, D] -> states [B, T, D].
+
+    Args:
+      embedded: vectors of all tokens.
+      positions: [B, T].
+      mask: [B, 1, T, T] bool, True may be attended to.
+      deterministic: True switches dropout off.
+      encoded: [B, I, E], an encoder's output to attend to.
+      memory_mask: [B, 1, 1, I] bool of it.
+    """
+    c = self.config
+    visible = _visible(c, positions, positions, mask)
+    is_local = np.array([_is_local(c, i) for i in range(c.num_layers)])
+
+    def call(layer, x_BTD, local):
+      if isinstance(local, np.bool_):
+        own = visible[local]
+      else:  # one program for all layers
+        choose = functools.partial(jnp.where, local)
+        own = jax.tree.map(
+          choose, visible.get(True, visible[False]), visible[False]
+        )
+      memory = None
+      if encoded is not None:
+        memory = layer.encoder_decoder_attention.keys_values(encoded)
+      return layer(x_BTD, *own, deterministic, memory, memory_mask)[0]
+
+    x_BTD = self.dropout(_scaled(c, embedded), deterministic)
+    x_BTD = layer_stack.through(
+      self, self.layers, call, constrain_states(x_BTD), is_local
+    )
+    return self.dropout(self._last_norm(x_BTD), deterministic)
+
+  def decode(
+    self,
+    embedded: Array,
+    positions: Array,
+    mask: Array,
     past: Sequence[KeysValues] | None = None,
     index: Array | None = None,
+    *,
     memory: Sequence[KeysValues] | None = None,
     memory_mask: Array | None = None,
   ) -> tuple[Array, tuple[KeysValues, ...]]:
@@ -62,7 +111,6 @@ class Stack(nn.Module):
         written to slot `index`.
       positions: [B, S] of the keys, of which the queries are slots `index` on.
       mask: [B, 1, T, S] bool, True may be attended to.
-      deterministic: True switches dropout off.
       past: per layer, keys and values of the slots so far.
       index: see above.
       memory: per layer, keys and values of an encoder's output.
@@ -71,36 +119,24 @@ class Stack(nn.Module):
     c, own = self.config, positions
     if past is not None:
       own = jax.lax.dynamic_slice_in_dim(positions, index, 1, axis=1)
-    distance_BTS = jnp.abs(own[:, :, None] - positions[:, None, :])
-
-    def near(window):
-      if window is None:
-        return mask
-      return mask & (distance_BTS < window)[:, None]
-
-    angles = _angles(c, own, is_local=False)
-    visible = {False: (near(c.sliding_window), angles)}
-    if c.gemma is not None:
-      angles = _angles(c, own, is_local=True)
-      visible[True] = near(c.gemma.sliding_window), angles
-      embedded *= jnp.asarray(c.gemma.embedding_scale, c.dtype)
-    x_BTD = self.dropout(embedded, deterministic)
-    attended = []
+    visible = _visible(c, own, positions, mask)
+    x_BTD, attended = constrain_states(_scaled(c, embedded)), []
     for i, layer in enumerate(self.layers):
-      is_local = c.gemma is not None and c.gemma.is_local(i)
       x_BTD, keys_values = layer(
         x_BTD,
-        *visible[is_local],
-        deterministic,
-        None if past is None else past[i],
-        index,
+        *visible[_is_local(c, i)],
+        True,
         None if memory is None else memory[i],
         memory_mask,
+        None if past is None else past[i],
+        index,
       )
       attended.append(keys_values)
-    last_norm = getattr(self, f"{self.name}_norm")
-    x_BTD = self.dropout(last_norm(x_BTD), deterministic)
-    return x_BTD, tuple(attended)
+    return self._last_norm(x_BTD), tuple(attended)
+
+  @property
+  def _last_norm(self) -> layers.RMSNorm:
+    return getattr(self, f"{self.name}_norm")
 
 
 class _Layer(nn.Module):
@@ -131,10 +167,10 @@ class _Layer(nn.Module):
     mask,
     angles,
     deterministic,
-    past,
-    index,
     memory,
     memory_mask,
+    past=None,
+    index=None,
   ):
     has_post_norms = _has_post_norms(self.config)
     h_BTD = self.pre_self_attention_norm(x_BTD)
@@ -155,7 +191,7 @@ class _Layer(nn.Module):
     h_BTD = self.mlp(self.pre_mlp_norm(x_BTD), deterministic)
     if has_post_norms:
       h_BTD = self.post_mlp_norm(h_BTD)
-    return x_BTD + self.dropout(h_BTD, deterministic), own
+    return constrain_states(x_BTD + self.dropout(h_BTD, deterministic)), own
 
 
 class _GroupedAttention(nn.Module):
@@ -262,6 +298,34 @@ def _norm(c) -> layers.RMSNorm:
 
 def _has_post_norms(c) -> bool:
   return c.gemma is not None and c.gemma.post_norms
+
+
+def _is_local(c, layer: int) -> bool:
+  return c.gemma is not None and c.gemma.is_local(layer)
+
+
+def _scaled(c, embedded: Array) -> Array:
+  if c.gemma is None:
+    return embedded
+  return embedded * jnp.asarray(c.gemma.embedding_scale, c.dtype)
+
+
+def _visible(
+  c, own: Array, positions: Array, mask: Array
+) -> dict[bool, tuple[Array, Array]]:
+  """{is local: (mask, angles)} of queries at `own` and keys at `positions`."""
+  distance_BTS = jnp.abs(own[:, :, None] - positions[:, None, :])
+
+  def near(window):
+    if window is None:
+      return mask
+    return mask & (distance_BTS < window)[:, None]
+
+  visible = {False: (near(c.sliding_window), _angles(c, own, is_local=False))}
+  if c.gemma is not None:
+    window = c.gemma.sliding_window
+    visible[True] = near(window), _angles(c, own, is_local=True)
+  return visible
 
 
 def _angles(c, positions: Array, *, is_local: bool) -> Array:

@@ -15,6 +15,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from gkd.logical_axes import constrain
 from gkd.types import Array
 
 Initializer = Callable[..., Array]
@@ -102,9 +103,9 @@ class Embedding(nn.Module):
 
   def __call__(self, tokens: Array) -> Array:
     """[...] int ids -> [..., D]. An id outside the table gives NaN, loudly."""
-    vectors = jnp.take(
-      self.embedding, tokens, axis=0, mode="fill", fill_value=jnp.nan
-    )
+    # Whole vectors: of parts of them XLA would replicate the batch.
+    table = constrain(self.embedding, "vocab", "embed")
+    vectors = jnp.take(table, tokens, axis=0, mode="fill", fill_value=jnp.nan)
     return vectors.astype(self.dtype)
 
   def attend(self, hidden: Array) -> Array:

@@ -29,6 +29,8 @@ from gkd.models import t5
 from gkd.models import t5_params
 from gkd.models import t5gemma
 from gkd.models import t5gemma_params
+from gkd.models.layer_stack import PLAIN
+from gkd.models.layer_stack import Execution
 from gkd.models.parameter_table import Parameter
 from gkd.types import LanguageModel
 from gkd.types import UserError
@@ -69,7 +71,7 @@ class Family(NamedTuple):
   """
 
   config_type: type
-  build: Callable[[Any], LanguageModel]
+  build: Callable[..., LanguageModel]  # of a config, and an Execution
   layout: Layout | None = None
 
 
@@ -224,11 +226,18 @@ def config_of(family: str, fields: Mapping[str, Any]) -> Any:
     ) from error
 
 
-def build(config: Any, origin: str = "the model") -> LanguageModel:
-  """The model of a config; `origin` says whose it is in the message.
+def build(
+  config: Any, origin: str = "the model", execution: Execution = PLAIN
+) -> LanguageModel:
+  """The model of a config.
+
+  Args:
+    config: of a registered family.
+    origin: says whose it is in the message.
+    execution: how its layers are run, where the family has a layout.
 
   Raises:
-    UserError: its family is not registered.
+    UserError: its family is not registered, or runs its layers in one way.
   """
   family = _FAMILIES.get(canonical(_class_name(type(config))))
   if family is None:
@@ -236,13 +245,20 @@ def build(config: Any, origin: str = "the model") -> LanguageModel:
       f"{origin} is of a family that gkd does not know; bind its LanguageModel,"
       " or call gkd.models.registry.register in the module that defines it"
     )
-  return _built(family.build, config)
+  if execution == PLAIN:
+    return _built(family.build, config)
+  if family.layout is None:
+    raise UserError(
+      f"{origin} is of a family that runs its layers one after the other; leave"
+      " SCAN_LAYERS and REMAT out"
+    )
+  return _built(family.build, config, execution)
 
 
 # Programs are compiled once for each `LanguageModel`.
 @functools.lru_cache(maxsize=64)
-def _built(make: Callable[[Any], LanguageModel], config: Any) -> LanguageModel:
-  return make(config)
+def _built(make: Callable[..., LanguageModel], *args: Any) -> LanguageModel:
+  return make(*args)
 
 
 def _class_name(config_type: type) -> str:

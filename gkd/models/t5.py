@@ -21,6 +21,8 @@ from gkd.models import flax_model
 from gkd.models import sizes
 from gkd.models import t5_network
 from gkd.models import t5_params
+from gkd.models.layer_stack import PLAIN
+from gkd.models.layer_stack import Execution
 from gkd.types import LanguageModel
 
 
@@ -86,10 +88,12 @@ class T5Config:
 
 
 @functools.cache
-def encoder_decoder(config: T5Config) -> LanguageModel:
-  """The model of a config; the identical record for equal configs."""
+def encoder_decoder(
+  config: T5Config, execution: Execution = PLAIN
+) -> LanguageModel:
+  """The model of a config; the identical record for equal arguments."""
   return flax_model.language_model(
-    t5_network.EncoderDecoder(config),
+    t5_network.EncoderDecoder(config, execution),
     t5_params.table(config),
     start_id=config.start_id,
     pad_id=config.pad_id,

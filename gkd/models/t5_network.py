@@ -14,9 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from gkd import masks
+from gkd.logical_axes import constrain_logits
 from gkd.models import layers
 from gkd.models import t5_stacks
 from gkd.models.attention import KeysValues
+from gkd.models.layer_stack import PLAIN
+from gkd.models.layer_stack import Execution
 from gkd.types import Array
 from gkd.types import Pair
 
@@ -44,12 +47,13 @@ class EncoderDecoder(nn.Module):
   """Everything with parameters; its methods are the functions of the model."""
 
   config: Any  # t5.T5Config
+  execution: Execution = PLAIN
 
   def setup(self):
     c = self.config
     self.token_embedder = layers.Embedding(c.vocab_size, c.emb_dim, c.dtype)
-    self.encoder = t5_stacks.Encoder(c)
-    self.decoder = t5_stacks.Decoder(c)
+    self.encoder = t5_stacks.Encoder(c, self.execution)
+    self.decoder = t5_stacks.Decoder(c, self.execution)
 
   def __call__(self, inputs: Array, targets: Array) -> Array:
     """Touches every parameter, for init."""
@@ -80,9 +84,9 @@ class EncoderDecoder(nn.Module):
     encoded_BID = self.encoder(
       self.token_embedder(inputs), encoder_mask, deterministic
     )
-    hidden_BTD, _ = self.decoder(
+    return self.decoder(
       self.token_embedder(previous),
-      self.decoder.memory(encoded_BID),
+      encoded_BID,
       self_mask,
       cross_mask,
       t5_stacks.buckets(
@@ -92,13 +96,13 @@ class EncoderDecoder(nn.Module):
       ),
       deterministic,
     )
-    return hidden_BTD
 
   def head(self, hidden: Array) -> Array:
     """[..., D] -> raw float32 logits [..., V]."""
     if self.config.logits_via_embedding:
-      return self.token_embedder.attend(hidden) / np.sqrt(self.config.emb_dim)
-    return self.decoder.logits_dense(hidden)
+      logits = self.token_embedder.attend(hidden)
+      return constrain_logits(logits / np.sqrt(self.config.emb_dim))
+    return constrain_logits(self.decoder.logits_dense(hidden))
 
   def prefill(
     self, inputs: Array, input_mask: Array, max_length: int
@@ -132,15 +136,14 @@ class EncoderDecoder(nn.Module):
       self.config, np.arange(length), bidirectional=False
     )
     bucket_1T = jnp.asarray(bucket_of)[jnp.maximum(distance_T, 0)][None]
-    hidden_B1D, past = self.decoder(
+    hidden_B1D, past = self.decoder.decode(
       self.token_embedder(tokens[:, None]),
       cache.memory,
       (distance_T >= 0)[None, None, None, :],
       cache.memory_mask,
       bucket_1T,
-      True,
-      past=cache.past,
-      index=cache.index,
+      cache.past,
+      cache.index,
     )
     hidden_BD = jnp.where(cache.index < length, hidden_B1D[:, 0], jnp.nan)
     cache = cache.replace(past=past, index=cache.index + 1)

@@ -11,9 +11,13 @@ from flax import linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from gkd.logical_axes import constrain_states
 from gkd.models import attention
+from gkd.models import layer_stack
 from gkd.models import layers
 from gkd.models.attention import KeysValues
+from gkd.models.layer_stack import PLAIN
+from gkd.models.layer_stack import Execution
 from gkd.types import Array
 
 
@@ -21,6 +25,7 @@ class Encoder(nn.Module):
   """Layers of self-attention and MLP that see the whole input."""
 
   config: Any  # t5.T5Config
+  execution: Execution = PLAIN
 
   def setup(self):
     c = self.config
@@ -37,9 +42,14 @@ class Encoder(nn.Module):
     bucket_II = buckets(
       self.config, distances(embedded.shape[1]), bidirectional=True
     )
-    x_BID = self.dropout(embedded, deterministic)
-    for layer, bias in zip(self.layers, _biases(self, bucket_II), strict=True):
-      x_BID = layer(x_BID, mask, bias, deterministic)
+    x_BID = constrain_states(self.dropout(embedded, deterministic))
+    bias = _shared_bias(self, bucket_II)
+
+    def call(layer, x_BID):
+      own = layer.relpos_bias(bucket_II) if bias is None else bias
+      return layer(x_BID, mask, own, deterministic)
+
+    x_BID = layer_stack.through(self, self.layers, call, x_BID)
     return self.last_dropout(self.encoder_norm(x_BID), deterministic)
 
 
@@ -47,6 +57,7 @@ class Decoder(nn.Module):
   """Causal layers that also attend to the encoder's output; owns the head."""
 
   config: Any  # t5.T5Config
+  execution: Execution = PLAIN
 
   def setup(self):
     c = self.config
@@ -68,36 +79,49 @@ class Decoder(nn.Module):
   def __call__(
     self,
     embedded: Array,
+    encoded: Array,
+    self_mask: Array,
+    cross_mask: Array,
+    bucket_TT: np.ndarray,
+    deterministic: bool,
+  ) -> Array:
+    """Token vectors [B, T, D] and the encoder's output -> states [B, T, D]."""
+    bias = _shared_bias(self, bucket_TT)
+
+    def call(layer, y_BTD):
+      memory = layer.encoder_decoder_attention.keys_values(encoded)
+      own = layer.relpos_bias(bucket_TT) if bias is None else bias
+      y_BTD, _ = layer(y_BTD, memory, self_mask, cross_mask, own, deterministic)
+      return y_BTD
+
+    y_BTD = constrain_states(self.dropout(embedded, deterministic))
+    y_BTD = layer_stack.through(self, self.layers, call, y_BTD)
+    return self.dropout(self.decoder_norm(y_BTD), deterministic)
+
+  def decode(
+    self,
+    embedded: Array,
     memory: Sequence[KeysValues],
     self_mask: Array,
     cross_mask: Array,
-    bucket_TS: Array | np.ndarray,
-    deterministic: bool,
-    *,
-    past: Sequence[KeysValues] | None = None,
-    index: Array | None = None,
+    bucket_1T: Array,
+    past: Sequence[KeysValues],
+    index: Array,
   ) -> tuple[Array, tuple[KeysValues, ...]]:
-    """Token vectors [B, T, D] -> states [B, T, D], and what was attended to.
+    """The vector [B, 1, D] of a token -> its state, and what was attended to.
 
-    With `past`, the keys and values of the (single) token are written to its
-    position `index` and the whole buffer is attended to.
+    Its keys and values are written to position `index` of `past`, all of which
+    is attended to.
     """
-    y_BTD = self.dropout(embedded, deterministic)
-    attended = []
-    for i, bias in enumerate(_biases(self, bucket_TS)):
-      y_BTD, keys_values = self.layers[i](
-        y_BTD,
-        memory[i],
-        self_mask,
-        cross_mask,
-        bias,
-        deterministic,
-        None if past is None else past[i],
-        index,
+    y_B1D, attended = embedded, []
+    bias = _shared_bias(self, bucket_1T)
+    for layer, *kept in zip(self.layers, memory, past, strict=True):
+      own = layer.relpos_bias(bucket_1T) if bias is None else bias
+      y_B1D, keys_values = layer(
+        y_B1D, kept[0], self_mask, cross_mask, own, True, kept[1], index
       )
       attended.append(keys_values)
-    y_BTD = self.dropout(self.decoder_norm(y_BTD), deterministic)
-    return y_BTD, tuple(attended)
+    return self.decoder_norm(y_B1D), tuple(attended)
 
 
 def buckets(
@@ -137,7 +161,7 @@ class _EncoderLayer(nn.Module):
     h_BID = self.attention(h_BID, keys_values, mask, bias, deterministic)
     x_BID += self.dropout(h_BID, deterministic)
     h_BID = self.mlp(self.pre_mlp_layer_norm(x_BID), deterministic)
-    return x_BID + self.dropout(h_BID, deterministic)
+    return constrain_states(x_BID + self.dropout(h_BID, deterministic))
 
 
 class _DecoderLayer(nn.Module):
@@ -156,7 +180,15 @@ class _DecoderLayer(nn.Module):
     self.dropout = layers.dropout(c.dropout_rate)
 
   def __call__(
-    self, y_BTD, memory, self_mask, cross_mask, bias, deterministic, past, index
+    self,
+    y_BTD,
+    memory,
+    self_mask,
+    cross_mask,
+    bias,
+    deterministic,
+    past=None,
+    index=None,
   ):
     h_BTD = self.pre_self_attention_layer_norm(y_BTD)
     own = self.self_attention.keys_values(h_BTD)
@@ -173,7 +205,7 @@ class _DecoderLayer(nn.Module):
     )
     y_BTD += self.dropout(h_BTD, deterministic)
     h_BTD = self.mlp(self.pre_mlp_layer_norm(y_BTD), deterministic)
-    return y_BTD + self.dropout(h_BTD, deterministic), own
+    return constrain_states(y_BTD + self.dropout(h_BTD, deterministic)), own
 
 
 def _norm(c) -> layers.RMSNorm:
@@ -196,8 +228,8 @@ def _relative_bias(c) -> attention.RelativeBias:
   return attention.RelativeBias(c.num_heads, c.relative_buckets)
 
 
-def _biases(stack, bucket_TS) -> list[Array]:
-  """One bias [H, T, S] per layer; the same one unless bias_per_layer."""
+def _shared_bias(stack, bucket_TS) -> Array | None:
+  """The bias [H, T, S] of all layers; None where each has its own."""
   if stack.config.bias_per_layer:
-    return [layer.relpos_bias(bucket_TS) for layer in stack.layers]
-  return [stack.relpos_bias(bucket_TS)] * len(stack.layers)
+    return None
+  return stack.relpos_bias(bucket_TS)

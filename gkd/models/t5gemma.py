@@ -23,6 +23,8 @@ from gkd.models import t5gemma_network
 from gkd.models import t5gemma_params
 from gkd.models.decoder_only import DecoderConfig
 from gkd.models.decoder_only import Gemma
+from gkd.models.layer_stack import PLAIN
+from gkd.models.layer_stack import Execution
 from gkd.types import LanguageModel
 
 STACKS = ("encoder", "decoder")
@@ -117,10 +119,12 @@ class T5GemmaConfig:
 
 
 @functools.cache
-def t5gemma(config: T5GemmaConfig) -> LanguageModel:
-  """The model of a config; the identical record for equal configs."""
+def t5gemma(
+  config: T5GemmaConfig, execution: Execution = PLAIN
+) -> LanguageModel:
+  """The model of a config; the identical record for equal arguments."""
   return flax_model.language_model(
-    t5gemma_network.EncoderDecoder(config),
+    t5gemma_network.EncoderDecoder(config, execution),
     t5gemma_params.table(config),
     start_id=config.start_id,
     pad_id=config.pad_id,

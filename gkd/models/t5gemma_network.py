@@ -6,9 +6,12 @@ from flax import linen as nn
 import jax.numpy as jnp
 
 from gkd import masks
+from gkd.logical_axes import constrain_logits
 from gkd.models import decoder_stack
 from gkd.models import layers
 from gkd.models.attention import KeysValues
+from gkd.models.layer_stack import PLAIN
+from gkd.models.layer_stack import Execution
 from gkd.models.t5_network import DecodeCache
 from gkd.types import Array
 from gkd.types import Pair
@@ -19,13 +22,16 @@ class EncoderDecoder(nn.Module):
   """Everything with parameters; its methods are the functions of the model."""
 
   config: Any  # t5gemma.T5GemmaConfig
+  execution: Execution = PLAIN
 
   def setup(self):
     c = self.config
     self.encoder_embedder = _embedding(c, c.encoder.emb_dim)
     self.decoder_embedder = _embedding(c, c.decoder.emb_dim)
-    self.encoder = decoder_stack.Stack(c.stack("encoder"))
-    self.decoder = decoder_stack.Stack(c.stack("decoder"), reads_memory=True)
+    self.encoder = decoder_stack.Stack(c.stack("encoder"), self.execution)
+    self.decoder = decoder_stack.Stack(
+      c.stack("decoder"), self.execution, reads_memory=True
+    )
 
   def __call__(self, inputs: Array, targets: Array) -> Array:
     """Touches every parameter, for init."""
@@ -49,15 +55,14 @@ class EncoderDecoder(nn.Module):
     previous = masks.shift_right(targets, self.config.start_id)
     positions = _positions(*previous.shape)
     causal_TT = positions[0, :, None] >= positions[0]
-    hidden_BTD, _ = self.decoder(
+    return self.decoder(
       self.decoder_embedder(previous),
       positions,
       causal_TT[None, None],
       deterministic,
-      memory=self._memory(inputs, input_mask, deterministic),
+      encoded=self._encoded(inputs, input_mask, deterministic),
       memory_mask=input_mask[:, None, None, :],
     )
-    return hidden_BTD
 
   def head(self, hidden: Array) -> Array:
     """[..., D] -> raw float32 logits [..., V], capped."""
@@ -66,9 +71,9 @@ class EncoderDecoder(nn.Module):
       logits = self.decoder_embedder.attend(hidden)
     else:
       logits = self.decoder.logits_dense(hidden)
-    return (
-      logits if c.logit_cap is None else layers.soft_cap(logits, c.logit_cap)
-    )
+    if c.logit_cap is not None:
+      logits = layers.soft_cap(logits, c.logit_cap)
+    return constrain_logits(logits)
 
   def prefill(
     self, inputs: Array, input_mask: Array, max_length: int
@@ -79,7 +84,7 @@ class EncoderDecoder(nn.Module):
     empty = KeysValues(jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype))
     cache = DecodeCache(
       past=(empty,) * side.num_layers,
-      memory=self._memory(inputs, input_mask, True),
+      memory=self.decoder.memory(self._encoded(inputs, input_mask, True)),
       memory_mask=input_mask[:, None, None, :],
       index=jnp.zeros((), jnp.int32),
     )
@@ -92,13 +97,12 @@ class EncoderDecoder(nn.Module):
     """Feeds tokens [B]; returns the cache and the next logits [B, V]."""
     length = cache.past[0].keys.shape[1]
     fed_T = jnp.arange(length) <= cache.index
-    hidden_B1D, past = self.decoder(
+    hidden_B1D, past = self.decoder.decode(
       self.decoder_embedder(tokens[:, None]),
       _positions(len(tokens), length),
       fed_T[None, None, None, :],
-      True,
-      past=cache.past,
-      index=cache.index,
+      cache.past,
+      cache.index,
       memory=cache.memory,
       memory_mask=cache.memory_mask,
     )
@@ -106,22 +110,19 @@ class EncoderDecoder(nn.Module):
     cache = cache.replace(past=past, index=cache.index + 1)
     return cache, self.head(hidden_BD)
 
-  def _memory(
-    self, inputs: Array, mask: Array, deterministic: bool
-  ) -> tuple[KeysValues, ...]:
-    """Per decoder layer, keys and values of the encoded inputs [B, I].
+  def _encoded(self, inputs: Array, mask: Array, deterministic: bool) -> Array:
+    """The encoder's output [B, I, E] of inputs [B, I].
 
     Whatever fills the rest of a row, it is no id outside the table, whose NaN
     would spread.
     """
     inputs = jnp.where(mask, inputs, self.config.pad_id)
-    encoded_BID, _ = self.encoder(
+    return self.encoder(
       self.encoder_embedder(inputs),
       _positions(*inputs.shape),
       mask[:, None, None, :],
       deterministic,
     )
-    return self.decoder.memory(encoded_BID)
 
 
 def _embedding(c, width: int) -> layers.Embedding:

@@ -118,6 +118,13 @@ class Run:
   def __post_init__(self):
     if self.mesh is None:
       object.__setattr__(self, "mesh", partitioning.make_mesh())
+    roles = {
+      role: dataclasses.replace(
+        model, lm=partitioning.partitioned(model.lm, self.mesh)
+      )
+      for role, model in self.roles.items()
+    }
+    object.__setattr__(self, "roles", roles)
     partitioning.check_division(
       self.loader.batch_size, self.micro_batches, self.mesh
     )

@@ -17,6 +17,7 @@ from gkd.config import records
 RUNS = {
   "train": command_records.TrainConfig,
   "bench": command_records.TrainConfig,
+  "plan": command_records.TrainConfig,
   "config": command_records.TrainConfig,
   "evaluate": command_records.EvaluateConfig,
   "sample": command_records.SampleConfig,

@@ -16,9 +16,13 @@ class Means(nn.Module):
   """Means of the vectors that may be seen, each times its position + 1."""
 
   config: object
+  execution: object
 
-  def __call__(self, embedded, positions, mask, off, *, past=None, index=None):
+  def __call__(self, embedded, positions, mask, off):
     del off
+    return self.decode(embedded, positions, mask)[0]
+
+  def decode(self, embedded, positions, mask, past=None, index=None):
     if past is not None:
       positions = jax.lax.dynamic_slice_in_dim(positions, index, 1, axis=1)
     scaled_BT1D = (embedded * (positions[..., None] + 1))[:, :, None]

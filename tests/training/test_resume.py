@@ -460,11 +460,14 @@ MESHES = {
   "four": lambda: partitioning.make_mesh(devices=jax.devices()[:4]),
   # Two copies of a model that is split over two devices.
   "split": lambda: partitioning.make_mesh(model=2),
+  # Each with rows of its own and a quarter of the model.
+  "shared": lambda: partitioning.make_mesh(fsdp=4),
 }
 
 
 @pytest.mark.parametrize(
-  ("first", "then"), [("four", "one"), ("one", "four"), ("four", "split")]
+  ("first", "then"),
+  [("shared", "one"), ("one", "four"), ("four", "split"), ("one", "shared")],
 )
 def test_other_devices_go_on_with_the_same_values(
   tmp_path, make, straight, at, first, then
@@ -485,7 +488,9 @@ def test_other_devices_go_on_with_the_same_values(
     restored.append(state)
   assert_identical(*restored)
   kernel = restored[1].params["token_embedder"]["embedding"]
-  assert kernel.sharding.is_fully_replicated == (then != "split")
+  assert kernel.sharding.is_fully_replicated == (
+    then not in ("split", "shared")
+  )
   moments = jax.tree.leaves(jax.device_get(restored[0].opt_state))
   assert sum(bool(np.any(leaf)) for leaf in moments) > 10
   state = loop.train(make(tmp_path, mesh=meshes[1]))

@@ -70,12 +70,16 @@ def teacher_params():
 def step(plan, batch, teacher_params, mesh=None):
   params = start()
   if mesh is not None:
-    student = partitioning.place_model(Model(plan.student, params), mesh)
-    teacher = Model(plan.teacher, teacher_params)
-    teacher = partitioning.place_model(teacher, mesh)
-    params, teacher_params = student.params, teacher.params
+    models = {
+      role: partitioning.partitioned(getattr(plan, role), mesh)
+      for role in ("student", "teacher")
+    }
+    plan = dataclasses.replace(plan, mesh=mesh, **models)
+    params, teacher_params = (
+      partitioning.place_model(Model(lm, own), mesh).params
+      for lm, own in zip(models.values(), (params, teacher_params), strict=True)
+    )
     batch = jax.device_put(batch, partitioning.batch_sharding(mesh))
-    plan = dataclasses.replace(plan, mesh=mesh)
   state = states.create(params, plan.optimizer.transformation())
   state, metrics = update_step(plan, state, teacher_params, batch, SEED)
   values = {name: mean.compute() for name, mean in metrics.items()}
@@ -115,9 +119,9 @@ def test_padding_changes_nothing(straight, teacher_params):
   assert_same(step(PLAN, make_batch(padding=5), teacher_params), straight)
 
 
-@pytest.mark.parametrize("model", [1, 2])
-def test_four_devices_equal_one(model, straight, teacher_params):
-  mesh = partitioning.make_mesh(model)
+@pytest.mark.parametrize(("model", "fsdp"), [(1, 1), (1, 4), (2, 2)])
+def test_four_devices_equal_one(model, fsdp, straight, teacher_params):
+  mesh = partitioning.make_mesh(model, fsdp=fsdp)
   assert_same(step(PLAN, make_batch(), teacher_params, mesh), straight)
 
 

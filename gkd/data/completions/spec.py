@@ -64,6 +64,8 @@ class Completions:
   def __post_init__(self):
     if self.mesh is None:
       object.__setattr__(self, "mesh", partitioning.make_mesh())
+    model = partitioning.partitioned(self.model, self.mesh)
+    object.__setattr__(self, "model", model)
     if self.rows is None:
       object.__setattr__(self, "rows", range(len(self.prompts)))
     partitioning.check_division(self.batch_size, 1, self.mesh)

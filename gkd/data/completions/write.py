@@ -137,9 +137,8 @@ def _add_missing(
   missing = [i for i in range(spec.num_shards) if i not in finished]
   if not missing:  # killed while the cache was moved into place
     return 0.0, 0.0
-  params = load_params()
-  axes = spec.model.axes(params)
-  params = partitioning.place(params, partitioning.shardings(axes, spec.mesh))
+  model = Model(spec.model, load_params())
+  params = partitioning.place_model(model, spec.mesh).params
   start = time.monotonic()
   # One stream over all shards: the device has work while one is written out.
   dispatched = _dispatched(spec, params, missing)

@@ -1,0 +1,216 @@
+"""The two programs of a step, compiled for devices that need not be here.
+
+for program in programs(config, mesh):
+print(program.name, program.memory.peak)
+"""
+
+from collections.abc import Iterator
+import re
+import time
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gkd import partitioning
+from gkd.checkpoints import source
+from gkd.config import model_spec
+from gkd.config.command_records import TrainConfig
+from gkd.config.model_spec import FromCheckpoint
+from gkd.models import registry
+from gkd.plan import cost
+from gkd.sampling import generate
+from gkd.training import state as states
+from gkd.training import step
+from gkd.types import Batch
+from gkd.types import LanguageModel
+from gkd.types import Params
+from gkd.types import UserError
+
+_TOO_LARGE = re.compile(r"required.*?\(([\d.]+)([KMGT])\).*?available", re.S)
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class Memory(NamedTuple):
+  """Bytes on one device."""
+
+  student: int
+  optimizer: int = 0
+  teacher: int = 0
+  cache: int = 0  # of decoding, among the temporaries
+  temporary: int = 0
+  peak: int = 0
+
+
+class Program(NamedTuple):
+  """A compiled program.
+
+  Attributes:
+    name: "sample" or "update".
+    memory: of one device.
+    products: matrix products of all devices.
+    collectives: of one device.
+    compile_seconds: process time.
+    fits: whether it compiled; else the compiler says what it would need.
+  """
+
+  name: str
+  memory: Memory
+  products: cost.Products
+  collectives: list[cost.Collective]
+  compile_seconds: float
+  fits: bool
+
+
+def models(
+  config: TrainConfig, mesh: jax.sharding.Mesh
+) -> dict[str, LanguageModel]:
+  """Student and teacher, partitioned over a mesh; no parameter is read.
+
+  Raises:
+    UserError: neither sizes nor a checkpoint that says them.
+  """
+  found = {}
+  for name, role in config.roles.items():
+    if name not in ("student", "teacher"):
+      continue
+    model = role.model
+    if isinstance(model, FromCheckpoint):
+      macro = model_spec.checkpoint_macro(name)
+      if not role.checkpoint:
+        raise UserError(
+          f"nothing says the sizes of the {name}; give {macro}, or"
+          f" --gin.{registry.macro_of(name, registry.T5)}=T5_1_1_SMALL"
+        )
+      opened = source.open_checkpoint(role.checkpoint, verify=False)
+      if name == "student" and config.layers is not None:
+        opened = source.pick_layers(opened, config.layers)
+      model = model.build(opened.config, opened.family, name, macro)
+    model = registry.build(model.config, f"the {name}", role.execution)
+    found[name] = partitioning.partitioned(model, mesh, role.rules(name))
+  return found
+
+
+def compiled(config: TrainConfig, mesh: jax.sharding.Mesh) -> Iterator[Program]:
+  """Compiles the sampler, where the run has a rollout, and the update."""
+  roles = models(config, mesh)
+  student, teacher = roles["student"], roles.get("teacher")
+  if not config.objective.needs_teacher:
+    teacher = None
+  lengths = config.data.lengths
+  rows = config.batch_size
+  partitioning.check_division(rows, config.micro_batches, mesh)
+  batch = _batch(rows, lengths, mesh)
+  state = states.abstract_state(student, config.optimizer, mesh)
+  sizes = {
+    "student": _on_a_device(state.params),
+    "optimizer": _on_a_device(state.opt_state),
+  }
+  if config.rollout is not None:
+    cache = jax.eval_shape(
+      lambda params, batch: student.prefill(
+        params, batch.inputs, lengths["targets"], input_mask=batch.input_mask
+      )[0],
+      *(student.abstract_params, batch),
+    )
+    traced = generate._generate.trace(
+      config.rollout.decoding.as_arrays(),
+      state.params,
+      (batch.inputs, batch.input_mask, batch.rows),
+      jax.random.key(0),
+      model=student,
+      num_best=None,
+      max_length=lengths["targets"],
+      eos_ids=tuple(student.config.eos_ids),
+      forbidden_ids=(student.start_id,),
+    )
+    held = _bytes(cache) // mesh.size
+    known = Memory(sizes["student"], cache=held)
+    yield _program("sample", traced, known, lengths["targets"])
+  scored = (
+    None if teacher is None else _placed(teacher, mesh, config.teacher.dtype)
+  )
+  plan = step.TrainStep(
+    student=student,
+    teacher=teacher,
+    objective=config.objective,
+    optimizer=config.optimizer,
+    reduction=config.reduction,
+    micro_batches=config.micro_batches,
+    mesh=mesh,
+  )
+  seed = _array((), jnp.int32, partitioning.replicated(mesh))
+  traced = step._update.trace(plan, state, scored, batch, seed)
+  known = Memory(
+    **sizes, teacher=_on_a_device(scored), cache=0, temporary=0, peak=0
+  )
+  yield _program("update", traced, known, 1)
+
+
+def _program(name: str, traced: Any, known: Memory, trips: int) -> Program:
+  """Compiles a trace; `known` lacks what the compiler says."""
+  products = cost.products(traced.jaxpr, trips)
+  start = time.process_time()
+  try:
+    done = traced.lower().compile()
+  except jax.errors.JaxRuntimeError as error:
+    needed = _TOO_LARGE.search(str(error))
+    if needed is None:
+      raise
+    seconds = time.process_time() - start
+    peak = int(float(needed[1]) * _UNITS[needed[2]])
+    memory = known._replace(temporary=peak, peak=peak)
+    return Program(name, memory, products, [], seconds, fits=False)
+  seconds = time.process_time() - start
+  analysis = done.memory_analysis()
+  temporary = analysis.temp_size_in_bytes
+  peak = temporary + analysis.argument_size_in_bytes
+  peak += analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+  memory = known._replace(temporary=temporary, peak=peak)
+  found = cost.collectives(done.as_text(), trips)
+  return Program(name, memory, products, found, seconds, fits=True)
+
+
+def _batch(rows: int, lengths: Any, mesh: jax.sharding.Mesh) -> Batch:
+  split = partitioning.batch_sharding(mesh)
+  inputs = rows, lengths["inputs"]
+  targets = rows, lengths["targets"]
+  return Batch(
+    inputs=_array(inputs, jnp.int32, split),
+    input_mask=_array(inputs, bool, split),
+    targets=_array(targets, jnp.int32, split),
+    weights=_array(targets, jnp.float32, split),
+    rows=_array((rows,), jnp.int32, split),
+    source=_array((rows,), jnp.int32, split),
+  )
+
+
+def _placed(
+  model: LanguageModel, mesh: jax.sharding.Mesh, dtype: str | None
+) -> Params:
+  """Abstract parameters where they would lie, of the type that is loaded."""
+  params = model.abstract_params
+  layout = partitioning.parameter_shardings(model, params, mesh)
+  partitioning.check_divisible(params, layout)
+  return jax.tree.map(
+    lambda leaf, own: _array(leaf.shape, dtype or leaf.dtype, own),
+    *(params, layout),
+  )
+
+
+def _array(shape: tuple[int, ...], dtype: Any, sharding: Any) -> Any:
+  return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+
+def _bytes(tree: Any) -> int:
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def _on_a_device(tree: Any) -> int:
+  """Bytes of one device's part of arrays with shardings."""
+  return sum(
+    int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize
+    for x in jax.tree.leaves(tree)
+  )

@@ -1,0 +1,105 @@
+"""Devices that are not here: slices of TPUs, and stand-ins for others.
+
+  chip, devices = topology("v5e:4x4")
+
+libtpu compiles for a TPU without one. For GPUs and CPUs as many virtual CPU
+devices stand in: the split of the program is the same, its fusions are not.
+"""
+
+import math
+import os
+import re
+from typing import NamedTuple
+
+import jax
+
+from gkd.types import UserError
+
+_GIB = 2**30
+
+
+class Chip(NamedTuple):
+  """What a data sheet says of one device.
+
+  Attributes:
+    flops: multiply-adds of bfloat16 a second, times two.
+    memory: bytes; of a TPU what its compiler gives to programs.
+    bandwidth: of the memory, bytes a second.
+    network: to other chips over all links, bytes a second and direction.
+  """
+
+  flops: float
+  memory: float
+  bandwidth: float
+  network: float
+
+
+# cloud.google.com/tpu/docs/system-architecture, NVIDIA's data sheets.
+CHIPS = {
+  "v5e": Chip(197e12, 15.75 * _GIB, 819e9, 100e9),
+  "v5p": Chip(459e12, 95.74 * _GIB, 2765e9, 300e9),
+  "v6e": Chip(918e12, 31.25 * _GIB, 1640e9, 224e9),
+  "h100": Chip(989e12, 79 * _GIB, 3350e9, 450e9),
+  "h200": Chip(989e12, 140 * _GIB, 4800e9, 450e9),
+}
+_TPUS = ("v5e", "v5p", "v6e")
+
+
+def prepare(name: str) -> None:
+  """Sets the environment for a topology, before JAX looks for devices.
+
+  Raises:
+    UserError: no such topology.
+  """
+  kind, sizes = _parsed(name)
+  os.environ["JAX_PLATFORMS"] = "cpu"
+  if kind not in _TPUS:
+    jax.config.update("jax_num_cpu_devices", math.prod(sizes))
+    return
+  for variable, value in {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": f"v5litepod-{math.prod(sizes)}",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+  }.items():
+    os.environ.setdefault(variable, value)
+
+
+def devices(name: str) -> list[jax.Device]:
+  """The devices of a topology, after `prepare`.
+
+  Raises:
+    UserError: libtpu is not installed, or does not know the slice.
+  """
+  if _parsed(name)[0] not in _TPUS:
+    return jax.devices("cpu")
+  from jax.experimental import topologies
+
+  try:
+    found = topologies.get_topology_desc(platform="tpu", topology_name=name)
+  except Exception as error:
+    reason = " ".join(str(error).split())[:200]
+    raise UserError(
+      f"--topology {name}: libtpu has no such slice, or is missing ({reason});"
+      " install it with pip install 'gkd[plan]', or give another slice"
+    ) from error
+  return list(found.devices)
+
+
+def chip(name: str) -> Chip | None:
+  """What is known of a topology's devices; None of a CPU's."""
+  return CHIPS.get(_parsed(name)[0])
+
+
+def _parsed(name: str) -> tuple[str, tuple[int, ...]]:
+  """("v5e", (4, 4)) of "v5e:4x4"."""
+  kind, _, sizes = name.partition(":")
+  dimensions = {"v5p": 3, "v5e": 2, "v6e": 2}.get(kind, 1)
+  if kind not in (*CHIPS, "cpu") or not re.fullmatch(
+    "x".join([r"[1-9]\d*"] * dimensions), sizes
+  ):
+    raise UserError(
+      f"--topology {name!r}; expected a slice of TPUs, v5e:4x4, v6e:8x8 or"
+      " v5p:2x2x4, or a number of devices of h100, h200 or cpu, h200:8"
+    )
+  return kind, tuple(map(int, sizes.split("x")))

@@ -1,0 +1,94 @@
+"""`gkd plan` on the suite's four virtual devices."""
+
+import json
+
+import pytest
+
+from gkd.cli.main import main
+from gkd.plan import topology
+from gkd.types import UserError
+
+FLAGS = [
+  "--gin_file=test/distill.gin",
+  "--gin.MODEL_DIR=/nowhere",
+  "--gin.TEACHER_CHECKPOINT_PATH=",
+  "--gin.CHUNK_SIZE=3",
+  "--gin.BATCH_SIZE=20",  # no other dimension is as long
+]
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+  """{name: plan} of the same run on different meshes."""
+  folder = tmp_path_factory.mktemp("plans")
+
+  def plan(name, *flags):
+    path = folder / f"{name}.json"
+    argv = ["plan", "--topology=cpu:4", f"--output={path}", *FLAGS, *flags]
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(topology, "prepare", lambda name: None)  # they are here
+      assert main(argv) == 0
+    return json.loads(path.read_text())
+
+  return {
+    "copies": plan("copies"),
+    "shared": plan("shared", "--gin.FSDP_PARALLELISM=2"),
+    "looped": plan(
+      "looped", "--gin.FSDP_PARALLELISM=4", "--gin.SCAN_LAYERS=True"
+    ),
+  }
+
+
+def test_devices_that_share_parameters_hold_their_part(planned):
+  def held(name):
+    return planned[name]["programs"]["update"]["bytes"]
+
+  for what in ("student", "teacher", "optimizer"):
+    whole = held("copies")[what]
+    assert 0.5 * whole <= held("shared")[what] < 0.55 * whole
+    assert 0.25 * whole <= held("looped")[what] < 0.3 * whole
+
+
+@pytest.mark.parametrize("name", ["shared", "looped"])
+@pytest.mark.parametrize("program", ["sample", "update"])
+def test_no_collective_carries_the_rows_of_the_whole_batch(
+  planned, name, program
+):
+  plan = planned[name]
+  collectives = plan["programs"][program]["collectives"]
+  assert any(c["kind"] == "all-gather" for c in collectives)  # of parameters
+  rows = f"[{plan['batch_size']},"
+  # Ids of filler rows are compared; nothing with a second axis moves.
+  assert [c for c in collectives if rows in c["shape"]] == []
+
+
+def test_a_plan_counts_the_work_once(planned):
+  flops = {
+    program: {plan["programs"][program]["flops"] for plan in planned.values()}
+    for program in ("sample", "update")
+  }
+  assert all(len(values) == 1 for values in flops.values())
+
+
+def test_a_dry_run_says_what_would_be_trained_and_leaves_nothing(
+  tmp_path, capsys
+):
+  flags = ["--gin_file=test/sft.gin", f"--gin.MODEL_DIR={tmp_path / 'run'}"]
+  flags += [f"--cache_dir={tmp_path}"]
+  assert main(["train", "--dry_run", *flags]) == 0
+  out = capsys.readouterr().out
+  for part in (
+    "TRAIN_STEPS = 20",
+    "objective: cross-entropy",
+    "temporary, GiB",
+  ):
+    assert part in out
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+  "name", ["v5e", "v5e:4", "v5p:4x4", "v7x:2x2", "cpu:0", "h200:2x2", "cpu"]
+)
+def test_topologies_that_there_are_not_are_refused(name):
+  with pytest.raises(UserError, match=f"--topology '{name}'; expected a slice"):
+    topology.chip(name)
