@@ -15,6 +15,7 @@ from gkd.models.decoder_only import Gemma
 from gkd.models.layer_stack import Execution
 from gkd.types import UserError
 from tests import tiny
+from tests import tiny_t5gemma
 
 SHARED = dataclasses.replace(
   tiny.STUDENT.config, num_encoder_layers=3, num_decoder_layers=3
@@ -58,6 +59,7 @@ def loss_and_gradients(model, params):
     (SHARED, Execution(remat="minimal")),
     (EACH, Execution(scan=True, remat="full")),
     (LOCAL, Execution(scan=True)),
+    (tiny_t5gemma.config_of("unbalanced"), Execution(scan=True)),
   ],
 )
 def test_loss_and_gradients_are_those_of_plain_layers(config, execution):
