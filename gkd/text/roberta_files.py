@@ -1,7 +1,9 @@
 """RoBERTa's vocab.json and merges.txt, which CodeT5 has, as a tokenizer.json.
 
 transformers saved slow tokenizers so, and rebuilds their rules in code: bytes
-as letters, GPT-2's words, `<s>` before a text and `</s>` behind it.
+as letters, GPT-2's words, `<s>` before a text and `</s>` behind it. GPT-2 and
+Qwen have files of these names too, with other rules: what the settings do not
+call RoBERTa's is refused.
 """
 
 from collections.abc import Mapping
@@ -43,11 +45,12 @@ def tokenizer_json(
   """
   import tokenizers
 
-  kind = settings.get("tokenizer_class") or _CLASS
-  if not kind.startswith(_CLASS):
+  kind = settings.get("tokenizer_class")
+  if not (kind or "").startswith(_CLASS):
     raise UserError(
-      f"{file} is of a {kind}, whose rules it does not tell; save the tokenizer"
-      " once more with transformers, which writes them into tokenizer.json"
+      f"{file} is of {f'a {kind}' if kind else 'no tokenizer_class'}, whose"
+      " rules it does not tell; save the tokenizer once more with transformers,"
+      " which writes them into tokenizer.json"
     )
   prefix_space = bool(settings.get("add_prefix_space"))
   byte_level = tokenizers.pre_tokenizers.ByteLevel(prefix_space)
@@ -81,8 +84,8 @@ def tokenizer_json(
     return tokenizer.to_str().encode()
   except Exception as error:  # the library raises Exception itself
     raise UserError(
-      f"{file} and {MERGES_FILE} beside it cannot be read ({error}); give the"
-      " files of one model"
+      f"{file} and {MERGES_FILE} beside it cannot be read"
+      f" ({' '.join(str(error).split())}); give the files of one model"
     ) from error
 
 

@@ -47,6 +47,7 @@ _SPECIAL = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
 _OTHERS = ("bos", "cls", "mask", "sep")
 _CONFIG_TYPES = {
   "add_bos_token": bool,
+  "add_prefix_space": bool,
   "added_tokens_decoder": dict,
   "additional_special_tokens": list,
   "chat_template": (str, list),

@@ -293,7 +293,11 @@ def content_of(path: Path) -> bytes:
   try:
     return files.read_bytes(path, MAX_BYTES)
   except OSError as error:
-    kinds = {".json": "tokenizer.json", ".jinja": "chat template"}
+    kinds = {
+      ".json": "tokenizer.json",
+      ".txt": "merges.txt of byte-pair encoding",
+      ".jinja": "chat template",
+    }
     raise UserError(
       f"vocabulary file {str(path)!r} cannot be read ({error.strerror}): "
       f"expected a {kinds.get(path.suffix, 'SentencePiece model')}; give the"

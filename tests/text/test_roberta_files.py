@@ -84,10 +84,12 @@ def test_saved_by_transformers_or_by_gkd_it_is_the_same(folder, tmp_path):
       '{"tokenizer_class": "Qwen2Tokenizer"}',
       "is of a Qwen2Tokenizer, whose rules it does not tell; save the",
     ),
+    ("config.json", '{"eos_token_id": 2}', "is of no tokenizer_class, whose"),
+    ("tokenizer_config.json", '{"add_prefix_space": "no"}', "add_prefix_space"),
     ("added_tokens.json", '{"<new>": 400}', "<new> is 400, but would be 321"),
     ("merges.txt", "a b c", "merges.txt beside it cannot be read"),
     ("vocab.json", "[]", "merges.txt beside it cannot be read"),
-    ("merges.txt", None, "merges.txt' cannot be read"),
+    ("merges.txt", None, r"expected a merges\.txt of byte-pair encoding; give"),
   ],
 )
 def test_files_without_their_rules_or_of_two_models_are_refused(
@@ -97,5 +99,6 @@ def test_files_without_their_rules_or_of_two_models_are_refused(
     (folder / file).unlink()
   else:
     (folder / file).write_text(content)
-  with pytest.raises(UserError, match=message):
+  with pytest.raises(UserError, match=message) as refused:
     tokenizer_folder.load(folder)
+  assert "\n" not in str(refused.value)
