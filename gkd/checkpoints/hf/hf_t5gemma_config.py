@@ -154,6 +154,11 @@ def as_json(
   }
   for name in STACKS:
     side, gemma = getattr(config, name), config.stack(name).gemma
+    if side.emb_dim % side.num_heads:
+      raise UserError(
+        f"transformers has no T5Gemma with {side.num_heads} heads in the {name}"
+        f" of width {side.emb_dim}, which they do not divide; write it --to=gkd"
+      )
     fields = {theirs: getattr(side, n) for n, theirs in _FIELDS.items()}
     fields |= {
       "bos_token_id": config.start_id,

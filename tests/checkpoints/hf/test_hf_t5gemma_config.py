@@ -99,8 +99,15 @@ def test_what_gkd_would_compute_otherwise_is_refused(
     source.open_checkpoint(folder)
 
 
-def test_what_transformers_does_not_have_is_not_written():
-  side = dataclasses.replace(tiny_t5gemma.SIDE, query_scale=0.3)
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"query_scale": 0.3}, r"has no query_scale 0\.3; expected"),
+    ({"emb_dim": 20}, "no T5Gemma with 6 heads in the encoder of width 20"),
+  ],
+)
+def test_what_transformers_does_not_have_is_not_written(change, message):
+  side = dataclasses.replace(tiny_t5gemma.SIDE, **change)
   config = tiny_t5gemma.config_of("balanced", encoder=side)
-  with pytest.raises(UserError, match=r"has no query_scale 0\.3; expected"):
+  with pytest.raises(UserError, match=message):
     hf_t5gemma_config.as_json(config, "float32")
