@@ -12,6 +12,8 @@ import time
 from typing import Any
 from typing import TextIO
 
+from gkd import processes
+
 
 class Progress:
   """Counts steps up to `total` and shows how far and how fast.
@@ -60,7 +62,7 @@ class Progress:
     self._compiles = compiles
     self._bar = None
     self._closing = contextlib.ExitStack()
-    if self._stream.isatty():
+    if self._stream.isatty() and processes.is_writer():
       from tqdm import tqdm  # only where a bar can be shown
       from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -113,7 +115,9 @@ class Progress:
       self._printed, self._printed_at = now, self._done
 
   def print(self, text: str) -> None:
-    """Prints a line without tearing the bar."""
+    """Prints a line without tearing the bar; the writer alone does."""
+    if not processes.is_writer():
+      return
     if self._bar is not None:
       self._bar.write(text, file=self._stream)
     else:

@@ -20,6 +20,8 @@ from typing import Any
 import orbax.checkpoint.experimental.v1 as ocp
 
 from gkd import files
+from gkd import processes
+from gkd import watchdog
 from gkd.checkpoints import checksums
 from gkd.checkpoints.native import native_arrays
 from gkd.checkpoints.retention import PreservationPolicy
@@ -34,6 +36,7 @@ _NOTES = {
   "identity": str,
   "keep_before": int,
   "pending_eval": bool,
+  "skipped_updates": int,
   "temporary": bool,
   "unwritten": {"means": dict, "seconds": dict},
 }
@@ -44,6 +47,9 @@ _SILENT_SECONDS = 5.0
 
 class Store:
   """The checkpoints of one run: `<directory>/<step>/`.
+
+  Of several processes each writes and reads its own part of the arrays; the
+  writer alone removes, marks and verifies. All see one file system.
 
   One save is under way at a time; a new one waits for the one before.
 
@@ -105,21 +111,29 @@ class Store:
         f"cannot write checkpoints to {self.directory} ({error.strerror}); give"
         " a folder that can be written"
       ) from error
-    # Leftovers of killed runs, or a damaged checkpoint that a resumed run
-    # replaces. No save is under way, so at most one is ever left.
+    if processes.is_writer():
+      self._make_room(path)
+    processes.barrier("save")  # the writer's half of the last one is over, too
+    text = json.dumps({**(metadata or {}), "temporary": temporary}, indent=2)
+    response = native_arrays.save_async(path, state)
+    self._pending_step = step
+    self._pending = self._worker.submit(self._finish, step, response, text)
+
+  def _make_room(self, path: Path) -> None:
+    """Removes what stands in the place of a checkpoint, and leftovers.
+
+    Those of killed runs, or a damaged checkpoint that a resumed run replaces.
+    No save is under way, so at most one is ever left.
+    """
     rests = [f for f in self._folders() if not checksums.is_marked(f)]
     rests += self.directory.glob("*.orbax-checkpoint-tmp*")
     for old in [path, *rests]:
       _remove(old)
     if path.exists():
       raise UserError(
-        f"{path} is in the place of the checkpoint of step {step} and cannot be"
-        " removed; remove it by hand, or choose another folder"
+        f"{path} is in the place of the checkpoint of step {int(path.name)} and"
+        " cannot be removed; remove it by hand, or choose another folder"
       )
-    text = json.dumps({**(metadata or {}), "temporary": temporary}, indent=2)
-    response = native_arrays.save_async(path, state)
-    self._pending_step = step
-    self._pending = self._worker.submit(self._finish, step, response, text)
 
   def wait(self) -> None:
     """Blocks until the last save is complete; raises its error."""
@@ -201,13 +215,13 @@ class Store:
       UserError: no such checkpoint, damaged files, or leaves unlike `like`.
     """
     self.wait()
-    checksums.verify(self.folder(step))
+    self._verify(step)
     return native_arrays.load(self.folder(step), like)
 
   def metadata(self, step: int) -> dict[str, Any]:
     """What was kept with the state of a step."""
     self.wait()
-    checksums.verify(self.folder(step))
+    self._verify(step)
     return self._metadata(step)
 
   def prune(self, step: int) -> None:
@@ -216,6 +230,8 @@ class Store:
     And what a kill in an earlier call left of them. The newest up to the step
     `keep_before` in the notes of the sound one stays.
     """
+    if not processes.is_writer():
+      return
     for rest in self.directory.glob(f".*{_REMOVED}"):
       _delete(rest)
     lasting = self._lasting(step)
@@ -231,13 +247,20 @@ class Store:
   ) -> None:
     """Second half of a save, in the background."""
     response.result()
+    if not processes.is_writer():
+      return
     files.write_text(self.folder(step) / METADATA_FILE, metadata)
     checksums.write_hashes(self.folder(step))
+    watchdog.of_process.saved = step
     for folder in self._folders():
       # Newer ones are damaged: the run resumed before them to come here.
       if int(folder.name) > step or not checksums.is_marked(folder):
         _remove(folder)
     self.prune(step)
+
+  def _verify(self, step: int) -> None:
+    if processes.is_writer():  # whose error ends the others
+      checksums.verify(self.folder(step))
 
   def _lasting(self, until: int) -> list[int]:
     """Steps of finished checkpoints, but for temporary ones, ascending."""

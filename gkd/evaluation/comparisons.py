@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from gkd import processes
 from gkd.evaluation import sequence_distance
 from gkd.evaluation.bootstrap import Measure
 from gkd.evaluation.bootstrap import Score
@@ -115,12 +116,14 @@ def _estimates(
   a, b = (job.roles[role] for role in roles)
   weights = [x.terms[writer][1] for x in distances if writer in x.terms]
   dispatched = (
-    _estimates_of_batch(
-      *(a.lm, a.params, b.lm, b.params),
-      batch,
-      weights=tuple(sorted(set(weights))),
-      log_probs=any(distance.is_log_ratio for distance in distances),
-      chunk_size=job.evaluation.chunk_size,
+    processes.replicate(
+      _estimates_of_batch(
+        *(a.lm, a.params, b.lm, b.params),
+        batch,
+        weights=tuple(sorted(set(weights))),
+        log_probs=any(distance.is_log_ratio for distance in distances),
+        chunk_size=job.evaluation.chunk_size,
+      )
     )
     for batch in sequences(roles[0])
   )

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
+from gkd import processes
 from gkd.errors import explaining_memory
 from gkd.evaluation import comparisons
 from gkd.evaluation import predictions
@@ -49,6 +49,7 @@ def evaluate(
   predictions_dir: str | None = None,
   batch_sharding: Any = None,
   on_answers: Callable[[Answers], None] | None = None,
+  on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
   """Scores of the student on one split, also in comparison with other models.
 
@@ -61,6 +62,8 @@ def evaluate(
     predictions_dir: where to write `<task>-<split>-<label>-<step>.jsonl`.
     batch_sharding: layout of batches over devices; default as jit places them.
     on_answers: called with the records of all answers.
+    on_batch: called after each batch, in all processes; what it raises leaves
+      the evaluation.
 
   Returns:
     `eval/<task>/<metric>`: the task's metrics, `majority_<metric>` where
@@ -78,10 +81,15 @@ def evaluate(
     FloatingPointError: the logits of a model are not finite.
   """
   job = Job.of(
-    evaluation, roles, seed=seed, step=step, batch_sharding=batch_sharding
+    evaluation,
+    roles,
+    seed=seed,
+    step=step,
+    batch_sharding=batch_sharding,
+    on_batch=on_batch,
   )
   answers = _answers(job, "student")
-  if predictions_dir is not None:
+  if predictions_dir is not None and processes.is_writer():
     predictions.write(answers, predictions_dir, evaluation.file_parts, step)
   if on_answers is not None:
     on_answers(answers)
@@ -110,11 +118,11 @@ def _answers(job: Job, role: str) -> list[list[Record]]:
     [
       record
       for example, samples in job.generate(
-        role, draw, evaluation.decoding, phase
+        role, draw, evaluation.decoding, phase, finish=processes.replicate
       )
       for record in predictions.records(
-        np.asarray(example.batch.rows),
-        *(example.rows, jax.device_get(samples), evaluation.cache),
+        *(example.indices, example.rows),
+        *(jax.device_get(samples), evaluation.cache),
       )
     ]
     for draw in range(first, first + evaluation.num_samples)
@@ -131,7 +139,7 @@ def _target_scores(job: Job, role: str) -> list[float]:
   """Log p(target | prompt) of each row, in nats, as T5X's `score_batch`."""
   model = job.roles[role]
   dispatched = (
-    _score_batch(model.lm, model.params, example.scored)
+    processes.replicate(_score_batch(model.lm, model.params, example.scored))
     for example in job.examples
   )
   phase = f"scores of the targets by the {role}"

@@ -22,6 +22,8 @@ import zlib
 import jax
 
 from gkd import keys
+from gkd import partitioning
+from gkd import watchdog
 from gkd.collate import collate
 from gkd.errors import row_name
 from gkd.evaluation import bootstrap
@@ -55,7 +57,8 @@ class Examples(NamedTuple):
   """One batch of prompts and what the cache says about its rows."""
 
   batch: Batch  # without targets; the last one of a split has filler rows
-  rows: list  # `data.cache.Row`s, no fillers
+  indices: range  # of the rows in the cache, no fillers
+  rows: list  # `data.cache.Row`s
   scored: Batch | None  # with targets, where a metric takes their scores
 
 
@@ -67,6 +70,7 @@ class Job(NamedTuple):
   roles: Mapping[str, Model]
   seed: int
   step: int
+  on_batch: Callable[[], None]  # after each batch of whatever is computed
 
   @classmethod
   def of(
@@ -77,15 +81,25 @@ class Job(NamedTuple):
     seed: int,
     step: int,
     batch_sharding: Any = None,
+    on_batch: Callable[[], None] = lambda: None,
   ) -> "Job":
     """Reads the evaluated rows of the split."""
     examples = _examples(evaluation, batch_sharding)
-    return cls(evaluation, examples, roles, seed, step)
+    return cls(evaluation, examples, roles, seed, step, on_batch)
 
   def generate(
-    self, role: str, draw: int, strategy: Strategy, phase: str
+    self,
+    role: str,
+    draw: int,
+    strategy: Strategy,
+    phase: str,
+    *,
+    finish: Callable[[Samples], Samples] = lambda samples: samples,
   ) -> Iterator[tuple[Examples, Samples]]:
-    """Samples of each batch, by draw number `draw` of this evaluation."""
+    """Samples of each batch, by draw number `draw` of this evaluation.
+
+    `finish` launches what is done to them before they are waited for.
+    """
     step = self.step if role == "student" else _FROZEN_STEP
     key = keys.stream(self.seed, step, keys.Role.EVALUATION)
     key = jax.random.fold_in(key, draw)
@@ -101,7 +115,7 @@ class Job(NamedTuple):
       for batch, *_ in self.examples
     )
     # A program dispatched later would wait for the batch after this one.
-    dispatched = ((samples, _is_finite(samples)) for samples in answered)
+    dispatched = ((finish(x), _is_finite(x)) for x in answered)
     checked = self.with_progress(dispatched, phase)
     for example, (samples, is_finite) in checked:
       self.raise_unless(is_finite, f"the {role}'s logits")
@@ -141,6 +155,8 @@ class Job(NamedTuple):
       for example, result in zip(self.examples, results, strict=True):
         yield example, result
         progress.update(len(example.rows))
+        watchdog.of_process.at("evaluate")
+        self.on_batch()
 
   def kept(
     self, name: str, roles: Sequence[str], compute: Callable[[], _T]
@@ -181,8 +197,8 @@ def _examples(evaluation: Evaluation, sharding: Any) -> list[Examples]:
       longest = evaluation.cache.info["longest"]["targets"]
       scored = collate(rows, indices, {**lengths, "targets": longest}, size)
     if sharding is not None:
-      batch, scored = jax.device_put((batch, scored), sharding)
-    examples.append(Examples(batch, rows, scored))
+      batch, scored = partitioning.place((batch, scored), sharding)
+    examples.append(Examples(batch, indices, rows, scored))
   return examples
 
 

@@ -23,8 +23,6 @@ import re
 from typing import Any
 from typing import Protocol
 
-import numpy as np
-
 from gkd import disk_errors
 from gkd import files
 from gkd.sampling.sampler import Samples
@@ -47,12 +45,12 @@ class Cache(Protocol):
 
 
 def records(
-  row_ids: np.ndarray, rows: Sequence[Any], samples: Samples, cache: Cache
+  row_ids: Sequence[int], rows: Sequence[Any], samples: Samples, cache: Cache
 ) -> list[dict[str, Any]]:
   """Readable records of one batch.
 
   Args:
-    row_ids: [B] ids of the rows in the cache.
+    row_ids: ids of the rows in the cache.
     rows: the cache's rows, at most B; what follows in the batch is filler.
     samples: [B, T], on the host.
     cache: vocabulary and postprocessor.

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from gkd import files
+from gkd import processes
 from gkd.metrics import Mean
 from gkd.training import departure
 from gkd.training.guard import Guard
@@ -86,7 +87,9 @@ class Controller:
       self._history = []
     self._kl = Mean(*saved.get("kl", (0.0, 0.0)))
     self._uses = saved.get("uses", 0.0)
-    if not self._history:  # what another run in the folder found
+    if (
+      not self._history and processes.is_writer()
+    ):  # what another run in the folder found
       self._file.unlink(missing_ok=True)
     self._judge()
 
@@ -211,7 +214,8 @@ class Controller:
       "alarm": alarm,
       "words": f"{words}.",
     }
-    files.write_json(self._file, content)
+    if processes.is_writer():
+      files.write_json(self._file, content)
     return words + (f": INITIAL_CHECKPOINT_PATH={folder}" if folder else "")
 
   def _words(self, last: int, alarm: Mapping[str, Any] | None) -> str:

@@ -13,6 +13,9 @@ Everything that the loop needs is in a `Run`, built at the edge (the command,
 a notebook, a test). The loop looks nothing up and never runs TensorFlow.
 Nothing about randomness or data order is saved: a run that is killed and
 started again from its last checkpoint ends bit-identical, files included.
+
+Several processes run the same loop on one mesh, see `processes`. Each reads its
+rows of a batch; all decide the same, as they see the same metrics.
 """
 
 from collections.abc import Iterator
@@ -31,6 +34,8 @@ from gkd import disk_errors
 from gkd import locks
 from gkd import metrics
 from gkd import partitioning
+from gkd import processes
+from gkd import watchdog
 from gkd.checkpoints.store import Store
 from gkd.errors import explaining_memory
 from gkd.evaluation.evaluate import evaluate
@@ -50,12 +55,12 @@ from gkd.training.rollout import raise_failure
 from gkd.training.rollout import roll_out
 from gkd.training.run import LOCK_FILE
 from gkd.training.run import Run
+from gkd.training.skipped_updates import NOTE as SKIPPED
+from gkd.training.skipped_updates import SkippedUpdates
 from gkd.training.state import TrainState
-from gkd.training.step import raise_if_not_finite
 from gkd.training.step import update_step
 from gkd.training.trackers import tracking
 from gkd.types import Model
-from gkd.types import UserError
 
 log = logging.getLogger("gkd")
 
@@ -82,18 +87,16 @@ def train(
       message says where, and which checkpoint is left.
     Interrupted: a signal came; the step that was under way is saved.
   """
-  _refuse_several_processes()
   log.info("%s", run.describe())
   stop = stop or PreemptionHandler()
   with contextlib.ExitStack() as stack:
     enter = stack.enter_context
-    enter(locks.hold(run.folder / LOCK_FILE, f"MODEL_DIR {run.folder}"))
-    enter(disk_errors.explaining(_DISK.format(run.folder)))
-    enter(explaining_memory(_MEMORY))
+    enter(_at_work(run))
     enter(stop)
     description = run_description.describe(run)
     for change in resume_check.changes(run, description):
       log.warning("the run goes on with another %s", change)
+    processes.agree("run", run_description.compared(run, description))
     store = enter(Store(run.folder / "checkpoints", run.preservation))
     enter(_naming_checkpoint(store))
     store.values = writers.read_values(run.folder, run.preservation.metric)
@@ -110,6 +113,7 @@ def train(
     scoring_params = None if train_step.teacher is None else teacher.params
     track = enter(tracking(run.tracker, run.folder, description))
     recorder = enter(Recorder(run.model_dir, start, metadata, listener, track))
+    skipped = SkippedUpdates(run.skip_non_finite, metadata.get(SKIPPED, 0))
 
     def student() -> Model:
       return dataclasses.replace(run.student, params=state.params)
@@ -120,7 +124,7 @@ def train(
       if run.evaluates(done):
         with recorder.timer("evaluate"):
           evaluated = stop.run_preemptible(
-            lambda: _evaluate(run, student(), frozen, done)
+            lambda: _evaluate(run, student(), frozen, done, stop)
           )
       if evaluated is not None:
         evaluated |= guard.observe(done, evaluated, store.newest)
@@ -136,7 +140,7 @@ def train(
         # Whoever resumes from here finds the lines of all steps so far.
         recorder.writers.sync()
         noted = recorder.metadata(pending_eval=evaluated is None)
-        noted |= identity | guard.notes()
+        noted |= identity | guard.notes() | {SKIPPED: skipped.count}
         with recorder.timer("checkpoint"):
           store.save(done, state, noted, temporary=not run.saves(done))
       return leaving
@@ -147,13 +151,13 @@ def train(
       means, checks = {}, {}
       # The sampler ends first, so each wait is the time of its own program.
       if run.rollout is not None:
-        with recorder.timer("sample"):
+        with recorder.timer("sample", waits=True):
           means, checks = jax.device_get((rolled.metrics, rolled.checks))
-      with recorder.timer("update"):
+      with recorder.timer("update", waits=True):
         means |= jax.device_get(update)
       raise_failure(checks, step + 1)  # no line: the update was on garbage
       try:
-        raise_if_not_finite(means, step + 1)
+        loss, means = means["loss"].compute(), skipped.checked(means, step + 1)
       except FloatingPointError:
         # The good steps have a line of their own.
         recorder.write(step, {}, report=False, end=True)
@@ -161,7 +165,7 @@ def train(
         raise
       recorder.add(means)
       guard.add(means)
-      progress.update(1, {"loss": means["loss"].compute()})
+      progress.update(1, {"loss": loss})
 
     done, leaving = start, bool(stop.requested)
     # An evaluation that was cut short is due again.
@@ -175,7 +179,7 @@ def train(
     while done < run.train_steps and not leaving:
       store.check()  # a save that failed stops the run now, not at the next
       step, done = done, done + 1
-      with recorder.timer("data"):
+      with recorder.timer("data", step=step):
         read = functools.cache(functools.partial(run.loader.batch, step))
         batch = partitioning.place_rows(read, run.loader.batch_size, sharding)
       rolled = RolledOut(batch, {}, {})
@@ -199,6 +203,7 @@ def train(
         )
       if before is not None:
         collect(before)
+      stop.vote()
       before = _Launched(step, rolled, update)
       # Otherwise the next step is launched before this one is waited for.
       if run.is_due(done) or stop.requested:
@@ -230,13 +235,18 @@ _DISK = (
 )
 
 
-def _refuse_several_processes() -> None:
-  """Lock, files and checkpoints are those of a single process."""
-  if (count := jax.process_count()) > 1:
-    raise UserError(
-      f"this is one of {count} JAX processes, but a run is one process with all"
-      " local devices; start it on one machine, without jax.distributed"
-    )
+@contextlib.contextmanager
+def _at_work(run: Run) -> Iterator[None]:
+  """The run's folder is its own, and errors of its machine are explained."""
+  processes.refuse_unknown()
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(watchdog.of_process.limited(run.watchdog_seconds))
+    if processes.is_writer():
+      lock = locks.hold(run.folder / LOCK_FILE, f"MODEL_DIR {run.folder}")
+      stack.enter_context(lock)
+    stack.enter_context(disk_errors.explaining(_DISK.format(run.folder)))
+    stack.enter_context(explaining_memory(_MEMORY))
+    yield
 
 
 @contextlib.contextmanager
@@ -254,7 +264,11 @@ def _naming_checkpoint(store: Store) -> Iterator[None]:
 
 
 def _evaluate(
-  run: Run, student: Model, frozen: Mapping[str, Model], done: int
+  run: Run,
+  student: Model,
+  frozen: Mapping[str, Model],
+  done: int,
+  stop: PreemptionHandler,
 ) -> dict[str, float]:
   """Values of all evaluations after `done` steps; changes nothing."""
   values: dict[str, float] = {}
@@ -268,6 +282,7 @@ def _evaluate(
       predictions_dir=str(run.folder / "predictions"),
       batch_sharding=partitioning.batch_sharding(run.mesh),
       on_answers=answers.extend,
+      on_batch=stop.vote_to_leave,
     )
     values |= scored
     sample_logging.log_evaluation(

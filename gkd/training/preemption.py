@@ -20,6 +20,8 @@ import threading
 from typing import Any
 from typing import TypeVar
 
+from gkd import processes
+
 T = TypeVar("T")
 _STDERR = 2
 
@@ -29,14 +31,16 @@ class Interrupted(KeyboardInterrupt):
 
   Attributes:
     exit_code: what a command ends with, 128 + the number of the signal.
+    is_agreed: all processes of the run stop at the same step.
   """
 
-  def __init__(self, number: int, where: str):
+  def __init__(self, number: int, where: str, *, is_agreed: bool = False):
     name = "ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     super().__init__(
       f"stopped by {name} {where}; the same command goes on from there"
     )
     self.exit_code = 128 + number
+    self.is_agreed = is_agreed
 
 
 @contextlib.contextmanager
@@ -68,17 +72,23 @@ class _Abandoned(BaseException):
 class PreemptionHandler:
   """Takes note of SIGTERM and of the first ctrl-C while it is entered.
 
+  Of several processes any may get the signal. They vote between steps, and a
+  vote counts one step later, when all know its result: all of them stop there.
+
   Args:
     second: handler of the second ctrl-C; None for the one that was there, which
       raises KeyboardInterrupt. `signal.SIG_DFL` also ends a process that is
       inside a long compile.
 
   Attributes:
-    requested: number of the first signal that came; None before.
+    requested: number of the first signal that came; None before, and before all
+      processes know of it.
   """
 
   def __init__(self, second: Any = None):
-    self.requested: int | None = None
+    self._noted: int | None = None  # came to this process
+    self._agreed: int | None = None
+    self._votes: Any = 0  # under way
     self._second = second
     self._leave = False
     self._before: dict[int, Any] = {}
@@ -93,15 +103,32 @@ class PreemptionHandler:
     for number, handler in self._before.items():
       signal.signal(number, handler)
 
+  @property
+  def requested(self) -> int | None:
+    return self._noted if processes.count() == 1 else self._agreed
+
+  def vote(self) -> None:
+    """Counts the votes of the last call, and gives the next one."""
+    if processes.count() > 1:
+      self._agreed = self._agreed or int(self._votes) or None
+      self._votes = processes.largest(self._noted or 0)
+
+  def vote_to_leave(self) -> None:
+    """The same; leaves the work of `run_preemptible` if a signal came."""
+    self.vote()
+    if self._agreed:
+      raise _Abandoned
+
   def run_preemptible(self, work: Callable[[], T]) -> T | None:
     """What `work` returns; None if a signal came before its end.
 
     Args:
-      work: changes nothing that is not done again by the next call of it.
+      work: changes nothing that is not done again by the next call of it. With
+        several processes it calls `vote_to_leave` now and then.
     """
     try:
       try:
-        self._leave = True
+        self._leave = processes.count() == 1
         return None if self.requested else work()
       finally:
         self._leave = False
@@ -111,21 +138,21 @@ class PreemptionHandler:
   def check(self, where: str) -> None:
     """Raises `Interrupted` if a signal came."""
     if self.requested:
-      raise Interrupted(self.requested, where)
+      raise Interrupted(self.requested, where, is_agreed=True)
 
   def _take_note(self, number: int, frame: Any) -> None:
     del frame
     if number == signal.SIGINT:
       second = self._second or self._before[signal.SIGINT]
       signal.signal(signal.SIGINT, second)
-    if self.requested is None:
+    if self._noted is None:
       text = "finishing this step and saving it; a second ctrl-C stops at once"
       if number != signal.SIGINT:
         name = signal.Signals(number).name
         text = f"{name}: finishing this step and saving it"
       # Past the buffer of stderr, which the signal may have found in use.
       os.write(_STDERR, f"\n{text}\n".encode())
-    self.requested = self.requested or number
+    self._noted = self._noted or number
     if self._leave:
       self._leave = False
       raise _Abandoned

@@ -22,11 +22,14 @@ from typing import Protocol
 import numpy as np
 
 from gkd import metrics
+from gkd import processes
 from gkd.metrics import Mean
 from gkd.training.telemetry import CompileCounter
 from gkd.training.telemetry import PhaseTimer
 from gkd.training.telemetry import peak_memory_bytes
+from gkd.training.telemetry import stragglers
 from gkd.training.trackers import Tracking
+from gkd.training.writers import NoWriters
 from gkd.training.writers import Writers
 
 
@@ -69,12 +72,14 @@ class Recorder:
         name: Mean(np.float32(total), np.float32(count))
         for name, (total, count) in unwritten["means"].items()
       }
-    self.writers = Writers(
-      model_dir,
-      resume_step=start or None,
-      partial=bool(self._means),
-      pending_eval=metadata.get("pending_eval", False),
-    )
+    self.writers = NoWriters()
+    if processes.is_writer():
+      self.writers = Writers(
+        model_dir,
+        resume_step=start or None,
+        partial=bool(self._means),
+        pending_eval=metadata.get("pending_eval", False),
+      )
     self._compiles = CompileCounter()
     self._listener = listener
     self._tracked = tracked or Tracking(None)
@@ -126,6 +131,7 @@ class Recorder:
       line = self._numbers(self._means)
       if report:
         self._means, self.timer.seconds = {}, {}
+        self.timer.host_seconds = 0.0
     self._line(done, line | dict(evaluated))
 
   def write_alone(self, done: int, stats: Mapping[str, Mean]) -> None:
@@ -158,4 +164,4 @@ class Recorder:
     values["time/tokens_per_second"] = tokens / busy if busy else float("nan")
     values["compile/count"] = float(self._compiles.count)
     values["memory/peak_bytes"] = float(peak_memory_bytes())
-    return values
+    return values | stragglers(self.timer.host_seconds)

@@ -79,6 +79,10 @@ class Run:
     periods: when the run reports, evaluates, saves and dumps samples.
     preservation: which checkpoints stay. The best are chosen among those whose
       step was evaluated.
+    skip_non_finite: so many updates whose loss or gradient is not finite are
+      left out; the run stops at the next one.
+    watchdog_seconds: without progress for so long the run is stuck, see
+      `watchdog`; 0 for no limit.
     guard: what happens when the student seems to hack the teacher.
     tracker: where the run's records go beside its own files.
     config_text: the operative configuration, kept as config.gin.
@@ -108,6 +112,8 @@ class Run:
   preservation: PreservationPolicy = setting(
     "KEEP", may_change=True, default_factory=PreservationPolicy
   )
+  skip_non_finite: int = setting("SKIP_NON_FINITE", may_change=True, default=0)
+  watchdog_seconds: float = dataclasses.field(default=1800.0, compare=False)
   guard: Guard = setting("GUARD", may_change=True, default=Guard())
   tracker: Tracker | None = dataclasses.field(default=None, compare=False)
   config_text: str = dataclasses.field(default="", compare=False)

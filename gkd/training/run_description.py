@@ -16,6 +16,7 @@ import jax
 
 from gkd import files
 from gkd import partitioning
+from gkd import processes
 from gkd import structured_settings
 from gkd.checkpoints.checkpoint import content_sha256
 from gkd.checkpoints.native import run_folder
@@ -104,6 +105,13 @@ def describe(run: Run) -> dict[str, Any]:
   }
 
 
+def compared(run: Run, description: Mapping[str, Any]) -> dict[str, Any]:
+  """What all processes of a run have to have in common."""
+  mesh = {"devices": run.mesh.size, **run.mesh.shape}
+  common = {name: description[name] for name in ("settings", "contents")}
+  return {"model_dir": run.model_dir, "mesh": mesh, **common}
+
+
 def write(
   run: Run, description: dict[str, Any], *, resumed: bool
 ) -> dict[str, str]:
@@ -116,6 +124,13 @@ def write(
     What the run's checkpoints note: its identity, nothing if it began with an
     earlier version, which gave it none.
   """
+  return processes.from_writer(lambda: _write(run, description, resumed))
+
+
+def _write(
+  run: Run, description: dict[str, Any], resumed: bool
+) -> dict[str, str]:
+  """The same, in the process that writes."""
   before = run_folder.describe_run(run.folder) if resumed else {}
   contents = before.get("contents", {}) | description["contents"]
   roles = dict(description["roles"])

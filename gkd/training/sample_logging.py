@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gkd import partitioning
+from gkd import processes
 from gkd.collate import collate
 from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.predictions import Record
@@ -96,7 +97,7 @@ def log_evaluation(
     f"step {done}, {evaluation.name} {evaluation.split}"
     f" {evaluation.decoding.describe()}: {', '.join(numbers)}",
     records[: len(ids)],
-    jax.device_put(batch, partitioning.batch_sharding(run.mesh)),
+    partitioning.place(batch, partitioning.batch_sharding(run.mesh)),
     teacher,
   )
 
@@ -118,7 +119,8 @@ def log_answers(
   lines = [title]
   scores = [None] * len(records)
   if teacher is not None:
-    scores = np.asarray(_score(teacher.lm, teacher.params, batch)).tolist()
+    scored = _score(teacher.lm, teacher.params, batch)
+    scores = np.asarray(processes.replicate(scored)).tolist()
   for record, score in zip(records, scores, strict=False):
     line = f"  {_shown(record['prompt'])} → {_shown(record['text'])}"
     if score is not None:
@@ -139,10 +141,9 @@ def describe(
   """
   scores = None
   if teacher is not None:
-    scores, by_token = jax.device_get(
-      _score_both(teacher.lm, teacher.params, batch)
-    )
-  batch = jax.device_get(batch)
+    scored = _score_both(teacher.lm, teacher.params, batch)
+    scores, by_token = jax.device_get(processes.replicate(scored))
+  batch = jax.device_get(processes.replicate(batch))
   records = []
   for index, row in enumerate(batch.rows):
     prompt = batch.inputs[index][batch.input_mask[index]]

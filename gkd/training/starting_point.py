@@ -4,9 +4,9 @@ from collections.abc import Mapping
 import logging
 from typing import Any
 
-import jax
-
 from gkd import partitioning
+from gkd import processes
+from gkd import watchdog
 from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import Store
 from gkd.training import guard_controller
@@ -24,7 +24,8 @@ log = logging.getLogger("gkd")
 
 def restored(run: Run, store: Store) -> tuple[int, TrainState, dict[str, Any]]:
   """Number of finished steps, the state after them, and its metadata."""
-  start = store.latest_step() or 0
+  start = processes.from_writer(store.latest_step) or 0
+  watchdog.of_process.saved = start
   if start > run.train_steps:
     raise UserError(
       f"TRAIN_STEPS is {run.train_steps} but the run in {run.folder} has"
@@ -51,11 +52,15 @@ def guard(run: Run, start: int, metadata: Mapping[str, Any]) -> Controller:
 
   An evaluation that was due after it may have been made by an earlier start.
   """
-  saved = metadata.get(guard_controller.NOTE, {})
-  if metadata.get("pending_eval") and writers.has_values(
-    run.folder, start, "guard/"
-  ):
-    saved = {**saved, **guard_controller.read_history(run.folder, start)}
+
+  def saved() -> dict[str, Any]:
+    noted = metadata.get(guard_controller.NOTE, {})
+    if metadata.get("pending_eval") and writers.has_values(
+      run.folder, start, "guard/"
+    ):
+      return {**noted, **guard_controller.read_history(run.folder, start)}
+    return noted
+
   return Controller(
     run.guard,
     metric=run.followed_metric,
@@ -64,7 +69,7 @@ def guard(run: Run, start: int, metadata: Mapping[str, Any]) -> Controller:
     num_rows=run.loader.num_rows,
     first_step=run.optimizer.schedule.warmup_end,
     folder=run.folder,
-    saved=saved,
+    saved=processes.from_writer(saved),
   )
 
 
@@ -92,7 +97,7 @@ def frozen(run: Run, *, first_start: bool) -> dict[str, Model]:
   }
   if first_start and "teacher" in frozen:
     sharding = partitioning.batch_sharding(run.mesh)
-    batch = jax.device_put(run.loader.batch(0), sharding)
+    batch = partitioning.place(run.loader.batch(0), sharding)
     sample_logging.log_teacher_nll(frozen["teacher"], batch)
   return frozen
 
@@ -108,8 +113,12 @@ def missing(run: Run, start: int, metadata: Mapping[str, Any]) -> set[str]:
     "eval": metadata.get("pending_eval", False) or run.evaluates(start),
     "train": bool(metadata.get("unwritten", {}).get("means")),
   }
-  return {
-    kind
-    for kind, is_due in due.items()
-    if is_due and not writers.has_values(run.folder, start, f"{kind}/")
-  }
+  return set(
+    processes.from_writer(
+      lambda: [
+        kind
+        for kind, is_due in due.items()
+        if is_due and not writers.has_values(run.folder, start, f"{kind}/")
+      ]
+    )
+  )

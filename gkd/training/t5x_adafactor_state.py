@@ -46,7 +46,7 @@ def restore(opt_state: Any, params: Params, slots: Mapping[str, Any]) -> Any:
   def restored(kind: str, tree: Any) -> Any:
     flat = {
       # Copied, because the state is donated and the caller's arrays are not.
-      name: jax.device_put(
+      name: _placed(
         np.asarray(slots[f"{kind}/{name}"], like.dtype), like.sharding
       ).copy()
       for name, like in trees.flatten(tree).items()
@@ -98,6 +98,13 @@ def unused_momenta(names: Iterable[str]) -> dict[str, np.ndarray]:
     for name in names
     if name.startswith("v/")
   }
+
+
+def _placed(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+  """The array, of which each process places its own part."""
+  return jax.make_array_from_callback(
+    array.shape, sharding, lambda index: array[index]
+  )
 
 
 def _check(

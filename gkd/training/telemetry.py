@@ -9,6 +9,10 @@ import time
 
 import jax
 from jax import monitoring
+import numpy as np
+
+from gkd import processes
+from gkd import watchdog
 
 _LOG = logging.getLogger(__name__)
 # Fired once for each program that XLA compiled or that came from the persistent
@@ -24,21 +28,33 @@ class PhaseTimer:
 
   Attributes:
     seconds: {phase: seconds}; a run that goes on sets what it had.
+    host_seconds: of them since the last report, without waiting for devices.
   """
 
   def __init__(self, clock: Callable[[], float] = time.perf_counter):
     self._clock = clock
     self.seconds: dict[str, float] = {}
+    self.host_seconds = 0.0
 
   @contextlib.contextmanager
-  def __call__(self, phase: str) -> Iterator[None]:
-    """`with timer("sample"): …`; phases add up and may not nest."""
+  def __call__(
+    self, phase: str, *, step: int | None = None, waits: bool = False
+  ) -> Iterator[None]:
+    """`with timer("sample"): …`; phases add up and may not nest.
+
+    Args:
+      phase: its name.
+      step: that begins with it, counted from 0.
+      waits: for the devices, and so for the slowest process of all.
+    """
+    watchdog.of_process.at(phase, step)
     started = self._clock()
     try:
       yield
     finally:
       spent = self._clock() - started
       self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
+      self.host_seconds += 0.0 if waits else spent
 
   @property
   def values(self) -> dict[str, float]:
@@ -70,6 +86,23 @@ class CompileCounter:
     self.count += 1
     name = metadata.get("fun_name", "a program")
     _LOG.debug("compile %d: %s took %.2f s", self.count, name, seconds)
+
+
+def stragglers(host_seconds: float) -> dict[str, float]:
+  """How far the slowest process is behind; nothing where there is only one.
+
+  All wait for it at each step, so that a step takes as long everywhere; the
+  time that a process takes before it waits tells them apart.
+  """
+  if processes.count() == 1:
+    return {}
+  texts = processes.exchange("host_seconds", str(host_seconds))
+  seconds = np.array(texts, np.float64)
+  return {
+    "time/host_seconds_median": float(np.median(seconds)),
+    "time/host_seconds_max": float(seconds.max()),
+    "time/slowest_process": float(seconds.argmax()),
+  }
 
 
 def peak_memory_bytes() -> int:

@@ -28,6 +28,7 @@ from typing import Protocol
 import jax
 
 from gkd import files
+from gkd import processes
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
@@ -87,8 +88,8 @@ def tracking(
   Raises:
     UserError: the tracker cannot start.
   """
-  tracked = Tracking(tracker)
-  if tracker is not None:
+  tracked = Tracking(tracker if processes.is_writer() else None)
+  if tracker is not None and processes.is_writer():
     name, file = type(tracker).__name__, folder / _FILE
     ids = files.read_json(file, {}, "move it away") if file.exists() else {}
     try:

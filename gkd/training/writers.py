@@ -42,7 +42,7 @@ _FILE_OF_STEP = re.compile(
 class Writers:
   """Appends what a run reports to files under `model_dir`.
 
-  Only one process of a run may have one (process 0).
+  Only one process of a run has one, `processes.is_writer`.
   """
 
   def __init__(
@@ -107,6 +107,18 @@ class Writers:
   def close(self) -> None:
     self._metrics.close()
     self._events.close()
+
+
+class NoWriters:
+  """What the other processes of a run have in place of `Writers`."""
+
+  def scalars(self, step: int, values: Mapping[str, Any]) -> None: ...
+
+  def sync(self) -> None: ...
+
+  def samples(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None: ...
+
+  def close(self) -> None: ...
 
 
 class _Events:
