@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from gkd import disk_errors
 from gkd import files
 from gkd import locks
+from gkd import partitioning
+from gkd import processes
 from gkd import structured_settings
 from gkd.checkpoints.native import run_folder
 from gkd.cli import score_table
@@ -49,8 +53,9 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   config = configuration.build(EvaluateConfig)
   _check_output(config.output)
   configuration.refuse_idle_flags(config.idle(through_seqio=seqio))
+  several = processes.count() > 1
   size = config.model_parallelism * config.fsdp_parallelism
-  mesh = config.mesh(jax.devices()[:size])
+  mesh = config.mesh(jax.devices()[: None if several else size])
   resolved = setup.resolve(
     config.roles,
     folders,
@@ -63,9 +68,17 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   models = {role: resolved.model(role) for role in resolved.roles}
   outputs: list[seqio_check.Outputs] = []
   infos = metric_infos.metric_infos(resolved.evaluations, models)
+  sharding = partitioning.batch_sharding(mesh) if several else None
   values = _evaluate(
-    config, models, resolved.evaluations, infos, outputs if seqio else None
+    config,
+    models,
+    resolved.evaluations,
+    infos,
+    outputs if seqio else None,
+    sharding,
   )
+  if not processes.is_writer():
+    return values
   print(score_table.table(resolved.evaluations, values, infos))
   print(f"\npredictions/ and metrics.json are in {config.output}")
   if seqio:
@@ -79,21 +92,16 @@ def _evaluate(
   evaluations: Sequence[Evaluation],
   infos: Mapping[str, MetricInfo],
   outputs: list[seqio_check.Outputs] | None,
+  sharding: Any,
 ) -> dict[str, float]:
   """The scores of all evaluations, written; `outputs` takes their answers."""
   output = Path(config.output).expanduser()
   values: dict[str, float] = {}
-  with locks.hold(output / ".lock", f"MODEL_DIR {config.output}"):
-    _remove_old(output, evaluations)
-    settings = {
-      "seed": config.seed,
-      "evaluations": structured_settings.to_json(evaluations),
-    }
-    roles = {role: _role_json(model) for role, model in models.items()}
-    # First: what a kill leaves is known to be of this command.
-    with disk_errors.explaining(f"cannot write to {output}"):
-      about = {"roles": roles, "settings": settings, "starts": starts()}
-      files.write_json(output / run_folder.DESCRIPTION_FILE, about)
+  with contextlib.ExitStack() as stack:
+    if processes.is_writer():
+      lock = locks.hold(output / ".lock", f"MODEL_DIR {config.output}")
+      stack.enter_context(lock)
+      _begin(output, config, models, evaluations)
     for evaluation in evaluations:
       draws = []
       values |= evaluate_once(
@@ -102,18 +110,45 @@ def _evaluate(
         seed=config.seed,
         step=0,
         predictions_dir=str(output / "predictions"),
+        batch_sharding=sharding,
         on_answers=None if outputs is None else draws.extend,
       )
       if outputs is not None:
         outputs.append((evaluation, draws))
-    with disk_errors.explaining(f"cannot write the scores to {output}"):
-      metric_infos.write(output, infos)
-      # JSON has no NaN and no infinity; they are null, as in metrics.jsonl.
-      finite = {n: v if math.isfinite(v) else None for n, v in values.items()}
-      text = json.dumps(finite, indent=2, allow_nan=False)
-      files.write_text(output / "metrics.json", text + "\n")
-      files.write_text(output / "config.gin", configuration.operative())
+    if processes.is_writer():
+      _write(output, values, infos)
   return values
+
+
+def _begin(
+  output: Path,
+  config: EvaluateConfig,
+  models: Mapping[str, Model],
+  evaluations: Sequence[Evaluation],
+) -> None:
+  """Removes old results; what a kill leaves is known to be of this command."""
+  _remove_old(output, evaluations)
+  settings = {
+    "seed": config.seed,
+    "evaluations": structured_settings.to_json(evaluations),
+  }
+  roles = {role: _role_json(model) for role, model in models.items()}
+  with disk_errors.explaining(f"cannot write to {output}"):
+    about = {"roles": roles, "settings": settings, "starts": starts()}
+    files.write_json(output / run_folder.DESCRIPTION_FILE, about)
+
+
+def _write(
+  output: Path, values: Mapping[str, float], infos: Mapping[str, MetricInfo]
+) -> None:
+  """Writes the scores."""
+  with disk_errors.explaining(f"cannot write the scores to {output}"):
+    metric_infos.write(output, infos)
+    # JSON has no NaN and no infinity; they are null, as in metrics.jsonl.
+    finite = {n: v if math.isfinite(v) else None for n, v in values.items()}
+    text = json.dumps(finite, indent=2, allow_nan=False)
+    files.write_text(output / "metrics.json", text + "\n")
+    files.write_text(output / "config.gin", configuration.operative())
 
 
 def _role_json(model: Model) -> dict[str, str]:

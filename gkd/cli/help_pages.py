@@ -16,6 +16,12 @@ _CODES = """
 exit code:
   0 done; 2 a mistake that you can mend, in one line; 130 ctrl-C; 143 SIGTERM
 """
+_PROCESSES = """\
+several processes:
+  give the same command to each, on machines that share MODEL_DIR. Cloud TPU,
+  GKE, SLURM (srun) and Open MPI say who they are; elsewhere --coordinator,
+  --num_processes and --process_id do. Process 0 writes. See docs/reliability.md
+"""
 _TEACHER = """\
   gkd train --gin_file=test/sft.gin --gin.MODEL_DIR=/tmp/gkd/teacher"""
 
@@ -83,8 +89,9 @@ resume:
 exit code:
   0 done; 2 a mistake that you can mend, in one line; 1 loss, gradient or update
   were not finite, and nothing of that step is saved; 130 ctrl-C; 143 SIGTERM;
-  both after saving the step that was under way
-
+  both after saving the step that was under way; 75 of several processes one
+  died or was stuck: the same command goes on
+{_PROCESSES}
 example:
 {_TEACHER}
   gkd train --gin_file=test/distill.gin --gin.MODEL_DIR=/tmp/gkd/student \\

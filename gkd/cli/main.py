@@ -8,7 +8,8 @@ it needs when it runs, so that `gkd --help` is instant.
 Exit code 0: done. 2: a mistake that the user can mend, a full disk included, in
 one line on stderr. 1: the numbers of a run were not finite, also one line, with
 the cause; nothing of that step was saved. 130 and 143: stopped by ctrl-C or
-SIGTERM; training has saved its step. Anything else is a traceback: a bug.
+SIGTERM; training has saved its step. 75: of several processes one died or was
+stuck; the same command goes on. Anything else is a traceback: a bug.
 """
 
 import argparse
@@ -25,9 +26,12 @@ import platform
 import signal
 import sys
 import tempfile
+import traceback
 
 from gkd import disk_errors
 from gkd import files
+from gkd import processes
+from gkd import watchdog
 from gkd.cli import parser
 from gkd.errors import UserError
 from gkd.errors import is_text
@@ -48,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
       try:
-        return _run(argv)
+        code = _run(argv)
+        processes.leave(code)
+        return code
       finally:
         print(end="", flush=True)
   except ReaderGone:  # `gkd … | head`, which has read enough
@@ -84,14 +90,18 @@ def _run(argv: Sequence[str]) -> int:
   except KeyboardInterrupt as error:
     code = getattr(error, "exit_code", 130)  # of `preemption.Interrupted`
     text = str(error) or "interrupted; the same command goes on where it was"
-    return _fail(text, code)
+    return _fail(text, code, alone=not getattr(error, "is_agreed", False))
   except Exception as error:
+    watchdog.of_process.suspect()  # it may have come of a process that is gone
     text = disk_errors.reason(error)
     if isinstance(error, RuntimeError) and "home directory" in str(error):
       # Of `Path.expanduser`.
       text = "~NAME at the beginning of a path is of no user; give it in full"
-    if text is None:
+    if text is None and processes.count() == 1:
       raise
+    if text is None:
+      traceback.print_exc()
+      return _fail(f"{type(error).__name__}: {error}", 1)
     return _fail(text, 2)
   return 0
 
@@ -101,9 +111,12 @@ def _is_for_users(record: logging.LogRecord) -> bool:
   return record.name == "gkd" or not record.exc_info
 
 
-def _fail(error: Exception | str, code: int) -> int:
-  """Prints the error in one line."""
-  print(f"gkd: {' '.join(str(error).split())}", file=sys.stderr)
+def _fail(error: Exception | str, code: int, *, alone: bool = True) -> int:
+  """Prints the error in one line, and tells it to processes that go on."""
+  text = " ".join(str(error).split())
+  print(f"gkd: {text}", file=sys.stderr)
+  if alone and processes.count() > 1:
+    watchdog.of_process.fail(code, text)
   return code
 
 
@@ -126,21 +139,21 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _train(args) -> None:
   if args.verbose:
     logging.getLogger("gkd").setLevel(logging.DEBUG)
-  folders = _prepare(args)
+  folders = _join(args)
   from gkd.cli import train_command
 
   train_command.train(folders, dry_run=args.dry_run)
 
 
 def _evaluate(args) -> None:
-  folders = _prepare(args)
+  folders = _join(args)
   from gkd.cli import evaluate_command
 
   evaluate_command.evaluate(folders, seqio=args.through_seqio)
 
 
 def _sample(args) -> None:
-  folders = _prepare(args)
+  folders = _join(args)
   from gkd.cli import sample_command
 
   sample_command.sample(folders)
@@ -265,6 +278,16 @@ def _convert(args) -> None:
   from gkd.cli import convert_command
 
   convert_command.convert(args)
+
+
+def _join(args):
+  """As `_prepare`, in a run of several processes, which have to agree."""
+  processes.initialize(args.coordinator, args.num_processes, args.process_id)
+  folders = _prepare(args)
+  from gkd.config import configuration
+
+  processes.agree("configuration", configuration.loaded())
+  return folders
 
 
 def _prepare(args):

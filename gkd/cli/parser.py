@@ -49,6 +49,13 @@ _FOLDERS = [
     default=argparse.SUPPRESS,
   ),
 ]
+_PROCESSES = [
+  _flag(
+    "--coordinator HOST:PORT", "address of process 0, see below", default=""
+  ),
+  _flag("--num_processes N", "how many there are", type=int),
+  _flag("--process_id I", "the number of this one, from 0", type=int),
+]
 _TRAIN = [
   _GIN,
   _flag("--verbose", "also say each program that compiles", action=_SWITCH),
@@ -96,9 +103,9 @@ _FLAGS = {
       type=int,
     ),
   ],
-  "train": _TRAIN,
-  "evaluate": [_GIN, _THROUGH_SEQIO, *_FOLDERS],
-  "sample": [_GIN, *_FOLDERS],
+  "train": [*_TRAIN, *_PROCESSES],
+  "evaluate": [_GIN, _THROUGH_SEQIO, *_FOLDERS, *_PROCESSES],
+  "sample": [_GIN, *_FOLDERS, *_PROCESSES],
   "cache": [],
   "cache make": [
     _GIN,

@@ -62,6 +62,8 @@ def sample(folders: Folders) -> str:
     lambda: resolved.params("student"),
     provenance,
   )
+  if result is None:
+    return config.output
   print(result.describe())
   print(f"train on them with --gin.TRAIN_CACHE={result.path}")
   export = f"gkd cache export {result.path} --output=FILE.jsonl"

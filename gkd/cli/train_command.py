@@ -11,6 +11,7 @@ import jax
 from gkd import files
 from gkd import keys
 from gkd import locks
+from gkd import processes
 from gkd import trees
 from gkd.checkpoints.checkpoint import LICENSE_KEY
 from gkd.cli import plan_command
@@ -47,7 +48,7 @@ def train(folders: Folders, *, dry_run: bool = False) -> None:
   folder = Path(config.model_dir).expanduser()
   resume_check.describe_own(folder)
   lock = folder / LOCK_FILE
-  if lock.exists():
+  if lock.exists() and processes.is_writer():
     with locks.hold(lock, f"MODEL_DIR {config.model_dir}"):
       pass
   run = prepare(config, folders)
@@ -74,7 +75,13 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     UserError: something is missing or impossible; nothing was compiled.
   """
   folder = Path(config.model_dir).expanduser()
-  resumed = folder if resume_check.has_checkpoint(folder) else None
+  is_resumed = processes.from_writer(
+    lambda: resume_check.has_checkpoint(folder)
+  )
+  resumed = folder if is_resumed else None
+  mesh = partitioning.make_mesh(
+    config.model_parallelism, fsdp=config.fsdp_parallelism
+  )
   resolved = setup.resolve(
     config.roles,
     folders,
@@ -121,6 +128,8 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     mesh=resolved.mesh,
     periods=config.periods,
     preservation=config.preservation,
+    skip_non_finite=config.skip_non_finite,
+    watchdog_seconds=config.watchdog_seconds,
     guard=config.guard,
     tracker=config.tracker,
     config_text=configuration.operative(),

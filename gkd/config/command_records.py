@@ -99,6 +99,8 @@ class TrainConfig(_OnDevices):
   preservation: PreservationPolicy = dataclasses.field(
     default_factory=PreservationPolicy
   )
+  skip_non_finite: int = Run.skip_non_finite
+  watchdog_seconds: float = Run.watchdog_seconds
   guard: Guard = Run.guard
   tracker: Tracker | None = None
 

@@ -137,6 +137,12 @@ def build(cls: type, scope: str = "") -> Any:
     return gin.get_configurable(cls)()
 
 
+def loaded() -> dict[str, str]:
+  """What was loaded, by name, to be compared."""
+  lines = gin.config_str(max_line_length=10**6).splitlines()
+  return dict(line.split(" = ", 1) for line in lines if " = " in line)
+
+
 def operative() -> str:
   """What was used, as a gin file that can be given to --gin_file again."""
   return gin.operative_config_str()

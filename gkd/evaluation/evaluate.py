@@ -93,21 +93,27 @@ def evaluate(
     predictions.write(answers, predictions_dir, evaluation.file_parts, step)
   if on_answers is not None:
     on_answers(answers)
+  return {
+    f"{name}{suffix}": number
+    for name, score in _all_scores(job, answers).items()
+    for suffix, number in zip(("", *SUFFIXES), score, strict=True)
+    if number is not None
+  }
+
+
+def _all_scores(job: Job, answers: Answers) -> dict[str, Score]:
+  """The student's, the teacher's and the comparisons, by metric."""
+  evaluation = job.evaluation
   metric_name, label = evaluation.metric_name, evaluation.label
   scored = {metric_name(n, label): s for n, s in _scores(job, answers).items()}
-  if "teacher" in roles and evaluation.score_teacher:
+  if "teacher" in job.roles and evaluation.score_teacher:
     scored |= {
       metric_name(f"teacher_{n}", label): s
       for n, s in _teacher_scores(job).items()
     }
   if evaluation.sequence_kl:
     scored |= {metric_name(n): s for n, s in comparisons.scores(job).items()}
-  return {
-    f"{name}{suffix}": number
-    for name, score in scored.items()
-    for suffix, number in zip(("", *SUFFIXES), score, strict=True)
-    if number is not None
-  }
+  return scored
 
 
 def _answers(job: Job, role: str) -> list[list[Record]]:

@@ -28,6 +28,8 @@ import numpy as np
 
 from gkd import keys
 from gkd import partitioning
+from gkd import processes
+from gkd import watchdog
 from gkd.collate import collate
 from gkd.data import cache_info
 from gkd.data import key_differences
@@ -62,7 +64,7 @@ def write_completions(
   spec: Completions,
   load_params: Callable[[], Params],
   provenance: Mapping[str, Any] | None = None,
-) -> Result:
+) -> Result | None:
   """Writes completions as a token cache; continues or recognises an older one.
 
   Args:
@@ -71,12 +73,18 @@ def write_completions(
     load_params: the model's parameters; called if anything is left to do.
     provenance: JSON to keep in `info["written_by"]` beside the spec's key.
 
+  Returns:
+    What was written; None in a process that only takes part.
+
   Raises:
     FloatingPointError: the model's logits were not finite.
   """
   path = Path(path)
+  if not processes.is_writer():
+    return _follow(spec, load_params)
   with CacheWriter(path, spec.key, spare=True) as writer:
     if (path / cache_info.INFO_FILE).exists():
+      processes.from_writer(list)  # nothing is left to do
       return _recognised(TokenCache(path), spec)
     log.info("sampling %s", spec.describe())
     before = sum(writer.finished.values()), writer.counts.get("tokens", 0)
@@ -102,6 +110,16 @@ def write_completions(
     seconds=seconds,
     compile_seconds=compile_seconds,
   )
+
+
+def _follow(spec: Completions, load_params: Callable[[], Params]) -> None:
+  """Computes what the writer writes, in the other processes."""
+  if missing := processes.from_writer(list):
+    params = partitioning.place_model(
+      Model(spec.model, load_params()), spec.mesh
+    ).params
+    for _ in prefetch(_dispatched(spec, params, missing)):
+      watchdog.of_process.at("sample")
 
 
 def _recognised(cache: TokenCache, spec: Completions) -> Result:
@@ -134,7 +152,9 @@ def _add_missing(
 ) -> tuple[float, float]:
   """Adds the shards that are not there yet; seconds, and of those compiling."""
   finished = writer.finished
-  missing = [i for i in range(spec.num_shards) if i not in finished]
+  missing = processes.from_writer(
+    lambda: [i for i in range(spec.num_shards) if i not in finished]
+  )
   if not missing:  # killed while the cache was moved into place
     return 0.0, 0.0
   model = Model(spec.model, load_params())
@@ -182,7 +202,7 @@ def _dispatched(
       rows = spec.prompts.read(ids)
       widths = {"inputs": spec.width, "targets": 1}
       batch = collate(rows, ids, widths, spec.batch_size, with_targets=False)
-      batch = jax.device_put(batch, sharding)
+      batch = partitioning.place(batch, sharding)
       for k in range(passes):
         samples = generate(
           model,
@@ -193,7 +213,7 @@ def _dispatched(
           vocabulary=spec.prompts.vocabulary,
           num_best=spec.num_samples // passes,
         )
-        yield _Part(rows, samples)
+        yield _Part(rows, processes.replicate(samples))
 
 
 @jax.jit
