@@ -1,6 +1,7 @@
 """`gkd train`: from a configuration to a `Run`, checked before any compile."""
 
 import dataclasses
+import functools
 import logging
 from pathlib import Path
 import signal
@@ -34,6 +35,13 @@ from gkd.types import Params
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
+
+# Which a `Run` takes as they are configured.
+_FIELDS_OF_RUN = (
+  *("objective", "rollout", "train_steps", "seed", "reduction"),
+  *("micro_batches", "periods", "preservation", "skip_non_finite"),
+  *("watchdog_seconds", "guard", "tracker"),
+)
 
 
 def train(folders: Folders, *, dry_run: bool = False) -> None:
@@ -75,13 +83,8 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     UserError: something is missing or impossible; nothing was compiled.
   """
   folder = Path(config.model_dir).expanduser()
-  is_resumed = processes.from_writer(
-    lambda: resume_check.has_checkpoint(folder)
-  )
-  resumed = folder if is_resumed else None
-  mesh = partitioning.make_mesh(
-    config.model_parallelism, fsdp=config.fsdp_parallelism
-  )
+  has_checkpoint = functools.partial(resume_check.has_checkpoint, folder)
+  resumed = folder if processes.from_writer(has_checkpoint) else None
   resolved = setup.resolve(
     config.roles,
     folders,
@@ -116,22 +119,11 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     model_dir=str(folder),
     roles=roles,
     student_slots=slots,
-    objective=config.objective,
-    rollout=config.rollout,
     optimizer=optimizer,
     loader=loader,
     evaluations=resolved.evaluations,
-    train_steps=config.train_steps,
-    seed=config.seed,
-    reduction=config.reduction,
-    micro_batches=config.micro_batches,
     mesh=resolved.mesh,
-    periods=config.periods,
-    preservation=config.preservation,
-    skip_non_finite=config.skip_non_finite,
-    watchdog_seconds=config.watchdog_seconds,
-    guard=config.guard,
-    tracker=config.tracker,
+    **{name: getattr(config, name) for name in _FIELDS_OF_RUN},
     config_text=configuration.operative(),
     about={"card": _card(config, resolved, loader), "starts": starts(resumed)},
   )
