@@ -83,8 +83,8 @@ def install(watch: Watch) -> None:
   timed = telemetry.PhaseTimer.__call__
 
   @contextlib.contextmanager
-  def watched(self, phase):
-    with timed(self, phase), watch.phase(phase):
+  def watched(self, phase, **options):
+    with timed(self, phase, **options), watch.phase(phase):
       yield
 
   telemetry.PhaseTimer.__call__ = watched

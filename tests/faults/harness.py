@@ -14,6 +14,7 @@ import subprocess
 import sys
 from typing import Any
 
+from gkd.checkpoints import zarr_arrays
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -185,17 +186,10 @@ def _checked(process, codes) -> subprocess.CompletedProcess:
 
 def _arrays(checkpoint: Path) -> dict[str, str]:
   """{name: digest of dtype, shape and bytes} of a checkpoint's arrays."""
-  import jax
-  import numpy as np
-  import orbax.checkpoint.experimental.v1 as ocp
-
-  leaves = jax.tree_util.tree_flatten_with_path(ocp.load(checkpoint))[0]
+  leaves = zarr_arrays.open_tree(checkpoint / "state")
   return {
-    jax.tree_util.keystr(path): _digest(
-      f"{np.asarray(leaf).dtype} {np.shape(leaf)}".encode()
-      + np.asarray(leaf).tobytes()
-    )
-    for path, leaf in leaves
+    name: _digest(f"{leaf.dtype} {leaf.shape}".encode() + leaf.read().tobytes())
+    for name, leaf in leaves.items()
   }
 
 
