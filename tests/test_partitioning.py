@@ -1,12 +1,6 @@
 """Meshes and shardings, on four virtual CPU devices."""
 
 import dataclasses
-import json
-import os
-import pathlib
-import socket
-import subprocess
-import sys
 
 import jax
 from jax.sharding import AxisType
@@ -16,12 +10,10 @@ import pytest
 
 from gkd import partitioning
 from gkd import trees
-from gkd.data.loader import Loader
 from gkd.types import Batch
 from gkd.types import UserError
 from tests import second_family
 from tests import tiny
-from tests.data import tiny_caches
 
 MODEL = tiny.STUDENT
 ROWS = MODEL.config.vocab_size
@@ -170,41 +162,6 @@ def test_batches_that_do_not_split_over_the_copies_are_refused():
     partitioning.check_division(7, 1, mesh, "EVAL_BATCH_SIZE")
   with pytest.raises(UserError, match="BATCH_SIZE 8 does not split into 0"):
     partitioning.check_division(8, 0, mesh)
-
-
-def test_each_of_two_processes_reads_its_own_rows(tmp_path):
-  """Together they hold the batch that one process would have."""
-  cache = tiny_caches.numbered(tmp_path / "c", 100)
-  with socket.socket() as free:
-    free.bind(("localhost", 0))
-    port = str(free.getsockname()[1])
-  script = pathlib.Path(__file__).with_name("two_processes.py")
-  flags = "--xla_force_host_platform_device_count=2"
-  processes = [
-    subprocess.Popen(
-      [sys.executable, script, str(index), port, cache.path],
-      env={
-        **os.environ,
-        "XLA_FLAGS": flags,
-        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-      },
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    for index in range(2)
-  ]
-  outputs = [process.communicate(timeout=120) for process in processes]
-  loader = Loader(cache, batch_size=8, lengths=tiny_caches.LENGTHS, seed=3)
-  expected = loader.batch(2)
-  for index, (output, error) in enumerate(outputs):
-    assert output, error
-    said = json.loads(output.splitlines()[-1])
-    # Four copies of the model, then two of two devices each.
-    assert said["asked"] == [list(range(4 * index, 4 * index + 4))] * 2
-    for batch in said["found"]:
-      assert batch["rows"] == expected.rows.tolist()
-      assert batch["inputs"] == expected.inputs.tolist()
 
 
 def test_one_process_reads_the_whole_batch():

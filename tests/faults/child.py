@@ -27,6 +27,7 @@ import signal
 import sys
 import threading
 import time
+import types
 from typing import Any
 
 
@@ -92,6 +93,18 @@ def install(watch: Watch) -> None:
   watch.wrap(writers.Writers, "scalars", "line")
 
 
+def keep_compiled_programs() -> None:
+  """Has JAX keep what any process compiles, not only the first one.
+
+  On a CPU the programs of the others have keys of their own, and each start
+  would compile them again.
+  """
+  from jax._src import compiler
+
+  first = types.SimpleNamespace(process_id=0, client=None)
+  compiler.distributed = types.SimpleNamespace(global_state=first)
+
+
 def run(moment: dict[str, Any], arguments: Sequence[str]) -> int:
   """The command; does not return if its moment comes."""
   watch = Watch(moment)
@@ -101,6 +114,7 @@ def run(moment: dict[str, Any], arguments: Sequence[str]) -> int:
     from gkd.cli.main import main
 
     install(watch)
+    keep_compiled_programs()
     code = main(arguments)
   if "record" in moment:
     with open(moment["record"], "w", encoding="utf-8") as file:

@@ -144,22 +144,26 @@ class Harness:
     ]
 
   def fingerprint(self, run: str | Path) -> dict[str, Any]:
-    """Everything that must not depend on interruptions, by name."""
-    folder = self.folder / run
-    steps = checkpoints(folder)
-    content: dict[str, Any] = {"checkpoints": steps}
-    for step in steps:
-      for name, digest in _arrays(folder / "checkpoints" / step).items():
-        content[f"checkpoints/{step}/{name}"] = digest
-    content["metrics.jsonl"] = tiny.records(folder)
-    for name in ("predictions", "samples"):
-      for file in sorted((folder / name).rglob("*")):
-        content[f"{name}/{file.name}"] = _digest(file.read_bytes())
-    return content
+    """Of a run in the scratch folder."""
+    return fingerprint(self.folder / run)
 
   def differences(self, run: str | Path) -> list[str]:
     """Names of what of a run is not as in the undisturbed one."""
     return differences(self.undisturbed, self.fingerprint(run))
+
+
+def fingerprint(folder: Path) -> dict[str, Any]:
+  """Everything of a run that must not depend on interruptions, by name."""
+  steps = checkpoints(folder)
+  content: dict[str, Any] = {"checkpoints": steps}
+  for step in steps:
+    for name, digest in _arrays(folder / "checkpoints" / step).items():
+      content[f"checkpoints/{step}/{name}"] = digest
+  content["metrics.jsonl"] = tiny.records(folder)
+  for name in ("predictions", "samples"):
+    for file in sorted((folder / name).rglob("*")):
+      content[f"{name}/{file.name}"] = _digest(file.read_bytes())
+  return content
 
 
 def checkpoints(folder: Path) -> list[str]:

@@ -16,6 +16,7 @@ from gkd.metric_fields import SUFFIXES
 from gkd.progress import short
 from gkd.text import tokenizer_folder
 from gkd.training import loop
+from gkd.training import skipped_updates
 from gkd.training.optimizer import starting_at
 from gkd.training.rollout import Rollout
 from gkd.types import Model
@@ -275,7 +276,7 @@ def test_a_step_is_launched_before_the_one_before_is_waited_for(
 ):
   """Unless something is due: here the report of step 3 and the end."""
   order = []
-  update, wait = loop.update_step, loop.raise_if_not_finite
+  update, wait = loop.update_step, skipped_updates.raise_if_not_finite
 
   def update_step(plan, state, *rest):
     order.append("launch")
@@ -286,7 +287,9 @@ def test_a_step_is_launched_before_the_one_before_is_waited_for(
     wait(means, done)
 
   monkeypatch.setattr(loop, "update_step", update_step)
-  monkeypatch.setattr(loop, "raise_if_not_finite", raise_if_not_finite)
+  monkeypatch.setattr(
+    skipped_updates, "raise_if_not_finite", raise_if_not_finite
+  )
   loop.train(make_run(tmp_path, caches, report=3, checkpoint=0))
   launches = ["launch", "launch", 1, "launch", 2, 3]
   assert order == [
@@ -411,6 +414,7 @@ def test_trains_and_evaluates_where_tensorflow_cannot_be_imported(
     sys.modules.update(dict.fromkeys(blocked))
     from gkd.data.cache import TokenCache
     from gkd.training import loop
+from gkd.training import skipped_updates
     from gkd.training.rollout import Rollout
     from tests import tiny
 

@@ -417,10 +417,10 @@ def test_a_failed_save_stops_the_run_at_the_next_step(
   assert records(tmp_path)[-1]["step"] == 5
 
 
-def test_several_processes_are_refused(tmp_path, make, monkeypatch):
+def test_processes_that_only_jax_knows_are_refused(tmp_path, make, monkeypatch):
   run = make(tmp_path / "run")
   monkeypatch.setattr(jax, "process_count", lambda: 2)
-  with pytest.raises(UserError, match="one of 2 JAX processes, but a run is"):
+  with pytest.raises(UserError, match="one of 2 JAX processes that gkd does"):
     loop.train(run)
   assert not (tmp_path / "run").exists()
 
