@@ -5,6 +5,7 @@
 #   make hacking      teacher hacking on a CPU, and what prevents it; half an hour
 #   make test         the test suite (no network after the installation)
 #   make soak         kills a run at 100 random moments; about an hour
+#   make soak-processes  kills one of several processes, 20 times; an hour
 #   make hostile      1,000 bad command lines, 1,000 damaged files; half an hour
 #   make parity       compares live with PyTorch and transformers; tries trackers
 #   make venv         only the environment; then: . .venv/bin/activate
@@ -36,7 +37,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile \
 comma := ,
 VENV_STAMP := $(VENV)/.stamp-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: quickstart real hacking test soak hostile parity venv lint clean
+.PHONY: quickstart real hacking test soak soak-processes hostile parity venv lint clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: venv
@@ -60,6 +61,9 @@ test: $(VENV)/.stamp-test
 
 soak: $(VENV)/.stamp-test
 	$(BIN)/python -m tests.faults.soak $(ARGS)
+
+soak-processes: $(VENV)/.stamp-test
+	$(BIN)/python -m tests.faults.soak_processes $(ARGS)
 
 hostile: $(VENV)/.stamp-test
 	$(BIN)/python -m tests.faults.hostile_commands $(ARGS)

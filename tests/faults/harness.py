@@ -45,13 +45,16 @@ class Harness:
     seconds: {phase: seconds of each time} in it, see `child`.
   """
 
-  def __init__(self, folder: Path, *, repeat: bool = True):
+  def __init__(
+    self, folder: Path, *, repeat: bool = True, undisturbed: bool = True
+  ):
     """Makes them.
 
     Args:
       folder: an empty folder.
       repeat: run twice, so that everything is compiled when the seconds are
         taken, and check that undisturbed runs are equal.
+      undisturbed: make that run as well.
     """
     self.folder = folder
     self.teacher = folder / "teacher"
@@ -59,6 +62,8 @@ class Harness:
       tiny.make_cache(folder / split, split=split)
     self.must("train", "--gin_file=test/sft.gin", "--gin.TRAIN_STEPS=4",
       f"--gin.MODEL_DIR={self.teacher}", *self.data())  # fmt: skip
+    if not undisturbed:
+      return
     if repeat:
       self.must(*self.arguments("first"))
     record = folder / "seconds.json"
@@ -82,28 +87,32 @@ class Harness:
     self, arguments: Sequence[str], moment: dict[str, Any] | None = None
   ) -> subprocess.Popen:
     """The same, in the background."""
-    environment = os.environ | {
-      "JAX_PLATFORMS": "cpu",
-      "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-      "GKD_CACHE_DIR": str(self.folder / "data"),
-    }
-    one_device = " --xla_force_host_platform_device_count=1"
-    environment["XLA_FLAGS"] = environment.get("XLA_FLAGS", "") + one_device
-    environment.setdefault(
-      "JAX_COMPILATION_CACHE_DIR", str(self.folder / "compiled")
-    )
     return subprocess.Popen(
       [
         *(sys.executable, "-m", "tests.faults.child"),
         *(json.dumps(moment or {}), *arguments),
       ],
       cwd=ROOT,
-      env=environment,
+      env=self.environment(),
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
     )
+
+  def environment(self, devices: int = 1) -> dict[str, str]:
+    """Of a process with so many devices, which keeps what it compiles."""
+    environment = os.environ | {
+      "JAX_PLATFORMS": "cpu",
+      "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+      "GKD_CACHE_DIR": str(self.folder / "data"),
+    }
+    flag = f" --xla_force_host_platform_device_count={devices}"
+    environment["XLA_FLAGS"] = environment.get("XLA_FLAGS", "") + flag
+    environment.setdefault(
+      "JAX_COMPILATION_CACHE_DIR", str(self.folder / "compiled")
+    )
+    return environment
 
   def must(self, *arguments: str) -> subprocess.CompletedProcess:
     """A process that has to succeed."""
