@@ -242,6 +242,7 @@ def _connect(options: dict[str, Any]) -> None:
 
   # Its handler of SIGTERM would take the place of ours.
   jax.config.update("jax_enable_preemption_service", False)
+  watchdog.of_process.await_others(_CONNECT_SECONDS)
   try:
     jax.distributed.initialize(
       initialization_timeout=_CONNECT_SECONDS, **options

@@ -56,6 +56,7 @@ class Watchdog:
     self.has_failed = False
     self._index, self._count, self._client = 0, 1, None
     self._coordinator = ""
+    self._waits_for_others = 0.0
     self._lost_seconds = LOST_SECONDS
     self._moves, self._moved = 0, time.monotonic()
     self._step, self._phase = 0, "start-up"
@@ -72,11 +73,16 @@ class Watchdog:
     self._step = self._step if step is None else step
     self._moves, self._moved = self._moves + 1, time.monotonic()
 
+  def await_others(self, seconds: float) -> None:
+    """For JAX's wait until all processes have come, which ends in an abort."""
+    self._waits_for_others = seconds
+    _on_abort(self._abort)
+
   def join(self, index: int, count: int, client: Any, coordinator: str) -> None:
     """Looks after the other processes from now on, over JAX's service."""
     self._index, self._count, self._client = index, count, client
     self._coordinator = coordinator
-    _on_abort(self._abort)
+    self._waits_for_others = 0.0
     self._start()
 
   @contextlib.contextmanager
@@ -238,6 +244,11 @@ class Watchdog:
 
     It runs in the thread that aborts.
     """
+    if seconds := self._waits_for_others:
+      text = f"not all processes have joined within {seconds:.0f} s"
+      remedy = "see that all are started and can reach process 0"
+      os.write(_STDERR, f"\ngkd: {text}; {remedy}\n".encode())
+      os._exit(RESTART)
     host, _, port = self._coordinator.rpartition(":")
     with contextlib.suppress(OSError):
       socket.create_connection((host.strip("[]"), int(port)), 2.0).close()

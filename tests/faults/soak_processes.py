@@ -65,6 +65,8 @@ class Group:
       free.bind(("localhost", 0))
       coordinator = f"localhost:{free.getsockname()[1]}"
     self.logs = [harness.folder / f"process{i}.log" for i in range(count)]
+    # Where the log of this start begins.
+    self.start = len(self.logs[0].read_text()) if self.logs[0].exists() else 0
     self.processes = []
     for index, log in enumerate(self.logs):
       flags = [
@@ -110,6 +112,10 @@ def strike(
   group: Group, rng: random.Random, longest: float
 ) -> dict[str, Any] | None:
   """Signals one process after a while; None if the run was over before."""
+  # One that dies before all have joined is waited for, by JAX.
+  while "processes: " not in group.logs[0].read_text()[group.start :]:
+    assert group.processes[0].poll() is None, group.logs[0].read_text()[-2000:]
+    time.sleep(0.1)
   delay = rng.uniform(0, longest)
   victim = rng.randrange(len(group.processes))
   number = signal.SIGTERM if rng.random() < 0.25 else signal.SIGKILL
@@ -184,9 +190,8 @@ def soak(
   runs = [fingerprint(folder / name) for name in ("alone", "killed")]
   found["differ_from_the_run_left_alone"] = differences(*runs)
   Group(harness, arguments("killed", args.steps + 12), count - 1).must()
-  found["went_on_with_one_process_fewer_to"] = checkpoints(folder / "killed")[
-    -1
-  ]
+  newest = checkpoints(folder / "killed")[-1]
+  found["went_on_with_one_process_fewer_to"] = newest
   return trials, found
 
 
@@ -207,7 +212,7 @@ def main() -> int:
     trials, found = soak(harness, args)
   wrong = [trial for trial in trials if not trial["as_it_should"]]
   report = {
-    "command": f"python -m tests.faults.soak_processes {' '.join(sys.argv[1:])}",
+    "arguments": sys.argv[1:],
     "date": datetime.date.today().isoformat(),
     "hardware": f"{platform.machine()}, {os.cpu_count()} CPU cores",
     "processes": args.processes,
