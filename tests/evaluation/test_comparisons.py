@@ -54,9 +54,9 @@ def test_a_model_writes_once_for_all_comparisons_and_a_frozen_one_once_a_run(
   writers = []
   generate = job.Job.generate
 
-  def counting(self, role, draw, *args):
+  def counting(self, role, draw, *args, **options):
     writers.append((role, draw))
-    return generate(self, role, draw, *args)
+    return generate(self, role, draw, *args, **options)
 
   monkeypatch.setattr(job.Job, "generate", counting)
   evaluation = make_evaluation(distances=("jsd_0.5",))
