@@ -184,6 +184,22 @@ def is_plain_name(name: Any) -> bool:
   )
 
 
+def local_path(path: str | os.PathLike) -> Path:
+  """A path that a user gave, with "~" expanded.
+
+  Raises:
+    UserError: it is a URL, of which `Path` would make a folder named "gs:".
+  """
+  text = os.fspath(path)
+  if match := re.match(r"\w[\w+.-]*://+", text):
+    raise UserError(
+      f"{text} is no path of a file system; mount the bucket (gs:// with"
+      " gcsfuse, see docs/launch.md) or copy what is there, and give the path"
+      f" on this machine, such as /mnt/{text[match.end() :]}"
+    )
+  return Path(text).expanduser()
+
+
 def check_folder(path: str, name: str) -> None:
   """Refuses a folder that cannot be made or written to; nothing is made.
 
@@ -191,7 +207,7 @@ def check_folder(path: str, name: str) -> None:
     path: the folder; "~" is expanded.
     name: of the macro or flag, for the message.
   """
-  folder = Path(path).expanduser().absolute()
+  folder = local_path(path).absolute()
   nearest = folder
   # A link to nowhere is in the way, too.
   while not (nearest.exists() or nearest.is_symlink()):
@@ -213,7 +229,7 @@ def check_file(path: str, name: str, mark: bytes = b"") -> None:
     mark: is in the beginning of what the command writes: another file is not
       replaced, and without a mark none is.
   """
-  file = Path(path).expanduser().absolute()
+  file = local_path(path).absolute()
   if file.is_dir():
     raise UserError(f"{name} {path!r} is a folder; give the name of a file")
   if not file.parent.is_dir():

@@ -1,6 +1,7 @@
 """Whole files, and a full disk in one line."""
 
 import os
+from pathlib import Path
 import threading
 
 import pytest
@@ -68,6 +69,19 @@ def test_only_files_of_the_same_command_are_replaced(
       continue
     with pytest.raises(UserError, match="is there and not what this command"):
       files.check_file(str(path), "--output", mark)
+
+
+@pytest.mark.parametrize("url", ["s3://b/c", "abfs+x://b/c", "file:///b/c"])
+def test_a_url_is_no_path(url):
+  with pytest.raises(UserError, match=r"is no path .* such as /mnt/b/c$"):
+    files.local_path(url)
+
+
+@pytest.mark.parametrize("path", ["a:b", "a:/b", "x/gs://b", "//b"])
+def test_a_path_may_hold_a_colon(path, monkeypatch):
+  monkeypatch.setenv("HOME", "/home/x")
+  assert files.local_path(path) == Path(path)
+  assert files.local_path(f"~/{path}") == Path("/home/x", path.lstrip("/"))
 
 
 def test_the_name_on_the_way_is_the_process_own(tmp_path, monkeypatch):

@@ -25,8 +25,8 @@ def check(source: str | os.PathLike, destination: str | os.PathLike) -> None:
   Raises:
     UserError: something is there, it lies in the source, or it cannot be made.
   """
-  path = Path(destination).expanduser().absolute()
-  folder = Path(os.path.realpath(Path(source).expanduser()))
+  path = files.local_path(destination).absolute()
+  folder = Path(os.path.realpath(files.local_path(source)))
   try:
     _check_free(path)
     if Path(os.path.realpath(path)).is_relative_to(folder):
@@ -50,7 +50,7 @@ def create(destination: str | os.PathLike) -> Iterator[Path]:
     UserError: another process is at it, something is there, or the disk is full
       or may not be written to; nothing is left.
   """
-  path = Path(destination).expanduser().absolute()
+  path = files.local_path(destination).absolute()
   work = _partial(path)
   partial = work / "content"
   lock = path.with_name(f".{path.name}.lock")

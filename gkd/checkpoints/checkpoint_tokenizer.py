@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gkd import files
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.text import tokenizer_folder
 from gkd.text import vocabulary as vocabularies
@@ -101,7 +102,7 @@ def _load(named: str, checkpoint: Checkpoint) -> Vocabulary:
   # First, as it may be longer than the name of a file.
   if named.startswith("characters:"):
     return vocabularies.load(named)
-  path = Path(named).expanduser()
+  path = files.local_path(named)
   if path.is_dir():
     vocabulary = tokenizer_folder.load(path)
     if vocabulary is None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gkd import files
 from gkd.checkpoints import atomic_dir
 from gkd.checkpoints import checkpoint_tokenizer
 from gkd.checkpoints import config_from_shapes
@@ -159,7 +160,7 @@ def write(
     atomic_dir.check(planned.source, destination)
   vocabulary = planned.vocabulary
   with atomic_dir.create(destination) as partial:
-    _check_space(planned, Path(destination).expanduser().absolute())
+    _check_space(planned, files.local_path(destination).absolute())
     with _progress(planned.checkpoint) as checkpoint:
       if planned.to == "t5x":
         t5x_writer.write(partial, checkpoint)

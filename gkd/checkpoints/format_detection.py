@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 import re
 
+from gkd import files
 from gkd import gguf_file
 from gkd.checkpoints import checksums
 from gkd.checkpoints import store
@@ -134,7 +135,7 @@ def existing_path(path: str | os.PathLike) -> Path:
       f"{text} is not on this machine; download it first:"
       f" {_download(text)}, then give that folder"
     )
-  folder = Path(text).expanduser().absolute()
+  folder = files.local_path(text).absolute()
   is_gguf = folder.suffix == gguf_file.SUFFIX and folder.is_file()
   if folder.is_dir() or is_gguf:
     return folder

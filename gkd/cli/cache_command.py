@@ -120,7 +120,7 @@ def check(args: argparse.Namespace, folders: Folders) -> None:
   """
   paths = []
   for root in args.path or [folders.cache_dir]:
-    root = Path(root).expanduser()
+    root = files.local_path(root)
     paths += cache_table.cache_folders(root) or [root] * bool(args.path)
   if not paths:
     print(_no_caches(args.cache_dir))
@@ -153,8 +153,8 @@ def export(args: argparse.Namespace, folders: Folders) -> None:
       " DATA_FILES knows JSON lines"
     )
   files.check_file(args.output, "--output")
-  output = Path(args.output).expanduser()
-  print(export_text(TokenCache(Path(args.path).expanduser()), output))
+  output = files.local_path(args.output)
+  print(export_text(TokenCache(files.local_path(args.path)), output))
   print(
     f"train on it with --gin.DATA_FILES=\"{{'train': '{output}'}}\" and the"
     " tokenizer of the student (docs/data.md)"
@@ -163,7 +163,7 @@ def export(args: argparse.Namespace, folders: Folders) -> None:
 
 def _no_caches(cache_dir: str) -> str:
   """That a folder has no caches; refused where it is a slip of the user."""
-  is_there = Path(cache_dir).expanduser().is_dir()
+  is_there = files.local_path(cache_dir).is_dir()
   if cache_dir != DEFAULT_CACHE_DIR and not is_there:
     raise UserError(
       f"--cache_dir {cache_dir!r} does not exist or is no folder; give the one"
@@ -175,8 +175,9 @@ def _no_caches(cache_dir: str) -> str:
 def vocabulary(args: argparse.Namespace, folders: Folders) -> None:
   """Trains a SentencePiece vocabulary on a task's training texts."""
   output = args.output
-  files.check_folder(str(Path(output).parent), "--output")
-  if Path(output).expanduser().parent.is_dir():
+  folder = files.local_path(output).parent
+  files.check_folder(str(folder), "--output")
+  if folder.is_dir():
     files.check_file(output, "--output")
   why = "texts of TRAIN_SPLIT are read whole and as bytes"
   names = "TRAIN_CACHE VOCABULARY EXTRA_IDS TASK_FEATURE_LENGTHS"
@@ -198,7 +199,7 @@ def vocabulary(args: argparse.Namespace, folders: Folders) -> None:
     trained = train_sentencepiece(
       itertools.chain.from_iterable(_texts(caches)),
       args.size,
-      Path(output).expanduser(),
+      files.local_path(output),
       split_digits=True,
     )
     info = _described(trained, caches)

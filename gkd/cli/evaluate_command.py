@@ -95,7 +95,7 @@ def _evaluate(
   sharding: Any,
 ) -> dict[str, float]:
   """The scores of all evaluations, written; `outputs` takes their answers."""
-  output = Path(config.output).expanduser()
+  output = files.local_path(config.output)
   values: dict[str, float] = {}
   with contextlib.ExitStack() as stack:
     if processes.is_writer():
@@ -162,7 +162,7 @@ def _role_json(model: Model) -> dict[str, str]:
 
 def _check_output(path: str) -> None:
   """Whether results can go there, before hours are spent on them."""
-  output = Path(path).expanduser()
+  output = files.local_path(path)
   for folder in (output, output / "predictions"):
     files.check_folder(str(folder), "MODEL_DIR")
   about = run_folder.describe_run(output)

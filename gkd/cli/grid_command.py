@@ -41,8 +41,8 @@ def grid(args: argparse.Namespace, folders: Folders) -> None:
   """Runs what of a grid is not done yet, and collects the table."""
   files.check_folder(args.output, "--output")
   check_range(1, _MOST_WORKERS, **{"--workers": args.workers})
-  folder = Path(args.output).expanduser().absolute()
-  file = Path(args.file).expanduser()
+  folder = files.local_path(args.output).absolute()
+  file = files.local_path(args.file)
   shipped = configuration.config_folder() / args.file
   is_shipped = shipped.is_file() and not file.exists()
   described = jobs.read(shipped if is_shipped else file, folder, args.seeds)

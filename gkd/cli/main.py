@@ -322,7 +322,7 @@ def _folders(args):
 
 def _expanded(path: str) -> str:
   """The path with "~" expanded; "" stays empty."""
-  return str(Path(path).expanduser()) if path else ""
+  return str(files.local_path(path)) if path else ""
 
 
 def _keep_compiled_programs() -> None:

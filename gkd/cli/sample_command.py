@@ -5,7 +5,6 @@ Training reads the result like any other cache (TRAIN_CACHE). See
 """
 
 import datetime
-from pathlib import Path
 
 import jax
 
@@ -57,7 +56,7 @@ def sample(folders: Folders) -> str:
     "config": configuration.operative(),
   }
   result = write.write_completions(
-    Path(config.output).expanduser(),
+    files.local_path(config.output),
     completions,
     lambda: resolved.params("student"),
     provenance,

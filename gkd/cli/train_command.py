@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import logging
-from pathlib import Path
 import signal
 from typing import Any
 
@@ -53,7 +52,7 @@ def train(folders: Folders, *, dry_run: bool = False) -> None:
   files.check_folder(config.model_dir, "MODEL_DIR")
   configuration.refuse_idle_flags(config.idle())
   # At once, not after data and checkpoints were read; the loop holds it.
-  folder = Path(config.model_dir).expanduser()
+  folder = files.local_path(config.model_dir)
   resume_check.describe_own(folder)
   lock = folder / LOCK_FILE
   if lock.exists() and processes.is_writer():
@@ -82,7 +81,7 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
   Raises:
     UserError: something is missing or impossible; nothing was compiled.
   """
-  folder = Path(config.model_dir).expanduser()
+  folder = files.local_path(config.model_dir)
   has_checkpoint = functools.partial(resume_check.has_checkpoint, folder)
   resumed = folder if processes.from_writer(has_checkpoint) else None
   resolved = setup.resolve(

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import dataclasses
 import functools
 import logging
-from pathlib import Path
 from typing import Any
 
+from gkd import files
 from gkd.config import vocabularies
 from gkd.config.records import DataConfig
 from gkd.config.records import Folders
@@ -58,7 +58,7 @@ def open_cache(
   """
   refuse_several(data, folders)
   if data.cache:
-    cache = TokenCache(Path(data.cache).expanduser())
+    cache = TokenCache(files.local_path(data.cache))
     if data.vocabulary:
       name = f"VOCABULARY {data.vocabulary!r}"
       remedy = (

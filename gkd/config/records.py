@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-from pathlib import Path
 import re
 
+from gkd import files
 from gkd.data import task_functions
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.builder.lookup import Overlong
@@ -232,7 +232,7 @@ def idle_in_caches(
 
 def _allows_functions(data: DataConfig) -> bool:
   """Whether a given cache needs TASK_MODULE to name its functions' package."""
-  folder = Path(data.cache).expanduser()
+  folder = files.local_path(data.cache)
   if not folder.is_dir():  # said when it is opened; a grid's may come later
     return True
   info = TokenCache(folder).info

@@ -3,6 +3,7 @@
 import difflib
 from pathlib import Path
 
+from gkd import files
 from gkd import gguf_file
 from gkd.config import configuration
 from gkd.config.records import DataConfig
@@ -30,7 +31,7 @@ def of(data: DataConfig, folders: Folders) -> Vocabulary:
     )
   if name == "bytes" or name.startswith("characters:"):
     return load(name, data.extra_ids)
-  paths = [Path(name).expanduser()]
+  paths = [files.local_path(name)]
   if folders.data_dir:
     paths.append(Path(folders.data_dir) / name)
   for path in paths:

@@ -114,7 +114,7 @@ def rows(
 
 
 def _existing(data_dir: str | os.PathLike | None, name: str) -> Path:
-  path = Path(data_dir or "", Path(name).expanduser())
+  path = Path(data_dir or "", files.local_path(name))
   if not path.exists():
     raise UserError(
       f"DATA_FILES has {name!r}, but there is no {path.absolute()}; give its"

@@ -128,7 +128,7 @@ def describe_own(folder: Path) -> dict[str, Any]:
 
 def has_checkpoint(model_dir: str | os.PathLike) -> bool:
   """Whether a run left checkpoints, in whatever state they are."""
-  return any(Path(model_dir).expanduser().glob("checkpoints/*"))
+  return any(files.local_path(model_dir).glob("checkpoints/*"))
 
 
 def _settings(before: Mapping[str, Any], run: Run) -> Iterator[Difference]:

@@ -23,6 +23,7 @@ from typing import Any
 
 import jax
 
+from gkd import files
 from gkd import masks
 from gkd import partitioning
 from gkd import structured_settings
@@ -122,6 +123,8 @@ class Run:
   )
 
   def __post_init__(self):
+    folder = str(files.local_path(self.model_dir))
+    object.__setattr__(self, "model_dir", folder)
     if self.mesh is None:
       object.__setattr__(self, "mesh", partitioning.make_mesh())
     roles = {

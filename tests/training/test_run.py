@@ -34,6 +34,7 @@ class Constant:
   [
     ({"micro_batches": 3}, "does not split into 3 micro-batches"),
     ({"teacher": None}, "there is none"),
+    ({"model_dir": "gs://b/c"}, "gs://b/c is no path of a file system"),
     (
       {
         "teacher": None,

@@ -71,7 +71,7 @@ def prepare(folder: Path, gguf: str | None = None) -> None:
       " it: pip install 'gkd[gguf]'"
     )
   (folder / "prompts").mkdir(parents=True, exist_ok=True)
-  place_model(folder / MODEL_FILE, gguf and Path(gguf).expanduser())
+  place_model(folder / MODEL_FILE, gguf and files.local_path(gguf))
   for split, texts in prompts().items():
     lines = (json.dumps({"inputs": text}) + "\n" for text in texts)
     files.write_text(folder / f"prompts/{split}.jsonl", "".join(lines))
