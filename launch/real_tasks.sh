@@ -11,6 +11,7 @@
 # time unless PARALLEL=0, which suits a machine of few cores. GKD is the
 # command, "gkd" by default. TRAIN_FLAGS go to each training and EVAL_FLAGS to
 # each evaluation: TRAIN_FLAGS="--gin.RANDOM_SEED=1".
+# shellcheck disable=SC2086 # GKD and the flags are several words
 set -euo pipefail
 
 GKD=${GKD:-gkd}
