@@ -49,7 +49,7 @@ def from_fields(config_type: type, fields: Mapping[str, Any]) -> Any:
     )
   try:
     return from_json(config_type, fields)
-  except TypeError as problem:  # of a record among the fields
+  except (AttributeError, TypeError) as problem:  # of a record among them
     raise UserError(f"{name} {dict(fields)}: {problem}; correct it") from None
 
 

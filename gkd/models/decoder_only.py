@@ -194,6 +194,8 @@ def _check(config: DecoderConfig) -> None:
   thetas, scaling = {"rope_theta": config.rope_theta}, config.rope_scaling
   if gemma := config.gemma:
     thetas["local_rope_theta"] = gemma.local_rope_theta
+    scale = "gemma.query_scale"
+    check_number(scale, gemma.query_scale, lambda x: x > 0, "a positive number")
     if min(gemma.sliding_window, gemma.global_every) < 1:
       raise config_fields.error(
         config, "gemma", "a sliding_window and a global_every of at least 1"

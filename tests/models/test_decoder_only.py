@@ -282,6 +282,12 @@ def test_a_config_survives_json(name):
       "or None as of any Gemma",
     ),
     ({"gemma": {"window": 3}}, "unexpected keyword argument 'window'"),
+    ({"gemma": 5}, "'int' object has no attribute 'local_rope_theta'; correct"),
+    ({"rope_scaling": 3}, "'int' object has no attribute 'factor'; correct it"),
+    (
+      {"gemma": dataclasses.asdict(GEMMA) | {"query_scale": "x"}},
+      "gemma.query_scale is 'x'; expected a positive number",
+    ),
   ],
 )
 def test_what_makes_no_model_is_refused(change, message):
