@@ -57,6 +57,7 @@ def main() -> None:
     peers = {
       name: turns.Peer(f"benchmarks.peers.{module}", folder, *rest)
       for name, (module, *rest) in PEERS.items()
+      if name in args.peers
     }
     fixed, warm_up, rounds = (
       [take_turns(peers, turn) for _ in range(count)]
@@ -100,6 +101,9 @@ def parser() -> argparse.ArgumentParser:
     "--gradient_checkpointing",
     action="store_true",
     help="as is TRL's default, which samples without a cache then",
+  )
+  flags.add_argument(
+    "--peers", nargs="+", choices=PEERS, default=list(PEERS), help="with gkd"
   )
   flags.add_argument("--output", default="trl.json")
   return flags
@@ -165,7 +169,7 @@ def take_turns(peers: dict[str, turns.Peer], turn: str) -> dict[str, Any]:
 def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
   """Of each peer seconds, their ratio to `gkd`'s by round, and memory."""
   result = {}
-  for name in PEERS:
+  for name in rounds[0]:
     result[name] = {"peak_rss_bytes": rounds[-1][name]["peak_rss_bytes"]}
     for phase in ("sample", "update", "step"):
       for clock in ("wall", "cpu"):
