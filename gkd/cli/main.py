@@ -23,6 +23,7 @@ import logging
 import os
 from pathlib import Path
 import platform
+import re
 import signal
 import sys
 import tempfile
@@ -40,6 +41,8 @@ from gkd.terminal import Escaped
 from gkd.terminal import ReaderGone
 from gkd.training import preemption
 
+# What JAX raises where a process cannot reach another one.
+_OF_THE_NETWORK = re.compile("gloo|DEADLINE_EXCEEDED|UNAVAILABLE", re.I)
 _RESULTS = {False: "quickstart", True: "real/grid"}
 _TENSORFLOW = QuietImport("tensorflow")
 
@@ -101,7 +104,9 @@ def _run(argv: Sequence[str]) -> int:
       raise
     if text is None:
       traceback.print_exc()
-      return _fail(f"{type(error).__name__}: {error}", 1)
+      is_lost = _OF_THE_NETWORK.search(str(error))
+      code = watchdog.RESTART if is_lost else 1
+      return _fail(f"{type(error).__name__}: {error}", code)
     return _fail(text, 2)
   return 0
 
@@ -181,9 +186,11 @@ def _plan(args) -> None:
   from gkd.plan import topology
 
   topology.prepare(args.topology)
-  _prepare(args)
   from gkd.cli import plan_command
 
+  if args.output:
+    files.check_file(args.output, "--output", plan_command.MARK)
+  _prepare(args)
   plan_command.plan(args.topology, _expanded(args.output))
 
 

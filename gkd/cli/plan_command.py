@@ -13,6 +13,8 @@ from gkd.plan import programs
 from gkd.plan import topology
 from gkd.types import UserError
 
+MARK = b'"topology"'  # at the beginning of the JSON
+
 
 def plan(name: str, output: str) -> None:
   """Compiles the loaded configuration for a topology; prints, writes JSON.

@@ -52,7 +52,7 @@ def prepare(name: str) -> None:
     UserError: no such topology.
   """
   kind, sizes = _parsed(name)
-  os.environ["JAX_PLATFORMS"] = "cpu"
+  jax.config.update("jax_platforms", "cpu")
   if kind not in _TPUS:
     jax.config.update("jax_num_cpu_devices", math.prod(sizes))
     return
