@@ -107,9 +107,9 @@ def _load(named: str, checkpoint: Checkpoint) -> Vocabulary:
     vocabulary = tokenizer_folder.load(path)
     if vocabulary is None:
       raise UserError(
-        f"tokenizer {named}: has neither spiece.model, tokenizer.json"
-        " nor vocabulary.json; give the one with the tokenizer, or its"
-        " SentencePiece file"
+        f"tokenizer {named}: has neither spiece.model, tokenizer.model,"
+        " tokenizer.json, vocab.json nor vocabulary.json; give the one with the"
+        " tokenizer, or its SentencePiece file"
       )
     return vocabulary
   plain = vocabularies.load(named if named == "bytes" else path)

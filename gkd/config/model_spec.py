@@ -115,7 +115,7 @@ def t5(
   if size is None:
     return FromCheckpoint(dropout_rate, dtype)
   fields = sizes.named(size) if isinstance(size, str) else dict(size)
-  family = fields.pop("family", registry.T5)
+  family = str(fields.pop("family", registry.T5))
   fields |= {"dropout_rate": dropout_rate, "dtype": dtype}
   config = registry.config_of(family, fields)
   if isinstance(config, dict):

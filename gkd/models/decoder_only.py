@@ -58,7 +58,7 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gemma:
-  """What Gemma 3 adds.
+  """What Gemma 2 and 3 add.
 
   Attributes:
     post_norms: norms also after attention and MLP.
@@ -194,8 +194,12 @@ def _check(config: DecoderConfig) -> None:
   thetas, scaling = {"rope_theta": config.rope_theta}, config.rope_scaling
   if gemma := config.gemma:
     thetas["local_rope_theta"] = gemma.local_rope_theta
-    scale = "gemma.query_scale"
-    check_number(scale, gemma.query_scale, lambda x: x > 0, "a positive number")
+    positive = {"query_scale": gemma.query_scale}
+    if gemma.attention_cap is not None:
+      positive["attention_cap"] = gemma.attention_cap
+    for field, value in positive.items():
+      name = f"gemma.{field}"
+      check_number(name, value, lambda x: x > 0, "a positive number")
     if min(gemma.sliding_window, gemma.global_every) < 1:
       raise config_fields.error(
         config, "gemma", "a sliding_window and a global_every of at least 1"

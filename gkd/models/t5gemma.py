@@ -83,13 +83,10 @@ class T5GemmaConfig:
   def __post_init__(self):
     config_fields.normalize(self)
     config_fields.check(self, ("vocab_size", "vocabulary_size"))
-    caps = {"logit_cap": self.logit_cap}
     for name in STACKS:
-      self.stack(name)
-      caps[f"{name}.attention_cap"] = getattr(self, name).attention_cap
-    for name, cap in caps.items():
-      if cap is not None:
-        check_number(name, cap, lambda x: x > 0, "a positive number, say 50")
+      self.stack(name)  # which is checked
+    if (cap := self.logit_cap) is not None:
+      check_number("logit_cap", cap, lambda x: x > 0, "a positive number")
 
   def stack(self, name: str) -> DecoderConfig:
     """What the layers of the encoder or of the decoder are made of."""

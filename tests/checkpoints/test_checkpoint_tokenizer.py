@@ -52,7 +52,7 @@ def test_another_folder_may_hold_it(tmp_path):
     tokenizer, remark = checkpoint_tokenizer.find(checkpoint(21), str(named))
     assert (tokenizer.size, remark.endswith(f"from {named}")) == (21, True)
   (tmp_path / "empty").mkdir()
-  with pytest.raises(UserError, match=r"has neither spiece.model, tokenizer"):
+  with pytest.raises(UserError, match=r"has neither spiece.model, tokenizer.m"):
     checkpoint_tokenizer.find(checkpoint(21), str(tmp_path / "empty"))
 
 

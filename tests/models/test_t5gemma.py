@@ -95,7 +95,7 @@ def test_kept_layers_keep_their_places():
   ("change", "message"),
   [
     ({"logit_cap": 0}, "logit_cap is 0; expected a positive number"),
-    ({"encoder": {"attention_cap": -1.0}}, "encoder.attention_cap is -1.0; "),
+    ({"encoder": {"attention_cap": -1.0}}, "gemma.attention_cap is -1.0; "),
     ({"decoder": {"num_kv_heads": 4}}, "num_kv_heads is 4; expected a divisor"),
     ({"decoder": {"sliding_window": 0}}, "a sliding_window and a global_every"),
     ({"encoder": {"width": 3}}, "unexpected keyword argument 'width'"),
