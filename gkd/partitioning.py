@@ -91,7 +91,7 @@ def partitioned(
       function = function.function
     return function if mesh.size == 1 else _Within(function, mesh)
 
-  return dataclasses.replace(
+  changed = dataclasses.replace(
     model,
     hidden=within(model.hidden),
     head=within(model.head),
@@ -99,6 +99,7 @@ def partitioned(
     decode=within(model.decode),
     rules=rules or model.rules,
   )
+  return model if changed == model else changed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -129,7 +129,7 @@ def test_another_model_is_refused_with_its_differences(folders, mesh):
     source.load_params(checkpoint, t5.encoder_decoder(config), mesh)
   odd = partitioning.make_mesh(model=3, devices=jax.devices()[:3])
   model = registry.build(checkpoint.config)
-  with pytest.raises(UserError, match="does not divide over the 3 devices"):
+  with pytest.raises(UserError, match="does not divide over 3 devices"):
     source.load_params(checkpoint, model, odd)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gkd import api
+from gkd import partitioning
 from gkd.data.cache import Row
 from gkd.evaluation.evaluate import evaluate
 from gkd.evaluation.evaluation import Evaluation
@@ -65,7 +66,7 @@ def made(tmp_path_factory):
 
 def test_the_oracle_opens_by_itself_with_its_vocabulary(made):
   model = api.load(made / "model")
-  assert model.lm is LM
+  assert model.lm == partitioning.partitioned(LM, partitioning.make_mesh())
   assert model.vocabulary.encode(CHARACTERS) == [3, 4]
   tiny.assert_identical(
     model.params, LM.init(oracle.keys.stream(0, 0, oracle.keys.Role.INIT))

@@ -414,7 +414,6 @@ def test_trains_and_evaluates_where_tensorflow_cannot_be_imported(
     sys.modules.update(dict.fromkeys(blocked))
     from gkd.data.cache import TokenCache
     from gkd.training import loop
-from gkd.training import skipped_updates
     from gkd.training.rollout import Rollout
     from tests import tiny
 
