@@ -190,6 +190,11 @@ def _plan(args) -> None:
 
   if args.output:
     files.check_file(args.output, "--output", plan_command.MARK)
+  given = {binding.partition("=")[0] for binding in args.bindings}
+  unread = ["MODEL_DIR=plan"]  # where nothing is written
+  if "TEACHER_MODEL" in given:
+    unread.append("TEACHER_CHECKPOINT_PATH=")
+  args.bindings = [*unread, *args.bindings]
   _prepare(args)
   plan_command.plan(args.topology, _expanded(args.output))
 

@@ -9,6 +9,7 @@ from gkd.plan.programs import Program
 from gkd.plan.topology import Chip
 
 _GIB = 2**30
+_MIB = "MiB", 2**20
 ASSUMPTIONS = (
   "time: the longest of matrix products at the chip's bfloat16 peak, of reading"
   " and writing what they multiply (weights whole on each copy), and of the"
@@ -125,16 +126,18 @@ def table(plan: dict[str, Any]) -> str:
   programs = list(plan["programs"].values())
   title = f"{plan['topology']} ({shape}), batch {plan['batch_size']}, {lengths}"
   lines = [f"{title} tokens", "", _row("per chip", plan["programs"])]
+  peak = max(p["bytes"]["peak"] for p in programs)
+  unit, scale = ("GiB", _GIB) if peak > _GIB or "memory" in plan else _MIB
   for name in programs[0]["bytes"]:
-    sizes = (p["bytes"][name] / _GIB for p in programs)
-    lines.append(_row(f"{name}, GiB", (f"{size:.3f}" for size in sizes)))
+    sizes = (p["bytes"][name] / scale for p in programs)
+    lines.append(_row(f"{name}, {unit}", (f"{size:.3f}" for size in sizes)))
   if "memory" in plan:
     room = f"{plan['memory'] / _GIB:.2f}"
     lines.append(_row("available, GiB", [room] * len(programs)))
   if "memory" in plan or not plan["fits"]:
     lines.append(_row("fits", ("yes" if p["fits"] else "NO" for p in programs)))
-  flops = (f"{p['flops'] / 1e12:.2f}" for p in programs)
-  lines.append(_row("TFLOP of all chips", flops))
+  flops = (f"{p['flops'] / 1e9:,.1f}" for p in programs)
+  lines.append(_row("GFLOP of all chips", flops))
   kinds = {c["kind"] for p in programs for c in p["collectives"]}
   for kind in sorted(kinds):
     sums = []

@@ -10,8 +10,7 @@ from gkd.types import UserError
 
 FLAGS = [
   "--gin_file=test/distill.gin",
-  "--gin.MODEL_DIR=/nowhere",
-  "--gin.TEACHER_CHECKPOINT_PATH=",
+  "--gin.TEACHER_MODEL=%TINY_TEACHER",  # so that no path is asked for
   "--gin.CHUNK_SIZE=3",
   "--gin.BATCH_SIZE=20",  # no other dimension is as long
 ]
@@ -80,7 +79,7 @@ def test_a_dry_run_says_what_would_be_trained_and_leaves_nothing(
   for part in (
     "TRAIN_STEPS = 20",
     "objective: cross-entropy",
-    "temporary, GiB",
+    "temporary, MiB",
   ):
     assert part in out
   assert not (tmp_path / "run").exists()
