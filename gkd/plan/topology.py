@@ -53,6 +53,8 @@ def prepare(name: str) -> None:
   """
   kind, sizes = _parsed(name)
   jax.config.update("jax_platforms", "cpu")
+  # Programs of devices that are not here cannot be read back.
+  jax.config.update("jax_enable_compilation_cache", False)
   if kind not in _TPUS:
     jax.config.update("jax_num_cpu_devices", math.prod(sizes))
     return
