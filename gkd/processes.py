@@ -178,15 +178,6 @@ def agree(name: str, value: Any) -> None:
   )
 
 
-def code() -> dict[str, str]:
-  """Version and hash of the sources of this program, for `agree`."""
-  content = hashlib.sha256()
-  root = Path(__file__).parent
-  for file in sorted(root.rglob("*.py")):
-    content.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
-  return {"version": gkd.__version__, "sources": content.hexdigest()}
-
-
 def largest(number: int) -> Any:
   """The largest of the processes' numbers, as an array still under way.
 
@@ -269,6 +260,16 @@ def _connect(options: dict[str, Any]) -> None:
     "processes: %d on %d machines, the writer on %s",
     *(_own.count, len(set(hosts)), hosts[0]),
   )
+  agree("program", _program())
+
+
+def _program() -> dict[str, str]:
+  """Version and hash of the sources of this program."""
+  content = hashlib.sha256()
+  root = Path(__file__).parent
+  for file in sorted(root.rglob("*.py")):
+    content.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
+  return {"version": gkd.__version__, "sources": content.hexdigest()}
 
 
 def _processes_of_environment() -> int:

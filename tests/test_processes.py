@@ -75,6 +75,8 @@ def test_a_process_that_differs_is_named(pair):
   for own in pair[1]:
     assert own["disagreement"].startswith(f"{text}ps is 7 and not 6; start all")
     assert own["largest"] == 1
+    name = "process 1 of 2 differs from process 0 in its program: version is "
+    assert own["program"].startswith(f"{name}'0.1' and not '0.0'; start all")
 
 
 def test_a_signal_to_one_process_saves_and_stops_both(pair):

@@ -1,8 +1,8 @@
 """One of two processes of a run: two_processes.py INDEX PORT FOLDER CACHES.
 
 Prints JSON: the rows that it read and the batch that all then hold, what it is
-told where the two differ, and the checkpoints after a SIGTERM to the second.
-The run, in FOLDER/run, is continued to its end.
+told where the two or their programs differ, and the checkpoints after a SIGTERM
+to the second. The run, in FOLDER/run, is continued to its end.
 """
 
 import json
@@ -76,10 +76,21 @@ def disagreement(index: int) -> str:
   return "nothing"
 
 
+def program_that_differs(index: int, port: str) -> str:
+  """What a process is told as it joins another one with another program."""
+  kept = processes._program
+  processes._program = lambda: kept() | {"version": f"0.{index}"}
+  try:
+    processes.initialize(f"localhost:{port}", 2, index)
+  except UserError as error:
+    return str(error)
+  return "nothing"
+
+
 def main(index: int, port: str, folder: str, caches: str) -> None:
   child.keep_compiled_programs()
-  processes.initialize(f"localhost:{port}", 2, index)
-  said = {
+  said = {"program": program_that_differs(index, port)}
+  said |= {
     "batches": batches(pathlib.Path(folder) / "numbered"),
     "disagreement": disagreement(index),
     "largest": int(processes.largest(index)),
