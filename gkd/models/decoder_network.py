@@ -63,11 +63,6 @@ class DecoderOnly(nn.Module):
     )
     self.decoder = self.stack(c, self.execution)
 
-  def __call__(self, inputs: Array, targets: Array) -> Array:
-    """Touches every parameter, for init."""
-    mask = jnp.ones(inputs.shape, bool)
-    return self.head(self.hidden(inputs, targets, mask, None, True))
-
   def hidden(
     self,
     inputs: Array,

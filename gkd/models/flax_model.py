@@ -25,10 +25,10 @@ def language_model(
   """The record of a module's functions, each of which takes the parameters.
 
   Args:
-    module: has a `config`, `__call__(inputs, targets)` that touches every
-      parameter, `hidden(inputs, targets, input_mask, segments, deterministic)`,
-      `head(hidden)`, `prefill(inputs, input_mask, max_length)` and
-      `decode(cache, tokens)`, see `LanguageModel`.
+    module: has a `config`, `hidden(inputs, targets, input_mask, segments,
+      deterministic)`, `head(hidden)`, `prefill(inputs, input_mask, max_length)`
+      and `decode(cache, tokens)`, see `LanguageModel`; the first two use all
+      parameters.
     table: its parameters.
     start_id: the decoder's first input.
     pad_id: where no mask is given, all other ids are real; None for all ids.
@@ -40,7 +40,7 @@ def language_model(
 
   def init(key):
     tokens = jnp.zeros((1, 1), jnp.int32)
-    return module.init(key, tokens, tokens)["params"]
+    return module.init(key, tokens, method=_everything)["params"]
 
   def hidden(
     params,
@@ -75,6 +75,12 @@ def language_model(
     decode=lambda params, cache, tokens: call("decode", params, cache, tokens),
     axes=lambda params: trees.unflatten(axes),
   )
+
+
+def _everything(module: nn.Module, tokens: Array) -> Array:
+  """Uses all parameters."""
+  mask = jnp.ones(tokens.shape, bool)
+  return module.head(module.hidden(tokens, tokens, mask, None, True))
 
 
 def _mask(inputs: Array, input_mask: Array | None, pad_id: int | None) -> Array:

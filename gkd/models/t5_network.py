@@ -55,11 +55,6 @@ class EncoderDecoder(nn.Module):
     self.encoder = t5_stacks.Encoder(c, self.execution)
     self.decoder = t5_stacks.Decoder(c, self.execution)
 
-  def __call__(self, inputs: Array, targets: Array) -> Array:
-    """Touches every parameter, for init."""
-    mask = jnp.ones(inputs.shape, bool)
-    return self.head(self.hidden(inputs, targets, mask, None, True))
-
   def hidden(
     self,
     inputs: Array,

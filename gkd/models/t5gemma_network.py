@@ -33,11 +33,6 @@ class EncoderDecoder(nn.Module):
       c.stack("decoder"), self.execution, reads_memory=True
     )
 
-  def __call__(self, inputs: Array, targets: Array) -> Array:
-    """Touches every parameter, for init."""
-    mask = jnp.ones(inputs.shape, bool)
-    return self.head(self.hidden(inputs, targets, mask, None, True))
-
   def hidden(
     self,
     inputs: Array,
