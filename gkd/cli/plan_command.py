@@ -1,9 +1,6 @@
 """`gkd plan`: memory, collectives and time of a run on devices not at hand."""
 
 import json
-from typing import Any
-
-import jax
 
 from gkd import files
 from gkd.config import configuration
@@ -11,6 +8,7 @@ from gkd.config.command_records import TrainConfig
 from gkd.plan import estimate
 from gkd.plan import programs
 from gkd.plan import topology
+from gkd.training.run import Run
 from gkd.types import UserError
 
 MARK = b'"topology"'  # at the beginning of the JSON
@@ -24,7 +22,9 @@ def plan(name: str, output: str) -> None:
   """
   config = configuration.build(TrainConfig)
   mesh = config.mesh(topology.devices(name))
-  result = _summary(config, name, mesh, topology.chip(name))
+  roles = programs.models(config, mesh)
+  compiled = list(programs.compiled(config, roles, mesh))
+  result = estimate.summary(config, name, mesh, compiled, topology.chip(name))
   print(estimate.table(result))
   if output:
     files.write_text(output, json.dumps(result, indent=2) + "\n")
@@ -33,16 +33,11 @@ def plan(name: str, output: str) -> None:
     raise UserError(f"the run does not fit {name}; see the lines above")
 
 
-def planned(config: TrainConfig, name: str, mesh: jax.sharding.Mesh) -> str:
-  """The table of a run on devices that are here, which `name` describes."""
-  return estimate.table(_summary(config, name, mesh, None))
-
-
-def _summary(
-  config: TrainConfig,
-  name: str,
-  mesh: jax.sharding.Mesh,
-  chip: topology.Chip | None,
-) -> dict[str, Any]:
-  compiled = list(programs.compiled(config, mesh))
-  return estimate.summary(config, name, dict(mesh.shape), compiled, chip)
+def planned(config: TrainConfig, run: Run) -> str:
+  """The table of a run on its own devices."""
+  roles = {name: model.lm for name, model in run.roles.items()}
+  compiled = list(programs.compiled(config, roles, run.mesh))
+  name = f"{run.mesh.size} x {run.mesh.devices.flat[0].device_kind}"
+  return estimate.table(
+    estimate.summary(config, name, run.mesh, compiled, chip=None)
+  )

@@ -6,8 +6,6 @@ import logging
 import signal
 from typing import Any
 
-import jax
-
 from gkd import files
 from gkd import keys
 from gkd import locks
@@ -61,8 +59,7 @@ def train(folders: Folders, *, dry_run: bool = False) -> None:
   run = prepare(config, folders)
   if dry_run:
     print(f"{configuration.operative()}\n{run.describe()}\n")
-    name = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    print(plan_command.planned(config, name, run.mesh))
+    print(plan_command.planned(config, run))
     return
   # A second ctrl-C ends the process even inside a long compile.
   stop = PreemptionHandler(second=signal.SIG_DFL)

@@ -12,7 +12,10 @@ import logging
 from typing import Any
 from typing import Literal
 
+import jax
+
 from gkd import logical_axes
+from gkd import partitioning
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.models import registry
 from gkd.models import sizes
@@ -22,7 +25,6 @@ from gkd.models.layer_stack import PLAIN
 from gkd.models.layer_stack import Execution
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import LanguageModel
-from gkd.types import Rules
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
@@ -93,10 +95,15 @@ class Role:
   partitioning: str | Sequence[Any] = logical_axes.DEFAULT
   execution: Execution = PLAIN
 
-  def rules(self, name: str) -> Rules:
-    """Of `partitioning`; the name of the role is for messages."""
+  def on_mesh(
+    self, model: LanguageModel, name: str, mesh: jax.sharding.Mesh
+  ) -> LanguageModel:
+    """The model, run and split as the role says; its name is for messages."""
     macro = "PARTITIONING" if name == "student" else "TEACHER_PARTITIONING"
-    return logical_axes.rules_of(self.partitioning, macro)
+    rules = logical_axes.rules_of(self.partitioning, macro)
+    if self.execution != PLAIN:
+      model = registry.build(model.config, f"the {name}", self.execution)
+    return partitioning.partitioned(model, mesh, rules)
 
 
 def t5(

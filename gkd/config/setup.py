@@ -12,7 +12,6 @@ from pathlib import Path
 
 import jax
 
-from gkd import partitioning
 from gkd import trees
 from gkd.checkpoints import source
 from gkd.checkpoints.checkpoint import VOCABULARY_KEY
@@ -33,7 +32,6 @@ from gkd.evaluation.evaluation import Evaluation
 from gkd.models import kept_layers
 from gkd.models import registry
 from gkd.models import vocabulary_check
-from gkd.models.layer_stack import PLAIN
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.text.vocabulary import first_difference
@@ -248,9 +246,7 @@ def _build_models(
         spec = spec.build(config, family, name, f"MODEL_DIR {resumed}")
     model = model_spec.build(name, spec, checkpoints.get(name), vocabulary)
     vocabulary_check.check(name, model, vocabulary)
-    if role.execution != PLAIN:
-      model = registry.build(model.config, f"the {name}", role.execution)
-    models[name] = partitioning.partitioned(model, mesh, role.rules(name))
+    models[name] = role.on_mesh(model, name, mesh)
   model_spec.log_widths(models, vocabulary.size)
   return models
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+
 from gkd.config.command_records import TrainConfig
 from gkd.plan.programs import Program
 from gkd.plan.topology import Chip
@@ -73,11 +75,12 @@ def advice(config: TrainConfig, program: Program, room: float) -> list[str]:
 def summary(
   config: TrainConfig,
   topology: str,
-  mesh_shape: dict[str, int],
+  mesh: jax.sharding.Mesh,
   programs: Sequence[Program],
   chip: Chip | None,
 ) -> dict[str, Any]:
-  """All of a plan as JSON."""
+  """All of a plan as JSON; the chip is None where it is not known."""
+  mesh_shape = dict(mesh.shape)
   copies = mesh_shape["data"] * mesh_shape["fsdp"]
   result: dict[str, Any] = {
     "topology": topology,

@@ -1,10 +1,12 @@
 """The two programs of a step, compiled for devices that need not be here.
 
-for program in programs(config, mesh):
-print(program.name, program.memory.peak)
+Usage:
+  for program in compiled(config, models(config, mesh), mesh):
+    print(program.name, program.memory.peak)
 """
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 import re
 import time
 from typing import Any
@@ -78,57 +80,43 @@ def models(
       continue
     model = role.model
     if isinstance(model, FromCheckpoint):
-      macro = model_spec.checkpoint_macro(name)
-      if not role.checkpoint:
+      macro, path = model_spec.checkpoint_macro(name), role.checkpoint
+      layers = config.layers if name == "student" else None
+      if layers is not None and not path:  # out of the teacher's
+        path = config.teacher.checkpoint
+      if not path:
         raise UserError(
           f"nothing says the sizes of the {name}; give {macro}, or"
           f" --gin.{registry.macro_of(name, registry.T5)}=T5_1_1_SMALL"
         )
-      opened = source.open_checkpoint(role.checkpoint, verify=False)
-      if name == "student" and config.layers is not None:
-        opened = source.pick_layers(opened, config.layers)
+      opened = source.open_checkpoint(path, verify=False)
+      if layers is not None:
+        opened = source.pick_layers(opened, layers)
       model = model.build(opened.config, opened.family, name, macro)
-    model = registry.build(model.config, f"the {name}", role.execution)
-    found[name] = partitioning.partitioned(model, mesh, role.rules(name))
+    found[name] = role.on_mesh(model, name, mesh)
   return found
 
 
-def compiled(config: TrainConfig, mesh: jax.sharding.Mesh) -> Iterator[Program]:
-  """Compiles the sampler, where the run has a rollout, and the update."""
-  roles = models(config, mesh)
+def compiled(
+  config: TrainConfig,
+  roles: Mapping[str, LanguageModel],
+  mesh: jax.sharding.Mesh,
+) -> Iterator[Program]:
+  """Compiles the sampler, where the run has a rollout, and the update.
+
+  Args:
+    config: of the run.
+    roles: student and teacher, see `models`.
+    mesh: devices.
+  """
   student, teacher = roles["student"], roles.get("teacher")
   if not config.objective.needs_teacher:
     teacher = None
-  lengths = config.data.lengths
-  rows = config.batch_size
-  partitioning.check_division(rows, config.micro_batches, mesh)
-  batch = _batch(rows, lengths, mesh)
+  partitioning.check_division(config.batch_size, config.micro_batches, mesh)
+  batch = _batch(config.batch_size, config.data.lengths, mesh)
   state = states.abstract_state(student, config.optimizer, mesh)
-  sizes = {
-    "student": _on_a_device(state.params),
-    "optimizer": _on_a_device(state.opt_state),
-  }
   if config.rollout is not None:
-    cache = jax.eval_shape(
-      lambda params, batch: student.prefill(
-        params, batch.inputs, lengths["targets"], input_mask=batch.input_mask
-      )[0],
-      *(student.abstract_params, batch),
-    )
-    traced = generate._generate.trace(
-      config.rollout.decoding.as_arrays(),
-      state.params,
-      (batch.inputs, batch.input_mask, batch.rows),
-      jax.random.key(0),
-      model=student,
-      num_best=None,
-      max_length=lengths["targets"],
-      eos_ids=tuple(student.config.eos_ids),
-      forbidden_ids=(student.start_id,),
-    )
-    held = _bytes(cache) // mesh.size
-    known = Memory(sizes["student"], cache=held)
-    yield _program("sample", traced, known, lengths["targets"])
+    yield _sampler(config, student, state.params, batch)
   scored = (
     None if teacher is None else _placed(teacher, mesh, config.teacher.dtype)
   )
@@ -143,10 +131,35 @@ def compiled(config: TrainConfig, mesh: jax.sharding.Mesh) -> Iterator[Program]:
   )
   seed = _array((), jnp.int32, partitioning.replicated(mesh))
   traced = step._update.trace(plan, state, scored, batch, seed)
-  known = Memory(
-    **sizes, teacher=_on_a_device(scored), cache=0, temporary=0, peak=0
-  )
+  known = Memory(*map(_on_a_device, (state.params, state.opt_state, scored)))
   yield _program("update", traced, known, 1)
+
+
+def _sampler(
+  config: TrainConfig, student: LanguageModel, params: Params, batch: Batch
+) -> Program:
+  """The compiled rollout of a whole batch by the student."""
+  longest = batch.targets.shape[1]
+  cache = jax.eval_shape(
+    lambda params, batch: student.prefill(
+      params, batch.inputs, longest, input_mask=batch.input_mask
+    )[0],
+    *(student.abstract_params, batch),
+  )
+  traced = generate._generate.trace(
+    config.rollout.decoding.as_arrays(),
+    params,
+    (batch.inputs, batch.input_mask, batch.rows),
+    jax.random.key(0),
+    model=student,
+    num_best=None,
+    max_length=longest,
+    eos_ids=tuple(student.config.eos_ids),
+    forbidden_ids=(student.start_id,),
+  )
+  held = _bytes(cache) // batch.inputs.sharding.mesh.size
+  known = Memory(_on_a_device(params), cache=held)
+  return _program("sample", traced, known, longest)
 
 
 def _program(name: str, traced: Any, known: Memory, trips: int) -> Program:

@@ -4,9 +4,14 @@ import json
 
 import pytest
 
+from gkd import partitioning
 from gkd.cli.main import main
+from gkd.config import configuration
+from gkd.config.command_records import TrainConfig
+from gkd.plan import programs
 from gkd.plan import topology
 from gkd.types import UserError
+from tests.checkpoints import tiny_models
 
 FLAGS = [
   "--gin_file=test/distill.gin",
@@ -67,6 +72,20 @@ def test_a_plan_counts_the_work_once(planned):
     for program in ("sample", "update")
   }
   assert all(len(values) == 1 for values in flops.values())
+
+
+def test_a_student_out_of_the_teacher_has_its_layers(tmp_path):
+  teacher = tiny_models.make(num_encoder_layers=3, num_decoder_layers=3)
+  tiny_models.save(tmp_path / "teacher", teacher)
+  bindings = [
+    *("MODEL_DIR=plan", "STUDENT_MODEL=None", "TEACHER_MODEL=None"),
+    *(f"TEACHER_CHECKPOINT_PATH={tmp_path / 'teacher'}", "KEEP_LAYERS='0,2'"),
+  ]
+  configuration.load(["test/distill.gin"], bindings)
+  config = configuration.build(TrainConfig)
+  models = programs.models(config, partitioning.make_mesh())
+  layers = {n: model.config.num_decoder_layers for n, model in models.items()}
+  assert layers == {"student": 2, "teacher": 3}
 
 
 def test_a_dry_run_says_what_would_be_trained_and_leaves_nothing(
