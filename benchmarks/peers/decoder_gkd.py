@@ -38,7 +38,7 @@ def main(folder: str) -> None:
   )
   train_step = TrainStep(
     student=student.lm,
-    teacher=teacher.lm,
+    frozen={"teacher": teacher.lm},
     objective=Distillation(GeneralizedJSD(settings["beta"])),
     optimizer=optimizer,
     reduction="token",
@@ -65,7 +65,9 @@ def main(folder: str) -> None:
       sampling = turns.since(start)
     middle = turns.clocks()
     state, means = jax.block_until_ready(
-      update_step(train_step, state, teacher.params, trained, np.int32(0))
+      update_step(
+        train_step, state, {"teacher": teacher.params}, trained, np.int32(0)
+      )
     )
     worker.reply(
       sample=sampling,

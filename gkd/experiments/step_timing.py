@@ -115,8 +115,9 @@ def _round(
     )
 
   def update(state, batch):
+    frozen = {"teacher": teacher.params}
     seed = np.int32(run.seed)
-    return update_step(run.train_step, state, teacher.params, batch, seed)
+    return update_step(run.train_step, state, frozen, batch, seed)
 
   (sampled, means, _), sampling = _timed(sample)
   (state, _), updating = _timed(lambda: update(state, sampled))

@@ -5,15 +5,17 @@ into a scalar loss and mergeable metrics. It never shifts, reduces or samples:
 hidden states are aligned with targets, and `masks.coefficients` come in.
 
   objective = Distillation(ReverseKL(), chunk_size=128)
-  loss, metrics = objective(Scored(hidden, head), teacher, batch, …)
+  loss, metrics = objective(Scored(hidden, head), {"teacher": …}, batch, …)
 
 Metrics are at temperature 1 over the real ids, whatever the loss uses, and
 carry no gradient.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
 import numbers
+from typing import Any
 from typing import NamedTuple
 from typing import Protocol
 
@@ -51,20 +53,30 @@ class Scored(NamedTuple):
 class Objective(Protocol):
   """What a step minimises; see `Distillation.__call__` for the arguments.
 
-  Attributes:
-    needs_teacher: whether a teacher must be passed.
+  One of your own is a frozen dataclass that inherits from this.
   """
 
-  needs_teacher: bool
+  @property
+  def roles(self) -> tuple[str, ...]:
+    """The frozen models that the student is compared with, by role."""
+    return ()
+
+  def coefficients(self, batch: Batch, reduction: masks.Reduction) -> Any:
+    """What weighs the values of a batch: [B, T], or a pytree of such arrays.
+
+    Made once of the whole global batch, before it is split into parts.
+    """
+    segments = batch.segments.targets if batch.segments else None
+    return masks.coefficients(batch.weights, reduction, segments)
 
   def describe(self) -> str: ...
 
   def __call__(
     self,
     student: Scored,
-    teacher: Scored | None,
+    frozen: Mapping[str, Scored],
     batch: Batch,
-    coefficients: Array,
+    coefficients: Any,
     vocabulary_size: int,
   ) -> Sums: ...
 
@@ -80,7 +92,7 @@ class Positions(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Distillation:
+class Distillation(Objective):
   """D(p_T || p_S) at every position of the targets (GKD, Eq. 2).
 
   Under the reduction "sum" the loss is the sum over the tokens of a batch, and
@@ -93,14 +105,14 @@ class Distillation:
     student_temperature: divides the student's logits inside the loss.
     chunk_size: number of target positions whose logits exist at once; None
       holds all of them. The loss is the same.
+    role: the frozen model that is p_T.
   """
 
   divergence: divergences.Divergence = setting("DIVERGENCE")
   teacher_temperature: float = setting("TEACHER_TEMPERATURE", default=1.0)
   student_temperature: float = setting("STUDENT_TEMPERATURE", default=1.0)
   chunk_size: int | None = setting("CHUNK_SIZE", default=None)
-
-  needs_teacher = True
+  role: str = "teacher"
 
   def __post_init__(self):
     if not callable(self.divergence) or isinstance(self.divergence, type):
@@ -125,17 +137,21 @@ class Distillation:
         numbers.Integral,
       )
 
+  @property
+  def roles(self) -> tuple[str, ...]:
+    return (self.role,)
+
   def describe(self) -> str:
     return (
       f"distillation: {self.divergence.describe()}, "
-      f"p = teacher at temperature {self.teacher_temperature:g}, "
+      f"p = {self.role} at temperature {self.teacher_temperature:g}, "
       f"q = student at temperature {self.student_temperature:g}"
     )
 
   def __call__(
     self,
     student: Scored,
-    teacher: Scored,
+    frozen: Mapping[str, Scored],
     batch: Batch,
     coefficients: Array,
     vocabulary_size: int,
@@ -144,14 +160,15 @@ class Distillation:
 
     Args:
       student: what learns.
-      teacher: of any width; no gradient flows to it.
+      frozen: models of `roles`, of any width; no gradient flows to them.
       batch: targets, weights and source are read.
-      coefficients: [B, T] from `masks.coefficients`.
-      vocabulary_size: number of real ids, the same for both models.
+      coefficients: those of `coefficients` for the rows of this batch.
+      vocabulary_size: number of real ids, the same for all models.
 
     Returns:
       float32 scalar and {name: Mean}.
     """
+    teacher = frozen[self.role]
 
     def of_positions(positions: Positions) -> Sums:
       student_logits, teacher_logits = mask_padded_vocab(
@@ -178,7 +195,7 @@ class Distillation:
 
 
 @dataclasses.dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(Objective):
   """-log p_S(y_t | y_<t, x) of the targets, as T5X: SFT and SeqKD.
 
   Runs over all rows of the logits table. A teacher is not needed; when one is
@@ -191,8 +208,6 @@ class CrossEntropy:
 
   z_loss: float = setting("Z_LOSS", default=0.0)
   label_smoothing: float = setting("LABEL_SMOOTHING", default=0.0)
-
-  needs_teacher = False
 
   def __post_init__(self):
     check_number(
@@ -219,7 +234,7 @@ class CrossEntropy:
   def __call__(
     self,
     student: Scored,
-    teacher: Scored | None,
+    frozen: Mapping[str, Scored],
     batch: Batch,
     coefficients: Array,
     vocabulary_size: int,
@@ -228,6 +243,7 @@ class CrossEntropy:
 
     Arguments as of `Distillation`; a teacher is optional, for metrics only.
     """
+    teacher = frozen.get("teacher")
     logits = student.head(student.hidden)
     values = cross_entropy(
       logits,

@@ -69,14 +69,14 @@ class Program(NamedTuple):
 def models(
   config: TrainConfig, mesh: jax.sharding.Mesh
 ) -> dict[str, LanguageModel]:
-  """Student and teacher, partitioned over a mesh; no parameter is read.
+  """The models of a step, partitioned over a mesh; no parameter is read.
 
   Raises:
     UserError: neither sizes nor a checkpoint that says them.
   """
   found = {}
   for name, role in config.roles.items():
-    if name not in ("student", "teacher"):
+    if name not in ("student", "teacher", *config.objective.roles):
       continue
     model = role.model
     if isinstance(model, FromCheckpoint):
@@ -106,23 +106,23 @@ def compiled(
 
   Args:
     config: of the run.
-    roles: student and teacher, see `models`.
+    roles: see `models`.
     mesh: devices.
   """
-  student, teacher = roles["student"], roles.get("teacher")
-  if not config.objective.needs_teacher:
-    teacher = None
+  student = roles["student"]
+  frozen = {role: roles[role] for role in config.objective.roles}
   partitioning.check_division(config.batch_size, config.micro_batches, mesh)
   batch = _batch(config.batch_size, config.data.lengths, mesh)
   state = states.abstract_state(student, config.optimizer, mesh)
   if config.rollout is not None:
     yield _sampler(config, student, state.params, batch)
-  scored = (
-    None if teacher is None else _placed(teacher, mesh, config.teacher.dtype)
-  )
+  scored = {
+    role: _placed(model, mesh, config.roles[role].dtype)
+    for role, model in frozen.items()
+  }
   plan = step.TrainStep(
     student=student,
-    teacher=teacher,
+    frozen=frozen,
     objective=config.objective,
     optimizer=config.optimizer,
     reduction=config.reduction,

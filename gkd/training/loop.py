@@ -110,7 +110,7 @@ def train(
     frozen = starting_point.frozen(run, first_start=not start)
     teacher = frozen.get("teacher")
     train_step, vocabulary = run.train_step, run.loader.vocabulary
-    scoring_params = None if train_step.teacher is None else teacher.params
+    scoring = {role: frozen[role].params for role in train_step.frozen}
     track = enter(tracking(run.tracker, run.folder, description))
     recorder = enter(Recorder(run.model_dir, start, metadata, listener, track))
     skipped = SkippedUpdates(run.skip_non_finite, metadata.get(SKIPPED, 0))
@@ -199,7 +199,7 @@ def train(
           )
       with recorder.timer("update"):
         state, update = update_step(
-          train_step, state, scoring_params, rolled.batch, np.int32(run.seed)
+          train_step, state, scoring, rolled.batch, np.int32(run.seed)
         )
       if before is not None:
         collect(before)

@@ -62,8 +62,8 @@ class Run:
       checkpoint.
     roles: the models: "student", which learns, "teacher", which is frozen and
       may be missing, and further frozen ones that evaluations measure the
-      distances to. The student's parameters are those before step 0: a
-      run that is resumed never asks for them.
+      distances to and that the objective may name. The student's parameters
+      are those before step 0: a run that is resumed never asks for them.
     student_slots: makes Adafactor's slots before step 0, see
       `t5x_adafactor_state`; None for empty ones. With `optimizer.restore`, and
       never without.
@@ -151,11 +151,13 @@ class Run:
         f" {'no' if self.optimizer.restore else 'some'} slots; give both or"
         " neither"
       )
-    if self.objective.needs_teacher and self.teacher is None:
-      raise UserError(
-        "the objective compares the student with a teacher but there is none;"
-        " set TEACHER_CHECKPOINT_PATH or train by cross-entropy"
-      )
+    for role in self.objective.roles:
+      if role not in self.roles:
+        raise UserError(
+          f"the objective compares the student with a model {role!r} but there"
+          f" is none; set {role.upper()}_CHECKPOINT_PATH or train by"
+          " cross-entropy"
+        )
     needs_teacher = self.rollout is not None and self.rollout.needs_teacher
     if needs_teacher and self.teacher is None:
       raise UserError(
@@ -204,10 +206,9 @@ class Run:
     metrics would make each step of SeqKD as dear as one of distillation. The
     distances to it come from the evaluations.
     """
-    teacher = self.teacher if self.objective.needs_teacher else None
     return TrainStep(
       student=self.student.lm,
-      teacher=None if teacher is None else teacher.lm,
+      frozen={role: self.roles[role].lm for role in self.objective.roles},
       objective=self.objective,
       optimizer=self.optimizer,
       reduction=self.reduction,
@@ -272,7 +273,7 @@ class Run:
       reason = "no evaluation measures forward_kl, the distance to a teacher"
     elif guard.mode == "go_online" and self.rollout is None:
       reason = "the run has no rollout to draw fresh texts with"
-    elif not self.objective.needs_teacher and guard.needs_trained:
+    elif "teacher" not in self.objective.roles and guard.needs_trained:
       reason = (
         "the objective does not compare student and teacher on the texts as"
         f" trained, as {' and '.join(guard.needs_trained)} of GUARD needs"
@@ -280,7 +281,7 @@ class Run:
     elif (
       guard.mode == "go_online"
       and guard.student_fraction
-      and not self.objective.needs_teacher
+      and "teacher" not in self.objective.roles
     ):
       reason = "cross-entropy learns nothing from the student's own texts"
     if reason:

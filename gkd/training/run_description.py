@@ -61,7 +61,8 @@ def other_settings(run: Run) -> dict[str, tuple[Any, str]]:
   """{name: (setting, the user's name for it)} beside the run's own fields."""
   settings = {"data": (DataSettings.of(run.loader), "DATA")}
   for role, model in run.roles.items():
-    if role in ("student", "teacher"):  # others only measure the run
+    # Others only measure the run.
+    if role in ("student", "teacher", *run.objective.roles):
       macro = registry.macro_of(role, registry.family_of(model.config))
       settings[role] = (model.config, macro)
   if run.teacher is not None:

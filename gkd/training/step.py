@@ -1,12 +1,12 @@
 """One update: score with student and teacher, one loss, one optimizer step.
 
 Student and teacher are scored in the same compiled program, on the same batch.
-The teacher's parameters are arguments (closed over they would be folded into
+A teacher's parameters are arguments (closed over they would be folded into
 the program as constants: minutes of compile time) and come back untouched.
 
 Usage:
-  train_step = TrainStep(student=…, teacher=…, objective=…, optimizer=…)
-  state, metrics = update_step(train_step, state, teacher_params, batch, seed)
+  train_step = TrainStep(student=…, frozen=…, objective=…, optimizer=…)
+  state, metrics = update_step(train_step, state, frozen_params, batch, seed)
 
 Units: the loss is Σ coefficient · value, as `masks.coefficients` have it. With
 the reductions "sequence" and "token" that is nats per token; with "sum", T5X's,
@@ -18,7 +18,9 @@ from collections.abc import Mapping
 from collections.abc import Set
 import dataclasses
 import functools
+from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +47,7 @@ class TrainStep:
 
   Attributes:
     student: the model that learns.
-    teacher: the frozen model that the objective compares it with, or None. One
+    frozen: the models that the objective compares it with, by role. A teacher
       that the objective does not need costs a forward pass for metrics alone.
     objective: what is minimised.
     optimizer: how.
@@ -56,18 +58,22 @@ class TrainStep:
   """
 
   student: LanguageModel
-  teacher: LanguageModel | None
+  frozen: Mapping[str, LanguageModel]
   objective: objectives.Objective
   optimizer: Optimizer
   reduction: masks.Reduction = "sequence"
   micro_batches: int = 1
   mesh: jax.sharding.Mesh | None = None
 
+  def __post_init__(self):
+    hashable = flax.core.FrozenDict(self.frozen)
+    object.__setattr__(self, "frozen", hashable)
+
 
 def update_step(
   train_step: TrainStep,
   state: TrainState,
-  teacher_params: Params | None,
+  frozen_params: Mapping[str, Params],
   batch: Batch,
   seed: Array,
 ) -> tuple[TrainState, dict[str, Mean]]:
@@ -76,7 +82,7 @@ def update_step(
   Args:
     train_step: the static part.
     state: donated.
-    teacher_params: parameters of `train_step.teacher`, None without one.
+    frozen_params: parameters of the models of `train_step.frozen`.
     batch: the batch as trained, rollouts included.
     seed: int scalar; dropout masks are a function of (seed, step).
 
@@ -85,7 +91,7 @@ def update_step(
     state keeps its parameters and `finite` is 0; it is also 0 if the next state
     is not finite. The loop stops on it.
   """
-  state, metrics = _update(train_step, state, teacher_params, batch, seed)
+  state, metrics = _update(train_step, state, frozen_params, batch, seed)
   finite = _and_finite(metrics["finite"], state)
   return state, metrics | {"finite": finite}
 
@@ -144,18 +150,15 @@ def _cause(broken: Set[str]) -> str:
 def _update(
   train_step: TrainStep,
   state: TrainState,
-  teacher_params: Params | None,
+  frozen_params: Mapping[str, Params],
   batch: Batch,
   seed: Array,
 ) -> tuple[TrainState, dict[str, Mean]]:
   """The compiled step; see `update_step`."""
   dropout_key = keys.stream(seed, state.step, keys.Role.DROPOUT)
-  target_segments = batch.segments.targets if batch.segments else None
-  coefficients = masks.coefficients(
-    batch.weights, train_step.reduction, target_segments
-  )
+  coefficients = train_step.objective.coefficients(batch, train_step.reduction)
   gradients, loss, parts = _gradients(
-    train_step, state.params, teacher_params, batch, coefficients, dropout_key
+    train_step, state.params, frozen_params, batch, coefficients, dropout_key
   )
   updates, opt_state = train_step.optimizer.transformation().update(
     gradients, state.opt_state, state.params
@@ -207,17 +210,17 @@ def _constrain(state: TrainState, train_step: TrainStep) -> TrainState:
 def _gradients(
   train_step: TrainStep,
   params: Params,
-  teacher_params: Params | None,
+  frozen_params: Mapping[str, Params],
   batch: Batch,
-  coefficients: Array,
+  coefficients: Any,
   dropout_key: Key,
 ) -> tuple[Params, Array, dict[str, Mean]]:
   """Gradient, loss and metrics of the whole batch, added up part by part."""
   differentiate = jax.value_and_grad(_loss, argnums=1, has_aux=True)
 
-  def score(part: Batch, part_coefficients: Array, key: Key):
+  def score(part: Batch, part_coefficients: Any, key: Key):
     (loss, parts), gradients = differentiate(
-      train_step, params, teacher_params, part, part_coefficients, key
+      train_step, params, frozen_params, part, part_coefficients, key
     )
     return gradients, loss, parts
 
@@ -247,22 +250,25 @@ def _gradients(
 def _loss(
   train_step: TrainStep,
   params: Params,
-  teacher_params: Params | None,
+  frozen_params: Mapping[str, Params],
   batch: Batch,
-  coefficients: Array,
+  coefficients: Any,
   dropout_key: Key,
 ) -> tuple[Array, dict[str, Mean]]:
   """Σ coefficient · value over the given rows, and their metrics."""
-  student, teacher = train_step.student, train_step.teacher
+  student = train_step.student
   by_student = objectives.Scored(
     student.hidden_of(params, batch, dropout_key=dropout_key),
     functools.partial(student.head, params),
   )
-  by_teacher = teacher and objectives.Scored(
-    # No dropout key: the teacher is always in inference mode.
-    jax.lax.stop_gradient(teacher.hidden_of(teacher_params, batch)),
-    functools.partial(teacher.head, teacher_params),
-  )
+  by_frozen = {
+    role: objectives.Scored(
+      # No dropout key: a teacher is always in inference mode.
+      jax.lax.stop_gradient(model.hidden_of(frozen_params[role], batch)),
+      functools.partial(model.head, frozen_params[role]),
+    )
+    for role, model in train_step.frozen.items()
+  }
   return train_step.objective(
-    by_student, by_teacher, batch, coefficients, student.vocabulary_size
+    by_student, by_frozen, batch, coefficients, student.vocabulary_size
   )

@@ -48,7 +48,7 @@ def loss_and_gradient(chunk_size):
     hidden, kernel = trained
     return objective(
       Scored(hidden, lambda h: h @ kernel),
-      Scored(teacher_hidden, lambda h: h @ teacher_kernel),
+      {"teacher": Scored(teacher_hidden, lambda h: h @ teacher_kernel)},
       batch,
       masks.coefficients(batch.weights, "sequence"),
       vocabulary_size=60,

@@ -59,7 +59,7 @@ def measure(objective, student, teacher, batch, coefficients):
   def loss(student):
     return objective(
       Scored(student, lambda hidden: hidden),
-      None if teacher is None else Scored(teacher, lambda hidden: hidden),
+      {} if teacher is None else {"teacher": Scored(teacher, lambda x: x)},
       batch,
       coefficients,
       vocabulary_size=REAL,
@@ -254,7 +254,7 @@ def test_no_gradient_reaches_the_teacher_and_none_comes_from_the_metrics():
     scored = student if part == "loss" else hidden[..., :STUDENT_ROWS]
     loss, measured = Distillation(divergence.ForwardKL())(
       Scored(scored, lambda hidden: hidden),
-      Scored(hidden, lambda hidden: hidden @ head),
+      {"teacher": Scored(hidden, lambda hidden: hidden @ head)},
       batch,
       masks.coefficients(batch.weights, "token"),
       vocabulary_size=REAL,
@@ -382,8 +382,8 @@ def test_objectives_are_static_values_and_say_whether_they_need_a_teacher():
   ):
     assert make() == make()
     assert hash(make()) == hash(make())
-  assert Distillation(divergence.ForwardKL()).needs_teacher
-  assert not CrossEntropy().needs_teacher
+  assert Distillation(divergence.ForwardKL()).roles == ("teacher",)
+  assert CrossEntropy().roles == ()
 
 
 def distil(**fields):

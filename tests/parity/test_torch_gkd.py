@@ -61,13 +61,15 @@ def test_loss_and_gradient_norm_equal_gkds(torch, reference, beta):
     )
   batch = make_batch()
   plan = TrainStep(
-    **ours,
+    student=ours["student"],
+    frozen={"teacher": ours["teacher"]},
     objective=Distillation(GeneralizedJSD(beta)),
     optimizer=tiny.adamw(total_steps=10),
   )
   student = jax.tree.map(jax.numpy.array, params["student"])
   state = states.create(student, plan.optimizer.transformation())
-  _, means = update_step(plan, state, params["teacher"], batch, np.int32(0))
+  frozen = {"teacher": params["teacher"]}
+  _, means = update_step(plan, state, frozen, batch, np.int32(0))
 
   start = np.zeros((4, 1), np.int32)
   sequences = torch.tensor(np.concatenate([start, batch.targets], 1)).long()

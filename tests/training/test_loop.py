@@ -251,11 +251,11 @@ def test_a_step_that_is_not_finite_stops_the_run(
   """Steps 1 and 2 have one line, the bad one another, and files are closed."""
   original, steps = loop.update_step, []
 
-  def update_step(plan, state, teacher_params, batch, seed):
+  def update_step(plan, state, frozen, batch, seed):
     steps.append(1)
     if len(steps) == 3:
-      teacher_params = jax.tree.map(lambda x: x * np.nan, teacher_params)
-    return original(plan, state, teacher_params, batch, seed)
+      frozen = jax.tree.map(lambda x: x * np.nan, frozen)
+    return original(plan, state, frozen, batch, seed)
 
   monkeypatch.setattr(loop, "update_step", update_step)
   run = make_run(tmp_path, caches, report=4, checkpoint=checkpoint)
@@ -387,19 +387,19 @@ def test_each_batch_is_read_once(tmp_path, caches, monkeypatch):
 def test_a_teacher_is_scored_only_for_an_objective_that_needs_it(
   tmp_path, caches, monkeypatch
 ):
-  def update_step(plan, state, teacher_params, batch, seed):
-    raise Stop(plan.teacher, teacher_params)
+  def update_step(plan, state, frozen, batch, seed):
+    raise Stop(dict(plan.frozen), frozen)
 
   monkeypatch.setattr(loop, "update_step", update_step)
   by_teacher = Rollout(0.0, off_policy_source="teacher")
   run = make_run(tmp_path, caches, objective=CrossEntropy(), rollout=by_teacher)
   with pytest.raises(Stop) as stop:
     loop.train(run)
-  assert stop.value.args == (None, None)
+  assert stop.value.args == ({}, {})
   with pytest.raises(Stop) as stop:
     loop.train(make_run(tmp_path, caches))
-  assert stop.value.args[0] is TEACHER
-  assert stop.value.args[1] is not None
+  assert stop.value.args[0] == {"teacher": TEACHER}
+  assert stop.value.args[1].keys() == {"teacher"}
 
 
 def test_trains_and_evaluates_where_tensorflow_cannot_be_imported(

@@ -29,7 +29,7 @@ STUDENT = t5.encoder_decoder(
 TEACHER = tiny.TEACHER
 PLAN = TrainStep(
   student=STUDENT,
-  teacher=TEACHER,
+  frozen={"teacher": TEACHER},
   objective=Distillation(divergence=divergence.ReverseKL()),
   optimizer=tiny.adamw(total_steps=10),
 )
@@ -70,18 +70,20 @@ def teacher_params():
 def step(plan, batch, teacher_params, mesh=None):
   params = start()
   if mesh is not None:
-    models = {
-      role: partitioning.partitioned(getattr(plan, role), mesh)
-      for role in ("student", "teacher")
-    }
-    plan = dataclasses.replace(plan, mesh=mesh, **models)
-    params, teacher_params = (
-      partitioning.place_model(Model(lm, own), mesh).params
-      for lm, own in zip(models.values(), (params, teacher_params), strict=True)
+    student, teacher = (
+      partitioning.place_model(
+        Model(partitioning.partitioned(lm, mesh), own), mesh
+      )
+      for lm, own in ((STUDENT, params), (TEACHER, teacher_params))
     )
+    plan = dataclasses.replace(
+      plan, mesh=mesh, student=student.lm, frozen={"teacher": teacher.lm}
+    )
+    params, teacher_params = student.params, teacher.params
     batch = jax.device_put(batch, partitioning.batch_sharding(mesh))
   state = states.create(params, plan.optimizer.transformation())
-  state, metrics = update_step(plan, state, teacher_params, batch, SEED)
+  frozen = {"teacher": teacher_params} if plan.frozen else {}
+  state, metrics = update_step(plan, state, frozen, batch, SEED)
   values = {name: mean.compute() for name, mean in metrics.items()}
   return jax.device_get(state.params), values
 
@@ -106,8 +108,7 @@ def assert_same(actual, expected, rtol=2e-5):
 def test_micro_batches_equal_the_whole_batch(reduction, teacher_params):
   plan = dataclasses.replace(PLAN, reduction=reduction)
   if reduction != "sequence":  # one objective is enough for the other
-    plan = dataclasses.replace(plan, objective=CrossEntropy(), teacher=None)
-  teacher_params = teacher_params if plan.teacher else None
+    plan = dataclasses.replace(plan, objective=CrossEntropy(), frozen={})
   whole = step(plan, make_batch(), teacher_params)
   split = step(
     dataclasses.replace(plan, micro_batches=4), make_batch(), teacher_params
@@ -176,7 +177,7 @@ def test_a_gradient_whose_square_overflows_is_clipped_or_stops(clip_norm):
   """By a power of two, 7e19: clipped, the same gradient to a rounding."""
   plan = dataclasses.replace(
     PLAN,
-    teacher=None,
+    frozen={},
     objective=CrossEntropy(),
     reduction="sum",
     optimizer=tiny.adamw(clip_norm=clip_norm),
@@ -199,13 +200,13 @@ def test_dropout_changes_with_the_seed_and_only_then():
   plan = dataclasses.replace(
     PLAN,
     student=t5.encoder_decoder(config),
-    teacher=None,
+    frozen={},
     objective=CrossEntropy(),
   )
 
   def loss(seed):
     state = states.create(start(), plan.optimizer.transformation())
-    _, metrics = update_step(plan, state, None, make_batch(), np.int32(seed))
+    _, metrics = update_step(plan, state, {}, make_batch(), np.int32(seed))
     return metrics["loss"].compute()
 
   assert loss(0) == loss(0)
@@ -219,7 +220,7 @@ def test_a_state_split_over_devices_compiles_once(optimizer):
   mesh = partitioning.make_mesh(model=2)
   plan = TrainStep(
     student=STUDENT,
-    teacher=None,
+    frozen={},
     objective=CrossEntropy(),
     optimizer=optimizer,
     mesh=mesh,
@@ -230,7 +231,7 @@ def test_a_state_split_over_devices_compiles_once(optimizer):
   counts = []
   with CompileCounter() as compiles:
     for _ in range(3):
-      state, _ = update_step(plan, state, None, batch, SEED)
+      state, _ = update_step(plan, state, {}, batch, SEED)
       counts.append(compiles.count)
   assert counts == [counts[0]] * 3
   kept = jax.tree.map(
@@ -242,7 +243,7 @@ def test_a_state_split_over_devices_compiles_once(optimizer):
 def test_gradients_are_clipped_after_their_norm_is_taken():
   """The norm is NumPy's of an independent gradient, in both runs."""
   plan = dataclasses.replace(
-    PLAN, teacher=None, objective=CrossEntropy(), reduction="token"
+    PLAN, frozen={}, objective=CrossEntropy(), reduction="token"
   )
   batch = make_batch()
 
@@ -261,7 +262,7 @@ def test_gradients_are_clipped_after_their_norm_is_taken():
     optimizer = dataclasses.replace(PLAN.optimizer, clip_norm=limit)
     state = states.create(start(), optimizer.transformation())
     state, metrics = update_step(
-      dataclasses.replace(plan, optimizer=optimizer), state, None, batch, SEED
+      dataclasses.replace(plan, optimizer=optimizer), state, {}, batch, SEED
     )
     np.testing.assert_allclose(metrics["grad_norm"].compute(), norm, rtol=1e-5)
     moment = optax.tree_utils.tree_get(state.opt_state, "mu")

@@ -40,7 +40,7 @@ def train(golden, name, rule, params, slots=None, steps=10):
   batch = batch_of(load(golden / "t5x" / "batch.npz"))
   plan = TrainStep(
     student=student,
-    teacher=None,
+    frozen={},
     objective=CrossEntropy(z_loss=1e-4),
     optimizer=rule,
     reduction="sum",
@@ -50,7 +50,7 @@ def train(golden, name, rule, params, slots=None, steps=10):
   state = states.initial_state(student, params, rule, mesh, slots)
   losses = []
   for _ in range(steps):
-    state, metrics = update_step(plan, state, None, batch, np.int32(0))
+    state, metrics = update_step(plan, state, {}, batch, np.int32(0))
     losses.append(metrics["loss"].compute())
   after = trees.flatten(jax.device_get(state.params))
   return losses, after, tiny.adafactor_slots(state.opt_state)
