@@ -36,7 +36,7 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 class Memory(NamedTuple):
-  """Bytes on one device."""
+  """Bytes on one device; the peak counts what a program does not use, too."""
 
   student: int
   optimizer: int = 0
@@ -114,12 +114,13 @@ def compiled(
   partitioning.check_division(config.batch_size, config.micro_batches, mesh)
   batch = _batch(config.batch_size, config.data.lengths, mesh)
   state = states.abstract_state(student, config.optimizer, mesh)
-  if config.rollout is not None:
-    yield _sampler(config, student, state.params, batch)
   scored = {
     role: _placed(model, mesh, config.roles[role].dtype)
     for role, model in frozen.items()
   }
+  known = Memory(*map(_on_a_device, (state.params, state.opt_state, scored)))
+  if config.rollout is not None:
+    yield _sampler(config, student, state.params, batch, known)
   plan = step.TrainStep(
     student=student,
     frozen=frozen,
@@ -131,12 +132,15 @@ def compiled(
   )
   seed = _array((), jnp.int32, partitioning.replicated(mesh))
   traced = step._update.trace(plan, state, scored, batch, seed)
-  known = Memory(*map(_on_a_device, (state.params, state.opt_state, scored)))
   yield _program("update", traced, known, 1)
 
 
 def _sampler(
-  config: TrainConfig, student: LanguageModel, params: Params, batch: Batch
+  config: TrainConfig,
+  student: LanguageModel,
+  params: Params,
+  batch: Batch,
+  known: Memory,
 ) -> Program:
   """The compiled rollout of a whole batch by the student."""
   longest = batch.targets.shape[1]
@@ -158,12 +162,15 @@ def _sampler(
     forbidden_ids=(student.start_id,),
   )
   held = _bytes(cache) // batch.inputs.sharding.mesh.size
-  known = Memory(_on_a_device(params), cache=held)
+  known = known._replace(cache=held, peak=known.optimizer + known.teacher)
   return _program("sample", traced, known, longest)
 
 
 def _program(name: str, traced: Any, known: Memory, trips: int) -> Program:
-  """Compiles a trace; `known` lacks what the compiler says."""
+  """Compiles a trace; `known` lacks what the compiler says.
+
+  Its peak is what lies on a device beside the program's own arguments.
+  """
   products = cost.products(traced.jaxpr, trips)
   start = time.process_time()
   try:
@@ -174,12 +181,12 @@ def _program(name: str, traced: Any, known: Memory, trips: int) -> Program:
       raise
     seconds = time.process_time() - start
     peak = int(float(needed[1]) * _UNITS[needed[2]])
-    memory = known._replace(temporary=peak, peak=peak)
+    memory = known._replace(temporary=peak, peak=known.peak + peak)
     return Program(name, memory, products, [], seconds, fits=False)
   seconds = time.process_time() - start
   analysis = done.memory_analysis()
   temporary = analysis.temp_size_in_bytes
-  peak = temporary + analysis.argument_size_in_bytes
+  peak = known.peak + temporary + analysis.argument_size_in_bytes
   peak += analysis.output_size_in_bytes - analysis.alias_size_in_bytes
   memory = known._replace(temporary=temporary, peak=peak)
   found = cost.collectives(done.as_text(), trips)

@@ -73,12 +73,18 @@ def devices(name: str) -> list[jax.Device]:
   Raises:
     UserError: libtpu is not installed, or does not know the slice.
   """
-  if _parsed(name)[0] not in _TPUS:
+  kind, sizes = _parsed(name)
+  if kind not in _TPUS:
     return jax.devices("cpu")
   from jax.experimental import topologies
 
+  # A host has four chips; of a smaller slice, all.
+  few = math.prod(sizes) < 4
+  bounds = {"chips_per_host_bounds": (*sizes, 1)[:3]} if few else {}
   try:
-    found = topologies.get_topology_desc(platform="tpu", topology_name=name)
+    found = topologies.get_topology_desc(
+      platform="tpu", topology_name=name, **bounds
+    )
   except Exception as error:
     reason = " ".join(str(error).split())[:200]
     raise UserError(

@@ -53,6 +53,12 @@ def test_devices_that_share_parameters_hold_their_part(planned):
     assert 0.25 * whole <= held("looped")[what] < 0.3 * whole
 
 
+def test_the_peak_of_sampling_counts_the_teacher_that_waits(planned):
+  held = planned["copies"]["programs"]["sample"]["bytes"]
+  parts = ("student", "optimizer", "teacher", "temporary")
+  assert held["peak"] >= sum(held[name] for name in parts)
+
+
 @pytest.mark.parametrize("name", ["shared", "looped"])
 @pytest.mark.parametrize("program", ["sample", "update"])
 def test_no_collective_carries_the_rows_of_the_whole_batch(
