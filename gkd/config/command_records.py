@@ -173,6 +173,8 @@ class TrainConfig(_OnDevices):
     if schedule.maximum == 0 or schedule.minimum == 1:
       why = "at a STUDENT_DATA_FRACTION of 0 or 1 there is nothing to draw"
       yield ["MIXING"], why
+      why = "at a STUDENT_DATA_FRACTION of 0 or 1 all text has one source"
+      yield ["STUDENT_DIVERGENCE", "STUDENT_WEIGHT"], why
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -123,6 +123,34 @@ def total_variation(log_p: Array, log_q: Array) -> Array:
   return 0.5 * jnp.sum(jnp.abs(p - q), axis=-1)
 
 
+def log_mixture(log_p: Array, log_q: Array, alpha: float | Array) -> Array:
+  """log(alpha p + (1-alpha) q), for divergences from or to a mixture.
+
+  An id that is -inf on both sides stays -inf, with gradient 0: `forward_kl` and
+  `reverse_kl` take such a mixture as it is.
+
+  Args:
+    log_p: [..., V] log-probabilities.
+    log_q: [..., V] log-probabilities.
+    alpha: weight of p, in [0, 1].
+
+  Returns:
+    [..., V] float32 log-probabilities.
+
+  >>> one, two = jnp.array([0.0, -jnp.inf]), jnp.array([-jnp.inf, 0.0])
+  >>> print(jnp.exp(log_mixture(one, two, 0.25)))
+  [0.25 0.75]
+  """
+  log_p = log_p.astype(jnp.float32) + jnp.log(jnp.float32(alpha))
+  log_q = log_q.astype(jnp.float32) + jnp.log1p(-jnp.float32(alpha))
+  absent = jnp.isneginf(log_p) & jnp.isneginf(log_q)
+  # Inside as well as outside: the gradient of logaddexp(-inf, -inf) is NaN.
+  mixed = jnp.logaddexp(
+    jnp.where(absent, 0.0, log_p), jnp.where(absent, 0.0, log_q)
+  )
+  return jnp.where(absent, -jnp.inf, mixed)
+
+
 def entropy(log_p: Array) -> Array:
   """H(p) = -sum_v p log p, [..., V] -> [...] float32 nats."""
   log_p = log_p.astype(jnp.float32)
@@ -207,7 +235,7 @@ def _kl(log_w: Array, log_r: Array) -> Array:
   # The ratio is masked before the product: masking the product would leave
   # 0 * inf in the gradient of w.
   ratio = jnp.where(w > 0, log_w - log_r, 0.0)
-  return _not_negative(jnp.sum(w * ratio, axis=-1))
+  return not_negative(jnp.sum(w * ratio, axis=-1))
 
 
 # Where a/c exceeds e^40 the rarer side weighs less than 1e-17, far below
@@ -238,11 +266,11 @@ def _interior_jsd(log_p: Array, log_q: Array, beta: float | Array) -> Array:
   log_ratio = jnp.clip(log_ratio, -_MAX_LOG_RATIO, _MAX_LOG_RATIO)
   log_m_over_c = jnp.log1p(b * jnp.expm1(log_ratio))
   log_m_over_a = log_m_over_c - log_ratio
-  return _not_negative(
+  return not_negative(
     -jnp.sum(b * a * log_m_over_a + (1 - b) * c * log_m_over_c, axis=-1)
   )
 
 
-def _not_negative(value: Array) -> Array:
+def not_negative(value: Array) -> Array:
   """Lifts rounding below 0 to 0; unlike a maximum it keeps the gradient."""
   return value + jax.lax.stop_gradient(jnp.where(value < 0, -value, 0.0))

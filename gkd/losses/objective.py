@@ -106,6 +106,10 @@ class Distillation(Objective):
     chunk_size: number of target positions whose logits exist at once; None
       holds all of them. The loss is the same.
     role: the frozen model that is p_T.
+    student_divergence: another one for rows that the student wrote, as in
+      DistiLLM-2 (arXiv 2503.07067); None for the same.
+    student_weight: b of DistiLLM-2: values of rows that the student wrote count
+      b times, others 2 - b times.
   """
 
   divergence: divergences.Divergence = setting("DIVERGENCE")
@@ -113,13 +117,26 @@ class Distillation(Objective):
   student_temperature: float = setting("STUDENT_TEMPERATURE", default=1.0)
   chunk_size: int | None = setting("CHUNK_SIZE", default=None)
   role: str = "teacher"
+  student_divergence: divergences.Divergence | None = setting(
+    "STUDENT_DIVERGENCE", default=None
+  )
+  student_weight: float = setting("STUDENT_WEIGHT", default=1.0)
 
   def __post_init__(self):
-    if not callable(self.divergence) or isinstance(self.divergence, type):
-      raise UserError(
-        f"Distillation.divergence is {self.divergence!r}; expected an object "
-        "such as ReverseKL() or GeneralizedJSD(beta=0.5): choose a divergence"
-      )
+    for name in ("divergence", "student_divergence"):
+      given = getattr(self, name)
+      is_none = given is None and name == "student_divergence"
+      if not is_none and (not callable(given) or isinstance(given, type)):
+        raise UserError(
+          f"Distillation.{name} is {given!r}; expected an object such as"
+          " ReverseKL() or GeneralizedJSD(beta=0.5): choose a divergence"
+        )
+    check_number(
+      "Distillation.student_weight",
+      self.student_weight,
+      lambda weight: 0 <= weight <= 2,
+      "a number from 0 to 2: 1 for the same as other rows",
+    )
     for name in ("teacher_temperature", "student_temperature"):
       check_number(
         f"Distillation.{name}",
@@ -142,10 +159,16 @@ class Distillation(Objective):
     return (self.role,)
 
   def describe(self) -> str:
+    own = ""
+    if self.student_divergence is not None:
+      own = f"; on text of the student {self.student_divergence.describe()}"
+    if self.student_weight != 1:
+      b = self.student_weight
+      own += f"; text of the student counts {b:g} times, other {2 - b:g} times"
     return (
       f"distillation: {self.divergence.describe()}, "
       f"p = {self.role} at temperature {self.teacher_temperature:g}, "
-      f"q = student at temperature {self.student_temperature:g}"
+      f"q = student at temperature {self.student_temperature:g}{own}"
     )
 
   def __call__(
@@ -178,7 +201,7 @@ class Distillation(Objective):
       )
       log_p = jax.nn.log_softmax(teacher_logits / self.teacher_temperature)
       log_q = jax.nn.log_softmax(student_logits / self.student_temperature)
-      values = self.divergence(log_p, log_q)
+      values = self._values(log_p, log_q, batch.source == Source.STUDENT)
       metrics = _compare(student_logits, teacher_logits, positions.weights)
       return _reduce(values, positions.coefficients, batch.source, metrics)
 
@@ -192,6 +215,22 @@ class Distillation(Objective):
     if self.chunk_size is None:
       return of_positions(positions)
     return sum_over_chunks(of_positions, positions, self.chunk_size)
+
+  def _values(self, log_p: Array, log_q: Array, own: Array) -> Array:
+    """[B, T] from log-probabilities [B, T, V]; own [B]: the student's rows."""
+    own, values = own[:, None], 0.0
+    if self.student_divergence is None:
+      values = self.divergence(log_p, log_q)
+    else:
+      # For equal models where one does not count: 0 * inf is NaN.
+      for divergence, used in (
+        (self.divergence, ~own),
+        (self.student_divergence, own),
+      ):
+        measured = jnp.where(used[..., None], log_q, log_p)
+        values += jnp.where(used, divergence(log_p, measured), 0.0)
+    b = self.student_weight
+    return values if b == 1 else values * jnp.where(own, b, 2 - b)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -132,13 +132,13 @@ def _cause(broken: Set[str]) -> str:
   if "loss" in broken:
     return (
       "the logits are finite, the loss is not; look at DIVERGENCE where a"
-      " probability is 0, or lower LEARNING_RATE"
+      " probability is 0 (one of your own: check it with"
+      " gkd.testing.check_divergence), or lower LEARNING_RATE"
     )
   if "grad_norm" in broken:
     return (
-      "the loss is finite, its gradient is not; lower LEARNING_RATE, or give a"
-      " DIVERGENCE of your own a jnp.where inside as well as outside of what is"
-      " not finite at log-probability -inf, as padded ids have it"
+      "the loss is finite, its gradient is not; lower LEARNING_RATE, or check a"
+      " DIVERGENCE of your own with gkd.testing.check_divergence"
     )
   return (
     "the updated parameters or optimizer slots are not finite; lower"

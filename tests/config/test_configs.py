@@ -17,6 +17,8 @@ from gkd.experiments.grid import jobs
 from gkd.losses import divergence
 from gkd.losses.objective import CrossEntropy
 from gkd.losses.objective import Distillation
+from gkd.losses.skew import SkewKL
+from gkd.losses.skew import SkewReverseKL
 from gkd.models import t5
 from gkd.types import LanguageModel
 from gkd.types import UserError
@@ -184,6 +186,8 @@ def test_header_calls_the_script_of_real_tasks_with_an_action():
     ("gkd_supervised", 0.0, divergence.ReverseKL(), True),
     ("gkd_mixed", 0.5, divergence.ReverseKL(), True),
     ("gkd_on_policy", 1.0, divergence.ReverseKL(), False),
+    ("self_distillation", 1.0, divergence.GeneralizedJSD(0.9), False),
+    ("distillm", 0.5, SkewReverseKL(0.1), True),
   ],
 )
 def test_methods_are_the_papers(method, fraction, chosen, needs_targets):
@@ -193,6 +197,24 @@ def test_methods_are_the_papers(method, fraction, chosen, needs_targets):
   assert built.rollout.needs_targets is needs_targets
   assert built.rollout.decoding.temperature == 1.0
   assert built.reduction == "sequence"
+
+
+def test_distillm_2_has_a_divergence_for_each_half_of_a_batch():
+  built = build("methods/distillm_2.gin", ["STUDENT_WEIGHT=1.2"])
+  assert built.objective == Distillation(
+    SkewKL(0.1), student_divergence=SkewReverseKL(0.1), student_weight=1.2
+  )
+  assert built.rollout.needs_teacher
+  assert built.rollout.mixing == "example"
+  assert "STUDENT_WEIGHT" not in dict(_idle(built))
+  built = build("test/distill.gin", ["STUDENT_DATA_FRACTION=1"])
+  assert dict(_idle(built))["STUDENT_WEIGHT"].endswith(
+    "all text has one source"
+  )
+
+
+def _idle(config):
+  return [(name, why) for names, why in config.idle() for name in names]
 
 
 def test_seqkd_is_cross_entropy_on_the_teachers_text():
@@ -350,6 +372,8 @@ OUTPUT_DIR = 'for gkd sample'
     "TEACHER_TEMPERATURE=0.1",
     "STUDENT_TEMPERATURE=0.1",
     "CHUNK_SIZE=4",
+    "STUDENT_WEIGHT=1.5",
+    "STUDENT_DIVERGENCE=@divergence.ForwardKL()",
     "DIVERGENCE=@divergence.ForwardKL()",
   ],
 )

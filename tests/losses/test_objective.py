@@ -18,6 +18,7 @@ from gkd.losses.objective import Scored
 from gkd.types import Batch
 from gkd.types import Pair
 from gkd.types import UserError
+from tests.losses.test_divergence import numpy_kl
 from tests.tiny import log_softmax
 
 REAL = 9  # real ids; the tables are padded to 11 and 13 rows
@@ -116,6 +117,29 @@ def test_distillation_loss_equals_numpy_with_both_temperatures():
   log_q = log_softmax(student[..., :REAL].astype(np.float64) / 2.0)
   values = (np.exp(log_q) * (log_q - log_p)).sum(axis=-1)
   np.testing.assert_allclose(loss, numpy_mean_of_rows(values), rtol=1e-5)
+
+
+def test_text_of_the_student_has_its_own_divergence_and_weight():
+  batch = make_batch()
+  student, teacher = make_logits(batch)
+  # Forward KL is infinite where it does not count, on the student's rows.
+  student[np.asarray(batch.source) == 1, :, 4] = -np.inf
+  student[0, :, 4] = teacher[0, :, 4] = -np.inf
+  objective = Distillation(
+    divergence.ForwardKL(),
+    student_divergence=divergence.ReverseKL(),
+    student_weight=1.5,
+  )
+  (loss, _), gradient = _measure(objective, batch, student, teacher, "sequence")
+  log_p, log_q = (
+    log_softmax(x[..., :REAL].astype(np.float64)) for x in (teacher, student)
+  )
+  own = (np.asarray(batch.source) == 1)[:, None]
+  values = np.where(
+    own, 1.5 * numpy_kl(log_q, log_p), 0.5 * numpy_kl(log_p, log_q)
+  )
+  np.testing.assert_allclose(loss, numpy_mean_of_rows(values), rtol=1e-5)
+  assert np.isfinite(gradient).all()
 
 
 def test_cross_entropy_runs_over_all_rows_of_the_table():
