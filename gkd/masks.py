@@ -58,6 +58,14 @@ def mask_padded_ids(
   return jnp.where(allowed, logits, -jnp.inf)
 
 
+def thirds(weights: Array) -> Array:
+  """0, 1 or 2 [B, T] int32: in which third of its sequence a token stands."""
+  counts = weights > 0
+  places = jnp.cumsum(counts, axis=-1) - 1
+  lengths = jnp.sum(counts, axis=-1, keepdims=True)
+  return jnp.clip(3 * places // jnp.maximum(lengths, 1), 0, 2)
+
+
 def coefficients(
   weights: Array,
   reduction: Reduction,

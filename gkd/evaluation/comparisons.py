@@ -33,9 +33,9 @@ class Comparison(NamedTuple):
   role: str
   compared_with: str
 
-  def agreement_on(self, writer: Writer) -> str:
-    """Of text of the frozen model (p), or of the other one's own."""
-    return f"agreement_on_{self.compared_with if writer == 'p' else 'own'}_text"
+  def text_of(self, writer: Writer) -> str:
+    """Whose text it is: of the frozen model (p), or the other one's own."""
+    return self.compared_with if writer == "p" else "own"
 
   def metric_name(self, metric: str) -> str:
     """`[<role>_]<metric>[_to_<role>]`; the student's and to the teacher."""
@@ -93,9 +93,12 @@ def _distances(
   }
   measured = [distance.statistics(estimated) for distance in distances]
   measured += [
-    sequence_distance.agreement(pair.agreement_on(writer), parts)
+    sequence_distance.shares(pair.text_of(writer), parts)
     for writer, parts in estimated.items()
   ]
+  if len(estimated) == 2:
+    lengths = sequence_distance.length_ratio(estimated["q"], estimated["p"])
+    measured.append(lengths)
   measures: list[Measure] = []
   for statistics in measured:
     errors = statistics.standard_errors()

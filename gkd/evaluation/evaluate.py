@@ -71,7 +71,8 @@ def evaluate(
     a teacher the same of its answers as `teacher_<metric>`, and the distances
     `forward_kl` and `reverse_kl`, summed over a sequence, and the same
     `…_per_token`, and `agreement_on_teacher_text` and `…_on_own_text`, the
-    share of tokens at which both prefer the same one; to another model as
+    share of tokens at which both prefer the same one, `acceptance_on_…`, the
+    share that speculative decoding takes, and `length_ratio`; to another as
     `forward_kl_to_<role>`, also the teacher's own,
     `teacher_forward_kl_to_<role>`. Each comes with the ends of its 95 %
     interval, `<metric>_ci_low` and `…_ci_high`, a comparison with a model with

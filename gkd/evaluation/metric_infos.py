@@ -88,10 +88,14 @@ def _infos(
         distances, _UNITS.items()
       )
     ]
+    writers = comparisons.writers(distances)
     described += [
-      (pair.agreement_on(writer), _SHARE, "max")
-      for writer in comparisons.writers(distances)
+      (f"{share}_on_{pair.text_of(writer)}_text", _SHARE, "max")
+      for writer in writers
+      for share in ("agreement", "acceptance")
     ]
+    if len(writers) == 2:
+      described.append(("length_ratio", "", ""))
     for metric, unit, direction in described:
       infos[evaluation.metric_name(pair.metric_name(metric))] = MetricInfo(
         metric=metric,

@@ -23,7 +23,9 @@ sequence of both models' processes that end there, and its distance is theirs.
 What a model leaves to the padding counts as in the loss; nothing draws it.
 
 On the same sequences, the agreement: the share of tokens at which a and b
-prefer the same one.
+prefer the same one; and the acceptance, the mean of sum_v min(a, b) = 1 - TV:
+as often speculative decoding takes a token that b proposes there for a
+(Leviathan et al., arXiv 2211.17192, Theorem 3.5).
 
   rows = estimates(teacher, teacher_params, student, params, batch)
   Distance.named("forward_kl").statistics({"p": [rows]}).compute()
@@ -35,6 +37,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import math
 import re
+from typing import Any
 from typing import Literal
 from typing import NamedTuple
 
@@ -44,8 +47,9 @@ import numpy as np
 
 from gkd.losses.chunked import sum_over_chunks
 from gkd.losses.divergence import forward_kl
+from gkd.losses.divergence import total_variation
 from gkd.losses.likelihood import score_tokens
-from gkd.losses.objective import mask_padded_vocab
+from gkd.losses.token_metrics import mask_padded_vocab
 from gkd.text.statistics import Statistics
 from gkd.types import Array
 from gkd.types import Batch
@@ -137,8 +141,9 @@ class Estimates(NamedTuple):
   """One value per sequence; rows without counted tokens hold 0."""
 
   num_tokens: Array  # [B]
-  num_agreeing: Array  # [B], of these tokens
   token_sums: dict[float, Array]  # {w: [B] sum_t KL(a_t || m_t)}
+  num_agreeing: Array  # [B], of these tokens
+  accepted: Array  # [B] sum_t 1 - TV(a_t, b_t)
   log_probs: tuple[Array, Array]  # [B] log a(y) and log b(y), or nothing
 
 
@@ -165,18 +170,18 @@ def estimates(
   """
   assert batch.segments is None, "rows of a packed batch are not sequences"
   assert a_model.vocabulary_size == b_model.vocabulary_size
-  counts = batch.weights > 0
   log_ratio, scores = jnp.zeros(batch.targets.shape), ()
+  counts = batch.weights > 0
   if log_probs or any(weights):
     log_a, log_b = (
       jnp.where(counts, score_tokens(model, params, batch), 0.0)
       for model, params in ((a_model, a_params), (b_model, b_params))
     )
     scores = jnp.sum(log_a, axis=-1), jnp.sum(log_b, axis=-1)
-    log_ratio = jnp.cumsum(log_a - log_b, axis=-1)
-    log_ratio = jnp.pad(log_ratio[:, :-1], ((0, 0), (1, 0)))  # of y_<t
+    ratio_of_all = jnp.cumsum(log_a - log_b, axis=-1)
+    log_ratio = jnp.pad(ratio_of_all[:, :-1], ((0, 0), (1, 0)))  # of y_<t
 
-  def of_positions(positions) -> tuple[dict[float, Array], Array]:
+  def of_positions(positions) -> tuple[Any, ...]:
     a_hidden, b_hidden, counts, log_ratio = positions
     logits = mask_padded_vocab(
       a_model.head(a_params, a_hidden),
@@ -185,11 +190,12 @@ def estimates(
     )
     is_equal = jnp.equal(*(jnp.argmax(each, axis=-1) for each in logits))
     log_a, log_b = map(jax.nn.log_softmax, logits)
-    sums = {}
-    for w in weights:
-      values = forward_kl(log_a, _log_mixture(log_a, log_b, w, log_ratio))
-      sums[w] = jnp.sum(jnp.where(counts, values, 0.0), axis=-1)
-    return sums, jnp.sum(counts & is_equal, axis=-1)
+    values = {
+      w: forward_kl(log_a, _log_mixture(log_a, log_b, w, log_ratio))
+      for w in weights
+    }
+    values = values, is_equal, 1 - total_variation(log_a, log_b)
+    return jax.tree.map(lambda x: jnp.sum(x, axis=-1, where=counts), values)
 
   positions = (
     a_model.hidden_of(a_params, batch),
@@ -197,22 +203,40 @@ def estimates(
     counts,
     log_ratio,
   )
-  if chunk_size is None:
-    sums, num_agreeing = of_positions(positions)
-  else:
-    sums, num_agreeing = sum_over_chunks(of_positions, positions, chunk_size)
-  return Estimates(jnp.sum(counts, axis=-1), num_agreeing, sums, scores)
+  found = sum_over_chunks(
+    of_positions, positions, chunk_size or batch.targets.shape[1]
+  )
+  return Estimates(jnp.sum(counts, axis=-1), *found, scores)
 
 
-def agreement(name: str, parts: Sequence[Estimates]) -> Statistics:
-  """Share of all tokens at which both models prefer the same one, by name."""
-  tokens = _joined(part.num_tokens for part in parts)
-  agreeing = _joined(part.num_agreeing for part in parts)
+def shares(writer: str, parts: Sequence[Estimates]) -> Statistics:
+  """`agreement_on_<writer>_text` and `acceptance_on_…`, of all tokens."""
+  sums = [
+    _joined(getattr(part, name) for part in parts)
+    for name in ("num_agreeing", "accepted", "num_tokens")
+  ]
 
   def of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: sums[..., 0] / sums[..., 1]}
+    agreeing, accepted, tokens = np.moveaxis(sums, -1, 0)
+    return {
+      f"agreement_on_{writer}_text": agreeing / tokens,
+      f"acceptance_on_{writer}_text": accepted / tokens,
+    }
 
-  return Statistics(np.stack([agreeing, tokens], axis=-1)[tokens > 0], of_sums)
+  return Statistics(np.stack(sums, axis=-1)[sums[-1] > 0], of_sums)
+
+
+def length_ratio(
+  own: Sequence[Estimates], of: Sequence[Estimates]
+) -> Statistics:
+  """`length_ratio`: mean length of one model's sequences over another's."""
+  lengths = [_joined(part.num_tokens for part in parts) for parts in (own, of)]
+
+  def of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
+    return {"length_ratio": sums[..., 0] / sums[..., 1]}
+
+  values = np.stack(lengths, axis=-1)
+  return Statistics(values[values.min(axis=-1) > 0], of_sums)
 
 
 def _log_mixture(log_a: Array, log_b: Array, w: float, log_ratio: Array):

@@ -6,9 +6,6 @@ hidden states are aligned with targets, and `masks.coefficients` come in.
 
   objective = Distillation(ReverseKL(), chunk_size=128)
   loss, metrics = objective(Scored(hidden, head), {"teacher": …}, batch, …)
-
-Metrics are at temperature 1 over the real ids, whatever the loss uses, and
-carry no gradient.
 """
 
 from collections.abc import Callable
@@ -25,8 +22,10 @@ import jax.numpy as jnp
 from gkd import masks
 from gkd.errors import check_number
 from gkd.losses import divergence as divergences
+from gkd.losses import token_metrics
 from gkd.losses.chunked import sum_over_chunks
 from gkd.losses.likelihood import cross_entropy
+from gkd.losses.token_metrics import Sums
 from gkd.metrics import Mean
 from gkd.structured_settings import setting
 from gkd.types import Array
@@ -35,7 +34,6 @@ from gkd.types import Source
 from gkd.types import UserError
 
 Head = Callable[[Array], Array]  # hidden [..., D] -> logits [..., V]
-Sums = tuple[Array, dict[str, Mean]]  # loss, metrics
 
 
 class Scored(NamedTuple):
@@ -89,6 +87,7 @@ class Positions(NamedTuple):
   targets: Array  # [B, T]
   weights: Array  # [B, T]
   coefficients: Array  # [B, T], of the loss
+  thirds: Array  # [B, T], see `masks.thirds`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +193,7 @@ class Distillation(Objective):
     teacher = frozen[self.role]
 
     def of_positions(positions: Positions) -> Sums:
-      student_logits, teacher_logits = mask_padded_vocab(
+      student_logits, teacher_logits = token_metrics.mask_padded_vocab(
         student.head(positions.student),
         jax.lax.stop_gradient(teacher.head(positions.teacher)),
         vocabulary_size,
@@ -202,8 +201,13 @@ class Distillation(Objective):
       log_p = jax.nn.log_softmax(teacher_logits / self.teacher_temperature)
       log_q = jax.nn.log_softmax(student_logits / self.student_temperature)
       values = self._values(log_p, log_q, batch.source == Source.STUDENT)
-      metrics = _compare(student_logits, teacher_logits, positions.weights)
-      return _reduce(values, positions.coefficients, batch.source, metrics)
+      parts = token_metrics.parts_of(positions.thirds, batch.source)
+      metrics = token_metrics.compare(
+        student_logits, teacher_logits, positions.weights, parts
+      )
+      return token_metrics.reduce(
+        values, positions.coefficients, parts, metrics
+      )
 
     positions = Positions(
       student.hidden,
@@ -211,6 +215,7 @@ class Distillation(Objective):
       batch.targets,
       batch.weights,
       coefficients,
+      masks.thirds(batch.weights),
     )
     if self.chunk_size is None:
       return of_positions(positions)
@@ -293,64 +298,14 @@ class CrossEntropy(Objective):
     if teacher is None:
       real_ids = masks.mask_padded_ids(logits, vocabulary_size), None
     else:
-      real_ids = mask_padded_vocab(
+      real_ids = token_metrics.mask_padded_vocab(
         logits,
         jax.lax.stop_gradient(teacher.head(teacher.hidden)),
         vocabulary_size,
       )
-    metrics = _compare(*real_ids, batch.weights)
+    parts = token_metrics.parts_of(masks.thirds(batch.weights), batch.source)
+    metrics = token_metrics.compare(*real_ids, batch.weights, parts)
     metrics["token_accuracy"] = Mean.of(
       jnp.argmax(logits, axis=-1) == batch.targets, batch.weights > 0
     )
-    return _reduce(values, coefficients, batch.source, metrics)
-
-
-def mask_padded_vocab(
-  first: Array, second: Array, vocabulary_size: int
-) -> tuple[Array, Array]:
-  """Two models' float32 logits [..., V] over one width, padded ids at -inf."""
-  width = min(first.shape[-1], second.shape[-1])
-  first, second = (
-    masks.mask_padded_ids(
-      logits.astype(jnp.float32), vocabulary_size, width=width
-    )
-    for logits in (first, second)
-  )
-  return first, second
-
-
-def _compare(
-  student: Array, teacher: Array | None, weights: Array
-) -> dict[str, Mean]:
-  """Per-token metrics at temperature 1, from masked logits [B, T, V]."""
-  counts = weights > 0
-  student = jax.lax.stop_gradient(student.astype(jnp.float32))
-  log_q = jax.nn.log_softmax(student)
-  values = {"student_entropy": divergences.entropy(log_q)}
-  if teacher is not None:
-    log_p = jax.nn.log_softmax(teacher)
-    values |= {
-      "teacher_entropy": divergences.entropy(log_p),
-      "forward_kl": divergences.forward_kl(log_p, log_q),
-      "reverse_kl": divergences.reverse_kl(log_p, log_q),
-      "agreement": jnp.argmax(student, axis=-1) == jnp.argmax(teacher, axis=-1),
-    }
-  return {name: Mean.of(value, counts) for name, value in values.items()}
-
-
-def _reduce(
-  values: Array, coefficients: Array, source: Array, metrics: dict[str, Mean]
-) -> Sums:
-  """sum(coefficients * values), and the loss of each source beside `metrics`.
-
-  Positions of coefficient 0 may hold anything, infinities included.
-  """
-  weighted = jnp.where(coefficients != 0, coefficients * values, 0.0)
-  held = jax.lax.stop_gradient(values)
-  per_source = {
-    f"loss/{member.name.lower()}": Mean.of(
-      held, coefficients * (source == member)[:, None]
-    )
-    for member in Source
-  }
-  return jnp.sum(weighted), metrics | per_source
+    return token_metrics.reduce(values, coefficients, parts, metrics)

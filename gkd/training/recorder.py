@@ -24,6 +24,7 @@ import numpy as np
 from gkd import metrics
 from gkd import processes
 from gkd.metrics import Mean
+from gkd.training.degeneration import Degeneration
 from gkd.training.telemetry import CompileCounter
 from gkd.training.telemetry import PhaseTimer
 from gkd.training.telemetry import peak_memory_bytes
@@ -81,6 +82,7 @@ class Recorder:
         pending_eval=metadata.get("pending_eval", False),
       )
     self._compiles = CompileCounter()
+    self._degeneration = Degeneration()
     self._listener = listener
     self._tracked = tracked or Tracking(None)
 
@@ -129,6 +131,7 @@ class Recorder:
     line: dict[str, float] = {}
     if (report or end) and self._means:
       line = self._numbers(self._means)
+      self._degeneration.observe(line)
       if report:
         self._means, self.timer.seconds = {}, {}
         self.timer.host_seconds = 0.0

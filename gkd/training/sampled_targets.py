@@ -57,8 +57,9 @@ def replace_targets(
 
   Returns:
     The batch with targets, weights and source of the chosen rows replaced,
-    placed as the given one; their `sampled_length`, `eos_rate` and
-    `truncation_rate`; whether the model's logits were finite.
+    placed as the given one; their `sampled_length`, `eos_rate`,
+    `truncation_rate` and `repetition_rate`, the share of tokens that repeat the
+    one before; whether the model's logits were finite.
 
   Raises:
     UserError: the batch is packed.
@@ -108,9 +109,12 @@ def _replace(
     "weights": jnp.where(column, samples.weights, batch.weights),
     "source": jnp.where(chosen, int(_SOURCES[role]), batch.source),
   }
+  repeats = samples.tokens[:, 1:] == samples.tokens[:, :-1]
+  later = samples.weights[:, 1:] * column
   statistics = {
     "sampled_length": Mean.of(samples.lengths, chosen),
     "eos_rate": Mean.of(~samples.truncated, chosen),
     "truncation_rate": Mean.of(samples.truncated, chosen),
+    "repetition_rate": Mean.of(repeats, later),
   }
   return replaced, statistics, samples.is_finite

@@ -20,7 +20,11 @@ from tests.cli.command_lines import flags
 from tests.cli.command_lines import mistakes
 from tests.cli.command_lines import write_cache
 
-AGREEMENTS = ["agreement_on_teacher_text", "agreement_on_own_text"]
+SHARES = [
+  f"{share}_on_{writer}_text"
+  for writer in ("teacher", "own")
+  for share in ("agreement", "acceptance")
+]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +109,7 @@ def test_several_tasks_and_splits_with_a_teacher(
     numbers += [f"teacher_{name}" for name in numbers]
     kls = [f"{x}_kl" for x in ("forward", "reverse")]
     kls += [f"{name}_per_token" for name in kls]
-    kls += AGREEMENTS
+    kls += [*SHARES, "length_ratio"]
     ends = ("", "_ci_low", "_ci_high")
     expected = {name + end for name in numbers + kls for end in ends}
     assert names == expected | {f"{name}_se" for name in kls}
@@ -114,7 +118,8 @@ def test_several_tasks_and_splits_with_a_teacher(
       ours = values[f"eval/{part}/{name}"]
       assert values[f"eval/{part}/teacher_{name}"] == ours
     assert values[f"eval/{part}/forward_kl"] == 0
-    assert [values[f"eval/{part}/{name}"] for name in AGREEMENTS] == [1, 1]
+    shares = [values[f"eval/{part}/{name}"] for name in SHARES]
+    assert shares == pytest.approx([1] * 4)
   files = {path.name for path in (tmp_path / "scores/predictions").iterdir()}
   assert files == {
     f"{task}-validation-00000000.jsonl",
@@ -134,7 +139,12 @@ def test_a_model_of_another_role_is_compared_with(alone, scores, saved):
   values = scores(*alone, file, oracle, *more)
   names = {name.split("/")[2] for name in values}
   metrics = ["jsd_0.5", "jsd_0.5_per_token"]
-  metrics += [f"agreement_on_{whose}_text" for whose in ("oracle", "own")]
+  metrics += [
+    f"{share}_on_{whose}_text"
+    for whose in ("oracle", "own")
+    for share in ("agreement", "acceptance")
+  ]
+  metrics.append("length_ratio")
   numbers = [f"{metric}_to_oracle" for metric in metrics]
   assert names == {"accuracy", "length", "truncation_rate"} | {
     name + end for name in numbers for end in ("", "_se")
@@ -175,7 +185,7 @@ def test_a_beam_search_beside_greedy_and_alone(
   own = {"accuracy", "length", "truncation_rate"}
   own |= {f"{name}_beam4" for name in own}
   kls = {f"{x}_kl" for x in ("forward", "reverse")}
-  kls |= {f"{kl}_per_token" for kl in kls} | {*AGREEMENTS}
+  kls |= {f"{kl}_per_token" for kl in kls} | {*SHARES, "length_ratio"}
   assert names == own | {f"teacher_{name}" for name in own} | kls
   # The teacher is the model itself.
   task, stem = "eval/chain_addition_easy", "chain_addition_easy-validation"
@@ -188,7 +198,9 @@ def test_a_beam_search_beside_greedy_and_alone(
   assert "beam size 4" in page.read_text("utf-8")
 
   values = scores(*search, "--gin.EVAL_TEMPERATURES=()")
-  expected = {n: v for n, v in both.items() if re.search("_beam4|_kl|_text", n)}
+  expected = {
+    n: v for n, v in both.items() if re.search("_beam4|_kl|_text|_ratio", n)
+  }
   assert values == expected
   names = {path.name for path in (folder / "predictions").iterdir()}
   assert names == {f"{stem}-beam4-00000000.jsonl"}

@@ -44,6 +44,9 @@ def test_student_and_teacher_are_compared_with_every_other_model():
     equal = tables[p].argmax(-1) == tables[q].argmax(-1)
     for name in (own, own.replace("own", p)):
       assert values[f"eval/toy/{name}"] == pytest.approx(equal.mean())
+      accepted = name.replace("agreement", "acceptance")
+      overlap = np.minimum(tables[p], tables[q]).sum(-1)
+      assert values[f"eval/toy/{accepted}"] == pytest.approx(overlap.mean())
   pairs = comparisons.comparisons(["student", "judge"])
   assert pairs == [("student", "judge")]
 

@@ -355,7 +355,12 @@ def test_every_number_has_its_interval_and_contains_it():
   names = own + [f"teacher_{n}" for n in own]
   distances = ["forward_kl", "forward_kl_per_token"]
   distances += ["reverse_kl", "reverse_kl_per_token"]
-  distances += ["agreement_on_teacher_text", "agreement_on_own_text"]
+  distances += [
+    f"{share}_on_{writer}_text"
+    for writer in ("teacher", "own")
+    for share in ("agreement", "acceptance")
+  ]
+  distances.append("length_ratio")
   ends = ("", "_ci_low", "_ci_high")
   # The ends follow their value, the standard error of a distance follows them.
   expected = [name + end for name in names for end in ends]

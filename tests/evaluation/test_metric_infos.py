@@ -16,7 +16,11 @@ KLS = [
   for direction in ("forward", "reverse")
   for unit in ("", "_per_token")
 ]
-AGREEMENTS = ["agreement_on_teacher_text", "agreement_on_own_text"]
+SHARES = [
+  f"{share}_on_{writer}_text"
+  for writer in ("teacher", "own")
+  for share in ("agreement", "acceptance")
+]
 
 
 def test_names_and_fields_say_task_split_role_and_decoding(caches):
@@ -28,7 +32,8 @@ def test_names_and_fields_say_task_split_role_and_decoding(caches):
   alone = {f"eval/sums/{name}" for name in own}
   by_teacher = [f"teacher_{name}" for name in own]
   assert set(infos()) == alone
-  names = {f"eval/sums/{n}" for n in own + by_teacher + KLS + AGREEMENTS}
+  compared = [*KLS, *SHARES, "length_ratio"]
+  names = {f"eval/sums/{n}" for n in own + by_teacher + compared}
   assert set(infos("teacher")) == names
   without = infos("teacher", sequence_kl=False, score_teacher=False)
   assert set(without) == alone
@@ -63,9 +68,10 @@ def test_names_and_fields_say_task_split_role_and_decoding(caches):
   assert (agreement.unit, agreement.direction) == ("share of tokens", "max")
   assert (agreement.role, agreement.compared_with) == ("student", "teacher")
   only_forward = infos("teacher", distances=("forward_kl",))
-  assert set(AGREEMENTS[:1]) == {
-    name.rpartition("/")[2] for name in only_forward if "agreement" in name
+  assert set(SHARES[:2]) == {
+    name.rpartition("/")[2] for name in only_forward if "_on_" in name
   }
+  assert "eval/sums/length_ratio" not in only_forward
 
 
 def test_the_file_keeps_what_other_evaluations_wrote(caches, tmp_path):

@@ -14,6 +14,7 @@ from gkd.evaluation.sequence_distance import Distance
 from gkd.types import Batch
 from gkd.types import UserError
 from tests.evaluation.table_model import MODEL
+from tests.tiny import log_softmax
 
 REAL, T = 3, 3  # id 0 ends a sequence
 NUM_PREFIXES = sum(REAL**t for t in range(T))
@@ -207,25 +208,39 @@ def test_a_small_share_of_one_side_makes_a_kl_of_the_jsd(everything):
     )
 
 
-def test_agreement_is_the_share_of_tokens_where_both_prefer_the_same():
+def test_shares_of_agreeing_and_of_accepted_tokens():
   tables = [np.asarray(table, np.float64)[:, :REAL] for _, table in (P, Q)]
   equal = np.equal(*(table.argmax(axis=-1) for table in tables))
   weights = WEIGHTS.copy()
   weights[3] = 0.0  # a filler row
+  overlap = np.minimum(*(np.exp(log_softmax(x)) for x in tables)).sum(-1)
   found = []
   for sequence, row in zip(SEQUENCES, weights, strict=True):
     prefix = 0
     for token, weight in zip(sequence, row, strict=True):
-      found += [equal[prefix]] if weight else []
+      found += [(equal[prefix], overlap[prefix])] if weight else []
       prefix = next_prefix(prefix, token)
   batch = make_batch(SEQUENCES, jnp.asarray(weights))
   for writer, chunk_size in (("p", None), ("q", 2)):
     part = jax.device_get(of(batch, writer, chunk_size=chunk_size))
     halves = [jax.tree.map(lambda x, at=at: x[at], part) for at in HALVES]
-    measured = sequence_distance.agreement("agreement", halves)
-    assert measured.compute() == {"agreement": pytest.approx(np.mean(found))}
+    measured = sequence_distance.shares("own", halves)
+    agreeing, accepted = np.mean(found, axis=0)
+    assert measured.compute() == {
+      "agreement_on_own_text": pytest.approx(agreeing),
+      "acceptance_on_own_text": pytest.approx(accepted),
+    }
     assert len(measured.values) == len(SEQUENCES) - 1
-  assert 0 < np.mean(found) < 1
+  assert 0 < agreeing < 1
+
+
+def test_the_length_ratio_is_that_of_all_tokens_of_rows_with_text():
+  own, other = (
+    [sequence_distance.Estimates(np.array(lengths), {}, None, None, ())]
+    for lengths in ([4, 2, 0], [1, 2, 5])
+  )
+  measured = sequence_distance.length_ratio(own, other)
+  assert measured.compute() == {"length_ratio": 2.0}
 
 
 def test_the_token_sum_is_never_negative(everything):

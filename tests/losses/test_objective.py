@@ -329,6 +329,31 @@ def test_loss_is_split_by_source():
   np.testing.assert_allclose(total, loss, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["reverse", "chunked", "cross_entropy"])
+def test_metrics_come_by_thirds_of_a_sequence(name):
+  batch = make_batch((5, 3, 0, 1))
+  student, teacher = make_logits(batch)
+  _, measured = score(OBJECTIVES[name], batch, student, teacher)
+  q = np.exp(log_softmax(student[..., :REAL].astype(np.float64)))
+  entropy = -(q * np.log(q)).sum(-1)
+  thirds = {
+    "first_third": [(0, 0), (0, 1), (1, 0), (3, 0)],
+    "middle_third": [(0, 2), (0, 3), (1, 1)],
+    "last_third": [(0, 4), (1, 2)],
+  }
+  for third, places in thirds.items():
+    rows, columns = zip(*places, strict=True)
+    mean = measured[f"student_entropy/{third}"]
+    np.testing.assert_allclose(
+      mean.compute(), entropy[rows, columns].mean(), rtol=1e-5
+    )
+    assert measured[f"agreement/{third}"].count == len(places)
+  total = sum(measured[f"loss/{third}"].total for third in thirds)
+  sources = ("dataset", "student", "teacher")
+  by_source = sum(measured[f"loss/{source}"].total for source in sources)
+  np.testing.assert_allclose(total, by_source, rtol=1e-5)
+
+
 def test_a_source_without_rows_is_left_out_of_the_report():
   batch = make_batch()  # the teacher's row is empty
   student, teacher = make_logits(batch)
@@ -344,7 +369,8 @@ def test_cross_entropy_compares_with_a_teacher_only_when_there_is_one():
   alone = score(CrossEntropy(), batch, student, None)
   watched = score(CrossEntropy(), batch, student, teacher)
   assert alone[0] == watched[0]
-  assert watched[1].keys() - alone[1].keys() == KLS
+  added = watched[1].keys() - alone[1].keys()
+  assert {name.partition("/")[0] for name in added} == KLS
   assert {"token_accuracy", "student_entropy"} <= alone[1].keys()
   reference = score(OBJECTIVES["reverse"], batch, student, teacher)[1]
   for name in KLS:

@@ -94,6 +94,9 @@ def test_lambda_one_answers_every_batch_with_the_current_student(mixing):
   truncated = np.asarray(samples.truncated).mean()
   assert values["truncation_rate"] == pytest.approx(truncated)
   assert values["eos_rate"] == pytest.approx(1 - truncated)
+  texts = [t[:n] for t, n in zip(samples.tokens, lengths, strict=True)]
+  repeats = np.concatenate([text[1:] == text[:-1] for text in texts])
+  assert values["repetition_rate"] == pytest.approx(repeats.mean())
 
 
 @pytest.mark.parametrize("mixing", ["step", "example"])
