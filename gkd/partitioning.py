@@ -97,6 +97,7 @@ def partitioned(
     head=within(model.head),
     prefill=within(model.prefill),
     decode=within(model.decode),
+    gathered=within(model.gathered),
     rules=rules or model.rules,
   )
   return model if changed == model else changed

@@ -77,6 +77,10 @@ class Batch:
   positions: Pair | None = None
 
 
+def unchanged(params: Params) -> Params:
+  return params
+
+
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
   """A model as a record of pure functions; losses and samplers see only this.
@@ -100,8 +104,12 @@ class LanguageModel:
       the tokens just chosen and returns the logits of the next ones. What of
       the cache does not depend on the tokens is handed on as it is.
     axes: `axes(params) -> tree` of logical axis names, one `Axes` per array.
-    rules: how they are split over a mesh; None for those of
+    gathered: `gathered(params) -> params` for many calls of `head` or `decode`,
+      whose results are the same: of the type that layers compute in, and no
+      longer split over devices that have rows of their own.
+    rules: how parameters are split over a mesh; None for those of
       `logical_axes.DEFAULT`.
+    gathers_to_sample: whether a sampler calls `gathered` before its loop.
   """
 
   config: Any
@@ -113,7 +121,9 @@ class LanguageModel:
   prefill: Callable[..., tuple[Cache, Array]]
   decode: Callable[[Params, Cache, Array], tuple[Cache, Array]]
   axes: Callable[[Params], Any]
+  gathered: Callable[[Params], Params] = unchanged
   rules: Rules | None = None
+  gathers_to_sample: bool = True
 
   def hidden_of(
     self, params: Params, batch: Batch, *, dropout_key: Key | None = None

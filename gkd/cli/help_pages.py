@@ -108,9 +108,9 @@ writes:
   a table of the sampler and the update: bytes a chip, FLOPs, collectives, the
   least time; advice where it does not fit; --output FILE, the same in JSON
 knobs:
-  MODEL_PARALLELISM, FSDP_PARALLELISM, PARTITIONING, SCAN_LAYERS, REMAT,
-  CHUNK_SIZE, MICRO_BATCHES, DTYPE, TEACHER_DTYPE, and whatever else
-  gkd train --help lists; how to choose: docs/tpu.md
+  MODEL_PARALLELISM, FSDP_PARALLELISM, PARTITIONING, GATHER_TO_SAMPLE,
+  SCAN_LAYERS, REMAT, CHUNK_SIZE, MICRO_BATCHES, DTYPE, TEACHER_DTYPE, and
+  whatever else gkd train --help lists; how to choose: docs/tpu.md
 resume:
   nothing to resume
 {_CODES}

@@ -87,6 +87,8 @@ class Role:
     partitioning: how they are split over the mesh: a name of
       `logical_axes.PRESETS`, or pairs of a logical and a mesh axis.
     execution: how the layers are run.
+    gather_to_sample: whether devices that share the parameters gather them
+      once for all tokens of a batch, and not for each.
   """
 
   model: ModelSpec
@@ -94,6 +96,7 @@ class Role:
   dtype: Literal["float32", "bfloat16"] | None = None
   partitioning: str | Sequence[Any] = logical_axes.DEFAULT
   execution: Execution = PLAIN
+  gather_to_sample: bool = True
 
   def on_mesh(
     self, model: LanguageModel, name: str, mesh: jax.sharding.Mesh
@@ -103,7 +106,10 @@ class Role:
     rules = logical_axes.rules_of(self.partitioning, macro)
     if self.execution != PLAIN:
       model = registry.build(model.config, f"the {name}", self.execution)
-    return partitioning.partitioned(model, mesh, rules)
+    model = partitioning.partitioned(model, mesh, rules)
+    if self.gather_to_sample == model.gathers_to_sample:
+      return model
+    return dataclasses.replace(model, gathers_to_sample=self.gather_to_sample)
 
 
 def t5(

@@ -4,15 +4,19 @@ lm = flax_model.language_model(module, table(config), start_id=0, pad_id=0)
 """
 
 from collections.abc import Mapping
+import functools
 
 from flax import linen as nn
 import jax.numpy as jnp
 
 from gkd import trees
+from gkd.logical_axes import constrain
 from gkd.models.parameter_table import Parameter
 from gkd.types import Array
+from gkd.types import Axes
 from gkd.types import LanguageModel
 from gkd.types import Pair
+from gkd.types import Params
 
 
 def language_model(
@@ -54,10 +58,9 @@ def language_model(
   ):
     del positions  # Relative ones, which packing does not change.
     mask = _mask(inputs, input_mask, pad_id)
-    is_plain = dropout_key is None
-    rngs = None if is_plain else {"dropout": dropout_key}
+    rngs = {} if dropout_key is None else {"dropout": dropout_key}
     return call(
-      "hidden", params, inputs, targets, mask, segments, is_plain, rngs=rngs
+      "hidden", params, inputs, targets, mask, segments, not rngs, rngs=rngs
     )
 
   def prefill(params, inputs, max_length, *, input_mask=None):
@@ -74,6 +77,7 @@ def language_model(
     prefill=prefill,
     decode=lambda params, cache, tokens: call("decode", params, cache, tokens),
     axes=lambda params: trees.unflatten(axes),
+    gathered=functools.partial(_gathered, axes, module.config.dtype),
   )
 
 
@@ -81,6 +85,18 @@ def _everything(module: nn.Module, tokens: Array) -> Array:
   """Uses all parameters."""
   mask = jnp.ones(tokens.shape, bool)
   return module.head(module.hidden(tokens, tokens, mask, None, True))
+
+
+def _gathered(axes: Mapping[str, Axes], dtype: str, params: Params) -> Params:
+  def one(name, leaf):
+    # `layers.Dense` casts its own; that of the vocabulary is in float32.
+    is_cast = name.endswith(("kernel", "bias")) and "vocab" not in axes[name]
+    if is_cast and leaf.dtype == jnp.float32:
+      leaf = leaf.astype(dtype)
+    return constrain(leaf, *axes[name])
+
+  leaves = trees.flatten(params)
+  return trees.unflatten({n: one(n, leaf) for n, leaf in leaves.items()})
 
 
 def _mask(inputs: Array, input_mask: Array | None, pad_id: int | None) -> Array:

@@ -60,7 +60,7 @@ def advice(config: TrainConfig, program: Program, room: float) -> list[str]:
       " CHUNK_SIZE"
       if program.name == "update"
       else "temporaries of sampling: a smaller BATCH_SIZE a device, DTYPE"
-      "='bfloat16'",
+      "='bfloat16' or, with FSDP_PARALLELISM, GATHER_TO_SAMPLE=False",
     ),
   ]
   wants.sort(key=lambda want: -want[0])

@@ -74,6 +74,8 @@ def forbidden_ids(start_id: int, vocabulary: Vocabulary) -> tuple[int, ...]:
 @functools.partial(jax.jit, static_argnames=_STATIC)
 def _generate(strategy, params, prompts, key, *, model, num_best, **limits):
   """Compiled once for each model, strategy and shape."""
+  if model.gathers_to_sample:
+    params = model.gathered(params)
   samples = strategy.generate(
     model, params, *prompts, key=key, num_best=num_best or 1, **limits
   )

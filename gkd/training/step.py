@@ -257,15 +257,16 @@ def _loss(
 ) -> tuple[Array, dict[str, Mean]]:
   """Σ coefficient · value over the given rows, and their metrics."""
   student = train_step.student
+  # An objective may call a head for a few positions at a time.
   by_student = objectives.Scored(
     student.hidden_of(params, batch, dropout_key=dropout_key),
-    functools.partial(student.head, params),
+    functools.partial(student.head, student.gathered(params)),
   )
   by_frozen = {
     role: objectives.Scored(
       # No dropout key: a teacher is always in inference mode.
       jax.lax.stop_gradient(model.hidden_of(frozen_params[role], batch)),
-      functools.partial(model.head, frozen_params[role]),
+      functools.partial(model.head, model.gathered(frozen_params[role])),
     )
     for role, model in train_step.frozen.items()
   }

@@ -101,6 +101,32 @@ def test_each_layer_draws_a_dropout_mask_of_its_own(execution):
   assert set(np.unique(drawn)) == {0.0, 2.0, 4.0}
 
 
+@pytest.mark.parametrize(
+  "config",
+  [
+    EACH,
+    dataclasses.replace(LOCAL, qkv_bias=True),
+    tiny_t5gemma.config_of("untied"),
+  ],
+)
+def test_gathered_parameters_are_smaller_and_give_the_same_logits(config):
+  model = registry.build(dataclasses.replace(config, dtype="bfloat16"))
+  params = jax.tree.map(
+    lambda x: x + jnp.float32(1 / 3), model.init(jax.random.key(0))
+  )
+  gathered = model.gathered(params)
+  sizes = [
+    sum(x.nbytes for x in jax.tree.leaves(t)) for t in (gathered, params)
+  ]
+  assert sizes[0] < 0.8 * sizes[1]
+  # Else XLA may leave out the rounding of a cast.
+  exact = {"xla_allow_excess_precision": False}
+  logits = jax.jit(model.logits, compiler_options=exact)
+  tiny.assert_identical(
+    *(logits(given, INPUTS, TARGETS) for given in (gathered, params))
+  )
+
+
 def test_an_unknown_policy_is_refused():
   with pytest.raises(UserError, match="REMAT is 'half'; expected one of none"):
     Execution(remat="half")

@@ -72,6 +72,26 @@ def test_no_collective_carries_the_rows_of_the_whole_batch(
   assert [c for c in collectives if rows in c["shape"]] == []
 
 
+def gathers(plan, program):
+  found = plan["programs"][program]["collectives"]
+  return [c for c in found if c["kind"] == "all-gather"]
+
+
+@pytest.mark.parametrize("name", ["shared", "looped"])
+def test_a_sampler_gathers_the_parameters_once(planned, name):
+  moved = sum(c["count"] * c["size"] for c in gathers(planned[name], "sample"))
+  whole = planned["copies"]["programs"]["sample"]["bytes"]["student"]
+  assert 0.8 * whole < moved < 1.1 * whole
+
+
+@pytest.mark.parametrize("name", ["shared", "looped"])
+def test_heads_are_gathered_once_for_all_chunks(planned, name):
+  heads = [
+    c for c in gathers(planned[name], "update") if c["shape"].endswith(",18]")
+  ]
+  assert [c["count"] for c in heads] == [1, 1]  # of teacher and student
+
+
 def test_a_plan_counts_the_work_once(planned):
   flops = {
     program: {plan["programs"][program]["flops"] for plan in planned.values()}

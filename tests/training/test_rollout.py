@@ -350,6 +350,20 @@ def test_greedy_answers_of_a_split_model_equal_one_device():
   np.testing.assert_array_equal(batch.weights, single.weights)
 
 
+@pytest.mark.parametrize("gathers", [True, False])
+def test_draws_of_a_model_that_is_shared_equal_one_device(gathers):
+  lm = dataclasses.replace(tiny.STUDENT, gathers_to_sample=gathers)
+  student = Model(lm, tiny.parameters(tiny.STUDENT, 2))
+  mesh = partitioning.make_mesh(model=2, fsdp=2)
+  spread = partitioning.place_model(student, mesh)
+  spread = dataclasses.replace(spread, lm=partitioning.partitioned(lm, mesh))
+  plan, given = Rollout(1.0), _batch()
+  single, _ = roll_out(given, step=0, plan=plan, student=student)
+  given = jax.device_put(given, partitioning.batch_sharding(mesh))
+  batch, _ = roll_out(given, step=0, plan=plan, student=spread)
+  np.testing.assert_array_equal(batch.targets, single.targets)
+
+
 def test_a_failure_to_generate_is_an_error():
   broken = Model(MODEL, {"table": STUDENT["table"].at[0].set(jnp.nan)})
   with pytest.raises(FloatingPointError, match=r"step 10: .* the student's"):
