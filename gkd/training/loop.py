@@ -47,6 +47,7 @@ from gkd.training import run_description
 from gkd.training import sample_logging
 from gkd.training import starting_point
 from gkd.training import writers
+from gkd.training.adaptive_fraction import AdaptiveFraction
 from gkd.training.preemption import PreemptionHandler
 from gkd.training.recorder import Listener
 from gkd.training.recorder import Recorder
@@ -105,6 +106,7 @@ def train(
     guard = starting_point.guard(run, start, metadata)
     if starting_point.is_over(run, start, missing, guard):
       return state
+    fraction = AdaptiveFraction(run.rollout, run.fraction_metric, metadata)
     identity = run_description.write(run, description, resumed=bool(start))
     sharding = partitioning.batch_sharding(run.mesh)
     frozen = starting_point.frozen(run, first_start=not start)
@@ -123,10 +125,10 @@ def train(
       evaluated: dict[str, float] | None = {}
       if run.evaluates(done):
         with recorder.timer("evaluate"):
-          evaluated = stop.run_preemptible(
-            lambda: _evaluate(run, student(), frozen, done, stop)
-          )
+          job = functools.partial(_evaluate, run, student(), frozen, done, stop)
+          evaluated = stop.run_preemptible(job)
       if evaluated is not None:
+        fraction.observe(done, evaluated)
         evaluated |= guard.observe(done, evaluated, store.newest)
         report = periods.due(done, run.periods.report)
         end = guard.is_stopped or done == run.train_steps
@@ -140,7 +142,7 @@ def train(
         # Whoever resumes from here finds the lines of all steps so far.
         recorder.writers.sync()
         noted = recorder.metadata(pending_eval=evaluated is None)
-        noted |= identity | guard.notes() | {SKIPPED: skipped.count}
+        noted |= identity | guard.notes() | fraction.notes() | skipped.notes()
         with recorder.timer("checkpoint"):
           store.save(done, state, noted, temporary=not run.saves(done))
       return leaving
@@ -181,6 +183,7 @@ def train(
       step, done = done, done + 1
       with recorder.timer("data", step=step):
         read = functools.cache(functools.partial(run.loader.batch, step))
+        whole = functools.partial(read, range(run.loader.batch_size))
         batch = partitioning.place_rows(read, run.loader.batch_size, sharding)
       rolled = RolledOut(batch, {}, {})
       if run.rollout is not None:
@@ -189,13 +192,11 @@ def train(
             batch,
             step=step,
             seed=run.seed,
-            plan=guard.plan,
+            plan=fraction.applied(guard.plan),
             student=student(),
             teacher=teacher,
             vocabulary=vocabulary,
-            input_width=run.rollout.input_width(
-              functools.partial(read, range(run.loader.batch_size))
-            ),
+            input_width=run.rollout.input_width(whole),
           )
       with recorder.timer("update"):
         state, update = update_step(

@@ -42,6 +42,7 @@ from gkd.training.guard import Guard
 from gkd.training.optimizer import Optimizer
 from gkd.training.periods import Periods
 from gkd.training.rollout import Rollout
+from gkd.training.schedules import Adaptive
 from gkd.training.step import TrainStep
 from gkd.training.trackers import Tracker
 from gkd.types import Model
@@ -177,6 +178,7 @@ class Run:
     if self.preservation.best:
       self._check_best()
     self._check_guard()
+    self._check_fraction()
 
   @property
   def folder(self) -> Path:
@@ -226,8 +228,21 @@ class Run:
     """The distance to the teacher that the guard follows; "" for none."""
     if self.guard.mode == "off":
       return ""
-    distances = [x for x in self._distances if f"/{FOLLOWED}_per_token" in x]
-    return self.guard.metric or next(iter(distances), "")
+    return self.guard.metric or self._first_distance
+
+  @property
+  def fraction_metric(self) -> str:
+    """What an adaptive student fraction follows; "" without one."""
+    schedule = self.rollout and self.rollout.schedule
+    if not isinstance(schedule, Adaptive):
+      return ""
+    return schedule.metric or self._first_distance
+
+  @property
+  def _first_distance(self) -> str:
+    """The forward KL to the teacher per token; "" if it is not evaluated."""
+    distances = (x for x in self._distances if f"/{FOLLOWED}_per_token" in x)
+    return next(distances, "")
 
   @property
   def _distances(self) -> list[str]:
@@ -288,6 +303,23 @@ class Run:
       raise UserError(
         f"GUARD is {guard.mode!r} but {reason}; change that, or set GUARD to"
         " 'warn' or 'off'"
+      )
+
+  def _check_fraction(self) -> None:
+    """Refuses an adaptive student fraction that nothing would ever raise."""
+    if self.rollout is None or not isinstance(self.rollout.schedule, Adaptive):
+      return
+    falling = [n for n, x in self.metric_infos.items() if x.direction == "min"]
+    if self.fraction_metric not in falling:
+      raise UserError(
+        f"the metric of schedules.Adaptive is {self.fraction_metric!r}, which"
+        " no evaluation of this run reports with less as better; choose one of"
+        f" {', '.join(falling) or 'an evaluated run'}"
+      )
+    if sum(map(self.evaluates, range(self.train_steps))) < 2:
+      raise UserError(
+        "schedules.Adaptive has fewer than two evaluations to compare before"
+        " the last step; set EVAL_PERIOD below half of TRAIN_STEPS"
       )
 
   def _check_best(self) -> None:

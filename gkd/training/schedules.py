@@ -85,6 +85,51 @@ class Linear:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Adaptive:
+  """λ that rises when a validation loss stops falling (DistiLLM, 2402.03898).
+
+  At each evaluation that is not below the lowest one before by more than
+  `tolerance`. (The authors' code compares with the loss at the last rise, the
+  paper with the evaluation before.) `adaptive_fraction` follows it.
+
+  Attributes:
+    metric: what falls, such as 'eval/gsm8k/forward_kl_per_token'; "" for the
+      first such one.
+    start: λ before the first rise.
+    increment: of λ at each rise, up to 1.
+    tolerance: by how much an evaluation has to be lower, in its unit.
+  """
+
+  metric: str = ""
+  start: float = 0.0
+  increment: float = 0.1
+  tolerance: float = 0.0
+
+  def __post_init__(self):
+    check_fraction("start of the student fraction", self.start)
+    check_fraction("increment of the student fraction", self.increment)
+    check_number(
+      "tolerance of the student fraction",
+      self.tolerance,
+      lambda x: 0 <= x < float("inf"),
+      "a number from 0 up",
+    )
+
+  def __call__(self, step: int) -> float:
+    return float(self.start)
+
+  @property
+  def minimum(self) -> float:
+    return float(self.start)
+
+  maximum = 1.0
+
+  def describe(self) -> str:
+    metric = self.metric or "forward_kl_per_token"
+    return f"{self.start:g}, +{self.increment:g} when {metric} stops falling"
+
+
 def check_fraction(name: str, value: float) -> None:
   """Raises unless the value is a number in [0, 1]."""
   check_number(name, value, lambda x: 0 <= x <= 1, "a number from 0 to 1")

@@ -54,3 +54,7 @@ class SkippedUpdates:
       means = {name: mean for name, mean in means.items() if is_finite[name]}
     rate = {"skipped_rate": Mean(np.float32(is_skipped), np.float32(1))}
     return dict(means) | (rate if self._limit else {})
+
+  def notes(self) -> dict[str, int]:
+    """JSON for a checkpoint."""
+    return {NOTE: self.count}

@@ -20,6 +20,7 @@ from gkd.losses.objective import Distillation
 from gkd.losses.skew import SkewKL
 from gkd.losses.skew import SkewReverseKL
 from gkd.models import t5
+from gkd.training.schedules import Adaptive
 from gkd.types import LanguageModel
 from gkd.types import UserError
 from tests.cli.command_lines import train_config
@@ -187,7 +188,7 @@ def test_header_calls_the_script_of_real_tasks_with_an_action():
     ("gkd_mixed", 0.5, divergence.ReverseKL(), True),
     ("gkd_on_policy", 1.0, divergence.ReverseKL(), False),
     ("self_distillation", 1.0, divergence.GeneralizedJSD(0.9), False),
-    ("distillm", 0.5, SkewReverseKL(0.1), True),
+    ("distillm", Adaptive(), SkewReverseKL(0.1), True),
   ],
 )
 def test_methods_are_the_papers(method, fraction, chosen, needs_targets):
