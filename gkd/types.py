@@ -65,6 +65,8 @@ class Batch:
     segments: optional `Pair` of segment ids (1, 2, …; 0 = padding) of a packed
       batch.
     positions: optional `Pair` of positions within each segment.
+    advantages: optional [B] or [B, T] float32, what a policy gradient weighs
+      the log-probabilities of the targets by.
   """
 
   inputs: Array
@@ -75,6 +77,7 @@ class Batch:
   source: Array
   segments: Pair | None = None
   positions: Pair | None = None
+  advantages: Array | None = None
 
 
 def unchanged(params: Params) -> Params:

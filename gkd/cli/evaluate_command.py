@@ -62,6 +62,7 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
     mesh,
     evaluation=config.evaluation,
   )
+  resolved = setup.with_reward(resolved, config.reward)
   if seqio:
     splits = zip(config.evaluation.splits, resolved.caches, strict=True)
     evaluator = seqio_check.register(list(splits), folders)

@@ -326,7 +326,7 @@ example:
   gkd convert runs/gkd student --to=hf --license=apache-2.0
 """,
   "list": f"""\
-list tasks, models, methods or divergences
+list tasks, models, methods, divergences or rewards
 
 reads, writes:
   headers of the gin files in configs/, to the terminal; names are those that

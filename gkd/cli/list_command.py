@@ -1,4 +1,4 @@
-"""`gkd list`: tasks, methods, divergences, sizes and families of models."""
+"""`gkd list`: tasks, methods, divergences, rewards and models."""
 
 import sys
 

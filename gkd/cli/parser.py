@@ -190,7 +190,7 @@ _FLAGS = {
     _flag(
       "kind",
       "what to list",
-      choices=("tasks", "models", "methods", "divergences"),
+      choices=("tasks", "models", "methods", "divergences", "rewards"),
     ),
   ],
   "config": [*_TRAIN, _THROUGH_SEQIO],

@@ -35,7 +35,7 @@ log = logging.getLogger("gkd")
 
 # Which a `Run` takes as they are configured.
 _FIELDS_OF_RUN = (
-  *("objective", "rollout", "train_steps", "seed", "reduction"),
+  *("objective", "rollout", "scoring", "train_steps", "seed", "reduction"),
   *("micro_batches", "periods", "preservation", "skip_non_finite"),
   *("watchdog_seconds", "guard", "tracker"),
 )
@@ -91,6 +91,10 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     layers=config.layers,
     resumed=resumed,
   )
+  if config.scoring is not None:
+    resolved = setup.with_reward(resolved, config.scoring.reward)
+    opened = dataclasses.replace(config.scoring, reward=resolved.reward)
+    config = dataclasses.replace(config, scoring=opened)
   loader = Loader(
     resolved.mixture,
     batch_size=config.batch_size,
@@ -98,6 +102,7 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     seed=config.seed,
     subset=config.data.subset,
     needs_targets=config.rollout is None or config.rollout.needs_targets,
+    samples_per_prompt=config.samples_per_prompt,
   )
   optimizer, slots = warm_start.from_checkpoint(
     config.optimizer,

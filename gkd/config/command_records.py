@@ -30,10 +30,13 @@ from gkd.config.records import check_range
 from gkd.config.records import check_seed
 from gkd.config.records import idle_in_caches
 from gkd.losses.objective import Objective
+from gkd.losses.weighted_sum import WeightedSum
 from gkd.models import registry
 from gkd.models.kept_layers import EveryKth
 from gkd.models.kept_layers import KeepLayers
 from gkd.models.kept_layers import LayerChoice
+from gkd.rewards.reward import Reward
+from gkd.rewards.reward import RewardModel
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
 from gkd.sampling.strategies import Strategy
@@ -42,6 +45,7 @@ from gkd.training.optimizer import Optimizer
 from gkd.training.periods import Periods
 from gkd.training.rollout import Rollout
 from gkd.training.run import Run
+from gkd.training.scoring import Scoring
 from gkd.training.trackers import Tracker
 from gkd.types import UserError
 
@@ -76,6 +80,8 @@ class TrainConfig(_OnDevices):
       teacher's, take layers 0, k, 2k, …; (k of the encoder, k of the decoder),
       or None for all.
     keep_layers: of the same, take these layers; see `kept_layers.KeepLayers`.
+    scoring: the reward of the student's texts, that of evaluations as well.
+    samples_per_prompt: rows of a batch that have one prompt.
     evaluation: None never evaluates.
   """
 
@@ -87,9 +93,11 @@ class TrainConfig(_OnDevices):
   compared_with: Mapping[str, Role] = dataclasses.field(default_factory=dict)
   objective: Objective
   rollout: Rollout | None = None
+  scoring: Scoring | None = None
   optimizer: Optimizer
   data: DataConfig
   batch_size: int
+  samples_per_prompt: int = 1
   evaluation: EvalConfig | None = None
   train_steps: int
   seed: int = Run.seed
@@ -163,6 +171,7 @@ class TrainConfig(_OnDevices):
       yield from self.evaluation.idle(self.roles)
     distances = self.evaluation.distances if self.evaluation else ()
     yield from self.guard.idle(distances if self.teacher else None)
+    yield from self._idle_in_terms()
     if self.rollout is None:
       return
     schedule, source = self.rollout.schedule, self.rollout.off_policy_source
@@ -176,6 +185,18 @@ class TrainConfig(_OnDevices):
       why = "at a STUDENT_DATA_FRACTION of 0 or 1 all text has one source"
       yield ["STUDENT_DIVERGENCE", "STUDENT_WEIGHT"], why
 
+  def _idle_in_terms(self) -> Idle:
+    """Macros of rewards, and of what a sum of objectives is made of."""
+    objective = self.objective
+    terms = objective.active if isinstance(objective, WeightedSum) else []
+    if len(terms) < 2:
+      why = "the objective is not a sum of several terms"
+      yield ["GRADIENT_SHARE_PERIOD"], why
+    if not objective.needs_advantages:
+      yield ["REWARD_SCALE", "BASELINE"], "nothing is learned from a reward"
+    if not objective.roles:
+      yield ["ANCHOR_SHARE"], "the objective compares with no frozen model"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(_OnDevices):
@@ -186,6 +207,7 @@ class EvaluateConfig(_OnDevices):
   teacher: Role | None = None
   compared_with: Mapping[str, Role] = dataclasses.field(default_factory=dict)
   evaluation: EvalConfig
+  reward: Reward | RewardModel | None = None
   seed: int = Run.seed
 
   def __post_init__(self):

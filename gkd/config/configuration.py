@@ -45,6 +45,7 @@ _COMPONENTS = (
   "from gkd.losses import divergence",
   "from gkd.losses import objective",
   "from gkd.models import t5",
+  "from gkd.rewards import text",
   "from gkd.sampling import params",
   "from gkd.training import optimizer",
   "from gkd.training import rollout",

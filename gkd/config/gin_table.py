@@ -22,8 +22,9 @@ _CONSTANT = "gin.constant"
 _NOTHING = object()
 # How to give what is an object, for which there are files.
 FILES = {
+  "REWARD": "add --gin_file=rewards/exact_answer.gin, see gkd list rewards",
   "DIVERGENCE": "add --gin_file=divergences/reverse_kl.gin, see gkd list"
-  " divergences"
+  " divergences",
 }
 
 

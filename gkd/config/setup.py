@@ -32,6 +32,9 @@ from gkd.evaluation.evaluation import Evaluation
 from gkd.models import kept_layers
 from gkd.models import registry
 from gkd.models import vocabulary_check
+from gkd.rewards import reward as rewards
+from gkd.rewards.reward import Reward
+from gkd.rewards.reward import RewardModel
 from gkd.text import tokenizer_folder
 from gkd.text.vocabulary import Vocabulary
 from gkd.text.vocabulary import first_difference
@@ -56,6 +59,7 @@ class Resolved:
     caches: of the evaluated splits.
     evaluations: of each split and decoding strategy.
     mesh: devices.
+    reward: with its model, if it has one; None without one.
   """
 
   roles: Mapping[str, Role]
@@ -65,6 +69,7 @@ class Resolved:
   caches: Sequence[TokenCache]
   evaluations: Sequence[Evaluation]
   mesh: jax.sharding.Mesh
+  reward: Reward | None = None
 
   @explaining_memory(
     "raise FSDP_PARALLELISM or MODEL_PARALLELISM or, for a teacher, set"
@@ -97,6 +102,17 @@ class Resolved:
       path=self.roles[role].checkpoint,
       content_sha256=self.checkpoints[role].content_sha256,
     )
+
+
+def with_reward(
+  resolved: Resolved, reward: Reward | RewardModel | None
+) -> Resolved:
+  """With a reward, whose model is read now, that judges evaluations too."""
+  if reward is None:
+    return resolved
+  opened = rewards.opened(reward, resolved.mesh)
+  judged = [dataclasses.replace(x, reward=opened) for x in resolved.evaluations]
+  return dataclasses.replace(resolved, reward=opened, evaluations=judged)
 
 
 def resolve(

@@ -7,8 +7,11 @@ that is drawn anew for each epoch p div N, see `shuffle`. A resumed run sees the
 data it would have seen, and any number of processes sees the same batches.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,12 +29,22 @@ from gkd.types import UserError
 _ALL = Subset()
 
 
+class Example(NamedTuple):
+  """The texts of a row, and what its task makes of a completion."""
+
+  prompt: str
+  reference: Any  # postprocessed target; None without one
+  postprocess: Callable[[str], Any]
+
+
 class Loader:
   """Global batches of one cache, or of a mixture of several.
 
   Attributes:
     mixture: where the rows come from. A row's id counts through its caches.
     batch_size: B, over all processes.
+    samples_per_prompt: n: a batch has B/n prompts, each in n rows, one after
+      the other, whose samples differ (`keys.per_row`).
     lengths: {"inputs": I, "targets": T}, the widths of a batch.
     seed: of the order.
     num_rows: rows in use, of all components.
@@ -46,6 +59,7 @@ class Loader:
     seed: int,
     subset: Subset = _ALL,
     needs_targets: bool = False,
+    samples_per_prompt: int = 1,
   ):
     """Checks the data against batch size, lengths and seed.
 
@@ -55,6 +69,12 @@ class Loader:
     """
     if batch_size < 1:
       raise UserError(f"BATCH_SIZE is {batch_size}; give 1 or more")
+    if samples_per_prompt < 1 or batch_size % samples_per_prompt:
+      raise UserError(
+        f"SAMPLES_PER_PROMPT is {samples_per_prompt}, which does not divide"
+        f" BATCH_SIZE {batch_size}, the number of samples of a step; give one"
+        " that does"
+      )
     if seed < 0:
       raise UserError(f"RANDOM_SEED is {seed}; give 0 or more")
     self.mixture = data if isinstance(data, Mixture) else Mixture([(data, 1)])
@@ -67,6 +87,7 @@ class Loader:
     for cache in caches:
       _check_cache(cache, lengths)
     self.batch_size = batch_size
+    self.samples_per_prompt = samples_per_prompt
     self.lengths = dict(lengths)
     self.seed = seed
     self.subset = subset
@@ -114,11 +135,20 @@ class Loader:
     `places` selects rows of the batch, for a process that holds a part of it;
     the parts one after the other are the whole.
     """
-    first = step * self.batch_size
     places = range(self.batch_size) if places is None else places
-    ids = [self.row(first + place) for place in places]
+    ids = self._ids(step, places)
     batch = collate(self._tokens(ids), ids, self.lengths)
     return batch.replace(source=self._sources[self._owners(ids)])
+
+  def examples(self, step: int) -> list[Example]:
+    """The texts of the whole batch of a step, in the order of its rows."""
+    found = []
+    ids = self._ids(step, range(self.batch_size))
+    for row, owner in zip(ids, self._owners(ids), strict=True):
+      cache = self.mixture.caches[owner]
+      (read,) = cache.read([row - self._firsts[owner]])
+      found.append(Example(read.prompt, read.reference, cache.postprocess))
+    return found
 
   def row(self, n: int) -> int:
     """Id of the n-th row of a run."""
@@ -131,6 +161,11 @@ class Loader:
     stream = (self.seed, shuffle.EPOCH, epoch, *number)
     place = shuffle.permute(place, len(rows), stream)
     return int(self._firsts[component]) + rows[place]
+
+  def _ids(self, step: int, places: Sequence[int]) -> list[int]:
+    """Row ids of places of a batch."""
+    first, n = step * self.batch_size, self.samples_per_prompt
+    return [self.row((first + place) // n) for place in places]
 
   def _owners(self, ids: Sequence[int]) -> np.ndarray:
     """Which cache holds the row of each id."""

@@ -67,14 +67,14 @@ def evaluate(
 
   Returns:
     `eval/<task>/<metric>`: the task's metrics, `majority_<metric>` where
-    several answers can be voted on, `length` in tokens, `truncation_rate`; with
-    a teacher the same of its answers as `teacher_<metric>`, and the distances
-    `forward_kl` and `reverse_kl`, summed over a sequence, and the same
-    `…_per_token`, and `agreement_on_teacher_text` and `…_on_own_text`, the
-    share of tokens at which both prefer the same one, `acceptance_on_…`, the
-    share that speculative decoding takes, and `length_ratio`; to another as
-    `forward_kl_to_<role>`, also the teacher's own,
-    `teacher_forward_kl_to_<role>`. Each comes with the ends of its 95 %
+    several answers can be voted on, `length` in tokens, `truncation_rate`, the
+    `reward` where there is one; with a teacher the same of its answers as
+    `teacher_<metric>`, and the distances `forward_kl` and `reverse_kl`, summed
+    over a sequence, and `…_per_token`, `agreement_on_teacher_text` and
+    `…_on_own_text`, the share of tokens at which both prefer the same one,
+    `acceptance_on_…`, the share that speculative decoding takes, and
+    `length_ratio`; to another as `forward_kl_to_<role>`, also the teacher's
+    own, `teacher_forward_kl_to_<role>`. Each comes with the ends of its 95 %
     interval, `<metric>_ci_low` and `…_ci_high`, a comparison with a model with
     its standard error, `…_se`.
 
@@ -167,7 +167,9 @@ def _teacher_scores(job: Job) -> dict[str, Score]:
 
 
 def _scores(job: Job, answers: Answers) -> dict[str, Score]:
-  return job.with_intervals(scores.measures(answers, job.evaluation.cache))
+  evaluation = job.evaluation
+  measures = scores.measures(answers, evaluation.cache, evaluation.reward)
+  return job.with_intervals(measures)
 
 
 _score_batch = jax.jit(score_batch, static_argnums=0)

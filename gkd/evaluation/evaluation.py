@@ -8,6 +8,7 @@ from typing import Any
 
 from gkd.evaluation import predictions
 from gkd.evaluation.bootstrap import RESAMPLES
+from gkd.rewards.reward import Reward
 from gkd.sampling.strategies import Strategy
 from gkd.structured_settings import setting
 from gkd.types import Model
@@ -61,6 +62,7 @@ class Evaluation:
     distances: names of those that are measured, see `sequence_distance`.
     chunk_size: positions whose logits exist at once when they are measured,
       None for all; set it where [B, T, V] of two models is too much.
+    reward: judges the answers too; see `rewards.reward`.
     bootstrap: resamples for the confidence intervals; 0 for none.
     frozen_cache: results of frozen models; each evaluation has its own.
   """
@@ -82,6 +84,7 @@ class Evaluation:
   )
   chunk_size: int | None = None
   bootstrap: int = RESAMPLES
+  reward: Reward | None = setting("REWARD", default=None)
   # Not an argument of __init__: `dataclasses.replace` would hand results for
   # other rows and lengths on to the new evaluation.
   frozen_cache: FrozenCache = dataclasses.field(

@@ -69,7 +69,12 @@ def _infos(
     "decoding": strategy.settings() | {"num_samples": num_samples},
   }
   infos = {}
-  metrics = scores.describe(evaluation.cache, num_samples, evaluation.num_rows)
+  metrics = scores.describe(
+    evaluation.cache,
+    num_samples,
+    evaluation.num_rows,
+    has_reward=evaluation.reward is not None,
+  )
   answering = {"student": ""}
   if "teacher" in roles and evaluation.score_teacher:
     answering["teacher"] = "teacher_"

@@ -26,6 +26,8 @@ from gkd.evaluation.bootstrap import Measure
 from gkd.evaluation.predictions import Cache
 from gkd.evaluation.predictions import Record
 from gkd.progress import Progress
+from gkd.rewards import reward as rewards
+from gkd.rewards.reward import Reward
 from gkd.text.statistics import Statistics
 from gkd.text.statistics import means
 
@@ -40,7 +42,9 @@ MetricFn = Callable[[list, list], Mapping[str, float]]
 
 
 def measures(
-  answers: Sequence[Sequence[Record]], cache: Cache
+  answers: Sequence[Sequence[Record]],
+  cache: Cache,
+  reward: Reward | None = None,
 ) -> list[Measure]:
   """The task's own metrics, `length` in tokens and `truncation_rate`.
 
@@ -52,6 +56,7 @@ def measures(
       values are means over these times. Where a metric `takes_scores`, records
       have the "score" of the target.
     cache: metric functions; they see the rows that have a target.
+    reward: judges all answers, if there is one; its mean is `reward`.
 
   Raises:
     UserError: two functions give a metric of the same name.
@@ -82,8 +87,18 @@ def measures(
     for draw in answers
   ]
   result = [*task_measures, summed(sizes)]
+  if reward is not None:
+    judged = [means({"reward": _rewards(reward, draw)}) for draw in answers]
+    result.append(summed(judged))
   _refuse_repeated(name for measure in result for name in measure.values)
   return result
+
+
+def _rewards(reward: Reward, records: Sequence[Record]) -> np.ndarray:
+  """[N], of the answers of one draw."""
+  answer = "prediction" if rewards.compares_answers(reward) else "text"
+  columns = ([r[name] for r in records] for name in ("prompt", answer))
+  return rewards.compute(reward, *columns, [r["reference"] for r in records])
 
 
 def takes_scores(function: MetricFn) -> bool:
@@ -107,7 +122,7 @@ def _refuse_repeated(names: Iterable[str]) -> None:
 
 
 def describe(
-  cache: Cache, num_samples: int, num_rows: int
+  cache: Cache, num_samples: int, num_rows: int, *, has_reward: bool = False
 ) -> dict[str, dict[str, str]]:
   """{name: unit, direction and signature} of the metrics of `measures`.
 
@@ -149,6 +164,8 @@ def describe(
       described += [(n, fields) for measure in of_empty for n in measure.values]
   described.append(("length", {"unit": "tokens", "direction": ""}))
   described.append(("truncation_rate", {"unit": "", "direction": "min"}))
+  if has_reward:
+    described.append(("reward", {"unit": "", "direction": "max"}))
   _refuse_repeated(name for name, _ in described)
   return dict(described)
 

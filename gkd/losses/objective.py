@@ -55,6 +55,16 @@ class Objective(Protocol):
   """
 
   @property
+  def needs_samples(self) -> bool:
+    """Whether it only learns from text that the student drew."""
+    return False
+
+  @property
+  def needs_advantages(self) -> bool:
+    """Whether it reads `Batch.advantages`, and so needs a reward."""
+    return False
+
+  @property
   def roles(self) -> tuple[str, ...]:
     """The frozen models that the student is compared with, by role."""
     return ()

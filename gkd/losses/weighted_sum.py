@@ -56,7 +56,7 @@ class WeightedSum(Objective):
   def __post_init__(self):
     object.__setattr__(self, "terms", tuple(self.terms))  # a list from a config
     names = [term.name for term in self.terms]
-    if len(set(names)) < len(names) or not self._active:
+    if len(set(names)) < len(names) or not self.active:
       raise UserError(
         f"the terms of the objective are {names} with weights"
         f" {[term.weight for term in self.terms]}; expected different names and"
@@ -64,12 +64,21 @@ class WeightedSum(Objective):
       )
 
   @property
-  def _active(self) -> list[Term]:
+  def active(self) -> list[Term]:
+    """The terms that are computed."""
     return [term for term in self.terms if term.weight]
 
   @property
+  def needs_samples(self) -> bool:
+    return any(term.objective.needs_samples for term in self.active)
+
+  @property
+  def needs_advantages(self) -> bool:
+    return any(term.objective.needs_advantages for term in self.active)
+
+  @property
   def roles(self) -> tuple[str, ...]:
-    roles = [role for term in self._active for role in term.objective.roles]
+    roles = [role for term in self.active for role in term.objective.roles]
     return tuple(dict.fromkeys(roles))
 
   def coefficients(
@@ -77,13 +86,12 @@ class WeightedSum(Objective):
   ) -> dict[str, Any]:
     return {
       term.name: term.objective.coefficients(batch, reduction)
-      for term in self._active
+      for term in self.active
     }
 
   def describe(self) -> str:
     return " + ".join(
-      f"{term.weight:g} · ({term.objective.describe()})"
-      for term in self._active
+      f"{term.weight:g} · ({term.objective.describe()})" for term in self.active
     )
 
   def __call__(
@@ -96,7 +104,7 @@ class WeightedSum(Objective):
   ) -> Sums:
     """As `Distillation`, with the coefficients of each term by its name."""
     total, metrics = 0.0, {}
-    for number, term in enumerate(self._active):
+    for number, term in enumerate(self.active):
       loss, found = term.objective(
         student, frozen, batch, coefficients[term.name], vocabulary_size
       )

@@ -113,6 +113,10 @@ def compiled(
   frozen = {role: roles[role] for role in config.objective.roles}
   partitioning.check_division(config.batch_size, config.micro_batches, mesh)
   batch = _batch(config.batch_size, config.data.lengths, mesh)
+  if config.objective.needs_advantages:
+    layout = partitioning.batch_sharding(mesh)
+    array = _array((config.batch_size,), jnp.float32, layout)
+    batch = batch.replace(advantages=array)
   state = states.abstract_state(student, config.optimizer, mesh)
   scored = {
     role: _placed(model, mesh, config.roles[role].dtype)

@@ -2,12 +2,14 @@
 
   batch   = loader.batch(step)                 a pure function of (seed, step)
   batch   = roll_out(batch)                    λ coin; student or teacher writes
+  batch   = score(batch)                       advantages, where a reward asks
   state   = update_step(state, batch)          score, loss, optimizer
   evaluate, report, save                       at their own periods
 
 Step n is launched before the metrics of step n − 1 are read, so the device
 never waits for the host; a failure is found one step late. Where something is
-due (a report, an evaluation, a checkpoint, a dump) the step is waited for.
+due (a report, an evaluation, a checkpoint, a dump) the step is waited for, and
+the rollout of every step where it is rewarded on the host.
 
 Everything that the loop needs is in a `Run`, built at the edge (the command,
 a notebook, a test). The loop looks nothing up and never runs TensorFlow.
@@ -18,6 +20,7 @@ Several processes run the same loop on one mesh, see `processes`. Each reads its
 rows of a batch; all decide the same, as they see the same metrics.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -48,19 +51,24 @@ from gkd.training import sample_logging
 from gkd.training import starting_point
 from gkd.training import writers
 from gkd.training.adaptive_fraction import AdaptiveFraction
+from gkd.training.gradient_shares import gradient_shares
 from gkd.training.preemption import PreemptionHandler
 from gkd.training.recorder import Listener
 from gkd.training.recorder import Recorder
 from gkd.training.rollout import RolledOut
+from gkd.training.rollout import Rollout
 from gkd.training.rollout import raise_failure
 from gkd.training.rollout import roll_out
 from gkd.training.run import LOCK_FILE
 from gkd.training.run import Run
+from gkd.training.scoring import score
 from gkd.training.skipped_updates import NOTE as SKIPPED
 from gkd.training.skipped_updates import SkippedUpdates
 from gkd.training.state import TrainState
 from gkd.training.step import update_step
+from gkd.training.telemetry import PhaseTimer
 from gkd.training.trackers import tracking
+from gkd.types import Batch
 from gkd.types import Model
 
 log = logging.getLogger("gkd")
@@ -187,31 +195,26 @@ def train(
         batch = partitioning.place_rows(read, run.loader.batch_size, sharding)
       rolled = RolledOut(batch, {}, {})
       if run.rollout is not None:
-        with recorder.timer("sample"):
-          rolled = roll_out(
-            batch,
-            step=step,
-            seed=run.seed,
-            plan=fraction.applied(guard.plan),
-            student=student(),
-            teacher=teacher,
-            vocabulary=vocabulary,
-            input_width=run.rollout.input_width(whole),
-          )
+        plan = fraction.applied(guard.plan)
+        roles = (student(), teacher)
+        rolled = _write(run, batch, whole, step, plan, *roles, recorder.timer)
       with recorder.timer("update"):
-        state, update = update_step(
-          train_step, state, scoring, rolled.batch, np.int32(run.seed)
-        )
+        shares, scored = {}, (scoring, rolled.batch, np.int32(run.seed))
+        if periods.due(done, run.periods.gradient_share):
+          shares = gradient_shares(train_step, state, *scored)
+        state, update = update_step(train_step, state, *scored)
       if before is not None:
         collect(before)
       stop.vote()
-      before = _Launched(step, rolled, update)
+      before = _Launched(step, rolled, update | shares)
       # Otherwise the next step is launched before this one is waited for.
       if run.is_due(done) or stop.requested:
         collect(before)
         before = None
         if periods.due(done, run.periods.sample):
-          texts = sample_logging.describe(rolled.batch, vocabulary, teacher)
+          texts = sample_logging.describe(
+            rolled.batch, vocabulary, teacher, rolled.rewards
+          )
           recorder.samples(done, texts)
         leaving = finish_step(done)
   stop.check(f"after step {done} of {run.train_steps}")
@@ -262,6 +265,43 @@ def _naming_checkpoint(store: Store) -> Iterator[None]:
       left = f"INITIAL_CHECKPOINT_PATH={store.folder(step)} goes on from there"
     message = f"{error}. A run with other settings needs another MODEL_DIR;"
     raise FloatingPointError(f"{message} {left}") from error
+
+
+def _write(
+  run: Run,
+  batch: Batch,
+  whole: Callable[[], Batch],
+  step: int,
+  plan: Rollout,
+  student: Model,
+  teacher: Model | None,
+  timer: PhaseTimer,
+) -> RolledOut:
+  """The batch with the targets of its step and, if asked for, advantages."""
+  vocabulary = run.loader.vocabulary
+  with timer("sample"):
+    rolled = roll_out(
+      batch,
+      step=step,
+      seed=run.seed,
+      plan=plan,
+      student=student,
+      teacher=teacher,
+      vocabulary=vocabulary,
+      input_width=plan.input_width(whole),
+    )
+  if not run.objective.needs_advantages:
+    return rolled
+  with timer("data"):
+    examples = run.loader.examples(step)
+  return score(
+    rolled,
+    examples,
+    plan=run.scoring,
+    samples_per_prompt=run.loader.samples_per_prompt,
+    vocabulary=vocabulary,
+    timer=timer,
+  )
 
 
 def _evaluate(

@@ -21,6 +21,8 @@ class Periods:
     eval_first: also evaluate before the first step.
     checkpoint: steps between checkpoints; 0 for the last step alone.
     sample: steps between dumps of the batch as trained; 0 for none.
+    gradient_share: steps between measurements of the terms of a sum, which
+      cost as much as a step, see `gradient_shares`; 0 for none.
   """
 
   report: int = setting("REPORT_PERIOD", default=50)
@@ -29,6 +31,7 @@ class Periods:
   eval_first: bool = setting("EVAL_FIRST", default=False)
   checkpoint: int = setting("CHECKPOINT_PERIOD", default=1000)
   sample: int = setting("SAMPLE_PERIOD", default=0)
+  gradient_share: int = setting("GRADIENT_SHARE_PERIOD", default=0)
 
   def __post_init__(self):
     for field in dataclasses.fields(self):

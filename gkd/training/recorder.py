@@ -162,7 +162,7 @@ class Recorder:
     values |= times
     busy = sum(
       times.get(f"time/{phase}_seconds", 0.0)
-      for phase in ("data", "sample", "update")
+      for phase in ("data", "sample", "reward", "update")
     )
     values["time/tokens_per_second"] = tokens / busy if busy else float("nan")
     values["compile/count"] = float(self._compiles.count)

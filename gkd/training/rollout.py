@@ -156,6 +156,7 @@ class RolledOut(NamedTuple):
   # front of what the teacher wrote.
   metrics: dict[str, Mean]
   checks: dict[str, Array]  # for `raise_failure`
+  rewards: np.ndarray | None = None  # [B], NaN for rows without one
 
 
 def roll_out(

@@ -37,12 +37,14 @@ from gkd.metric_fields import MetricInfo
 from gkd.models import vocabulary_check
 from gkd.structured_settings import setting
 from gkd.training import periods
+from gkd.training import scoring
 from gkd.training.guard import FOLLOWED
 from gkd.training.guard import Guard
 from gkd.training.optimizer import Optimizer
 from gkd.training.periods import Periods
 from gkd.training.rollout import Rollout
 from gkd.training.schedules import Adaptive
+from gkd.training.scoring import Scoring
 from gkd.training.step import TrainStep
 from gkd.training.trackers import Tracker
 from gkd.types import Model
@@ -70,6 +72,8 @@ class Run:
       never without.
     objective: what is minimised.
     rollout: who writes the targets of each step; None for fixed data alone.
+    scoring: the reward of what the student writes, where the objective needs
+      one; evaluations have their own.
     optimizer: update rule and schedule.
     loader: `batch(step)`.
     evaluations: what is evaluated, when `periods` say so and at the end.
@@ -98,6 +102,7 @@ class Run:
   )
   objective: Objective = setting("OBJECTIVE")
   rollout: Rollout | None = setting("ROLLOUT", default=None)
+  scoring: Scoring | None = setting("SCORING", default=None)
   optimizer: Optimizer = setting("OPTIMIZER")
   loader: Loader = dataclasses.field(compare=False)
   evaluations: Sequence[Evaluation] = setting(
@@ -144,7 +149,9 @@ class Run:
       )
     for role, model in self.roles.items():
       vocabulary_check.check(role, model.lm, self.loader.vocabulary)
-    for name in ("objective", "rollout", "optimizer"):
+    samples = self.loader.samples_per_prompt
+    scoring.check(self.scoring, self.objective, self.rollout, samples)
+    for name in ("objective", "rollout", "optimizer", "scoring"):
       structured_settings.require_comparable(getattr(self, name), name.upper())
     if self.optimizer.restore != (self.student_slots is not None):
       raise UserError(
@@ -353,6 +360,8 @@ class Run:
     )
     first = self.optimizer.schedule.begins_at
     last = first + self.train_steps
+    if self.objective.needs_advantages:
+      lines.append(f"reward:    {self.scoring.describe()}")
     if self.followed_metric:
       followed = f"{self.guard.describe()}, of {self.followed_metric}"
       lines.append(f"guard:     {followed}")

@@ -43,6 +43,7 @@ class DataSettings:
   lengths: Mapping[str, int] = setting("TASK_FEATURE_LENGTHS")
   seed: int = setting("RANDOM_SEED of the data")
   subset: Subset = setting("SUBSET")
+  samples_per_prompt: int = setting("SAMPLES_PER_PROMPT", default=1)
 
   @classmethod
   def of(cls, loader: Loader) -> "DataSettings":
@@ -53,7 +54,12 @@ class DataSettings:
       for cache, rate in zip(mixture.caches, mixture.rates, strict=True)
     }
     return cls(
-      tasks, loader.batch_size, loader.lengths, loader.seed, loader.subset
+      tasks,
+      loader.batch_size,
+      loader.lengths,
+      loader.seed,
+      loader.subset,
+      loader.samples_per_prompt,
     )
 
 

@@ -130,7 +130,10 @@ def log_answers(
 
 
 def describe(
-  batch: Batch, vocabulary: Vocabulary, teacher: Model | None = None
+  batch: Batch,
+  vocabulary: Vocabulary,
+  teacher: Model | None = None,
+  rewards: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
   """One record per row of a batch as trained.
 
@@ -138,6 +141,7 @@ def describe(
     Dicts with `row`, `source`, `prompt`, `text`, `tokens` (length) and, with a
     teacher, `teacher_log_prob` (nats, summed over the sequence). The first
     rows have `token_log_probs` as well: pairs of a token's text and its nats.
+    Rows that are rewarded, as `rewards` [B] are no NaN, have their `reward`.
   """
   scores = None
   if teacher is not None:
@@ -155,6 +159,8 @@ def describe(
       "text": vocabulary.decode(text.tolist()),
       "tokens": int(batch.weights[index].sum()),
     }
+    if rewards is not None and np.isfinite(rewards[index]):
+      record["reward"] = float(rewards[index])
     if scores is not None:
       record["teacher_log_prob"] = float(scores[index])
       if index < _NUM_ROWS_BY_TOKEN:

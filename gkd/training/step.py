@@ -157,13 +157,13 @@ def _update(
   """The compiled step; see `update_step`."""
   dropout_key = keys.stream(seed, state.step, keys.Role.DROPOUT)
   coefficients = train_step.objective.coefficients(batch, train_step.reduction)
-  gradients, loss, parts = _gradients(
+  gradient, loss, parts = gradients(
     train_step, state.params, frozen_params, batch, coefficients, dropout_key
   )
   updates, opt_state = train_step.optimizer.transformation().update(
-    gradients, state.opt_state, state.params
+    gradient, state.opt_state, state.params
   )
-  norm = trees.global_norm(gradients)
+  norm = trees.global_norm(gradient)
   finite = jnp.isfinite(loss) & jnp.isfinite(norm)
   params = optax.apply_updates(state.params, updates)
   params, opt_state = jax.tree.map(
@@ -207,7 +207,7 @@ def _constrain(state: TrainState, train_step: TrainStep) -> TrainState:
   return jax.lax.with_sharding_constraint(state, states.shardings(like))
 
 
-def _gradients(
+def gradients(
   train_step: TrainStep,
   params: Params,
   frozen_params: Mapping[str, Params],
@@ -219,10 +219,10 @@ def _gradients(
   differentiate = jax.value_and_grad(_loss, argnums=1, has_aux=True)
 
   def score(part: Batch, part_coefficients: Any, key: Key):
-    (loss, parts), gradients = differentiate(
+    (loss, parts), gradient = differentiate(
       train_step, params, frozen_params, part, part_coefficients, key
     )
-    return gradients, loss, parts
+    return gradient, loss, parts
 
   if train_step.micro_batches == 1:
     return score(batch, coefficients, dropout_key)

@@ -26,7 +26,8 @@ from tests.cli.command_lines import error_of
     (["list", "modles"], "did you mean models?"),
     (
       ["list"],
-      "one of tasks, models, methods, divergences; see gkd list --help",
+      "one of tasks, models, methods, divergences, rewards; see gkd list"
+      " --help",
     ),
     (["train", "--gin_fiel=x"], "mean --gin_file? see gkd train --help"),
     (["train", "--batch_size=8"], "NAME=VALUE, see gkd train --help"),
@@ -81,7 +82,9 @@ def test_paths_are_what_a_shell_completes():
   assert paths == {"source", "destination", "tokenizer"}
 
 
-@pytest.mark.parametrize("kind", ["tasks", "methods", "divergences", "models"])
+@pytest.mark.parametrize(
+  "kind", ["tasks", "methods", "divergences", "rewards", "models"]
+)
 def test_lists_are_complete(kind, capsys):
   assert command.main(["list", kind]) == 0
   lines = capsys.readouterr().out.splitlines()

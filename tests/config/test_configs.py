@@ -15,12 +15,15 @@ from gkd.config.command_records import TrainConfig
 from gkd.config.records import DataConfig
 from gkd.experiments.grid import jobs
 from gkd.losses import divergence
+from gkd.losses import policy
 from gkd.losses.objective import CrossEntropy
 from gkd.losses.objective import Distillation
 from gkd.losses.skew import SkewKL
 from gkd.losses.skew import SkewReverseKL
 from gkd.models import t5
+from gkd.rewards.text import ExactAnswer
 from gkd.training.schedules import Adaptive
+from gkd.training.scoring import Scoring
 from gkd.types import LanguageModel
 from gkd.types import UserError
 from tests.cli.command_lines import train_config
@@ -42,6 +45,7 @@ TINY_TASK = "test/tiny.gin"
 ON_POLICY = "methods/gkd_on_policy.gin"
 REVERSE = "divergences/reverse_kl.gin"
 DISTILL = ["runs/distill.gin", TINY_TASK]
+REWARDED = ["ALPHA=0.5", "REWARD=@text.ExactAnswer()"]
 DISTILL_PATHS = ["MODEL_DIR=run", "TEACHER_CHECKPOINT_PATH=teacher"]
 KINDS = {
   "runs/sft.gin": TrainConfig,
@@ -75,6 +79,14 @@ RECIPES = {
   ),
   "runs/sample.gin": ([], [TINY_TASK], TINY, SampleConfig),
   "methods/sft.gin": (["runs/train.gin", TINY_TASK], [], SFT, TrainConfig),
+  **{
+    f"methods/{name}.gin": ([*DISTILL, REVERSE], [], own, TrainConfig)
+    for name, own in (
+      ("rl_gkd", SFT + TEACHER + REWARDED),
+      ("rlef", SFT + TEACHER + REWARDED),
+      ("reinforce", SFT + REWARDED[1:]),
+    )
+  },
 }
 
 
@@ -85,6 +97,9 @@ def recipe(file):
   kind = file.partition("/")[0]
   if kind == "methods":
     return ([*DISTILL, REVERSE], [], SFT + TEACHER, TrainConfig)
+  if kind == "rewards":
+    files = [*DISTILL, REVERSE, "methods/rl_gkd.gin"]
+    return (files, [], SFT + TEACHER + REWARDED[:1], TrainConfig)
   if kind == "divergences":
     return ([*DISTILL, ON_POLICY], [], SFT + TEACHER, TrainConfig)
   if kind in ("experiments", "test"):
@@ -216,6 +231,25 @@ def test_distillm_2_has_a_divergence_for_each_half_of_a_batch():
 
 def _idle(config):
   return [(name, why) for names, why in config.idle() for name in names]
+
+
+def test_eq_5_rewards_the_students_text_beside_its_teacher_or_anchor():
+  own = Distillation(divergence.ReverseKL())
+  built = build("methods/rl_gkd.gin")
+  assert built.objective == policy.rewarded(0.5, own)
+  assert built.scoring == Scoring(reward=ExactAnswer())
+  assert built.rollout.student_fraction == 1.0
+  assert built.samples_per_prompt == 4
+  built = build("methods/rlef.gin")
+  assert built.objective == policy.rewarded(0.5, own, anchor_share=1.0)
+  assert built.compared_with["anchor"].checkpoint == built.student.checkpoint
+  built = build("methods/reinforce.gin")
+  assert built.objective == policy.Policy()
+  assert built.teacher is None
+  ends = {"0": {"ANCHOR_SHARE"}, "1": {"REWARD_SCALE", "BASELINE"}}
+  for alpha, names in ends.items():
+    built = build("methods/rl_gkd.gin", [f"ALPHA={alpha}"])
+    assert {*dict(_idle(built))} >= names | {"GRADIENT_SHARE_PERIOD"}
 
 
 def test_seqkd_is_cross_entropy_on_the_teachers_text():

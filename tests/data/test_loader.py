@@ -87,6 +87,23 @@ def test_order_of_one_cache_is_an_endless_shuffled_stream(cache):
     assert stream(loader, 600 // size) == expected
 
 
+def test_samples_of_a_prompt_stand_one_after_the_other(mixture):
+  """And the texts are those of the rows."""
+  loader = make_loader(mixture, batch_size=6, samples_per_prompt=3)
+  alone = make_loader(mixture, batch_size=2)
+  prompts = [f"{name} {i}" for name, n in SIZES.items() for i in range(n)]
+  for step in range(3):
+    rows = np.repeat(alone.batch(step).rows, 3)
+    np.testing.assert_array_equal(loader.batch(step).rows, rows)
+    np.testing.assert_array_equal(
+      loader.batch(step, range(2, 5)).rows, rows[2:5]
+    )
+    texts = [example.prompt for example in loader.examples(step)]
+    assert texts == [prompts[row] for row in rows]
+  with pytest.raises(UserError, match="SAMPLES_PER_PROMPT is 4, which does"):
+    make_loader(mixture, batch_size=6, samples_per_prompt=4)
+
+
 def test_order_of_a_mixture_is_that_of_its_components(mixture):
   """Each component goes as it would alone, but for the number in its stream."""
   components = [endless(n, 5, j) for j, n in enumerate(SIZES.values())]
