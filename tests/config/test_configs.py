@@ -40,6 +40,7 @@ PATHS = (
   "INITIAL_CHECKPOINT_PATH",
   "TEACHER_CHECKPOINT_PATH",
   "ORACLE_CHECKPOINT_PATH",
+  "REWARD_CHECKPOINT_PATH",
 )
 TINY_TASK = "test/tiny.gin"
 ON_POLICY = "methods/gkd_on_policy.gin"
