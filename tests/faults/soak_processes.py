@@ -1,19 +1,22 @@
 """Kills processes of one run again and again; it has to end bit-identical.
 
-  python -m tests.faults.soak_processes --kills=20 --minutes=30
+  python -m tests.faults.soak_processes --kills=40 --steps=2600
 
 A run of several processes, over loopback, is left alone. The same run is then
 started again and again: after a while one of its processes, any of them, gets
 SIGKILL or, one time in four, SIGTERM. The others have to end by themselves
 within a minute, with the exit code that says so, before the same command is
-given again. What the run has in the end is compared with what was left alone:
-parameters, optimizer state, metrics, predictions and samples.
+given again. The signals are spread over the steps. What the run has in the end
+is compared with what was left alone: parameters, optimizer state, metrics,
+predictions and samples.
 
-First a few steps are compared with one process that has all the devices, and in
-the end the run goes on with one process fewer.
+First a few steps are compared with one process that has all the devices. In the
+end the run is to go on for longer, one process is killed, and the same command
+with one process fewer finishes it.
 """
 
 import argparse
+import collections
 from collections.abc import Sequence
 import contextlib
 import datetime
@@ -153,6 +156,31 @@ def largest_difference(one: Path, other: Path) -> float:
   )
 
 
+def against_one_process(one: Path, few: Path) -> dict[str, Any]:
+  """How a run of several processes differs from that of a single one."""
+  runs = [fingerprint(folder) for folder in (one, few)]
+  losses = [
+    [
+      line["train/loss"]
+      for line in run["metrics.jsonl"]
+      if "train/loss" in line
+    ]
+    for run in runs
+  ]
+  names = differences(*runs)
+  texts = [n for n in runs[0] if n.startswith(("predictions/", "samples/"))]
+  return {
+    "not_bit_identical": len(names),
+    "of": len(runs[0]),
+    "texts_that_differ": len(set(names) & set(texts)),
+    "texts": len(texts),
+    "largest_relative_difference_of_losses": max(
+      abs(a - b) / abs(a) for a, b in zip(*losses, strict=True)
+    ),
+    "largest_difference_of_parameters": largest_difference(one, few),
+  }
+
+
 def soak(
   harness: Harness, args: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -166,32 +194,45 @@ def soak(
 
   found: dict[str, Any] = {}
   Group(harness, arguments("one", 12), 1, devices=count).must()
+  began = time.monotonic()
   Group(harness, arguments("few", 12), count).must()
-  runs = [fingerprint(folder / name) for name in ("one", "few")]
-  found["against_one_process"] = {
-    "differ": len(differences(*runs)),
-    "parameters_by": largest_difference(folder / "one", folder / "few"),
-  }
+  start_seconds = time.monotonic() - began
+  found["against_one_process"] = against_one_process(
+    folder / "one", folder / "few"
+  )
   print(found, flush=True)
+  began = time.monotonic()
   Group(harness, arguments("alone", args.steps), count).must()
+  found["seconds_alone"] = round(time.monotonic() - began)
   print("the run that is left alone is done", flush=True)
+  # The last kill comes after four fifths of the steps, on average.
+  longest = 1.6 * found["seconds_alone"] / args.kills + start_seconds
   trials: list[dict[str, Any]] = []
   rng = random.Random(args.seed)
+  began = time.monotonic()
   while len(trials) < args.kills:
     group = Group(harness, arguments("killed", args.steps), count)
-    trial = strike(group, rng, 2 * 60 * args.minutes / args.kills)
+    trial = strike(group, rng, longest)
     if trial is None:
       group.must()
       break
-    trial["checkpoint"] = [*checkpoints(folder / "killed"), None][-1]
+    trial["checkpoint"] = [None, *checkpoints(folder / "killed")][-1]
     trials.append(trial)
     print(f"{len(trials)}/{args.kills} · {trial}", flush=True)
   Group(harness, arguments("killed", args.steps), count).must()
+  found["seconds_with_kills"] = round(time.monotonic() - began)
   runs = [fingerprint(folder / name) for name in ("alone", "killed")]
   found["differ_from_the_run_left_alone"] = differences(*runs)
-  Group(harness, arguments("killed", args.steps + 12), count - 1).must()
-  newest = checkpoints(folder / "killed")[-1]
-  found["went_on_with_one_process_fewer_to"] = newest
+  found["compared"] = len(runs[0])
+  longer = arguments("killed", args.steps + args.steps // 5)
+  last = strike(Group(harness, longer, count), rng, longest)
+  before = checkpoints(folder / "killed")[-1]
+  Group(harness, longer, count - 1).must()
+  found["with_one_process_fewer"] = {
+    "killed": last,
+    "from": before,
+    "to": checkpoints(folder / "killed")[-1],
+  }
   return trials, found
 
 
@@ -200,9 +241,8 @@ def main() -> int:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument("--processes", type=int, default=2)
-  parser.add_argument("--kills", type=int, default=20)
-  parser.add_argument("--minutes", type=float, default=30.0)
-  parser.add_argument("--steps", type=int, default=3000)
+  parser.add_argument("--kills", type=int, default=40)
+  parser.add_argument("--steps", type=int, default=2600)
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--output", default="results/reliability")
   args = parser.parse_args()
@@ -217,7 +257,11 @@ def main() -> int:
     "hardware": f"{platform.machine()}, {os.cpu_count()} CPU cores",
     "processes": args.processes,
     "minutes": round((time.monotonic() - started) / 60),
-    "signals": len(trials),
+    "signals": collections.Counter(trial["signal"] for trial in trials),
+    "starts_from_a_checkpoint": sum(bool(t["checkpoint"]) for t in trials),
+    "slowest_end_of_the_others_seconds": max(
+      (trial["ended_within_seconds"] for trial in trials), default=None
+    ),
     "not_as_they_should": len(wrong),
     **found,
     "trials": trials,
