@@ -12,7 +12,7 @@ predictions and samples.
 
 First a few steps are compared with one process that has all the devices. In the
 end the run is to go on for longer, one process is killed, and the same command
-with one process fewer finishes it.
+with half as many processes finishes it.
 """
 
 import argparse
@@ -227,8 +227,9 @@ def soak(
   longer = arguments("killed", args.steps + args.steps // 5)
   last = strike(Group(harness, longer, count), rng, longest)
   before = checkpoints(folder / "killed")[-1]
-  Group(harness, longer, count - 1).must()
-  found["with_one_process_fewer"] = {
+  Group(harness, longer, count // 2).must()
+  found["with_fewer_processes"] = {
+    "processes": count // 2,
     "killed": last,
     "from": before,
     "to": checkpoints(folder / "killed")[-1],
