@@ -96,8 +96,9 @@ def install(watch: Watch) -> None:
 def keep_compiled_programs() -> None:
   """Has JAX keep what any process compiles, not only the first one.
 
-  On a CPU the programs of the others have keys of their own, and each start
-  would compile them again.
+  On a CPU the programs of the others have keys of their own: the hash of the
+  topology in them is that of the process. Each start would compile them again.
+  `jax_share_binary_between_hosts` looks for programs by the same keys.
   """
   from jax._src import compiler
 
