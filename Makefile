@@ -5,7 +5,7 @@
 #   make hacking      teacher hacking on a CPU, and what prevents it; half an hour
 #   make test         the test suite (no network after the installation)
 #   make soak         kills a run at 100 random moments; about an hour
-#   make soak-processes  kills one of several processes, 20 times; an hour
+#   make soak-processes  kills one of several processes, 40 times; an hour
 #   make hostile      1,000 bad command lines, 1,000 damaged files; half an hour
 #   make parity       compares live with PyTorch and transformers; tries trackers
 #   make venv         only the environment; then: . .venv/bin/activate

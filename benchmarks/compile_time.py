@@ -60,12 +60,12 @@ def measure(depth: int, scan: bool, mesh: jax.sharding.Mesh) -> dict[str, Any]:
   state = states.abstract_state(student, optimizer, mesh)
   plan = step.TrainStep(
     student=student,
-    teacher=teacher,
+    frozen={"teacher": teacher},
     objective=Distillation(divergence.GeneralizedJSD(0.5)),
     optimizer=optimizer,
     mesh=mesh,
   )
-  placed = programs._placed(teacher, mesh, None)
+  placed = {"teacher": programs._placed(teacher, mesh, None)}
   key = programs._array((), jnp.int32, partitioning.replicated(mesh))
 
   @jax.jit
@@ -103,11 +103,10 @@ def main() -> None:
   devices = topology.devices(args.topology)
   mesh = partitioning.make_mesh(devices=devices, fsdp=len(devices))
   rows = []
+  conditions = {"topology": args.topology, **conversion.conditions()}
   for scan, depth in itertools.product((True, False), args.layers):
     rows.append(measure(depth, scan, mesh))
-    print(rows[-1], flush=True)
-  conditions = {"topology": args.topology, **conversion.conditions()}
-  conversion.report({"cpu_seconds": rows, **conditions}, args.output)
+    conversion.report({"cpu_seconds": rows, **conditions}, args.output)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,8 @@ def trained(run: Run) -> dict[str, Any]:
       vocabulary=run.loader.vocabulary,
     )
     tokens.append(np.asarray(rolled.batch.targets))
-    arguments = run.train_step, state, teacher.params, rolled.batch
+    frozen = {"teacher": teacher.params}
+    arguments = run.train_step, state, frozen, rolled.batch
     if not number:
       update_peak = peak(step._update.lower(*arguments, SEED).compile())
     state, metrics = step.update_step(*arguments, SEED)

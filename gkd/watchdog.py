@@ -83,6 +83,7 @@ class Watchdog:
     self._index, self._count, self._client = index, count, client
     self._coordinator = coordinator
     self._waits_for_others = 0.0
+    self._publish()  # one that dies before its first beat is missed, too
     self._start()
 
   @contextlib.contextmanager

@@ -74,6 +74,13 @@ def test_a_process_without_a_sign_of_life_ends_the_others(two, clock, capfd):
   assert said.endswith("checkpoint 4\n")
 
 
+def test_a_process_is_on_the_board_before_its_first_beat(clock):
+  dog, board = Watchdog(), Board()
+  dog.join(1, 2, board, "host:1")
+  dog.stop()
+  assert list(board.entries) == ["gkd/board/1"]
+
+
 def test_a_process_that_failed_ends_the_others_with_its_code(two, clock, capfd):
   dog, other = two
   other(beats=1)
