@@ -55,7 +55,8 @@ def _over_epochs(run: arms.Run, pairs: Sequence[tuple]) -> arms.Run:
   has_both = any(run.metrics.keys() >= {*pair} for pair in pairs)
   if not num_rows or not has_both:
     return dataclasses.replace(run, metrics={})
-  epochs = run.settings["data.batch_size"] / num_rows
+  samples = run.settings.get("data.samples_per_prompt") or 1
+  epochs = run.settings["data.batch_size"] / samples / num_rows
   metrics = {
     metric: {step * epochs: value for step, value in curve.items()}
     for metric, curve in run.metrics.items()

@@ -9,8 +9,8 @@ from tests.report.example_runs import run
 NEAR, FAR = kl(), kl("truth", compared_with="oracle")
 
 
-def trained(name, num_rows, metrics=(NEAR, FAR, "train/loss")):
-  about = {"num_rows": num_rows, "settings": {"data": {"batch_size": 4}}}
+def trained(name, num_rows, metrics=(NEAR, FAR, "train/loss"), **data):
+  about = {"num_rows": num_rows, "settings": {"data": {"batch_size": 4} | data}}
   curves = {metric: {0: 2.0, 10: 1.0} for metric in metrics}
   return run(name, curves, about=about)
 
@@ -18,7 +18,8 @@ def trained(name, num_rows, metrics=(NEAR, FAR, "train/loss")):
 def test_loss_and_both_distances_are_side_by_side_over_epochs():
   runs = [trained("a", 20), trained("b", 5), trained("old", None)]
   sft = trained("sft", 20, ["train/loss", FAR])
-  panels = list(epochs.charts([*runs, sft]))
+  several = trained("several", 5, samples_per_prompt=2)
+  panels = list(epochs.charts([*runs, sft, several]))
   assert [panel.title for panel in panels] == [
     "Training loss",
     "Forward KL to the teacher",
@@ -26,7 +27,8 @@ def test_loss_and_both_distances_are_side_by_side_over_epochs():
   ]
   for panel in panels:
     found = [(line.name, line.colour, list(line.xs)) for line in panel.series]
-    assert found == [("a", 0, [0, 2]), ("b", 1, [0, 8])]
+    expected = [("a", 0, [0, 2]), ("b", 1, [0, 8]), ("several", 4, [0, 4])]
+    assert found == expected
     assert panel.x_label == "passes over the data"
 
 
