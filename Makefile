@@ -1,6 +1,6 @@
 # Needs Python 3.11 or later with pip, and make; nothing else.
 #
-#   make quickstart   distil a small T5 on a CPU and show the comparison
+#   make quickstart   distil a small T5 on a CPU and show the comparison; 35 minutes
 #   make real         prune a real model and distil it on a CPU
 #   make hacking      teacher hacking on a CPU, and what prevents it; half an hour
 #   make test         the test suite (no network after the installation)

@@ -4,6 +4,7 @@ On a terminal it is tqdm's bar. Elsewhere (a log file, CI) a bar would fill the
 log with control characters, so a plain line is printed every so often instead.
 """
 
+from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 import logging
@@ -113,6 +114,18 @@ class Progress:
       self.print(self._line(now))
       self._earlier = (self._printed, self._printed_at)
       self._printed, self._printed_at = now, self._done
+
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """For what is no step: its time does not count in the rate."""
+    start = time.monotonic()
+    yield
+    paused = time.monotonic() - start
+    self._printed += paused
+    self._earlier = (self._earlier[0] + paused, self._earlier[1])
+    if self._bar is not None:
+      self._bar.start_t += paused
+      self._bar.last_print_t += paused
 
   def print(self, text: str) -> None:
     """Prints a line without tearing the bar; the writer alone does."""

@@ -81,6 +81,21 @@ def test_a_log_file_gets_plain_lines_with_the_rate_since_the_last(
   assert "\r" not in stream.getvalue()
 
 
+def test_what_is_no_step_does_not_slow_the_rate(monkeypatch):
+  now = [100.0]
+  monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+  stream = io.StringIO()
+  bar = progress.Progress(60, stream=stream)
+  for _ in range(2):
+    now[0] += 10
+    bar.update(20)
+    with bar.paused():  # an evaluation
+      now[0] += 500
+  first, second = stream.getvalue().splitlines()
+  assert first == "20/60 · 2 steps/s · 0:20 left"
+  assert second == "40/60 · 2 steps/s · 0:10 left"
+
+
 def test_a_log_file_gets_a_line_every_interval():
   stream = io.StringIO()
   bar = progress.Progress(100, stream=stream, seconds=0.0)

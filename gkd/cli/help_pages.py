@@ -73,7 +73,9 @@ writes:
   MODEL_DIR/: config.gin (what was in force, runnable again), metrics.jsonl,
   checkpoints/, predictions/, samples/, tensorboard/, model-info.txt; on the
   terminal the scores of each evaluation, three answers and how likely the
-  teacher finds them; with --verbose each program that compiles
+  teacher finds them; with --verbose each program that compiles; at the end
+  tokens and FLOPs a second and chip, and chip-hours. --profile=10:15: a trace
+  of these steps for xprof, in tensorboard/
 knobs:
   MODEL_DIR, BATCH_SIZE, TRAIN_STEPS, LEARNING_RATE, RANDOM_SEED, EVAL_PERIOD,
   CHECKPOINT_PERIOD; for distillation STUDENT_DATA_FRACTION (the share of steps

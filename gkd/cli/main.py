@@ -147,7 +147,7 @@ def _train(args) -> None:
   folders = _join(args)
   from gkd.cli import train_command
 
-  train_command.train(folders, dry_run=args.dry_run)
+  train_command.train(folders, dry_run=args.dry_run, profile=args.profile)
 
 
 def _evaluate(args) -> None:
@@ -309,7 +309,7 @@ def _prepare(args):
       f"`gkd {args.command}` needs a --gin_file, for example"
       f" --gin_file=runs/sft.gin; see gkd {args.command} --help"
     )
-  _keep_compiled_programs()
+  _keep_compiled_programs(getattr(args, "compile_cache", None))
   from gkd import keys
   from gkd.config import configuration
 
@@ -337,12 +337,19 @@ def _expanded(path: str) -> str:
   return str(files.local_path(path)) if path else ""
 
 
-def _keep_compiled_programs() -> None:
-  """Compiled programs outlive the process: a second run starts at once."""
+def _keep_compiled_programs(given: str | None = None) -> None:
+  """Compiled programs outlive the process: a second run starts at once.
+
+  `given` is --compile_cache; without it JAX's own setting counts.
+  """
+  if given == "":
+    raise UserError("--compile_cache is empty; give a folder, or leave it out")
+  if given:
+    files.check_folder(given, "--compile_cache")
   import jax
 
-  if not jax.config.jax_compilation_cache_dir:
-    cache = Path("~/.cache/gkd/compiled").expanduser() / _processor()
+  if given or not jax.config.jax_compilation_cache_dir:
+    cache = files.local_path(given or "~/.cache/gkd/compiled") / _processor()
     jax.config.update("jax_compilation_cache_dir", str(cache))
     # JAX keeps those of a second and more; a start has dozens of small ones.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -49,6 +49,14 @@ _FOLDERS = [
     default=argparse.SUPPRESS,
   ),
 ]
+_COMPILED = [
+  *_FOLDERS,
+  _flag(
+    "--compile_cache DIR",
+    "compiled programs (default: JAX_COMPILATION_CACHE_DIR or"
+    " ~/.cache/gkd/compiled)",
+  ),
+]
 _PROCESSES = [
   _flag(
     "--coordinator HOST:PORT", "address of process 0, see below", default=""
@@ -64,7 +72,10 @@ _TRAIN = [
     "say what would be trained and what it takes, and stop",
     action=_SWITCH,
   ),
-  *_FOLDERS,
+  _flag(
+    "--profile FIRST:LAST", "profile these steps, see docs/tpu.md", default=""
+  ),
+  *_COMPILED,
 ]
 _THROUGH_SEQIO = _flag(
   "--through_seqio", "compare with seqio.Evaluator", action=_SWITCH
@@ -104,8 +115,8 @@ _FLAGS = {
     ),
   ],
   "train": [*_TRAIN, *_PROCESSES],
-  "evaluate": [_GIN, _THROUGH_SEQIO, *_FOLDERS, *_PROCESSES],
-  "sample": [_GIN, *_FOLDERS, *_PROCESSES],
+  "evaluate": [_GIN, _THROUGH_SEQIO, *_COMPILED, *_PROCESSES],
+  "sample": [_GIN, *_COMPILED, *_PROCESSES],
   "cache": [],
   "cache make": [
     _GIN,
@@ -227,7 +238,7 @@ _FLAGS = {
     _flag(
       "--output FILE", f"the file to write {_DEFAULT}", default="bench.json"
     ),
-    *_FOLDERS,
+    *_COMPILED,
   ],
 }
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import re
 import signal
 from typing import Any
 
@@ -41,12 +42,16 @@ _FIELDS_OF_RUN = (
 )
 
 
-def train(folders: Folders, *, dry_run: bool = False) -> None:
+def train(
+  folders: Folders, *, dry_run: bool = False, profile: str = ""
+) -> None:
   """Trains what the loaded configuration describes.
 
-  With `dry_run` everything is prepared and compiled, said, and left.
+  With `dry_run` everything is prepared and compiled, said, and left; `profile`
+  is "FIRST:LAST", steps to profile.
   """
   config = configuration.build(TrainConfig)
+  profiled = _profiled(profile, config.train_steps)
   files.check_folder(config.model_dir, "MODEL_DIR")
   configuration.refuse_idle_flags(config.idle())
   # At once, not after data and checkpoints were read; the loop holds it.
@@ -58,12 +63,13 @@ def train(folders: Folders, *, dry_run: bool = False) -> None:
       pass
   run = prepare(config, folders)
   if dry_run:
-    print(f"{configuration.operative()}\n{run.describe()}\n")
+    print(f"{configuration.macros()}\n\n{run.describe()}\n")
     print(plan_command.planned(config, run))
+    print("all settings: gkd config, with the same flags")
     return
   # A second ctrl-C ends the process even inside a long compile.
   stop = PreemptionHandler(second=signal.SIG_DFL)
-  loop.train(run, stop=stop)
+  loop.train(run, stop=stop, profile=profiled)
   log.info(
     "done: %s holds metrics.jsonl, checkpoints/ and predictions/; see them with"
     " gkd report %s",
@@ -130,6 +136,20 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
   )
 
 
+def _profiled(text: str, train_steps: int) -> range:
+  """The steps that --profile names, counted from 1."""
+  if not text:
+    return range(0)
+  match = re.fullmatch(r"(\d{1,10}):(\d{1,10})", text)
+  first, last = map(int, match.groups()) if match else (0, 0)
+  if not 1 <= first <= last <= train_steps:
+    raise UserError(
+      f"--profile={text}: expected FIRST:LAST, steps from 1 to TRAIN_STEPS ="
+      f" {train_steps}, such as --profile=10:15"
+    )
+  return range(first, last + 1)
+
+
 def initial_params(seed: int, resolved: Resolved) -> Params:
   """The student before step 0."""
   if "student" in resolved.checkpoints:
@@ -192,7 +212,7 @@ def _card(
     "data": loader.describe(),
     "objective": config.objective.describe(),
     "targets": (
-      config.rollout.describe()
+      config.rollout.describe(loader.targets)
       if config.rollout
       else "fixed data, as in the cache"
     ),

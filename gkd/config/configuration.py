@@ -149,6 +149,12 @@ def operative() -> str:
   return gin.operative_config_str()
 
 
+def macros() -> str:
+  """Of what was used the macros alone, NAME = VALUE, one a line."""
+  lines = gin.operative_config_str(max_line_length=10**6).splitlines()
+  return "\n".join(x for x in lines if re.match(r"[A-Z][A-Z0-9_]* = ", x))
+
+
 def imported_modules() -> list[str]:
   """Modules that the files import."""
   return [statement.module for statement in gin_config._IMPORTS]

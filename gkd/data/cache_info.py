@@ -52,6 +52,11 @@ def read(path: Path) -> dict[str, Any]:
     raise UserError(f"no cache at {path}; make it with `gkd cache`")
   file = path / INFO_FILE
   if not os.path.lexists(file):
+    if not any(path.glob("*.array_record")):
+      raise UserError(
+        f"{path} is no cache: it has no {INFO_FILE}; give a folder that gkd"
+        " cache make or gkd sample wrote"
+      )
     raise incomplete(path, f"it has no {INFO_FILE}")
   info = files.read_json(file, {"format": int}, REMEDY)
   if info.get("format") != FORMAT:

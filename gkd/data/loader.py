@@ -27,6 +27,11 @@ from gkd.types import Source
 from gkd.types import UserError
 
 _ALL = Subset()
+_TARGETS = {
+  Source.DATASET: "the data set's targets",
+  Source.STUDENT: "the targets of a student",
+  Source.TEACHER: "the targets of a teacher",
+}
 
 
 class Example(NamedTuple):
@@ -128,6 +133,12 @@ class Loader:
         line += f"; left out: {missing}"
       lines.append(line)
     return "\n".join(lines)
+
+  @property
+  def targets(self) -> str:
+    """Whose targets these are, in words."""
+    sources = sorted({_source(cache) for cache in self.mixture.caches})
+    return " and ".join(_TARGETS[source] for source in sources)
 
   def batch(self, step: int, places: range | None = None) -> Batch:
     """Global batch of a step as NumPy arrays; a function of the step alone.

@@ -119,7 +119,7 @@ def _round(
     seed = np.int32(run.seed)
     return update_step(run.train_step, state, frozen, batch, seed)
 
-  (sampled, means, _), sampling = _timed(sample)
+  (sampled, means, *_), sampling = _timed(sample)
   (state, _), updating = _timed(lambda: update(state, sampled))
   (state, _), fixed = _timed(lambda: update(state, batch))
   clocks = [sampling, updating, sampling + updating, fixed]

@@ -1,18 +1,9 @@
-"""What a program costs: products of its trace, collectives that it compiled to.
+"""Collectives of a compiled program, as often as loops run them."""
 
-XLA's own cost analysis counts the body of a loop once; here it is multiplied by
-the loop's length, which for decoding is the longest target.
-"""
-
-from collections.abc import Iterator
 from collections.abc import Mapping
 import math
 import re
-from typing import Any
 from typing import NamedTuple
-
-import jax
-from jax.extend import core
 
 _KINDS = (
   *("all-gather", "all-reduce", "reduce-scatter", "all-to-all"),
@@ -30,48 +21,6 @@ _ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CONDITION = re.compile(r"condition=%?([\w.-]+)")
 _CONSTANT = re.compile(r" constant\((\d+)\)")
-
-
-class Products(NamedTuple):
-  """Matrix products of a whole program, all devices together.
-
-  Attributes:
-    flops: multiply-adds times two.
-    weights: bytes of factors and results without a batch axis.
-    activations: bytes of the others.
-  """
-
-  flops: float = 0.0
-  weights: float = 0.0
-  activations: float = 0.0
-
-  def __add__(self, other: "Products") -> "Products":
-    return Products(*(a + b for a, b in zip(self, other, strict=True)))
-
-  def __mul__(self, times: float) -> "Products":
-    return Products(*(times * a for a in self))
-
-
-def products(jaxpr: Any, trips: int) -> Products:
-  """The matrix products of a trace.
-
-  Args:
-    jaxpr: closed or open.
-    trips: of a loop whose length the program decides.
-  """
-  total = Products()
-  for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-    name, params = equation.primitive.name, equation.params
-    if name == "dot_general":
-      total += _product(equation)
-      continue
-    inner = [products(part, trips) for part in _parts(params)]
-    if name == "cond":  # the dearest branch
-      total += max(inner, default=Products())
-      continue
-    times = {"scan": params.get("length"), "while": trips}.get(name, 1)
-    total += sum(inner, Products()) * times
-  return total
 
 
 class Collective(NamedTuple):
@@ -144,31 +93,6 @@ def _trips(line: str, bodies: Mapping[str, list[str]], unknown: int) -> int:
   condition = bodies.get(_CONDITION.search(line)[1], ())
   constants = _CONSTANT.findall("\n".join(condition))
   return max(map(int, constants), default=unknown)
-
-
-def _parts(params: Mapping[str, Any]) -> Iterator[Any]:
-  """The programs among the parameters of an equation."""
-  for value in jax.tree.leaves(
-    list(params.values()),
-    is_leaf=lambda x: isinstance(x, core.Jaxpr | core.ClosedJaxpr),
-  ):
-    if isinstance(value, core.Jaxpr | core.ClosedJaxpr):
-      yield value
-
-
-def _product(equation: Any) -> Products:
-  """Of one dot_general; a matrix of two axes counts as weights."""
-  (contracting, _), _ = equation.params["dimension_numbers"]
-  left, right = (x.aval for x in equation.invars)
-  (out,) = (x.aval for x in equation.outvars)
-  flops = 2.0 * out.size * math.prod(left.shape[i] for i in contracting)
-  arrays = left, right, out
-  weights = sum(_bytes(a) for a in arrays if a.ndim <= 2)
-  return Products(flops, weights, sum(map(_bytes, arrays)) - weights)
-
-
-def _bytes(aval: Any) -> float:
-  return float(aval.size * aval.dtype.itemsize)
 
 
 def _arrays(result: str) -> list[tuple[str, int]]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 
+from gkd.chips import Chip
 from gkd.config.command_records import TrainConfig
 from gkd.plan.programs import Program
-from gkd.plan.topology import Chip
 
 _GIB = 2**30
 _MIB = "MiB", 2**20
@@ -132,8 +132,9 @@ def table(plan: dict[str, Any]) -> str:
   peak = max(p["bytes"]["peak"] for p in programs)
   unit, scale = ("GiB", _GIB) if peak > _GIB or "memory" in plan else _MIB
   for name in programs[0]["bytes"]:
-    sizes = (p["bytes"][name] / scale for p in programs)
-    lines.append(_row(f"{name}, {unit}", (f"{size:.3f}" for size in sizes)))
+    sizes = [p["bytes"][name] / scale for p in programs]
+    if any(sizes):
+      lines.append(_row(f"{name}, {unit}", (f"{size:.3f}" for size in sizes)))
   if "memory" in plan:
     room = f"{plan['memory'] / _GIB:.2f}"
     lines.append(_row("available, GiB", [room] * len(programs)))

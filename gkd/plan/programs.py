@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gkd import flops
 from gkd import partitioning
 from gkd.checkpoints import source
 from gkd.config import model_spec
@@ -60,7 +61,7 @@ class Program(NamedTuple):
 
   name: str
   memory: Memory
-  products: cost.Products
+  products: flops.Products
   collectives: list[cost.Collective]
   compile_seconds: float
   fits: bool
@@ -175,7 +176,7 @@ def _program(name: str, traced: Any, known: Memory, trips: int) -> Program:
 
   Its peak is what lies on a device beside the program's own arguments.
   """
-  products = cost.products(traced.jaxpr, trips)
+  products = flops.products(traced.jaxpr, trips)
   start = time.process_time()
   try:
     done = traced.lower().compile()

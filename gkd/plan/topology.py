@@ -9,39 +9,13 @@ devices stand in: the split of the program is the same, its fusions are not.
 import math
 import os
 import re
-from typing import NamedTuple
 
 import jax
 
+from gkd.chips import CHIPS
+from gkd.chips import Chip
 from gkd.types import UserError
 
-_GIB = 2**30
-
-
-class Chip(NamedTuple):
-  """What a data sheet says of one device.
-
-  Attributes:
-    flops: multiply-adds of bfloat16 a second, times two.
-    memory: bytes; of a TPU what its compiler gives to programs.
-    bandwidth: of the memory, bytes a second.
-    network: to other chips over all links, bytes a second and direction.
-  """
-
-  flops: float
-  memory: float
-  bandwidth: float
-  network: float
-
-
-# cloud.google.com/tpu/docs/system-architecture, NVIDIA's data sheets.
-CHIPS = {
-  "v5e": Chip(197e12, 15.75 * _GIB, 819e9, 100e9),
-  "v5p": Chip(459e12, 95.74 * _GIB, 2765e9, 300e9),
-  "v6e": Chip(918e12, 31.25 * _GIB, 1640e9, 224e9),
-  "h100": Chip(989e12, 79 * _GIB, 3350e9, 450e9),
-  "h200": Chip(989e12, 140 * _GIB, 4800e9, 450e9),
-}
 _TPUS = ("v5e", "v5p", "v6e")
 
 

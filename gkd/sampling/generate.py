@@ -52,17 +52,42 @@ def generate(
   Returns:
     The `Samples`, on the device.
   """
-  return _generate(
+  arguments, static = _arguments(
+    model, batch, key, strategy, max_length, vocabulary, num_best
+  )
+  return _generate(*arguments, **static)
+
+
+def trace(
+  model: Model,
+  batch: Batch,
+  key: Key,
+  strategy: Strategy,
+  *,
+  max_length: int,
+  vocabulary: Vocabulary,
+) -> jax.stages.Traced:
+  """The trace of the program of `generate`, which JAX keeps after a call."""
+  arguments, static = _arguments(
+    model, batch, key, strategy, max_length, vocabulary, None
+  )
+  return _generate.trace(*arguments, **static)
+
+
+def _arguments(model, batch, key, strategy, max_length, vocabulary, num_best):
+  """Those of `_generate`, traced and static."""
+  return (
     strategy.as_arrays(),
     model.params,
     (batch.inputs, batch.input_mask, batch.rows),
     key,
-    model=model.lm,
-    num_best=num_best,
-    max_length=max_length,
-    eos_ids=tuple(vocabulary.eos_ids),
-    forbidden_ids=forbidden_ids(model.lm.start_id, vocabulary),
-  )
+  ), {
+    "model": model.lm,
+    "num_best": num_best,
+    "max_length": max_length,
+    "eos_ids": tuple(vocabulary.eos_ids),
+    "forbidden_ids": forbidden_ids(model.lm.start_id, vocabulary),
+  }
 
 
 def forbidden_ids(start_id: int, vocabulary: Vocabulary) -> tuple[int, ...]:

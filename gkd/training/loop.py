@@ -20,7 +20,6 @@ Several processes run the same loop on one mesh, see `processes`. Each reads its
 rows of a batch; all decide the same, as they see the same metrics.
 """
 
-from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -53,6 +52,7 @@ from gkd.training import writers
 from gkd.training.adaptive_fraction import AdaptiveFraction
 from gkd.training.gradient_shares import gradient_shares
 from gkd.training.preemption import PreemptionHandler
+from gkd.training.profiling import Profiler
 from gkd.training.recorder import Listener
 from gkd.training.recorder import Recorder
 from gkd.training.rollout import RolledOut
@@ -66,9 +66,10 @@ from gkd.training.skipped_updates import NOTE as SKIPPED
 from gkd.training.skipped_updates import SkippedUpdates
 from gkd.training.state import TrainState
 from gkd.training.step import update_step
+from gkd.training.step_flops import StepFlops
 from gkd.training.telemetry import PhaseTimer
 from gkd.training.trackers import tracking
-from gkd.types import Batch
+from gkd.training.writers import EVENTS_FOLDER
 from gkd.types import Model
 
 log = logging.getLogger("gkd")
@@ -78,6 +79,7 @@ def train(
   run: Run,
   listener: Listener | None = None,
   stop: PreemptionHandler | None = None,
+  profile: range = range(0),
 ) -> TrainState:
   """Trains from the last checkpoint of `run.model_dir`, or from the start.
 
@@ -85,6 +87,7 @@ def train(
     run: the run.
     listener: called with each record that goes to metrics.jsonl.
     stop: what takes note of signals, if not the usual one.
+    profile: steps whose trace is written, see `Profiler`.
 
   Returns:
     The final state.
@@ -116,13 +119,16 @@ def train(
       return state
     fraction = AdaptiveFraction(run.rollout, run.fraction_metric, metadata)
     identity = run_description.write(run, description, resumed=bool(start))
-    sharding = partitioning.batch_sharding(run.mesh)
     frozen = starting_point.frozen(run, first_start=not start)
     teacher = frozen.get("teacher")
     train_step, vocabulary = run.train_step, run.loader.vocabulary
     scoring = {role: frozen[role].params for role in train_step.frozen}
     track = enter(tracking(run.tracker, run.folder, description))
-    recorder = enter(Recorder(run.model_dir, start, metadata, listener, track))
+    recorder = enter(
+      Recorder(run.model_dir, start, metadata, listener, track, run.mesh)
+    )
+    profiler = enter(Profiler(profile, run.folder / EVENTS_FOLDER, start))
+    count_flops = StepFlops(train_step, frozen, run.rollout, vocabulary)
     skipped = SkippedUpdates(run.skip_non_finite, metadata.get(SKIPPED, 0))
 
     def student() -> Model:
@@ -165,6 +171,7 @@ def train(
           means, checks = jax.device_get((rolled.metrics, rolled.checks))
       with recorder.timer("update", waits=True):
         means |= jax.device_get(update)
+      means["flops"] = count_flops(state, rolled, means)
       raise_failure(checks, step + 1)  # no line: the update was on garbage
       try:
         loss, means = means["loss"].compute(), skipped.checked(means, step + 1)
@@ -189,15 +196,9 @@ def train(
     while done < run.train_steps and not leaving:
       store.check()  # a save that failed stops the run now, not at the next
       step, done = done, done + 1
-      with recorder.timer("data", step=step):
-        read = functools.cache(functools.partial(run.loader.batch, step))
-        whole = functools.partial(read, range(run.loader.batch_size))
-        batch = partitioning.place_rows(read, run.loader.batch_size, sharding)
-      rolled = RolledOut(batch, {}, {})
-      if run.rollout is not None:
-        plan = fraction.applied(guard.plan)
-        roles = (student(), teacher)
-        rolled = _write(run, batch, whole, step, plan, *roles, recorder.timer)
+      profiler.begin(done)
+      plan = fraction.applied(guard.plan)
+      rolled = _texts(run, plan, step, recorder.timer, student(), teacher)
       with recorder.timer("update"):
         shares, scored = {}, (scoring, rolled.batch, np.int32(run.seed))
         if periods.due(done, run.periods.gradient_share):
@@ -208,17 +209,64 @@ def train(
       stop.vote()
       before = _Launched(step, rolled, update | shares)
       # Otherwise the next step is launched before this one is waited for.
-      if run.is_due(done) or stop.requested:
+      if run.is_due(done) or stop.requested or profiler.waits(done):
         collect(before)
         before = None
+        profiler.end(done)
         if periods.due(done, run.periods.sample):
           texts = sample_logging.describe(
             rolled.batch, vocabulary, teacher, rolled.rewards
           )
           recorder.samples(done, texts)
-        leaving = finish_step(done)
+        with progress.paused():
+          leaving = finish_step(done)
+    log.info("%s", recorder.throughput.describe())
   stop.check(f"after step {done} of {run.train_steps}")
   return state
+
+
+def _texts(
+  run: Run,
+  plan: Rollout | None,
+  step: int,
+  timer: PhaseTimer,
+  student: Model,
+  teacher: Model | None,
+) -> RolledOut:
+  """The batch of a step as it is trained on, if asked for with advantages.
+
+  A `plan` of None leaves its targets.
+  """
+  size, vocabulary = run.loader.batch_size, run.loader.vocabulary
+  with timer("data", step=step):
+    read = functools.cache(functools.partial(run.loader.batch, step))
+    sharding = partitioning.batch_sharding(run.mesh)
+    batch = partitioning.place_rows(read, size, sharding)
+  if plan is None:
+    return RolledOut(batch, {}, {})
+  with timer("sample"):
+    rolled = roll_out(
+      batch,
+      step=step,
+      seed=run.seed,
+      plan=plan,
+      student=student,
+      teacher=teacher,
+      vocabulary=vocabulary,
+      input_width=plan.input_width(lambda: read(range(size))),
+    )
+  if not run.objective.needs_advantages:
+    return rolled
+  with timer("data"):
+    examples = run.loader.examples(step)
+  return score(
+    rolled,
+    examples,
+    plan=run.scoring,
+    samples_per_prompt=run.loader.samples_per_prompt,
+    vocabulary=vocabulary,
+    timer=timer,
+  )
 
 
 class _Launched(NamedTuple):
@@ -265,43 +313,6 @@ def _naming_checkpoint(store: Store) -> Iterator[None]:
       left = f"INITIAL_CHECKPOINT_PATH={store.folder(step)} goes on from there"
     message = f"{error}. A run with other settings needs another MODEL_DIR;"
     raise FloatingPointError(f"{message} {left}") from error
-
-
-def _write(
-  run: Run,
-  batch: Batch,
-  whole: Callable[[], Batch],
-  step: int,
-  plan: Rollout,
-  student: Model,
-  teacher: Model | None,
-  timer: PhaseTimer,
-) -> RolledOut:
-  """The batch with the targets of its step and, if asked for, advantages."""
-  vocabulary = run.loader.vocabulary
-  with timer("sample"):
-    rolled = roll_out(
-      batch,
-      step=step,
-      seed=run.seed,
-      plan=plan,
-      student=student,
-      teacher=teacher,
-      vocabulary=vocabulary,
-      input_width=plan.input_width(whole),
-    )
-  if not run.objective.needs_advantages:
-    return rolled
-  with timer("data"):
-    examples = run.loader.examples(step)
-  return score(
-    rolled,
-    examples,
-    plan=run.scoring,
-    samples_per_prompt=run.loader.samples_per_prompt,
-    vocabulary=vocabulary,
-    timer=timer,
-  )
 
 
 def _evaluate(

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
 
+import jax
 import numpy as np
 
 from gkd import metrics
@@ -27,6 +28,7 @@ from gkd.metrics import Mean
 from gkd.training.degeneration import Degeneration
 from gkd.training.telemetry import CompileCounter
 from gkd.training.telemetry import PhaseTimer
+from gkd.training.telemetry import Throughput
 from gkd.training.telemetry import peak_memory_bytes
 from gkd.training.telemetry import stragglers
 from gkd.training.trackers import Tracking
@@ -49,10 +51,12 @@ class Recorder:
     metadata: what `metadata` gave for the checkpoint of this step.
     listener: sees every record.
     tracked: the run of a tracker, which is told of records and samples.
+    mesh: the devices of the run; None for those of this process.
 
   Attributes:
     timer: of the phases; `time/checkpoint_seconds` is how long the loop waited,
       as a checkpoint is written in the background.
+    throughput: of the devices.
     writers: the files of the run.
   """
 
@@ -63,9 +67,12 @@ class Recorder:
     metadata: Mapping[str, Any] | None = None,
     listener: Listener | None = None,
     tracked: Tracking | None = None,
+    mesh: jax.sharding.Mesh | None = None,
   ):
     metadata = metadata or {}
     self.timer = PhaseTimer()
+    devices = jax.local_devices() if mesh is None else list(mesh.devices.flat)
+    self.throughput = Throughput(devices, metadata.get("chip_hours", 0.0))
     self._means: dict[str, Mean] = {}
     if unwritten := metadata.get("unwritten"):
       self.timer.seconds = dict(unwritten["seconds"])
@@ -73,6 +80,7 @@ class Recorder:
         name: Mean(np.float32(total), np.float32(count))
         for name, (total, count) in unwritten["means"].items()
       }
+    self._busy_seconds = self.timer.busy_seconds
     self.writers = NoWriters()
     if processes.is_writer():
       self.writers = Writers(
@@ -104,11 +112,18 @@ class Recorder:
       for name, mean in self._means.items()
     }
     unwritten = {"means": means, "seconds": dict(self.timer.seconds)}
-    return {"unwritten": unwritten, "pending_eval": pending_eval}
+    return {
+      "unwritten": unwritten,
+      "pending_eval": pending_eval,
+      "chip_hours": self.throughput.chip_hours,
+    }
 
   def add(self, stats: Mapping[str, Mean]) -> None:
     """Gathers the means of one step, on the host."""
     self._means = metrics.merge([self._means, stats])
+    before, self._busy_seconds = self._busy_seconds, self.timer.busy_seconds
+    seconds = self._busy_seconds - before
+    self.throughput.add(stats, seconds, self._compiles.count)
 
   def write(
     self,
@@ -134,7 +149,7 @@ class Recorder:
       self._degeneration.observe(line)
       if report:
         self._means, self.timer.seconds = {}, {}
-        self.timer.host_seconds = 0.0
+        self.timer.host_seconds = self._busy_seconds = 0.0
     self._line(done, line | dict(evaluated))
 
   def write_alone(self, done: int, stats: Mapping[str, Mean]) -> None:
@@ -157,14 +172,15 @@ class Recorder:
   def _numbers(self, means: Mapping[str, Mean]) -> dict[str, float]:
     means, times = dict(means), self.timer.values
     tokens = float(means.pop("tokens").total)
+    # An earlier version counted none.
+    flops = float(means.pop("flops").total) if "flops" in means else 0.0
     means.pop("finite")
     values = {f"train/{k}": v for k, v in metrics.compute(means).items()}
     values |= times
-    busy = sum(
-      times.get(f"time/{phase}_seconds", 0.0)
-      for phase in ("data", "sample", "reward", "update")
-    )
+    busy = self.timer.busy_seconds
     values["time/tokens_per_second"] = tokens / busy if busy else float("nan")
+    values |= self.throughput.rates(tokens, flops, busy)
+    values["time/chip_hours"] = self.throughput.chip_hours
     values["compile/count"] = float(self._compiles.count)
     values["memory/peak_bytes"] = float(peak_memory_bytes())
     return values | stragglers(self.timer.host_seconds)

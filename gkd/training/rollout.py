@@ -128,13 +128,13 @@ class Rollout:
     """Whether some step may sample from the teacher."""
     return self.off_policy_source == "teacher" and self.schedule.minimum < 1
 
-  def describe(self) -> str:
-    """One sentence for the start-up print."""
+  def describe(self, targets: str = "the data set's targets") -> str:
+    """One sentence for the start-up print; `targets` are those of the data."""
     decoding, schedule = self.decoding.describe(), self.schedule
     unit = "the whole batch" if self.mixing == "step" else "each example"
     student = f"answered by the current student {decoding}"
     fixed = {
-      "dataset": "trained on the data set's targets",
+      "dataset": f"trained on {targets}",
       "teacher": f"answered by the teacher {decoding}",
     }[self.off_policy_source]
     if schedule.minimum == 1:
@@ -157,6 +157,7 @@ class RolledOut(NamedTuple):
   metrics: dict[str, Mean]
   checks: dict[str, Array]  # for `raise_failure`
   rewards: np.ndarray | None = None  # [B], NaN for rows without one
+  input_width: int = 0  # columns of the inputs that were sampled from
 
 
 def roll_out(
@@ -207,7 +208,8 @@ def roll_out(
       batch, fixed, teacher, role=keys.Role.TEACHER_SAMPLE
     )
     means |= {f"teacher_{name}": mean for name, mean in sampled.items()}
-  return RolledOut(batch, means, checks)
+  width = input_width or batch.inputs.shape[1]
+  return RolledOut(batch, means, checks, input_width=width)
 
 
 def _fraction(plan: Rollout, step: int, seed: int) -> float:

@@ -356,7 +356,9 @@ class Run:
       for role, model in self.roles.items()
     ]
     data = (
-      self.rollout.describe() if self.rollout else "fixed data, as in the cache"
+      self.rollout.describe(self.loader.targets)
+      if self.rollout
+      else "fixed data, as in the cache"
     )
     first = self.optimizer.schedule.begins_at
     last = first + self.train_steps

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gkd import flops
 from gkd import keys
 from gkd import masks
 from gkd import trees
@@ -94,6 +95,16 @@ def update_step(
   state, metrics = _update(train_step, state, frozen_params, batch, seed)
   finite = _and_finite(metrics["finite"], state)
   return state, metrics | {"finite": finite}
+
+
+def model_flops(*arguments) -> float:
+  """FLOPs of the matrix products of `update_step`, whose arguments it takes.
+
+  Without what `REMAT` and `CHUNK_SIZE` compute a second time. JAX keeps the
+  trace of a step that has run.
+  """
+  traced = _update.trace(*arguments)
+  return flops.products(traced.jaxpr, 1, recomputed=False).flops
 
 
 def raise_if_not_finite(means: Mapping[str, Mean], done: int) -> None:

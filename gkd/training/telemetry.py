@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import logging
 import sys
@@ -11,8 +13,10 @@ import jax
 from jax import monitoring
 import numpy as np
 
+from gkd import chips
 from gkd import processes
 from gkd import watchdog
+from gkd.metrics import Mean
 
 _LOG = logging.getLogger(__name__)
 # Fired once for each program that XLA compiled or that came from the persistent
@@ -42,6 +46,8 @@ class PhaseTimer:
   ) -> Iterator[None]:
     """`with timer("sample"): …`; phases add up and may not nest.
 
+    A profile shows them by name.
+
     Args:
       phase: its name.
       step: that begins with it, counted from 0.
@@ -50,11 +56,18 @@ class PhaseTimer:
     watchdog.of_process.at(phase, step)
     started = self._clock()
     try:
-      yield
+      with jax.profiler.TraceAnnotation(phase):
+        yield
     finally:
       spent = self._clock() - started
       self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
       self.host_seconds += 0.0 if waits else spent
+
+  @property
+  def busy_seconds(self) -> float:
+    """Of steps; evaluations and checkpoints are not counted."""
+    phases = ("data", "sample", "reward", "update")
+    return sum(self.seconds.get(phase, 0.0) for phase in phases)
 
   @property
   def values(self) -> dict[str, float]:
@@ -86,6 +99,64 @@ class CompileCounter:
     self.count += 1
     name = metadata.get("fun_name", "a program")
     _LOG.debug("compile %d: %s took %.2f s", self.count, name, seconds)
+
+
+class Throughput:
+  """Tokens and model FLOPs a second and chip, and hours of all chips.
+
+  Args:
+    devices: of the run, all of one kind.
+    chip_hours: of its earlier starts, up to the checkpoint.
+  """
+
+  def __init__(self, devices: Sequence[jax.Device], chip_hours: float = 0.0):
+    self._count = len(devices)
+    self._chip = chips.of_kind(devices[0].device_kind)
+    self._earlier, self._began = chip_hours, time.monotonic()
+    # Of steps during which nothing compiled.
+    self._tokens = self._flops = self._seconds = 0.0
+    self._compiles = 0
+
+  @property
+  def chip_hours(self) -> float:
+    """Devices times hours of training: compiling, evaluating, saving too."""
+    here = self._count * (time.monotonic() - self._began) / 3600
+    return self._earlier + here
+
+  def add(
+    self, stats: Mapping[str, Mean], seconds: float, compiles: int
+  ) -> None:
+    """A step that took so long is over; so many programs compiled so far."""
+    if compiles == self._compiles:
+      self._tokens += float(stats["tokens"].total)
+      self._flops += float(stats["flops"].total)
+      self._seconds += seconds
+    self._compiles = compiles
+
+  def rates(
+    self, tokens: float, flops: float, seconds: float
+  ) -> dict[str, float]:
+    """Metrics of so much work in so many seconds; none of no time."""
+    if not seconds:
+      return {}
+    each = seconds * self._count
+    values = {
+      "time/tokens_per_second_per_chip": tokens / each,
+      "time/model_flops_per_second_per_chip": flops / each,
+    }
+    if self._chip is not None:
+      share = flops / each / self._chip.flops
+      values["time/model_flops_utilization"] = share
+    return values
+
+  def describe(self) -> str:
+    """The line at the end of a run."""
+    text = f"cost: {self.chip_hours:.4g} chip-hours with earlier starts"
+    if rates := self.rates(self._tokens, self._flops, self._seconds):
+      tokens, flops, *share = rates.values()
+      text += f"; a chip: {tokens:,.0f} tokens/s, {flops / 1e12:.4g} TFLOP/s"
+      text += "".join(f" ({x:.1%} of its bfloat16 peak)" for x in share)
+    return text
 
 
 def stragglers(host_seconds: float) -> dict[str, float]:

@@ -28,6 +28,7 @@ log = logging.getLogger("gkd")
 
 METRICS_FILE = "metrics.jsonl"
 PREDICTIONS_FOLDER, SAMPLES_FOLDER = "predictions", "samples"
+EVENTS_FOLDER = "tensorboard"
 # What each record has, whichever version wrote it: by these a file is known.
 _FIELDS_OF = {
   PREDICTIONS_FOLDER: {"prompt", "reference", "text", "prediction"},
@@ -81,7 +82,7 @@ class Writers:
       _drop_later_files(folder / kind, last_step)
     # Open as long as the run; closed by `close`.
     self._metrics = (folder / METRICS_FILE).open("a", encoding="utf-8")
-    self._events = _Events(str(folder / "tensorboard"), last_step + 1)
+    self._events = _Events(str(folder / EVENTS_FOLDER), last_step + 1)
 
   def scalars(self, step: int, values: Mapping[str, Any]) -> None:
     """Appends one line with the numbers of a step.

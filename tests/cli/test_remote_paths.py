@@ -15,6 +15,7 @@ SFT = "train --gin_file=test/sft.gin --gin.MODEL_DIR=run"
     f"{SFT} --gin.EVAL_CACHE=gs://b/c --gin.TRAIN_CACHE=x",
     f"{SFT} --data_dir=gs://b/c",
     f"{SFT} --cache_dir=gs://b/c",
+    f"{SFT} --compile_cache=gs://b/c",
     f"{SFT} --gin.VOCABULARY=gs://b/c",
     "evaluate --gin_file=test/evaluate.gin --gin.MODEL_DIR=gs://b/c"
     " --gin.INITIAL_CHECKPOINT_PATH=x",

@@ -204,6 +204,14 @@ def test_impossible_periods_and_keeps_are_refused(binding, message):
     command_lines.train_config("test/distill.gin", *paths, binding)
 
 
+@pytest.mark.parametrize("text", ["5", "0:3", "4:3", "7:21", "a:b", "-1:2"])
+def test_steps_to_profile_are_those_of_the_run(text):
+  assert train_command._profiled("7:20", 20) == range(7, 21)
+  message = f"--profile={text}: expected FIRST:LAST, steps from 1 .*= 20"
+  with pytest.raises(UserError, match=message):
+    train_command._profiled(text, 20)
+
+
 @pytest.mark.parametrize(
   ("error", "code", "message"),
   [

@@ -148,6 +148,10 @@ def test_half_written_cache_is_noticed_and_replaced(tmp_path):
     TokenCache(cache.path)
   with pytest.raises(UserError, match="no cache at"):
     TokenCache(tmp_path / "nothing")
+  with pytest.raises(
+    UserError, match=r"is no cache: it has no info\.json; give"
+  ):
+    TokenCache(tmp_path)
   assert len(make_cache(tmp_path / "c", make_rows(4))) == 4
 
 

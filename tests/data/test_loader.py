@@ -220,6 +220,7 @@ def test_every_row_says_who_wrote_its_targets(cache, tmp_path):
   assert alone.batch(1).source.tolist() == [Source.TEACHER] * 4
   assert alone.batch(1).source.dtype == np.int32
   assert alone.describe() == "t train, 9 rows, targets written by the teacher"
+  assert alone.targets == "the targets of a teacher"
   both = Mixture([(cache, 1), (teacher, 1)])
   batch = make_loader(both, batch_size=8).batch(3)
   expected = np.where(batch.rows < ROWS, Source.DATASET, Source.TEACHER)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from gkd import flops
 from gkd import partitioning
 from gkd.plan import cost
 
@@ -19,12 +20,21 @@ def loop(weights, x):
 
 
 def test_products_in_a_loop_count_as_often_as_it_runs():
-  forward = cost.products(jax.jit(loop).trace(WEIGHTS, ROWS).jaxpr, 1)
+  forward = flops.products(jax.jit(loop).trace(WEIGHTS, ROWS).jaxpr, 1)
   assert forward.flops == 5 * 2 * (4 * 3 * 8 * 8)
   assert forward.weights == 5 * 4 * (8 * 8)
   assert forward.activations == 5 * 4 * (2 * 4 * 3 * 8)
-  both = cost.products(jax.jit(jax.grad(loop)).trace(WEIGHTS, ROWS).jaxpr, 1)
+  both = flops.products(jax.jit(jax.grad(loop)).trace(WEIGHTS, ROWS).jaxpr, 1)
   assert both.flops == 3 * forward.flops  # and the gradients of both factors
+
+
+def test_what_is_computed_again_counts_on_request():
+  gradient = jax.grad(jax.checkpoint(loop))
+  jaxpr = jax.jit(gradient).trace(WEIGHTS, ROWS).jaxpr
+  forward = flops.products(jax.jit(loop).trace(WEIGHTS, ROWS).jaxpr, 1)
+  assert flops.products(jaxpr, 1).flops == 4 * forward.flops
+  model = flops.products(jaxpr, 1, recomputed=False)
+  assert model.flops == 3 * forward.flops
 
 
 def test_loops_of_unknown_length_are_told_theirs():
@@ -36,7 +46,7 @@ def test_loops_of_unknown_length_are_told_theirs():
     )
 
   trace = jax.jit(search).trace(WEIGHTS)
-  assert cost.products(trace.jaxpr, 7).flops == 7 * 2 * 8**3
+  assert flops.products(trace.jaxpr, 7).flops == 7 * 2 * 8**3
 
 
 def test_collectives_in_a_loop_count_as_often_as_it_runs():

@@ -1,6 +1,7 @@
 """`gkd plan` on the suite's four virtual devices."""
 
 import json
+import re
 
 import pytest
 
@@ -127,6 +128,9 @@ def test_a_dry_run_says_what_would_be_trained_and_leaves_nothing(
     "temporary, MiB",
   ):
     assert part in out
+  assert "teacher, MiB" not in out  # there is none
+  macros = out.partition("\n\n")[0].splitlines()
+  assert all(re.match(r"[A-Z][A-Z0-9_]* = ", line) for line in macros)
   assert not (tmp_path / "run").exists()
 
 

@@ -197,6 +197,8 @@ def test_every_promised_number_and_file_is_written(
   phases = ("data", "sample", "update", "evaluate")
   expected |= {f"time/{phase}_seconds" for phase in phases}
   expected |= {"time/tokens_per_second", "compile/count", "memory/peak_bytes"}
+  expected |= {"time/model_flops_per_second_per_chip", "time/chip_hours"}
+  assert "time/model_flops_utilization" not in names  # of a CPU
   distances = ("forward_kl", "reverse_kl")
   expected |= {f"eval/sums/{x}" for x in ("accuracy", *distances)}
   expected |= {f"eval/sums/{x}_per_token" for x in distances}

@@ -15,6 +15,7 @@ def stats(loss):
   return {
     "loss": Mean.of(jnp.float32(loss)),
     "tokens": Mean.of(jnp.float32(12)),
+    "flops": Mean.of(jnp.float32(1e9)),
     "finite": Mean.of(jnp.float32(1)),
   }
 

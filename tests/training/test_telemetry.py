@@ -1,12 +1,14 @@
 """Time split, number of compiles, memory."""
 
 import logging
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gkd.metrics import Mean
 from gkd.training import telemetry
 
 
@@ -43,6 +45,26 @@ def test_each_compile_counts_once_and_is_logged(caplog):
     "compile 1",
     "compile 2",
   ]
+
+
+def test_rates_leave_out_steps_that_compiled_and_an_unknown_peak(monkeypatch):
+  monkeypatch.setattr(telemetry.time, "monotonic", lambda: 0.0)
+  work = {
+    "tokens": Mean(np.float32(800), 1),
+    "flops": Mean(np.float32(4e12), 1),
+  }
+  for kind, share in (
+    ("TPU v5 lite", " (0.5% of its bfloat16 peak)"),
+    ("", ""),
+  ):
+    device = types.SimpleNamespace(device_kind=kind)
+    throughput = telemetry.Throughput([device] * 4, chip_hours=1.5)
+    for seconds, compiles in ((50.0, 2), (1.0, 2), (1.0, 2)):
+      throughput.add(work, seconds, compiles)
+    assert throughput.describe() == (
+      "cost: 1.5 chip-hours with earlier starts; a chip: 200 tokens/s, 1"
+      f" TFLOP/s{share}"
+    )
 
 
 def test_peak_memory_is_at_least_what_was_allocated():

