@@ -38,6 +38,9 @@ def planned(tmp_path_factory):
   return {
     "copies": plan("copies"),
     "shared": plan("shared", "--gin.FSDP_PARALLELISM=2"),
+    "mixed": plan(
+      "mixed", "--gin.FSDP_PARALLELISM=2", "--gin.MODEL_PARALLELISM=2"
+    ),
     "looped": plan(
       "looped", "--gin.FSDP_PARALLELISM=4", "--gin.SCAN_LAYERS=True"
     ),
@@ -71,6 +74,14 @@ def test_no_collective_carries_the_rows_of_the_whole_batch(
   rows = f"[{plan['batch_size']},"
   # Ids of filler rows are compared; nothing with a second axis moves.
   assert [c for c in collectives if rows in c["shape"]] == []
+
+
+@pytest.mark.parametrize("name", ["copies", "shared", "looped", "mixed"])
+def test_no_collective_of_an_update_carries_logits(planned, name):
+  update = planned[name]["programs"]["update"]
+  shapes = {c["shape"] for c in update["collectives"]}
+  # [B, positions, V], the vocabulary whole or halved.
+  assert [s for s in shapes if re.search(r"\[\d+,\d+,(18|9)\]", s)] == []
 
 
 def gathers(plan, program):
