@@ -17,6 +17,7 @@ class Row(Protocol):
 
   inputs: np.ndarray
   targets: np.ndarray
+  teacher_inputs: np.ndarray  # only of rows whose `lengths` have them
 
 
 def collate(
@@ -32,16 +33,23 @@ def collate(
   Args:
     rows: the rows; none is longer than `lengths`.
     ids: their global row ids.
-    lengths: {"inputs": I, "targets": T}.
+    lengths: {"inputs": I, "targets": T}, with "teacher_inputs" for another
+      prompt of the teacher.
     batch_size: fill up to so many rows, with the id −1; default none.
     with_targets: False for prompts alone; targets are then empty.
   """
   size = batch_size or len(rows)
-  inputs, input_mask = _padded(
-    [row.inputs for row in rows], size, lengths["inputs"]
-  )
-  # Attention over an input without any token is undefined.
-  input_mask[len(rows) :, 0] = True
+  prompts = {}
+  for name, mask in (
+    ("inputs", "input_mask"),
+    ("teacher_inputs", "teacher_input_mask"),
+  ):
+    if name in lengths:
+      prompts[name], prompts[mask] = _padded(
+        [getattr(row, name) for row in rows], size, lengths[name]
+      )
+      # Attention over an input without any token is undefined.
+      prompts[mask][len(rows) :, 0] = True
   targets, is_target = _padded(
     [row.targets for row in rows] if with_targets else [],
     size,
@@ -50,8 +58,7 @@ def collate(
   row_ids = np.full(size, FILLER_ROW, np.int32)
   row_ids[: len(rows)] = ids
   return Batch(
-    inputs=inputs,
-    input_mask=input_mask,
+    **prompts,
     targets=targets,
     weights=is_target.astype(np.float32),
     rows=row_ids,

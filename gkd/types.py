@@ -67,6 +67,9 @@ class Batch:
     positions: optional `Pair` of positions within each segment.
     advantages: optional [B] or [B, T] float32, what a policy gradient weighs
       the log-probabilities of the targets by.
+    teacher_inputs: optional [B, I'] int32, what a `privileged` model reads in
+      place of the inputs.
+    teacher_input_mask: its mask, [B, I'] bool.
   """
 
   inputs: Array
@@ -78,6 +81,8 @@ class Batch:
   segments: Pair | None = None
   positions: Pair | None = None
   advantages: Array | None = None
+  teacher_inputs: Array | None = None
+  teacher_input_mask: Array | None = None
 
 
 def unchanged(params: Params) -> Params:
@@ -113,6 +118,7 @@ class LanguageModel:
     rules: how parameters are split over a mesh; None for those of
       `logical_axes.DEFAULT`.
     gathers_to_sample: whether a sampler calls `gathered` before its loop.
+    privileged: whether it reads the `teacher_inputs` of a batch that has them.
   """
 
   config: Any
@@ -127,16 +133,25 @@ class LanguageModel:
   gathered: Callable[[Params], Params] = unchanged
   rules: Rules | None = None
   gathers_to_sample: bool = True
+  privileged: bool = False
+
+  def prompts(self, batch: Batch) -> tuple[Array, Array]:
+    """What the model reads of a batch, [B, I], and where it is one, [B, I]."""
+    if not self.privileged or batch.teacher_inputs is None:
+      return batch.inputs, batch.input_mask
+    assert batch.segments is None, "rows of a packed batch have one prompt"
+    return batch.teacher_inputs, batch.teacher_input_mask
 
   def hidden_of(
     self, params: Params, batch: Batch, *, dropout_key: Key | None = None
   ) -> Array:
     """`hidden` [B, T, D] of a batch, with its mask, segments and positions."""
+    inputs, input_mask = self.prompts(batch)
     return self.hidden(
       params,
-      batch.inputs,
+      inputs,
       batch.targets,
-      input_mask=batch.input_mask,
+      input_mask=input_mask,
       segments=batch.segments,
       positions=batch.positions,
       dropout_key=dropout_key,

@@ -68,7 +68,8 @@ def make(args: argparse.Namespace, folders: Folders) -> None:
       data, folders, num_workers=args.workers, rebuild=True
     )
     for cache in mixture.caches:
-      print(cache_table.entry(cache, folders.data_dir))
+      for made in filter(None, (cache, cache.teacher_prompts)):
+        print(cache_table.entry(made, folders.data_dir))
     caches += mixture.caches
   _print_repeats(caches)
   flags = [f"--gin_file={file}" for file in args.gin_file]
@@ -189,7 +190,7 @@ def vocabulary(args: argparse.Namespace, folders: Folders) -> None:
     data,
     vocabulary="bytes",
     extra_ids=0,
-    lengths=dict.fromkeys(data.lengths, _UNCUT),
+    lengths=dict.fromkeys(FEATURES, _UNCUT),
     cache="",
   )
   check_files([data], folders)

@@ -13,6 +13,7 @@ import numpy as np
 from gkd.config.records import DataConfig
 from gkd.config.records import Folders
 from gkd.data.cache import TokenCache
+from gkd.data.cache_info import FEATURES
 from gkd.evaluation.evaluation import Evaluation
 from gkd.evaluation.predictions import Record
 from gkd.types import UserError
@@ -72,7 +73,7 @@ def compare(
       evaluation.name,
       evaluation.split,
       [[record["tokens"] for record in records] for records in draws],
-      dict(evaluation.lengths),
+      {name: evaluation.lengths[name] for name in FEATURES},
       # Of each draw the same; only where a metric takes them.
       [record["score"] for record in draws[0] if "score" in record] or None,
     )

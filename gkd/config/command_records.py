@@ -129,7 +129,7 @@ class TrainConfig(_OnDevices):
   @property
   def roles(self) -> dict[str, Role]:
     """The models by role."""
-    return _roles(self)
+    return _roles(self, self.data)
 
   @property
   def layers(self) -> LayerChoice | None:
@@ -218,7 +218,7 @@ class EvaluateConfig(_OnDevices):
   @property
   def roles(self) -> dict[str, Role]:
     """The models by role."""
-    return _roles(self)
+    return _roles(self, self.evaluation.data)
 
   def idle(self, *, through_seqio: bool = False) -> Idle:
     """Macros that have no effect; seqio reads TASK_MODULE from caches too."""
@@ -251,6 +251,12 @@ class SampleConfig(_OnDevices):
     check_range(1, MOST_ROWS, BATCH_SIZE=self.batch_size)
     at_least_one(SHARD_PROMPTS=self.shard_prompts)
     check_seed(self.seed)
+    if "teacher_inputs" in self.data.lengths:
+      raise UserError(
+        "gkd sample reads one prompt a row, but TASK_FEATURE_LENGTHS has"
+        " 'teacher_inputs'; leave it and TEACHER_… out, and for text of a"
+        " privileged teacher name its task in MIXTURE_OR_TASK_NAME"
+      )
     self.strategy.validate()
     if self.beam_size and self.num_samples > self.beam_size:
       raise UserError(
@@ -283,7 +289,9 @@ class SampleConfig(_OnDevices):
       yield _SAMPLING[1:], _GREEDY
 
 
-def _roles(config: TrainConfig | EvaluateConfig) -> dict[str, Role]:
+def _roles(
+  config: TrainConfig | EvaluateConfig, data: DataConfig
+) -> dict[str, Role]:
   """The models that there are, by role.
 
   Raises:
@@ -298,4 +306,10 @@ def _roles(config: TrainConfig | EvaluateConfig) -> dict[str, Role]:
         f"compared_with has the role {role!r}; expected a name such as 'judge',"
         " in small letters, other than student and teacher"
       )
-  return own | dict(config.compared_with)
+  roles = own | dict(config.compared_with)
+  if not data.teacher_prompts.macros:
+    return roles
+  return {
+    role: dataclasses.replace(of_role, privileged=role.startswith("teacher"))
+    for role, of_role in roles.items()
+  }

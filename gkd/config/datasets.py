@@ -24,6 +24,7 @@ from gkd.data.builder import lookup
 from gkd.data.builder import mixture_rates
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
+from gkd.data.cache_info import FEATURES
 from gkd.data.mixture import Mixture
 from gkd.text import chat_formats
 from gkd.text import file_rows
@@ -81,7 +82,14 @@ def open_cache(
     )
   for line in cache_info.lossy(cache.info):
     log.warning("%s %s: %s", cache.info["task"], cache.info["split"], line)
-  return cache
+  if (of_teacher := data.of_teacher) is None:
+    return cache
+  other = open_cache(
+    of_teacher, folders, num_workers=num_workers, rebuild=rebuild
+  )
+  remedy = "make the cache of the teacher's prompts again with that VOCABULARY"
+  check_vocabulary(other, cache.vocabulary, f"cache {cache.path}", remedy)
+  return cache.with_teacher_prompts(other)
 
 
 def open_mixture(
@@ -157,6 +165,7 @@ def check_split_names(
 
 def check_files(used: Iterable[DataConfig], folders: Folders) -> None:
   """Refuses own files without the columns of DATA_FIELDS, before TensorFlow."""
+  used = [*used, *filter(None, (data.of_teacher for data in used))]
   for data in used:
     if data.own.files and not data.cache:
       file_rows.check(folders.data_dir or ".", data.own, data.split)
@@ -190,7 +199,7 @@ def _spec(
   return CacheSpec(
     task=data.task,
     split=data.split,
-    lengths=dict(data.lengths),
+    lengths={name: data.lengths[name] for name in FEATURES},
     vocabulary=vocabulary,
     cache_dir=folders.cache_dir,
     # A name is relative to a folder, or two projects would share a cache.

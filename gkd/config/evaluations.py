@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import logging
 
@@ -9,6 +10,7 @@ from gkd.config import configuration
 from gkd.config.records import EvalConfig
 from gkd.data import task_functions
 from gkd.data.cache import TokenCache
+from gkd.data.cache_info import FEATURES
 from gkd.evaluation import predictions
 from gkd.evaluation import scores
 from gkd.evaluation.evaluation import Evaluation
@@ -37,7 +39,7 @@ def make_evaluations(
     if data.cache:
       _check_functions(cache, named)
   for cache in caches:
-    _check(cache, config.data.lengths["inputs"])
+    lengths = _checked_lengths(cache, config.data.lengths)
     if cache.with_target and (missing := cache.without_target):
       log.warning(
         "EVAL_SPLITS: %s/%s: %s; the task's metrics are of the others",
@@ -54,7 +56,7 @@ def make_evaluations(
         split=cache.info["split"],
         name_split=tasks[cache.info["task"]] > 1,
         cache=cache,
-        lengths=config.data.lengths,
+        lengths=lengths,
         decoding=strategy,
         batch_size=config.batch_size,
         num_examples=config.num_examples,
@@ -78,6 +80,18 @@ def make_evaluations(
   return list(by_file.values())
 
 
+def _checked_lengths(
+  cache: TokenCache, given: Mapping[str, int]
+) -> dict[str, int]:
+  """The widths of a split's batches, for which none of its rows is too long."""
+  lengths = {name: given[name] for name in FEATURES}
+  _check(cache, lengths["inputs"])
+  if (other := cache.teacher_prompts) is not None:
+    lengths["teacher_inputs"] = given["teacher_inputs"]
+    _check(other, lengths["teacher_inputs"], "teacher_inputs")
+  return lengths
+
+
 def _check_functions(cache: TokenCache, named: Iterable[str]) -> None:
   """Refuses functions of packages that the configuration does not name.
 
@@ -93,12 +107,12 @@ def _check_functions(cache: TokenCache, named: Iterable[str]) -> None:
       )
 
 
-def _check(cache: TokenCache, width: int) -> None:
+def _check(cache: TokenCache, width: int, name: str = "inputs") -> None:
   """Whether prompts fit and the task's functions can be imported."""
   longest = cache.info["longest"]
   if longest["inputs"] > width:
     raise UserError(
-      f"inputs length {width} is too short for the cache {cache.path}, which"
+      f"{name} length {width} is too short for the cache {cache.path}, which"
       f" has a row of {longest['inputs']}; raise TASK_FEATURE_LENGTHS or make"
       " a cache with the shorter length"
     )

@@ -89,6 +89,7 @@ class Role:
     execution: how the layers are run.
     gather_to_sample: whether devices that share the parameters gather them
       once for all tokens of a batch, and not for each.
+    privileged: whether it reads the teacher's prompts where data has them.
   """
 
   model: ModelSpec
@@ -97,6 +98,7 @@ class Role:
   partitioning: str | Sequence[Any] = logical_axes.DEFAULT
   execution: Execution = PLAIN
   gather_to_sample: bool = True
+  privileged: bool = False
 
   def on_mesh(
     self, model: LanguageModel, name: str, mesh: jax.sharding.Mesh
@@ -107,9 +109,14 @@ class Role:
     if self.execution != PLAIN:
       model = registry.build(model.config, f"the {name}", self.execution)
     model = partitioning.partitioned(model, mesh, rules)
-    if self.gather_to_sample == model.gathers_to_sample:
+    of_role = (self.gather_to_sample, self.privileged)
+    if of_role == (model.gathers_to_sample, model.privileged):
       return model
-    return dataclasses.replace(model, gathers_to_sample=self.gather_to_sample)
+    return dataclasses.replace(
+      model,
+      gathers_to_sample=self.gather_to_sample,
+      privileged=self.privileged,
+    )
 
 
 def t5(

@@ -13,6 +13,7 @@ import dataclasses
 import re
 
 from gkd import files
+from gkd.config.teacher_prompts import TeacherPrompts
 from gkd.data import task_functions
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.builder.lookup import Overlong
@@ -71,6 +72,7 @@ class DataConfig:
       vocabulary.
     own: files of your own that the task is made of; without them `module`
       registers it.
+    teacher_prompts: what the teacher reads in place of the inputs.
   """
 
   task: str
@@ -85,9 +87,12 @@ class DataConfig:
   mixture: Mapping[str, float] | None = None
   subset: Subset = dataclasses.field(default_factory=Subset)
   own: DataFiles = dataclasses.field(default_factory=DataFiles)
+  teacher_prompts: TeacherPrompts = dataclasses.field(
+    default_factory=TeacherPrompts
+  )
 
   def __post_init__(self):
-    if sorted(self.lengths) != ["inputs", "targets"] or not all(
+    if {*self.lengths} - {"teacher_inputs"} != {"inputs", "targets"} or not all(
       1 <= length <= _MOST_TOKENS for length in self.lengths.values()
     ):
       raise UserError(
@@ -115,6 +120,26 @@ class DataConfig:
         "MIXTURE is empty; give tasks with their rates, as {'gsm8k': 3,"
         " 'chain_addition': 1}, or None"
       )
+    given = self.teacher_prompts.macros
+    if given and "teacher_inputs" not in self.lengths:
+      raise UserError(
+        f"TASK_FEATURE_LENGTHS is {dict(self.lengths)} but {given[0]} is given;"
+        " add 'teacher_inputs', the length of the teacher's prompts"
+      )
+
+  @property
+  def of_teacher(self) -> "DataConfig | None":
+    """The data whose inputs the teacher reads; None for the same."""
+    prompts, lengths = self.teacher_prompts, dict(self.lengths)
+    if not prompts.macros:
+      return None
+    lengths["inputs"] = lengths.pop("teacher_inputs")
+    return dataclasses.replace(
+      self,
+      lengths=lengths,
+      teacher_prompts=TeacherPrompts(),
+      **prompts.fields(self.task, self.cache, self.own),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,7 +150,8 @@ class EvalConfig:
     data: where the prompts and references are.
     eval_splits: more splits: "task/split" of the module of `data`,
       "module:task/split", or the folder of a token cache, beginning with / or
-      ./ or ~; lengths and vocabulary are those of `data`.
+      ./ or ~; lengths and vocabulary are those of `data`, and the teacher reads
+      the same prompts as the student.
   """
 
   data: DataConfig
@@ -209,7 +235,8 @@ class EvalConfig:
       why = "EVAL_BEAM_SIZE is 0, so there is no beam search"
       yield ["EVAL_BEAM_ALPHA"], why
     if "teacher" not in roles:
-      yield ["EVAL_TEACHER"], "there is no teacher"
+      macros = ["EVAL_TEACHER", "TEACHER_TASK", "TEACHER_INPUTS"]
+      yield [*macros, "EVAL_TEACHER_CACHE"], "there is no teacher"
     if len(roles) == 1:
       yield ["EVAL_CHUNK_SIZE", "EVAL_DISTANCES"], "there is no teacher"
     if self.data.cache:
@@ -264,7 +291,8 @@ def check_seed(value: int) -> None:
 def _named_split(entry: str) -> dict[str, str]:
   """The fields of `DataConfig` that an entry of EVAL_SPLITS sets."""
   if entry.startswith(("/", "./", "../", "~")):
-    return {"task": "", "split": "", "module": "", "cache": entry}
+    none = {"task": "", "split": "", "module": ""}
+    return {**none, "cache": entry, "teacher_prompts": TeacherPrompts()}
   match = _EVAL_SPLIT.fullmatch(entry)
   if match is None:
     raise UserError(
@@ -273,4 +301,4 @@ def _named_split(entry: str) -> dict[str, str]:
     )
   fields = {name: value for name, value in match.groupdict().items() if value}
   own = {"own": DataFiles()} if "module" in fields else {}
-  return {**fields, **own, "cache": ""}
+  return {**fields, **own, "cache": "", "teacher_prompts": TeacherPrompts()}

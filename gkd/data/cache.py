@@ -16,6 +16,7 @@ named by their place in `gkd.text`: neither TensorFlow nor seqio is needed here.
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import copy
 import functools
 import json
 import os
@@ -55,6 +56,7 @@ class Row(NamedTuple):
   prompt: str
   reference: Any  # postprocessed target: str, number, list … as JSON has it
   score: float | None = None  # of targets that a beam search found
+  teacher_inputs: np.ndarray | None = None  # [≤ I'] int32
 
 
 class Tokens(NamedTuple):
@@ -62,10 +64,18 @@ class Tokens(NamedTuple):
 
   inputs: np.ndarray  # [≤ I] int32
   targets: np.ndarray  # [≤ T] int32
+  teacher_inputs: np.ndarray | None = None  # [≤ I'] int32
 
 
 class TokenCache:
-  """Reads one cache folder, `path`; `info` is the content of info.json."""
+  """Reads one cache folder, `path`; `info` is the content of info.json.
+
+  Attributes:
+    teacher_prompts: cache whose inputs the teacher reads in place of these, row
+      by row; see `with_teacher_prompts`.
+  """
+
+  teacher_prompts: "TokenCache | None" = None
 
   def __init__(self, path: str | os.PathLike):
     self.path = Path(path)
@@ -150,7 +160,42 @@ class TokenCache:
       self._compare(name, again=True)
       report(file["bytes"])
 
+  def with_teacher_prompts(self, other: "TokenCache") -> "TokenCache":
+    """The same rows, with the inputs of another cache as `teacher_inputs`.
+
+    Rows of one place belong together, which their targets show when they are
+    read.
+    """
+    if len(self) != len(other):
+      raise UserError(
+        f"cache {other.path} with the teacher's prompts has {len(other):,} rows"
+        f" and {self.path} has {len(self):,}; give one with the same rows in"
+        " the same order"
+      )
+    paired = copy.copy(self)
+    paired.teacher_prompts = other
+    return paired
+
   def _rows(
+    self, indices: Sequence[int], decode: Callable[[bytes], Any]
+  ) -> list[Any]:
+    rows = self._own_rows(indices, decode)
+    if self.teacher_prompts is None:
+      return rows
+    others = self.teacher_prompts.tokens(indices)
+    for index, row, other in zip(indices, rows, others, strict=True):
+      if not np.array_equal(row.targets, other.targets):
+        raise UserError(
+          f"{row_name(index)} has another target in the cache"
+          f" {self.teacher_prompts.path} with the teacher's prompts than in"
+          f" {self.path}; give one with the same rows in the same order"
+        )
+    return [
+      row._replace(teacher_inputs=other.inputs)
+      for row, other in zip(rows, others, strict=True)
+    ]
+
+  def _own_rows(
     self, indices: Sequence[int], decode: Callable[[bytes], Any]
   ) -> list[Any]:
     indices = np.asarray(indices, np.int64)

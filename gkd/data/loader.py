@@ -50,7 +50,8 @@ class Loader:
     batch_size: B, over all processes.
     samples_per_prompt: n: a batch has B/n prompts, each in n rows, one after
       the other, whose samples differ (`keys.per_row`).
-    lengths: {"inputs": I, "targets": T}, the widths of a batch.
+    lengths: {"inputs": I, "targets": T}, the widths of a batch, and I' of
+      "teacher_inputs" where the caches have the teacher's prompts.
     seed: of the order.
     num_rows: rows in use, of all components.
   """
@@ -91,6 +92,9 @@ class Loader:
       )
     for cache in caches:
       _check_cache(cache, lengths)
+      if (other := cache.teacher_prompts) is not None:
+        width = lengths["teacher_inputs"]
+        _check_cache(other, {**lengths, "inputs": width}, "teacher_inputs")
     self.batch_size = batch_size
     self.samples_per_prompt = samples_per_prompt
     self.lengths = dict(lengths)
@@ -129,6 +133,8 @@ class Loader:
       line += self.subset.describe(rows, cache, self.seed)
       if (writer := _source(cache)) != Source.DATASET:
         line += f", targets written by the {writer.name.lower()}"
+      if (other := cache.teacher_prompts) is not None:
+        line += f", which the teacher reads as {other.info['task']}"
       if self._needs_targets and (missing := cache.without_target):
         line += f"; left out: {missing}"
       lines.append(line)
@@ -205,7 +211,10 @@ def _source(cache: TokenCache) -> Source:
   return Source[name.upper()]
 
 
-def _check_cache(cache: TokenCache, lengths: Mapping[str, int]) -> None:
+def _check_cache(
+  cache: TokenCache, lengths: Mapping[str, int], inputs: str = "inputs"
+) -> None:
+  """Refuses lengths that a cache was not made for; `inputs` names its own."""
   if not len(cache):
     raise UserError(
       f"cache {cache.path} has no rows; check the task and its split"
@@ -217,6 +226,7 @@ def _check_cache(cache: TokenCache, lengths: Mapping[str, int]) -> None:
         " {'inputs': …, 'targets': …}"
       )
     length, longest = lengths[name], cache.info["longest"][name]
+    name = inputs if name == "inputs" else name
     if length > limit:
       raise UserError(
         f"{name} length {length} is beyond the cache {cache.path}, whose rows"

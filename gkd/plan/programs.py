@@ -200,11 +200,18 @@ def _program(name: str, traced: Any, known: Memory, trips: int) -> Program:
 
 def _batch(rows: int, lengths: Any, mesh: jax.sharding.Mesh) -> Batch:
   split = partitioning.batch_sharding(mesh)
-  inputs = rows, lengths["inputs"]
+  prompts = {}
+  for name, mask in (
+    ("inputs", "input_mask"),
+    ("teacher_inputs", "teacher_input_mask"),
+  ):
+    if name in lengths:
+      shape = rows, lengths[name]
+      prompts[name] = _array(shape, jnp.int32, split)
+      prompts[mask] = _array(shape, bool, split)
   targets = rows, lengths["targets"]
   return Batch(
-    inputs=_array(inputs, jnp.int32, split),
-    input_mask=_array(inputs, bool, split),
+    **prompts,
     targets=_array(targets, jnp.int32, split),
     weights=_array(targets, jnp.float32, split),
     rows=_array((rows,), jnp.int32, split),

@@ -79,7 +79,7 @@ def _arguments(model, batch, key, strategy, max_length, vocabulary, num_best):
   return (
     strategy.as_arrays(),
     model.params,
-    (batch.inputs, batch.input_mask, batch.rows),
+    (*model.lm.prompts(batch), batch.rows),
     key,
   ), {
     "model": model.lm,

@@ -4,8 +4,12 @@
 100 training questions, chosen by a hash of the question so that a repeated
 question never lands on both sides, are held out as "validation"; "train" is
 the rest, "test" the official test set. SVAMP is a test set only.
+
+`…_with_solution` has the same rows with the solution in the prompt, for a
+privileged teacher.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import functools
 import hashlib
@@ -32,7 +36,14 @@ CHAINS: Mapping[str, ChainAddition] = {
 QUICKSTART = ChainAddition(min_terms=4, max_terms=4, digits=2, min_digits=2)
 SIZES: Mapping[str, int] = {"train": 40_000, "validation": 500, "test": 1_000}
 QUICKSTART_SIZES: Mapping[str, int] = {**SIZES, "train": 2_000}
-NAMES = (*CHAINS, "quickstart_teacher", "quickstart", "gsm8k", "svamp")
+# A task with that at the end of its name has each solution in the prompt.
+WITH_SOLUTION = "_with_solution"
+NAMES = (
+  *CHAINS,
+  *(name + WITH_SOLUTION for name in CHAINS),
+  *("quickstart_teacher", "quickstart", "gsm8k", "gsm8k" + WITH_SOLUTION),
+  "svamp",
+)
 
 _VALIDATION_PARTS = 7  # of 100
 
@@ -43,6 +54,9 @@ def register(
   """Registers every task of this family; again replaces them."""
   for name, chains in CHAINS.items():
     register_chains(name, chains, vocabulary)
+    register_chains(
+      name + WITH_SOLUTION, chains, vocabulary, rows=_solved_chain_rows
+    )
   register_chains("quickstart_teacher", QUICKSTART, vocabulary)
   # Another seed: other problems than the teacher's.
   register_chains(
@@ -52,13 +66,17 @@ def register(
     metrics.answer_accuracy,
     metrics.answer_accuracy_with_calculator,
   )
-  features.add_task(
-    "gsm8k",
-    sources.rows_source(lambda split: _gsm8k(data_dir, split), SPLITS),
-    vocabulary,
-    postprocess=postprocess.strip,
-    metrics=accuracies,
-  )
+  for name, rows in (
+    ("gsm8k", lambda split: _gsm8k(data_dir, split)),
+    ("gsm8k" + WITH_SOLUTION, lambda split: _solved_gsm8k(data_dir, split)),
+  ):
+    features.add_task(
+      name,
+      sources.rows_source(rows, SPLITS),
+      vocabulary,
+      postprocess=postprocess.strip,
+      metrics=accuracies,
+    )
   features.add_task(
     "svamp",
     sources.jsonl_source(
@@ -77,6 +95,7 @@ def register_chains(
   *,
   sizes: Mapping[str, int] = SIZES,
   seed: int = 0,
+  rows: Callable[..., list[dict[str, str]]] | None = None,
 ) -> None:
   """Registers one family of generated problems under `name`.
 
@@ -86,9 +105,10 @@ def register_chains(
     vocabulary: any that has the characters of `gkd.text.chain_addition`.
     sizes: different problems per split; a smaller size has the first of them.
     seed: another seed, other problems of the same splits.
+    rows: makes the rows of a split; None for problems and solutions.
   """
   # Not a closure: these arguments are part of the key of a cache.
-  rows = functools.partial(_chain_rows, chains, dict(sizes), seed)
+  rows = functools.partial(rows or _chain_rows, chains, dict(sizes), seed)
   features.add_task(
     name,
     sources.rows_source(rows, tuple(sizes), generated=True),
@@ -105,6 +125,13 @@ def _chain_rows(chains, sizes, seed, split: str):
   ]
 
 
+def _solved_chain_rows(chains, sizes, seed, split: str):
+  return [
+    row | {"inputs": row["inputs"] + row["targets"]}
+    for row in _chain_rows(chains, sizes, seed, split)
+  ]
+
+
 def _gsm8k(data_dir, split: str):
   file = "test" if split == "test" else "train"
   path = f"arithmetic/gsm8k_{file}.jsonl.gz"
@@ -115,6 +142,11 @@ def _gsm8k(data_dir, split: str):
         "inputs": solutions.plain_text(question),
         "targets": solutions.rewrite_solution(solution),
       }
+
+
+def _solved_gsm8k(data_dir, split: str):
+  for row in _gsm8k(data_dir, split):
+    yield row | {"inputs": f"{row['inputs']} Solution: {row['targets']}"}
 
 
 def _held_out(question: str) -> bool:

@@ -149,6 +149,7 @@ class Run:
       )
     for role, model in self.roles.items():
       vocabulary_check.check(role, model.lm, self.loader.vocabulary)
+    self._check_privileged()
     samples = self.loader.samples_per_prompt
     scoring.check(self.scoring, self.objective, self.rollout, samples)
     for name in ("objective", "rollout", "optimizer", "scoring"):
@@ -278,6 +279,17 @@ class Run:
       or self.evaluates(done)
       or self.saves(done)
     )
+
+  def _check_privileged(self) -> None:
+    """Refuses prompts of a teacher that no model or no row would have."""
+    reads = any(model.lm.privileged for model in self.roles.values())
+    if reads != ("teacher_inputs" in self.loader.lengths):
+      raise UserError(
+        "a privileged teacher and data with its prompts go together, but there"
+        f" is no such {'data' if reads else 'model'}; give both (TEACHER_TASK,"
+        " TEACHER_INPUTS or TEACHER_CACHE), or leave 'teacher_inputs' of"
+        " TASK_FEATURE_LENGTHS and the others out"
+      )
 
   def _check_guard(self) -> None:
     """Refuses a guard that could never act."""

@@ -192,5 +192,8 @@ def _contents(run: Run, hashes_of: Mapping[str, str]) -> dict[str, str]:
   }
 
 
-def _file_hashes(cache: TokenCache) -> dict[str, str]:
-  return {name: file["sha256"] for name, file in cache.info["files"].items()}
+def _file_hashes(cache: TokenCache) -> dict[str, Any]:
+  found = {name: file["sha256"] for name, file in cache.info["files"].items()}
+  if cache.teacher_prompts is not None:
+    found["teacher_prompts"] = _file_hashes(cache.teacher_prompts)
+  return found

@@ -141,6 +141,7 @@ def describe(
     Dicts with `row`, `source`, `prompt`, `text`, `tokens` (length) and, with a
     teacher, `teacher_log_prob` (nats, summed over the sequence). The first
     rows have `token_log_probs` as well: pairs of a token's text and its nats.
+    Where the teacher reads another prompt it is the row's `teacher_prompt`.
     Rows that are rewarded, as `rewards` [B] are no NaN, have their `reward`.
   """
   scores = None
@@ -159,6 +160,9 @@ def describe(
       "text": vocabulary.decode(text.tolist()),
       "tokens": int(batch.weights[index].sum()),
     }
+    if batch.teacher_inputs is not None:
+      own = batch.teacher_inputs[index][batch.teacher_input_mask[index]]
+      record["teacher_prompt"] = vocabulary.decode_prompt(own.tolist())
     if rewards is not None and np.isfinite(rewards[index]):
       record["reward"] = float(rewards[index])
     if scores is not None:

@@ -153,6 +153,20 @@ def test_the_teacher_that_is_written_down_is_the_one_that_is_loaded(
   )
 
 
+def test_the_teacher_alone_reads_another_prompt(prepare, tmp_path):
+  own = {"task": "solved", "lengths": {"inputs": 20, "targets": 32}}
+  path = command_lines.write_cache(tmp_path / "own", "train", **own)
+  lengths = {**command_lines.LENGTHS, "teacher_inputs": 20}
+  run = prepare(TEACHER_CACHE=path, TASK_FEATURE_LENGTHS=lengths)
+  assert (run.student.lm.privileged, run.teacher.lm.privileged) == (False, True)
+  assert run.loader.batch(0).teacher_inputs.shape == (16, 20)
+  assert "which the teacher reads as solved" in run.describe()
+  with pytest.raises(UserError, match="no such model; give both"):
+    prepare(TASK_FEATURE_LENGTHS=lengths)
+  with pytest.raises(UserError, match="add 'teacher_inputs'"):
+    prepare(TEACHER_CACHE=path)
+
+
 def test_big_files_are_read_once_and_those_of_the_first_student_at_its_start(
   prepare, tmp_path, trained_on, monkeypatch
 ):

@@ -7,8 +7,10 @@ import pytest
 from gkd.config import command_records
 from gkd.config import model_spec
 from gkd.config import records
+from gkd.config.teacher_prompts import TeacherPrompts
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import BeamSearch
+from gkd.text.data_files import DataFiles
 from gkd.types import UserError
 
 HUGE = 10**23
@@ -184,3 +186,25 @@ def test_only_a_teacher_or_a_search_gives_some_values_an_effect():
   distances = ["EVAL_CHUNK_SIZE", "EVAL_DISTANCES"]
   assert idle(search) == ["EVAL_TEACHER", *distances]
   assert idle(records.EvalConfig(data=data), "teacher") == ["EVAL_BEAM_ALPHA"]
+
+
+def test_teachers_prompts_are_one_other_text_of_the_same_rows():
+  def data(**prompts):
+    fields = {"inputs": "question", "targets": "answer"}
+    return records.DataConfig(
+      task="sums",
+      split="train",
+      lengths={"inputs": 8, "targets": 4, "teacher_inputs": 16},
+      own=DataFiles(files="sums.csv", fields=fields),
+      teacher_prompts=TeacherPrompts(**prompts),
+    )
+
+  other = data(inputs="{question} {answer}").of_teacher
+  assert other.lengths == {"inputs": 16, "targets": 4}
+  assert other.own.columns["inputs"] == "{question} {answer}"
+  assert data(task={"sums": "solved"}).of_teacher.task == "solved"
+  assert data().of_teacher is None is other.of_teacher
+  with pytest.raises(UserError, match="without 'sums'"):
+    _ = data(task={"others": "solved"}).of_teacher
+  with pytest.raises(UserError, match="TEACHER_TASK and TEACHER_CACHE are gi"):
+    data(task="solved", cache="folder")

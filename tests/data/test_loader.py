@@ -62,6 +62,33 @@ def make_loader(data, **kwargs):
   return Loader(data, **options)
 
 
+def test_teacher_reads_the_row_of_another_cache(cache, tmp_path):
+  """Whatever the order; its targets tell that it is the same row."""
+
+  def paired(name, rows):
+    rows = [row._replace(inputs=row.inputs + 500) for row in cache.read(rows)]
+    other = tiny_caches.write(tmp_path / name, rows, vocabulary=VOCABULARY)
+    return cache.with_teacher_prompts(other)
+
+  lengths = {**LENGTHS, "teacher_inputs": 5}
+  same = paired("same", range(ROWS))
+  batch = make_loader(same, lengths=lengths).batch(3)
+  mask, shifted = batch.input_mask, batch.inputs + 500
+  np.testing.assert_array_equal(
+    batch.teacher_inputs, np.where(mask, shifted, 0)
+  )
+  np.testing.assert_array_equal(batch.teacher_input_mask, mask)
+  plain = batch.replace(teacher_inputs=None, teacher_input_mask=None)
+  assert_same_batch(plain, make_loader(cache).batch(3))
+  with pytest.raises(UserError, match="teacher_inputs length 4 is too short"):
+    make_loader(same, lengths={**lengths, "teacher_inputs": 4})
+  backwards = make_loader(paired("back", range(ROWS)[::-1]), lengths=lengths)
+  with pytest.raises(UserError, match="another target in the cache"):
+    backwards.batch(0)
+  with pytest.raises(UserError, match="has 229 rows"):
+    paired("short", range(229))
+
+
 def stream(loader, steps):
   return np.concatenate([loader.batch(s).rows for s in range(steps)]).tolist()
 

@@ -59,6 +59,24 @@ def _batch(with_targets=True, rows=None):
   )
 
 
+def test_a_privileged_teacher_answers_and_scores_its_own_prompt():
+  plan = Rollout(0.0, off_policy_source="teacher", input_buckets=(3,))
+  teacher = Model(dataclasses.replace(MODEL, privileged=True), TEACHER)
+  batch, own = _batch(), _batch().inputs[::-1]
+  given = batch.replace(teacher_inputs=own, teacher_input_mask=own > 0)
+  written, _ = roll_out(given, step=0, plan=plan, teacher=teacher)
+  swapped = batch.replace(inputs=own, input_mask=own > 0)
+  expected, _ = roll_out(swapped, step=0, plan=plan)
+  np.testing.assert_array_equal(written.targets, expected.targets)
+  np.testing.assert_array_equal(written.inputs, batch.inputs)
+  assert not np.array_equal(
+    written.targets, roll_out(batch, step=0, plan=plan)[0].targets
+  )
+  np.testing.assert_array_equal(
+    teacher.lm.hidden_of(TEACHER, given), MODEL.hidden_of(TEACHER, swapped)
+  )
+
+
 def _expected(params, role, step, batch=None):
   """What the model answers to the whole batch."""
   batch = batch or _batch()
