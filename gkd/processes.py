@@ -21,10 +21,13 @@ from collections.abc import Iterator
 import dataclasses
 import functools
 import hashlib
+from importlib import metadata
+import importlib.util
 import json
 import logging
 import os
 from pathlib import Path
+import platform
 import socket
 import sys
 from typing import Any
@@ -40,6 +43,8 @@ log = logging.getLogger("gkd")
 _CONNECT_SECONDS = 300
 # Waits end when the watchdog finds that a process is lost, not by a clock.
 _FOREVER_MS = 7 * 24 * 3600 * 1000
+# Of other versions the processes would compile other programs.
+_LIBRARIES = ("jax", "jaxlib", "numpy")
 _FLAGS = ("--coordinator", "--num_processes", "--process_id")
 
 
@@ -264,12 +269,18 @@ def _connect(options: dict[str, Any]) -> None:
 
 
 def _program() -> dict[str, str]:
-  """Version and hash of the sources of this program."""
+  """Versions, and the hash of the sources of this program."""
   content = hashlib.sha256()
   root = Path(__file__).parent
   for file in sorted(root.rglob("*.py")):
     content.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
-  return {"version": gkd.__version__, "sources": content.hexdigest()}
+  libraries = {name: metadata.version(name) for name in _LIBRARIES}
+  return {
+    "version": gkd.__version__,
+    "sources": content.hexdigest(),
+    "python": platform.python_version(),
+    **libraries,
+  }
 
 
 def _processes_of_environment() -> int:
@@ -281,6 +292,12 @@ def _processes_of_environment() -> int:
     is_pod = environment.__name__ == "K8sCluster"
     if is_pod and "JOB_COMPLETION_INDEX" not in os.environ:
       continue
+    if is_pod and importlib.util.find_spec("kubernetes") is None:
+      raise UserError(
+        "this pod belongs to an indexed Job, but how many there are is not"
+        " known without the package kubernetes; pip install 'jax[k8s]', or give"
+        " --coordinator, --num_processes and --process_id"
+      )
     if not environment.opt_in_only_method and environment.is_env_present():
       return environment.get_process_count()
   return 1

@@ -1,7 +1,9 @@
 """`gkd plan`: memory, collectives and time of a run on devices not at hand."""
 
 import json
+from typing import Any
 
+from gkd import chips
 from gkd import files
 from gkd.config import configuration
 from gkd.config.command_records import TrainConfig
@@ -29,15 +31,22 @@ def plan(name: str, output: str) -> None:
   if output:
     files.write_text(output, json.dumps(result, indent=2) + "\n")
     print(f"written to {output}")
-  if not result["fits"]:
-    raise UserError(f"the run does not fit {name}; see the lines above")
+  _refuse_unless_it_fits(result)
 
 
-def planned(config: TrainConfig, run: Run) -> str:
-  """The table of a run on its own devices."""
+def of_run(config: TrainConfig, run: Run) -> None:
+  """The same of a run on its own devices."""
   roles = {name: model.lm for name, model in run.roles.items()}
   compiled = list(programs.compiled(config, roles, run.mesh))
-  name = f"{run.mesh.size} x {run.mesh.devices.flat[0].device_kind}"
-  return estimate.table(
-    estimate.summary(config, name, run.mesh, compiled, chip=None)
-  )
+  kind = run.mesh.devices.flat[0].device_kind
+  name, chip = f"{run.mesh.size} x {kind}", chips.of_kind(kind)
+  result = estimate.summary(config, name, run.mesh, compiled, chip)
+  print(estimate.table(result))
+  _refuse_unless_it_fits(result)
+
+
+def _refuse_unless_it_fits(result: dict[str, Any]) -> None:
+  if not result["fits"]:
+    raise UserError(
+      f"the run does not fit {result['topology']}; see the lines above"
+    )

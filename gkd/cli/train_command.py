@@ -64,8 +64,8 @@ def train(
   run = prepare(config, folders)
   if dry_run:
     print(f"{configuration.macros()}\n\n{run.describe()}\n")
-    print(plan_command.planned(config, run))
-    print("all settings: gkd config, with the same flags")
+    print("all settings: gkd config, with the same flags\n")
+    plan_command.of_run(config, run)
     return
   # A second ctrl-C ends the process even inside a long compile.
   stop = PreemptionHandler(second=signal.SIG_DFL)

@@ -30,7 +30,7 @@ class Collective(NamedTuple):
     kind: "all-gather", …
     shape: of its largest result on one device, "f32[32,512]".
     count: how often it runs.
-    size: bytes of that result.
+    size: bytes of its results; several may be joined in one.
   """
 
   kind: str
@@ -53,7 +53,11 @@ def collectives(hlo: str, trips: int) -> list[Collective]:
   def visit(name: str, times: int) -> None:
     for line in bodies.get(name, ()):
       if found := _COLLECTIVE.search(line):
-        shape, size = max(_arrays(found[1]), key=lambda array: array[1])
+        arrays = _arrays(found[1])
+        shape, size = max(arrays, key=lambda array: array[1])
+        # Of an asynchronous one the operands stand beside the results.
+        if f"{found[2]}-start(" not in line:
+          size = sum(array[1] for array in arrays)
         before = by_channel.get(found[3])
         if before is None or before.count < times:
           by_channel[found[3]] = Collective(found[2], shape, times, size)

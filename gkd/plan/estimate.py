@@ -103,22 +103,25 @@ def summary(
       "compile_seconds": round(program.compile_seconds, 1),
     }
     if chip is not None:
-      told["seconds"] = seconds(program, chip, copies, mesh_shape["model"])
+      if fits:
+        told["seconds"] = seconds(program, chip, copies, mesh_shape["model"])
       if not fits:
         result["advice"] += advice(config, program, chip.memory)
     result["fits"] &= fits
     result["programs"][program.name] = told
   if chip is not None:
     result |= {"memory": chip.memory, "assumptions": ASSUMPTIONS}
+  if chip is not None and result["fits"]:
     times = {
       name: max(told["seconds"].values())
       for name, told in result["programs"].items()
     }
-    result["step_seconds"] = {"fixed data": times["update"]}
+    fixed = times["update"] + times.get("teacher", 0.0)
+    result["step_seconds"] = {"fixed data": fixed}
     if "sample" in times:
-      on_policy = sum(times.values())
+      on_policy = times["sample"] + times["update"]
       result["step_seconds"]["on-policy"] = on_policy
-      result["cost_of_sampling"] = on_policy / times["update"]
+      result["cost_of_sampling"] = on_policy / fixed
   return result
 
 
@@ -150,7 +153,7 @@ def table(plan: dict[str, Any]) -> str:
       total = sum(c["count"] * c["size"] for c in own)
       sums.append(f"{sum(c['count'] for c in own)}: {total / _GIB:.2f}")
     lines.append(_row(f"{kind}, number: GiB", sums))
-  for name in programs[0].get("seconds", ()):
+  for name in programs[0].get("seconds", ()) if plan["fits"] else ():
     times = (f"{1e3 * p['seconds'][name]:.2f}" for p in programs)
     lines.append(_row(f"{name}, ms", times))
   times = (f"{p['compile_seconds']:.0f}" for p in programs)
@@ -159,6 +162,7 @@ def table(plan: dict[str, Any]) -> str:
     lines.append(f"a step, {name}: at least {1e3 * time:.2f} ms")
   if "cost_of_sampling" in plan:
     lines.append(f"on-policy / fixed data: {plan['cost_of_sampling']:.2f}")
+  lines.append("evaluations are not planned; models that they use are counted")
   return "\n".join([*lines, *plan["advice"]])
 
 

@@ -51,7 +51,7 @@ class Program(NamedTuple):
   """A compiled program.
 
   Attributes:
-    name: "sample" or "update".
+    name: "sample", "teacher" for a sampler of the teacher's, or "update".
     memory: of one device.
     products: matrix products of all devices.
     collectives: of one device.
@@ -70,15 +70,13 @@ class Program(NamedTuple):
 def models(
   config: TrainConfig, mesh: jax.sharding.Mesh
 ) -> dict[str, LanguageModel]:
-  """The models of a step, partitioned over a mesh; no parameter is read.
+  """The models of a run, partitioned over a mesh; no parameter is read.
 
   Raises:
     UserError: neither sizes nor a checkpoint that says them.
   """
   found = {}
   for name, role in config.roles.items():
-    if name not in ("student", "teacher", *config.objective.roles):
-      continue
     model = role.model
     if isinstance(model, FromCheckpoint):
       macro, path = model_spec.checkpoint_macro(name), role.checkpoint
@@ -103,7 +101,9 @@ def compiled(
   roles: Mapping[str, LanguageModel],
   mesh: jax.sharding.Mesh,
 ) -> Iterator[Program]:
-  """Compiles the sampler, where the run has a rollout, and the update.
+  """Compiles the samplers that the rollout needs, and the update.
+
+  All models of the run count as held; its evaluations are not compiled.
 
   Args:
     config: of the run.
@@ -111,7 +111,7 @@ def compiled(
     mesh: devices.
   """
   student = roles["student"]
-  frozen = {role: roles[role] for role in config.objective.roles}
+  needed = config.objective.roles
   partitioning.check_division(config.batch_size, config.micro_batches, mesh)
   batch = _batch(config.batch_size, config.data.lengths, mesh)
   if config.objective.needs_advantages:
@@ -119,16 +119,23 @@ def compiled(
     array = _array((config.batch_size,), jnp.float32, layout)
     batch = batch.replace(advantages=array)
   state = states.abstract_state(student, config.optimizer, mesh)
-  scored = {
+  held = {
     role: _placed(model, mesh, config.roles[role].dtype)
-    for role, model in frozen.items()
+    for role, model in roles.items()
+    if role != "student"
   }
-  known = Memory(*map(_on_a_device, (state.params, state.opt_state, scored)))
-  if config.rollout is not None:
-    yield _sampler(config, student, state.params, batch, known)
+  scored = {role: held[role] for role in needed}
+  known = Memory(*map(_on_a_device, (state.params, state.opt_state, held)))
+  rollout = config.rollout
+  if rollout is not None and rollout.schedule.maximum > 0:
+    yield _sampler("sample", config, student, state.params, batch, known)
+  if rollout is not None and rollout.needs_teacher:
+    yield _sampler(
+      "teacher", config, roles["teacher"], held["teacher"], batch, known
+    )
   plan = step.TrainStep(
     student=student,
-    frozen=frozen,
+    frozen={role: roles[role] for role in needed},
     objective=config.objective,
     optimizer=config.optimizer,
     reduction=config.reduction,
@@ -137,38 +144,41 @@ def compiled(
   )
   seed = _array((), jnp.int32, partitioning.replicated(mesh))
   traced = step._update.trace(plan, state, scored, batch, seed)
-  yield _program("update", traced, known, 1)
+  unused = known.teacher - _on_a_device(scored)
+  yield _program("update", traced, known._replace(peak=unused), 1)
 
 
 def _sampler(
+  name: str,
   config: TrainConfig,
-  student: LanguageModel,
+  model: LanguageModel,
   params: Params,
   batch: Batch,
   known: Memory,
 ) -> Program:
-  """The compiled rollout of a whole batch by the student."""
+  """The compiled rollout of a whole batch by a model."""
   longest = batch.targets.shape[1]
   cache = jax.eval_shape(
-    lambda params, batch: student.prefill(
+    lambda params, batch: model.prefill(
       params, batch.inputs, longest, input_mask=batch.input_mask
     )[0],
-    *(student.abstract_params, batch),
+    *(model.abstract_params, batch),
   )
   traced = generate._generate.trace(
     config.rollout.decoding.as_arrays(),
     params,
     (batch.inputs, batch.input_mask, batch.rows),
     jax.random.key(0),
-    model=student,
+    model=model,
     num_best=None,
     max_length=longest,
-    eos_ids=tuple(student.config.eos_ids),
-    forbidden_ids=(student.start_id,),
+    eos_ids=tuple(model.config.eos_ids),
+    forbidden_ids=(model.start_id,),
   )
   held = _bytes(cache) // batch.inputs.sharding.mesh.size
-  known = known._replace(cache=held, peak=known.optimizer + known.teacher)
-  return _program("sample", traced, known, longest)
+  others = known.student + known.optimizer + known.teacher
+  known = known._replace(cache=held, peak=others - _on_a_device(params))
+  return _program(name, traced, known, longest)
 
 
 def _program(name: str, traced: Any, known: Memory, trips: int) -> Program:
@@ -185,8 +195,10 @@ def _program(name: str, traced: Any, known: Memory, trips: int) -> Program:
     if needed is None:
       raise
     seconds = time.process_time() - start
-    peak = int(float(needed[1]) * _UNITS[needed[2]])
-    memory = known._replace(temporary=peak, peak=known.peak + peak)
+    # libtpu speaks of temporaries; arguments come to them.
+    temporary = int(float(needed[1]) * _UNITS[needed[2]])
+    held = known.student + known.optimizer + known.teacher
+    memory = known._replace(temporary=temporary, peak=held + temporary)
     return Program(name, memory, products, [], seconds, fits=False)
   seconds = time.process_time() - start
   analysis = done.memory_analysis()

@@ -17,6 +17,7 @@ from gkd.chips import Chip
 from gkd.types import UserError
 
 _TPUS = ("v5e", "v5p", "v6e")
+_GPUS_OF_A_HOST = 8
 
 
 def prepare(name: str) -> None:
@@ -84,4 +85,10 @@ def _parsed(name: str) -> tuple[str, tuple[int, ...]]:
       f"--topology {name!r}; expected a slice of TPUs, v5e:4x4, v6e:8x8 or"
       " v5p:2x2x4, or a number of devices of h100, h200 or cpu, h200:8"
     )
-  return kind, tuple(map(int, sizes.split("x")))
+  parsed = tuple(map(int, sizes.split("x")))
+  if kind in ("h100", "h200") and parsed[0] > _GPUS_OF_A_HOST:
+    raise UserError(
+      f"--topology {name!r}; expected up to {_GPUS_OF_A_HOST} GPUs, as"
+      " one machine has: the network between machines is not known"
+    )
+  return kind, parsed

@@ -336,7 +336,8 @@ def _evaluate(
       on_answers=answers.extend,
       on_batch=stop.vote_to_leave,
     )
-    values |= scored
+    # All decide by the same numbers, whatever metrics of one's own do.
+    values |= processes.from_writer(lambda scored=scored: scored)
     sample_logging.log_evaluation(
       run, evaluation, done, scored, answers[0], frozen.get("teacher")
     )

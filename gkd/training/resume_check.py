@@ -33,7 +33,8 @@ from gkd.types import UserError
 
 _CHANGEABLE = (
   "TRAIN_STEPS, the periods, KEEP and its kin, the evaluation, the guard,"
-  " SKIP_NON_FINITE, MODEL_PARALLELISM and the places of files"
+  " SKIP_NON_FINITE, how models are split over devices and run (PARTITIONING"
+  " and its kin, SCAN_LAYERS, REMAT) and the places of files"
 )
 _MAX_LISTED = 6
 # What a run replaces or removes in its folder, and so only in its own.

@@ -162,6 +162,8 @@ def score(
       found[rows] = rewards.compute(
         plan.reward, [x.prompt for x in own], texts, [x.reference for x in own]
       )
+    # Of one set of numbers, whatever a reward of one's own does.
+    found = np.array(processes.from_writer(found.tolist))
     made = advantages(found, plan.baseline, samples_per_prompt) * plan.scale
     made = partitioning.place(made.astype(np.float32), batch.rows.sharding)
   number = np.float32(len(own))

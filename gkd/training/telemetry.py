@@ -24,6 +24,9 @@ _LOG = logging.getLogger(__name__)
 _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
+_PHASES_OF_STEPS = ("data", "sample", "reward", "update")
+
+
 class PhaseTimer:
   """Seconds spent in each named phase.
 
@@ -32,7 +35,7 @@ class PhaseTimer:
 
   Attributes:
     seconds: {phase: seconds}; a run that goes on sets what it had.
-    host_seconds: of them since the last report, without waiting for devices.
+    host_seconds: of steps since the last report, without waiting for devices.
   """
 
   def __init__(self, clock: Callable[[], float] = time.perf_counter):
@@ -61,13 +64,13 @@ class PhaseTimer:
     finally:
       spent = self._clock() - started
       self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
-      self.host_seconds += 0.0 if waits else spent
+      if phase in _PHASES_OF_STEPS and not waits:
+        self.host_seconds += spent
 
   @property
   def busy_seconds(self) -> float:
     """Of steps; evaluations and checkpoints are not counted."""
-    phases = ("data", "sample", "reward", "update")
-    return sum(self.seconds.get(phase, 0.0) for phase in phases)
+    return sum(self.seconds.get(phase, 0.0) for phase in _PHASES_OF_STEPS)
 
   @property
   def values(self) -> dict[str, float]:
@@ -151,7 +154,8 @@ class Throughput:
 
   def describe(self) -> str:
     """The line at the end of a run."""
-    text = f"cost: {self.chip_hours:.4g} chip-hours with earlier starts"
+    hours = f"{self.chip_hours:.4g} chip-hours"
+    text = f"cost: {hours} of training with earlier starts, without loading"
     if rates := self.rates(self._tokens, self._flops, self._seconds):
       tokens, flops, *share = rates.values()
       text += f"; a chip: {tokens:,.0f} tokens/s, {flops / 1e12:.4g} TFLOP/s"

@@ -67,3 +67,17 @@ def test_collectives_in_a_loop_count_as_often_as_it_runs():
   assert cost.collectives(compiled.as_text(), 1) == [
     cost.Collective("all-reduce", "f32[4,3,8]", 5, 4 * 4 * 3 * 8)
   ]
+
+
+def test_arrays_that_are_joined_in_one_collective_all_count():
+  hlo = """
+ENTRY %main (p: f32[8]) -> f32[8] {
+  %a = (f32[8,4]{1,0}, f32[2]{0}) all-reduce(%x, %y), channel_id=1
+  %b = (f32[2]{0}, f32[8]{0}) all-gather-start(%z), channel_id=2
+}
+"""
+  found = {c.kind: (c.shape, c.size) for c in cost.collectives(hlo, 1)}
+  assert found == {
+    "all-reduce": ("f32[8,4]", 4 * (32 + 2)),
+    "all-gather": ("f32[8]", 4 * 8),
+  }

@@ -3,12 +3,14 @@
 import json
 import re
 
+import jax
 import pytest
 
 from gkd import partitioning
 from gkd.cli.main import main
 from gkd.config import configuration
 from gkd.config.command_records import TrainConfig
+from gkd.plan import estimate
 from gkd.plan import programs
 from gkd.plan import topology
 from gkd.types import UserError
@@ -151,3 +153,44 @@ def test_a_dry_run_says_what_would_be_trained_and_leaves_nothing(
 def test_topologies_that_there_are_not_are_refused(name):
   with pytest.raises(UserError, match=f"--topology '{name}'; expected a slice"):
     topology.chip(name)
+
+
+def test_a_program_that_does_not_fit_gets_advice_and_no_time():
+  class Traced:
+    jaxpr = jax.make_jaxpr(lambda x: x)(1.0)
+
+    def lower(self):
+      raise jax.errors.JaxRuntimeError(
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory"
+        " required for HLO temporaries (20.62G) exceeds available HBM (15.75G)."
+      )
+
+  gib = 2**30
+  known = programs.Memory(student=gib, optimizer=gib, teacher=4 * gib)
+  program = programs._program("update", Traced(), known, 1)
+  assert not program.fits
+  assert program.memory.temporary == int(20.62 * gib)
+  assert program.memory.peak == 6 * gib + int(20.62 * gib)
+  bindings = ["TEACHER_MODEL=%TINY_TEACHER", "MODEL_DIR=plan"]
+  bindings.append("TEACHER_CHECKPOINT_PATH=none")
+  configuration.load(["test/distill.gin"], bindings)
+  config = configuration.build(TrainConfig)
+  fits = program._replace(name="sample", fits=True)
+  told = estimate.summary(
+    config,
+    "v5e:2x2",
+    partitioning.make_mesh(),
+    [fits._replace(memory=known), program],
+    topology.chip("v5e:2x2"),
+  )
+  assert not told["fits"]
+  assert "step_seconds" not in told
+  first, second, *_ = told["advice"]
+  assert first.startswith("update needs 26.62 of 15.75 GiB; 20.62 for temp")
+  assert "4.00 for the teacher" in second
+  assert "NO" in estimate.table(told)
+
+
+def test_gpus_of_several_machines_are_refused():
+  with pytest.raises(UserError, match="expected up to 8 GPUs"):
+    topology.chip("h200:16")

@@ -27,6 +27,16 @@ def test_phases_add_up_and_keep_the_time_of_one_that_fails():
   }
 
 
+def test_the_host_is_timed_in_steps_and_while_it_does_not_wait():
+  times = iter(range(100))
+  timer = telemetry.PhaseTimer(lambda: float(next(times)))
+  for phase, waits in (("data", False), ("update", True), ("evaluate", False)):
+    with timer(phase, waits=waits):
+      pass
+  assert timer.host_seconds == 1.0
+  assert timer.busy_seconds == 2.0
+
+
 def test_each_compile_counts_once_and_is_logged(caplog):
   double = jax.jit(lambda x: 2 * x)
   inputs = [np.ones(n, np.float32) for n in (3, 3, 4, 5)]
@@ -62,8 +72,8 @@ def test_rates_leave_out_steps_that_compiled_and_an_unknown_peak(monkeypatch):
     for seconds, compiles in ((50.0, 2), (1.0, 2), (1.0, 2)):
       throughput.add(work, seconds, compiles)
     assert throughput.describe() == (
-      "cost: 1.5 chip-hours with earlier starts; a chip: 200 tokens/s, 1"
-      f" TFLOP/s{share}"
+      "cost: 1.5 chip-hours of training with earlier starts, without loading;"
+      f" a chip: 200 tokens/s, 1 TFLOP/s{share}"
     )
 
 
