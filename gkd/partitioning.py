@@ -157,7 +157,9 @@ def parameter_shardings(
       f"LanguageModel.axes has {missing} {name}; give a tuple of names for each"
       " parameter and for nothing else"
     )
-  return layout
+  if model.memory == "device":
+    return layout
+  return jax.tree.map(lambda own: own.with_memory_kind(model.memory), layout)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -16,6 +16,7 @@ import dataclasses
 import enum
 import functools
 from typing import Any
+from typing import Literal
 from typing import NamedTuple
 
 import flax.struct
@@ -29,6 +30,7 @@ Key = jax.Array  # a typed key, `jax.random.key`
 Params = Mapping[str, Any]  # nested dict of arrays, T5X names
 Cache = Any  # pytree that `LanguageModel.decode` threads through
 Axes = tuple[str | None, ...]  # logical axis names of one parameter
+Memory = Literal["device", "pinned_host"]
 # (logical axis, mesh axis, axes or None), the first that fits holds.
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
@@ -119,6 +121,8 @@ class LanguageModel:
       `logical_axes.DEFAULT`.
     gathers_to_sample: whether a sampler calls `gathered` before its loop.
     privileged: whether it reads the `teacher_inputs` of a batch that has them.
+    memory: where its parameters lie between programs: "device", or the host's
+      "pinned_host", whence `on_device` moves them.
   """
 
   config: Any
@@ -134,6 +138,7 @@ class LanguageModel:
   rules: Rules | None = None
   gathers_to_sample: bool = True
   privileged: bool = False
+  memory: Memory = "device"
 
   def prompts(self, batch: Batch) -> tuple[Array, Array]:
     """What the model reads of a batch, [B, I], and where it is one, [B, I]."""
@@ -160,6 +165,15 @@ class LanguageModel:
   def logits(self, params: Params, inputs: Array, targets: Array, **kwargs):
     """Raw float32 logits [B, T, V], aligned with targets."""
     return self.head(params, self.hidden(params, inputs, targets, **kwargs))
+
+  def on_device(self, params: Params) -> Params:
+    """The parameters in the memory of the devices, inside jit.
+
+    To be called before a loop that uses them, which else copies them each time.
+    """
+    if self.memory == "device":
+      return params
+    return jax.device_put(params, jax.memory.Space.Device)
 
   @property
   def abstract_params(self) -> Params:

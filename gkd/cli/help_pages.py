@@ -111,8 +111,9 @@ writes:
   least time; advice where it does not fit; --output FILE, the same in JSON
 knobs:
   MODEL_PARALLELISM, FSDP_PARALLELISM, PARTITIONING, GATHER_TO_SAMPLE,
-  SCAN_LAYERS, REMAT, CHUNK_SIZE, MICRO_BATCHES, DTYPE, TEACHER_DTYPE, and
-  whatever else gkd train --help lists; how to choose: docs/tpu.md
+  SCAN_LAYERS, REMAT, CHUNK_SIZE, MICRO_BATCHES, DTYPE, TEACHER_DTYPE,
+  TEACHER_MEMORY, and whatever else gkd train --help lists; how to choose:
+  docs/tpu.md
 resume:
   nothing to resume
 {_CODES}

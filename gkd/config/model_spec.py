@@ -25,6 +25,7 @@ from gkd.models.layer_stack import PLAIN
 from gkd.models.layer_stack import Execution
 from gkd.text.vocabulary import Vocabulary
 from gkd.types import LanguageModel
+from gkd.types import Memory
 from gkd.types import UserError
 
 log = logging.getLogger("gkd")
@@ -90,6 +91,8 @@ class Role:
     gather_to_sample: whether devices that share the parameters gather them
       once for all tokens of a batch, and not for each.
     privileged: whether it reads the teacher's prompts where data has them.
+    memory: of a frozen model, where its parameters wait for a program that uses
+      them.
   """
 
   model: ModelSpec
@@ -99,6 +102,7 @@ class Role:
   execution: Execution = PLAIN
   gather_to_sample: bool = True
   privileged: bool = False
+  memory: Memory = "device"
 
   def on_mesh(
     self, model: LanguageModel, name: str, mesh: jax.sharding.Mesh
@@ -109,13 +113,28 @@ class Role:
     if self.execution != PLAIN:
       model = registry.build(model.config, f"the {name}", self.execution)
     model = partitioning.partitioned(model, mesh, rules)
-    of_role = (self.gather_to_sample, self.privileged)
-    if of_role == (model.gathers_to_sample, model.privileged):
-      return model
-    return dataclasses.replace(
+    self._check_memory(name, mesh.devices.flat[0])
+    changed = dataclasses.replace(
       model,
       gathers_to_sample=self.gather_to_sample,
       privileged=self.privileged,
+      memory=self.memory,
+    )
+    return model if changed == model else changed
+
+  def _check_memory(self, name: str, device: jax.Device) -> None:
+    if self.memory == "device":
+      return
+    kinds = [memory.kind for memory in device.addressable_memories()]
+    if name == "student":
+      why = "is for frozen models, and the student learns"
+    elif self.memory not in kinds:
+      why = f"but {device.device_kind} devices have only {', '.join(kinds)}"
+    else:
+      return
+    raise UserError(
+      f"TEACHER_MEMORY is {self.memory!r} {why}; leave the memory of the {name}"
+      " out"
     )
 
 

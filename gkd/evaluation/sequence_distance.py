@@ -170,6 +170,8 @@ def estimates(
   """
   assert batch.segments is None, "rows of a packed batch are not sequences"
   assert a_model.vocabulary_size == b_model.vocabulary_size
+  a_params = a_model.on_device(a_params)
+  b_params = b_model.on_device(b_params)
   log_ratio, scores = jnp.zeros(batch.targets.shape), ()
   counts = batch.weights > 0
   if log_probs or any(weights):

@@ -101,6 +101,7 @@ def score_batch(
   Returns:
     [B] float32 nats.
   """
+  params = model.on_device(params)
 
   def of_positions(positions) -> Array:
     hidden, targets, weights = positions
@@ -117,6 +118,7 @@ def score_tokens(model: LanguageModel, params: Params, batch: Batch) -> Array:
 
   As `score_batch`, but for the weights; logits exist of one position at a time.
   """
+  params = model.on_device(params)
 
   def of_position(position) -> Array:
     hidden, targets = position

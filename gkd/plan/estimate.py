@@ -47,8 +47,8 @@ def advice(config: TrainConfig, program: Program, room: float) -> list[str]:
   wants = [
     (
       memory.teacher,
-      "the teacher: FSDP_PARALLELISM, TEACHER_DTYPE='bfloat16' or more"
-      " MODEL_PARALLELISM",
+      "the teacher: FSDP_PARALLELISM, TEACHER_DTYPE='bfloat16',"
+      " TEACHER_MEMORY='pinned_host' or more MODEL_PARALLELISM",
     ),
     (
       memory.student + memory.optimizer,

@@ -42,6 +42,7 @@ class Memory(NamedTuple):
   student: int
   optimizer: int = 0
   teacher: int = 0
+  host: int = 0  # frozen models that wait in pinned host memory
   cache: int = 0  # of decoding, among the temporaries
   temporary: int = 0
   peak: int = 0
@@ -125,7 +126,13 @@ def compiled(
     if role != "student"
   }
   scored = {role: held[role] for role in needed}
-  known = Memory(*map(_on_a_device, (state.params, state.opt_state, held)))
+  waiting = {role for role in held if roles[role].memory != "device"}
+  known = Memory(
+    student=_on_a_device(state.params),
+    optimizer=_on_a_device(state.opt_state),
+    teacher=_on_a_device([held[role] for role in held.keys() - waiting]),
+    host=_on_a_device([held[role] for role in waiting]),
+  )
   rollout = config.rollout
   if rollout is not None and rollout.schedule.maximum > 0:
     yield _sampler("sample", config, student, state.params, batch, known)
@@ -144,7 +151,8 @@ def compiled(
   )
   seed = _array((), jnp.int32, partitioning.replicated(mesh))
   traced = step._update.trace(plan, state, scored, batch, seed)
-  unused = known.teacher - _on_a_device(scored)
+  used = [scored[role] for role in scored.keys() - waiting]
+  unused = known.teacher - _on_a_device(used)
   yield _program("update", traced, known._replace(peak=unused), 1)
 
 
@@ -177,7 +185,8 @@ def _sampler(
   )
   held = _bytes(cache) // batch.inputs.sharding.mesh.size
   others = known.student + known.optimizer + known.teacher
-  known = known._replace(cache=held, peak=others - _on_a_device(params))
+  own = _on_a_device(params) if model.memory == "device" else 0
+  known = known._replace(cache=held, peak=others - own)
   return _program(name, traced, known, longest)
 
 

@@ -99,6 +99,7 @@ def forbidden_ids(start_id: int, vocabulary: Vocabulary) -> tuple[int, ...]:
 @functools.partial(jax.jit, static_argnames=_STATIC)
 def _generate(strategy, params, prompts, key, *, model, num_best, **limits):
   """Compiled once for each model, strategy and shape."""
+  params = model.on_device(params)
   if model.gathers_to_sample:
     params = model.gathered(params)
   samples = strategy.generate(

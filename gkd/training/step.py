@@ -228,6 +228,10 @@ def gradients(
 ) -> tuple[Params, Array, dict[str, Mean]]:
   """Gradient, loss and metrics of the whole batch, added up part by part."""
   differentiate = jax.value_and_grad(_loss, argnums=1, has_aux=True)
+  frozen_params = {
+    role: model.on_device(frozen_params[role])
+    for role, model in train_step.frozen.items()
+  }
 
   def score(part: Batch, part_coefficients: Any, key: Key):
     (loss, parts), gradient = differentiate(

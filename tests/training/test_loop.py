@@ -1,5 +1,6 @@
 """The loop ends in the same state however it got there, and needs no TF."""
 
+import dataclasses
 import json
 import logging
 
@@ -402,6 +403,39 @@ def test_a_teacher_is_scored_only_for_an_objective_that_needs_it(
     loop.train(make_run(tmp_path, caches))
   assert stop.value.args[0] == {"teacher": TEACHER}
   assert stop.value.args[1].keys() == {"teacher"}
+
+
+def test_a_teacher_in_host_memory_changes_no_number(
+  tmp_path, caches, monkeypatch
+):
+  """Scored, sampled from, measured against; it never leaves the host."""
+  update_step, kinds, states = loop.update_step, {}, {}
+
+  def watched(plan, state, frozen, *arguments):
+    result = update_step(plan, state, frozen, *arguments)
+    memory = plan.frozen["teacher"].memory
+    kinds[memory] = {x.sharding.memory_kind for x in jax.tree.leaves(frozen)}
+    return result
+
+  monkeypatch.setattr(loop, "update_step", watched)
+  for memory in ("device", "pinned_host"):
+    teacher = dataclasses.replace(TEACHER, memory=memory)
+    run = make_run(
+      tmp_path / memory,
+      caches,
+      roles={
+        "student": Model(STUDENT, parameters(STUDENT, 0)),
+        "teacher": Model(teacher, parameters(TEACHER, 1)),
+      },
+      rollout=Rollout(0.5, off_policy_source="teacher"),
+      train_steps=2,
+      evaluations=(make_evaluation(caches["validation"]),),
+      eval=2,
+    )
+    states[memory] = loop.train(run)
+  assert kinds == {memory: {memory} for memory in states}
+  assert_identical(states["pinned_host"], states["device"])
+  assert records(tmp_path / "pinned_host") == records(tmp_path / "device")
 
 
 def test_trains_and_evaluates_where_tensorflow_cannot_be_imported(
