@@ -73,7 +73,7 @@ class Resolved:
 
   @explaining_memory(
     "raise FSDP_PARALLELISM or MODEL_PARALLELISM or, for a teacher, set"
-    " TEACHER_DTYPE='bfloat16'"
+    " TEACHER_DTYPE='bfloat16' or TEACHER_MEMORY='pinned_host'"
   )
   def params(self, role: str) -> Params:
     """Reads the parameters of a role onto the mesh.

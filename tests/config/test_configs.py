@@ -2,10 +2,12 @@
 
 from pathlib import Path
 import re
+from unittest import mock
 
 import jax
 import pytest
 
+from gkd import partitioning
 from gkd import trees
 from gkd.config import configuration
 from gkd.config import gin_table
@@ -529,3 +531,21 @@ def test_the_teachers_parameters_have_a_type_of_their_own():
   assert teacher("TEACHER_DTYPE=bfloat16").dtype == "bfloat16"
   with pytest.raises(UserError, match="TEACHER_DTYPE is 'float16'; expected"):
     teacher("TEACHER_DTYPE=float16")
+
+
+def test_the_teacher_waits_in_memory_that_its_devices_have():
+  def config(memory):
+    binding = f"TEACHER_MEMORY={memory}"
+    return train_config("test/distill.gin", *DISTILL_PATHS, binding)
+
+  with pytest.raises(UserError, match="TEACHER_MEMORY is 'disk'; expected"):
+    config("disk")
+  role = config("pinned_host").teacher
+  mesh = partitioning.make_mesh(devices=jax.devices()[:1])
+  assert role.on_mesh(role.model, "teacher", mesh).memory == "pinned_host"
+  with pytest.raises(UserError, match="and the student learns"):
+    role.on_mesh(role.model, "student", mesh)
+  memories = mock.Mock(return_value=[mock.Mock(kind="device")])
+  device = mock.Mock(addressable_memories=memories, device_kind="TPU v0")
+  with pytest.raises(UserError, match="but TPU v0 devices have only device;"):
+    role._check_memory("teacher", device)

@@ -41,7 +41,10 @@ def planned(tmp_path_factory):
     "copies": plan("copies"),
     "shared": plan("shared", "--gin.FSDP_PARALLELISM=2"),
     "mixed": plan(
-      "mixed", "--gin.FSDP_PARALLELISM=2", "--gin.MODEL_PARALLELISM=2"
+      "mixed",
+      "--gin.FSDP_PARALLELISM=2",
+      "--gin.MODEL_PARALLELISM=2",
+      "--gin.TEACHER_MEMORY=pinned_host",
     ),
     "looped": plan(
       "looped", "--gin.FSDP_PARALLELISM=4", "--gin.SCAN_LAYERS=True"
@@ -63,6 +66,15 @@ def test_the_peak_of_sampling_counts_the_teacher_that_waits(planned):
   held = planned["copies"]["programs"]["sample"]["bytes"]
   parts = ("student", "optimizer", "teacher", "temporary")
   assert held["peak"] >= sum(held[name] for name in parts)
+
+
+def test_a_teacher_on_the_host_is_not_in_the_peak_of_sampling(planned):
+  held = planned["mixed"]["programs"]["sample"]["bytes"]
+  whole = planned["copies"]["programs"]["sample"]["bytes"]["teacher"]
+  assert held["teacher"] == 0
+  assert 0.25 * whole <= held["host"] < 0.3 * whole
+  on_device = sum(held[x] for x in ("student", "optimizer", "temporary"))
+  assert on_device <= held["peak"] < on_device + 0.3 * held["host"]
 
 
 @pytest.mark.parametrize("name", ["shared", "looped"])
