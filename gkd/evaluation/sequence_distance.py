@@ -172,12 +172,13 @@ def estimates(
   assert a_model.vocabulary_size == b_model.vocabulary_size
   a_params = a_model.on_device(a_params)
   b_params = b_model.on_device(b_params)
+  models = (a_model, a_params), (b_model, b_params)
   log_ratio, scores = jnp.zeros(batch.targets.shape), ()
   counts = batch.weights > 0
   if log_probs or any(weights):
     log_a, log_b = (
       jnp.where(counts, score_tokens(model, params, batch), 0.0)
-      for model, params in ((a_model, a_params), (b_model, b_params))
+      for model, params in models
     )
     scores = jnp.sum(log_a, axis=-1), jnp.sum(log_b, axis=-1)
     ratio_of_all = jnp.cumsum(log_a - log_b, axis=-1)
@@ -199,12 +200,8 @@ def estimates(
     values = values, is_equal, 1 - total_variation(log_a, log_b)
     return jax.tree.map(lambda x: jnp.sum(x, axis=-1, where=counts), values)
 
-  positions = (
-    a_model.hidden_of(a_params, batch),
-    b_model.hidden_of(b_params, batch),
-    counts,
-    log_ratio,
-  )
+  hidden = (model.hidden_of(params, batch) for model, params in models)
+  positions = (*hidden, counts, log_ratio)
   found = sum_over_chunks(
     of_positions, positions, chunk_size or batch.targets.shape[1]
   )

@@ -74,7 +74,7 @@ def test_a_teacher_on_the_host_is_not_in_the_peak_of_sampling(planned):
   assert held["teacher"] == 0
   assert 0.25 * whole <= held["host"] < 0.3 * whole
   on_device = sum(held[x] for x in ("student", "optimizer", "temporary"))
-  assert on_device <= held["peak"] < on_device + 0.3 * held["host"]
+  assert on_device <= held["peak"] < on_device + 0.5 * held["host"]  # batch
 
 
 @pytest.mark.parametrize("name", ["shared", "looped"])
