@@ -206,7 +206,9 @@ def soak(
   found["seconds_alone"] = round(time.monotonic() - began)
   print("the run that is left alone is done", flush=True)
   # The last kill comes after four fifths of the steps, on average.
-  longest = 1.6 * found["seconds_alone"] / args.kills + start_seconds
+  longest = (
+    args.longest or 1.6 * found["seconds_alone"] / args.kills + start_seconds
+  )
   trials: list[dict[str, Any]] = []
   rng = random.Random(args.seed)
   began = time.monotonic()
@@ -244,6 +246,9 @@ def main() -> int:
   parser.add_argument("--processes", type=int, default=2)
   parser.add_argument("--kills", type=int, default=40)
   parser.add_argument("--steps", type=int, default=2600)
+  parser.add_argument(
+    "--longest", type=float, help="seconds until a signal, at most"
+  )
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--output", default="results/reliability")
   args = parser.parse_args()
