@@ -69,6 +69,8 @@ class Batch:
     positions: optional `Pair` of positions within each segment.
     advantages: optional [B] or [B, T] float32, what a policy gradient weighs
       the log-probabilities of the targets by.
+    log_probs: optional [B, T] float32, of each sampled target under what it was
+      drawn from, 0 for others.
     teacher_inputs: optional [B, I'] int32, what a `privileged` model reads in
       place of the inputs.
     teacher_input_mask: its mask, [B, I'] bool.
@@ -83,6 +85,7 @@ class Batch:
   segments: Pair | None = None
   positions: Pair | None = None
   advantages: Array | None = None
+  log_probs: Array | None = None
   teacher_inputs: Array | None = None
   teacher_input_mask: Array | None = None
 

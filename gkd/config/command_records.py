@@ -123,6 +123,8 @@ class TrainConfig(_OnDevices):
         "OFF_POLICY_SOURCE is 'teacher' but there is no teacher; use"
         " runs/distill.gin and set TEACHER_MODEL and TEACHER_CHECKPOINT_PATH"
       )
+    if self.rollout is not None:
+      self.rollout.check_proposal(self.teacher)
     if self.layers is not None:
       self._check_layers()
 
@@ -179,6 +181,11 @@ class TrainConfig(_OnDevices):
       yield _SAMPLING, "STUDENT_DATA_FRACTION is 0 and no step samples"
     elif not self.rollout.decoding.is_random:
       yield _SAMPLING[1:], _GREEDY
+    if schedule.maximum == 0:
+      why = "STUDENT_DATA_FRACTION is 0 and the student writes nothing"
+      yield ["PROPOSAL", "ROLLOUT_HORIZON"], why
+    if self.rollout.proposal is None:
+      yield ["RATIO_CLIP"], "there is no PROPOSAL, so that all ratios are 1"
     if schedule.maximum == 0 or schedule.minimum == 1:
       why = "at a STUDENT_DATA_FRACTION of 0 or 1 there is nothing to draw"
       yield ["MIXING"], why

@@ -1,4 +1,4 @@
-"""Sums over target positions a few at a time, so that no [B, T, V] exists.
+"""Works on target positions a few at a time, so that no [B, T, V] exists.
 
 Logits over a full vocabulary are what runs out of memory: two models at
 B 32, T 256, V 32128 hold 2 GiB. Here heads are applied to one chunk of hidden
@@ -30,6 +30,22 @@ def sum_over_chunks(
   Returns:
     What `function` returns, summed over the chunks.
   """
+  return map_chunks(lambda chunk: ((), function(chunk)), arrays, chunk_size)[1]
+
+
+def map_chunks(
+  function: Callable[[Any], tuple[Any, Any]], arrays: Any, chunk_size: int
+) -> tuple[Any, Any]:
+  """As `sum_over_chunks`, of a function with values by position beside sums.
+
+  Args:
+    function: from arrays [B, chunk_size, ...] to a pytree of values
+      [B, chunk_size] and one of sums.
+    arrays: as chunk_size those of `sum_over_chunks`.
+
+  Returns:
+    Values [B, T] and sums.
+  """
   num_positions = jax.tree.leaves(arrays)[0].shape[1]
   size = min(chunk_size, num_positions)
   num_chunks = -(-num_positions // size)
@@ -41,11 +57,16 @@ def sum_over_chunks(
     array = array.reshape(array.shape[0], num_chunks, size, *array.shape[2:])
     return jnp.moveaxis(array, 1, 0)
 
+  def join(values):
+    values = jnp.moveaxis(values, 0, 1)
+    return values.reshape(values.shape[0], -1)[:, :num_positions]
+
   # prevent_cse is only needed outside scan, and costs speed inside it.
   body = jax.checkpoint(function, prevent_cse=False)
-  _, sums = jax.lax.scan(
+  _, (values, sums) = jax.lax.scan(
     lambda carry, chunk: (carry, body(chunk)),
     None,
     jax.tree.map(split, arrays),
   )
-  return jax.tree.map(lambda per_chunk: jnp.sum(per_chunk, axis=0), sums)
+  sums = jax.tree.map(lambda per_chunk: jnp.sum(per_chunk, axis=0), sums)
+  return jax.tree.map(join, values), sums

@@ -65,6 +65,11 @@ class Objective(Protocol):
     return False
 
   @property
+  def weighs_samples(self) -> bool:
+    """Whether it knows what text was drawn from, by `Batch.log_probs`."""
+    return False
+
+  @property
   def roles(self) -> tuple[str, ...]:
     """The frozen models that the student is compared with, by role."""
     return ()

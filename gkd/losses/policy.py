@@ -91,7 +91,7 @@ class Policy(Objective):
   def coefficients(self, batch: Batch, reduction: masks.Reduction) -> Array:
     """A / number of the student's sequences, [B, T]; 0 where none counts."""
     del reduction
-    drawn = _weights_of_student(batch)
+    drawn = weights_of_student(batch)
     number = jnp.maximum(jnp.sum(jnp.any(drawn > 0, axis=-1)), 1)
     advantages = batch.advantages
     if advantages.ndim == 1:
@@ -166,7 +166,7 @@ class SampledTokenKL(Objective):
 
   def coefficients(self, batch: Batch, reduction: masks.Reduction) -> Array:
     """As of `Distillation`, over the student's own tokens, [B, T]."""
-    return masks.coefficients(_weights_of_student(batch), reduction)
+    return masks.coefficients(weights_of_student(batch), reduction)
 
   def describe(self) -> str:
     return (
@@ -206,7 +206,7 @@ class SampledTokenKL(Objective):
     return sum_over_chunks(of_positions, positions, self.chunk_size)
 
 
-def _weights_of_student(batch: Batch) -> Array:
+def weights_of_student(batch: Batch) -> Array:
   """Weights [B, T] of the tokens that the student drew, 0 for the others."""
   own = batch.source == Source.STUDENT
   return batch.weights.astype(jnp.float32) * own[:, None]

@@ -77,6 +77,14 @@ class WeightedSum(Objective):
     return any(term.objective.needs_advantages for term in self.active)
 
   @property
+  def weighs_samples(self) -> bool:
+    return all(
+      term.objective.weighs_samples
+      for term in self.active
+      if term.objective.needs_samples
+    )
+
+  @property
   def roles(self) -> tuple[str, ...]:
     roles = [role for term in self.active for role in term.objective.roles]
     return tuple(dict.fromkeys(roles))

@@ -25,10 +25,12 @@ from gkd.config.model_spec import FromCheckpoint
 from gkd.models import registry
 from gkd.plan import cost
 from gkd.sampling import generate
+from gkd.sampling.strategies import Strategy
 from gkd.training import state as states
 from gkd.training import step
 from gkd.types import Batch
 from gkd.types import LanguageModel
+from gkd.types import Model
 from gkd.types import Params
 from gkd.types import UserError
 
@@ -134,12 +136,14 @@ def compiled(
     host=_on_a_device([held[role] for role in waiting]),
   )
   rollout = config.rollout
+  frozen = {role: Model(roles[role], params) for role, params in held.items()}
+  teacher = frozen.get("teacher")
   if rollout is not None and rollout.schedule.maximum > 0:
-    yield _sampler("sample", config, student, state.params, batch, known)
+    own = Model(student, state.params)
+    writer, strategy = rollout.student_sampler(own, teacher)
+    yield _sampler("sample", strategy, writer, batch, known)
   if rollout is not None and rollout.needs_teacher:
-    yield _sampler(
-      "teacher", config, roles["teacher"], held["teacher"], batch, known
-    )
+    yield _sampler("teacher", rollout.decoding, teacher, batch, known)
   plan = step.TrainStep(
     student=student,
     frozen={role: roles[role] for role in needed},
@@ -157,25 +161,21 @@ def compiled(
 
 
 def _sampler(
-  name: str,
-  config: TrainConfig,
-  model: LanguageModel,
-  params: Params,
-  batch: Batch,
-  known: Memory,
+  name: str, strategy: Strategy, writer: Model, batch: Batch, known: Memory
 ) -> Program:
-  """The compiled rollout of a whole batch by a model."""
-  longest = batch.targets.shape[1]
+  """The compiled rollout of a whole batch by a model, or by a pair."""
+  model, longest = writer.lm, batch.targets.shape[1]
+  inputs, input_mask = model.prompts(batch)
   cache = jax.eval_shape(
-    lambda params, batch: model.prefill(
-      params, batch.inputs, longest, input_mask=batch.input_mask
+    lambda params, inputs, input_mask: model.prefill(
+      params, inputs, longest, input_mask=input_mask
     )[0],
-    *(model.abstract_params, batch),
+    *(model.abstract_params, inputs, input_mask),
   )
   traced = generate._generate.trace(
-    config.rollout.decoding.as_arrays(),
-    params,
-    (batch.inputs, batch.input_mask, batch.rows),
+    strategy.as_arrays(),
+    writer.params,
+    (inputs, input_mask, batch.rows),
     jax.random.key(0),
     model=model,
     num_best=None,
@@ -185,7 +185,7 @@ def _sampler(
   )
   held = _bytes(cache) // batch.inputs.sharding.mesh.size
   others = known.student + known.optimizer + known.teacher
-  own = _on_a_device(params) if model.memory == "device" else 0
+  own = _on_a_device(writer.params) if model.memory == "device" else 0
   known = known._replace(cache=held, peak=others - own)
   return _program(name, traced, known, longest)
 

@@ -13,6 +13,7 @@ import functools
 from typing import TypeVar
 
 import jax
+import numpy as np
 
 from gkd.sampling.sampler import Samples
 from gkd.sampling.strategies import Strategy
@@ -34,6 +35,7 @@ def generate(
   max_length: int,
   vocabulary: Vocabulary,
   num_best: int | None = None,
+  horizon: int | None = None,
 ) -> Samples:
   """Generates a target sequence for each prompt.
 
@@ -48,12 +50,14 @@ def generate(
       generated.
     num_best: the number N of sequences of a search to return, [B, N, T], the
       best first (1 for a sample); None for one without the axis, [B, T].
+    horizon: of samples, traced: rows end after so many tokens, if T is not
+      less; None for T.
 
   Returns:
     The `Samples`, on the device.
   """
   arguments, static = _arguments(
-    model, batch, key, strategy, max_length, vocabulary, num_best
+    model, batch, key, strategy, max_length, vocabulary, num_best, horizon
   )
   return _generate(*arguments, **static)
 
@@ -66,15 +70,18 @@ def trace(
   *,
   max_length: int,
   vocabulary: Vocabulary,
+  horizon: int | None = None,
 ) -> jax.stages.Traced:
   """The trace of the program of `generate`, which JAX keeps after a call."""
   arguments, static = _arguments(
-    model, batch, key, strategy, max_length, vocabulary, None
+    model, batch, key, strategy, max_length, vocabulary, None, horizon
   )
   return _generate.trace(*arguments, **static)
 
 
-def _arguments(model, batch, key, strategy, max_length, vocabulary, num_best):
+def _arguments(
+  model, batch, key, strategy, max_length, vocabulary, num_best, horizon
+):
   """Those of `_generate`, traced and static."""
   return (
     strategy.as_arrays(),
@@ -82,6 +89,7 @@ def _arguments(model, batch, key, strategy, max_length, vocabulary, num_best):
     (*model.lm.prompts(batch), batch.rows),
     key,
   ), {
+    "horizon": None if horizon is None else np.int32(horizon),
     "model": model.lm,
     "num_best": num_best,
     "max_length": max_length,
@@ -97,8 +105,12 @@ def forbidden_ids(start_id: int, vocabulary: Vocabulary) -> tuple[int, ...]:
 
 
 @functools.partial(jax.jit, static_argnames=_STATIC)
-def _generate(strategy, params, prompts, key, *, model, num_best, **limits):
+def _generate(
+  strategy, params, prompts, key, *, model, num_best, horizon=None, **limits
+):
   """Compiled once for each model, strategy and shape."""
+  if horizon is not None:  # a search has none
+    limits["horizon"] = horizon
   params = model.on_device(params)
   if model.gathers_to_sample:
     params = model.gathered(params)

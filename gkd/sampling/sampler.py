@@ -3,11 +3,14 @@
 The draws of a row depend on (caller's key, global example id, position) only,
 so a row gets the same sample alone, in any batch and in any order; if it occurs
 again in a batch, another, see `keys.per_row`. The forward pass is in inference
-mode. Not jitted here, see `generate.py`; beam search is in
-`beam_search.py`.
+mode. Not jitted here, see `generate.py`; two models that draw together are in
+`two_models.py`, beam search is in `beam_search.py`.
 """
 
+from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
 
 import flax.struct
@@ -43,6 +46,7 @@ class Samples:
       model's logits were not finite.
     scores: of a search, [...] float32: what it ranks by, see `beam_search`;
       −inf in an empty slot, NaN if the model's logits were not finite.
+    redrawn: of `two_models.Interleaved`, [..., T] bool: the teacher drew it.
   """
 
   tokens: Array
@@ -51,6 +55,7 @@ class Samples:
   truncated: Array
   log_probs: Array | None = None
   scores: Array | None = None
+  redrawn: Array | None = None
 
   @property
   def best(self) -> "Samples":
@@ -74,7 +79,12 @@ class _State(NamedTuple):
   finished: Array  # [B] bool
   tokens: Array  # [B, T] int32
   weights: Array  # [B, T] float32
-  log_probs: Array  # [B, T] float32
+  records: Mapping[str, Array]  # [B, T], further fields of `Samples`
+
+
+# Logits [B, V] (of a pair of models a pair) and keys of this position to tokens
+# [B] int32 and what is recorded of them, [B], by the field of `Samples`.
+Draw = Callable[[Any, Any], tuple[Array, Mapping[str, Array]]]
 
 
 def sample(
@@ -88,49 +98,87 @@ def sample(
   temperature: float | Array = 1.0,
   top_k: int | Array = 0,
   top_p: float | Array = 1.0,
-  max_length: int,
-  eos_ids: Sequence[int],
   forbidden_ids: Sequence[int],
+  **limits,
 ) -> Samples:
   """Draws one target sequence for each prompt: `Samples` [B, T], no gradient.
 
   Args:
     model: as `params`, prompts, key and ids in `generate.generate`.
     temperature: see `SamplingParams`; traced, as top_k and top_p are.
-    max_length: T, static.
     forbidden_ids: never drawn, beside ids from `model.vocabulary_size` up.
+    **limits: max_length, eos_ids and horizon, see `draw_sequences`.
   """
-  example_ids = jnp.asarray(example_ids)
-  row_keys = keys.per_row(key, example_ids)
-  cache, logits = model.prefill(
-    params, jnp.asarray(inputs), max_length, input_mask=input_mask
-  )
 
-  def append(state: _State, logits: Array) -> _State:
+  def draw(logits: Array, position_keys: Key):
     logits = masks.mask_padded_ids(
       logits, model.vocabulary_size, forbidden_ids=forbidden_ids
     )
-    position_keys = keys.at_position(row_keys, state.position)
-    chosen = choose(logits, position_keys, temperature, top_k, top_p)
-    return _append(state, *chosen, eos_ids)
+    tokens, log_probs = choose(logits, position_keys, temperature, top_k, top_p)
+    return tokens, {"log_probs": log_probs}
+
+  prompts = inputs, input_mask, example_ids
+  return draw_sequences(draw, model, params, *prompts, key, **limits)
+
+
+def draw_sequences(
+  draw: Draw,
+  model: LanguageModel,
+  params: Params,
+  inputs: Array,
+  input_mask: Array,
+  example_ids: Array,
+  key: Any,
+  *,
+  max_length: int,
+  eos_ids: Sequence[int],
+  horizon: Array | None = None,
+) -> Samples:
+  """The loop of all samplers: `Samples` [B, T], no gradient.
+
+  Args:
+    draw: chooses the tokens of a position.
+    model: as `params`, prompts and ids in `generate.generate`.
+    key: that of the draws, or a pytree of them, one for each stream.
+    max_length: T, static.
+    eos_ids: end a row.
+    horizon: [] int32, traced, 1 or more: rows that have not ended after so many
+      tokens are truncated there; None for T.
+  """
+  example_ids = jnp.asarray(example_ids)
+  row_keys = jax.tree.map(lambda key: keys.per_row(key, example_ids), key)
+  limit = max_length if horizon is None else jnp.minimum(horizon, max_length)
+  cache, logits = model.prefill(
+    params,
+    jax.tree.map(jnp.asarray, inputs),
+    max_length,
+    input_mask=input_mask,
+  )
+
+  def draw_at(position: int | Array, logits: Any):
+    at = jax.tree.map(lambda key: keys.at_position(key, position), row_keys)
+    return draw(logits, at)
 
   def unfinished(state: _State) -> Array:
-    return (state.position < max_length) & ~jnp.all(state.finished)
+    return (state.position < limit) & ~jnp.all(state.finished)
 
   def step(state: _State) -> _State:
     cache, logits = model.decode(params, state.cache, state.last)
-    return append(state._replace(cache=cache), logits)
+    drawn = draw_at(state.position, logits)
+    return _append(state._replace(cache=cache), *drawn, eos_ids)
 
-  start = _empty(cache, example_ids, max_length)
   # The first token is drawn before the loop: the model then never runs on the
   # last one, T − 1 decoding steps at most.
-  end = jax.lax.while_loop(unfinished, step, append(start, logits))
+  tokens, records = draw_at(0, logits)
+  start = _empty(cache, example_ids, max_length, records)
+  start = _append(start, tokens, records, eos_ids)
+  end = jax.lax.while_loop(unfinished, step, start)
   samples = Samples(
     tokens=end.tokens,
     weights=end.weights,
     lengths=jnp.sum(end.weights, axis=-1).astype(jnp.int32),
     truncated=~end.finished,
-    log_probs=end.log_probs,
+    **end.records,
   )
   return jax.lax.stop_gradient(samples)
 
@@ -165,8 +213,13 @@ def choose(
   return tokens, chosen - jnp.log(jnp.sum(block_mass, axis=-1))
 
 
-def _empty(cache: Cache, example_ids: Array, max_length: int) -> _State:
-  """The state before the first token."""
+def _empty(
+  cache: Cache,
+  example_ids: Array,
+  max_length: int,
+  records: Mapping[str, Array],
+) -> _State:
+  """The state before the first token, with room for what is recorded."""
   shape = (example_ids.shape[0], max_length)
   return _State(
     position=jnp.int32(0),
@@ -175,19 +228,22 @@ def _empty(cache: Cache, example_ids: Array, max_length: int) -> _State:
     finished=example_ids < 0,
     tokens=jnp.zeros(shape, jnp.int32),
     weights=jnp.zeros(shape, jnp.float32),
-    log_probs=jnp.zeros(shape, jnp.float32),
+    records=jax.tree.map(lambda x: jnp.zeros(shape, x.dtype), records),
   )
 
 
 def _append(
-  state: _State, tokens: Array, log_probs: Array, eos_ids: Sequence[int]
+  state: _State,
+  tokens: Array,
+  records: Mapping[str, Array],
+  eos_ids: Sequence[int],
 ) -> _State:
   """The state with one token [B] more in each unfinished row."""
   live = ~state.finished
   tokens = jnp.where(live, tokens, 0)
 
   def put(buffer, column):
-    column = column.astype(buffer.dtype)[:, None]
+    column = jnp.where(live, column, 0).astype(buffer.dtype)[:, None]
     return jax.lax.dynamic_update_slice_in_dim(
       buffer, column, state.position, axis=1
     )
@@ -199,7 +255,7 @@ def _append(
     finished=state.finished | masks.is_any(tokens, eos_ids),
     tokens=put(state.tokens, tokens),
     weights=put(state.weights, live),
-    log_probs=put(state.log_probs, jnp.where(live, log_probs, 0.0)),
+    records=jax.tree.map(put, state.records, records),
   )
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 import functools
+from typing import Any
 from typing import Literal
 from typing import NamedTuple
 from typing import get_args
@@ -27,12 +28,16 @@ import numpy as np
 
 from gkd import keys
 from gkd.metrics import Mean
+from gkd.sampling import two_models
 from gkd.sampling.params import SamplingParams
 from gkd.sampling.strategies import Strategy
+from gkd.sampling.two_models import Proposal
+from gkd.sampling.two_models import TwoModels
 from gkd.structured_settings import setting
 from gkd.text.vocabulary import Vocabulary
 from gkd.training import sampled_targets
 from gkd.training import schedules
+from gkd.training.schedules import Adaptive
 from gkd.training.schedules import Constant
 from gkd.training.schedules import Schedule
 from gkd.types import Array
@@ -57,6 +62,10 @@ class Rollout:
     off_policy_source: what the rest is trained on: the data set's targets, or
       samples of the teacher at that step.
     decoding: how student and teacher draw.
+    proposal: what the student's rows are drawn from, made of the student and
+      the teacher; None for the student alone. Their source is the student.
+    horizon: share of T after which the student's rows are truncated, a
+      `Schedule`; never before the first token. None for T.
     input_buckets: static input lengths, increasing: prompts are cut to the
       smallest that holds the longest of the batch, one compile for each. The
       width of the batch is always one of them.
@@ -68,13 +77,25 @@ class Rollout:
     "OFF_POLICY_SOURCE", default="dataset"
   )
   decoding: Strategy = setting("SAMPLING_", default_factory=SamplingParams)
+  proposal: Proposal | None = setting("PROPOSAL", default=None)
+  horizon: Schedule | None = setting("ROLLOUT_HORIZON", default=None)
   input_buckets: tuple[int, ...] = ()
 
   def __post_init__(self):
-    for name in ("minimum", "maximum"):  # which a class has not, unmade
-      value = getattr(self.schedule, name, None)
-      what = f"{name} of the student fraction {self.schedule!r}"
-      schedules.check_fraction(what, value)
+    if isinstance(self.horizon, Adaptive) or not isinstance(
+      self.horizon, Callable | None
+    ):
+      raise UserError(
+        f"ROLLOUT_HORIZON is {self.horizon!r}; expected @schedules.Linear() or"
+        " another schedule by the step, of shares of the target length"
+      )
+    checked = {"student fraction": self.schedule}
+    if self.horizon is not None:
+      checked["rollout horizon"] = self.horizon
+    for what, schedule in checked.items():
+      for name in ("minimum", "maximum"):  # which a class has not, unmade
+        value = getattr(schedule, name, None)
+        schedules.check_fraction(f"{name} of the {what} {schedule!r}", value)
     for name, allowed in (
       ("mixing", get_args(Mixing)),
       ("off_policy_source", get_args(OffPolicySource)),
@@ -83,6 +104,8 @@ class Rollout:
         raise UserError(
           f"{name} is {getattr(self, name)!r}; expected one of {allowed}"
         )
+    if self.proposal is not None:
+      self.proposal.validate()
     self.decoding.validate()
     if self.decoding.is_search:
       raise UserError(
@@ -128,11 +151,47 @@ class Rollout:
     """Whether some step may sample from the teacher."""
     return self.off_policy_source == "teacher" and self.schedule.minimum < 1
 
+  def check_num_ids(self, num_ids: int) -> None:
+    """Refuses numbers that are too large for so many ids."""
+    self.decoding.check_num_ids(num_ids)
+    if self.proposal is not None:
+      self.proposal.check_num_ids(num_ids)
+
+  def check_proposal(self, teacher: Any) -> None:
+    """Refuses a proposal where there is no teacher, which is None."""
+    if self.proposal is not None and teacher is None:
+      raise UserError(
+        f"PROPOSAL is {self.proposal}, which draws with a teacher, but there is"
+        " none; give TEACHER_CHECKPOINT_PATH, or leave PROPOSAL out"
+      )
+
+  def student_sampler(
+    self, student: Model, teacher: Model | None
+  ) -> tuple[Model, Strategy]:
+    """What writes the student's rows, and how."""
+    if self.proposal is None:
+      return student, self.decoding
+    both = two_models.together(student, teacher)
+    return both, TwoModels(self.decoding, self.proposal)
+
+  def stop_length(self, step: int, length: int) -> int | None:
+    """Tokens at most of the student's rows at a step, for targets of `length`.
+
+    None without a `horizon`: always `length`.
+    """
+    if self.horizon is None:
+      return None
+    return max(1, round(self.horizon(step) * length))
+
   def describe(self, targets: str = "the data set's targets") -> str:
     """One sentence for the start-up print; `targets` are those of the data."""
     decoding, schedule = self.decoding.describe(), self.schedule
     unit = "the whole batch" if self.mixing == "step" else "each example"
     student = f"answered by the current student {decoding}"
+    if self.proposal is not None:
+      student += f", {self.proposal.describe()}"
+    if self.horizon is not None:
+      student += f", up to {self.horizon.describe()} of the target length"
     fixed = {
       "dataset": f"trained on {targets}",
       "teacher": f"answered by the teacher {decoding}",
@@ -151,9 +210,9 @@ class RolledOut(NamedTuple):
   """What a step is trained on; its arrays may still be under way."""
 
   batch: Batch
-  # `lambda` (realised student fraction), `sampled_length`, `eos_rate` and
-  # `truncation_rate` of what the student wrote, and the same with `teacher_` in
-  # front of what the teacher wrote.
+  # `lambda` (realised student fraction), those of `replace_targets` of what the
+  # student wrote, and the same with `teacher_` in front of what the teacher
+  # wrote.
   metrics: dict[str, Mean]
   checks: dict[str, Array]  # for `raise_failure`
   rewards: np.ndarray | None = None  # [B], NaN for rows without one
@@ -190,22 +249,27 @@ def roll_out(
     sampled_targets.replace_targets,
     step=step,
     seed=seed,
-    decoding=plan.decoding,
     input_width=input_width,
     vocabulary=vocabulary,
   )
   means, checks = {"lambda": realised}, {}
   if fraction < 1 and plan.off_policy_source == "dataset":
     checks["without_targets"] = _count_without_targets(batch.weights, fixed)
+  if plan.proposal is not None:
+    batch = batch.replace(log_probs=0.0 * batch.weights)
   if fraction > 0:
-    batch, sampled, checks["student_finite"] = sample(
-      batch, by_student, student, role=keys.Role.STUDENT_SAMPLE
+    writer, decoding = plan.student_sampler(student, teacher)
+    check = "proposal_finite" if plan.proposal else "student_finite"
+    batch, sampled, checks[check] = sample(
+      *(batch, by_student, writer, decoding),
+      role=keys.Role.STUDENT_SAMPLE,
+      horizon=plan.stop_length(step, batch.targets.shape[1]),
     )
     means |= sampled
   if fraction < 1 and plan.off_policy_source == "teacher":
     assert teacher is not None, "a Run without a teacher refuses this"
     batch, sampled, checks["teacher_finite"] = sample(
-      batch, fixed, teacher, role=keys.Role.TEACHER_SAMPLE
+      *(batch, fixed, teacher, plan.decoding), role=keys.Role.TEACHER_SAMPLE
     )
     means |= {f"teacher_{name}": mean for name, mean in sampled.items()}
   width = input_width or batch.inputs.shape[1]
@@ -239,14 +303,19 @@ def raise_failure(checks: Mapping[str, Array], done: int) -> None:
       " batch have none; give targets, or set the student fraction to 1 or"
       " off_policy_source to 'teacher'"
     )
-  for role, advice in (
-    ("student", ", or lower LEARNING_RATE"),
-    ("teacher", ""),
+  for role, whose, advice in (
+    ("student", "the student's", "its checkpoint, or lower LEARNING_RATE"),
+    ("teacher", "the teacher's", "its checkpoint"),
+    (
+      "proposal",
+      "the student's or the teacher's",
+      "their checkpoints, or lower LEARNING_RATE",
+    ),
   ):
     if not checks.get(f"{role}_finite", True):
       raise FloatingPointError(
-        f"step {done}: generation failed, the {role}'s logits are not finite;"
-        f" look at its checkpoint{advice}"
+        f"step {done}: generation failed, {whose} logits are not finite;"
+        f" look at {advice}"
       )
 
 

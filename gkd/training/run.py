@@ -182,7 +182,8 @@ class Run:
         " (off_policy_source 'teacher')"
       )
     if self.rollout is not None:  # the padding is never generated
-      self.rollout.decoding.check_num_ids(self.loader.vocabulary.size - 1)
+      self.rollout.check_num_ids(self.loader.vocabulary.size - 1)
+      self.rollout.check_proposal(self.teacher)
     if self.preservation.best:
       self._check_best()
     self._check_guard()

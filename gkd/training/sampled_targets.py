@@ -34,13 +34,14 @@ def replace_targets(
   batch: Batch,
   chosen: Array,
   model: Model,
+  decoding: Strategy,
   *,
   step: int,
   seed: int,
   role: keys.Role,
-  decoding: Strategy,
   input_width: int | None,
   vocabulary: Vocabulary,
+  horizon: int | None = None,
 ) -> tuple[Batch, dict[str, Mean], Array]:
   """Replaces the targets of the chosen rows by a model's samples.
 
@@ -48,18 +49,21 @@ def replace_targets(
     batch: prompts; samples get the T of its targets.
     chosen: [B] bool, the rows to sample for.
     model: the model that is sampled from.
+    decoding: the strategy, of host numbers.
     step: of this run; draws are a function of (seed, step, role).
     seed: of the run.
     role: `STUDENT_SAMPLE` or `TEACHER_SAMPLE`.
-    decoding: the strategy, of host numbers.
     input_width: columns of the inputs that hold prompts; None for all.
     vocabulary: of the batch.
+    horizon: see `generate`.
 
   Returns:
-    The batch with targets, weights and source of the chosen rows replaced,
-    placed as the given one; their `sampled_length`, `eos_rate`,
-    `truncation_rate` and `repetition_rate`, the share of tokens that repeat the
-    one before; whether the model's logits were finite.
+    The batch with targets, weights and source of the chosen rows replaced, and
+    `log_probs` where it has them, placed as the given one; their
+    `sampled_length`, `eos_rate`, `truncation_rate` and `repetition_rate`, the
+    share of tokens that repeat the one before, `redrawn_rate` and
+    `rollout_horizon` where there are such; whether the model's logits were
+    finite.
 
   Raises:
     UserError: the batch is packed.
@@ -76,8 +80,11 @@ def replace_targets(
     decoding,
     max_length=batch.targets.shape[1],
     vocabulary=vocabulary,
+    horizon=horizon,
   )
   replaced, statistics, finite = _replace(batch, chosen, samples, role)
+  if horizon is not None:
+    statistics["rollout_horizon"] = Mean.of(horizon)
   if isinstance(batch.targets, jax.Array):  # on the devices of the old fields
     old = {name: getattr(batch, name).sharding for name in replaced}
     replaced = jax.device_put(replaced, old)
@@ -109,6 +116,10 @@ def _replace(
     "weights": jnp.where(column, samples.weights, batch.weights),
     "source": jnp.where(chosen, int(_SOURCES[role]), batch.source),
   }
+  if batch.log_probs is not None:
+    replaced["log_probs"] = jnp.where(
+      column, samples.log_probs, batch.log_probs
+    )
   repeats = samples.tokens[:, 1:] == samples.tokens[:, :-1]
   later = samples.weights[:, 1:] * column
   statistics = {
@@ -117,4 +128,7 @@ def _replace(
     "truncation_rate": Mean.of(samples.truncated, chosen),
     "repetition_rate": Mean.of(repeats, later),
   }
+  if samples.redrawn is not None:
+    drawn = samples.weights * column
+    statistics["redrawn_rate"] = Mean.of(samples.redrawn, drawn)
   return replaced, statistics, samples.is_finite

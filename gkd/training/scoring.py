@@ -108,6 +108,11 @@ def check(
       " the student's own distribution; leave SAMPLING_TEMPERATURE,"
       " SAMPLING_TOP_K and SAMPLING_TOP_P out"
     )
+  if rollout.proposal is not None and not objective.weighs_samples:
+    raise UserError(
+      f"PROPOSAL is {rollout.proposal}, but the objective is of text that the"
+      " student draws alone; leave PROPOSAL out, or use methods/minillm.gin"
+    )
   if not objective.needs_advantages:
     return
   if plan is None:

@@ -68,33 +68,37 @@ class StepFlops:
       )
     total = self._update
     student = Model(self._train_step.student, state.params)
-    for prefix, model in (
-      ("", student),
-      ("teacher_", self._frozen.get("teacher")),
-    ):
+    teacher = self._frozen.get("teacher")
+    for prefix in ("", "teacher_"):
       if lengths := means.get(f"{prefix}sampled_length"):
-        of_prompt, of_step = self._of_model(prefix, model, rolled)
+        of_prompt, of_step = self._of_writer(prefix, student, teacher, rolled)
         rows, tokens = float(lengths.count), float(lengths.total)
         # The prompt gives the first token.
         total += of_prompt * rows + of_step * (tokens - rows)
     return Mean(np.float32(total), np.float32(1))
 
-  def _of_model(
-    self, role: str, model: Model, rolled: RolledOut
+  def _of_writer(
+    self, role: str, student: Model, teacher: Model | None, rolled: RolledOut
   ) -> tuple[float, float]:
     batch, width = rolled.batch, rolled.input_width
+    length, plan = batch.targets.shape[1], self._rollout
     if (role, width) not in self._sampled:
       if width != batch.inputs.shape[1]:
         batch = batch.replace(
           inputs=batch.inputs[:, :width], input_mask=batch.input_mask[:, :width]
         )
+      model, decoding, horizon = teacher, plan.decoding, None
+      if not role:
+        model, decoding = plan.student_sampler(student, teacher)
+        horizon = plan.stop_length(0, length)
       traced = generate.trace(
         model,
         batch,
         keys.stream(0, 0, keys.Role.STUDENT_SAMPLE),
-        self._rollout.decoding,
-        max_length=batch.targets.shape[1],
+        decoding,
+        max_length=length,
         vocabulary=self._vocabulary,
+        horizon=horizon,
       )
       start, one = (
         flops.products(traced.jaxpr, trips).flops / len(batch.rows)

@@ -1,5 +1,6 @@
 """Every gin file parses and builds its objects; no model is made."""
 
+import dataclasses
 from pathlib import Path
 import re
 from unittest import mock
@@ -18,13 +19,18 @@ from gkd.config.records import DataConfig
 from gkd.experiments.grid import jobs
 from gkd.losses import divergence
 from gkd.losses import policy
+from gkd.losses.minillm import MiniLLM
 from gkd.losses.objective import CrossEntropy
 from gkd.losses.objective import Distillation
 from gkd.losses.skew import SkewKL
 from gkd.losses.skew import SkewReverseKL
 from gkd.models import t5
 from gkd.rewards.text import ExactAnswer
+from gkd.sampling.two_models import Interleaved
+from gkd.sampling.two_models import Mixture
+from gkd.training.rollout import Rollout
 from gkd.training.schedules import Adaptive
+from gkd.training.schedules import Linear
 from gkd.training.scoring import Scoring
 from gkd.types import LanguageModel
 from gkd.types import UserError
@@ -253,6 +259,24 @@ def test_eq_5_rewards_the_students_text_beside_its_teacher_or_anchor():
   for alpha, names in ends.items():
     built = build("methods/rl_gkd.gin", [f"ALPHA={alpha}"])
     assert {*dict(_idle(built))} >= names | {"GRADIENT_SHARE_PERIOD"}
+
+
+def test_text_of_student_and_teacher_together_is_the_papers():
+  fields = ("start=0.2", "end=1.0", "begin_step=0", "end_step=9")
+  own = [f"horizon/schedules.Linear.{field}" for field in fields]
+  own.append("ROLLOUT_HORIZON=@horizon/schedules.Linear()")
+  built = build("methods/skd.gin", own)
+  assert built.objective == Distillation(divergence.ForwardKL())
+  horizon = Linear(0.2, 1.0, 0, 9)
+  expected = Rollout(1.0, proposal=Interleaved(25), horizon=horizon)
+  assert built.rollout == expected
+  built = build("methods/minillm.gin")
+  assert built.objective == MiniLLM(length_normalised=True, ratio_clip=0.2)
+  assert built.rollout == Rollout(1.0, proposal=Mixture(0.2))
+  with pytest.raises(UserError, match="which draws with a teacher, but there"):
+    dataclasses.replace(built, teacher=None)
+  built = build("methods/minillm.gin", ["PROPOSAL=None"])
+  assert dict(_idle(built))["RATIO_CLIP"].startswith("there is no PROPOSAL")
 
 
 def test_seqkd_is_cross_entropy_on_the_teachers_text():
