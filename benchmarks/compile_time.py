@@ -84,13 +84,17 @@ def measure(depth: int, scan: bool, mesh: jax.sharding.Mesh) -> dict[str, Any]:
 
 
 def seconds(function: Any, *arguments: Any) -> dict[str, float]:
-  """Of tracing and lowering, and of the compiler."""
+  """Of tracing and lowering, and of the compiler; bytes of temporaries."""
   started = time.process_time()
   lowered = function.lower(*arguments)
   between = time.process_time()
-  lowered.compile()
+  compiled = lowered.compile()
   ended = time.process_time()
-  return {"lower": between - started, "compile": ended - between}
+  return {
+    "lower": between - started,
+    "compile": ended - between,
+    "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
+  }
 
 
 def main() -> None:

@@ -126,6 +126,8 @@ class LanguageModel:
     privileged: whether it reads the `teacher_inputs` of a batch that has them.
     memory: where its parameters lie between programs: "device", or the host's
       "pinned_host", whence `on_device` moves them.
+    scans_layers: whether `hidden` loops over layers, and so takes them stacked
+      as well, see `layer_stack.stacked`; `gathered` then does for `head` alone.
   """
 
   config: Any
@@ -142,6 +144,7 @@ class LanguageModel:
   gathers_to_sample: bool = True
   privileged: bool = False
   memory: Memory = "device"
+  scans_layers: bool = False
 
   def prompts(self, batch: Batch) -> tuple[Array, Array]:
     """What the model reads of a batch, [B, I], and where it is one, [B, I]."""

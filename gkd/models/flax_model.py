@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from gkd import trees
 from gkd.logical_axes import constrain
+from gkd.models.layer_stack import STACK
 from gkd.models.parameter_table import Parameter
 from gkd.types import Array
 from gkd.types import Axes
@@ -29,10 +30,10 @@ def language_model(
   """The record of a module's functions, each of which takes the parameters.
 
   Args:
-    module: has a `config`, `hidden(inputs, targets, input_mask, segments,
-      deterministic)`, `head(hidden)`, `prefill(inputs, input_mask, max_length)`
-      and `decode(cache, tokens)`, see `LanguageModel`; the first two use all
-      parameters.
+    module: has a `config`, an `execution`, `hidden(inputs, targets, input_mask,
+      segments, deterministic)`, `head(hidden)`, `prefill(inputs, input_mask,
+      max_length)` and `decode(cache, tokens)`, see `LanguageModel`; the first
+      two use all parameters.
     table: its parameters.
     start_id: the decoder's first input.
     pad_id: where no mask is given, all other ids are real; None for all ids.
@@ -78,6 +79,7 @@ def language_model(
     decode=lambda params, cache, tokens: call("decode", params, cache, tokens),
     axes=lambda params: trees.unflatten(axes),
     gathered=functools.partial(_gathered, axes, module.config.dtype),
+    scans_layers=module.execution.scan,
   )
 
 
@@ -96,7 +98,10 @@ def _gathered(axes: Mapping[str, Axes], dtype: str, params: Params) -> Params:
     return constrain(leaf, *axes[name])
 
   leaves = trees.flatten(params)
-  return trees.unflatten({n: one(n, leaf) for n, leaf in leaves.items()})
+  # Stacks of layers are of no use to a head.
+  return trees.unflatten(
+    {n: one(n, leaf) for n, leaf in leaves.items() if STACK not in n}
+  )
 
 
 def _mask(inputs: Array, input_mask: Array | None, pad_id: int | None) -> Array:

@@ -1,8 +1,9 @@
 """How the layers of a stack are run: one after the other, or by a loop.
 
-A loop over stacked parameters (`scan`) is compiled once, whatever the depth; it
-copies them at each use, and checkpoints and optimizers never see it. With
-`remat` the backward pass computes again what the forward pass did not keep.
+A loop over stacked parameters (`scan`) is compiled once, whatever the depth. It
+copies them at each use, unless `stacked` has joined them before, as an update
+does; states and checkpoints never are. With `remat` the backward pass computes
+again what the forward pass did not keep.
 
 Dropout draws other masks in either way than without.
 """
@@ -10,6 +11,7 @@ Dropout draws other masks in either way than without.
 from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -17,6 +19,9 @@ import jax.numpy as jnp
 
 from gkd.types import Array
 from gkd.types import UserError
+
+# Stands for all "layers_0", "layers_1", … in a dict of `stacked`.
+STACK = "layers_*"
 
 # T5X's names: of a layer "minimal" keeps its matrix products, "full" nothing.
 _POLICIES = {
@@ -82,11 +87,72 @@ def through(
   keys = {}
   if parent.has_rng("dropout"):
     keys["dropout"] = jax.random.split(parent.make_rng("dropout"), len(layers))
-  params = [layer.variables["params"] for layer in layers]
   if execution.scan:
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
-    inputs = stacked, keys, list(varying)
+    own = parent.variables["params"]
+    stack = (own if STACK in own else stacked(dict(own)))[STACK]
+    inputs = stack, keys, list(varying)
     return jax.lax.scan(lambda x, i: (apply(x, i), None), x, inputs)[0]
+  params = [layer.variables["params"] for layer in layers]
   for i, (own, entry) in enumerate(zip(params, entries, strict=True)):
     x = apply(x, (own, jax.tree.map(lambda key, i=i: key[i], keys), entry))
   return x
+
+
+def stacked(tree: Any) -> Any:
+  """The tree with the "layers_0", … of each dict as one `STACK` of [L, …].
+
+  Args:
+    tree: of parameters, or with such trees in it, as an optimizer's state.
+  """
+
+  def one(node: Any) -> Any:
+    if not isinstance(node, dict):
+      return node
+    names = [f"layers_{i}" for i in range(len(node))]
+    layers = [node[name] for name in names if name in node]
+    rest = {key: one(node[key]) for key in node.keys() - names}
+    if layers:
+      rest[STACK] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
+    return rest
+
+  return jax.tree.map(one, tree, is_leaf=lambda x: isinstance(x, dict))
+
+
+def unstacked(tree: Any) -> Any:
+  """Inverse of `stacked`; a tree without stacks stays what it is."""
+
+  def one(node: Any) -> Any:
+    if not isinstance(node, dict):
+      return node
+    rest = {key: one(node[key]) for key in node.keys() - {STACK}}
+    if STACK in node:
+      leaves, structure = jax.tree.flatten(node[STACK])
+      layers = zip(*map(jnp.unstack, leaves), strict=True)
+      rest |= {
+        f"layers_{i}": structure.unflatten(own) for i, own in enumerate(layers)
+      }
+    return rest
+
+  return jax.tree.map(one, tree, is_leaf=lambda x: isinstance(x, dict))
+
+
+def over_layers(update: Callable[..., Any]) -> Callable[..., Any]:
+  """Optax's `update` of an array at a time, for trees of `stacked`.
+
+  It is mapped over the layers, so that what it takes over an array (Adafactor's
+  factors, clipping and scale) stays that of a layer. What it takes over all of
+  them needs a rule of its own, see `optimizer.clip`.
+  """
+
+  def mapped(gradient: Any, opt_state: Any, params: Any) -> Any:
+    depths = jax.tree_util.tree_map_with_path(
+      lambda path, x: x.shape[0] if jax.tree_util.DictKey(STACK) in path else 0,
+      (gradient, opt_state, params),
+    )
+    over = update
+    for depth in set(jax.tree.leaves(depths)) - {0}:
+      axes = jax.tree.map(lambda x, d=depth: 0 if x == d else None, depths)
+      over = jax.vmap(over, in_axes=axes, out_axes=axes[:2])
+    return over(gradient, opt_state, params)
+
+  return mapped

@@ -283,9 +283,9 @@ def _clipped(
   if clip_norm is None:
     return rule
 
-  def clip(gradients: Params, params: Params | None) -> Params:
+  @jax.custom_batching.custom_vmap
+  def clip(gradients: Params) -> Params:
     """As `optax.clip_by_global_norm`, by a norm that does not overflow."""
-    del params
     norm = trees.global_norm(gradients)
     return jax.tree.map(
       lambda x: jax.lax.select(
@@ -294,7 +294,13 @@ def _clipped(
       gradients,
     )
 
-  return optax.chain(optax.stateless(clip), rule)
+  @clip.def_vmap
+  def _(axis_size: int, is_batched: list[Params], gradients: Params):
+    """Mapped over layers, by the norm of all of them."""
+    del axis_size
+    return clip(gradients), is_batched[0]
+
+  return optax.chain(optax.stateless(lambda g, _: clip(g)), rule)
 
 
 def _clip(clip_norm: float | None) -> str:

@@ -32,6 +32,7 @@ from gkd import masks
 from gkd import trees
 from gkd.losses import objective as objectives
 from gkd.metrics import Mean
+from gkd.models import layer_stack
 from gkd.training import state as states
 from gkd.training.optimizer import Optimizer
 from gkd.training.state import TrainState
@@ -93,6 +94,8 @@ def update_step(
     is not finite. The loop stops on it.
   """
   state, metrics = _update(train_step, state, frozen_params, batch, seed)
+  if train_step.student.scans_layers:
+    return state, metrics
   finite = _and_finite(metrics["finite"], state)
   return state, metrics | {"finite": finite}
 
@@ -165,13 +168,21 @@ def _update(
   batch: Batch,
   seed: Array,
 ) -> tuple[TrainState, dict[str, Mean]]:
-  """The compiled step; see `update_step`."""
+  """The compiled step; see `update_step`.
+
+  Where the student loops over its layers, the state is stacked in here: what is
+  done to each array is then compiled once for all layers.
+  """
+  scans = train_step.student.scans_layers
+  if scans:
+    state = layer_stack.stacked(state)
   dropout_key = keys.stream(seed, state.step, keys.Role.DROPOUT)
   coefficients = train_step.objective.coefficients(batch, train_step.reduction)
   gradient, loss, parts = gradients(
     train_step, state.params, frozen_params, batch, coefficients, dropout_key
   )
-  updates, opt_state = train_step.optimizer.transformation().update(
+  update = train_step.optimizer.transformation().update
+  updates, opt_state = layer_stack.over_layers(update)(
     gradient, state.opt_state, state.params
   )
   norm = trees.global_norm(gradient)
@@ -182,6 +193,8 @@ def _update(
     (params, opt_state),
     (state.params, state.opt_state),
   )
+  if scans:
+    finite &= trees.is_finite((params, opt_state))
   report = {
     "loss": Mean.of(loss),
     "learning_rate": Mean.of(train_step.optimizer.schedule(state.step)),
@@ -190,7 +203,7 @@ def _update(
     "tokens": Mean.of(jnp.sum(batch.weights)),
     "finite": Mean.of(finite),
   }
-  state = TrainState(params, opt_state, state.step + 1)
+  state = layer_stack.unstacked(TrainState(params, opt_state, state.step + 1))
   return _constrain(state, train_step), parts | report
 
 

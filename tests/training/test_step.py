@@ -14,6 +14,7 @@ from gkd.losses.objective import CrossEntropy
 from gkd.losses.objective import Distillation
 from gkd.metrics import Mean
 from gkd.models import t5
+from gkd.models.layer_stack import Execution
 from gkd.training import state as states
 from gkd.training.step import TrainStep
 from gkd.training.step import raise_if_not_finite
@@ -213,19 +214,24 @@ def test_dropout_changes_with_the_seed_and_only_then():
   assert loss(0) != loss(1)
 
 
+FACTORED = tiny.adafactor(min_dim_size_to_factor=8)
+
+
 @pytest.mark.parametrize(
-  "optimizer", [tiny.adamw(), tiny.adafactor(min_dim_size_to_factor=8)]
+  ("optimizer", "fsdp", "scan"),
+  [(tiny.adamw(), 1, False), (FACTORED, 1, False), (FACTORED, 2, True)],
 )
-def test_a_state_split_over_devices_compiles_once(optimizer):
-  mesh = partitioning.make_mesh(model=2)
+def test_a_state_split_over_devices_compiles_once(optimizer, fsdp, scan):
+  mesh = partitioning.make_mesh(model=2, fsdp=fsdp)
+  student = t5.encoder_decoder(STUDENT.config, Execution(scan))
   plan = TrainStep(
-    student=STUDENT,
+    student=partitioning.partitioned(student, mesh),
     frozen={},
     objective=CrossEntropy(),
     optimizer=optimizer,
     mesh=mesh,
   )
-  state = states.initial_state(STUDENT, start(), optimizer, mesh)
+  state = states.initial_state(plan.student, start(), optimizer, mesh)
   layout = jax.tree.map(lambda x: x.sharding, state)
   batch = jax.device_put(make_batch(), partitioning.batch_sharding(mesh))
   counts = []
