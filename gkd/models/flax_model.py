@@ -30,10 +30,9 @@ def language_model(
   """The record of a module's functions, each of which takes the parameters.
 
   Args:
-    module: has a `config`, an `execution`, `hidden(inputs, targets, input_mask,
-      segments, deterministic)`, `head(hidden)`, `prefill(inputs, input_mask,
-      max_length)` and `decode(cache, tokens)`, see `LanguageModel`; the first
-      two use all parameters.
+    module: has `config`, `execution`, `hidden(inputs, targets, input_mask,
+      segments, deterministic)`, `head(hidden)`, `decode(cache, tokens)` and
+      `prefill(inputs, input_mask, max_length)`; the first two use all of it.
     table: its parameters.
     start_id: the decoder's first input.
     pad_id: where no mask is given, all other ids are real; None for all ids.
