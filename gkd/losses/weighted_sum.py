@@ -47,8 +47,8 @@ class Term:
 class WeightedSum(Objective):
   """sum of weight * loss over terms.
 
-  Metrics of the first term have their usual names, those of another one begin
-  with the term's.
+  Metrics of the first term have their usual names, those of another one, and of
+  one that compares with no teacher but another model, begin with the term's.
   """
 
   terms: tuple[Term, ...]
@@ -117,6 +117,8 @@ class WeightedSum(Objective):
         student, frozen, batch, coefficients[term.name], vocabulary_size
       )
       total += term.weight * loss
-      prefix = f"{term.name}/" if number else ""
+      roles = term.objective.roles
+      is_usual = not number and (not roles or "teacher" in roles)
+      prefix = "" if is_usual else f"{term.name}/"
       metrics |= {prefix + name: mean for name, mean in found.items()}
     return total, metrics

@@ -28,7 +28,9 @@ class Degeneration:
 
   def observe(self, line: Mapping[str, float]) -> None:
     """Logs what is wrong with the samples behind a line of a report."""
-    if (length := line.get("train/sampled_length")) is None:
+    length = line.get("train/sampled_length")
+    # A horizon cuts texts and lets them grow as it does.
+    if length is None or "train/rollout_horizon" in line:
       return
     self._first_length = self._first_length or length
     truncated = line["train/truncation_rate"]

@@ -51,6 +51,13 @@ def test_loss_gradient_and_metrics_are_the_weighted_ones_of_the_terms():
       np.testing.assert_equal(metrics[prefix + name].compute(), mean.compute())
 
 
+def test_what_is_compared_with_no_teacher_has_the_name_of_its_term():
+  anchored = WeightedSum((Term("anchor", 1.0, ANCHORED),))
+  (_, metrics), _ = measure(anchored, anchored.roles)
+  assert "anchor/forward_kl" in metrics
+  assert "forward_kl" not in metrics
+
+
 def test_a_term_of_weight_0_is_not_computed_and_1_alone_is_the_term_itself():
   objective = WeightedSum((Term("a", 1.0, FORWARD), Term("b", 0.0, ANCHORED)))
   assert objective.roles == ("teacher",)

@@ -25,6 +25,8 @@ def test_each_kind_is_said_once_and_sound_samples_are_not(
   watch = Degeneration()
   watch.observe({"train/loss": 1.0})  # fixed data alone
   watch.observe(SOUND)
+  horizon = {"train/rollout_horizon": 8.0, f"train/{name}": value}
+  watch.observe(SOUND | horizon)
   assert not caplog.messages
   for _ in range(2):
     watch.observe(SOUND | {f"train/{name}": value})
