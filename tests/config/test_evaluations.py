@@ -20,7 +20,7 @@ DATA = records.DataConfig(
 class _Cache:
   """As much of a cache as is looked at before anything is read."""
 
-  vocabulary = postprocess = None
+  vocabulary = postprocess = teacher_prompts = None
   metric_fns = ()
   path = "folder"
   with_target, without_target = range(3), ""

@@ -182,9 +182,11 @@ def test_only_a_teacher_or_a_search_gives_some_values_an_effect():
   data = dataclasses.replace(DATA, cache="")
   search = records.EvalConfig(data=data, beam_size=4)
   assert idle(search, "teacher") == []
-  assert idle(search, "judge") == ["EVAL_TEACHER"]
+  of_teacher = ["EVAL_TEACHER", "TEACHER_TASK", "TEACHER_INPUTS"]
+  of_teacher.append("EVAL_TEACHER_CACHE")
+  assert idle(search, "judge") == of_teacher
   distances = ["EVAL_CHUNK_SIZE", "EVAL_DISTANCES"]
-  assert idle(search) == ["EVAL_TEACHER", *distances]
+  assert idle(search) == [*of_teacher, *distances]
   assert idle(records.EvalConfig(data=data), "teacher") == ["EVAL_BEAM_ALPHA"]
 
 
