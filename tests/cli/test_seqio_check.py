@@ -12,7 +12,7 @@ EVALUATION = SimpleNamespace(
   name="toy",
   split="test",
   label="",
-  lengths={},
+  lengths={"inputs": 4, "targets": 4},
   metric_part="toy",
   cache=SimpleNamespace(path="c"),
 )
