@@ -36,10 +36,8 @@ RENAMED_MACROS = {
 }
 # Fields of lines in metrics.jsonl, samples and predictions.
 RENAMED_FIELDS: dict[str, str] = {"row": "example_id"}
-# What depends on the machine's load, not on the computation; fields that came
-# after the commit that is compared with.
+# What depends on the machine's load, not on the computation.
 LEFT_OUT = ("time/", "compile/", "memory/", "token_log_probs")
-LEFT_OUT_ENDS = ("_se", "/agreement_on_own_text", "/agreement_on_teacher_text")
 _KILL_STEP = 20
 
 
@@ -135,8 +133,18 @@ def compare(base: Path, now: Path) -> Iterator[str]:
   for name in sorted(before.keys() | after.keys()):
     if name not in before or name not in after:
       yield f"{name}: only {'before' if name in before else 'now'}"
-    elif before[name] != after[name]:
-      yield f"{name}: {_first_difference(before[name], after[name])}"
+    elif before[name] != (known := _known(before[name], after[name])):
+      yield f"{name}: {_first_difference(before[name], known)}"
+
+
+def _known(before: Any, after: Any) -> Any:
+  """Content without the fields that came after the commit compared with."""
+  if isinstance(before, list) and isinstance(after, list):
+    pairs = zip(before, after, strict=False)
+    return [_known(*pair) for pair in pairs] + after[len(before) :]
+  if isinstance(before, dict) and isinstance(after, dict):
+    return {name: value for name, value in after.items() if name in before}
+  return after
 
 
 class _Command:
@@ -233,7 +241,7 @@ def _results(line: Mapping[str, Any]) -> dict[str, Any]:
   return {
     RENAMED_FIELDS.get(name, name): value
     for name, value in line.items()
-    if not name.startswith(LEFT_OUT) and not name.endswith(LEFT_OUT_ENDS)
+    if not name.startswith(LEFT_OUT)
   }
 
 
