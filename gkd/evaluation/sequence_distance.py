@@ -202,9 +202,7 @@ def estimates(
 
   hidden = (model.hidden_of(params, batch) for model, params in models)
   positions = (*hidden, counts, log_ratio)
-  found = sum_over_chunks(
-    of_positions, positions, chunk_size or batch.targets.shape[1]
-  )
+  found = sum_over_chunks(of_positions, positions, chunk_size)
   return Estimates(jnp.sum(counts, axis=-1), *found, scores)
 
 

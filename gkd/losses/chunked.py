@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 
 def sum_over_chunks(
-  function: Callable[[Any], Any], arrays: Any, chunk_size: int
+  function: Callable[[Any], Any], arrays: Any, chunk_size: int | None
 ) -> Any:
   """sum_c function(arrays[:, c]) over chunks c of the positions.
 
@@ -26,6 +26,7 @@ def sum_over_chunks(
       over traced values (parameters of a head); their gradients accumulate.
     arrays: pytree of arrays [B, T, ...].
     chunk_size: number of positions at a time; more than T is one chunk of T.
+      None is `function(arrays)` itself, whose logits the backward pass keeps.
 
   Returns:
     What `function` returns, summed over the chunks.
@@ -34,7 +35,9 @@ def sum_over_chunks(
 
 
 def map_chunks(
-  function: Callable[[Any], tuple[Any, Any]], arrays: Any, chunk_size: int
+  function: Callable[[Any], tuple[Any, Any]],
+  arrays: Any,
+  chunk_size: int | None,
 ) -> tuple[Any, Any]:
   """As `sum_over_chunks`, of a function with values by position beside sums.
 
@@ -46,6 +49,8 @@ def map_chunks(
   Returns:
     Values [B, T] and sums.
   """
+  if chunk_size is None:
+    return function(arrays)
   num_positions = jax.tree.leaves(arrays)[0].shape[1]
   size = min(chunk_size, num_positions)
   num_chunks = -(-num_positions // size)

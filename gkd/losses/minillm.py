@@ -113,10 +113,7 @@ class MiniLLM(Objective):
       return values, token_metrics.compare(*both, weights, {})
 
     positions = (student.hidden, teacher.hidden, batch.targets, batch.weights)
-    if self.chunk_size is None:
-      values, metrics = of_positions(positions)
-    else:
-      values, metrics = map_chunks(of_positions, positions, self.chunk_size)
+    values, metrics = map_chunks(of_positions, positions, self.chunk_size)
     single, log_q, log_p = values
     counts = coefficients != 0
     held = jax.lax.stop_gradient(log_q)

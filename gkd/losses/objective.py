@@ -232,8 +232,6 @@ class Distillation(Objective):
       coefficients,
       masks.thirds(batch.weights),
     )
-    if self.chunk_size is None:
-      return of_positions(positions)
     return sum_over_chunks(of_positions, positions, self.chunk_size)
 
   def _values(self, log_p: Array, log_q: Array, own: Array) -> Array:

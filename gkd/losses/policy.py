@@ -121,8 +121,6 @@ class Policy(Objective):
       return token_metrics.reduce(values, coefficients, {}, metrics)
 
     positions = (student.hidden, batch.targets, batch.weights, coefficients)
-    if self.chunk_size is None:
-      return of_positions(positions)
     return sum_over_chunks(of_positions, positions, self.chunk_size)
 
 
@@ -201,8 +199,6 @@ class SampledTokenKL(Objective):
 
     texts = (batch.targets, batch.weights, coefficients)
     positions = (student.hidden, teacher.hidden, *texts)
-    if self.chunk_size is None:
-      return of_positions(positions)
     return sum_over_chunks(of_positions, positions, self.chunk_size)
 
 
