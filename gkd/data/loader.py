@@ -159,13 +159,14 @@ class Loader:
 
   def examples(self, step: int) -> list[Example]:
     """The texts of the whole batch of a step, in the order of its rows."""
-    found = []
     ids = self._ids(step, range(self.batch_size))
-    for row, owner in zip(ids, self._owners(ids), strict=True):
+    different = list(dict.fromkeys(ids))  # samples of a prompt share its row
+    found = {}
+    for row, owner in zip(different, self._owners(different), strict=True):
       cache = self.mixture.caches[owner]
       (read,) = cache.read([row - self._firsts[owner]])
-      found.append(Example(read.prompt, read.reference, cache.postprocess))
-    return found
+      found[row] = Example(read.prompt, read.reference, cache.postprocess)
+    return [found[row] for row in ids]
 
   def row(self, n: int) -> int:
     """Id of the n-th row of a run."""
