@@ -532,7 +532,7 @@ def test_another_name_of_a_macro_is_refused_with_ours(old, new, tmp_path):
     ("SAMPLING_TOP_P=3", "SAMPLING_TOP_P is 3; expected a probability"),
     ("CLIP_NORM=-1", "CLIP_NORM is -1; expected a number above 0"),
     ("DIVERGENCE=@divergence.ReverseKL", "DIVERGENCE is .*; expected a Diver"),
-    ("OVERLONG=cut", "OVERLONG is 'cut'; expected one of 'truncate', 'refuse'"),
+    ("OVERLONG=cut", "OVERLONG is 'cut'; expected one of 'truncate', 'tr"),
     ("EVAL_TEMPERATURES=(-1,)", "a temperature of EVAL_TEMPERATURES is -1.0;"),
     (
       "divergence.GeneralizedJSD.beta=a",

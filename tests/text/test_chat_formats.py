@@ -152,8 +152,11 @@ def test_prompts_of_t5_end_and_those_of_others_do_not(vocabulary):
   assert ids == framed
 
 
+@pytest.mark.parametrize("cut_left", [False, True])
 @pytest.mark.parametrize("framed", [True, False])
-def test_an_overlong_prompt_loses_the_end_of_its_text(vocabulary, framed):
+def test_an_overlong_prompt_loses_one_end_of_its_text(
+  vocabulary, framed, cut_left
+):
   frame = chat_formats.find(vocabulary) if framed else None
   text = "the cat sat on the mat"
   (whole,) = chat_formats.encode_prompts(vocabulary, [text], frame)
@@ -164,6 +167,7 @@ def test_an_overlong_prompt_loses_the_end_of_its_text(vocabulary, framed):
     postprocess=None,
     add_eos={"inputs": True, "targets": True},
     frame=frame,
+    cut_left=cut_left,
   )
   examples = [{"inputs": text, "targets": "sat"}]
   counts, notes = collections.Counter(), {}
@@ -171,9 +175,28 @@ def test_an_overlong_prompt_loses_the_end_of_its_text(vocabulary, framed):
   (row,) = tokenise.rows(recipe, job, counts, notes)
   shown = chat_formats.decode_prompt(vocabulary, row.inputs.tolist(), frame)
   assert len(row.inputs) == len(whole) - 3
-  assert shown == vocabulary.decode(vocabulary.encode(text)[:-3])
-  assert row.inputs[-1] == whole[-1 if framed else -4]
+  left = slice(3, None) if cut_left else slice(None, -3)
+  assert shown == vocabulary.decode(vocabulary.encode(text)[left])
+  assert row.inputs[-1] == whole[-1 if framed or cut_left else -4]
   assert row.prompt == text
   assert row.targets.tolist() == [*vocabulary.encode("sat"), 317]
   assert counts["truncated_inputs"] == 1
   assert not counts["lossy_inputs"]
+
+
+def test_a_prompt_cut_on_the_left_keeps_its_bos_and_its_eos():
+  class Begun(ByteVocabulary):
+    prompt_start = (255,)
+
+  cut = tokenise.Recipe(
+    folder="",
+    lengths={"inputs": 5, "targets": 3},
+    vocabulary=Begun(),
+    postprocess=None,
+    add_eos={"inputs": True, "targets": True},
+    cut_left=True,
+  )
+  job = tokenise.Job(0, 0, [{"inputs": "abcdefg", "targets": "abcdefg"}])
+  (row,) = tokenise.rows(cut, job, collections.Counter(), {})
+  assert row.inputs.tolist() == [255, *ByteVocabulary().encode("efg"), 1]
+  assert row.targets.tolist() == [*ByteVocabulary().encode("ab"), 1]

@@ -199,6 +199,7 @@ def _write_shards(
     postprocess=postprocess,
     add_eos=examples.add_eos,
     frame=spec.frame,
+    cut_left=spec.overlong == "truncate_left",
   )
   finished = writer.finished
   with Progress(

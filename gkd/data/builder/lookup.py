@@ -27,7 +27,7 @@ from gkd.text.vocabulary import Vocabulary
 
 log = logging.getLogger("gkd")
 
-Overlong = Literal["truncate", "refuse"]
+Overlong = Literal["truncate", "truncate_left", "refuse"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,8 @@ class CacheSpec:
       `gkd.text.data_files.TASK_MODULE`.
     overlong: cut rows that are longer than `lengths` and count them, their EOS
       kept as `seqio.preprocessors.append_eos_after_trim` does; or refuse them.
+      "truncate_left" cuts prompts at their beginning, so that a question after
+      examples stays; targets lose their end.
   """
 
   task: str

@@ -44,6 +44,8 @@ class Recipe:
     add_eos: {"inputs": …, "targets": …}: whether an EOS follows the tokens of a
       text; None where examples come with tokens.
     frame: texts around each prompt, of which the one behind it stays.
+    cut_left: a prompt loses its beginning and not its end; what the vocabulary
+      and the frame put before it stays.
   """
 
   folder: str
@@ -52,11 +54,20 @@ class Recipe:
   postprocess: str | None
   add_eos: Mapping[str, bool] | None
   frame: chat_formats.Frame | None = None
+  cut_left: bool = False
 
   @functools.cached_property
   def kept(self) -> int:
     """Tokens at the end of a prompt that the frame takes."""
     return len(self.vocabulary.encode(self.frame.after)) if self.frame else 0
+
+  @functools.cached_property
+  def kept_before(self) -> int:
+    """Tokens before the text of a prompt, of vocabulary and frame."""
+    if self.frame is None:
+      return len(self.vocabulary.prompt_start)
+    before = self.vocabulary.encode(self.frame.before)
+    return len(self.vocabulary.prompt_start) * self.frame.begins + len(before)
 
 
 class Examples(NamedTuple):
@@ -195,7 +206,10 @@ def _row(example, recipe, postprocess, counts) -> cache.Row:
     kept = recipe.kept if name == "inputs" else 0
     if not kept and ids.size and ids[-1] in vocabulary.eos_ids:
       kept = 1
-    tokens[name] = _cut(ids, recipe.lengths[name], kept)
+    length = recipe.lengths[name]
+    if name == "inputs" and recipe.cut_left:
+      kept = max(length - recipe.kept_before, kept)
+    tokens[name] = _cut(ids, length, kept)
     counts[f"truncated_{name}"] += len(tokens[name]) < len(ids)
     counts[f"tokens_{name}:{len(ids)}"] += ids.size > 0
   reference = None

@@ -145,10 +145,13 @@ def test_changed_task_or_code_is_another_cache(toy):
     toy(lengths={"inputs": 20, "targets": 20}),
     toy("test"),
     toy(lengths={"inputs": 20, "targets": 20}, overlong="refuse"),
+    toy(lengths={"inputs": 5, "targets": 20}, overlong="truncate_left"),
   ]
   assert len(set(paths)) == len(paths)
   texts = [TokenCache(path).read([0])[0].prompt for path in paths]
-  assert texts == ["one", ": one", "one", "one", "one", "drei", "one"]
+  assert texts == ["one", ": one", "one", "one", "one", "drei", "one", "one"]
+  (row,) = TokenCache(paths[-1]).read([1])
+  assert row.inputs.tolist() == [*ByteVocabulary().encode(" two"), 1]
   # Back to the first code: the first cache again, as it was.
   assert toy() == paths[0]
 
