@@ -1,26 +1,32 @@
-"""Arithmetic tasks: generated chains, GSM8K and SVAMP.
+"""Arithmetic tasks: generated chains, GSM8K, SVAMP and AQuA.
 
 `chain_addition*` needs no files. GSM8K has no validation split of its own: 7 in
 100 training questions, chosen by a hash of the question so that a repeated
 question never lands on both sides, are held out as "validation"; "train" is
-the rest, "test" the official test set. SVAMP is a test set only.
+the rest, "test" the official test set. SVAMP is a test set only. AQuA is of
+multiple choice; its "validation" and "test" are here.
 
 `…_with_solution` has the same rows with the solution in the prompt, for a
-privileged teacher.
+privileged teacher. `…_4shot` has four exemplars before each question, those of
+Wei et al. 2022 (arXiv:2201.11903): of GSM8K the first four of eight, as in GKD,
+section A.5.
 """
 
 from collections.abc import Callable
 from collections.abc import Mapping
 import functools
 import hashlib
+import json
 import operator
 import os
 
 from gkd.tasks import features
 from gkd.tasks import sources
+from gkd.text import few_shot
 from gkd.text import metrics
 from gkd.text import numbers
 from gkd.text import postprocess
+from gkd.text import raw_files
 from gkd.text import solutions
 from gkd.text.chain_addition import SPLITS
 from gkd.text.chain_addition import ChainAddition
@@ -38,11 +44,18 @@ SIZES: Mapping[str, int] = {"train": 40_000, "validation": 500, "test": 1_000}
 QUICKSTART_SIZES: Mapping[str, int] = {**SIZES, "train": 2_000}
 # A task with that at the end of its name has each solution in the prompt.
 WITH_SOLUTION = "_with_solution"
+FOUR_SHOT = "_4shot"
+_EXEMPLARS = {  # in arithmetic/cot_prompts.json
+  "gsm8k": "gsm8k_8shot_wei2022",
+  "svamp": "gsm8k_8shot_wei2022",
+  "aqua": "aqua_4shot_wei2022",
+}
 NAMES = (
   *CHAINS,
   *(name + WITH_SOLUTION for name in CHAINS),
   *("quickstart_teacher", "quickstart", "gsm8k", "gsm8k" + WITH_SOLUTION),
-  "svamp",
+  *("svamp", "aqua"),
+  *(name + FOUR_SHOT for name in _EXEMPLARS),
 )
 
 _VALIDATION_PARTS = 7  # of 100
@@ -62,30 +75,25 @@ def register(
   register_chains(
     "quickstart", QUICKSTART, vocabulary, sizes=QUICKSTART_SIZES, seed=1
   )
-  accuracies = (
-    metrics.answer_accuracy,
-    metrics.answer_accuracy_with_calculator,
-  )
-  for name, rows in (
-    ("gsm8k", lambda split: _gsm8k(data_dir, split)),
-    ("gsm8k" + WITH_SOLUTION, lambda split: _solved_gsm8k(data_dir, split)),
+  numeric = (metrics.answer_accuracy, metrics.answer_accuracy_with_calculator)
+  choice = (metrics.choice_accuracy,)
+  for name, rows, splits, accuracies in (
+    ("gsm8k", _gsm8k, SPLITS, numeric),
+    ("gsm8k" + WITH_SOLUTION, _solved_gsm8k, SPLITS, numeric),
+    ("svamp", _svamp, ("test",), numeric),
+    ("aqua", _aqua, ("validation", "test"), choice),
   ):
-    features.add_task(
-      name,
-      sources.rows_source(rows, SPLITS),
-      vocabulary,
-      postprocess=postprocess.strip,
-      metrics=accuracies,
-    )
-  features.add_task(
-    "svamp",
-    sources.jsonl_source(
-      data_dir, {"test": "arithmetic/svamp_test.jsonl.gz"}, _svamp
-    ),
-    vocabulary,
-    postprocess=postprocess.strip,
-    metrics=accuracies,
-  )
+    tasks = {name: rows}
+    if name in _EXEMPLARS:
+      tasks[name + FOUR_SHOT] = functools.partial(_four_shot, name, rows)
+    for task, task_rows in tasks.items():
+      features.add_task(
+        task,
+        sources.rows_source(functools.partial(task_rows, data_dir), splits),
+        vocabulary,
+        postprocess=postprocess.strip,
+        metrics=accuracies,
+      )
 
 
 def register_chains(
@@ -155,8 +163,34 @@ def _held_out(question: str) -> bool:
   return int.from_bytes(digest, "big") % 100 < _VALIDATION_PARTS
 
 
-def _svamp(row):
-  return {
-    "inputs": solutions.plain_text(row["inputs"]),
-    "targets": solutions.answer_sentence(numbers.canonical(row["targets"])),
-  }
+def _svamp(data_dir, split: str):
+  path = f"arithmetic/svamp_{split}.jsonl.gz"
+  for line in sources.read_jsonl(data_dir, path):
+    answer = numbers.canonical(line["targets"])
+    yield {
+      "inputs": solutions.plain_text(line["inputs"]),
+      "targets": solutions.answer_sentence(answer),
+    }
+
+
+def _aqua(data_dir, split: str):
+  file = "dev" if split == "validation" else split
+  path = f"arithmetic/aqua_{file}.jsonl.gz"
+  for line in sources.read_jsonl(data_dir, path):
+    # "A)21" becomes "(a) 21", as in the exemplars.
+    options = [f"({o[0].lower()}) {o[2:].strip()}" for o in line["options"]]
+    question = f"{line['question']} Answer Choices: {' '.join(options)}"
+    question = solutions.plain_text(question).removesuffix(".")
+    reason = solutions.plain_text(line["rationale"])
+    answer = solutions.answer_sentence(f"({line['correct'].lower()})")
+    yield {"inputs": question, "targets": f"{reason} {answer}"}
+
+
+def _four_shot(name: str, rows, data_dir, split: str):
+  path = raw_files.find(data_dir, "arithmetic/cot_prompts.json")
+  solved = json.loads(path.read_text("utf-8"))[_EXEMPLARS[name]][:4]
+  examples = [(one["question"], one["answer"]) for one in solved]
+  for row in rows(data_dir, split):
+    # T5's vocabulary reads a line end as a blank.
+    prompt = few_shot.prompt(examples, row["inputs"])
+    yield row | {"inputs": " ".join(prompt.split())}

@@ -22,13 +22,16 @@ def register(
   splits = file_rows.splits(data_dir, data_files.files)
   fields = data_files.columns
   with_references = "references" in fields
+  with_task = "task" in fields
   post = postprocess.references if with_references else postprocess.strip
+  post = postprocess.answer_of_task if with_task else post
   features.add_task(
     task,
     sources.rows_source(
       functools.partial(file_rows.rows, data_dir, splits, fields),
       tuple(splits),
       with_references=with_references,
+      with_task=with_task,
     ),
     vocabulary,
     postprocess=post,

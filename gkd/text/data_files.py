@@ -18,7 +18,8 @@ from gkd.errors import UserError
 from gkd.text import metrics as metric_functions
 
 TASK_MODULE = "gkd.tasks.file_task"
-_FIELDS = ("inputs", "targets", "references")
+_OVER_TASKS = "exact_match_over_tasks"
+_FIELDS = ("inputs", "targets", "references", "task")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class DataFiles:
       none. Relative to the data directory, without one to the working folder.
     fields: the column of "inputs", and of "targets" and "references" where
       there are any; with braces a text around columns. By default "inputs" and
-      "targets".
+      "targets". "task" is what `exact_match_over_tasks` takes the mean over.
     metrics: names of functions of `gkd.text.metrics`, by default "exact_match".
   """
 
@@ -49,6 +50,14 @@ class DataFiles:
         f"DATA_FIELDS is {self.columns}; expected a column of 'inputs' and"
         " maybe of 'targets' and 'references', as {'inputs': 'question',"
         " 'targets': 'answer'}"
+      )
+    over_tasks = [*(self.metrics or ())] == [_OVER_TASKS]
+    refused = "references" if over_tasks else "task"
+    if over_tasks != ("task" in self.columns) or refused in self.columns:
+      raise UserError(
+        f"DATA_FIELDS is {self.columns} and METRICS {self.metrics}; expected a"
+        f" column of 'task' with METRICS = [{_OVER_TASKS!r}], without"
+        " 'references', and with no other"
       )
     for name in self.metrics or ():
       if not hasattr(getattr(metric_functions, name, None), "statistics"):

@@ -6,6 +6,7 @@ the file and the row.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -85,7 +86,7 @@ def check(
 def rows(
   data_dir: str | os.PathLike | None,
   names: Mapping[str, Sequence[str]],
-  fields: Mapping[str, str],
+  fields: Mapping[str, str] | Callable[[Mapping[str, Any]], Mapping[str, str]],
   split: str,
 ) -> Iterator[dict[str, Any]]:
   """The rows of a split, with `fields` of their columns.
@@ -93,7 +94,8 @@ def rows(
   Args:
     data_dir: the data directory.
     names: what `splits` found.
-    fields: {name: column, or text around columns in braces}.
+    fields: {name: column, or text around columns in braces}, or what gives that
+      for the columns of a row.
     split: one of them.
 
   Raises:
@@ -103,10 +105,11 @@ def rows(
   for path in [raw_files.find(data_dir, name) for name in names[split]]:
     for place, columns in _read(path):
       try:
-        row = {n: _value(columns, field, n) for n, field in fields.items()}
+        of_row = fields(columns) if callable(fields) else fields
+        row = {n: _value(columns, field, n) for n, field in of_row.items()}
         if not row["inputs"].strip():
           raise ValueError(
-            f"{fields['inputs']!r} is empty; fill it in, or leave the row out"
+            f"{of_row['inputs']!r} is empty; fill it in, or leave the row out"
           )
       except ValueError as error:
         raise UserError(f"data file {path}, {place}: {error}") from error

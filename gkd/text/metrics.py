@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from gkd.errors import UserError
+from gkd.text import choices
 from gkd.text import metric_tokenizers
 from gkd.text import numbers
 from gkd.text.statistics import Statistics
@@ -115,6 +116,46 @@ def answer_accuracy_with_calculator(
   """As `answer_accuracy`, wrong results in predictions recomputed before."""
   answers = [_recomputed_answer(prediction) for prediction in predictions]
   return _share("accuracy_with_calculator", _answers(targets), answers)
+
+
+def _choice(text: str) -> str:
+  return choices.extract_choice(text) or ""
+
+
+@_metric(answer=_choice, unit="%")
+def choice_accuracy(targets: Sequence[Target], predictions: Sequence[str]):
+  """Share of answers to multiple-choice questions with a reference's letter."""
+  letters = [[_choice(t) for t in _listed(target)] for target in targets]
+  return _share("accuracy", letters, [_choice(text) for text in predictions])
+
+
+@_metric(unit="%")
+def exact_match_over_tasks(
+  targets: Sequence[Mapping[str, str]], predictions: Sequence[str]
+):
+  """Mean over the tasks of a benchmark of the exact match within each.
+
+  Every task counts the same, whatever its number of rows, as for MMLU and BBH.
+
+  Args:
+    targets: {"task": …, "answer": …}, of `postprocess.answer_of_task`.
+    predictions: texts; blanks are collapsed.
+  """
+  _check(targets, predictions)
+  names, places = np.unique([t["task"] for t in targets], return_inverse=True)
+  is_task = np.eye(len(names))[places]  # [N, tasks]
+  is_right = [
+    _collapse(target["answer"]) == _collapse(prediction) != ""
+    for target, prediction in zip(targets, predictions, strict=True)
+  ]
+
+  def of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
+    rows, right = np.split(sums, 2, axis=-1)
+    shares = right / np.maximum(rows, 1)  # a resample may leave a task out
+    return {"exact_match": 100 * shares.sum(-1) / (rows > 0).sum(-1)}
+
+  right = is_task * np.asarray(is_right)[:, None]
+  return Statistics(np.concatenate([is_task, right], axis=-1), of_sums)
 
 
 @_by_tokenizer("bleu", "13a")

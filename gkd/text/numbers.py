@@ -26,7 +26,11 @@ _MARKER = re.compile(
   r"|(?:^|\n)[^\S\n]*A:",
   re.IGNORECASE,
 )
-_CLAUSE_END = re.compile(r"\n|\.(?=\s|$)")
+# What explains an answer that comes first has numbers of its own; T5's
+# vocabulary leaves no line end before it.
+_CLAUSE_END = re.compile(
+  r"\n|\.(?=\s|$)|\b(?:explanation|because|since)\b", re.IGNORECASE
+)
 _ANNOTATION = re.compile(r"<<([^<>]*)>>")
 
 # Blanks before a number belong to what stands before it: with two ways to read

@@ -30,6 +30,15 @@ def references(
   return [_string(reference).strip() for reference in listed] or [text.strip()]
 
 
+def answer_of_task(
+  text: str, example: Mapping | None = None, is_target: bool = False
+) -> str | dict[str, str]:
+  """A prediction stripped; a target with the name in its field "task"."""
+  if not is_target:
+    return text.strip()
+  return {"task": _string(example["task"]), "answer": text.strip()}
+
+
 def chain_answer(
   text: str, example: Mapping | None = None, is_target: bool = False
 ) -> str:

@@ -170,6 +170,8 @@ def test_tasks_name_their_data(file):
   scopes = ["eval"] + ["train"] * gin_table.is_bound("TRAIN_SPLIT")
   for scope in scopes:
     data = configuration.build(DataConfig, scope=scope)
+    if data.own.files:
+      continue
     assert data.module.startswith("gkd.tasks.")
     assert (FOLDER.parent / f"{data.module.replace('.', '/')}.py").is_file()
 

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from gkd.tasks import arithmetic
+from gkd.tasks import benchmarks
 from gkd.tasks import instructions
 from gkd.tasks import summarization
 from gkd.tasks import translation
@@ -14,7 +15,7 @@ from gkd.text.chain_addition import ChainAddition
 from gkd.text.vocabulary import CharacterVocabulary
 from gkd.text.vocabulary import SentencePieceVocabulary
 
-FAMILIES = (arithmetic, translation, summarization, instructions)
+FAMILIES = (arithmetic, translation, summarization, instructions, benchmarks)
 CHARACTER = CharacterVocabulary(CHARACTERS)
 
 TATOEBA = [
@@ -54,6 +55,29 @@ def rows_dir(tmp_path_factory):
     _write(folder / f"arithmetic/gsm8k_{split}.jsonl.gz", gsm8k)
   svamp = [{"inputs": "Take 25 from 76. What?", "targets": "51"}]
   _write(folder / "arithmetic/svamp_test.jsonl.gz", svamp)
+  aqua = {"question": "What is 1 + 1?", "options": ["A)1", "B)2"]}
+  aqua |= {"rationale": "1 + 1 = 2\nANS:B", "correct": "B"}
+  _write(folder / "arithmetic/aqua_test.jsonl.gz", [aqua])
+  solved = [{"question": f"{i} + 1?", "answer": f"{i + 1}."} for i in range(5)]
+  names = ("gsm8k_8shot_wei2022", "aqua_4shot_wei2022")
+  path = folder / "arithmetic/cot_prompts.json"
+  path.write_text(json.dumps(dict.fromkeys(names, solved)))
+  mmlu = {"inputs": "Where?\n(A) here\n(B) there", "targets": "B"}
+  mmlu["subject"] = "human_aging"
+  for name in ("dev", "test_sample20"):
+    _write(folder / f"instruction/mmlu_{name}.jsonl.gz", [mmlu])
+  bbh = [
+    {"inputs": f"Which {n}?", "targets": "(A)", "task": f"sorting_{n}_objects"}
+    for n in ("three", "five")
+  ]
+  _write(folder / "instruction/bbh.jsonl.gz", bbh)
+  text = (
+    "canary\n-----\nSort.\n\nQ: Which?\nOptions:\n(B) b\n"
+    "A: Let's think step by step.\nSo the answer is (A). No.\n"
+    "So the answer is (B).\n\nQ: A?\nA: Well. So the answer is yes."
+  )
+  path = folder / "instruction/bbh_cot_prompts.json"
+  path.write_text(json.dumps({row["task"]: text for row in bbh}))
   return folder
 
 

@@ -96,10 +96,10 @@ def saved(tmp_path_factory):
 def prepare(saved, rows_dir, pieces, tmp_path):
   """Makes the cache of a task; returns it and the arguments to evaluate it."""
 
-  def prepare(task, module):
+  def prepare(task, module, split="validation"):
     spec = CacheSpec(
       task=task,
-      split="validation",
+      split=split,
       cache_dir=tmp_path,
       lengths=LENGTHS,
       task_module=f"gkd.tasks.{module}",
@@ -144,17 +144,24 @@ def _partly_right(monkeypatch, cache):
 
 
 @pytest.mark.parametrize(
-  ("task", "module", "metrics"),
+  ("task", "split", "module", "metrics"),
   [
-    ("gsm8k", "arithmetic", ["accuracy", "accuracy_with_calculator"]),
-    ("tatoeba_ende", "translation", ["bleu"]),
-    ("scitldr", "summarization", ["rouge1", "rouge2", "rougeL"]),
+    (
+      *("gsm8k_4shot", "validation", "arithmetic"),
+      ["accuracy", "accuracy_with_calculator"],
+    ),
+    ("tatoeba_ende", "validation", "translation", ["bleu"]),
+    (
+      *("scitldr", "validation", "summarization"),
+      ["rouge1", "rouge2", "rougeL"],
+    ),
+    ("bbh", "test", "benchmarks", ["exact_match"]),
   ],
 )
 def test_the_command_compares_with_seqio(
-  task, module, metrics, prepare, tmp_path, monkeypatch, capsys
+  task, split, module, metrics, prepare, tmp_path, monkeypatch, capsys
 ):
-  cache, arguments = prepare(task, module)
+  cache, arguments = prepare(task, module, split)
   _partly_right(monkeypatch, cache)
   more = ["--gin.EVAL_TEMPERATURES=(0.0, 1.0)", "--gin.EVAL_SAMPLES=2"]
   assert command.main([*arguments, *more, "--gin.EVAL_BEAM_SIZE=2"]) == 0

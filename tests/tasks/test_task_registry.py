@@ -70,6 +70,45 @@ def test_solutions_are_plain_sentences(pieces):
   assert _text(row["targets_pretokenized"]) == "The answer is 51."
 
 
+def test_four_exemplars_stand_before_a_question():
+  shots = " ".join(f"Q: {i} + 1? A: {i + 1}." for i in range(4))
+  (row,) = _rows("svamp_4shot", "test")
+  prompt = f"{shots} Q: Take 25 from 76. What? A:"
+  assert _text(row["inputs_pretokenized"]) == prompt
+  assert _text(row["targets_pretokenized"]) == "The answer is 51."
+  questions = _prompts("gsm8k", "validation")
+  assert _prompts("gsm8k_4shot", "validation") == [
+    f"{shots} Q: {question} A:" for question in questions
+  ]
+
+
+def test_multiple_choice_has_letters_as_the_exemplars():
+  (row,) = _rows("aqua", "test")
+  question = "What is 1 + 1? Answer Choices: (a) 1 (b) 2"
+  assert _text(row["inputs_pretokenized"]) == question
+  solution = "1 + 1 = 2. ANS:B. The answer is (b)."
+  assert _text(row["targets_pretokenized"]) == solution
+  (prompt,) = _prompts("aqua_4shot", "test")
+  assert prompt.endswith(f"A: 4. Q: {question} A:")
+
+
+def test_benchmarks_of_many_tasks_are_asked_directly_after_examples():
+  (prompt,) = _prompts("mmlu", "test")
+  question = "Q: Where?\n(A) here\n(B) there\nA:"
+  assert prompt == (
+    "The following are multiple choice questions (with answers) about human"
+    f" aging.\n\n{question} (B)\n\n{question}"
+  )
+  rows = _rows("bbh", "test")
+  assert _text(rows[0]["inputs_pretokenized"]) == (
+    "Sort.\n\nQ: Which?\nOptions:\n(B) b\nA: (B)\n\nQ: A?\nA: yes"
+    "\n\nQ: Which three?\nA:"
+  )
+  post = seqio.get_mixture_or_task("bbh").postprocess_fn
+  targets = [post("(A)", example=row, is_target=True) for row in rows]
+  assert targets == [{"task": "sorting", "answer": "(A)"}] * 2
+
+
 def test_tatoeba_train_is_shuffled_the_same_way_each_time():
   splits = ("train", "train", "validation")
   orders = [_prompts("tatoeba_ende", split) for split in splits]
@@ -174,6 +213,11 @@ def test_real_gsm8k_survives_the_t5_vocabulary(data_dir):
   ("name", "split", "number"),
   [
     ("svamp", "test", 1000),
+    ("gsm8k_4shot", "test", 1319),
+    ("aqua", "validation", 254),
+    ("aqua_4shot", "test", 254),
+    ("mmlu", "test", 1140),
+    ("bbh", "test", 6511),
     ("tatoeba_ende", "test", 2000),
     ("flores200_ende", "test", 1012),
     ("scitldr", "test", 618),

@@ -243,6 +243,14 @@ def test_a_damaged_description_of_a_saved_folder_is_one_line(
       "expected a column of 'inputs'",
     ),
     ({"files": "", "metrics": ["bleu"]}, "METRICS are of your own files; give"),
+    (
+      {"metrics": ["exact_match_over_tasks"]},
+      r"a column of 'task' with METRICS = \['exact_match_over_tasks'\]",
+    ),
+    (
+      {"fields": {"inputs": "a", "targets": "b", "task": "c"}},
+      "expected a column of 'task' with METRICS",
+    ),
     ({"metrics": ["bleus"]}, "METRICS has 'bleus'; expected functions of gkd"),
   ],
 )

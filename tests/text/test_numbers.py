@@ -52,7 +52,13 @@ def test_answer_is_found(text, answer):
 
 # github.com/google-research/FLAN, flan/v2/templates.py: the ends of the ten
 # targets of "cot_gsm8k", and what explains an answer that comes first.
-@pytest.mark.parametrize("rest", ["", " Tom has 3.", "\nExplanation: 5+8 = 13"])
+@pytest.mark.parametrize(
+  "rest",
+  [
+    *("", ".", ". Tom has 3.", ".\nExplanation: 5+8 = 13"),
+    *("\nExplanation: 5+8 = 13", " Explanation: 5+8 = 13.", " since 5+8 = 13"),
+  ],
+)
 @pytest.mark.parametrize(
   "marker",
   [
@@ -62,7 +68,8 @@ def test_answer_is_found(text, answer):
   ],
 )
 def test_answers_of_flan_templates_are_found_whatever_follows(marker, rest):
-  assert numbers.extract_answer(f"5+7 = 12. {marker} 12.{rest}") == "12"
+  for before in ("5+7 = 12. ", ""):  # and an answer that comes first
+    assert numbers.extract_answer(f"{before}{marker} 12{rest}") == "12"
 
 
 @pytest.mark.parametrize(

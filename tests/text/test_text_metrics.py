@@ -32,6 +32,33 @@ def test_answer_accuracy_compares_numbers_not_spellings():
   assert metrics.answer_accuracy(targets, predictions) == {"accuracy": 50.0}
 
 
+def test_choice_accuracy_compares_letters():
+  targets = ["So 2. The answer is (b).", "(A)", ["(c)", "D"]]
+  predictions = ["ANS:B", "no", "d)"]
+  found = metrics.choice_accuracy(targets, predictions)
+  assert found == {"accuracy": pytest.approx(200 / 3)}
+
+
+def test_every_task_of_a_benchmark_counts_the_same():
+  answers = ["a", "a", "a  b", "c"]
+  targets = [
+    {"task": task, "answer": answer}
+    for task, answer in zip("xxxy", answers, strict=True)
+  ]
+  statistics = metrics.exact_match_over_tasks.statistics(
+    targets, ["a", "b", "a b", "c"]
+  )
+  assert statistics.compute() == {
+    "exact_match": pytest.approx(100 * (2 / 3 + 1) / 2)
+  }
+  # A resample may leave the rows of a task out.
+  counts = np.array([[1.0, 3, 0, 0], [0, 0, 0, 4]])
+  found = statistics.resampled(counts)["exact_match"]
+  assert found.tolist() == [25, 100]
+  empty = [{"task": "x", "answer": ""}]
+  assert metrics.exact_match_over_tasks(empty, [" "]) == {"exact_match": 0}
+
+
 def test_calculator_repairs_an_answer():
   targets = ["The answer is 24."]
   predictions = ["48/2 = 25. The answer is 25."]
