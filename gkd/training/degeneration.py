@@ -20,10 +20,15 @@ _ADVICE = (
 
 
 class Degeneration:
-  """Watches the training means of reports; each warning comes once a start."""
+  """Watches the training means of reports; each warning comes once a start.
 
-  def __init__(self):
-    self._first_length: float | None = None
+  Attributes:
+    first_length: tokens of a sample at the first report of the run, restarts
+      included; None before it.
+  """
+
+  def __init__(self, first_length: float | None = None):
+    self.first_length = first_length
     self._said: set[int] = set()
 
   def observe(self, line: Mapping[str, float]) -> None:
@@ -32,10 +37,10 @@ class Degeneration:
     # A horizon cuts texts and lets them grow as it does.
     if length is None or "train/rollout_horizon" in line:
       return
-    self._first_length = self._first_length or length
+    self.first_length = self.first_length or length
     truncated = line["train/truncation_rate"]
     repeated = line.get("train/repetition_rate", 0.0)  # none of one token
-    growth = length / self._first_length
+    growth = length / self.first_length
     signs = {
       f"{truncated:.0%} of the student's samples were cut at the longest"
       " length, so it hardly ever ends a text": truncated >= _MOST_TRUNCATED,
@@ -43,7 +48,7 @@ class Degeneration:
         repeated >= _MOST_REPEATED
       ),
       f"the student's samples have grown {growth:.1f} times, from"
-      f" {self._first_length:.0f} to {length:.0f} tokens": (
+      f" {self.first_length:.0f} to {length:.0f} tokens": (
         growth >= _MOST_GROWTH
       ),
     }

@@ -90,7 +90,7 @@ class Recorder:
         pending_eval=metadata.get("pending_eval", False),
       )
     self._compiles = CompileCounter()
-    self._degeneration = Degeneration()
+    self._degeneration = Degeneration(metadata.get("first_sampled_length"))
     self._listener = listener
     self._tracked = tracked or Tracking(None)
 
@@ -116,6 +116,7 @@ class Recorder:
       "unwritten": unwritten,
       "pending_eval": pending_eval,
       "chip_hours": self.throughput.chip_hours,
+      "first_sampled_length": self._degeneration.first_length,
     }
 
   def add(self, stats: Mapping[str, Mean]) -> None:
