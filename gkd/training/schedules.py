@@ -57,11 +57,11 @@ class Linear:
   end_step: int
 
   def __post_init__(self):
-    check_fraction("start of the student fraction", self.start)
-    check_fraction("end of the student fraction", self.end)
+    check_fraction("start of schedules.Linear", self.start)
+    check_fraction("end of schedules.Linear", self.end)
     if not 0 <= self.begin_step < self.end_step:
       raise UserError(
-        f"the student fraction changes from step {self.begin_step} to"
+        f"schedules.Linear goes from step {self.begin_step} to"
         f" {self.end_step}; expected 0 <= begin_step < end_step"
       )
 

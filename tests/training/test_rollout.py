@@ -423,7 +423,7 @@ def test_wrong_plans_are_named(arguments, message):
 
 
 def test_wrong_schedules_are_named():
-  with pytest.raises(UserError, match="end of the student fraction is 2"):
+  with pytest.raises(UserError, match=r"end of schedules\.Linear is 2"):
     Linear(0.0, 2, 0, 5)
   with pytest.raises(UserError, match="from step 5 to 5; expected 0 <= begin"):
     Linear(0.0, 1.0, 5, 5)
