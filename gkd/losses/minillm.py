@@ -11,9 +11,10 @@ the gradient (Eq. 7) is minus the mean of
 
 R_{t+1} is the mean of r over the tokens after t, so that longer text is not
 favoured, or their sum. w_t stands for the product over all tokens up to t, as
-in the paper. What is left out is the paper's cross-entropy on pre-training
-text, for which a run has no second data set, and the whitening and discount of
-the returns in the authors' code.
+in the paper. The expectation is the exact gradient only where R is the sum, the
+reduction "sum" and m the student itself. What is left out is the paper's
+cross-entropy on pre-training text, for which a run has no second data set, and
+the whitening and discount of the returns in the authors' code.
 
   objective = MiniLLM(ratio_clip=0.2, chunk_size=128)
 """
@@ -107,8 +108,9 @@ class MiniLLM(Objective):
         jax.lax.stop_gradient(teacher.head(other)),
         vocabulary_size,
       )
-      log_q, log_p = (jax.nn.log_softmax(logits) for logits in both)
-      sampled = (token_log_probs(logits, targets) for logits in both)
+      drawn = [student.drawn_from(logits) for logits in both]
+      log_q, log_p = (jax.nn.log_softmax(logits) for logits in drawn)
+      sampled = (token_log_probs(logits, targets) for logits in drawn)
       values = (divergence.reverse_kl(log_p, log_q), *sampled)
       return values, token_metrics.compare(*both, weights, {})
 
@@ -119,7 +121,7 @@ class MiniLLM(Objective):
     held = jax.lax.stop_gradient(log_q)
     drawn_from = held if batch.log_probs is None else batch.log_probs
     ratio = jnp.exp(jnp.where(counts, log_q - drawn_from, 0.0))
-    returns = self._returns(log_p - held, batch.weights > 0)
+    returns = self._returns(log_p - held, counts)
     long_term = ratio * returns
     if self.ratio_clip is not None:
       clipped = jnp.clip(ratio, 1 - self.ratio_clip, 1 + self.ratio_clip)

@@ -42,10 +42,19 @@ class Scored(NamedTuple):
   Attributes:
     hidden: [B, T, D] states, aligned with the batch's targets.
     head: hidden [..., D] -> raw logits [..., V]; the table may be padded wider.
+    forbidden_ids: of the student, what its sampler never draws: padding, start
+      and control.
   """
 
   hidden: Array
   head: Head
+  forbidden_ids: tuple[int, ...] = ()
+
+  def drawn_from(self, logits: Array) -> Array:
+    """Masked logits of any model, over the ids that are drawn alone."""
+    return masks.mask_padded_ids(
+      logits, logits.shape[-1], forbidden_ids=self.forbidden_ids
+    )
 
 
 class Objective(Protocol):

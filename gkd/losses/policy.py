@@ -2,6 +2,7 @@
 
 Each is a score-function estimator, sum of sg(weight) · ∇log p_S(y_t): nothing
 is differentiated through the sampling. Tokens of other writers have weight 0.
+Probabilities are over the ids that are drawn: no padding, start or control.
 
   objective = rewarded(alpha=0.5, distillation=Distillation(ReverseKL()))
 
@@ -41,7 +42,9 @@ Estimator = Literal["k1", "k2", "k3"]
 
 # d = log q - log p of the drawn token, q the student's with its gradient.
 _SURROGATES: dict[str, Callable[[Array, Array], Array]] = {
-  "k1": lambda d, log_q: jax.lax.stop_gradient(d) * log_q,
+  "k1": lambda d, log_q: (
+    jax.lax.stop_gradient(d) * (1 + log_q - jax.lax.stop_gradient(log_q))
+  ),
   "k2": lambda d, log_q: 0.5 * jnp.square(d),
   "k3": lambda d, log_q: jnp.expm1(-d) + d,
 }
@@ -116,7 +119,7 @@ class Policy(Objective):
       hidden, targets, weights, coefficients = positions
       logits = student.head(hidden).astype(jnp.float32)
       logits = masks.mask_padded_ids(logits, vocabulary_size)
-      values = -token_log_probs(logits, targets)
+      values = -token_log_probs(student.drawn_from(logits), targets)
       metrics = token_metrics.compare(logits, None, weights, {})
       return token_metrics.reduce(values, coefficients, {}, metrics)
 
@@ -135,6 +138,7 @@ class SampledTokenKL(Objective):
     k2   d               the same; its value, d²/2, is what differs
     k3   1 - p/q         gradient of the forward KL, KL(p||q)
 
+  The values are estimates of KL(q||p): d, d²/2 (biased) and p/q - 1 + d.
   Without the stop-gradient on d the teacher would drop out of k1's gradient. k1
   is Thinking Machines' advantage log p - log q. `sampled_kl` in the metrics is
   the mean of d.
@@ -190,7 +194,15 @@ class SampledTokenKL(Objective):
         jax.lax.stop_gradient(teacher.head(other)),
         vocabulary_size,
       )
-      log_q, log_p = (token_log_probs(logits, targets) for logits in both)
+      # What others wrote may hold ids that are never drawn: -inf - -inf.
+      log_q, log_p = (
+        jnp.where(
+          coefficients != 0,
+          token_log_probs(student.drawn_from(logits), targets),
+          0.0,
+        )
+        for logits in both
+      )
       values = _SURROGATES[self.estimator](log_q - log_p, log_q)
       metrics = token_metrics.compare(*both, weights, {})
       sampled = jax.lax.stop_gradient(log_q - log_p)

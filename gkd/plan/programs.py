@@ -152,6 +152,7 @@ def compiled(
     reduction=config.reduction,
     micro_batches=config.micro_batches,
     mesh=mesh,
+    forbidden_ids=(student.start_id,),
   )
   seed = _array((), jnp.int32, partitioning.replicated(mesh))
   traced = step._update.trace(plan, state, scored, batch, seed)

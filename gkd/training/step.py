@@ -57,6 +57,7 @@ class TrainStep:
     micro_batches: the batch is scored in this many parts, whose gradients add
       up exactly to that of the whole.
     mesh: what a state is laid out over, and stays; None for one device.
+    forbidden_ids: what the student's sampler never draws.
   """
 
   student: LanguageModel
@@ -66,6 +67,7 @@ class TrainStep:
   reduction: masks.Reduction = "sequence"
   micro_batches: int = 1
   mesh: jax.sharding.Mesh | None = None
+  forbidden_ids: tuple[int, ...] = ()
 
   def __post_init__(self):
     hashable = flax.core.FrozenDict(self.frozen)
@@ -289,6 +291,7 @@ def _loss(
   by_student = objectives.Scored(
     student.hidden_of(params, batch, dropout_key=dropout_key),
     functools.partial(student.head, student.gathered(params)),
+    train_step.forbidden_ids,
   )
   by_frozen = {
     role: objectives.Scored(

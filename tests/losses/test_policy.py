@@ -35,14 +35,15 @@ def contexts(sequence):
   return [t * V + (sequence[t - 1] if t else 0) for t in range(len(sequence))]
 
 
-def expectation(table, rewards):
+def expectation(table, rewards, forbidden=()):
   """E[r] over all sequences, float64, and their probabilities."""
+  table = np.where(np.isin(np.arange(WIDTH), forbidden), -np.inf, table)
   log_q = tiny.log_softmax(table[:, :V])
   probabilities = np.exp([log_q[contexts(y), list(y)].sum() for y in SEQUENCES])
   return probabilities @ rewards, probabilities
 
 
-def gradient_of(table, sequences, advantages, objective):
+def gradient_of(table, sequences, advantages, objective, forbidden=()):
   """-gradient of the loss by the table, of a batch of sequences."""
   targets, places = (np.zeros((len(sequences), T), np.int32) for _ in range(2))
   weights = np.zeros((len(sequences), T), np.float32)
@@ -58,7 +59,7 @@ def gradient_of(table, sequences, advantages, objective):
   )
 
   def loss(table):
-    scored = Scored(table[places], lambda hidden: hidden)
+    scored = Scored(table[places], lambda hidden: hidden, forbidden)
     weighed = objective.coefficients(batch, "sequence")
     return objective(scored, {}, batch, weighed, V)[0]
 
@@ -66,19 +67,25 @@ def gradient_of(table, sequences, advantages, objective):
 
 
 @pytest.mark.parametrize("baseline", ["none", "leave_one_out", "batch"])
-@pytest.mark.parametrize("chunk_size", [None, 2])
-def test_expected_gradient_is_that_of_the_expected_reward(baseline, chunk_size):
+@pytest.mark.parametrize(
+  ("chunk_size", "forbidden"), [(None, ()), (2, ()), (2, (0,))]
+)
+def test_expected_gradient_is_that_of_the_expected_reward(
+  baseline, chunk_size, forbidden
+):
   """Summed over all pairs of samples of a prompt with their probabilities."""
   rng = np.random.default_rng(0)
   table = rng.normal(size=(T * V, WIDTH))
   rewards = rng.normal(size=len(SEQUENCES)) + 1
-  _, p = expectation(table, rewards)
+  _, p = expectation(table, rewards, forbidden)
   assert p.sum() == pytest.approx(1, abs=1e-12)
   exact = np.zeros_like(table)
   for place in np.ndindex(T * V, V):
     step = np.zeros_like(table)
     step[place] = 1e-5
-    ends = [expectation(table + s * step, rewards)[0] for s in (1, -1)]
+    ends = [
+      expectation(table + s * step, rewards, forbidden)[0] for s in (1, -1)
+    ]
     exact[place] = (ends[0] - ends[1]) / 2e-5
   pairs = np.array([*np.ndindex(len(p), len(p))])
   found = np.concatenate(
@@ -86,34 +93,40 @@ def test_expected_gradient_is_that_of_the_expected_reward(baseline, chunk_size):
   )
   weighed = found * np.repeat(p[pairs].prod(axis=1), 2) * len(pairs)
   rows = [SEQUENCES[i] for i in pairs.reshape(-1)]
-  mean = gradient_of(table, rows, weighed, Policy(chunk_size))
+  mean = gradient_of(table, rows, weighed, Policy(chunk_size), forbidden)
   np.testing.assert_allclose(mean, exact, atol=2e-6)
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
-def test_expected_gradient_of_a_sampled_token_is_that_of_the_kl(estimator):
+@pytest.mark.parametrize("lowest", [0, 1])  # ids below are never drawn
+def test_a_sampled_token_has_the_expected_value_and_gradient_of_the_kl(
+  estimator, lowest
+):
   rng = np.random.default_rng(1)
   student, teacher = rng.normal(size=WIDTH), rng.normal(size=WIDTH + 1)
-  log_q, log_p = (tiny.log_softmax(x[:V]) for x in (student, teacher))
-  q, p = np.exp(log_q), np.exp(log_p)
-  forward, reverse = q - p, q * (log_q - log_p - q @ (log_q - log_p))
+  log_q, log_p = (tiny.log_softmax(x[lowest:V]) for x in (student, teacher))
+  q, p, d = np.exp(log_q), np.exp(log_p), log_q - log_p
+  forward, reverse = q - p, q * (d - q @ d)
   objective = SampledTokenKL(estimator)
   batch = dataclasses.replace(  # a row for each token, weighed as likely
     cases.make_batch(), targets=jnp.arange(V)[:, None], weights=jnp.ones((V, 1))
   )
 
   def loss(logits):
+    never = tuple(range(lowest))
     both = (
-      Scored(jnp.broadcast_to(x, (V, 1, len(x))), lambda hidden: hidden)
+      Scored(jnp.broadcast_to(x, (V, 1, len(x))), lambda hidden: hidden, never)
       for x in (logits, jnp.asarray(teacher, jnp.float32))
     )
     student, frozen = both
-    weighed = jnp.asarray(q, jnp.float32)[:, None]
+    weighed = jnp.asarray(np.pad(q, (lowest, 0)), jnp.float32)[:, None]
     return objective(student, {"teacher": frozen}, batch, weighed, V)[0]
 
-  found = jax.grad(loss)(jnp.asarray(student, jnp.float32))
+  value, found = jax.value_and_grad(loss)(jnp.asarray(student, jnp.float32))
   expected = {"k3": forward}.get(estimator, reverse)
-  np.testing.assert_allclose(found, np.pad(expected, (0, 2)), atol=1e-6)
+  np.testing.assert_allclose(found, np.pad(expected, (lowest, 2)), atol=1e-6)
+  estimate = q @ np.square(d) / 2 if estimator == "k2" else q @ d
+  assert value == pytest.approx(estimate, rel=1e-5)
 
 
 @pytest.mark.parametrize("objective", [Policy(), SampledTokenKL()])
