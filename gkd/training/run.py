@@ -35,6 +35,7 @@ from gkd.evaluation.evaluation import Evaluation
 from gkd.losses.objective import Objective
 from gkd.metric_fields import MetricInfo
 from gkd.models import vocabulary_check
+from gkd.sampling.generate import forbidden_ids
 from gkd.structured_settings import setting
 from gkd.training import periods
 from gkd.training import scoring
@@ -150,8 +151,8 @@ class Run:
     for role, model in self.roles.items():
       vocabulary_check.check(role, model.lm, self.loader.vocabulary)
     self._check_privileged()
-    samples = self.loader.samples_per_prompt
-    scoring.check(self.scoring, self.objective, self.rollout, samples)
+    given = self.scoring, self.objective, self.rollout, self.reduction
+    scoring.check(*given, self.loader.samples_per_prompt)
     for name in ("objective", "rollout", "optimizer", "scoring"):
       structured_settings.require_comparable(getattr(self, name), name.upper())
     if self.optimizer.restore != (self.student_slots is not None):
@@ -164,8 +165,8 @@ class Run:
       if role not in self.roles:
         raise UserError(
           f"the objective compares the student with a model {role!r} but there"
-          f" is none; set {role.upper()}_CHECKPOINT_PATH or train by"
-          " cross-entropy"
+          " is none; set TEACHER_CHECKPOINT_PATH (another model: as in"
+          " methods/rlef.gin) or train by cross-entropy"
         )
     needs_teacher = self.rollout is not None and self.rollout.needs_teacher
     if needs_teacher and self.teacher is None:
@@ -225,6 +226,9 @@ class Run:
       reduction=self.reduction,
       micro_batches=self.micro_batches,
       mesh=self.mesh,
+      forbidden_ids=forbidden_ids(
+        self.student.lm.start_id, self.loader.vocabulary
+      ),
     )
 
   @functools.cached_property

@@ -22,6 +22,8 @@ from gkd import partitioning
 from gkd import processes
 from gkd.errors import check_number
 from gkd.losses.objective import Objective
+from gkd.losses.weighted_sum import WeightedSum
+from gkd.masks import Reduction
 from gkd.metrics import Mean
 from gkd.rewards import reward as rewards
 from gkd.rewards.reward import Reward
@@ -86,6 +88,7 @@ def check(
   plan: Scoring | None,
   objective: Objective,
   rollout: Rollout | None,
+  reduction: Reduction,
   samples_per_prompt: int,
 ) -> None:
   """Refuses a run whose policy gradient would have nothing to learn from."""
@@ -113,8 +116,22 @@ def check(
       f"PROPOSAL is {rollout.proposal}, but the objective is of text that the"
       " student draws alone; leave PROPOSAL out, or use methods/minillm.gin"
     )
+  terms = [objective]
+  if isinstance(objective, WeightedSum):
+    terms = [term.objective for term in objective.active]
+  if rollout.schedule.minimum < 1 and all(x.needs_samples for x in terms):
+    raise UserError(
+      f"STUDENT_DATA_FRACTION is {rollout.schedule.describe()}, but the"
+      " objective learns nothing from text that the student did not draw; set"
+      " it to 1"
+    )
   if not objective.needs_advantages:
     return
+  if reduction == "sum":
+    raise UserError(
+      "REDUCTION is 'sum', but the policy gradient is a mean over sequences, so"
+      " that ALPHA would not be that of Eq. 5; set it to 'sequence' or 'token'"
+    )
   if plan is None:
     raise UserError(
       "the objective needs a reward and there is none; use methods/rl_gkd.gin"

@@ -47,8 +47,8 @@ def test_a_proposal_is_refused_where_it_cannot_be():
   ):
     plan.check_proposal(None)
   with pytest.raises(UserError, match="student draws alone; leave PROPOSAL"):
-    scoring.check(None, SampledTokenKL(), plan, 1)
-  scoring.check(None, MiniLLM(), plan, 1)
+    scoring.check(None, SampledTokenKL(), plan, "sequence", 1)
+  scoring.check(None, MiniLLM(), plan, "sequence", 1)
   broken = Model(cases.MODEL, {"table": cases.TEACHER["table"] * np.nan})
   with pytest.raises(
     FloatingPointError, match="the student's or the teacher's"

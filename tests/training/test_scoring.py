@@ -1,5 +1,6 @@
 """Rewards between rollout and update; the ends of α; shares of the gradient."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,15 +9,18 @@ import pytest
 from gkd.data.loader import Loader
 from gkd.evaluation.metric_infos import metric_infos
 from gkd.losses.divergence import ReverseKL
+from gkd.losses.minillm import MiniLLM
 from gkd.losses.objective import Distillation
 from gkd.losses.policy import SampledTokenKL
 from gkd.losses.policy import rewarded
 from gkd.rewards.text import ExactAnswer
 from gkd.sampling.params import SamplingParams
+from gkd.sampling.two_models import Mixture
 from gkd.training import loop
 from gkd.training.rollout import Rollout
 from gkd.training.scoring import Scoring
 from gkd.training.scoring import advantages
+from gkd.types import Model
 from gkd.types import UserError
 from tests import tiny
 
@@ -131,6 +135,14 @@ def test_alpha_0_needs_no_teacher(tmp_path, caches):
       r"texts are drawn at temperature 0\.5, but the objective is of",
     ),
     (
+      {"reduction": "sum"},
+      "REDUCTION is 'sum', but the policy gradient is a mean over sequences",
+    ),
+    (
+      {"rollout": Rollout(0.5), "objective": SampledTokenKL(), "scoring": None},
+      r"STUDENT_DATA_FRACTION is 0\.5, but the objective learns nothing from",
+    ),
+    (
       {"rollout": None, "samples": 1, "objective": SampledTokenKL()},
       "learns from text that the student draws, but STUDENT_DATA_FRACTION is",
     ),
@@ -142,6 +154,23 @@ def test_a_reward_that_would_do_nothing_is_refused(
   with pytest.raises(UserError, match=message) as error:
     make_run(tmp_path, caches, 0.5, **changes)
   assert "\n" not in str(error.value)
+
+
+def test_text_is_weighed_by_what_it_was_drawn_from(tmp_path, caches):
+  """Student and teacher are one, and their padding id has a share of 1/V."""
+  run = make_run(
+    tmp_path,
+    caches,
+    0.5,
+    objective=MiniLLM(ratio_clip=None),
+    rollout=Rollout(1.0, proposal=Mixture(0.5)),
+    scoring=None,
+    train_steps=1,
+  )
+  one = Model(tiny.TEACHER, tiny.parameters(tiny.TEACHER, 1))  # no dropout
+  loop.train(dataclasses.replace(run, roles={"student": one, "teacher": one}))
+  (line,) = tiny.lines(tmp_path)
+  assert line["train/importance_weight"] == pytest.approx(1, abs=1e-4)
 
 
 def test_settings_of_a_reward_are_checked():
