@@ -102,7 +102,8 @@ class LanguageModel:
     config: the family's own frozen, hashable configuration.
     vocabulary_size: number of real ids; logits may be wider (padded rows).
     start_id: the decoder's first input.
-    init: `init(key) -> params`.
+    init: `init(key) -> params`; stacks of layers where the model loops over
+      them, see `layer_stack`.
     hidden: `hidden(params, inputs [B,I], targets [B,T], *, input_mask=None,
       segments=None, positions=None, dropout_key=None) -> [B,T,D]`, aligned with
       targets: state t predicts `targets[:, t]`. Dropout is off without a key.
@@ -119,15 +120,14 @@ class LanguageModel:
     axes: `axes(params) -> tree` of logical axis names, one `Axes` per array.
     gathered: `gathered(params) -> params` for many calls of `head` or `decode`,
       whose results are the same: of the type that layers compute in, and no
-      longer split over devices that have rows of their own.
+      longer split over devices that have rows of their own. Without stacks of
+      layers, so that `decode` needs them unstacked before.
     rules: how parameters are split over a mesh; None for those of
       `logical_axes.DEFAULT`.
     gathers_to_sample: whether a sampler calls `gathered` before its loop.
     privileged: whether it reads the `teacher_inputs` of a batch that has them.
     memory: where its parameters lie between programs: "device", or the host's
       "pinned_host", whence `on_device` moves them.
-    scans_layers: whether `hidden` loops over layers, and so takes them stacked
-      as well, see `layer_stack.stacked`; `gathered` then does for `head` alone.
   """
 
   config: Any
@@ -144,7 +144,6 @@ class LanguageModel:
   gathers_to_sample: bool = True
   privileged: bool = False
   memory: Memory = "device"
-  scans_layers: bool = False
 
   def prompts(self, batch: Batch) -> tuple[Array, Array]:
     """What the model reads of a batch, [B, I], and where it is one, [B, I]."""

@@ -32,6 +32,7 @@ from typing import Any
 log = logging.getLogger("gkd")
 
 RESTART = 75  # EX_TEMPFAIL of sysexits.h
+STUCK_SECONDS = 1800.0  # without progress, unless a run says another time
 BEAT_SECONDS = 2.0
 LOST_SECONDS = 30.0
 # After an exception, which may come of a process that is gone.

@@ -4,13 +4,15 @@ A source is the folder of a run of ours (its newest sound checkpoint), one
 checkpoint of it, a saved model, a T5X checkpoint, a Hugging Face folder or a
 GGUF file.
 Nothing is copied on disk, and no array is whole on a device unless its sharding
-says so: host memory holds the largest array beside what the devices keep.
+says so: host memory holds the largest array beside what the devices keep, or
+the arrays of all layers where the model loops over them.
 
   checkpoint = open_checkpoint("flan-t5-small")
   model = registry.build(checkpoint.config)
   params = load_params(checkpoint, model, mesh, dtype="bfloat16")
 """
 
+from collections.abc import Sequence
 import dataclasses
 import hashlib
 import os
@@ -35,6 +37,7 @@ from gkd.checkpoints.hf import hf_folder
 from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.t5x import t5x_reader
 from gkd.models import kept_layers
+from gkd.models import layer_stack
 from gkd.models import registry
 from gkd.types import LanguageModel
 from gkd.types import Params
@@ -114,8 +117,9 @@ def load_params(
   layout = partitioning.parameter_shardings(model, like, mesh)
   partitioning.check_divisible(like, layout)
   shardings, wanted = trees.flatten(layout), trees.flatten(like)
+  stored = trees.flatten(layer_stack.unstacked(like))
   differences = trees.shape_differences(
-    {name: _described(leaf) for name, leaf in wanted.items()},
+    {name: _described(leaf) for name, leaf in stored.items()},
     {name: _described(leaf) for name, leaf in checkpoint.leaves.items()},
   )
   if any(differences.values()):
@@ -123,20 +127,22 @@ def load_params(
       f"checkpoint {checkpoint.path} does not fit the model:"
       f" {trees.in_one_line(differences)}; use the model that it was saved with"
     )
-  is_known = CONTENT_KEY in checkpoint.metadata
-  is_known |= "content_sha256" in vars(checkpoint)
+  is_hashed = stored.keys() == wanted.keys()  # stacks come in another order
+  is_hashed &= CONTENT_KEY not in checkpoint.metadata
+  is_hashed &= "content_sha256" not in vars(checkpoint)
   content = hashlib.sha256()
   params = {}
-  for name, leaf in checkpoint.leaves.items():
-    array = leaf.read()
-    if not is_known:
-      hash_array(content, name, array)
-    kept = wanted[name].dtype
+  for name, leaf in wanted.items():
+    names = layer_stack.layer_names(name, leaf.shape)
+    arrays = [checkpoint.leaves[own].read() for own in names]
+    if is_hashed:
+      hash_array(content, name, *arrays)
+    kept = leaf.dtype
     if dtype is not None and jnp.issubdtype(kept, jnp.floating):
       kept = jnp.dtype(dtype)
-    params[name] = _place(array, shardings[name], kept)
-    del array
-  if not is_known:  # what the cached property would read all arrays for
+    params[name] = _place(arrays, leaf.shape, shardings[name], kept)
+    del arrays
+  if is_hashed:  # what the cached property would read all arrays for
     vars(checkpoint)["content_sha256"] = content.hexdigest()
   return trees.unflatten(params)
 
@@ -191,11 +197,22 @@ def _described(leaf: Any) -> str:
 
 
 def _place(
-  array: np.ndarray, sharding: jax.sharding.Sharding, dtype: Any
+  arrays: Sequence[np.ndarray],
+  shape: tuple[int, ...],
+  sharding: jax.sharding.Sharding,
+  dtype: Any,
 ) -> jax.Array:
-  """Each device gets a copy of its part alone, cast on the host."""
+  """An array, or the arrays of all layers as one of a shape.
+
+  Each device gets a copy of its part alone, cast on the host.
+  """
 
   def part(index) -> np.ndarray:
-    return np.array(array[index], dtype, order="C")
+    if arrays[0].shape == shape:
+      return np.array(arrays[0][index], dtype, order="C")
+    layers, *inner = index
+    return np.stack(
+      [np.array(array[tuple(inner)], dtype) for array in arrays[layers]]
+    )
 
-  return jax.make_array_from_callback(array.shape, sharding, part)
+  return jax.make_array_from_callback(shape, sharding, part)

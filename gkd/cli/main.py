@@ -8,8 +8,9 @@ it needs when it runs, so that `gkd --help` is instant.
 Exit code 0: done. 2: a mistake that the user can mend, a full disk included, in
 one line on stderr. 1: the numbers of a run were not finite, also one line, with
 the cause; nothing of that step was saved. 130 and 143: stopped by ctrl-C or
-SIGTERM; training has saved its step. 75: of several processes one died or was
-stuck; the same command goes on. Anything else is a traceback: a bug.
+SIGTERM; training has saved its step. 75: a device failed, or of several
+processes one died or was stuck; the same command goes on. Anything else is a
+traceback: a bug.
 """
 
 import argparse
@@ -41,8 +42,12 @@ from gkd.terminal import Escaped
 from gkd.terminal import ReaderGone
 from gkd.training import preemption
 
-# What JAX raises where a process cannot reach another one.
-_OF_THE_NETWORK = re.compile("gloo|DEADLINE_EXCEEDED|UNAVAILABLE", re.I)
+# What JAX raises where another process cannot be reached, or a device fails.
+_OF_THE_MACHINE = re.compile(
+  "gloo|DEADLINE_EXCEEDED|UNAVAILABLE|(Jax|Xla)RuntimeError: "
+  "(INTERNAL|ABORTED|DATA_LOSS)",
+  re.I,
+)
 _RESULTS = {False: "quickstart", True: "real/grid"}
 _TENSORFLOW = QuietImport("tensorflow")
 
@@ -100,14 +105,14 @@ def _run(argv: Sequence[str]) -> int:
     if isinstance(error, RuntimeError) and "home directory" in str(error):
       # Of `Path.expanduser`.
       text = "~NAME at the beginning of a path is of no user; give it in full"
-    if text is None and processes.count() == 1:
+    if text is not None:
+      return _fail(text, 2)
+    text = f"{type(error).__name__}: {error}"
+    is_lost = _OF_THE_MACHINE.search(text)
+    if not is_lost and processes.count() == 1:
       raise
-    if text is None:
-      traceback.print_exc()
-      is_lost = _OF_THE_NETWORK.search(str(error))
-      code = watchdog.RESTART if is_lost else 1
-      return _fail(f"{type(error).__name__}: {error}", code)
-    return _fail(text, 2)
+    traceback.print_exc()
+    return _fail(text, watchdog.RESTART if is_lost else 1)
   return 0
 
 
@@ -154,14 +159,16 @@ def _evaluate(args) -> None:
   folders = _join(args)
   from gkd.cli import evaluate_command
 
-  evaluate_command.evaluate(folders, seqio=args.through_seqio)
+  with watchdog.of_process.limited(watchdog.STUCK_SECONDS):
+    evaluate_command.evaluate(folders, seqio=args.through_seqio)
 
 
 def _sample(args) -> None:
   folders = _join(args)
   from gkd.cli import sample_command
 
-  sample_command.sample(folders)
+  with watchdog.of_process.limited(watchdog.STUCK_SECONDS):
+    sample_command.sample(folders)
 
 
 def _bench(args) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gkd.checkpoints.checkpoint import Checkpoint
 from gkd.checkpoints.native import run_folder
+from gkd.models import layer_stack
 from gkd.training import optimizer as optimizers
 from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
@@ -105,7 +106,7 @@ def _check_slots(
       f" with ({reason}); leave RESTORE_OPTIMIZER out, or give another"
       " checkpoint"
     )
-  params = student.abstract_params
+  params = layer_stack.unstacked(student.abstract_params)
   state = jax.eval_shape(optimizer.transformation().init, params)
   try:
     t5x_adafactor_state.check_fits(state, params, checkpoint.slots)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gkd.logical_axes import constrain
 from gkd.models import layers
 from gkd.types import Array
 
@@ -28,6 +29,12 @@ class KeysValues(NamedTuple):
 
   keys: Array
   values: Array
+
+  @classmethod
+  def room(cls, shape: tuple[int, ...], dtype: Any) -> "KeysValues":
+    """Zeros [B, S, H, K], on devices the rows and heads that they work on."""
+    zeros = constrain(jnp.zeros(shape, dtype), "batch", "length", "heads", "kv")
+    return cls(zeros, zeros)
 
   def write(self, new: "KeysValues", index: Array) -> "KeysValues":
     """Copy with `new` [B, 1, H, K] at position `index` (clamped to S - 1)."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from gkd import trees
 from gkd.logical_axes import constrain
-from gkd.models.layer_stack import STACK
+from gkd.models import layer_stack
 from gkd.models.parameter_table import Parameter
 from gkd.types import Array
 from gkd.types import Axes
@@ -38,13 +38,19 @@ def language_model(
     pad_id: where no mask is given, all other ids are real; None for all ids.
   """
   axes = {name: row.axes for name, row in table.items()}
+  tree_of_axes = trees.unflatten(axes)
+  if module.execution.scan:
+    tree_of_axes = layer_stack.stacked(
+      tree_of_axes, lambda *own: (None, *own[0])
+    )
 
   def call(method, params, *arrays, **options):
     return module.apply({"params": params}, *arrays, method=method, **options)
 
   def init(key):
     tokens = jnp.zeros((1, 1), jnp.int32)
-    return module.init(key, tokens, method=_everything)["params"]
+    params = module.init(key, tokens, method=_everything)["params"]
+    return layer_stack.stacked(params) if module.execution.scan else params
 
   def hidden(
     params,
@@ -65,7 +71,11 @@ def language_model(
 
   def prefill(params, inputs, max_length, *, input_mask=None):
     mask = _mask(inputs, input_mask, pad_id)
-    return call("prefill", params, inputs, mask, max_length)
+    own = layer_stack.unstacked(params)
+    return call("prefill", own, inputs, mask, max_length)
+
+  def decode(params, cache, tokens):
+    return call("decode", layer_stack.unstacked(params), cache, tokens)
 
   return LanguageModel(
     config=module.config,
@@ -75,10 +85,9 @@ def language_model(
     hidden=hidden,
     head=lambda params, hidden: call("head", params, hidden),
     prefill=prefill,
-    decode=lambda params, cache, tokens: call("decode", params, cache, tokens),
-    axes=lambda params: trees.unflatten(axes),
+    decode=decode,
+    axes=lambda params: tree_of_axes,
     gathered=functools.partial(_gathered, axes, module.config.dtype),
-    scans_layers=module.execution.scan,
   )
 
 
@@ -99,7 +108,11 @@ def _gathered(axes: Mapping[str, Axes], dtype: str, params: Params) -> Params:
   leaves = trees.flatten(params)
   # Stacks of layers are of no use to a head.
   return trees.unflatten(
-    {n: one(n, leaf) for n, leaf in leaves.items() if STACK not in n}
+    {
+      n: one(n, leaf)
+      for n, leaf in leaves.items()
+      if layer_stack.STACK not in n
+    }
   )
 
 

@@ -1,9 +1,9 @@
 """How the layers of a stack are run: one after the other, or by a loop.
 
-A loop over stacked parameters (`scan`) is compiled once, whatever the depth. It
-copies them at each use, unless `stacked` has joined them before, as an update
-does; states and checkpoints never are. With `remat` the backward pass computes
-again what the forward pass did not keep.
+A loop over stacked parameters (`scan`) is compiled once, whatever the depth.
+The parameters of such a model are stacks wherever it runs, its optimizer's
+arrays too; checkpoints have one array a layer. With `remat` the backward pass
+computes again what the forward pass did not keep.
 
 Dropout draws other masks in either way than without.
 """
@@ -16,7 +16,10 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
 
+from gkd import trees
 from gkd.types import Array
 from gkd.types import UserError
 
@@ -89,6 +92,7 @@ def through(
     keys["dropout"] = jax.random.split(parent.make_rng("dropout"), len(layers))
   if execution.scan:
     own = parent.variables["params"]
+    # A sampler has unstacked them.
     stack = (own if STACK in own else stacked(dict(own)))[STACK]
     inputs = stack, keys, list(varying)
     return jax.lax.scan(lambda x, i: (apply(x, i), None), x, inputs)[0]
@@ -98,11 +102,26 @@ def through(
   return x
 
 
-def stacked(tree: Any) -> Any:
+def is_stacked(params: Any) -> bool:
+  """Whether a model that loops over its layers has these parameters."""
+  return any(STACK in name for name in trees.flatten(params))
+
+
+def layer_names(name: str, shape: Sequence[int]) -> list[str]:
+  """The names of the arrays that a stack has joined; of others their own."""
+  if STACK not in name:
+    return [name]
+  return [name.replace(STACK, f"layers_{i}") for i in range(shape[0])]
+
+
+def stacked(
+  tree: Any, join: Callable[..., Any] = lambda *own: jnp.stack(own)
+) -> Any:
   """The tree with the "layers_0", … of each dict as one `STACK` of [L, …].
 
   Args:
     tree: of parameters, or with such trees in it, as an optimizer's state.
+    join: makes one leaf of those of all layers.
   """
 
   def one(node: Any) -> Any:
@@ -112,14 +131,17 @@ def stacked(tree: Any) -> Any:
     layers = [node[name] for name in names if name in node]
     rest = {key: one(node[key]) for key in node.keys() - names}
     if layers:
-      rest[STACK] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
+      rest[STACK] = jax.tree.map(join, *layers, is_leaf=_is_axes)
     return rest
 
   return jax.tree.map(one, tree, is_leaf=lambda x: isinstance(x, dict))
 
 
 def unstacked(tree: Any) -> Any:
-  """Inverse of `stacked`; a tree without stacks stays what it is."""
+  """Inverse of `stacked`; a tree without stacks stays what it is.
+
+  Its leaves are arrays or, with or without shardings, `jax.ShapeDtypeStruct`s.
+  """
 
   def one(node: Any) -> Any:
     if not isinstance(node, dict):
@@ -127,7 +149,7 @@ def unstacked(tree: Any) -> Any:
     rest = {key: one(node[key]) for key in node.keys() - {STACK}}
     if STACK in node:
       leaves, structure = jax.tree.flatten(node[STACK])
-      layers = zip(*map(jnp.unstack, leaves), strict=True)
+      layers = zip(*map(_split, leaves), strict=True)
       rest |= {
         f"layers_{i}": structure.unflatten(own) for i, own in enumerate(layers)
       }
@@ -156,3 +178,21 @@ def over_layers(update: Callable[..., Any]) -> Callable[..., Any]:
     return over(gradient, opt_state, params)
 
   return mapped
+
+
+def _split(leaf: Any) -> Sequence[Any]:
+  """The leaves of all layers of a stack."""
+  if not isinstance(leaf, jax.ShapeDtypeStruct):
+    return jnp.unstack(leaf)
+  sharding = leaf.sharding
+  if sharding is not None:
+    spec = PartitionSpec(*sharding.spec[1:])
+    sharding = NamedSharding(
+      sharding.mesh, spec, memory_kind=sharding.memory_kind
+    )
+  own = jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype, sharding=sharding)
+  return [own] * leaf.shape[0]
+
+
+def _is_axes(node: Any) -> bool:
+  return isinstance(node, tuple)

@@ -107,12 +107,8 @@ class EncoderDecoder(nn.Module):
     mask_B11I = input_mask[:, None, None, :]
     encoded_BID = self.encoder(self.token_embedder(inputs), mask_B11I, True)
     shape = (inputs.shape[0], max_length, c.num_heads, c.head_dim)
-    past = tuple(
-      KeysValues(jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype))
-      for _ in range(c.num_decoder_layers)
-    )
     cache = DecodeCache(
-      past=past,
+      past=(KeysValues.room(shape, c.dtype),) * c.num_decoder_layers,
       memory=self.decoder.memory(encoded_BID),
       memory_mask=mask_B11I,
       index=jnp.zeros((), jnp.int32),

@@ -76,9 +76,8 @@ class EncoderDecoder(nn.Module):
     """Encodes inputs, makes room for max_length tokens; logits [B, V]."""
     c, side = self.config, self.config.decoder
     shape = (len(inputs), max_length, side.num_kv_heads, side.head_dim)
-    empty = KeysValues(jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype))
     cache = DecodeCache(
-      past=(empty,) * side.num_layers,
+      past=(KeysValues.room(shape, c.dtype),) * side.num_layers,
       memory=self.decoder.memory(self._encoded(inputs, input_mask, True)),
       memory_mask=input_mask[:, None, None, :],
       index=jnp.zeros((), jnp.int32),

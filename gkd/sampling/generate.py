@@ -15,6 +15,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
+from gkd.models import layer_stack
 from gkd.sampling.sampler import Samples
 from gkd.sampling.strategies import Strategy
 from gkd.text.vocabulary import Vocabulary
@@ -111,7 +112,7 @@ def _generate(
   """Compiled once for each model, strategy and shape."""
   if horizon is not None:  # a search has none
     limits["horizon"] = horizon
-  params = model.on_device(params)
+  params = layer_stack.unstacked(model.on_device(params))
   if model.gathers_to_sample:
     params = model.gathered(params)
   samples = strategy.generate(

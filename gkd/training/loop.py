@@ -48,6 +48,7 @@ from gkd.training import resume_check
 from gkd.training import run_description
 from gkd.training import sample_logging
 from gkd.training import starting_point
+from gkd.training import state as states
 from gkd.training import writers
 from gkd.training.adaptive_fraction import AdaptiveFraction
 from gkd.training.gradient_shares import gradient_shares
@@ -158,7 +159,10 @@ def train(
         noted = recorder.metadata(pending_eval=evaluated is None)
         noted |= identity | guard.notes() | fraction.notes() | skipped.notes()
         with recorder.timer("checkpoint"):
-          store.save(done, state, noted, temporary=not run.saves(done))
+          store.save(
+            *(done, states.without_stacks(state), noted),
+            temporary=not run.saves(done),
+          )
       return leaving
 
     def collect(launched: _Launched) -> None:

@@ -28,6 +28,7 @@ from gkd import masks
 from gkd import partitioning
 from gkd import structured_settings
 from gkd import trees
+from gkd import watchdog
 from gkd.checkpoints.retention import PreservationPolicy
 from gkd.data.loader import Loader
 from gkd.evaluation import metric_infos
@@ -121,7 +122,9 @@ class Run:
     "KEEP", may_change=True, default_factory=PreservationPolicy
   )
   skip_non_finite: int = setting("SKIP_NON_FINITE", may_change=True, default=0)
-  watchdog_seconds: float = dataclasses.field(default=1800.0, compare=False)
+  watchdog_seconds: float = dataclasses.field(
+    default=watchdog.STUCK_SECONDS, compare=False
+  )
   guard: Guard = setting("GUARD", may_change=True, default=Guard())
   tracker: Tracker | None = dataclasses.field(default=None, compare=False)
   config_text: str = dataclasses.field(default="", compare=False)

@@ -25,6 +25,7 @@ from gkd.data.cache import TokenCache
 from gkd.data.loader import Loader
 from gkd.data.subset import Subset
 from gkd.evaluation import metric_infos
+from gkd.models import layer_stack
 from gkd.models import registry
 from gkd.structured_settings import setting
 from gkd.training.run import Run
@@ -82,7 +83,9 @@ def describe(run: Run) -> dict[str, Any]:
   """JSON for run.json; hashes frozen parameters where no hash is known."""
   hashes_of = {role: model.content_sha256 for role, model in run.roles.items()}
   for role in hashes_of.keys() - {"student"}:
-    hashes_of[role] = hashes_of[role] or content_sha256(run.roles[role].params)
+    if not hashes_of[role]:
+      params = layer_stack.unstacked(run.roles[role].params)
+      hashes_of[role] = content_sha256(params)
   mixture = run.loader.mixture
   contents = _contents(run, hashes_of)
   settings = structured_settings.to_json(run) | {

@@ -9,6 +9,7 @@ from gkd import processes
 from gkd import watchdog
 from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import Store
+from gkd.models import layer_stack
 from gkd.training import guard_controller
 from gkd.training import sample_logging
 from gkd.training import state as states
@@ -37,7 +38,9 @@ def restored(run: Run, store: Store) -> tuple[int, TrainState, dict[str, Any]]:
     slots = run.student_slots() if run.student_slots else None
     state = states.initial_state(student, params, rule, mesh, slots)
     return 0, state, {}
-  state = store.restore(start, states.abstract_state(student, rule, mesh))
+  abstract = states.abstract_state(student, rule, mesh)
+  state = store.restore(start, layer_stack.unstacked(abstract))
+  state = states.with_stacks(state, abstract)
   metadata = store.metadata(start)
   run_folder.check_identity(
     store.folder(start), int(state.step), metadata.get(run_folder.IDENTITY)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gkd import partitioning
+from gkd.models import layer_stack
 from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
 from gkd.types import Array
@@ -63,16 +64,37 @@ def initial_state(
   state = create(jax.tree.map(lambda x: x.copy(), params))
   if slots is None:
     return state
-  opt_state = t5x_adafactor_state.restore(state.opt_state, state.params, slots)
-  return state.replace(opt_state=opt_state)
+  plain = without_stacks(state)
+  opt_state = t5x_adafactor_state.restore(plain.opt_state, plain.params, slots)
+  return with_stacks(plain.replace(opt_state=opt_state), abstract)
 
 
 def create(params: Params, transformation: Any) -> TrainState:
   """State before the first step; `transformation` is an optax one."""
-  return TrainState(
-    params=params,
-    opt_state=transformation.init(params),
-    step=jnp.zeros((), jnp.int32),
+  opt_state = transformation.init(layer_stack.unstacked(params))
+  if layer_stack.is_stacked(params):
+    opt_state = layer_stack.stacked(opt_state)
+  return TrainState(params, opt_state, step=jnp.zeros((), jnp.int32))
+
+
+def without_stacks(state: TrainState) -> TrainState:
+  """As checkpoints have it, one array a layer; the state is copied.
+
+  One without stacks, which checkpoints have as it is, is not.
+  """
+  if not layer_stack.is_stacked(state.params):
+    return state
+  layout = shardings(layer_stack.unstacked(jax.eval_shape(lambda x: x, state)))
+  return jax.jit(layer_stack.unstacked, out_shardings=layout)(state)
+
+
+def with_stacks(state: TrainState, like: TrainState) -> TrainState:
+  """Inverse of `without_stacks`, donated, for an abstract state."""
+  if not layer_stack.is_stacked(like.params):
+    return state
+  layout = shardings(like)
+  return jax.jit(layer_stack.stacked, out_shardings=layout, donate_argnums=0)(
+    state
   )
 
 

@@ -96,7 +96,7 @@ def update_step(
     is not finite. The loop stops on it.
   """
   state, metrics = _update(train_step, state, frozen_params, batch, seed)
-  if train_step.student.scans_layers:
+  if layer_stack.is_stacked(state.params):
     return state, metrics
   finite = _and_finite(metrics["finite"], state)
   return state, metrics | {"finite": finite}
@@ -170,14 +170,7 @@ def _update(
   batch: Batch,
   seed: Array,
 ) -> tuple[TrainState, dict[str, Mean]]:
-  """The compiled step; see `update_step`.
-
-  Where the student loops over its layers, the state is stacked in here: what is
-  done to each array is then compiled once for all layers.
-  """
-  scans = train_step.student.scans_layers
-  if scans:
-    state = layer_stack.stacked(state)
+  """The compiled step; see `update_step`."""
   dropout_key = keys.stream(seed, state.step, keys.Role.DROPOUT)
   coefficients = train_step.objective.coefficients(batch, train_step.reduction)
   gradient, loss, parts = gradients(
@@ -195,7 +188,7 @@ def _update(
     (params, opt_state),
     (state.params, state.opt_state),
   )
-  if scans:
+  if layer_stack.is_stacked(params):
     finite &= trees.is_finite((params, opt_state))
   report = {
     "loss": Mean.of(loss),
@@ -205,7 +198,7 @@ def _update(
     "tokens": Mean.of(jnp.sum(batch.weights)),
     "finite": Mean.of(finite),
   }
-  state = layer_stack.unstacked(TrainState(params, opt_state, state.step + 1))
+  state = TrainState(params, opt_state, state.step + 1)
   return _constrain(state, train_step), parts | report
 
 

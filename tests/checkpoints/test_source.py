@@ -14,11 +14,14 @@ from gkd import partitioning
 from gkd import trees
 from gkd.checkpoints import source
 from gkd.checkpoints.native import native_checkpoint
+from gkd.models import layer_stack
 from gkd.models import registry
 from gkd.models import t5
 from gkd.models.kept_layers import EveryKth
+from gkd.models.layer_stack import Execution
 from gkd.types import UserError
 from tests import second_family
+from tests import tiny
 from tests.checkpoints import tiny_models
 from tests.checkpoints.native.test_native_checkpoint import make_run
 
@@ -76,6 +79,19 @@ def test_each_device_gets_its_part_and_the_content_is_known(
   assert reads == sorted(checkpoint.leaves)
   monkeypatch.setattr(source, "hash_array", None)
   source.load_params(checkpoint, model, mesh)  # nor is it hashed again
+
+
+def test_layers_are_loaded_into_stacks(folders, mesh):
+  checkpoint = source.open_checkpoint(folders / "hf")
+  model = registry.build(checkpoint.config, execution=Execution(scan=True))
+  params = source.load_params(checkpoint, model, mesh, dtype="bfloat16")
+  layout = partitioning.shardings(model.axes(params), mesh)
+  plain = registry.build(checkpoint.config)
+  each = source.load_params(checkpoint, plain, mesh, dtype="bfloat16")
+  tiny.assert_identical(params, layer_stack.stacked(each))
+  assert jax.tree.map(lambda x: x.sharding, params) == layout
+  kernel = params["decoder"]["layers_*"]["mlp"]["wo"]["kernel"]
+  assert {s.data.shape for s in kernel.addressable_shards} == {(3, 6, 16)}
 
 
 def test_the_type_asked_for_is_that_of_the_loaded_arrays(folders, mesh):

@@ -9,8 +9,10 @@ import pytest
 
 from gkd import files
 from gkd import keys
+from gkd import watchdog
 from gkd.cli import evaluate_command
 from gkd.cli import main as command
+from gkd.cli import sample_command
 from gkd.cli import train_command
 from gkd.config import datasets
 from gkd.config import evaluations
@@ -329,6 +331,30 @@ def test_a_bug_is_a_traceback_and_not_exit_code_2(distill, monkeypatch):
   monkeypatch.setattr(loop, "train", broken)
   with pytest.raises(KeyError, match="a bug"):
     command.main(distill)
+
+
+def test_a_device_that_fails_asks_for_the_same_command_again(
+  distill, monkeypatch, capsys
+):
+  def fail(*_, **__):
+    raise jax.errors.JaxRuntimeError("INTERNAL: the core has halted")
+
+  monkeypatch.setattr(train_command, "train", fail)
+  assert command.main(distill) == 75
+  text = "gkd: JaxRuntimeError: INTERNAL: the core has halted\n"
+  assert capsys.readouterr().err.endswith(text)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "sample"])
+def test_a_command_that_is_stuck_is_noticed(name, monkeypatch):
+  limits = []
+  module = {"evaluate": evaluate_command, "sample": sample_command}[name]
+  monkeypatch.setattr(
+    module, name, lambda *_, **__: limits.append(dog.limit_seconds)
+  )
+  dog = watchdog.of_process
+  assert command.main([name, f"--gin_file=test/{name}.gin"]) == 0
+  assert (limits, dog.limit_seconds) == ([watchdog.STUCK_SECONDS], 0.0)
 
 
 def test_wrong_flag_is_one_line(capsys):

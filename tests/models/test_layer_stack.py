@@ -66,7 +66,10 @@ def test_loss_and_gradients_are_those_of_plain_layers(config, execution):
   model = registry.build(config, execution=execution)
   params = model.init(jax.random.key(0))
   loss, gradients = loss_and_gradients(model, params)
-  plain = loss_and_gradients(registry.build(config), params)
+  gradients = layer_stack.unstacked(gradients)
+  plain = loss_and_gradients(
+    registry.build(config), layer_stack.unstacked(params)
+  )
   np.testing.assert_allclose(loss, plain[0], rtol=1e-6)
   for one, other in zip(
     *map(jax.tree.leaves, (gradients, plain[1])), strict=True
@@ -97,6 +100,8 @@ class Masks(nn.Module):
 def test_each_layer_draws_a_dropout_mask_of_its_own(execution):
   zeros, rngs = jnp.zeros(100), {"dropout": jax.random.key(0)}
   params = Masks(execution).init({"params": jax.random.key(1), **rngs}, zeros)
+  if execution.scan:
+    params = layer_stack.stacked(params)
   drawn = Masks(execution).apply(params, zeros, rngs=rngs)
   assert set(np.unique(drawn)) == {0.0, 2.0, 4.0}
 
