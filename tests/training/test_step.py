@@ -231,7 +231,8 @@ def test_a_state_split_over_devices_compiles_once(optimizer, fsdp, scan):
     optimizer=optimizer,
     mesh=mesh,
   )
-  state = states.initial_state(plan.student, start(), optimizer, mesh)
+  params = states.random_params(plan.student, jax.random.key(0), mesh)
+  state = states.initial_state(plan.student, params, optimizer, mesh)
   layout = jax.tree.map(lambda x: x.sharding, state)
   batch = jax.device_put(make_batch(), partitioning.batch_sharding(mesh))
   counts = []
