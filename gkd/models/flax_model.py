@@ -5,6 +5,7 @@ lm = flax_model.language_model(module, table(config), start_id=0, pad_id=0)
 
 from collections.abc import Mapping
 import functools
+from typing import Any
 
 from flax import linen as nn
 import jax.numpy as jnp
@@ -38,11 +39,6 @@ def language_model(
     pad_id: where no mask is given, all other ids are real; None for all ids.
   """
   axes = {name: row.axes for name, row in table.items()}
-  tree_of_axes = trees.unflatten(axes)
-  if module.execution.scan:
-    tree_of_axes = layer_stack.stacked(
-      tree_of_axes, lambda *own: (None, *own[0])
-    )
 
   def call(method, params, *arrays, **options):
     return module.apply({"params": params}, *arrays, method=method, **options)
@@ -71,11 +67,10 @@ def language_model(
 
   def prefill(params, inputs, max_length, *, input_mask=None):
     mask = _mask(inputs, input_mask, pad_id)
-    own = layer_stack.unstacked(params)
-    return call("prefill", own, inputs, mask, max_length)
+    return sampling("prefill", params, inputs, mask, max_length)
 
-  def decode(params, cache, tokens):
-    return call("decode", layer_stack.unstacked(params), cache, tokens)
+  def sampling(method, params, *arrays):
+    return call(method, layer_stack.unstacked(params), *arrays)
 
   return LanguageModel(
     config=module.config,
@@ -85,8 +80,8 @@ def language_model(
     hidden=hidden,
     head=lambda params, hidden: call("head", params, hidden),
     prefill=prefill,
-    decode=decode,
-    axes=lambda params: tree_of_axes,
+    decode=functools.partial(sampling, "decode"),
+    axes=lambda params: _tree(axes, module.execution.scan),
     gathered=functools.partial(_gathered, axes, module.config.dtype),
   )
 
@@ -95,6 +90,13 @@ def _everything(module: nn.Module, tokens: Array) -> Array:
   """Uses all parameters."""
   mask = jnp.ones(tokens.shape, bool)
   return module.head(module.hidden(tokens, tokens, mask, None, True))
+
+
+def _tree(axes: Mapping[str, Axes], is_stacked: bool) -> Any:
+  tree = trees.unflatten(axes)
+  if not is_stacked:
+    return tree
+  return layer_stack.stacked(tree, lambda *own: ("layers", *own[0]))
 
 
 def _gathered(axes: Mapping[str, Axes], dtype: str, params: Params) -> Params:
