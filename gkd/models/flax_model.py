@@ -39,9 +39,7 @@ def language_model(
     pad_id: where no mask is given, all other ids are real; None for all ids.
   """
   axes = {name: row.axes for name, row in table.items()}
-
-  def call(method, params, *arrays, **options):
-    return module.apply({"params": params}, *arrays, method=method, **options)
+  call = functools.partial(_call, module)
 
   def init(key):
     tokens = jnp.zeros((1, 1), jnp.int32)
@@ -65,12 +63,12 @@ def language_model(
       "hidden", params, inputs, targets, mask, segments, not rngs, rngs=rngs
     )
 
+  def unstacked(method, params, *arrays):
+    return call(method, layer_stack.unstacked(params), *arrays)
+
   def prefill(params, inputs, max_length, *, input_mask=None):
     mask = _mask(inputs, input_mask, pad_id)
-    return sampling("prefill", params, inputs, mask, max_length)
-
-  def sampling(method, params, *arrays):
-    return call(method, layer_stack.unstacked(params), *arrays)
+    return unstacked("prefill", params, inputs, mask, max_length)
 
   return LanguageModel(
     config=module.config,
@@ -78,9 +76,9 @@ def language_model(
     start_id=start_id,
     init=init,
     hidden=hidden,
-    head=lambda params, hidden: call("head", params, hidden),
+    head=functools.partial(call, "head"),
     prefill=prefill,
-    decode=functools.partial(sampling, "decode"),
+    decode=functools.partial(unstacked, "decode"),
     axes=lambda params: _tree(axes, module.execution.scan),
     gathered=functools.partial(_gathered, axes, module.config.dtype),
   )
@@ -90,6 +88,10 @@ def _everything(module: nn.Module, tokens: Array) -> Array:
   """Uses all parameters."""
   mask = jnp.ones(tokens.shape, bool)
   return module.head(module.hidden(tokens, tokens, mask, None, True))
+
+
+def _call(module, method, params, *arrays, **options):
+  return module.apply({"params": params}, *arrays, method=method, **options)
 
 
 def _tree(axes: Mapping[str, Axes], is_stacked: bool) -> Any:
