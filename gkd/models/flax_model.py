@@ -63,12 +63,9 @@ def language_model(
       "hidden", params, inputs, targets, mask, segments, not rngs, rngs=rngs
     )
 
-  def unstacked(method, params, *arrays):
-    return call(method, layer_stack.unstacked(params), *arrays)
-
   def prefill(params, inputs, max_length, *, input_mask=None):
     mask = _mask(inputs, input_mask, pad_id)
-    return unstacked("prefill", params, inputs, mask, max_length)
+    return _sampling(module, "prefill", params, inputs, mask, max_length)
 
   return LanguageModel(
     config=module.config,
@@ -78,7 +75,7 @@ def language_model(
     hidden=hidden,
     head=functools.partial(call, "head"),
     prefill=prefill,
-    decode=functools.partial(unstacked, "decode"),
+    decode=functools.partial(_sampling, module, "decode"),
     axes=lambda params: _tree(axes, module.execution.scan),
     gathered=functools.partial(_gathered, axes, module.config.dtype),
   )
@@ -92,6 +89,10 @@ def _everything(module: nn.Module, tokens: Array) -> Array:
 
 def _call(module, method, params, *arrays, **options):
   return module.apply({"params": params}, *arrays, method=method, **options)
+
+
+def _sampling(module, method, params, *arrays):
+  return _call(module, method, layer_stack.unstacked(params), *arrays)
 
 
 def _tree(axes: Mapping[str, Axes], is_stacked: bool) -> Any:

@@ -48,7 +48,6 @@ from gkd.training import resume_check
 from gkd.training import run_description
 from gkd.training import sample_logging
 from gkd.training import starting_point
-from gkd.training import state as states
 from gkd.training import writers
 from gkd.training.adaptive_fraction import AdaptiveFraction
 from gkd.training.gradient_shares import gradient_shares
@@ -66,6 +65,7 @@ from gkd.training.scoring import score
 from gkd.training.skipped_updates import NOTE as SKIPPED
 from gkd.training.skipped_updates import SkippedUpdates
 from gkd.training.state import TrainState
+from gkd.training.state import without_stacks
 from gkd.training.step import update_step
 from gkd.training.step_flops import StepFlops
 from gkd.training.telemetry import PhaseTimer
@@ -159,10 +159,8 @@ def train(
         noted = recorder.metadata(pending_eval=evaluated is None)
         noted |= identity | guard.notes() | fraction.notes() | skipped.notes()
         with recorder.timer("checkpoint"):
-          store.save(
-            *(done, states.without_stacks(state), noted),
-            temporary=not run.saves(done),
-          )
+          temporary = not run.saves(done)
+          store.save(done, without_stacks(state), noted, temporary=temporary)
       return leaving
 
     def collect(launched: _Launched) -> None:
