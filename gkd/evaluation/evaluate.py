@@ -66,8 +66,8 @@ def evaluate(
       the evaluation.
 
   Returns:
-    `eval/<task>/<metric>`: the task's metrics, `majority_<metric>` where
-    several answers can be voted on, `length` in tokens, `truncation_rate`, the
+    `eval/<task>/<metric>`: the task's metrics, of several answers also those of
+    `repeated_sampling`, `length` in tokens, `truncation_rate`, the
     `reward` where there is one; with a teacher the same of its answers as
     `teacher_<metric>`, and the distances `forward_kl` and `reverse_kl`, summed
     over a sequence, and `…_per_token`, `agreement_on_teacher_text` and

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import dataclasses
 import inspect
 import logging
 
@@ -22,6 +21,7 @@ import numpy as np
 from gkd.errors import UserError
 from gkd.errors import row_name
 from gkd.evaluation import predictions
+from gkd.evaluation import repeated_sampling
 from gkd.evaluation.bootstrap import Measure
 from gkd.evaluation.predictions import Cache
 from gkd.evaluation.predictions import Record
@@ -48,8 +48,8 @@ def measures(
 ) -> list[Measure]:
   """The task's own metrics, `length` in tokens and `truncation_rate`.
 
-  With several answers to each prompt, and something to vote on, there is
-  `majority_<metric>` too.
+  With several answers to each prompt there is `self_bleu` too and, where there
+  is something to vote on, `majority_<metric>` and `pass_at_<k>_<metric>`.
 
   Args:
     answers: one list of records for each time the whole split was answered;
@@ -87,6 +87,9 @@ def measures(
     for draw in answers
   ]
   result = [*task_measures, summed(sizes)]
+  if len(answers) > 1:
+    drawn = [[record["text"] for record in draw] for draw in answers]
+    result.append(summed([repeated_sampling.self_bleu(drawn)]))
   if reward is not None:
     judged = [means({"reward": _rewards(reward, draw)}) for draw in answers]
     result.append(summed(judged))
@@ -164,6 +167,8 @@ def describe(
       described += [(n, fields) for measure in of_empty for n in measure.values]
   described.append(("length", {"unit": "tokens", "direction": ""}))
   described.append(("truncation_rate", {"unit": "", "direction": "min"}))
+  if num_samples > 1:
+    described.append(("self_bleu", {"unit": "", "direction": ""}))
   if has_reward:
     described.append(("reward", {"unit": "", "direction": "max"}))
   _refuse_repeated(name for name, _ in described)
@@ -245,35 +250,17 @@ def called(
 def _function_measures(
   function: MetricFn, targets: list, draws: list[list]
 ) -> list[Measure]:
-  """The metric over all answers and, with several, over the majority's."""
+  """The metric over all answers; with several also majority and pass@k."""
   statistics = getattr(function, "statistics", None)
   vote = getattr(function, "answer", None)
   if statistics is None:
     return [called(function, targets, draws)]
-  mean = summed([statistics(targets, texts) for texts in draws])
+  each = [statistics(targets, texts) for texts in draws]
   if vote is None or len(draws) == 1:
-    return [mean]
-  majority = statistics(targets, _majority(draws, vote))
-
-  def of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
-    return {f"majority_{n}": v for n, v in majority.of_sums(sums).items()}
-
-  return [mean, summed([dataclasses.replace(majority, of_sums=of_sums)])]
-
-
-def _majority(draws: list[list], vote: Callable[[str], str]) -> list:
-  """For each prompt a text with the most frequent answer.
-
-  Self-consistency (Wang et al., ICLR 2023), maj@n: answers that are empty have
-  no vote, and of equally frequent ones that which was drawn first wins.
-  """
-  chosen = []
-  for texts in zip(*draws, strict=True):
-    answers = [vote(text) for text in texts]
-    counted = Counter(filter(None, answers)).most_common(1)
-    place = answers.index(counted[0][0]) if counted else 0
-    chosen.append(texts[place])
-  return chosen
+    return [summed(each)]
+  voted = repeated_sampling.majority(statistics, targets, draws, vote)
+  passed = repeated_sampling.pass_at_k(each)
+  return [summed(each), summed([voted]), summed([passed])]
 
 
 def _mean(draws: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -11,7 +11,7 @@ value; a function of your own needs none of them.
   resamples    for a function without `statistics`: how often it may be called
                for its interval, `evaluation.scores.CALLS` by default; 0: never
   answer       `(prediction) -> str`, what a majority vote over several samples
-               counts, "" for none; adds `majority_<metric>`
+               counts, "" for none; adds `majority_<metric>` and pass@k
   unit         of its values, such as "%"; none by default
   signature    `(targets) -> str`: what decides its values beyond the texts,
                kept in metric_info.json

@@ -161,6 +161,9 @@ def test_samples_are_voted_on_and_no_intervals_if_not_asked_for(
   assert {name.split("/")[2] for name in values} == {
     "accuracy_t1",
     "majority_accuracy_t1",
+    "pass_at_2_accuracy_t1",
+    "pass_at_3_accuracy_t1",
+    "self_bleu_t1",
     "length_t1",
     "truncation_rate_t1",
   }

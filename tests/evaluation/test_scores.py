@@ -18,6 +18,7 @@ def _records(targets, texts, lengths=None):
       "row": place,
       "reference": target,
       "prediction": text,
+      "text": text,
       "length": 3 if lengths is None else lengths[place],
       "truncated": False,
     }
