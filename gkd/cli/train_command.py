@@ -24,6 +24,7 @@ from gkd.config.setup import Resolved
 from gkd.data.loader import Loader
 from gkd.training import loop
 from gkd.training import resume_check
+from gkd.training import self_teacher
 from gkd.training import state as states
 from gkd.training.preemption import PreemptionHandler
 from gkd.training.run import LOCK_FILE
@@ -37,8 +38,8 @@ log = logging.getLogger("gkd")
 # Which a `Run` takes as they are configured.
 _FIELDS_OF_RUN = (
   *("objective", "rollout", "scoring", "train_steps", "seed", "reduction"),
-  *("micro_batches", "periods", "preservation", "skip_non_finite"),
-  *("watchdog_seconds", "guard", "tracker"),
+  *("micro_batches", "teacher_decay", "periods", "preservation"),
+  *("skip_non_finite", "watchdog_seconds", "guard", "tracker"),
 )
 
 
@@ -199,12 +200,16 @@ def _card(
     role: trees.num_parameters(model.abstract_params)
     for role, model in resolved.models.items()
   }
-  start = named("student")
+  teacher_name, start = "", named("student")
+  if config.teacher_decay is not None:
+    teacher_name = self_teacher.describe(config.teacher_decay)
+  elif config.teacher:
+    teacher_name = named("teacher")
   if config.layers:
     start = config.layers.in_words(start or "the teacher")
   teacher = resolved.checkpoints.get("teacher")
   return {
-    "teacher": named("teacher") if config.teacher else "",
+    "teacher": teacher_name,
     "teacher_license": teacher.metadata.get(LICENSE_KEY, "") if teacher else "",
     "teacher_parameters": counts.get("teacher"),
     "student_parameters": counts["student"],

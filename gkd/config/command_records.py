@@ -103,6 +103,7 @@ class TrainConfig(_OnDevices):
   seed: int = Run.seed
   reduction: masks.Reduction = Run.reduction
   micro_batches: int = Run.micro_batches
+  teacher_decay: float | None = Run.teacher_decay
   periods: Periods = dataclasses.field(default_factory=Periods)
   preservation: PreservationPolicy = dataclasses.field(
     default_factory=PreservationPolicy
@@ -127,11 +128,20 @@ class TrainConfig(_OnDevices):
       self.rollout.check_proposal(self.teacher)
     if self.layers is not None:
       self._check_layers()
+    if self.teacher_decay is not None and self.teacher.checkpoint:
+      raise UserError(
+        f"TEACHER_CHECKPOINT_PATH is {self.teacher.checkpoint!r} but"
+        f" TEACHER_DECAY is {self.teacher_decay}, which makes the teacher of"
+        " the student; leave one of the two out"
+      )
 
   @property
   def roles(self) -> dict[str, Role]:
-    """The models by role."""
-    return _roles(self, self.data)
+    """The models by role, without a teacher that is made of the student."""
+    roles = _roles(self, self.data)
+    if self.teacher_decay is not None:
+      del roles["teacher"]
+    return roles
 
   @property
   def layers(self) -> LayerChoice | None:
@@ -170,10 +180,15 @@ class TrainConfig(_OnDevices):
     splits = self.evaluation.splits if self.evaluation else []
     yield from idle_in_caches(self.data, splits)
     if self.evaluation:
-      yield from self.evaluation.idle(self.roles)
+      made = () if self.teacher_decay is None else ("teacher",)
+      yield from self.evaluation.idle([*self.roles, *made])
     distances = self.evaluation.distances if self.evaluation else ()
     yield from self.guard.idle(distances if self.teacher else None)
     yield from self._idle_in_terms()
+    if self.teacher_decay is not None:
+      macros = ("MODEL", "DTYPE", "PARTITIONING", "MEMORY")
+      why = "TEACHER_DECAY is given and the teacher is made of the student"
+      yield [f"TEACHER_{name}" for name in macros], why
     if self.rollout is None:
       return
     schedule, source = self.rollout.schedule, self.rollout.off_policy_source

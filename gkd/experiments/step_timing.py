@@ -46,10 +46,12 @@ def measure(run: Run, rounds: int = 20) -> dict[str, Any]:
     "sampled_length": mean, "hardware": …}; `ratio` is the on-policy step over
     the fixed-data step, paired by round.
   """
-  if not isinstance(run.objective, Distillation) or run.teacher is None:
+  if not isinstance(run.objective, Distillation) or "teacher" not in (
+    run.frozen_roles
+  ):
     raise UserError(
       "the bench compares an on-policy with a fixed-data distillation step and"
-      " needs a teacher; give a distillation run"
+      " needs a frozen teacher; give a distillation run"
     )
   if rounds < 1:
     raise UserError(f"--rounds is {rounds}; give at least 1")

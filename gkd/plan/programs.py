@@ -26,6 +26,7 @@ from gkd.models import registry
 from gkd.plan import cost
 from gkd.sampling import generate
 from gkd.sampling.strategies import Strategy
+from gkd.training import self_teacher
 from gkd.training import state as states
 from gkd.training import step
 from gkd.types import Batch
@@ -96,6 +97,10 @@ def models(
         opened = source.pick_layers(opened, layers)
       model = model.build(opened.config, opened.family, name, macro)
     found[name] = role.on_mesh(model, name, mesh)
+  if (decay := config.teacher_decay) is not None:
+    roles = {"student": Model(found["student"], {})}
+    compared, read = config.objective.roles, config.data.lengths
+    found["teacher"] = self_teacher.made(decay, roles, compared, read).lm
   return found
 
 
@@ -114,51 +119,67 @@ def compiled(
     mesh: devices.
   """
   student = roles["student"]
-  needed = config.objective.roles
   partitioning.check_division(config.batch_size, config.micro_batches, mesh)
   batch = _batch(config.batch_size, config.data.lengths, mesh)
   if config.objective.needs_advantages:
     layout = partitioning.batch_sharding(mesh)
     array = _array((config.batch_size,), jnp.float32, layout)
     batch = batch.replace(advantages=array)
-  state = states.abstract_state(student, config.optimizer, mesh)
+  decay = config.teacher_decay
+  state = states.abstract_state(student, config.optimizer, mesh, decay)
   held = {
     role: _placed(model, mesh, config.roles[role].dtype)
     for role, model in roles.items()
-    if role != "student"
+    if role != "student" and role in config.roles
   }
-  scored = {role: held[role] for role in needed}
+  needed = config.objective.roles
+  scored = {role: held[role] for role in needed if role in held}
   waiting = {role for role in held if roles[role].memory != "device"}
   known = Memory(
     student=_on_a_device(state.params),
     optimizer=_on_a_device(state.opt_state),
-    teacher=_on_a_device([held[role] for role in held.keys() - waiting]),
+    teacher=_on_a_device(
+      [[held[role] for role in held.keys() - waiting], state.average]
+    ),
     host=_on_a_device([held[role] for role in waiting]),
   )
   rollout = config.rollout
   frozen = {role: Model(roles[role], params) for role, params in held.items()}
   teacher = frozen.get("teacher")
+  if decay is not None:
+    own = self_teacher.params_of(decay, state.params, state.average)
+    teacher = Model(roles["teacher"], own)
   if rollout is not None and rollout.schedule.maximum > 0:
     own = Model(student, state.params)
     writer, strategy = rollout.student_sampler(own, teacher)
     yield _sampler("sample", strategy, writer, batch, known)
   if rollout is not None and rollout.needs_teacher:
     yield _sampler("teacher", rollout.decoding, teacher, batch, known)
-  plan = step.TrainStep(
-    student=student,
-    frozen={role: roles[role] for role in needed},
+  plan = _train_step(config, roles, mesh)
+  seed = _array((), jnp.int32, partitioning.replicated(mesh))
+  traced = step._update.trace(plan, state, scored, batch, seed)
+  used = [[scored[role] for role in scored.keys() - waiting], state.average]
+  unused = known.teacher - _on_a_device(used)
+  yield _program("update", traced, known._replace(peak=unused), 1)
+
+
+def _train_step(
+  config: TrainConfig,
+  roles: Mapping[str, LanguageModel],
+  mesh: jax.sharding.Mesh,
+) -> step.TrainStep:
+  """As that of the `Run`."""
+  return step.TrainStep(
+    student=roles["student"],
+    frozen={role: roles[role] for role in config.objective.roles},
     objective=config.objective,
     optimizer=config.optimizer,
     reduction=config.reduction,
     micro_batches=config.micro_batches,
     mesh=mesh,
-    forbidden_ids=(student.start_id,),
+    forbidden_ids=(roles["student"].start_id,),
+    teacher_decay=config.teacher_decay,
   )
-  seed = _array((), jnp.int32, partitioning.replicated(mesh))
-  traced = step._update.trace(plan, state, scored, batch, seed)
-  used = [scored[role] for role in scored.keys() - waiting]
-  unused = known.teacher - _on_a_device(used)
-  yield _program("update", traced, known._replace(peak=unused), 1)
 
 
 def _sampler(

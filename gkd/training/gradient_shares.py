@@ -58,7 +58,7 @@ def gradient_shares(
     )
     coefficients = own.objective.coefficients(batch, own.reduction)
     gradient, *_ = gradients(
-      own, state.params, frozen_params, batch, coefficients, dropout_key
+      own, state, frozen_params, batch, coefficients, dropout_key
     )
     norms[term.name] = term.weight * trees.global_norm(gradient)
   total = jnp.maximum(sum(norms.values()), 1e-30)  # no gradient at all: 0

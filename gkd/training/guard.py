@@ -84,6 +84,51 @@ class Guard:
     """The scores asked for that are of the distance on the trained texts."""
     return [n for n in self.thresholds if departure.SCORES[n].needs_trained]
 
+  def check(
+    self,
+    metric: str,
+    distances: Collection[str],
+    *,
+    has_teacher: bool,
+    has_rollout: bool,
+    trains_on_distance: bool,
+  ) -> None:
+    """Refuses a guard that could never act.
+
+    Args:
+      metric: that is followed; "" for none.
+      distances: to the teacher, per token, that evaluations report.
+      has_teacher: whether the run has one.
+      has_rollout: whether it can draw fresh texts.
+      trains_on_distance: whether the objective compares student and teacher.
+    """
+    if self.metric and self.metric not in distances:
+      raise UserError(
+        f"GUARD_METRIC is {self.metric!r}, which is no distance to the teacher"
+        " per token that an evaluation of this run reports; choose one of"
+        f" {', '.join(distances) or 'a run with a teacher'}"
+      )
+    if self.mode in ("off", "warn"):
+      return
+    online = self.mode == "go_online"
+    reason = ""
+    if not (has_teacher and metric):
+      reason = "no evaluation measures forward_kl, the distance to a teacher"
+    elif online and not has_rollout:
+      reason = "the run has no rollout to draw fresh texts with"
+    elif self.needs_trained and not trains_on_distance:
+      reason = (
+        "the objective does not compare student and teacher on the texts as"
+        f" trained, as {' and '.join(self.needs_trained)} of GUARD needs"
+      )
+    elif online and self.student_fraction and not trains_on_distance:
+      reason = "cross-entropy learns nothing from the student's own texts"
+    if reason:
+      raise UserError(
+        f"GUARD is {self.mode!r} but {reason}; change that, or set GUARD to"
+        " 'warn' or 'off'"
+      )
+
   def idle(
     self, distances: Collection[str] | None
   ) -> Iterator[tuple[list[str], str]]:

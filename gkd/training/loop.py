@@ -24,7 +24,6 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
-import dataclasses
 import functools
 import logging
 from typing import NamedTuple
@@ -120,10 +119,10 @@ def train(
       return state
     fraction = AdaptiveFraction(run.rollout, run.fraction_metric, metadata)
     identity = run_description.write(run, description, resumed=bool(start))
-    frozen = starting_point.frozen(run, first_start=not start)
-    teacher = frozen.get("teacher")
+    frozen = starting_point.frozen(run, state, first_start=not start)
     train_step, vocabulary = run.train_step, run.loader.vocabulary
-    scoring = {role: frozen[role].params for role in train_step.frozen}
+    scored = train_step.frozen.keys() & frozen.keys()
+    scoring = {role: frozen[role].params for role in scored}
     track = enter(tracking(run.tracker, run.folder, description))
     recorder = enter(
       Recorder(run.model_dir, start, metadata, listener, track, run.mesh)
@@ -132,15 +131,15 @@ def train(
     count_flops = StepFlops(train_step, frozen, run.rollout, vocabulary)
     skipped = SkippedUpdates(run.skip_non_finite, metadata.get(SKIPPED, 0))
 
-    def student() -> Model:
-      return dataclasses.replace(run.student, params=state.params)
+    def models() -> dict[str, Model]:
+      return starting_point.models(run, state, frozen)
 
     def finish_step(done: int) -> bool:
       """What is due after `done` steps; whether the run ends there."""
       evaluated: dict[str, float] | None = {}
       if run.evaluates(done):
         with recorder.timer("evaluate"):
-          job = functools.partial(_evaluate, run, student(), frozen, done, stop)
+          job = functools.partial(_evaluate, run, models(), done, stop)
           evaluated = stop.run_preemptible(job)
       if evaluated is not None:
         fraction.observe(done, evaluated)
@@ -200,12 +199,12 @@ def train(
       step, done = done, done + 1
       profiler.begin(done)
       plan = fraction.applied(guard.plan)
-      rolled = _texts(run, plan, step, recorder.timer, student(), teacher)
+      rolled = _texts(run, plan, step, recorder.timer, models())
       with recorder.timer("update"):
-        shares, scored = {}, (scoring, rolled.batch, np.int32(run.seed))
+        shares, trained = {}, (scoring, rolled.batch, np.int32(run.seed))
         if periods.due(done, run.periods.gradient_share):
-          shares = gradient_shares(train_step, state, *scored)
-        state, update = update_step(train_step, state, *scored)
+          shares = gradient_shares(train_step, state, *trained)
+        state, update = update_step(train_step, state, *trained)
       if before is not None:
         collect(before)
       stop.vote()
@@ -217,7 +216,8 @@ def train(
         profiler.end(done)
         if periods.due(done, run.periods.sample):
           texts = sample_logging.describe(
-            rolled.batch, vocabulary, teacher, rolled.rewards
+            *(rolled.batch, vocabulary, models().get("teacher")),
+            rolled.rewards,
           )
           recorder.samples(done, texts)
         with progress.paused():
@@ -232,8 +232,7 @@ def _texts(
   plan: Rollout | None,
   step: int,
   timer: PhaseTimer,
-  student: Model,
-  teacher: Model | None,
+  models: Mapping[str, Model],
 ) -> RolledOut:
   """The batch of a step as it is trained on, if asked for with advantages.
 
@@ -252,8 +251,8 @@ def _texts(
       step=step,
       seed=run.seed,
       plan=plan,
-      student=student,
-      teacher=teacher,
+      student=models["student"],
+      teacher=models.get("teacher"),
       vocabulary=vocabulary,
       input_width=plan.input_width(lambda: read(range(size))),
     )
@@ -319,8 +318,7 @@ def _naming_checkpoint(store: Store) -> Iterator[None]:
 
 def _evaluate(
   run: Run,
-  student: Model,
-  frozen: Mapping[str, Model],
+  models: Mapping[str, Model],
   done: int,
   stop: PreemptionHandler,
 ) -> dict[str, float]:
@@ -330,7 +328,7 @@ def _evaluate(
     answers: list[Sequence[Record]] = []
     scored = evaluate(
       evaluation,
-      {"student": student, **frozen},
+      models,
       seed=run.seed,
       step=done,
       predictions_dir=str(run.folder / "predictions"),
@@ -341,6 +339,6 @@ def _evaluate(
     # All decide by the same numbers, whatever metrics of one's own do.
     values |= processes.from_writer(lambda scored=scored: scored)
     sample_logging.log_evaluation(
-      run, evaluation, done, scored, answers[0], frozen.get("teacher")
+      run, evaluation, done, scored, answers[0], models.get("teacher")
     )
   return values

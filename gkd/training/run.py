@@ -40,6 +40,7 @@ from gkd.sampling.generate import forbidden_ids
 from gkd.structured_settings import setting
 from gkd.training import periods
 from gkd.training import scoring
+from gkd.training import self_teacher
 from gkd.training.guard import FOLLOWED
 from gkd.training.guard import Guard
 from gkd.training.optimizer import Optimizer
@@ -87,6 +88,9 @@ class Run:
     periods: when the run reports, evaluates, saves and dumps samples.
     preservation: which checkpoints stay. The best are chosen among those whose
       step was evaluated.
+    teacher_decay: of a teacher that is made of the student, and that `roles`
+      have not; see `self_teacher`. It reads prompts of its own where the data
+      has them. None for a frozen one or none.
     skip_non_finite: so many updates whose loss or gradient is not finite are
       left out; the run stops at the next one.
     watchdog_seconds: without progress for so long the run is stuck, see
@@ -114,6 +118,7 @@ class Run:
   seed: int = setting("RANDOM_SEED", default=0)
   reduction: masks.Reduction = setting("REDUCTION", default="sequence")
   micro_batches: int = setting("MICRO_BATCHES", default=1)
+  teacher_decay: float | None = setting("TEACHER_DECAY", default=None)
   mesh: jax.sharding.Mesh | None = dataclasses.field(
     default=None, compare=False
   )
@@ -137,13 +142,7 @@ class Run:
     object.__setattr__(self, "model_dir", folder)
     if self.mesh is None:
       object.__setattr__(self, "mesh", partitioning.make_mesh())
-    roles = {
-      role: dataclasses.replace(
-        model, lm=partitioning.partitioned(model.lm, self.mesh)
-      )
-      for role, model in self.roles.items()
-    }
-    object.__setattr__(self, "roles", roles)
+    object.__setattr__(self, "roles", self._all_roles())
     partitioning.check_division(
       self.loader.batch_size, self.micro_batches, self.mesh
     )
@@ -208,6 +207,12 @@ class Run:
     """The frozen model, if there is one."""
     return self.roles.get("teacher")
 
+  @property
+  def frozen_roles(self) -> list[str]:
+    """The models whose parameters never change, by role."""
+    made = {"student"} if self.teacher_decay is None else {"student", "teacher"}
+    return [role for role in self.roles if role not in made]
+
   def initial_params(self) -> Params:
     """The student's parameters before step 0."""
     params = self.student.params
@@ -232,6 +237,7 @@ class Run:
       forbidden_ids=forbidden_ids(
         self.student.lm.start_id, self.loader.vocabulary
       ),
+      teacher_decay=self.teacher_decay,
     )
 
   @functools.cached_property
@@ -288,6 +294,29 @@ class Run:
       or self.saves(done)
     )
 
+  def _all_roles(self) -> dict[str, Model]:
+    """The models over the mesh, with a teacher that is made of the student."""
+    roles = {
+      role: dataclasses.replace(
+        model, lm=partitioning.partitioned(model.lm, self.mesh)
+      )
+      for role, model in self.roles.items()
+    }
+    if self.teacher_decay is None:
+      return roles
+    decay, read = self.teacher_decay, self.loader.lengths
+    made = self_teacher.made(decay, roles, self.objective.roles, read)
+    return {"student": roles["student"], "teacher": made, **roles}
+
+  def _check_guard(self) -> None:
+    self.guard.check(
+      self.followed_metric,
+      self._distances,
+      has_teacher=self.teacher is not None,
+      has_rollout=self.rollout is not None,
+      trains_on_distance="teacher" in self.objective.roles,
+    )
+
   def _check_privileged(self) -> None:
     """Refuses prompts of a teacher that no model or no row would have."""
     reads = any(model.lm.privileged for model in self.roles.values())
@@ -297,39 +326,6 @@ class Run:
         f" is no such {'data' if reads else 'model'}; give both (TEACHER_TASK,"
         " TEACHER_INPUTS or TEACHER_CACHE), or leave 'teacher_inputs' of"
         " TASK_FEATURE_LENGTHS and the others out"
-      )
-
-  def _check_guard(self) -> None:
-    """Refuses a guard that could never act."""
-    guard, metric = self.guard, self.followed_metric
-    if guard.metric and guard.metric not in self._distances:
-      raise UserError(
-        f"GUARD_METRIC is {guard.metric!r}, which is no distance to the teacher"
-        " per token that an evaluation of this run reports; choose one of"
-        f" {', '.join(self._distances) or 'a run with a teacher'}"
-      )
-    if guard.mode in ("off", "warn"):
-      return
-    reason = ""
-    if self.teacher is None or not metric:
-      reason = "no evaluation measures forward_kl, the distance to a teacher"
-    elif guard.mode == "go_online" and self.rollout is None:
-      reason = "the run has no rollout to draw fresh texts with"
-    elif "teacher" not in self.objective.roles and guard.needs_trained:
-      reason = (
-        "the objective does not compare student and teacher on the texts as"
-        f" trained, as {' and '.join(guard.needs_trained)} of GUARD needs"
-      )
-    elif (
-      guard.mode == "go_online"
-      and guard.student_fraction
-      and "teacher" not in self.objective.roles
-    ):
-      reason = "cross-entropy learns nothing from the student's own texts"
-    if reason:
-      raise UserError(
-        f"GUARD is {guard.mode!r} but {reason}; change that, or set GUARD to"
-        " 'warn' or 'off'"
       )
 
   def _check_fraction(self) -> None:
@@ -375,6 +371,8 @@ class Run:
       f"{role + ':':11}{count(model.lm.abstract_params):,} parameters"
       for role, model in self.roles.items()
     ]
+    if self.teacher_decay is not None:
+      lines[1] += f", {self_teacher.describe(self.teacher_decay)}"
     data = (
       self.rollout.describe(self.loader.targets)
       if self.rollout

@@ -72,7 +72,7 @@ def other_settings(run: Run) -> dict[str, tuple[Any, str]]:
     if role in ("student", "teacher", *run.objective.roles):
       macro = registry.macro_of(role, registry.family_of(model.config))
       settings[role] = (model.config, macro)
-  if run.teacher is not None:
+  if "teacher" in run.frozen_roles:
     leaves = jax.tree.leaves(run.teacher.params)
     dtypes = sorted({leaf.dtype.name for leaf in leaves})
     settings["teacher_dtype"] = (" ".join(dtypes), "TEACHER_DTYPE")
@@ -82,7 +82,7 @@ def other_settings(run: Run) -> dict[str, tuple[Any, str]]:
 def describe(run: Run) -> dict[str, Any]:
   """JSON for run.json; hashes frozen parameters where no hash is known."""
   hashes_of = {role: model.content_sha256 for role, model in run.roles.items()}
-  for role in hashes_of.keys() - {"student"}:
+  for role in run.frozen_roles:
     if not hashes_of[role]:
       params = layer_stack.unstacked(run.roles[role].params)
       hashes_of[role] = content_sha256(params)

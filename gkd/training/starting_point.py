@@ -1,6 +1,7 @@
 """What a run starts from: its last checkpoint, its guard, its frozen models."""
 
 from collections.abc import Mapping
+import dataclasses
 import logging
 from typing import Any
 
@@ -12,6 +13,7 @@ from gkd.checkpoints.store import Store
 from gkd.models import layer_stack
 from gkd.training import guard_controller
 from gkd.training import sample_logging
+from gkd.training import self_teacher
 from gkd.training import state as states
 from gkd.training import writers
 from gkd.training.guard_controller import Controller
@@ -33,12 +35,13 @@ def restored(run: Run, store: Store) -> tuple[int, TrainState, dict[str, Any]]:
       f" already {start} steps; raise TRAIN_STEPS or choose another MODEL_DIR"
     )
   student, rule, mesh = run.student.lm, run.optimizer, run.mesh
+  decay = run.teacher_decay
   if not start:
     params = run.initial_params()
     slots = run.student_slots() if run.student_slots else None
-    state = states.initial_state(student, params, rule, mesh, slots)
+    state = states.initial_state(student, params, rule, mesh, slots, decay)
     return 0, state, {}
-  abstract = states.abstract_state(student, rule, mesh)
+  abstract = states.abstract_state(student, rule, mesh, decay)
   state = store.restore(start, layer_stack.unstacked(abstract))
   state = states.with_stacks(state, abstract)
   metadata = store.metadata(start)
@@ -91,18 +94,35 @@ def is_over(run: Run, start: int, missing: set[str], guard: Controller) -> bool:
   return guard.is_stopped
 
 
-def frozen(run: Run, *, first_start: bool) -> dict[str, Model]:
+def frozen(
+  run: Run, state: TrainState, *, first_start: bool
+) -> dict[str, Model]:
   """Frozen models on the mesh; the teacher's first likelihood is logged."""
   frozen = {
-    role: partitioning.place_model(model, run.mesh)
-    for role, model in run.roles.items()
-    if role != "student"
+    role: partitioning.place_model(run.roles[role], run.mesh)
+    for role in run.frozen_roles
   }
-  if first_start and "teacher" in frozen:
+  if first_start and run.teacher is not None:
     sharding = partitioning.batch_sharding(run.mesh)
     batch = partitioning.place(run.loader.batch(0), sharding)
-    sample_logging.log_teacher_nll(frozen["teacher"], batch)
+    teacher = models(run, state, frozen)["teacher"]
+    sample_logging.log_teacher_nll(teacher, batch)
   return frozen
+
+
+def models(
+  run: Run, state: TrainState, frozen: Mapping[str, Model]
+) -> dict[str, Model]:
+  """All models by role, those that learn as they are in a state."""
+  own = {"student": state.params}
+  if (decay := run.teacher_decay) is not None:
+    own["teacher"] = self_teacher.params_of(decay, state.params, state.average)
+  return {
+    role: dataclasses.replace(model, params=own[role])
+    if role in own
+    else frozen[role]
+    for role, model in run.roles.items()
+  }
 
 
 def missing(run: Run, start: int, metadata: Mapping[str, Any]) -> set[str]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from gkd import partitioning
 from gkd.models import layer_stack
+from gkd.training import self_teacher
 from gkd.training import t5x_adafactor_state
 from gkd.training.optimizer import Optimizer
 from gkd.types import Array
@@ -25,18 +26,25 @@ class TrainState:
 
   Data order, rollouts and the λ coin are functions of (seed, step), so this is
   all that a checkpoint needs.
+
+  Attributes:
+    average: of the parameters, where it is the teacher, see `self_teacher`.
   """
 
   params: Params
   opt_state: Any
   step: Array  # int32 scalar
+  average: Params | None = None
 
 
 def abstract_state(
-  model: LanguageModel, optimizer: Optimizer, mesh: jax.sharding.Mesh
+  model: LanguageModel,
+  optimizer: Optimizer,
+  mesh: jax.sharding.Mesh,
+  teacher_decay: float | None = None,
 ) -> TrainState:
   """Shapes, types and shardings of the state; nothing is allocated."""
-  return _creation(model, optimizer, mesh)[0]
+  return _creation(model, optimizer, mesh, teacher_decay)[0]
 
 
 def initial_state(
@@ -45,6 +53,7 @@ def initial_state(
   optimizer: Optimizer,
   mesh: jax.sharding.Mesh,
   slots: Mapping[str, Any] | None = None,
+  teacher_decay: float | None = None,
 ) -> TrainState:
   """The state before step 0; the caller's arrays are copied, so donate it.
 
@@ -54,11 +63,12 @@ def initial_state(
     optimizer: Adafactor where there are slots.
     mesh: devices.
     slots: T5X's, see `t5x_adafactor_state.restore`; None for empty ones.
+    teacher_decay: see `self_teacher`.
 
   Raises:
     UserError: the slots are not those of the parameters.
   """
-  abstract, create = _creation(model, optimizer, mesh)
+  abstract, create = _creation(model, optimizer, mesh, teacher_decay)
   params = jax.tree.map(_cast, params, abstract.params)
   params = partitioning.place(params, shardings(abstract.params))
   state = create(jax.tree.map(lambda x: x.copy(), params))
@@ -69,12 +79,15 @@ def initial_state(
   return with_stacks(plain.replace(opt_state=opt_state), abstract)
 
 
-def create(params: Params, transformation: Any) -> TrainState:
+def create(
+  params: Params, transformation: Any, teacher_decay: float | None = None
+) -> TrainState:
   """State before the first step; `transformation` is an optax one."""
   opt_state = transformation.init(layer_stack.unstacked(params))
   if layer_stack.is_stacked(params):
     opt_state = layer_stack.stacked(opt_state)
-  return TrainState(params, opt_state, step=jnp.zeros((), jnp.int32))
+  average = self_teacher.first_average(teacher_decay, params)
+  return TrainState(params, opt_state, jnp.zeros((), jnp.int32), average)
 
 
 def without_stacks(state: TrainState) -> TrainState:
@@ -123,15 +136,21 @@ def _cast(array: Any, like: jax.ShapeDtypeStruct) -> Any:
 
 @functools.lru_cache(maxsize=32)
 def _creation(
-  model: LanguageModel, optimizer: Optimizer, mesh: jax.sharding.Mesh
+  model: LanguageModel,
+  optimizer: Optimizer,
+  mesh: jax.sharding.Mesh,
+  teacher_decay: float | None,
 ) -> tuple[TrainState, Callable[[Params], TrainState]]:
   """The abstract state, and the compiled function that makes it.
 
   An optimizer slot of the same path and shape as a parameter is laid out like
-  it; factored and scalar slots are replicated.
+  it, as is its average; factored and scalar slots are replicated.
   """
-  transformation = optimizer.transformation()
-  make = functools.partial(create, transformation=transformation)
+  make = functools.partial(
+    create,
+    transformation=optimizer.transformation(),
+    teacher_decay=teacher_decay,
+  )
   abstract = jax.eval_shape(make, model.abstract_params)
   layout = partitioning.parameter_shardings(model, abstract.params, mesh)
   with_path = jax.tree_util.tree_leaves_with_path

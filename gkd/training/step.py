@@ -33,6 +33,7 @@ from gkd import trees
 from gkd.losses import objective as objectives
 from gkd.metrics import Mean
 from gkd.models import layer_stack
+from gkd.training import self_teacher
 from gkd.training import state as states
 from gkd.training.optimizer import Optimizer
 from gkd.training.state import TrainState
@@ -58,6 +59,8 @@ class TrainStep:
       up exactly to that of the whole.
     mesh: what a state is laid out over, and stays; None for one device.
     forbidden_ids: what the student's sampler never draws.
+    teacher_decay: of a teacher that is made of the student, see `self_teacher`;
+      None for one of its own.
   """
 
   student: LanguageModel
@@ -68,6 +71,7 @@ class TrainStep:
   micro_batches: int = 1
   mesh: jax.sharding.Mesh | None = None
   forbidden_ids: tuple[int, ...] = ()
+  teacher_decay: float | None = None
 
   def __post_init__(self):
     hashable = flax.core.FrozenDict(self.frozen)
@@ -86,7 +90,8 @@ def update_step(
   Args:
     train_step: the static part.
     state: donated.
-    frozen_params: parameters of the models of `train_step.frozen`.
+    frozen_params: parameters of the models of `train_step.frozen`, but for a
+      teacher that is made of the student.
     batch: the batch as trained, rollouts included.
     seed: int scalar; dropout masks are a function of (seed, step).
 
@@ -174,7 +179,7 @@ def _update(
   dropout_key = keys.stream(seed, state.step, keys.Role.DROPOUT)
   coefficients = train_step.objective.coefficients(batch, train_step.reduction)
   gradient, loss, parts = gradients(
-    train_step, state.params, frozen_params, batch, coefficients, dropout_key
+    train_step, state, frozen_params, batch, coefficients, dropout_key
   )
   update = train_step.optimizer.transformation().update
   updates, opt_state = layer_stack.over_layers(update)(
@@ -183,10 +188,12 @@ def _update(
   norm = trees.global_norm(gradient)
   finite = jnp.isfinite(loss) & jnp.isfinite(norm)
   params = optax.apply_updates(state.params, updates)
-  params, opt_state = jax.tree.map(
+  decay = train_step.teacher_decay
+  average = self_teacher.next_average(decay, state.average, params)
+  params, opt_state, average = jax.tree.map(
     lambda new, old: jnp.where(finite, new, old),
-    (params, opt_state),
-    (state.params, state.opt_state),
+    (params, opt_state, average),
+    (state.params, state.opt_state, state.average),
   )
   if layer_stack.is_stacked(params):
     finite &= trees.is_finite((params, opt_state))
@@ -198,7 +205,7 @@ def _update(
     "tokens": Mean.of(jnp.sum(batch.weights)),
     "finite": Mean.of(finite),
   }
-  state = TrainState(params, opt_state, state.step + 1)
+  state = TrainState(params, opt_state, state.step + 1, average)
   return _constrain(state, train_step), parts | report
 
 
@@ -222,20 +229,28 @@ def _constrain(state: TrainState, train_step: TrainStep) -> TrainState:
   mesh = train_step.mesh
   if mesh is None or mesh.size == 1:
     return state
-  like = states.abstract_state(train_step.student, train_step.optimizer, mesh)
+  like = states.abstract_state(
+    train_step.student, train_step.optimizer, mesh, train_step.teacher_decay
+  )
   return jax.lax.with_sharding_constraint(state, states.shardings(like))
 
 
 def gradients(
   train_step: TrainStep,
-  params: Params,
+  state: TrainState,
   frozen_params: Mapping[str, Params],
   batch: Batch,
   coefficients: Any,
   dropout_key: Key,
 ) -> tuple[Params, Array, dict[str, Mean]]:
-  """Gradient, loss and metrics of the whole batch, added up part by part."""
+  """Gradient, loss and metrics of the whole batch, added up part by part.
+
+  The student's parameters are differentiated as the student's alone.
+  """
   differentiate = jax.value_and_grad(_loss, argnums=1, has_aux=True)
+  if (decay := train_step.teacher_decay) is not None:
+    own = self_teacher.params_of(decay, state.params, state.average)
+    frozen_params = {**frozen_params, "teacher": own}
   frozen_params = {
     role: model.on_device(frozen_params[role])
     for role, model in train_step.frozen.items()
@@ -243,7 +258,7 @@ def gradients(
 
   def score(part: Batch, part_coefficients: Any, key: Key):
     (loss, parts), gradient = differentiate(
-      train_step, params, frozen_params, part, part_coefficients, key
+      train_step, state.params, frozen_params, part, part_coefficients, key
     )
     return gradient, loss, parts
 

@@ -19,6 +19,7 @@ from gkd import keys
 from gkd.metrics import Mean
 from gkd.sampling import generate
 from gkd.text.vocabulary import Vocabulary
+from gkd.training import self_teacher
 from gkd.training import step
 from gkd.training.rollout import RolledOut
 from gkd.training.rollout import Rollout
@@ -32,7 +33,8 @@ class StepFlops:
 
   Args:
     train_step: of the updates.
-    frozen: models by role, with their parameters.
+    frozen: models by role, with their parameters, but for a teacher that is
+      made of the student.
     rollout: if there is one.
     vocabulary: of the batches.
   """
@@ -61,7 +63,7 @@ class StepFlops:
       means: its metrics, on the host.
     """
     if not self._update:
-      roles = self._train_step.frozen
+      roles = self._train_step.frozen.keys() & self._frozen.keys()
       scoring = {role: self._frozen[role].params for role in roles}
       self._update = step.model_flops(
         self._train_step, state, scoring, rolled.batch, np.int32(0)
@@ -69,6 +71,9 @@ class StepFlops:
     total = self._update
     student = Model(self._train_step.student, state.params)
     teacher = self._frozen.get("teacher")
+    if (decay := self._train_step.teacher_decay) is not None:
+      own = self_teacher.params_of(decay, state.params, state.average)
+      teacher = Model(self._train_step.frozen["teacher"], own)
     for prefix in ("", "teacher_"):
       if lengths := means.get(f"{prefix}sampled_length"):
         of_prompt, of_step = self._of_writer(prefix, student, teacher, rolled)

@@ -2,6 +2,8 @@
 
 import functools
 import hashlib
+import json
+import re
 import shutil
 import signal
 
@@ -12,6 +14,7 @@ import pytest
 from gkd import locks
 from gkd.checkpoints import checksums
 from gkd.checkpoints import source
+from gkd.checkpoints import zarr_arrays
 from gkd.checkpoints.store import Store
 from gkd.cli import main as command
 from gkd.cli import train_command
@@ -20,6 +23,7 @@ from gkd.training import preemption
 from gkd.training import resume_check
 from gkd.training import run_description
 from gkd.types import UserError
+from tests import tiny
 from tests.checkpoints.tiny_models import save_params
 from tests.cli import command_lines
 
@@ -255,3 +259,70 @@ def test_every_end_has_its_exit_code_and_one_line(
   line = capsys.readouterr().err
   assert line.count("\n") == 1
   assert message in line
+
+
+@pytest.fixture
+def told(prepare, tmp_path):
+  """Arguments of a run whose student is its teacher, with other prompts."""
+  own = {"task": "solved", "lengths": {"inputs": 20, "targets": 32}}
+  macros = {
+    f"{prefix}TEACHER_CACHE": command_lines.write_cache(
+      tmp_path / split, split, rows=rows, **own
+    )
+    for prefix, split, rows in (("", "train", 48), ("EVAL_", "validation", 8))
+  }
+  lengths = {**command_lines.LENGTHS, "teacher_inputs": 20}
+  macros |= prepare.keywords | {"TASK_FEATURE_LENGTHS": lengths}
+  del macros["TEACHER_CHECKPOINT_PATH"]
+
+  def arguments(*files, **changes):
+    own = command_lines.arguments(
+      "train", file="test/distill.gin", **macros | changes
+    )
+    return [*own, *(f"--gin_file=methods/{name}.gin" for name in files)]
+
+  return arguments
+
+
+def test_a_student_taught_by_its_average_goes_on_to_the_bit(told, tmp_path):
+  """And its checkpoints hold the student for whoever reads them."""
+  changes = {"CHECKPOINT_PERIOD": 2, "TEACHER_DECAY": 0.5}
+  straight, split = tmp_path / "straight", tmp_path / "split"
+  for folder, steps in ((straight, 4), (split, 2), (split, 4)):
+    changes |= {"MODEL_DIR": folder, "TRAIN_STEPS": steps}
+    assert command.main(told("sdft", **changes)) == 0
+  saved = [
+    zarr_arrays.open_tree(run / "checkpoints/00000004/state")
+    for run in (straight, split)
+  ]
+  arrays = [{n: x.read() for n, x in tree.items()} for tree in saved]
+  assert any(name.startswith("average/") for name in arrays[0])
+  jax.tree.map(np.testing.assert_array_equal, *arrays)
+  opened = source.open_checkpoint(split)
+  assert opened.leaves.keys() == {
+    name.removeprefix("params/") for name in arrays[0] if "params/" in name[:7]
+  }
+
+
+def test_a_live_teacher_is_told_what_the_student_is_not(told, tmp_path):
+  assert command.main(told("live_teacher", TRAIN_STEPS=2)) == 0
+  last = tiny.records(tmp_path / "run")[-1]
+  assert last["train/forward_kl"] > 0
+  described = json.loads((tmp_path / "run/run.json").read_text())
+  assert "student itself" in described["card"]["teacher"]
+  assert described["roles"]["teacher"]["content_sha256"] == ""
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"TEACHER_CHECKPOINT_PATH": "x"}, "PATH is .x. but TEACHER_DECAY is 0.99"),
+    ({"TEACHER_DTYPE": "bfloat16"}, "TEACHER_DTYPE has no effect.*of the stud"),
+    ({"TEACHER_DECAY": 1.0}, "TEACHER_DECAY is 1.0; expected a number from 0"),
+  ],
+)
+def test_settings_of_another_teacher_are_refused(
+  changes, message, told, capsys
+):
+  line = command_lines.error_of(told("sdft", **changes), capsys)
+  assert re.search(message, line), line

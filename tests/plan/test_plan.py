@@ -23,10 +23,17 @@ FLAGS = [
   "--gin.BATCH_SIZE=20",  # no other dimension is as long
 ]
 
+SELF = ["--gin.TEACHER_CHECKPOINT_PATH=", "--gin.OFF_POLICY_SOURCE=teacher"]
+TOLD = [
+  "--gin.TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 32,"
+  " 'teacher_inputs': 24}",
+  "--gin.TEACHER_TASK=told",
+]
+
 
 @pytest.fixture(scope="module")
-def planned(tmp_path_factory):
-  """{name: plan} of the same run on different meshes."""
+def plan(tmp_path_factory):
+  """Plans the run with more flags, under a name."""
   folder = tmp_path_factory.mktemp("plans")
 
   def plan(name, *flags):
@@ -37,6 +44,12 @@ def planned(tmp_path_factory):
       assert main(argv) == 0
     return json.loads(path.read_text())
 
+  return plan
+
+
+@pytest.fixture(scope="module")
+def planned(plan):
+  """{name: plan} of the same run on different meshes."""
   return {
     "copies": plan("copies"),
     "shared": plan("shared", "--gin.FSDP_PARALLELISM=2"),
@@ -60,6 +73,24 @@ def test_devices_that_share_parameters_hold_their_part(planned):
     whole = held("copies")[what]
     assert 0.5 * whole <= held("shared")[what] < 0.55 * whole
     assert 0.25 * whole <= held("looped")[what] < 0.3 * whole
+
+
+def test_an_average_counts_as_a_teacher_and_a_live_one_as_none(plan):
+  plans = {
+    "averaged": plan("averaged", *SELF, "--gin.TEACHER_DECAY=0.9"),
+    "live": plan("live", *SELF, "--gin.TEACHER_DECAY=0", *TOLD),
+  }
+  for name, made in plans.items():
+    for program in ("sample", "teacher", "update"):
+      held = made["programs"][program]["bytes"]
+      assert held["teacher"] == held["student"] * (name == "averaged")
+      parts = ("student", "optimizer", "teacher")
+      assert held["peak"] >= sum(held[part] for part in parts)
+  peaks = [
+    plans[name]["programs"]["update"]["bytes"]["peak"]
+    for name in ("live", "averaged")
+  ]
+  assert peaks[0] < peaks[1]
 
 
 def test_the_peak_of_sampling_counts_the_teacher_that_waits(planned):
