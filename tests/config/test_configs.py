@@ -111,6 +111,8 @@ def recipe(file):
     return (files, [], SFT + TEACHER + REWARDED[:1], TrainConfig)
   if kind == "divergences":
     return ([*DISTILL, ON_POLICY], [], SFT + TEACHER, TrainConfig)
+  if kind == "paper":
+    return ([], [], [], TrainConfig)
   if kind in ("experiments", "test"):
     text = (FOLDER / file).read_text("utf-8")
     for run, cls in KINDS.items():
