@@ -1,7 +1,8 @@
 """Metrics over texts: seqio's `metric_fn(targets, predictions)`, TF-free.
 
 Every value is a percentage or a score from 0 to 100. Targets are what the
-task's postprocessor returns: a string, or a list of accepted references.
+task's postprocessor returns: a string, a list of accepted references, or a
+string with its task, {"task": …, "answer": …}.
 
 Attributes of a metric function say what evaluation makes of it beyond its
 value; a function of your own needs none of them.
@@ -39,7 +40,7 @@ from gkd.text import numbers
 from gkd.text.statistics import Statistics
 from gkd.text.statistics import means
 
-Target = str | Sequence[str]
+Target = str | Sequence[str] | Mapping[str, str]
 
 # {value: measure of rouge_score}
 _ROUGE = {name: name for name in ("rouge1", "rouge2", "rougeL")}
@@ -294,6 +295,8 @@ def _check(targets, predictions) -> None:
 
 
 def _listed(target: Target) -> list[str]:
+  if isinstance(target, Mapping):  # of `postprocess.answer_of_task`
+    return [target["answer"]]
   return [target] if isinstance(target, str) else list(target)
 
 

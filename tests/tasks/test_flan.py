@@ -5,6 +5,7 @@ import json
 import pytest
 import seqio
 
+from gkd.cli import main as command
 from gkd.data.builder.build_cache import find_or_build
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
@@ -22,7 +23,7 @@ TASKS = {
     "templates": [ASKED, INVERTED],
   },
   "cities": {
-    "files": {"train": "cities.csv"},
+    "files": {"train": "cities.csv", "validation": "more_cities.csv"},
     "templates": [{"inputs": "capital of {country}?", "targets": "city"}],
     "metrics": ["rouge"],
   },
@@ -38,6 +39,7 @@ def read(tmp_path):
     lines = "".join(json.dumps(riddle) + "\n" for riddle in riddles)
     (tmp_path / "riddles.jsonl").write_text(lines)
     (tmp_path / "cities.csv").write_text("country,city\nPeru,Lima\n")
+    (tmp_path / "more_cities.csv").write_text("country,city\nJapan,Tokyo\n")
 
   def rows(task, tasks=TASKS, **options):
     write(tasks, **options)
@@ -87,6 +89,35 @@ def test_tasks_have_their_metrics_and_the_mixture_their_sizes(read, tmp_path):
     "riddles": 3000,
     "cities": 1000,
   }
+
+
+def test_the_command_trains_on_the_mixture(read, tmp_path):
+  read("riddles")
+  sizes = {"emb_dim": 8, "num_heads": 2, "head_dim": 4, "mlp_dim": 16}
+  sizes |= {"num_encoder_layers": 1, "num_decoder_layers": 1}
+  macros = {
+    "STUDENT_MODEL": {"vocab_size": ByteVocabulary().size, **sizes},
+    "TASK_FEATURE_LENGTHS": {"inputs": 32, "targets": 16},
+    "VOCABULARY": "bytes",
+    "EXTRA_IDS": 0,
+    "EVAL_TASK": "cities",
+    "EVAL_SPLIT": "validation",
+    "OVERLONG": "truncate_left",
+    "MODEL_DIR": tmp_path / "run",
+    "BATCH_SIZE": 4,
+    "TRAIN_STEPS": 2,
+    "LEARNING_RATE": 1e-3,
+  }
+  arguments = [
+    *("train", "--gin_file=runs/sft.gin", "--gin_file=tasks/flan.gin"),
+    *(f"--gin.{name}={value}" for name, value in macros.items()),
+    *(f"--data_dir={tmp_path}", f"--cache_dir={tmp_path / 'caches'}"),
+  ]
+  assert command.main(arguments) == 0
+  lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+  assert "eval/cities/rouge2" in json.loads(lines[-1])
+  rates = json.loads((tmp_path / "caches/flan/mixture.json").read_text())
+  assert rates["rates"] == {"riddles": 9, "cities": 1}
 
 
 @pytest.mark.parametrize(

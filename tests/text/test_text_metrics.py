@@ -55,6 +55,8 @@ def test_every_task_of_a_benchmark_counts_the_same():
   counts = np.array([[1.0, 3, 0, 0], [0, 0, 0, 4]])
   found = statistics.resampled(counts)["exact_match"]
   assert found.tolist() == [25, 100]
+  exact = metrics.exact_match(targets, ["a", "b", "a b", "c"])
+  assert exact == {"exact_match": 75}
   empty = [{"task": "x", "answer": ""}]
   assert metrics.exact_match_over_tasks(empty, [" "]) == {"exact_match": 0}
 
