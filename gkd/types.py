@@ -74,6 +74,7 @@ class Batch:
     teacher_inputs: optional [B, I'] int32, what a `privileged` model reads in
       place of the inputs.
     teacher_input_mask: its mask, [B, I'] bool.
+    teacher: optional [B] int32, which of several teachers scores the row.
   """
 
   inputs: Array
@@ -88,6 +89,7 @@ class Batch:
   log_probs: Array | None = None
   teacher_inputs: Array | None = None
   teacher_input_mask: Array | None = None
+  teacher: Array | None = None
 
 
 def unchanged(params: Params) -> Params:
@@ -166,6 +168,11 @@ class LanguageModel:
       positions=batch.positions,
       dropout_key=dropout_key,
     )
+
+  def head_of(self, params: Params, batch: Batch) -> Callable[[Array], Array]:
+    """`head` for the hidden states of a batch and many calls."""
+    del batch  # all rows have the same head
+    return functools.partial(self.head, self.gathered(params))
 
   def logits(self, params: Params, inputs: Array, targets: Array, **kwargs):
     """Raw float32 logits [B, T, V], aligned with targets."""

@@ -110,6 +110,7 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     subset=config.data.subset,
     needs_targets=config.rollout is None or config.rollout.needs_targets,
     samples_per_prompt=config.samples_per_prompt,
+    teachers=sorted(config.teachers or ()),
   )
   optimizer, slots = warm_start.from_checkpoint(
     config.optimizer,
@@ -203,6 +204,8 @@ def _card(
   teacher_name, start = "", named("student")
   if config.teacher_decay is not None:
     teacher_name = self_teacher.describe(config.teacher_decay)
+  elif config.teachers:
+    teacher_name = ", ".join(f"{x}: {named(x)}" for x in config.teachers)
   elif config.teacher:
     teacher_name = named("teacher")
   if config.layers:

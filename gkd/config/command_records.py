@@ -5,6 +5,7 @@ stay plain, so that everything is checked before anything is compiled. `idle`
 lists the macros that have no effect in a run; flags for them are refused.
 """
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -74,6 +75,8 @@ class TrainConfig(_OnDevices):
   """`gkd train`; see `configs/runs/train.gin` and `distill.gin`.
 
   Attributes:
+    teachers: the checkpoint of the teacher of each task of a mixture, which is
+      otherwise as `teacher`; None for one teacher of all rows.
     compared_with: further frozen models by role, which evaluations measure the
       distances to.
     every_kth_layer: of the student's checkpoint or, where it has none, of the
@@ -90,6 +93,7 @@ class TrainConfig(_OnDevices):
   every_kth_layer: int | Sequence[int] | None = None
   keep_layers: str | Sequence[Any] | None = None
   teacher: Role | None = None
+  teachers: Mapping[str, str] | None = None
   compared_with: Mapping[str, Role] = dataclasses.field(default_factory=dict)
   objective: Objective
   rollout: Rollout | None = None
@@ -118,29 +122,36 @@ class TrainConfig(_OnDevices):
     check_seed(self.seed)
     if not self.model_dir:
       raise UserError("MODEL_DIR is empty; give the folder of the run")
-    needs_teacher = self.rollout is not None and self.rollout.needs_teacher
-    if needs_teacher and self.teacher is None:
-      raise UserError(
-        "OFF_POLICY_SOURCE is 'teacher' but there is no teacher; use"
-        " runs/distill.gin and set TEACHER_MODEL and TEACHER_CHECKPOINT_PATH"
-      )
     if self.rollout is not None:
-      self.rollout.check_proposal(self.teacher)
+      self.rollout.check_teacher(self.teacher)
     if self.layers is not None:
       self._check_layers()
-    if self.teacher_decay is not None and self.teacher.checkpoint:
-      raise UserError(
-        f"TEACHER_CHECKPOINT_PATH is {self.teacher.checkpoint!r} but"
-        f" TEACHER_DECAY is {self.teacher_decay}, which makes the teacher of"
-        " the student; leave one of the two out"
-      )
+    given = {
+      "TEACHER_CHECKPOINT_PATH": self.teacher and self.teacher.checkpoint,
+      "TEACHER_DECAY": self.teacher_decay,
+      "TEACHERS": self.teachers,
+    }
+    given = {name: x for name, x in given.items() if x not in (None, "")}
+    if len(given) > 1:
+      listed = " and ".join(f"{name} {x!r}" for name, x in given.items())
+      raise UserError(f"{listed} are all given; leave all but one out")
+    _ = self.roles  # refuses names
 
   @property
   def roles(self) -> dict[str, Role]:
-    """The models by role, without a teacher that is made of the student."""
+    """The models by role, without a teacher that is made of the student.
+
+    Each of TEACHERS has the role of its name.
+    """
+    own = dict.fromkeys(self.teachers or (), self.teacher)
+    _check_names([*self.compared_with, *own])
     roles = _roles(self, self.data)
-    if self.teacher_decay is not None:
-      del roles["teacher"]
+    if self.teacher_decay is not None or own:
+      teacher = roles.pop("teacher")
+      roles |= {
+        name: dataclasses.replace(teacher, checkpoint=self.teachers[name])
+        for name in own
+      }
     return roles
 
   @property
@@ -180,8 +191,8 @@ class TrainConfig(_OnDevices):
     splits = self.evaluation.splits if self.evaluation else []
     yield from idle_in_caches(self.data, splits)
     if self.evaluation:
-      made = () if self.teacher_decay is None else ("teacher",)
-      yield from self.evaluation.idle([*self.roles, *made])
+      own = ("teacher",) if self.teacher else ()
+      yield from self.evaluation.idle({*self.roles, *own})
     distances = self.evaluation.distances if self.evaluation else ()
     yield from self.guard.idle(distances if self.teacher else None)
     yield from self._idle_in_terms()
@@ -311,6 +322,16 @@ class SampleConfig(_OnDevices):
       yield _SAMPLING[1:], _GREEDY
 
 
+def _check_names(roles: Iterable[str]) -> None:
+  """Refuses roles that cannot be part of a metric's name, or are taken."""
+  for role in roles:
+    if role in ("student", "teacher") or not re.fullmatch(r"[a-z]\w*", role):
+      raise UserError(
+        f"compared_with or TEACHERS has {role!r}; expected a name such as"
+        " 'judge', in small letters, other than student and teacher"
+      )
+
+
 def _roles(
   config: TrainConfig | EvaluateConfig, data: DataConfig
 ) -> dict[str, Role]:
@@ -322,12 +343,7 @@ def _roles(
   own = {"student": config.student} | (
     {"teacher": config.teacher} if config.teacher else {}
   )
-  for role in config.compared_with:
-    if role in ("student", "teacher") or not re.fullmatch(r"[a-z]\w*", role):
-      raise UserError(
-        f"compared_with has the role {role!r}; expected a name such as 'judge',"
-        " in small letters, other than student and teacher"
-      )
+  _check_names(config.compared_with)
   roles = own | dict(config.compared_with)
   if not data.teacher_prompts.macros:
     return roles

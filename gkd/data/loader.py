@@ -52,6 +52,8 @@ class Loader:
       the other, whose samples differ (`keys.per_row`).
     lengths: {"inputs": I, "targets": T}, the widths of a batch, and I' of
       "teacher_inputs" where the caches have the teacher's prompts.
+    teachers: names of the tasks whose rows have a teacher of their own, in the
+      order that `Batch.teacher` counts in; empty for one teacher or none.
     seed: of the order.
     num_rows: rows in use, of all components.
   """
@@ -66,6 +68,7 @@ class Loader:
     subset: Subset = _ALL,
     needs_targets: bool = False,
     samples_per_prompt: int = 1,
+    teachers: Sequence[str] = (),
   ):
     """Checks the data against batch size, lengths and seed.
 
@@ -106,6 +109,8 @@ class Loader:
     ]
     self._firsts = np.cumsum([0, *map(len, caches)])
     self._sources = np.array([_source(cache) for cache in caches], np.int32)
+    self.teachers = tuple(teachers)
+    self._teachers = _teachers(caches, self.teachers)
     self.num_rows = sum(map(len, self._rows))
 
   @property
@@ -155,7 +160,9 @@ class Loader:
     places = range(self.batch_size) if places is None else places
     ids = self._ids(step, places)
     batch = collate(self._tokens(ids), ids, self.lengths)
-    return batch.replace(source=self._sources[self._owners(ids)])
+    owners = self._owners(ids)
+    teacher = self._teachers[owners] if self.teachers else None
+    return batch.replace(source=self._sources[owners], teacher=teacher)
 
   def examples(self, step: int) -> list[Example]:
     """The texts of the whole batch of a step, in the order of its rows."""
@@ -210,6 +217,21 @@ def _source(cache: TokenCache) -> Source:
       f" {[s.name.lower() for s in Source]}; make it again with `gkd sample`"
     )
   return Source[name.upper()]
+
+
+def _teachers(
+  caches: Sequence[TokenCache], teachers: Sequence[str]
+) -> np.ndarray:
+  """Which of the teachers scores the rows of each cache."""
+  tasks = [cache.info["task"] for cache in caches]
+  if teachers and {*tasks} != {*teachers}:
+    raise UserError(
+      f"TEACHERS are of {', '.join(teachers)}, but the data of"
+      f" {', '.join(dict.fromkeys(tasks))}; give one for each task of the"
+      " mixture and no other"
+    )
+  places = {name: index for index, name in enumerate(teachers)}
+  return np.array([places.get(task, 0) for task in tasks], np.int32)
 
 
 def _check_cache(

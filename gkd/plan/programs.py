@@ -29,6 +29,7 @@ from gkd.sampling.strategies import Strategy
 from gkd.training import self_teacher
 from gkd.training import state as states
 from gkd.training import step
+from gkd.training import teacher_per_row
 from gkd.types import Batch
 from gkd.types import LanguageModel
 from gkd.types import Model
@@ -120,11 +121,7 @@ def compiled(
   """
   student = roles["student"]
   partitioning.check_division(config.batch_size, config.micro_batches, mesh)
-  batch = _batch(config.batch_size, config.data.lengths, mesh)
-  if config.objective.needs_advantages:
-    layout = partitioning.batch_sharding(mesh)
-    array = _array((config.batch_size,), jnp.float32, layout)
-    batch = batch.replace(advantages=array)
+  batch = _batch(config, mesh)
   decay = config.teacher_decay
   state = states.abstract_state(student, config.optimizer, mesh, decay)
   held = {
@@ -132,8 +129,9 @@ def compiled(
     for role, model in roles.items()
     if role != "student" and role in config.roles
   }
-  needed = config.objective.roles
-  scored = {role: held[role] for role in needed if role in held}
+  frozen = {role: Model(roles[role], params) for role, params in held.items()}
+  plan = _train_step(config, roles, mesh)
+  scored = teacher_per_row.scoring_params(plan.frozen, frozen)
   waiting = {role for role in held if roles[role].memory != "device"}
   known = Memory(
     student=_on_a_device(state.params),
@@ -144,7 +142,6 @@ def compiled(
     host=_on_a_device([held[role] for role in waiting]),
   )
   rollout = config.rollout
-  frozen = {role: Model(roles[role], params) for role, params in held.items()}
   teacher = frozen.get("teacher")
   if decay is not None:
     own = self_teacher.params_of(decay, state.params, state.average)
@@ -155,10 +152,10 @@ def compiled(
     yield _sampler("sample", strategy, writer, batch, known)
   if rollout is not None and rollout.needs_teacher:
     yield _sampler("teacher", rollout.decoding, teacher, batch, known)
-  plan = _train_step(config, roles, mesh)
   seed = _array((), jnp.int32, partitioning.replicated(mesh))
   traced = step._update.trace(plan, state, scored, batch, seed)
-  used = [[scored[role] for role in scored.keys() - waiting], state.average]
+  needed = {*config.objective.roles, *(config.teachers or ())} & held.keys()
+  used = [[held[role] for role in needed - waiting], state.average]
   unused = known.teacher - _on_a_device(used)
   yield _program("update", traced, known._replace(peak=unused), 1)
 
@@ -171,7 +168,12 @@ def _train_step(
   """As that of the `Run`."""
   return step.TrainStep(
     student=roles["student"],
-    frozen={role: roles[role] for role in config.objective.roles},
+    frozen=teacher_per_row.scoring_models(
+      config.objective.roles,
+      {role: Model(lm, {}) for role, lm in roles.items()},
+      sorted(config.teachers or ()),
+      mesh,
+    ),
     objective=config.objective,
     optimizer=config.optimizer,
     reduction=config.reduction,
@@ -241,20 +243,25 @@ def _program(name: str, traced: Any, known: Memory, trips: int) -> Program:
   return Program(name, memory, products, found, seconds, fits=True)
 
 
-def _batch(rows: int, lengths: Any, mesh: jax.sharding.Mesh) -> Batch:
+def _batch(config: TrainConfig, mesh: jax.sharding.Mesh) -> Batch:
   split = partitioning.batch_sharding(mesh)
-  prompts = {}
+  rows, lengths = config.batch_size, config.data.lengths
+  fields = {}
+  if config.objective.needs_advantages:
+    fields["advantages"] = _array((rows,), jnp.float32, split)
+  if config.teachers:
+    fields["teacher"] = _array((rows,), jnp.int32, split)
   for name, mask in (
     ("inputs", "input_mask"),
     ("teacher_inputs", "teacher_input_mask"),
   ):
     if name in lengths:
       shape = rows, lengths[name]
-      prompts[name] = _array(shape, jnp.int32, split)
-      prompts[mask] = _array(shape, bool, split)
+      fields[name] = _array(shape, jnp.int32, split)
+      fields[mask] = _array(shape, bool, split)
   targets = rows, lengths["targets"]
   return Batch(
-    **prompts,
+    **fields,
     targets=_array(targets, jnp.int32, split),
     weights=_array(targets, jnp.float32, split),
     rows=_array((rows,), jnp.int32, split),

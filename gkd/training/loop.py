@@ -47,6 +47,7 @@ from gkd.training import resume_check
 from gkd.training import run_description
 from gkd.training import sample_logging
 from gkd.training import starting_point
+from gkd.training import teacher_per_row
 from gkd.training import writers
 from gkd.training.adaptive_fraction import AdaptiveFraction
 from gkd.training.gradient_shares import gradient_shares
@@ -121,8 +122,7 @@ def train(
     identity = run_description.write(run, description, resumed=bool(start))
     frozen = starting_point.frozen(run, state, first_start=not start)
     train_step, vocabulary = run.train_step, run.loader.vocabulary
-    scored = train_step.frozen.keys() & frozen.keys()
-    scoring = {role: frozen[role].params for role in scored}
+    scoring = teacher_per_row.scoring_params(train_step.frozen, frozen)
     track = enter(tracking(run.tracker, run.folder, description))
     recorder = enter(
       Recorder(run.model_dir, start, metadata, listener, track, run.mesh)

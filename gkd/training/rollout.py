@@ -157,8 +157,18 @@ class Rollout:
     if self.proposal is not None:
       self.proposal.check_num_ids(num_ids)
 
-  def check_proposal(self, teacher: Any) -> None:
-    """Refuses a proposal where there is no teacher, which is None."""
+  @property
+  def uses_teacher(self) -> bool:
+    """Whether a teacher writes, alone or with the student."""
+    return self.needs_teacher or self.proposal is not None
+
+  def check_teacher(self, teacher: Any) -> None:
+    """Refuses text of a teacher where there is none, which is None."""
+    if self.needs_teacher and teacher is None:
+      raise UserError(
+        "OFF_POLICY_SOURCE is 'teacher' but there is no teacher; use"
+        " runs/distill.gin and set TEACHER_MODEL and TEACHER_CHECKPOINT_PATH"
+      )
     if self.proposal is not None and teacher is None:
       raise UserError(
         f"PROPOSAL is {self.proposal}, which draws with a teacher, but there is"

@@ -39,8 +39,10 @@ from gkd.models import vocabulary_check
 from gkd.sampling.generate import forbidden_ids
 from gkd.structured_settings import setting
 from gkd.training import periods
+from gkd.training import schedules
 from gkd.training import scoring
 from gkd.training import self_teacher
+from gkd.training import teacher_per_row
 from gkd.training.guard import FOLLOWED
 from gkd.training.guard import Guard
 from gkd.training.optimizer import Optimizer
@@ -163,19 +165,19 @@ class Run:
         f" {'no' if self.optimizer.restore else 'some'} slots; give both or"
         " neither"
       )
+    teacher_per_row.check(
+      self.loader.teachers,
+      self.roles,
+      self.objective.roles,
+      writes=self.rollout is not None and self.rollout.uses_teacher,
+    )
     for role in self.objective.roles:
-      if role not in self.roles:
+      if role not in self.train_step.frozen:
         raise UserError(
           f"the objective compares the student with a model {role!r} but there"
           " is none; set TEACHER_CHECKPOINT_PATH (another model: as in"
           " methods/rlef.gin) or train by cross-entropy"
         )
-    needs_teacher = self.rollout is not None and self.rollout.needs_teacher
-    if needs_teacher and self.teacher is None:
-      raise UserError(
-        "off_policy_source is 'teacher' but no teacher was given; give one, or"
-        " set off_policy_source to 'dataset'"
-      )
     needs_targets = self.rollout is None or self.rollout.needs_targets
     if needs_targets and (missing := self.loader.missing_targets):
       raise UserError(
@@ -186,7 +188,7 @@ class Run:
       )
     if self.rollout is not None:  # the padding is never generated
       self.rollout.check_num_ids(self.loader.vocabulary.size - 1)
-      self.rollout.check_proposal(self.teacher)
+      self.rollout.check_teacher(self.teacher)
     if self.preservation.best:
       self._check_best()
     self._check_guard()
@@ -228,7 +230,9 @@ class Run:
     """
     return TrainStep(
       student=self.student.lm,
-      frozen={role: self.roles[role].lm for role in self.objective.roles},
+      frozen=teacher_per_row.scoring_models(
+        self.objective.roles, self.roles, self.loader.teachers, self.mesh
+      ),
       objective=self.objective,
       optimizer=self.optimizer,
       reduction=self.reduction,
@@ -333,17 +337,8 @@ class Run:
     if self.rollout is None or not isinstance(self.rollout.schedule, Adaptive):
       return
     falling = [n for n, x in self.metric_infos.items() if x.direction == "min"]
-    if self.fraction_metric not in falling:
-      raise UserError(
-        f"the metric of schedules.Adaptive is {self.fraction_metric!r}, which"
-        " no evaluation of this run reports with less as better; choose one of"
-        f" {', '.join(falling) or 'an evaluated run'}"
-      )
-    if sum(map(self.evaluates, range(self.train_steps))) < 2:
-      raise UserError(
-        "schedules.Adaptive has fewer than two evaluations to compare before"
-        " the last step; set EVAL_PERIOD below half of TRAIN_STEPS"
-      )
+    evaluated = sum(map(self.evaluates, range(self.train_steps)))
+    schedules.check_followed(self.fraction_metric, falling, evaluated)
 
   def _check_best(self) -> None:
     """Refuses to look for the best where there will be nothing to choose."""

@@ -9,6 +9,7 @@ roles      family, config and origin of each model
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -45,6 +46,7 @@ class DataSettings:
   seed: int = setting("RANDOM_SEED of the data")
   subset: Subset = setting("SUBSET")
   samples_per_prompt: int = setting("SAMPLES_PER_PROMPT", default=1)
+  teachers: Sequence[str] = setting("TEACHERS", default=())
 
   @classmethod
   def of(cls, loader: Loader) -> "DataSettings":
@@ -61,6 +63,7 @@ class DataSettings:
       loader.seed,
       loader.subset,
       loader.samples_per_prompt,
+      loader.teachers,
     )
 
 

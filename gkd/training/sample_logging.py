@@ -45,7 +45,9 @@ _NUM_SHOWN = 3  # answers of each evaluation
 _MOST_SHOWN = 160  # characters of a text
 
 
-def log_teacher_nll(teacher: Model, batch: Batch) -> None:
+def log_teacher_nll(
+  teacher: Model, batch: Batch, name: str = "teacher"
+) -> None:
   """Logs the teacher's NLL per token of a batch; warns of one that is odd.
 
   A batch without counted targets is passed over in silence.
@@ -56,16 +58,16 @@ def log_teacher_nll(teacher: Model, batch: Batch) -> None:
   total = float(jnp.sum(_score(teacher.lm, teacher.params, batch)))
   nll, uniform = -total / count, math.log(teacher.lm.vocabulary_size)
   log.info(
-    "teacher:   %.2f nats a token on the references of the first batch; a"
+    "%-10s %.2f nats a token on the references of the first batch; a"
     " uniform guess has %.2f",
-    *(nll, uniform),
+    *(f"{name}:", nll, uniform),
   )
   if not nll < uniform:  # NaN is odd too
     log.warning(
-      "the teacher is no better than a uniform guess on the references (%.2f"
-      " against %.2f nats a token): is TEACHER_CHECKPOINT_PATH of another"
-      " tokenizer, prompt format or family?",
-      *(nll, uniform),
+      "the %s is no better than a uniform guess on the references (%.2f"
+      " against %.2f nats a token): is its checkpoint of another tokenizer,"
+      " prompt format or family?",
+      *(name, nll, uniform),
     )
 
 

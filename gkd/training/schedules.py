@@ -5,6 +5,7 @@ A schedule is a small frozen record. One of your own needs `minimum`, `maximum`,
 has an `end_step` that is TRAIN_STEPS, a run that goes on may move both.
 """
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Protocol
 
@@ -133,3 +134,26 @@ class Adaptive:
 def check_fraction(name: str, value: float) -> None:
   """Raises unless the value is a number in [0, 1]."""
   check_number(name, value, lambda x: 0 <= x <= 1, "a number from 0 to 1")
+
+
+def check_followed(
+  metric: str, falling: Sequence[str], num_evaluations: int
+) -> None:
+  """Refuses an `Adaptive` that nothing would ever raise.
+
+  Args:
+    metric: that it follows.
+    falling: what evaluations report with less as better.
+    num_evaluations: before the last step.
+  """
+  if metric not in falling:
+    raise UserError(
+      f"the metric of schedules.Adaptive is {metric!r}, which no evaluation of"
+      " this run reports with less as better; choose one of"
+      f" {', '.join(falling) or 'an evaluated run'}"
+    )
+  if num_evaluations < 2:
+    raise UserError(
+      "schedules.Adaptive has fewer than two evaluations to compare before the"
+      " last step; set EVAL_PERIOD below half of TRAIN_STEPS"
+    )

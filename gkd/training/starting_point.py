@@ -102,11 +102,17 @@ def frozen(
     role: partitioning.place_model(run.roles[role], run.mesh)
     for role in run.frozen_roles
   }
-  if first_start and run.teacher is not None:
+  if first_start and (run.teacher is not None or run.loader.teachers):
     sharding = partitioning.batch_sharding(run.mesh)
     batch = partitioning.place(run.loader.batch(0), sharding)
-    teacher = models(run, state, frozen)["teacher"]
-    sample_logging.log_teacher_nll(teacher, batch)
+    for index, name in enumerate(run.loader.teachers or ("teacher",)):
+      weights = batch.weights
+      if batch.teacher is not None:
+        weights = weights * (batch.teacher == index)[:, None]
+      teacher = models(run, state, frozen)[name]
+      sample_logging.log_teacher_nll(
+        teacher, batch.replace(weights=weights), name
+      )
   return frozen
 
 

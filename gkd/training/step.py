@@ -37,6 +37,7 @@ from gkd.training import self_teacher
 from gkd.training import state as states
 from gkd.training.optimizer import Optimizer
 from gkd.training.state import TrainState
+from gkd.training.teacher_per_row import TeacherPerRow
 from gkd.types import Array
 from gkd.types import Batch
 from gkd.types import Key
@@ -52,6 +53,7 @@ class TrainStep:
     student: the model that learns.
     frozen: the models that the objective compares it with, by role. A teacher
       that the objective does not need costs a forward pass for metrics alone.
+      One for each row is a `TeacherPerRow`, with parameters of each.
     objective: what is minimised.
     optimizer: how.
     reduction: the one normaliser, see `masks.coefficients`.
@@ -64,7 +66,7 @@ class TrainStep:
   """
 
   student: LanguageModel
-  frozen: Mapping[str, LanguageModel]
+  frozen: Mapping[str, LanguageModel | TeacherPerRow]
   objective: objectives.Objective
   optimizer: Optimizer
   reduction: masks.Reduction = "sequence"
@@ -298,17 +300,21 @@ def _loss(
   # An objective may call a head for a few positions at a time.
   by_student = objectives.Scored(
     student.hidden_of(params, batch, dropout_key=dropout_key),
-    functools.partial(student.head, student.gathered(params)),
+    student.head_of(params, batch),
     train_step.forbidden_ids,
   )
   by_frozen = {
     role: objectives.Scored(
       # No dropout key: a teacher is always in inference mode.
       jax.lax.stop_gradient(model.hidden_of(frozen_params[role], batch)),
-      functools.partial(model.head, model.gathered(frozen_params[role])),
+      model.head_of(frozen_params[role], batch),
     )
     for role, model in train_step.frozen.items()
   }
-  return train_step.objective(
+  loss, parts = train_step.objective(
     by_student, by_frozen, batch, coefficients, student.vocabulary_size
   )
+  for model in train_step.frozen.values():
+    if isinstance(model, TeacherPerRow):
+      parts |= model.token_shares(batch)
+  return loss, parts

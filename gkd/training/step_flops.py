@@ -21,6 +21,7 @@ from gkd.sampling import generate
 from gkd.text.vocabulary import Vocabulary
 from gkd.training import self_teacher
 from gkd.training import step
+from gkd.training import teacher_per_row
 from gkd.training.rollout import RolledOut
 from gkd.training.rollout import Rollout
 from gkd.training.state import TrainState
@@ -63,8 +64,8 @@ class StepFlops:
       means: its metrics, on the host.
     """
     if not self._update:
-      roles = self._train_step.frozen.keys() & self._frozen.keys()
-      scoring = {role: self._frozen[role].params for role in roles}
+      scored = self._train_step.frozen
+      scoring = teacher_per_row.scoring_params(scored, self._frozen)
       self._update = step.model_flops(
         self._train_step, state, scoring, rolled.batch, np.int32(0)
       )

@@ -1,5 +1,6 @@
 """What a run was made from is known again, and what is impossible refused."""
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -15,10 +16,12 @@ from gkd import locks
 from gkd.checkpoints import checksums
 from gkd.checkpoints import source
 from gkd.checkpoints import zarr_arrays
+from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.store import Store
 from gkd.cli import main as command
 from gkd.cli import train_command
 from gkd.config.records import Folders
+from gkd.models import registry
 from gkd.training import preemption
 from gkd.training import resume_check
 from gkd.training import run_description
@@ -316,7 +319,10 @@ def test_a_live_teacher_is_told_what_the_student_is_not(told, tmp_path):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"TEACHER_CHECKPOINT_PATH": "x"}, "PATH is .x. but TEACHER_DECAY is 0.99"),
+    (
+      {"TEACHER_CHECKPOINT_PATH": "x"},
+      "PATH 'x' and TEACHER_DECAY 0.99 are",
+    ),
     ({"TEACHER_DTYPE": "bfloat16"}, "TEACHER_DTYPE has no effect.*of the stud"),
     ({"TEACHER_DECAY": 1.0}, "TEACHER_DECAY is 1.0; expected a number from 0"),
   ],
@@ -325,4 +331,84 @@ def test_settings_of_another_teacher_are_refused(
   changes, message, told, capsys
 ):
   line = command_lines.error_of(told("sdft", **changes), capsys)
+  assert re.search(message, line), line
+
+
+@pytest.fixture
+def taught_by_two(prepare, tmp_path, model, caches):
+  """Arguments of a run on two tasks, each with a teacher of its own."""
+  for name, width in (("narrow", 24), ("wide", 32)):
+    config = dataclasses.replace(model.config, emb_dim=width)
+    params = jax.jit(registry.build(config).init)(jax.random.key(width))
+    described = native_checkpoint.description(config)
+    save_params(tmp_path / name, params, described)
+  tasks = {
+    name: str(command_lines.write_cache(tmp_path / name, "train", task=name))
+    for name in ("easy", "hard")
+  }
+  macros = prepare.keywords | {
+    "TRAIN_CACHE": {tasks["easy"]: 3, tasks["hard"]: 1},
+    "TEACHERS": {
+      "easy": str(tmp_path / "narrow"),
+      "hard": str(tmp_path / "wide"),
+    },
+    "TEACHER_MODEL": None,
+    "TRAIN_LIMIT": None,
+  }
+  del macros["TEACHER_CHECKPOINT_PATH"]
+
+  def arguments(**changes):
+    own = command_lines.arguments(
+      "train", file="test/distill.gin", **macros | changes
+    )
+    return [*own, "--gin_file=methods/teachers.gin"]
+
+  return arguments
+
+
+def test_each_task_has_its_teacher_and_the_run_goes_on_to_the_bit(
+  taught_by_two, tmp_path
+):
+  straight, split = tmp_path / "straight", tmp_path / "split"
+  for folder, steps in ((straight, 4), (split, 2), (split, 4)):
+    changes = {"MODEL_DIR": folder, "TRAIN_STEPS": steps, "REPORT_PERIOD": 1}
+    arguments = taught_by_two(CHECKPOINT_PERIOD=2, **changes)
+    assert command.main(arguments) == 0
+  arrays = [
+    {
+      name: leaf.read()
+      for name, leaf in zarr_arrays.open_tree(
+        run / "checkpoints/00000004/state"
+      ).items()
+    }
+    for run in (straight, split)
+  ]
+  jax.tree.map(np.testing.assert_array_equal, *arrays)
+  lines = [line for line in tiny.records(split) if "train/loss" in line]
+  shares = [line["train/token_share/hard"] for line in lines]
+  assert all(0.1 < share < 0.4 for share in shares)
+  assert lines[-1]["train/token_share/easy"] == pytest.approx(1 - shares[-1])
+  described = json.loads((split / "run.json").read_text())
+  assert {"easy", "hard"} <= described["roles"].keys()
+  assert "hard: " in described["card"]["teacher"]
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"TEACHER_CHECKPOINT_PATH": "x"}, "PATH 'x' and TEACHERS .* are all giv"),
+    ({"TEACHER_DECAY": 0.9}, "TEACHER_DECAY 0.9 and TEACHERS .* are all given"),
+    ({"TEACHERS": {"easy": "/nowhere", "hard": "x"}}, "no folder /nowhere"),
+    ({"TEACHERS": {"Easy": "x"}}, "TEACHERS has 'Easy'; expected a name"),
+    (
+      {"OFF_POLICY_SOURCE": "teacher"},
+      "they only score; set OFF_POLICY_SOURCE",
+    ),
+  ],
+)
+def test_teachers_that_do_not_go_together_are_refused(
+  changes, message, taught_by_two, capsys
+):
+  changes = {"STUDENT_DATA_FRACTION": 0.5} | changes
+  line = command_lines.error_of(taught_by_two(**changes), capsys)
   assert re.search(message, line), line

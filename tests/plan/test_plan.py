@@ -93,6 +93,23 @@ def test_an_average_counts_as_a_teacher_and_a_live_one_as_none(plan):
   assert peaks[0] < peaks[1]
 
 
+def test_teachers_by_row_count_each_and_work_like_one(plan, planned):
+  plans = {
+    number: plan(f"{number} teachers", "--gin_file=methods/teachers.gin", names)
+    for number, names in (
+      (1, "--gin.TEACHERS={'a': 'x'}"),
+      (2, "--gin.TEACHERS={'a': 'x', 'b': 'y'}"),
+    )
+  }
+  held = [plans[n]["programs"]["update"]["bytes"]["teacher"] for n in (1, 2)]
+  assert held[1] == 2 * held[0] > 0
+  work = [plans[n]["programs"]["update"]["flops"] for n in (1, 2)]
+  assert work[0] < work[1] < 1.2 * work[0]  # 24 rows of teachers for 20
+  # Biases by position are computed for each block.
+  alone = planned["copies"]["programs"]["update"]["flops"]
+  assert work[0] == pytest.approx(alone, rel=0.03)
+
+
 def test_the_peak_of_sampling_counts_the_teacher_that_waits(planned):
   held = planned["copies"]["programs"]["sample"]["bytes"]
   parts = ("student", "optimizer", "teacher", "temporary")

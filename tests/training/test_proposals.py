@@ -45,7 +45,7 @@ def test_a_proposal_is_refused_where_it_cannot_be():
   with pytest.raises(
     UserError, match=r"PROPOSAL is Mixture\(.* there is none;"
   ):
-    plan.check_proposal(None)
+    plan.check_teacher(None)
   with pytest.raises(UserError, match="student draws alone; leave PROPOSAL"):
     scoring.check(None, SampledTokenKL(), plan, "sequence", 1)
   scoring.check(None, MiniLLM(), plan, "sequence", 1)

@@ -41,7 +41,7 @@ class Constant:
         "objective": CrossEntropy(),
         "rollout": Rollout(0.5, off_policy_source="teacher"),
       },
-      "no teacher was given",
+      "OFF_POLICY_SOURCE is 'teacher' but there is no",
     ),
     ({"report": 0}, "REPORT_PERIOD is 0"),
     (
