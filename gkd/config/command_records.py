@@ -75,8 +75,9 @@ class TrainConfig(_OnDevices):
   """`gkd train`; see `configs/runs/train.gin` and `distill.gin`.
 
   Attributes:
-    teachers: the checkpoint of the teacher of each task of a mixture, which is
-      otherwise as `teacher`; None for one teacher of all rows.
+    teachers: the checkpoint of the teacher of each task of a mixture, or of
+      each that rows name; otherwise they are as `teacher`. None for one teacher
+      of all rows.
     compared_with: further frozen models by role, which evaluations measure the
       distances to.
     every_kth_layer: of the student's checkpoint or, where it has none, of the

@@ -57,6 +57,7 @@ class Row(NamedTuple):
   reference: Any  # postprocessed target: str, number, list … as JSON has it
   score: float | None = None  # of targets that a beam search found
   teacher_inputs: np.ndarray | None = None  # [≤ I'] int32
+  teacher: str = ""  # which of several scores the row; "": that of the task
 
 
 class Tokens(NamedTuple):
@@ -65,6 +66,7 @@ class Tokens(NamedTuple):
   inputs: np.ndarray  # [≤ I] int32
   targets: np.ndarray  # [≤ T] int32
   teacher_inputs: np.ndarray | None = None  # [≤ I'] int32
+  teacher: str = ""
 
 
 class TokenCache:
@@ -294,6 +296,7 @@ def _decode(record: bytes) -> Row:
     prompt=fields["prompt"],
     reference=json.loads(fields["reference"]),
     score=fields.get("score"),
+    teacher=fields.get("teacher", ""),
   )
 
 
@@ -302,4 +305,5 @@ def _decode_tokens(record: bytes) -> Tokens:
   return Tokens(
     inputs=np.frombuffer(fields[b"inputs"], _TOKEN),
     targets=np.frombuffer(fields[b"targets"], _TOKEN),
+    teacher=fields.get(b"teacher", b"").decode(),
   )

@@ -34,6 +34,7 @@ _OPTIONAL = {
   "raw_files": {str: {**_FILE, "mtime_ns": int}},
   "written_by": dict,
   "token_lengths": {str: {str: int}},
+  "teachers": [str],
   "frame": {"name": str, "before": str, "after": str},
   "lossy": {str: {"rows": int, "unknown_tokens": int, "example": str}},
   **dict.fromkeys(

@@ -52,8 +52,9 @@ class Loader:
       the other, whose samples differ (`keys.per_row`).
     lengths: {"inputs": I, "targets": T}, the widths of a batch, and I' of
       "teacher_inputs" where the caches have the teacher's prompts.
-    teachers: names of the tasks whose rows have a teacher of their own, in the
-      order that `Batch.teacher` counts in; empty for one teacher or none.
+    teachers: names of several teachers, in the order that `Batch.teacher`
+      counts in; empty for one or none. A row's is the one that it names, or
+      else that of its task.
     seed: of the order.
     num_rows: rows in use, of all components.
   """
@@ -110,7 +111,7 @@ class Loader:
     self._firsts = np.cumsum([0, *map(len, caches)])
     self._sources = np.array([_source(cache) for cache in caches], np.int32)
     self.teachers = tuple(teachers)
-    self._teachers = _teachers(caches, self.teachers)
+    _check_teachers(caches, self.teachers)
     self.num_rows = sum(map(len, self._rows))
 
   @property
@@ -159,10 +160,17 @@ class Loader:
     """
     places = range(self.batch_size) if places is None else places
     ids = self._ids(step, places)
-    batch = collate(self._tokens(ids), ids, self.lengths)
-    owners = self._owners(ids)
-    teacher = self._teachers[owners] if self.teachers else None
-    return batch.replace(source=self._sources[owners], teacher=teacher)
+    rows, owners = self._tokens(ids), self._owners(ids)
+    batch = collate(rows, ids, self.lengths)
+    batch = batch.replace(source=self._sources[owners])
+    if not self.teachers:
+      return batch
+    names = [
+      row.teacher or self.mixture.caches[owner].info["task"]
+      for row, owner in zip(rows, owners, strict=True)
+    ]
+    places = [self.teachers.index(name) for name in names]
+    return batch.replace(teacher=np.array(places, np.int32))
 
   def examples(self, step: int) -> list[Example]:
     """The texts of the whole batch of a step, in the order of its rows."""
@@ -219,19 +227,21 @@ def _source(cache: TokenCache) -> Source:
   return Source[name.upper()]
 
 
-def _teachers(
+def _check_teachers(
   caches: Sequence[TokenCache], teachers: Sequence[str]
-) -> np.ndarray:
-  """Which of the teachers scores the rows of each cache."""
-  tasks = [cache.info["task"] for cache in caches]
-  if teachers and {*tasks} != {*teachers}:
+) -> None:
+  """Refuses teachers that are not those of the rows."""
+  named = {
+    name or cache.info["task"]
+    for cache in caches
+    for name in cache.info.get("teachers", [""])
+  }
+  if teachers and named != {*teachers}:
     raise UserError(
       f"TEACHERS are of {', '.join(teachers)}, but the data of"
-      f" {', '.join(dict.fromkeys(tasks))}; give one for each task of the"
-      " mixture and no other"
+      f" {', '.join(sorted(named))}; give one for each task of the mixture, or"
+      " each name in a column 'teacher', and no other"
     )
-  places = {name: index for index, name in enumerate(teachers)}
-  return np.array([places.get(task, 0) for task in tasks], np.int32)
 
 
 def _check_cache(

@@ -133,7 +133,9 @@ def sidecars(folder: Path) -> Sidecars:
 def totals(sidecars: Sidecars) -> dict[str, Any]:
   """What the info.json of a cache says of its shards together."""
   parts = sidecars.values()
+  teachers = {name for n in parts for name in n.get("teachers", [""])}
   return {
+    **({"teachers": sorted(teachers)} if teachers - {""} else {}),
     "rows": sum(n["rows"] for n in parts),
     "has_targets": all(n["has_targets"] for n in parts),
     "longest": {
@@ -187,7 +189,7 @@ def _write_records(
   """Writes the records; returns the sidecar's numbers, and prompt hashes."""
   prompts = []
   longest = dict.fromkeys(cache_info.FEATURES, 0)
-  has_targets = True
+  has_targets, teachers = True, set()
   with _refusal_reported(path.parent):
     writer = ArrayRecordWriter(str(path), _WRITER_OPTIONS)
   try:
@@ -195,6 +197,7 @@ def _write_records(
       for feature in longest:
         longest[feature] = max(longest[feature], len(getattr(row, feature)))
       has_targets &= len(row.targets) > 0
+      teachers.add(row.teacher)
       writer.write(_encode(row))
       prompts.append(hashes.prompt_hash(row.prompt))
   finally:
@@ -205,6 +208,7 @@ def _write_records(
     "rows": len(prompts),
     "has_targets": has_targets,
     "longest": longest,
+    "teachers": sorted(teachers),
   }
   return numbers, np.asarray(prompts, np.uint64)
 
@@ -233,4 +237,6 @@ def _encode(row: cache.Row) -> bytes:
   }
   if row.score is not None:
     fields["score"] = row.score
+  if row.teacher:
+    fields["teacher"] = row.teacher
   return msgpack.packb(fields)

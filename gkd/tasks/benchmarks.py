@@ -36,7 +36,7 @@ def register(
     features.add_task(
       name,
       sources.rows_source(
-        functools.partial(rows, data_dir), ("test",), with_task=True
+        functools.partial(rows, data_dir), ("test",), texts=["task"]
       ),
       vocabulary,
       postprocess=postprocess.answer_of_task,

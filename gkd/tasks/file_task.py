@@ -31,7 +31,7 @@ def register(
       functools.partial(file_rows.rows, data_dir, splits, fields),
       tuple(splits),
       with_references=with_references,
-      with_task=with_task,
+      texts=[name for name in ("task", "teacher") if name in fields],
     ),
     vocabulary,
     postprocess=post,

@@ -36,7 +36,7 @@ def rows_source(
   splits: Iterable[str],
   *,
   with_references: bool = False,
-  with_task: bool = False,
+  texts: Iterable[str] = (),
   generated: bool = False,
 ) -> "RowsSource":
   """A seqio source over Python rows; always in the order given.
@@ -47,8 +47,8 @@ def rows_source(
       is a prompt alone.
     splits: names of the splits.
     with_references: whether rows carry a list "references".
-    with_task: whether rows carry a text "task", see
-      `postprocess.answer_of_task`.
+    texts: names of further texts that rows carry, such as "task", see
+      `postprocess.answer_of_task`, or "teacher", see `cache.Row`.
     generated: whether rows come from code alone; without this, and without
       files that `gkd.text.raw_files` found, `gkd cache list` says that raw
       files are not tracked.
@@ -59,8 +59,7 @@ def rows_source(
   }
   if with_references:
     signature["references"] = tf.TensorSpec([None], tf.string)
-  if with_task:
-    signature["task"] = tf.TensorSpec([], tf.string)
+  signature |= {name: tf.TensorSpec([], tf.string) for name in texts}
 
   def dataset_fn(split, shuffle_files, seed=None):
     del shuffle_files, seed  # shuffling is the loader's, a function of the step

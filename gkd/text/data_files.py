@@ -19,7 +19,7 @@ from gkd.text import metrics as metric_functions
 
 TASK_MODULE = "gkd.tasks.file_task"
 _OVER_TASKS = "exact_match_over_tasks"
-_FIELDS = ("inputs", "targets", "references", "task")
+_FIELDS = ("inputs", "targets", "references", "task", "teacher")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,8 @@ class DataFiles:
       none. Relative to the data directory, without one to the working folder.
     fields: the column of "inputs", and of "targets" and "references" where
       there are any; with braces a text around columns. By default "inputs" and
-      "targets". "task" is what `exact_match_over_tasks` takes the mean over.
+      "targets". "task" is what `exact_match_over_tasks` takes the mean over,
+      "teacher" names the one of several teachers that scores the row.
     metrics: names of functions of `gkd.text.metrics`, by default "exact_match".
   """
 

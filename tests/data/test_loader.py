@@ -259,6 +259,34 @@ def test_every_row_says_who_wrote_its_targets(cache, tmp_path):
     make_loader(other)
 
 
+def test_a_row_has_the_teacher_that_it_names_or_that_of_its_task(
+  caches, tmp_path
+):
+  rows = [
+    row._replace(teacher=("", "left", "right")[i % 3])
+    for i, row in enumerate(caches["b"].read(range(12)))
+  ]
+  named = tiny_caches.write(
+    tmp_path / "named", rows, task="b", vocabulary=VOCABULARY
+  )
+  assert [row.teacher for row in named.tokens([1, 2])] == ["left", "right"]
+  mixture = Mixture([(caches["a"], 1), (named, 1)])
+  teachers = ("a", "b", "left", "right")
+  loader = make_loader(mixture, teachers=teachers)
+  # By the first token: those of a are below 1003, and of b rising from there.
+  for step in range(4):
+    batch = loader.batch(step)
+    expected = [
+      0 if first < 1003 else 1 + (first - 1003) % 3
+      for first in batch.inputs[:, 0].tolist()
+    ]
+    assert batch.teacher.tolist() == expected
+    assert batch.teacher.dtype == np.int32
+  assert make_loader(mixture).batch(0).teacher is None
+  with pytest.raises(UserError, match=r"data of a, b, left, right; give one"):
+    make_loader(mixture, teachers=("a", "b"))
+
+
 def test_a_mixture_has_targets_where_all_its_caches_have(cache, tmp_path):
   rows = [Row(np.ones(1, np.int32), np.zeros(0, np.int32), "x", None)]
   prompts = tiny_caches.write(

@@ -222,6 +222,7 @@ def _row(example, recipe, postprocess, counts) -> cache.Row:
     targets=tokens["targets"],
     prompt=_text(example, "inputs", vocabulary),
     reference=_as_json(reference),
+    teacher=_as_text(example.get("teacher", "")),
   )
 
 

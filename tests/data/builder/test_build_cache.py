@@ -271,3 +271,23 @@ def test_prompts_of_a_chat_are_framed_and_have_no_eos(tmp_path):
   spec = CacheSpec(lengths={"inputs": 9, "targets": 9}, frame=frame, **options)
   with pytest.raises(UserError, match=r"chatml format takes \d+ of 9 inputs"):
     find_or_build(spec)
+
+
+def test_rows_of_files_name_their_teacher(tmp_path):
+  text = "inputs,targets,who\na cat,sat,left\na dog,ran,right\na cow,ate,\n"
+  (tmp_path / "train.csv").write_text(text)
+  fields = {"inputs": "inputs", "targets": "targets", "teacher": "who"}
+  spec = CacheSpec(
+    task="pets",
+    split="train",
+    vocabulary=ByteVocabulary(),
+    cache_dir=tmp_path / "caches",
+    data_dir=tmp_path,
+    task_module=TASK_MODULE,
+    data_files=DataFiles(files={"train": "train.csv"}, fields=fields),
+    lengths={"inputs": 9, "targets": 9},
+  )
+  cache = TokenCache(find_or_build(spec))
+  for read in (cache.read, cache.tokens):
+    assert [row.teacher for row in read(range(3))] == ["left", "right", ""]
+  assert cache.info["teachers"] == ["", "left", "right"]
