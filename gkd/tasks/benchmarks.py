@@ -5,7 +5,8 @@ split each; the test questions are a sample of 20 a subject. BBH (Suzgun et al.,
 arXiv:2210.09261): 23 tasks in 27 files, 3 examples each, those of the
 chain-of-thought prompts without their reasoning, as "direct" in Chung et al.
 2022 (arXiv:2210.11416). Both are scored by exact match and the mean over tasks,
-and are for evaluation alone: BBH's rows carry a canary string.
+and are for evaluation alone: BBH's rows carry a canary string. Rows are always
+shuffled in the same way, so that the first of them are of all tasks.
 """
 
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ def _mmlu(data_dir, split: str) -> Iterator[dict[str, str]]:
     solved = (line["inputs"], f"({line['targets']})")
     examples.setdefault(line["subject"], []).append(solved)
   path = "instruction/mmlu_test_sample20.jsonl.gz"
-  for line in sources.read_jsonl(data_dir, path):
+  for line in sources.read_jsonl(data_dir, path, shuffled=True):
     subject = line["subject"]
     instruction = (
       "The following are multiple choice questions (with answers) about"
@@ -66,10 +67,11 @@ def _mmlu(data_dir, split: str) -> Iterator[dict[str, str]]:
 
 def _bbh(data_dir, split: str) -> Iterator[dict[str, str]]:
   del split
-  path = raw_files.find(data_dir, "instruction/bbh_cot_prompts.json")
-  prompts = json.loads(path.read_text("utf-8"))
+  file = raw_files.find(data_dir, "instruction/bbh_cot_prompts.json")
+  prompts = json.loads(file.read_text("utf-8"))
   parsed = {name: _direct(text) for name, text in prompts.items()}
-  for line in sources.read_jsonl(data_dir, "instruction/bbh.jsonl.gz"):
+  path = "instruction/bbh.jsonl.gz"
+  for line in sources.read_jsonl(data_dir, path, shuffled=True):
     instruction, examples = parsed[line["task"]]
     yield {
       "inputs": few_shot.prompt(examples, line["inputs"], instruction),

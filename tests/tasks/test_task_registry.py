@@ -11,6 +11,7 @@ from gkd.data.builder.build_cache import find_or_build
 from gkd.data.builder.lookup import CacheSpec
 from gkd.data.cache import TokenCache
 from gkd.tasks import arithmetic
+from gkd.tasks import benchmarks
 from gkd.tasks import summarization
 from gkd.tasks import translation
 from gkd.text import numbers
@@ -99,14 +100,23 @@ def test_benchmarks_of_many_tasks_are_asked_directly_after_examples():
     "The following are multiple choice questions (with answers) about human"
     f" aging.\n\n{question} (B)\n\n{question}"
   )
+  before = "Sort.\n\nQ: Which?\nOptions:\n(B) b\nA: (B)\n\nQ: A?\nA: yes"
+  assert {*_prompts("bbh", "test")} == {
+    f"{before}\n\nQ: Which {number}?\nA:" for number in ("three", "five")
+  }
   rows = _rows("bbh", "test")
-  assert _text(rows[0]["inputs_pretokenized"]) == (
-    "Sort.\n\nQ: Which?\nOptions:\n(B) b\nA: (B)\n\nQ: A?\nA: yes"
-    "\n\nQ: Which three?\nA:"
-  )
   post = seqio.get_mixture_or_task("bbh").postprocess_fn
   targets = [post("(A)", example=row, is_target=True) for row in rows]
   assert targets == [{"task": "sorting", "answer": "(A)"}] * 2
+
+
+def test_first_rows_of_a_benchmark_are_of_all_tasks(data_dir, pieces):
+  benchmarks.register(data_dir, pieces)
+  for name, number in (("mmlu", 57), ("bbh", 23)):
+    rows = seqio.get_mixture_or_task(name).source.examples("test")
+    names = [row["task"] for row in rows]
+    assert len({*names}) == number
+    assert len({*names[: 3 * number]}) > 0.9 * number
 
 
 def test_tatoeba_train_is_shuffled_the_same_way_each_time():
