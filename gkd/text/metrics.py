@@ -134,13 +134,9 @@ def choice_accuracy(targets: Sequence[Target], predictions: Sequence[str]):
 def exact_match_over_tasks(
   targets: Sequence[Mapping[str, str]], predictions: Sequence[str]
 ):
-  """Mean over the tasks of a benchmark of the exact match within each.
+  """Mean over the tasks of a benchmark of the `exact_match` within each.
 
-  Every task counts the same, whatever its number of rows, as for MMLU and BBH.
-
-  Args:
-    targets: {"task": …, "answer": …}, of `postprocess.answer_of_task`.
-    predictions: texts; blanks are collapsed.
+  Targets are those of `postprocess.answer_of_task`, as MMLU and BBH have them.
   """
   _check(targets, predictions)
   names, places = np.unique([t["task"] for t in targets], return_inverse=True)

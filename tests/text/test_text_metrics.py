@@ -61,6 +61,11 @@ def test_every_task_of_a_benchmark_counts_the_same():
   assert metrics.exact_match_over_tasks(empty, [" "]) == {"exact_match": 0}
 
 
+def test_an_answer_may_have_its_unit_in_the_reference():  # as in ASDiv
+  found = metrics.answer_accuracy(["9 (apples)"], ["7+2 = 9. The answer is 9."])
+  assert found == {"accuracy": 100}
+
+
 def test_calculator_repairs_an_answer():
   targets = ["The answer is 24."]
   predictions = ["48/2 = 25. The answer is 25."]

@@ -240,6 +240,31 @@ def test_mistakes_say_what_was_expected(toy, change, message):
     toy(**change)
 
 
+def test_rows_of_own_files_may_have_a_task(tmp_path):
+  lines = ["q,a,kind", "1+1,2,sums", "2*2,4,products", "3*3,9,products"]
+  (tmp_path / "test.csv").write_text("\n".join(lines))
+  own = DataFiles(
+    files={"test": "test.csv"},
+    fields={"inputs": "q", "targets": "a", "task": "kind"},
+    metrics=["exact_match_over_tasks"],
+  )
+  spec = CacheSpec(
+    task="own",
+    split="test",
+    vocabulary=ByteVocabulary(),
+    lengths=LENGTHS,
+    cache_dir=tmp_path / "caches",
+    data_dir=tmp_path,
+    task_module=TASK_MODULE,
+    data_files=own,
+  )
+  cache = TokenCache(find_or_build(spec))
+  references = [row.reference for row in cache.read(range(3))]
+  assert references[1] == {"task": "products", "answer": "4"}
+  answers = [cache.postprocess(text) for text in (" 2", "4", "8")]
+  assert cache.metric_fns[0](references, answers) == {"exact_match": 75}
+
+
 def test_prompts_of_a_chat_are_framed_and_have_no_eos(tmp_path):
   (tmp_path / "train.csv").write_text("inputs,targets\nthe cat,sat\n")
   vocabulary = BPEVocabulary(bpe_json(), [318, 316], chat_template=CHATML)
