@@ -150,7 +150,9 @@ class TrainConfig(_OnDevices):
     if self.teacher_decay is not None or own:
       teacher = roles.pop("teacher")
       roles |= {
-        name: dataclasses.replace(teacher, checkpoint=self.teachers[name])
+        name: dataclasses.replace(
+          teacher, checkpoint=self.teachers[name], macro=f"TEACHERS[{name!r}]"
+        )
         for name in own
       }
     return roles

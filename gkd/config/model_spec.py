@@ -93,6 +93,7 @@ class Role:
     privileged: whether it reads the teacher's prompts where data has them.
     memory: of a frozen model, where its parameters wait for a program that uses
       them.
+    macro: what names the checkpoint in messages; "" for the role's own macro.
   """
 
   model: ModelSpec
@@ -103,6 +104,11 @@ class Role:
   gather_to_sample: bool = True
   privileged: bool = False
   memory: Memory = "device"
+  macro: str = ""
+
+  def checkpoint_macro(self, name: str) -> str:
+    """What names the checkpoint of the role of that name."""
+    return self.macro or checkpoint_macro(name)
 
   def on_mesh(
     self, model: LanguageModel, name: str, mesh: jax.sharding.Mesh

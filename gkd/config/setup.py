@@ -81,7 +81,7 @@ class Resolved:
     Raises:
       UserError: damaged, or of another model.
     """
-    macro = model_spec.checkpoint_macro(role)
+    macro = self.roles[role].checkpoint_macro(role)
     checkpoint = self.checkpoints[role]
     try:
       params = source.load_params(
@@ -190,12 +190,12 @@ def _open(
   for name, role in roles.items():
     if not role.checkpoint and not (name == "student" and random_student):
       raise UserError(
-        f"{model_spec.checkpoint_macro(name)} is empty; give the folder of a"
+        f"{role.checkpoint_macro(name)} is empty; give the folder of a"
         " run or of a checkpoint"
       )
   checkpoints = {}
   for name, role in roles.items():
-    macro = model_spec.checkpoint_macro(name)
+    macro = role.checkpoint_macro(name)
     is_past = name == "student" and resumed is not None
     if not role.checkpoint:
       continue
@@ -250,7 +250,8 @@ def _build_models(
     if isinstance(role.model, LanguageModel):
       vocabulary_check.check_size(name, role.model, vocabulary.size)
     if role.checkpoint and name in checkpoints:
-      _check_tokenizer(name, checkpoints[name], vocabulary)
+      macro = role.checkpoint_macro(name)
+      _check_tokenizer(name, macro, checkpoints[name], vocabulary)
   models = {}
   for name, role in roles.items():
     spec = role.model
@@ -268,10 +269,9 @@ def _build_models(
 
 
 def _check_tokenizer(
-  role: str, checkpoint: Checkpoint, vocabulary: Vocabulary
+  role: str, macro: str, checkpoint: Checkpoint, vocabulary: Vocabulary
 ) -> None:
   """Refuses a checkpoint that was trained with another vocabulary."""
-  macro = model_spec.checkpoint_macro(role)
   own = tokenizer_folder.load(checkpoint.home)
   other_way = vocabulary_check.other_way(role)
   saved_sha256 = checkpoint.metadata.get(VOCABULARY_KEY)

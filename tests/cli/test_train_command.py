@@ -398,7 +398,10 @@ def test_each_task_has_its_teacher_and_the_run_goes_on_to_the_bit(
   [
     ({"TEACHER_CHECKPOINT_PATH": "x"}, "PATH 'x' and TEACHERS .* are all giv"),
     ({"TEACHER_DECAY": 0.9}, "TEACHER_DECAY 0.9 and TEACHERS .* are all given"),
-    ({"TEACHERS": {"easy": "/nowhere", "hard": "x"}}, "no folder /nowhere"),
+    (
+      {"TEACHERS": {"easy": "/nowhere", "hard": "x"}},
+      "easy.]: there is no folder",
+    ),
     ({"TEACHERS": {"Easy": "x"}}, "TEACHERS has 'Easy'; expected a name"),
     (
       {"OFF_POLICY_SOURCE": "teacher"},

@@ -248,6 +248,24 @@ def test_other_objectives_read_the_same_logits(objective):
     )
 
 
+def test_a_privileged_teacher_reads_its_own_prompt():
+  told = dataclasses.replace(tiny.TEACHER, privileged=True)
+  both = TeacherPerRow(("a", "b"), (told, tiny.TEACHER))
+  other = jnp.flip(test_step.make_batch().inputs, axis=0)
+  batch = test_step.make_batch().replace(
+    teacher=jnp.array([0, 1] * 4),
+    teacher_inputs=other,
+    teacher_input_mask=other > 0,
+  )
+  params = PARAMS["a"]
+  found = both.hidden_of({"a": params, "b": params}, batch)
+  for index, model in enumerate(both.models):
+    alone = model.hidden_of(params, batch)
+    np.testing.assert_allclose(
+      found[index::2], alone[index::2], rtol=1e-5, atol=1e-5
+    )
+
+
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory):
   """Two tasks, three rows of the first to one of the second."""
@@ -298,6 +316,9 @@ def test_a_run_with_two_teachers_goes_on_to_the_bit(
   tiny.assert_identical(again, straight)
   records = [tiny.records(tmp_path / name) for name in ("killed", "straight")]
   assert records[0] == records[1]
+  other = {"hard": Model(WIDER, jax.device_get(tiny.parameters(WIDER, 9)))}
+  with pytest.raises(UserError, match="the content of the hard checkpoint"):
+    loop.train(make_run(tmp_path / "killed", caches, mixture, more=other))
   last = records[0][-1]
   shares = [last[f"train/token_share/{name}"] for name in ("easy", "hard")]
   assert sum(shares) == pytest.approx(1)
