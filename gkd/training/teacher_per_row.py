@@ -13,6 +13,7 @@ rows is passed over.
 
 from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -93,15 +94,10 @@ class TeacherPerRow:
 
   def hidden_of(self, params: Mapping[str, Params], batch: Batch) -> Array:
     """[B, T, D] of the widest teacher; behind those of others are zeros."""
-    width = max(self._widths(params, batch))
-
-    def branch(name: str, model: LanguageModel, rows: Batch) -> Array:
-      hidden = model.hidden_of(params[name], rows)
-      padding = width - hidden.shape[-1]
-      return jnp.pad(hidden, ((0, 0), (0, 0), (0, padding)))
-
-    branches = [functools.partial(branch, *named) for named in self._named]
-    return _in_blocks(branches, batch, self._blocks(batch))
+    branches = [
+      functools.partial(lm.hidden_of, params[name]) for name, lm in self._named
+    ]
+    return _in_blocks(branches, batch, self._blocks(batch), max)
 
   def head_of(
     self, params: Mapping[str, Params], batch: Batch
@@ -110,18 +106,13 @@ class TeacherPerRow:
 
     V is the width of the narrowest table, which has all real ids.
     """
-    blocks, widths = self._blocks(batch), self._widths(params, batch)
-    whole = [
-      functools.partial(_head, model, model.gathered(params[name]), width)
-      for (name, model), width in zip(self._named, widths, strict=True)
-    ]
-
-    def head(hidden: Array) -> Array:
-      num_logits = min(jax.eval_shape(f, hidden).shape[-1] for f in whole)
-      branches = [lambda x, f=f: f(x)[..., :num_logits] for f in whole]
-      return _in_blocks(branches, hidden, blocks)
-
-    return head
+    branches = []
+    for name, model in self._named:
+      width = jax.eval_shape(model.hidden_of, params[name], batch).shape[-1]
+      own = model.gathered(params[name])
+      branches.append(functools.partial(_head, model, own, width))
+    blocks = self._blocks(batch)
+    return lambda hidden: _in_blocks(branches, hidden, blocks, min)
 
   def token_shares(self, batch: Batch) -> dict[str, Mean]:
     """`token_share/<teacher>`, of the tokens that count."""
@@ -140,13 +131,6 @@ class TeacherPerRow:
   def _blocks(self, batch: Batch) -> Blocks:
     size = self.block_size(batch.teacher.shape[0])
     return blocks_of(batch.teacher, len(self.names), size)
-
-  def _widths(self, params: Mapping[str, Params], batch: Batch) -> list[int]:
-    """D of each teacher."""
-    return [
-      jax.eval_shape(model.hidden_of, params[name], batch).shape[-1]
-      for name, model in self._named
-    ]
 
 
 def check(
@@ -225,25 +209,35 @@ def _head(model: LanguageModel, params: Params, width: int, hidden: Array):
 
 
 def _in_blocks(
-  branches: Sequence[Callable[[Any], Array]], rows: Any, blocks: Blocks
+  branches: Sequence[Callable[[Any], Array]],
+  rows: Any,
+  blocks: Blocks,
+  width: Callable[[Iterable[int]], int],
 ) -> Array:
-  """[B, …]: each row as the branch of its teacher makes it.
+  """[B, …, W]: each row as the branch of its teacher makes it.
 
   Args:
-    branches: of each teacher, from arrays of b rows to [b, …], all alike.
+    branches: of each teacher, from arrays of b rows to [b, …, own width].
     rows: arrays of B rows.
     blocks: of these rows.
+    width: what W is of the teachers' own; narrower ones are filled with zeros.
   """
   taken = jax.tree.map(lambda x: x[blocks.rows], rows)
   block = jax.eval_shape(lambda x: jax.tree.map(lambda a: a[0], x), taken)
   made = [jax.eval_shape(branch, block) for branch in branches]
-  dtype = jnp.result_type(*(x.dtype for x in made))
-  alike = [lambda x, f=branch: f(x).astype(dtype) for branch in branches]
-  alike.append(lambda _: jnp.zeros(made[0].shape, dtype))  # no rows
+  shape = (*made[0].shape[:-1], width(x.shape[-1] for x in made))
+  nothing = jnp.zeros(shape, jnp.result_type(*(x.dtype for x in made)))
+
+  def fitted(branch: Callable[[Any], Array], block: Any) -> Array:
+    found = branch(block)[..., : shape[-1]]
+    return nothing.at[..., : found.shape[-1]].set(found)
+
+  alike = [functools.partial(fitted, branch) for branch in branches]
+  alike.append(lambda _: nothing)  # a block without rows
 
   def run(carry: None, block: tuple[Any, Array]) -> tuple[None, Array]:
     of_block, teacher = block
     return carry, jax.lax.switch(teacher, alike, of_block)
 
   _, found = jax.lax.scan(run, None, (taken, blocks.teacher))
-  return found.reshape(-1, *found.shape[2:])[blocks.places]
+  return found.reshape(-1, *shape[1:])[blocks.places]
