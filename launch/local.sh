@@ -6,7 +6,7 @@
 #
 # Arguments go to gkd as they are. DEVICES: virtual CPU devices of each process;
 # without it, the accelerators that JAX finds. Processes talk over loopback; if
-# one is lost (exit code 75), all start again, at most RESTARTS times (3). The
+# one or a device is lost (exit code 75), all start again, at most RESTARTS times (3). The
 # same call goes on where a run was. GKD is the command, "gkd" by default.
 set -eo pipefail # no -u: macOS has a bash for which empty arrays are unset
 
@@ -51,5 +51,5 @@ for ((left = ${RESTARTS:-3}; ; left--)); do
   code=0
   once "$@" || code=$?
   if [ "$code" != 75 ] || [ "$left" -le 0 ]; then exit "$code"; fi
-  echo "$0: a process was lost; all start again" >&2
+  echo "$0: a process or device was lost; all start again" >&2
 done

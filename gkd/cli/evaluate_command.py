@@ -16,6 +16,7 @@ from gkd import locks
 from gkd import partitioning
 from gkd import processes
 from gkd import structured_settings
+from gkd import watchdog
 from gkd.checkpoints.native import run_folder
 from gkd.cli import score_table
 from gkd.cli import seqio_check
@@ -70,14 +71,15 @@ def evaluate(folders: Folders, *, seqio: bool = False) -> dict[str, float]:
   outputs: list[seqio_check.Outputs] = []
   infos = metric_infos.metric_infos(resolved.evaluations, models)
   sharding = partitioning.batch_sharding(mesh) if several else None
-  values = _evaluate(
-    config,
-    models,
-    resolved.evaluations,
-    infos,
-    outputs if seqio else None,
-    sharding,
-  )
+  with watchdog.of_process.limited(watchdog.STUCK_SECONDS):
+    values = _evaluate(
+      config,
+      models,
+      resolved.evaluations,
+      infos,
+      outputs if seqio else None,
+      sharding,
+    )
   if not processes.is_writer():
     return values
   print(score_table.table(resolved.evaluations, values, infos))

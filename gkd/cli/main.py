@@ -42,11 +42,13 @@ from gkd.terminal import Escaped
 from gkd.terminal import ReaderGone
 from gkd.training import preemption
 
-# What JAX raises where another process cannot be reached, or a device fails.
-_OF_THE_MACHINE = re.compile(
-  "gloo|DEADLINE_EXCEEDED|UNAVAILABLE|(Jax|Xla)RuntimeError: "
-  "(INTERNAL|ABORTED|DATA_LOSS)",
-  re.I,
+# What JAX raises where a process cannot reach another one.
+_OF_THE_NETWORK = re.compile("gloo|DEADLINE_EXCEEDED|UNAVAILABLE", re.I)
+# And where a device fails; errors of Python functions that it calls are not.
+_OF_A_DEVICE = re.compile(
+  "(Jax|Xla)RuntimeError: (?!.*callback)"
+  "(INTERNAL|ABORTED|DATA_LOSS|UNAVAILABLE)",
+  re.I | re.S,
 )
 _RESULTS = {False: "quickstart", True: "real/grid"}
 _TENSORFLOW = QuietImport("tensorflow")
@@ -108,9 +110,10 @@ def _run(argv: Sequence[str]) -> int:
     if text is not None:
       return _fail(text, 2)
     text = f"{type(error).__name__}: {error}"
-    is_lost = _OF_THE_MACHINE.search(text)
+    is_lost = _OF_A_DEVICE.match(text)
     if not is_lost and processes.count() == 1:
       raise
+    is_lost = is_lost or _OF_THE_NETWORK.search(text)
     traceback.print_exc()
     return _fail(text, watchdog.RESTART if is_lost else 1)
   return 0
@@ -159,16 +162,14 @@ def _evaluate(args) -> None:
   folders = _join(args)
   from gkd.cli import evaluate_command
 
-  with watchdog.of_process.limited(watchdog.STUCK_SECONDS):
-    evaluate_command.evaluate(folders, seqio=args.through_seqio)
+  evaluate_command.evaluate(folders, seqio=args.through_seqio)
 
 
 def _sample(args) -> None:
   folders = _join(args)
   from gkd.cli import sample_command
 
-  with watchdog.of_process.limited(watchdog.STUCK_SECONDS):
-    sample_command.sample(folders)
+  sample_command.sample(folders)
 
 
 def _bench(args) -> None:

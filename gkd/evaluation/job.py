@@ -167,6 +167,7 @@ class Job(NamedTuple):
 
   def with_intervals(self, measures: Sequence[Measure]) -> dict[str, Score]:
     """The measures' values, each with its interval over the prompts."""
+    watchdog.of_process.at("score")
     return bootstrap.scores(
       measures,
       self.evaluation.num_rows,

@@ -15,6 +15,8 @@ from gkd.rewards.text import Bleu
 from gkd.text.statistics import Statistics
 from gkd.text.statistics import means
 
+_MOST_COMPARED = 8
+
 
 def majority(
   statistics: Callable[[Sequence, Sequence], Statistics],
@@ -77,13 +79,17 @@ def self_bleu(draws: Sequence[Sequence[str]]) -> Statistics:
 
   Sentence BLEU of each against all others (Zhu et al. 2018, arXiv:1802.01886),
   as sacreBLEU computes it, the mean over answers and prompts. 100: all are the
-  same. GKD, Fig. 4, measures diversity by it.
+  same, empty ones included. GKD, Fig. 4, measures diversity by it.
 
   Args:
-    draws: [n][N] texts, n at least 2.
+    draws: [n][N] texts, n at least 2, of which the first `_MOST_COMPARED` are
+      compared: the work grows with their square.
   """
+  draws = draws[:_MOST_COMPARED]
   scores = []
   for place, texts in enumerate(draws):
-    others = [*draws[:place], *draws[place + 1 :]]
-    scores.append(Bleu()(texts, texts, [*zip(*others, strict=True)]))
+    others = [*zip(*draws[:place], *draws[place + 1 :], strict=True)]
+    bleu = Bleu()(texts, texts, others)
+    same = [text in rest for text, rest in zip(texts, others, strict=True)]
+    scores.append(np.where(same, 1.0, bleu))
   return means({"self_bleu": np.mean(scores, axis=0)}, scale=100.0)

@@ -59,6 +59,8 @@ def advice(config: TrainConfig, program: Program, room: float) -> list[str]:
       "temporaries: MICRO_BATCHES, SCAN_LAYERS with REMAT='minimal' or 'full',"
       " CHUNK_SIZE"
       if program.name == "update"
+      else "the copy that is saved: FSDP_PARALLELISM, or SCAN_LAYERS=False"
+      if program.name == "save"
       else "temporaries of sampling: a smaller BATCH_SIZE a device, DTYPE"
       "='bfloat16' or, with FSDP_PARALLELISM, GATHER_TO_SAMPLE=False",
     ),

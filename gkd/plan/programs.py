@@ -22,6 +22,7 @@ from gkd.checkpoints import source
 from gkd.config import model_spec
 from gkd.config.command_records import TrainConfig
 from gkd.config.model_spec import FromCheckpoint
+from gkd.models import layer_stack
 from gkd.models import registry
 from gkd.plan import cost
 from gkd.sampling import generate
@@ -56,7 +57,8 @@ class Program(NamedTuple):
   """A compiled program.
 
   Attributes:
-    name: "sample", "teacher" for a sampler of the teacher's, or "update".
+    name: "sample", "teacher" for a sampler of the teacher's, "update", or
+      "save", which copies a state of stacked layers.
     memory: of one device.
     products: matrix products of all devices.
     collectives: of one device.
@@ -158,6 +160,10 @@ def compiled(
   used = [[held[role] for role in needed - waiting], state.average]
   unused = known.teacher - _on_a_device(used)
   yield _program("update", traced, known._replace(peak=unused), 1)
+  if layer_stack.is_stacked(state.params):
+    copy = _on_a_device(state)
+    memory = known._replace(temporary=copy, peak=sum(known[:3]) + copy)
+    yield Program("save", memory, flops.Products(), [], 0.0, fits=True)
 
 
 def _train_step(

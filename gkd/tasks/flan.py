@@ -80,8 +80,14 @@ def _read(data_dir) -> dict[str, Any]:
     path, tasks, dict.fromkeys(tasks, _TASK), _REMEDY, required=True
   )
   for name, task in tasks.items():
-    if not task["templates"]:
-      raise UserError(f"{path} has no templates of {name!r}; {_REMEDY}")
+    unknown = task.keys() - {*_TASK, "metrics"}
+    for template in task["templates"]:
+      unknown |= template.keys() - {"inputs", "targets"}
+    if unknown or not task["templates"]:
+      what = (
+        f"{', '.join(sorted(unknown))} in" if unknown else "no templates of"
+      )
+      raise UserError(f"{path} has {what} {name!r}; {_REMEDY}")
   return tasks
 
 

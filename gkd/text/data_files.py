@@ -52,9 +52,9 @@ class DataFiles:
         " maybe of 'targets' and 'references', as {'inputs': 'question',"
         " 'targets': 'answer'}"
       )
-    over_tasks = [*(self.metrics or ())] == [_OVER_TASKS]
-    refused = "references" if over_tasks else "task"
-    if over_tasks != ("task" in self.columns) or refused in self.columns:
+    over_tasks = _OVER_TASKS in (self.metrics or ())
+    fits = len(self.metrics or ()) == 1 and "references" not in self.columns
+    if over_tasks != ("task" in self.columns) or (over_tasks and not fits):
       raise UserError(
         f"DATA_FIELDS is {self.columns} and METRICS {self.metrics}; expected a"
         f" column of 'task' with METRICS = [{_OVER_TASKS!r}], without"

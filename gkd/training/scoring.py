@@ -129,8 +129,9 @@ def check(
     return
   if reduction == "sum":
     raise UserError(
-      "REDUCTION is 'sum', but the policy gradient is a mean over sequences, so"
-      " that ALPHA would not be that of Eq. 5; set it to 'sequence' or 'token'"
+      "REDUCTION is 'sum', but the policy gradient is a mean over sequences, to"
+      " which a divergence of that size would not be in the proportion of"
+      " ALPHA; set it to 'sequence' or 'token'"
     )
   if plan is None:
     raise UserError(

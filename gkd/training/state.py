@@ -97,18 +97,18 @@ def without_stacks(state: TrainState) -> TrainState:
   """
   if not layer_stack.is_stacked(state.params):
     return state
-  layout = shardings(layer_stack.unstacked(jax.eval_shape(lambda x: x, state)))
+  like = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+  )
+  layout = shardings(layer_stack.unstacked(like))
   return jax.jit(layer_stack.unstacked, out_shardings=layout)(state)
 
 
 def with_stacks(state: TrainState, like: TrainState) -> TrainState:
-  """Inverse of `without_stacks`, donated, for an abstract state."""
+  """Inverse of `without_stacks`, for an abstract state; a copy, too."""
   if not layer_stack.is_stacked(like.params):
     return state
-  layout = shardings(like)
-  return jax.jit(layer_stack.stacked, out_shardings=layout, donate_argnums=0)(
-    state
-  )
+  return jax.jit(layer_stack.stacked, out_shardings=shardings(like))(state)
 
 
 def shardings(abstract: Any) -> Any:

@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from gkd import locks
+from gkd import watchdog
 from gkd.cli import evaluate_command
 from gkd.cli import main as command
 from gkd.config import command_records
@@ -82,6 +83,18 @@ def scores(tmp_path):
     return json.loads((tmp_path / "scores" / "metrics.json").read_text())
 
   return scores
+
+
+def test_an_evaluation_that_is_stuck_is_noticed(alone, monkeypatch):
+  dog, limits = watchdog.of_process, []
+
+  def answer(*_, **__):
+    limits.append(dog.limit_seconds)
+    return {}
+
+  monkeypatch.setattr(evaluate_command, "evaluate_once", answer)
+  assert command.main(alone) == 0
+  assert (limits, dog.limit_seconds) == ([watchdog.STUCK_SECONDS], 0.0)
 
 
 def records_of(file) -> list[dict]:

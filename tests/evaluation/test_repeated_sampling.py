@@ -32,9 +32,9 @@ def test_pass_at_k_is_the_share_of_choices_with_a_right_answer(number):
 
 def test_self_bleu_is_sacrebleus_of_each_answer_against_the_others():
   draws = [
-    ["the cat sat on the mat", "a dog"],
-    ["the cat sat on a mat", "a dog"],
-    ["a bird flew over the house", "a dog"],
+    ["the cat sat on the mat", "a dog", ""],
+    ["the cat sat on a mat", "a dog", ""],
+    ["a bird flew over the house", "a dog", ""],
   ]
   found = repeated_sampling.self_bleu(draws)
   cats = [texts[0] for texts in draws]
@@ -43,6 +43,6 @@ def test_self_bleu_is_sacrebleus_of_each_answer_against_the_others():
     for place, text in enumerate(cats)
   ]
   assert found.of_sums(found.values)["self_bleu"] == pytest.approx(
-    [np.mean(expected), 100]
+    [np.mean(expected), 100, 100]
   )
   assert 10 < np.mean(expected) < 90

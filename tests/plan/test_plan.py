@@ -110,6 +110,14 @@ def test_teachers_by_row_count_each_and_work_like_one(plan, planned):
   assert work[0] == pytest.approx(alone, rel=0.03)
 
 
+def test_a_save_of_stacks_holds_the_state_twice(planned):
+  assert "save" not in planned["shared"]["programs"]
+  held = planned["looped"]["programs"]["save"]["bytes"]
+  copy = held["student"] + held["optimizer"]
+  assert copy < held["temporary"] < 1.01 * copy  # the step's number
+  assert held["peak"] == copy + held["teacher"] + held["temporary"]
+
+
 def test_the_peak_of_sampling_counts_the_teacher_that_waits(planned):
   held = planned["copies"]["programs"]["sample"]["bytes"]
   parts = ("student", "optimizer", "teacher", "temporary")

@@ -125,6 +125,8 @@ def test_the_command_trains_on_the_mixture(read, tmp_path):
   [
     ({"templates": [{"inputs": "{riddle}"}]}, r"flan.json has .*targets None"),
     ({"templates": []}, "flan.json has no templates of 'riddles'"),
+    ({"metric": ["bleu"]}, "flan.json has metric in 'riddles'; write it as"),
+    ({"templates": [ASKED | {"references": "answer"}]}, "has references in"),
     ({"templates": [{"inputs": "{r}", "targets": "answer"}]}, "no column 'r'"),
     ({"files": {"train": "none.csv"}}, "there is no .*none.csv"),
     ({"metrics": ["bleus"]}, "METRICS has 'bleus'"),

@@ -248,6 +248,10 @@ def test_a_damaged_description_of_a_saved_folder_is_one_line(
       r"a column of 'task' with METRICS = \['exact_match_over_tasks'\]",
     ),
     (
+      {"metrics": ["exact_match", "exact_match_over_tasks"]},
+      "and with no other",
+    ),
+    (
       {"fields": {"inputs": "a", "targets": "b", "task": "c"}},
       "expected a column of 'task' with METRICS",
     ),

@@ -192,6 +192,8 @@ def test_stacks_start_from_the_slots_of_each_array(tmp_path, make, looped):
     4, layer_stack.unstacked(states.abstract_state(student, rule, run.mesh))
   )
   plain = states.without_stacks(state)
+  like = layer_stack.unstacked(states.abstract_state(student, rule, run.mesh))
+  assert states.shardings(plain) == states.shardings(like)
   tiny.assert_identical(plain.params, saved.params)
   factored = [
     [x for x in jax.tree.leaves(s.opt_state) if x.ndim] for s in (plain, saved)

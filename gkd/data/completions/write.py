@@ -118,8 +118,9 @@ def _follow(spec: Completions, load_params: Callable[[], Params]) -> None:
     params = partitioning.place_model(
       Model(spec.model, load_params()), spec.mesh
     ).params
-    for _ in prefetch(_dispatched(spec, params, missing)):
-      watchdog.of_process.at("sample")
+    with watchdog.of_process.limited(watchdog.STUCK_SECONDS):
+      for _ in prefetch(_dispatched(spec, params, missing)):
+        watchdog.of_process.at("sample")
 
 
 def _recognised(cache: TokenCache, spec: Completions) -> Result:
@@ -167,7 +168,10 @@ def _add_missing(
   parts = prefetch(itertools.chain([first], dispatched))
   total = len(spec.rows) * spec.num_samples
   done = sum(len(spec.shard(i)) for i in finished) * spec.num_samples
-  with Progress(total, done, "sample", unit="completion") as progress:
+  with (
+    Progress(total, done, "sample", unit="completion") as progress,
+    watchdog.of_process.limited(watchdog.STUCK_SECONDS),
+  ):
     tokens_done = 0
 
     def report(completions: int, tokens: int) -> None:
@@ -175,6 +179,7 @@ def _add_missing(
       tokens_done += tokens
       rate = tokens_done / (time.monotonic() - compiled)
       progress.update(completions, {"tokens/s": rate})
+      watchdog.of_process.at("sample")
 
     for index in missing:
       counts = _new_counts(spec)

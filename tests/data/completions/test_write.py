@@ -11,6 +11,7 @@ import pytest
 
 from gkd import keys
 from gkd import partitioning
+from gkd import watchdog
 from gkd.data import shards
 from gkd.data.cache import TokenCache
 from gkd.data.completions import write
@@ -120,6 +121,16 @@ def test_completions_depend_on_seed_row_and_k_alone(
   found = written(tmp_path / "c", changed)
   assert len(found) == 2 * len(changed.rows)
   assert found == {name: expected[name] for name in found}
+
+
+def test_each_batch_is_progress_of_a_limited_time(plan, tmp_path, monkeypatch):
+  dog, seen = watchdog.of_process, []
+  monkeypatch.setattr(
+    dog, "at", lambda phase, *_: seen.append((phase, dog.limit_seconds))
+  )
+  written(tmp_path / "c", plan)
+  batches = -(-ROWS // plan.batch_size) * plan.num_samples
+  assert seen.count(("sample", watchdog.STUCK_SECONDS)) == batches
 
 
 def test_completions_of_another_seed_are_others(plan, expected, tmp_path):
