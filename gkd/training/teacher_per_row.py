@@ -2,9 +2,10 @@
 
 `Batch.teacher` says whose a row is. Rows are sorted by teacher into blocks of
 b, each of one teacher; a loop runs each block through its teacher, and the
-results go back to the places of the rows. Shapes are static: B rows of K
+hidden states go back to the places of the rows. Shapes are static: B rows of K
 teachers fit into B/b + K - 1 blocks whatever their shares, and a block without
-rows is passed over.
+rows is passed over. Logits stay where they are: each of the K heads is applied
+to all rows, of which each keeps those of its own teacher.
 
   teacher = TeacherPerRow(("easy", "hard"), (lm_easy, lm_hard))
   hidden = teacher.hidden_of({"easy": params_easy, "hard": …}, batch)
@@ -13,7 +14,6 @@ rows is passed over.
 
 from collections.abc import Callable
 from collections.abc import Collection
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -24,6 +24,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gkd import logical_axes
 from gkd.metrics import Mean
 from gkd.types import Array
 from gkd.types import Batch
@@ -75,18 +76,21 @@ class TeacherPerRow:
   Attributes:
     names: of the teachers, in the order that `Batch.teacher` counts in.
     models: of the same vocabulary, each of its own size.
-    copies: devices with rows of their own; a block has rows for each.
+    mesh: of the rows, of which a block has some for each device with rows of
+      its own; None for one device.
   """
 
   names: tuple[str, ...]
   models: tuple[LanguageModel, ...]
-  copies: int = 1
+  mesh: jax.sharding.Mesh | None = None
 
   def block_size(self, num_rows: int) -> int:
     """The b of a batch of so many rows."""
-    units = num_rows // self.copies
+    mesh = self.mesh
+    copies = 1 if mesh is None else mesh.size // mesh.shape["model"]
+    units = num_rows // copies
     most = max(1, units // (_LEAST_BLOCKS * max(1, len(self.names) - 1)))
-    return self.copies * max(n for n in range(1, most + 1) if units % n == 0)
+    return copies * max(n for n in range(1, most + 1) if units % n == 0)
 
   def on_device(self, params: Mapping[str, Params]) -> dict[str, Params]:
     """See `LanguageModel.on_device`."""
@@ -97,7 +101,13 @@ class TeacherPerRow:
     branches = [
       functools.partial(lm.hidden_of, params[name]) for name, lm in self._named
     ]
-    return _in_blocks(branches, batch, self._blocks(batch), max)
+    size = self.block_size(batch.teacher.shape[0])
+    blocks = blocks_of(batch.teacher, len(self.names), size)
+    found = _in_blocks(branches, batch, blocks)
+    if self.mesh is None:
+      return found
+    with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+      return logical_axes.constrain_states(found)
 
   def head_of(
     self, params: Mapping[str, Params], batch: Batch
@@ -106,13 +116,25 @@ class TeacherPerRow:
 
     V is the width of the narrowest table, which has all real ids.
     """
-    branches = []
-    for name, model in self._named:
-      width = jax.eval_shape(model.hidden_of, params[name], batch).shape[-1]
-      own = model.gathered(params[name])
-      branches.append(functools.partial(_head, model, own, width))
-    blocks = self._blocks(batch)
-    return lambda hidden: _in_blocks(branches, hidden, blocks, min)
+    whole = [model.gathered(params[name]) for name, model in self._named]
+    widths = [
+      jax.eval_shape(model.hidden_of, params[name], batch).shape[-1]
+      for name, model in self._named
+    ]
+
+    def head(hidden: Array) -> Array:
+      each = [
+        model.head(own, hidden[..., :width])
+        for model, own, width in zip(self.models, whole, widths, strict=True)
+      ]
+      num_logits = min(logits.shape[-1] for logits in each)
+      found = each[0][..., :num_logits]
+      for index, logits in enumerate(each[1:], 1):
+        is_own = (batch.teacher == index)[:, None, None]
+        found = jnp.where(is_own, logits[..., :num_logits], found)
+      return found
+
+    return head
 
   def token_shares(self, batch: Batch) -> dict[str, Mean]:
     """`token_share/<teacher>`, of the tokens that count."""
@@ -127,10 +149,6 @@ class TeacherPerRow:
   @property
   def _named(self) -> list[tuple[str, LanguageModel]]:
     return list(zip(self.names, self.models, strict=True))
-
-  def _blocks(self, batch: Batch) -> Blocks:
-    size = self.block_size(batch.teacher.shape[0])
-    return blocks_of(batch.teacher, len(self.names), size)
 
 
 def check(
@@ -180,8 +198,7 @@ def scoring_models(
   found: dict[str, Any] = {r: models[r].lm for r in compared if r in models}
   if teachers:
     own = tuple(models[name].lm for name in teachers)
-    copies = mesh.size // mesh.shape["model"]
-    found["teacher"] = TeacherPerRow(tuple(teachers), own, copies)
+    found["teacher"] = TeacherPerRow(tuple(teachers), own, mesh)
   return found
 
 
@@ -204,15 +221,8 @@ def scoring_params(
   }
 
 
-def _head(model: LanguageModel, params: Params, width: int, hidden: Array):
-  return model.head(params, hidden[..., :width])
-
-
 def _in_blocks(
-  branches: Sequence[Callable[[Any], Array]],
-  rows: Any,
-  blocks: Blocks,
-  width: Callable[[Iterable[int]], int],
+  branches: Sequence[Callable[[Any], Array]], rows: Any, blocks: Blocks
 ) -> Array:
   """[B, …, W]: each row as the branch of its teacher makes it.
 
@@ -220,16 +230,18 @@ def _in_blocks(
     branches: of each teacher, from arrays of b rows to [b, …, own width].
     rows: arrays of B rows.
     blocks: of these rows.
-    width: what W is of the teachers' own; narrower ones are filled with zeros.
+
+  Returns:
+    W is the widest; narrower ones are filled with zeros.
   """
   taken = jax.tree.map(lambda x: x[blocks.rows], rows)
   block = jax.eval_shape(lambda x: jax.tree.map(lambda a: a[0], x), taken)
   made = [jax.eval_shape(branch, block) for branch in branches]
-  shape = (*made[0].shape[:-1], width(x.shape[-1] for x in made))
+  shape = (*made[0].shape[:-1], max(x.shape[-1] for x in made))
   nothing = jnp.zeros(shape, jnp.result_type(*(x.dtype for x in made)))
 
   def fitted(branch: Callable[[Any], Array], block: Any) -> Array:
-    found = branch(block)[..., : shape[-1]]
+    found = branch(block)
     return nothing.at[..., : found.shape[-1]].set(found)
 
   alike = [functools.partial(fitted, branch) for branch in branches]

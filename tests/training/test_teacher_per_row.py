@@ -194,7 +194,8 @@ def test_stacked_layers_score_the_same():
 def test_any_shares_fit_into_the_blocks(num_teachers, copies):
   """Each row has a place of its own in a block of its teacher."""
   names = tuple(map(str, range(num_teachers)))
-  teacher = TeacherPerRow(names, (STUDENT,) * num_teachers, copies)
+  mesh = partitioning.make_mesh(devices=jax.devices()[:copies])
+  teacher = TeacherPerRow(names, (STUDENT,) * num_teachers, mesh)
   rng = np.random.default_rng(0)
   for num_rows in (2, 8, 12, 64):
     size = teacher.block_size(num_rows)
