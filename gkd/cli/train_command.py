@@ -1,5 +1,6 @@
 """`gkd train`: from a configuration to a `Run`, checked before any compile."""
 
+from collections.abc import Callable
 import dataclasses
 import functools
 import logging
@@ -112,6 +113,8 @@ def prepare(config: TrainConfig, folders: Folders) -> Run:
     samples_per_prompt=config.samples_per_prompt,
     teachers=sorted(config.teachers or ()),
   )
+  if "teacher" in config.objective.roles and loader.unread_teachers:
+    log.warning("%s", loader.unread_teachers)
   optimizer, slots = warm_start.from_checkpoint(
     config.optimizer,
     resolved.checkpoints.get("student"),
@@ -197,24 +200,34 @@ def _card(
     has_step = path and checkpoint is not None and checkpoint.step is not None
     return f"{path}, step {checkpoint.step:,}" if has_step else path
 
+  def of_each(value: Callable[[str], str]) -> str:
+    """Of each of TEACHERS, by its name."""
+    return ", ".join(f"{name}: {value(name)}" for name in config.teachers)
+
+  def license_of(role: str) -> str:
+    checkpoint = resolved.checkpoints.get(role)
+    return checkpoint.metadata.get(LICENSE_KEY, "") if checkpoint else ""
+
   counts = {
     role: trees.num_parameters(model.abstract_params)
     for role, model in resolved.models.items()
   }
   teacher_name, start = "", named("student")
+  license_name, count = license_of("teacher"), counts.get("teacher")
   if config.teacher_decay is not None:
     teacher_name = self_teacher.describe(config.teacher_decay)
   elif config.teachers:
-    teacher_name = ", ".join(f"{x}: {named(x)}" for x in config.teachers)
+    teacher_name = of_each(named)
+    license_name = of_each(lambda name: license_of(name) or "unknown")
+    count = of_each(lambda name: f"{counts[name]:,}")
   elif config.teacher:
     teacher_name = named("teacher")
   if config.layers:
     start = config.layers.in_words(start or "the teacher")
-  teacher = resolved.checkpoints.get("teacher")
   return {
     "teacher": teacher_name,
-    "teacher_license": teacher.metadata.get(LICENSE_KEY, "") if teacher else "",
-    "teacher_parameters": counts.get("teacher"),
+    "teacher_license": license_name,
+    "teacher_parameters": count,
     "student_parameters": counts["student"],
     "initial": start or "random weights",
     "data": loader.describe(),

@@ -197,7 +197,10 @@ class TrainConfig(_OnDevices):
       own = ("teacher",) if self.teacher else ()
       yield from self.evaluation.idle({*self.roles, *own})
     distances = self.evaluation.distances if self.evaluation else ()
-    yield from self.guard.idle(distances if self.teacher else None)
+    yield from self.guard.idle(distances, self._no_followed_teacher)
+    if self.teachers:
+      why = "each of TEACHERS scores rows of its own, and none answers"
+      yield ["EVAL_TEACHER"], why
     yield from self._idle_in_terms()
     if self.teacher_decay is not None:
       macros = ("MODEL", "DTYPE", "PARTITIONING", "MEMORY")
@@ -220,6 +223,15 @@ class TrainConfig(_OnDevices):
       yield ["MIXING"], why
       why = "at a STUDENT_DATA_FRACTION of 0 or 1 all text has one source"
       yield ["STUDENT_DIVERGENCE", "STUDENT_WEIGHT"], why
+
+  @property
+  def _no_followed_teacher(self) -> str:
+    """Why the guard has no distance to follow; "" where it has."""
+    if self.teachers:
+      return "TEACHERS are several, and it follows the distance to one"
+    if self.teacher_decay is not None:
+      return "TEACHER_DECAY is given, and the teacher moves with the student"
+    return "" if self.teacher else "there is no teacher"
 
   def _idle_in_terms(self) -> Idle:
     """Macros of rewards, and of what a sum of objectives is made of."""

@@ -128,6 +128,17 @@ class Loader:
         return f"{cache.without_target} (cache {cache.path})"
     return ""
 
+  @property
+  def unread_teachers(self) -> str:
+    """What says that rows name teachers and there are no TEACHERS; or ""."""
+    for cache in self.mixture.caches:
+      if not self.teachers and any(cache.info.get("teachers", ())):
+        return (
+          f"the rows of cache {cache.path} name teachers, which are NOT READ:"
+          " one teacher scores all rows; set TEACHERS to use them"
+        )
+    return ""
+
   def describe(self) -> str:
     """What is read, one line for each component."""
     lines = []

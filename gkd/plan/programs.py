@@ -19,7 +19,6 @@ import numpy as np
 from gkd import flops
 from gkd import partitioning
 from gkd.checkpoints import source
-from gkd.config import model_spec
 from gkd.config.command_records import TrainConfig
 from gkd.config.model_spec import FromCheckpoint
 from gkd.models import layer_stack
@@ -86,14 +85,15 @@ def models(
   for name, role in config.roles.items():
     model = role.model
     if isinstance(model, FromCheckpoint):
-      macro, path = model_spec.checkpoint_macro(name), role.checkpoint
+      macro, path = role.checkpoint_macro(name), role.checkpoint
       layers = config.layers if name == "student" else None
       if layers is not None and not path:  # out of the teacher's
         path = config.teacher.checkpoint
       if not path:
+        kind = "teacher" if name in (config.teachers or ()) else name
         raise UserError(
           f"nothing says the sizes of the {name}; give {macro}, or"
-          f" --gin.{registry.macro_of(name, registry.T5)}=T5_1_1_SMALL"
+          f" --gin.{registry.macro_of(kind, registry.T5)}=T5_1_1_SMALL"
         )
       opened = source.open_checkpoint(path, verify=False)
       if layers is not None:

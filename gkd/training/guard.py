@@ -98,7 +98,7 @@ class Guard:
     Args:
       metric: that is followed; "" for none.
       distances: to the teacher, per token, that evaluations report.
-      has_teacher: whether the run has one.
+      has_teacher: whether the run has one that stays as it is.
       has_rollout: whether it can draw fresh texts.
       trains_on_distance: whether the objective compares student and teacher.
     """
@@ -113,7 +113,10 @@ class Guard:
     online = self.mode == "go_online"
     reason = ""
     if not (has_teacher and metric):
-      reason = "no evaluation measures forward_kl, the distance to a teacher"
+      reason = (
+        "no evaluation measures forward_kl, the distance to a teacher that"
+        " stays as it is"
+      )
     elif online and not has_rollout:
       reason = "the run has no rollout to draw fresh texts with"
     elif self.needs_trained and not trains_on_distance:
@@ -130,18 +133,19 @@ class Guard:
       )
 
   def idle(
-    self, distances: Collection[str] | None
+    self, distances: Collection[str], no_teacher: str
   ) -> Iterator[tuple[list[str], str]]:
     """Macros that have no effect, and why.
 
     Args:
-      distances: to the teacher, that are evaluated; None without a teacher.
+      distances: to the teacher, that are evaluated.
+      no_teacher: why there is none whose distance says anything; "" for one.
     """
     macros = [field.metadata["macro"] for field in dataclasses.fields(self)]
     if self.mode == "off":
       yield macros[1:], "GUARD is 'off'"
-    elif distances is None:
-      yield macros, "there is no teacher"
+    elif no_teacher:
+      yield macros, no_teacher
     elif not (self.metric or FOLLOWED in distances):
       why = (
         f"no evaluation measures {FOLLOWED}, and GUARD_METRIC names no other"

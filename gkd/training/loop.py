@@ -217,7 +217,7 @@ def train(
         if periods.due(done, run.periods.sample):
           texts = sample_logging.describe(
             *(rolled.batch, vocabulary, models().get("teacher")),
-            rolled.rewards,
+            *(rolled.rewards, run.loader.teachers),
           )
           recorder.samples(done, texts)
         with progress.paused():

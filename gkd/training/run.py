@@ -68,8 +68,8 @@ class Run:
   Attributes:
     model_dir: folder of the run; made if missing, resumed if it has a
       checkpoint.
-    roles: the models: "student", which learns, "teacher", which is frozen and
-      may be missing, and further frozen ones that evaluations measure the
+    roles: the models: "student", which learns, "teacher", which may be missing
+      or made of it (`teacher_decay`), and frozen ones that evaluations measure
       distances to and that the objective may name. The student's parameters
       are those before step 0: a run that is resumed never asks for them.
     student_slots: makes Adafactor's slots before step 0, see
@@ -206,7 +206,7 @@ class Run:
 
   @property
   def teacher(self) -> Model | None:
-    """The frozen model, if there is one."""
+    """The teacher of all rows, frozen or made of the student, if any."""
     return self.roles.get("teacher")
 
   @property
@@ -251,8 +251,8 @@ class Run:
 
   @property
   def followed_metric(self) -> str:
-    """The distance to the teacher that the guard follows; "" for none."""
-    if self.guard.mode == "off":
+    """The distance to a frozen teacher that the guard follows; "" for none."""
+    if self.guard.mode == "off" or "teacher" not in self.frozen_roles:
       return ""
     return self.guard.metric or self._first_distance
 
@@ -313,10 +313,11 @@ class Run:
     return {"student": roles["student"], "teacher": made, **roles}
 
   def _check_guard(self) -> None:
+    has_teacher = "teacher" in self.frozen_roles
     self.guard.check(
       self.followed_metric,
-      self._distances,
-      has_teacher=self.teacher is not None,
+      self._distances if has_teacher else (),
+      has_teacher=has_teacher,
       has_rollout=self.rollout is not None,
       trains_on_distance="teacher" in self.objective.roles,
     )

@@ -75,10 +75,16 @@ def other_settings(run: Run) -> dict[str, tuple[Any, str]]:
     if role in ("student", "teacher", *run.objective.roles):
       macro = registry.macro_of(role, registry.family_of(model.config))
       settings[role] = (model.config, macro)
-  if "teacher" in run.frozen_roles:
-    leaves = jax.tree.leaves(run.teacher.params)
-    dtypes = sorted({leaf.dtype.name for leaf in leaves})
-    settings["teacher_dtype"] = (" ".join(dtypes), "TEACHER_DTYPE")
+  for name in run.loader.teachers:
+    macro = f"TEACHERS[{name!r}]"
+    settings[macro] = (run.roles[name].config, macro)
+  dtypes = []
+  for role in ("teacher", *run.loader.teachers):
+    if role in run.frozen_roles:
+      leaves = jax.tree.leaves(run.roles[role].params)
+      dtypes.append(" ".join(sorted({leaf.dtype.name for leaf in leaves})))
+  if dtypes:
+    settings["teacher_dtype"] = ("; ".join(dtypes), "TEACHER_DTYPE")
   return settings
 
 

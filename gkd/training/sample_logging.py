@@ -136,6 +136,7 @@ def describe(
   vocabulary: Vocabulary,
   teacher: Model | None = None,
   rewards: np.ndarray | None = None,
+  teachers: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
   """One record per row of a batch as trained.
 
@@ -144,7 +145,8 @@ def describe(
     teacher, `teacher_log_prob` (nats, summed over the sequence). The first
     rows have `token_log_probs` as well: pairs of a token's text and its nats.
     Where the teacher reads another prompt it is the row's `teacher_prompt`.
-    Rows that are rewarded, as `rewards` [B] are no NaN, have their `reward`.
+    Rows that are rewarded, as `rewards` [B] are no NaN, have their `reward`,
+    and those of several `teachers` the name of their `teacher`.
   """
   scores = None
   if teacher is not None:
@@ -165,6 +167,8 @@ def describe(
     if batch.teacher_inputs is not None:
       own = batch.teacher_inputs[index][batch.teacher_input_mask[index]]
       record["teacher_prompt"] = vocabulary.decode_prompt(own.tolist())
+    if teachers:
+      record["teacher"] = teachers[batch.teacher[index]]
     if rewards is not None and np.isfinite(rewards[index]):
       record["reward"] = float(rewards[index])
     if scores is not None:

@@ -53,9 +53,9 @@ def made(
     reason = "but the objective compares with no teacher; leave it out"
   elif not (decay or reads):
     reason = (
-      "and the teacher reads the student's own prompts, so that it has nothing"
-      " to teach; give TEACHER_TASK, TEACHER_INPUTS or TEACHER_CACHE, or a"
-      " decay above 0"
+      "and the teacher reads the student's own prompts, so that but for"
+      " temperatures and dropout it has nothing to teach; give TEACHER_TASK,"
+      " TEACHER_INPUTS or TEACHER_CACHE, or a decay above 0"
     )
   if reason:
     raise UserError(f"TEACHER_DECAY is {decay} {reason}")

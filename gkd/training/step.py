@@ -198,7 +198,7 @@ def _update(
     (state.params, state.opt_state, state.average),
   )
   if layer_stack.is_stacked(params):
-    finite &= trees.is_finite((params, opt_state))
+    finite &= trees.is_finite((params, opt_state, average))
   report = {
     "loss": Mean.of(loss),
     "learning_rate": Mean.of(train_step.optimizer.schedule(state.step)),

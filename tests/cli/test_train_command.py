@@ -16,6 +16,7 @@ from gkd import locks
 from gkd.checkpoints import checksums
 from gkd.checkpoints import source
 from gkd.checkpoints import zarr_arrays
+from gkd.checkpoints.checkpoint import LICENSE_KEY
 from gkd.checkpoints.native import native_checkpoint
 from gkd.checkpoints.store import Store
 from gkd.cli import main as command
@@ -337,11 +338,14 @@ def test_settings_of_another_teacher_are_refused(
 @pytest.fixture
 def taught_by_two(prepare, tmp_path, model, caches):
   """Arguments of a run on two tasks, each with a teacher of its own."""
-  for name, width in (("narrow", 24), ("wide", 32)):
+  for name, width, notes in (
+    ("narrow", 24, {}),
+    ("wide", 32, {LICENSE_KEY: "mit"}),
+  ):
     config = dataclasses.replace(model.config, emb_dim=width)
     params = jax.jit(registry.build(config).init)(jax.random.key(width))
     described = native_checkpoint.description(config)
-    save_params(tmp_path / name, params, described)
+    save_params(tmp_path / name, params, described | notes)
   tasks = {
     name: str(command_lines.write_cache(tmp_path / name, "train", task=name))
     for name in ("easy", "hard")
@@ -390,7 +394,10 @@ def test_each_task_has_its_teacher_and_the_run_goes_on_to_the_bit(
   assert lines[-1]["train/token_share/easy"] == pytest.approx(1 - shares[-1])
   described = json.loads((split / "run.json").read_text())
   assert {"easy", "hard"} <= described["roles"].keys()
-  assert "hard: " in described["card"]["teacher"]
+  card = described["card"]
+  assert "hard: " in card["teacher"]
+  assert card["teacher_license"] == "easy: unknown, hard: mit"
+  assert card["teacher_parameters"] == "easy: 14,984, hard: 19,936"
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,26 @@ def _idle(config):
   return [(name, why) for names, why in config.idle() for name in names]
 
 
+@pytest.mark.parametrize(
+  ("method", "idle", "read"),
+  [
+    (
+      "methods/teachers.gin",
+      {"EVAL_TEACHER", "GUARD", "GUARD_Z"},
+      {"TEACHER_TASK", "EVAL_TEACHER_CACHE"},
+    ),
+    ("methods/sdft.gin", {"GUARD", "GUARD_Z"}, {"EVAL_TEACHER"}),
+  ],
+)
+def test_no_guard_follows_a_teacher_that_moves_or_one_of_several(
+  method, idle, read
+):
+  teachers = ["TEACHERS={'a': 'x', 'b': 'y'}"] * ("teachers" in method)
+  found = {*dict(_idle(build(method, teachers)))}
+  assert found >= idle
+  assert not found & read
+
+
 def test_eq_5_rewards_the_students_text_beside_its_teacher_or_anchor():
   own = Distillation(divergence.ReverseKL())
   built = build("methods/rl_gkd.gin")

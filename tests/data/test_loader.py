@@ -282,7 +282,10 @@ def test_a_row_has_the_teacher_that_it_names_or_that_of_its_task(
     ]
     assert batch.teacher.tolist() == expected
     assert batch.teacher.dtype == np.int32
+  assert not loader.unread_teachers
   assert make_loader(mixture).batch(0).teacher is None
+  assert f"{named.path} name teachers" in make_loader(mixture).unread_teachers
+  assert not make_loader(caches["a"]).unread_teachers
   with pytest.raises(UserError, match=r"data of a, b, left, right; give one"):
     make_loader(mixture, teachers=("a", "b"))
 

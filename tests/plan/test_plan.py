@@ -200,6 +200,17 @@ def test_a_student_out_of_the_teacher_has_its_layers(tmp_path):
   assert layers == {"student": 2, "teacher": 3}
 
 
+def test_one_of_several_teachers_without_sizes_is_named():
+  configuration.load(
+    ["test/distill.gin", "methods/teachers.gin"],
+    ["MODEL_DIR=plan", "TEACHER_MODEL=None", "TEACHERS={'a': ''}"],
+  )
+  config = configuration.build(TrainConfig)
+  message = r"give TEACHERS\['a'\], or --gin.TEACHER_MODEL="
+  with pytest.raises(UserError, match=message):
+    programs.models(config, partitioning.make_mesh())
+
+
 def test_a_dry_run_says_what_would_be_trained_and_leaves_nothing(
   tmp_path, capsys
 ):

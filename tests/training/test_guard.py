@@ -163,23 +163,23 @@ def test_a_restored_guard_goes_on_to_the_bit(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("fields", "distances", "expected"),
+  ("fields", "distances", "no_teacher", "expected"),
   [
-    ({"mode": "off"}, ["forward_kl"], slice(1, None)),
-    ({}, None, slice(None)),
-    ({}, ["reverse_kl"], slice(None)),
-    ({"metric": METRIC}, ["reverse_kl"], slice(-1, None)),
-    ({"mode": "go_online"}, ["forward_kl"], slice(0)),
+    ({"mode": "off"}, ["forward_kl"], "", slice(1, None)),
+    ({}, ["forward_kl"], "there is no teacher", slice(None)),
+    ({}, ["reverse_kl"], "", slice(None)),
+    ({"metric": METRIC}, ["reverse_kl"], "", slice(-1, None)),
+    ({"mode": "go_online"}, ["forward_kl"], "", slice(0)),
   ],
 )
 def test_what_has_no_effect_without_a_distance_to_observe(
-  fields, distances, expected
+  fields, distances, no_teacher, expected
 ):
   macros = ["GUARD", "GUARD_METRIC", "GUARD_MEMORISED"]
   macros += ["GUARD_GAP_GROWTH", "GUARD_REPEATS", "GUARD_Z"]
   macros += ["GUARD_DELTA_BIC", "GUARD_EVALUATIONS"]
   macros += ["GUARD_STUDENT_FRACTION"]
-  idle = Guard(**fields).idle(distances)
+  idle = Guard(**fields).idle(distances, no_teacher)
   assert [name for names, _ in idle for name in names] == macros[expected]
 
 

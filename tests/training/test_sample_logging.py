@@ -116,6 +116,12 @@ def test_without_a_teacher_there_is_no_score():
   assert "teacher_log_prob" not in first
 
 
+def test_the_teacher_of_each_row_is_named():
+  batch = make_batch().replace(teacher=np.array([1, 0, 1], np.int32))
+  records = sample_logging.describe(batch, Digits(), teachers=("a", "b"))
+  assert [record["teacher"] for record in records] == ["b", "a", "b"]
+
+
 def test_the_text_has_the_real_ids_alone():
   batch = make_batch()
   padded = np.where(batch.weights > 0, batch.targets, 9)

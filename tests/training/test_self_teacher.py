@@ -14,6 +14,7 @@ from gkd.models import registry
 from gkd.sampling.two_models import Interleaved
 from gkd.training import loop
 from gkd.training import state as states
+from gkd.training.guard import Guard
 from gkd.training.rollout import Rollout
 from gkd.training.step import TrainStep
 from gkd.training.step import update_step
@@ -143,6 +144,15 @@ def test_stacked_layers_have_the_same_average():
       state, _ = update_step(made, state, {}, told(), SEED)
     averages.append(state.average)
   assert layer_stack.is_stacked(averages[1])
+  # The loss does not read the row of an id that no text has.
+  average = jax.tree.map(jnp.array, state.average)
+  table = average["token_embedder"]["embedding"]
+  average["token_embedder"]["embedding"] = table.at[-1].set(jnp.inf)
+  _, metrics = update_step(
+    made, state.replace(average=average), {}, told(), SEED
+  )
+  assert np.isfinite(metrics["loss"].compute())
+  assert metrics["finite"].compute() == 0
   close(averages[0], layer_stack.unstacked(averages[1]), 1e-5)
 
 
@@ -228,6 +238,7 @@ def test_the_teachers_of_two_evaluations_are_not_the_same(tmp_path, caches):
     eval=3,
     eval_first=True,
   )
+  assert not run.followed_metric  # by the guard: they do not compare
   loop.train(run)
   found = [
     line["eval/sums/teacher_length"]
@@ -244,7 +255,11 @@ def test_the_teachers_of_two_evaluations_are_not_the_same(tmp_path, caches):
     ({"teacher_decay": 1.0}, "TEACHER_DECAY is 1.0; expected .* below 1"),
     ({"teacher_decay": -0.1}, "TEACHER_DECAY is -0.1; expected"),
     ({"teacher_decay": True}, "TEACHER_DECAY is True; expected"),
-    ({"teacher_decay": 0.0}, "student's own prompts.* nothing to teach"),
+    (
+      {"teacher_decay": 0.0},
+      "but for temperatures and dropout it has nothing to teach",
+    ),
+    ({"guard": Guard(mode="stop")}, "a teacher that stays as it is"),
     ({"teacher": tiny.parameters(tiny.TEACHER, 1)}, "is another teacher"),
     ({"objective": CrossEntropy(), "rollout": None}, "compares with no teach"),
   ],

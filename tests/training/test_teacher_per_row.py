@@ -320,6 +320,16 @@ def test_a_run_with_two_teachers_goes_on_to_the_bit(
   other = {"hard": Model(WIDER, jax.device_get(tiny.parameters(WIDER, 9)))}
   with pytest.raises(UserError, match="the content of the hard checkpoint"):
     loop.train(make_run(tmp_path / "killed", caches, mixture, more=other))
+  config = dataclasses.replace(WIDER.config, dtype="bfloat16")
+  half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), PARAMS["b"])
+  other = {"hard": Model(t5.encoder_decoder(config), jax.device_get(half))}
+  with pytest.raises(UserError) as error:
+    loop.train(make_run(tmp_path / "killed", caches, mixture, more=other))
+  for part in (
+    "TEACHERS['hard'].dtype: 'float32' → 'bfloat16'",
+    "TEACHER_DTYPE: 'float32; float32' → 'float32; bfloat16'",
+  ):
+    assert part in str(error.value)
   last = records[0][-1]
   shares = [last[f"train/token_share/{name}"] for name in ("easy", "hard")]
   assert sum(shares) == pytest.approx(1)
