@@ -132,8 +132,9 @@ def test_a_step_of_full_size_has_its_shapes(
   )
   mesh = built.mesh(jax.devices()[:1])
   models = programs.models(built, mesh)
-  found = dict(programs.compiled(built, models, mesh))
-  assert found.keys() == {"sample", "update"}
+  compiled = programs.compiled(built, models, mesh)
+  found = {program[0]: program[1] for program in compiled}
+  assert found.keys() == {"sample", "update", "save"}
   assert found["sample"].tokens.shape == (rows, length)
   state, metrics = found["update"]
   embedding = state.params["token_embedder"]["embedding"]
