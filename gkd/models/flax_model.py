@@ -5,7 +5,6 @@ lm = flax_model.language_model(module, table(config), start_id=0, pad_id=0)
 
 from collections.abc import Mapping
 import functools
-from typing import Any
 
 from flax import linen as nn
 import jax.numpy as jnp
@@ -76,7 +75,9 @@ def language_model(
     head=functools.partial(call, "head"),
     prefill=prefill,
     decode=functools.partial(_sampling, module, "decode"),
-    axes=lambda params: _tree(axes, module.execution.scan),
+    axes=lambda params: trees.unflatten(
+      layer_stack.stacked_axes(axes) if module.execution.scan else axes
+    ),
     gathered=functools.partial(_gathered, axes, module.config.dtype),
   )
 
@@ -93,13 +94,6 @@ def _call(module, method, params, *arrays, **options):
 
 def _sampling(module, method, params, *arrays):
   return _call(module, method, layer_stack.unstacked(params), *arrays)
-
-
-def _tree(axes: Mapping[str, Axes], is_stacked: bool) -> Any:
-  tree = trees.unflatten(axes)
-  if not is_stacked:
-    return tree
-  return layer_stack.stacked(tree, lambda *own: ("layers", *own[0]))
 
 
 def _gathered(axes: Mapping[str, Axes], dtype: str, params: Params) -> Params:

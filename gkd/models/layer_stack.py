@@ -9,8 +9,10 @@ Dropout draws other masks in either way than without.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import re
 from typing import Any
 
 from flax import linen as nn
@@ -21,10 +23,12 @@ from jax.sharding import PartitionSpec
 
 from gkd import trees
 from gkd.types import Array
+from gkd.types import Axes
 from gkd.types import UserError
 
 # Stands for all "layers_0", "layers_1", … in a dict of `stacked`.
 STACK = "layers_*"
+_LAYER = re.compile(r"\blayers_\d+\b")
 
 # T5X's names: of a layer "minimal" keeps its matrix products, "full" nothing.
 _POLICIES = {
@@ -114,14 +118,20 @@ def layer_names(name: str, shape: Sequence[int]) -> list[str]:
   return [name.replace(STACK, f"layers_{i}") for i in range(shape[0])]
 
 
-def stacked(
-  tree: Any, join: Callable[..., Any] = lambda *own: jnp.stack(own)
-) -> Any:
+def stacked_axes(axes: Mapping[str, Axes]) -> dict[str, Axes]:
+  """{name: logical axes} of the stacks, of those of all layers."""
+  stacks = {}
+  for name, own in axes.items():
+    joined = _LAYER.sub(STACK, name)
+    stacks[joined] = own if joined == name else ("layers", *own)
+  return stacks
+
+
+def stacked(tree: Any) -> Any:
   """The tree with the "layers_0", … of each dict as one `STACK` of [L, …].
 
   Args:
     tree: of parameters, or with such trees in it, as an optimizer's state.
-    join: makes one leaf of those of all layers.
   """
 
   def one(node: Any) -> Any:
@@ -131,7 +141,7 @@ def stacked(
     layers = [node[name] for name in names if name in node]
     rest = {key: one(node[key]) for key in node.keys() - names}
     if layers:
-      rest[STACK] = jax.tree.map(join, *layers, is_leaf=_is_axes)
+      rest[STACK] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
     return rest
 
   return jax.tree.map(one, tree, is_leaf=lambda x: isinstance(x, dict))
@@ -192,7 +202,3 @@ def _split(leaf: Any) -> Sequence[Any]:
     )
   own = jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype, sharding=sharding)
   return [own] * leaf.shape[0]
-
-
-def _is_axes(node: Any) -> bool:
-  return isinstance(node, tuple)
