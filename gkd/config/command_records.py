@@ -145,7 +145,7 @@ class TrainConfig(_OnDevices):
     Each of TEACHERS has the role of its name.
     """
     own = dict.fromkeys(self.teachers or (), self.teacher)
-    _check_names([*self.compared_with, *own])
+    _check_names(own)
     roles = _roles(self, self.data)
     if self.teacher_decay is not None or own:
       teacher = roles.pop("teacher")

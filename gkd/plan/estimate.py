@@ -12,6 +12,18 @@ from gkd.plan.programs import Program
 
 _GIB = 2**30
 _MIB = "MiB", 2**20
+# What makes the temporaries of a program fewer.
+_TEMPORARIES = {
+  "update": (
+    "temporaries: MICRO_BATCHES, SCAN_LAYERS with REMAT='minimal' or 'full',"
+    " CHUNK_SIZE"
+  ),
+  "save": "the copy that is saved: FSDP_PARALLELISM, or SCAN_LAYERS=False",
+}
+_OF_SAMPLING = (
+  "temporaries of sampling: a smaller BATCH_SIZE a device, DTYPE='bfloat16' or,"
+  " with FSDP_PARALLELISM, GATHER_TO_SAMPLE=False"
+)
 ASSUMPTIONS = (
   "time: the longest of matrix products at the chip's bfloat16 peak, of reading"
   " and writing what they multiply (weights whole on each copy), and of the"
@@ -56,13 +68,7 @@ def advice(config: TrainConfig, program: Program, room: float) -> list[str]:
     ),
     (
       memory.temporary,
-      "temporaries: MICRO_BATCHES, SCAN_LAYERS with REMAT='minimal' or 'full',"
-      " CHUNK_SIZE"
-      if program.name == "update"
-      else "the copy that is saved: FSDP_PARALLELISM, or SCAN_LAYERS=False"
-      if program.name == "save"
-      else "temporaries of sampling: a smaller BATCH_SIZE a device, DTYPE"
-      "='bfloat16' or, with FSDP_PARALLELISM, GATHER_TO_SAMPLE=False",
+      _TEMPORARIES.get(program.name, _OF_SAMPLING),
     ),
   ]
   wants.sort(key=lambda want: -want[0])

@@ -138,20 +138,16 @@ def exact_match_over_tasks(
 
   Targets are those of `postprocess.answer_of_task`, as MMLU and BBH have them.
   """
-  _check(targets, predictions)
+  is_right, _ = exact_match.statistics(targets, predictions).values.T
   names, places = np.unique([t["task"] for t in targets], return_inverse=True)
   is_task = np.eye(len(names))[places]  # [N, tasks]
-  is_right = [
-    _collapse(target["answer"]) == _collapse(prediction) != ""
-    for target, prediction in zip(targets, predictions, strict=True)
-  ]
 
   def of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
     rows, right = np.split(sums, 2, axis=-1)
     shares = right / np.maximum(rows, 1)  # a resample may leave a task out
     return {"exact_match": 100 * shares.sum(-1) / (rows > 0).sum(-1)}
 
-  right = is_task * np.asarray(is_right)[:, None]
+  right = is_task * is_right[:, None]
   return Statistics(np.concatenate([is_task, right], axis=-1), of_sums)
 
 

@@ -105,13 +105,13 @@ def frozen(
   if first_start and (run.teacher is not None or run.loader.teachers):
     sharding = partitioning.batch_sharding(run.mesh)
     batch = partitioning.place(run.loader.batch(0), sharding)
+    by_role = models(run, state, frozen)
     for index, name in enumerate(run.loader.teachers or ("teacher",)):
       weights = batch.weights
       if batch.teacher is not None:
         weights = weights * (batch.teacher == index)[:, None]
-      teacher = models(run, state, frozen)[name]
       sample_logging.log_teacher_nll(
-        teacher, batch.replace(weights=weights), name
+        by_role[name], batch.replace(weights=weights), name
       )
   return frozen
 
