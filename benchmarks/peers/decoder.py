@@ -60,7 +60,7 @@ def main() -> None:
       if name in args.peers
     }
     fixed, warm_up, rounds = (
-      [take_turns(peers, turn) for _ in range(count)]
+      [turns.take(peers, turn) for _ in range(count)]
       for turn, count in (
         ("fixed", 2),
         ("on_policy", 1),
@@ -77,7 +77,7 @@ def main() -> None:
     "python": platform.python_version(),
     "fixed_targets": fixed,
     "warm_up": warm_up,
-    "summary": summary(rounds),
+    "summary": turns.summary(rounds),
     "rounds_measured": rounds,
   }
   text = json.dumps(result, indent=2) + "\n"
@@ -155,38 +155,6 @@ def ids(batch: Batch) -> tuple[list[list[int]], list[list[int]]]:
 def read(folder: str) -> tuple[dict[str, Any], Batch]:
   """The settings and the batch that both work on."""
   return pickle.loads(Path(folder, "work.pickle").read_bytes())
-
-
-def take_turns(peers: dict[str, turns.Peer], turn: str) -> dict[str, Any]:
-  """What each replies, one after the other."""
-  replies = {}
-  for name, peer in peers.items():
-    replies[name] = peer.turn(turn)
-    print(turn, name, json.dumps(replies[name]), flush=True)
-  return replies
-
-
-def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-  """Of each peer seconds, their ratio to `gkd`'s by round, and memory."""
-  result = {}
-  for name in rounds[0]:
-    result[name] = {"peak_rss_bytes": rounds[-1][name]["peak_rss_bytes"]}
-    for phase in ("sample", "update", "step"):
-      for clock in ("wall", "cpu"):
-        theirs, ours = (
-          np.array([x[peer][phase][clock] for x in rounds])
-          for peer in (name, "gkd")
-        )
-        result[name][f"{phase}_{clock}"] = {
-          "seconds": _spread(theirs),
-          "ratio": _spread(theirs / ours),
-        }
-  return result
-
-
-def _spread(values: np.ndarray) -> dict[str, float]:
-  functions = {"min": np.min, "median": np.median, "max": np.max}
-  return {name: float(f(values)) for name, f in functions.items()}
 
 
 if __name__ == "__main__":

@@ -4,10 +4,14 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.peers import t5
+from benchmarks.peers import t5_gkd
+from benchmarks.peers import work
 from gkd import trees
 from gkd.losses.divergence import GeneralizedJSD
 from gkd.losses.objective import Distillation
-from gkd.models import t5
+from gkd.models.t5 import T5Config
+from gkd.models.t5 import encoder_decoder
 from gkd.training import state as states
 from gkd.training.step import TrainStep
 from gkd.training.step import update_step
@@ -55,7 +59,7 @@ def test_loss_and_gradient_norm_equal_gkds(torch, reference, beta):
     {"student": STUDENT, "teacher": TEACHER}.items()
   ):
     weights, theirs[role] = reference.make_model(options, seed)
-    ours[role] = t5.encoder_decoder(t5.T5Config.from_size(options))
+    ours[role] = encoder_decoder(T5Config.from_size(options))
     params[role] = trees.unflatten(
       {name: w.astype(np.float32) for name, w in weights.items()}
     )
@@ -77,8 +81,10 @@ def test_loss_and_gradient_norm_equal_gkds(torch, reference, beta):
     "input_ids": torch.tensor(batch.inputs).long(),
     "attention_mask": torch.tensor(batch.input_mask).long(),
   }
+  with torch.no_grad():
+    log_p = torch_gkd.log_probs(theirs["teacher"], prompts, sequences)
   loss = torch_gkd.distillation_loss(
-    theirs["student"], theirs["teacher"], prompts, sequences, beta
+    theirs["student"], log_p, prompts, sequences, beta
   )
   loss.backward()
   squares = [w.grad.square().sum() for w in theirs["student"].parameters()]
@@ -88,11 +94,21 @@ def test_loss_and_gradient_norm_equal_gkds(torch, reference, beta):
   assert got == pytest.approx(want, rel=1e-5)
 
 
-def test_samples_fill_their_rows(transformers):
+@pytest.mark.parametrize("own_head", [False, True])
+def test_programs_take_the_same_steps(transformers, monkeypatch, own_head):
   from benchmarks.peers import torch_gkd
 
-  args = torch_gkd.parser().parse_args(["--student=tiny", "--teacher=tiny"])
-  for name in ("batch_size", "input_length", "target_length", "rounds"):
-    setattr(args, name, 2)
-  result = torch_gkd.measure(args)
-  assert result["seconds"]["step"]["median"] > 0
+  fields = work.SIZES["tiny"]
+  if own_head:
+    fields |= {"mlp_activations": ("gelu", "linear")}
+    fields |= {"logits_via_embedding": False}
+  monkeypatch.setitem(work.SIZES, "tiny", fields)
+  args = work.with_defaults(t5.parser().parse_args(["--size=tiny"]))
+  args.threads, args.beta = 1, 0.1
+  ours, theirs = (peer.Steps(args) for peer in (t5_gkd, torch_gkd))
+  for _ in range(2):
+    got, want = theirs.fixed(), ours.fixed()
+    for name in ("loss", "grad_norm"):
+      assert got[name] == pytest.approx(want[name], rel=1e-4)
+  for steps in (ours, theirs):  # which assert that samples fill their rows
+    assert steps.on_policy()["sample"]["wall"] > 0
