@@ -25,22 +25,31 @@ MASKED_SCORE = -1e10
 
 
 class KeysValues(NamedTuple):
-  """Keys and values of one attention layer, [B, S, H, K] each."""
+  """Keys and values of one attention layer, [B, H, S, K] each.
+
+  Heads come before positions, so that a decoding step reads its cache as it
+  lies: each head's scores are a product of one matrix with one vector.
+  """
 
   keys: Array
   values: Array
 
   @classmethod
+  def of(cls, keys: Array, values: Array) -> "KeysValues":
+    """Of [B, S, H, K] each, as projections make them."""
+    return cls(keys.swapaxes(1, 2), values.swapaxes(1, 2))
+
+  @classmethod
   def room(cls, shape: tuple[int, ...], dtype: Any) -> "KeysValues":
-    """Zeros [B, S, H, K], on devices the rows and heads that they work on."""
-    zeros = constrain(jnp.zeros(shape, dtype), "batch", "length", "heads", "kv")
+    """Zeros [B, H, S, K], on devices the rows and heads that they work on."""
+    zeros = constrain(jnp.zeros(shape, dtype), "batch", "heads", "length", "kv")
     return cls(zeros, zeros)
 
   def write(self, new: "KeysValues", index: Array) -> "KeysValues":
-    """Copy with `new` [B, 1, H, K] at position `index` (clamped to S - 1)."""
+    """Copy with `new` [B, H, 1, K] at position `index` (clamped to S - 1)."""
     return KeysValues(
       *(
-        jax.lax.dynamic_update_slice_in_dim(buffer, entry, index, axis=1)
+        jax.lax.dynamic_update_slice_in_dim(buffer, entry, index, axis=2)
         for buffer, entry in zip(self, new, strict=True)
       )
     )
@@ -69,7 +78,7 @@ class Attention(nn.Module):
 
   def keys_values(self, x: Array) -> KeysValues:
     """[B, S, D] -> what queries can attend to."""
-    return KeysValues(self._split(self.key(x)), self._split(self.value(x)))
+    return KeysValues.of(self._split(self.key(x)), self._split(self.value(x)))
 
   def __call__(
     self,
@@ -93,7 +102,7 @@ class Attention(nn.Module):
     """
     q_BTHK = self._split(self.query(x))
     scores_BHTS = jnp.einsum(
-      "BTHK,BSHK->BHTS",
+      "BTHK,BHSK->BHTS",
       q_BTHK,
       memory.keys,
       preferred_element_type=jnp.float32,
@@ -104,7 +113,7 @@ class Attention(nn.Module):
     weights_BHTS = jax.nn.softmax(scores_BHTS, axis=-1).astype(self.dtype)
     # One dropout mask for all queries, as T5X does.
     weights_BHTS = self.dropout(weights_BHTS, deterministic)
-    mixed_BTHK = jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, memory.values)
+    mixed_BTHK = jnp.einsum("BHTS,BHSK->BTHK", weights_BHTS, memory.values)
     return self.out(mixed_BTHK.reshape(*x.shape[:-1], -1))
 
   def _split(self, joined: Array) -> Array:

@@ -27,7 +27,7 @@ class DecodeCache:
   """What decoding remembers between tokens.
 
   Attributes:
-    past: per layer, keys and values [B, I + T, G, K] of prompt and tokens so
+    past: per layer, keys and values [B, G, I + T, K] of prompt and tokens so
       far, G heads of keys.
     input_mask: [B, I] bool, True on prompt tokens.
     index: int32 scalar, tokens fed so far. Tokens beyond T make their logits
@@ -108,7 +108,7 @@ class DecoderOnly(nn.Module):
       _positions(input_mask, 0),
       _causal(input_mask),
     )
-    room = [(0, 0), (0, max_length), (0, 0), (0, 0)]
+    room = [(0, 0), (0, 0), (0, max_length), (0, 0)]
     past = jax.tree.map(lambda buffer: jnp.pad(buffer, room), attended)
     cache = DecodeCache(past, input_mask, jnp.zeros((), jnp.int32))
     return cache, self.head(_at_last(states_BID, input_mask)[:, 0])
@@ -118,7 +118,7 @@ class DecoderOnly(nn.Module):
   ) -> tuple[DecodeCache, Array]:
     """Feeds tokens [B]; returns the cache and the next logits [B, V]."""
     width = cache.input_mask.shape[1]
-    length = cache.past[0].keys.shape[1] - width
+    length = cache.past[0].keys.shape[2] - width
     fed = jnp.arange(length) <= cache.index
     fed_BT = jnp.broadcast_to(fed, (tokens.shape[0], length))
     seen_BS = jnp.concatenate([cache.input_mask, fed_BT], axis=1)

@@ -218,7 +218,7 @@ class _GroupedAttention(nn.Module):
       self.key_norm = _norm(c)
 
   def keys_values(self, x: Array, angles: Array | None = None) -> KeysValues:
-    """[B, S, D] -> what queries can attend to, [B, S, G, K] each.
+    """[B, S, D] -> what queries can attend to, [B, G, S, K] each.
 
     Args:
       x: vectors; those of an encoder may have another width.
@@ -230,7 +230,7 @@ class _GroupedAttention(nn.Module):
       k_BSGK = self.key_norm(k_BSGK)
     if angles is not None:
       k_BSGK = rotary.rotate(k_BSGK, angles)
-    return KeysValues(k_BSGK, self._heads(self.value(x), c.num_kv_heads))
+    return KeysValues.of(k_BSGK, self._heads(self.value(x), c.num_kv_heads))
 
   def __call__(
     self,
@@ -256,7 +256,11 @@ class _GroupedAttention(nn.Module):
     scale = c.gemma.query_scale if c.gemma else c.head_dim**-0.5
     if c.gemma is None or c.gemma.attention_cap is None:
       mixed_BTHK = jax.nn.dot_product_attention(
-        q_BTHK, *memory, mask=mask, scale=scale
+        q_BTHK,
+        memory.keys.swapaxes(1, 2),
+        memory.values.swapaxes(1, 2),
+        mask=mask,
+        scale=scale,
       )
     else:
       mixed_BTHK = _capped_attention(
@@ -276,10 +280,10 @@ def _capped_attention(
   Paper: Gemma team 2024 (arXiv:2408.00118); jax's own has no cap.
   """
   *outer, num_heads, head_dim = q_BTHK.shape
-  num_groups = memory.keys.shape[2]
+  num_groups = memory.keys.shape[1]
   q_BTGRK = q_BTHK.reshape(*outer, num_groups, -1, head_dim)
   scores_BGRTS = scale * jnp.einsum(
-    "BTGRK,BSGK->BGRTS",
+    "BTGRK,BGSK->BGRTS",
     q_BTGRK,
     memory.keys,
     preferred_element_type=jnp.float32,
@@ -287,7 +291,7 @@ def _capped_attention(
   scores_BGRTS = layers.soft_cap(scores_BGRTS, cap)
   scores_BGRTS = jnp.where(mask[:, :, None], scores_BGRTS, MASKED_SCORE)
   weights = jax.nn.softmax(scores_BGRTS, axis=-1).astype(memory.values.dtype)
-  mixed = jnp.einsum("BGRTS,BSGK->BTGRK", weights, memory.values)
+  mixed = jnp.einsum("BGRTS,BGSK->BTGRK", weights, memory.values)
   return mixed.reshape(*outer, num_heads, head_dim)
 
 

@@ -29,8 +29,8 @@ class DecodeCache:
   """What decoding remembers between tokens.
 
   Attributes:
-    past: per decoder layer, keys and values [B, T, H, K] of the tokens so far.
-    memory: per decoder layer, keys and values [B, I, H, K] of the encoder's
+    past: per decoder layer, keys and values [B, H, T, K] of the tokens so far.
+    memory: per decoder layer, keys and values [B, H, I, K] of the encoder's
       output, projected once.
     memory_mask: [B, 1, 1, I] bool, True on real input tokens.
     index: int32 scalar, tokens fed so far. Tokens beyond T make their logits
@@ -106,7 +106,7 @@ class EncoderDecoder(nn.Module):
     c = self.config
     mask_B11I = input_mask[:, None, None, :]
     encoded_BID = self.encoder(self.token_embedder(inputs), mask_B11I, True)
-    shape = (inputs.shape[0], max_length, c.num_heads, c.head_dim)
+    shape = (inputs.shape[0], c.num_heads, max_length, c.head_dim)
     cache = DecodeCache(
       past=(KeysValues.room(shape, c.dtype),) * c.num_decoder_layers,
       memory=self.decoder.memory(encoded_BID),
@@ -120,7 +120,7 @@ class EncoderDecoder(nn.Module):
     self, cache: DecodeCache, tokens: Array
   ) -> tuple[DecodeCache, Array]:
     """Feeds tokens [B]; returns the cache and the next logits [B, V]."""
-    length = cache.past[0].keys.shape[1]
+    length = cache.past[0].keys.shape[2]
     distance_T = cache.index - jnp.arange(length)
     # Looked up, not computed, so that both modes agree on every boundary.
     bucket_of = t5_stacks.buckets(

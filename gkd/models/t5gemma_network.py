@@ -75,7 +75,7 @@ class EncoderDecoder(nn.Module):
   ) -> tuple[DecodeCache, Array]:
     """Encodes inputs, makes room for max_length tokens; logits [B, V]."""
     c, side = self.config, self.config.decoder
-    shape = (len(inputs), max_length, side.num_kv_heads, side.head_dim)
+    shape = (len(inputs), side.num_kv_heads, max_length, side.head_dim)
     cache = DecodeCache(
       past=(KeysValues.room(shape, c.dtype),) * side.num_layers,
       memory=self.decoder.memory(self._encoded(inputs, input_mask, True)),
@@ -89,7 +89,7 @@ class EncoderDecoder(nn.Module):
     self, cache: DecodeCache, tokens: Array
   ) -> tuple[DecodeCache, Array]:
     """Feeds tokens [B]; returns the cache and the next logits [B, V]."""
-    length = cache.past[0].keys.shape[1]
+    length = cache.past[0].keys.shape[2]
     fed_T = jnp.arange(length) <= cache.index
     hidden_B1D, past = self.decoder.decode(
       self.decoder_embedder(tokens[:, None]),

@@ -25,12 +25,12 @@ class Means(nn.Module):
   def decode(self, embedded, positions, mask, past=None, index=None):
     if past is not None:
       positions = jax.lax.dynamic_slice_in_dim(positions, index, 1, axis=1)
-    scaled_BT1D = (embedded * (positions[..., None] + 1))[:, :, None]
-    seen = KeysValues(scaled_BT1D, scaled_BT1D)
+    scaled_B1TD = (embedded * (positions[..., None] + 1))[:, None]
+    seen = KeysValues(scaled_B1TD, scaled_B1TD)
     if past is not None:
       seen = past[0].write(seen, index)
     share_BTS = mask[:, 0] / mask[:, 0].sum(-1, keepdims=True)
-    return jnp.einsum("BTS,BSGD->BTD", share_BTS, seen.keys), (seen,)
+    return jnp.einsum("BTS,BGSD->BTD", share_BTS, seen.keys), (seen,)
 
 
 def test_layers_of_another_family_see_prompts_and_earlier_targets_by_position():

@@ -198,7 +198,7 @@ def test_bfloat16_computes_in_it_and_keeps_logits_in_float32():
   halves = {leaf.dtype for leaf in jax.tree.leaves(cache.past)}
   assert halves == {hidden.dtype} == {jnp.dtype("bfloat16")}
   assert {first.dtype, logits.dtype} == {jnp.dtype("float32")}
-  assert cache.past[0].keys.shape == (4, 7 + 3, 2, 6)
+  assert cache.past[0].keys.shape == (4, 2, 7 + 3, 6)
 
 
 def test_dropout_is_on_vectors_branches_and_inside_the_mlp_with_a_key_alone():
