@@ -7,6 +7,7 @@ turns that they know, one program after the other, of one or more steps:
   fixed       the teacher scores the batch's own targets, JSD, AdamW; losses
               and gradient norms of the first round are the same
   on_policy   the same after the student has sampled the targets
+  supervised  cross-entropy of the batch's own targets, AdamW
 
 Usage, where torch and transformers are installed too:
   python -m benchmarks.peers.t5 --size=t5_small --threads=2 --output=t5.json
@@ -29,10 +30,15 @@ import numpy as np
 from benchmarks.peers import turns
 from benchmarks.peers import work
 
-PROGRAMS = {"gkd": "t5_gkd", "transformers": "torch_gkd"}
+PROGRAMS = {
+  "gkd": "t5_gkd",
+  "transformers": "torch_gkd",
+  "plain_jax": "plain_jax",
+}
 TURNS = {
   "fixed": ("gkd", "transformers"),
   "on_policy": ("gkd", "transformers"),
+  "supervised": ("gkd", "plain_jax"),
 }
 WARM_UP = 2
 _VERSIONS = ("jax", "optax", "torch", "transformers")
@@ -40,7 +46,10 @@ _VERSIONS = ("jax", "optax", "torch", "transformers")
 
 def main() -> None:
   """Takes turns, prints and writes the results."""
-  args = work.with_defaults(parser().parse_args())
+  flags = parser()
+  args = work.with_defaults(flags.parse_args())
+  if args.dtype != "float32" and "plain_jax" in args.peers:
+    flags.error(f"plain_jax has no {args.dtype}; give --peers gkd transformers")
   processors = sorted(os.sched_getaffinity(0))
   args.threads = min(args.threads or len(processors), len(processors))
   os.sched_setaffinity(0, processors[: args.threads])
@@ -132,22 +141,25 @@ def summary(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def describe(result: Mapping[str, Any]) -> str:
-  """Medians as a table, and the first losses."""
-  lines = [f"{'':34}{'ms':>10}{'of gkd':>8}   (medians)"]
+  """Medians as a table, and the losses of the first step."""
+  columns = "wall ms", "of gkd", "CPU ms", "of gkd", "first loss"
+  lines = [f"{'medians':34}" + "".join(f"{name:>11}" for name in columns)]
   for turn in result["turns"]:
     for name, phases in result["summary"][turn].items():
-      for phase, entry in phases.items():
-        if not isinstance(entry, dict):
+      loss = f"{result['warm_up'][0][turn][name]['loss']:11.6f}"
+      for phase in ("sample", "score", "update", "step"):
+        if f"{phase}_wall" not in phases:
           continue
-        label = f"{turn} {name} {phase.replace('_', ' ')}"
-        ratio = entry.get("ratio", {"median": np.nan})["median"]
-        milliseconds = 1e3 * entry["seconds"]["median"]
-        lines.append(f"{label:40}{milliseconds:10.2f}{ratio:8.2f}")
-      first = result["warm_up"][0][turn][name]
-      lines.append(f"{turn} {name} first loss {first['loss']:.6f}")
-  ratio = result["summary"].get("on_policy_over_fixed")
-  if ratio:
-    lines.append(f"gkd: on-policy / fixed {ratio['median']:.2f}")
+        numbers = ""
+        for clock in ("wall", "cpu"):
+          entry = phases[f"{phase}_{clock}"]
+          numbers += f"{1e3 * entry['seconds']['median']:11.2f}"
+          ratio = f"{entry['ratio']['median']:.2f}" if "ratio" in entry else ""
+          numbers += f"{ratio:>11}"
+        shown = loss if phase == "step" else ""
+        lines.append(f"{f'{turn} {name} {phase}':34}{numbers}{shown}")
+  if ratio := result["summary"].get("on_policy_over_fixed"):
+    lines.append(f"gkd, on-policy / fixed: {ratio['median']:.2f}")
   return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ from gkd.training.step import TrainStep
 from gkd.training.step import update_step
 from gkd.types import Batch
 from tests import tiny
+from tests.benchmarks.test_peers import LIKE_T5_1_1
 
 pytestmark = pytest.mark.parity
 
@@ -94,15 +95,11 @@ def test_loss_and_gradient_norm_equal_gkds(torch, reference, beta):
   assert got == pytest.approx(want, rel=1e-5)
 
 
-@pytest.mark.parametrize("own_head", [False, True])
-def test_programs_take_the_same_steps(transformers, monkeypatch, own_head):
+@pytest.mark.parametrize("changes", [{}, LIKE_T5_1_1])
+def test_programs_take_the_same_steps(transformers, monkeypatch, changes):
   from benchmarks.peers import torch_gkd
 
-  fields = work.SIZES["tiny"]
-  if own_head:
-    fields |= {"mlp_activations": ("gelu", "linear")}
-    fields |= {"logits_via_embedding": False}
-  monkeypatch.setitem(work.SIZES, "tiny", fields)
+  monkeypatch.setitem(work.SIZES, "tiny", work.SIZES["tiny"] | changes)
   args = work.with_defaults(t5.parser().parse_args(["--size=tiny"]))
   args.threads, args.beta = 1, 0.1
   ours, theirs = (peer.Steps(args) for peer in (t5_gkd, torch_gkd))
