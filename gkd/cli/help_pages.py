@@ -399,20 +399,29 @@ example:
   gkd report /tmp/gkd/grid --output=/tmp/gkd/grid.html
 """,
   "bench": f"""\
-time sampling and updates of a distillation run
+time the steps of a run, its start, evaluation and checkpoints
 
 {_GIN}
+  Or --size=NAME, one of gkd list models in any case, or tiny: an on-policy
+  step of T5 with random weights and rows, which reads nothing.
 reads:
-  what gkd train would read with the same flags
+  what gkd train would read with the same flags; --compare FILE
 writes:
-  --output FILE, times in JSON, and a summary to the terminal; no checkpoint
+  --output FILE, JSON, and a summary to the terminal: wall and CPU time of each
+  phase (input_pipeline, prefill, sample, score, update, on_policy_step,
+  fixed_data_step, evaluation, checkpoint_save, checkpoint_restore), tokens a
+  second, share of the machine's measured ceilings, peak memory, compile time;
+  with --compare its ratios to an earlier one. No checkpoint is kept
 knobs:
-  --rounds; BATCH_SIZE, STUDENT_MODEL, TEACHER_MODEL and whatever else
+  the flags above; BATCH_SIZE, STUDENT_MODEL, TEACHER_MODEL and whatever else
   gkd train --help lists
 resume:
   nothing to resume: given again it measures again
 {_CODES}
 example:
+  gkd bench --size=tiny --output=/tmp/gkd/tiny.json
+  gkd bench --size=t5_1_1_large --teacher_size=t5_1_1_xl --dtype=bfloat16 \\
+    --batch_size=32 --input_length=512 --target_length=128
 {_TEACHER}
   gkd bench --gin_file=test/distill.gin --gin.MODEL_DIR=/tmp/gkd/bench \\
     --gin.TEACHER_CHECKPOINT_PATH=/tmp/gkd/teacher --rounds=20

@@ -16,10 +16,8 @@ traceback: a bug.
 import argparse
 from collections.abc import Sequence
 import contextlib
-import dataclasses
 import hashlib
 import itertools
-import json
 import logging
 import os
 from pathlib import Path
@@ -27,7 +25,6 @@ import platform
 import re
 import signal
 import sys
-import tempfile
 import traceback
 
 from gkd import disk_errors
@@ -173,21 +170,15 @@ def _sample(args) -> None:
 
 
 def _bench(args) -> None:
-  folders = _prepare(args)
-  from gkd.cli import train_command
-  from gkd.config import configuration
-  from gkd.config.command_records import TrainConfig
-  from gkd.experiments import step_timing
+  from gkd.cli import bench_command
 
-  files.check_file(args.output, "--output", step_timing.MARK)
-  run = train_command.prepare(configuration.build(TrainConfig), folders)
-  with tempfile.TemporaryDirectory() as scratch:
-    run = dataclasses.replace(run, model_dir=scratch)
-    result = step_timing.measure(run, rounds=args.rounds)
-  print(step_timing.describe(result))
-  text = json.dumps(result, indent=2) + "\n"
-  files.write_text(_expanded(args.output), text)
-  print(f"written to {args.output}")
+  bench_command.check_flags(args)
+  folders = None
+  if args.size is None:
+    folders = _prepare(args)
+  else:
+    _keep_compiled_programs(args.compile_cache)
+  bench_command.bench(args, folders)
 
 
 def _plan(args) -> None:

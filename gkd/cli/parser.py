@@ -234,10 +234,34 @@ _FLAGS = {
   ],
   "bench": [
     _GIN,
+    _flag(
+      "--size NAME", "a random T5 instead: tiny or t5_1_1_small, see below"
+    ),
+    _flag("--teacher_size NAME", "of the teacher (default: that of --size)"),
+    _flag(
+      "--dtype",
+      "of the computation with --size (default: float32)",
+      choices=("float32", "bfloat16"),
+    ),
+    *(
+      _flag(f"--{name} N", f"{what} with --size (default: {default})", type=int)
+      for name, what, default in (
+        ("batch_size", "rows", "8"),
+        ("input_length", "tokens of a prompt", "64, tiny 32"),
+        ("target_length", "tokens of a target", "32, tiny 16"),
+        ("chunk_size", "CHUNK_SIZE", "none"),
+      )
+    ),
+    _flag("--dropout P", "of the student with --size (default: 0)", type=float),
+    _flag(
+      "--phases PHASE", "time these alone, see below", nargs="+", default=[]
+    ),
     _flag("--rounds", f"timed steps {_DEFAULT}", type=int, default=20),
     _flag(
       "--output FILE", f"the file to write {_DEFAULT}", default="bench.json"
     ),
+    _flag("--compare FILE", "an earlier result of the same work"),
+    _flag("--profile DIR", "also trace three steps into this folder"),
     *_COMPILED,
   ],
 }
@@ -300,7 +324,9 @@ class _Parser(argparse.ArgumentParser):
       r"(?<=choice: ')[\w-]+", message
     )
     known = re.findall(r"\w+", message.partition("choose from")[2])
-    known += [f for flags in _FLAGS.values() for f, _ in flags if f[0] == "-"]
+    # Other commands know the sizes of a bench as macros.
+    seen = [n for n in _FLAGS if n != "bench" or self.prog.endswith(n)]
+    known += [f for n in seen for f, _ in _FLAGS[n] if f[0] == "-"]
     word = given[0] if given else ""
     near = difflib.get_close_matches(word, known, 1, cutoff=0.75)
     if "COMMAND" in message and word in _OTHER_NAMES:

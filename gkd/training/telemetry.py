@@ -181,16 +181,21 @@ def stragglers(host_seconds: float) -> dict[str, float]:
 
 
 def peak_memory_bytes() -> int:
-  """Most memory held so far: per device where known, else of the process.
+  """Most memory held so far: per device where known, else of the process."""
+  return peak_device_bytes() or peak_host_bytes()
+
+
+def peak_device_bytes() -> int:
+  """Most memory held on a device so far; 0 where devices do not say it.
 
   The largest of the local devices counts, as that is the one that runs out.
   """
-  peaks = [
-    (device.memory_stats() or {}).get("peak_bytes_in_use", 0)
-    for device in jax.local_devices()
-  ]
-  if max(peaks, default=0):
-    return max(peaks)
+  stats = [device.memory_stats() or {} for device in jax.local_devices()]
+  return max(x.get("peak_bytes_in_use", 0) for x in stats)
+
+
+def peak_host_bytes() -> int:
+  """Most memory held by the process so far."""
   import resource  # not on Windows, where jax has no accelerator either
 
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

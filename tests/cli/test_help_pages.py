@@ -7,6 +7,7 @@ import shlex
 
 import pytest
 
+from gkd.cli import bench_command
 from gkd.cli import help_pages
 from gkd.cli import main as command
 from gkd.cli import parser
@@ -94,7 +95,9 @@ def test_examples_are_calls_that_load(name, helps):
     assert name.split() in called or name == "cache"
   for arguments in calls:
     args = command.parse(arguments)
-    if args.command == "cache" and hasattr(args, "gin_file"):
+    if args.command == "bench" and args.size is not None:
+      bench_command.check_flags(args)
+    elif args.command == "cache" and hasattr(args, "gin_file"):
       configuration.load(["runs/data.gin", *args.gin_file], args.bindings)
       configuration.build(records.DataConfig, scope="train")
     elif hasattr(args, "gin_file"):

@@ -32,7 +32,7 @@ from gkd.cli import main as command
 from gkd.cli import sample_command
 from gkd.cli import train_command
 from gkd.config import datasets
-from gkd.experiments import step_timing
+from gkd.experiments.bench import step_timing
 from gkd.experiments.quickstart import pipeline
 from gkd.training import loop
 from tests.faults import hostile
