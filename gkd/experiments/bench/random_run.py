@@ -1,9 +1,8 @@
 """A distillation run of T5 models with random weights on random rows.
 
 What a step costs depends on sizes alone, so nothing is read: weights are drawn
-on the device, rows are of full length. One of the ids ends a text, so of 32,100
-about one row in 250 ends before 128 tokens; the sampler goes on for the others.
-In bfloat16 the student's parameters stay float32, the teacher's are bfloat16.
+on the device, and rows are of full length, as no id ends a text. In bfloat16
+the student's parameters stay float32, the teacher's are bfloat16.
 
   with tempfile.TemporaryDirectory() as folder:
     run = RandomRun(size="t5_1_1_small", teacher_size="t5_1_1_xl").build(folder)
@@ -157,7 +156,7 @@ def _draw(key, shape, dtype, rows):
 def _random_rows(
   path: Path, count: int, lengths: dict[str, int], num_ids: int
 ) -> TokenCache:
-  """A cache of random ids, rows of full length."""
+  """A cache of random ids, of which none ends a text."""
   draw = functools.partial(np.random.default_rng(0).integers, 3, num_ids)
   rows = [
     Row(*(draw(n, dtype=np.int32) for n in lengths.values()), "", "")
@@ -169,4 +168,6 @@ def _random_rows(
     "lengths": lengths,
     "vocabulary": ByteVocabulary(num_ids - ByteVocabulary().size),
   }
-  return TokenCache(write_rows(path, rows, about))
+  cache = TokenCache(write_rows(path, rows, about))
+  cache.vocabulary.eos_ids = ()
+  return cache

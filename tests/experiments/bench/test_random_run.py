@@ -31,6 +31,7 @@ def test_a_tiny_run_in_bfloat16(tmp_path):
     assert {x.dtype.name for x in jax.tree.leaves(params)} == {dtype}
   assert run.objective.chunk_size == 4
   assert run.rollout.student_fraction == 1
+  assert run.loader.vocabulary.eos_ids == ()
 
 
 def test_weights_have_about_the_scale_of_t5(tmp_path):
