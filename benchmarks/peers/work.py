@@ -8,16 +8,10 @@ from gkd.models import sizes
 from gkd.models import t5
 from gkd.models import t5_params
 
-_TINY = {
-  "emb_dim": 64,
-  "num_heads": 4,
-  "num_encoder_layers": 2,
-  "num_decoder_layers": 2,
-  "head_dim": 16,
-  "mlp_dim": 128,
+_TINY = sizes.named("SCRATCH_MINI") | {
+  "vocab_size": 512,
   "mlp_activations": ("relu",),
   "logits_via_embedding": True,
-  "vocab_size": 512,
 }
 # T5 1.0, with a tied head, and T5 1.1.
 SIZES = {"tiny": _TINY, "t5_small": sizes.named("T5_1_0_SMALL")} | {
