@@ -1,7 +1,6 @@
 """Names for the leaves of a parameter tree, and arithmetic over whole trees."""
 
 from collections.abc import Mapping
-import functools
 from typing import Any
 
 import jax
@@ -74,12 +73,17 @@ def global_norm(tree: Any) -> Array:
   of the leaves times `_SCALE`, a power of two, divided by it.
   """
   leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(tree)]
+
+  def scaled(_: Array) -> Array:
+    squares = sum(jnp.sum(jnp.square(leaf * _SCALE)) for leaf in leaves)
+    return jnp.sqrt(squares) / _SCALE
+
   norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in leaves))
-  scaled = sum(jnp.sum(jnp.square(leaf * _SCALE)) for leaf in leaves)
-  return jnp.where(jnp.isinf(norm), jnp.sqrt(scaled) / _SCALE, norm)
+  return jax.lax.cond(jnp.isinf(norm), scaled, lambda norm: norm, norm)
 
 
 def is_finite(tree: Any) -> Array:
   """[] bool, whether no leaf has a NaN or an infinity."""
-  each = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-  return functools.reduce(jnp.logical_and, each)
+  # A sum is one pass on a CPU, booleans and their conjunction several.
+  zeros = sum(jnp.sum(leaf * 0) for leaf in jax.tree.leaves(tree))
+  return jnp.isfinite(zeros)

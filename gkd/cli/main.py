@@ -29,6 +29,7 @@ import traceback
 
 from gkd import disk_errors
 from gkd import files
+from gkd import host_memory
 from gkd import processes
 from gkd import watchdog
 from gkd.cli import parser
@@ -54,6 +55,7 @@ _TENSORFLOW = QuietImport("tensorflow")
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command and returns the exit code."""
   argv = sys.argv[1:] if argv is None else argv
+  host_memory.keep_freed()
   # None where a shell closed it.
   out, errors = (s and Escaped(s) for s in (sys.stdout, sys.stderr))
   try:

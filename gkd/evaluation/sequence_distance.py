@@ -45,6 +45,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gkd import blocks
 from gkd.losses.chunked import sum_over_chunks
 from gkd.losses.divergence import forward_kl
 from gkd.losses.divergence import total_variation
@@ -191,7 +192,9 @@ def estimates(
       b_model.head(b_params, b_hidden),
       a_model.vocabulary_size,
     )
-    is_equal = jnp.equal(*(jnp.argmax(each, axis=-1) for each in logits))
+    is_equal = jnp.equal(
+      *(blocks.argmax(blocks.split(each)) for each in logits)
+    )
     log_a, log_b = map(jax.nn.log_softmax, logits)
     values = {
       w: forward_kl(log_a, _log_mixture(log_a, log_b, w, log_ratio))

@@ -29,12 +29,12 @@ from gkd import masks
 from gkd.errors import check_number
 from gkd.losses import divergence
 from gkd.losses import token_metrics
+from gkd.losses.chunked import Sums
 from gkd.losses.chunked import map_chunks
 from gkd.losses.likelihood import token_log_probs
 from gkd.losses.objective import Objective
 from gkd.losses.objective import Scored
 from gkd.losses.policy import weights_of_student
-from gkd.losses.token_metrics import Sums
 from gkd.metrics import Mean
 from gkd.structured_settings import setting
 from gkd.types import Array

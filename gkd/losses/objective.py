@@ -19,13 +19,14 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from gkd import blocks
 from gkd import masks
 from gkd.errors import check_number
 from gkd.losses import divergence as divergences
 from gkd.losses import token_metrics
-from gkd.losses.chunked import sum_over_chunks
+from gkd.losses.chunked import Sums
+from gkd.losses.chunked import loss_over_chunks
 from gkd.losses.likelihood import cross_entropy
-from gkd.losses.token_metrics import Sums
 from gkd.metrics import Mean
 from gkd.structured_settings import setting
 from gkd.types import Array
@@ -104,9 +105,8 @@ class Objective(Protocol):
 
 
 class Positions(NamedTuple):
-  """What a loss needs at each target position; T may be a chunk of them."""
+  """What a loss needs beside the student's logits; T may be of a chunk."""
 
-  student: Array  # [B, T, D] hidden states
   teacher: Array | None  # [B, T, E] hidden states
   targets: Array  # [B, T]
   weights: Array  # [B, T]
@@ -216,9 +216,9 @@ class Distillation(Objective):
     """
     teacher = frozen[self.role]
 
-    def of_positions(positions: Positions) -> Sums:
+    def of_positions(logits: Array, positions: Positions) -> Sums:
       student_logits, teacher_logits = token_metrics.mask_padded_vocab(
-        student.head(positions.student),
+        logits,
         jax.lax.stop_gradient(teacher.head(positions.teacher)),
         vocabulary_size,
       )
@@ -234,14 +234,15 @@ class Distillation(Objective):
       )
 
     positions = Positions(
-      student.hidden,
       teacher.hidden,
       batch.targets,
       batch.weights,
       coefficients,
       masks.thirds(batch.weights),
     )
-    return sum_over_chunks(of_positions, positions, self.chunk_size)
+    return loss_over_chunks(
+      of_positions, student.head, student.hidden, positions, self.chunk_size
+    )
 
   def _values(self, log_p: Array, log_q: Array, own: Array) -> Array:
     """[B, T] from log-probabilities [B, T, V]; own [B]: the student's rows."""
@@ -328,6 +329,6 @@ class CrossEntropy(Objective):
     parts = token_metrics.parts_of(masks.thirds(batch.weights), batch.source)
     metrics = token_metrics.compare(*real_ids, batch.weights, parts)
     metrics["token_accuracy"] = Mean.of(
-      jnp.argmax(logits, axis=-1) == batch.targets, batch.weights > 0
+      blocks.argmax(blocks.split(logits)) == batch.targets, batch.weights > 0
     )
     return token_metrics.reduce(values, coefficients, parts, metrics)

@@ -23,12 +23,12 @@ import jax.numpy as jnp
 from gkd import masks
 from gkd.errors import check_number
 from gkd.losses import token_metrics
-from gkd.losses.chunked import sum_over_chunks
+from gkd.losses.chunked import Sums
+from gkd.losses.chunked import loss_over_chunks
 from gkd.losses.likelihood import token_log_probs
 from gkd.losses.objective import Distillation
 from gkd.losses.objective import Objective
 from gkd.losses.objective import Scored
-from gkd.losses.token_metrics import Sums
 from gkd.losses.weighted_sum import Term
 from gkd.losses.weighted_sum import WeightedSum
 from gkd.metrics import Mean
@@ -115,16 +115,19 @@ class Policy(Objective):
     """Loss sum(-coefficients * log q); arguments as of `Distillation`."""
     del frozen
 
-    def of_positions(positions: tuple[Array, ...]) -> Sums:
-      hidden, targets, weights, coefficients = positions
-      logits = student.head(hidden).astype(jnp.float32)
-      logits = masks.mask_padded_ids(logits, vocabulary_size)
+    def of_positions(logits: Array, positions: tuple[Array, ...]) -> Sums:
+      targets, weights, coefficients = positions
+      logits = masks.mask_padded_ids(
+        logits.astype(jnp.float32), vocabulary_size
+      )
       values = -token_log_probs(student.drawn_from(logits), targets)
       metrics = token_metrics.compare(logits, None, weights, {})
       return token_metrics.reduce(values, coefficients, {}, metrics)
 
-    positions = (student.hidden, batch.targets, batch.weights, coefficients)
-    return sum_over_chunks(of_positions, positions, self.chunk_size)
+    positions = (batch.targets, batch.weights, coefficients)
+    return loss_over_chunks(
+      of_positions, student.head, student.hidden, positions, self.chunk_size
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,10 +190,10 @@ class SampledTokenKL(Objective):
     """Loss sum(coefficients * estimate); arguments as of `Distillation`."""
     teacher = frozen[self.role]
 
-    def of_positions(positions: tuple[Array, ...]) -> Sums:
-      own, other, targets, weights, coefficients = positions
+    def of_positions(logits: Array, positions: tuple[Array, ...]) -> Sums:
+      other, targets, weights, coefficients = positions
       both = token_metrics.mask_padded_vocab(
-        student.head(own),
+        logits,
         jax.lax.stop_gradient(teacher.head(other)),
         vocabulary_size,
       )
@@ -210,8 +213,10 @@ class SampledTokenKL(Objective):
       return token_metrics.reduce(values, coefficients, {}, metrics)
 
     texts = (batch.targets, batch.weights, coefficients)
-    positions = (student.hidden, teacher.hidden, *texts)
-    return sum_over_chunks(of_positions, positions, self.chunk_size)
+    positions = (teacher.hidden, *texts)
+    return loss_over_chunks(
+      of_positions, student.head, student.hidden, positions, self.chunk_size
+    )
 
 
 def weights_of_student(batch: Batch) -> Array:

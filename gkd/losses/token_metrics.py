@@ -8,13 +8,14 @@ of a sequence and who wrote it.
 import jax
 import jax.numpy as jnp
 
+from gkd import blocks
 from gkd import masks
 from gkd.losses import divergence as divergences
+from gkd.losses.chunked import Sums
 from gkd.metrics import Mean
 from gkd.types import Array
 from gkd.types import Source
 
-Sums = tuple[Array, dict[str, Mean]]  # loss, metrics
 # Metrics that come by parts, too.
 _BY_PART = ("student_entropy", "agreement")
 _THIRDS = ("first_third", "middle_third", "last_third")
@@ -60,7 +61,9 @@ def compare(
       "teacher_entropy": divergences.entropy(log_p),
       "forward_kl": divergences.forward_kl(log_p, log_q),
       "reverse_kl": divergences.reverse_kl(log_p, log_q),
-      "agreement": jnp.argmax(student, axis=-1) == jnp.argmax(teacher, axis=-1),
+      "agreement": jnp.equal(
+        *(blocks.argmax(blocks.split(logits)) for logits in (student, teacher))
+      ),
     }
   metrics = {name: Mean.of(value, counts) for name, value in values.items()}
   return metrics | {

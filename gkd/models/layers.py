@@ -81,7 +81,10 @@ class Dense(nn.Module):
     """[..., D] -> [..., features]."""
     shape = (x.shape[-1], self.features)
     kernel = parameter(self, "kernel", self.kernel_init, shape)
-    y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+    # Of [B, T, D] XLA transposes what the gradient of the kernel is made of.
+    rows = x.astype(self.dtype).reshape(-1, x.shape[-1])
+    y = jnp.dot(rows, kernel.astype(self.dtype))
+    y = y.reshape(*x.shape[:-1], self.features)
     if not self.use_bias:
       return y
     bias = parameter(self, "bias", nn.initializers.zeros, shape[1:])

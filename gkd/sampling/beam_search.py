@@ -26,8 +26,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gkd import blocks
 from gkd import masks
-from gkd.sampling import blocks
 from gkd.sampling.sampler import Samples
 from gkd.types import Array
 from gkd.types import Cache

@@ -17,9 +17,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from gkd import blocks
 from gkd import keys
 from gkd import masks
-from gkd.sampling import blocks
 from gkd.sampling import filters
 from gkd.types import Array
 from gkd.types import Cache
@@ -206,7 +206,7 @@ def choose(
   block_mass = jnp.sum(jnp.exp(parts), axis=-1)
   tokens = jax.lax.cond(
     filters.is_greedy(temperature),
-    lambda: _largest(parts),
+    lambda: blocks.argmax(parts),
     lambda: _draw(parts, block_mass, row_keys),
   )
   chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
@@ -257,20 +257,6 @@ def _append(
     weights=put(state.weights, live),
     records=jax.tree.map(put, state.records, records),
   )
-
-
-def _largest(parts: Array) -> Array:
-  """Argmax [B] of logits [B, N, W], the first of equals.
-
-  In two stages, as a maximum is a plain reduction and XLA's argmax over a whole
-  vocabulary is several times slower on a CPU. Do not look for the place where
-  the logits equal their maximum instead: when XLA computes them anew in a fused
-  loop, with other rounding, no place does.
-  """
-  block = jnp.argmax(jnp.max(parts, axis=-1), axis=-1).astype(jnp.int32)
-  inside = blocks.take(parts, block)
-  column = jnp.argmax(inside, axis=-1).astype(jnp.int32)
-  return block * parts.shape[-1] + column
 
 
 def _draw(parts: Array, block_mass: Array, row_keys: Key) -> Array:

