@@ -28,7 +28,8 @@ def of(
     "memory_bytes": peaks of the host and of a device, where it does not say its
     own the largest of the programs.
   """
-  batch = work.place(work.read(0))
+  write = work.sample if "sample" in seconds else work.fixed
+  batch = write(0, work.place(work.read(0))).batch
   run, traces = work.run, work.traces(batch)
   medians = {name: x["wall"]["median"] for name, x in seconds.items()}
   programs = {

@@ -5,7 +5,12 @@ import pytest
 
 from gkd.experiments.bench import ceilings
 from gkd.experiments.bench import step_timing
+from gkd.losses.divergence import ReverseKL
 from gkd.losses.objective import CrossEntropy
+from gkd.losses.objective import Distillation
+from gkd.losses.policy import rewarded
+from gkd.training.rollout import Rollout
+from gkd.training.scoring import Scoring
 from gkd.types import UserError
 from tests.tiny import LENGTHS
 from tests.tiny import make_evaluation
@@ -17,12 +22,21 @@ def folder(tmp_path_factory):
   return tmp_path_factory.mktemp("run")
 
 
+def brevity(prompts, completions, references):
+  return [-len(text) for text in completions]
+
+
 @pytest.fixture(scope="module")
 def result(folder, caches):
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(ceilings._SIZES, "cpu", (128, 1 << 20))
-    evaluation = make_evaluation(caches["validation"])
-    run = make_run(folder, caches, evaluations=[evaluation])
+    run = make_run(
+      *(folder, caches),
+      objective=rewarded(0.5, Distillation(ReverseKL())),
+      rollout=Rollout(0.5),
+      scoring=Scoring(reward=brevity, baseline="batch"),
+      evaluations=[make_evaluation(caches["validation"])],
+    )
     return step_timing.measure(
       run, 2, built=np.array([1e3, 2e3]), profile=str(folder / "profile")
     )
