@@ -154,3 +154,7 @@ CURVES = {
   "length": functools.partial(times, "target_length", (8, 16, 32, 64, 128)),
   "memory": functools.partial(memory, (8192, 16384, 32768, 65536)),
 }
+
+
+if __name__ == "__main__":
+  main()
