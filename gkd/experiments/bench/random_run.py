@@ -27,6 +27,7 @@ from gkd.losses.objective import Distillation
 from gkd.models import sizes
 from gkd.models import t5
 from gkd.sampling.params import SamplingParams
+from gkd.text.characters import MAX_EXTRA_IDS
 from gkd.text.vocabulary import ByteVocabulary
 from gkd.training.learning_rates import LearningRateSchedule
 from gkd.training.optimizer import AdamW
@@ -45,6 +46,11 @@ _TINY = sizes.named("SCRATCH_MINI") | {
   "vocabulary_size": 512,
   "mlp_activations": ("relu",),
   "logits_via_embedding": True,
+}
+_SIZES = {TINY} | {
+  name
+  for name in sizes.NAMES
+  if sizes.named(name)["vocabulary_size"] <= MAX_EXTRA_IDS
 }
 
 
@@ -119,10 +125,10 @@ class RandomRun:
     )
 
   def _model(self, flag: str, size: str, dropout: float) -> LanguageModel:
-    if size.upper() not in (TINY, *sizes.NAMES):
+    if size.upper() not in _SIZES:
       raise UserError(
-        f"--{flag} is {size!r}; {sizes.nearest(size)}give tiny or a name of"
-        " gkd list models, such as t5_1_1_small"
+        f"--{flag} is {size!r}; {sizes.nearest(size)}give tiny or a size of"
+        f" gkd list models of at most {MAX_EXTRA_IDS:,} ids, as t5_1_1_small"
       )
     fields = _TINY if size.upper() == TINY else size.upper()
     return t5.encoder_decoder(

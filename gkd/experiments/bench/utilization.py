@@ -28,6 +28,8 @@ def of(
     "memory_bytes": peaks of the host and of a device, where it does not say its
     own the largest of the programs.
   """
+  # Before the ceilings take some.
+  peak, host_peak = telemetry.peak_device_bytes(), telemetry.peak_host_bytes()
   write = work.sample if "sample" in seconds else work.fixed
   batch = write(0, work.place(work.read(0))).batch
   run, traces = work.run, work.traces(batch)
@@ -63,8 +65,8 @@ def of(
     "ceilings": limit._asdict() | {"dtype": hidden.dtype.name},
     "utilization": shares,
     "memory_bytes": {
-      "device": telemetry.peak_device_bytes() or max(peaks, default=0),
-      "host": telemetry.peak_host_bytes(),
+      "device": peak or max(peaks, default=0),
+      "host": host_peak,
     },
   }
 

@@ -49,6 +49,7 @@ def test_weights_have_about_the_scale_of_t5(tmp_path):
   [
     ({"size": "t5_1_1_smal"}, "--size is .*did you mean T5_1_1_SMALL"),
     ({"teacher_size": "mini"}, "--teacher_size is 'mini'; .*t5_1_1_small"),
+    ({"size": "mt5_small"}, "--size is 'mt5_small'; .*at most 100,000 ids"),
     ({"batch_size": 0}, "--batch_size is 0; expected a whole number"),
     ({"target_length": 0}, "--target_length is 0; expected"),
   ],
