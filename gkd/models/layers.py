@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from gkd.logical_axes import constrain
+from gkd.models import few_rows
 from gkd.types import Array
 
 Initializer = Callable[..., Array]
@@ -83,7 +84,12 @@ class Dense(nn.Module):
     kernel = parameter(self, "kernel", self.kernel_init, shape)
     # Of [B, T, D] XLA transposes what the gradient of the kernel is made of.
     rows = x.astype(self.dtype).reshape(-1, x.shape[-1])
-    y = jnp.dot(rows, kernel.astype(self.dtype))
+    kernel = kernel.astype(self.dtype)
+    if self.has_variable("params", few_rows.TRANSPOSED):
+      transposed = self.get_variable("params", few_rows.TRANSPOSED)
+      y = few_rows.dot(rows, kernel, transposed.astype(self.dtype))
+    else:
+      y = jnp.dot(rows, kernel)
     y = y.reshape(*x.shape[:-1], self.features)
     if not self.use_bias:
       return y
@@ -114,7 +120,8 @@ class Embedding(nn.Module):
   def attend(self, hidden: Array) -> Array:
     """[..., D] -> [..., V] float32: inner product with every token vector."""
     hidden = hidden.astype(jnp.float32)
-    return jnp.dot(hidden, self.embedding.astype(jnp.float32).T)
+    table = self.embedding.astype(jnp.float32)
+    return few_rows.dot(hidden, table.T, table)
 
 
 class MLP(nn.Module):

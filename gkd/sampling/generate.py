@@ -15,6 +15,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
+from gkd.models import few_rows
 from gkd.models import layer_stack
 from gkd.sampling.sampler import Samples
 from gkd.sampling.strategies import Strategy
@@ -114,7 +115,7 @@ def _generate(
     limits["horizon"] = horizon
   params = layer_stack.unstacked(model.on_device(params))
   if model.gathers_to_sample:
-    params = model.gathered(params)
+    params = few_rows.with_transposed(model.gathered(params))
   samples = strategy.generate(
     model, params, *prompts, key=key, num_best=num_best or 1, **limits
   )
