@@ -23,11 +23,14 @@ class Products(NamedTuple):
     flops: multiply-adds times two.
     weights: bytes of factors and results without a batch axis.
     activations: bytes of the others.
+    kernels: bytes of the larger factor without a batch axis, which is the
+      model's where a batch has fewer rows than the model columns.
   """
 
   flops: float = 0.0
   weights: float = 0.0
   activations: float = 0.0
+  kernels: float = 0.0
 
   def __add__(self, other: "Products") -> "Products":
     return Products(*(a + b for a, b in zip(self, other, strict=True)))
@@ -85,7 +88,9 @@ def _product(equation: Any) -> Products:
   flops = 2.0 * out.size * math.prod(left.shape[i] for i in contracting)
   arrays = left, right, out
   weights = sum(_bytes(a) for a in arrays if a.ndim <= 2)
-  return Products(flops, weights, sum(map(_bytes, arrays)) - weights)
+  activations = sum(map(_bytes, arrays)) - weights
+  kernel = max((_bytes(a) for a in (left, right) if a.ndim <= 2), default=0.0)
+  return Products(flops, weights, activations, kernel)
 
 
 def _bytes(aval: Any) -> float:

@@ -22,10 +22,12 @@ def loop(weights, x):
 def test_products_in_a_loop_count_as_often_as_it_runs():
   forward = flops.products(jax.jit(loop).trace(WEIGHTS, ROWS).jaxpr, 1)
   assert forward.flops == 5 * 2 * (4 * 3 * 8 * 8)
-  assert forward.weights == 5 * 4 * (8 * 8)
+  assert forward.weights == forward.kernels == 5 * 4 * (8 * 8)
   assert forward.activations == 5 * 4 * (2 * 4 * 3 * 8)
   both = flops.products(jax.jit(jax.grad(loop)).trace(WEIGHTS, ROWS).jaxpr, 1)
   assert both.flops == 3 * forward.flops  # and the gradients of both factors
+  single = jax.jit(jnp.matmul).trace(ROWS[:, 0], WEIGHTS)
+  assert flops.products(single.jaxpr, 1).kernels == 4 * (8 * 8)
 
 
 def test_what_is_computed_again_counts_on_request():

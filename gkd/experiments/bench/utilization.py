@@ -51,7 +51,7 @@ def of(
     shares[name] = rate / limit.flops / run.mesh.size
   if {"sample", "prefill"} <= medians.keys() and decoded >= 1:
     whole, prompt = (
-      flops.products(traces["sample"].jaxpr, trips).weights for trips in (1, 0)
+      flops.products(traces["sample"].jaxpr, trips).kernels for trips in (1, 0)
     )
     token = {
       "seconds": (medians["sample"] - medians["prefill"]) / decoded,

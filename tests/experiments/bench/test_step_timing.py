@@ -13,6 +13,7 @@ from gkd.training.rollout import Rollout
 from gkd.training.scoring import Scoring
 from gkd.types import UserError
 from tests.tiny import LENGTHS
+from tests.tiny import STUDENT
 from tests.tiny import make_evaluation
 from tests.tiny import make_run
 
@@ -86,9 +87,10 @@ def test_rates_follow_from_tokens_flops_and_seconds(result):
 
 def test_a_token_reads_the_weights_of_the_decoder(result):
   # Kernels of self-attention, of queries and outputs of cross-attention, of the
-  # gated MLP, and the head, in float32.
-  weights = 4 * (6 * 16 * 16 + 3 * 16 * 32 + 16 * 18)
-  assert 1 <= result["programs"]["sample"]["token"]["bytes"] / weights < 1.5
+  # gated MLP, the head, and the relative biases of two heads, in float32.
+  head = 16 * STUDENT.config.vocab_size
+  weights = 4 * (6 * 16 * 16 + 3 * 16 * 32 + head + 2 * 32)
+  assert result["programs"]["sample"]["token"]["bytes"] == weights
 
 
 def test_memory_is_that_of_the_programs_where_devices_say_nothing(result):
