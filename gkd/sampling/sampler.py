@@ -82,8 +82,8 @@ class _State(NamedTuple):
   records: Mapping[str, Array]  # [B, T], further fields of `Samples`
 
 
-# Logits [B, V] (of a pair of models a pair) and keys of this position to tokens
-# [B] int32 and what is recorded of them, [B], by the field of `Samples`.
+# Logits [B, V] (of a pair of models a pair) and `uniforms` of this position to
+# tokens [B] int32 and what is recorded of them, [B], by the field of `Samples`.
 Draw = Callable[[Any, Any], tuple[Array, Mapping[str, Array]]]
 
 
@@ -110,11 +110,11 @@ def sample(
     **limits: max_length, eos_ids and horizon, see `draw_sequences`.
   """
 
-  def draw(logits: Array, position_keys: Key):
+  def draw(logits: Array, uniform: Array):
     logits = masks.mask_padded_ids(
       logits, model.vocabulary_size, forbidden_ids=forbidden_ids
     )
-    tokens, log_probs = choose(logits, position_keys, temperature, top_k, top_p)
+    tokens, log_probs = choose(logits, uniform, temperature, top_k, top_p)
     return tokens, {"log_probs": log_probs}
 
   prompts = inputs, input_mask, example_ids
@@ -146,7 +146,7 @@ def draw_sequences(
       tokens are truncated there; None for T.
   """
   example_ids = jnp.asarray(example_ids)
-  row_keys = jax.tree.map(lambda key: keys.per_row(key, example_ids), key)
+  uniforms_TB2 = _uniforms_of_all(key, example_ids, max_length)
   limit = max_length if horizon is None else jnp.minimum(horizon, max_length)
   cache, logits = model.prefill(
     params,
@@ -156,8 +156,7 @@ def draw_sequences(
   )
 
   def draw_at(position: int | Array, logits: Any):
-    at = jax.tree.map(lambda key: keys.at_position(key, position), row_keys)
-    return draw(logits, at)
+    return draw(logits, jax.tree.map(lambda x: x[position], uniforms_TB2))
 
   def unfinished(state: _State) -> Array:
     return (state.position < limit) & ~jnp.all(state.finished)
@@ -185,7 +184,7 @@ def draw_sequences(
 
 def choose(
   logits: Array,
-  row_keys: Key,
+  uniform: Array,
   temperature: float | Array = 1.0,
   top_k: int | Array = 0,
   top_p: float | Array = 1.0,
@@ -194,7 +193,7 @@ def choose(
 
   Args:
     logits: [B, V], −inf where an id is not allowed.
-    row_keys: [B] keys of this position.
+    uniform: [B, 2], see `uniforms`.
     temperature: see `SamplingParams`, as for top_k and top_p; when it is 0
       (greedy), the largest logit is taken, the first of equals.
 
@@ -207,10 +206,31 @@ def choose(
   tokens = jax.lax.cond(
     filters.is_greedy(temperature),
     lambda: blocks.argmax(parts),
-    lambda: _draw(parts, block_mass, row_keys),
+    lambda: _draw(parts, block_mass, uniform),
   )
   chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
   return tokens, chosen - jnp.log(jnp.sum(block_mass, axis=-1))
+
+
+def uniforms(row_keys: Key) -> Array:
+  """[B, 2] random numbers in (0, 1), two for each of the keys [B]."""
+  uniform = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(row_keys)
+  # From multiples of 2⁻²³ in [0, 1) to the middles of their intervals: at 0
+  # itself an id of probability 1e-38 would be taken if it came first.
+  return uniform + 2.0**-24
+
+
+def _uniforms_of_all(key: Any, example_ids: Array, max_length: int) -> Any:
+  """[T, B, 2], the `uniforms` of all positions by one call, for each key."""
+  positions = jnp.arange(max_length)
+
+  def of_one(key):
+    row_keys = keys.per_row(key, example_ids)
+    return jax.vmap(lambda t: uniforms(keys.at_position(row_keys, t)))(
+      positions
+    )
+
+  return jax.tree.map(of_one, key)
 
 
 def _empty(
@@ -259,7 +279,7 @@ def _append(
   )
 
 
-def _draw(parts: Array, block_mass: Array, row_keys: Key) -> Array:
+def _draw(parts: Array, block_mass: Array, uniform: Array) -> Array:
   """Draws ids [B] of logits [B, N, W] by inverse CDF: a block, then an id.
 
   P(id) = P(block) · P(id | block), with a uniform number for each factor. Sums
@@ -267,10 +287,6 @@ def _draw(parts: Array, block_mass: Array, row_keys: Key) -> Array:
   numbers instead of the whole vocabulary, and rare ids are drawn with a finer
   grain than the 2⁻²³ of one float32 uniform.
   """
-  uniform = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(row_keys)
-  # From multiples of 2⁻²³ in [0, 1) to the middles of their intervals: at 0
-  # itself an id of probability 1e-38 would be taken if it came first.
-  uniform += 2.0**-24
   block = _inverse_cdf(block_mass, uniform[:, 0])
   inside = blocks.take(parts, block)
   column = _inverse_cdf(jnp.exp(inside), uniform[:, 1])

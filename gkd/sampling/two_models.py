@@ -31,7 +31,6 @@ from gkd.sampling.sampler import Samples
 from gkd.structured_settings import setting
 from gkd.types import Array
 from gkd.types import Batch
-from gkd.types import Key
 from gkd.types import LanguageModel
 from gkd.types import Model
 from gkd.types import UserError
@@ -59,7 +58,7 @@ class Proposal(Protocol):
     self,
     student: Array,
     teacher: Array,
-    position_keys: tuple[Key, Key],
+    uniform: tuple[Array, Array],
     params: dict[str, Any],
   ) -> tuple[Array, dict[str, Array]]:
     """Tokens and records of one position, see `sampler.Draw`.
@@ -67,7 +66,7 @@ class Proposal(Protocol):
     Args:
       student: [B, V] logits, -inf where an id is not allowed.
       teacher: the same of the teacher.
-      position_keys: [B] of the student's stream, [B] of the teacher's.
+      uniform: [B, 2] of the student's stream, [B, 2] of the teacher's.
       params: the fields of `SamplingParams`, for each model alone.
     """
 
@@ -113,10 +112,9 @@ class Interleaved:
   def as_arrays(self) -> "Interleaved":
     return Interleaved(np.int32(self.top_k))
 
-  def draw(self, student, teacher, position_keys, params):
-    student_keys, teacher_keys = position_keys
-    proposed, _ = sampler.choose(student, student_keys, **params)
-    drawn_anew, _ = sampler.choose(teacher, teacher_keys, **params)
+  def draw(self, student, teacher, uniform, params):
+    proposed, _ = sampler.choose(student, uniform[0], **params)
+    drawn_anew, _ = sampler.choose(teacher, uniform[1], **params)
     taken = jnp.isfinite(filters.keep_top_k(teacher, self.top_k))
     redrawn = ~_at(taken, proposed)
     tokens = jnp.where(redrawn, drawn_anew, proposed)
@@ -157,12 +155,12 @@ class Mixture:
   def as_arrays(self) -> "Mixture":
     return Mixture(np.float32(self.teacher_share))
 
-  def draw(self, student, teacher, position_keys, params):
+  def draw(self, student, teacher, uniform, params):
     log_q, log_p = _log_probs(student, params), _log_probs(teacher, params)
     mixed = log_mixture(log_p, log_q, self.teacher_share)
     greedy = filters.is_greedy(params["temperature"])
     tokens, log_probs = sampler.choose(
-      mixed, position_keys[0], jnp.where(greedy, 0.0, 1.0)
+      mixed, uniform[0], jnp.where(greedy, 0.0, 1.0)
     )
     return tokens, {"log_probs": log_probs}
 
@@ -189,7 +187,7 @@ class TwoModels:
     """As `strategies.Strategy`, of a model of `together`."""
     assert num_best == 1, "samples of a prompt come from several keys"
 
-    def draw(logits: tuple[Array, Array], position_keys: tuple[Key, Key]):
+    def draw(logits: tuple[Array, Array], uniform: tuple[Array, Array]):
       width = min(of_one.shape[-1] for of_one in logits)
       masked = (
         masks.mask_padded_ids(
@@ -200,7 +198,7 @@ class TwoModels:
         )
         for of_one in logits
       )
-      return self.proposal.draw(*masked, position_keys, vars(self.decoding))
+      return self.proposal.draw(*masked, uniform, vars(self.decoding))
 
     streams = key, jax.random.fold_in(key, _TEACHER_STREAM)
     samples = sampler.draw_sequences(draw, model, *prompts, streams, **limits)

@@ -33,7 +33,7 @@ def sample(params=PARAMS, decoding=PLAIN, rows=None, **options):
 
 @jax.jit
 def choose(logits, row_keys, decoding=PLAIN):
-  return sampler.choose(logits, row_keys, **vars(decoding))
+  return sampler.choose(logits, sampler.uniforms(row_keys), **vars(decoding))
 
 
 def row_keys(number):
@@ -200,7 +200,7 @@ def test_an_id_of_tiny_mass_is_not_drawn_because_it_comes_first(monkeypatch):
   monkeypatch.setattr(
     jax.random, "uniform", lambda key, shape: jnp.zeros(shape)
   )
-  tokens, _ = sampler.choose(logits, some)
+  tokens, _ = sampler.choose(logits, sampler.uniforms(some))
   assert tokens.tolist() == [200] * 4
 
 
