@@ -82,7 +82,8 @@ class Dense(nn.Module):
     """[..., D] -> [..., features]."""
     shape = (x.shape[-1], self.features)
     kernel = parameter(self, "kernel", self.kernel_init, shape)
-    # Of [B, T, D] XLA transposes what the gradient of the kernel is made of.
+    # Of [B, T, D] XLA transposes what the gradient of a kernel is made of, here
+    # and in `attend`.
     rows = x.astype(self.dtype).reshape(-1, x.shape[-1])
     kernel = kernel.astype(self.dtype)
     if self.has_variable("params", few_rows.TRANSPOSED):
@@ -121,7 +122,10 @@ class Embedding(nn.Module):
     """[..., D] -> [..., V] float32: inner product with every token vector."""
     hidden = hidden.astype(jnp.float32)
     table = self.embedding.astype(jnp.float32)
-    return few_rows.dot(hidden, table.T, table)
+    if hidden.ndim == 2:  # a decoding step
+      return few_rows.dot(hidden, table.T, table)
+    rows = hidden.reshape(-1, hidden.shape[-1])
+    return jnp.dot(rows, table.T).reshape(*hidden.shape[:-1], -1)
 
 
 class MLP(nn.Module):

@@ -102,13 +102,7 @@ def update_step(
     state keeps its parameters and `finite` is 0; it is also 0 if the next state
     is not finite. The loop stops on it.
   """
-  state, metrics = _update(train_step, state, frozen_params, batch, seed)
-  if layer_stack.is_stacked(state.params):
-    return state, metrics
-  finite = _and_finite(
-    metrics["finite"], metrics["param_norm"], (state.opt_state, state.average)
-  )
-  return state, metrics | {"finite": finite}
+  return _update(train_step, state, frozen_params, batch, seed)
 
 
 def model_flops(*arguments) -> float:
@@ -171,6 +165,7 @@ def _cause(broken: Set[str]) -> str:
   )
 
 
+_SQUARE_IS_FINITE = 1e18
 # Else a CPU copies the moments of AdamW before it writes them where they are.
 _IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
 
@@ -205,34 +200,22 @@ def _update(
     (params, opt_state, average),
     (state.params, state.opt_state, state.average),
   )
-  if layer_stack.is_stacked(params):
-    finite &= trees.is_finite((params, opt_state, average))
+  param_norm = trees.global_norm(params)
+  finite &= jnp.isfinite(param_norm) & trees.is_finite(average)
+  # Slots are finite where the squares of the gradient are.
+  finite &= jax.lax.cond(
+    norm < _SQUARE_IS_FINITE, lambda _: True, trees.is_finite, opt_state
+  )
   report = {
     "loss": Mean.of(loss),
     "learning_rate": Mean.of(train_step.optimizer.schedule(state.step)),
     "grad_norm": Mean.of(norm),
-    "param_norm": Mean.of(trees.global_norm(params)),
+    "param_norm": Mean.of(param_norm),
     "tokens": Mean.of(jnp.sum(batch.weights)),
     "finite": Mean.of(finite),
   }
   state = TrainState(params, opt_state, state.step + 1, average)
   return _constrain(state, train_step), parts | report
-
-
-@jax.jit
-def _and_finite(finite: Mean, norm: Mean, rest: Any) -> Mean:
-  """`finite` of a step, 0 also where the state after it is not finite.
-
-  A program of its own: inside `_update` a look at the new state makes XLA fuse
-  Adafactor's means in another way, and their last bits change.
-
-  Args:
-    finite: that of the loss and the gradient.
-    norm: of the new parameters.
-    rest: of the new state, beside them.
-  """
-  is_finite = jnp.isfinite(norm.total) & trees.is_finite(rest)
-  return Mean.of((finite.total > 0) & is_finite)
 
 
 def _constrain(state: TrainState, train_step: TrainStep) -> TrainState:
