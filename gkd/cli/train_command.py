@@ -39,8 +39,9 @@ log = logging.getLogger("gkd")
 # Which a `Run` takes as they are configured.
 _FIELDS_OF_RUN = (
   *("objective", "rollout", "scoring", "train_steps", "seed", "reduction"),
-  *("micro_batches", "teacher_decay", "periods", "preservation"),
-  *("skip_non_finite", "watchdog_seconds", "guard", "tracker"),
+  *("micro_batches", "length_buckets", "teacher_decay", "periods"),
+  *("preservation", "skip_non_finite", "watchdog_seconds", "guard"),
+  "tracker",
 )
 
 

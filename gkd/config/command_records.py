@@ -108,6 +108,7 @@ class TrainConfig(_OnDevices):
   seed: int = Run.seed
   reduction: masks.Reduction = Run.reduction
   micro_batches: int = Run.micro_batches
+  length_buckets: int = Run.length_buckets
   teacher_decay: float | None = Run.teacher_decay
   periods: Periods = dataclasses.field(default_factory=Periods)
   preservation: PreservationPolicy = dataclasses.field(
@@ -120,6 +121,7 @@ class TrainConfig(_OnDevices):
 
   def __post_init__(self):
     check_range(1, MOST_ROWS, BATCH_SIZE=self.batch_size)
+    check_range(1, MOST_ROWS, LENGTH_BUCKETS=self.length_buckets)
     check_seed(self.seed)
     if not self.model_dir:
       raise UserError("MODEL_DIR is empty; give the folder of the run")

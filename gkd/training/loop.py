@@ -51,6 +51,7 @@ from gkd.training import teacher_per_row
 from gkd.training import writers
 from gkd.training.adaptive_fraction import AdaptiveFraction
 from gkd.training.gradient_shares import gradient_shares
+from gkd.training.length_buckets import cut
 from gkd.training.preemption import PreemptionHandler
 from gkd.training.profiling import Profiler
 from gkd.training.recorder import Listener
@@ -71,6 +72,7 @@ from gkd.training.step_flops import StepFlops
 from gkd.training.telemetry import PhaseTimer
 from gkd.training.trackers import tracking
 from gkd.training.writers import EVENTS_FOLDER
+from gkd.types import Batch
 from gkd.types import Model
 
 log = logging.getLogger("gkd")
@@ -164,7 +166,7 @@ def train(
 
     def collect(launched: _Launched) -> None:
       """Waits for a step and gathers its metrics, or raises what failed."""
-      step, rolled, update = launched
+      step, rolled, batch, update = launched
       means, checks = {}, {}
       # The sampler ends first, so each wait is the time of its own program.
       if run.rollout is not None:
@@ -172,7 +174,7 @@ def train(
           means, checks = jax.device_get((rolled.metrics, rolled.checks))
       with recorder.timer("update", waits=True):
         means |= jax.device_get(update)
-      means["flops"] = count_flops(state, rolled, means)
+      means["flops"] = count_flops(state, rolled, batch, means)
       raise_failure(checks, step + 1)  # no line: the update was on garbage
       try:
         loss, means = means["loss"].compute(), skipped.checked(means, step + 1)
@@ -200,15 +202,16 @@ def train(
       profiler.begin(done)
       plan = fraction.applied(guard.plan)
       rolled = _texts(run, plan, step, recorder.timer, models())
+      batch = cut(rolled.batch, run.length_buckets, recorder.timer)
       with recorder.timer("update"):
-        shares, trained = {}, (scoring, rolled.batch, np.int32(run.seed))
+        shares, trained = {}, (scoring, batch, np.int32(run.seed))
         if periods.due(done, run.periods.gradient_share):
           shares = gradient_shares(train_step, state, *trained)
         state, update = update_step(train_step, state, *trained)
       if before is not None:
         collect(before)
       stop.vote()
-      before = _Launched(step, rolled, update | shares)
+      before = _Launched(step, rolled, batch, update | shares)
       # Otherwise the next step is launched before this one is waited for.
       if run.is_due(done) or stop.requested or profiler.waits(done):
         collect(before)
@@ -275,6 +278,7 @@ class _Launched(NamedTuple):
 
   step: int
   rolled: RolledOut
+  batch: Batch  # as it is scored
   update: dict[str, metrics.Mean]
 
 

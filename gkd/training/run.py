@@ -86,6 +86,7 @@ class Run:
     seed: of λ coin, rollouts and dropout; the loader has that of the data.
     reduction: the loss normaliser, see `masks.coefficients`.
     micro_batches: parts of a batch that are scored one after the other.
+    length_buckets: lengths that a batch may be cut to, see `length_buckets`.
     mesh: devices; None for all of them on the data axis.
     periods: when the run reports, evaluates, saves and dumps samples.
     preservation: which checkpoints stay. The best are chosen among those whose
@@ -120,6 +121,7 @@ class Run:
   seed: int = setting("RANDOM_SEED", default=0)
   reduction: masks.Reduction = setting("REDUCTION", default="sequence")
   micro_batches: int = setting("MICRO_BATCHES", default=1)
+  length_buckets: int = setting("LENGTH_BUCKETS", default=1)
   teacher_decay: float | None = setting("TEACHER_DECAY", default=None)
   mesh: jax.sharding.Mesh | None = dataclasses.field(
     default=None, compare=False

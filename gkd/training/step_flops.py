@@ -26,6 +26,7 @@ from gkd.training.rollout import RolledOut
 from gkd.training.rollout import Rollout
 from gkd.training.state import TrainState
 from gkd.training.step import TrainStep
+from gkd.types import Batch
 from gkd.types import Model
 
 
@@ -49,27 +50,33 @@ class StepFlops:
   ):
     self._train_step, self._frozen = train_step, frozen
     self._rollout, self._vocabulary = rollout, vocabulary
-    self._update = 0.0
+    self._updates: dict[tuple[int, int], float] = {}  # by lengths
     # (FLOPs of a prompt, of a decoding step) of a row, by role and width.
     self._sampled: dict[tuple[str, int], tuple[float, float]] = {}
 
   def __call__(
-    self, state: TrainState, rolled: RolledOut, means: Mapping[str, Mean]
+    self,
+    state: TrainState,
+    rolled: RolledOut,
+    batch: Batch,
+    means: Mapping[str, Mean],
   ) -> Mean:
     """FLOPs of a step, all devices together.
 
     Args:
       state: of any step.
-      rolled: what the step was trained on.
+      rolled: what was written for the step.
+      batch: what the step was trained on, of it.
       means: its metrics, on the host.
     """
-    if not self._update:
+    lengths = batch.inputs.shape[1], batch.targets.shape[1]
+    if lengths not in self._updates:
       scored = self._train_step.frozen
       scoring = teacher_per_row.scoring_params(scored, self._frozen)
-      self._update = step.model_flops(
-        self._train_step, state, scoring, rolled.batch, np.int32(0)
+      self._updates[lengths] = step.model_flops(
+        self._train_step, state, scoring, batch, np.int32(0)
       )
-    total = self._update
+    total = self._updates[lengths]
     student = Model(self._train_step.student, state.params)
     teacher = self._frozen.get("teacher")
     if (decay := self._train_step.teacher_decay) is not None:

@@ -36,7 +36,7 @@ def measured(tmp_path, caches):
       name: Mean(np.float32(ROWS * length), np.float32(ROWS))
       for name, length in lengths.items()
     }
-    return float(step_flops(state, rolled, means).total)
+    return float(step_flops(state, rolled, rolled.batch, means).total)
 
   return measure, rolled.batch
 
