@@ -10,6 +10,7 @@ import pytest
 
 from gkd.training import writers
 from gkd.training.writers import Writers
+from tests import child
 
 
 def _lines(directory):
@@ -185,6 +186,19 @@ def test_tensorboard_events_hold_the_values_and_need_no_tensorflow(
         for value in event.summary.value
       ]
   assert found == [(3, "train/loss", 0.25)]
+
+
+def test_an_installed_torch_is_left_to_others(tmp_path):
+  (tmp_path / "torch.py").write_text("print('imported')")
+  script = """
+    import sys
+    sys.path.insert(0, sys.argv[1])
+    from gkd.training.writers import Writers
+    Writers(sys.argv[1]).close()
+    print("written")
+    import torch
+  """
+  assert child.run(script, tmp_path) == "written\nimported"
 
 
 def _records(data):
