@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 import flax.struct
 import jax.numpy as jnp
+import numpy as np
 
 from gkd.types import Array
 
@@ -51,4 +53,19 @@ def compute(state: Mapping[str, Mean]) -> dict[str, float]:
   """Values of all means that counted anything, by name."""
   return {
     name: mean.compute() for name, mean in state.items() if float(mean.count)
+  }
+
+
+def to_json(state: Mapping[str, Mean]) -> dict[str, list[float]]:
+  """JSON of means, exact to the bit: {name: [total, count]}."""
+  return {
+    name: [float(mean.total), float(mean.count)] for name, mean in state.items()
+  }
+
+
+def from_json(saved: Mapping[str, Sequence[float]]) -> dict[str, Mean]:
+  """Inverse of `to_json`, on the host."""
+  return {
+    name: Mean(np.float32(total), np.float32(count))
+    for name, (total, count) in saved.items()
   }

@@ -71,6 +71,8 @@ class Batch:
       the log-probabilities of the targets by.
     log_probs: optional [B, T] float32, of each sampled target under what it was
       drawn from, 0 for others.
+    staleness: optional [B] int32, of a row that the student wrote: the updates
+      between the parameters that drew it and those that learn from it.
     teacher_inputs: optional [B, I'] int32, what a `privileged` model reads in
       place of the inputs.
     teacher_input_mask: its mask, [B, I'] bool.
@@ -87,6 +89,7 @@ class Batch:
   positions: Pair | None = None
   advantages: Array | None = None
   log_probs: Array | None = None
+  staleness: Array | None = None
   teacher_inputs: Array | None = None
   teacher_input_mask: Array | None = None
   teacher: Array | None = None

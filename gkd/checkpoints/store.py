@@ -32,6 +32,7 @@ log = logging.getLogger("gkd")
 # Not metadata.json, which marks a saved model.
 METADATA_FILE = "notes.json"
 _NOTES = {
+  "ahead": {"checks": dict, "input_width": int, "metrics": dict},
   "chip_hours": float,
   "guard": {"history": list, "kl": list, "metric": str, "uses": float},
   "identity": str,

@@ -80,7 +80,8 @@ class Policy(Objective):
 
   REINFORCE with the advantages A of the batch, constants that `scoring` fills
   in; whatever the reduction, a sequence counts by the sum of its tokens. With
-  dropout, log p_S is that of the student in training, which drew without.
+  dropout, log p_S is that of the student in training, which drew without. Text
+  that another distribution drew counts as `importance_weight` says.
 
   Attributes:
     chunk_size: see `Distillation`.
@@ -89,6 +90,7 @@ class Policy(Objective):
   chunk_size: int | None = setting("CHUNK_SIZE", default=None)
 
   needs_samples = True
+  weighs_samples = True
   needs_advantages = True
 
   def coefficients(self, batch: Batch, reduction: masks.Reduction) -> Array:
@@ -116,15 +118,17 @@ class Policy(Objective):
     del frozen
 
     def of_positions(logits: Array, positions: tuple[Array, ...]) -> Sums:
-      targets, weights, coefficients = positions
+      targets, weights, coefficients, log_probs = positions
       logits = masks.mask_padded_ids(
         logits.astype(jnp.float32), vocabulary_size
       )
-      values = -token_log_probs(student.drawn_from(logits), targets)
-      metrics = token_metrics.compare(logits, None, weights, {})
-      return token_metrics.reduce(values, coefficients, {}, metrics)
+      log_q = token_log_probs(student.drawn_from(logits), targets)
+      weight, found = importance_weight(log_q, log_probs, coefficients != 0)
+      metrics = token_metrics.compare(logits, None, weights, {}) | found
+      return token_metrics.reduce(-weight * log_q, coefficients, {}, metrics)
 
-    positions = (batch.targets, batch.weights, coefficients)
+    texts = (batch.targets, batch.weights, coefficients)
+    positions = (*texts, batch.log_probs)
     return loss_over_chunks(
       of_positions, student.head, student.hidden, positions, self.chunk_size
     )
@@ -144,7 +148,8 @@ class SampledTokenKL(Objective):
   The values are estimates of KL(q||p): d, d²/2 (biased) and p/q - 1 + d.
   Without the stop-gradient on d the teacher would drop out of k1's gradient. k1
   is Thinking Machines' advantage log p - log q. `sampled_kl` in the metrics is
-  the mean of d.
+  the mean of d. A token that another distribution drew counts as
+  `importance_weight` says.
 
   Attributes:
     estimator: "k1", "k2" or "k3".
@@ -157,6 +162,7 @@ class SampledTokenKL(Objective):
   role: str = "teacher"
 
   needs_samples = True
+  weighs_samples = True
 
   def __post_init__(self):
     if self.estimator not in get_args(Estimator):
@@ -191,7 +197,7 @@ class SampledTokenKL(Objective):
     teacher = frozen[self.role]
 
     def of_positions(logits: Array, positions: tuple[Array, ...]) -> Sums:
-      other, targets, weights, coefficients = positions
+      other, targets, weights, coefficients, log_probs = positions
       both = token_metrics.mask_padded_vocab(
         logits,
         jax.lax.stop_gradient(teacher.head(other)),
@@ -207,16 +213,37 @@ class SampledTokenKL(Objective):
         for logits in both
       )
       values = _SURROGATES[self.estimator](log_q - log_p, log_q)
-      metrics = token_metrics.compare(*both, weights, {})
+      weight, found = importance_weight(log_q, log_probs, coefficients != 0)
+      metrics = token_metrics.compare(*both, weights, {}) | found
       sampled = jax.lax.stop_gradient(log_q - log_p)
       metrics["sampled_kl"] = Mean.of(sampled, coefficients != 0)
-      return token_metrics.reduce(values, coefficients, {}, metrics)
+      return token_metrics.reduce(weight * values, coefficients, {}, metrics)
 
     texts = (batch.targets, batch.weights, coefficients)
-    positions = (teacher.hidden, *texts)
+    positions = (teacher.hidden, *texts, batch.log_probs)
     return loss_over_chunks(
       of_positions, student.head, student.hidden, positions, self.chunk_size
     )
+
+
+def importance_weight(
+  log_q: Array, log_probs: Array | None, counts: Array
+) -> tuple[Array | float, dict[str, Mean]]:
+  """sg(q(y_t) / m(y_t)) [B, T] of tokens that m drew, and its mean.
+
+  The exact weight is the product over the tokens up to t: one for each token
+  has less variance, and its bias is small where m is near q, as PPO has it.
+
+  Args:
+    log_q: [B, T] log q(y_t), q the student's.
+    log_probs: [B, T] log m(y_t), see `Batch`; None where q itself drew: 1.
+    counts: [B, T], where a token counts; elsewhere the weight is 1.
+  """
+  if log_probs is None:
+    return 1.0, {}
+  log_ratio = jnp.where(counts, jax.lax.stop_gradient(log_q) - log_probs, 0.0)
+  weight = jnp.exp(log_ratio)
+  return weight, {"importance_weight": Mean.of(weight, counts)}
 
 
 def weights_of_student(batch: Batch) -> Array:

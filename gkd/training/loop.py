@@ -9,7 +9,9 @@
 Step n is launched before the metrics of step n − 1 are read, so the device
 never waits for the host; a failure is found one step late. Where something is
 due (a report, an evaluation, a checkpoint, a dump) the step is waited for, and
-the rollout of every step where it is rewarded on the host.
+the rollout of every step where it is rewarded on the host. With staleness 1 the
+rollout of step n + 1 is launched before step n, so that the host rewards it
+while the device is at step n.
 
 Everything that the loop needs is in a `Run`, built at the edge (the command,
 a notebook, a test). The loop looks nothing up and never runs TensorFlow.
@@ -44,6 +46,7 @@ from gkd.evaluation.predictions import Record
 from gkd.progress import Progress
 from gkd.training import periods
 from gkd.training import resume_check
+from gkd.training import rollout_ahead
 from gkd.training import run_description
 from gkd.training import sample_logging
 from gkd.training import starting_point
@@ -115,7 +118,7 @@ def train(
     store = enter(Store(run.folder / "checkpoints", run.preservation))
     enter(_naming_checkpoint(store))
     store.values = writers.read_values(run.folder, run.preservation.metric)
-    start, state, metadata = starting_point.restored(run, store)
+    start, state, ahead, metadata = starting_point.restored(run, store)
     missing = starting_point.missing(run, start, metadata)
     guard = starting_point.guard(run, start, metadata)
     if starting_point.is_over(run, start, missing, guard):
@@ -160,8 +163,8 @@ def train(
         noted = recorder.metadata(pending_eval=evaluated is None)
         noted |= identity | guard.notes() | fraction.notes() | skipped.notes()
         with recorder.timer("checkpoint"):
-          temporary = not run.saves(done)
-          store.save(done, without_stacks(state), noted, temporary=temporary)
+          whole, own = rollout_ahead.joined(without_stacks(state), ahead)
+          store.save(done, whole, noted | own, temporary=not run.saves(done))
       return leaving
 
     def collect(launched: _Launched) -> None:
@@ -201,7 +204,7 @@ def train(
       step, done = done, done + 1
       profiler.begin(done)
       plan = fraction.applied(guard.plan)
-      rolled = _texts(run, plan, step, recorder.timer, models())
+      rolled, ahead = _texts(run, plan, step, ahead, recorder.timer, models())
       batch = cut(rolled.batch, run.length_buckets, recorder.timer)
       with recorder.timer("update"):
         shares, trained = {}, (scoring, batch, np.int32(run.seed))
@@ -234,14 +237,55 @@ def _texts(
   run: Run,
   plan: Rollout | None,
   step: int,
+  ahead: RolledOut | None,
   timer: PhaseTimer,
   models: Mapping[str, Model],
-) -> RolledOut:
+) -> tuple[RolledOut, RolledOut | None]:
   """The batch of a step as it is trained on, if asked for with advantages.
 
-  A `plan` of None leaves its targets.
+  Args:
+    run: the run.
+    plan: who writes the targets; None leaves them.
+    step: counted from 0.
+    ahead: its rollout, if it was drawn already.
+    timer: of the phases.
+    models: by role, before the update of the step.
+
+  Returns:
+    The batch, and with a staleness of 1 the rollout of the next step. That is
+    launched before rewards are computed, which the device works through
+    meanwhile, and before the update of this step, to which the parameters are
+    donated.
   """
-  size, vocabulary = run.loader.batch_size, run.loader.vocabulary
+  draw = functools.partial(_draw, run, plan, timer, models)
+  rolled = ahead or draw(step)
+  if plan is not None and plan.staleness:
+    ahead = draw(step + 1, staleness=1)
+  if plan is None or not run.objective.needs_advantages:
+    return rolled, ahead
+  with timer("data"):
+    examples = run.loader.examples(step)
+  scored = score(
+    rolled,
+    examples,
+    plan=run.scoring,
+    samples_per_prompt=run.loader.samples_per_prompt,
+    vocabulary=run.loader.vocabulary,
+    timer=timer,
+  )
+  return scored, ahead
+
+
+def _draw(
+  run: Run,
+  plan: Rollout | None,
+  timer: PhaseTimer,
+  models: Mapping[str, Model],
+  step: int,
+  staleness: int = 0,
+) -> RolledOut:
+  """The batch of a step with its targets; launched, not waited for."""
+  size = run.loader.batch_size
   with timer("data", step=step):
     read = functools.cache(functools.partial(run.loader.batch, step))
     sharding = partitioning.batch_sharding(run.mesh)
@@ -249,28 +293,17 @@ def _texts(
   if plan is None:
     return RolledOut(batch, {}, {})
   with timer("sample"):
-    rolled = roll_out(
+    return roll_out(
       batch,
       step=step,
       seed=run.seed,
       plan=plan,
       student=models["student"],
       teacher=models.get("teacher"),
-      vocabulary=vocabulary,
+      vocabulary=run.loader.vocabulary,
       input_width=plan.input_width(lambda: read(range(size))),
+      staleness=staleness,
     )
-  if not run.objective.needs_advantages:
-    return rolled
-  with timer("data"):
-    examples = run.loader.examples(step)
-  return score(
-    rolled,
-    examples,
-    plan=run.scoring,
-    samples_per_prompt=run.loader.samples_per_prompt,
-    vocabulary=vocabulary,
-    timer=timer,
-  )
 
 
 class _Launched(NamedTuple):

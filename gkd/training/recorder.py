@@ -20,7 +20,6 @@ from typing import Any
 from typing import Protocol
 
 import jax
-import numpy as np
 
 from gkd import metrics
 from gkd import processes
@@ -76,10 +75,7 @@ class Recorder:
     self._means: dict[str, Mean] = {}
     if unwritten := metadata.get("unwritten"):
       self.timer.seconds = dict(unwritten["seconds"])
-      self._means = {
-        name: Mean(np.float32(total), np.float32(count))
-        for name, (total, count) in unwritten["means"].items()
-      }
+      self._means = metrics.from_json(unwritten["means"])
     self._busy_seconds = self.timer.busy_seconds
     self.writers = NoWriters()
     if processes.is_writer():
@@ -107,13 +103,9 @@ class Recorder:
 
     `pending_eval`: the step is still to be evaluated, and so to have its line.
     """
-    means = {
-      name: [float(mean.total), float(mean.count)]
-      for name, mean in self._means.items()
-    }
-    unwritten = {"means": means, "seconds": dict(self.timer.seconds)}
+    means = metrics.to_json(self._means)
     return {
-      "unwritten": unwritten,
+      "unwritten": {"means": means, "seconds": dict(self.timer.seconds)},
       "pending_eval": pending_eval,
       "chip_hours": self.throughput.chip_hours,
       "first_sampled_length": self._degeneration.first_length,

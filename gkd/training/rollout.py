@@ -49,6 +49,7 @@ _COINS_AT_ONCE = 1024
 
 Mixing = Literal["step", "example"]
 OffPolicySource = Literal["dataset", "teacher"]
+Staleness = Literal[0, 1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,9 @@ class Rollout:
       the teacher; None for the student alone. Their source is the student.
     horizon: share of T after which the student's rows are truncated, a
       `Schedule`; never before the first token. None for T.
+    staleness: 1 draws the texts of a step, but for the first, before the update
+      of the step before, so that rewards on the host and that update need not
+      wait for each other. 0 draws them after it.
     input_buckets: static input lengths, increasing: prompts are cut to the
       smallest that holds the longest of the batch, one compile for each. The
       width of the batch is always one of them.
@@ -79,6 +83,7 @@ class Rollout:
   decoding: Strategy = setting("SAMPLING_", default_factory=SamplingParams)
   proposal: Proposal | None = setting("PROPOSAL", default=None)
   horizon: Schedule | None = setting("ROLLOUT_HORIZON", default=None)
+  staleness: Staleness = setting("ROLLOUT_STALENESS", default=0)
   input_buckets: tuple[int, ...] = ()
 
   def __post_init__(self):
@@ -99,6 +104,7 @@ class Rollout:
     for name, allowed in (
       ("mixing", get_args(Mixing)),
       ("off_policy_source", get_args(OffPolicySource)),
+      ("staleness", get_args(Staleness)),
     ):
       if getattr(self, name) not in allowed:
         raise UserError(
@@ -200,6 +206,8 @@ class Rollout:
     student = f"answered by the current student {decoding}"
     if self.proposal is not None:
       student += f", {self.proposal.describe()}"
+    if self.staleness:
+      student += ", one update behind"
     if self.horizon is not None:
       student += f", up to {self.horizon.describe()} of the target length"
     fixed = {
@@ -239,6 +247,7 @@ def roll_out(
   teacher: Model | None,
   vocabulary: Vocabulary,
   input_width: int | None = None,
+  staleness: int = 0,
 ) -> RolledOut:
   """Writes the targets of one step; launches programs and waits for none.
 
@@ -252,6 +261,7 @@ def roll_out(
     teacher: may be None if the plan never samples from it.
     vocabulary: of the batch.
     input_width: see `Rollout.input_width`.
+    staleness: of the texts; in batch and metrics where the plan has one.
   """
   fraction = _fraction(plan, step, seed)
   by_student, fixed, realised = _split(batch.rows, seed, step, fraction)
@@ -265,8 +275,11 @@ def roll_out(
   means, checks = {"lambda": realised}, {}
   if fraction < 1 and plan.off_policy_source == "dataset":
     checks["without_targets"] = _count_without_targets(batch.weights, fixed)
-  if plan.proposal is not None:
+  if plan.proposal is not None or plan.staleness:
     batch = batch.replace(log_probs=0.0 * batch.weights)
+  if plan.staleness:
+    batch = batch.replace(staleness=0 * batch.source + staleness)
+    means["staleness"] = Mean(staleness * realised.total, realised.total)
   if fraction > 0:
     writer, decoding = plan.student_sampler(student, teacher)
     check = "proposal_finite" if plan.proposal else "student_finite"

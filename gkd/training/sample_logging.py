@@ -146,7 +146,8 @@ def describe(
     rows have `token_log_probs` as well: pairs of a token's text and its nats.
     Where the teacher reads another prompt it is the row's `teacher_prompt`.
     Rows that are rewarded, as `rewards` [B] are no NaN, have their `reward`,
-    and those of several `teachers` the name of their `teacher`.
+    and those of several `teachers` the name of their `teacher`. Rows that the
+    student wrote have their `staleness` where the batch has it.
   """
   scores = None
   if teacher is not None:
@@ -171,6 +172,8 @@ def describe(
       record["teacher"] = teachers[batch.teacher[index]]
     if rewards is not None and np.isfinite(rewards[index]):
       record["reward"] = float(rewards[index])
+    if batch.staleness is not None and batch.source[index] == Source.STUDENT:
+      record["staleness"] = int(batch.staleness[index])
     if scores is not None:
       record["teacher_log_prob"] = float(scores[index])
       if index < _NUM_ROWS_BY_TOKEN:

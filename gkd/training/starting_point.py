@@ -12,11 +12,13 @@ from gkd.checkpoints.native import run_folder
 from gkd.checkpoints.store import Store
 from gkd.models import layer_stack
 from gkd.training import guard_controller
+from gkd.training import rollout_ahead
 from gkd.training import sample_logging
 from gkd.training import self_teacher
 from gkd.training import state as states
 from gkd.training import writers
 from gkd.training.guard_controller import Controller
+from gkd.training.rollout import RolledOut
 from gkd.training.run import Run
 from gkd.training.state import TrainState
 from gkd.types import Model
@@ -25,8 +27,13 @@ from gkd.types import UserError
 log = logging.getLogger("gkd")
 
 
-def restored(run: Run, store: Store) -> tuple[int, TrainState, dict[str, Any]]:
-  """Number of finished steps, the state after them, and its metadata."""
+def restored(
+  run: Run, store: Store
+) -> tuple[int, TrainState, RolledOut | None, dict[str, Any]]:
+  """Number of finished steps, the state after them, and what was saved with it.
+
+  That is the rollout of the next step, if it was drawn, and the metadata.
+  """
   start = processes.from_writer(store.latest_step) or 0
   watchdog.of_process.saved = start
   if start > run.train_steps:
@@ -40,17 +47,22 @@ def restored(run: Run, store: Store) -> tuple[int, TrainState, dict[str, Any]]:
     params = run.initial_params()
     slots = run.student_slots() if run.student_slots else None
     state = states.initial_state(student, params, rule, mesh, slots, decay)
-    return 0, state, {}
+    return 0, state, None, {}
   abstract = states.abstract_state(student, rule, mesh, decay)
-  state = store.restore(start, layer_stack.unstacked(abstract))
-  state = states.with_stacks(state, abstract)
-  metadata = store.metadata(start)
+  like, batch = layer_stack.unstacked(abstract), None
+  if run.rollout is not None and run.rollout.staleness:
+    sharding = partitioning.batch_sharding(mesh)
+    batch = partitioning.place(run.loader.batch(start), sharding)
+    like = like.replace(ahead=rollout_ahead.like(batch))
+  saved, metadata = store.restore(start, like), store.metadata(start)
+  ahead = batch and rollout_ahead.restored(saved.ahead, metadata, batch)
+  state = states.with_stacks(saved.replace(ahead=None), abstract)
   run_folder.check_identity(
     store.folder(start), int(state.step), metadata.get(run_folder.IDENTITY)
   )
   store.prune(start)
   log.info("resuming after step %d", start)
-  return start, state, metadata
+  return start, state, ahead, metadata
 
 
 def guard(run: Run, start: int, metadata: Mapping[str, Any]) -> Controller:

@@ -24,17 +24,20 @@ from gkd.types import Params
 class TrainState:
   """Parameters, optimizer state and the number of finished steps.
 
-  Data order, rollouts and the λ coin are functions of (seed, step), so this is
-  all that a checkpoint needs.
+  Data order, rollouts and the λ coin are functions of it and (seed, step), so
+  this is all that a checkpoint needs.
 
   Attributes:
     average: of the parameters, where it is the teacher, see `self_teacher`.
+    ahead: in checkpoints alone, the texts of the next step where they are drawn
+      already, see `rollout_ahead`.
   """
 
   params: Params
   opt_state: Any
   step: Array  # int32 scalar
   average: Params | None = None
+  ahead: Mapping[str, Array] | None = None
 
 
 def abstract_state(

@@ -300,7 +300,12 @@ def test_text_of_student_and_teacher_together_is_the_papers():
   with pytest.raises(UserError, match="which draws with a teacher, but there"):
     dataclasses.replace(built, teacher=None)
   built = build("methods/minillm.gin", ["PROPOSAL=None"])
-  assert dict(_idle(built))["RATIO_CLIP"].startswith("there is no PROPOSAL")
+  assert dict(_idle(built))["RATIO_CLIP"].startswith("without a PROPOSAL")
+  stale = ["PROPOSAL=None", "ROLLOUT_STALENESS=1"]
+  built = build("methods/minillm.gin", stale)
+  assert built.rollout == Rollout(1.0, staleness=1)
+  assert "RATIO_CLIP" not in dict(_idle(built))
+  assert "ROLLOUT_STALENESS" in dict(_idle(build("methods/seqkd.gin", stale)))
 
 
 def test_seqkd_is_cross_entropy_on_the_teachers_text():

@@ -129,6 +129,46 @@ def test_a_sampled_token_has_the_expected_value_and_gradient_of_the_kl(
   assert value == pytest.approx(estimate, rel=1e-5)
 
 
+@pytest.mark.parametrize("chunk_size", [None, 1])
+@pytest.mark.parametrize("kind", [Policy, SampledTokenKL])
+def test_tokens_that_another_distribution_drew_have_the_same_expected_gradient(
+  kind, chunk_size
+):
+  """E_m[q/m · f] = E_q[f], with padded ids, one never drawn, and filler."""
+  rng = np.random.default_rng(2)
+  student, teacher, other = rng.normal(size=(3, WIDTH))
+  log_q, log_p, log_m = (
+    tiny.log_softmax(x[1:V]) for x in (student, teacher, other)
+  )
+  q, m = np.exp(log_q), np.exp(log_m)
+  rewards = rng.normal(size=V - 1)
+  f = -rewards if kind == Policy else log_q - log_p
+  expected = np.pad(q * (f - q @ f), (1, WIDTH - V))
+  own = jnp.asarray([[0.0, 1.0]] * (V - 1) + [[1.0, 1.0]])
+  batch = dataclasses.replace(  # a row for each token, then one of the data set
+    cases.make_batch(),
+    targets=jnp.asarray([[0, y] for y in range(1, V)] + [[0, 1]]),
+    weights=own,
+    log_probs=jnp.asarray(np.append(log_m, 0.0)[:, None] * own, jnp.float32),
+  )
+  weighed = m * rewards if kind == Policy else m
+  coefficients = jnp.asarray(np.append(weighed, 0.0)[:, None] * own)
+
+  def loss(logits):
+    by_student, by_teacher = (
+      Scored(jnp.broadcast_to(x, (V, 2, WIDTH)), lambda hidden: hidden, (0,))
+      for x in (logits, jnp.asarray(teacher, jnp.float32))
+    )
+    objective, frozen = kind(chunk_size=chunk_size), {"teacher": by_teacher}
+    return objective(by_student, frozen, batch, coefficients, V)
+
+  differentiate = jax.value_and_grad(loss, has_aux=True)
+  (_, metrics), found = differentiate(jnp.asarray(student, jnp.float32))
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+  mean = metrics["importance_weight"].compute()
+  np.testing.assert_allclose(mean, np.mean(q / m), rtol=1e-5)
+
+
 @pytest.mark.parametrize("objective", [Policy(), SampledTokenKL()])
 def test_only_tokens_that_the_student_drew_weigh_anything(objective):
   batch = dataclasses.replace(

@@ -40,15 +40,23 @@ def test_rows_of_a_proposal_are_the_students_and_keep_their_log_probs():
   assert fixed.log_probs.shape == log_probs.shape
 
 
+class Unweighed(SampledTokenKL):
+  """An objective that does not read `Batch.log_probs`."""
+
+  weighs_samples = False
+
+
 def test_a_proposal_is_refused_where_it_cannot_be():
   plan = Rollout(1.0, proposal=Mixture(0.2))
   with pytest.raises(
     UserError, match=r"PROPOSAL is Mixture\(.* there is none;"
   ):
     plan.check_teacher(None)
-  with pytest.raises(UserError, match="student draws alone; leave PROPOSAL"):
-    scoring.check(None, SampledTokenKL(), plan, "sequence", 1)
-  scoring.check(None, MiniLLM(), plan, "sequence", 1)
+  for own in (plan, Rollout(1.0, staleness=1)):
+    with pytest.raises(UserError, match="student draws alone; leave both"):
+      scoring.check(None, Unweighed(), own, "sequence", 1)
+    for objective in (SampledTokenKL(), MiniLLM()):
+      scoring.check(None, objective, own, "sequence", 1)
   broken = Model(cases.MODEL, {"table": cases.TEACHER["table"] * np.nan})
   with pytest.raises(
     FloatingPointError, match="the student's or the teacher's"
