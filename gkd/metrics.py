@@ -1,10 +1,12 @@
 """Metrics as mergeable (total, count) pairs: never an average of averages."""
 
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -38,6 +40,41 @@ class Mean:
     """The mean; NaN if nothing was counted."""
     count = float(self.count)
     return float(self.total) / count if count else float("nan")
+
+
+@jax.tree_util.register_pytree_node_class
+class Packed(Mapping[str, Mean]):
+  """Means by name in one array [2, N] of totals and counts.
+
+  A program with a hundred small results takes longer to call and to read.
+  """
+
+  def __init__(self, names: tuple[str, ...], values: Array):
+    self._names, self._values = names, values
+
+  @classmethod
+  def of(cls, means: Mapping[str, Mean]) -> "Packed":
+    """Inside jit."""
+    columns = [jnp.stack([mean.total, mean.count]) for mean in means.values()]
+    return cls(tuple(means), jnp.stack(columns, axis=1))
+
+  def __getitem__(self, name: str) -> Mean:
+    if name not in self._names:
+      raise KeyError(name)
+    return Mean(*self._values[:, self._names.index(name)])
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._names)
+
+  def __len__(self) -> int:
+    return len(self._names)
+
+  def tree_flatten(self) -> tuple[tuple[Array], tuple[str, ...]]:
+    return (self._values,), self._names
+
+  @classmethod
+  def tree_unflatten(cls, names, children) -> "Packed":
+    return cls(names, *children)
 
 
 def merge(states: Iterable[Mapping[str, Mean]]) -> dict[str, Mean]:

@@ -65,3 +65,15 @@ def test_means_pass_through_compiled_code_as_trees():
   doubled = double(Mean.of(jnp.array([1.0, 2.0])))
   assert float(doubled.count) == 4
   assert doubled.compute() == 1.5
+
+
+def test_packed_means_are_those_that_were_packed():
+  means = {"a": Mean.of(jnp.float32([1, 3])), "b": Mean(2.5, 0.0)}
+  packed = jax.jit(metrics.Packed.of)(means)
+  assert list(packed) == ["a", "b"]
+  assert packed["a"].compute() == 2
+  assert (float(packed["b"].total), float(packed["b"].count)) == (2.5, 0)
+  with pytest.raises(KeyError, match="c"):
+    packed["c"]
+  ((array,), _) = jax.tree.flatten(jax.device_get(packed))
+  assert array.shape == (2, 2)

@@ -22,6 +22,7 @@ Several processes run the same loop on one mesh, see `processes`. Each reads its
 rows of a batch; all decide the same, as they see the same metrics.
 """
 
+import collections
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -176,7 +177,7 @@ def train(
         with recorder.timer("sample", waits=True):
           means, checks = jax.device_get((rolled.metrics, rolled.checks))
       with recorder.timer("update", waits=True):
-        means |= jax.device_get(update)
+        means |= collections.ChainMap(*jax.device_get(update))
       means["flops"] = count_flops(state, rolled, batch, means)
       raise_failure(checks, step + 1)  # no line: the update was on garbage
       try:
@@ -214,7 +215,7 @@ def train(
       if before is not None:
         collect(before)
       stop.vote()
-      before = _Launched(step, rolled, batch, update | shares)
+      before = _Launched(step, rolled, batch, (update, shares))
       # Otherwise the next step is launched before this one is waited for.
       if run.is_due(done) or stop.requested or profiler.waits(done):
         collect(before)
@@ -312,7 +313,7 @@ class _Launched(NamedTuple):
   step: int
   rolled: RolledOut
   batch: Batch  # as it is scored
-  update: dict[str, metrics.Mean]
+  update: tuple[Mapping[str, metrics.Mean], ...]
 
 
 _MEMORY = (

@@ -32,6 +32,7 @@ from gkd import masks
 from gkd import trees
 from gkd.losses import objective as objectives
 from gkd.metrics import Mean
+from gkd.metrics import Packed
 from gkd.models import layer_stack
 from gkd.training import self_teacher
 from gkd.training import state as states
@@ -86,7 +87,7 @@ def update_step(
   frozen_params: Mapping[str, Params],
   batch: Batch,
   seed: Array,
-) -> tuple[TrainState, dict[str, Mean]]:
+) -> tuple[TrainState, Packed]:
   """One optimizer step on one global batch.
 
   Args:
@@ -179,7 +180,7 @@ def _update(
   frozen_params: Mapping[str, Params],
   batch: Batch,
   seed: Array,
-) -> tuple[TrainState, dict[str, Mean]]:
+) -> tuple[TrainState, Packed]:
   """The compiled step; see `update_step`."""
   dropout_key = keys.stream(seed, state.step, keys.Role.DROPOUT)
   coefficients = train_step.objective.coefficients(batch, train_step.reduction)
@@ -215,7 +216,7 @@ def _update(
     "finite": Mean.of(finite),
   }
   state = TrainState(params, opt_state, state.step + 1, average)
-  return _constrain(state, train_step), parts | report
+  return _constrain(state, train_step), Packed.of(parts | report)
 
 
 def _constrain(state: TrainState, train_step: TrainStep) -> TrainState:

@@ -1,5 +1,6 @@
 """The bench measures all phases of a run; what it says adds up."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -29,6 +30,7 @@ def brevity(prompts, completions, references):
 
 @pytest.fixture(scope="module")
 def result(folder, caches):
+  jax.clear_caches()  # other tests may have compiled the same update
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(ceilings._SIZES, "cpu", (128, 1 << 20))
     run = make_run(
