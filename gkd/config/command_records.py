@@ -148,6 +148,11 @@ class TrainConfig(_OnDevices):
     """
     own = dict.fromkeys(self.teachers or (), self.teacher)
     _check_names(own)
+    if both := sorted(own.keys() & self.compared_with.keys()):
+      raise UserError(
+        f"TEACHERS and compared_with both have {both}; a model has one name,"
+        " give each another"
+      )
     roles = _roles(self, self.data)
     if self.teacher_decay is not None or own:
       teacher = roles.pop("teacher")

@@ -266,6 +266,12 @@ def test_no_guard_follows_a_teacher_that_moves_or_one_of_several(
   assert not found & read
 
 
+def test_a_name_of_two_models_is_refused():
+  built = build("methods/teachers.gin", ["TEACHERS={'a': 'x', 'b': 'y'}"])
+  with pytest.raises(UserError, match=r"compared_with both have \['b'\]"):
+    dataclasses.replace(built, compared_with={"b": built.teacher})
+
+
 def test_eq_5_rewards_the_students_text_beside_its_teacher_or_anchor():
   own = Distillation(divergence.ReverseKL())
   built = build("methods/rl_gkd.gin")
