@@ -29,6 +29,7 @@ import numpy as np
 from benchmarks.peers import t5
 from benchmarks.peers import t5_gkd
 from benchmarks.peers import work
+from gkd import host_memory
 from gkd import trees
 from gkd.report import pictures
 from gkd.report.charts import Chart
@@ -40,6 +41,7 @@ _PHASES = ("sample", "update")
 
 def main() -> None:
   """Measures a curve, prints it and writes its files."""
+  host_memory.keep_freed()  # as the command does
   flags = t5.parser()
   flags.add_argument("curve", choices=CURVES)
   flags.set_defaults(rounds=3, output="results/speed")

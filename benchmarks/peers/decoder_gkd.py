@@ -9,6 +9,7 @@ import numpy as np
 from benchmarks.peers import decoder
 from benchmarks.peers import turns
 from gkd import api
+from gkd import host_memory
 from gkd import partitioning
 from gkd.losses.divergence import GeneralizedJSD
 from gkd.losses.objective import Distillation
@@ -23,6 +24,7 @@ from gkd.training.step import update_step
 
 def main(folder: str) -> None:
   """Takes the step that each turn asks for."""
+  host_memory.keep_freed()  # as the command does
   worker = turns.Worker()
   student, teacher = (
     api.load(f"{folder}/{role}") for role in ("student", "teacher")

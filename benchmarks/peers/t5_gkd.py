@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.peers import turns
 from benchmarks.peers import work
+from gkd import host_memory
 from gkd import partitioning
 from gkd import trees
 from gkd.losses.divergence import GeneralizedJSD
@@ -162,6 +163,7 @@ def make_batch(args: argparse.Namespace) -> Batch:
 
 def main() -> None:
   """Takes the step that each turn asks for."""
+  host_memory.keep_freed()  # as the command does
   worker = turns.Worker()
   steps = Steps(argparse.Namespace(**json.loads(sys.argv[1])))
   while turn := worker.wait():
