@@ -130,6 +130,8 @@ class LanguageModel:
     rules: how parameters are split over a mesh; None for those of
       `logical_axes.DEFAULT`.
     gathers_to_sample: whether a sampler calls `gathered` before its loop.
+    sampling_dtype: what a sampler rounds the weights of its products to; None
+      for the type in which the model computes.
     privileged: whether it reads the `teacher_inputs` of a batch that has them.
     memory: where its parameters lie between programs: "device", or the host's
       "pinned_host", whence `on_device` moves them.
@@ -147,6 +149,7 @@ class LanguageModel:
   gathered: Callable[[Params], Params] = unchanged
   rules: Rules | None = None
   gathers_to_sample: bool = True
+  sampling_dtype: str | None = None
   privileged: bool = False
   memory: Memory = "device"
 

@@ -222,9 +222,10 @@ class TrainConfig(_OnDevices):
       yield _SAMPLING[1:], _GREEDY
     if schedule.maximum == 0:
       why = "STUDENT_DATA_FRACTION is 0 and the student writes nothing"
-      yield ["PROPOSAL", "ROLLOUT_HORIZON", "ROLLOUT_STALENESS"], why
-    if self.rollout.proposal is None and not self.rollout.staleness:
-      why = "without a PROPOSAL and at ROLLOUT_STALENESS 0 all ratios are 1"
+      writing = ["PROPOSAL", "ROLLOUT_HORIZON", "ROLLOUT_STALENESS"]
+      yield [*writing, "SAMPLING_DTYPE"], why
+    if not self.rollout.keeps_log_probs:
+      why = "without a PROPOSAL, ROLLOUT_STALENESS or SAMPLING_DTYPE it is 1"
       yield ["RATIO_CLIP"], why
     if schedule.maximum == 0 or schedule.minimum == 1:
       why = "at a STUDENT_DATA_FRACTION of 0 or 1 there is nothing to draw"

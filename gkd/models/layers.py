@@ -86,7 +86,10 @@ class Dense(nn.Module):
     # and in `attend`.
     rows = x.astype(self.dtype).reshape(-1, x.shape[-1])
     kernel = kernel.astype(self.dtype)
-    if self.has_variable("params", few_rows.TRANSPOSED):
+    if self.has_variable("params", few_rows.ROUNDED):
+      rounded = self.get_variable("params", few_rows.ROUNDED)
+      y = few_rows.rounded_dot(rows, rounded)
+    elif self.has_variable("params", few_rows.TRANSPOSED):
       transposed = self.get_variable("params", few_rows.TRANSPOSED)
       y = few_rows.dot(rows, kernel, transposed.astype(self.dtype))
     else:
@@ -123,6 +126,8 @@ class Embedding(nn.Module):
     hidden = hidden.astype(jnp.float32)
     table = self.embedding.astype(jnp.float32)
     if hidden.ndim == 2:  # a decoding step
+      if self.has_variable("params", few_rows.ROUNDED):
+        table = self.get_variable("params", few_rows.ROUNDED)
       return few_rows.dot(hidden, table.T, table)
     rows = hidden.reshape(-1, hidden.shape[-1])
     return jnp.dot(rows, table.T).reshape(*hidden.shape[:-1], -1)

@@ -115,7 +115,9 @@ def _generate(
     limits["horizon"] = horizon
   params = layer_stack.unstacked(model.on_device(params))
   if model.gathers_to_sample:
-    params = few_rows.with_transposed(model.gathered(params))
+    params = model.gathered(params)
+  if model.gathers_to_sample or model.sampling_dtype:
+    params = few_rows.prepared(params, model.sampling_dtype)
   samples = strategy.generate(
     model, params, *prompts, key=key, num_best=num_best or 1, **limits
   )

@@ -70,6 +70,8 @@ class Rollout:
     staleness: 1 draws the texts of a step, but for the first, before the update
       of the step before, so that rewards on the host and that update need not
       wait for each other. 0 draws them after it.
+    sampling_dtype: "bfloat16" rounds the weights that write the student's rows,
+      and what they are multiplied with; sums stay in float32. None for not.
     input_buckets: static input lengths, increasing: prompts are cut to the
       smallest that holds the longest of the batch, one compile for each. The
       width of the batch is always one of them.
@@ -84,6 +86,7 @@ class Rollout:
   proposal: Proposal | None = setting("PROPOSAL", default=None)
   horizon: Schedule | None = setting("ROLLOUT_HORIZON", default=None)
   staleness: Staleness = setting("ROLLOUT_STALENESS", default=0)
+  sampling_dtype: str | None = setting("SAMPLING_DTYPE", default=None)
   input_buckets: tuple[int, ...] = ()
 
   def __post_init__(self):
@@ -105,6 +108,7 @@ class Rollout:
       ("mixing", get_args(Mixing)),
       ("off_policy_source", get_args(OffPolicySource)),
       ("staleness", get_args(Staleness)),
+      ("sampling_dtype", (None, "bfloat16")),
     ):
       if getattr(self, name) not in allowed:
         raise UserError(
@@ -157,6 +161,11 @@ class Rollout:
     """Whether some step may sample from the teacher."""
     return self.off_policy_source == "teacher" and self.schedule.minimum < 1
 
+  @property
+  def keeps_log_probs(self) -> bool:
+    """Whether another model than that in training writes the student's rows."""
+    return bool(self.proposal or self.staleness or self.sampling_dtype)
+
   def check_num_ids(self, num_ids: int) -> None:
     """Refuses numbers that are too large for so many ids."""
     self.decoding.check_num_ids(num_ids)
@@ -185,10 +194,14 @@ class Rollout:
     self, student: Model, teacher: Model | None
   ) -> tuple[Model, Strategy]:
     """What writes the student's rows, and how."""
-    if self.proposal is None:
-      return student, self.decoding
-    both = two_models.together(student, teacher)
-    return both, TwoModels(self.decoding, self.proposal)
+    writer, strategy = student, self.decoding
+    if self.proposal is not None:
+      writer = two_models.together(student, teacher)
+      strategy = TwoModels(self.decoding, self.proposal)
+    if self.sampling_dtype is not None:
+      lm = dataclasses.replace(writer.lm, sampling_dtype=self.sampling_dtype)
+      writer = dataclasses.replace(writer, lm=lm)
+    return writer, strategy
 
   def stop_length(self, step: int, length: int) -> int | None:
     """Tokens at most of the student's rows at a step, for targets of `length`.
@@ -210,6 +223,8 @@ class Rollout:
       student += ", one update behind"
     if self.horizon is not None:
       student += f", up to {self.horizon.describe()} of the target length"
+    if self.sampling_dtype is not None:
+      student += f", with weights in {self.sampling_dtype}"
     fixed = {
       "dataset": f"trained on {targets}",
       "teacher": f"answered by the teacher {decoding}",
@@ -275,7 +290,7 @@ def roll_out(
   means, checks = {"lambda": realised}, {}
   if fraction < 1 and plan.off_policy_source == "dataset":
     checks["without_targets"] = _count_without_targets(batch.weights, fixed)
-  if plan.proposal is not None or plan.staleness:
+  if plan.keeps_log_probs:
     batch = batch.replace(log_probs=0.0 * batch.weights)
   if plan.staleness:
     batch = batch.replace(staleness=0 * batch.source + staleness)

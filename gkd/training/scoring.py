@@ -111,11 +111,11 @@ def check(
       " the student's own distribution; leave SAMPLING_TEMPERATURE,"
       " SAMPLING_TOP_K and SAMPLING_TOP_P out"
     )
-  if (rollout.proposal or rollout.staleness) and not objective.weighs_samples:
+  if rollout.keeps_log_probs and not objective.weighs_samples:
     raise UserError(
-      f"PROPOSAL is {rollout.proposal} and ROLLOUT_STALENESS"
-      f" {rollout.staleness}, but the objective is of text that the current"
-      " student draws alone; leave both out, or use methods/minillm.gin"
+      f"PROPOSAL is {rollout.proposal}, ROLLOUT_STALENESS {rollout.staleness}"
+      f" and SAMPLING_DTYPE {rollout.sampling_dtype}; the objective is of text"
+      " that the student draws alone; leave them out, or use MiniLLM"
     )
   terms = [objective]
   if isinstance(objective, WeightedSum):

@@ -69,7 +69,7 @@ def test_a_method(name, trained, macros):
       "TEACHER_MODEL": "%TINY",
       "TEACHER_CHECKPOINT_PATH": macros["INITIAL_CHECKPOINT_PATH"],
     },
-    "skd": {"TEACHER_TOP_K": 3},
+    "skd": {"TEACHER_TOP_K": 3, "SAMPLING_DTYPE": "bfloat16"},
   }
   rewards = ["rewards/length"] if name in REWARDED else []
   last = trained(f"methods/{name}", *rewards, **changes.get(name, {}))

@@ -291,6 +291,15 @@ def test_eq_5_rewards_the_students_text_beside_its_teacher_or_anchor():
     assert {*dict(_idle(built))} >= names | {"GRADIENT_SHARE_PERIOD"}
 
 
+def test_weights_of_a_sampler_are_rounded_where_the_student_writes():
+  given = ["SAMPLING_DTYPE='bfloat16'"]
+  built = build("methods/gkd_on_policy.gin", given)
+  assert built.rollout == Rollout(1.0, sampling_dtype="bfloat16")
+  built = build("methods/seqkd.gin", given)
+  why = "STUDENT_DATA_FRACTION is 0 and the student writes nothing"
+  assert dict(_idle(built))["SAMPLING_DTYPE"] == why
+
+
 def test_text_of_student_and_teacher_together_is_the_papers():
   fields = ("start=0.2", "end=1.0", "begin_step=0", "end_step=9")
   own = [f"horizon/schedules.Linear.{field}" for field in fields]
@@ -306,7 +315,7 @@ def test_text_of_student_and_teacher_together_is_the_papers():
   with pytest.raises(UserError, match="which draws with a teacher, but there"):
     dataclasses.replace(built, teacher=None)
   built = build("methods/minillm.gin", ["PROPOSAL=None"])
-  assert dict(_idle(built))["RATIO_CLIP"].startswith("without a PROPOSAL")
+  assert dict(_idle(built))["RATIO_CLIP"].startswith("without a PROPOSAL,")
   stale = ["PROPOSAL=None", "ROLLOUT_STALENESS=1"]
   built = build("methods/minillm.gin", stale)
   assert built.rollout == Rollout(1.0, staleness=1)

@@ -28,6 +28,19 @@ def test_a_product_and_its_gradients_are_those_of_float64(shape):
   np.testing.assert_allclose(dkernel, rows.T @ outer, atol=2e-5)
 
 
+def test_a_product_in_bfloat16_is_summed_in_float32():
+  random = np.random.RandomState(0)
+  x, kernel = random.normal(size=(4, 300)), random.normal(size=(300, 5))
+  rounded = [a.astype(jnp.bfloat16) for a in (x, kernel)]
+  y = few_rows.rounded_dot(jnp.float32(x), jnp.asarray(rounded[1]))
+  expected = np.matmul(*(a.astype(np.float64) for a in rounded))
+  assert y.dtype == jnp.float32
+  np.testing.assert_allclose(y, expected, atol=1e-4)
+  transposed = jnp.asarray(rounded[1].T)
+  y = few_rows.dot(jnp.float32(x), transposed.T, transposed)
+  np.testing.assert_allclose(y, expected, atol=1e-4)
+
+
 def test_few_rows_are_on_the_right_and_many_on_the_left():
   def sides(rows):
     x, kernel = jnp.zeros((rows, 512)), jnp.zeros((512, 1024))
@@ -40,7 +53,7 @@ def test_few_rows_are_on_the_right_and_many_on_the_left():
 def test_large_kernels_get_transposes_which_layers_use_for_few_rows():
   large = np.random.RandomState(0).normal(size=(512, 256)).astype(np.float32)
   params = {"layer": {"kernel": large}, "small": {"kernel": large[:2, :2]}}
-  prepared, other = few_rows.with_transposed((params, {"scale": large}))
+  prepared, other = few_rows.prepared((params, {"scale": large}), None)
   np.testing.assert_array_equal(prepared["layer"]["transposed"], large.T)
   assert prepared["small"].keys() == {"kernel"}
   assert other.keys() == {"scale"}

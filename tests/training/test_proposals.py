@@ -52,8 +52,9 @@ def test_a_proposal_is_refused_where_it_cannot_be():
     UserError, match=r"PROPOSAL is Mixture\(.* there is none;"
   ):
     plan.check_teacher(None)
-  for own in (plan, Rollout(1.0, staleness=1)):
-    with pytest.raises(UserError, match="student draws alone; leave both"):
+  others = {"staleness": 1}, {"sampling_dtype": "bfloat16"}
+  for own in (plan, *(Rollout(1.0, **other) for other in others)):
+    with pytest.raises(UserError, match="student draws alone; leave them"):
       scoring.check(None, Unweighed(), own, "sequence", 1)
     for objective in (SampledTokenKL(), MiniLLM()):
       scoring.check(None, objective, own, "sequence", 1)
