@@ -79,7 +79,7 @@ def measure(depth: int, scan: bool, mesh: jax.sharding.Mesh) -> dict[str, Any]:
     "scanned": scan,
     "arrays_of_state": len(jax.tree.leaves(state)),
     "gradient": seconds(gradient, state.params),
-    "update": seconds(step._update, plan, state, placed, batch, key),
+    "update": seconds(step.update_step, plan, state, placed, batch, key),
   }
 
 

@@ -84,9 +84,6 @@ def memory(
 ) -> Iterator[dict[str, Any]]:
   """Bytes of an update's temporaries and of the gradient, one of them."""
   fields = work.SIZES[args.size]
-  compiled = jax.jit(
-    update_step, static_argnames="train_step", donate_argnames="state"
-  )
   for vocab_size, chunk_size in itertools.product(
     vocab_sizes, (None, args.chunk_size or 8)
   ):
@@ -94,9 +91,8 @@ def memory(
     args.chunk_size = chunk_size
     steps = t5_gkd.Steps(args)
     arguments = steps.distillation | {"batch": steps.batch}
-    analysis = (
-      compiled.lower(**arguments, seed=np.int32(0)).compile().memory_analysis()
-    )
+    lowered = update_step.lower(**arguments, seed=np.int32(0))
+    analysis = lowered.compile().memory_analysis()
     yield {
       "vocab_size": vocab_size,
       "chunk_size": chunk_size,

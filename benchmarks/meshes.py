@@ -93,7 +93,7 @@ def trained(run: Run) -> dict[str, Any]:
     frozen = {"teacher": teacher.params}
     arguments = run.train_step, state, frozen, rolled.batch
     if not number:
-      update_peak = peak(step._update.lower(*arguments, SEED).compile())
+      update_peak = peak(step.update_step.lower(*arguments, SEED).compile())
     state, metrics = step.update_step(*arguments, SEED)
     losses.append(float(metrics["loss"].compute()))
   return {

@@ -155,7 +155,7 @@ def compiled(
   if rollout is not None and rollout.needs_teacher:
     yield _sampler("teacher", rollout.decoding, teacher, batch, known)
   seed = _array((), jnp.int32, partitioning.replicated(mesh))
-  traced = step._update.trace(plan, state, scored, batch, seed)
+  traced = step.update_step.trace(plan, state, scored, batch, seed)
   needed = {*config.objective.roles, *(config.teachers or ())} & held.keys()
   used = [[held[role] for role in needed - waiting], state.average]
   unused = known.teacher - _on_a_device(used)

@@ -45,6 +45,10 @@ from gkd.types import Key
 from gkd.types import LanguageModel
 from gkd.types import Params
 
+_SQUARE_IS_FINITE = 1e18
+# Else a CPU copies the moments of AdamW before it writes them where they are.
+_IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainStep:
@@ -81,6 +85,9 @@ class TrainStep:
     object.__setattr__(self, "frozen", hashable)
 
 
+@functools.partial(
+  jax.jit, static_argnums=0, donate_argnums=1, compiler_options=_IN_PLACE
+)
 def update_step(
   train_step: TrainStep,
   state: TrainState,
@@ -103,7 +110,41 @@ def update_step(
     state keeps its parameters and `finite` is 0; it is also 0 if the next state
     is not finite. The loop stops on it.
   """
-  return _update(train_step, state, frozen_params, batch, seed)
+  dropout_key = keys.stream(seed, state.step, keys.Role.DROPOUT)
+  coefficients = train_step.objective.coefficients(batch, train_step.reduction)
+  gradient, loss, parts = gradients(
+    train_step, state, frozen_params, batch, coefficients, dropout_key
+  )
+  update = train_step.optimizer.transformation().update
+  updates, opt_state = layer_stack.over_layers(update)(
+    gradient, state.opt_state, state.params
+  )
+  norm = trees.global_norm(gradient)
+  finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+  params = optax.apply_updates(state.params, updates)
+  decay = train_step.teacher_decay
+  average = self_teacher.next_average(decay, state.average, params)
+  params, opt_state, average = jax.tree.map(
+    lambda new, old: jnp.where(finite, new, old),
+    (params, opt_state, average),
+    (state.params, state.opt_state, state.average),
+  )
+  param_norm = trees.global_norm(params)
+  finite &= jnp.isfinite(param_norm) & trees.is_finite(average)
+  # Slots are finite where the squares of the gradient are.
+  finite &= jax.lax.cond(
+    norm < _SQUARE_IS_FINITE, lambda _: True, trees.is_finite, opt_state
+  )
+  report = {
+    "loss": Mean.of(loss),
+    "learning_rate": Mean.of(train_step.optimizer.schedule(state.step)),
+    "grad_norm": Mean.of(norm),
+    "param_norm": Mean.of(param_norm),
+    "tokens": Mean.of(jnp.sum(batch.weights)),
+    "finite": Mean.of(finite),
+  }
+  state = TrainState(params, opt_state, state.step + 1, average)
+  return _constrain(state, train_step), Packed.of(parts | report)
 
 
 def model_flops(*arguments) -> float:
@@ -112,7 +153,7 @@ def model_flops(*arguments) -> float:
   Without what `REMAT` and `CHUNK_SIZE` compute a second time. JAX keeps the
   trace of a step that has run.
   """
-  traced = _update.trace(*arguments)
+  traced = update_step.trace(*arguments)
   return flops.products(traced.jaxpr, 1, recomputed=False).flops
 
 
@@ -164,59 +205,6 @@ def _cause(broken: Set[str]) -> str:
     "the updated parameters or optimizer slots are not finite; lower"
     " LEARNING_RATE or weight_decay, or set CLIP_NORM"
   )
-
-
-_SQUARE_IS_FINITE = 1e18
-# Else a CPU copies the moments of AdamW before it writes them where they are.
-_IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
-
-
-@functools.partial(
-  jax.jit, static_argnums=0, donate_argnums=1, compiler_options=_IN_PLACE
-)
-def _update(
-  train_step: TrainStep,
-  state: TrainState,
-  frozen_params: Mapping[str, Params],
-  batch: Batch,
-  seed: Array,
-) -> tuple[TrainState, Packed]:
-  """The compiled step; see `update_step`."""
-  dropout_key = keys.stream(seed, state.step, keys.Role.DROPOUT)
-  coefficients = train_step.objective.coefficients(batch, train_step.reduction)
-  gradient, loss, parts = gradients(
-    train_step, state, frozen_params, batch, coefficients, dropout_key
-  )
-  update = train_step.optimizer.transformation().update
-  updates, opt_state = layer_stack.over_layers(update)(
-    gradient, state.opt_state, state.params
-  )
-  norm = trees.global_norm(gradient)
-  finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-  params = optax.apply_updates(state.params, updates)
-  decay = train_step.teacher_decay
-  average = self_teacher.next_average(decay, state.average, params)
-  params, opt_state, average = jax.tree.map(
-    lambda new, old: jnp.where(finite, new, old),
-    (params, opt_state, average),
-    (state.params, state.opt_state, state.average),
-  )
-  param_norm = trees.global_norm(params)
-  finite &= jnp.isfinite(param_norm) & trees.is_finite(average)
-  # Slots are finite where the squares of the gradient are.
-  finite &= jax.lax.cond(
-    norm < _SQUARE_IS_FINITE, lambda _: True, trees.is_finite, opt_state
-  )
-  report = {
-    "loss": Mean.of(loss),
-    "learning_rate": Mean.of(train_step.optimizer.schedule(state.step)),
-    "grad_norm": Mean.of(norm),
-    "param_norm": Mean.of(param_norm),
-    "tokens": Mean.of(jnp.sum(batch.weights)),
-    "finite": Mean.of(finite),
-  }
-  state = TrainState(params, opt_state, state.step + 1, average)
-  return _constrain(state, train_step), Packed.of(parts | report)
 
 
 def _constrain(state: TrainState, train_step: TrainStep) -> TrainState:

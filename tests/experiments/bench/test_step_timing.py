@@ -66,11 +66,11 @@ def test_whole_steps_are_longer_than_their_parts(result):
 
 def test_programs_compile_in_the_first_call_of_their_phase(result):
   first = result["start_up"]["first_calls"]
-  assert first["update"]["programs"]["_update"]["count"] == 1
+  assert first["update"]["programs"]["update_step"]["count"] == 1
   assert first["sample"]["programs"]["_generate"]["count"] == 1
   assert "_score" in first["score"]["programs"]
   for name in step_timing.STEPS:
-    assert not {"_update", "_generate"} & first[name]["programs"].keys()
+    assert not {"update_step", "_generate"} & first[name]["programs"].keys()
 
 
 def test_rates_follow_from_tokens_flops_and_seconds(result):

@@ -69,4 +69,4 @@ def test_nothing_compiles_after_the_first_step_nor_to_be_counted(
   with CompileTimes() as compiles:
     for traced in work.traces(work.place(work.read(0))).values():
       traced.lower().compile()
-  assert not {"_generate", "_score", "_update"} & compiles.programs.keys()
+  assert not {"_generate", "_score", "update_step"} & compiles.programs.keys()
