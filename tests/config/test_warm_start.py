@@ -68,7 +68,7 @@ def assert_same(slots, expected):
 
 
 def first_slots(run):
-  _, state, _ = starting_point.restored(run, Store(run.folder / "checkpoints"))
+  _, state, *_ = starting_point.restored(run, Store(run.folder / "checkpoints"))
   return tiny.adafactor_slots(state.opt_state)
 
 

@@ -55,7 +55,7 @@ class Workload:
   def __init__(self, run: Run):
     self.run = run
     self._store = Store(run.folder / "checkpoints")
-    _, self.state, _ = starting_point.restored(run, self._store)
+    _, self.state, *_ = starting_point.restored(run, self._store)
     self._frozen = starting_point.frozen(run, self.state, first_start=False)
     self._train_step = run.train_step
     self._scoring = teacher_per_row.scoring_params(
@@ -136,7 +136,7 @@ class Workload:
     return {
       "sample": self._generate(generate.trace, batch, length),
       "score": _score.trace(*self._score_arguments(batch)),
-      "update": steps._update.trace(*self._update_arguments(batch)),
+      "update": steps.update_step.trace(*self._update_arguments(batch)),
     }
 
   def update_flops(self, batch: Batch) -> float:
