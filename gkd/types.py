@@ -109,6 +109,9 @@ class LanguageModel:
     start_id: the decoder's first input.
     init: `init(key) -> params`; stacks of layers where the model loops over
       them, see `layer_stack`.
+    shapes: `shapes() -> params` as `jax.ShapeDtypeStruct`s, of a family that
+      has them in a table; None to trace `init`, which takes seconds where there
+      are many layers.
     hidden: `hidden(params, inputs [B,I], targets [B,T], *, input_mask=None,
       segments=None, positions=None, dropout_key=None) -> [B,T,D]`, aligned with
       targets: state t predicts `targets[:, t]`. Dropout is off without a key.
@@ -146,6 +149,7 @@ class LanguageModel:
   prefill: Callable[..., tuple[Cache, Array]]
   decode: Callable[[Params, Cache, Array], tuple[Cache, Array]]
   axes: Callable[[Params], Any]
+  shapes: Callable[[], Params] | None = None
   gathered: Callable[[Params], Params] = unchanged
   rules: Rules | None = None
   gathers_to_sample: bool = True
@@ -195,13 +199,15 @@ class LanguageModel:
 
   @property
   def abstract_params(self) -> Params:
-    """Shapes and types of the parameters; traced once per model."""
+    """Shapes and types of the parameters."""
     return _abstract_params(self)
 
 
 @functools.lru_cache(maxsize=64)
 def _abstract_params(model: LanguageModel) -> Params:
-  return jax.eval_shape(model.init, jax.random.key(0))
+  if model.shapes is not None:
+    return model.shapes()
+  return jax.eval_shape(lambda: model.init(jax.random.key(0)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

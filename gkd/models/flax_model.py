@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import functools
 
 from flax import linen as nn
+import jax
 import jax.numpy as jnp
 
 from gkd import trees
@@ -41,8 +42,7 @@ def language_model(
   call = functools.partial(_call, module)
 
   def init(key):
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    params = module.init(key, tokens, method=_everything)["params"]
+    params = module.init(key, method=_everything)["params"]
     return layer_stack.stacked(params) if module.execution.scan else params
 
   def hidden(
@@ -71,6 +71,7 @@ def language_model(
     vocabulary_size=module.config.vocabulary_size,
     start_id=start_id,
     init=init,
+    shapes=functools.partial(_shapes, table, module.execution.scan),
     hidden=hidden,
     head=functools.partial(call, "head"),
     prefill=prefill,
@@ -82,10 +83,19 @@ def language_model(
   )
 
 
-def _everything(module: nn.Module, tokens: Array) -> Array:
+def _everything(module: nn.Module) -> Array:
   """Uses all parameters."""
-  mask = jnp.ones(tokens.shape, bool)
+  tokens, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
   return module.head(module.hidden(tokens, tokens, mask, None, True))
+
+
+def _shapes(table: Mapping[str, Parameter], scan: bool) -> Params:
+  leaves = {
+    name: jax.ShapeDtypeStruct(row.shape, jnp.float32)
+    for name, row in table.items()
+  }
+  params = trees.unflatten(leaves)
+  return jax.eval_shape(layer_stack.stacked, params) if scan else params
 
 
 def _call(module, method, params, *arrays, **options):

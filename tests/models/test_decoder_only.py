@@ -225,7 +225,8 @@ def test_dropout_is_on_vectors_branches_and_inside_the_mlp_with_a_key_alone():
 def test_the_table_has_the_models_parameters(name):
   model, _ = build(name)
   table = decoder_params.table(model.config)
-  params = model.abstract_params
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  assert model.abstract_params == params
   shapes = {n: leaf.shape for n, leaf in trees.flatten(params).items()}
   assert {name: row.shape for name, row in table.items()} == shapes
   assert list(table) == sorted(table)

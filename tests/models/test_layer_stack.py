@@ -65,6 +65,7 @@ def loss_and_gradients(model, params):
 def test_loss_and_gradients_are_those_of_plain_layers(config, execution):
   model = registry.build(config, execution=execution)
   params = model.init(jax.random.key(0))
+  assert model.abstract_params == jax.eval_shape(lambda: params)
   loss, gradients = loss_and_gradients(model, params)
   gradients = layer_stack.unstacked(gradients)
   plain = loss_and_gradients(

@@ -22,7 +22,9 @@ from tests.checkpoints import tiny_models
 def test_names_and_shapes_are_those_of_the_model(fields):
   config = T5Config.from_size(tiny_models.SIZE, **fields)
   table = t5_params.table(config)
-  params_tree = t5.encoder_decoder(config).abstract_params
+  model = t5.encoder_decoder(config)
+  params_tree = jax.eval_shape(model.init, jax.random.key(0))
+  assert model.abstract_params == params_tree
   params = trees.flatten(params_tree)
   assert {name: row.shape for name, row in table.items()} == {
     name: leaf.shape for name, leaf in params.items()
@@ -32,7 +34,7 @@ def test_names_and_shapes_are_those_of_the_model(fields):
   def check(leaf, axes):
     assert leaf.shape == tuple(sizes[axis] for axis in axes)
 
-  jax.tree.map(check, params_tree, t5.encoder_decoder(config).axes(params_tree))
+  jax.tree.map(check, params_tree, model.axes(params_tree))
   assert list(table) == sorted(table)
   assert len({row.hf_name for row in table.values()}) == len(table)
 
