@@ -38,8 +38,13 @@ def stream(seed: int | Array, step: int | Array, role: Role) -> Key:
   default cannot change a run; flags that do are refused.
   """
   check_flags()
+  return _stream(seed, step, int(role))
+
+
+@jax.jit  # one small program, whatever the role
+def _stream(seed, step, role):
   key = jax.random.key(seed, impl="threefry2x32")
-  return jax.random.fold_in(jax.random.fold_in(key, step), int(role))
+  return jax.random.fold_in(jax.random.fold_in(key, step), role)
 
 
 def check_flags() -> None:

@@ -76,7 +76,7 @@ def replace_targets(
   samples = generate(
     model,
     _prompts(batch, chosen, input_width or batch.inputs.shape[1]),
-    _key(seed, step, role),
+    keys.stream(seed, step, role),
     decoding,
     max_length=batch.targets.shape[1],
     vocabulary=vocabulary,
@@ -100,9 +100,6 @@ def _prompts(batch: Batch, chosen: Array, width: int) -> Batch:
     # Rows that are not chosen must not keep the sampling loop running.
     rows=jnp.where(chosen, batch.rows, -1),
   )
-
-
-_key = jax.jit(keys.stream, static_argnums=2)
 
 
 @functools.partial(jax.jit, static_argnums=3)
