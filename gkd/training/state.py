@@ -74,7 +74,7 @@ def initial_state(
   abstract, create = _creation(model, optimizer, mesh, teacher_decay)
   params = jax.tree.map(_cast, params, abstract.params)
   params = partitioning.place(params, shardings(abstract.params))
-  state = create(jax.tree.map(lambda x: x.copy(), params))
+  state = create(params)
   if slots is None:
     return state
   plain = without_stacks(state)
@@ -144,7 +144,7 @@ def _creation(
   mesh: jax.sharding.Mesh,
   teacher_decay: float | None,
 ) -> tuple[TrainState, Callable[[Params], TrainState]]:
-  """The abstract state, and the compiled function that makes it.
+  """The abstract state, and the compiled function that makes it of copies.
 
   An optimizer slot of the same path and shape as a parameter is laid out like
   it, as is its average; factored and scalar slots are replicated.
@@ -175,5 +175,6 @@ def _creation(
 
   abstract = jax.tree_util.tree_map_with_path(placed, abstract)
   return abstract, jax.jit(
-    make, out_shardings=shardings(abstract), donate_argnums=0
+    lambda params: make(jax.tree.map(jnp.copy, params)),
+    out_shardings=shardings(abstract),
   )

@@ -37,3 +37,12 @@ def test_fresh_parameters_are_made_in_parts():
     params,
     states.random_params(MODEL, key, one),
   )
+
+
+def test_the_callers_parameters_outlive_a_donated_state():
+  mesh = partitioning.make_mesh()
+  params = states.random_params(MODEL, jax.random.key(0), mesh)
+  state = states.initial_state(MODEL, params, tiny.adamw(), mesh)
+  jax.jit(lambda state: state, donate_argnums=0)(state)
+  assert state.params["head"].is_deleted()
+  assert not params["head"].is_deleted()
