@@ -14,7 +14,6 @@ import os
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gkd import partitioning
@@ -52,10 +51,11 @@ def log_teacher_nll(
 
   A batch without counted targets is passed over in silence.
   """
-  count = float(jnp.sum(batch.weights))
+  count = float(np.asarray(processes.replicate(batch.weights)).sum())
   if not count:
     return
-  total = float(jnp.sum(_score(teacher.lm, teacher.params, batch)))
+  scores = processes.replicate(_score(teacher.lm, teacher.params, batch))
+  total = float(np.asarray(scores).sum())
   nll, uniform = -total / count, math.log(teacher.lm.vocabulary_size)
   log.info(
     "%-10s %.2f nats a token on the references of the first batch; a"
