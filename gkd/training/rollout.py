@@ -279,7 +279,7 @@ def roll_out(
     staleness: of the texts; in batch and metrics where the plan has one.
   """
   fraction = _fraction(plan, step, seed)
-  by_student, fixed, realised = _split(batch.rows, seed, step, fraction)
+  drawn, fixed, realised = _split(batch.rows, seed, step, fraction, plan.mixing)
   sample = functools.partial(
     sampled_targets.replace_targets,
     step=step,
@@ -299,7 +299,7 @@ def roll_out(
     writer, decoding = plan.student_sampler(student, teacher)
     check = "proposal_finite" if plan.proposal else "student_finite"
     batch, sampled, checks[check] = sample(
-      *(batch, by_student, writer, decoding),
+      *(batch, drawn, writer, decoding),
       role=keys.Role.STUDENT_SAMPLE,
       horizon=plan.stop_length(step, batch.targets.shape[1]),
     )
@@ -374,16 +374,17 @@ def _draw_coins(seed, steps):
   )(steps)
 
 
-@jax.jit
-def _split(example_ids, seed, step, fraction):
+@functools.partial(jax.jit, static_argnums=4)
+def _split(example_ids, seed, step, fraction, mixing):
   """Rows [B] that the student writes, the other real ones, realised λ.
 
-  Each row has its own u, made from its global id; exact for λ of 0 and 1.
+  Each row has its own u, made from its global id; exact for λ of 0 and 1, which
+  it is where one coin was for all.
   """
-  row_keys = keys.per_row(
-    keys.stream(seed, step, keys.Role.LAMBDA), example_ids
-  )
-  uniform = jax.vmap(jax.random.uniform)(row_keys)
+  uniform = jnp.zeros(example_ids.shape)
+  if mixing == "example":
+    key = keys.stream(seed, step, keys.Role.LAMBDA)
+    uniform = jax.vmap(jax.random.uniform)(keys.per_row(key, example_ids))
   by_student = uniform < fraction
   real = example_ids >= 0
   return by_student & real, ~by_student & real, Mean.of(by_student, real)
