@@ -83,13 +83,11 @@ def memory(
   vocab_sizes: tuple[int, ...], args: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
   """Bytes of an update's temporaries and of the gradient, one of them."""
-  fields = work.SIZES[args.size]
-  for vocab_size, chunk_size in itertools.product(
-    vocab_sizes, (None, args.chunk_size or 8)
-  ):
+  fields, size = work.SIZES[args.size], args.chunk_size or 8
+  for vocab_size, chunk_size in itertools.product(vocab_sizes, (None, size)):
     work.SIZES[args.size] = fields | {"vocab_size": vocab_size}
-    args.chunk_size = chunk_size
-    steps = t5_gkd.Steps(args)
+    own = argparse.Namespace(**vars(args) | {"chunk_size": chunk_size})
+    steps = t5_gkd.Steps(own)
     arguments = steps.distillation | {"batch": steps.batch}
     lowered = update_step.lower(**arguments, seed=np.int32(0))
     analysis = lowered.compile().memory_analysis()

@@ -30,6 +30,19 @@ def take(blocks: Array, block: Array) -> Array:
   return jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
 
 
+def largest(logits: Array) -> Array:
+  """Id [...] of the largest of [..., V], the first of equals.
+
+  Elsewhere than on a CPU by `jnp.argmax`, which is fast there and leaves a
+  vocabulary split over devices where it is.
+  """
+  return jax.lax.platform_dependent(
+    logits,
+    cpu=lambda logits: argmax(split(logits)),
+    default=lambda logits: jnp.argmax(logits, axis=-1).astype(jnp.int32),
+  )
+
+
 def argmax(blocks: Array) -> Array:
   """Id [...] of the largest of [..., N, W], the first of equals.
 

@@ -26,3 +26,16 @@ def test_top_k_equals_a_stable_sort_with_ties(width, k):
   np.testing.assert_array_equal(np.asarray(ids)[..., :n][there], order[there])
   assert np.isneginf(np.asarray(values)[..., n:]).all()
   assert (np.asarray(ids) < width).all()
+
+
+@pytest.mark.parametrize("width", [3, 128, 129, 1000])
+def test_largest_is_the_first_of_equals_on_any_device(width):
+  rng = np.random.default_rng(width)
+  logits = rng.integers(-3, 4, (5, 2, width)).astype(np.float32)
+  largest = jax.jit(blocks.largest)
+  np.testing.assert_array_equal(largest(logits), np.argmax(logits, axis=-1))
+  # Blocks of a vocabulary that is split over devices would be gathered.
+  traced = largest.trace(logits)
+  on_tpu = traced.lower(lowering_platforms=("tpu",)).as_text()
+  assert "reshape" not in on_tpu
+  assert "reshape" in traced.lower(lowering_platforms=("cpu",)).as_text()

@@ -20,6 +20,7 @@ import optax
 
 from benchmarks.peers import turns
 from benchmarks.peers import work
+from gkd import host_memory
 
 _OPTIMIZER = optax.adamw(work.LEARNING_RATE, weight_decay=0.0)
 
@@ -158,6 +159,7 @@ class Steps:
 
 def main() -> None:
   """Takes the step that each turn asks for."""
+  host_memory.keep_freed()  # as `gkd` has it
   worker = turns.Worker()
   steps = Steps(argparse.Namespace(**json.loads(sys.argv[1])))
   while turn := worker.wait():

@@ -56,7 +56,6 @@ _TENSORFLOW = QuietImport("tensorflow")
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command and returns the exit code."""
   argv = sys.argv[1:] if argv is None else argv
-  host_memory.keep_freed()
   # What is imported and traced stays; to search it for garbage after each 700
   # objects, as Python does, takes 7 % of a start.
   gc.set_threshold(10_000)
@@ -183,7 +182,7 @@ def _bench(args) -> None:
   if args.size is None:
     folders = _prepare(args)
   else:
-    _keep_compiled_programs(args.compile_cache)
+    _begin_computing(args.compile_cache)
   bench_command.bench(args, folders)
 
 
@@ -234,7 +233,7 @@ def _quickstart(args) -> None:
   if args.real:
     _quickstart_real(args)
     return
-  _keep_compiled_programs()
+  _begin_computing()
   from gkd.experiments.quickstart import pipeline
 
   args.split = args.split or "test"
@@ -314,7 +313,7 @@ def _prepare(args):
       f"`gkd {args.command}` needs a --gin_file, for example"
       f" --gin_file=runs/sft.gin; see gkd {args.command} --help"
     )
-  _keep_compiled_programs(getattr(args, "compile_cache", None))
+  _begin_computing(getattr(args, "compile_cache", None))
   from gkd import keys
   from gkd.config import configuration
 
@@ -342,15 +341,17 @@ def _expanded(path: str) -> str:
   return str(files.local_path(path)) if path else ""
 
 
-def _keep_compiled_programs(given: str | None = None) -> None:
-  """Compiled programs outlive the process: a second run starts at once.
+def _begin_computing(given: str | None = None) -> None:
+  """Settings of a command that computes, before JAX has threads.
 
+  Compiled programs outlive the process: a second run starts at once.
   `given` is --compile_cache; without it JAX's own setting counts.
   """
   if given == "":
     raise UserError("--compile_cache is empty; give a folder, or leave it out")
   if given:
     files.check_folder(given, "--compile_cache")
+  host_memory.keep_freed()
   import jax
 
   if given or not jax.config.jax_compilation_cache_dir:

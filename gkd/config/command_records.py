@@ -121,7 +121,6 @@ class TrainConfig(_OnDevices):
 
   def __post_init__(self):
     check_range(1, MOST_ROWS, BATCH_SIZE=self.batch_size)
-    check_range(1, MOST_ROWS, LENGTH_BUCKETS=self.length_buckets)
     check_seed(self.seed)
     if not self.model_dir:
       raise UserError("MODEL_DIR is empty; give the folder of the run")

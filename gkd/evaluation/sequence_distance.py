@@ -192,9 +192,7 @@ def estimates(
       b_model.head(b_params, b_hidden),
       a_model.vocabulary_size,
     )
-    is_equal = jnp.equal(
-      *(blocks.argmax(blocks.split(each)) for each in logits)
-    )
+    is_equal = jnp.equal(*map(blocks.largest, logits))
     log_a, log_b = map(jax.nn.log_softmax, logits)
     values = {
       w: forward_kl(log_a, _log_mixture(log_a, log_b, w, log_ratio))

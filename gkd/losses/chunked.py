@@ -45,7 +45,8 @@ def loss_over_chunks(
     What `function` returns, summed over the chunks.
   """
   if chunk_size is None:
-    return function(head(hidden), arrays)
+    loss, metrics = function(head(hidden), jax.lax.stop_gradient(arrays))
+    return loss, jax.lax.stop_gradient(metrics)
   chunks = _split((hidden, arrays), chunk_size)
   first = jax.tree.map(lambda x: x[0], chunks)
   head, params = jax.closure_convert(head, first[0])
@@ -71,7 +72,8 @@ def loss_over_chunks(
 
   def backward(gradients, cotangents):
     by_loss = cotangents[0]  # metrics carry no gradient
-    return *jax.tree.map(lambda x: x * by_loss, gradients), None, None
+    scaled = jax.tree.map(lambda x: (x * by_loss).astype(x.dtype), gradients)
+    return *scaled, None, None
 
   over_chunks = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
   over_chunks.defvjp(forward, backward)

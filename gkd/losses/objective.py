@@ -329,6 +329,7 @@ class CrossEntropy(Objective):
     parts = token_metrics.parts_of(masks.thirds(batch.weights), batch.source)
     metrics = token_metrics.compare(*real_ids, batch.weights, parts)
     metrics["token_accuracy"] = Mean.of(
-      blocks.argmax(blocks.split(logits)) == batch.targets, batch.weights > 0
+      blocks.largest(jax.lax.stop_gradient(logits)) == batch.targets,
+      batch.weights > 0,
     )
     return token_metrics.reduce(values, coefficients, parts, metrics)

@@ -265,7 +265,11 @@ def _batch(config: TrainConfig, mesh: jax.sharding.Mesh) -> Batch:
       shape = rows, lengths[name]
       fields[name] = _array(shape, jnp.int32, split)
       fields[mask] = _array(shape, bool, split)
-  targets = rows, lengths["targets"]
+  targets, rollout = (rows, lengths["targets"]), config.rollout
+  if rollout is not None and rollout.staleness:
+    fields["staleness"] = _array((rows,), jnp.int32, split)
+  if rollout is not None and rollout.keeps_log_probs:
+    fields["log_probs"] = _array(targets, jnp.float32, split)
   return Batch(
     **fields,
     targets=_array(targets, jnp.int32, split),

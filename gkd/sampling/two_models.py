@@ -260,7 +260,7 @@ def _pair(student: LanguageModel, teacher: LanguageModel) -> _Pair:
     "decode": decode,
     "gathered": gathered,
   }
-  kept = {"memory": teacher.memory, "gathers_to_sample": True}
+  kept = {"memory": teacher.memory, "gathers_to_sample": True, "shapes": None}
   return _Pair(**vars(student) | functions | kept, models=models)
 
 

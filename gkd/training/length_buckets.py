@@ -8,21 +8,30 @@ smallest of a few lengths that holds them, one compiled update for each.
 """
 
 import functools
+import numbers
 
 import jax
 import jax.numpy as jnp
 
 from gkd import processes
+from gkd.errors import check_number
 from gkd.training.telemetry import PhaseTimer
 from gkd.types import Array
 from gkd.types import Batch
 
 
+def check(buckets: int) -> None:
+  """Refuses another number than one or more."""
+  check_number(
+    "LENGTH_BUCKETS", buckets, lambda n: n >= 1, "1 or more", numbers.Integral
+  )
+
+
 def cut(batch: Batch, buckets: int, timer: PhaseTimer) -> Batch:
   """The batch without columns that are padding in all rows.
 
-  The loss is the same but for the order of sums, and for the dropout of T5's
-  encoder, whose last mask is drawn for each position.
+  The loss is the same but for the order of sums, and for masks of dropout that
+  are drawn for each position: of T5's attention and of its encoder's output.
 
   Args:
     batch: on the devices; this waits for it.

@@ -54,7 +54,11 @@ class Optimizer(Protocol):
   restore: bool
 
   def transformation(self) -> optax.GradientTransformation:
-    """The optax transformation; a pure function of the record."""
+    """The optax transformation; a pure function of the record.
+
+    Its state has to stay finite where parameters and squares of gradients are:
+    elsewhere alone the training step looks at it.
+    """
 
   def describe(self) -> str:
     """The rule and its schedule, for the start-up print."""

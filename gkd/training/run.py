@@ -38,6 +38,7 @@ from gkd.metric_fields import MetricInfo
 from gkd.models import vocabulary_check
 from gkd.sampling.generate import forbidden_ids
 from gkd.structured_settings import setting
+from gkd.training import length_buckets
 from gkd.training import periods
 from gkd.training import schedules
 from gkd.training import scoring
@@ -150,6 +151,7 @@ class Run:
     partitioning.check_division(
       self.loader.batch_size, self.micro_batches, self.mesh
     )
+    length_buckets.check(self.length_buckets)
     for evaluation in self.evaluations:
       partitioning.check_division(
         evaluation.batch_size, 1, self.mesh, "EVAL_BATCH_SIZE"

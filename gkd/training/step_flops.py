@@ -7,7 +7,7 @@ was written: the prompts that were answered, and the decoding steps of each row
 up to its own end, however long the longest may be.
 
   step_flops = StepFlops(train_step, frozen, rollout, vocabulary)
-  means["flops"] = step_flops(state, rolled, means)
+  means["flops"] = step_flops(state, rolled, batch, means)
 """
 
 from collections.abc import Mapping

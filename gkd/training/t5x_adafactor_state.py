@@ -38,10 +38,16 @@ def restore(opt_state: Any, params: Params, slots: Mapping[str, Any]) -> Any:
       every parameter, T5X's unscanned shapes; m only of shape (1,).
 
   Raises:
-    UserError: momentum, another `min_dim_size_to_factor`, or names and shapes
-      that are not those of the parameters.
+    UserError: momentum, another `min_dim_size_to_factor`, names and shapes that
+      are not those of the parameters, or slots that are not finite.
   """
   check_fits(opt_state, params, slots)
+  broken = [n for n, x in slots.items() if not np.isfinite(np.asarray(x)).all()]
+  if broken:
+    raise UserError(
+      f"slots of the checkpoint are not finite: {listed(broken)}; start from"
+      " another one, or without RESTORE_OPTIMIZER"
+    )
 
   def restored(kind: str, tree: Any) -> Any:
     flat = {

@@ -134,13 +134,15 @@ class _Events:
     """Opens a new file; events of older files from `first_step` are hidden."""
     # Imported here, as reports never need it, and without the torch that it
     # takes along where there is one, over a second for tensors of no run.
-    hides_torch = sys.modules.setdefault("torch", None) is None
-    from tensorboardX import event_file_writer
-    from tensorboardX.proto import event_pb2
-    from tensorboardX.summary import scalar
-
-    if hides_torch:
-      del sys.modules["torch"]
+    hides_torch = "torch" not in sys.modules
+    sys.modules.setdefault("torch", None)
+    try:
+      from tensorboardX import event_file_writer
+      from tensorboardX.proto import event_pb2
+      from tensorboardX.summary import scalar
+    finally:
+      if hides_torch:
+        del sys.modules["torch"]
     # The run says itself where a number is not finite.
     logging.getLogger("tensorboardX").setLevel(logging.ERROR)
     os.makedirs(directory, exist_ok=True)

@@ -9,9 +9,11 @@ import pytest
 
 from gkd import masks
 from gkd.losses import divergence
+from gkd.losses.chunked import loss_over_chunks
 from gkd.losses.chunked import sum_over_chunks
 from gkd.losses.objective import Distillation
 from gkd.losses.objective import Scored
+from gkd.metrics import Mean
 from gkd.types import Batch
 
 B, T, D, E, V = 3, 10, 8, 12, 64
@@ -119,3 +121,22 @@ def test_chunks_of_t5_small_hold_no_array_of_all_logits():
     program.memory_analysis().temp_size_in_bytes for program in (chunked, dense)
   )
   assert used < whole / 4
+
+
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_only_the_head_and_its_states_have_a_gradient(chunk_size):
+  def loss(hidden, kernel, scale):
+    def function(logits, scale):
+      total = jnp.sum(jnp.square(logits) * scale[..., None])
+      return total, {"mean": Mean.of(logits[..., 0])}
+
+    total, metrics = loss_over_chunks(
+      function, lambda h: h @ kernel, hidden, scale, chunk_size
+    )
+    return total + metrics["mean"].total
+
+  arrays = jnp.ones((2, 3, 4)), jnp.ones((4, 5)), jnp.ones((2, 3))
+  by_hidden, by_kernel, by_scale = jax.grad(loss, argnums=(0, 1, 2))(*arrays)
+  np.testing.assert_array_equal(by_hidden, 2 * 4 * 5 * jnp.ones((2, 3, 4)))
+  np.testing.assert_array_equal(by_kernel, 2 * 4 * 6 * jnp.ones((4, 5)))
+  assert not by_scale.any()

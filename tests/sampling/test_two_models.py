@@ -212,3 +212,16 @@ def test_logits_of_either_model_that_are_not_finite_show(proposal, broken):
 def test_numbers_out_of_range_are_named(check, message):
   with pytest.raises(UserError, match=message):
     check()
+
+
+def test_shapes_of_a_pair_are_those_of_both_models():
+  models = {
+    role: Model(lm, tiny.parameters(lm, 0))
+    for role, lm in (("student", tiny.STUDENT), ("teacher", tiny.TEACHER))
+  }
+  pair = together(**models)
+  assert tiny.STUDENT.shapes is not None
+  expected = jax.eval_shape(
+    lambda: (models["student"].params, models["teacher"].params)
+  )
+  assert pair.lm.abstract_params == expected

@@ -13,6 +13,7 @@ from gkd.training.step_flops import StepFlops
 from gkd.training.telemetry import PhaseTimer
 from gkd.types import Model
 from gkd.types import Pair
+from gkd.types import UserError
 from tests import tiny
 from tests.training import test_step
 
@@ -84,3 +85,8 @@ def test_a_run_of_short_texts_costs_less(tmp_path, caches, monkeypatch):
   for ours, theirs in zip(short, whole, strict=True):
     assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-3)
   assert np.all(np.divide(counted[2], counted[1]) < 0.8)
+
+
+def test_no_bucket_is_refused(tmp_path, caches):
+  with pytest.raises(UserError, match="LENGTH_BUCKETS is 0; expected 1 or"):
+    tiny.make_run(tmp_path, caches, length_buckets=0)

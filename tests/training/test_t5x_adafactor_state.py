@@ -134,3 +134,11 @@ def test_another_rule_has_no_such_slots():
   rule = tiny.adamw()
   with pytest.raises(UserError, match="no slots of Adafactor; set OPTIMIZER"):
     t5x_adafactor_state.restore(rule.transformation().init(PARAMS), {}, {})
+
+
+def test_slots_that_are_not_finite_are_refused():
+  slots, state = t5x_slots_of(16), initial(min_dim_size_to_factor=16)
+  name = next(name for name in slots if name.startswith("v_row/"))
+  slots[name] = np.full_like(slots[name], np.inf)
+  with pytest.raises(UserError, match=f"are not finite: {name}; start from"):
+    t5x_adafactor_state.restore(state, PARAMS, slots)

@@ -134,6 +134,11 @@ def _chosen(run: Run, rounds: int, phases: Sequence[str]) -> Sequence[str]:
   check_number(
     "--rounds", rounds, lambda n: n >= 1, "at least 1", numbers.Integral
   )
+  if run.rollout is not None and run.rollout.staleness:
+    raise UserError(
+      f"ROLLOUT_STALENESS is {run.rollout.staleness}, but the bench draws no"
+      " text early; leave it out"
+    )
   missing = {}
   if run.rollout is None and not run.train_step.frozen:
     of_sampling = ("prefill", "sample", "on_policy_step")

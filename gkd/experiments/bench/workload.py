@@ -32,6 +32,7 @@ from gkd.training import starting_point
 from gkd.training import state as states
 from gkd.training import step as steps
 from gkd.training import teacher_per_row
+from gkd.training.length_buckets import cut
 from gkd.training.rollout import RolledOut
 from gkd.training.rollout import Rollout
 from gkd.training.rollout import roll_out
@@ -102,6 +103,7 @@ class Workload:
 
   def update(self, batch: Batch) -> dict[str, Mean]:
     """Metrics of an update on a batch as trained on."""
+    batch = cut(batch, self.run.length_buckets, PhaseTimer())
     self.state, means = steps.update_step(*self._update_arguments(batch))
     return means
 
