@@ -1,6 +1,7 @@
 """The steps of a decoder in `gkd`, turn by turn: see `decoder.py`."""
 
 import dataclasses
+import gc
 import sys
 
 import jax
@@ -24,7 +25,8 @@ from gkd.training.step import update_step
 
 def main(folder: str) -> None:
   """Takes the step that each turn asks for."""
-  host_memory.keep_freed()  # as the command does
+  host_memory.keep_freed()  # these two as the command does
+  gc.set_threshold(10_000)
   worker = turns.Worker()
   student, teacher = (
     api.load(f"{folder}/{role}") for role in ("student", "teacher")

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import functools
+import gc
 import json
 import sys
 from typing import Any
@@ -163,7 +164,8 @@ def make_batch(args: argparse.Namespace) -> Batch:
 
 def main() -> None:
   """Takes the step that each turn asks for."""
-  host_memory.keep_freed()  # as the command does
+  host_memory.keep_freed()  # these two as the command does
+  gc.set_threshold(10_000)
   worker = turns.Worker()
   steps = Steps(argparse.Namespace(**json.loads(sys.argv[1])))
   while turn := worker.wait():
