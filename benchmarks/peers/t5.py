@@ -19,6 +19,7 @@ import argparse
 from collections.abc import Mapping
 from collections.abc import Sequence
 import importlib.metadata
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -69,7 +70,11 @@ def main() -> None:
   result = {
     **vars(args),
     "hardware": platform.processor() or platform.machine(),
-    "versions": {n: importlib.metadata.version(n) for n in _VERSIONS},
+    "versions": {
+      name: importlib.metadata.version(name)
+      for name in _VERSIONS
+      if importlib.util.find_spec(name)
+    },
     "python": platform.python_version(),
     **summary(rounds[WARM_UP:]),
     "warm_up": rounds[:WARM_UP],
