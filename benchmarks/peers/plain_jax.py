@@ -8,8 +8,6 @@ of weights are T5X's.
 
 import argparse
 import functools
-import json
-import sys
 from typing import Any
 from typing import NamedTuple
 
@@ -160,10 +158,7 @@ class Steps:
 def main() -> None:
   """Takes the step that each turn asks for."""
   host_memory.keep_freed()  # as `gkd` has it
-  worker = turns.Worker()
-  steps = Steps(argparse.Namespace(**json.loads(sys.argv[1])))
-  while turn := worker.wait():
-    worker.reply(**getattr(steps, turn)())
+  turns.serve(Steps)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ import argparse
 import dataclasses
 import functools
 import gc
-import json
-import sys
 from typing import Any
 
 import jax
@@ -166,10 +164,7 @@ def main() -> None:
   """Takes the step that each turn asks for."""
   host_memory.keep_freed()  # these two as the command does
   gc.set_threshold(10_000)
-  worker = turns.Worker()
-  steps = Steps(argparse.Namespace(**json.loads(sys.argv[1])))
-  while turn := worker.wait():
-    worker.reply(**getattr(steps, turn)())
+  turns.serve(Steps)
 
 
 if __name__ == "__main__":

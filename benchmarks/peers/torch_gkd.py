@@ -8,9 +8,7 @@ samples from a bfloat16 copy that each step refreshes.
 
 import argparse
 import copy
-import json
 import math
-import sys
 from typing import Any
 
 import numpy as np
@@ -199,10 +197,7 @@ class Steps:
 
 def main() -> None:
   """Takes the step that each turn asks for."""
-  worker = turns.Worker()
-  steps = Steps(argparse.Namespace(**json.loads(sys.argv[1])))
-  while turn := worker.wait():
-    worker.reply(**getattr(steps, turn)())
+  turns.serve(Steps)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ So both are measured in one run, on a machine whose speed drifts, and neither
 runs beside the other.
 """
 
+import argparse
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import json
@@ -35,6 +37,18 @@ class Worker:
       resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     )
     print(json.dumps(values), file=self._replies, flush=True)
+
+
+def serve(make: Callable[[argparse.Namespace], Any]) -> None:
+  """Takes the steps that turns ask for, methods of what `make` returns.
+
+  Args:
+    make: called with the options, which stand as JSON after the program's name.
+  """
+  worker = Worker()
+  steps = make(argparse.Namespace(**json.loads(sys.argv[1])))
+  while turn := worker.wait():
+    worker.reply(**getattr(steps, turn)())
 
 
 class Peer:
